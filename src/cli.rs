@@ -1,0 +1,134 @@
+//! The command line: clap's view of what was typed, one file per group of commands.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub mod check;
+pub mod dashboards;
+pub mod demo;
+pub mod doctor;
+pub mod export;
+pub mod keep;
+pub mod look;
+pub mod redact;
+pub mod run;
+pub mod wrap;
+
+/// Where a reading command prints: standard output, given by `main` alone.
+pub type Out<'a> = dyn std::io::Write + 'a;
+
+/// Watch what an MCP host and an MCP server say to each other, without changing it
+#[derive(Debug, Parser)]
+#[command(name = "spantap", version, max_term_width = 100)]
+#[command(override_usage = "spantap [OPTIONS] -- <COMMAND> [ARGS]...\n       spantap <SUBCOMMAND>")]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = false)]
+pub struct Cli {
+    #[command(flatten)]
+    pub run: run::RunArgs,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a server behind the proxy (the same as spantap -- COMMAND)
+    Run(Box<run::RunArgs>),
+    /// Put the proxy in front of servers in your hosts' config files
+    Wrap(wrap::WrapArgs),
+    /// Take it out again, byte for byte
+    Unwrap(wrap::UnwrapArgs),
+    /// Show hosts, servers and whether each is watched
+    Status(wrap::StatusArgs),
+    /// Follow operations as they happen
+    Tail(look::TailArgs),
+    /// List sessions: start, host, server, calls, errors, tokens
+    Sessions(look::SessionsArgs),
+    /// Show one session or operation, as a waterfall
+    Show(look::ShowArgs),
+    /// Calls, errors and p50/p95/p99 by server and tool
+    Stats(look::StatsArgs),
+    /// Write one self-contained HTML page
+    Report(look::ReportArgs),
+    /// Start a server, shake hands, list its tools, measure
+    Check(check::CheckArgs),
+    /// Check config, folders, collector and wrapped servers
+    Doctor(doctor::DoctorArgs),
+    /// Watch an embedded sample server being called, and look at the log
+    Demo(demo::DemoArgs),
+    /// Send recorded sessions to a collector
+    Export(export::ExportArgs),
+    /// Redact text from standard input, check logs, or hash a text
+    Redact(redact::RedactArgs),
+    /// Write Grafana dashboards, alert rules and collector configs
+    Dashboards(dashboards::DashboardsArgs),
+    /// Delete old session logs
+    Prune(keep::PruneArgs),
+    /// Print the JSON Schema of the log record
+    Schema(keep::SchemaArgs),
+    /// Print a shell completion script
+    Completions(keep::CompletionsArgs),
+    /// Print the manual page
+    Man(keep::ManArgs),
+}
+
+impl Command {
+    /// Runs a command that is not the proxy.
+    ///
+    /// # Errors
+    /// Whatever made the command fail, with a hint where there is a way out; `main` prints it once.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Run(args) => args.run(),
+            Command::Wrap(args) => args.run(out),
+            Command::Unwrap(args) => args.run(out),
+            Command::Status(args) => args.run(out),
+            Command::Tail(args) => args.run(out),
+            Command::Sessions(args) => args.run(out),
+            Command::Show(args) => args.run(out),
+            Command::Stats(args) => args.run(out),
+            Command::Report(args) => args.run(out),
+            Command::Check(args) => args.run(out),
+            Command::Doctor(args) => args.run(out),
+            Command::Demo(args) => args.run(out),
+            Command::Export(args) => args.run(out),
+            Command::Redact(args) => args.run(out),
+            Command::Dashboards(args) => args.run(out),
+            Command::Prune(args) => args.run(out),
+            Command::Schema(args) => args.run(out),
+            Command::Completions(args) => args.run(out),
+            Command::Man(args) => args.run(out),
+        }
+    }
+}
+
+/// An error with the command that helps: `main` prints `error: …` and then `hint: …`.
+#[derive(Debug)]
+pub struct Hinted {
+    pub error: anyhow::Error,
+    pub hint: String,
+    /// Exit status; 1 unless the contract says another.
+    pub status: u8,
+}
+
+impl std::fmt::Display for Hinted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// Attaches the way out to an error.
+pub fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { error, hint: hint.into(), status: 1 }.into()
+}
+
+/// The server command, exactly as the host would run it.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServerCommand {
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,14 @@
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Out;
+
+#[derive(Debug, Args)]
+pub struct DashboardsArgs {}
+
+impl DashboardsArgs {
+    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        anyhow::bail!("not written yet")
+    }
+}

@@ -1,0 +1,115 @@
+//! `spantap [OPTIONS] -- COMMAND [ARGS]…` and its long form `spantap run`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::ServerCommand;
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// Name used in logs and metrics [default: from the command, e.g. server-filesystem]
+    #[arg(long, value_name = "NAME", env = "SPANTAP_SERVER")]
+    pub server: Option<String>,
+    /// Folder for session logs [default: see spantap doctor]
+    #[arg(long, value_name = "DIR", env = "SPANTAP_LOG_DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Write no session log
+    #[arg(long)]
+    pub no_log: bool,
+    /// Start a new file part at this size [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_log_size: Option<String>,
+    /// What to record: info, or debug with result summaries and stderr lines
+    #[arg(long, value_name = "LEVEL", value_enum, env = "SPANTAP_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// Record at debug level for this long, then go back by itself, e.g. 15m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub debug_for: Option<Duration>,
+    /// Send spans and metrics to a collector, e.g. http://localhost:4318
+    #[arg(long, value_name = "URL", env = "SPANTAP_OTLP")]
+    pub otlp: Option<String>,
+    /// Whose side spans and metrics take [default: server]
+    #[arg(long, value_enum)]
+    pub side: Option<Side>,
+    /// Agent session that this connection belongs to [default: from the host]
+    #[arg(long, value_name = "ID", env = "SPANTAP_SESSION_ID")]
+    pub session_id: Option<String>,
+    /// Person on whose behalf the host runs
+    #[arg(long, value_name = "ID", env = "SPANTAP_USER_ID")]
+    pub user_id: Option<String>,
+    /// Report a call that has been open for this long [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub slow: Option<Duration>,
+    /// Record a call as timed out if it was answered later than this, or never
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub call_timeout: Option<Duration>,
+    /// Report an agent that makes the same call more often than this [default: 5]
+    #[arg(long, value_name = "N")]
+    pub thrash_threshold: Option<u32>,
+    /// When the observer cannot keep up: lose records, or slow the traffic down [default: lose]
+    #[arg(long, value_enum)]
+    pub overload: Option<Overload>,
+    /// Leave TRACEPARENT and TRACESTATE in the server's environment alone
+    #[arg(long)]
+    pub no_trace_env: bool,
+    /// Read this config file instead of the usual one
+    #[arg(long, value_name = "FILE", env = "SPANTAP_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Refuse to start if logging or export cannot be set up
+    #[arg(long)]
+    pub strict: bool,
+    /// Say more on stderr, and write spantap's own diagnostics to a file
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Mark of `spantap wrap`; ignored
+    #[arg(long, value_name = "MARK", hide = true)]
+    pub wrapped: Option<String>,
+    #[command(flatten)]
+    pub server_command: ServerCommand,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Side {
+    Server,
+    Client,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Overload {
+    Lose,
+    Wait,
+}
+
+impl RunArgs {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::bail!("not written yet")
+    }
+}
+
+/// Reads `250ms`, `30s`, `15m`, `2h`, `7d`.
+///
+/// # Errors
+/// What is wrong with the text, and an example of a right one.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
+        _ => return Err("expected a number and ms, s, m, h or d, for example 30s".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number first, for example 30s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_owned())
+}

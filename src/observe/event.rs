@@ -1,0 +1,416 @@
+//! The vocabulary of the house: what the observer says happened.
+//!
+//! No field here is a `String`: what came off the wire is a [`Redacted`], what we computed is a
+//! number, a moment, a hash or one of a closed list of words. A test in `tests/it/tidy.rs` holds
+//! this, so that a new field cannot carry text past the redactor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::canonical::Hash;
+use super::redact::Redacted;
+use super::traceparent::{SpanId, TraceFlags, TraceId};
+use crate::relay::tap::{Direction, Moment, Stream};
+
+/// Takes events, in order, on the observer's thread. A sink never waits for a disk or a network:
+/// what it cannot take it drops and counts.
+pub trait Sink {
+    fn record(&mut self, event: &Event);
+}
+
+/// One thing that happened, and the conversation it belongs to.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Counts the events of this connection from 0 that make a record; a hole in the log's numbers
+    /// is a lost record. Events that make no record ([`Kind::is_recorded`]) repeat the last number.
+    pub seq: u64,
+    /// When it happened: for an operation, when it ended.
+    pub at: Moment,
+    pub conversation_id: Option<Redacted>,
+    pub turn_id: Option<Redacted>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    SessionStarted(Box<SessionStarted>),
+    PeerIdentified(Box<PeerIdentified>),
+    /// A request and how it ended. Every observed request makes exactly one of these.
+    Operation(Box<Operation>),
+    /// A call has been open for longer than `--slow`; again at ten times that.
+    CallPending(Box<Pending>),
+    /// The server has answered nothing at all for as long as a call has been open.
+    ServerUnresponsive(Box<Pending>),
+    AgentThrashing(Box<Thrashing>),
+    /// The tool definitions differ from those of the last session with this server.
+    ToolsChanged(ToolsChanged),
+    /// A `tools/list` answer was seen; makes no record, feeds metrics.
+    ToolsListed(ToolsListed),
+    /// Lines that are not JSON-RPC, of one direction, since the last such event.
+    Malformed(Malformed),
+    /// An answer (or cancellation) that no open request waits for.
+    Unmatched(Unmatched),
+    /// Bytes or records that were lost.
+    Gap(Lost),
+    /// Debug only: what a tool returned, in at most 200 redacted characters.
+    ToolResult(Box<ToolResult>),
+    /// Debug only.
+    Notification(Box<Notification>),
+    /// Debug only: one line of the server's stderr.
+    ServerStderr(ServerStderr),
+    /// Debug was on for a time (`--debug-for`) and is now off.
+    DebugEnded,
+    /// Figures about the server process and ourselves; makes no record, feeds metrics.
+    Pulse(Box<Pulse>),
+    SessionEnded(Box<SessionEnded>),
+}
+
+impl Kind {
+    /// Whether this event becomes a line in the log.
+    pub fn is_recorded(&self) -> bool {
+        !matches!(self, Kind::ToolsListed(_) | Kind::Pulse(_))
+    }
+}
+
+/// One request with its answer, or with the reason why it has none.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// The JSON text of the id: `1` and `"1"` are different.
+    pub request_id: Redacted,
+    pub direction: Direction,
+    pub method: Redacted,
+    pub target: Option<Target>,
+    /// The revision in force for this request, as the peers said it (`2025-11-25`).
+    pub protocol_version: Option<Redacted>,
+    /// `jsonrpc`, only where it is not `2.0`.
+    pub jsonrpc_version: Option<Redacted>,
+    /// Of `params.arguments`; `tools/call` and `prompts/get` only.
+    pub args_hash: Option<Hash>,
+    /// Of the bytes of `result` as received.
+    pub result_hash: Option<Hash>,
+    /// Of the decoded text of `content[]`, where it is one text block of at most 256 KiB.
+    pub text_hash: Option<Hash>,
+    /// The chunk with the request's last byte was read.
+    pub started: Moment,
+    /// The chunk with the answer's last byte was read; or when we stopped waiting.
+    pub ended: Moment,
+    pub status: Status,
+    pub error_type: Option<ErrorType>,
+    /// The JSON-RPC error code.
+    pub error_code: Option<i64>,
+    pub error_message: Option<Redacted>,
+    /// Length of the request's line without its newline, in bytes.
+    pub request_size: u64,
+    /// Length of `result` (or `error`) as received, in bytes.
+    pub result_size: Option<u64>,
+    /// Length of `params.arguments` as received, in bytes.
+    pub args_size: Option<u64>,
+    /// How many calls with the same server, tool and `args_hash` this conversation has made, this
+    /// one included; from 2 on.
+    pub repeat_count: Option<u32>,
+    /// This call is beyond the thrash threshold.
+    pub thrashing: bool,
+    /// When the call was first reported as pending (`--slow`).
+    pub pending_at: Option<Moment>,
+    pub progress: Option<Progress>,
+    pub call_id: Option<Redacted>,
+    /// How long elicitations and samplings were open while this call alone was.
+    pub user_wait: Option<Duration>,
+    /// The `seq` of the attempt that this one continues (multi round-trip requests).
+    pub continues_seq: Option<u64>,
+    pub task_id_hash: Option<Hash>,
+    pub span: Span,
+    pub cancelled_at: Option<Moment>,
+    /// The result (or arguments) were observed in part only, or their hash was skipped under load.
+    pub truncated: bool,
+    /// What the redactor replaced in this operation's fields, by class. Debug only.
+    pub redactions: BTreeMap<&'static str, u32>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Target {
+    Tool(Redacted),
+    Prompt(Redacted),
+    Resource(Redacted),
+}
+
+/// Where an operation stands in its trace.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
+    /// The caller's span from `_meta.traceparent`, else the connection span.
+    pub parent_span_id: Option<SpanId>,
+    /// The connection span, where it is not the parent: linked to with its own trace.
+    pub linked: Option<(TraceId, SpanId)>,
+    pub trace_state: Option<Redacted>,
+    pub flags: TraceFlags,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub count: u64,
+    pub first: Moment,
+    pub last: Moment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    Ok,
+    Error,
+    /// A person or a policy said no.
+    Denied,
+    Timeout,
+    Cancelled,
+    /// The answer was not observed; never counted in error rates.
+    Unknown,
+}
+
+impl Status {
+    pub const ALL: [Status; 6] =
+        [Status::Ok, Status::Error, Status::Denied, Status::Timeout, Status::Cancelled, Status::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Denied => "denied",
+            Status::Timeout => "timeout",
+            Status::Cancelled => "cancelled",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why an operation did not end well: the closed list behind `error_type` and `error.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorType {
+    /// The JSON-RPC code, written as decimal text.
+    Code(i64),
+    /// `result.isError` was true.
+    ToolError,
+    /// An elicitation was declined or cancelled, or a sampling rejected.
+    Declined,
+    Timeout,
+    Cancelled,
+    /// The server ended before it answered.
+    ServerExited,
+    /// The session ended before the answer.
+    Unanswered,
+    /// The same side used the same id again while the request was open.
+    Superseded,
+    /// The answer may have been in bytes that were not observed.
+    Gap,
+    /// Too many requests were open, and this one was the oldest.
+    Evicted,
+    /// An answer with neither `result` nor a well-formed `error`.
+    InvalidResponse,
+}
+
+/// Who runs, and under which ids. The first event of every connection.
+#[derive(Clone, Debug)]
+pub struct SessionStarted {
+    pub pid: u32,
+    /// Absent when the server could not be started.
+    pub child_pid: Option<u32>,
+    /// The command and its arguments, redacted element by element.
+    pub command: Vec<Redacted>,
+    /// Names of the variables in the server's environment, never values.
+    pub environment: Vec<Redacted>,
+    /// Where `session_id` comes from: `flag`, `environment`, `host` or `derived`.
+    pub session_source: &'static str,
+    /// The connection span.
+    pub span: Span,
+    /// First eight hex digits of the SHA-256 of the hash key; absent for unkeyed hashes.
+    pub hash_key_id: Option<[u8; 4]>,
+    /// When the server process was started.
+    pub spawned: Moment,
+}
+
+/// A peer told its name.
+#[derive(Clone, Debug)]
+pub struct PeerIdentified {
+    pub client_name: Option<Redacted>,
+    pub client_version: Option<Redacted>,
+    pub server_name: Option<Redacted>,
+    pub server_version: Option<Redacted>,
+    pub protocol_version: Option<Redacted>,
+}
+
+/// A call that hangs.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub request_id: Redacted,
+    pub direction: Direction,
+    pub method: Redacted,
+    pub target: Option<Target>,
+    pub started: Moment,
+    pub open_for: Duration,
+    /// Requests open at this moment, both directions.
+    pub in_flight: u64,
+    pub span: Span,
+}
+
+/// One call is repeated with the same arguments.
+#[derive(Clone, Debug)]
+pub struct Thrashing {
+    pub request_id: Redacted,
+    pub tool: Redacted,
+    pub args_hash: Hash,
+    pub count: u32,
+    /// The results are equal too.
+    pub no_progress: bool,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolsChanged {
+    pub added: Vec<Redacted>,
+    pub removed: Vec<Redacted>,
+    pub changed: Vec<Redacted>,
+    pub definitions_hash: Hash,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolsListed {
+    /// The names of one page of a `tools/list` answer.
+    pub names: Vec<Redacted>,
+    /// Length of the page's `result`, in bytes: what the definitions cost the model's context.
+    pub size: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Malformed {
+    pub stream: Stream,
+    /// Lines since the last event of this kind.
+    pub count: u64,
+    /// Length of the last of them, in bytes.
+    pub size: u64,
+    pub reason: MalformedReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MalformedReason {
+    /// A line that is not JSON: a banner, a log line, binary junk.
+    NotJson,
+    /// JSON that is no JSON-RPC message.
+    NotJsonRpc,
+    /// A line cut by lost bytes.
+    Partial,
+}
+
+#[derive(Clone, Debug)]
+pub struct Unmatched {
+    pub request_id: Option<Redacted>,
+    pub direction: Direction,
+    /// `response`, `error` or `cancellation`.
+    pub what: &'static str,
+    pub error_code: Option<i64>,
+    /// Further ones since the last event of this kind, not described one by one.
+    pub count: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Lost {
+    /// Where it was lost: `tap` (bytes), `log`, `otlp` (records).
+    pub place: &'static str,
+    pub stream: Option<Stream>,
+    pub bytes: u64,
+    /// Whole frames among them.
+    pub frames: u64,
+    pub records: u64,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolResult {
+    pub request_id: Redacted,
+    pub tool: Redacted,
+    pub summary: Redacted,
+    pub result_hash: Option<Hash>,
+    pub redactions: BTreeMap<&'static str, u32>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub direction: Direction,
+    pub method: Redacted,
+    /// Of `notifications/message`: its text.
+    pub text: Option<Redacted>,
+    pub size: u64,
+    pub redactions: BTreeMap<&'static str, u32>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerStderr {
+    pub line: Redacted,
+    /// Length of the line as written, in bytes.
+    pub size: u64,
+    pub redactions: BTreeMap<&'static str, u32>,
+}
+
+/// Figures that only metrics use; taken about once a second while there is traffic.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse {
+    /// Requests open, both directions.
+    pub in_flight: u64,
+    /// Resident memory of the server process, in bytes.
+    pub server_rss: Option<u64>,
+    /// CPU time the server process has used, user and system.
+    pub server_cpu: Option<Duration>,
+    /// Time from spawn to the server's first answer.
+    pub server_first_answer: Option<Duration>,
+    /// `written − read` of the chunks since the last pulse: upper bound in nanoseconds (a power of
+    /// two) and count.
+    pub added_latency: Vec<(u64, u64)>,
+    /// Bytes waiting in the fullest ring, and its size.
+    pub ring_depth: u64,
+    pub ring_size: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct SessionEnded {
+    pub reason: EndReason,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub totals: Totals,
+    /// Redacted last lines of stderr, only when the end was abnormal.
+    pub stderr_tail: Vec<Redacted>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The server exited after its stdin was closed, or on a signal that was forwarded to it.
+    ServerExited,
+    /// The server ended although nobody asked it to.
+    ServerDied,
+    /// The server could not be started.
+    SpawnFailed,
+}
+
+/// Sums over the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub tool_calls: u64,
+    /// Operations that are not `tools/call`.
+    pub other_requests: u64,
+    pub errors: u64,
+    pub denied: u64,
+    pub notifications: u64,
+    pub malformed: u64,
+    pub unmatched: u64,
+    pub turns: u64,
+    /// Bytes relayed: stdin, stdout, stderr.
+    pub bytes: [u64; 3],
+    /// Lines seen: stdin, stdout, stderr.
+    pub frames: [u64; 3],
+    /// Bytes not observed.
+    pub bytes_lost: u64,
+    /// Frames not observed.
+    pub frames_lost: u64,
+    /// What the overload gears did: how often catch-up ran, frames observed without body hash.
+    pub catch_ups: u64,
+    pub envelope_only: u64,
+    /// Panics caught in the observer.
+    pub observer_panics: u64,
+}

@@ -1,0 +1,3 @@
+//! Floor 1: bytes only.
+
+pub mod tap;

@@ -1,0 +1,93 @@
+//! What the relay hands to the observer: who sent which bytes when, and which bytes were lost.
+//!
+//! This is the one-way door between floor 1 and floor 2. Nothing in here knows JSON, and nothing
+//! in here lets the observer reach back into the relay.
+
+use std::time::Duration;
+
+/// A point on the machine's steady clock (`CLOCK_BOOTTIME`, so that a suspended machine makes a
+/// call long rather than negative), in nanoseconds since an arbitrary zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The time since `earlier`; zero where the clock seems to have run backwards.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` later, saturating at the end of time.
+    pub fn after(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// One of the server's three standard streams, named as the server sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// The way its bytes travel in MCP terms; `None` for stderr, which carries no protocol.
+    pub fn direction(self) -> Option<Direction> {
+        match self {
+            Stream::Stdin => Some(Direction::ClientToServer),
+            Stream::Stdout => Some(Direction::ServerToClient),
+            Stream::Stderr => None,
+        }
+    }
+}
+
+/// Which peer sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    ClientToServer,
+    ServerToClient,
+}
+
+impl Direction {
+    /// The way an answer to a message of this direction travels.
+    pub fn reversed(self) -> Direction {
+        match self {
+            Direction::ClientToServer => Direction::ServerToClient,
+            Direction::ServerToClient => Direction::ClientToServer,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::ClientToServer => "client_to_server",
+            Direction::ServerToClient => "server_to_client",
+        }
+    }
+}
+
+/// Bytes as one `read(2)` returned them, at most 64 KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    pub stream: Stream,
+    /// Bytes of this stream that were read before these, whether observed or lost.
+    pub offset: u64,
+    /// When `read(2)` returned them.
+    pub read_at: Moment,
+    pub bytes: &'a [u8],
+}
+
+/// Bytes that were forwarded but not observed, because the ring was full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub stream: Stream,
+    /// Bytes of this stream that were read before the first lost one.
+    pub offset: u64,
+    /// How many bytes were lost.
+    pub bytes: u64,
+    /// How many newlines were among them.
+    pub newlines: u64,
+    /// Whether the last lost byte was a newline, so that the next byte starts a line.
+    pub ends_line: bool,
+    /// When the first of them was read.
+    pub read_at: Moment,
+}

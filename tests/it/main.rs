@@ -1,0 +1,3 @@
+//! Promises about the whole program, one module each.
+
+mod cli;
