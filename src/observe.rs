@@ -61,6 +61,15 @@ pub struct Denials {
     pub words: Vec<String>,
 }
 
+impl Denials {
+    /// What servers and hosts are known to use.
+    pub fn standard() -> Denials {
+        let words =
+            ["denied", "forbidden", "unauthorized", "unauthorised", "not authorized", "rejected by user"];
+        Denials { codes: vec![-1, 401, 403], words: words.map(str::to_owned).to_vec() }
+    }
+}
+
 /// How much is looked at, which the run loop turns down under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {

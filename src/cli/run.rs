@@ -11,10 +11,10 @@ use super::ServerCommand;
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// Name used in logs and metrics [default: from the command, e.g. server-filesystem]
-    #[arg(long, value_name = "NAME", env = "SPANTAP_SERVER")]
+    #[arg(long, value_name = "NAME")]
     pub server: Option<String>,
     /// Folder for session logs [default: see spantap doctor]
-    #[arg(long, value_name = "DIR", env = "SPANTAP_LOG_DIR")]
+    #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
     /// Write no session log
     #[arg(long)]
@@ -23,22 +23,22 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE")]
     pub max_log_size: Option<String>,
     /// What to record: info, or debug with result summaries and stderr lines
-    #[arg(long, value_name = "LEVEL", value_enum, env = "SPANTAP_LOG_LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Record at debug level for this long, then go back by itself, e.g. 15m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub debug_for: Option<Duration>,
     /// Send spans and metrics to a collector, e.g. http://localhost:4318
-    #[arg(long, value_name = "URL", env = "SPANTAP_OTLP")]
+    #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
     /// Whose side spans and metrics take [default: server]
     #[arg(long, value_enum)]
     pub side: Option<Side>,
     /// Agent session that this connection belongs to [default: from the host]
-    #[arg(long, value_name = "ID", env = "SPANTAP_SESSION_ID")]
+    #[arg(long, value_name = "ID")]
     pub session_id: Option<String>,
     /// Person on whose behalf the host runs
-    #[arg(long, value_name = "ID", env = "SPANTAP_USER_ID")]
+    #[arg(long, value_name = "ID")]
     pub user_id: Option<String>,
     /// Report a call that has been open for this long [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -56,7 +56,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_trace_env: bool,
     /// Read this config file instead of the usual one
-    #[arg(long, value_name = "FILE", env = "SPANTAP_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Refuse to start if logging or export cannot be set up
     #[arg(long)]

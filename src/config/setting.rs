@@ -1,0 +1,210 @@
+//! One setting: looked up source by source, and remembered with where it was found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Environment, File};
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub struct Setting<T> {
+    pub value: T,
+    pub origin: Origin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    Environment(String),
+    File { path: PathBuf, line: usize },
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag => f.write_str("flag"),
+            Origin::Environment(name) => f.write_str(name),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Something in the settings that cannot be used. Its text names the setting, never its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub origin: Origin,
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.text)
+    }
+}
+
+/// A size in bytes, as people write it.
+pub struct Size;
+
+impl Size {
+    /// Reads `4096`, `64KiB`, `64k`, `1.5GiB`, `2GB`; 1 k is 1024 with and without the `i`.
+    pub fn parse(text: &str) -> Option<u64> {
+        let text = text.trim();
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let number: f64 = text[..split].parse().ok()?;
+        let unit = text[split..].trim().to_ascii_lowercase();
+        let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+            "" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return None,
+        };
+        let bytes = number * (1u64 << shift) as f64;
+        (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
+    }
+}
+
+/// A choice that is one word in flags, environment and file.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// The words, as an error says them.
+    const CHOICES: &'static str;
+    const WORDS: &'static [(&'static str, Self)];
+
+    fn from_word(text: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+    }
+
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, choice)| *choice == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// Looks a setting up in all its sources, strongest first.
+pub(super) struct Resolver<'a> {
+    flags: BTreeMap<&'static str, String>,
+    environment: Environment<'a>,
+    file: Option<&'a File>,
+    server_name: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(
+        flags: BTreeMap<&'static str, String>,
+        environment: Environment<'a>,
+        file: Option<&'a File>,
+        server_name: &'a str,
+    ) -> Resolver<'a> {
+        let problems = file.map(File::problems).unwrap_or_default();
+        Resolver { flags, environment, file, server_name, problems }
+    }
+
+    /// The first source that has `name` in a form that `read` takes.
+    pub(super) fn get<T>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        default: T,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Setting<T> {
+        for (texts, origin) in self.sources(name) {
+            match texts.as_slice() {
+                [text] => match read(text) {
+                    Some(value) => return Setting { value, origin },
+                    None => self.refuse(name, expected, origin),
+                },
+                _ => self.refuse(name, expected, origin),
+            }
+        }
+        Setting { value: default, origin: Origin::Default }
+    }
+
+    /// Like [`Resolver::get`] for a list: an array in the file, commas elsewhere.
+    pub(super) fn list<T>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        default: Vec<T>,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Setting<Vec<T>> {
+        for (texts, origin) in self.sources(name) {
+            let split =
+                |text: &String| text.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>();
+            let parts: Vec<String> = match origin {
+                Origin::File { .. } => texts,
+                _ => texts.iter().flat_map(split).collect(),
+            };
+            match parts.iter().map(|part| read(part)).collect() {
+                Some(value) => return Setting { value, origin },
+                None => self.refuse(name, expected, origin),
+            }
+        }
+        Setting { value: default, origin: Origin::Default }
+    }
+
+    /// A table of the file with a shape of its own, read by serde.
+    pub(super) fn table<T: serde::de::DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+    ) -> Option<T> {
+        let (value, origin) = self.file?.table(self.server_name, name)?;
+        match value.try_into() {
+            Ok(table) => Some(table),
+            Err(_) => {
+                self.refuse(name, expected, origin);
+                None
+            }
+        }
+    }
+
+    /// What could not be used, in the order of the file.
+    pub(super) fn problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| match problem.origin {
+            Origin::File { line, .. } => line,
+            _ => 0,
+        });
+        self.problems
+    }
+
+    fn sources(&self, name: &'static str) -> Vec<(Vec<String>, Origin)> {
+        let variable = format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
+        let flag = self.flags.get(name).map(|text| (vec![text.clone()], Origin::Flag));
+        let environment = (self.environment)(&variable)
+            .filter(|text| !text.is_empty())
+            .map(|text| (vec![text], Origin::Environment(variable)));
+        let file = self.file.into_iter().flat_map(|file| file.scalars(self.server_name, name));
+        flag.into_iter().chain(environment).chain(file).collect()
+    }
+
+    fn refuse(&mut self, name: &str, expected: &str, origin: Origin) {
+        let next = match origin {
+            Origin::File { .. } | Origin::Default => "using the default",
+            _ => "ignoring it",
+        };
+        self.problems.push(Problem { origin, text: format!("`{name}` is not {expected}; {next}") });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4096", Some(4096)),
+            ("64MiB", Some(64 << 20)),
+            ("64 mb", Some(64 << 20)),
+            ("1.5k", Some(1536)),
+            ("x", None),
+            ("-1", None),
+        ] {
+            assert_eq!(Size::parse(text), bytes, "{text}");
+        }
+    }
+}
