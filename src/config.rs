@@ -120,8 +120,7 @@ impl Config {
             file: file.map(|file| file.path.clone()),
             log: resolver.get("log", "true or false", true, |text| text.parse().ok()),
             log_dir: resolver.get("log_dir", "a folder", None, |text| Some(Some(expand_home(text)))),
-            max_log_size: resolver
-                .get("max_log_size", "a size, for example 64MiB", 64 << 20, Size::parse),
+            max_log_size: resolver.get("max_log_size", "a size, for example 64MiB", 64 << 20, Size::parse),
             max_total_size: resolver
                 .get("max_total_size", "a size, for example 2GiB", None, |text| Size::parse(text).map(Some)),
             log_level: resolver.get("log_level", LogLevel::CHOICES, LogLevel::Info, LogLevel::from_word),

@@ -29,5 +29,7 @@ pub mod read;
 
 pub mod hosts;
 
+pub mod demo;
+
 pub mod cli;
 pub mod config;

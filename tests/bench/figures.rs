@@ -1,0 +1,87 @@
+//! Samples to figures, and figures to a table with bars.
+
+/// The `q` quantile of `samples`, which need not be sorted.
+pub fn quantile(samples: &[f64], q: f64) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (q * sorted.len().saturating_sub(1) as f64).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
+pub fn median(samples: &[f64]) -> f64 {
+    quantile(samples, 0.5)
+}
+
+/// One line of the result: a figure and what it must not pass.
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: &'static str,
+    pub bar: Bar,
+    pub note: String,
+}
+
+#[derive(Clone, Copy)]
+pub enum Bar {
+    AtMost(f64),
+    AtLeast(f64),
+    /// Told for orientation.
+    None,
+}
+
+impl Bar {
+    /// Whether `value` holds the bar loosened by `slack` (1: the bar itself, 2: twice as bad).
+    fn holds(self, value: f64, slack: f64) -> bool {
+        match self {
+            Bar::AtMost(limit) => value <= limit * slack,
+            Bar::AtLeast(limit) => value >= limit / slack,
+            Bar::None => true,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Bar::AtMost(limit) => format!("<= {limit}"),
+            Bar::AtLeast(limit) => format!(">= {limit}"),
+            Bar::None => String::new(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Figures(Vec<Figure>);
+
+impl Figures {
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        bar: Bar,
+        note: impl Into<String>,
+    ) {
+        let figure = Figure { name: name.into(), value, unit, bar, note: note.into() };
+        eprintln!("{}", line(&figure));
+        self.0.push(figure);
+    }
+
+    /// Prints the table as Markdown; returns how many bars do not hold with `slack`.
+    pub fn print(&self, slack: f64) -> usize {
+        println!("| figure | value | bar | | |\n| --- | ---: | ---: | --- | --- |");
+        for figure in &self.0 {
+            println!("{}", line(figure));
+        }
+        self.0.iter().filter(|figure| !figure.bar.holds(figure.value, slack)).count()
+    }
+}
+
+fn line(figure: &Figure) -> String {
+    let verdict = match figure.bar {
+        Bar::None => "",
+        bar if bar.holds(figure.value, 1.0) => "ok",
+        bar if bar.holds(figure.value, 2.0) => "**over**",
+        _ => "**over twice**",
+    };
+    let Figure { name, value, unit, bar, note } = figure;
+    format!("| {name} | {value:.3} {unit} | {} | {verdict} | {note} |", bar.text())
+}

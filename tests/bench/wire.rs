@@ -1,0 +1,98 @@
+//! The messages of the bench, made from a number so that either side can check every byte.
+
+use std::io::Write;
+
+/// A tool call padded to `size` bytes.
+pub fn request(n: u64, size: usize, out: &mut Vec<u8>) {
+    padded(
+        n,
+        size,
+        out,
+        format_args!(
+            r#"{{"jsonrpc":"2.0","id":{n},"method":"tools/call","params":{{"name":"e","arguments":{{"n":{n}"#
+        ),
+        r#"}}}"#,
+    );
+}
+
+/// The answer to [`request`] `n`, padded to `size` bytes.
+pub fn response(n: u64, size: usize, out: &mut Vec<u8>) {
+    padded(
+        n,
+        size,
+        out,
+        format_args!(
+            r#"{{"jsonrpc":"2.0","id":{n},"result":{{"content":[{{"type":"text","text":"{n}"}}],"isError":false"#
+        ),
+        "}}",
+    );
+}
+
+/// A log message, which nobody answers, padded to `size` bytes.
+pub fn notification(n: u64, size: usize, out: &mut Vec<u8>) {
+    padded(
+        n,
+        size,
+        out,
+        format_args!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":{n}"#
+        ),
+        "}}",
+    );
+}
+
+fn padded(n: u64, size: usize, out: &mut Vec<u8>, head: std::fmt::Arguments<'_>, tail: &str) {
+    const PAD: &str = r#","pad":""#;
+    let start = out.len();
+    let _ = out.write_fmt(head);
+    let room = size.saturating_sub(out.len() - start + tail.len());
+    if room > PAD.len() + 1 {
+        out.extend_from_slice(PAD.as_bytes());
+        let letter = b'a' + (n % 26) as u8;
+        out.resize(out.len() + room - PAD.len() - 1, letter);
+        out.push(b'"');
+    }
+    out.extend_from_slice(tail.as_bytes());
+}
+
+/// The number in a request or answer: the digits behind its `"id":`.
+pub fn id(line: &[u8]) -> u64 {
+    const BEFORE: usize = br#"{"jsonrpc":"2.0","id":"#.len();
+    line.get(BEFORE..)
+        .unwrap_or_default()
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
+}
+
+/// Calls `each` with every complete line of what `read` delivers, until it says stop or the input ends.
+pub fn lines(
+    mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
+    mut each: impl FnMut(&[u8]) -> bool,
+    mut after_chunk: impl FnMut(),
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            buffer.resize(buffer.len() * 2, 0);
+        }
+        let count = read(&mut buffer[filled..])?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut start = 0;
+        let mut scan = filled;
+        filled += count;
+        while let Some(at) = buffer[scan..filled].iter().position(|byte| *byte == b'\n') {
+            if !each(&buffer[start..scan + at]) {
+                return Ok(());
+            }
+            scan += at + 1;
+            start = scan;
+        }
+        buffer.copy_within(start..filled, 0);
+        filled -= start;
+        after_chunk();
+    }
+}
