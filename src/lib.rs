@@ -31,5 +31,7 @@ pub mod hosts;
 
 pub mod demo;
 
+pub mod diagnostics;
+
 pub mod cli;
 pub mod config;
