@@ -25,6 +25,8 @@ pub mod observe;
 
 pub mod export;
 
+pub mod proxy;
+
 pub mod read;
 
 pub mod hosts;
