@@ -52,3 +52,29 @@ impl fmt::Debug for HashKey {
         f.write_str("HashKey([REDACTED])")
     }
 }
+
+/// Hash of a decoded text: what the model saw.
+pub fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
+    digest(key, text, false)
+}
+
+/// Hash of `result` as received.
+pub fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
+    digest(key, result, true)
+}
+
+fn digest(key: &HashKey, bytes: &[u8], raw: bool) -> Hash {
+    use hmac::{Hmac, KeyInit, Mac};
+    use sha2::{Digest, Sha256};
+    match key {
+        HashKey::Keyed(key) => {
+            // HMAC fills a short key up with zeros to the block of its hash.
+            let mut block = [0; 64];
+            block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+            let mut mac = Hmac::<Sha256>::new(&block.into());
+            mac.update(bytes);
+            Hash { algorithm: Algorithm::HmacSha256, raw, digest: mac.finalize().into_bytes().into() }
+        }
+        HashKey::Unkeyed => Hash { algorithm: Algorithm::Sha256, raw, digest: Sha256::digest(bytes).into() },
+    }
+}
