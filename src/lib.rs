@@ -33,3 +33,4 @@ pub mod demo;
 
 pub mod cli;
 pub mod config;
+pub mod hash_key;

@@ -193,12 +193,12 @@ impl Redactor {
     ///
     /// Lines of stderr are to be given in their order: a private key may span several.
     pub fn redact(&mut self, field: Field, text: &[u8]) -> Redacted {
-        if is_harmless(text) {
-            if let Ok(text) = std::str::from_utf8(text)
-                && !(field == Field::StderrLine || field.is_free_text() && self.rules.mode == Mode::Strict)
-            {
-                return Redacted(text.into());
-            }
+        let is_plain_name = field != Field::StderrLine
+            && !(field.is_free_text() && self.rules.mode == Mode::Strict)
+            && self.rules.patterns.is_empty()
+            && is_harmless(text);
+        if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
+            return Redacted(text.into());
         }
         // Whatever is shown comes from this window; a big text is not looked at as a whole.
         const BEYOND_LIMIT: usize = 4 << 10;

@@ -97,7 +97,8 @@ fn terminal_sequence(text: &str) -> Option<usize> {
             }
         }
         ' '..='/' => Some(body + usize::from(rest.first().is_some_and(|byte| matches!(byte, 0x30..=0x7e)))),
-        '0'..='~' => Some(body),
+        // Of a two-character escape the second stays: it may be the first letter of a token.
+        '0'..='~' => Some(body - kind.len_utf8()),
         _ => None,
     }
 }

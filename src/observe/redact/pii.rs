@@ -204,7 +204,7 @@ fn luhn(digits: &[u8]) -> bool {
             if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Where the card number that starts at `start` ends: 13 to 19 digits, bare or in groups of three or

@@ -113,7 +113,7 @@ fn token_at(bytes: &[u8], rule: &Rule, rest: &Regex, start: usize, end: usize) -
     let last = before.last().copied().unwrap_or(b' ');
     let begin = match rule.border {
         Border::None => start,
-        Border::NotAlphanumeric if !last.is_ascii_alphanumeric() => start,
+        Border::NotAlphanumeric | Border::NotAlphanumericMixed if !last.is_ascii_alphanumeric() => start,
         Border::NotAlphanumericOrDash if !last.is_ascii_alphanumeric() && last != b'-' => start,
         Border::Lead { set, least, most } => {
             let lead = before.iter().rev().take(most).take_while(|&&byte| set(byte)).count();
@@ -129,7 +129,7 @@ fn token_at(bytes: &[u8], rule: &Rule, rest: &Regex, start: usize, end: usize) -
     let looked_ahead = rule.rest.ends_with("|$)")
         && found.as_bytes().last().is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let stop = end + found.end() - usize::from(looked_ahead);
-    if rule.mixed {
+    if matches!(rule.border, Border::NotAlphanumericMixed) {
         let token = bytes.get(end..stop)?;
         let has = |test: fn(&u8) -> bool| token.iter().any(test);
         if !(has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)) {
