@@ -38,9 +38,9 @@ pub enum Kind {
     /// A request and how it ended. Every observed request makes exactly one of these.
     Operation(Box<Operation>),
     /// A call has been open for longer than `--slow`; again at ten times that.
-    CallPending(Box<Pending>),
+    CallPending(Box<PendingCall>),
     /// The server has answered nothing at all for as long as a call has been open.
-    ServerUnresponsive(Box<Pending>),
+    ServerUnresponsive(Box<PendingCall>),
     AgentThrashing(Box<Thrashing>),
     /// The tool definitions differ from those of the last session with this server.
     ToolsChanged(ToolsChanged),
@@ -132,6 +132,13 @@ pub enum Target {
     Tool(Redacted),
     Prompt(Redacted),
     Resource(Redacted),
+}
+
+impl Target {
+    pub fn text(&self) -> &Redacted {
+        let (Target::Tool(text) | Target::Prompt(text) | Target::Resource(text)) = self;
+        text
+    }
 }
 
 /// Where an operation stands in its trace.
@@ -239,7 +246,7 @@ pub struct PeerIdentified {
 
 /// A call that hangs.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct PendingCall {
     pub request_id: Redacted,
     pub direction: Direction,
     pub method: Redacted,
