@@ -1,4 +1,5 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod redaction;
 mod tidy;
