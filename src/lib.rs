@@ -25,11 +25,15 @@ pub mod observe;
 
 pub mod export;
 
+pub mod proxy;
+
 pub mod read;
 
 pub mod hosts;
 
 pub mod demo;
+
+pub mod diagnostics;
 
 pub mod cli;
 pub mod config;

@@ -142,6 +142,12 @@ impl Observer {
         let _ = (lost, at, sink);
     }
 
+    /// Something in here failed: forgets what it was in the middle of. Each stream goes on at its next
+    /// line, and open requests end as `unknown`.
+    pub fn recover(&mut self, sink: &mut dyn Sink) {
+        let _ = sink;
+    }
+
     /// The end: the last lines without newline are taken as they are, every open request ends, and
     /// `session_ended` is emitted with the totals.
     pub fn end(&mut self, end: ServerEnd, sink: &mut dyn Sink) {

@@ -1,6 +1,17 @@
 //! Hashes that let two values be compared without either being kept.
+//!
+//! Arguments are hashed over their canonical form: RFC 8785 (JCS), with integers that fit into 64 bits
+//! kept exact, where JCS would round beyond 2^53. What has no canonical form (duplicate keys, lone
+//! surrogates, numbers out of range, more than 128 levels) is hashed as received and marked `-raw`.
 
 use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use sha2::{Digest, Sha256};
+
+/// The longest arguments that are canonicalised, in bytes; longer ones are hashed as received.
+pub const MAX_CANONICAL: usize = 256 << 10;
 
 /// Which function made a [`Hash`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +58,277 @@ pub enum HashKey {
     Unkeyed,
 }
 
+impl HashKey {
+    /// First four bytes of the SHA-256 of the key, so that a change of key is visible in the log.
+    pub fn id(&self) -> Option<[u8; 4]> {
+        match self {
+            HashKey::Keyed(key) => {
+                let digest: [u8; 32] = Sha256::digest(key).into();
+                Some([digest[0], digest[1], digest[2], digest[3]])
+            }
+            HashKey::Unkeyed => None,
+        }
+    }
+}
+
 impl fmt::Debug for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HashKey([REDACTED])")
+    }
+}
+
+/// Makes [`Hasher`]s for one key; the keyed state is computed once.
+#[derive(Clone)]
+pub struct Hashing {
+    start: Hasher,
+}
+
+impl Hashing {
+    pub fn new(key: &HashKey) -> Hashing {
+        Hashing {
+            start: match key {
+                HashKey::Keyed(key) => Hasher::Keyed(Box::new(
+                    Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("any length is a key")),
+                )),
+                HashKey::Unkeyed => Hasher::Unkeyed(Sha256::new()),
+            },
+        }
+    }
+
+    /// A hasher for bytes that come in pieces.
+    pub fn start(&self) -> Hasher {
+        self.start.clone()
+    }
+
+    /// Of the JSON text of `params.arguments`.
+    pub fn args(&self, raw: &[u8]) -> Hash {
+        match canonical(raw) {
+            Some(canonical) => self.of(&canonical, false),
+            None => self.of(raw, true),
+        }
+    }
+
+    /// Of bytes as received: a `result`, a decoded text, an opaque id.
+    pub fn raw(&self, bytes: &[u8]) -> Hash {
+        self.of(bytes, true)
+    }
+
+    fn of(&self, bytes: &[u8], raw: bool) -> Hash {
+        let mut hasher = self.start();
+        hasher.update(bytes);
+        hasher.finish(raw)
+    }
+}
+
+/// Hashes bytes as they come.
+#[derive(Clone)]
+pub enum Hasher {
+    Keyed(Box<Hmac<Sha256>>),
+    Unkeyed(Sha256),
+}
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Hasher::Keyed(hmac) => hmac.update(bytes),
+            Hasher::Unkeyed(sha) => Digest::update(sha, bytes),
+        }
+    }
+
+    /// `raw`: the bytes were as received.
+    pub fn finish(self, raw: bool) -> Hash {
+        let (algorithm, digest) = match self {
+            Hasher::Keyed(hmac) => (Algorithm::HmacSha256, hmac.finalize().into_bytes().into()),
+            Hasher::Unkeyed(sha) => (Algorithm::Sha256, sha.finalize().into()),
+        };
+        Hash { algorithm, raw, digest }
+    }
+}
+
+/// `args_hash` of the JSON text of `params.arguments`; an absent member counts as `{}`.
+pub fn args_hash(key: &HashKey, arguments: &[u8]) -> Hash {
+    Hashing::new(key).args(arguments)
+}
+
+/// `result_hash` of the JSON text of `result`, byte for byte.
+pub fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
+    Hashing::new(key).raw(result)
+}
+
+/// `text_hash` of the decoded text of a single content block.
+pub fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
+    Hashing::new(key).raw(text)
+}
+
+/// The canonical form of a JSON text, or `None` where it has none.
+pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
+    let value: Value = serde_json::from_slice(json).ok()?;
+    let mut out = Vec::with_capacity(json.len());
+    value.write(&mut out)?;
+    Some(out)
+}
+
+/// A JSON value with its members in the order of their canonical form, and no key twice.
+enum Value {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Double(f64),
+    String(String),
+    Array(Vec<Value>),
+    Object(Vec<(String, Value)>),
+}
+
+impl Value {
+    fn write(&self, out: &mut Vec<u8>) -> Option<()> {
+        match self {
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(true) => out.extend_from_slice(b"true"),
+            Value::Bool(false) => out.extend_from_slice(b"false"),
+            Value::Unsigned(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Value::Signed(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Value::Double(number) if number.is_finite() => {
+                out.extend_from_slice(ryu_js::Buffer::new().format_finite(*number).as_bytes());
+            }
+            Value::Double(_) => return None,
+            Value::String(text) => write_string(text, out),
+            Value::Array(items) => {
+                out.push(b'[');
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    item.write(out)?;
+                }
+                out.push(b']');
+            }
+            Value::Object(members) => {
+                out.push(b'{');
+                for (index, (key, value)) in members.iter().enumerate() {
+                    if index > 0 {
+                        out.push(b',');
+                    }
+                    write_string(key, out);
+                    out.push(b':');
+                    value.write(out)?;
+                }
+                out.push(b'}');
+            }
+        }
+        Some(())
+    }
+}
+
+/// As ECMAScript's `JSON.stringify` writes a string (RFC 8785 §3.2.2.2).
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x09 => out.extend_from_slice(b"\\t"),
+            0x0a => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            0x0d => out.extend_from_slice(b"\\r"),
+            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Unsigned(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Signed(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Double(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let mut object: Vec<(String, Value)> = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            object.push(member);
+        }
+        // RFC 8785 §3.2.3: by UTF-16 code units, which differs from bytes above U+FFFF.
+        object.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+        if object.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(A::Error::custom("a key stands twice"));
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_vector_of_the_fixture_holds() {
+        let fixture: serde_json::Value =
+            serde_json::from_str(include_str!("../../fixtures/hash/args-hash-vectors.json")).unwrap();
+        let key: Vec<u8> = (0..32).collect();
+        let key = HashKey::Keyed(key.try_into().unwrap());
+        let vectors = fixture["vectors"].as_array().unwrap();
+        assert!(vectors.len() >= 17);
+        for vector in vectors {
+            let raw = vector["raw"].as_str().unwrap_or("{}").as_bytes();
+            let tag = vector["tag"].as_str().unwrap();
+            let expect = |algorithm: &str, field: &str| {
+                format!("{algorithm}{tag}:{}", vector[field].as_str().unwrap())
+            };
+            let name = &vector["name"];
+            assert_eq!(args_hash(&key, raw).to_string(), expect("hmac-sha256", "hmac"), "{name}");
+            assert_eq!(args_hash(&HashKey::Unkeyed, raw).to_string(), expect("sha256", "sha256"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_canonical_form_has_none() {
+        let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
+        for json in [&b"{\"a\":1,\"a\":1}"[..], b"\"\\ud800\"", b"1e400", b"\"\xff\"", &deep, b"{} x", b""] {
+            assert_eq!(canonical(json), None, "{}", String::from_utf8_lossy(json));
+        }
     }
 }

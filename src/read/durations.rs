@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn samples_that_do_not_fit_the_short_form_take_their_place_among_the_others() {
-        let mut samples = vec![0.001, 12.345, 5_000_000.0, 0.00015, 9e9, 12.345678, 3.0, 3.0000001, 3.0, -1.0];
+        let mut samples =
+            vec![0.001, 12.345, 5_000_000.0, 0.00015, 9e9, 12.345678, 3.0, 3.0000001, 3.0, -1.0];
         let mut durations = durations(&samples);
         assert_eq!(durations.others.len(), 6);
         samples.sort_by(f64::total_cmp);

@@ -267,7 +267,8 @@ fn fixed_form(text: &[u8]) -> Option<Timestamp> {
     let era = year.div_euclid(400);
     let year_of_era = year.rem_euclid(400);
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
     Some(Timestamp(seconds * 1_000_000 + number(20, 26)))
 }
@@ -299,7 +300,8 @@ mod tests {
 
     #[test]
     fn every_field_of_an_entry_is_a_field_of_the_record() {
-        let schema = serde_json::to_value(schemars::schema_for!(crate::export::record::Record<'static>)).unwrap();
+        let schema =
+            serde_json::to_value(schemars::schema_for!(crate::export::record::Record<'static>)).unwrap();
         let source = include_str!("entry.rs");
         let start = source.find("pub struct Entry").unwrap();
         let body = &source[start..start + source[start..].find("\n}").unwrap()];

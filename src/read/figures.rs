@@ -86,7 +86,11 @@ impl Figures {
 
     /// Operations that are known to have ended otherwise than well.
     pub fn errors(&self) -> u64 {
-        Status::ALL.into_iter().filter(|status| status.is_failure()).map(|status| self.with_status(status)).sum()
+        Status::ALL
+            .into_iter()
+            .filter(|status| status.is_failure())
+            .map(|status| self.with_status(status))
+            .sum()
     }
 
     /// Errors among the calls whose ending is known; `None` where there are none of those.
@@ -241,7 +245,9 @@ mod tests {
     use super::*;
 
     fn entry(rest: &str) -> String {
-        format!(r#"{{"schema":"spantap/1","event":"mcp_tool_call","server_name":"search","tool_name":"web",{rest}}}"#)
+        format!(
+            r#"{{"schema":"spantap/1","event":"mcp_tool_call","server_name":"search","tool_name":"web",{rest}}}"#
+        )
     }
 
     #[test]

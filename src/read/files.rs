@@ -133,7 +133,8 @@ impl Source {
             // Members one after the other are what `cat a.gz b.gz` gives.
             Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file))),
             Packing::Zstd => Box::new(
-                ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(file)).map_err(io::Error::other)?,
+                ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(file))
+                    .map_err(io::Error::other)?,
             ),
         })
     }

@@ -22,7 +22,8 @@ pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
                 status => status.as_str().to_owned(),
             };
             notes.push(joined(&word, &entry.error_message));
-            tone = if status == Status::Error || status == Status::Timeout { Tone::Bad } else { Tone::Warning };
+            tone =
+                if status == Status::Error || status == Status::Timeout { Tone::Bad } else { Tone::Warning };
         }
     }
     let mut warning = |note: String| {

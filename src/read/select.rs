@@ -58,7 +58,10 @@ impl Select {
 
     /// Whether only some operations are asked for, so that other events say nothing to the point.
     pub fn is_about_operations(&self) -> bool {
-        !self.tools.is_empty() || self.method.is_some() || self.status.is_some() || self.min_duration.is_some()
+        !self.tools.is_empty()
+            || self.method.is_some()
+            || self.status.is_some()
+            || self.min_duration.is_some()
     }
 }
 

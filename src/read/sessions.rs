@@ -136,7 +136,8 @@ impl Session {
 
     /// What deserves a look, in words; clean.
     pub fn notes(&self, warn: u64) -> (String, Tone) {
-        let mut notes: Vec<String> = self.deaths.iter().map(|death| units::clean(death).into_owned()).collect();
+        let mut notes: Vec<String> =
+            self.deaths.iter().map(|death| units::clean(death).into_owned()).collect();
         let tone = if !notes.is_empty() || self.thrashing > 0 { Tone::Bad } else { Tone::Warning };
         if self.most_repeats() >= warn {
             notes.push(format!("{}x same arguments", self.most_repeats()));

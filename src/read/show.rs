@@ -245,7 +245,13 @@ pub fn write_operation(
     let clean = |text: &str| units::clean(text).into_owned();
     let known = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(clean);
     let title = format!("{}/{}", clean(&entry.session_id), entry.seq);
-    writeln!(out, "{}  {} on {}", Tone::Strong.paint(&title), clean(entry.name()), clean(&entry.server_name))?;
+    writeln!(
+        out,
+        "{}  {} on {}",
+        Tone::Strong.paint(&title),
+        clean(entry.name()),
+        clean(&entry.server_name)
+    )?;
 
     let mut lines = Lines { out, terminal };
     lines.section("what happened")?;
@@ -253,7 +259,11 @@ pub fn write_operation(
         "server_to_client" => "asked by the server",
         _ => "asked by the client",
     };
-    lines.fact("request", &format!("{} {}, {asker}", clean(&entry.method), clean(entry.target())), Tone::Plain)?;
+    lines.fact(
+        "request",
+        &format!("{} {}, {asker}", clean(&entry.method), clean(entry.target())),
+        Tone::Plain,
+    )?;
     let at = units::local(entry.started(), &terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
     let took = entry.duration_ms.map(units::duration).unwrap_or_else(|| "unknown".to_owned());
     lines.fact("time", &format!("{at}, took {took}"), Tone::Plain)?;
@@ -269,7 +279,8 @@ pub fn write_operation(
     lines.fact("sent", &requested.unwrap_or_default(), Tone::Plain)?;
     let returned = size(entry.result_size_bytes, entry.result_tokens_est);
     lines.fact("returned", &returned.unwrap_or_else(|| "nothing".to_owned()), Tone::Plain)?;
-    let summary = summary.map(clean).unwrap_or_else(|| "not recorded; --log-level debug records a summary".to_owned());
+    let summary =
+        summary.map(clean).unwrap_or_else(|| "not recorded; --log-level debug records a summary".to_owned());
     lines.fact("summary", &summary, Tone::Plain)?;
 
     lines.section("the chain")?;
@@ -296,10 +307,19 @@ pub fn write_operation(
     if record.result_hash.is_some() {
         lines.section("is this what the server returned?")?;
         if record.text_hash.is_some() {
-            lines.fact("its text", "spantap redact --hash text < FILE    prints the hash above", Tone::Plain)?;
+            lines.fact(
+                "its text",
+                "spantap redact --hash text < FILE    prints the hash above",
+                Tone::Plain,
+            )?;
         }
-        lines.fact("its result", "spantap redact --hash result < FILE  prints the hash above", Tone::Plain)?;
-        lines.line("The same hash: the server said so. Another: the text was changed or made up after it.")?;
+        lines.fact(
+            "its result",
+            "spantap redact --hash result < FILE  prints the hash above",
+            Tone::Plain,
+        )?;
+        lines
+            .line("The same hash: the server said so. Another: the text was changed or made up after it.")?;
     }
     Ok(())
 }

@@ -78,7 +78,9 @@ impl<'a> Stats<'a> {
             .groups
             .sorted()
             .into_iter()
-            .map(|(first, second, group)| Row::new(Some((self.by, &first, &second)), group, self.prices, minutes))
+            .map(|(first, second, group)| {
+                Row::new(Some((self.by, &first, &second)), group, self.prices, minutes)
+            })
             .collect();
         rows.sort_by(|a, b| match sort {
             Sort::Calls => b.calls.cmp(&a.calls),

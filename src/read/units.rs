@@ -141,12 +141,30 @@ fn char_width(c: char) -> usize {
     match u32::from(c) {
         0..=0x2ff => 1,
         // Marks that stand on the letter before them.
-        0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x610..=0x61a | 0x64b..=0x65f | 0x1ab0..=0x1aff
-        | 0x1dc0..=0x1dff | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f => 0,
+        0x300..=0x36f
+        | 0x483..=0x489
+        | 0x591..=0x5bd
+        | 0x610..=0x61a
+        | 0x64b..=0x65f
+        | 0x1ab0..=0x1aff
+        | 0x1dc0..=0x1dff
+        | 0x20d0..=0x20ff
+        | 0xfe00..=0xfe0f
+        | 0xfe20..=0xfe2f => 0,
         // East Asian wide and fullwidth, and pictures.
-        0x1100..=0x115f | 0x2e80..=0x303e | 0x3041..=0xa4cf | 0xa960..=0xa97f | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1f64f
-        | 0x1f680..=0x1f6ff | 0x1f900..=0x1f9ff | 0x20000..=0x3fffd => 2,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xa960..=0xa97f
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
 }
@@ -192,9 +210,15 @@ mod tests {
         ] {
             assert_eq!(duration(ms), text);
         }
-        assert_eq!([bytes(999), bytes(1_200), bytes(18_400), bytes(999_600)], ["999 B", "1.2 kB", "18 kB", "1.0 MB"]);
+        assert_eq!(
+            [bytes(999), bytes(1_200), bytes(18_400), bytes(999_600)],
+            ["999 B", "1.2 kB", "18 kB", "1.0 MB"]
+        );
         assert_eq!([count(88_123), count(3_100_000)], ["88k", "3.1M"]);
-        assert_eq!([percent(0.0), percent(0.0001), percent(0.075), percent(0.9999), percent(1.0)], ["0", "<0.1", "7.5", ">99.9", "100"]);
+        assert_eq!(
+            [percent(0.0), percent(0.0001), percent(0.075), percent(0.9999), percent(1.0)],
+            ["0", "<0.1", "7.5", ">99.9", "100"]
+        );
     }
 
     #[test]

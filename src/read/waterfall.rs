@@ -97,7 +97,9 @@ pub fn turns(mut bars: Vec<Bar>) -> Vec<Vec<Bar>> {
 pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Vec<Bar>]) -> io::Result<()> {
     let all = || turns.iter().flatten();
     let servers = all().map(|bar| &bar.server).collect::<std::collections::BTreeSet<_>>().len();
-    let widest = |text: fn(&Bar) -> usize, share: usize| all().map(text).max().unwrap_or(0).min(terminal.width / share);
+    let widest = |text: fn(&Bar) -> usize, share: usize| {
+        all().map(text).max().unwrap_or(0).min(terminal.width / share)
+    };
     let layout = Layout {
         seq: all().map(|bar| bar.seq.to_string().len() + 1).max().unwrap_or(2),
         server: if servers > 1 { widest(|bar| units::width(&bar.server), 6) } else { 0 },

@@ -1,3 +1,4 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod tidy;

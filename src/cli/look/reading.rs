@@ -135,10 +135,15 @@ impl Reading {
     pub(super) fn way_to_data(&self) -> String {
         let looked_everywhere = self.select.window == Window::default();
         match (self.sources.is_empty(), looked_everywhere) {
-            (true, true) => "watch a server with `spantap -- COMMAND`, or all of a host's with `spantap wrap`; \
+            (true, true) => {
+                "watch a server with `spantap -- COMMAND`, or all of a host's with `spantap wrap`; \
                 `spantap demo` shows how it looks"
-                .to_owned(),
-            (_, false) => "look further back with `--since 30d`; `spantap doctor` says whether servers are watched".to_owned(),
+                    .to_owned()
+            }
+            (_, false) => {
+                "look further back with `--since 30d`; `spantap doctor` says whether servers are watched"
+                    .to_owned()
+            }
             (false, true) => "the other options leave nothing over; try fewer of them".to_owned(),
         }
     }
@@ -248,7 +253,8 @@ fn sources(
 }
 
 fn home_as_tilde(path: &Path) -> String {
-    let below_home = etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
+    let below_home =
+        etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
     match below_home {
         Some(rest) => format!("~/{}", rest.display()),
         None => path.display().to_string(),

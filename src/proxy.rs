@@ -1,0 +1,252 @@
+//! The assembly: the relay, somebody who looks at its copies, and the end.
+//!
+//! The observer and its sinks are one value, the [`Watcher`](watcher::Watcher), behind a mutex that
+//! works as a baton: whoever holds it observes. Most of the time that is a thread at the lowest
+//! priority, which looks by itself and is never woken by traffic. When a ring is a quarter full, a
+//! second thread at normal priority takes the baton for a while, as long as there is a core for it. At
+//! the end that second thread takes it for good, drains the rings and closes the sinks, while the main
+//! thread listens for a signal that cuts this short. The relay never touches the baton.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+mod server_figures;
+mod watcher;
+
+use watcher::{Build, Watcher};
+pub use watcher::{Started, Watch};
+
+use crate::observe::ServerEnd;
+use crate::observe::event::EndReason;
+use crate::relay::child::{self, SpawnError, Status, TraceEnv};
+use crate::relay::signals::{self, MainThread, Woken};
+use crate::relay::{self, Ended, Relay};
+
+/// Everything that `run` needs besides the command.
+pub struct Setup {
+    pub trace_env: TraceEnv,
+    pub relay: relay::Settings,
+    /// How long we may outlive the server to write out what is queued.
+    pub flush_budget: Duration,
+    /// Makes the observer and its sinks; called once the server runs, on a thread of its own.
+    pub watch: Build,
+}
+
+/// First look after this time, and after every look that found something.
+const SHORTEST_NAP: Duration = Duration::from_millis(2);
+/// Longest time between two looks when nothing happens: four wake-ups a second.
+const LONGEST_NAP: Duration = Duration::from_millis(250);
+/// How much is observed before the baton is offered to others.
+const SLICE: usize = 256 << 10;
+
+/// Runs `command` behind the proxy until it ends, and then ends this process the same way.
+pub fn run(command: &[OsString], setup: Setup) -> ! {
+    let helper: Arc<OnceLock<Thread>> = Arc::default();
+    let help = {
+        let helper = Arc::clone(&helper);
+        move || helper.get().into_iter().for_each(Thread::unpark)
+    };
+    match Relay::start(command, &setup.trace_env, &setup.relay, help) {
+        Ok((relay, taps)) => watch(relay, Watcher::new(setup.watch, taps), &helper, setup.flush_budget),
+        Err(error) => fail(command, &error, setup),
+    }
+}
+
+fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flush_budget: Duration) -> ! {
+    watcher.started = Some(Started { pid: Some(relay.pid), spawned: relay.spawned });
+    let shared = Arc::new(Shared {
+        watcher: Mutex::new(watcher),
+        ending: OnceLock::new(),
+        closed: AtomicBool::new(false),
+        main: MainThread::this(),
+    });
+    let start = |name: &str, body: fn(&Shared)| {
+        let shared = Arc::clone(&shared);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
+    };
+    // Without these threads nothing is observed, and everything else goes on.
+    if let Ok(thread) = start("catch-up", catch_up) {
+        let _ = helper.set(thread.thread().clone());
+    }
+    let _ = start("observer", look_by_itself);
+
+    let ended = relay.wait();
+    let deadline = Instant::now() + flush_budget;
+    if let Some(thread) = helper.get() {
+        let _ = shared.ending.set(Ending { end: server_end(ended), deadline });
+        thread.unpark();
+        wait_for_close(&shared, deadline);
+    }
+    child::mirror(ended.status)
+}
+
+/// Waits until everything is written out, the time is over, or a signal says that it matters no more.
+fn wait_for_close(shared: &Shared, deadline: Instant) {
+    while !shared.closed.load(Ordering::Acquire) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match signals::wait(Some(left)) {
+            Woken::LookAround => {}
+            Woken::Timeout if left.is_zero() => return,
+            Woken::Timeout => {}
+            Woken::Forward(signal) | Woken::Kernel(signal) => {
+                if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The server could not be started: one line on stderr, the session in the log, the status of env(1).
+fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
+    let hint = match (error, command.first()) {
+        (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
+        (SpawnError::Exec(_), Some(program)) if error.exit_status() == 127 => format!(
+            "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
+            program.to_string_lossy()
+        ),
+        _ => "check that the file is a program and may be executed".to_owned(),
+    };
+    let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", shown(command));
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    let status = Status::Exited(error.exit_status());
+    let at = relay::now();
+    let started = Started { pid: None, spawned: at };
+    let end = ServerEnd {
+        at,
+        reason: EndReason::SpawnFailed,
+        exit_code: Some(error.exit_status()),
+        signal: None,
+        catch_ups: 0,
+        observer_panics: 0,
+    };
+    let deadline = Instant::now() + setup.flush_budget;
+    let main = MainThread::this();
+    let closer = std::thread::Builder::new().spawn(move || {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut watch = (setup.watch)(&started);
+            watcher::end(&mut watch, end, deadline);
+        }));
+        main.wake();
+    });
+    if closer.is_ok() {
+        signals::wait(Some(setup.flush_budget));
+    }
+    child::mirror(status)
+}
+
+/// The command for a message: the program alone where its arguments could hold secrets.
+fn shown(command: &[OsString]) -> String {
+    let mut redactor = crate::observe::redact::Redactor::new(&crate::observe::redact::Settings::default());
+    let words = redactor.redact_argv(command);
+    words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+fn server_end(ended: Ended) -> ServerEnd {
+    let (exit_code, signal) = match ended.status {
+        Status::Exited(code) => (Some(code), None),
+        Status::Killed(signal) => (None, Some(signal)),
+    };
+    // Some hosts send the polite signals to the server itself, past us.
+    let politely = matches!(signal, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP));
+    let reason = if ended.asked || politely { EndReason::ServerExited } else { EndReason::ServerDied };
+    ServerEnd { at: ended.at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 }
+}
+
+/// What the threads of the observing half share.
+struct Shared {
+    watcher: Mutex<Watcher>,
+    ending: OnceLock<Ending>,
+    closed: AtomicBool,
+    main: MainThread,
+}
+
+struct Ending {
+    end: ServerEnd,
+    deadline: Instant,
+}
+
+impl Shared {
+    fn watcher(&self) -> std::sync::MutexGuard<'_, Watcher> {
+        // Panics are caught inside; a poisoned lock would still hold a usable watcher.
+        self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.get().is_some()
+    }
+}
+
+/// The background gear: looks by itself, at the lowest priority, more and more rarely when nothing
+/// happens.
+fn look_by_itself(shared: &Shared) {
+    child::lower_priority();
+    let mut nap = SHORTEST_NAP;
+    while !shared.is_ending() {
+        std::thread::sleep(nap);
+        let mut found = false;
+        while !shared.is_ending() {
+            let mut watcher = shared.watcher();
+            let more = watcher.look(SLICE);
+            found |= more > 0;
+            if more < SLICE {
+                watcher.tick();
+                nap = if found { SHORTEST_NAP } else { (nap * 4).min(LONGEST_NAP) };
+                nap = watcher.until_deadline(nap);
+                break;
+            }
+        }
+    }
+}
+
+/// The catch-up gear: asleep until a ring is a quarter full, or until the end.
+fn catch_up(shared: &Shared) {
+    loop {
+        if let Some(ending) = shared.ending.get() {
+            let mut watcher = shared.watcher();
+            watcher.finish(ending.end, ending.deadline);
+            shared.closed.store(true, Ordering::Release);
+            shared.main.wake();
+            return;
+        }
+        std::thread::park();
+        run_while_there_is_a_core(shared);
+    }
+}
+
+/// Observes at normal priority until little is waiting. Where somebody else needs the core (we get
+/// less than the wall clock says) the rest is left to the background: the traffic comes first.
+fn run_while_there_is_a_core(shared: &Shared) {
+    /// A stretch long enough to tell sharing a core from a passing interruption.
+    const STRETCH: Duration = Duration::from_millis(4);
+    /// Least share of the wall clock that means that nobody was kept waiting.
+    const OWN_CORE: f64 = 0.85;
+    /// How long to stay away after having been in the way.
+    const BACK_OFF: Duration = Duration::from_millis(60);
+    while !shared.is_ending() {
+        let (wall, cpu) = (Instant::now(), child::thread_cpu());
+        let mut waited = Duration::ZERO;
+        let more = loop {
+            let before = Instant::now();
+            let mut watcher = shared.watcher();
+            waited += before.elapsed();
+            watcher.catch_ups += 1;
+            let more = watcher.look(SLICE) >= SLICE && watcher.is_pressed();
+            if !more || wall.elapsed() >= STRETCH || shared.is_ending() {
+                break more;
+            }
+        };
+        if !more {
+            return;
+        }
+        let busy = wall.elapsed().saturating_sub(waited).as_nanos() as f64;
+        let own = child::thread_cpu().saturating_sub(cpu) as f64;
+        if own < busy * OWN_CORE {
+            std::thread::park_timeout(BACK_OFF);
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The one-way door: a ring that a pump reads straight into, and that an observer looks at later.
+//!
+//! One producer (the pump), one consumer (whoever holds the observer), fixed size, no lock. The pump
+//! reserves room, lets `read(2)` fill it, publishes it with one store and then writes the very same
+//! bytes onward. What was published is visible to the observer before its answer can exist, because
+//! the peer cannot answer what has not been written yet.
+//!
+//! Each entry is a header of 32 bytes with the bytes behind it, in one piece: where the end of the
+//! memory is too near, a `Wrap` header sends the consumer back to the start. While little is waiting,
+//! the producer wraps early, so that only the first pages of a large ring are ever touched.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::tap::{Chunk, Gap, Moment, Stream};
+
+/// The most that one `read(2)` takes: a pipe's default size, and what fits into a core's cache.
+pub const MAX_READ: usize = 64 << 10;
+/// Room below which a read is not worth its header; the ring then counts as full.
+const MIN_READ: usize = 4 << 10;
+/// While the waiting bytes fit in here the ring does not grow beyond it.
+const WINDOW: usize = 256 << 10;
+/// Pages beyond this are given back to the system when the ring turns small again.
+const KEEP: usize = 1 << 20;
+const HEADER: usize = 32;
+/// Room that must stay behind an entry for a `Wrap`, a `Gap` and an `End`.
+const SPARE: usize = 3 * HEADER;
+/// Buckets of the added-latency histogram: bucket `i` counts up to 2^i nanoseconds.
+const BUCKETS: usize = 40;
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Header {
+    kind: u32,
+    len: u32,
+    read_at: u64,
+    a: u64,
+    b: u64,
+}
+
+const CHUNK: u32 = 1;
+const GAP: u32 = 2;
+const GAP_ENDING_LINE: u32 = 3;
+const WRAP: u32 = 4;
+const END: u32 = 5;
+
+/// What both ends share.
+pub struct Ring {
+    stream: Stream,
+    memory: *mut u8,
+    size: usize,
+    /// Where the next entry will be published; written by the producer.
+    write: AtomicUsize,
+    /// Where the oldest entry that is still needed begins; written by the consumer.
+    read: AtomicUsize,
+    /// Entries published so far, stored after `write`; written by the producer.
+    published: AtomicU64,
+    /// Bytes of the stream so far, observed or not; written by the producer.
+    bytes: AtomicU64,
+    /// When `read(2)` last returned something, for the drain rule; written by the producer.
+    last_read: AtomicU64,
+    /// Whether the producer is between `read` and the end of `write`.
+    writing: AtomicU32,
+    /// Written − read, by powers of two.
+    latency: [AtomicU32; BUCKETS],
+}
+
+// SAFETY: the memory is touched by the producer outside [read, write) and by the consumer inside it
+// only; both positions are published with release stores and read with acquire loads.
+unsafe impl Send for Ring {}
+// SAFETY: as above; the types that touch the memory, `Producer` and `Consumer`, exist once each.
+unsafe impl Sync for Ring {}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: `memory` is the mapping of `size` bytes that `pair` made, and nobody else has it now.
+        unsafe { libc::munmap(self.memory.cast(), self.size) };
+    }
+}
+
+/// Makes a ring of `size` bytes of address space; memory is used as it is touched.
+///
+/// # Errors
+/// When the system refuses the mapping.
+pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
+    // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
+    let memory = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let ring = Arc::new(Ring {
+        stream,
+        memory: memory.cast(),
+        size,
+        write: AtomicUsize::new(0),
+        read: AtomicUsize::new(0),
+        published: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        last_read: AtomicU64::new(0),
+        writing: AtomicU32::new(0),
+        latency: std::array::from_fn(|_| AtomicU32::new(0)),
+    });
+    let producer =
+        Producer { ring: Arc::clone(&ring), at: 0, lap_end: 0, high: 0, gap: None, scratch: Vec::new() };
+    Ok((producer, Consumer { ring, offset: 0, limit: 0, taken: 0 }))
+}
+
+impl Ring {
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes of the stream so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes that were read are still owed to the other side.
+    pub fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Acquire) != 0
+    }
+
+    /// When something was last read.
+    pub fn last_read(&self) -> Moment {
+        Moment(self.last_read.load(Ordering::Relaxed))
+    }
+
+    /// About how many bytes wait for the observer.
+    pub fn depth(&self) -> usize {
+        let (write, read) = (self.write.load(Ordering::Acquire), self.read.load(Ordering::Acquire));
+        if write >= read { write - read } else { self.size - read + write }
+    }
+
+    /// Takes the added-latency counts since the last call: upper bound in nanoseconds, and count.
+    pub fn take_latency(&self) -> Vec<(u64, u64)> {
+        let count = |bucket: &AtomicU32| u64::from(bucket.swap(0, Ordering::Relaxed));
+        let buckets = self.latency.iter().enumerate();
+        buckets.map(|(power, bucket)| (1 << power, count(bucket))).filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn put(&self, at: usize, header: Header) {
+        debug_assert!(at + HEADER <= self.size && at.is_multiple_of(8));
+        // SAFETY: `at` is within the mapping with room for a header, aligned to 8, and outside what the
+        // consumer may look at until `write` is stored.
+        unsafe { self.memory.add(at).cast::<Header>().write(header) };
+    }
+
+    fn header(&self, at: usize) -> Header {
+        debug_assert!(at + HEADER <= self.size && at.is_multiple_of(8));
+        // SAFETY: the consumer reads only below the published `write`, where the producer has put one.
+        unsafe { self.memory.add(at).cast::<Header>().read() }
+    }
+}
+
+/// Bytes lost since the ring was last able to take some.
+#[derive(Clone, Copy)]
+struct Shed {
+    bytes: u64,
+    newlines: u64,
+    ends_line: bool,
+}
+
+/// Where the next `read(2)` goes.
+pub enum Room {
+    /// Into the ring: the bytes will be observed.
+    Ring(usize),
+    /// Into a buffer of the pump's own: the bytes will be counted only.
+    Full,
+}
+
+/// The pump's end.
+pub struct Producer {
+    ring: Arc<Ring>,
+    /// Where the next entry goes.
+    at: usize,
+    /// Where the lap that the consumer still reads ended, while `at` is behind `read`.
+    lap_end: usize,
+    /// The furthest byte touched since pages were last given back.
+    high: usize,
+    gap: Option<Shed>,
+    scratch: Vec<u8>,
+}
+
+impl Producer {
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// How full the ring is, in quarters.
+    pub fn quarters(&self) -> usize {
+        self.ring.depth() * 4 / self.ring.size
+    }
+
+    /// Finds room for a read, as much as there is in one piece up to [`MAX_READ`].
+    pub fn reserve(&mut self) -> Room {
+        let read = self.ring.read.load(Ordering::Acquire);
+        if self.at >= read {
+            let behind = self.ring.size.saturating_sub(self.at + HEADER + SPARE);
+            let small_again = self.at > WINDOW && read > HEADER + MAX_READ + SPARE + 8;
+            if small_again || behind < MIN_READ {
+                let front = read.saturating_sub(HEADER + SPARE + 8);
+                if front < MIN_READ {
+                    return Room::Full;
+                }
+                self.wrap();
+                return Room::Ring(front.min(MAX_READ));
+            }
+            return Room::Ring(behind.min(MAX_READ));
+        }
+        let front = read.saturating_sub(self.at + HEADER + SPARE + 8);
+        if front < MIN_READ { Room::Full } else { Room::Ring(front.min(MAX_READ)) }
+    }
+
+    fn wrap(&mut self) {
+        self.ring.put(self.at, Header { kind: WRAP, len: 0, read_at: 0, a: 0, b: 0 });
+        self.lap_end = self.at;
+        self.at = 0;
+        self.ring.write.store(0, Ordering::Release);
+        if self.high > KEEP && self.lap_end <= KEEP {
+            // SAFETY: the range lies within the mapping and behind everything that is in use: this lap
+            // ended before it, and the lap before has been consumed.
+            unsafe {
+                let start = self.ring.memory.add(2 * KEEP).cast();
+                libc::madvise(start, self.ring.size.saturating_sub(2 * KEEP), libc::MADV_DONTNEED);
+            }
+            self.high = 0;
+        }
+        self.high = self.high.max(self.lap_end);
+    }
+
+    /// The place that `room` named, for `read(2)` to fill.
+    pub fn buffer(&mut self, room: &Room) -> &mut [u8] {
+        match *room {
+            Room::Ring(len) => {
+                // SAFETY: `reserve` checked that these bytes lie within the mapping and outside what
+                // the consumer may look at; the exclusive borrow of `self` keeps them ours.
+                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.add(self.at + HEADER), len) }
+            }
+            Room::Full => {
+                self.scratch.resize(MAX_READ, 0);
+                &mut self.scratch
+            }
+        }
+    }
+
+    /// Publishes the first `len` bytes of the buffer, read at `read_at`, and returns them for writing.
+    pub fn publish(&mut self, room: &Room, len: usize, read_at: Moment) -> &[u8] {
+        self.ring.writing.store(1, Ordering::Relaxed);
+        self.ring.last_read.store(read_at.0, Ordering::Relaxed);
+        self.ring.bytes.store(self.ring.bytes.load(Ordering::Relaxed) + len as u64, Ordering::Relaxed);
+        match room {
+            Room::Ring(_) => {
+                let start = self.at;
+                // What was lost before these bytes stands in the same header.
+                let header = match self.gap.take() {
+                    None => Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: 0, b: 0 },
+                    Some(shed) => {
+                        let kind = if shed.ends_line { GAP_ENDING_LINE } else { GAP };
+                        Header { kind, len: len as u32, read_at: read_at.0, a: shed.bytes, b: shed.newlines }
+                    }
+                };
+                self.advance(header, HEADER + len);
+                // SAFETY: the bytes were just read into the mapping; the consumer only reads them, and
+                // this producer does not touch them again before it has reserved anew.
+                unsafe { std::slice::from_raw_parts(self.ring.memory.add(start + HEADER), len) }
+            }
+            Room::Full => {
+                let bytes = &self.scratch[..len];
+                let newlines = memchr::memchr_iter(b'\n', bytes).count() as u64;
+                let shed = self.gap.get_or_insert(Shed { bytes: 0, newlines: 0, ends_line: false });
+                shed.bytes += len as u64;
+                shed.newlines += newlines;
+                shed.ends_line = bytes.last() == Some(&b'\n');
+                bytes
+            }
+        }
+    }
+
+    fn advance(&mut self, header: Header, size: usize) {
+        self.ring.put(self.at, header);
+        self.at = align(self.at + size);
+        self.ring.write.store(self.at, Ordering::Release);
+        self.ring.published.store(self.ring.published.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    /// The published bytes have been written: counts what that took.
+    pub fn written(&self, read_at: Moment, written_at: Moment) {
+        let nanos = written_at.0.saturating_sub(read_at.0);
+        let power = (64 - nanos.leading_zeros()) as usize;
+        let bucket = &self.ring.latency[power.min(BUCKETS - 1)];
+        bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.ring.writing.store(0, Ordering::Release);
+    }
+
+    /// The stream has ended.
+    pub fn end(&mut self, at: Moment) {
+        self.ring.writing.store(0, Ordering::Release);
+        let (kind, a, b) = match self.gap.take() {
+            Some(shed) if shed.ends_line => (END, shed.bytes << 1 | 1, shed.newlines),
+            Some(shed) => (END, shed.bytes << 1, shed.newlines),
+            None => (END, 0, 0),
+        };
+        // SPARE keeps room for this header behind every entry.
+        self.advance(Header { kind, len: 0, read_at: at.0, a, b }, HEADER);
+    }
+}
+
+fn align(at: usize) -> usize {
+    at.next_multiple_of(8)
+}
+
+/// One thing that a stream did.
+#[derive(Clone, Copy, Debug)]
+pub enum Item<'a> {
+    Chunk(Chunk<'a>),
+    Gap(Gap),
+    End(Moment),
+}
+
+/// The observer's end.
+pub struct Consumer {
+    ring: Arc<Ring>,
+    /// Bytes of the stream before the next entry.
+    offset: u64,
+    /// The snapshot of `write` up to which may be read.
+    limit: usize,
+    /// Entries taken so far.
+    taken: u64,
+}
+
+impl Consumer {
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// Looks how far the producer is; [`Consumer::peek`] goes up to here. Returns a mark for
+    /// [`Consumer::is_before`].
+    pub fn snapshot(&mut self) -> u64 {
+        let mark = self.ring.published.load(Ordering::Acquire);
+        self.limit = self.ring.write.load(Ordering::Acquire);
+        mark
+    }
+
+    /// Whether the next entry was already published when `mark` was taken.
+    pub fn is_before(&self, mark: u64) -> bool {
+        self.taken < mark
+    }
+
+    /// When the next entry was read, if there is one.
+    pub fn peek(&mut self) -> Option<Moment> {
+        let mut read = self.ring.read.load(Ordering::Relaxed);
+        if read == self.limit {
+            return None;
+        }
+        let mut header = self.ring.header(read);
+        if header.kind == WRAP {
+            read = 0;
+            self.ring.read.store(0, Ordering::Release);
+            if read == self.limit {
+                return None;
+            }
+            header = self.ring.header(read);
+        }
+        Some(Moment(header.read_at))
+    }
+
+    /// Hands the next entry to `each`, in order: a gap before the bytes that follow it.
+    pub fn take(&mut self, mut each: impl FnMut(Item<'_>)) {
+        if self.peek().is_none() {
+            return;
+        }
+        let read = self.ring.read.load(Ordering::Relaxed);
+        let Header { kind, len, read_at, a, b } = self.ring.header(read);
+        let read_at = Moment(read_at);
+        let stream = self.ring.stream;
+        let gap = |offset: &mut u64, bytes: u64, ends_line: bool, each: &mut dyn FnMut(Item<'_>)| {
+            each(Item::Gap(Gap { stream, offset: *offset, bytes, newlines: b, ends_line, read_at }));
+            *offset += bytes;
+        };
+        if kind == END {
+            if a > 1 {
+                gap(&mut self.offset, a >> 1, a & 1 == 1, &mut each);
+            }
+            each(Item::End(read_at));
+            self.taken += 1;
+            self.ring.read.store(align(read + HEADER), Ordering::Release);
+            return;
+        }
+        if kind == GAP || kind == GAP_ENDING_LINE {
+            gap(&mut self.offset, a, kind == GAP_ENDING_LINE, &mut each);
+        }
+        // SAFETY: the header was published together with `len` bytes behind it, which the producer
+        // leaves alone until `read` has passed them.
+        let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.add(read + HEADER), len as usize) };
+        each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes }));
+        self.offset += u64::from(len);
+        self.taken += 1;
+        self.ring.read.store(align(read + HEADER + len as usize), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sends `chunks` through a ring of `size`, looking after every `look` of them.
+    fn through(size: usize, chunks: &[Vec<u8>], look: usize) -> (Vec<u8>, u64, u64) {
+        let (mut producer, mut consumer) = pair(Stream::Stdout, size).unwrap();
+        let (mut seen, mut lost, mut offset) = (Vec::new(), 0, 0);
+        let mut drain = |consumer: &mut Consumer, seen: &mut Vec<u8>, lost: &mut u64| {
+            consumer.snapshot();
+            while consumer.peek().is_some() {
+                consumer.take(|item| match item {
+                    Item::Chunk(chunk) => {
+                        assert_eq!(chunk.offset, offset);
+                        offset += chunk.bytes.len() as u64;
+                        seen.extend_from_slice(chunk.bytes);
+                    }
+                    Item::Gap(gap) => {
+                        assert_eq!(gap.offset, offset);
+                        offset += gap.bytes;
+                        *lost += gap.bytes;
+                    }
+                    Item::End(_) => {}
+                });
+            }
+        };
+        for (number, chunk) in chunks.iter().enumerate() {
+            let mut rest = chunk.as_slice();
+            while !rest.is_empty() {
+                let room = producer.reserve();
+                let buffer = producer.buffer(&room);
+                let len = rest.len().min(buffer.len());
+                buffer[..len].copy_from_slice(&rest[..len]);
+                let moment = Moment(number as u64);
+                assert_eq!(producer.publish(&room, len, moment), &rest[..len]);
+                producer.written(moment, moment);
+                rest = &rest[len..];
+            }
+            if number % look == 0 {
+                drain(&mut consumer, &mut seen, &mut lost);
+            }
+        }
+        producer.end(Moment(0));
+        drain(&mut consumer, &mut seen, &mut lost);
+        (seen, lost, producer.ring.bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_seen_and_what_is_lost_are_what_was_sent(
+            lengths in prop::collection::vec(1usize..90_000, 1..60),
+            look in 1usize..40,
+            size in prop::sample::select(vec![96usize << 10, 160 << 10, 512 << 10, 1 << 20]),
+        ) {
+            let chunks: Vec<Vec<u8>> =
+                lengths.iter().enumerate().map(|(n, len)| vec![n as u8; *len]).collect();
+            let total: usize = lengths.iter().sum();
+            let (seen, lost, bytes) = through(size, &chunks, look);
+            prop_assert_eq!(bytes, total as u64);
+            prop_assert_eq!(seen.len() as u64 + lost, total as u64);
+            if look == 1 && size >= 512 << 10 {
+                prop_assert_eq!(lost, 0);
+                prop_assert_eq!(seen, chunks.concat());
+            }
+        }
+    }
+
+    #[test]
+    fn a_quiet_ring_touches_its_first_pages_only() {
+        let (mut producer, mut consumer) = pair(Stream::Stdout, 8 << 20).unwrap();
+        for _ in 0..100_000 {
+            let room = producer.reserve();
+            producer.buffer(&room)[0] = b'x';
+            producer.publish(&room, 1000, Moment(0));
+            assert!(producer.at < 2 * WINDOW, "{}", producer.at);
+            consumer.snapshot();
+            consumer.take(|_| {});
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Signals: blocked before the first thread, taken one by one by the main thread, and passed on.
+//!
+//! A blocked signal keeps its disposition, so what the host had set to be ignored is still ignored in
+//! the server, and can still be passed on. Blocked signals are never lost between the start and the
+//! moment the server exists.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+/// A set of signals.
+#[derive(Clone, Copy)]
+pub struct Mask(libc::sigset_t);
+
+impl Mask {
+    /// Blocks every signal in the calling thread, and in all threads that it starts from now on;
+    /// returns what was blocked before.
+    pub fn block_all() -> Mask {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: both sets are written before they are read.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Mask(before.assume_init())
+        }
+    }
+
+    /// Makes this the mask of the calling thread. Safe after `fork`.
+    pub(super) fn restore(&self) {
+        // SAFETY: `self.0` is a valid set.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Lets `signal` through to the calling thread.
+pub(super) fn unblock(signal: libc::c_int) {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is emptied before it is used.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// What the main thread was woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// A child has changed, or a thread of ours asked for a look around.
+    LookAround,
+    /// A process sent this signal to us: it is to reach the server.
+    Forward(libc::c_int),
+    /// The kernel sent this signal to our whole group: the server has it already.
+    Kernel(libc::c_int),
+    /// Nothing for the time given.
+    Timeout,
+}
+
+/// Waits for the next signal, for at most `timeout`.
+pub fn wait(timeout: Option<Duration>) -> Woken {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
+    let signal = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        match timeout {
+            None => libc::sigwaitinfo(all.as_ptr(), info.as_mut_ptr()),
+            Some(timeout) => {
+                let time = libc::timespec {
+                    tv_sec: timeout.as_secs() as libc::time_t,
+                    tv_nsec: timeout.subsec_nanos() as libc::c_long,
+                };
+                libc::sigtimedwait(all.as_ptr(), info.as_mut_ptr(), &time)
+            }
+        }
+    };
+    match signal {
+        -1 => Woken::Timeout,
+        libc::SIGCHLD => Woken::LookAround,
+        // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken.
+        signal => match unsafe { info.assume_init() }.si_code {
+            code if code > 0 => Woken::Kernel(signal),
+            _ => Woken::Forward(signal),
+        },
+    }
+}
+
+/// The main thread, as other threads see it.
+#[derive(Clone, Copy)]
+pub struct MainThread(libc::pthread_t);
+
+impl MainThread {
+    /// To be called by the main thread.
+    pub fn this() -> MainThread {
+        // SAFETY: cannot fail.
+        MainThread(unsafe { libc::pthread_self() })
+    }
+
+    /// Makes [`wait`] return [`Woken::LookAround`].
+    pub fn wake(self) {
+        // SAFETY: the main thread lives until the process ends.
+        unsafe { libc::pthread_kill(self.0, libc::SIGCHLD) };
+    }
+}
+
+// SAFETY: a thread's handle may be used by any thread as long as that thread lives.
+unsafe impl Send for MainThread {}
+// SAFETY: as above.
+unsafe impl Sync for MainThread {}
+
+/// Stops this process, as job control asks; returns when somebody lets it go on.
+pub fn stop_self() {
+    // SAFETY: plain call.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}

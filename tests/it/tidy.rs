@@ -1,0 +1,160 @@
+//! The house is in order: floors, file sizes, what README and docs say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every Rust file below `folder`, with its text.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
+        }
+    }
+    files
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The floor that a file stands on: the first part of its path below `src`.
+fn floor(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    below.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The modules that a text names as `crate::module::part`, as far as two parts deep, without its tests.
+fn named(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    code.match_indices("crate::")
+        .map(|(at, found)| {
+            let rest = &code[at + found.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
+            rest[..end].trim_end_matches(':').to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn a_floor_names_only_what_the_floor_above_hands_down() {
+    let allowed: &[(&str, &[&str])] = &[
+        ("relay", &["relay"]),
+        ("observe", &["observe", "relay::tap"]),
+        ("export", &["export", "observe", "relay::tap"]),
+        ("read", &["read", "export::record", "export::timestamp"]),
+        ("hosts", &["hosts"]),
+    ];
+    for (path, text) in sources("src") {
+        let floor = floor(&path);
+        let Some((_, allowed)) = allowed.iter().find(|(name, _)| *name == floor) else { continue };
+        for name in named(&text) {
+            let fits =
+                allowed.iter().any(|allowed| name == *allowed || name.starts_with(&format!("{allowed}::")));
+            assert!(fits, "{} names crate::{name}; {floor} may name {allowed:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_main_touches_standard_output() {
+    for (path, text) in sources("src") {
+        if path.ends_with("src/main.rs") {
+            continue;
+        }
+        for forbidden in ["println!", "print!(", "io::stdout()", "stdout().lock"] {
+            let found = text.lines().any(|line| {
+                line.contains(forbidden) && !line.trim_start().starts_with("//") && !line.contains("eprint")
+            });
+            assert!(!found, "{} uses {forbidden}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_stands_in_the_relay_only() {
+    for (path, text) in sources("src") {
+        let has_unsafe = text.lines().any(|line| {
+            line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl")
+        });
+        assert!(!has_unsafe || floor(&path) == "relay", "{} has unsafe code", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_person_reads() {
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn the_required_crates_are_direct_dependencies_with_a_use_that_the_docs_name() {
+    let manifest = read("Cargo.toml");
+    let architecture = read("docs/architecture.md");
+    let code: String = sources("src").into_iter().map(|(_, text)| text).collect();
+    for name in
+        ["tokio", "serde_json", "clap", "tracing", "tracing-appender", "opentelemetry-otlp", "sha2", "regex"]
+    {
+        assert!(manifest.lines().any(|line| line.starts_with(&format!("{name} = "))), "{name} in Cargo.toml");
+        assert!(code.contains(&format!("{}::", name.replace('-', "_"))), "{name} is used");
+        assert!(architecture.contains(&format!("`{name}`")), "{name} in docs/architecture.md");
+    }
+}
+
+#[test]
+fn the_documented_settings_are_those_of_the_code() {
+    let docs = read("docs/configuration.md");
+    for (name, _) in spantap::config::SETTINGS {
+        assert!(docs.contains(&format!("| `{name}` |")), "{name} in docs/configuration.md");
+    }
+}
+
+#[test]
+fn the_files_that_docs_link_to_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    pages.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(page).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#', ' ']).next().unwrap();
+            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {target}", page.display());
+        }
+    }
+}
+
+#[test]
+fn top_level_holds_only_what_tools_need_there() {
+    let output =
+        std::process::Command::new("git").args(["ls-files"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let Ok(output) = output else { return };
+    for file in String::from_utf8_lossy(&output.stdout).lines() {
+        let top = file.split('/').next().unwrap();
+        let known = [
+            "Cargo.toml",
+            "Cargo.lock",
+            "LICENSE",
+            "README.md",
+            "src",
+            "tests",
+            "fixtures",
+            "docs",
+            "build.rs",
+            "rustfmt.toml",
+            "deny.toml",
+        ];
+        assert!(known.contains(&top) || top.starts_with('.'), "{file} at the top level");
+    }
+}
