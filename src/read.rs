@@ -22,6 +22,7 @@ pub mod table;
 pub mod units;
 
 pub mod follow;
+pub mod report;
 
 pub mod sessions;
 pub mod show;

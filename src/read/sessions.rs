@@ -102,14 +102,10 @@ impl Session {
             EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
             EventName::Malformed => self.malformed += entry.count.unwrap_or(1),
             EventName::Gap => self.lossy = true,
-            EventName::SessionEnded if &*entry.reason != "server_exited" => {
-                let how = match (entry.signal, entry.exit_code, &*entry.reason) {
-                    (_, _, "spawn_failed") => "did not start".to_owned(),
-                    (Some(signal), _, _) => format!("died of signal {signal}"),
-                    (_, Some(code), _) => format!("exited with {code}"),
-                    _ => "died".to_owned(),
-                };
-                self.deaths.insert(format!("{} {how}", &*entry.server_name));
+            EventName::SessionEnded => {
+                if let Some(how) = death(entry) {
+                    self.deaths.insert(format!("{} {how}", &*entry.server_name));
+                }
             }
             _ => {}
         }
@@ -152,6 +148,17 @@ impl Session {
             notes.push("records lost".to_owned());
         }
         (notes.join(", "), tone)
+    }
+}
+
+/// How a server ended that nobody asked to end; `None` for an ordinary end.
+pub fn death(entry: &Entry<'_>) -> Option<String> {
+    match (entry.signal, entry.exit_code, &*entry.reason) {
+        (_, _, "server_exited") => None,
+        (_, _, "spawn_failed") => Some("did not start".to_owned()),
+        (Some(signal), _, _) => Some(format!("died of signal {signal}")),
+        (_, Some(code), _) => Some(format!("exited with {code}")),
+        _ => Some("died".to_owned()),
     }
 }
 
@@ -260,8 +267,12 @@ pub fn write(
         Column::right("TURNS", 7),
         Column::right("TOKENS~", 4),
         Column::right("COST~", 5),
-        Column::left("NOTES", 2),
+        Column::left("NOTES", 0),
     ];
+    // The year only where it tells something.
+    let year = |session: &Session| session.extent.get().map(|(first, _)| first.date().0);
+    let same_year = sessions.windows(2).all(|pair| year(&pair[0].1) == year(&pair[1].1));
+    let format = if same_year { "%m-%d %H:%M" } else { "%Y-%m-%d %H:%M" };
     let rows = sessions
         .iter()
         .map(|(id, session)| {
@@ -272,7 +283,7 @@ pub fn write(
             let (notes, tone) = session.notes(warn);
             vec![
                 Cell::toned(short(id, length, connections), Tone::Strong),
-                Cell::from(units::local(start, &terminal.zone, "%Y-%m-%d %H:%M")),
+                Cell::from(units::local(start, &terminal.zone, format)),
                 Cell::from(units::duration(session.extent.ms())),
                 Cell::from(hosts.join(", ")),
                 Cell::from(servers.join(", ")),

@@ -150,23 +150,30 @@ impl Reading {
 
     /// Says on standard error what could not be read.
     pub(super) fn report_findings(&self, findings: &Findings) {
+        self.findings(findings).iter().for_each(|text| note(text));
+    }
+
+    /// What could not be read, one line each; clean.
+    pub(super) fn findings(&self, findings: &Findings) -> Vec<String> {
         let files = |names: &[String]| {
             let shown: Vec<_> = names.iter().take(3).map(|name| units::clean(name)).collect();
             let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
             format!("{}{more}", shown.join(", "))
         };
+        let mut notes = Vec::new();
         if !findings.foreign.is_empty() {
-            note(&format!("not a session log of spantap: {}", files(&findings.foreign)));
+            notes.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
         }
         if !findings.newer.is_empty() {
-            note(&format!("written by a newer spantap, read as far as known: {}", files(&findings.newer)));
+            notes.push(format!("written by a newer spantap, read as far as known: {}", files(&findings.newer)));
         }
         for (name, lines) in &findings.unreadable {
-            note(&format!("{} of {} could not be read", units::plural(*lines, "line"), units::clean(name)));
+            notes.push(format!("{} of {} could not be read", units::plural(*lines, "line"), units::clean(name)));
         }
         for (name, error) in &findings.failed {
-            note(&format!("{} could not be read: {}", units::clean(name), units::clean(error)));
+            notes.push(format!("{} could not be read: {}", units::clean(name), units::clean(error)));
         }
+        notes
     }
 }
 
