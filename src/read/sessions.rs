@@ -258,7 +258,7 @@ pub fn write(
     let length = short_id_length(sessions, connections);
     let columns = vec![
         Column::left(if connections { "CONNECTION" } else { "SESSION" }, 0),
-        Column::left("START", 0),
+        Column::left("START", 1),
         Column::right("LENGTH", 6),
         Column::left("HOST", 3),
         Column::left("SERVERS", 0),

@@ -248,18 +248,18 @@ impl Summary {
         };
         columns.extend([
             Column::right("CALLS", 0),
-            Column::right("/MIN", 9),
-            Column::right("ERRORS", 0),
+            Column::right("/MIN", 10),
+            Column::right("ERRORS", 1),
             Column::right("ERR%", 0),
-            Column::right("DENIED", 6),
-            Column::right("UNKNOWN", 3),
-            Column::right("P50", 1),
+            Column::right("DENIED", 7),
+            Column::right("UNKNOWN", 4),
+            Column::right("P50", 2),
             Column::right("P95", 0),
-            Column::right("P99", 2),
-            Column::right("REPEATS", 7),
-            Column::right("TURNS", 8),
-            Column::right("TOKENS~", 4),
-            Column::right("COST~", 5),
+            Column::right("P99", 3),
+            Column::right("REPEATS", 8),
+            Column::right("TURNS", 9),
+            Column::right("TOKENS~", 5),
+            Column::right("COST~", 6),
         ]);
         let rows = self.rows.iter().take(limit).map(|row| self.cells(row)).collect();
         Table { columns, rows, titled: true }.write(out, terminal)?;

@@ -124,8 +124,8 @@ pub struct Table {
 
 /// Blanks between two columns.
 const GAP: usize = 2;
-/// Texts are cut to this before a column is dropped.
-const LONG: usize = 24;
+/// Texts are cut to this share of the line before a column is dropped.
+const LONG_SHARE: usize = 5;
 /// A column is not cut below this.
 const LEAST: usize = 6;
 
@@ -161,10 +161,12 @@ impl Table {
         let total = |widths: &[Option<usize>]| {
             widths.iter().flatten().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
         };
+        let wanted = widths.clone();
         if total(&widths) > room {
             // One long name must not push out the figures of all rows.
+            let long = (room / LONG_SHARE).max(LEAST);
             for (width, column) in widths.iter_mut().zip(&self.columns) {
-                *width = width.map(|width| if column.cut { width.min(LONG) } else { width });
+                *width = width.map(|width| if column.cut { width.min(long) } else { width });
             }
         }
         while total(&widths) > room {
@@ -184,6 +186,17 @@ impl Table {
             let Some(index) = widest else { break };
             let excess = total(&widths) - room;
             widths[index] = widths[index].map(|width| width.saturating_sub(excess).max(LEAST));
+        }
+        // What the dropped columns left over goes to the texts that were cut most.
+        while total(&widths) < room {
+            let lacks =
+                |index: usize| wanted[index].zip(widths[index]).map_or(0, |(wanted, width)| wanted - width);
+            let Some(index) =
+                (0..widths.len()).filter(|index| lacks(*index) > 0).max_by_key(|index| lacks(*index))
+            else {
+                break;
+            };
+            widths[index] = widths[index].map(|width| width + 1);
         }
         widths
     }

@@ -97,6 +97,9 @@ impl PartialOrd for Kept {
     }
 }
 
+/// From this width on a line has room for the method and the size beside the note.
+const ROOMY: usize = 100;
+
 /// Writes lines in columns that only ever widen, since the next line is not known yet.
 pub struct Printer {
     terminal: Terminal,
@@ -122,10 +125,19 @@ impl Printer {
 
     fn widen(&mut self, entry: &Entry<'_>) {
         let most = |share: usize| self.terminal.width / share;
+        let roomy = self.terminal.width >= ROOMY;
         self.server = self.server.max(units::width(&units::clean(&entry.server_name)).min(most(6)));
         if entry.is_operation() {
-            self.operation = self.operation.max(units::width(&operation(entry)).min(most(3)));
+            self.operation = self.operation.max(units::width(&self.operation(entry)).min(most(if roomy { 3 } else { 4 })));
         }
+    }
+
+    /// `tools/call search_issues`; where there is little room, only what it is about. Clean.
+    fn operation(&self, entry: &Entry<'_>) -> String {
+        if self.terminal.width < ROOMY {
+            return units::clean(entry.name()).into_owned();
+        }
+        units::clean(format!("{} {}", &*entry.method, entry.target()).trim_end()).into_owned()
     }
 
     /// Writes one line.
@@ -150,9 +162,9 @@ impl Printer {
             row.left(&units::clean(&entry.server_name), self.server, Tone::Plain);
         }
         if entry.is_operation() {
-            row.left(&operation(&entry), self.operation, Tone::Strong);
+            row.left(&self.operation(&entry), self.operation, Tone::Strong);
             row.right(&entry.duration_ms.map(units::duration).unwrap_or_default(), 8);
-            if self.terminal.width >= 72 {
+            if self.terminal.width >= ROOMY {
                 row.right(&entry.result_size_bytes.map(units::bytes).unwrap_or_default(), 7);
             }
             let (note, tone) = notes::operation(&entry, self.warn);
@@ -162,11 +174,6 @@ impl Printer {
         }
         writeln!(out, "{}", row.text.trim_end())
     }
-}
-
-/// `tools/call search_issues`; clean.
-fn operation(entry: &Entry<'_>) -> String {
-    units::clean(format!("{} {}", &*entry.method, entry.target()).trim_end()).into_owned()
 }
 
 struct Row<'t> {

@@ -1,4 +1,6 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod look;
+mod report;
 mod tidy;

@@ -165,10 +165,17 @@ impl Reading {
             notes.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
         }
         if !findings.newer.is_empty() {
-            notes.push(format!("written by a newer spantap, read as far as known: {}", files(&findings.newer)));
+            notes.push(format!(
+                "written by a newer spantap, read as far as known: {}",
+                files(&findings.newer)
+            ));
         }
         for (name, lines) in &findings.unreadable {
-            notes.push(format!("{} of {} could not be read", units::plural(*lines, "line"), units::clean(name)));
+            notes.push(format!(
+                "{} of {} could not be read",
+                units::plural(*lines, "line"),
+                units::clean(name)
+            ));
         }
         for (name, error) in &findings.failed {
             notes.push(format!("{} could not be read: {}", units::clean(name), units::clean(error)));

@@ -68,7 +68,7 @@ function health(figures) {
     ["Server", (server) => server.name],
     ["State", (server) => toned(server.state + (server.lossy ? ", records lost" : ""), server.bad ? "bad" : server.lossy ? "warn" : "")],
     ["Calls", (server) => server.calls, "n"],
-    ["per minute", (server) => (server.calls / minutes).toFixed(1), "n wide"],
+    ["per minute", (server) => perMinute(server.calls / minutes), "n wide"],
     ["Errors", (server) => toned(server.errors, errorTone(rate(server))), "n"],
     ["Error share", (server) => toned(percent(rate(server)), errorTone(rate(server))), "n"],
     ["Not observed", (server) => server.unknown || "", "n wide"],
@@ -91,7 +91,7 @@ function errors(figures) {
         open: () => open(row),
       })), 10),
       table(failing, [
-        ["Tool", (row) => row.tool], ["Server", (row) => row.server, "text"], ["Error", (row) => row.type],
+        ["Tool", (row) => toolOn(row.tool, row.server)], ["Error", (row) => row.type],
         ["Errors", (row) => row.number, "n"], ["Calls", (row) => row.calls, "n wide"],
         ["All errors", (row) => toned(percent(rate(row)), errorTone(rate(row))), "n"],
       ], open, 10),
@@ -103,8 +103,8 @@ function errors(figures) {
 
 function operations(rows, most) {
   return table(rows, [
-    ["Operation", (row) => row.name], ["Server", (row) => row.server, "text wide"],
-    ["Time", (row) => moment(row.start, true), "n"], ["Took", (row) => duration(row.ms), "n"],
+    ["Operation", (row) => toolOn(row.name, row.server)],
+    ["Time", (row) => moment(row.start, true), "n wide"], ["Took", (row) => duration(row.ms), "n"],
     ["Ended", (row) => toned(row.type || STATUS[row.status], isFailure(row) ? "bad" : "")],
     ["Session", (row) => shortId(row.session), "mono wide"],
   ], (row) => openWaterfall(row.session, row.place), most);
@@ -147,7 +147,7 @@ function latency(figures) {
   const content = timed.length === 0 ? [] : [
     picture,
     table(timed, [
-      ["Tool", (pair) => pair.tool], ["Server", (pair) => pair.server],
+      ["Tool", (pair) => toolOn(pair.tool, pair.server)],
       ["Calls", (pair) => pair.calls, "n wide"], ["p50", (pair) => duration(pair.ms[0]), "n"],
       ["p95", (pair) => duration(pair.ms[1]), "n"], ["p99", (pair) => duration(pair.ms[2]), "n"],
       ["Longest", (pair) => duration(pair.ms[3]), "n wide"], ["Reported slow", (pair) => pair.slow || "", "n wide"],
@@ -185,7 +185,7 @@ function shape(figures) {
     legend(["ok", "calls"], ["caution", "repeats of an earlier call"], ["fail", "errors"]),
     table(rows, [
       ["Session", (session) => shortId(session.id), "text mono"], ["Host", (session) => session.hosts.join(", "), "text wide"],
-      ["Servers", (session) => session.servers.join(", "), "text wide"], ["Start", (session) => moment(session.first), "n"],
+      ["Servers", (session) => session.servers.join(", "), "text wide"], ["Start", (session) => moment(session.first), "n wide"],
       ["Length", (session) => duration(session.last - session.first), "n wide"],
       ["Calls", (session) => session.calls, "n"], ["Turns", (session) => session.turns || "", "n wide"],
       ["Per turn", (session) => (session.turns ? (session.calls / session.turns).toFixed(1) : ""), "n wide"],
@@ -214,7 +214,7 @@ function cost(figures) {
       open: () => filterBy(`server:${quote(pair.server)} tool:${quote(pair.tool)}`),
     })), 10),
     table(sessions, [
-      ["Session", (session) => shortId(session.id), "text mono"], ["Host", (session) => session.hosts.join(", "), "text"],
+      ["Session", (session) => shortId(session.id), "text mono"], ["Host", (session) => session.hosts.join(", "), "text wide"],
       ["Calls", (session) => session.calls, "n"], ["Tokens~", (session) => tokens(session.tokens), "n"],
       ["Per turn", (session) => (session.turns ? tokens(Math.round(session.tokens / session.turns)) : ""), "n wide"],
       ...priceColumn(),
@@ -241,7 +241,7 @@ function answers(figures) {
       dead.length === 0 ? "none ended badly" : dead.map((server) => `${server.name} ${server.state}`).join("; "), dead.length === 0 ? "good" : "bad"),
     card("errors", "Failing?", share === null ? "no calls" : `${percent(share)} of calls`,
       often ? `most often ${often.tool} on ${often.server}, ${percent(rate(often))}` : "no errors", share >= 0.2 ? "bad" : share > 0 ? "warn" : "good"),
-    card("latency", "Slow?", slowest ? `p95 up to ${duration(slowest.ms[1])}` : "no calls",
+    card("latency", "Slow?", slowest ? `p95 up to ${duration(slowest.ms[1]).replaceAll(" ", "\u00a0")}` : "no calls",
       slowest ? `${slowest.tool} on ${slowest.server}; ${total.slow === 0 ? "none" : total.slow} reported as slow` : "", total.slow > 0 ? "warn" : "plain"),
     card("shape", "Looping?", most > 1 ? `${most} identical calls` : "no repeats",
       most > 1 ? `${looped ? looped.tool + " " : ""}in session ${shortId(loop.id)}` : "no call was made twice", most > DATA.about.warn ? "warn" : "good"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::entry::{Entry, Status};
 use super::super::figures::Prices;
 use super::super::units;
-use super::{Pair, ROWS, Report, Server, WORST, counts};
+use super::{Pair, ROWS, Report, Server, counts};
 use crate::export::record::{EventName, Record};
 use crate::export::timestamp::Timestamp;
 
@@ -317,9 +317,9 @@ impl Rows {
         let half = DETAILED / 2;
         let detailed: HashSet<(String, u64)> =
             newest.iter().take(half).chain(worst.iter().take(half)).filter_map(|line| key(line)).collect();
-        let room = if newest.len() < ROWS { ROWS } else { ROWS - WORST };
-        let mut lines: Vec<&[u8]> = newest.iter().take(room).chain(&worst).map(|line| &**line).collect();
+        let mut lines: Vec<&[u8]> = worst.iter().chain(&newest).map(|line| &**line).collect();
         lines.retain(|line| key(line).is_some_and(|key| seen.insert(key)));
+        lines.truncate(ROWS);
         lines.sort_by_cached_key(|line| {
             Entry::parse(line).ok().map(|entry| (entry.started(), entry.connection_id.to_string(), entry.seq))
         });

@@ -128,8 +128,7 @@ function table(rows, columns, open, most = 12) {
       const line = element("tr", open ? { class: "link", onclick: () => open(row) } : {}, cells);
       if (open) {
         // The first cell is a button, so that the keyboard reaches it.
-        const text = cells[0].textContent;
-        cells[0].replaceChildren(element("button", { type: "button", class: "plain" }, text));
+        cells[0].replaceChildren(element("button", { type: "button", class: "plain" }, ...cells[0].childNodes));
       }
       body.append(line);
     }
@@ -147,6 +146,15 @@ function table(rows, columns, open, most = 12) {
 
 function toned(text, tone) {
   return element("span", { class: tone }, text);
+}
+
+// A tool and, in a quieter voice, where it lives.
+function toolOn(tool, server) {
+  return element("span", {}, tool, " ", element("small", {}, "on " + server));
+}
+
+function perMinute(number) {
+  return number >= 9.95 ? number.toFixed(0) : number >= 0.095 ? number.toFixed(1) : number >= 0.005 ? number.toFixed(2) : number > 0 ? "<0.01" : "0";
 }
 
 const errorTone = (share) => (share === null || share === 0 ? "" : share >= 0.2 ? "bad" : "warn");

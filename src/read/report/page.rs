@@ -21,7 +21,8 @@ pub fn page(data: &Data) -> serde_json::Result<String> {
         base64(&Sha256::digest(STYLE)),
     );
     // The data last: nothing in it can be taken for a mark.
-    let mut page = PAGE.replace("{{policy}}", &policy).replace("{{style}}", STYLE).replace("{{script}}", &script);
+    let mut page =
+        PAGE.replace("{{policy}}", &policy).replace("{{style}}", STYLE).replace("{{script}}", &script);
     if let Some(at) = page.find("{{data}}") {
         page.replace_range(at..at + "{{data}}".len(), &json);
     }
@@ -33,7 +34,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
             text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
@@ -48,7 +50,9 @@ mod tests {
 
     #[test]
     fn base64_is_that_of_the_rfc() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
