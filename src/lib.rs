@@ -37,3 +37,4 @@ pub mod diagnostics;
 
 pub mod cli;
 pub mod config;
+pub mod hash_key;

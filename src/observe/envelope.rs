@@ -1,1 +1,783 @@
-//! (to be written)
+//! One pass over a line of any size: finds the members that matter by their place, in constant memory.
+//!
+//! A JSON-RPC message is an object; inside its `params`, `result` and `error` only direct members
+//! matter. The scanner follows these two levels and skips everything below by counting brackets, so
+//! nesting costs nothing and no value is ever built. What matters is captured as raw JSON up to a
+//! limit, hashed as it flows by, or both. It does not validate what it skips.
+
+use super::canonical::{Hash, Hasher, Hashing, MAX_CANONICAL};
+
+/// A member that is captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Member {
+    JsonRpc,
+    Id,
+    Method,
+    Name,
+    Uri,
+    Arguments,
+    ParamsMeta,
+    RequestId,
+    Reason,
+    ProgressToken,
+    ParamsTaskId,
+    ParamsProtocolVersion,
+    ClientInfo,
+    RequestState,
+    InputResponses,
+    Data,
+    IsError,
+    Content,
+    ResultType,
+    ResultProtocolVersion,
+    ServerInfo,
+    ResultMeta,
+    Task,
+    ResultTaskId,
+    Action,
+    ResultRequestState,
+    InputRequests,
+    Tools,
+    NextCursor,
+    ErrorCode,
+    ErrorMessage,
+}
+
+/// Members in the order of their numbers, with where they stand and how many bytes of them are kept.
+const MEMBERS: [(Member, Place, &str, usize); 31] = {
+    use Member::*;
+    use Place::*;
+    [
+        (JsonRpc, Root, "jsonrpc", 64),
+        (Id, Root, "id", 1 << 10),
+        (Method, Root, "method", 1 << 10),
+        (Name, Params, "name", 8 << 10),
+        (Uri, Params, "uri", 16 << 10),
+        (Arguments, Params, "arguments", MAX_CANONICAL),
+        (ParamsMeta, Params, "_meta", 32 << 10),
+        (RequestId, Params, "requestId", 1 << 10),
+        (Reason, Params, "reason", 8 << 10),
+        (ProgressToken, Params, "progressToken", 1 << 10),
+        (ParamsTaskId, Params, "taskId", 1 << 10),
+        (ParamsProtocolVersion, Params, "protocolVersion", 1 << 10),
+        (ClientInfo, Params, "clientInfo", 8 << 10),
+        (RequestState, Params, "requestState", 64 << 10),
+        (InputResponses, Params, "inputResponses", 64 << 10),
+        (Data, Params, "data", 8 << 10),
+        (IsError, Result, "isError", 16),
+        (Content, Result, "content", MAX_CANONICAL),
+        (ResultType, Result, "resultType", 256),
+        (ResultProtocolVersion, Result, "protocolVersion", 1 << 10),
+        (ServerInfo, Result, "serverInfo", 8 << 10),
+        (ResultMeta, Result, "_meta", 32 << 10),
+        (Task, Result, "task", 8 << 10),
+        (ResultTaskId, Result, "taskId", 1 << 10),
+        (Action, Result, "action", 256),
+        (ResultRequestState, Result, "requestState", 64 << 10),
+        (InputRequests, Result, "inputRequests", 64 << 10),
+        (Tools, Result, "tools", 1 << 20),
+        (NextCursor, Result, "nextCursor", 1 << 10),
+        (ErrorCode, Error, "code", 64),
+        (ErrorMessage, Error, "message", 16 << 10),
+    ]
+};
+
+/// The object that a member stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Root,
+    Params,
+    Result,
+    Error,
+}
+
+/// Raw JSON of one member.
+#[derive(Debug, Default)]
+struct Capture {
+    bytes: Vec<u8>,
+    /// Length of the whole member, which may be more than was kept.
+    size: u64,
+    present: bool,
+}
+
+/// What was found in one message. Reused for the next one.
+pub struct Envelope {
+    captures: [Capture; MEMBERS.len()],
+    pub has_params: bool,
+    /// Length of `result`, in bytes, where there is one.
+    pub result_size: Option<u64>,
+    pub result_hash: Option<Hash>,
+    /// Length of `error`, in bytes, where there is one.
+    pub error_size: Option<u64>,
+    /// Of arguments too long to be canonicalised.
+    pub long_arguments_hash: Option<Hash>,
+    /// Length of this message, in bytes; within a batch, of its element.
+    pub size: u64,
+}
+
+impl Envelope {
+    fn new() -> Envelope {
+        Envelope {
+            captures: std::array::from_fn(|_| Capture::default()),
+            has_params: false,
+            result_size: None,
+            result_hash: None,
+            error_size: None,
+            long_arguments_hash: None,
+            size: 0,
+        }
+    }
+
+    /// The raw JSON of a member, if it was there and not too long.
+    pub fn raw(&self, member: Member) -> Option<&[u8]> {
+        let capture = &self.captures[member as usize];
+        (capture.present && capture.size == capture.bytes.len() as u64).then_some(&capture.bytes)
+    }
+
+    /// The first bytes of a member that was there, however long.
+    pub fn head(&self, member: Member) -> Option<&[u8]> {
+        let capture = &self.captures[member as usize];
+        capture.present.then_some(&capture.bytes)
+    }
+
+    pub fn has(&self, member: Member) -> bool {
+        self.captures[member as usize].present
+    }
+
+    /// Length of a member in bytes.
+    pub fn size_of(&self, member: Member) -> Option<u64> {
+        let capture = &self.captures[member as usize];
+        capture.present.then_some(capture.size)
+    }
+
+    fn clear(&mut self) {
+        /// Buffers larger than this are given back between messages.
+        const KEEP: usize = 16 << 10;
+        for capture in &mut self.captures {
+            if capture.present {
+                capture.present = false;
+                capture.size = 0;
+                capture.bytes.clear();
+                if capture.bytes.capacity() > KEEP {
+                    capture.bytes = Vec::new();
+                }
+            }
+        }
+        self.has_params = false;
+        self.result_size = None;
+        self.result_hash = None;
+        self.error_size = None;
+        self.long_arguments_hash = None;
+        self.size = 0;
+    }
+}
+
+/// What a line turned out to be, when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Blank.
+    Empty,
+    /// One message, or the elements of a batch; all have been handed out.
+    Messages,
+    /// Not JSON, or not an object or array of objects.
+    NotJson,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// Before the line's value.
+    Value,
+    /// An element of a batch.
+    Element,
+    /// The first element of a batch, which may be missing.
+    ElementOrEnd,
+    KeyOrEnd,
+    Key,
+    Colon,
+    MemberValue,
+    CommaOrEnd,
+    /// Behind a batch's element.
+    ElementEnd,
+    /// Behind the line's value.
+    Nothing,
+    /// The line is not what we read; the rest of it is passed over.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// Between tokens.
+    Structure,
+    /// A key of a followed object.
+    Key,
+    /// A string value of a followed object.
+    String,
+    /// A number or word of a followed object.
+    Scalar,
+    /// An object or array that is skipped, this many levels deep.
+    Skipped(u32),
+    /// A string within it.
+    SkippedString(u32),
+}
+
+/// Follows one stream's lines. Feed it the bytes of a line, then end the line.
+pub struct Scanner {
+    hashing: Hashing,
+    envelope: Envelope,
+    expect: Expect,
+    inside: Inside,
+    escaped: bool,
+    batch: bool,
+    /// 1 in the message's object, 2 in one of its three.
+    level: u8,
+    place: Place,
+    key: Vec<u8>,
+    /// Whether the key needs no unescaping any more.
+    key_is_plain: bool,
+    key_is_overlong: bool,
+    /// The member that is being captured, and where in the current piece its next bytes begin.
+    member: Option<Member>,
+    member_from: usize,
+    /// Hashes arguments that are too long to be kept.
+    arguments_hasher: Option<Hasher>,
+    /// Whether we are in the value of `params`, `result` or `error`; where it began in the line, and
+    /// where in the current piece its next bytes begin.
+    in_outer: bool,
+    outer: Place,
+    outer_start: u64,
+    outer_from: usize,
+    result_hasher: Option<Hasher>,
+    message_start: u64,
+    /// Bytes of the line before the current piece.
+    before: u64,
+    /// Whether bodies are hashed and their texts kept.
+    bodies: bool,
+}
+
+/// The longest key that can be one of ours, in bytes as written: six for each escaped character.
+const MAX_RAW_KEY: usize = 6 * 24;
+
+impl Scanner {
+    pub fn new(hashing: Hashing) -> Scanner {
+        Scanner {
+            hashing,
+            envelope: Envelope::new(),
+            expect: Expect::Value,
+            inside: Inside::Structure,
+            escaped: false,
+            batch: false,
+            level: 0,
+            place: Place::Root,
+            key: Vec::with_capacity(MAX_RAW_KEY),
+            key_is_plain: true,
+            key_is_overlong: false,
+            member: None,
+            member_from: 0,
+            arguments_hasher: None,
+            in_outer: false,
+            outer: Place::Root,
+            outer_start: 0,
+            outer_from: 0,
+            result_hasher: None,
+            message_start: 0,
+            before: 0,
+            bodies: true,
+        }
+    }
+
+    /// Whether result bodies are hashed and their texts kept; for messages that begin from now on.
+    pub fn set_bodies(&mut self, bodies: bool) {
+        self.bodies = bodies;
+    }
+
+    pub fn bodies(&self) -> bool {
+        self.bodies
+    }
+
+    /// Takes bytes of the current line; `each` gets every element of a batch as it is complete.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&Envelope)) {
+        self.member_from = 0;
+        self.outer_from = 0;
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.inside {
+                Inside::Structure if self.expect == Expect::Broken => break,
+                Inside::Structure => {
+                    self.structure(bytes, at, &mut each);
+                    at += 1;
+                }
+                Inside::Key => at = self.key_part(bytes, at),
+                Inside::String => {
+                    let (next, closed) = self.string_end(bytes, at);
+                    at = next;
+                    if closed {
+                        self.value_ends(bytes, at);
+                    }
+                }
+                Inside::Scalar => {
+                    let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r');
+                    match bytes[at..].iter().position(ends) {
+                        Some(length) => {
+                            at += length;
+                            self.value_ends(bytes, at);
+                        }
+                        None => at = bytes.len(),
+                    }
+                }
+                Inside::Skipped(depth) => at = self.skip(bytes, at, depth),
+                Inside::SkippedString(depth) => {
+                    let (next, closed) = self.string_end(bytes, at);
+                    at = next;
+                    if closed {
+                        self.inside = Inside::Skipped(depth);
+                    }
+                }
+            }
+        }
+        self.flow_member(bytes, bytes.len());
+        self.flow_outer(bytes, bytes.len());
+        self.before += bytes.len() as u64;
+    }
+
+    /// The line is complete: hands out its message and says what the line was.
+    pub fn end(&mut self, mut each: impl FnMut(&Envelope)) -> Line {
+        let line = match (self.expect, self.inside) {
+            (Expect::Value, Inside::Structure) => Line::Empty,
+            (Expect::Nothing, Inside::Structure) => {
+                if !self.batch {
+                    self.envelope.size = self.before;
+                    each(&self.envelope);
+                }
+                Line::Messages
+            }
+            _ => Line::NotJson,
+        };
+        self.reset();
+        line
+    }
+
+    /// Forgets the current line.
+    pub fn reset(&mut self) {
+        self.envelope.clear();
+        self.expect = Expect::Value;
+        self.inside = Inside::Structure;
+        self.escaped = false;
+        self.batch = false;
+        self.level = 0;
+        self.member = None;
+        self.arguments_hasher = None;
+        self.in_outer = false;
+        self.result_hasher = None;
+        self.before = 0;
+    }
+
+    fn structure(&mut self, bytes: &[u8], at: usize, each: &mut impl FnMut(&Envelope)) {
+        let byte = bytes[at];
+        if matches!(byte, b' ' | b'\t' | b'\r') {
+            return;
+        }
+        match (self.expect, byte) {
+            // A byte order mark before the value.
+            (Expect::Value, 0xef | 0xbb | 0xbf) if self.before + (at as u64) < 3 => {}
+            (Expect::Value | Expect::Element | Expect::ElementOrEnd, b'{') => {
+                self.level = 1;
+                self.place = Place::Root;
+                self.message_start = self.before + at as u64;
+                self.expect = Expect::KeyOrEnd;
+            }
+            (Expect::Value, b'[') => {
+                self.batch = true;
+                self.expect = Expect::ElementOrEnd;
+            }
+            (Expect::ElementOrEnd | Expect::ElementEnd, b']') => self.expect = Expect::Nothing,
+            (Expect::ElementEnd, b',') => self.expect = Expect::Element,
+            (Expect::KeyOrEnd | Expect::Key, b'"') => {
+                self.key.clear();
+                self.key_is_plain = true;
+                self.key_is_overlong = false;
+                self.inside = Inside::Key;
+            }
+            (Expect::Colon, b':') => self.expect = Expect::MemberValue,
+            (Expect::MemberValue, _) => self.value_begins(byte, at),
+            (Expect::CommaOrEnd, b',') => self.expect = Expect::Key,
+            (Expect::KeyOrEnd | Expect::CommaOrEnd, b'}') if self.level == 2 => {
+                self.outer_ends(bytes, at + 1);
+            }
+            (Expect::KeyOrEnd | Expect::CommaOrEnd, b'}') => {
+                self.level = 0;
+                self.expect = Expect::Nothing;
+                if self.batch {
+                    self.envelope.size = self.before + at as u64 + 1 - self.message_start;
+                    each(&self.envelope);
+                    self.envelope.clear();
+                    self.expect = Expect::ElementEnd;
+                }
+            }
+            _ => self.break_off(),
+        }
+    }
+
+    /// The line is not what we follow.
+    fn break_off(&mut self) {
+        self.expect = Expect::Broken;
+        self.inside = Inside::Structure;
+        self.member = None;
+        self.in_outer = false;
+        self.result_hasher = None;
+    }
+
+    fn value_begins(&mut self, byte: u8, at: usize) {
+        let key = if self.key_is_plain && !self.key_is_overlong { self.key.as_slice() } else { &[] };
+        let outer = match (self.level, key) {
+            (1, b"params") => Some(Place::Params),
+            (1, b"result") => Some(Place::Result),
+            (1, b"error") => Some(Place::Error),
+            _ => None,
+        };
+        if let Some(outer) = outer {
+            self.outer_begins(outer, at);
+            if byte == b'{' {
+                self.level = 2;
+                self.place = outer;
+                self.expect = Expect::KeyOrEnd;
+                return;
+            }
+        } else {
+            let matching = |(_, place, name, _): &&(Member, Place, &str, usize)| {
+                *place == self.place && name.as_bytes() == key
+            };
+            self.member = MEMBERS.iter().find(matching).map(|(member, ..)| *member);
+            if !self.bodies && matches!(self.member, Some(Member::Content)) {
+                self.member = None;
+            }
+            if let Some(member) = self.member {
+                let capture = &mut self.envelope.captures[member as usize];
+                *capture = Capture { bytes: std::mem::take(&mut capture.bytes), size: 0, present: true };
+                capture.bytes.clear();
+                self.member_from = at;
+            }
+        }
+        self.inside = match byte {
+            b'"' => Inside::String,
+            b'{' | b'[' => Inside::Skipped(1),
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Inside::Scalar,
+            _ => return self.break_off(),
+        };
+    }
+
+    /// The value of `params`, `result` or `error` begins. Where it stands twice the last one counts.
+    fn outer_begins(&mut self, place: Place, at: usize) {
+        for (member, stands_in, ..) in MEMBERS {
+            if stands_in == place {
+                self.envelope.captures[member as usize].present = false;
+            }
+        }
+        self.in_outer = true;
+        self.outer_start = self.before + at as u64;
+        self.outer_from = at;
+        match place {
+            Place::Params => self.envelope.has_params = true,
+            Place::Result => {
+                self.envelope.result_size = Some(0);
+                self.result_hasher = self.bodies.then(|| self.hashing.start());
+            }
+            Place::Error => self.envelope.error_size = Some(0),
+            Place::Root => {}
+        }
+        self.outer = place;
+    }
+
+    fn outer_ends(&mut self, bytes: &[u8], at: usize) {
+        self.flow_outer(bytes, at);
+        let size = self.before + at as u64 - self.outer_start;
+        match self.outer {
+            Place::Result => {
+                self.envelope.result_size = Some(size);
+                self.envelope.result_hash = self.result_hasher.take().map(|hasher| hasher.finish(true));
+            }
+            Place::Error => self.envelope.error_size = Some(size),
+            Place::Params | Place::Root => {}
+        }
+        self.in_outer = false;
+        self.level = 1;
+        self.place = Place::Root;
+        self.inside = Inside::Structure;
+        self.expect = Expect::CommaOrEnd;
+    }
+
+    fn value_ends(&mut self, bytes: &[u8], at: usize) {
+        if self.level == 1 && self.in_outer {
+            // A `params`, `result` or `error` that is no object.
+            return self.outer_ends(bytes, at);
+        }
+        self.flow_member(bytes, at);
+        if self.member.take() == Some(Member::Arguments) {
+            self.envelope.long_arguments_hash =
+                self.arguments_hasher.take().map(|hasher| hasher.finish(true));
+        }
+        self.inside = Inside::Structure;
+        self.expect = Expect::CommaOrEnd;
+    }
+
+    /// Keeps the bytes of the current member up to `to`.
+    fn flow_member(&mut self, bytes: &[u8], to: usize) {
+        let Some(member) = self.member else { return };
+        let new = &bytes[self.member_from..to];
+        let capture = &mut self.envelope.captures[member as usize];
+        let (.., limit) = MEMBERS[member as usize];
+        let room = limit.saturating_sub(capture.bytes.len()).min(new.len());
+        let fitted = capture.size == capture.bytes.len() as u64;
+        capture.bytes.extend_from_slice(&new[..room]);
+        capture.size += new.len() as u64;
+        if member == Member::Arguments && room < new.len() {
+            let hasher = self.arguments_hasher.get_or_insert_with(|| self.hashing.start());
+            if fitted {
+                hasher.update(&capture.bytes);
+            }
+            hasher.update(&new[room..]);
+        }
+        self.member_from = to;
+    }
+
+    /// Hashes the bytes of `result` up to `to`.
+    fn flow_outer(&mut self, bytes: &[u8], to: usize) {
+        if let Some(hasher) = &mut self.result_hasher {
+            hasher.update(&bytes[self.outer_from..to]);
+            self.outer_from = to;
+        }
+    }
+
+    /// Goes on in a string at `at`; returns where it stopped and whether the closing quote was passed.
+    fn string_end(&mut self, bytes: &[u8], mut at: usize) -> (usize, bool) {
+        // The first call for a value comes with its opening quote already passed by `structure`.
+        if self.escaped {
+            self.escaped = false;
+            at += 1;
+        }
+        while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+            at += found;
+            if bytes[at] == b'"' {
+                return (at + 1, true);
+            }
+            if at + 1 == bytes.len() {
+                self.escaped = true;
+                return (at + 1, false);
+            }
+            at += 2;
+        }
+        (bytes.len(), false)
+    }
+
+    fn key_part(&mut self, bytes: &[u8], at: usize) -> usize {
+        let was_escaped = self.escaped;
+        let (next, closed) = self.string_end(bytes, at);
+        let part = &bytes[at..next - usize::from(closed)];
+        self.key_is_plain &= !was_escaped && !part.contains(&b'\\');
+        self.key_is_overlong |= self.key.len() + part.len() > MAX_RAW_KEY;
+        if !self.key_is_overlong {
+            self.key.extend_from_slice(part);
+        }
+        if closed {
+            if !self.key_is_plain && !self.key_is_overlong {
+                self.unescape_key();
+            }
+            self.inside = Inside::Structure;
+            self.expect = Expect::Colon;
+        }
+        next
+    }
+
+    /// A key written with escapes is the same key.
+    fn unescape_key(&mut self) {
+        let quoted = [b"\"", self.key.as_slice(), b"\""].concat();
+        if let Ok(key) = serde_json::from_slice::<String>(&quoted) {
+            self.key = key.into_bytes();
+            self.key_is_plain = true;
+        }
+    }
+
+    /// Goes on in a skipped object or array, `depth` levels deep.
+    fn skip(&mut self, bytes: &[u8], mut at: usize, mut depth: u32) -> usize {
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
+            match byte {
+                b'"' => {
+                    let (next, closed) = self.string_end(bytes, at);
+                    at = next;
+                    if !closed {
+                        self.inside = Inside::SkippedString(depth);
+                        return at;
+                    }
+                }
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        self.value_ends(bytes, at);
+                        return at;
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.inside = Inside::Skipped(depth);
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::canonical::{HashKey, result_hash};
+    use proptest::prelude::*;
+
+    const KEY: HashKey = HashKey::Keyed([7; 32]);
+
+    /// What the scanner found in a line cut at `cuts`: the line's kind, and each message's members.
+    fn scan(line: &[u8], cuts: &[usize]) -> (Line, Vec<Vec<(Member, Vec<u8>)>>, Vec<Option<Hash>>) {
+        let mut scanner = Scanner::new(Hashing::new(&KEY));
+        let (mut found, mut hashes) = (Vec::new(), Vec::new());
+        let mut each = |envelope: &Envelope| {
+            let members = MEMBERS
+                .iter()
+                .filter_map(|(member, ..)| envelope.raw(*member).map(|raw| (*member, raw.to_vec())));
+            found.push(members.collect());
+            hashes.push(envelope.result_hash);
+        };
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([line.len()]) {
+            scanner.feed(&line[from..cut.max(from)], &mut each);
+            from = cut.max(from);
+        }
+        let kind = scanner.end(&mut each);
+        (kind, found, hashes)
+    }
+
+    fn members(line: &str) -> Vec<(Member, String)> {
+        let (kind, found, _) = scan(line.as_bytes(), &[]);
+        assert_eq!(kind, Line::Messages, "{line}");
+        found.concat().into_iter().map(|(member, raw)| (member, String::from_utf8(raw).unwrap())).collect()
+    }
+
+    #[test]
+    fn members_are_found_in_any_order_at_their_own_place_only() {
+        let line = r#" {"params" : {"name":"x","arguments":{"id":9,"method":"no"}}, "id": 7 ,"jsonrpc":"2.0","method":"tools/call"}"#;
+        let text = |text: &str| text.to_owned();
+        assert_eq!(
+            members(line),
+            [
+                (Member::JsonRpc, text("\"2.0\"")),
+                (Member::Id, text("7")),
+                (Member::Method, text("\"tools/call\"")),
+                (Member::Name, text("\"x\"")),
+                (Member::Arguments, text(r#"{"id":9,"method":"no"}"#)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_with_escapes_is_the_same_key_and_the_last_of_two_counts() {
+        assert_eq!(members(r#"{"\u0069d":1,"id":2}"#), [(Member::Id, "2".to_owned())]);
+        assert_eq!(
+            members(r#"{"params":{"name":"a","uri":"u"},"params":{"name":"b"}}"#),
+            [(Member::Name, "\"b\"".to_owned())]
+        );
+    }
+
+    #[test]
+    fn every_cut_gives_the_same_members_and_hashes() {
+        let lines: [&[u8]; 4] = [
+            br#"{"jsonrpc":"2.0","id":"a\"\\b","result":{"content":[{"type":"text","text":"}{\"]"}],"isError":false,"x":[1,[2,{"y":"\\"}]]}}"#,
+            br#"[{"id":1,"method":"a"},{"id":2,"result":[1,2]} , {"error":{"code":-1,"message":"no"}}]"#,
+            br#"{"id":1e3,"params":"text","result":null}"#,
+            "\u{feff}{\"method\":\"é\"}\r".as_bytes(),
+        ];
+        for line in lines {
+            let whole = scan(line, &[]);
+            assert_eq!(whole.0, Line::Messages);
+            for cut in 0..=line.len() {
+                assert_eq!(scan(line, &[cut]), whole, "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_result_is_hashed_as_received() {
+        let line = br#"{"id":1,"result": {"a" : [1, 2 ]} ,"jsonrpc":"2.0"}"#;
+        let (.., hashes) = scan(line, &[]);
+        assert_eq!(hashes, [Some(result_hash(&KEY, br#"{"a" : [1, 2 ]}"#))]);
+    }
+
+    #[test]
+    fn what_is_no_message_is_said_to_be_none() {
+        for line in
+            ["x", "{", "{]", "[1]", "{\"a\"}", "{\"a\":}", "{\"a\":1}}", "[{}", "[{},]", "3", "\"a\"", "{,}"]
+        {
+            assert_eq!(scan(line.as_bytes(), &[]).0, Line::NotJson, "{line}");
+        }
+        for line in ["", "  ", "\r"] {
+            assert_eq!(scan(line.as_bytes(), &[]).0, Line::Empty, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_levels_cost_nothing() {
+        let deep = ["{\"id\":1,\"result\":", &"[".repeat(100_000), &"]".repeat(100_000), "}"].concat();
+        assert_eq!(scan(deep.as_bytes(), &[777]).0, Line::Messages);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            let keys = prop_oneof![
+                prop::sample::select(vec![
+                    "id", "method", "params", "result", "error", "name", "content", "code"
+                ])
+                .prop_map(str::to_owned),
+                any::<String>(),
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(keys, inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn on_valid_json_the_scanner_agrees_with_serde_json(value in json(), pretty: bool, cut: prop::sample::Index) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.unwrap().replace('\n', " ");
+            let (kind, found, _) = scan(text.as_bytes(), &[cut.index(text.len() + 1)]);
+            let elements: Vec<&serde_json::Value> = match &value {
+                serde_json::Value::Array(items) => items.iter().collect(),
+                other => vec![other],
+            };
+            let is_message = elements.iter().all(|element| element.is_object());
+            prop_assert_eq!(kind == Line::Messages, is_message, "{}", text);
+            if is_message {
+                for (element, found) in elements.into_iter().zip(found) {
+                    for (member, place, name, _) in MEMBERS {
+                        let holder = match place {
+                            Place::Root => element,
+                            Place::Params => &element["params"],
+                            Place::Result => &element["result"],
+                            Place::Error => &element["error"],
+                        };
+                        let there = holder.get(name);
+                        let seen = found.iter().find(|(seen, _)| *seen == member);
+                        let seen = seen.map(|(_, raw)| serde_json::from_slice::<serde_json::Value>(raw).unwrap());
+                        prop_assert_eq!(there, seen.as_ref());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -128,7 +128,8 @@ impl Printer {
         let roomy = self.terminal.width >= ROOMY;
         self.server = self.server.max(units::width(&units::clean(&entry.server_name)).min(most(6)));
         if entry.is_operation() {
-            self.operation = self.operation.max(units::width(&self.operation(entry)).min(most(if roomy { 3 } else { 4 })));
+            self.operation =
+                self.operation.max(units::width(&self.operation(entry)).min(most(if roomy { 3 } else { 4 })));
         }
     }
 

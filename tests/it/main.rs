@@ -2,5 +2,6 @@
 
 mod cli;
 mod look;
+mod redaction;
 mod report;
 mod tidy;
