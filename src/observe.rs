@@ -4,23 +4,27 @@
 //! read, so that a recorded session replays to the same events. [`Observer`] is a value; whichever
 //! thread holds it may feed it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 pub mod event;
 
 pub mod canonical;
-pub mod envelope;
-pub mod frame;
-pub mod mcp;
-pub mod message;
-pub mod patterns;
+mod envelope;
+mod frame;
+mod mcp;
+mod message;
+mod patterns;
 pub mod redact;
-pub mod session;
+mod session;
 pub mod traceparent;
 
-use crate::relay::tap::{Chunk, Gap, Moment};
+use crate::relay::tap::{Chunk, Direction, Gap, Moment, Stream};
 use canonical::HashKey;
-use event::{EndReason, Lost, Pulse, SessionStarted, Sink, Span};
+use envelope::{Line, Scanner};
+use event::{EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};
+use frame::{Framer, Piece};
+use session::Session;
 
 /// How to look at the traffic.
 #[derive(Clone, Debug)]
@@ -93,69 +97,242 @@ pub struct ServerEnd {
 
 /// Turns what the relay copied into events.
 pub struct Observer {
-    settings: Settings,
-    redactor: redact::Redactor,
+    session: Session,
+    stdin: Lines,
+    stdout: Lines,
+    stderr: StderrLines,
+    /// The latest instant that was seen.
+    now: Moment,
+    detail: Detail,
 }
 
+/// One stream of messages.
+struct Lines {
+    direction: Direction,
+    framer: Framer,
+    scanner: Scanner,
+    bytes: u64,
+}
+
+/// The server's stderr, of which short beginnings of lines are looked at.
+#[derive(Default)]
+struct StderrLines {
+    framer: Framer,
+    line: Vec<u8>,
+    /// The last lines, for the record of an abnormal end.
+    tail: VecDeque<Vec<u8>>,
+    bytes: u64,
+}
+
+/// How much of a stderr line is looked at: its limit and what a secret at the cut may need.
+const STDERR_LINE: usize = (8 << 10) + (4 << 10);
+/// How many of the last lines of stderr an abnormal end tells.
+const STDERR_TAIL: usize = 10;
+
 impl Observer {
-    pub fn new(settings: Settings, redactor: redact::Redactor) -> Observer {
-        Observer { settings, redactor }
+    /// `random` seeds the span ids.
+    pub fn new(settings: Settings, redactor: redact::Redactor, random: [u8; 32]) -> Observer {
+        let session = Session::new(settings, redactor, random);
+        let lines = |direction| Lines {
+            direction,
+            framer: Framer::default(),
+            scanner: Scanner::new(session.hashing().clone()),
+            bytes: 0,
+        };
+        Observer {
+            stdin: lines(Direction::ClientToServer),
+            stdout: lines(Direction::ServerToClient),
+            stderr: StderrLines::default(),
+            session,
+            now: Moment(0),
+            detail: Detail::Full,
+        }
     }
 
     /// The server runs (or could not be started): emits `session_started`.
     pub fn start(&mut self, started: SessionStarted, at: Moment, sink: &mut dyn Sink) {
-        let _ = (&self.settings, &self.redactor, started, at, sink);
+        self.now = self.now.max(at);
+        self.session.start(started, at, sink);
     }
 
     /// Takes bytes of one stream, in the order of their offsets. Chunks of both directions come in
     /// the order in which they were read.
     pub fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn Sink) {
-        let _ = (chunk, sink);
+        self.now = self.now.max(chunk.read_at);
+        let Chunk { stream, read_at, bytes, .. } = chunk;
+        match stream {
+            Stream::Stdin => self.stdin.feed(bytes, read_at, &mut self.session, sink),
+            Stream::Stdout => self.stdout.feed(bytes, read_at, &mut self.session, sink),
+            Stream::Stderr => self.stderr.feed(bytes, read_at, &mut self.session, sink),
+        }
     }
 
     /// Bytes were lost: the line they cut is partial, and its request or answer is unknown.
     pub fn gap(&mut self, gap: Gap, sink: &mut dyn Sink) {
-        let _ = (gap, sink);
+        self.now = self.now.max(gap.read_at);
+        let lines = match gap.stream {
+            Stream::Stdin => &mut self.stdin,
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => {
+                self.stderr.bytes += gap.bytes;
+                self.stderr.framer.gap(gap.newlines, gap.ends_line, |_| {});
+                self.stderr.line.clear();
+                self.session.gap(&gap, gap.read_at, sink);
+                return;
+            }
+        };
+        lines.bytes += gap.bytes;
+        let Lines { direction, framer, scanner, .. } = lines;
+        framer.gap(gap.newlines, gap.ends_line, |piece| {
+            if let Piece::Cut { size } = piece {
+                scanner.reset();
+                self.session.cut(*direction, size, gap.read_at, sink);
+            }
+        });
+        self.session.gap(&gap, gap.read_at, sink);
     }
 
+    /// Under load bodies are not hashed; operations are marked then.
     pub fn set_detail(&mut self, detail: Detail) {
-        let _ = detail;
+        self.detail = detail;
+        for lines in [&mut self.stdin, &mut self.stdout] {
+            lines.scanner.set_bodies(detail == Detail::Full);
+        }
     }
 
     /// Time passes: reports hanging calls, turns debug off. `now` is later than all chunks before.
     pub fn tick(&mut self, now: Moment, sink: &mut dyn Sink) {
-        let _ = (now, sink);
+        self.now = self.now.max(now);
+        self.session.tick(now, sink);
     }
 
     /// When [`Observer::tick`] next has something to do; `None`: not before the next chunk.
     pub fn next_deadline(&self) -> Option<Moment> {
-        None
+        self.session.next_deadline()
     }
 
     /// Passes figures on, completed with the number of open requests.
     pub fn pulse(&mut self, pulse: Pulse, at: Moment, sink: &mut dyn Sink) {
-        let _ = (pulse, at, sink);
+        self.session.pulse(pulse, at, sink);
     }
 
     /// Records were lost behind the sink: emits `gap`.
     pub fn lost(&mut self, lost: Lost, at: Moment, sink: &mut dyn Sink) {
-        let _ = (lost, at, sink);
+        self.session.lost_records(lost, at, sink);
     }
 
     /// Something in here failed: forgets what it was in the middle of. Each stream goes on at its next
     /// line, and open requests end as `unknown`.
     pub fn recover(&mut self, sink: &mut dyn Sink) {
-        let _ = sink;
+        for lines in [&mut self.stdin, &mut self.stdout] {
+            lines.scanner.reset();
+            lines.framer.gap(0, false, |_| {});
+        }
+        self.stderr.line.clear();
+        self.session.forget_open(self.now, sink);
     }
 
     /// The end: the last lines without newline are taken as they are, every open request ends, and
     /// `session_ended` is emitted with the totals.
     pub fn end(&mut self, end: ServerEnd, sink: &mut dyn Sink) {
-        let _ = (end, sink);
+        let at = self.now;
+        self.stdin.end(at, &mut self.session, sink);
+        self.stdout.end(at, &mut self.session, sink);
+        self.stderr.end(at, &mut self.session, sink);
+        let totals = &mut self.session.totals;
+        totals.bytes = [self.stdin.bytes, self.stdout.bytes, self.stderr.bytes];
+        let framers = [&self.stdin.framer, &self.stdout.framer, &self.stderr.framer];
+        totals.frames = framers.map(|framer| framer.frames);
+        totals.frames_lost = framers.iter().map(|framer| framer.frames_lost).sum();
+        let end = ServerEnd { at: end.at.max(at), ..end };
+        self.session.end(end, self.stderr.tail.drain(..).collect(), sink);
     }
 
     /// Hash of each tool definition seen in this session, for the next one.
-    pub fn tools(&self) -> Option<&std::collections::BTreeMap<String, [u8; 32]>> {
-        None
+    pub fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+        self.session.tools()
+    }
+}
+
+impl Lines {
+    fn feed(&mut self, bytes: &[u8], at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+        self.bytes += bytes.len() as u64;
+        let Lines { direction, framer, scanner, .. } = self;
+        framer.feed(bytes, |piece| Lines::piece(*direction, scanner, piece, at, session, sink));
+    }
+
+    fn end(&mut self, at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+        let Lines { direction, framer, scanner, .. } = self;
+        framer.end(|piece| Lines::piece(*direction, scanner, piece, at, session, sink));
+    }
+
+    fn piece(
+        direction: Direction,
+        scanner: &mut Scanner,
+        piece: Piece<'_>,
+        at: Moment,
+        session: &mut Session,
+        sink: &mut dyn Sink,
+    ) {
+        let bodies = scanner.bodies();
+        match piece {
+            Piece::Bytes(bytes) => {
+                scanner.feed(bytes, |envelope| session.message(direction, envelope, bodies, at, sink));
+            }
+            Piece::End { size } => {
+                let line = scanner.end(|envelope| session.message(direction, envelope, bodies, at, sink));
+                if line == Line::NotJson {
+                    let stream = match direction {
+                        Direction::ClientToServer => Stream::Stdin,
+                        Direction::ServerToClient => Stream::Stdout,
+                    };
+                    session.malformed(stream, MalformedReason::NotJson, size, at, sink);
+                }
+                session.totals.envelope_only += u64::from(!bodies);
+            }
+            Piece::Cut { size } => {
+                scanner.reset();
+                session.cut(direction, size, at, sink);
+            }
+        }
+    }
+}
+
+impl StderrLines {
+    fn feed(&mut self, bytes: &[u8], at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+        self.bytes += bytes.len() as u64;
+        let StderrLines { framer, line, tail, .. } = self;
+        framer.feed(bytes, |piece| StderrLines::piece(line, tail, piece, at, session, sink));
+    }
+
+    fn end(&mut self, at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+        let StderrLines { framer, line, tail, .. } = self;
+        framer.end(|piece| StderrLines::piece(line, tail, piece, at, session, sink));
+    }
+
+    fn piece(
+        line: &mut Vec<u8>,
+        tail: &mut VecDeque<Vec<u8>>,
+        piece: Piece<'_>,
+        at: Moment,
+        session: &mut Session,
+        sink: &mut dyn Sink,
+    ) {
+        match piece {
+            Piece::Bytes(bytes) => {
+                let room = STDERR_LINE.saturating_sub(line.len()).min(bytes.len());
+                line.extend_from_slice(&bytes[..room]);
+            }
+            Piece::End { size } => {
+                if session.is_debug(at) {
+                    session.stderr_line(line, size, at, sink);
+                }
+                if tail.len() == STDERR_TAIL {
+                    tail.pop_front();
+                }
+                tail.push_back(std::mem::take(line));
+            }
+            Piece::Cut { .. } => line.clear(),
+        }
     }
 }

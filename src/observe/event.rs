@@ -4,6 +4,7 @@
 //! number, a moment, a hash or one of a closed list of words. A test in `tests/it/tidy.rs` holds
 //! this, so that a new field cannot carry text past the redactor.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -38,9 +39,9 @@ pub enum Kind {
     /// A request and how it ended. Every observed request makes exactly one of these.
     Operation(Box<Operation>),
     /// A call has been open for longer than `--slow`; again at ten times that.
-    CallPending(Box<Pending>),
+    CallPending(Box<PendingCall>),
     /// The server has answered nothing at all for as long as a call has been open.
-    ServerUnresponsive(Box<Pending>),
+    ServerUnresponsive(Box<PendingCall>),
     AgentThrashing(Box<Thrashing>),
     /// The tool definitions differ from those of the last session with this server.
     ToolsChanged(ToolsChanged),
@@ -134,6 +135,13 @@ pub enum Target {
     Resource(Redacted),
 }
 
+impl Target {
+    pub fn text(&self) -> &Redacted {
+        let (Target::Tool(text) | Target::Prompt(text) | Target::Resource(text)) = self;
+        text
+    }
+}
+
 /// Where an operation stands in its trace.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -207,6 +215,25 @@ pub enum ErrorType {
     InvalidResponse,
 }
 
+impl ErrorType {
+    /// The word (or code) as it stands in records and on spans.
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            ErrorType::Code(code) => return Cow::Owned(code.to_string()),
+            ErrorType::ToolError => "tool_error",
+            ErrorType::Declined => "declined",
+            ErrorType::Timeout => "timeout",
+            ErrorType::Cancelled => "cancelled",
+            ErrorType::ServerExited => "server_exited",
+            ErrorType::Unanswered => "unanswered",
+            ErrorType::Superseded => "superseded",
+            ErrorType::Gap => "gap",
+            ErrorType::Evicted => "evicted",
+            ErrorType::InvalidResponse => "invalid_response",
+        })
+    }
+}
+
 /// Who runs, and under which ids. The first event of every connection.
 #[derive(Clone, Debug)]
 pub struct SessionStarted {
@@ -239,7 +266,7 @@ pub struct PeerIdentified {
 
 /// A call that hangs.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct PendingCall {
     pub request_id: Redacted,
     pub direction: Direction,
     pub method: Redacted,

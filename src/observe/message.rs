@@ -1,1 +1,96 @@
-//! (to be written)
+//! What a scanned line is in JSON-RPC terms.
+
+use std::borrow::Cow;
+
+use super::envelope::{Envelope, Member};
+
+/// Told from the members alone, so that a message of any MCP revision, or of none, is classified alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// `method` and `id`.
+    Request,
+    /// `method` and no `id`.
+    Notification,
+    /// No `method`, and `result` or `error`.
+    Response,
+    /// Anything else.
+    Neither,
+}
+
+pub fn kind(envelope: &Envelope) -> MessageKind {
+    let answered = envelope.result_size.is_some() || envelope.error_size.is_some();
+    match (envelope.has(Member::Method), envelope.has(Member::Id)) {
+        (true, true) => MessageKind::Request,
+        (true, false) => MessageKind::Notification,
+        (false, _) if answered => MessageKind::Response,
+        (false, _) => MessageKind::Neither,
+    }
+}
+
+/// A request id as the peers compare it: `1`, `1.0` and `"1"` are three ids, and a string is the same
+/// however it is escaped. An id of another type than string or number is kept as it stands.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct RequestId(Box<[u8]>);
+
+impl RequestId {
+    /// From the raw JSON of an `id` member, of which more may have been there than was kept.
+    pub fn new(raw: &[u8]) -> RequestId {
+        let needs_care = raw.first() == Some(&b'"') && (raw.contains(&b'\\') || !raw.is_ascii());
+        let normal = if needs_care {
+            serde_json::from_slice::<String>(raw).ok().and_then(|text| serde_json::to_vec(&text).ok())
+        } else {
+            None
+        };
+        RequestId(normal.unwrap_or_else(|| raw.to_vec()).into())
+    }
+
+    /// The JSON text.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is `null`, which no request may have and which an answer to the unreadable has.
+    pub fn is_null(&self) -> bool {
+        *self.0 == *b"null"
+    }
+}
+
+/// The text of a JSON string; anything else, or a string that was cut off, as it stands.
+pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
+    if raw.first() == Some(&b'"') {
+        if let Ok(text) = serde_json::from_slice::<Cow<'_, str>>(raw) {
+            return Cow::Owned(text.into_owned().into_bytes());
+        }
+        let inner = raw.strip_prefix(b"\"").unwrap_or(raw);
+        return Cow::Borrowed(inner.strip_suffix(b"\"").unwrap_or(inner));
+    }
+    Cow::Borrowed(raw)
+}
+
+/// A JSON integer, or a number that is one.
+pub fn integer(raw: &[u8]) -> Option<i64> {
+    let number: serde_json::Number = serde_json::from_slice(raw).ok()?;
+    number.as_i64().or_else(|| number.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_apart_as_the_peers_do() {
+        let id = |raw: &str| RequestId::new(raw.as_bytes());
+        assert_ne!(id("1"), id("\"1\""));
+        assert_ne!(id("1"), id("1.0"));
+        assert_eq!(id("\"é\""), id("\"\\u00e9\""));
+        assert_eq!(id("\"a/b\""), id("\"a\\/b\""));
+        assert!(id("null").is_null());
+    }
+
+    #[test]
+    fn a_string_that_was_cut_off_is_taken_as_it_stands() {
+        assert_eq!(&*text(br#""whole \"one\"""#), b"whole \"one\"");
+        assert_eq!(&*text(br#""cut off"#), b"cut off");
+        assert_eq!(&*text(b"12"), b"12");
+    }
+}

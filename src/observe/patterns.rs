@@ -1,1 +1,228 @@
-//! (to be written)
+//! Events drawn from events: repeated calls, turns, tool definitions that change, and how often a
+//! thing is worth a record.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::canonical::Hash;
+use super::redact::Redacted;
+use crate::relay::tap::Moment;
+
+/// Counts calls with the same tool and arguments, per conversation.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    calls: HashMap<RepeatKey, Repeat>,
+    order: VecDeque<RepeatKey>,
+}
+
+type RepeatKey = (Option<Redacted>, Redacted, Hash);
+
+#[derive(Debug, Default)]
+struct Repeat {
+    count: u32,
+    last_result: Option<Hash>,
+    /// All results so far were equal.
+    same_results: bool,
+}
+
+/// Different calls that are remembered at the same time; beyond that the oldest is forgotten.
+const MAX_CALLS: usize = 4096;
+
+impl Repeats {
+    /// One more call; returns how often it has been made, and whether all its results were equal.
+    pub fn count(&mut self, conversation: &Option<Redacted>, tool: &Redacted, args: Hash) -> (u32, bool) {
+        let key = (conversation.clone(), tool.clone(), args);
+        if !self.calls.contains_key(&key) {
+            if self.order.len() == MAX_CALLS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.calls.remove(&oldest);
+            }
+            self.order.push_back(key.clone());
+        }
+        let repeat = self.calls.entry(key).or_default();
+        repeat.count = repeat.count.saturating_add(1);
+        (repeat.count, repeat.count > 1 && repeat.same_results)
+    }
+
+    /// A call was answered.
+    pub fn answered(
+        &mut self,
+        conversation: &Option<Redacted>,
+        tool: &Redacted,
+        args: Hash,
+        result: Option<Hash>,
+    ) {
+        let key = (conversation.clone(), tool.clone(), args);
+        if let Some(repeat) = self.calls.get_mut(&key) {
+            let first = repeat.last_result.is_none();
+            repeat.same_results =
+                result.is_some() && (first || (repeat.same_results && repeat.last_result == result));
+            repeat.last_result = result;
+        }
+    }
+
+    /// Whether the n-th call is worth an alarm: the first beyond the threshold, and each doubling of it.
+    pub fn is_alarm(count: u32, threshold: u32) -> bool {
+        let first = threshold.saturating_add(1);
+        count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()
+    }
+}
+
+/// Turns of the conversation, where the client tells none: a new one begins with the first request
+/// after a time with nothing open.
+#[derive(Debug, Default)]
+pub struct Turns {
+    number: u64,
+    quiet_since: Option<Moment>,
+    last_told: Option<Redacted>,
+    pub count: u64,
+}
+
+/// How long nothing may be open before the next request begins a new turn.
+pub const TURN_GAP: Duration = Duration::from_secs(15);
+
+impl Turns {
+    /// The number of the turn that a request at `now` belongs to, where the client tells none.
+    pub fn by_gap(&mut self, now: Moment, in_flight: usize) -> u64 {
+        let idle = in_flight == 0 && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
+        if self.number == 0 || idle {
+            self.number += 1;
+            self.count += 1;
+        }
+        self.number
+    }
+
+    /// The client says which turn this is.
+    pub fn told(&mut self, turn: &Redacted) {
+        if self.last_told.as_ref() != Some(turn) {
+            self.last_told = Some(turn.clone());
+            self.count += 1;
+        }
+    }
+
+    /// Something was answered; `now` nothing may be open any more.
+    pub fn answered(&mut self, now: Moment) {
+        self.quiet_since = Some(now);
+    }
+}
+
+/// Lets the 1st, 2nd, 4th, 8th … through and says how many there were since the last one.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Doubling {
+    count: u64,
+    told: u64,
+}
+
+impl Doubling {
+    /// One more; `Some(n)` when it is to be told, with the number since the last time.
+    pub fn one_more(&mut self) -> Option<u64> {
+        self.count += 1;
+        self.count.is_power_of_two().then(|| self.rest()).flatten()
+    }
+
+    /// What has not been told yet.
+    pub fn rest(&mut self) -> Option<u64> {
+        let rest = self.count - self.told;
+        self.told = self.count;
+        (rest > 0).then_some(rest)
+    }
+}
+
+/// Definitions of a server's tools, put together from the pages of `tools/list`.
+#[derive(Debug, Default)]
+pub struct Tools {
+    pages: BTreeMap<String, [u8; 32]>,
+    complete: Option<BTreeMap<String, [u8; 32]>>,
+}
+
+/// Tools of one server that are remembered; more are ignored.
+const MAX_TOOLS: usize = 10_000;
+
+/// How two sets of definitions differ, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub changed: Vec<String>,
+}
+
+impl Tools {
+    /// One page; `last` if no cursor follows. Returns the difference to `known` when complete.
+    pub fn page(
+        &mut self,
+        definitions: impl Iterator<Item = (String, [u8; 32])>,
+        last: bool,
+        known: Option<&BTreeMap<String, [u8; 32]>>,
+    ) -> Option<Drift> {
+        self.pages.extend(definitions.take(MAX_TOOLS));
+        if !last {
+            return None;
+        }
+        let pages = std::mem::take(&mut self.pages);
+        let before = self.complete.as_ref().or(known);
+        let drift = before.map(|before| Drift {
+            added: pages.keys().filter(|name| !before.contains_key(*name)).cloned().collect(),
+            removed: before.keys().filter(|name| !pages.contains_key(*name)).cloned().collect(),
+            changed: pages
+                .iter()
+                .filter(|(name, hash)| before.get(*name).is_some_and(|before| before != *hash))
+                .map(|(name, _)| name.clone())
+                .collect(),
+        });
+        self.complete = Some(pages);
+        drift.filter(|drift| *drift != Drift::default())
+    }
+
+    pub fn complete(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+        self.complete.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alarm_sounds_at_the_sixth_call_and_at_each_doubling() {
+        let alarms: Vec<u32> = (1..60).filter(|count| Repeats::is_alarm(*count, 5)).collect();
+        assert_eq!(alarms, [6, 12, 24, 48]);
+    }
+
+    #[test]
+    fn a_flood_is_told_at_each_doubling_and_whole_at_the_end() {
+        let mut flood = Doubling::default();
+        let told: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
+        assert_eq!(told, [1, 1, 2, 4, 8, 16, 32]);
+        assert_eq!(flood.rest(), Some(36));
+        assert_eq!(flood.rest(), None);
+    }
+
+    #[test]
+    fn definitions_are_compared_when_the_last_page_is_there() {
+        let known = BTreeMap::from([("a".to_owned(), [1; 32]), ("b".to_owned(), [2; 32])]);
+        let mut tools = Tools::default();
+        let page = |name: &str, hash| [(name.to_owned(), [hash; 32])].into_iter();
+        assert_eq!(tools.page(page("a", 9), false, Some(&known)), None);
+        let drift = tools.page(page("c", 3), true, Some(&known)).unwrap();
+        assert_eq!(drift.added, ["c"]);
+        assert_eq!(drift.removed, ["b"]);
+        assert_eq!(drift.changed, ["a"]);
+        assert_eq!(
+            tools.page([("a".to_owned(), [9; 32]), ("c".to_owned(), [3; 32])].into_iter(), true, None),
+            None
+        );
+    }
+
+    #[test]
+    fn a_turn_ends_with_fifteen_quiet_seconds() {
+        let mut turns = Turns::default();
+        let second = |n: u64| Moment(n * 1_000_000_000);
+        assert_eq!(turns.by_gap(second(0), 0), 1);
+        turns.answered(second(1));
+        assert_eq!(turns.by_gap(second(10), 0), 1);
+        assert_eq!(turns.by_gap(second(30), 1), 1);
+        turns.answered(second(31));
+        assert_eq!(turns.by_gap(second(47), 0), 2);
+    }
+}

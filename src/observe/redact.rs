@@ -2,9 +2,38 @@
 //!
 //! A [`Redacted`] can be made by a [`Redactor`] alone, and an event holds no other text. Every sink
 //! thus gets values that have been cleaned once, by one definition.
+//!
+//! The order: terminal sequences and invisible characters out, control characters made visible (so that
+//! the rules see what a reader sees), private keys, URLs, vendor tokens, pairs of name and value, personal
+//! data, the user's patterns, and only then the cut to the field's limit: a token that is cut first is no
+//! longer recognised, and half of it stays. The rules are applied until they find nothing more, so that
+//! cleaning a clean text changes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+
+mod entropy;
+mod forging;
+mod keys;
+mod marks;
+mod pairs;
+mod pem;
+mod pii;
+mod placeholder;
+mod rules;
+mod settings;
+mod tokens;
+mod url;
+mod values;
+
+pub use pii::PiiClass;
+pub use settings::{Mode, Pattern, Problem, RevealedField, Settings};
+
+use super::canonical::{self, HashKey};
+use forging::Limit;
+use marks::Marks;
+use settings::Compiled;
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
 /// limit of its [`Field`].
@@ -50,38 +79,476 @@ pub enum Field {
     TraceState,
 }
 
-/// How the redactor is set up. Checked when it is built.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {}
+impl Field {
+    fn limit(self) -> Limit {
+        match self {
+            Field::Name | Field::Id | Field::UserId => Limit::Characters(128),
+            Field::Uri | Field::Message => Limit::Characters(500),
+            Field::Summary => Limit::Characters(200),
+            Field::StderrLine => Limit::Bytes(8 << 10),
+            Field::TraceState => Limit::Characters(512),
+        }
+    }
+
+    /// Texts that people write, in which anything may stand.
+    fn is_free_text(self) -> bool {
+        matches!(self, Field::Message | Field::Summary | Field::StderrLine)
+    }
+
+    fn revealed_by(self) -> Option<RevealedField> {
+        match self {
+            Field::Message => Some(RevealedField::ErrorMessage),
+            Field::Summary => Some(RevealedField::ResultSummary),
+            Field::StderrLine => Some(RevealedField::ServerStderr),
+            Field::Uri => Some(RevealedField::ResourceUri),
+            Field::UserId => Some(RevealedField::UserId),
+            Field::Name | Field::Id | Field::TraceState => None,
+        }
+    }
+}
+
+/// One thing that was replaced, for those who try rules out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule that found it, or the name of a user's pattern.
+    pub rule: &'static str,
+    pub class: &'static str,
+    /// Tool and rule that a vendor token's rule follows.
+    pub anchor: Option<&'static str>,
+    /// Where its placeholder starts in the result, in bytes.
+    pub at: usize,
+    /// How long it was, in bytes.
+    pub length: usize,
+}
+
+/// One rule for vendor tokens, as `spantap redact --rules` lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleInfo {
+    pub name: &'static str,
+    pub class: &'static str,
+    /// Tool and rule (or vendor) that it follows.
+    pub anchor: &'static str,
+    /// A made-up token that it finds.
+    pub sample: &'static str,
+}
+
+/// All rules for vendor tokens.
+pub fn rules() -> impl Iterator<Item = RuleInfo> {
+    rules::RULES.iter().map(|rule| RuleInfo {
+        name: rule.name,
+        class: rule.class,
+        anchor: rule.anchor,
+        sample: rule.sample,
+    })
+}
 
 /// Cleans outside strings. Costs nothing until used: what needs compiling is compiled when first
 /// needed, which is on the observer's thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Redactor {
+    rules: Compiled,
+    /// For user ids that are personal data.
+    hash_key: Option<HashKey>,
+    lines: pem::Lines,
     counts: BTreeMap<&'static str, u32>,
 }
 
+impl Default for Redactor {
+    fn default() -> Redactor {
+        Redactor::new(&Settings::default())
+    }
+}
+
 impl Redactor {
-    pub fn new(_settings: &Settings) -> Redactor {
-        Redactor::default()
+    /// A redactor with these settings, or, where one of them cannot be applied, [`Redactor::closed`]:
+    /// ask [`Settings::check`] first.
+    pub fn new(settings: &Settings) -> Redactor {
+        Redactor::try_new(settings).unwrap_or_else(|_| Redactor::closed())
+    }
+
+    /// A redactor with these settings.
+    ///
+    /// # Errors
+    /// The first setting that cannot be applied.
+    pub fn try_new(settings: &Settings) -> Result<Redactor, Problem> {
+        Compiled::new(settings).map(Redactor::with)
+    }
+
+    /// The redactor for when the settings are not known: strict, and thus without any free text.
+    pub fn closed() -> Redactor {
+        Redactor::with(Compiled::closed())
+    }
+
+    fn with(rules: Compiled) -> Redactor {
+        Redactor { rules, hash_key: None, lines: pem::Lines::default(), counts: BTreeMap::new() }
+    }
+
+    /// Lets user ids that are personal data be hashed with the installation's key instead of hidden.
+    pub fn set_hash_key(&mut self, key: HashKey) {
+        self.hash_key = Some(key);
     }
 
     /// Cleans `text` (any bytes; invalid UTF-8 becomes U+FFFD) for `field`. Never fails and never
     /// panics; the result is at most the field's limit plus a note of how much was cut.
+    ///
+    /// Lines of stderr are to be given in their order: a private key may span several.
     pub fn redact(&mut self, field: Field, text: &[u8]) -> Redacted {
-        let _ = field;
-        Redacted(String::from_utf8_lossy(text).into())
+        let is_plain_name = field != Field::StderrLine
+            && !(field.is_free_text() && self.rules.mode == Mode::Strict)
+            && self.rules.patterns.is_empty()
+            && is_harmless(text);
+        if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
+            return Redacted(text.into());
+        }
+        // Whatever is shown comes from this window; a big text is not looked at as a whole.
+        const BEYOND_LIMIT: usize = 4 << 10;
+        let window = field.limit().number().saturating_mul(4).min(16 << 10) + BEYOND_LIMIT;
+        let head = text.get(..window).unwrap_or(text);
+        let lossy = String::from_utf8_lossy(head);
+        let unseen = text.len() - head.len();
+        let head = if unseen > 0 { without_last_word(&lossy) } else { &lossy };
+        let unseen = unseen + lossy.len() - head.len();
+        Redacted(self.clean(field, head, unseen).into())
     }
 
     /// Cleans a command line element by element, knowing that a sensitive flag's value may be the
     /// next element.
     pub fn redact_argv(&mut self, argv: &[std::ffi::OsString]) -> Vec<Redacted> {
         use std::os::unix::ffi::OsStrExt;
-        argv.iter().map(|argument| self.redact(Field::Message, argument.as_bytes())).collect()
+        let is_curl = argv
+            .iter()
+            .any(|element| element.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(b"curl"));
+        let mut flag_before = ArgvFlag::None;
+        let mut cleaned = Vec::with_capacity(argv.len());
+        for argument in argv {
+            let text = argument.to_string_lossy();
+            let before = std::mem::replace(&mut flag_before, self.flag(&text, is_curl));
+            let is_value = !text.starts_with('-') && !text.is_empty();
+            cleaned.push(match before {
+                ArgvFlag::Secret if is_value => {
+                    flag_before = ArgvFlag::None;
+                    self.replace_all("flag")
+                }
+                ArgvFlag::UserAndPassword if is_value && text.contains(':') => {
+                    flag_before = ArgvFlag::None;
+                    self.replace_all("flag")
+                }
+                _ => self.redact_argument(argument.as_bytes()),
+            });
+        }
+        cleaned
+    }
+
+    /// An element of a command line is not free text: strict mode keeps it.
+    fn redact_argument(&mut self, argument: &[u8]) -> Redacted {
+        let mode = std::mem::replace(&mut self.rules.mode, Mode::Default);
+        let redacted = self.redact(Field::Message, argument);
+        self.rules.mode = mode;
+        redacted
+    }
+
+    fn flag(&self, element: &str, is_curl: bool) -> ArgvFlag {
+        let name = match element.strip_prefix("--").or_else(|| element.strip_prefix('-')) {
+            Some(name) if !name.contains(['=', ':', ' ']) => name,
+            _ => return ArgvFlag::None,
+        };
+        if is_curl && matches!(name, "u" | "user" | "proxy-user" | "U") {
+            ArgvFlag::UserAndPassword
+        } else if self.rules.keys.is_secret(name) {
+            ArgvFlag::Secret
+        } else {
+            ArgvFlag::None
+        }
+    }
+
+    fn replace_all(&mut self, class: &'static str) -> Redacted {
+        *self.counts.entry(class).or_default() += 1;
+        let mut text = String::new();
+        self.rules.placeholder.write(class, &mut text);
+        Redacted(text.into())
+    }
+
+    /// Cleans one line of a text of any length, without cutting it, and says what was found. For
+    /// `spantap redact`.
+    pub fn explain(&mut self, line: &[u8]) -> (Redacted, Vec<Finding>) {
+        let text = String::from_utf8_lossy(line);
+        let mut findings = Vec::new();
+        let cleaned = match self.lines.next(&text) {
+            pem::Line::Inside => self.hide_key_line(&mut findings, text.len()),
+            pem::Line::Ends(end) => {
+                let mut cleaned = self.hide_key_line(&mut findings, end);
+                let rest = text.get(end..).unwrap_or_default();
+                let mut more = Vec::new();
+                let offset = cleaned.len();
+                cleaned.push_str(&self.rewrite(rest, true, &mut more));
+                findings
+                    .extend(more.into_iter().map(|finding| Finding { at: finding.at + offset, ..finding }));
+                cleaned
+            }
+            pem::Line::Outside => self.rewrite(&text, true, &mut findings).into_owned(),
+        };
+        (Redacted(cleaned.into()), findings)
+    }
+
+    fn hide_key_line(&mut self, findings: &mut Vec<Finding>, length: usize) -> String {
+        let mut text = String::new();
+        self.rules.placeholder.write("private_key", &mut text);
+        findings.push(Finding { rule: "private-key", class: "private_key", anchor: None, at: 0, length });
+        *self.counts.entry("private_key").or_default() += 1;
+        text
     }
 
     /// What has been replaced since the last call, by class.
     pub fn take_counts(&mut self) -> BTreeMap<&'static str, u32> {
         std::mem::take(&mut self.counts)
     }
+
+    fn clean(&mut self, field: Field, text: &str, unseen: usize) -> String {
+        let keep_tabs = field.is_free_text();
+        if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
+            let plain = forging::plain(text, keep_tabs);
+            return cut(&plain.spelled_out.unwrap_or(plain.seen.into_owned()), field.limit(), unseen, None);
+        }
+        let (text, note) = if unseen == 0 { forging::split_note(text) } else { (text, "") };
+        if self.rules.mode == Mode::Strict && field.is_free_text() {
+            let all = text.len() + unseen;
+            return if all == 0 { note.to_owned() } else { forging::note(all) };
+        }
+        let mut findings = Vec::new();
+        let key_line = if field == Field::StderrLine { self.lines.next(text) } else { pem::Line::Outside };
+        let mut cleaned = match key_line {
+            pem::Line::Inside => self.hide_key_line(&mut findings, text.len()).into(),
+            pem::Line::Ends(end) => {
+                let hidden = self.hide_key_line(&mut findings, end);
+                let rest = self.rewrite(text.get(end..).unwrap_or_default(), keep_tabs, &mut findings);
+                Cow::Owned(hidden + &rest)
+            }
+            pem::Line::Outside => self.rewrite(text, keep_tabs, &mut findings),
+        };
+        if field == Field::UserId
+            && let Some(key) = &self.hash_key
+            && findings.iter().any(|finding| pii_classes().any(|class| class == finding.class))
+        {
+            return canonical::text_hash(key, text.as_bytes()).to_string();
+        }
+        if unseen == 0 && field.limit().fitting(&cleaned) == cleaned.len() {
+            return if note.is_empty() { cleaned.into_owned() } else { cleaned.into_owned() + note };
+        }
+        // A cut may part a name from its value, or a quote from the other: the rules look once more.
+        for _ in 0..Redactor::MOST_ROUNDS {
+            let shown = cut(&cleaned, field.limit(), unseen, Some(&self.rules.placeholder));
+            let (body, note) = forging::split_note(&shown);
+            let again = self.apply(body.to_owned(), &mut findings);
+            if again == body {
+                return again + note;
+            }
+            cleaned = Cow::Owned(again);
+        }
+        self.replace_all("unchecked").as_str().to_owned()
+    }
+
+    /// Applies all rules to a text of any length.
+    fn rewrite<'a>(&mut self, text: &'a str, keep_tabs: bool, findings: &mut Vec<Finding>) -> Cow<'a, str> {
+        let decoded = decode_json_escapes(text);
+        let plain = forging::plain(&decoded, keep_tabs);
+        let Some(spelled_out) = plain.spelled_out else {
+            return match plain.seen {
+                Cow::Borrowed(seen) if seen.len() == text.len() && !self.would_change(seen) => {
+                    Cow::Borrowed(text)
+                }
+                seen => Cow::Owned(self.apply(seen.into_owned(), findings)),
+            };
+        };
+        // Invisible characters are shown, unless they hid a secret: then they are gone with it.
+        let before = findings.len();
+        let cleaned = self.apply(plain.seen.into_owned(), findings);
+        if findings.len() > before {
+            Cow::Owned(cleaned)
+        } else {
+            Cow::Owned(self.apply(spelled_out, findings))
+        }
+    }
+
+    fn would_change(&self, text: &str) -> bool {
+        let mut marks = Marks::default();
+        self.pass(text, &mut marks, Pass::ALL)
+    }
+
+    const MOST_ROUNDS: usize = 8;
+
+    /// Applies the rules until they find nothing more.
+    fn apply(&mut self, mut text: String, findings: &mut Vec<Finding>) -> String {
+        let mut marks = Marks::default();
+        for _ in 0..Redactor::MOST_ROUNDS {
+            let mut changed = false;
+            for pass in Pass::ALL {
+                if self.pass(&text, &mut marks, &[*pass]) {
+                    text = self.replace(&text, &marks, findings);
+                    changed = true;
+                }
+            }
+            if !changed {
+                return text;
+            }
+        }
+        self.replace_all("unchecked").as_str().to_owned()
+    }
+
+    /// Collects what the given passes find; stops at the first that finds something.
+    fn pass(&self, text: &str, marks: &mut Marks, passes: &[Pass]) -> bool {
+        let rules = &self.rules;
+        passes.iter().any(|pass| {
+            marks.clear();
+            match pass {
+                Pass::PrivateKeys => pem::find(text, marks),
+                Pass::Urls => url::find(text, marks),
+                Pass::Tokens => tokens::find(text, marks),
+                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, marks),
+                Pass::PersonalData => pii::find(text, &rules.pii, marks),
+                Pass::OwnPatterns => self.own_patterns(text, marks),
+                Pass::Entropy if rules.mode == Mode::Strict => entropy::find(text, marks),
+                Pass::Entropy => {}
+            }
+            marks.retain(|mark| {
+                text.get(mark.start..mark.end).is_none_or(|found| {
+                    !rules.placeholder.is_whole(found)
+                        && !rules.allow_values.iter().any(|allowed| allowed.is_match(found.as_bytes()))
+                })
+            });
+            !marks.is_empty()
+        })
+    }
+
+    fn own_patterns(&self, text: &str, marks: &mut Marks) {
+        for pattern in &self.rules.patterns {
+            for found in pattern.regex.captures_iter(text.as_bytes()) {
+                if let Some(group) = found.get(pattern.group) {
+                    // An expression over bytes may stop within a character.
+                    let start = forging::floor_char_boundary(text, group.start());
+                    let end = (group.end()..=text.len())
+                        .find(|&end| text.is_char_boundary(end))
+                        .unwrap_or(text.len());
+                    marks.push(start, end, pattern.name, pattern.name);
+                }
+            }
+        }
+        marks.settle();
+    }
+
+    fn replace(&mut self, text: &str, marks: &Marks, findings: &mut Vec<Finding>) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let mut done = 0;
+        let earlier = findings.len();
+        for mark in marks.iter() {
+            replaced.push_str(text.get(done..mark.start).unwrap_or_default());
+            let at = replaced.len();
+            self.rules.placeholder.write(mark.class, &mut replaced);
+            // What was found before moves with the text behind it.
+            let grown = replaced.len() - at;
+            for finding in
+                findings.iter_mut().take(earlier).filter(|finding| finding.at >= at + (mark.end - mark.start))
+            {
+                finding.at = (finding.at + grown).saturating_sub(mark.end - mark.start);
+            }
+            let anchor = rules::RULES.iter().find(|rule| rule.name == mark.rule).map(|rule| rule.anchor);
+            findings.push(Finding {
+                rule: mark.rule,
+                class: mark.class,
+                anchor,
+                at,
+                length: mark.end - mark.start,
+            });
+            *self.counts.entry(mark.class).or_default() += 1;
+            done = mark.end;
+        }
+        replaced.push_str(text.get(done..).unwrap_or_default());
+        replaced
+    }
+}
+
+/// Which rules are applied, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    PrivateKeys,
+    Urls,
+    Tokens,
+    Pairs,
+    PersonalData,
+    OwnPatterns,
+    Entropy,
+}
+
+impl Pass {
+    const ALL: &[Pass] = &[
+        Pass::PrivateKeys,
+        Pass::Urls,
+        Pass::Tokens,
+        Pass::Pairs,
+        Pass::PersonalData,
+        Pass::OwnPatterns,
+        Pass::Entropy,
+    ];
+}
+
+/// What an element of a command line says about the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ArgvFlag {
+    None,
+    Secret,
+    UserAndPassword,
+}
+
+fn pii_classes() -> impl Iterator<Item = &'static str> {
+    [PiiClass::Email, PiiClass::Card, PiiClass::Iban, PiiClass::Ssn, PiiClass::Phone, PiiClass::Ip]
+        .into_iter()
+        .map(PiiClass::name)
+}
+
+/// Whether a text is too short and too plain to be or hold a secret: most names are.
+fn is_harmless(text: &[u8]) -> bool {
+    text.len() < 14
+        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
+        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8
+}
+
+/// Cuts a window at its end back to the last blank, since what touches the end may be half a secret. A
+/// run without blanks loses 2 KiB: no rule needs more than that to see what it is.
+fn without_last_word(text: &str) -> &str {
+    const MOST: usize = 2 << 10;
+    let from = forging::floor_char_boundary(text, text.len().saturating_sub(MOST));
+    let tail = text.get(from..).unwrap_or_default();
+    let keep = from + tail.rfind([' ', '\n', '\t']).unwrap_or(0);
+    text.get(..keep).unwrap_or(text)
+}
+
+/// JSON that spells letters as `\u0070` is read as the letters it means.
+fn decode_json_escapes(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with(['{', '[']) || memchr::memmem::find(text.as_bytes(), b"\\u00").is_none()
+    {
+        return Cow::Borrowed(text);
+    }
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => Cow::Owned(value.to_string()),
+        Err(_) => Cow::Borrowed(text),
+    }
+}
+
+/// Cuts `text` to `limit` and says how many bytes are not shown. A placeholder is kept whole or left out.
+fn cut(text: &str, limit: Limit, unseen: usize, placeholder: Option<&placeholder::Placeholder>) -> String {
+    let mut keep = limit.fitting(text);
+    if keep < text.len()
+        && let Some(start) = placeholder.and_then(|placeholder| placeholder.across(text, keep))
+    {
+        keep = start;
+    }
+    // Nor is a visible escape parted.
+    let shown = text.get(..keep).unwrap_or(text);
+    let shown = match shown.rfind("\\u{") {
+        Some(start) if keep < text.len() && !shown.get(start..).unwrap_or_default().contains('}') => {
+            shown.get(..start).unwrap_or(shown)
+        }
+        _ => shown,
+    };
+    let left_out = text.len() - shown.len() + unseen;
+    if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &forging::note(left_out) }
 }

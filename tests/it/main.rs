@@ -1,4 +1,7 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod look;
+mod redaction;
+mod report;
 mod tidy;

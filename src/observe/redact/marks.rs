@@ -1,0 +1,53 @@
+//! What a pass over a text found: spans to be replaced.
+
+/// One span of a text, in bytes, and why it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) class: &'static str,
+    pub(super) rule: &'static str,
+}
+
+/// The finds of one pass.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    marks: Vec<Mark>,
+}
+
+impl Marks {
+    pub(super) fn push(&mut self, start: usize, end: usize, class: &'static str, rule: &'static str) {
+        if start < end {
+            self.marks.push(Mark { start, end, class, rule });
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Mark> {
+        self.marks.iter()
+    }
+
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Mark) -> bool) {
+        self.marks.retain(keep);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.marks.clear();
+    }
+
+    /// Puts the marks in the order of the text; of those that overlap the widest cover is kept.
+    pub(super) fn settle(&mut self) {
+        self.marks.sort_by_key(|mark| (mark.start, std::cmp::Reverse(mark.end)));
+        let mut settled: Vec<Mark> = Vec::with_capacity(self.marks.len());
+        for mark in &self.marks {
+            match settled.last_mut() {
+                Some(last) if mark.start < last.end => last.end = last.end.max(mark.end),
+                _ => settled.push(*mark),
+            }
+        }
+        self.marks = settled;
+    }
+}

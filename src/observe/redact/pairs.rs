@@ -1,0 +1,571 @@
+//! Secrets that their name gives away: `name operator value` in whatever notation a text holds, headers,
+//! cookies, query parameters, command-line flags.
+//!
+//! One pass over the text, led by the operators: at each, look back for a name, judge it, look ahead for
+//! a value, judge that. A declined pair is passed over up to its operator only, because its value may
+//! hold the next pair (`error: secret=…`).
+//!
+//! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
+//! getsentry/relay pair lists, OpenTelemetry `url.full`.
+
+mod extent;
+
+use super::keys::{self, Glob, Name};
+use super::marks::Marks;
+use super::placeholder::Placeholder;
+use super::values::{self, Context};
+
+/// What the configuration says about names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyRules {
+    pub(super) extra: Vec<Glob>,
+    pub(super) allow: Vec<Glob>,
+}
+
+impl KeyRules {
+    fn judge(&self, name: &str, in_query: bool) -> Option<Name> {
+        if self.allow.iter().any(|glob| glob.matches(name)) {
+            return None;
+        }
+        if self.extra.iter().any(|glob| glob.matches(name)) || name == "_auth" {
+            return Some(Name::Secret);
+        }
+        if in_query { keys::judge_query(name) } else { keys::judge(name) }
+    }
+
+    /// Whether a flag of this name takes a secret.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        matches!(self.judge(name, false), Some(Name::Secret | Name::Authorization | Name::Cookies))
+    }
+}
+
+/// Marks the values of all secret names in `text`.
+pub(super) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, marks: &mut Marks) {
+    let mut scan = Scan {
+        text,
+        bytes: text.as_bytes(),
+        rules,
+        placeholder,
+        marks,
+        budget: 4096 + text.len() * 16,
+        done: 0,
+        curl: memchr::memmem::find(text.as_bytes(), b"curl"),
+    };
+    scan.run();
+    marks.settle();
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    rules: &'a KeyRules,
+    placeholder: &'a Placeholder,
+    marks: &'a mut Marks,
+    /// How many more bytes may be looked at in search of the end of values. Keeps the pass linear;
+    /// whatever is left when it is used up is not shown.
+    budget: usize,
+    /// Where the last pair found by [`Scan::name_value`] ended.
+    done: usize,
+    /// Where `curl` was first seen: `-u` behind it takes user and password.
+    curl: Option<usize>,
+}
+
+/// A name in front of an operator.
+struct Key<'a> {
+    text: &'a str,
+    start: usize,
+    /// The name stands in quotes of its own.
+    quoted: bool,
+}
+
+/// The part of a text that would be replaced, and where to go on behind it.
+#[derive(Clone, Copy)]
+struct Value {
+    start: usize,
+    end: usize,
+    next: usize,
+    quoted: bool,
+}
+
+const LONGEST_NAME: usize = 80;
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'$') || byte >= 0x80
+}
+
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'`')
+}
+
+impl<'a> Scan<'a> {
+    fn run(&mut self) {
+        let mut at = 0;
+        if self.at(0) == b'-' {
+            at = self.flag(0);
+        }
+        while at < self.bytes.len() {
+            if self.budget == 0 {
+                self.marks.push(at, self.bytes.len(), "unchecked", "unchecked");
+                return;
+            }
+            at = match self.at(at) {
+                b'=' | b':' => self.operator(at),
+                b'%' => self.percent(at),
+                b'>' => self.element(at),
+                b',' => self.comma(at),
+                b'"' | b'\'' | b'`' => self.adjacent(at),
+                b' ' => self.blank(at),
+                _ => at + 1,
+            };
+        }
+    }
+
+    fn at(&self, index: usize) -> u8 {
+        self.bytes.get(index).copied().unwrap_or(0)
+    }
+
+    fn before(&self, index: usize) -> u8 {
+        index.checked_sub(1).map_or(0, |index| self.at(index))
+    }
+
+    fn slice(&self, start: usize, end: usize) -> &'a str {
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// Length of the line end at `index`: real, made visible, or zero.
+    fn line_end(&self, index: usize) -> usize {
+        match self.bytes.get(index..).unwrap_or_default() {
+            [b'\n' | b'\r', ..] => 1,
+            [b'\\', b'u', b'{', b'a' | b'd', b'}', ..] => 5,
+            _ => 0,
+        }
+    }
+
+    fn is_break(&self, index: usize) -> bool {
+        index >= self.bytes.len()
+            || matches!(self.at(index), b'\n' | b'\r')
+            || self.bytes.get(index..index + 3) == Some(b"\\u{")
+    }
+
+    fn skip_blanks(&self, mut index: usize) -> usize {
+        while matches!(self.at(index), b' ' | b'\t') {
+            index += 1;
+        }
+        index
+    }
+
+    /// Blanks and line ends.
+    fn skip_space(&self, mut index: usize) -> usize {
+        loop {
+            let next = self.skip_blanks(index) + self.line_end(self.skip_blanks(index));
+            if next == index {
+                return index;
+            }
+            index = next;
+        }
+    }
+
+    /// The name that ends before `end`, behind closing quotes and brackets.
+    fn key_before(&self, end: usize) -> Option<Key<'a>> {
+        let mut end = end;
+        while matches!(self.before(end), b' ' | b'\t') {
+            end -= 1;
+        }
+        if self.before(end) == b']' {
+            end -= 1;
+            if self.before(end) == b'[' {
+                end -= 1;
+            }
+        }
+        let quoted = is_quote(self.before(end));
+        if quoted {
+            end -= 1;
+            while self.before(end) == b'\\' {
+                end -= 1;
+            }
+        }
+        let mut start = end;
+        while start > 0 && end - start < LONGEST_NAME && is_name_byte(self.before(start)) {
+            start -= 1;
+        }
+        while start < end && !self.text.is_char_boundary(start) {
+            start += 1;
+        }
+        // What follows a percent sign are the digits of an escape.
+        if self.before(start) == b'%' {
+            let digits = if self.slice(start, end).starts_with("25") { 4 } else { 2 };
+            start = (start + digits).min(end);
+        }
+        (start < end).then(|| Key { text: self.slice(start, end), start, quoted })
+    }
+
+    /// What the name in front of an operator announces; looks at the words before it where the name alone
+    /// says nothing.
+    fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
+        let judged = self.rules.judge(key.text, in_query);
+        if self.before(key.start) != b' ' || !matches!(judged, None | Some(Name::Weak | Name::Secret)) {
+            return judged;
+        }
+        let Some(previous) = self.key_before(key.start) else { return judged };
+        if judged == Some(Name::Secret) {
+            return judged.filter(|_| !keys::is_counting(previous.text));
+        }
+        let phrase = self.slice(previous.start, key.start + key.text.len());
+        if keys::is_phrase(phrase)
+            && !self.rules.allow.iter().any(|glob| glob.matches(&phrase.replace(' ', "_")))
+        {
+            return Some(Name::Secret);
+        }
+        // `var apiToken string = …`, `apiToken: str = …`
+        if values::is_type_name(key.text) {
+            return self.rules.judge(previous.text, false);
+        }
+        judged
+    }
+
+    fn operator(&mut self, at: usize) -> usize {
+        let mut end = at + 1;
+        while end < at + 4 && matches!(self.at(end), b'=' | b':' | b'>') {
+            end += 1;
+        }
+        let operator = self.bytes.get(at..end).unwrap_or_default();
+        if operator == b"::" || operator == b":" && self.bytes.get(end..end + 2) == Some(b"//") {
+            return end;
+        }
+        let mut left = at;
+        while left + 2 > at
+            && left > 0
+            && matches!(self.before(left), b'+' | b'?' | b'.' | b'!' | b'~' | b'|')
+        {
+            left -= 1;
+        }
+        let mut key = self.key_before(left);
+        // `var x: string = …`: the type is in front of the operator, the name before the colon.
+        if let Some(found) = &key
+            && operator == b"="
+            && values::is_type_name(found.text)
+            && !self
+                .key_before(found.start)
+                .is_some_and(|word| keys::is_phrase(self.slice(word.start, found.start + found.text.len())))
+        {
+            let mut end = found.start;
+            while matches!(self.before(end), b' ' | b':' | b'&' | b'*') {
+                end -= 1;
+            }
+            key = self.key_before(end);
+        }
+        let Some(key) = key else { return end };
+        let in_query = matches!(self.before(key.start), b'?' | b'&' | b'#' | b';');
+        let context = if operator.contains(&b'=') { Context::Assignment } else { Context::Colon };
+        match self.judge(&key, in_query) {
+            Some(Name::Weak) | None if self.name_value(&key, end).is_some() => self.done,
+            Some(name) => self.take(&key, name, context, end),
+            None => end,
+        }
+    }
+
+    /// Judges the value behind `from` of a name that announces a secret, and marks it.
+    fn take(&mut self, key: &Key<'a>, name: Name, context: Context, from: usize) -> usize {
+        let (class, rule) = match name {
+            Name::Authorization => return self.header(key, "auth_header", "authorization-header", from),
+            Name::Cookies => return self.header(key, "cookie", "cookie-header", from),
+            Name::Session if context == Context::Colon && !key.quoted => return from,
+            Name::Session => ("cookie", "session"),
+            Name::Query => ("url", "query"),
+            Name::Secret | Name::Weak => ("key_value", "key-value"),
+        };
+        let Some(value) = self.value(from) else { return from };
+        let text = self.slice(value.start, value.end);
+        let secret = match name {
+            Name::Weak => values::looks_random(text),
+            _ => values::is_secret(text, key.text, context, value.quoted),
+        };
+        if !secret || self.placeholder.is_whole(text) {
+            return from;
+        }
+        self.marks.push(value.start, value.end, class, rule);
+        value.next.max(from)
+    }
+
+    /// `{"name": "X-Api-Key", "value": …}`, `key="ApiKey" value="…"`.
+    fn name_value(&mut self, key: &Key<'a>, from: usize) -> Option<()> {
+        const NAMES: [&str; 8] = ["name", "key", "header", "field", "variable", "param", "parameter", "k"];
+        const VALUES: [&str; 5] = ["value", "val", "v", "content", "values"];
+        if !NAMES.iter().any(|name| name.eq_ignore_ascii_case(key.text)) {
+            return None;
+        }
+        let named = self.value(from).filter(|value| value.quoted)?;
+        if !self.rules.judge(self.slice(named.start, named.end), false).is_some_and(|name| name != Name::Weak)
+        {
+            return None;
+        }
+        let mut at = named.next;
+        while at < named.next + 32
+            && (matches!(
+                self.at(at),
+                b' ' | b',' | b';' | b'"' | b'\'' | b'\\' | b'\t' | b'\n' | b'\r' | b'}' | b'{'
+            ) && self.line_end(at) == 0
+                || self.line_end(at) > 0)
+        {
+            at += self.line_end(at).max(1);
+        }
+        let start = at;
+        while self.at(at).is_ascii_alphabetic() && at < start + 8 {
+            at += 1;
+        }
+        let word = self.slice(start, at);
+        if !VALUES.iter().any(|value| value.eq_ignore_ascii_case(word)) {
+            return None;
+        }
+        while matches!(self.at(at), b'"' | b'\'' | b'\\' | b' ') {
+            at += 1;
+        }
+        if !matches!(self.at(at), b':' | b'=') {
+            return None;
+        }
+        let value = self.value(at + 1)?;
+        if !self.placeholder.is_whole(self.slice(value.start, value.end)) {
+            self.marks.push(value.start, value.end, "key_value", "name-value");
+        }
+        self.done = value.next;
+        Some(())
+    }
+
+    /// `%3D` and `%253D` in nested URLs.
+    fn percent(&mut self, at: usize) -> usize {
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        let length = match rest {
+            [b'%', b'3', b'D' | b'd', ..] => 3,
+            [b'%', b'2', b'5', b'3', b'D' | b'd', ..] => 5,
+            _ => return at + 1,
+        };
+        let from = at + length;
+        let Some(key) = self.key_before(at) else { return from };
+        if !matches!(self.rules.judge(key.text, true), Some(name) if name != Name::Weak) {
+            return from;
+        }
+        let mut end = from;
+        while !self.is_break(end)
+            && !matches!(self.at(end), b' ' | b'&' | b'#' | b'"' | b'\'' | b'<' | b'>')
+            && !matches!(
+                self.bytes.get(end..end + 3),
+                Some([b'%', b'2', b'3' | b'6']) | Some([b'%', b'2', b'2'])
+            )
+            && self.bytes.get(end..end + 5) != Some(b"%2526")
+        {
+            end += 1;
+        }
+        if end > from && !self.placeholder.is_whole(self.slice(from, end)) {
+            self.marks.push(from, end, "url", "query");
+        }
+        end.max(from)
+    }
+
+    /// `<password>…</password>`.
+    fn element(&mut self, at: usize) -> usize {
+        const LONGEST_TAG: usize = 128;
+        let window = self.bytes.get(at.saturating_sub(LONGEST_TAG)..at).unwrap_or_default();
+        self.budget = self.budget.saturating_sub(window.len() / 8);
+        let Some(open) = memchr::memrchr(b'<', window) else { return at + 1 };
+        let tag = self.slice(at - window.len() + open + 1, at);
+        let name = tag.split([' ', '/', '\t']).next().unwrap_or_default();
+        let name = name.rsplit(':').next().unwrap_or_default();
+        if tag.ends_with('/')
+            || !matches!(self.rules.judge(name, false), Some(Name::Secret | Name::Authorization))
+        {
+            return at + 1;
+        }
+        let start = self.skip_space(at + 1);
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
+        while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
+            end -= 1;
+        }
+        let value = self.slice(start, end);
+        let value = value.split("\\u{a}").next().unwrap_or(value).trim_end();
+        let end = start + value.len();
+        self.budget = self.budget.saturating_sub(end - start);
+        if end > start
+            && !self.placeholder.is_whole(value)
+            && values::is_secret(value, name, Context::Assignment, true)
+        {
+            self.marks.push(start, end, "key_value", "xml-element");
+            return end;
+        }
+        at + 1
+    }
+
+    /// `["password", "…"]`, `getenv("api_token", "…")`, `token,…` in a table.
+    fn comma(&mut self, at: usize) -> usize {
+        let from = at + 1;
+        let Some(key) = self.key_before(at) else { return from };
+        if self.rules.judge(key.text, false) != Some(Name::Secret) {
+            return from;
+        }
+        let Some(value) = self.value(from) else { return from };
+        let text = self.slice(value.start, value.end);
+        let is_pair = if key.quoted {
+            let mut behind = self.skip_blanks(value.next);
+            while self.at(behind) == b'\\' && self.line_end(behind) == 0 && behind < value.next + 4 {
+                behind += 1;
+            }
+            let closes = matches!(self.at(behind), b')' | b']');
+            let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            value.quoted && closes && !is_word
+        } else {
+            from == value.start && !value.quoted && values::is_mixed(text)
+        };
+        if !is_pair || self.placeholder.is_whole(text) {
+            return from;
+        }
+        self.marks.push(value.start, value.end, "key_value", "listed-pair");
+        value.next
+    }
+
+    /// `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
+    fn adjacent(&mut self, at: usize) -> usize {
+        let mut end = at;
+        while self.before(end) == b'\\' {
+            end -= 1;
+        }
+        let opener = end;
+        while matches!(self.before(end), b' ' | b'\t') && opener - end < 3 {
+            end -= 1;
+        }
+        if !is_name_byte(self.before(end)) {
+            return at + 1;
+        }
+        let Some(key) = self.key_before(end) else { return at + 1 };
+        let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
+        let speaks = keys::is_password(key.text)
+            && !self.rules.allow.iter().any(|glob| glob.matches(key.text))
+            || keys::is_phrase(phrase);
+        // The quote may close the name, not open a value.
+        if !speaks || is_quote(self.before(key.start)) {
+            return at + 1;
+        }
+        let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
+        let text = self.slice(value.start, value.end);
+        if self.placeholder.is_whole(text) || !values::is_secret(text, key.text, Context::Assignment, true) {
+            return at + 1;
+        }
+        self.marks.push(value.start, value.end, "key_value", "quoted-after-name");
+        value.next
+    }
+
+    /// A blank may stand before a flag, or behind `Bearer`.
+    fn blank(&mut self, at: usize) -> usize {
+        if self.at(at + 1) == b'-' {
+            return self.flag(at + 1);
+        }
+        let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
+        if !word.eq_ignore_ascii_case(b"bearer") || self.before(at.saturating_sub(6)).is_ascii_alphanumeric()
+        {
+            return at + 1;
+        }
+        let start = self.skip_blanks(at);
+        let is_token = |byte: &&u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'-')
+        };
+        let length = self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(is_token).count());
+        let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
+        if token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return at + 1;
+        }
+        self.marks.push(start, start + token.len(), "auth_header", "bearer");
+        start + token.len()
+    }
+
+    /// `--api-key V` and, behind `curl`, `-u user:V`; `at` is at the first dash.
+    fn flag(&mut self, at: usize) -> usize {
+        let mut start = at;
+        while self.at(start) == b'-' && start < at + 2 {
+            start += 1;
+        }
+        let mut end = start;
+        while end < start + LONGEST_NAME && is_name_byte(self.at(end)) {
+            end += 1;
+        }
+        let next = self.skip_blanks(end);
+        let behind = if self.at(end) == b'=' { end + 1 } else { next };
+        let name = self.slice(start, end);
+        if matches!(name, "u" | "user" | "proxy-user" | "U")
+            && self.curl.is_some_and(|curl| curl < at)
+            && behind > end
+        {
+            return self.curl_user(behind);
+        }
+        if next == end || name.is_empty() || self.at(next) == b'-' || !self.rules.is_secret(name) {
+            return end.max(at + 1);
+        }
+        let Some(value) = self.value(next) else { return end };
+        let text = self.slice(value.start, value.end);
+        if self.placeholder.is_whole(text)
+            || !value.quoted && values::is_usage(text)
+            || values::is_reference(text)
+        {
+            return end;
+        }
+        self.marks.push(value.start, value.end, "flag", "flag");
+        value.next
+    }
+
+    /// The password in `user:password`.
+    fn curl_user(&mut self, from: usize) -> usize {
+        let Some(value) = self.value(from) else { return from };
+        // `"user":"password"` and `user:'password'` are one word to a shell.
+        let mut end = value.end;
+        while end < self.bytes.len()
+            && !matches!(self.at(end), b' ' | b'\t')
+            && !self.is_break(end)
+            && !value.quoted
+        {
+            end += 1;
+        }
+        let text = self.slice(value.start, end);
+        let Some(colon) = text.find(':') else { return from };
+        let password = text.get(colon + 1..).unwrap_or_default();
+        let password = password.trim_matches(is_quote_char);
+        let start = text.find(password).map_or(value.start + colon + 1, |_| {
+            value.start + colon + 1 + text.get(colon + 1..).and_then(|rest| rest.find(password)).unwrap_or(0)
+        });
+        if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
+            return from;
+        }
+        self.marks.push(start, start + password.len(), "flag", "curl-user");
+        start + password.len()
+    }
+
+    /// Marks the rest of a header line, up to the quote that encloses it or the end of the line.
+    fn header(&mut self, key: &Key<'a>, class: &'static str, rule: &'static str, from: usize) -> usize {
+        let start = self.skip_blanks(from);
+        let enclosing = self.before(key.start);
+        let (start, end) = if is_quote(self.at(start)) || self.at(start) == b'\\' && self.line_end(start) == 0
+        {
+            match self.value(start) {
+                Some(value) => (value.start, value.end),
+                None => return from,
+            }
+        } else {
+            let closing = is_quote(enclosing) && !key.quoted;
+            let mut end = start;
+            let escaped_end =
+                |at: usize| self.at(at) == b'\\' && matches!(self.at(at + 1), b'n' | b'r' | b'"');
+            while !(self.is_break(end) || closing && self.at(end) == enclosing || escaped_end(end)) {
+                end += 1;
+            }
+            (start, end)
+        };
+        let text = self.slice(start, end).trim_end();
+        self.budget = self.budget.saturating_sub(end - start);
+        if text.is_empty() || self.placeholder.is_whole(text) || values::is_prose_header(text) {
+            return from;
+        }
+        self.marks.push(start, start + text.len(), class, rule);
+        end.max(from)
+    }
+}
+
+fn is_quote_char(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`' | '\\')
+}

@@ -1,0 +1,81 @@
+//! Secrets in URLs: user info, and the path of webhooks. Query and fragment are pairs like others.
+//!
+//! Sources: RFC 3986 §3.2.1; OpenTelemetry semantic conventions, `url.full` (user name and password
+//! become `REDACTED`); detect-secrets `basic_auth`; gitleaks `slack-webhook-url`,
+//! `microsoft-teams-webhook`; trufflehog `discordwebhook`.
+
+use memchr::memmem;
+
+use super::marks::Marks;
+
+/// Hosts with the start of the path behind which everything is a secret, and where that ends.
+const WEBHOOKS: &[(&str, &str, PathEnd)] = &[
+    ("hooks.slack.com/services/", "slack-webhook", PathEnd::Url),
+    ("hooks.slack.com/workflows/", "slack-webhook", PathEnd::Url),
+    ("hooks.slack.com/triggers/", "slack-webhook", PathEnd::Url),
+    ("discord.com/api/webhooks/", "discord-webhook", PathEnd::Url),
+    ("discordapp.com/api/webhooks/", "discord-webhook", PathEnd::Url),
+    ("webhook.office.com/webhookb2/", "teams-webhook", PathEnd::Url),
+    ("api.telegram.org/bot", "telegram-url", PathEnd::Segment),
+    ("hooks.zapier.com/hooks/catch/", "zapier-webhook", PathEnd::Url),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum PathEnd {
+    Segment,
+    Url,
+}
+
+/// User names that are no secrets by themselves, as in `ssh://git@host`.
+const HARMLESS_USERS: &[&str] = &["git", "hg", "svn", "ssh", "anonymous", "ftp", "nobody"];
+
+fn ends_url(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at) {
+        None => true,
+        Some(byte) => {
+            matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'<' | b'>')
+                || bytes.get(at..at + 3) == Some(b"\\u{")
+        }
+    }
+}
+
+/// Marks user info and webhook paths in `text`.
+pub(super) fn find(text: &str, marks: &mut Marks) {
+    let bytes = text.as_bytes();
+    let mut seen = 0;
+    for colon in memmem::find_iter(bytes, b"://") {
+        let start = colon + 3;
+        // Several `://` in one authority: it was looked at with the first.
+        if start < seen {
+            continue;
+        }
+        let mut end = start;
+        let mut last_at = None;
+        while !ends_url(bytes, end) && !matches!(bytes.get(end), Some(b'/' | b'?' | b'#')) {
+            if bytes.get(end) == Some(&b'@') {
+                last_at = Some(end);
+            }
+            end += 1;
+        }
+        seen = end;
+        let Some(at) = last_at.filter(|&at| at > start) else { continue };
+        let user_info = text.get(start..at).unwrap_or_default();
+        if !HARMLESS_USERS.contains(&user_info) {
+            marks.push(start, at, "url", "url-user-info");
+        }
+    }
+    for (host, rule, path_end) in WEBHOOKS {
+        for found in memmem::find_iter(bytes, host.as_bytes()) {
+            let start = found + host.len();
+            let mut end = start;
+            while !ends_url(bytes, end) && (*path_end == PathEnd::Url || bytes.get(end) != Some(&b'/')) {
+                end += 1;
+            }
+            while end > start && matches!(bytes.get(end - 1), Some(b'.' | b',' | b')' | b';' | b':')) {
+                end -= 1;
+            }
+            marks.push(start, end, "webhook", rule);
+        }
+    }
+    marks.settle();
+}

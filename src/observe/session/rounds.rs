@@ -1,0 +1,85 @@
+//! Requests that go several rounds: a result that asks for input ends its request, and the client sends
+//! the same method again with a new id (2026-07-28, multi round-trip requests).
+
+use std::collections::VecDeque;
+
+use crate::observe::canonical::{Hash, Hashing};
+use crate::observe::envelope::{Envelope, Member};
+use crate::observe::mcp::{Method, keys};
+use crate::observe::message;
+use crate::observe::redact::Redacted;
+
+/// Rounds that wait for their next one; beyond that the oldest is forgotten.
+const MAX_WAITING: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Rounds(VecDeque<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    seq: u64,
+    /// Of `requestState`, which is opaque and may hold secrets.
+    state: Option<Hash>,
+    method: Method,
+    /// The method's target, since the same tool is asked again.
+    target: Option<Redacted>,
+    /// What input was asked for.
+    inputs: Vec<String>,
+}
+
+impl Rounds {
+    /// The operation `seq` ended by asking for input.
+    pub(super) fn asked(
+        &mut self,
+        seq: u64,
+        method: Method,
+        target: Option<Redacted>,
+        result: &Envelope,
+        hashing: &Hashing,
+    ) {
+        if self.0.len() == MAX_WAITING {
+            self.0.pop_front();
+        }
+        self.0.push_back(Waiting {
+            seq,
+            state: result.raw(Member::ResultRequestState).map(|raw| hashing.raw(&message::text(raw))),
+            method,
+            target,
+            inputs: result.raw(Member::InputRequests).map(keys).unwrap_or_default(),
+        });
+    }
+
+    /// The `seq` of the round that `request` continues: the one with the same `requestState`, else the
+    /// only one with the same method and inputs. Never a guess between two.
+    pub(super) fn continued(
+        &mut self,
+        method: Method,
+        target: Option<&Redacted>,
+        request: &Envelope,
+        hashing: &Hashing,
+    ) -> Option<u64> {
+        if self.0.is_empty() || !matches!(method, Method::ToolsCall | Method::PromptsGet | Method::Resource) {
+            return None;
+        }
+        let state = request.raw(Member::RequestState).map(|raw| hashing.raw(&message::text(raw)));
+        let responses = request.raw(Member::InputResponses).map(keys);
+        if state.is_none() && responses.is_none() {
+            return None;
+        }
+        let fits = |waiting: &Waiting| match (&state, &waiting.state) {
+            (Some(state), Some(asked)) => state == asked,
+            _ => {
+                waiting.method == method
+                    && waiting.target.as_ref() == target
+                    && responses.as_ref().is_some_and(|responses| *responses == waiting.inputs)
+            }
+        };
+        let mut fitting =
+            self.0.iter().enumerate().filter(|(_, waiting)| fits(waiting)).map(|(index, _)| index);
+        let index = match (fitting.next(), fitting.next()) {
+            (Some(index), None) => index,
+            _ => return None,
+        };
+        self.0.remove(index).map(|waiting| waiting.seq)
+    }
+}

@@ -1,0 +1,535 @@
+//! Nothing secret gets through the redactor, and what is not secret does.
+//!
+//! The corpus is data: `fixtures/redaction/`, with its own README.
+
+use std::ffi::OsString;
+
+use serde::Deserialize;
+use spantap::observe::canonical::HashKey;
+use spantap::observe::redact::{Field, Mode, Pattern, Redactor, RevealedField, Settings, rules};
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    id: String,
+    class: String,
+    source: String,
+    context: String,
+    input: Input,
+    #[serde(default)]
+    secret: Vec<String>,
+    #[serde(default)]
+    keep: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Text(String),
+    Arguments(Vec<String>),
+}
+
+fn corpus(name: &str) -> Vec<Case> {
+    let path = format!("{}/fixtures/redaction/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Reads a case the way its field is read in a session.
+fn cleaned(redactor: &mut Redactor, case: &Case) -> String {
+    match (&case.input, case.context.as_str()) {
+        (Input::Arguments(arguments), _) => {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let cleaned: Vec<String> =
+                redactor.redact_argv(&arguments).iter().map(ToString::to_string).collect();
+            cleaned.join(" ")
+        }
+        (Input::Text(text), "stderr") => {
+            let lines: Vec<String> = text
+                .split('\n')
+                .map(|line| redactor.redact(Field::StderrLine, line.as_bytes()).to_string())
+                .collect();
+            lines.join("\n")
+        }
+        (Input::Text(text), context) => redactor.redact(field(context), text.as_bytes()).to_string(),
+    }
+}
+
+fn field(context: &str) -> Field {
+    match context {
+        "message" | "notification" => Field::Message,
+        "result" => Field::Summary,
+        "name" => Field::Name,
+        "uri" => Field::Uri,
+        other => panic!("no field for {other}"),
+    }
+}
+
+#[test]
+fn every_secret_of_the_corpus_is_gone_and_the_text_around_it_stays() {
+    let cases = corpus("positive");
+    assert!(cases.len() >= 300);
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let cleaned = cleaned(&mut Redactor::default(), case);
+        for secret in &case.secret {
+            // Nor any piece of it that would help.
+            let pieces = secret.as_bytes().windows(secret.len().min(12));
+            if pieces.map(String::from_utf8_lossy).any(|piece| cleaned.contains(&*piece)) {
+                wrong
+                    .push(format!("{} {} {}: shows {secret:?}: {cleaned}", case.id, case.class, case.source));
+                break;
+            }
+        }
+        for keep in case.keep.iter().filter(|keep| !cleaned.contains(keep.as_str())) {
+            wrong.push(format!("{} {} {}: lost {keep:?}: {cleaned}", case.id, case.class, case.source));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn at_most_two_in_a_hundred_harmless_texts_lose_anything() {
+    let cases = corpus("negative");
+    assert!(cases.len() >= 150);
+    let mut redactor = Redactor::default();
+    let mut lost = Vec::new();
+    for case in &cases {
+        redactor.take_counts();
+        let cleaned = cleaned(&mut redactor, case);
+        if !redactor.take_counts().is_empty() {
+            lost.push(format!("{} {}: {cleaned}", case.id, case.source));
+        }
+    }
+    assert!(lost.len() * 100 <= cases.len() * 2, "{} of {}:\n{}", lost.len(), cases.len(), lost.join("\n"));
+}
+
+const TOKEN: &str = "ghp_EXAMPLEexample0123456789EXAMPLEexamp";
+
+const FIELDS: [Field; 8] = [
+    Field::Name,
+    Field::Id,
+    Field::UserId,
+    Field::Uri,
+    Field::Message,
+    Field::Summary,
+    Field::StderrLine,
+    Field::TraceState,
+];
+
+fn one(field: Field, text: &str) -> String {
+    Redactor::default().redact(field, text.as_bytes()).to_string()
+}
+
+/// Every vendor token in every field, between other words.
+#[test]
+fn every_vendor_token_is_hidden_in_every_field() {
+    let mut redactor = Redactor::default();
+    for rule in rules() {
+        for field in FIELDS {
+            for (before, after) in
+                [("", ""), ("use_", ""), ("got '", "' again"), ("x=", ",y=1"), ("(", ")."), ("\"", "\"")]
+            {
+                let text = format!("{before}{}{after}", rule.sample);
+                let cleaned = redactor.redact(field, text.as_bytes()).to_string();
+                let end = &rule.sample[rule.sample.len() - 6..];
+                assert!(!cleaned.contains(end), "{} in {field:?}: {text} -> {cleaned}", rule.name);
+                assert!(cleaned.starts_with(before) && cleaned.ends_with(after), "{}: {cleaned}", rule.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_never_cut_in_half() {
+    for field in FIELDS {
+        for position in [
+            100, 110, 126, 180, 195, 199, 470, 490, 499, 4080, 4096, 8170, 8190, 8192, 12_280, 16_380,
+            20_470, 65_530,
+        ] {
+            for filler in ["a ", "word, "] {
+                let text = format!("{}{TOKEN} and more", filler.repeat(position / filler.len()));
+                let cleaned = one(field, &text);
+                assert!(!cleaned.contains("ghp_E"), "{field:?} at {position}: {cleaned}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cap_says_how_much_it_cut() {
+    let cleaned = one(Field::Name, &"x".repeat(300));
+    assert_eq!(cleaned, format!("{}…(+172 bytes)", "x".repeat(128)));
+    assert_eq!(one(Field::Name, &cleaned), cleaned);
+    let cleaned = one(Field::Message, &"word ".repeat(20_000));
+    assert!(cleaned.ends_with(&format!("…(+{} bytes)", 100_000 - 500)), "{cleaned}");
+}
+
+#[test]
+fn a_private_key_is_hidden_over_many_lines_of_stderr() {
+    let body = "MIIEXAMPLEexample0123456789+/EXAMPLEexample0123456789EXAMPLEexam";
+    let mut redactor = Redactor::default();
+    let mut line = |text: &str| redactor.redact(Field::StderrLine, text.as_bytes()).to_string();
+    assert_eq!(line("loading key"), "loading key");
+    assert_eq!(line("key: -----BEGIN RSA PRIVATE KEY-----"), "key: [REDACTED:private_key]");
+    for _ in 0..3 {
+        assert_eq!(line(body), "[REDACTED:private_key]");
+    }
+    assert_eq!(line("-----END RSA PRIVATE KEY----- done"), "[REDACTED:private_key] done");
+    assert_eq!(line("listening"), "listening");
+    // A key that never ends does not silence the server for ever.
+    line("-----BEGIN PRIVATE KEY-----");
+    let hidden = (0..300).filter(|_| line("still alive") == "[REDACTED:private_key]").count();
+    assert_eq!(hidden, 200);
+}
+
+#[test]
+fn what_could_break_a_line_or_reach_a_terminal_is_made_visible_or_removed() {
+    for field in FIELDS {
+        for c in [
+            "\n", "\r", "\r\n", "\u{85}", "\u{2028}", "\u{2029}", "\x1b", "\0", "\x07", "\x7f", "\u{9b}",
+            "\u{202e}", "\u{2066}", "\u{200b}", "\u{feff}",
+        ] {
+            let forged = format!("ok{c}{{\"schema\":\"spantap/1\",\"event\":\"session_ended\"}}");
+            let cleaned = one(field, &forged);
+            assert!(
+                !cleaned.chars().any(|c| c.is_control()
+                    || matches!(
+                        c,
+                        '\u{2028}' | '\u{2029}' | '\u{202e}' | '\u{2066}' | '\u{200b}' | '\u{feff}'
+                    )),
+                "{field:?} {c:?}: {cleaned:?}"
+            );
+            assert_eq!(serde_json::to_string(&cleaned).unwrap().lines().count(), 1);
+        }
+    }
+    assert_eq!(one(Field::Name, "a\tb\nc\u{2028}d"), "a\\u{9}b\\u{a}c\\u{2028}d");
+    assert_eq!(one(Field::Message, "\x1b[31mred\x1b[0m \x1b]0;title\x07text"), "red text");
+    assert_eq!(one(Field::Message, "a\tb"), "a\tb");
+    assert_eq!(one(Field::Name, "user\u{202e}txt.exe"), "user\\u{202e}txt.exe");
+}
+
+#[test]
+fn characters_that_nobody_sees_do_not_hide_a_secret() {
+    for hidden in ["\u{200b}", "\u{ad}", "\x1b[0m", "\u{202e}", "\u{e0001}"] {
+        let cleaned =
+            one(Field::Message, &format!("got gh{hidden}p_EXAMPLEexample{hidden}0123456789EXAMPLEexamp"));
+        assert_eq!(cleaned, "got [REDACTED:github]", "{hidden:?}");
+        let cleaned = one(Field::Message, &format!("pass{hidden}word{hidden}={hidden}EXAMPLE-pw-1 ok"));
+        assert_eq!(cleaned, "password=[REDACTED:key_value] ok", "{hidden:?}");
+    }
+}
+
+#[test]
+fn a_placeholder_cannot_be_forged_to_carry_a_secret() {
+    for text in [
+        "password=[REDACTED:hunter22]",
+        "password=[REDACTED:github]hunter22",
+        "password=\"[REDACTED:github] hunter22\"",
+    ] {
+        let cleaned = one(Field::Message, text);
+        assert!(!cleaned.contains("hunter22"), "{cleaned}");
+    }
+}
+
+#[test]
+fn strict_mode_shows_no_free_text_and_nothing_that_looks_random() {
+    let mut redactor = Redactor::try_new(&Settings { mode: Mode::Strict, ..Settings::default() }).unwrap();
+    for field in [Field::Message, Field::Summary, Field::StderrLine] {
+        assert_eq!(redactor.redact(field, b"disk is full").to_string(), "…(+12 bytes)");
+        assert_eq!(redactor.redact(field, "…(+12 bytes)".as_bytes()).to_string(), "…(+12 bytes)");
+    }
+    assert_eq!(
+        redactor.redact(Field::Name, b"x_9fQ2bL7ZkT4mWc8RvYp1Xs6Hd").to_string(),
+        "[REDACTED:entropy]"
+    );
+    assert_eq!(redactor.redact(Field::Name, b"read_file").to_string(), "read_file");
+    let mut closed = Redactor::closed();
+    assert_eq!(closed.redact(Field::Message, b"disk is full").to_string(), "…(+12 bytes)");
+}
+
+#[test]
+fn what_the_user_configures_is_applied() {
+    let settings: Settings = toml::from_str(
+        r#"
+        pii = ["ip_public"]
+        extra_keys = ["employee_no", "x-tenant-*"]
+        allow_keys = ["idempotency_token"]
+        allow_values = ['^test_']
+        placeholder = "<{class}>"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(
+        settings.check().unwrap_err().to_string(),
+        "cannot use redaction.placeholder: may hold letters, digits, {class} and any of [ ] : _ - * # . ! ~"
+    );
+    let settings = Settings {
+        placeholder: "***{class}***".to_owned(),
+        pattern: vec![Pattern {
+            name: "acme-ticket".to_owned(),
+            regex: "id=(ACME-[0-9]{6})".to_owned(),
+            group: 1,
+        }],
+        ..settings
+    };
+    let mut redactor = Redactor::try_new(&settings).unwrap();
+    let mut clean = |text: &str| redactor.redact(Field::Message, text.as_bytes()).to_string();
+    assert_eq!(
+        clean("employee-no=4711 x_tenant_a=b7"),
+        "employee-no=***key_value*** x_tenant_a=***key_value***"
+    );
+    assert_eq!(clean("idempotency_token=ab12cd34"), "idempotency_token=ab12cd34");
+    assert_eq!(clean("password=test_x1 password=x1test"), "password=test_x1 password=***key_value***");
+    assert_eq!(clean("id=ACME-123456 a@b.example"), "id=***acme-ticket*** a@b.example");
+    assert_eq!(clean("from 203.0.113.9 to 10.0.0.1"), "from ***ip*** to 10.0.0.1");
+}
+
+#[test]
+fn a_setting_that_cannot_be_applied_is_named_with_the_way_out() {
+    let wrong = |text: &str| toml::from_str::<Settings>(text).unwrap().check().unwrap_err().to_string();
+    assert!(
+        wrong("allow_values = ['a', '(']")
+            .starts_with("cannot use redaction.allow_values[1]: not a valid expression")
+    );
+    assert!(wrong("allow_values = ['x*']").contains("every value; anchor it"));
+    assert!(wrong("[[pattern]]\nname='A b'\nregex='x'").starts_with("cannot use redaction.pattern[0].name"));
+    assert!(
+        wrong("[[pattern]]\nname='a'\nregex='x'\ngroup=2")
+            .starts_with("cannot use redaction.pattern[0].group")
+    );
+    assert!(wrong("[[pattern]]\nname='a'\nregex='(x{1000}){1000}'").contains("too big"));
+    assert!(wrong("extra_keys = ['*']").starts_with("cannot use redaction.extra_keys[0]"));
+    assert!(toml::from_str::<Settings>("mode = 'off'").is_err());
+    assert!(toml::from_str::<Settings>("secrets = false").is_err());
+    let mut closed = Redactor::new(&toml::from_str("allow_values = ['(']").unwrap());
+    assert_eq!(closed.redact(Field::Message, b"hello").to_string(), "…(+5 bytes)");
+}
+
+#[test]
+fn a_revealed_field_is_still_safe_for_a_log() {
+    let settings = Settings { reveal_fields: vec![RevealedField::ErrorMessage], ..Settings::default() };
+    assert_eq!(settings.warnings().len(), 1);
+    let mut redactor = Redactor::try_new(&settings).unwrap();
+    assert_eq!(
+        redactor.redact(Field::Message, b"password=a1b2c3\nforged").to_string(),
+        "password=a1b2c3\\u{a}forged"
+    );
+    assert_eq!(
+        redactor.redact(Field::Uri, b"http://h/?token=a1b2c3").to_string(),
+        "http://h/?token=[REDACTED:key_value]"
+    );
+}
+
+#[test]
+fn a_user_id_that_is_an_address_is_hashed_where_there_is_a_key() {
+    let mut redactor = Redactor::default();
+    assert_eq!(redactor.redact(Field::UserId, b"anna@example.org").to_string(), "[REDACTED:email]");
+    assert_eq!(redactor.redact(Field::UserId, b"u-4711").to_string(), "u-4711");
+    redactor.set_hash_key(HashKey::Keyed([7; 32]));
+    let hashed = redactor.redact(Field::UserId, b"anna@example.org").to_string();
+    assert!(hashed.starts_with("hmac-sha256:") && hashed.len() == 76, "{hashed}");
+    assert_eq!(redactor.redact(Field::UserId, hashed.as_bytes()).to_string(), hashed);
+}
+
+#[test]
+fn what_was_replaced_is_counted_by_class() {
+    let mut redactor = Redactor::default();
+    redactor.redact(Field::Message, format!("{TOKEN} {TOKEN} a@example.org").as_bytes());
+    assert_eq!(redactor.take_counts().into_iter().collect::<Vec<_>>(), [("email", 1), ("github", 2)]);
+    assert!(redactor.take_counts().is_empty());
+}
+
+#[test]
+fn a_redactor_can_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Redactor>();
+}
+
+/// Inputs that make careless scanners quadratic: four times the length must not take much more than four
+/// times as long, at the best of several tries.
+#[test]
+fn no_input_takes_more_than_linear_time() {
+    let shapes = [
+        "-",
+        "a=",
+        "A",
+        "eyJ",
+        "-eyJ",
+        "eyJaaaaaaaaaa.",
+        "token:[",
+        "token:{",
+        "password=\"",
+        "password='\\",
+        "://",
+        "://a@",
+        "<",
+        "<a>",
+        ">",
+        "<password>",
+        "@",
+        "a@b",
+        "a.b@",
+        "%40",
+        "1",
+        "1 ",
+        "4111 ",
+        "+1 ",
+        "AB12",
+        "-----BEGIN PRIVATE KEY",
+        "-----BEGIN ",
+        "key: |",
+        ",",
+        "secret,",
+        "\"name\":\"token\",",
+        "Bearer ",
+        "--token ",
+        "curl -u ",
+        "%3D",
+        "token%3D",
+        "sk-",
+        "s.",
+        "M.aaaaaa.",
+        "token: [REDACTED:key_value]",
+        "\u{200b}",
+        "\x1b[",
+        "\x1b]",
+        "é",
+        "a.",
+        "Authorization: ",
+        "\\\"",
+    ];
+    let time = |redactor: &mut Redactor, shape: &str, length: usize| {
+        let text = shape.repeat(length / shape.len());
+        (0..3)
+            .map(|_| {
+                let start = std::time::Instant::now();
+                redactor.explain(text.as_bytes());
+                start.elapsed()
+            })
+            .min()
+            .unwrap()
+    };
+    let mut redactor = Redactor::default();
+    let floor = std::time::Duration::from_micros(500);
+    for shape in shapes {
+        let short = time(&mut redactor, shape, 20 << 10).max(floor);
+        let long = time(&mut redactor, shape, 160 << 10);
+        assert!(long < short * 24, "{shape:?}: 20 KiB in {short:?}, 160 KiB in {long:?}");
+    }
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces that mean something to a rule, put together at random.
+    fn text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            prop::sample::select(vec![
+                "password",
+                "token",
+                "=",
+                ":",
+                " ",
+                "\"",
+                "'",
+                "\\",
+                "\\\"",
+                "\n",
+                "\t",
+                "{",
+                "}",
+                "[",
+                "]",
+                ",",
+                ";",
+                "&",
+                "?",
+                "#",
+                "@",
+                "%3D",
+                "%40",
+                "://",
+                "https://h.example/",
+                "Bearer ",
+                "Authorization: ",
+                "Cookie: ",
+                "curl -u ",
+                "--api-key ",
+                "ghp_EXAMPLEexample0123456789",
+                "eyJhbGciOiJub25lIn0.eyJhIjoiRVhBTVBMRSJ9.",
+                "4111 1111 1111 1111",
+                "DE89370400440532013000",
+                "078-05-1123",
+                "+49 30 1234567",
+                "a@example.org",
+                "-----BEGIN PRIVATE KEY-----",
+                "-----END PRIVATE KEY-----",
+                "\x1b[0m",
+                "\u{200b}",
+                "\u{2028}",
+                "é",
+                "<password>",
+                "</password>",
+                "[REDACTED:github]",
+                "[REDACTED:",
+                "…(+12 bytes)",
+                "…(+",
+                "\\u{a}",
+                "\\u{",
+                "none",
+                "abc",
+                "name",
+                "value",
+                "1",
+                "x9Y",
+                "null",
+                "${A}",
+                "key",
+                "api ",
+                "string",
+            ])
+            .prop_map(str::to_owned),
+            "[a-zA-Z0-9_./-]{1,12}".prop_map(String::from),
+            any::<char>().prop_map(String::from),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    fn limit(field: Field, text: &str) -> bool {
+        let shown = text.split("…(+").next().unwrap();
+        match field {
+            Field::Name | Field::Id | Field::UserId => shown.chars().count() <= 128,
+            Field::Uri | Field::Message => shown.chars().count() <= 500,
+            Field::Summary => shown.chars().count() <= 200,
+            Field::StderrLine => shown.len() <= 8 << 10,
+            Field::TraceState => shown.chars().count() <= 512,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn cleaning_twice_changes_nothing(text in text(), field in prop::sample::select(FIELDS.to_vec()), copies in 1_usize..30) {
+            let text = text.repeat(copies);
+            let once = one(field, &text);
+            prop_assert_eq!(one(field, &once), once);
+        }
+
+        #[test]
+        fn any_bytes_give_a_text_within_the_limit(bytes in prop::collection::vec(any::<u8>(), 0..3000), field in prop::sample::select(FIELDS.to_vec())) {
+            let cleaned = Redactor::default().redact(field, &bytes).to_string();
+            prop_assert!(limit(field, &cleaned), "{}", cleaned);
+            prop_assert!(!cleaned.chars().any(|c| c.is_control() && c != '\t'));
+            prop_assert_eq!(one(field, &cleaned), cleaned);
+        }
+
+        #[test]
+        fn a_secret_goes_whatever_stands_around_it(before in text(), after in text()) {
+            let secret = "glpat-EXAMPLEexample012345";
+            let cleaned = one(Field::StderrLine, &format!("{before} {secret} {after}"));
+            prop_assert!(!cleaned.contains("EXAMPLEexample0123"), "{}", cleaned);
+        }
+    }
+}
