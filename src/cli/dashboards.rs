@@ -33,6 +33,7 @@ pub const FILES: &[File] = &shipped![
     "lnav/spantap_log.json",
     "otelcol.yaml",
     "vector.yaml",
+    "victoriametrics-relabel.yml",
     "config.alloy",
     "compose/compose.yaml",
     "compose/datasources.yaml",
