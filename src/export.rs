@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::observe::event::{Event, Sink};
+use crate::observe::event::{Event, Kind, Sink};
 
 pub mod record;
 pub mod timestamp;
@@ -97,8 +97,16 @@ impl Exporter {
 
 impl Sink for Exporter {
     fn record(&mut self, event: &Event) {
-        let _ = (&self.identity, &self.anchor, &self.host_name);
-        let record: Option<Record<'_>> = None; // Record::new: see export/record.rs
+        if let Kind::PeerIdentified(peers) = &event.kind
+            && let Some(name) = &peers.client_name
+        {
+            self.host_name = Some(name.as_str().to_owned());
+        }
+        let dropped: Vec<Dropped> = match event.kind {
+            Kind::SessionEnded(_) => self.outputs.iter().flat_map(|output| output.dropped()).collect(),
+            _ => Vec::new(),
+        };
+        let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &dropped);
         for output in &mut self.outputs {
             output.take(event, record.as_ref());
         }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::timestamp::Timestamp;
 
+mod from_event;
+
 /// The only value of `schema` that this version writes.
 pub const SCHEMA: &str = "spantap/1";
 

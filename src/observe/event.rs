@@ -4,6 +4,7 @@
 //! number, a moment, a hash or one of a closed list of words. A test in `tests/it/tidy.rs` holds
 //! this, so that a new field cannot carry text past the redactor.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -212,6 +213,25 @@ pub enum ErrorType {
     Evicted,
     /// An answer with neither `result` nor a well-formed `error`.
     InvalidResponse,
+}
+
+impl ErrorType {
+    /// The word (or code) as it stands in records and on spans.
+    pub fn text(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            ErrorType::Code(code) => return Cow::Owned(code.to_string()),
+            ErrorType::ToolError => "tool_error",
+            ErrorType::Declined => "declined",
+            ErrorType::Timeout => "timeout",
+            ErrorType::Cancelled => "cancelled",
+            ErrorType::ServerExited => "server_exited",
+            ErrorType::Unanswered => "unanswered",
+            ErrorType::Superseded => "superseded",
+            ErrorType::Gap => "gap",
+            ErrorType::Evicted => "evicted",
+            ErrorType::InvalidResponse => "invalid_response",
+        })
+    }
 }
 
 /// Who runs, and under which ids. The first event of every connection.

@@ -31,6 +31,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stream::Stdin => "stdin",
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+
     /// The way its bytes travel in MCP terms; `None` for stderr, which carries no protocol.
     pub fn direction(self) -> Option<Direction> {
         match self {

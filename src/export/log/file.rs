@@ -1,0 +1,458 @@
+//! The file behind a session log: private, in parts, and back again after the disk was full.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use crate::export::Identity;
+use crate::export::record::{EventName, Level, Record, SCHEMA};
+use crate::export::timestamp::Timestamp;
+
+/// How often we look whether the path still is our file, while there is something to write.
+const CHECK: Duration = Duration::from_secs(3);
+/// First pause after a failure; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Characters of the server's name that go into a file name.
+const MAX_NAME: usize = 64;
+
+/// `<server>-YYYY-MM-DD-<last 12 hex digits of connection_id>`, with `.N` from the second part on.
+pub fn file_name(identity: &Identity, day: Timestamp, part: u32) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let server: String = identity.server_name.chars().take(MAX_NAME).map(safe).collect();
+    let server = server.trim_start_matches('.');
+    let (year, month, day) = day.date();
+    let id = &identity.connection_id[identity.connection_id.len().saturating_sub(12)..];
+    match part {
+        0 => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.jsonl"),
+        part => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.{part}.jsonl"),
+    }
+}
+
+/// Whether a file name has the form that [`file_name`] gives.
+pub fn is_session_file(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".jsonl") else { return false };
+    let stem = match stem.rsplit_once('.') {
+        Some((stem, part)) if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) => stem,
+        _ => stem,
+    };
+    let shape = |text: &str, pattern: &str| {
+        text.len() == pattern.len()
+            && text.bytes().zip(pattern.bytes()).all(|(byte, pattern)| match pattern {
+                b'9' => byte.is_ascii_digit(),
+                b'f' => byte.is_ascii_hexdigit(),
+                other => byte == other,
+            })
+    };
+    const TAIL: &str = "-9999-99-99-ffffffffffff";
+    stem.len() > TAIL.len() && stem.is_ascii() && shape(&stem[stem.len() - TAIL.len()..], TAIL)
+}
+
+/// What a part is written to; a trait so that tests can let it fail.
+pub(super) trait Part: Send {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Whether `path` still is this file.
+    fn is_at(&self, path: &Path) -> bool;
+}
+
+impl Part for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let (Ok(ours), Ok(there)) = (self.metadata(), std::fs::symlink_metadata(path)) else { return false };
+        (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+    }
+}
+
+type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Part>> + Send>;
+
+/// The parts of one session's log.
+pub(super) struct SessionFile {
+    settings: Settings,
+    identity: Identity,
+    /// The day in the file's name: that of the first record.
+    day: Timestamp,
+    open: Opener,
+    current: Option<Open>,
+    next_part: u32,
+    warn: Box<dyn Fn(&str) + Send>,
+    pause: Duration,
+    retry_at: Option<Instant>,
+    /// Records lost since the last one that was written, why, and the last one's number.
+    lost: Option<(u64, &'static str)>,
+}
+
+struct Open {
+    part: Box<dyn Part>,
+    path: PathBuf,
+    size: u64,
+    checked: Instant,
+    /// The last write stopped within a line.
+    torn: bool,
+}
+
+impl SessionFile {
+    pub(super) fn new(settings: Settings, identity: Identity, warn: Box<dyn Fn(&str) + Send>) -> SessionFile {
+        SessionFile::with_opener(settings, identity, warn, Box::new(open_private))
+    }
+
+    fn with_opener(
+        settings: Settings,
+        identity: Identity,
+        warn: Box<dyn Fn(&str) + Send>,
+        open: Opener,
+    ) -> SessionFile {
+        SessionFile {
+            settings,
+            identity,
+            day: Timestamp::now(),
+            open,
+            current: None,
+            next_part: 0,
+            warn,
+            pause: FIRST_PAUSE,
+            retry_at: None,
+            lost: None,
+        }
+    }
+
+    /// Opens the first part.
+    pub(super) fn open_now(&mut self) -> io::Result<PathBuf> {
+        match &self.current {
+            Some(open) => Ok(open.path.clone()),
+            None => self.open_next().map(|open| open.path.clone()),
+        }
+    }
+
+    /// Appends whole lines; returns what was lost and why. After a failure nothing is tried for a while.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Option<(&'static str, u64)> {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+            return Some(self.give_up(lines));
+        }
+        match self.try_write(lines) {
+            Ok(()) => None,
+            Err((rest, error)) => {
+                let reason = reason(&error);
+                let first = self.lost.is_none();
+                self.lost.get_or_insert((0, reason));
+                if first {
+                    let path = self.settings.folder.display();
+                    (self.warn)(&format!(
+                        "no log in `{path}`: {error}; the session goes on, records are dropped and counted"
+                    ));
+                }
+                self.retry_at = Some(Instant::now() + self.pause);
+                self.pause = (self.pause * 2).min(MAX_PAUSE);
+                if reason != "no_space" && reason != "io_error" {
+                    self.current = None;
+                }
+                Some(self.give_up(&lines[lines.len() - rest..]))
+            }
+        }
+    }
+
+    fn give_up(&mut self, lines: &[u8]) -> (&'static str, u64) {
+        let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+        let lost = self.lost.get_or_insert((0, "unwritable"));
+        lost.0 += count;
+        (lost.1, count)
+    }
+
+    /// On failure: how many bytes of `lines` were not written, the line that was cut included.
+    fn try_write(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let max = self.settings.max_size;
+            let fail = |error| (rest.len(), error);
+            let open = self.ready().map_err(fail)?;
+            let room = usize::try_from(max.saturating_sub(open.size)).unwrap_or(usize::MAX);
+            let whole = match rest.len() <= room {
+                true => rest.len(),
+                false => memchr::memrchr(b'\n', &rest[..room]).map_or(0, |at| at + 1),
+            };
+            if whole == 0 && open.size > 0 {
+                self.current = None;
+                continue;
+            }
+            // A record longer than a part has a part to itself.
+            let whole =
+                if whole > 0 { whole } else { memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1) };
+            let mut piece = Vec::new();
+            if open.torn {
+                piece.push(b'\n');
+            }
+            if let Some((count, reason)) = self.lost {
+                piece.extend(self.gap_record(count, reason, rest));
+            }
+            let open = self.ready().map_err(fail)?;
+            append(open, &piece).map_err(|(_, error)| (rest.len(), error))?;
+            if self.lost.take().is_some() {
+                (self.warn)("the log can be written again");
+            }
+            self.pause = FIRST_PAUSE;
+            self.retry_at = None;
+            let open = self.ready().map_err(fail)?;
+            if let Err((written, error)) = append(open, &rest[..whole]) {
+                // What was written of a line is lost with the rest of it.
+                let kept = memchr::memrchr(b'\n', &rest[..written]).map_or(0, |at| at + 1);
+                return Err((rest.len() - kept, error));
+            }
+            rest = &rest[whole..];
+        }
+        Ok(())
+    }
+
+    /// The first record after a loss: it stands in the place of the last one lost.
+    fn gap_record(&self, count: u64, reason: &'static str, following: &[u8]) -> Vec<u8> {
+        let next = following.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let next: Option<Record<'_>> = serde_json::from_slice(next).ok();
+        let record = Record {
+            schema: SCHEMA.into(),
+            timestamp: Timestamp::now(),
+            level: Level::Warn,
+            event: EventName::Gap,
+            message: format!("lost at log: {count} records ({reason})").into(),
+            seq: next.map_or(0, |next| next.seq.saturating_sub(1)),
+            session_id: self.identity.session_id.as_str().into(),
+            connection_id: self.identity.connection_id.as_str().into(),
+            server_name: self.identity.server_name.as_str().into(),
+            place: Some("log".into()),
+            records_lost: Some(count),
+            reason: Some(reason.into()),
+            ..Record::default()
+        };
+        let mut line = serde_json::to_vec(&record).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+
+    /// The current part; a new one where there is none, or where the path is no longer ours.
+    fn ready(&mut self) -> io::Result<&mut Open> {
+        let moved = match &mut self.current {
+            Some(open) if open.checked.elapsed() >= CHECK => {
+                open.checked = Instant::now();
+                !open.part.is_at(&open.path)
+            }
+            Some(_) => false,
+            None => true,
+        };
+        if moved {
+            self.current = None;
+            return self.open_next();
+        }
+        self.current.as_mut().ok_or_else(|| io::Error::other("no part is open"))
+    }
+
+    /// Opens the next part that does not exist yet.
+    fn open_next(&mut self) -> io::Result<&mut Open> {
+        make_private_folder(&self.settings.folder)?;
+        loop {
+            let path = self.settings.folder.join(file_name(&self.identity, self.day, self.next_part));
+            self.next_part = self.next_part.saturating_add(1);
+            match (self.open)(&path) {
+                Ok(part) => {
+                    let open = Open { part, path, size: 0, checked: Instant::now(), torn: false };
+                    return Ok(self.current.insert(open));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.next_part < u32::MAX => {}
+                Err(error) => {
+                    self.next_part -= 1;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.current = None;
+    }
+}
+
+/// Appends all of `bytes`; on failure says how many were written.
+fn append(open: &mut Open, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match open.part.append(&bytes[written..]) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(count) => {
+                written += count;
+                open.size += count as u64;
+                open.torn = bytes.get(written - 1) != Some(&b'\n');
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+fn reason(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",
+        io::ErrorKind::FileTooLarge => "file_too_large",
+        io::ErrorKind::PermissionDenied => "permission_denied",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "no_folder",
+        _ if error.raw_os_error() == Some(libc::EIO) => "io_error",
+        _ => "unwritable",
+    }
+}
+
+/// Makes a folder that only its owner can look into. One that is there already is taken as it is, unless
+/// it belongs to somebody else and others may write to it.
+fn make_private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let there = std::fs::metadata(folder)?;
+    let ours = std::fs::metadata("/proc/self").map_or(there.uid(), |process| process.uid());
+    if there.uid() != ours && there.mode() & 0o022 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the folder belongs to somebody else and others may write to it",
+        ));
+    }
+    Ok(())
+}
+
+/// A new file that only its owner can read, never behind a link, locked as long as it is written.
+fn open_private(path: &Path) -> io::Result<Box<dyn Part>> {
+    let mut options = OpenOptions::new();
+    options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
+    let file = options.open(path)?;
+    // A umask may have taken more away than we want.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    // `spantap prune` leaves files alone that somebody holds; where locks do not work, it goes by age.
+    let _ = file.try_lock_shared();
+    Ok(Box::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    fn identity() -> Identity {
+        Identity {
+            connection_id: "01a2027b-0000-7000-8000-0123456789ab".to_owned(),
+            session_id: "s".to_owned(),
+            server_name: "git hub/ü".to_owned(),
+            user_id: None,
+        }
+    }
+
+    #[test]
+    fn a_file_name_is_safe_and_recognised() {
+        let name = file_name(&identity(), Timestamp(0), 0);
+        assert_eq!(name, "git_hub__-1970-01-01-0123456789ab.jsonl");
+        assert!(is_session_file(&name));
+        assert!(is_session_file(&file_name(&identity(), Timestamp(0), 12)));
+        for other in
+            ["x.jsonl", "a-1970-01-01-0123456789ab.json", "-1970-01-01-0123456789ab.jsonl", "é.jsonl"]
+        {
+            assert!(!is_session_file(other), "{other}");
+        }
+    }
+
+    /// A disk whose writes do what the script says: take some bytes, or fail; then all goes well.
+    #[derive(Clone, Default)]
+    struct Disk {
+        script: Arc<Mutex<Vec<Result<usize, i32>>>>,
+        content: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Part for Disk {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut script = self.script.lock().unwrap();
+            let step = if script.is_empty() { Ok(bytes.len()) } else { script.remove(0) };
+            let count = step.map_err(io::Error::from_raw_os_error)?.min(bytes.len());
+            self.content.lock().unwrap().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn is_at(&self, _: &Path) -> bool {
+            true
+        }
+    }
+
+    fn on(disk: &Disk, max_size: u64) -> SessionFile {
+        let settings = Settings { folder: std::env::temp_dir(), max_size };
+        let disk = disk.clone();
+        let open: Opener = Box::new(move |_| Ok(Box::new(disk.clone())));
+        SessionFile::with_opener(settings, identity(), Box::new(|_| {}), open)
+    }
+
+    fn line(seq: u64) -> Vec<u8> {
+        let record = Record { schema: SCHEMA.into(), seq, ..Record::default() };
+        let mut line = serde_json::to_vec(&record).unwrap();
+        line.push(b'\n');
+        line
+    }
+
+    #[test]
+    fn what_a_full_disk_cost_is_counted_and_told_by_the_first_record_after_it() {
+        for (error, word) in [(libc::ENOSPC, "no_space"), (libc::EIO, "io_error"), (libc::EDQUOT, "no_space")]
+        {
+            let disk = Disk::default();
+            let mut file = on(&disk, u64::MAX);
+            assert_eq!(file.write(&line(0)), None);
+            // The second record is cut in the middle, the third is not tried.
+            disk.script.lock().unwrap().extend([Ok(10), Err(error)]);
+            assert_eq!(file.write(&[line(1), line(2)].concat()), Some((word, 2)));
+            assert_eq!(file.write(&line(3)), Some((word, 1)));
+            file.retry_at = None;
+            assert_eq!(file.write(&line(4)), None);
+            let content = disk.content.lock().unwrap().clone();
+            let records: Vec<Option<Record<'_>>> = content
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .map(|line| serde_json::from_slice(line).ok())
+                .collect();
+            let seqs: Vec<Option<u64>> =
+                records.iter().map(|record| record.as_ref().map(|record| record.seq)).collect();
+            assert_eq!(seqs, [Some(0), None, Some(3), Some(4)], "{}", String::from_utf8_lossy(&content));
+            assert_eq!(records[2].as_ref().unwrap().records_lost, Some(3));
+        }
+    }
+
+    #[test]
+    fn short_writes_lose_nothing() {
+        let disk = Disk::default();
+        let mut file = on(&disk, u64::MAX);
+        disk.script.lock().unwrap().extend([Ok(1), Ok(7), Err(libc::EINTR), Ok(3)]);
+        assert_eq!(file.write(&[line(0), line(1)].concat()), None);
+        assert_eq!(*disk.content.lock().unwrap(), [line(0), line(1)].concat());
+    }
+
+    #[test]
+    fn parts_end_at_whole_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let size = line(0).len() as u64;
+        let settings = Settings { folder: folder.path().to_owned(), max_size: size * 2 + 5 };
+        let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
+        let lines: Vec<u8> = (0..5).flat_map(line).collect();
+        assert_eq!(file.write(&lines), None);
+        let part =
+            |number| std::fs::read(folder.path().join(file_name(&identity(), file.day, number))).unwrap();
+        assert_eq!([part(0), part(1), part(2)].concat(), lines);
+        assert_eq!(part(0).len() as u64, size * 2);
+        let mode = std::fs::metadata(folder.path().join(file_name(&identity(), file.day, 0))).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_log_that_was_moved_or_deleted_goes_on_in_a_new_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { folder: folder.path().join("logs"), max_size: u64::MAX };
+        let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
+        file.write(&line(0));
+        std::fs::remove_dir_all(folder.path().join("logs")).unwrap();
+        file.current.as_mut().unwrap().checked = Instant::now() - CHECK;
+        assert_eq!(file.write(&line(1)), None);
+        let part = folder.path().join("logs").join(file_name(&identity(), file.day, 1));
+        assert_eq!(std::fs::read(part).unwrap(), line(1));
+    }
+}
