@@ -114,25 +114,40 @@ fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Redacts whole lines as they come, so that `tail -f log | spantap redact` works; what comes together
+/// is looked at together, since a value may stand on the line after its name.
 fn redact_input(redactor: &mut Redactor, explain: bool, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-    let mut input = io::stdin().lock();
-    let mut line = Vec::new();
-    let mut number = 0_u64;
+    const LARGEST: usize = 1 << 20;
+    let mut input = BufReader::with_capacity(LARGEST, io::stdin().lock());
+    let mut lines = Vec::new();
+    let mut number = 1;
     loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line).context("cannot read standard input")? == 0 {
-            return Ok(ExitCode::SUCCESS);
+        let read = input.fill_buf().context("cannot read standard input")?;
+        let length = read.len();
+        lines.extend_from_slice(read);
+        input.consume(length);
+        // Half a line is waited for, unless much is waiting already.
+        let last_end = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let whole = match last_end {
+            _ if length == 0 || last_end == lines.len() => lines.len(),
+            _ if lines.len() <= LARGEST => continue,
+            0 => lines.len(),
+            end => end,
+        };
+        let (cleaned, findings) = redactor.explain(lines.get(..whole).unwrap_or_default());
+        let cleaned = cleaned.as_str();
+        write!(out, "{cleaned}")?;
+        out.flush()?;
+        for finding in findings.iter().filter(|_| explain) {
+            let before = cleaned.get(..finding.at).unwrap_or_default();
+            let line = number + before.matches('\n').count();
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let _ = writeln!(io::stderr(), "line {line}, column {column}: {}", described(finding));
         }
-        number += 1;
-        let end = if line.ends_with(b"\n") { "\n" } else { "" };
-        let (cleaned, findings) = redactor.explain(line.strip_suffix(b"\n").unwrap_or(&line));
-        write!(out, "{cleaned}{end}")?;
-        if explain {
-            for finding in findings {
-                let column =
-                    cleaned.as_str().get(..finding.at).map_or(0, |before| before.chars().count()) + 1;
-                let _ = writeln!(io::stderr(), "line {number}, column {column}: {}", described(&finding));
-            }
+        number += cleaned.matches('\n').count();
+        lines.drain(..whole);
+        if length == 0 {
+            return Ok(ExitCode::SUCCESS);
         }
     }
 }

@@ -26,19 +26,19 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PII = {"email", "card", "iban", "ssn", "phone"}
 
 DETECT_SECRETS = r"""
-import json, sys
-from detect_secrets.core.scan import scan_line
+import json, os, sys, tempfile
+from detect_secrets.core.scan import scan_file
 from detect_secrets.settings import default_settings
-with default_settings() as settings:
-    # Its filters drop what looks like a test value, as everything here does.
-    settings.filters.clear() if hasattr(settings.filters, "clear") else None
+with default_settings(), tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "log.txt")
     for text in json.load(sys.stdin):
+        with open(path, "w") as file:
+            file.write(text)
         found = []
-        for line in text.split("\n"):
-            for secret in scan_line(line):
-                value = secret.secret_value or ""
-                start = text.find(value)
-                found.append([max(start, 0), max(start, 0) + len(value)])
+        for secret in scan_file(path):
+            value = secret.secret_value or ""
+            start = max(text.find(value), 0)
+            found.append([start, start + len(value)])
         print(json.dumps(found))
 """
 
