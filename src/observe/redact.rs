@@ -195,7 +195,9 @@ impl Redactor {
     pub fn redact(&mut self, field: Field, text: &[u8]) -> Redacted {
         let is_plain_name = field != Field::StderrLine
             && !(field.is_free_text() && self.rules.mode == Mode::Strict)
+            && !(self.rules.mode == Mode::Strict && text.len() >= 20)
             && self.rules.patterns.is_empty()
+            && self.rules.pii.iter().all(|class| PiiClass::STANDARD.contains(class))
             && is_harmless(text);
         if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
             return Redacted(text.into());
@@ -507,11 +509,18 @@ fn pii_classes() -> impl Iterator<Item = &'static str> {
         .map(PiiClass::name)
 }
 
-/// Whether a text is too short and too plain to be or hold a secret: most names are.
+/// Whether a text is too plain to hold a pair, a URL or personal data, and no token: most names are.
 fn is_harmless(text: &[u8]) -> bool {
-    text.len() < 14
+    let is_plain = text.len() <= 128
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
-        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8
+        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8;
+    is_plain && {
+        let mut marks = Marks::default();
+        std::str::from_utf8(text).is_ok_and(|text| {
+            tokens::find(text, &mut marks);
+            marks.is_empty()
+        })
+    }
 }
 
 /// Cuts a window at its end back to the last blank, since what touches the end may be half a secret. A

@@ -282,6 +282,7 @@ fn what_the_user_configures_is_applied() {
     assert_eq!(clean("password=test_x1 password=x1test"), "password=test_x1 password=***key_value***");
     assert_eq!(clean("id=ACME-123456 a@b.example"), "id=***acme-ticket*** a@b.example");
     assert_eq!(clean("from 203.0.113.9 to 10.0.0.1"), "from ***ip*** to 10.0.0.1");
+    assert_eq!(clean("203.0.11.9"), "***ip***");
 }
 
 #[test]

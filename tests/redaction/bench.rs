@@ -48,7 +48,7 @@ fn main() {
     report("every rule once (compiles all of them)", start.elapsed(), micros(20_000));
 
     let clean = "2026-11-24T10:00:00Z INFO connection 7f3c9a52 to db.example:5432 refused after 3 attempts, next in 250 ms; \
-                 queue=12 workers=4 host=worker-7 version=1.24.0 path=/srv/app/data/report-2026.csv user=anna state=retry";
+                 queue=12 workers=4 host=worker-7 version=1.24.0 path=/srv/rep.csv user=anna state=retry/xxxxx";
     let dirty =
         format!("{} password=q7Zr2EXAMPLEpw token ghp_EXAMPLEexample0123456789EXAMPLEexamp", &clean[..120]);
     assert_eq!(clean.len(), 200, "the text is 200 bytes");
