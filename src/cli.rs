@@ -75,6 +75,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether what the command prints is coloured; `main` settles it before it opens the output.
+    pub fn color(&self) -> anstream::ColorChoice {
+        match self {
+            Command::Tail(args) => args.select.color.into(),
+            Command::Sessions(args) => args.select.color.into(),
+            Command::Show(args) => args.select.color.into(),
+            Command::Stats(args) => args.select.color.into(),
+            _ => anstream::ColorChoice::Auto,
+        }
+    }
+
     /// Runs a command that is not the proxy.
     ///
     /// # Errors

@@ -76,8 +76,30 @@ pub struct Config {
     /// What an MCP provider charges for one call, in USD, by `server/tool` glob.
     pub cost_per_call: BTreeMap<String, f64>,
     pub side: Setting<Side>,
+    pub redaction: Redaction,
     /// What could not be used, one line each.
     pub problems: Vec<Problem>,
+}
+
+/// The `[redaction]` table.
+#[derive(Clone, Debug)]
+pub enum Redaction {
+    Settings(Box<crate::observe::redact::Settings>),
+    /// There is one that cannot be applied: no free text is written at all.
+    Unusable,
+}
+
+impl Redaction {
+    /// The redactor that these settings ask for.
+    pub fn redactor(&self) -> crate::observe::redact::Redactor {
+        use crate::observe::redact::Redactor;
+        match self {
+            Redaction::Settings(settings) => {
+                Redactor::try_new(settings).unwrap_or_else(|_| Redactor::closed())
+            }
+            Redaction::Unusable => Redactor::closed(),
+        }
+    }
 }
 
 /// How arguments and results are hashed.
@@ -153,6 +175,7 @@ impl Config {
             }),
             cost_per_call: resolver.table("cost.per_call", "prices by server/tool").unwrap_or_default(),
             side: resolver.get("side", Side::CHOICES, Side::Server, Side::from_word),
+            redaction: resolver.redaction(),
             problems: Vec::new(),
         };
         Config { problems: resolver.problems(), ..config }

@@ -35,6 +35,9 @@ pub mod demo;
 
 pub mod diagnostics;
 
+pub mod identity;
+pub mod places;
+
 pub mod cli;
 pub mod config;
 pub mod hash_key;

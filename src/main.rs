@@ -10,7 +10,10 @@ use spantap::cli::{Cli, Hinted};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(command) => command.run(&mut anstream::stdout()),
+        Some(command) => {
+            command.color().write_global();
+            command.run(&mut anstream::stdout())
+        }
         None => cli.run.run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,13 +1,14 @@
 //! `spantap demo`: what the proxy writes down, in one command and with nothing installed.
 
+use std::ffi::OsStr;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Parser};
 
-use super::Out;
+use super::{Cli, Out};
 use crate::demo::{client, server};
 
 #[derive(Debug, Args)]
@@ -95,6 +96,9 @@ fn newest_log(dir: &Path) -> anyhow::Result<PathBuf> {
 
 /// The operations of the log, as `spantap tail` shows them.
 fn show(log: &Path, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let _ = (log, out);
-    Ok(())
+    let words = ["spantap", "tail", "-n", "40"].map(OsStr::new).into_iter().chain([log.as_os_str()]);
+    match Cli::try_parse_from(words)?.command {
+        Some(command) => command.run(out).map(drop),
+        None => Ok(()),
+    }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ServerCommand;
+use super::{Hinted, ServerCommand};
+
+mod start;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
@@ -90,8 +92,22 @@ pub enum Overload {
 }
 
 impl RunArgs {
+    /// Becomes the proxy and ends as the server ends.
+    ///
+    /// # Errors
+    /// Before the server is started only: no command (2), or with `--strict` a set-up that does not
+    /// work (125).
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+        if self.server_command.command.is_empty() {
+            return Err(Hinted {
+                error: anyhow::anyhow!("no server command"),
+                hint: "put it behind two dashes: spantap -- npx -y @modelcontextprotocol/server-filesystem /data"
+                    .to_owned(),
+                status: 2,
+            }
+            .into());
+        }
+        start::run(self)
     }
 }
 

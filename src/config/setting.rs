@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Environment, File};
+use super::{Environment, File, Redaction};
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
@@ -158,6 +158,27 @@ impl<'a> Resolver<'a> {
             Err(_) => {
                 self.refuse(name, expected, origin);
                 None
+            }
+        }
+    }
+
+    /// The `[redaction]` table. One that cannot be read or applied is worse than none: somebody relies
+    /// on it.
+    pub(super) fn redaction(&mut self) -> Redaction {
+        let table = self.file.and_then(|file| file.table(self.server_name, "redaction"));
+        let Some((value, origin)) = table else { return Redaction::Settings(Box::default()) };
+        let settings: Result<crate::observe::redact::Settings, _> = value.try_into();
+        let problem = match &settings {
+            Ok(settings) => settings.check().err().map(|problem| problem.to_string()),
+            Err(_) => Some("`redaction` is not as documented".to_owned()),
+        };
+        match (problem, settings) {
+            (None, Ok(settings)) => Redaction::Settings(Box::new(settings)),
+            (problem, _) => {
+                let problem = problem.unwrap_or_default();
+                let text = format!("{problem}; no free text is written until this is mended");
+                self.problems.push(Problem { origin, text });
+                Redaction::Unusable
             }
         }
     }

@@ -2,5 +2,7 @@
 
 mod cli;
 mod leaks;
+mod look;
 mod redaction;
+mod report;
 mod tidy;

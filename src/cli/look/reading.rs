@@ -1,0 +1,304 @@
+//! SELECT options, environment and config file become what floor `read` takes.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+
+use super::{SelectArgs, StatusArg, note};
+use crate::cli::run::RunArgs;
+use crate::cli::{Hinted, hint};
+use crate::config::{self, Config};
+use crate::export::timestamp::Timestamp;
+use crate::read::entry::Status;
+use crate::read::figures::Prices;
+use crate::read::files::{Source, Window};
+use crate::read::scan::{Findings, Fold, scan};
+use crate::read::select::{Glob, Select, StatusFilter, moment};
+use crate::read::table::Terminal;
+use crate::read::units;
+
+/// From when records count if nobody says: all of them where files are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    LastDay,
+    Ever,
+}
+
+/// Everything that a reading command needs to begin.
+pub(super) struct Reading {
+    pub(super) select: Select,
+    pub(super) sources: Vec<Source>,
+    /// Where new files may appear.
+    pub(super) folders: Vec<PathBuf>,
+    pub(super) terminal: Terminal,
+    pub(super) prices: Prices,
+    /// From which repetition on a call is marked.
+    pub(super) warn: u32,
+    /// Where we looked, for people.
+    looked: String,
+}
+
+/// Lines are this wide where nobody says.
+const WIDTH: usize = 80;
+/// Below this a line holds nothing worth reading.
+const LEAST_WIDTH: usize = 40;
+/// Bytes from which reading takes long enough to show how far it is.
+const LONG: u64 = 256 << 20;
+
+impl Reading {
+    pub(super) fn open(args: &SelectArgs, files: &[PathBuf], default: Since) -> anyhow::Result<Reading> {
+        let zone = TimeZone::system();
+        let settings = settings(args);
+        let window = window(args, if files.is_empty() { default } else { Since::Ever }, &zone)?;
+        let (sources, folders, looked) = sources(&settings, files, window)?;
+        let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+        let select = Select {
+            servers: globs(&args.server),
+            tools: globs(&args.tool),
+            session: args.session.clone(),
+            method: args.method.as_deref().map(Glob::new),
+            status: args.status.map(|status| match status {
+                StatusArg::Ok => StatusFilter::Is(Status::Ok),
+                StatusArg::Error => StatusFilter::AnyFailure,
+                StatusArg::Denied => StatusFilter::Is(Status::Denied),
+                StatusArg::Timeout => StatusFilter::Is(Status::Timeout),
+                StatusArg::Cancelled => StatusFilter::Is(Status::Cancelled),
+                StatusArg::Unknown => StatusFilter::Is(Status::Unknown),
+            }),
+            window,
+            min_duration: args.min_duration.map(|duration| duration.as_secs_f64() * 1000.0),
+        };
+        Ok(Reading {
+            select,
+            sources,
+            folders,
+            terminal: Terminal { width: width(), unicode: is_unicode(), zone },
+            prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
+            warn: settings.thrash_warn.value,
+            looked,
+        })
+    }
+
+    /// Folds all records; shows how far it is if that takes long and somebody is looking.
+    pub(super) fn scan<F: Fold>(&self, make: impl Fn() -> F + Sync) -> (F, Findings) {
+        let total: u64 = self.sources.iter().map(Source::size).sum();
+        let progress = AtomicU64::new(0);
+        if total < LONG || !io::stderr().is_terminal() {
+            return scan(&self.sources, make, &progress);
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let share = progress.load(Ordering::Relaxed) as f64 / total as f64;
+                    let filled = (share.min(1.0) * 30.0) as usize;
+                    let bar = format!("{}{}", "#".repeat(filled), "-".repeat(30 - filled));
+                    let _ = write!(io::stderr(), "\rreading [{bar}] {:>3.0} %", share.min(1.0) * 100.0);
+                    std::thread::park_timeout(Duration::from_millis(100));
+                }
+                let _ = write!(io::stderr(), "\r{:46}\r", "");
+            });
+            let result = scan(&self.sources, make, &progress);
+            done.store(true, Ordering::Relaxed);
+            watcher.thread().unpark();
+            result
+        })
+    }
+
+    /// Says on standard error that there is nothing, where we looked, and how to get something.
+    ///
+    /// # Errors
+    /// Those of standard error.
+    pub(super) fn say_no_data(&self, what: &str) -> io::Result<()> {
+        let mut stderr = io::stderr();
+        writeln!(stderr, "{what} in {}", self.whereabouts())?;
+        writeln!(stderr, "hint: {}", self.way_to_data())
+    }
+
+    /// Folder or files, and the time.
+    pub(super) fn whereabouts(&self) -> String {
+        let at = |at: Timestamp| units::local(at, &self.terminal.zone, "%Y-%m-%d %H:%M");
+        let time = match (self.select.window.since, self.select.window.until) {
+            (Some(since), Some(until)) => format!(" from {} until {}", at(since), at(until)),
+            (Some(since), None) => format!(" since {}", at(since)),
+            (None, Some(until)) => format!(" until {}", at(until)),
+            (None, None) => String::new(),
+        };
+        format!("{}{time}", self.looked)
+    }
+
+    pub(super) fn way_to_data(&self) -> String {
+        let looked_everywhere = self.select.window == Window::default();
+        match (self.sources.is_empty(), looked_everywhere) {
+            (true, true) => {
+                "watch a server with `spantap -- COMMAND`, or all of a host's with `spantap wrap`; \
+                `spantap demo` shows how it looks"
+                    .to_owned()
+            }
+            (_, false) => {
+                "look further back with `--since 30d`; `spantap doctor` says whether servers are watched"
+                    .to_owned()
+            }
+            (false, true) => "the other options leave nothing over; try fewer of them".to_owned(),
+        }
+    }
+
+    /// Says on standard error what could not be read.
+    pub(super) fn report_findings(&self, findings: &Findings) {
+        self.findings(findings).iter().for_each(|text| note(text));
+    }
+
+    /// What could not be read, one line each; clean.
+    pub(super) fn findings(&self, findings: &Findings) -> Vec<String> {
+        let files = |names: &[String]| {
+            let shown: Vec<_> = names.iter().take(3).map(|name| units::clean(name)).collect();
+            let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+            format!("{}{more}", shown.join(", "))
+        };
+        let mut notes = Vec::new();
+        if !findings.foreign.is_empty() {
+            notes.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
+        }
+        if !findings.newer.is_empty() {
+            notes.push(format!(
+                "written by a newer spantap, read as far as known: {}",
+                files(&findings.newer)
+            ));
+        }
+        for (name, lines) in &findings.unreadable {
+            notes.push(format!(
+                "{} of {} could not be read",
+                units::plural(*lines, "line"),
+                units::clean(name)
+            ));
+        }
+        for (name, error) in &findings.failed {
+            notes.push(format!("{} could not be read: {}", units::clean(name), units::clean(error)));
+        }
+        notes
+    }
+}
+
+/// The settings that matter here: the folder, prices and the mark of repetition.
+fn settings(args: &SelectArgs) -> Config {
+    let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
+    let path = config::file_path(&run, &config::process_environment, config_dir().as_deref());
+    let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+    Config::resolve(&run, &config::process_environment, file.as_ref(), "")
+}
+
+fn config_dir() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    Some(etcetera::choose_base_strategy().ok()?.config_dir().join("spantap"))
+}
+
+/// Where `run` writes session logs by default.
+fn sessions_dir() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    let strategy = etcetera::choose_base_strategy().ok()?;
+    let state = strategy.state_dir().unwrap_or_else(|| strategy.data_dir());
+    Some(state.join("spantap").join("sessions"))
+}
+
+fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<Window> {
+    let now = Timestamp::now();
+    let read = |text: &str, option: &str| {
+        moment(text, now, zone).map_err(|problem| {
+            anyhow::Error::from(Hinted {
+                error: anyhow::anyhow!("{option}: {problem}"),
+                hint: "`spantap help stats` lists the forms".to_owned(),
+                status: 2,
+            })
+        })
+    };
+    let since = match (&args.since, default) {
+        (Some(text), _) => Some(read(text, "--since")?),
+        (None, Since::LastDay) => Some(Timestamp(now.0 - 86_400_000_000)),
+        (None, Since::Ever) => None,
+    };
+    let until = args.until.as_deref().map(|text| read(text, "--until")).transpose()?;
+    // A default must not contradict what was said: `--until yesterday` alone is a day up to then.
+    let since = match (since, until) {
+        (Some(since), Some(until)) if args.since.is_none() && since >= until => {
+            Some(Timestamp(until.0 - 86_400_000_000))
+        }
+        (since, _) => since,
+    };
+    Ok(Window { since, until })
+}
+
+/// What to read, where new files may appear, and how to say where we looked.
+fn sources(
+    settings: &Config,
+    files: &[PathBuf],
+    window: Window,
+) -> anyhow::Result<(Vec<Source>, Vec<PathBuf>, String)> {
+    if files.is_empty() {
+        let dir = settings.log_dir.value.clone().or_else(sessions_dir).ok_or_else(|| {
+            hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
+        })?;
+        let looked = home_as_tilde(&dir);
+        return match Source::in_dir(&dir, window) {
+            Ok(sources) => Ok((sources, vec![dir], looked)),
+            // Nothing was ever recorded: that is an answer, not an error.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), vec![dir], looked)),
+            Err(error) => Err(error).with_context(|| format!("failed to read folder `{}`", dir.display())),
+        };
+    }
+    let mut sources = Vec::new();
+    let mut folders = Vec::new();
+    for file in files {
+        let failed = || format!("failed to read `{}`", file.display());
+        if file.is_dir() {
+            sources.extend(Source::in_dir(file, window).with_context(failed)?);
+            folders.push(file.clone());
+        } else {
+            sources.push(Source::named(file).with_context(failed)?);
+        }
+    }
+    let names: Vec<String> = files.iter().take(3).map(|file| home_as_tilde(file)).collect();
+    let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
+    Ok((sources, folders, format!("{}{more}", names.join(", "))))
+}
+
+fn home_as_tilde(path: &Path) -> String {
+    let below_home =
+        etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
+    match below_home {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
+}
+
+fn width() -> usize {
+    let said = config::process_environment("COLUMNS").and_then(|text| text.parse().ok());
+    let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    said.or_else(measured).unwrap_or(WIDTH).max(LEAST_WIDTH)
+}
+
+/// Whether the locale says UTF-8; on Windows consoles do.
+fn is_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(config::process_environment);
+    let locale = locale.unwrap_or_default().to_ascii_lowercase().replace('-', "");
+    cfg!(windows) || locale.contains("utf8")
+}
+
+/// A reader that went away (`| head`) is no failure.
+pub(super) fn finish(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match result {
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,71 @@
+//! `spantap report`.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context;
+
+use super::reading::{Reading, Since, finish};
+use super::{ReportArgs, note};
+use crate::cli::{Out, hint};
+use crate::export::timestamp::Timestamp;
+use crate::read::report::{About, Data, Report, page};
+use crate::read::units;
+
+impl ReportArgs {
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        finish(self.write(out))
+    }
+
+    fn write(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
+        let (report, findings) = reading.scan(|| Report::new(&reading.select, &reading.prices));
+        reading.report_findings(&findings);
+        let operations = report.operations();
+        if operations == 0 {
+            return Err(hint(
+                anyhow::anyhow!("no operations in {}", reading.whereabouts()),
+                reading.way_to_data(),
+            ));
+        }
+        let about = About {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            made_at: Timestamp::now().0 as f64 / 1000.0,
+            source: units::clean(&reading.whereabouts()).into_owned(),
+            warn: reading.warn,
+            notes: reading.findings(&findings),
+        };
+        let page = page(&Data::new(report, about))?;
+        if self.output.as_os_str() == "-" {
+            out.write_all(page.as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        std::fs::write(&self.output, &page)
+            .with_context(|| format!("failed to write `{}`", self.output.display()))?;
+        let size = units::bytes(page.len() as u64);
+        let count = units::plural(operations, "operation");
+        writeln!(out, "{}  {count}, {size}", self.output.display())?;
+        if self.open {
+            open(&self.output);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Hands the page to the desktop; that it cannot is no failure of the report.
+fn open(path: &Path) {
+    let program = match std::env::consts::OS {
+        "macos" => "open",
+        "windows" => "explorer",
+        _ => "xdg-open",
+    };
+    let opened = Command::new(program)
+        .arg(path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(error) = opened {
+        note(&format!("`{program}` could not be started: {error}; open {} by hand", path.display()));
+    }
+}

@@ -1,0 +1,194 @@
+//! `spantap show`.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::reading::{Reading, Since, finish};
+use super::{SelectArgs, ShowArgs};
+use crate::cli::{Out, hint};
+use crate::export::record::Record;
+use crate::read::entry::Entry;
+use crate::read::show::{Finder, Found, OneSession, Summaries, Target, write_operation};
+use crate::read::table::Tone;
+use crate::read::tail::Printer;
+use crate::read::waterfall::{self, Bar};
+use crate::read::{sessions, units};
+
+/// Operations of a session that are drawn.
+const OPERATIONS: usize = 10_000;
+/// Candidates that are listed when several operations or sessions are meant.
+const LISTED: usize = 20;
+
+impl ShowArgs {
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        finish(self.print(out))
+    }
+
+    fn print(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        // `show FILE` shows the last session in a file.
+        if let Some(file) = self.target.as_deref().filter(|target| *target == "-" || is_file(target)) {
+            self.files.insert(0, PathBuf::from(file));
+            self.target = None;
+        }
+        let target = Target::parse(self.target.as_deref());
+        let reading = Reading::open(&self.select, &self.files, Since::Ever)?;
+        if self.files.iter().any(|file| file.as_os_str() == "-") {
+            return Err(hint(
+                anyhow::anyhow!("`show` reads its files more than once, and standard input cannot be"),
+                "write it to a file first",
+            ));
+        }
+        let (finder, findings) = reading.scan(|| Finder::new(&reading.select, &target));
+        let found = finder.finish();
+        reading.report_findings(&findings);
+        let mut out = BufWriter::new(out);
+        match found {
+            Found::Nothing => {
+                let what = match self.target.as_deref() {
+                    None | Some("last") => "no session".to_owned(),
+                    Some(text) => format!("no session or operation `{}`", units::clean(text)),
+                };
+                return Err(hint(
+                    anyhow::anyhow!("{what} in {}", reading.whereabouts()),
+                    match self.target {
+                        None => reading.way_to_data(),
+                        Some(_) => "`spantap sessions` lists sessions, `spantap tail` operations".to_owned(),
+                    },
+                ));
+            }
+            Found::Session(session) => write_session(&mut out, &reading, &self.select, &session)?,
+            Found::Sessions(sessions) => {
+                writeln!(out, "{} begin so:", units::plural(sessions.len() as u64, "session"))?;
+                for session in sessions.iter().take(LISTED) {
+                    writeln!(out, "  spantap show {}", units::clean(session))?;
+                }
+            }
+            Found::Operations(lines) => write_operations(&mut out, &reading, &self.select, &lines)?,
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn is_file(text: &str) -> bool {
+    std::path::Path::new(text).is_file()
+}
+
+fn write_session(
+    out: &mut impl Write,
+    reading: &Reading,
+    args: &SelectArgs,
+    session: &str,
+) -> anyhow::Result<()> {
+    let limit = args.limit.unwrap_or(OPERATIONS);
+    let (mut one, _) = reading.scan(|| OneSession::new(&reading.select, session, limit));
+    one.operations.sort_by_cached_key(|line| {
+        Entry::parse(line).ok().map(|entry| (entry.started(), entry.connection_id.to_string(), entry.seq))
+    });
+    if args.json {
+        for line in &one.operations {
+            writeln!(out, "{}", units::clean_json(&String::from_utf8_lossy(line)))?;
+        }
+        return Ok(());
+    }
+    let terminal = &reading.terminal;
+    let mut bars: Vec<Bar> = one
+        .operations
+        .iter()
+        .filter_map(|line| Entry::parse(line).ok())
+        .map(|entry| Bar::new(&entry, reading.warn))
+        .collect();
+    waterfall::mark_slow(&mut bars);
+    let turns = waterfall::turns(bars);
+
+    let summary = &one.summary;
+    let clean = |texts: Vec<&String>| {
+        texts.into_iter().map(|text| units::clean(text).into_owned()).collect::<Vec<_>>().join(", ")
+    };
+    let (first, last) = summary.extent.get().unwrap_or_default();
+    let at = |instant, format| units::local(instant, &terminal.zone, format);
+    let dash = terminal.dash();
+    writeln!(out, "{}", Tone::Strong.paint(&units::clean(session)))?;
+    let times = format!("{} {dash} {}", at(first, "%Y-%m-%d %H:%M:%S"), at(last, "%H:%M:%S"));
+    let facts = [
+        clean(summary.servers.keys().collect()),
+        clean(summary.hosts.iter().collect()),
+        times,
+        units::duration(summary.extent.ms()),
+    ];
+    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+    writeln!(out, "{}", units::cut(&facts.join("  "), terminal.width, terminal.ellipsis()))?;
+    let errors = summary.figures.errors();
+    let counts = [
+        units::plural(summary.figures.calls, "call"),
+        units::plural(errors, "error"),
+        units::plural(summary.turns.turns(), "turn"),
+        format!("~{} tokens", units::count(summary.figures.tokens)),
+    ];
+    let (notes, tone) = summary.notes(u64::from(reading.warn));
+    let counts = counts.join(", ");
+    let room = terminal.width.saturating_sub(units::width(&counts) + 2);
+    let notes = tone.paint(&units::cut(&notes, room, terminal.ellipsis()));
+    writeln!(out, "{}", format!("{counts}  {notes}").trim_end())?;
+    one.events.sort_by_key(|(at, ..)| *at);
+    for (instant, text, tone) in &one.events {
+        let line = format!("{}  {text}", at(*instant, "%H:%M:%S"));
+        writeln!(out, "{}", tone.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+    }
+    writeln!(out)?;
+    waterfall::draw(out, terminal, &turns)?;
+    if one.more > 0 {
+        writeln!(out, "{} more; --since, --tool or --limit chooses others", one.more)?;
+    }
+    writeln!(out)?;
+    let example = one.operations.iter().rev().find_map(|line| Entry::parse(line).ok());
+    if let Some(entry) = example {
+        let short = sessions::short(&entry.connection_id, 12, true);
+        let hint = format!("spantap show {short}/{} tells all about the last one", entry.seq);
+        writeln!(out, "{}", Tone::Faint.paint(&units::cut(&hint, terminal.width, terminal.ellipsis())))?;
+    }
+    Ok(())
+}
+
+fn write_operations(
+    out: &mut impl Write,
+    reading: &Reading,
+    args: &SelectArgs,
+    lines: &[Vec<u8>],
+) -> anyhow::Result<()> {
+    if args.json {
+        for line in lines.iter().take(args.limit.unwrap_or(usize::MAX)) {
+            writeln!(out, "{}", units::clean_json(&String::from_utf8_lossy(line)))?;
+        }
+        return Ok(());
+    }
+    if let [line] = lines {
+        let entry = Entry::parse(line)?;
+        // A newer record may hold a field of another type; what the entry has is then all there is.
+        let record: Record<'_> = serde_json::from_slice(line).unwrap_or_default();
+        let summaries = || Summaries {
+            connection: entry.connection_id.to_string(),
+            request: entry.request_id.to_string(),
+            found: None,
+        };
+        let (summaries, _) = reading.scan(summaries);
+        let summary = summaries.found.as_deref();
+        write_operation(out, &reading.terminal, &record, &entry, summary, reading.warn)?;
+        return Ok(());
+    }
+    let shown = &lines[lines.len().saturating_sub(args.limit.unwrap_or(LISTED))..];
+    writeln!(out, "{} match; the last of them:", units::plural(lines.len() as u64, "operation"))?;
+    let mut printer = Printer::new(reading.terminal.clone(), reading.warn, false);
+    printer.prepare(shown);
+    for line in shown {
+        printer.write(out, line)?;
+    }
+    writeln!(out, "each by itself:")?;
+    for entry in shown.iter().filter_map(|line| Entry::parse(line).ok()) {
+        // By the connection: numbers count by connection, and a session may have several.
+        let connection = sessions::short(&entry.connection_id, 12, true);
+        writeln!(out, "  spantap show {connection}/{}", entry.seq)?;
+    }
+    Ok(())
+}

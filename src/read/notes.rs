@@ -1,0 +1,71 @@
+//! What there is to say about one record, in words.
+
+use super::entry::{Entry, Status};
+use super::table::Tone;
+use super::units;
+use crate::export::record::EventName;
+
+/// Why an operation deserves a look; empty for one that went well. Clean.
+pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
+    let mut notes = Vec::new();
+    let mut tone = Tone::Plain;
+    match entry.status {
+        Status::Ok => {}
+        Status::Unknown => {
+            notes.push(joined("answer not observed", &entry.error_type));
+            tone = Tone::Faint;
+        }
+        status => {
+            // `error` says less than its type; the other words say more.
+            let word = match status {
+                Status::Error if !entry.error_type.is_empty() => units::clean(&entry.error_type).into_owned(),
+                status => status.as_str().to_owned(),
+            };
+            notes.push(joined(&word, &entry.error_message));
+            tone =
+                if status == Status::Error || status == Status::Timeout { Tone::Bad } else { Tone::Warning };
+        }
+    }
+    let mut warning = |note: String| {
+        notes.push(note);
+        if tone == Tone::Plain {
+            tone = Tone::Warning;
+        }
+    };
+    if let Some(repeats) = entry.repeat_count.filter(|repeats| *repeats >= warn) {
+        warning(format!("{repeats}x same arguments"));
+    }
+    if entry.pending_at.is_some() {
+        warning("slow".to_owned());
+    }
+    if let Some(wait) = entry.user_wait_ms.filter(|wait| *wait > 0.0) {
+        notes.push(format!("{} waiting for the user", units::duration(wait)));
+    }
+    if let Some(seq) = entry.continues_seq {
+        notes.push(format!("continues #{seq}"));
+    }
+    if &*entry.direction == "server_to_client" {
+        notes.push("asked by the server".to_owned());
+    }
+    (notes.join(", "), tone)
+}
+
+fn joined(word: &str, detail: &str) -> String {
+    match detail {
+        "" => word.to_owned(),
+        detail => format!("{word}: {}", units::clean(detail)),
+    }
+}
+
+/// What an event that is no operation says, if it is worth a line. Clean.
+pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
+    let tone = match entry.event {
+        EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Tone::Bad,
+        EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
+            Tone::Warning
+        }
+        EventName::SessionEnded if &*entry.reason != "server_exited" => Tone::Bad,
+        _ => return None,
+    };
+    Some((units::clean(&entry.message).into_owned(), tone))
+}

@@ -1,0 +1,390 @@
+//! `spantap show`: finds a session or an operation by whatever a person has of it.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use super::entry::Entry;
+use super::scan::Fold;
+use super::select::{Select, belongs};
+use super::table::{Terminal, Tone};
+use super::units;
+use crate::export::record::{EventName, Record};
+use crate::export::timestamp::Timestamp;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The session that was active last.
+    Last,
+    /// `SESSION/SEQ`, the session also by its connection.
+    Operation { session: String, seq: u64 },
+    /// The beginning of a session id, or something that an operation carries: request id, trace id,
+    /// span id, beginning of a hash.
+    Word(String),
+}
+
+impl Target {
+    pub fn parse(text: Option<&str>) -> Target {
+        match text {
+            None | Some("last") => Target::Last,
+            Some(text) => match text.rsplit_once('/') {
+                Some((session, seq)) if !session.is_empty() => match seq.trim_start_matches('#').parse() {
+                    Ok(seq) => Target::Operation { session: session.to_owned(), seq },
+                    Err(_) => Target::Word(text.to_owned()),
+                },
+                _ => Target::Word(text.to_owned()),
+            },
+        }
+    }
+}
+
+/// Fewest characters of a hash or span that are taken for one, so that `show 1` is request 1.
+const LEAST_PREFIX: usize = 6;
+
+/// Finds candidates: the sessions that match, and the operations.
+pub struct Finder<'a> {
+    select: &'a Select,
+    target: &'a Target,
+    /// Last activity by session, of those that had an operation.
+    sessions: BTreeMap<String, Timestamp>,
+    operations: Vec<Vec<u8>>,
+    /// Operations found beyond those kept.
+    pub more: u64,
+}
+
+/// Operations that are kept as candidates.
+const CANDIDATES: usize = 1_000;
+
+/// What was found.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    Session(String),
+    /// Several sessions begin so; newest first.
+    Sessions(Vec<String>),
+    /// Lines of operations, oldest first; never empty.
+    Operations(Vec<Vec<u8>>),
+}
+
+impl<'a> Finder<'a> {
+    pub fn new(select: &'a Select, target: &'a Target) -> Finder<'a> {
+        Finder { select, target, sessions: BTreeMap::new(), operations: Vec::new(), more: 0 }
+    }
+
+    pub fn finish(mut self) -> Found {
+        let mut sessions: Vec<(String, Timestamp)> = self.sessions.into_iter().collect();
+        sessions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        match (self.target, sessions.len(), self.operations.is_empty()) {
+            (Target::Last, 1.., _) | (Target::Word(_), 1, _) => Found::Session(sessions.swap_remove(0).0),
+            (Target::Word(_), 2.., _) => Found::Sessions(sessions.into_iter().map(|(id, _)| id).collect()),
+            (_, _, false) => {
+                self.operations.sort_by_key(|line| Entry::parse(line).map(|entry| entry.timestamp).ok());
+                Found::Operations(self.operations)
+            }
+            _ => Found::Nothing,
+        }
+    }
+
+    fn keep(&mut self, line: &[u8]) {
+        if self.operations.len() < CANDIDATES {
+            self.operations.push(line.to_owned());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl Fold for Finder<'_> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if !entry.is_operation() || !self.select.takes_operation(entry) {
+            return;
+        }
+        let is_session = match self.target {
+            Target::Last => true,
+            Target::Word(word) => belongs(entry, word),
+            Target::Operation { session, seq } => {
+                if entry.seq == *seq && belongs(entry, session) {
+                    self.keep(line);
+                }
+                false
+            }
+        };
+        if is_session {
+            let last = match self.sessions.get_mut(&*entry.session_id) {
+                Some(last) => last,
+                None => self.sessions.entry(entry.session_id.to_string()).or_default(),
+            };
+            *last = entry.timestamp.0.max(*last);
+        } else if let Target::Word(word) = self.target
+            && carries(entry, word)
+        {
+            self.keep(line);
+        }
+    }
+
+    fn merge(&mut self, other: Finder<'_>) {
+        for (session, at) in other.sessions {
+            let last = self.sessions.entry(session).or_default();
+            *last = at.max(*last);
+        }
+        self.more += other.more;
+        other.operations.iter().for_each(|line| self.keep(line));
+    }
+}
+
+/// Whether the operation is known by `word`: its request id (with or without the quotes of a text),
+/// its trace or span, or one of its hashes (with or without the name of the function).
+fn carries(entry: &Entry<'_>, word: &str) -> bool {
+    let id = &*entry.request_id;
+    let unquoted = id.strip_prefix('"').and_then(|id| id.strip_suffix('"'));
+    if id == word || unquoted == Some(word) || &*entry.trace_id == word || &*entry.span_id == word {
+        return true;
+    }
+    let begins = |text: &str| {
+        let hex = text.rsplit_once(':').map_or(text, |(_, hex)| hex);
+        text.starts_with(word) && word.len() > text.len() - hex.len() || hex.starts_with(word)
+    };
+    let hashes = [&entry.args_hash, &entry.result_hash, &entry.text_hash, &entry.trace_id];
+    word.len() >= LEAST_PREFIX && hashes.into_iter().any(|hash| begins(hash))
+}
+
+/// All lines of one session that `show` draws or tells of.
+pub struct OneSession<'a> {
+    select: &'a Select,
+    session: &'a str,
+    pub operations: Vec<Vec<u8>>,
+    pub summary: super::sessions::Session,
+    /// Operations beyond those kept.
+    pub more: u64,
+    limit: usize,
+    /// What was said about the session apart from its operations, by time.
+    pub events: Vec<(Timestamp, String, Tone)>,
+}
+
+impl<'a> OneSession<'a> {
+    /// Keeps at most `limit` operations.
+    pub fn new(select: &'a Select, session: &'a str, limit: usize) -> OneSession<'a> {
+        OneSession {
+            select,
+            session,
+            operations: Vec::new(),
+            summary: super::sessions::Session::default(),
+            more: 0,
+            limit,
+            events: Vec::new(),
+        }
+    }
+
+    fn keep(&mut self, line: Vec<u8>) {
+        if self.operations.len() < self.limit {
+            self.operations.push(line);
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl Fold for OneSession<'_> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if *entry.session_id != *self.session || !self.select.takes_place(entry) {
+            return;
+        }
+        self.summary.take(entry, self.select, &super::figures::Prices::default());
+        if self.select.takes_operation(entry) {
+            self.keep(line.to_owned());
+        } else if let Some((note, tone)) = super::notes::event(entry) {
+            self.events.push((entry.timestamp.0, note, tone));
+        }
+    }
+
+    fn merge(&mut self, other: OneSession<'_>) {
+        self.summary.merge(other.summary);
+        self.more += other.more;
+        self.events.extend(other.events);
+        other.operations.into_iter().for_each(|line| self.keep(line));
+    }
+}
+
+/// Finds what the server returned in words, which is recorded in debug only.
+pub struct Summaries {
+    pub connection: String,
+    pub request: String,
+    pub found: Option<String>,
+}
+
+impl Fold for Summaries {
+    fn wants(&self, line: &[u8]) -> bool {
+        memchr::memmem::find(line, b"tool_result").is_some()
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+        let same = *entry.connection_id == self.connection && *entry.request_id == self.request;
+        if entry.event == EventName::ToolResult && same && self.found.is_none() {
+            self.found = Some(entry.result_summary.to_string());
+        }
+    }
+
+    fn merge(&mut self, other: Summaries) {
+        self.found = self.found.take().or(other.found);
+    }
+}
+
+/// Writes everything about one operation: what was asked, how it ended, the chain of ids from the
+/// agent's session to the bytes of the result, and how to check a text against it.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_operation(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    record: &Record<'_>,
+    entry: &Entry<'_>,
+    summary: Option<&str>,
+    warn: u32,
+) -> io::Result<()> {
+    let clean = |text: &str| units::clean(text).into_owned();
+    let known = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(clean);
+    let title = format!("{}/{}", clean(&entry.session_id), entry.seq);
+    writeln!(
+        out,
+        "{}  {} on {}",
+        Tone::Strong.paint(&title),
+        clean(entry.name()),
+        clean(&entry.server_name)
+    )?;
+
+    let mut lines = Lines { out, terminal };
+    lines.section("what happened")?;
+    let asker = match &*entry.direction {
+        "server_to_client" => "asked by the server",
+        _ => "asked by the client",
+    };
+    lines.fact(
+        "request",
+        &format!("{} {}, {asker}", clean(&entry.method), clean(entry.target())),
+        Tone::Plain,
+    )?;
+    let at = units::local(entry.started(), &terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
+    let took = entry.duration_ms.map(units::duration).unwrap_or_else(|| "unknown".to_owned());
+    lines.fact("time", &format!("{at}, took {took}"), Tone::Plain)?;
+    let (note, tone) = super::notes::operation(entry, warn);
+    let code = record.error_code.map(|code| format!(" (code {code})")).unwrap_or_default();
+    lines.fact("status", &format!("{}{code}", entry.status.as_str()), tone)?;
+    lines.fact("", &note, tone)?;
+    let size = |bytes: Option<u64>, tokens: Option<u64>| {
+        let tokens = tokens.map(|tokens| format!(", ~{} tokens", units::count(tokens))).unwrap_or_default();
+        bytes.map(|bytes| format!("{}{tokens}", units::bytes(bytes)))
+    };
+    let requested = size(record.request_size_bytes, record.args_tokens_est);
+    lines.fact("sent", &requested.unwrap_or_default(), Tone::Plain)?;
+    let returned = size(entry.result_size_bytes, entry.result_tokens_est);
+    lines.fact("returned", &returned.unwrap_or_else(|| "nothing".to_owned()), Tone::Plain)?;
+    let summary =
+        summary.map(clean).unwrap_or_else(|| "not recorded; --log-level debug records a summary".to_owned());
+    lines.fact("summary", &summary, Tone::Plain)?;
+
+    lines.section("the chain")?;
+    let facts = [
+        ("agent session", Some(clean(&entry.session_id))),
+        ("host", known(&record.host_name)),
+        ("user", known(&record.user_id)),
+        ("conversation", known(&record.conversation_id)),
+        ("turn", known(&record.turn_id)),
+        ("tool call", known(&record.call_id)),
+        ("connection", Some(clean(&entry.connection_id))),
+        ("request id", known(&record.request_id)),
+        ("trace", known(&record.trace_id)),
+        ("span", known(&record.span_id)),
+        ("parent span", known(&record.parent_span_id)),
+        ("arguments", known(&record.args_hash)),
+        ("result", known(&record.result_hash)),
+        ("text", known(&record.text_hash)),
+    ];
+    for (name, value) in &facts {
+        lines.fact(name, value.as_deref().unwrap_or_default(), Tone::Plain)?;
+    }
+
+    if record.result_hash.is_some() {
+        lines.section("is this what the server returned?")?;
+        if record.text_hash.is_some() {
+            lines.fact(
+                "its text",
+                "spantap redact --hash text < FILE    prints the hash above",
+                Tone::Plain,
+            )?;
+        }
+        lines.fact(
+            "its result",
+            "spantap redact --hash result < FILE  prints the hash above",
+            Tone::Plain,
+        )?;
+        lines
+            .line("The same hash: the server said so. Another: the text was changed or made up after it.")?;
+    }
+    Ok(())
+}
+
+struct Lines<'o, 't> {
+    out: &'o mut dyn Write,
+    terminal: &'t Terminal,
+}
+
+impl Lines<'_, '_> {
+    fn section(&mut self, title: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", Tone::Faint.paint(title))
+    }
+
+    /// One fact; nothing where it is not known. Never cut: this is where people copy from.
+    fn fact(&mut self, name: &str, value: &str, tone: Tone) -> io::Result<()> {
+        if value.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "  {name:<14} {}", tone.paint(value))
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        let text = units::cut(text, self.terminal.width.saturating_sub(2), self.terminal.ellipsis());
+        writeln!(self.out, "  {}", Tone::Faint.paint(&text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_found_by_whatever_is_known_of_it() {
+        let line = format!(
+            r#"{{"schema":"spantap/1","event":"mcp_tool_call","request_id":"\"r-1\"","trace_id":"{0}","span_id":"00f067aa0ba902b7","args_hash":"hmac-sha256:{1}","result_hash":"hmac-sha256-raw:{2}"}}"#,
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            "a".repeat(64),
+            "0123456789abcdef".repeat(4)
+        );
+        let entry = Entry::parse(line.as_bytes()).unwrap();
+        for (word, expected) in [
+            ("r-1", true),
+            ("\"r-1\"", true),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", true),
+            ("4bf92f", true),
+            ("00f067aa0ba902b7", true),
+            ("hmac-sha256-raw:01234", true),
+            ("0123456789", true),
+            ("hmac-sha256", false),
+            ("aaaaa", false),
+            ("r-", false),
+        ] {
+            assert_eq!(carries(&entry, word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_a_session_an_operation_or_a_word() {
+        assert_eq!(Target::parse(None), Target::Last);
+        assert_eq!(Target::parse(Some("last")), Target::Last);
+        assert_eq!(
+            Target::parse(Some("01a2/#42")),
+            Target::Operation { session: "01a2".to_owned(), seq: 42 }
+        );
+        assert_eq!(Target::parse(Some("a/b")), Target::Word("a/b".to_owned()));
+    }
+}

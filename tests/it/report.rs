@@ -1,0 +1,104 @@
+//! The page of `spantap report`, as far as it can be judged without a browser; in one,
+//! `tests/report/check_page.mjs` judges it.
+
+use std::fmt::Write;
+use std::process::Command;
+
+fn report(from: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
+        .args(["report", "-o", "-", from])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn data(page: &str) -> serde_json::Value {
+    let mark = "<script id=\"data\" type=\"application/json\">";
+    let start = page.find(mark).unwrap() + mark.len();
+    let end = start + page[start..].find("</script>").unwrap();
+    assert!(!page[start..end].contains('<'), "nothing in the data can end it or begin an element");
+    serde_json::from_str(&page[start..end]).unwrap()
+}
+
+#[test]
+fn nothing_in_the_page_comes_from_elsewhere() {
+    let page = report("fixtures/logs");
+    let policy =
+        page.split("Content-Security-Policy\" content=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for word in
+        ["http://", "https://", " src=\"", "innerHTML", "insertAdjacentHTML", "document.write", "eval("]
+    {
+        let found = page.replace("http://www.w3.org/2000/svg", "").contains(word);
+        assert!(!found, "{word}");
+    }
+    assert!(!page.contains("<script>alert"), "names are data");
+}
+
+#[test]
+fn the_page_says_the_same_as_stats() {
+    let data = data(&report("fixtures/logs"));
+    let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
+        .args(["stats", "--json", "fixtures/logs"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let rows: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(data["pairs"].as_array().unwrap().len(), rows.len());
+    for row in rows {
+        let same = |pair: &&serde_json::Value| {
+            // The page holds names in their clean form.
+            let clean =
+                |name: &serde_json::Value| spantap::read::units::clean(name.as_str().unwrap()).into_owned();
+            pair["server"] == clean(&row["server_name"]) && pair["tool"] == clean(&row["tool_name"])
+        };
+        let pair = data["pairs"].as_array().unwrap().iter().find(same).unwrap();
+        for (page, stats) in
+            [("calls", "calls"), ("errors", "errors"), ("unknown", "unknown"), ("tokens", "tokens_est")]
+        {
+            assert_eq!(pair[page], row[stats], "{page} of {row}");
+        }
+        assert_eq!(pair["ms"][1], row["p95_ms"], "{row}");
+    }
+}
+
+#[test]
+fn a_page_of_many_operations_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    for operations in [10_000, 25_000] {
+        let mut log = String::new();
+        for seq in 0..operations {
+            let status = if seq % 97 == 0 { "error" } else { "ok" };
+            writeln!(
+                log,
+                "{{\"schema\":\"spantap/1\",\"timestamp\":\"2026-11-22T{:02}:{:02}:{:02}.{:06}Z\",\"event\":\"mcp_tool_call\",\
+                 \"seq\":{seq},\"session_id\":\"session-{}\",\"connection_id\":\"0193340b-8af8-7ac8-abe8-615ce36299d5\",\
+                 \"server_name\":\"github\",\"turn_id\":\"{}\",\"request_id\":\"{seq}\",\"method\":\"tools/call\",\
+                 \"tool_name\":\"search_issues\",\"args_hash\":\"hmac-sha256:{:064x}\",\"result_hash\":\"hmac-sha256-raw:{:064x}\",\
+                 \"text_hash\":\"hmac-sha256-raw:{:064x}\",\"duration_ms\":{}.{:03},\"status\":\"{status}\",\
+                 \"args_tokens_est\":12,\"result_tokens_est\":1234,\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\"}}",
+                seq / 3600 % 24, seq / 60 % 60, seq % 60, seq, seq / 100, seq / 7, seq, seq * 3, seq * 7, seq % 1000, seq % 997, seq, seq,
+            )
+            .unwrap();
+        }
+        let file = dir.path().join(format!("{operations}.jsonl"));
+        std::fs::write(&file, log).unwrap();
+        let page = report(file.to_str().unwrap());
+        assert!(page.len() < 2_000_000, "{operations} operations make {} bytes", page.len());
+        let data = data(&page);
+        assert_eq!(data["operations"], operations);
+        assert_eq!(data["rows"]["list"].as_array().unwrap().len(), 10_000);
+        let details = data["rows"]["details"].as_object().unwrap().len();
+        assert!((1_000..=2_000).contains(&details), "{details}");
+        let failures = data["rows"]["list"].as_array().unwrap().iter().filter(|row| row[4] == 1).count();
+        assert_eq!(failures, (operations + 96) / 97, "the worst are kept");
+    }
+}

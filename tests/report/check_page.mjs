@@ -1,0 +1,212 @@
+#!/usr/bin/env node
+// Opens a report from disk in headless Chromium and asserts what the page promises.
+//
+//   check_page.mjs PAGE [--shots DIR]
+//
+// Speaks the DevTools protocol over a pipe: nothing to install but Node and Chromium. The page must be that of `spantap report fixtures/logs`.
+
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [page, option, shots] = process.argv.slice(2);
+if (!page || (option && option !== "--shots")) {
+  console.error("usage: check_page.mjs PAGE [--shots DIR]");
+  process.exit(2);
+}
+
+const problems = [];
+const check = (holds, promise) => { if (!holds) problems.push(promise); };
+
+async function until(what, attempt) {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const value = await attempt();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+}
+
+const profile = await mkdtemp(join(tmpdir(), "spantap-report-"));
+const browser = spawn(process.env.CHROMIUM ?? "chromium", [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+  `--user-data-dir=${profile}`, "about:blank",
+], { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+const exited = new Promise((done) => browser.once("exit", done));
+const hung = setTimeout(() => { console.error("Chromium does not answer"); browser.kill("SIGKILL"); process.exit(1); }, 180_000);
+browser.once("error", (error) => { console.error(`failed to start Chromium: ${error.message}`); process.exit(1); });
+
+try {
+  const [, , , to, from] = browser.stdio;
+  to.on("error", () => {}); // Chromium is gone; the time limit says so.
+  const waiting = new Map();
+  const requests = [];
+  let number = 0;
+  let rest = Buffer.alloc(0);
+  from.on("data", (data) => {
+    rest = Buffer.concat([rest, data]);
+    for (let end; (end = rest.indexOf(0)) >= 0; rest = rest.subarray(end + 1)) receive(JSON.parse(rest.subarray(0, end)));
+  });
+  const receive = (message) => {
+    if (message.id) {
+      const [done, fail] = waiting.get(message.id);
+      waiting.delete(message.id);
+      message.error ? fail(new Error(message.error.message)) : done(message.result);
+    } else if (message.method === "Network.requestWillBeSent") {
+      requests.push(message.params.request.url);
+    } else if (message.method === "Runtime.exceptionThrown") {
+      problems.push(`an exception: ${message.params.exceptionDetails.exception?.description ?? message.params.exceptionDetails.text}`);
+    } else if (message.method === "Log.entryAdded" && message.params.entry.level === "error") {
+      problems.push(`console: ${message.params.entry.text}`);
+    } else if (message.method === "Runtime.consoleAPICalled" && ["error", "assert"].includes(message.params.type)) {
+      problems.push(`console: ${JSON.stringify(message.params.args)}`);
+    } else if (message.method === "Page.javascriptDialogOpening") {
+      problems.push(`a dialog opened: ${message.params.message}`);
+      send("Page.handleJavaScriptDialog", { accept: true });
+    }
+  };
+  let session;
+  const send = (method, params = {}) => new Promise((done, fail) => {
+    waiting.set(++number, [done, fail]);
+    to.write(JSON.stringify({ id: number, method, params, sessionId: session }) + "\0");
+  });
+  const { targetId } = await send("Target.createTarget", { url: "about:blank" });
+  ({ sessionId: session } = await send("Target.attachToTarget", { targetId, flatten: true }));
+  for (const domain of ["Page", "Runtime", "Log", "Network"]) await send(`${domain}.enable`);
+
+  const run = async (source) => {
+    const { result, exceptionDetails } = await send("Runtime.evaluate", { expression: source, returnByValue: true });
+    if (exceptionDetails) throw new Error(`${source}: ${exceptionDetails.exception?.description}`);
+    return result.value;
+  };
+  const view = async (width, scheme) => {
+    await send("Emulation.setDeviceMetricsOverride", { width, height: 900, deviceScaleFactor: 1, mobile: width < 600 });
+    await send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] });
+  };
+  const shot = async (name, whole = true) => {
+    if (!shots) return;
+    const { data } = await send("Page.captureScreenshot", { format: "png", captureBeyondViewport: whole });
+    await writeFile(join(shots, `${name}.png`), Buffer.from(data, "base64"));
+  };
+  const filter = (text) => run(`filterBy(${JSON.stringify(text)}); CURRENT.length`);
+  const url = pathToFileURL(resolve(page)).href;
+
+  await view(1280, "light");
+  await send("Page.navigate", { url });
+  await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+
+  // Every board has a picture and a table with data, in the order that the dashboards have.
+  const boards = await run(`[...document.querySelectorAll(".board")].map((board) => ({
+    name: board.querySelector("h2").textContent,
+    marks: board.querySelectorAll(".picture svg :is(rect, circle):not(.hit)").length,
+    rows: board.querySelectorAll("tbody tr").length,
+  }))`);
+  check(boards.map((board) => board.name).join("|") === "Server health and rate|Top error tools|Latency by (server, tool)|Session shape|Cost",
+    `the boards are ${boards.map((board) => board.name).join(", ")}`);
+  for (const board of boards) check(board.marks > 0 && board.rows > 0, `board ${board.name} has ${board.marks} marks and ${board.rows} rows`);
+
+  // The first screen answers the five questions.
+  const answers = await run(`[...document.querySelectorAll(".answer")].map((card) => {
+    const { bottom } = card.getBoundingClientRect();
+    return { question: card.querySelector("b").textContent, text: card.querySelector("strong").textContent, bottom };
+  })`);
+  check(answers.map((answer) => answer.question).join(" ") === "Alive? Failing? Slow? Looping? Cost?", "the five questions are asked");
+  for (const answer of answers) check(answer.text !== "" && answer.bottom < 900, `${answer.question} is answered on the first screen`);
+
+  // What the page computes under a filter that leaves everything is what spantap computed.
+  const differences = await run(`(() => {
+    const near = (a, b) => a === b || Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(a));
+    const ours = aggregate(ROWS), theirs = everything(), wrong = [];
+    const compare = (what, a, b, fields) => {
+      for (const field of fields) if (!near(a[field], b[field] ?? 0)) wrong.push(what + " " + field + ": " + a[field] + " for " + b[field]);
+    };
+    if (ours.pairs.length !== theirs.pairs.length) wrong.push("pairs");
+    for (const pair of theirs.pairs) {
+      const other = ours.pairs.find((one) => one.server === pair.server && one.tool === pair.tool);
+      compare(pair.tool, other, pair, ["calls", "errors", "denied", "unknown", "repeats", "most", "slow", "tokens"]);
+      if (pair.ms) pair.ms.forEach((ms, index) => { if (!near(ms, other.ms[index])) wrong.push(pair.tool + " quantile " + index); });
+    }
+    for (const one of theirs.sessions.filter((one) => one.calls > 0)) {
+      compare(one.id, ours.sessions.find((other) => other.id === one.id), one, ["calls", "errors", "denied", "unknown", "turns", "repeats", "tokens"]);
+    }
+    for (const [server, [calls, errors]] of theirs.columns) {
+      const total = (list) => list.reduce((a, b) => a + b, 0);
+      const other = ours.columns.get(server) ?? [[0], [0]];
+      if (total(calls) !== total(other[0]) || total(errors) !== total(other[1])) wrong.push("columns of " + server);
+    }
+    return wrong;
+  })()`);
+  check(differences.length === 0, `the page computes otherwise: ${differences.join("; ")}`);
+
+  // Filters.
+  const all = await run("ROWS.length");
+  check(all > 100 && (await filter("")) === all, "an empty filter leaves everything");
+  for (const [text, predicate] of [
+    ["server:github", "row.server === 'github'"],
+    ["server:git* status:error", "row.server === 'github' && ![0, 5].includes(row.status)"],
+    ["tool:create_*", "row.name.startsWith('create_')"],
+    ["status:timeout", "row.status === 3"],
+    ["status:unknown", "row.status === 5"],
+    ["session:01c4", "row.session.startsWith('01c4')"],
+    ["tool_error", "row.type === 'tool_error'"],
+  ]) {
+    const left = await filter(text);
+    check(left > 0 && left < all && left === (await run(`ROWS.filter((row) => ${predicate}).length`)), `filter ${text} leaves ${left}`);
+  }
+  check((await filter("server:nobody")) === 0, "a filter that matches nothing leaves nothing");
+  check((await run("document.querySelectorAll('.board .empty').length")) === 5, "empty boards say so");
+  await filter("server:search");
+  check((await run("document.querySelector('#health tbody').textContent")).includes("signal 11"), "the death of a server is told");
+  await filter("");
+
+  // The waterfall, the chain of ids in it, and the way to check a text.
+  await run("document.querySelector('#shape tbody tr').click()");
+  check(await run("place('waterfall').open && place('waterfall').querySelectorAll('.op rect').length > 20"), "a click on a session opens its waterfall");
+  await run("document.querySelector('.op').click()");
+  const chain = await run("document.querySelector('.chain').textContent");
+  for (const part of ["agent session", "connection", "request id", "trace", "span"]) check(chain.includes(part), `the chain tells the ${part}`);
+  await run("place('waterfall').close()");
+  await run("[...document.querySelectorAll('#errors .link')].at(-1).click()");
+  check(await run("place('waterfall').open && document.querySelector('.op[aria-expanded=true]') !== null"), "a click on a failure opens it in its session");
+  await shot("waterfall-light", false);
+  await run("place('waterfall').close()");
+
+  // Names from the wire are text: no element came of them, and they cannot turn or hide text.
+  await filter("");
+  await run("document.querySelectorAll('button.more').forEach((button) => button.click())");
+  const text = await run("document.body.textContent");
+  check(text.includes("<script>alert(1)</script>") && text.includes("</script><img src=x onerror=alert(2)>"), "hostile names are shown as they are");
+  check((await run("document.querySelectorAll('img, iframe, object, embed, link, main script').length")) === 0, "no element came from a name");
+  check(!/[\u0000-\u0008\u001b\u202e\u2066-\u2069]/.test(text), "no control character reached the page");
+
+  // Views, none of which needs sideways scrolling.
+  for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [400, "light"], [400, "dark"]]) {
+    await view(width, scheme);
+    await send("Page.navigate", { url });
+    await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+    check((await run("document.documentElement.scrollWidth")) <= width, `no sideways scrolling at ${width}`);
+    await shot(`${width}-${scheme}`);
+  }
+  await run("openWaterfall(ROWS.find((row) => row.name === 'read_file').session)");
+  await shot("waterfall-dark-400", false);
+
+  const outside = requests.filter((request) => request !== url && request !== "about:blank");
+  check(outside.length === 0, `the page asked for ${outside.join(", ")}`);
+  const { size } = await stat(page);
+  check(size < 2_000_000, `the page has ${size} bytes`);
+} catch (error) {
+  problems.push(`the check ended early: ${error.message}`);
+} finally {
+  clearTimeout(hung);
+  browser.kill();
+  await exited;
+  await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+}
+
+for (const problem of problems) console.error(`not so: ${problem}`);
+console.log(problems.length === 0 ? "the page keeps its promises" : `${problems.length} promises broken`);
+process.exit(problems.length === 0 ? 0 : 1);
