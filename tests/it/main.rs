@@ -1,6 +1,7 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod leaks;
 mod look;
 mod redaction;
 mod report;
