@@ -2,6 +2,7 @@
 
 mod cli;
 mod dashboards;
+mod leaks;
 mod look;
 mod redaction;
 mod report;

@@ -1,0 +1,117 @@
+//! Holds any wrapper of stdio servers to the promises of transparency.
+//!
+//! `cargo test --test conformance` tries spantap and `env`, which must keep all of them, and relays with
+//! one defect each, which must be caught. `cargo test --test conformance -- --wrapper 'COMMAND …'` tries
+//! another wrapper. See README.md beside this file.
+#![allow(clippy::print_stdout, reason = "a test runner prints its result")]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+mod broken;
+mod cases;
+mod noise;
+mod rig;
+mod server;
+mod sys;
+
+use cases::CASES;
+use rig::Rig;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(first) = arguments.first() {
+        if first == "role:holder" {
+            std::process::exit(server::hold());
+        }
+        if let Some(role) = first.strip_prefix("role:") {
+            std::process::exit(server::play(role, &arguments[1..]));
+        }
+        if let Some(defect) = first.strip_prefix("broken:") {
+            sys::die_with_parent();
+            std::process::exit(broken::relay(defect, &arguments[1..]));
+        }
+    }
+    let mut words = arguments.iter();
+    let mut wrapper = None;
+    let mut filter = String::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--wrapper" => wrapper = words.next(),
+            // What `cargo test` and its users pass to every test binary.
+            option if option.starts_with('-') => {}
+            text => filter = text.to_owned(),
+        }
+    }
+    let tests = match wrapper {
+        Some(line) => keeps_all("wrapper", line.split(' ').map(OsString::from).collect()),
+        None => own_tests(),
+    };
+    run(tests.into_iter().filter(|test| test.name.contains(&filter)).collect())
+}
+
+struct Test {
+    name: String,
+    body: Box<dyn Fn() -> rig::Verdict + Send + Sync>,
+}
+
+/// One test a case.
+fn keeps_all(who: &str, wrapper: Vec<OsString>) -> Vec<Test> {
+    let rig = std::sync::Arc::new(Rig::new(wrapper));
+    let test = |(name, case): &(&str, cases::Case)| {
+        let (rig, case) = (std::sync::Arc::clone(&rig), *case);
+        Test { name: format!("{who}::{name}"), body: Box::new(move || case(&rig)) }
+    };
+    CASES.iter().map(test).collect()
+}
+
+fn own_tests() -> Vec<Test> {
+    let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
+    let mut tests = keeps_all("spantap", spantap);
+    tests.extend(keeps_all("env", vec!["env".into()]));
+    for (defect, caught_by) in broken::DEFECTS {
+        let wrapper = |defect: &str| {
+            let this = std::env::current_exe().unwrap_or_default();
+            vec![this.into_os_string(), format!("broken:{defect}").into()]
+        };
+        let Some((_, case)) = CASES.iter().find(|(name, _)| name == caught_by) else { continue };
+        let body = move || match case(&Rig::new(wrapper(defect))) {
+            Err(_) => Ok(()),
+            Ok(()) => Err(format!("a relay that {defect} was not caught")),
+        };
+        tests.push(Test { name: format!("broken::{defect} is caught by {caught_by}"), body: Box::new(body) });
+    }
+    tests
+}
+
+/// Runs the tests a few at a time and prints what the usual runner prints.
+fn run(tests: Vec<Test>) -> ExitCode {
+    println!("\nrunning {} tests", tests.len());
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = (test.body)();
+                    println!("test {} ... {}", test.name, if verdict.is_ok() { "ok" } else { "FAILED" });
+                    if let (Err(reason), Ok(mut failures)) = (verdict, failures.lock()) {
+                        failures.push(format!("{}: {reason}", test.name));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    for failure in &failures {
+        println!("\n---- {failure}");
+    }
+    let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
+    let (passed, failed) = (tests.len() - failures.len(), failures.len());
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n"
+    );
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

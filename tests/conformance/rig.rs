@@ -1,0 +1,207 @@
+//! Starts a wrapper as a host would, and never waits for ever.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::sys;
+
+/// What a case says: nothing, or what was not kept.
+pub type Verdict = Result<(), String>;
+
+/// Nothing in here takes this long unless it hangs.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub fn expect(kept: bool, otherwise: &str) -> Verdict {
+    if kept { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+/// Looks until it is so.
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
+    let start = Instant::now();
+    while start.elapsed() < DEADLINE {
+        if is_so() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(format!("{what}: not within {DEADLINE:?}"))
+}
+
+/// A wrapper's command, and an environment of its own for it.
+pub struct Rig {
+    pub wrapper: Vec<OsString>,
+    pub home: tempfile::TempDir,
+    /// Inheritable descriptors must not leak into processes that other cases start meanwhile.
+    spawning: Mutex<()>,
+}
+
+impl Rig {
+    pub fn new(wrapper: Vec<OsString>) -> Rig {
+        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder"), spawning: Mutex::new(()) }
+    }
+
+    /// The wrapper in front of `words`.
+    pub fn bare(&self, words: &[&str]) -> Command {
+        let mut line = self.wrapper.iter().cloned().chain(words.iter().map(OsString::from));
+        let mut command = Command::new(line.next().unwrap_or_default());
+        command.args(line);
+        self.surroundings(&mut command);
+        command
+    }
+
+    /// The wrapper in front of a helper server.
+    pub fn command(&self, role: &[&str]) -> Command {
+        let this = std::env::current_exe().unwrap_or_default();
+        let mut command = self.bare(&[]);
+        if self.wrapper.is_empty() {
+            command = self.direct(&[]);
+        } else {
+            command.arg(this);
+        }
+        command.args(role);
+        command
+    }
+
+    /// The helper server without any wrapper.
+    pub fn direct(&self, role: &[&str]) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap_or_default());
+        command.args(role);
+        self.surroundings(&mut command);
+        command
+    }
+
+    fn surroundings(&self, command: &mut Command) {
+        command.env("HOME", self.home.path());
+        for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "TRACEPARENT", "TRACESTATE"] {
+            command.env_remove(name);
+        }
+    }
+
+    pub fn start(&self, role: &[&str]) -> Result<Host, String> {
+        let mut command = self.command(role);
+        self.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    pub fn spawn(&self, command: &mut Command) -> Result<Host, String> {
+        let mut child = command.spawn().map_err(|error| format!("the wrapper does not start: {error}"))?;
+        let file = |fd: OwnedFd| File::from(fd);
+        Ok(Host {
+            to: child.stdin.take().map(|stream| file(stream.into())),
+            from: child.stdout.take().map(|stream| file(stream.into())),
+            errors: child.stderr.take().map(|stream| file(stream.into())),
+            child,
+        })
+    }
+
+    /// Held by a case whose descriptors other processes must not inherit.
+    pub fn alone(&self) -> MutexGuard<'_, ()> {
+        self.spawning.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A started wrapper and the host's ends of its streams.
+pub struct Host {
+    child: Child,
+    pub to: Option<File>,
+    pub from: Option<File>,
+    pub errors: Option<File>,
+}
+
+impl Host {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn say(&mut self, bytes: &[u8]) -> Verdict {
+        let to = self.to.as_mut().ok_or("stdin is closed")?;
+        to.write_all(bytes).map_err(|error| format!("writing stdin: {error}"))
+    }
+
+    pub fn close_stdin(&mut self) {
+        drop(self.to.take());
+    }
+
+    pub fn read_exact(&mut self, bytes: &mut [u8]) -> Verdict {
+        let from = self.from.as_mut().ok_or("stdout is closed")?;
+        within_deadline(self.child.id(), || from.read_exact(bytes))
+            .map_err(|error| format!("reading stdout: {error}"))
+    }
+
+    /// The next line of stdout without its newline.
+    pub fn line(&mut self) -> Result<String, String> {
+        let mut line = Vec::new();
+        loop {
+            let mut byte = [0];
+            self.read_exact(&mut byte)?;
+            match byte {
+                [b'\n'] => return String::from_utf8(line).map_err(|error| error.to_string()),
+                [other] => line.push(other),
+            }
+        }
+    }
+
+    /// The rest of stdout, to its end.
+    pub fn read_all(&mut self) -> Result<Vec<u8>, String> {
+        read_to_end(self.child.id(), self.from.take(), "stdout")
+    }
+
+    /// The rest of stderr, to its end.
+    pub fn read_errors(&mut self) -> Result<Vec<u8>, String> {
+        read_to_end(self.child.id(), self.errors.take(), "stderr")
+    }
+
+    pub fn wait(&mut self) -> Result<ExitStatus, String> {
+        let pid = self.child.id();
+        within_deadline(pid, || self.child.wait()).map_err(|error| error.to_string())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub fn signal(&self, signal: i32) {
+        sys::kill(self.child.id(), signal);
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn read_to_end(pid: u32, from: Option<File>, name: &str) -> Result<Vec<u8>, String> {
+    let mut from = from.ok_or_else(|| format!("{name} is closed"))?;
+    let mut bytes = Vec::new();
+    within_deadline(pid, || from.read_to_end(&mut bytes))
+        .map_err(|error| format!("reading {name}: {error}"))?;
+    Ok(bytes)
+}
+
+/// Runs something that may block; past the deadline the wrapper is killed, which unblocks it.
+fn within_deadline<T>(pid: u32, act: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let (done, watch) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        let late = matches!(watch.recv_timeout(DEADLINE), Err(std::sync::mpsc::RecvTimeoutError::Timeout));
+        if late {
+            sys::kill(pid, libc::SIGKILL);
+        }
+        late
+    });
+    let result = act();
+    drop(done);
+    match watchdog.join() {
+        Ok(true) => Err(std::io::Error::other(format!("nothing for {DEADLINE:?}"))),
+        _ => result,
+    }
+}

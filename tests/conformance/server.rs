@@ -1,0 +1,200 @@
+//! The helper servers: one small behaviour each, named as the role it is started with.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
+use crate::noise::Noise;
+use crate::sys;
+
+/// Plays `role`; returns the exit status.
+pub fn play(role: &str, arguments: &[String]) -> i32 {
+    let number = |index: usize| arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let played = match role {
+        "echo" => echo(),
+        "noise" => noise(number(0)),
+        "exit" => return number(0) as i32,
+        "die" => sys::die_of(number(0) as i32),
+        "half" => half(),
+        "late" => late(),
+        "close" => return close_and_wait(number(0) as i32),
+        "closed-stdin" => closed_stdin(),
+        "epipe" => epipe(),
+        "flood" => flood(number(0) as i32),
+        "stubborn" => stubborn(),
+        "signals" => signals(),
+        "describe" => describe(),
+        "grandchild" => grandchild(),
+        "burst" => burst(number(0)),
+        "complain" => complain(),
+        _ => Err(io::Error::other("no such role")),
+    };
+    match played {
+        Ok(()) => 0,
+        Err(_) => 98,
+    }
+}
+
+fn input() -> File {
+    File::from(io::stdin().as_fd().try_clone_to_owned().expect("a standard input"))
+}
+
+fn output() -> File {
+    File::from(io::stdout().as_fd().try_clone_to_owned().expect("a standard output"))
+}
+
+fn errors() -> File {
+    File::from(io::stderr().as_fd().try_clone_to_owned().expect("a standard error"))
+}
+
+/// Sends back what it reads, as it reads it.
+fn echo() -> io::Result<()> {
+    let (mut input, mut output) = (input(), output());
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match input.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => output.write_all(&buffer[..count])?,
+        }
+    }
+}
+
+/// Writes noise to stdout and stderr while it checks the noise that comes in.
+fn noise(seed: u64) -> io::Result<()> {
+    let pour = |mut to: File, stream| std::thread::spawn(move || Noise::new(seed, stream).pour(&mut to));
+    let threads = [pour(output(), 1), pour(errors(), 2)];
+    Noise::new(seed, 0).check(&mut input())?;
+    for thread in threads {
+        thread.join().map_err(|_| io::Error::other("a writer panicked"))??;
+    }
+    Ok(())
+}
+
+/// Half a line, then silence until it is spoken to.
+fn half() -> io::Result<()> {
+    output().write_all(b"half a line")?;
+    input().read_exact(&mut [0])?;
+    output().write_all(b", and its end")
+}
+
+/// Answers only after its input has ended.
+fn late() -> io::Result<()> {
+    let mut asked = Vec::new();
+    input().read_to_end(&mut asked)?;
+    output().write_all(b"late: ")?;
+    output().write_all(&asked)
+}
+
+/// Closes one of its output streams, lives on until it is spoken to, and leaves with 7.
+fn close_and_wait(fd: i32) -> i32 {
+    sys::close(fd);
+    let _ = input().read(&mut [0]);
+    7
+}
+
+/// Closes its input, says so, and lives until a signal comes.
+fn closed_stdin() -> io::Result<()> {
+    sys::close(0);
+    output().write_all(b"closed\n")?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Writes until nobody reads any more, and tells on stderr how that ended.
+fn epipe() -> io::Result<()> {
+    sys::ignore(libc::SIGPIPE);
+    let mut output = output();
+    loop {
+        if let Err(error) = output.write_all(&[b'x'; 4096]) {
+            return writeln!(errors(), "{:?}", error.kind());
+        }
+    }
+}
+
+/// Floods one stream and answers lines on the other.
+fn flood(fd: i32) -> io::Result<()> {
+    let (mut flooded, mut other) = if fd == 1 { (output(), errors()) } else { (errors(), output()) };
+    std::thread::spawn(move || while flooded.write_all(&[b'f'; 4096]).is_ok() {});
+    for line in BufReader::new(input()).lines() {
+        writeln!(other, "{}", line?)?;
+    }
+    std::process::exit(0)
+}
+
+/// Tells its pid, ignores polite signals and reads nothing.
+fn stubborn() -> io::Result<()> {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        sys::ignore(signal);
+    }
+    writeln!(output(), "{}", std::process::id())?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Tells its pid and then every signal that reaches it, until its input ends.
+fn signals() -> io::Result<()> {
+    sys::block_signals();
+    let mut output = output();
+    writeln!(output, "{}", std::process::id())?;
+    std::thread::spawn(move || {
+        loop {
+            if writeln!(output, "{}", sys::next_signal()).is_err() {
+                return;
+            }
+        }
+    });
+    input().read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// Everything that a start hands down, a line each, but for the trace context and what differs anyway.
+fn describe() -> io::Result<()> {
+    let mut lines = vec![format!("argv {:?}", std::env::args_os().skip(1).collect::<Vec<_>>())];
+    lines.push(format!("folder {:?}", std::env::current_dir()?));
+    let ours = |name: &str| name == "TRACEPARENT" || name == "TRACESTATE" || name == "_";
+    for (name, value) in std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(ours)) {
+        lines.push(format!("environment {name:?}={value:?}"));
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let told = ["Umask", "SigBlk", "SigIgn", "Uid", "Gid", "Groups", "NoNewPrivs"];
+    lines.extend(
+        status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))).map(str::to_owned),
+    );
+    lines.extend(std::fs::read_to_string("/proc/self/limits")?.lines().map(str::to_owned));
+    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        let fd: i32 = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+        if fd > 2 && !target.starts_with(format!("/proc/{}", std::process::id())) {
+            lines.push(format!("descriptor {fd} {}", target.display()));
+        }
+    }
+    lines.sort();
+    output().write_all(lines.join("\n").as_bytes())
+}
+
+/// Leaves somebody behind who holds its streams, and ends with 5.
+fn grandchild() -> io::Result<()> {
+    let this = std::env::current_exe()?;
+    let left = Command::new(this).args(["role:holder"]).stdin(Stdio::null()).spawn()?;
+    output().write_all(format!("{}\n", left.id()).as_bytes())?;
+    std::process::exit(5)
+}
+
+/// Holds what it was given for a while.
+pub fn hold() -> i32 {
+    sys::new_session();
+    std::thread::sleep(std::time::Duration::from_secs(20));
+    0
+}
+
+fn burst(size: u64) -> io::Result<()> {
+    Noise::new(size, 1).pour_exactly(&mut output(), size as usize)
+}
+
+/// Complains and leaves before it has read anything.
+fn complain() -> io::Result<()> {
+    errors().write_all(b"no configuration\n")?;
+    std::process::exit(3)
+}
