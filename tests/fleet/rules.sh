@@ -2,7 +2,7 @@
 # The alert and recording rules as `spantap dashboards` writes them, for the shipped threshold and for
 # another, checked and tested by promtool; and every query of the boards parsed by it.
 set -euo pipefail
-spantap=$1
+spantap=$(realpath "$1")
 promtool=$REAL_DEBIAN/usr/bin/promtool
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -141,8 +141,8 @@ class Rotel:
 
 
 @contextlib.contextmanager
-def rotel(forward_to: str):
-    """The rotel collector, forwarding every signal to an OTLP/HTTP address."""
+def rotel(forward_to: str, metrics_to: str | None = None):
+    """The rotel collector, forwarding every signal to an OTLP/HTTP address, or metrics to an URL of their own."""
     agent = os.path.join(os.environ["REAL_SDK2"], "lib", f"python{sysconfig.get_python_version()}",
                          "site-packages", "rotel", "rotel-agent")
     http_port, grpc_port = free_port(), free_port()
@@ -151,7 +151,8 @@ def rotel(forward_to: str):
         command = [agent, "start", "--otlp-http-endpoint", f"127.0.0.1:{http_port}",
                    "--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp",
                    "--otlp-exporter-endpoint", forward_to, "--otlp-exporter-protocol", "http",
-                   "--pid-file", f"{folder}/pid", "--log-file", f"{folder}/log"]
+                   "--pid-file", f"{folder}/pid", "--log-file", f"{folder}/log",
+                   *(["--otlp-exporter-metrics-endpoint", metrics_to] if metrics_to else [])]
         with process(command, f"{folder}/out", env) as running:
             def ready():
                 if running.poll() is not None:
