@@ -40,7 +40,7 @@ def traffic(spantap: str, store, folder: str) -> int:
     jobs = [
         ("py2-legacy", "everything", None),
         ("ts1", "everything", None),
-        ("py1", "filesystem", None),
+        ("py2-auto", "filesystem", None),
         ("py2-auto", "time", None),
         ("ts1", "everything", [echo] * 7 + [sessions.call("get-sum", a=1, b=number) for number in range(5)]),
     ]

@@ -77,7 +77,7 @@ def check_logs(records: list, sink: Sink) -> None:
     expected = collections.Counter((record["event"], record["seq"]) for record in records)
 
     def arrived() -> collections.Counter:
-        return collections.Counter((log.event_name, attributes(log.attributes).get("spantap.seq")) for _, log in sink.logs)
+        return collections.Counter((log.event_name, attributes(log.attributes).get("seq")) for _, log in sink.logs)
 
     wait_until(f"{len(records)} logs", lambda: sum(arrived().values()) >= len(records))
     missing, extra = expected - arrived(), arrived() - expected
@@ -85,7 +85,7 @@ def check_logs(records: list, sink: Sink) -> None:
     traces = {record["seq"]: (record["trace_id"], record["span_id"]) for record in operations(records)}
     for _, log in sink.logs:
         if log.event_name in ("mcp_tool_call", "mcp_request"):
-            seq = attributes(log.attributes)["spantap.seq"]
+            seq = attributes(log.attributes)["seq"]
             assert (log.trace_id.hex(), log.span_id.hex()) == traces[seq], f"log {seq} has other ids"
 
 
