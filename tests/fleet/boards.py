@@ -30,8 +30,8 @@ from collectors import victoria, wait_until
 
 BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, math.inf]
 RANGE = "1h"
-# No price is set and no server fails here: these panels have nothing to show.
-EMPTY = {"Estimated cost", "Cost by server", "Connection failures by cause"}
+# No price is set, no server dies and no resource is asked for here: these panels have nothing to show.
+EMPTY = {"Other requests that fail", "Estimated cost", "Cost by server", "Connection failures by cause"}
 
 
 def traffic(spantap: str, store, folder: str) -> int:
@@ -164,7 +164,8 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     connections = len({record["connection_id"] for record in records})
     calls = sum(row["calls"] for row in stats.values())
     same("operations", answers.one("mcp-1-health", "Operations"), len(from_client))
-    failed = sum(record["status"] not in ("ok", "unknown") for record in from_client)
+    # By the conventions a code that says that the client was wrong is no error of the server.
+    failed = sum(record["status"] != "ok" and record.get("error_code") not in (-32601, -32602) for record in from_client)
     same("error share", answers.one("mcp-1-health", "Error share"), failed / len(from_client))
     same("records lost", answers.one("mcp-1-health", "Records lost"), 0)
     same("sessions", answers.one("mcp-4-sessions", "Sessions"), connections)
