@@ -3,6 +3,7 @@
 mod cli;
 mod leaks;
 mod look;
+mod otlp;
 mod redaction;
 mod report;
 mod tidy;
