@@ -4,6 +4,7 @@ mod cli;
 mod dashboards;
 mod leaks;
 mod look;
+mod otlp;
 mod redaction;
 mod report;
 mod tidy;
