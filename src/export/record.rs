@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timestamp::Timestamp;
 
+pub mod fields;
 mod from_event;
 
 /// The only value of `schema` that this version writes.
