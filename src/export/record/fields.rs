@@ -50,7 +50,13 @@ pub const EVENTS: &[EventFields] = &[
     EventFields {
         event: EventName::PeerIdentified,
         required: &[],
-        optional: &["client_name", "client_version", "server_self_name", "server_version", "protocol_version"],
+        optional: &[
+            "client_name",
+            "client_version",
+            "server_self_name",
+            "server_version",
+            "protocol_version",
+        ],
     },
     EventFields {
         event: EventName::McpToolCall,
@@ -293,7 +299,10 @@ fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value
 impl EventFields {
     /// The event's name as it stands in records.
     pub fn name(&self) -> String {
-        serde_json::to_value(self.event).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+        serde_json::to_value(self.event)
+            .ok()
+            .and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default()
     }
 
     /// `if` it is this event, `then` it has these fields and no others.

@@ -67,7 +67,11 @@ impl Filled {
             repeat_count: self.some(6).filter(|_| target.is_none() || method == "tools/call"),
             thrashing: self == Filled::Fully,
             pending_at: self.some(Moment(1_030_000_000)),
-            progress: self.some(Progress { count: 3, first: Moment(1_001_000_000), last: Moment(1_002_000_000) }),
+            progress: self.some(Progress {
+                count: 3,
+                first: Moment(1_001_000_000),
+                last: Moment(1_002_000_000),
+            }),
             call_id: self.some(text("toolu_1")),
             user_wait: self.some(Duration::from_millis(5)),
             continues_seq: self.some(3),
