@@ -191,19 +191,32 @@ impl Shared {
         *lock(&self.dropped).entry(reason).or_default() += lost;
     }
 
-    /// The writer's life: waits for lines, gathers some more, writes them.
+    /// The writer's life: waits for lines, gathers some more, writes them. After a failure they wait for
+    /// the next attempt, as many as there is room for.
     fn write_along(&self) {
+        let mut retry_at: Option<Instant> = None;
         loop {
             let mut queue = lock(&self.queue);
             while queue.lines.is_empty() && !queue.closing {
                 queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
+            let wait = |queue, time, condition: fn(&mut Queue) -> bool| {
+                let waited = self.ready.wait_timeout_while(queue, time, condition);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
+            if let Some(at) = retry_at {
+                let pause = at.saturating_duration_since(Instant::now());
+                queue = wait(queue, pause, |queue| !queue.closing);
+            }
+            queue = wait(queue, LINGER, |queue| !queue.closing && queue.lines.len() < MAX_QUEUE / 4);
+            // What is left then is for the closing thread.
             if queue.closing {
                 return;
             }
-            let too_few = |queue: &mut Queue| !queue.closing && queue.lines.len() < MAX_QUEUE / 4;
-            drop(self.ready.wait_timeout_while(queue, LINGER, too_few));
-            self.write(&mut lock(&self.file));
+            drop(queue);
+            let mut file = lock(&self.file);
+            self.write(&mut file);
+            retry_at = file.retry_at();
         }
     }
 
@@ -236,7 +249,9 @@ impl Shared {
                 Ok(lost) => lost,
                 Err(_) => Some(("writer_panic", count_lines(piece))),
             };
-            self.pulse.fetch_add(1, Ordering::Relaxed);
+            if lost.is_none() {
+                self.pulse.fetch_add(1, Ordering::Relaxed);
+            }
             let mut queue = lock(&self.queue);
             queue.in_hand -= count_lines(piece);
             // What was given up has been counted already.

@@ -258,6 +258,11 @@ impl SessionFile {
         }
     }
 
+    /// When to try again after a failure.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
     /// Ends a pause after a failure, and looks again whether the path still is our file.
     pub(super) fn try_again_now(&mut self) {
         self.retry_at = None;
