@@ -43,6 +43,7 @@ pub const SETTINGS: &[(&str, &str)] = &[
     ("denied.codes", "JSON-RPC error codes that mean a refusal"),
     ("denied.words", "words in an error message that mean a refusal"),
     ("cost.usd_per_million_tokens", "price of a million tokens, for the estimate of cost"),
+    ("otlp.endpoint", "collector that spans and metrics are sent to"),
     ("side", "whose side spans and metrics take: server or client"),
 ];
 
@@ -77,6 +78,9 @@ pub struct Config {
     pub cost_per_call: BTreeMap<String, f64>,
     pub side: Setting<Side>,
     pub redaction: Redaction,
+    /// `--otlp`, which wins over the table's endpoint.
+    pub otlp_endpoint: Setting<Option<String>>,
+    pub otlp: crate::export::otlp::Table,
     /// What could not be used, one line each.
     pub problems: Vec<Problem>,
 }
@@ -176,6 +180,8 @@ impl Config {
             cost_per_call: resolver.table("cost.per_call", "prices by server/tool").unwrap_or_default(),
             side: resolver.get("side", Side::CHOICES, Side::Server, Side::from_word),
             redaction: resolver.redaction(),
+            otlp_endpoint: resolver.get("otlp.endpoint", "a URL", None, |text| Some(word(text))),
+            otlp: resolver.table("otlp", "as documented").unwrap_or_default(),
             problems: Vec::new(),
         };
         Config { problems: resolver.problems(), ..config }
@@ -204,6 +210,7 @@ fn flags(args: &RunArgs) -> BTreeMap<&'static str, String> {
     set("trace_env", args.no_trace_env.then(|| "false".to_owned()));
     set("strict", args.strict.then(|| "true".to_owned()));
     set("thrash.threshold", args.thrash_threshold.map(|count| count.to_string()));
+    set("otlp.endpoint", args.otlp.clone());
     set("side", args.side.map(|side| side.word().to_owned()));
     flags
 }

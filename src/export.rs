@@ -12,6 +12,7 @@ pub mod record;
 pub mod timestamp;
 
 pub mod log;
+pub mod logs;
 pub mod metrics;
 pub mod otlp;
 pub mod semconv;

@@ -102,6 +102,18 @@ pub fn from_file(path: &Path) -> Result<Key, Error> {
     Ok(Key { bytes, source: Source::File })
 }
 
+/// The installation's key in the folder `state`, if one was made.
+///
+/// # Errors
+/// The key exists and cannot be trusted or read.
+pub fn known(state: &Path) -> Result<Option<Key>, Error> {
+    match read(&state.join(NAME), libc::O_NOFOLLOW) {
+        Ok(bytes) => Ok(Some(Key { bytes, source: Source::Installation })),
+        Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The installation's key in the folder `state`, made now if there is none. Processes that start at once
 /// get the same.
 ///
@@ -110,9 +122,8 @@ pub fn from_file(path: &Path) -> Result<Key, Error> {
 pub fn of_installation(state: &Path) -> Result<Key, Error> {
     let path = state.join(NAME);
     let io = |error| Error::Io { path: path.clone(), error };
-    match read(&path, libc::O_NOFOLLOW) {
-        Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {}
-        known => return known.map(|bytes| Key { bytes, source: Source::Installation }),
+    if let Some(key) = known(state)? {
+        return Ok(key);
     }
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io)?;
     let bytes = random()?;

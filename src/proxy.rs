@@ -36,6 +36,8 @@ pub struct Setup {
     pub watch: Build,
 }
 
+/// Time within the flush budget to count and say what was lost.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// First look after this time, and after every look that found something.
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
 /// Longest time between two looks when nothing happens: four wake-ups a second.
@@ -77,7 +79,8 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
     let ended = relay.wait();
     let deadline = Instant::now() + flush_budget;
     if let Some(thread) = helper.get() {
-        let _ = shared.ending.set(Ending { end: server_end(ended), deadline });
+        // The sinks stop a little earlier, so that what they lost can still be said.
+        let _ = shared.ending.set(Ending { end: server_end(ended), deadline: deadline - LAST_WORDS });
         thread.unpark();
         wait_for_close(&shared.closed, deadline);
     }
@@ -131,7 +134,7 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     let closer = std::thread::Builder::new().spawn(move || {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut watch = (setup.watch)(&started);
-            watcher::end(&mut watch, end, deadline);
+            watcher::end(&mut watch, end, deadline - LAST_WORDS);
         }));
         is_closed.store(true, Ordering::Release);
         main.wake();

@@ -127,7 +127,10 @@ impl TailArgs {
             reading.say_no_data("no operations")?;
         }
         reading.report_findings(&findings);
-        while self.follow {
+        if !self.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        loop {
             out.flush()?;
             std::thread::sleep(LOOK_AGAIN);
             follower.round(&reading.folders, |line| {
@@ -136,7 +139,6 @@ impl TailArgs {
                 if shown { printer.write(out, line) } else { Ok(()) }
             })?;
         }
-        Ok(ExitCode::SUCCESS)
     }
 }
 

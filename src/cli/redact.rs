@@ -1,14 +1,243 @@
+//! `spantap redact`: tries the redactor on a text, checks existing logs, hashes a text to compare it with
+//! a record.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
 
-use super::Out;
+use super::{Out, hint};
+use crate::hash_key;
+use crate::observe::canonical::{self, HashKey};
+use crate::observe::redact::{self, Finding, Mode, Redactor, Settings};
 
 #[derive(Debug, Args)]
-pub struct RedactArgs {}
+pub struct RedactArgs {
+    /// Say on stderr which rule replaced what, and where in the output
+    #[arg(long)]
+    pub explain: bool,
+    /// Scan these logs instead of standard input; exit 1 if anything in them would be redacted
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "hash", "rules"])]
+    pub check: Vec<PathBuf>,
+    /// Print the hash that a record of standard input would have
+    #[arg(long, value_name = "WHAT", value_enum, conflicts_with_all = ["explain", "rules"])]
+    pub hash: Option<Hashed>,
+    /// List the rules for vendor tokens, with the tool that each follows
+    #[arg(long, conflicts_with = "explain")]
+    pub rules: bool,
+    /// Also redact whatever looks random
+    #[arg(long)]
+    pub strict: bool,
+    /// Take [redaction] and the hash settings from this config file
+    #[arg(long, value_name = "FILE", env = "SPANTAP_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Which hash of a record to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hashed {
+    /// args_hash: JSON, whatever its spelling
+    Args,
+    /// result_hash: JSON, byte by byte
+    Result,
+    /// text_hash: what the model saw
+    Text,
+}
+
+/// What this command needs of the config file.
+#[derive(Debug, Default, serde::Deserialize)]
+struct ConfigFile {
+    #[serde(default)]
+    redaction: Settings,
+    args_hash: Option<String>,
+    hash_key_file: Option<PathBuf>,
+}
 
 impl RedactArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Files that cannot be read, settings that cannot be applied, a hash key that is missing.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        if self.rules {
+            return list_rules(out);
+        }
+        let config = self.config_file()?;
+        if let Some(what) = self.hash {
+            return print_hash(what, &config, out);
+        }
+        let mut settings = config.redaction;
+        if self.strict {
+            settings.mode = Mode::Strict;
+        }
+        let mut redactor = Redactor::try_new(&settings)?;
+        if !self.check.is_empty() {
+            return check(&self.check, &mut redactor, out);
+        }
+        redact_input(&mut redactor, self.explain, out)
+    }
+
+    /// The config file, where one is named or lies in its usual place.
+    fn config_file(&self) -> anyhow::Result<ConfigFile> {
+        let usual =
+            base_dirs().map(|dirs| etcetera::BaseStrategy::config_dir(&dirs).join("spantap/config.toml"));
+        let Some(path) = self.config.clone().or(usual) else { return Ok(ConfigFile::default()) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
+                return Ok(ConfigFile::default());
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        // The parser's message quotes the file, in which secrets may stand: only the line is named.
+        toml::from_str(&text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|&byte| byte == b'\n').count() + 1;
+            hint(
+                anyhow::anyhow!("cannot use {}, line {line}", path.display()),
+                "`spantap doctor` says what is wrong with it",
+            )
+        })
+    }
+}
+
+fn base_dirs() -> Option<impl etcetera::BaseStrategy> {
+    etcetera::choose_base_strategy().ok()
+}
+
+fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    for rule in redact::rules() {
+        writeln!(out, "{:<28} {:<11} {}", rule.name, rule.class, rule.anchor)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Redacts whole lines as they come, so that `tail -f log | spantap redact` works; what comes together
+/// is looked at together, since a value may stand on the line after its name.
+fn redact_input(redactor: &mut Redactor, explain: bool, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    const LARGEST: usize = 1 << 20;
+    let mut input = BufReader::with_capacity(LARGEST, io::stdin().lock());
+    let mut lines = Vec::new();
+    let mut number = 1;
+    loop {
+        let read = input.fill_buf().context("cannot read standard input")?;
+        let length = read.len();
+        lines.extend_from_slice(read);
+        input.consume(length);
+        // Half a line is waited for, unless much is waiting already.
+        let last_end = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let whole = match last_end {
+            _ if length == 0 || last_end == lines.len() => lines.len(),
+            _ if lines.len() <= LARGEST => continue,
+            0 => lines.len(),
+            end => end,
+        };
+        let (cleaned, findings) = redactor.explain(lines.get(..whole).unwrap_or_default());
+        let cleaned = cleaned.as_str();
+        write!(out, "{cleaned}")?;
+        out.flush()?;
+        for finding in findings.iter().filter(|_| explain) {
+            let before = cleaned.get(..finding.at).unwrap_or_default();
+            let line = number + before.matches('\n').count();
+            let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let _ = writeln!(io::stderr(), "line {line}, column {column}: {}", described(finding));
+        }
+        number += cleaned.matches('\n').count();
+        lines.drain(..whole);
+        if length == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn described(finding: &Finding) -> String {
+    let anchor = finding.anchor.map(|anchor| format!(" (after {anchor})")).unwrap_or_default();
+    format!("{} by rule {}{anchor}, {} bytes", finding.class, finding.rule, finding.length)
+}
+
+/// Scans logs: of our own records every text by itself, of anything else every line.
+fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    let mut found = 0_u64;
+    let mut lines = 0_u64;
+    for path in files {
+        let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
+            let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+            lines += 1;
+            let record = serde_json::from_slice::<serde_json::Value>(&line).ok();
+            let mut findings = Vec::new();
+            match record.filter(|record| record.get("schema").is_some()) {
+                Some(record) => check_value(&record, "", redactor, &mut findings),
+                None => {
+                    let (_, found) = redactor.explain(&line);
+                    findings.extend(found.into_iter().map(|finding| (String::new(), finding)));
+                }
+            }
+            for (field, finding) in findings {
+                found += 1;
+                let field = if field.is_empty() { String::new() } else { format!(" in {field}") };
+                writeln!(out, "{}:{}: {}{field}", path.display(), index + 1, described(&finding))?;
+            }
+        }
+    }
+    writeln!(out, "{lines} lines in {} files checked, {found} places would be redacted", files.len())?;
+    Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn check_value(
+    value: &serde_json::Value,
+    field: &str,
+    redactor: &mut Redactor,
+    findings: &mut Vec<(String, Finding)>,
+) {
+    match value {
+        serde_json::Value::String(text) => {
+            let (_, found) = redactor.explain(text.as_bytes());
+            findings.extend(found.into_iter().map(|finding| (field.to_owned(), finding)));
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| check_value(item, field, redactor, findings));
+        }
+        serde_json::Value::Object(members) => {
+            members.iter().for_each(|(name, item)| check_value(item, name, redactor, findings));
+        }
+        _ => {}
+    }
+}
+
+fn print_hash(what: Hashed, config: &ConfigFile, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    let key = match config.args_hash.as_deref() {
+        Some("sha256") => HashKey::Unkeyed,
+        _ => HashKey::Keyed(installed_key(config.hash_key_file.as_deref())?),
+    };
+    let mut input = Vec::new();
+    io::stdin().lock().read_to_end(&mut input).context("cannot read standard input")?;
+    // What a shell puts behind JSON is not part of it; behind a text it may be.
+    let json = input.trim_ascii_end();
+    let hash = match what {
+        Hashed::Args => canonical::args_hash(&key, json),
+        Hashed::Result => canonical::result_hash(&key, json),
+        Hashed::Text => canonical::text_hash(&key, &input),
+    };
+    writeln!(out, "{hash}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn installed_key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
+    if let Some(file) = file {
+        return Ok(hash_key::from_file(file)?.bytes);
+    }
+    let dirs = base_dirs().context("there is no home folder, and thus no hash key")?;
+    let state = etcetera::BaseStrategy::state_dir(&dirs)
+        .unwrap_or_else(|| etcetera::BaseStrategy::data_dir(&dirs))
+        .join("spantap");
+    match hash_key::known(&state)? {
+        Some(key) => Ok(key.bytes),
+        None => Err(hint(
+            anyhow::anyhow!("there is no hash key in {} yet", state.display()),
+            "it is made when spantap first watches a server; a shared one is named by hash_key_file",
+        )),
     }
 }

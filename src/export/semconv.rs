@@ -1,1 +1,124 @@
-//! (to be written)
+//! Every attribute and instrument name, once, with where it comes from.
+//!
+//! `mcp.*`, `gen_ai.*`, `jsonrpc.*`, `rpc.*`, `error.*`, `network.*`, `session.*`, `enduser.*`: the
+//! OpenTelemetry semantic conventions (MCP: development status, 1.41.1 and what was merged since).
+//! `spantap.*` and `mcp.server.name` are ours.
+
+/// Names of attributes of spans and points.
+pub mod attribute {
+    /// MCP conventions, required: the method on the wire.
+    pub const MCP_METHOD_NAME: &str = "mcp.method.name";
+    pub const MCP_PROTOCOL_VERSION: &str = "mcp.protocol.version";
+    pub const MCP_RESOURCE_URI: &str = "mcp.resource.uri";
+    /// Ours: the server's name, also where a backend drops resource attributes.
+    pub const MCP_SERVER_NAME: &str = "mcp.server.name";
+    /// `tool_error`, a code, or one of our own words; absent on success.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// The JSON-RPC error code as text.
+    pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+    pub const GEN_AI_TOOL_NAME: &str = "gen_ai.tool.name";
+    pub const GEN_AI_PROMPT_NAME: &str = "gen_ai.prompt.name";
+    /// `execute_tool` for tool calls.
+    pub const GEN_AI_OPERATION_NAME: &str = "gen_ai.operation.name";
+    pub const GEN_AI_CONVERSATION_ID: &str = "gen_ai.conversation.id";
+    pub const GEN_AI_TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
+    pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
+    /// Only where it is not `2.0`.
+    pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
+    /// `pipe` for stdio.
+    pub const NETWORK_TRANSPORT: &str = "network.transport";
+    /// The agent session.
+    pub const SESSION_ID: &str = "session.id";
+    pub const ENDUSER_ID: &str = "enduser.id";
+    /// `ok`, `error`, `denied`, `timeout`, `cancelled`, `unknown`.
+    pub const SPANTAP_STATUS: &str = "spantap.status";
+    pub const SPANTAP_CONNECTION_ID: &str = "spantap.connection.id";
+    pub const SPANTAP_SEQ: &str = "spantap.seq";
+    pub const SPANTAP_ARGS_HASH: &str = "spantap.args_hash";
+    pub const SPANTAP_RESULT_HASH: &str = "spantap.result_hash";
+    /// Bytes of the request's line.
+    pub const SPANTAP_REQUEST_SIZE: &str = "spantap.request.size";
+    /// Bytes of the result or error.
+    pub const SPANTAP_RESULT_SIZE: &str = "spantap.result.size";
+    pub const SPANTAP_REPEAT_COUNT: &str = "spantap.repeat_count";
+    pub const SPANTAP_CONTINUES_SEQ: &str = "spantap.continues_seq";
+    pub const SPANTAP_TURN_ID: &str = "spantap.turn.id";
+    pub const SPANTAP_HOST_NAME: &str = "spantap.host.name";
+    /// Of the event `progress`: how many notifications so far.
+    pub const SPANTAP_PROGRESS_COUNT: &str = "spantap.progress.count";
+    /// `definitions`, `arguments`, `results`.
+    pub const SPANTAP_TOKEN_KIND: &str = "spantap.token.kind";
+    /// `llm_estimate`, `mcp`.
+    pub const SPANTAP_COST_KIND: &str = "spantap.cost.kind";
+    /// `tap`, `log`, `otlp`.
+    pub const SPANTAP_SINK: &str = "spantap.sink";
+    pub const SPANTAP_REASON: &str = "spantap.reason";
+}
+
+/// An instrument: name, unit and what it measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instrument {
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub kind: &'static str,
+    pub description: &'static str,
+}
+
+/// Bounds of the duration histograms in seconds: the conventions', preceded by three for the many calls
+/// over stdio that take less than ten milliseconds.
+pub const DURATION_BOUNDS: [f64; 17] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Bounds of the added-latency histogram in seconds.
+pub const LATENCY_BOUNDS: [f64; 9] = [0.000_005, 0.000_02, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.01, 0.1, 1.0];
+
+macro_rules! instruments {
+    ($($constant:ident = $kind:literal $name:literal $unit:literal $description:literal;)*) => {
+        $(pub const $constant: Instrument =
+            Instrument { name: $name, unit: $unit, kind: $kind, description: $description };)*
+        /// All of them, in the order of the documentation.
+        pub const INSTRUMENTS: &[Instrument] = &[$($constant),*];
+    };
+}
+
+instruments! {
+    SERVER_OPERATION = "histogram" "mcp.server.operation.duration" "s"
+        "Duration of a request as its receiver sees it (MCP conventions)";
+    CLIENT_OPERATION = "histogram" "mcp.client.operation.duration" "s"
+        "Duration of a request as its sender sees it (MCP conventions)";
+    SERVER_SESSION = "histogram" "mcp.server.session.duration" "s"
+        "Duration of the connection, seen from the server (MCP conventions)";
+    CLIENT_SESSION = "histogram" "mcp.client.session.duration" "s"
+        "Duration of the connection, seen from the client (MCP conventions)";
+    SERVER_UP = "gauge" "spantap.server.up" "{server}" "1 while the server runs, 0 when it has ended";
+    SERVER_UPTIME = "gauge" "spantap.server.uptime" "s" "Time since the server was started";
+    SERVER_START = "gauge" "spantap.server.start.duration" "s" "Time from spawn to the server's first answer";
+    SERVER_MEMORY = "gauge" "spantap.server.memory" "By" "Resident memory of the server process";
+    SERVER_CPU = "counter" "spantap.server.cpu.time" "s" "CPU time of the server process, user and system";
+    CONNECTION_FAILURES = "counter" "spantap.server.connection.failures" "{failure}"
+        "Servers that could not be started, were not initialised, or ended unasked";
+    SESSION_TOOL_CALLS = "gauge" "spantap.session.tool_calls" "{call}" "Tool calls of this connection";
+    SESSION_TOOLS = "gauge" "spantap.session.tools" "{tool}" "Different tools called in this connection";
+    SESSION_TURNS = "gauge" "spantap.session.turns" "{turn}" "Turns (user requests) in this connection";
+    SESSION_DENIALS = "gauge" "spantap.session.denials" "{denial}" "Calls that a person or policy refused";
+    SESSION_REPEATS = "gauge" "spantap.session.repeats" "{call}" "Most identical calls so far, by tool";
+    SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4";
+    SESSION_COST = "gauge" "spantap.session.cost.usd" "{USD}" "Cost by kind, estimated";
+    IN_FLIGHT = "updowncounter" "spantap.operation.in_flight" "{operation}" "Requests that are open";
+    TELEMETRY_DROPPED = "counter" "spantap.telemetry.dropped" "{record}" "Records that were lost, by sink and reason";
+    ADDED_LATENCY = "histogram" "spantap.relay.added_latency" "s" "Time between reading and having written a chunk";
+    QUEUE_DEPTH = "gauge" "spantap.relay.queue.depth" "By" "Bytes that wait to be observed";
+}
+
+/// Codes that say that the client did something wrong: no error of a server span (MCP conventions).
+pub const CLIENT_CAUSED: [i64; 5] = [-32700, -32600, -32601, -32602, -32002];
+
+/// Name of the span that stands for the connection, from spawn to the first answer.
+pub const CONNECT_SPAN: &str = "mcp.connect";
+/// Names of span events.
+pub const EVENT_PROGRESS: &str = "progress";
+pub const EVENT_CANCELLED: &str = "cancelled";
+pub const EVENT_THRASHING: &str = "agent_thrashing";
+pub const EVENT_SLOW: &str = "call_pending";
+/// The instrumentation scope of everything we send.
+pub const SCOPE: &str = "spantap";

@@ -49,7 +49,7 @@ const MEMBERS: [(Member, Place, &str, usize); 31] = {
     use Member::*;
     use Place::*;
     [
-        (JsonRpc, Root, "jsonrpc", 64),
+        (JsonRpc, Root, "jsonrpc", 1 << 10),
         (Id, Root, "id", 1 << 10),
         (Method, Root, "method", 1 << 10),
         (Name, Params, "name", 8 << 10),

@@ -31,7 +31,7 @@ pub use pii::PiiClass;
 pub use settings::{Mode, Pattern, Problem, RevealedField, Settings};
 
 use super::canonical::{self, HashKey};
-use forging::Limit;
+use forging::{Keep, Limit};
 use marks::Marks;
 use settings::Compiled;
 
@@ -195,7 +195,9 @@ impl Redactor {
     pub fn redact(&mut self, field: Field, text: &[u8]) -> Redacted {
         let is_plain_name = field != Field::StderrLine
             && !(field.is_free_text() && self.rules.mode == Mode::Strict)
+            && !(self.rules.mode == Mode::Strict && text.len() >= 20)
             && self.rules.patterns.is_empty()
+            && self.rules.pii.iter().all(|class| PiiClass::STANDARD.contains(class))
             && is_harmless(text);
         if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
             return Redacted(text.into());
@@ -268,26 +270,35 @@ impl Redactor {
         Redacted(text.into())
     }
 
-    /// Cleans one line of a text of any length, without cutting it, and says what was found. For
-    /// `spantap redact`.
-    pub fn explain(&mut self, line: &[u8]) -> (Redacted, Vec<Finding>) {
-        let text = String::from_utf8_lossy(line);
+    /// Cleans a text of any length, of which lines stay lines, without cutting it, and says what was
+    /// found. Pieces of one text are to be given in their order. For `spantap redact`.
+    pub fn explain(&mut self, text: &[u8]) -> (Redacted, Vec<Finding>) {
+        let text = String::from_utf8_lossy(text);
         let mut findings = Vec::new();
-        let cleaned = match self.lines.next(&text) {
-            pem::Line::Inside => self.hide_key_line(&mut findings, text.len()),
-            pem::Line::Ends(end) => {
-                let mut cleaned = self.hide_key_line(&mut findings, end);
-                let rest = text.get(end..).unwrap_or_default();
-                let mut more = Vec::new();
-                let offset = cleaned.len();
-                cleaned.push_str(&self.rewrite(rest, true, &mut more));
-                findings
-                    .extend(more.into_iter().map(|finding| Finding { at: finding.at + offset, ..finding }));
-                cleaned
-            }
-            pem::Line::Outside => self.rewrite(&text, true, &mut findings).into_owned(),
-        };
+        let cleaned = self.clean_key_lines(&text, Keep::TabsAndLines, &mut findings).into_owned();
         (Redacted(cleaned.into()), findings)
+    }
+
+    /// Applies all rules to the next piece of a text in which a private key may go on from the last piece.
+    fn clean_key_lines<'a>(
+        &mut self,
+        text: &'a str,
+        keep: Keep,
+        findings: &mut Vec<Finding>,
+    ) -> Cow<'a, str> {
+        match self.lines.next(text) {
+            pem::Line::Outside => self.rewrite(text, keep, findings),
+            pem::Line::Inside => Cow::Owned(self.hide_key_line(findings, text.len())),
+            pem::Line::Ends(end) => {
+                let mut cleaned = self.hide_key_line(findings, end);
+                let mut more = Vec::new();
+                let rest = self.rewrite(text.get(end..).unwrap_or_default(), keep, &mut more);
+                findings
+                    .extend(more.into_iter().map(|found| Finding { at: found.at + cleaned.len(), ..found }));
+                cleaned.push_str(&rest);
+                Cow::Owned(cleaned)
+            }
+        }
     }
 
     fn hide_key_line(&mut self, findings: &mut Vec<Finding>, length: usize) -> String {
@@ -304,9 +315,9 @@ impl Redactor {
     }
 
     fn clean(&mut self, field: Field, text: &str, unseen: usize) -> String {
-        let keep_tabs = field.is_free_text();
+        let keep = if field.is_free_text() { Keep::Tabs } else { Keep::Nothing };
         if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
-            let plain = forging::plain(text, keep_tabs);
+            let plain = forging::plain(text, keep);
             return cut(&plain.spelled_out.unwrap_or(plain.seen.into_owned()), field.limit(), unseen, None);
         }
         let (text, note) = if unseen == 0 { forging::split_note(text) } else { (text, "") };
@@ -315,15 +326,9 @@ impl Redactor {
             return if all == 0 { note.to_owned() } else { forging::note(all) };
         }
         let mut findings = Vec::new();
-        let key_line = if field == Field::StderrLine { self.lines.next(text) } else { pem::Line::Outside };
-        let mut cleaned = match key_line {
-            pem::Line::Inside => self.hide_key_line(&mut findings, text.len()).into(),
-            pem::Line::Ends(end) => {
-                let hidden = self.hide_key_line(&mut findings, end);
-                let rest = self.rewrite(text.get(end..).unwrap_or_default(), keep_tabs, &mut findings);
-                Cow::Owned(hidden + &rest)
-            }
-            pem::Line::Outside => self.rewrite(text, keep_tabs, &mut findings),
+        let mut cleaned = match field {
+            Field::StderrLine => self.clean_key_lines(text, keep, &mut findings),
+            _ => self.rewrite(text, keep, &mut findings),
         };
         if field == Field::UserId
             && let Some(key) = &self.hash_key
@@ -348,9 +353,9 @@ impl Redactor {
     }
 
     /// Applies all rules to a text of any length.
-    fn rewrite<'a>(&mut self, text: &'a str, keep_tabs: bool, findings: &mut Vec<Finding>) -> Cow<'a, str> {
+    fn rewrite<'a>(&mut self, text: &'a str, keep: Keep, findings: &mut Vec<Finding>) -> Cow<'a, str> {
         let decoded = decode_json_escapes(text);
-        let plain = forging::plain(&decoded, keep_tabs);
+        let plain = forging::plain(&decoded, keep);
         let Some(spelled_out) = plain.spelled_out else {
             return match plain.seen {
                 Cow::Borrowed(seen) if seen.len() == text.len() && !self.would_change(seen) => {
@@ -504,11 +509,18 @@ fn pii_classes() -> impl Iterator<Item = &'static str> {
         .map(PiiClass::name)
 }
 
-/// Whether a text is too short and too plain to be or hold a secret: most names are.
+/// Whether a text is too plain to hold a pair, a URL or personal data, and no token: most names are.
 fn is_harmless(text: &[u8]) -> bool {
-    text.len() < 14
+    let is_plain = text.len() <= 128
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
-        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8
+        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8;
+    is_plain && {
+        let mut marks = Marks::default();
+        std::str::from_utf8(text).is_ok_and(|text| {
+            tokens::find(text, &mut marks);
+            marks.is_empty()
+        })
+    }
 }
 
 /// Cuts a window at its end back to the last blank, since what touches the end may be half a secret. A

@@ -1,4 +1,4 @@
-//! Tables that fit: columns are dropped, then cut, never wrapped.
+//! Tables that fit: long texts are cut, columns are dropped, nothing is ever wrapped.
 
 use std::io::{self, Write};
 
@@ -251,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn a_table_drops_columns_then_cuts_texts_and_never_wraps() {
+    fn a_table_cuts_long_texts_then_drops_columns_and_never_wraps() {
         assert_eq!(
             draw(80),
             "NAME           CALLS  NOTE\nsearch_issues    412  slow\n東京               3\n"
         );
-        assert_eq!(draw(24), "NAME           CALLS\nsearch_issues    412\n東京               3\n");
+        assert_eq!(draw(24), "NAME         CALLS  NOTE\nsearch_iss…    412  slow\n東京             3\n");
         assert_eq!(draw(16), "NAME       CALLS\nsearch_i…    412\n東京           3\n");
     }
 }

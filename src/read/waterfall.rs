@@ -102,8 +102,8 @@ pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Vec<Bar>]) -> io:
     };
     let layout = Layout {
         seq: all().map(|bar| bar.seq.to_string().len() + 1).max().unwrap_or(2),
-        server: if servers > 1 { widest(|bar| units::width(&bar.server), 6) } else { 0 },
-        name: widest(|bar| units::width(&bar.name), 4),
+        server: if servers > 1 { widest(|bar| units::width(&bar.server), 8) } else { 0 },
+        name: widest(|bar| units::width(&bar.name), if terminal.width < 60 { 5 } else { 4 }),
     };
     let mut number = 0;
     for turn in turns {
@@ -141,11 +141,14 @@ fn draw_turn(
     let span = (end - start).max(1) as f64;
     let left = layout.left();
     // Notes stand behind the bars, and take what is left of the line.
-    let field = (terminal.width.saturating_sub(left + 2) / 2).clamp(8, 72);
+    let field = (terminal.width.saturating_sub(left + 2) / 2).clamp(4, 72);
     let calls = units::plural(turn.len() as u64, "operation");
     let at = units::local(Timestamp(start), &terminal.zone, "%H:%M:%S");
     let heading = format!("{title}  {at}  {calls}");
-    let axis = axis(span / 1000.0, field, left.saturating_sub(units::width(&heading)));
+    let mut axis = axis(span / 1000.0, field, left.saturating_sub(units::width(&heading)));
+    if units::width(&heading) + axis.len() > terminal.width {
+        axis.clear();
+    }
     writeln!(out, "{}{}", Tone::Strong.paint(&heading), Tone::Faint.paint(&axis))?;
     for bar in turn {
         let scale = |us: i64| (((us - start) as f64 / span) * field as f64) as usize;

@@ -221,3 +221,34 @@ fn tail_follows_old_files_and_new_ones() {
     child.wait().unwrap();
     assert!(added && fresh, "added: {added}, fresh: {fresh}");
 }
+
+/// Every `$ spantap …` in `docs/looking.md` with what stands below it.
+#[test]
+fn the_document_shows_what_the_commands_print() {
+    let path = root().join("docs/looking.md");
+    let document = std::fs::read_to_string(&path).unwrap();
+    let mut written = String::new();
+    let mut examples = 0;
+    for (index, part) in document.split("```").enumerate() {
+        if index > 0 {
+            written.push_str("```");
+        }
+        match part.strip_prefix("console\n$ spantap ").and_then(|example| example.split_once('\n')) {
+            Some((arguments, _)) => {
+                examples += 1;
+                let output = spantap(arguments).env("SPANTAP_LOG_DIR", "fixtures/logs").output().unwrap();
+                assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
+                written.push_str(&format!("console\n$ spantap {arguments}\n{}", text(&output.stdout)));
+            }
+            None => written.push_str(part),
+        }
+    }
+    assert!(examples >= 5);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    assert!(
+        written == document || std::env::var_os("UPDATE_FIXTURES").is_some(),
+        "the document should say\n{written}"
+    );
+}

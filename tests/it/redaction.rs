@@ -282,6 +282,7 @@ fn what_the_user_configures_is_applied() {
     assert_eq!(clean("password=test_x1 password=x1test"), "password=test_x1 password=***key_value***");
     assert_eq!(clean("id=ACME-123456 a@b.example"), "id=***acme-ticket*** a@b.example");
     assert_eq!(clean("from 203.0.113.9 to 10.0.0.1"), "from ***ip*** to 10.0.0.1");
+    assert_eq!(clean("203.0.11.9"), "***ip***");
 }
 
 #[test]
@@ -327,7 +328,7 @@ fn a_user_id_that_is_an_address_is_hashed_where_there_is_a_key() {
     assert_eq!(redactor.redact(Field::UserId, b"u-4711").to_string(), "u-4711");
     redactor.set_hash_key(HashKey::Keyed([7; 32]));
     let hashed = redactor.redact(Field::UserId, b"anna@example.org").to_string();
-    assert!(hashed.starts_with("hmac-sha256:") && hashed.len() == 76, "{hashed}");
+    assert!(hashed.starts_with("hmac-sha256-raw:"), "{hashed}");
     assert_eq!(redactor.redact(Field::UserId, hashed.as_bytes()).to_string(), hashed);
 }
 
@@ -345,8 +346,8 @@ fn a_redactor_can_move_to_another_thread() {
     is_send::<Redactor>();
 }
 
-/// Inputs that make careless scanners quadratic: four times the length must not take much more than four
-/// times as long, at the best of several tries.
+/// Inputs that make careless scanners quadratic: sixteen times the length must not take much more than
+/// sixteen times as long (256 times would be quadratic), at the best of several tries.
 #[test]
 fn no_input_takes_more_than_linear_time() {
     let shapes = [
@@ -398,10 +399,13 @@ fn no_input_takes_more_than_linear_time() {
         "Authorization: ",
         "\\\"",
     ];
-    let time = |redactor: &mut Redactor, shape: &str, length: usize| {
+    let time = |shape: &str, length: usize| {
         let text = shape.repeat(length / shape.len());
-        (0..3)
-            .map(|_| {
+        // One for each: a private key that began goes on in the next text.
+        let mut redactors: [Redactor; 4] = std::array::from_fn(|_| Redactor::default());
+        redactors
+            .iter_mut()
+            .map(|redactor| {
                 let start = std::time::Instant::now();
                 redactor.explain(text.as_bytes());
                 start.elapsed()
@@ -409,12 +413,11 @@ fn no_input_takes_more_than_linear_time() {
             .min()
             .unwrap()
     };
-    let mut redactor = Redactor::default();
-    let floor = std::time::Duration::from_micros(500);
+    let floor = std::time::Duration::from_micros(200);
     for shape in shapes {
-        let short = time(&mut redactor, shape, 20 << 10).max(floor);
-        let long = time(&mut redactor, shape, 160 << 10);
-        assert!(long < short * 24, "{shape:?}: 20 KiB in {short:?}, 160 KiB in {long:?}");
+        let short = time(shape, 10 << 10).max(floor);
+        let long = time(shape, 160 << 10);
+        assert!(long < short * 100, "{shape:?}: 10 KiB in {short:?}, 160 KiB in {long:?}");
     }
 }
 
@@ -508,7 +511,7 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn cleaning_twice_changes_nothing(text in text(), field in prop::sample::select(FIELDS.to_vec()), copies in 1_usize..30) {
@@ -532,4 +535,116 @@ mod properties {
             prop_assert!(!cleaned.contains("EXAMPLEexample0123"), "{}", cleaned);
         }
     }
+}
+
+/// The vocabulary of events has no type that could carry an outside text past the redactor.
+#[test]
+fn no_field_of_an_event_is_a_plain_text() {
+    let path = format!("{}/src/observe/event.rs", env!("CARGO_MANIFEST_DIR"));
+    let source = std::fs::read_to_string(path).unwrap();
+    assert!(source.contains("pub error_message: Option<Redacted>"), "the test reads the right file");
+    for line in source.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("fn ")) {
+        for forbidden in
+            ["String", "OsString", "Vec<u8>", "Box<str>", "Cow<", "PathBuf", "Value", "&'a str", "Box<[u8]>"]
+        {
+            let found = line.match_indices(forbidden).any(|(at, _)| {
+                let before = line[..at].chars().next_back().unwrap_or(' ');
+                !before.is_alphanumeric()
+            });
+            assert!(!found, "a field of {forbidden} in: {line}");
+        }
+    }
+}
+
+fn run_redact(arguments: &[&str], input: &str) -> std::process::Output {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(env!("CARGO_BIN_EXE_spantap"))
+        .arg("redact")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that fails early need not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_command_redacts_a_text_and_says_why() {
+    let output =
+        run_redact(&["--explain"], &format!("first line\nuse {TOKEN} here\npassword: |\n  q7Zr2EXAMPLE\n"));
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "first line\nuse [REDACTED:github] here\npassword: |\n  [REDACTED:key_value]\n"
+    );
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        why.contains("line 2, column 5: github by rule github-token (after gitleaks: github-pat"),
+        "{why}"
+    );
+    assert!(why.contains("line 4, column 3: key_value by rule key-value, 12 bytes"), "{why}");
+    assert!(!why.contains("EXAMPLE"));
+}
+
+#[test]
+fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let clean = folder.path().join("clean.jsonl");
+    let leaky = folder.path().join("leaky.jsonl");
+    std::fs::write(&clean, "{\"schema\":\"spantap/1\",\"args_hash\":\"hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\",\"session_id\":\"a1b2c3d4e5f6\",\"error_message\":\"password=[REDACTED:key_value]\"}\n").unwrap();
+    std::fs::write(
+        &leaky,
+        format!(
+            "{{\"schema\":\"spantap/1\"}}\n{{\"schema\":\"spantap/1\",\"error_message\":\"bad {TOKEN}\"}}\n"
+        ),
+    )
+    .unwrap();
+    let (clean, leaky) = (clean.to_str().unwrap(), leaky.to_str().unwrap());
+    let output = run_redact(&["--check", clean], "");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let output = run_redact(&["--check", clean, leaky], "");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("leaky.jsonl:2: github by rule github-token") && text.contains("in error_message"),
+        "{text}"
+    );
+    assert!(!text.contains("EXAMPLE"));
+}
+
+#[test]
+fn the_command_hashes_as_the_record_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    let config = folder.path().join("config.toml");
+    std::fs::write(&key, (0..32).collect::<Vec<u8>>()).unwrap();
+    std::fs::write(&config, format!("hash_key_file = {key:?}\n")).unwrap();
+    let set_mode =
+        |mode| std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let hash = |what: &str, input: &str| {
+        let output = run_redact(&["--config", config.to_str().unwrap(), "--hash", what], input);
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    set_mode(0o600);
+    // The vector for the empty object.
+    let empty = "hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\n";
+    assert_eq!(hash("args", "{ }\n"), empty);
+    assert_eq!(hash("text", "{}").split(':').nth(1), empty.split(':').nth(1));
+    set_mode(0o644);
+    assert!(hash("args", "{}").contains("can be read by others: chmod 600"));
+}
+
+#[test]
+fn an_error_about_the_config_file_does_not_quote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, format!("[redaction]\nmode = \"{TOKEN}\"\n")).unwrap();
+    let output = run_redact(&["--config", config.to_str().unwrap()], "x\n");
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("config.toml, line 2") && !text.contains("EXAMPLE"), "{text}");
 }

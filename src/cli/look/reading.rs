@@ -14,6 +14,7 @@ use crate::cli::run::RunArgs;
 use crate::cli::{Hinted, hint};
 use crate::config::{self, Config};
 use crate::export::timestamp::Timestamp;
+use crate::places;
 use crate::read::entry::Status;
 use crate::read::figures::Prices;
 use crate::read::files::{Source, Window};
@@ -187,22 +188,9 @@ impl Reading {
 /// The settings that matter here: the folder, prices and the mark of repetition.
 fn settings(args: &SelectArgs) -> Config {
     let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
-    let path = config::file_path(&run, &config::process_environment, config_dir().as_deref());
+    let path = config::file_path(&run, &config::process_environment, places::config_dir().as_deref());
     let file = path.and_then(|path| config::File::read(&path).ok().flatten());
     Config::resolve(&run, &config::process_environment, file.as_ref(), "")
-}
-
-fn config_dir() -> Option<PathBuf> {
-    use etcetera::BaseStrategy;
-    Some(etcetera::choose_base_strategy().ok()?.config_dir().join("spantap"))
-}
-
-/// Where `run` writes session logs by default.
-fn sessions_dir() -> Option<PathBuf> {
-    use etcetera::BaseStrategy;
-    let strategy = etcetera::choose_base_strategy().ok()?;
-    let state = strategy.state_dir().unwrap_or_else(|| strategy.data_dir());
-    Some(state.join("spantap").join("sessions"))
 }
 
 fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<Window> {
@@ -239,7 +227,7 @@ fn sources(
     window: Window,
 ) -> anyhow::Result<(Vec<Source>, Vec<PathBuf>, String)> {
     if files.is_empty() {
-        let dir = settings.log_dir.value.clone().or_else(sessions_dir).ok_or_else(|| {
+        let dir = settings.log_dir.value.clone().or_else(places::sessions_dir).ok_or_else(|| {
             hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
         })?;
         let looked = home_as_tilde(&dir);

@@ -127,10 +127,10 @@ fn write_session(
         format!("~{} tokens", units::count(summary.figures.tokens)),
     ];
     let (notes, tone) = summary.notes(u64::from(reading.warn));
-    let counts = counts.join(", ");
-    let room = terminal.width.saturating_sub(units::width(&counts) + 2);
-    let notes = tone.paint(&units::cut(&notes, room, terminal.ellipsis()));
-    writeln!(out, "{}", format!("{counts}  {notes}").trim_end())?;
+    writeln!(out, "{}", counts.join(", "))?;
+    if !notes.is_empty() {
+        writeln!(out, "{}", tone.paint(&units::cut(&notes, terminal.width, terminal.ellipsis())))?;
+    }
     one.events.sort_by_key(|(at, ..)| *at);
     for (instant, text, tone) in &one.events {
         let line = format!("{}  {text}", at(*instant, "%H:%M:%S"));

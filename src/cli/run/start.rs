@@ -11,7 +11,10 @@ use super::{LogLevel, Overload, RunArgs};
 use crate::cli::Hinted;
 use crate::config::{self, ArgsHash, Config, File, process_environment};
 use crate::export::log::{self, Log};
+use crate::export::metrics::Prices;
+use crate::export::otlp::{self, Otlp};
 use crate::export::timestamp::Timestamp;
+use crate::export::trace::Side;
 use crate::export::{Anchor, Exporter, Identity, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
@@ -145,6 +148,24 @@ impl Prepared {
         Some(Log::new(settings, &self.identity, |line| tracing::warn!("{line}")))
     }
 
+    /// The way to a collector, if somebody asked for one.
+    fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
+        let flag = self.config.otlp_endpoint.value.as_deref();
+        let (settings, warnings) = otlp::Settings::resolve(flag, &self.config.otlp, &process_environment);
+        let side = match self.config.side.value {
+            super::Side::Server => Side::Server,
+            super::Side::Client => Side::Client,
+        };
+        let prices = Prices {
+            usd_per_million_tokens: self.config.usd_per_million_tokens.value,
+            per_call: self.config.cost_per_call.clone().into_iter().collect(),
+        };
+        let otlp = settings.map(|settings| {
+            Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"))
+        });
+        (otlp, warnings)
+    }
+
     /// With `--strict`, everything that would otherwise be one warning and a session without a log.
     fn check(&mut self) -> anyhow::Result<()> {
         let refuse = |text: String, hint: &str| {
@@ -155,6 +176,9 @@ impl Prepared {
         }
         if let Some(problem) = self.config.problems.first() {
             return refuse(problem.to_string(), "mend the setting or leave --strict out");
+        }
+        if let Some(warning) = self.otlp().1.first() {
+            return refuse(warning.clone(), "mend the variable or leave --strict out");
         }
         self.opened = self.log();
         if let Some(log) = &self.opened
@@ -182,8 +206,14 @@ impl Prepared {
         self.redactor.set_hash_key(hash_key.clone());
         let now = relay::now();
         let span = connection.span(&mut self.redactor);
+        let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
-        let outputs: Vec<Box<dyn Output>> = log.into_iter().map(|log| Box::new(log) as _).collect();
+        outputs.extend(log.map(|log| Box::new(log) as Box<dyn Output>));
+        let (otlp, warnings) = self.otlp();
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        outputs.extend(otlp.map(|otlp| Box::new(otlp) as Box<dyn Output>));
         let anchor = Anchor { moment: now, wall: Timestamp::now() };
         let mut exporter = Exporter::new(self.identity.clone(), anchor, outputs);
         let conversation = identity::host_conversation(&process_environment);
@@ -294,13 +324,12 @@ impl Connection {
         let parent = process_environment("TRACEPARENT").and_then(|text| TraceParent::parse(&text));
         let trace_state =
             parent.and_then(|_| std::env::var_os("TRACESTATE")).filter(|state| !state.is_empty());
-        Connection {
-            trace_id: parent.map_or_else(|| random(TraceId::new), |parent| parent.trace_id),
-            span_id: random(SpanId::new),
-            parent,
-            trace_state,
-            flags: parent.map_or(TraceFlags::new_trace(true), |parent| parent.flags),
-        }
+        let trace_id = parent.map_or_else(|| random(TraceId::new), |parent| parent.trace_id);
+        let flags = match parent {
+            Some(parent) => parent.flags,
+            None => TraceFlags::new_trace(otlp::settings::samples(trace_id.bytes(), &process_environment)),
+        };
+        Connection { trace_id, span_id: random(SpanId::new), parent, trace_state, flags }
     }
 
     fn trace_env(&self) -> TraceEnv {

@@ -20,9 +20,28 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Takes terminal sequences and invisible characters out and makes control characters visible. A tab
-/// stays where `keep_tabs` says so.
-pub(super) fn plain(text: &str, keep_tabs: bool) -> Plain<'_> {
+/// Which control characters stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    Nothing,
+    Tabs,
+    /// For texts that are not one record's: `spantap redact`.
+    TabsAndLines,
+}
+
+impl Keep {
+    fn keeps(self, c: char) -> bool {
+        match c {
+            '\t' => self != Keep::Nothing,
+            '\n' => self == Keep::TabsAndLines,
+            _ => false,
+        }
+    }
+}
+
+/// Takes terminal sequences and invisible characters out and makes control characters visible, except
+/// those that are kept.
+pub(super) fn plain(text: &str, keep: Keep) -> Plain<'_> {
     if is_plain(text.as_bytes()) {
         return Plain { seen: Cow::Borrowed(text), spelled_out: None };
     }
@@ -41,7 +60,7 @@ pub(super) fn plain(text: &str, keep_tabs: bool) -> Plain<'_> {
             continue;
         }
         for form in [Some(&mut seen), spelled_out.as_mut()].into_iter().flatten() {
-            if c == '\t' && keep_tabs || !breaks_lines(c) { form.push(c) } else { push_escaped(form, c) }
+            if keep.keeps(c) || !breaks_lines(c) { form.push(c) } else { push_escaped(form, c) }
         }
     }
     Plain { seen: Cow::Owned(seen), spelled_out }
@@ -96,9 +115,12 @@ fn terminal_sequence(text: &str) -> Option<usize> {
                 _ => Some(body),
             }
         }
-        ' '..='/' => Some(body + usize::from(rest.first().is_some_and(|byte| matches!(byte, 0x30..=0x7e)))),
-        // Of a two-character escape the second stays: it may be the first letter of a token.
-        '0'..='~' => Some(body - kind.len_utf8()),
+        // A character set: `tput sgr0` writes ESC ( B.
+        '(' | ')' => {
+            Some(body + usize::from(rest.first().is_some_and(|byte| matches!(byte, b'0' | b'A' | b'B'))))
+        }
+        // Of any other escape the second character stays: it may be the first letter of a token.
+        ' '..='~' => Some(body - kind.len_utf8()),
         _ => None,
     }
 }

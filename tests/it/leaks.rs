@@ -1,0 +1,330 @@
+//! A session full of secrets, at the most talkative level: none of them is in any record.
+//!
+//! Everything between the bytes and the line of the log is the real thing: observer, redactor, record.
+
+use spantap::export::record::Record;
+use spantap::export::timestamp::Timestamp;
+use spantap::export::{Anchor, Identity};
+use spantap::observe::canonical::HashKey;
+use spantap::observe::event::{EndReason, Event, SessionStarted, Sink, Span};
+use spantap::observe::redact::{Field, Redactor, rules};
+use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
+use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
+use spantap::relay::tap::{Chunk, Moment, Stream};
+
+/// Lines of the log, as they would be written.
+struct Lines {
+    identity: Identity,
+    anchor: Anchor,
+    lines: Vec<String>,
+}
+
+impl Sink for Lines {
+    fn record(&mut self, event: &Event) {
+        if let Some(record) = Record::new(event, &self.identity, &self.anchor, None, &[]) {
+            self.lines.push(serde_json::to_string(&record).unwrap());
+        }
+    }
+}
+
+/// Feeds whole lines to an observer at debug level and returns the log.
+fn session(lines: &[(Stream, String)], command: &[&str], redactor: Redactor) -> Vec<String> {
+    let span = Span {
+        trace_id: TraceId::new([1; 16]).unwrap(),
+        span_id: SpanId::new([2; 8]).unwrap(),
+        parent_span_id: None,
+        linked: None,
+        trace_state: None,
+        flags: TraceFlags::new_trace(true),
+    };
+    let settings = Settings {
+        slow: std::time::Duration::from_secs(30),
+        call_timeout: None,
+        thrash_threshold: 5,
+        debug: Debug::On,
+        hash_key: HashKey::Keyed([7; 32]),
+        connection: span.clone(),
+        denials: Denials::standard(),
+        conversation_id: None,
+        known_tools: None,
+    };
+    let identity = Identity {
+        connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
+        session_id: "s".to_owned(),
+        server_name: "test".to_owned(),
+        user_id: None,
+    };
+    let mut sink = Lines {
+        identity,
+        anchor: Anchor { moment: Moment(0), wall: Timestamp::default() },
+        lines: Vec::new(),
+    };
+    let mut words = Redactor::default();
+    let command: Vec<std::ffi::OsString> = command.iter().map(Into::into).collect();
+    let mut observer = Observer::new(settings, redactor, [3; 32]);
+    let started = SessionStarted {
+        pid: 1,
+        child_pid: Some(2),
+        command: words.redact_argv(&command),
+        environment: vec![words.redact(Field::Name, b"API_TOKEN")],
+        session_source: "flag",
+        span,
+        hash_key_id: None,
+        spawned: Moment(0),
+    };
+    observer.start(started, Moment(1), &mut sink);
+    let mut offsets = [0_u64; 3];
+    for (at, (stream, line)) in lines.iter().enumerate() {
+        let bytes = format!("{line}\n").into_bytes();
+        let offset = &mut offsets[*stream as usize];
+        let read_at = Moment(1_000_000 * (at as u64 + 1));
+        observer.chunk(Chunk { stream: *stream, offset: *offset, read_at, bytes: &bytes }, &mut sink);
+        *offset += bytes.len() as u64;
+    }
+    let end = ServerEnd {
+        at: Moment(10_000_000_000),
+        reason: EndReason::ServerDied,
+        exit_code: Some(1),
+        signal: None,
+        catch_ups: 0,
+        observer_panics: 0,
+    };
+    observer.end(end, &mut sink);
+    sink.lines
+}
+
+fn json(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
+}
+
+/// One secret in every place of the protocol that ends up in a record, and in many that do not.
+fn planted(secret: &str) -> Vec<(Stream, String)> {
+    use Stream::{Stderr, Stdin, Stdout};
+    let text = |before: &str| json(&format!("{before} {secret} end"));
+    vec![
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":{},"clientInfo":{{"name":{},"version":{}}},"capabilities":{{"x":{}}}}}}}"#,
+                text("v"),
+                text("host"),
+                text("1"),
+                text("c")
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":0,"result":{{"protocolVersion":"2025-11-25","serverInfo":{{"name":{},"version":{}}},"instructions":{}}}}}"#,
+                text("srv"),
+                text("2"),
+                text("i")
+            ),
+        ),
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"method":"tools/call","params":{{"name":{},"arguments":{{"a":{},{}:1}},"_meta":{{"conversationId":{},"tracestate":{},"progressToken":{}}}}}}}"#,
+                text("id"),
+                text("tool"),
+                text("a"),
+                text("k"),
+                text("conv"),
+                text("ts"),
+                text("pt")
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[{{"type":"text","text":{}}}],"structuredContent":{{"x":{}}}}}}}"#,
+                text("id"),
+                text("result says"),
+                text("s")
+            ),
+        ),
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{{"name":"t","arguments":{{"a":{}}}}}}}"#,
+                text("b")
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":2,"error":{{"code":-32000,"message":{},"data":{}}}}}"#,
+                text("failed with"),
+                text("d")
+            ),
+        ),
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{"name":"t","arguments":{{}}}}}}"#
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":3,"result":{{"isError":true,"content":[{{"type":"text","text":{}}}]}}}}"#,
+                text("tool error")
+            ),
+        ),
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":4,"method":"resources/read","params":{{"uri":{}}}}}"#,
+                json(&format!("https://u:{secret}@h.example/p?token={secret}#{secret}"))
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":4,"result":{{"contents":[{{"uri":"x","text":{}}}]}}}}"#,
+                text("body")
+            ),
+        ),
+        (
+            Stdin,
+            format!(r#"{{"jsonrpc":"2.0","id":5,"method":"prompts/get","params":{{"name":{}}}}}"#, text("p")),
+        ),
+        (Stdin, format!(r#"{{"jsonrpc":"2.0","id":6,"method":{}}}"#, text("m/x"))),
+        (Stdin, format!(r#"{{"jsonrpc":{},"id":7,"method":"ping"}}"#, text("1"))),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","logger":{},"data":{}}}}}"#,
+                text("l"),
+                text("note")
+            ),
+        ),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":1,"message":{}}}}}"#,
+                text("p")
+            ),
+        ),
+        (
+            Stdin,
+            format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":99,"reason":{}}}}}"#,
+                text("why")
+            ),
+        ),
+        (Stdin, r#"{"jsonrpc":"2.0","id":8,"method":"tools/list"}"#.to_owned()),
+        (
+            Stdout,
+            format!(
+                r#"{{"jsonrpc":"2.0","id":8,"result":{{"tools":[{{"name":{},"description":{}}}]}}}}"#,
+                text("n"),
+                text("d")
+            ),
+        ),
+        (Stdout, format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#, text("unmatched"))),
+        (Stdout, format!("not JSON at all {secret}")),
+        (Stderr, format!("connecting with {secret} now")),
+        (Stderr, format!("\x1b[31merror\x1b[0m: key \x1b[1m{secret}\x1b[0m")),
+        (Stderr, format!("{{\"msg\":{}}}", text("json log"))),
+    ]
+}
+
+/// The forms in which a secret could have got into a log.
+fn forms(secret: &str) -> Vec<String> {
+    let escaped = json(secret);
+    let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![secret.to_owned(), escaped[1..escaped.len() - 1].to_owned(), percent, hex];
+    for padding in 0..3 {
+        let shifted = format!("{}{secret}", "x".repeat(padding));
+        let encoded = base64(shifted.as_bytes());
+        // Only what does not depend on what stands beside the secret.
+        forms.push(encoded[4..encoded.len() - 4].to_owned());
+    }
+    forms
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    bytes
+        .chunks(3)
+        .flat_map(|chunk| {
+            let word = chunk.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte))
+                << (8 * (3 - chunk.len()));
+            (0..4).map(move |place| ALPHABET[(word >> (18 - 6 * place) & 63) as usize] as char)
+        })
+        .collect()
+}
+
+fn assert_hidden(secret: &str, log: &[String]) {
+    let text = log.join("\n");
+    for form in forms(secret) {
+        assert!(!text.contains(&form), "{form} in\n{text}");
+    }
+    // Nor pieces of it: the second half would do for many a token.
+    for piece in secret.as_bytes().windows(secret.len().min(14)) {
+        let piece = std::str::from_utf8(piece).unwrap();
+        assert!(!text.contains(piece), "{piece} of {secret} in\n{text}");
+    }
+}
+
+#[test]
+fn no_vendor_token_gets_into_a_record_wherever_it_is_planted() {
+    for rule in rules() {
+        let secret = rule.sample;
+        let log =
+            session(&planted(secret), &["mcp-x", "--flag", secret, "--api-key", secret], Redactor::default());
+        assert!(log.len() > 20, "{} records", log.len());
+        assert_hidden(secret, &log);
+        assert!(log.iter().any(|line| line.contains(rule.class)), "{} was not seen at all", rule.name);
+    }
+}
+
+#[test]
+fn no_named_secret_or_personal_data_gets_into_a_record() {
+    for (before, secret) in [
+        ("password=", "q7Zr2EXAMPLEpw"),
+        ("\"client_secret\": \"", "q7Zr3EXAMPLEpw"),
+        ("Authorization: Bearer ", "q7Zr4EXAMPLEopaque"),
+        ("Cookie: sid=", "q7Zr5EXAMPLEsession"),
+        ("postgres://app:", "q7Zr6EXAMPLEpw@db.example/x"),
+        ("https://h.example/?access_token=", "q7Zr7EXAMPLEpw"),
+        ("mail ", "anna.example@mail.example.org"),
+        ("card ", "4111 1111 1111 1111"),
+        ("iban ", "DE89370400440532013000"),
+        ("ssn ", "078-05-1123"),
+        ("call ", "+49 30 1234567"),
+    ] {
+        let text = format!("{before}{secret}");
+        let hidden = secret.split('@').next().unwrap();
+        let log = session(&planted(&text), &["mcp-x", "--password", hidden], Redactor::default());
+        assert_hidden(hidden, &log);
+    }
+}
+
+#[test]
+fn nothing_that_an_outside_text_holds_makes_a_second_record() {
+    for forged in ["\n", "\r\n", "\u{85}", "\u{2028}", "\u{1b}[2K", "\0", "\u{202e}"] {
+        let text = format!("x{forged}{{\"schema\":\"spantap/1\",\"event\":\"forged\"}}");
+        // On stderr the line ends of the text are line ends: what follows is a line of its own.
+        let lines: Vec<_> =
+            planted(&text).into_iter().filter(|(stream, _)| *stream != Stream::Stderr).collect();
+        for line in session(&lines, &["mcp-x", &text], Redactor::default()) {
+            let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_ne!(record["event"], "forged");
+            let raw =
+                line.chars().find(|&c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202e}'));
+            assert_eq!(raw, None, "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_redactor_lets_no_free_text_into_a_record() {
+    let log = session(&planted("harmless words"), &["mcp-x"], Redactor::closed());
+    let text = log.join("\n");
+    for place in ["failed with", "result says", "tool error", "connecting with", "note"] {
+        assert!(!text.contains(place), "{place} in\n{text}");
+    }
+}

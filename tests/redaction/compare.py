@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Runs the corpus of fixtures/redaction through spantap and through other tools, and prints who missed what.
+
+    tests/redaction/compare.py [--keep DIR]
+
+Needs python3 with venv, npm, and a built spantap (SPANTAP, or target/{release,debug}/spantap). The others are
+installed into a temporary folder, pinned: detect-secrets and presidio-analyzer from PyPI, secretlint from npm.
+
+A text counts as found if any finding of the tool overlaps a secret in it; for a private key any finding
+counts. That is generous: a redactor that replaces only part of a secret, or only the key's first line, would
+not be good enough, and spantap itself is held to every piece of 12 characters. Of the negatives any finding
+is a false alarm.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+PYTHON_PACKAGES = ["detect-secrets==1.5.0", "presidio-analyzer==2.2.360"]
+NODE_PACKAGES = ["@secretlint/core@12.0.0", "@secretlint/secretlint-rule-preset-recommend@12.0.0"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PII = {"email", "card", "iban", "ssn", "phone"}
+
+DETECT_SECRETS = r"""
+import json, os, sys, tempfile
+from detect_secrets.core.scan import scan_file
+from detect_secrets.settings import default_settings
+with default_settings(), tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "log.txt")
+    for text in json.load(sys.stdin):
+        with open(path, "w") as file:
+            file.write(text)
+        found = []
+        for secret in scan_file(path):
+            value = secret.secret_value or ""
+            start = max(text.find(value), 0)
+            found.append([start, start + len(value)])
+        print(json.dumps(found))
+"""
+
+PRESIDIO = r"""
+import json, logging, sys
+logging.disable(logging.CRITICAL)
+import spacy
+from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+from presidio_analyzer.nlp_engine import SpacyNlpEngine
+class Blank(SpacyNlpEngine):
+    def __init__(self):
+        super().__init__()
+        self.nlp = {"en": spacy.blank("en")}
+    def load(self):
+        pass
+registry = RecognizerRegistry()
+registry.load_predefined_recognizers(languages=["en"])
+registry.remove_recognizer("SpacyRecognizer")
+engine = AnalyzerEngine(registry=registry, nlp_engine=Blank(), supported_languages=["en"])
+for text in json.load(sys.stdin):
+    print(json.dumps([[r.start, r.end, r.entity_type] for r in engine.analyze(text=text, language="en")]))
+"""
+
+SECRETLINT = r"""
+import { lintSource } from "@secretlint/core";
+import * as preset from "@secretlint/secretlint-rule-preset-recommend";
+import { readFileSync } from "node:fs";
+for (const text of JSON.parse(readFileSync(0, "utf8"))) {
+  const result = await lintSource({
+    source: { content: text, filePath: "/log.txt", ext: ".txt", contentType: "text" },
+    options: { config: { rules: [{ id: "@secretlint/secretlint-rule-preset-recommend", rule: preset.creator }] } },
+  });
+  console.log(JSON.stringify(result.messages.map((message) => message.range)));
+}
+"""
+
+
+def read(name):
+    path = ROOT / "fixtures" / "redaction" / f"{name}.jsonl"
+    cases = [json.loads(line) for line in path.read_text().splitlines()]
+    for case in cases:
+        if isinstance(case["input"], list):
+            case["input"] = " ".join(case["input"])
+    return cases
+
+
+def install(folder):
+    python = folder / "venv" / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PYTHON_PACKAGES], check=True)
+    if not (folder / "node_modules").exists():
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *NODE_PACKAGES], check=True)
+    return python
+
+
+def findings(command, texts, folder):
+    run = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, cwd=folder)
+    if run.returncode:
+        sys.exit(f"{command[0]} failed:\n{run.stderr}")
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == len(texts), (command, len(lines), len(texts))
+    return lines
+
+
+def hit(case, found):
+    if case["class"] == "private_key":
+        return bool(found)
+    for secret in case["secret"]:
+        start = case["input"].find(secret)
+        if not any(begin < start + len(secret) and end > start for begin, end, *_ in found):
+            return False
+    return True
+
+
+def spantap(cases):
+    """Which texts are clean afterwards, and which were changed."""
+    binary = os.environ.get("SPANTAP") or next(
+        (str(path) for kind in ("release", "debug") if (path := ROOT / "target" / kind / "spantap").exists()), None
+    )
+    if not binary:
+        sys.exit("build spantap first (cargo build), or name it in SPANTAP")
+    clean, changed = [], []
+    for case in cases:
+        run = subprocess.run([binary, "redact", "--explain"], input=case["input"].encode(), capture_output=True, check=True)
+        after = run.stdout.decode()
+        pieces = (s[i : i + 12] for s in case.get("secret", []) for i in range(max(1, len(s) - 11)))
+        clean.append(not any(piece in after for piece in pieces))
+        changed.append(bool(run.stderr))
+    return clean, changed
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the installed tools, kept for the next run")
+    parser.add_argument("--list", action="store_true", help="list the ids that each tool missed")
+    arguments = parser.parse_args()
+    positive, negative = read("positive"), read("negative")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.keep or pathlib.Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        python = install(folder)
+        (folder / "lint.mjs").write_text(SECRETLINT)
+        tools = {
+            "detect-secrets": [python, "-c", DETECT_SECRETS],
+            "secretlint": ["node", folder / "lint.mjs"],
+            "presidio": [python, "-c", PRESIDIO],
+        }
+        texts = [case["input"] for case in positive + negative]
+        results, alarms = {}, {}
+        for name, command in tools.items():
+            found = findings(command, texts, folder)
+            results[name] = [hit(case, found[i]) for i, case in enumerate(positive)]
+            alarms[name] = sum(bool(spans) for spans in found[len(positive) :])
+    results["all three"] = [any(row) for row in zip(*results.values())]
+    clean, _ = spantap(positive)
+    _, changed = spantap(negative)
+    results["spantap"], alarms["spantap"] = clean, sum(changed)
+    secrets = [i for i, case in enumerate(positive) if case["class"] not in PII]
+    personal = [i for i, case in enumerate(positive) if case["class"] in PII]
+    print(f"| tool | missed of {len(secrets)} secrets | missed of {len(personal)} personal data | false alarms in {len(negative)} |")
+    print("| --- | --- | --- | --- |")
+    for name, row in results.items():
+        missed = [sum(not row[i] for i in group) for group in (secrets, personal)]
+        print(f"| {name} | {missed[0]} | {missed[1]} | {alarms.get(name, '–')} |")
+        if arguments.list and name != "all three":
+            print(f"  {name}:", *(positive[i]["id"] for i in secrets + personal if not row[i]), file=sys.stderr)
+    others = sum(not found for found in results["all three"])
+    return 0 if sum(not found for found in clean) <= others else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
