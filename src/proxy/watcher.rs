@@ -25,8 +25,11 @@ pub struct Watch {
     pub observer: Observer,
     pub exporter: Exporter,
     /// Called with the tools seen, at the end.
-    pub remember: Option<Box<dyn FnOnce(&Observer) + Send>>,
+    pub remember: Option<Remember>,
 }
+
+/// Keeps what the next session with this server should know.
+pub type Remember = Box<dyn FnOnce(&Observer) + Send>;
 
 /// Makes the [`Watch`].
 pub type Build = Box<dyn FnOnce(&Started) -> Watch + Send>;
