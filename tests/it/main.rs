@@ -1,6 +1,7 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod keep;
 mod leaks;
 mod log;
 mod look;
