@@ -4,6 +4,7 @@
 
 mod cli;
 mod dashboards;
+mod keep;
 mod leaks;
 mod log;
 mod look;
@@ -12,6 +13,5 @@ mod redaction;
 mod report;
 mod schema;
 mod sinks;
-mod tidy;
-
 mod support;
+mod tidy;

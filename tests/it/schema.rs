@@ -134,7 +134,7 @@ fn the_recipes_in_docs_work_on_real_logs() {
     let recipes: Vec<&str> =
         page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let jq: Vec<&str> = recipes.into_iter().filter(|recipe| recipe.starts_with("jq ")).collect();
-    assert!(jq.len() >= 4, "{}", jq.len());
+    assert!(jq.len() >= 2, "{}", jq.len());
     for recipe in jq {
         let mut shell = home.command("sh");
         let output = shell.args(["-c", recipe]).current_dir(home.logs()).output().unwrap();

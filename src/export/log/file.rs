@@ -467,4 +467,58 @@ mod tests {
         let part = folder.path().join("logs").join(file_name(&identity(), file.day, 1));
         assert_eq!(std::fs::read(part).unwrap(), line(1));
     }
+
+    #[test]
+    fn what_was_planted_under_our_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+        let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
+        let at = |part| folder.path().join(file_name(&identity(), file.day, part));
+        let (link, dangling, directory, other, ours) = (at(0), at(1), at(2), at(3), at(4));
+        std::fs::write(folder.path().join("precious"), "mine").unwrap();
+        std::os::unix::fs::symlink("precious", &link).unwrap();
+        std::os::unix::fs::symlink("made-for-somebody", &dangling).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(&other, "somebody's").unwrap();
+        assert_eq!(file.write(&line(0)), None);
+        assert_eq!(std::fs::read(ours).unwrap(), line(0));
+        assert_eq!(std::fs::read(folder.path().join("precious")).unwrap(), b"mine");
+        assert!(!folder.path().join("made-for-somebody").exists());
+        assert_eq!(std::fs::read(other).unwrap(), b"somebody's");
+    }
+
+    #[test]
+    fn a_pause_doubles_up_to_its_limit_and_ends_with_success() {
+        let disk = Disk::default();
+        let mut file = on(&disk, u64::MAX);
+        let mut pauses = Vec::new();
+        for seq in 0..7 {
+            disk.script.lock().unwrap().push(Err(libc::EIO));
+            file.retry_at = None;
+            let before = Instant::now();
+            assert_eq!(file.write(&line(seq)), Some(("io_error", 1)));
+            pauses.push((file.retry_at.unwrap() - before).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(file.write(&line(7)), Some(("io_error", 1)), "within the pause nothing is tried");
+        file.retry_at = None;
+        assert_eq!(file.write(&line(8)), None);
+        assert_eq!((file.retry_at, file.pause), (None, FIRST_PAUSE));
+    }
+
+    #[test]
+    fn odd_server_names_make_plain_file_names() {
+        for (server, expected) in [
+            ("", "server"),
+            ("..", "server"),
+            ("-rf", "rf"),
+            ("../../etc/passwd", "_.._etc_passwd"),
+            ("a b\n\u{202e}c", "a_b__c"),
+        ] {
+            let name = file_name(&Identity { server_name: server.to_owned(), ..identity() }, Timestamp(0), 0);
+            assert_eq!(name, format!("{expected}-1970-01-01-0123456789ab.jsonl"));
+            assert!(is_session_file(&name), "{name}");
+        }
+    }
 }
