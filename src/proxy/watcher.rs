@@ -248,13 +248,16 @@ impl Watcher {
     }
 }
 
+/// What is left of the time after the sinks were given up, to say so.
+const LAST_WORD: Duration = Duration::from_millis(20);
+
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
     watch.observer.end(end, &mut watch.exporter);
     if let Some(remember) = watch.remember.take() {
         remember(&watch.observer);
     }
-    let dropped = watch.exporter.close(deadline);
+    let dropped = watch.exporter.close(deadline.checked_sub(LAST_WORD).unwrap_or(deadline));
     let lost: Vec<String> = dropped
         .iter()
         .filter(|dropped| dropped.count > 0)

@@ -3,8 +3,13 @@
 mod cli;
 mod dashboards;
 mod leaks;
+mod log;
 mod look;
 mod otlp;
 mod redaction;
 mod report;
+mod schema;
+mod sinks;
 mod tidy;
+
+mod support;
