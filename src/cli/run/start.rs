@@ -34,7 +34,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let early = Early::read(path.as_deref());
     let mut prepared =
-        if args.strict || early.may_be_strict { Some(prepare(&args, &command, path.clone())) } else { None };
+    let prepared = (args.strict || early.needs_all).then(|| prepare(&args, &command, path.clone()));
     if let Some(prepared) = &mut prepared
         && prepared.config.strict.value
     {
