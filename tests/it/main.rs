@@ -2,6 +2,7 @@
 
 mod cli;
 mod dashboards;
+mod hosts;
 mod leaks;
 mod log;
 mod look;
