@@ -4,6 +4,7 @@
 
 mod cli;
 mod dashboards;
+mod hosts;
 mod keep;
 mod leaks;
 mod log;
