@@ -33,8 +33,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let early = Early::read(path.as_deref());
-    let mut prepared =
-    let prepared = (args.strict || early.needs_all).then(|| prepare(&args, &command, path.clone()));
+    let mut prepared = (args.strict || early.needs_all).then(|| prepare(&args, &command, path.clone()));
     if let Some(prepared) = &mut prepared
         && prepared.config.strict.value
     {
