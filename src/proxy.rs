@@ -82,14 +82,14 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
         // The sinks stop a little earlier, so that what they lost can still be said.
         let _ = shared.ending.set(Ending { end: server_end(ended), deadline: deadline - LAST_WORDS });
         thread.unpark();
-        wait_for_close(&shared, deadline);
+        wait_for_close(&shared.closed, deadline);
     }
     child::mirror(ended.status)
 }
 
 /// Waits until everything is written out, the time is over, or a signal says that it matters no more.
-fn wait_for_close(shared: &Shared, deadline: Instant) {
-    while !shared.closed.load(Ordering::Acquire) {
+fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
+    while !closed.load(Ordering::Acquire) {
         let left = deadline.saturating_duration_since(Instant::now());
         match signals::wait(Some(left)) {
             Woken::LookAround => {}
@@ -129,15 +129,19 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     };
     let deadline = Instant::now() + setup.flush_budget;
     let main = MainThread::this();
+    let closed = Arc::new(AtomicBool::new(false));
+    let is_closed = Arc::clone(&closed);
     let closer = std::thread::Builder::new().spawn(move || {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut watch = (setup.watch)(&started);
             watcher::end(&mut watch, end, deadline - LAST_WORDS);
         }));
+        is_closed.store(true, Ordering::Release);
         main.wake();
     });
     if closer.is_ok() {
-        signals::wait(Some(setup.flush_budget));
+        // The end of the child that could not become the server wakes us, too.
+        wait_for_close(&closed, deadline);
     }
     child::mirror(status)
 }

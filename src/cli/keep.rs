@@ -1,41 +1,148 @@
+//! What keeps an installation in order: old logs deleted, the record's schema, completions, the manual.
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
-use clap::Args;
+use anyhow::Context;
+use clap::{Args, CommandFactory};
 
-use super::Out;
+use super::run::{RunArgs, duration};
+use super::{Cli, Out, hint};
+use crate::config::{self, Config, process_environment};
+use crate::export::log::retention::{self, Kept, Outcome};
+use crate::export::record::fields;
+use crate::places;
+use crate::read::units;
 
 #[derive(Debug, Args)]
-pub struct PruneArgs {}
+pub struct PruneArgs {
+    /// Delete logs that were last written to longer ago than this, e.g. 30d
+    #[arg(long, value_name = "AGE", value_parser = duration)]
+    older_than: Duration,
+    /// Say what would be deleted, and delete nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Folder of the session logs [default: see spantap doctor]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+}
 
 impl PruneArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Deletes old logs, one line each, and a line with the sum; files in use stay.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file cannot be deleted (the others are, first).
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let folder = folder(self.log_dir).ok_or_else(|| {
+            hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
+        })?;
+        let logs = match retention::session_logs(&folder) {
+            // Nothing was ever recorded.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            logs => logs.with_context(|| format!("failed to read folder `{}`", folder.display()))?,
+        };
+        let limit = SystemTime::now().checked_sub(self.older_than);
+        let is_old = |log: &Kept| limit.is_some_and(|limit| log.written < limit);
+        let (mut deleted, mut size, mut in_use, mut failed) = (0, 0, 0, None);
+        for log in logs.iter().filter(|log| is_old(log)) {
+            let outcome = match self.dry_run {
+                true => retention::is_in_use(&log.path)
+                    .map(|in_use| if in_use { Outcome::InUse } else { Outcome::Deleted }),
+                false => retention::delete(&log.path),
+            };
+            match outcome {
+                Ok(Outcome::Deleted) => {
+                    deleted += 1;
+                    size += log.size;
+                    writeln!(out, "{}", units::clean(&log.path.display().to_string()))?;
+                }
+                Ok(Outcome::InUse) => in_use += 1,
+                Err(error) => {
+                    let what = format!("failed to delete `{}`", log.path.display());
+                    failed.get_or_insert(anyhow::Error::from(error).context(what));
+                }
+            }
+        }
+        let verb = if self.dry_run { "would delete" } else { "deleted" };
+        let files = units::plural(deleted, "file");
+        let kept = logs.len() as u64 - deleted;
+        let busy = if in_use > 0 { format!(", {in_use} of them old but in use") } else { String::new() };
+        writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", units::bytes(size))?;
+        match failed {
+            Some(error) => Err(hint(error, "check who owns the file and its folder")),
+            None => Ok(ExitCode::SUCCESS),
+        }
     }
+}
+
+/// The folder that the proxy writes to with these settings.
+fn folder(log_dir: Option<PathBuf>) -> Option<PathBuf> {
+    let args = RunArgs { log_dir, ..RunArgs::default() };
+    let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+    let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+    let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
+    config.log_dir.value.or_else(places::sessions_dir)
 }
 
 #[derive(Debug, Args)]
 pub struct SchemaArgs {}
 
 impl SchemaArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Prints the JSON Schema of the log record.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        writeln!(out, "{:#}", fields::schema())?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {}
+pub struct CompletionsArgs {
+    /// The shell that the script is for
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
 
 impl CompletionsArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Prints a completion script.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        // The generator ends the process where it cannot write, so it writes into memory.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut script);
+        out.write_all(&script)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 #[derive(Debug, Args)]
-pub struct ManArgs {}
+pub struct ManArgs {
+    /// The command that the page is about [default: spantap itself]
+    command: Option<String>,
+}
 
 impl ManArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Prints a manual page in roff, for `man -l -`.
+    ///
+    /// # Errors
+    /// There is no such command; those of `out`.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let mut program = Cli::command();
+        program.build();
+        let page = match &self.command {
+            None => program,
+            Some(name) => program
+                .find_subcommand(name)
+                .cloned()
+                .with_context(|| format!("there is no command `{name}`"))
+                .map_err(|error| hint(error, "`spantap help` lists them"))?,
+        };
+        clap_mangen::Man::new(page).render(out)?;
+        Ok(ExitCode::SUCCESS)
     }
 }

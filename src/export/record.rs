@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timestamp::Timestamp;
 
+pub mod fields;
 mod from_event;
 
 /// The only value of `schema` that this version writes.
@@ -30,7 +31,9 @@ pub struct Record<'a> {
     pub schema: Cow<'a, str>,
     /// When it happened, by the wall clock; for an operation, when it ended.
     pub timestamp: Timestamp,
+    /// `debug`, `info`, `warn` or `error`; never parse the message for it.
     pub level: Level,
+    /// What happened; decides which other fields there are.
     pub event: EventName,
     /// The event in words, for people; never parse it.
     #[serde(borrow)]
@@ -50,10 +53,14 @@ pub struct Record<'a> {
     /// The MCP host (`claude-code`): what the client calls itself.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub host_name: Text<'a>,
+    /// The person on whose behalf the host runs, if somebody configured one.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub user_id: Text<'a>,
+    /// The host's id of the conversation, where a request or the host's environment tells it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub conversation_id: Text<'a>,
+    /// One question of the user and what the agent does about it: the host's id, the caller's trace, or a
+    /// number that a pause moves on.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub turn_id: Text<'a>,
     // ---- operations ----
@@ -63,12 +70,16 @@ pub struct Record<'a> {
     /// `client_to_server` or `server_to_client`: who asked, or who sent it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub direction: Text<'a>,
+    /// The JSON-RPC method, such as `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub method: Text<'a>,
+    /// `params.name` of `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub tool_name: Text<'a>,
+    /// `params.name` of `prompts/get`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub prompt_name: Text<'a>,
+    /// `params.uri`, with credentials and secret query values replaced.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub resource_uri: Text<'a>,
     /// The MCP revision in force, such as `2025-11-25`.
@@ -86,8 +97,10 @@ pub struct Record<'a> {
     /// `hmac-sha256-raw:<64 hex>` of the one text block of `content[]`, decoded: what the model saw.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub text_hash: Text<'a>,
+    /// When the request's last byte was read from the asker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// When the answer's last byte was read, or when waiting for it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// Milliseconds with three decimals, by the steady clock.
@@ -102,6 +115,7 @@ pub struct Record<'a> {
     /// Why it failed: a code, `tool_error`, `timeout`, `server_exited`, …
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub error_type: Text<'a>,
+    /// What the error says, redacted, at most 500 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub error_message: Text<'a>,
     /// Bytes of the request's line.
@@ -125,12 +139,16 @@ pub struct Record<'a> {
     /// When the call was first reported as pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_at: Option<Timestamp>,
+    /// Progress notifications for this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_count: Option<u64>,
+    /// When the first of them came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_first_at: Option<Timestamp>,
+    /// When the last of them came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_last_at: Option<Timestamp>,
+    /// When the asker took the request back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
     /// The model's id of the tool call, where the client tells it.
@@ -142,12 +160,16 @@ pub struct Record<'a> {
     /// `seq` of the attempt that this one continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues_seq: Option<u64>,
+    /// Hash of the id of the task that the request is about or made.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub task_id_hash: Text<'a>,
+    /// 32 hex digits: the trace that the operation belongs to.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub trace_id: Text<'a>,
+    /// 16 hex digits: the operation's own span.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub span_id: Text<'a>,
+    /// The caller's span from `_meta.traceparent`, else the connection span.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub parent_span_id: Text<'a>,
     /// The connection span, where it is not the parent.
@@ -156,6 +178,7 @@ pub struct Record<'a> {
     /// The trace of the connection span, where it is another one.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub linked_trace_id: Text<'a>,
+    /// `tracestate` as received, redacted.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub trace_state: Text<'a>,
     /// Two hex digits, as in `traceparent`.
@@ -168,8 +191,10 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redactions: Option<BTreeMap<Cow<'a, str>, u32>>,
     // ---- session_started ----
+    /// Process id of spantap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// Process id of the server; absent where it could not be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_pid: Option<u32>,
     /// The version of spantap.
@@ -188,13 +213,16 @@ pub struct Record<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub hash_key_id: Text<'a>,
     // ---- peer_identified ----
+    /// What the client calls itself.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub client_name: Text<'a>,
+    /// The client's version, as it says.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub client_version: Text<'a>,
     /// What the server calls itself; `server_name` is what we call it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub server_self_name: Text<'a>,
+    /// The server's version, as it says.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub server_version: Text<'a>,
     // ---- session_ended ----
@@ -202,21 +230,26 @@ pub struct Record<'a> {
     /// what went wrong.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub reason: Text<'a>,
+    /// Exit status of the server, where it exited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// Number of the signal that ended the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// Sums over the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
     /// Records that did not reach a sink, by sink and reason (`log:queue_full`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<BTreeMap<Cow<'a, str>, u64>>,
+    /// The server's last lines on standard error, redacted, only where the end was abnormal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr_tail: Option<Vec<Cow<'a, str>>>,
     // ---- alarms ----
     /// Of `call_pending` and `server_unresponsive`: how long the call has been open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_ms: Option<Millis>,
+    /// Requests open at that moment, both directions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
     /// Of `agent_thrashing`: the results are equal too.
@@ -225,12 +258,16 @@ pub struct Record<'a> {
     /// How many: calls of `agent_thrashing`, lines of `malformed`, answers of `unmatched`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// Names of tools that are new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub added: Option<Vec<Cow<'a, str>>>,
+    /// Names of tools that are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed: Option<Vec<Cow<'a, str>>>,
+    /// Names of tools whose definition is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<Vec<Cow<'a, str>>>,
+    /// Hash over all definitions as they are now.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub definitions_hash: Text<'a>,
     // ---- malformed, unmatched, gap ----
@@ -246,13 +283,17 @@ pub struct Record<'a> {
     /// Of `gap`: where it was lost (`tap`, `log`, `otlp`).
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub place: Text<'a>,
+    /// Bytes that were relayed and not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_lost: Option<u64>,
+    /// Lines among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames_lost: Option<u64>,
+    /// Records that were not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_lost: Option<u64>,
     // ---- debug ----
+    /// What the tool returned, redacted, at most 200 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub result_summary: Text<'a>,
     /// Of `mcp_notification`: the text of `notifications/message`. Of `server_stderr`: the line.

@@ -9,7 +9,7 @@ use crate::export::{Dropped, Exporter};
 use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
 use crate::relay::ring::Item;
-use crate::relay::tap::{Moment, Stream};
+use crate::relay::tap::{Gap, Moment, Stream};
 use crate::relay::{self, Taps};
 
 /// The server process, when the observer is made.
@@ -25,8 +25,11 @@ pub struct Watch {
     pub observer: Observer,
     pub exporter: Exporter,
     /// Called with the tools seen, at the end.
-    pub remember: Option<Box<dyn FnOnce(&Observer) + Send>>,
+    pub remember: Option<Remember>,
 }
+
+/// Keeps what the next session with this server should know.
+pub type Remember = Box<dyn FnOnce(&Observer) + Send>;
 
 /// Makes the [`Watch`].
 pub type Build = Box<dyn FnOnce(&Started) -> Watch + Send>;
@@ -41,6 +44,8 @@ enum State {
 
 /// After this many panics the observer is switched off for the rest of the session.
 const MAX_PANICS: u64 = 3;
+/// Part of the flush budget that is kept for the sinks.
+const SINKS_TIME: Duration = Duration::from_millis(500);
 /// How often figures are told while there is traffic.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -164,13 +169,48 @@ impl Watcher {
 
     /// The last gear: drains the rings, ends every open request, closes the sinks.
     pub(super) fn finish(&mut self, end: ServerEnd, deadline: Instant) {
-        while Instant::now() < deadline && self.look(super::SLICE) > 0 {}
+        // Sinks need time too: what cannot be observed by then is counted as lost.
+        let observed_until = deadline - SINKS_TIME;
+        let mut more = true;
+        while more && Instant::now() < observed_until {
+            more = self.look(super::SLICE) > 0;
+        }
+        if more {
+            self.count_the_rest();
+        }
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         self.guarded(|watch| {
             watch.observer.pulse(pulse, end.at, &mut watch.exporter);
             self::end(watch, end, deadline);
         });
+    }
+
+    /// Time is over: what still waits in the rings is counted, not looked at.
+    fn count_the_rest(&mut self) {
+        self.build();
+        let Watcher { state, taps, .. } = self;
+        let State::Watching(watch) = state else { return };
+        for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
+            tap.snapshot();
+            while tap.peek().is_some() {
+                tap.take(|item| {
+                    let gap = match item {
+                        Item::Chunk(chunk) => Gap {
+                            stream: chunk.stream,
+                            offset: chunk.offset,
+                            bytes: chunk.bytes.len() as u64,
+                            newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
+                            ends_line: chunk.bytes.last() == Some(&b'\n'),
+                            read_at: chunk.read_at,
+                        },
+                        Item::Gap(gap) => gap,
+                        Item::End(_) => return,
+                    };
+                    watch.observer.gap(gap, &mut watch.exporter);
+                });
+            }
+        }
     }
 
     /// Full detail while there is room, the envelope only while a ring is more than half full.
@@ -248,13 +288,16 @@ impl Watcher {
     }
 }
 
+/// What is left of the time after the sinks were given up, to say so.
+const LAST_WORD: Duration = Duration::from_millis(20);
+
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
     watch.observer.end(end, &mut watch.exporter);
     if let Some(remember) = watch.remember.take() {
         remember(&watch.observer);
     }
-    let dropped = watch.exporter.close(deadline);
+    let dropped = watch.exporter.close(deadline.checked_sub(LAST_WORD).unwrap_or(deadline));
     let lost: Vec<String> = dropped
         .iter()
         .filter(|dropped| dropped.count > 0)

@@ -33,9 +33,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let early = Early::read(path.as_deref());
-    let prepared =
+    let mut prepared =
         if args.strict || early.may_be_strict { Some(prepare(&args, &command, path.clone())) } else { None };
-    if let Some(prepared) = &prepared
+    if let Some(prepared) = &mut prepared
         && prepared.config.strict.value
     {
         prepared.check()?;
@@ -91,6 +91,8 @@ struct Prepared {
     redactor: Redactor,
     file_error: Option<String>,
     verbose: u8,
+    /// The log, where it has been opened already.
+    opened: Option<Log>,
 }
 
 fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepared {
@@ -117,7 +119,15 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
         server_name: clean(Field::Name, &name),
         user_id: config.user_id.value.as_deref().map(|user| clean(Field::UserId, user)),
     };
-    Prepared { config, identity, session_source: session.source, redactor, file_error, verbose: args.verbose }
+    Prepared {
+        config,
+        identity,
+        session_source: session.source,
+        redactor,
+        file_error,
+        verbose: args.verbose,
+        opened: None,
+    }
 }
 
 impl Prepared {
@@ -130,7 +140,11 @@ impl Prepared {
             tracing::warn!("no log: there is no home folder; name one with --log-dir");
             return None;
         };
-        let settings = log::Settings { folder, max_size: self.config.max_log_size.value };
+        let settings = log::Settings {
+            folder,
+            max_size: self.config.max_log_size.value,
+            max_total_size: self.config.max_total_size.value,
+        };
         Some(Log::new(settings, &self.identity, |line| tracing::warn!("{line}")))
     }
 
@@ -153,7 +167,7 @@ impl Prepared {
     }
 
     /// With `--strict`, everything that would otherwise be one warning and a session without a log.
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&mut self) -> anyhow::Result<()> {
         let refuse = |text: String, hint: &str| {
             Err(Hinted { error: anyhow::anyhow!(text), hint: hint.to_owned(), status: 125 }.into())
         };
@@ -166,7 +180,8 @@ impl Prepared {
         if let Some(warning) = self.otlp().1.first() {
             return refuse(warning.clone(), "mend the variable or leave --strict out");
         }
-        if let Some(log) = self.log()
+        self.opened = self.log();
+        if let Some(log) = &self.opened
             && let Err(error) = log.open_now()
         {
             return refuse(
@@ -192,7 +207,8 @@ impl Prepared {
         let now = relay::now();
         let span = connection.span(&mut self.redactor);
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
-        outputs.extend(self.log().map(|log| Box::new(log) as Box<dyn Output>));
+        let log = self.opened.take().or_else(|| self.log());
+        outputs.extend(log.map(|log| Box::new(log) as Box<dyn Output>));
         let (otlp, warnings) = self.otlp();
         for warning in warnings {
             tracing::warn!("{warning}");

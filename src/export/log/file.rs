@@ -4,11 +4,12 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Settings;
+use super::retention::keep_below;
 use crate::export::Identity;
-use crate::export::record::{EventName, Level, Record, SCHEMA};
+use crate::export::record::Record;
 use crate::export::timestamp::Timestamp;
 
 /// How often we look whether the path still is our file, while there is something to write.
@@ -23,7 +24,9 @@ const MAX_NAME: usize = 64;
 pub fn file_name(identity: &Identity, day: Timestamp, part: u32) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let server: String = identity.server_name.chars().take(MAX_NAME).map(safe).collect();
-    let server = server.trim_start_matches('.');
+    // Neither a hidden file nor an option to those who type `rm *`.
+    let server = server.trim_start_matches(['.', '-']);
+    let server = if server.is_empty() { "server" } else { server };
     let (year, month, day) = day.date();
     let id = &identity.connection_id[identity.connection_id.len().saturating_sub(12)..];
     match part {
@@ -69,7 +72,7 @@ impl Part for File {
     }
 }
 
-type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Part>> + Send>;
+pub(super) type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Part>> + Send>;
 
 /// The parts of one session's log.
 pub(super) struct SessionFile {
@@ -91,7 +94,8 @@ struct Open {
     part: Box<dyn Part>,
     path: PathBuf,
     size: u64,
-    checked: Instant,
+    /// When the path was last seen to be this file; `None` when it is time to look.
+    checked: Option<Instant>,
     /// The last write stopped within a line.
     torn: bool,
 }
@@ -101,7 +105,7 @@ impl SessionFile {
         SessionFile::with_opener(settings, identity, warn, Box::new(open_private))
     }
 
-    fn with_opener(
+    pub(super) fn with_opener(
         settings: Settings,
         identity: Identity,
         warn: Box<dyn Fn(&str) + Send>,
@@ -143,13 +147,15 @@ impl SessionFile {
                 if first {
                     let path = self.settings.folder.display();
                     (self.warn)(&format!(
-                        "no log in `{path}`: {error}; the session goes on, records are dropped and counted"
+                        "no log in `{path}`: {error}; the session goes on, records are dropped and counted; \
+                         free some space there or name another folder with --log-dir"
                     ));
                 }
                 self.retry_at = Some(Instant::now() + self.pause);
                 self.pause = (self.pause * 2).min(MAX_PAUSE);
+                // A part at its limit is left; an empty one would only be followed by more of its kind.
                 if reason != "no_space" && reason != "io_error" {
-                    self.current = None;
+                    self.current.take_if(|open| open.size > 0);
                 }
                 Some(self.give_up(&lines[lines.len() - rest..]))
             }
@@ -187,7 +193,7 @@ impl SessionFile {
                 piece.push(b'\n');
             }
             if let Some((count, reason)) = self.lost {
-                piece.extend(self.gap_record(count, reason, rest));
+                piece.extend(super::gap_line(&self.identity, count, reason, seq_of_first(rest)));
             }
             let open = self.ready().map_err(fail)?;
             append(open, &piece).map_err(|(_, error)| (rest.len(), error))?;
@@ -207,35 +213,11 @@ impl SessionFile {
         Ok(())
     }
 
-    /// The first record after a loss: it stands in the place of the last one lost.
-    fn gap_record(&self, count: u64, reason: &'static str, following: &[u8]) -> Vec<u8> {
-        let next = following.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let next: Option<Record<'_>> = serde_json::from_slice(next).ok();
-        let record = Record {
-            schema: SCHEMA.into(),
-            timestamp: Timestamp::now(),
-            level: Level::Warn,
-            event: EventName::Gap,
-            message: format!("lost at log: {count} records ({reason})").into(),
-            seq: next.map_or(0, |next| next.seq.saturating_sub(1)),
-            session_id: self.identity.session_id.as_str().into(),
-            connection_id: self.identity.connection_id.as_str().into(),
-            server_name: self.identity.server_name.as_str().into(),
-            place: Some("log".into()),
-            records_lost: Some(count),
-            reason: Some(reason.into()),
-            ..Record::default()
-        };
-        let mut line = serde_json::to_vec(&record).unwrap_or_default();
-        line.push(b'\n');
-        line
-    }
-
     /// The current part; a new one where there is none, or where the path is no longer ours.
     fn ready(&mut self) -> io::Result<&mut Open> {
         let moved = match &mut self.current {
-            Some(open) if open.checked.elapsed() >= CHECK => {
-                open.checked = Instant::now();
+            Some(open) if open.checked.is_none_or(|at| at.elapsed() >= CHECK) => {
+                open.checked = Some(Instant::now());
                 !open.part.is_at(&open.path)
             }
             Some(_) => false,
@@ -256,7 +238,8 @@ impl SessionFile {
             self.next_part = self.next_part.saturating_add(1);
             match (self.open)(&path) {
                 Ok(part) => {
-                    let open = Open { part, path, size: 0, checked: Instant::now(), torn: false };
+                    let open = Open { part, path, size: 0, checked: Some(Instant::now()), torn: false };
+                    self.make_room();
                     return Ok(self.current.insert(open));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.next_part < u32::MAX => {}
@@ -268,9 +251,35 @@ impl SessionFile {
         }
     }
 
+    /// With `max_total_size`, deletes old logs, once. Failing at that is no reason to fail.
+    fn make_room(&mut self) {
+        if let Some(max_total) = self.settings.max_total_size.take() {
+            let _ = keep_below(&self.settings.folder, max_total, SystemTime::now());
+        }
+    }
+
+    /// When to try again after a failure.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Ends a pause after a failure, and looks again whether the path still is our file.
+    pub(super) fn try_again_now(&mut self) {
+        self.retry_at = None;
+        if let Some(open) = &mut self.current {
+            open.checked = None;
+        }
+    }
+
     pub(super) fn close(&mut self) {
         self.current = None;
     }
+}
+
+/// The number of the first record of `lines`.
+fn seq_of_first(lines: &[u8]) -> u64 {
+    let line = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Record<'_>>(line).map_or(0, |record| record.seq)
 }
 
 /// Appends all of `bytes`; on failure says how many were written.
@@ -333,6 +342,7 @@ fn open_private(path: &Path) -> io::Result<Box<dyn Part>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::record::SCHEMA;
     use std::sync::{Arc, Mutex};
 
     fn identity() -> Identity {
@@ -379,7 +389,7 @@ mod tests {
     }
 
     fn on(disk: &Disk, max_size: u64) -> SessionFile {
-        let settings = Settings { folder: std::env::temp_dir(), max_size };
+        let settings = Settings { folder: std::env::temp_dir(), max_size, max_total_size: None };
         let disk = disk.clone();
         let open: Opener = Box::new(move |_| Ok(Box::new(disk.clone())));
         SessionFile::with_opener(settings, identity(), Box::new(|_| {}), open)
@@ -431,7 +441,8 @@ mod tests {
     fn parts_end_at_whole_records() {
         let folder = tempfile::tempdir().unwrap();
         let size = line(0).len() as u64;
-        let settings = Settings { folder: folder.path().to_owned(), max_size: size * 2 + 5 };
+        let settings =
+            Settings { folder: folder.path().to_owned(), max_size: size * 2 + 5, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         let lines: Vec<u8> = (0..5).flat_map(line).collect();
         assert_eq!(file.write(&lines), None);
@@ -446,13 +457,68 @@ mod tests {
     #[test]
     fn a_log_that_was_moved_or_deleted_goes_on_in_a_new_part() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings { folder: folder.path().join("logs"), max_size: u64::MAX };
+        let settings =
+            Settings { folder: folder.path().join("logs"), max_size: u64::MAX, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         file.write(&line(0));
         std::fs::remove_dir_all(folder.path().join("logs")).unwrap();
-        file.current.as_mut().unwrap().checked = Instant::now() - CHECK;
+        file.current.as_mut().unwrap().checked = None;
         assert_eq!(file.write(&line(1)), None);
         let part = folder.path().join("logs").join(file_name(&identity(), file.day, 1));
         assert_eq!(std::fs::read(part).unwrap(), line(1));
+    }
+
+    #[test]
+    fn what_was_planted_under_our_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+        let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
+        let at = |part| folder.path().join(file_name(&identity(), file.day, part));
+        let (link, dangling, directory, other, ours) = (at(0), at(1), at(2), at(3), at(4));
+        std::fs::write(folder.path().join("precious"), "mine").unwrap();
+        std::os::unix::fs::symlink("precious", &link).unwrap();
+        std::os::unix::fs::symlink("made-for-somebody", &dangling).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(&other, "somebody's").unwrap();
+        assert_eq!(file.write(&line(0)), None);
+        assert_eq!(std::fs::read(ours).unwrap(), line(0));
+        assert_eq!(std::fs::read(folder.path().join("precious")).unwrap(), b"mine");
+        assert!(!folder.path().join("made-for-somebody").exists());
+        assert_eq!(std::fs::read(other).unwrap(), b"somebody's");
+    }
+
+    #[test]
+    fn a_pause_doubles_up_to_its_limit_and_ends_with_success() {
+        let disk = Disk::default();
+        let mut file = on(&disk, u64::MAX);
+        let mut pauses = Vec::new();
+        for seq in 0..7 {
+            disk.script.lock().unwrap().push(Err(libc::EIO));
+            file.retry_at = None;
+            let before = Instant::now();
+            assert_eq!(file.write(&line(seq)), Some(("io_error", 1)));
+            pauses.push((file.retry_at.unwrap() - before).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(file.write(&line(7)), Some(("io_error", 1)), "within the pause nothing is tried");
+        file.retry_at = None;
+        assert_eq!(file.write(&line(8)), None);
+        assert_eq!((file.retry_at, file.pause), (None, FIRST_PAUSE));
+    }
+
+    #[test]
+    fn odd_server_names_make_plain_file_names() {
+        for (server, expected) in [
+            ("", "server"),
+            ("..", "server"),
+            ("-rf", "rf"),
+            ("../../etc/passwd", "_.._etc_passwd"),
+            ("a b\n\u{202e}c", "a_b__c"),
+        ] {
+            let name = file_name(&Identity { server_name: server.to_owned(), ..identity() }, Timestamp(0), 0);
+            assert_eq!(name, format!("{expected}-1970-01-01-0123456789ab.jsonl"));
+            assert!(is_session_file(&name), "{name}");
+        }
     }
 }

@@ -1,0 +1,174 @@
+//! Deleting old session logs, which happens only where somebody asked for it: `spantap prune`, or
+//! `max_total_size`. A file that a live process writes to is never deleted, nor is anything that has
+//! not the name of a session log.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::is_session_file;
+use crate::export::timestamp::Timestamp;
+
+/// A session log, or a part of one, packed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub path: PathBuf,
+    /// Bytes on disk.
+    pub size: u64,
+    /// When it was last written to.
+    pub written: SystemTime,
+}
+
+/// What became of a file that was to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Deleted,
+    /// A live process holds it.
+    InUse,
+}
+
+/// The session logs of a folder, those that were written to longest ago first.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn session_logs(folder: &Path) -> io::Result<Vec<Kept>> {
+    let mut logs = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let unpacked = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+        if !is_session_file(unpacked) {
+            continue;
+        }
+        // Of a link this is the link itself, which is no file of ours.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if let Ok(written) = metadata.modified()
+            && metadata.is_file()
+        {
+            logs.push(Kept { path: entry.path(), size: metadata.len(), written });
+        }
+    }
+    logs.sort_by(|a, b| (a.written, &a.path).cmp(&(b.written, &b.path)));
+    Ok(logs)
+}
+
+/// Deletes `log` unless a live process holds it. A file that is gone already counts as deleted.
+///
+/// # Errors
+/// The file cannot be opened or deleted.
+pub fn delete(log: &Path) -> io::Result<Outcome> {
+    match is_in_use(log) {
+        Ok(true) => Ok(Outcome::InUse),
+        Ok(false) => std::fs::remove_file(log).map(|()| Outcome::Deleted),
+        Err(error) => Err(error),
+    }
+    .or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(Outcome::Deleted),
+        _ => Err(error),
+    })
+}
+
+/// Whether a live process holds the lock that a writer has on its log.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn is_in_use(log: &Path) -> io::Result<bool> {
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
+    // Where locks do not work, age alone decides.
+    Ok(matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Deletes the oldest session logs of `folder` until all of them together take at most `max_total`
+/// bytes. Those of the current day (UTC) and those in use stay, even if that leaves more.
+///
+/// # Errors
+/// The folder cannot be read. A file that cannot be deleted is passed over.
+pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
+    let today = day(now);
+    let logs = session_logs(folder)?;
+    let mut total: u64 = logs.iter().map(|log| log.size).sum();
+    for log in logs.iter().take_while(|log| day(log.written) < today) {
+        if total <= max_total {
+            break;
+        }
+        if matches!(delete(&log.path), Ok(Outcome::Deleted)) {
+            total -= log.size;
+        }
+    }
+    Ok(())
+}
+
+fn day(time: SystemTime) -> (i64, u32, u32) {
+    Timestamp::from(time).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn log(folder: &Path, id: u32, size: usize, age: Duration) -> PathBuf {
+        let path = folder.join(format!("fs-2026-01-01-{id:012x}.jsonl"));
+        std::fs::write(&path, vec![b'x'; size]).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_only_until_the_rest_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = [3, 4, 2].map(|days| log(folder.path(), days, 100, DAY * days));
+        keep_below(folder.path(), 250, SystemTime::now()).unwrap();
+        assert_eq!(logs.map(|log| log.exists()), [true, false, true]);
+    }
+
+    #[test]
+    fn todays_logs_stay_however_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), 1, 100, Duration::ZERO);
+        keep_below(folder.path(), 0, SystemTime::now()).unwrap();
+        assert!(log.exists());
+    }
+
+    #[test]
+    fn what_a_live_process_holds_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), 1, 100, DAY * 9);
+        let holder = File::open(&log).unwrap();
+        holder.lock_shared().unwrap();
+        assert_eq!(delete(&log).unwrap(), Outcome::InUse);
+        keep_below(folder.path(), 0, SystemTime::now()).unwrap();
+        assert!(log.exists());
+        drop(holder);
+        assert_eq!(delete(&log).unwrap(), Outcome::Deleted);
+        assert_eq!(delete(&log).unwrap(), Outcome::Deleted, "gone already");
+    }
+
+    #[test]
+    fn nothing_else_in_the_folder_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = log(folder.path(), 7, 10, DAY * 9);
+        std::fs::rename(&target, folder.path().join("precious")).unwrap();
+        for name in ["notes.jsonl", "fs-2026-01-01.jsonl", "fs-2026-01-01-00000000000g.jsonl"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("precious", &target).unwrap();
+        std::fs::create_dir(folder.path().join("fs-2026-01-01-00000000000a.jsonl")).unwrap();
+        assert_eq!(session_logs(folder.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn packed_logs_count_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["fs-2026-01-01-00000000000a.jsonl.gz", "fs-2026-01-01-00000000000b.2.jsonl.zst"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        assert_eq!(session_logs(folder.path()).unwrap().len(), 2);
+    }
+}

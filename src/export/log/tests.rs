@@ -1,0 +1,250 @@
+use std::io;
+use std::path::Path;
+
+use super::file::Part;
+use super::*;
+use crate::observe::event::Kind;
+use crate::relay::tap::Moment;
+
+/// What the disk does with each write.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    /// Every write takes this long.
+    Slow(Duration),
+    Hangs,
+    Full,
+    Panics,
+}
+
+struct DiskState {
+    mood: Mood,
+    content: Vec<u8>,
+    /// A write has come and hangs.
+    is_hanging: bool,
+}
+
+/// A disk in memory whose mood can be changed.
+#[derive(Clone)]
+struct Disk(Arc<(Mutex<DiskState>, Condvar)>);
+
+impl Disk {
+    fn new(mood: Mood) -> Disk {
+        let state = DiskState { mood, content: Vec::new(), is_hanging: false };
+        Disk(Arc::new((Mutex::new(state), Condvar::new())))
+    }
+
+    fn log(&self) -> Log {
+        let identity = identity();
+        let settings = Settings { folder: std::env::temp_dir(), max_size: u64::MAX, max_total_size: None };
+        let disk = self.clone();
+        let open = Box::new(move |_: &Path| Ok(Box::new(disk.clone()) as Box<dyn Part>));
+        Log::on(SessionFile::with_opener(settings, identity.clone(), Box::new(|_| {}), open), &identity)
+    }
+
+    fn set(&self, mood: Mood) {
+        lock(&self.0.0).mood = mood;
+        self.0.1.notify_all();
+    }
+
+    fn wait_until(&self, condition: impl Fn(&DiskState) -> bool) {
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), LONG, |state| !condition(state)).unwrap();
+        assert!(!waited.1.timed_out());
+    }
+
+    fn records(&self) -> Vec<Record<'static>> {
+        let content = lock(&self.0.0).content.clone().leak();
+        let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+}
+
+impl Part for Disk {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (state, changed) = &*self.0;
+        let mut state = lock(state);
+        match state.mood {
+            Mood::Well => {}
+            Mood::Slow(time) => {
+                drop(state);
+                std::thread::sleep(time);
+                state = lock(&self.0.0);
+            }
+            Mood::Hangs => {
+                state.is_hanging = true;
+                changed.notify_all();
+                state = changed.wait_while(state, |state| state.mood == Mood::Hangs).unwrap();
+                state.is_hanging = false;
+            }
+            Mood::Full => return Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            Mood::Panics => {
+                drop(state);
+                panic!("injected");
+            }
+        }
+        state.content.extend_from_slice(bytes);
+        changed.notify_all();
+        Ok(bytes.len())
+    }
+
+    fn is_at(&self, _: &Path) -> bool {
+        true
+    }
+}
+
+/// A deadline that only a failing test reaches.
+const LONG: Duration = Duration::from_secs(30);
+
+fn identity() -> Identity {
+    Identity {
+        connection_id: "01a2027b-0000-7000-8000-0123456789ab".to_owned(),
+        session_id: "s".to_owned(),
+        server_name: "fs".to_owned(),
+        user_id: None,
+    }
+}
+
+/// Hands over records with the numbers `seqs`, each about 1 KiB long.
+fn take(log: &mut Log, seqs: std::ops::Range<u64>) {
+    for seq in seqs {
+        let kind = Kind::DebugEnded;
+        let event = Event { seq, at: Moment(0), conversation_id: None, turn_id: None, kind };
+        let message = "x".repeat(1000).into();
+        let record = Record { schema: SCHEMA.into(), message, seq, ..Record::default() };
+        log.take(&event, Some(&record));
+    }
+}
+
+fn close(log: &mut Log, patience: Duration) {
+    log.begin_close();
+    log.finish_close(Instant::now() + patience);
+}
+
+fn dropped(log: &Log) -> u64 {
+    log.dropped().iter().map(|dropped| dropped.count).sum()
+}
+
+/// Records of the observer that were written; a gap is the log's own.
+fn written(disk: &Disk) -> u64 {
+    disk.records().iter().filter(|record| record.event != EventName::Gap).count() as u64
+}
+
+const MORE_THAN_THE_QUEUE: u64 = MAX_QUEUE as u64 / 1000 + 1000;
+
+#[test]
+fn a_record_is_written_without_waiting_for_the_next_or_the_end() {
+    let disk = Disk::new(Mood::Well);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    disk.wait_until(|state| state.content.ends_with(b"\n"));
+}
+
+#[test]
+fn a_burst_on_a_slow_disk_loses_nothing_and_keeps_its_order() {
+    let disk = Disk::new(Mood::Slow(Duration::from_millis(2)));
+    let mut log = disk.log();
+    log.patience = LONG;
+    take(&mut log, 0..3 * MORE_THAN_THE_QUEUE);
+    close(&mut log, LONG);
+    assert_eq!(dropped(&log), 0);
+    let seqs: Vec<u64> = disk.records().iter().map(|record| record.seq).collect();
+    assert!(seqs.into_iter().eq(0..3 * MORE_THAN_THE_QUEUE));
+}
+
+#[test]
+fn a_hanging_disk_is_waited_for_once_and_every_loss_is_counted() {
+    let disk = Disk::new(Mood::Hangs);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    disk.wait_until(|state| state.is_hanging);
+    let all = 10 * MORE_THAN_THE_QUEUE;
+    let before = Instant::now();
+    take(&mut log, 1..all);
+    // Had each of the lost records been waited for, this would have taken hours.
+    assert!(before.elapsed() < LONG);
+    let full = log.dropped();
+    assert_eq!(full.iter().map(|dropped| dropped.reason).collect::<Vec<_>>(), ["queue_full"]);
+    close(&mut log, Duration::from_millis(20));
+    assert_eq!(dropped(&log), all, "the one in the disk's hands is given up too");
+    disk.set(Mood::Well);
+}
+
+#[test]
+fn a_disk_that_moves_again_gets_a_record_of_the_gap() {
+    let disk = Disk::new(Mood::Hangs);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    disk.wait_until(|state| state.is_hanging);
+    let all = 2 * MORE_THAN_THE_QUEUE;
+    take(&mut log, 1..all);
+    let lost = dropped(&log);
+    assert!(lost > 0);
+    disk.set(Mood::Well);
+    disk.wait_until(|state| state.content.len() > MAX_QUEUE / 2);
+    take(&mut log, all..all + 1);
+    close(&mut log, LONG);
+    assert_eq!(dropped(&log), lost);
+    assert_eq!(written(&disk) + lost, all + 1);
+    let records = disk.records();
+    let [gap, last] = &records[records.len() - 2..] else { panic!() };
+    assert_eq!((gap.event, gap.seq, gap.records_lost), (EventName::Gap, all - 1, Some(lost)));
+    assert_eq!(gap.reason.as_deref(), Some("queue_full"));
+    assert_eq!(last.seq, all);
+}
+
+#[test]
+fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
+    let disk = Disk::new(Mood::Panics);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    let until = Instant::now() + LONG;
+    while dropped(&log) == 0 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.dropped(), [Dropped { place: "log", reason: "writer_panic", count: 1 }]);
+    disk.set(Mood::Well);
+    take(&mut log, 1..3);
+    close(&mut log, LONG);
+    assert_eq!(written(&disk), 2);
+}
+
+#[test]
+fn the_end_tries_a_disk_once_more_that_was_full_a_moment_ago() {
+    let disk = Disk::new(Mood::Full);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    let until = Instant::now() + LONG;
+    while dropped(&log) == 0 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    disk.set(Mood::Well);
+    take(&mut log, 1..2);
+    close(&mut log, LONG);
+    let all: u64 = 2;
+    assert_eq!(written(&disk) + dropped(&log), all);
+    assert_eq!(dropped(&log), 1);
+    assert_eq!(disk.records()[0].event, EventName::Gap);
+}
+
+#[test]
+fn a_log_without_records_ends_at_once_and_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { folder: folder.path().join("logs"), max_size: 1, max_total_size: None };
+    let mut log = Log::new(settings, &identity(), |_| {});
+    close(&mut log, LONG);
+    assert!(!folder.path().join("logs").exists());
+}
+
+#[test]
+fn pieces_are_whole_lines() {
+    let line = |length: usize| [vec![b'x'; length], b"\n".to_vec()].concat();
+    for (lines, first) in [
+        (line(10), 11),
+        ([line(10), line(PIECE)].concat(), 11),
+        ([line(PIECE), line(10)].concat(), PIECE + 1),
+        ([line(PIECE / 2), line(PIECE / 4), line(PIECE)].concat(), PIECE / 2 + PIECE / 4 + 2),
+    ] {
+        let (piece, rest) = first_piece(&lines);
+        assert_eq!((piece.len(), rest.len()), (first, lines.len() - first));
+    }
+}

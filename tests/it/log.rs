@@ -1,0 +1,209 @@
+//! What a session leaves behind: one private file, a record for each call, whole at every kind of end.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o7777
+}
+
+/// Numbers without a hole, from 0.
+#[track_caller]
+fn assert_whole(records: &[Value]) {
+    let seqs: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.iter().copied().eq(0..records.len() as u64), "{seqs:?}");
+}
+
+#[test]
+fn each_call_of_a_session_has_its_record_between_its_start_and_its_end() {
+    let home = Home::new();
+    let mut session = home.session(&["--user-id", "dana", "--session-id", "run-7"]);
+    let client = json!({"name": "tester", "version": "1"});
+    session.request(
+        "initialize",
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}),
+    );
+    session.calls(3);
+    let failed = session.request("tools/call", json!({"name": "create_issue", "arguments": {}}));
+    assert_eq!(failed["result"]["isError"], true);
+    let (status, said) = session.end();
+    assert!(status.success());
+    assert_eq!(said, "");
+
+    let records = home.records();
+    assert_whole(&records);
+    assert_eq!(
+        events(&records),
+        [
+            "session_started",
+            "peer_identified",
+            "mcp_request",
+            "mcp_tool_call",
+            "mcp_tool_call",
+            "mcp_tool_call",
+            "mcp_tool_call",
+            "session_ended",
+        ]
+    );
+    for record in &records {
+        assert_eq!(record["session_id"], "run-7");
+        assert_eq!(record["user_id"], "dana");
+    }
+    assert_eq!(records[0]["session_source"], "flag");
+    assert_eq!(records[6]["host_name"], "tester");
+    assert_eq!(records[6]["error_type"], "tool_error");
+    assert_eq!(records[6]["level"], "warn");
+    let (started, ended) = (&records[6]["started_at"], &records[6]["ended_at"]);
+    assert!(started.as_str() < ended.as_str(), "{started} {ended}");
+    let end = records.last().unwrap();
+    assert_eq!(end["totals"]["tool_calls"], 4);
+    assert_eq!(end["totals"]["errors"], 1);
+    assert_eq!(end.get("dropped"), None);
+}
+
+#[test]
+fn the_log_is_private_whatever_the_umask_which_the_server_sees_unchanged() {
+    for umask in ["0000", "0022", "0377"] {
+        let home = Home::new();
+        // The folders above ours are the user's own.
+        std::fs::create_dir_all(home.logs().parent().unwrap().parent().unwrap()).unwrap();
+        let script = format!("umask {umask}; exec {SPANTAP} --log-dir logs -- sh -c umask");
+        std::fs::DirBuilder::new().create(home.path().join("logs")).unwrap();
+        let output = home.command("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(text(&output).0.trim(), umask);
+        let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!("{output:?}") };
+        assert_eq!(mode(log), 0o600, "umask {umask}");
+    }
+    let home = Home::new();
+    let script = format!("umask 0; exec {SPANTAP} -- true");
+    assert!(home.command("sh").args(["-c", &script]).status().unwrap().success());
+    let state = home.logs().parent().unwrap().to_owned();
+    for folder in [home.logs(), state.clone()] {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+    }
+    assert_eq!(mode(&logs_in(&home.logs())[0]), 0o600);
+}
+
+#[test]
+fn a_record_is_in_the_file_while_the_session_goes_on() {
+    let home = Home::new();
+    let mut session = home.session(&[]);
+    session.calls(1);
+    wait_until("the call's record in the file", || {
+        let logs = logs_in(&home.logs());
+        logs.iter().flat_map(|log| validate_torn_log(log)).any(|record| record["event"] == "mcp_tool_call")
+    });
+    session.end();
+}
+
+#[test]
+fn a_killed_proxy_leaves_whole_records_without_a_hole() {
+    for calls in [0, 1, 7, 40] {
+        let home = Home::new();
+        let mut session = home.session(&[]);
+        session.calls(calls);
+        let written =
+            || logs_in(&home.logs()).iter().flat_map(|log| validate_torn_log(log)).collect::<Vec<_>>();
+        // Some of the records are out, the others may be on their way.
+        wait_until("a beginning of the log", || written().len() > calls / 2);
+        session.child.kill().unwrap();
+        session.child.wait().unwrap();
+        let records = written();
+        assert_whole(&records);
+        assert!(records.len() > calls / 2);
+    }
+}
+
+#[test]
+fn a_large_session_goes_on_in_parts_that_read_as_one() {
+    let home = Home::new();
+    let mut session = home.session(&["--max-log-size", "8k"]);
+    session.calls(60);
+    session.end();
+    let logs = logs_in(&home.logs());
+    assert!(logs.len() > 2, "{logs:?}");
+    assert!(logs.iter().all(|log| log.metadata().unwrap().len() <= 8 << 10));
+    let records = home.records();
+    assert_whole(&records);
+    assert_eq!(events(&records).iter().filter(|event| **event == "mcp_tool_call").count(), 60);
+}
+
+#[test]
+fn no_log_means_no_file_and_a_log_dir_means_that_folder() {
+    let home = Home::new();
+    let mut session = home.session(&["--no-log"]);
+    session.calls(1);
+    session.end();
+    assert!(!home.logs().exists());
+    let mut session = home.session(&["--log-dir", "elsewhere"]);
+    session.calls(1);
+    session.end();
+    assert!(!home.logs().exists());
+    assert_eq!(logs_in(&home.path().join("elsewhere")).len(), 1);
+}
+
+#[test]
+fn a_strict_session_has_one_file_too() {
+    let home = Home::new();
+    let mut session = home.session(&["--strict"]);
+    session.calls(1);
+    session.end();
+    assert_eq!(logs_in(&home.logs()).len(), 1);
+    assert_whole(&home.records());
+}
+
+#[test]
+fn hundreds_of_sessions_share_a_folder_without_touching_each_other() {
+    const SESSIONS: usize = 200;
+    const AT_ONCE: usize = 20;
+    let home = Home::new();
+    for _ in 0..SESSIONS / AT_ONCE {
+        let mut sessions: Vec<Session> = (0..AT_ONCE).map(|_| home.session(&[])).collect();
+        sessions.iter_mut().for_each(|session| session.calls(1));
+        for session in sessions {
+            let (status, said) = session.end();
+            assert!(status.success() && said.is_empty(), "{status}: {said}");
+        }
+    }
+    let logs = logs_in(&home.logs());
+    assert_eq!(logs.len(), SESSIONS);
+    let mut sessions = BTreeSet::new();
+    for log in &logs {
+        let records = validate_log(log);
+        assert_whole(&records);
+        assert_eq!(events(&records).last(), Some(&"session_ended"), "{}", log.display());
+        sessions.insert(records[0]["session_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(sessions.len(), 1, "all were started by this process");
+}
+
+#[test]
+fn a_server_that_cannot_be_started_is_in_the_log() {
+    let home = Home::new();
+    let output = home.spantap(["--", "no-such-program-anywhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(127));
+    let records = home.records();
+    assert_eq!(events(&records), ["session_started", "session_ended"]);
+    assert_eq!(records[1]["reason"], "spawn_failed");
+    assert_eq!(records[1]["level"], "error");
+}
+
+#[test]
+fn debug_records_are_there_when_asked_for_and_as_the_schema_says() {
+    let home = Home::new();
+    let mut session = home.session(&["--log-level", "debug"]);
+    session.calls(1);
+    session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    session.calls(1);
+    let (_, said) = session.end();
+    assert!(said.contains("debug records are on for good"), "{said}");
+    let records = home.records();
+    for event in ["tool_result", "mcp_notification"] {
+        assert!(events(&records).contains(&event), "{event} in {:?}", events(&records));
+    }
+}

@@ -1,0 +1,174 @@
+//! A log that cannot be written, for whatever reason: the session goes on, one line says so, and
+//! observed = written + dropped.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// `(written, told as lost)`: records of the observer, and how many the gaps in the log stand for.
+fn sums(records: &[Value]) -> (u64, u64) {
+    let is_gap = |record: &&Value| record["event"] == "gap" && record["place"] == "log";
+    let lost = records.iter().filter(is_gap).map(|gap| gap["records_lost"].as_u64().unwrap()).sum();
+    (records.iter().filter(|record| !is_gap(record)).count() as u64, lost)
+}
+
+/// The number in `records lost: N at log (reason)`, summed over reasons; 0 where nothing is said.
+fn said_lost(said: &str) -> u64 {
+    let Some((_, rest)) = said.split_once("records lost: ") else { return 0 };
+    let (list, _) = rest.split_once(';').unwrap();
+    list.split(", ").map(|part| part.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_costs_the_log_and_one_line_with_a_way_out() {
+    let home = Home::new();
+    fs::write(home.path().join("file"), "in the way").unwrap();
+    std::os::unix::fs::symlink("nowhere", home.path().join("dangling")).unwrap();
+    let too_long = "x".repeat(300);
+    for folder in ["file", "file/below", "dangling/below", "/proc/spantap", too_long.as_str()] {
+        let mut session = home.session(&["--log-dir", folder]);
+        session.calls(3);
+        let (status, said) = session.end();
+        assert!(status.success(), "{folder}: {said}");
+        let lines: Vec<&str> = said.lines().collect();
+        let [warning, sum] = lines[..] else { panic!("{folder}: {said}") };
+        assert!(warning.starts_with("spantap: warning: no log in `"), "{warning}");
+        assert!(warning.contains("--log-dir"), "{warning}");
+        // The start, three calls, the end.
+        assert_eq!(said_lost(sum), 5, "{folder}: {sum}");
+    }
+    assert_eq!(fs::read_to_string(home.path().join("file")).unwrap(), "in the way");
+}
+
+#[test]
+fn a_strict_session_does_not_start_without_its_log() {
+    let home = Home::new();
+    fs::write(home.path().join("file"), "in the way").unwrap();
+    let output = home.spantap(["--strict", "--log-dir", "file", "--", "touch", "started"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let (_, said) = text(&output);
+    assert!(said.contains("error: the session log cannot be written") && said.contains("hint: "), "{said}");
+    assert!(!home.path().join("started").exists());
+}
+
+#[test]
+fn a_file_size_limit_loses_and_counts_and_spares_the_traffic() {
+    let home = Home::new();
+    let script = format!("ulimit -f 4; exec {SPANTAP} --log-dir logs -- {SPANTAP} demo --serve");
+    let mut command = home.command("bash");
+    command.args(["-c", &script]);
+    let mut session = Session::start(command);
+    session.calls(50);
+    let (status, said) = session.end();
+    assert!(status.success(), "{said}");
+    let logs = logs_in(&home.path().join("logs"));
+    let records: Vec<Value> = logs.iter().flat_map(|log| validate_torn_log(log)).collect();
+    let (written, told) = sums(&records);
+    assert!(written > 2 && said_lost(&said) > 0, "{said}");
+    // The start, the calls, the end. What the log could not tell, standard error does.
+    assert_eq!(written + said_lost(&said), 52, "{said}");
+    assert!(told <= said_lost(&said), "{told} of {said}");
+}
+
+#[test]
+fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap() {
+    let home = Home::new();
+    let disk = home.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        // The same with injected errors: export::log::file::tests.
+        eprintln!(
+            "no small file system may be mounted here; a full disk is tested with injected errors only"
+        );
+        return;
+    }
+    let disk = Mounted(&disk);
+    fs::write(disk.0.join("ballast"), vec![0; 8 << 10]).unwrap();
+    let mut session = home.session(&["--log-dir", disk.0.to_str().unwrap()]);
+    session.calls(30);
+    let log = || logs_in(disk.0).into_iter().find(|path| path.extension().is_some());
+    wait_until("the disk is full", || log().is_some_and(|log| log.metadata().unwrap().len() == 8 << 10));
+    session.calls(3);
+    fs::remove_file(disk.0.join("ballast")).unwrap();
+    let (status, said) = session.end();
+    assert!(status.success());
+    // A record that was cut when the disk was full stays torn in the middle of the file.
+    let log = log().unwrap();
+    let text = fs::read_to_string(&log).unwrap();
+    let records: Vec<Value> = text
+        .lines()
+        .filter(|line| serde_json::from_str::<Value>(line).is_ok())
+        .map(|line| validate_line(&log, line))
+        .collect();
+    assert!(text.lines().count() <= records.len() + 1, "{text}");
+    let (written, told) = sums(&records);
+    assert_eq!(written + told, 35, "{said}");
+    assert_eq!(told, said_lost(&said), "{said}");
+    assert_eq!(events(&records).last(), Some(&"session_ended"));
+    assert_eq!(said.matches("no log in").count(), 1, "{said}");
+}
+
+struct Mounted<'a>(&'a Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+/// A session with `before` calls, whose log folder then suffers `blow`, and `after` further calls.
+fn struck(before: usize, after: usize, blow: impl Fn(&Path)) -> (Home, String) {
+    let home = Home::new();
+    let mut session = home.session(&["--log-dir", "logs"]);
+    session.calls(before);
+    let folder = home.path().join("logs");
+    wait_until("all calls in the log", || {
+        logs_in(&folder).iter().flat_map(|log| validate_torn_log(log)).count() > before
+    });
+    blow(&folder);
+    session.calls(after);
+    let (status, said) = session.end();
+    assert!(status.success());
+    (home, said)
+}
+
+#[test]
+fn a_deleted_folder_is_made_again_for_what_follows() {
+    let (home, said) = struck(3, 2, |folder| fs::remove_dir_all(folder).unwrap());
+    assert_eq!(said, "");
+    let logs = logs_in(&home.path().join("logs"));
+    let records = validate_log(logs.last().unwrap());
+    assert_eq!(events(&records).last(), Some(&"session_ended"));
+}
+
+#[test]
+fn a_log_that_is_moved_away_loses_nothing() {
+    let (home, said) = struck(3, 2, |folder| {
+        let log = logs_in(folder).remove(0);
+        fs::rename(&log, folder.parent().unwrap().join("rotated.jsonl")).unwrap();
+    });
+    assert_eq!(said, "");
+    let mut records = validate_log(&home.path().join("rotated.jsonl"));
+    for log in logs_in(&home.path().join("logs")) {
+        records.extend(validate_log(&log));
+    }
+    let seqs: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (0..7).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_log_that_is_emptied_is_filled_from_its_beginning() {
+    let (home, said) = struck(3, 2, |folder| {
+        fs::OpenOptions::new().write(true).truncate(true).open(logs_in(folder).remove(0)).unwrap();
+    });
+    assert_eq!(said, "");
+    let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!() };
+    let records = validate_log(log);
+    assert_eq!(events(&records), ["mcp_tool_call", "mcp_tool_call", "session_ended"]);
+}

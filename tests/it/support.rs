@@ -1,0 +1,195 @@
+//! What the modules share: a home of one's own, sessions with the sample server, logs that are held to
+//! the schema whenever they are read.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A deadline that only a failing test reaches.
+pub const LONG: Duration = Duration::from_secs(60);
+
+pub const SPANTAP: &str = env!("CARGO_BIN_EXE_spantap");
+
+/// Polls until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A home folder that no other test has.
+pub struct Home(tempfile::TempDir);
+
+impl Home {
+    pub fn new() -> Home {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Where session logs are by default.
+    pub fn logs(&self) -> PathBuf {
+        self.path().join(".local/state/spantap/sessions")
+    }
+
+    /// `program` in an environment in which nothing depends on the machine.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", self.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir(self.path());
+        command
+    }
+
+    pub fn spantap<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = self.command(SPANTAP);
+        command.args(arguments);
+        command
+    }
+
+    /// spantap with `options` in front of the sample server, ready for calls.
+    pub fn session(&self, options: &[&str]) -> Session {
+        Session::start(self.spantap(options.iter().copied().chain(["--", SPANTAP, "demo", "--serve"])))
+    }
+
+    /// All records of the default folder, in the order of files and lines.
+    pub fn records(&self) -> Vec<Value> {
+        logs_in(&self.logs()).iter().flat_map(|log| validate_log(log)).collect()
+    }
+}
+
+/// A host's end of a connection.
+pub struct Session {
+    pub child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    last_id: u64,
+}
+
+impl Session {
+    pub fn start(mut command: Command) -> Session {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Session { child, input, output, last_id: 0 }
+    }
+
+    pub fn send(&mut self, message: &Value) {
+        let line = format!("{message}\n");
+        self.input.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    pub fn receive(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Asks, and returns the answer.
+    pub fn request(&mut self, method: &str, params: Value) -> Value {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        loop {
+            let message = self.receive();
+            if message["id"] == id && message.get("method").is_none() {
+                return message;
+            }
+        }
+    }
+
+    /// `count` tool calls one after the other.
+    pub fn calls(&mut self, count: usize) {
+        for n in 0..count {
+            let answer = self.request(
+                "tools/call",
+                json!({"name": "search_issues", "arguments": {"query": format!("{n}")}}),
+            );
+            assert!(answer.get("result").is_some(), "{answer}");
+        }
+    }
+
+    /// Closes standard input and waits for the end; the status and what was said on standard error.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        drop(self.input.take());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap(), said)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A test that failed half-way leaves nothing running.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The session logs of a folder in the order of their names, later parts behind earlier ones; none where
+/// there is no folder.
+pub fn logs_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut logs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    logs.sort_by_key(|log| {
+        let name = log.file_name().unwrap().to_str().unwrap().trim_end_matches(".jsonl").to_owned();
+        match name.rsplit_once('.') {
+            Some((stem, part)) => (stem.to_owned(), part.parse::<u32>().unwrap()),
+            None => (name, 0),
+        }
+    });
+    logs
+}
+
+static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    jsonschema::draft202012::new(&spantap::export::record::fields::schema()).expect("a valid schema")
+});
+
+/// The records of a log, every line of which must be whole and as the schema says.
+#[track_caller]
+pub fn validate_log(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "{}: torn: {text}", path.display());
+    text.lines().map(|line| validate_line(path, line)).collect()
+}
+
+/// Like [`validate_log`], for a log that was cut short: its last line may be torn.
+#[track_caller]
+pub fn validate_torn_log(path: &Path) -> Vec<Value> {
+    let text = std::fs::read(path).unwrap();
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let text = std::str::from_utf8(&text[..whole]).unwrap();
+    text.lines().map(|line| validate_line(path, line)).collect()
+}
+
+#[track_caller]
+pub fn validate_line(path: &Path, line: &str) -> Value {
+    let record: Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display()));
+    let errors: Vec<String> = VALIDATOR.iter_errors(&record).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{}: {errors:?}: {line}", path.display());
+    record
+}
+
+pub fn events(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["event"].as_str().unwrap()).collect()
+}
+
+pub fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).unwrap();
+    (text(&output.stdout), text(&output.stderr))
+}
