@@ -109,8 +109,8 @@ fn each_element_of_a_huge_batch_is_an_operation() {
         let elements: Vec<String> = (0..3_000).map(|id| of(json!(id)).trim_end().to_owned()).collect();
         format!("[{}]\n", elements.join(","))
     };
-    player.send(CLIENT, elements(|id| call(id)));
-    player.send(SERVER, elements(|id| result(id)));
+    player.send(CLIENT, elements(call));
+    player.send(SERVER, elements(result));
     let records = plain_call_is_seen(player);
     assert_eq!(operations(&records).len(), 3_001);
     assert!(operations(&records).iter().all(|record| record["status"] == "ok"));
