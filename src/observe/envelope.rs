@@ -318,7 +318,10 @@ impl Scanner {
         self.outer_start = self.before + at as u64;
         self.outer_from = at;
         match place {
-            Place::Params => self.envelope.has_params = true,
+            Place::Params => {
+                self.envelope.has_params = true;
+                self.envelope.long_arguments_hash = None;
+            }
             Place::Result => {
                 self.envelope.result_size = Some(0);
                 self.result_hasher = self.bodies.then(|| self.hashing.start());

@@ -1,6 +1,7 @@
 //! Every request that is seen ends in exactly one operation, whatever else is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,6 +10,7 @@ use spantap::observe::event::EndReason;
 use spantap::relay::tap::{Moment, Stream};
 
 use crate::replay::{CLIENT, Player, SERVER, check_books, is_operation, settings};
+use crate::support::validate_line;
 
 fn line(message: Value) -> String {
     format!("{message}\n")
@@ -200,6 +202,21 @@ fn the_rounds_of_one_call_are_not_calls_made_again() {
     }
 }
 
+#[test]
+fn of_two_params_the_last_one_counts_however_long_the_first() {
+    let mut player = Player::new();
+    let long = "x".repeat(300 << 10);
+    let before = format!("{{\"name\":\"t\",\"arguments\":{{\"a\":\"{long}\"}}}}");
+    player.send(
+        CLIENT,
+        format!("{{\"id\":1,\"method\":\"tools/call\",\"params\":{before},\"params\":{{\"name\":\"t\"}}}}\n"),
+    );
+    player.send(SERVER, result(1));
+    let records = plain_call_is_seen(player);
+    let calls = operations(&records);
+    assert_eq!(calls[0]["args_hash"], calls[1]["args_hash"]);
+}
+
 /// What one side, or the relay, does next. Ids are few, so that they meet.
 #[derive(Clone, Debug)]
 enum Act {
@@ -323,6 +340,9 @@ proptest! {
         let reason = if died { EndReason::ServerDied } else { EndReason::ServerExited };
         let records = player.end_with(reason, Some(0), None);
         check_books(&records);
+        for record in &records {
+            validate_line(Path::new("a random conversation"), &record.to_string());
+        }
         prop_assert_eq!(found(&records), expected(&acts));
     }
 

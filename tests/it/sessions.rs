@@ -25,6 +25,7 @@ use spantap::observe::event::EndReason;
 use spantap::relay::tap::Stream;
 
 use crate::replay::{CLIENT, Player, SERVER, check_books, settings};
+use crate::support::validate_line;
 
 enum Step {
     Send(Stream, Vec<u8>),
@@ -148,6 +149,15 @@ fn every_session_gives_the_records_that_were_read_and_found_right() {
 fn the_books_of_every_session_balance() {
     for session in recorded() {
         check_books(&session.play(|length| length));
+    }
+}
+
+#[test]
+fn every_record_of_every_session_is_as_the_schema_says() {
+    for session in recorded() {
+        for record in session.play(|length| length) {
+            validate_line(&session.folder, &record.to_string());
+        }
     }
 }
 
