@@ -1,6 +1,7 @@
 //! Promises about the whole program, one module each.
 
 mod cli;
+mod dashboards;
 mod keep;
 mod leaks;
 mod log;

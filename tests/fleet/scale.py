@@ -1,0 +1,163 @@
+"""A thousand exporters against one real collector and one real store: what is lost, and what it costs.
+
+    scale.py SPANTAP_BINARY [INSTANCES]
+
+Records what spantap exports in one real session, request by request as it came off its exporter. Then
+replays it as INSTANCES connections (1,000 unless said otherwise), each with a `service.instance.id`, trace
+ids and span ids of its own, through rotel: spans to a place that counts them, metrics to VictoriaMetrics.
+Not one span, point or series may be missing. Prints bytes, CPU time and memory, from which
+docs/operations.md computes what a fleet needs.
+"""
+
+import concurrent.futures
+import gzip
+import hashlib
+import http.client
+import http.server
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path[:0] = [f"{ROOT}/tests/real", f"{ROOT}/tests/real/otlp"]
+
+import sessions
+from collectors import Sink, rotel, victoria, wait_until
+
+SENDERS = 4
+CALLS = 40
+
+
+class Recorded(Sink):
+    """Keeps each request as it came: (path, decoded request, bytes on the wire)."""
+
+    def __init__(self):
+        self.requests = []
+        super().__init__()
+
+    def take(self, path: str, body: bytes, size: int) -> None:
+        with self.lock:
+            self.requests.append((path, self.REQUESTS[path][0].FromString(body), size))
+
+
+def one_session(spantap: str, folder: str) -> tuple:
+    """The requests of one session's exporter, its log's bytes and its number of calls."""
+    with Recorded() as sink:
+        server = dict(sessions.servers(f"{folder}/work")["everything"])
+        server["calls"] = [sessions.call("get-sum", a=1, b=number) for number in range(CALLS - 4)] + server["calls"][:4]
+        command = [spantap, "--server", "everything", "--log-dir", f"{folder}/log", "--otlp", sink.url, "--", *server["command"]]
+        assert sessions.drive("ts1", server, command, folder, f"{folder}/work")[0][0] == 0
+        wait_until("the last requests", lambda: {path for path, _, _ in sink.requests} >= {"/v1/traces", "/v1/metrics"})
+        logged = sum(os.path.getsize(os.path.join(f"{folder}/log", name)) for name in os.listdir(f"{folder}/log"))
+        return list(sink.requests), logged
+
+
+def as_instance(path: str, request, number: int) -> bytes:
+    """The request as another connection would have sent it, now."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    identity = str(uuid.UUID(int=number + 1))
+    salt = number.to_bytes(8, "big")
+    fresh = lambda old: hashlib.sha256(salt + old).digest()[:len(old)] if old else b""
+    for resource in copy.resource_spans if path == "/v1/traces" else copy.resource_metrics:
+        for pair in resource.resource.attributes:
+            if pair.key == "service.instance.id":
+                pair.value.string_value = identity
+        if path == "/v1/traces":
+            for span in (span for scope in resource.scope_spans for span in scope.spans):
+                span.trace_id, span.span_id, span.parent_span_id = map(fresh, (span.trace_id, span.span_id, span.parent_span_id))
+                for link in span.links:
+                    link.trace_id, link.span_id = fresh(link.trace_id), fresh(link.span_id)
+    return copy.SerializeToString()
+
+
+def cpu_seconds(pid: int) -> float:
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+
+
+def replay(requests: list, instances: int, url: str) -> tuple:
+    """Sends every request of every instance; (requests refused, bytes sent, seconds)."""
+    address = urllib.parse.urlparse(url)
+    local = threading.local()
+
+    def send(number: int) -> tuple:
+        refused = sent = 0
+        connection = getattr(local, "connection", None) or http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        local.connection = connection
+        for path, request, _ in requests:
+            body = gzip.compress(as_instance(path, request, number), 1)
+            connection.request("POST", path, body, {"content-type": "application/x-protobuf", "content-encoding": "gzip"})
+            answer = connection.getresponse()
+            answer.read()
+            refused += answer.status != 200
+            sent += len(body)
+        return refused, sent
+
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=SENDERS) as pool:
+        outcomes = list(pool.map(send, range(instances)))
+    return sum(r for r, _ in outcomes), sum(s for _, s in outcomes), time.monotonic() - start
+
+
+def main() -> int:
+    spantap = os.path.abspath(sys.argv[1])
+    instances = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
+    folder = tempfile.mkdtemp(prefix="spantap-scale-")
+    requests, logged = one_session(spantap, folder)
+    requests = [request for request in requests if request[0] != "/v1/logs"]
+    spans = sum(len(scope.spans) for path, request, _ in requests if path == "/v1/traces"
+                for resource in request.resource_spans for scope in resource.scope_spans)
+
+    with Sink() as sink, victoria() as store, rotel(sink.url, store.otlp_metrics) as collector:
+        idle = cpu_seconds(collector.pid), cpu_seconds(store.pid)
+        refused, sent, seconds = replay(requests, instances, collector.http)
+        wait_until("every span", lambda: len(sink.spans) >= spans * instances, 120)
+        up = "count(last_over_time(spantap_server_up[1h]))"
+
+        def arrived() -> bool:
+            store.flush()
+            return store.query(up) == [({}, instances)]
+
+        wait_until("every connection's series", arrived, 120)
+        ids = {span.span_id for _, span in sink.spans}
+        series = store.query('count(last_over_time({__name__!=""}[1h]))')[0][1]
+        operations = store.query("sum(last_over_time(mcp_server_operation_duration_seconds_count[1h]))")[0][1]
+        calls = store.query('sum(last_over_time(mcp_server_operation_duration_seconds_count{mcp_method_name="tools/call"}[1h]))')[0][1]
+        spent = [cpu_seconds(pid) - before for pid, before in zip((collector.pid, store.pid), idle)]
+        memory = resident_mib(collector.pid), resident_mib(store.pid)
+
+    shutil.rmtree(folder)
+    problems = []
+    if refused:
+        problems.append(f"{refused} requests refused")
+    if len(ids) != spans * instances or len(sink.spans) != len(ids):
+        problems.append(f"{spans * instances} spans sent, {len(sink.spans)} received, {len(ids)} of them different")
+    if calls != CALLS * instances:
+        problems.append(f"{CALLS * instances} calls counted, the store has {calls:.0f}")
+    for problem in problems:
+        print(f"FAIL {problem}")
+
+    print(f"one session of {CALLS} calls: {logged / CALLS:.0f} B of log, {spans} spans, {len(requests)} requests, "
+          f"{sum(size for _, _, size in requests) / CALLS:.0f} B on the wire for a call, {series / instances:.0f} series")
+    print(f"{instances} connections: {len(ids)} spans and {operations:.0f} operations arrived in {seconds:.1f} s; "
+          f"{sent / 2**20:.1f} MiB sent")
+    print(f"collector: {spent[0] * 1e6 / len(ids):.0f} us of CPU for a span, at most {memory[0]:.0f} MiB resident")
+    print(f"store: {spent[1] * 1e6 / series:.0f} us of CPU for a series, at most {memory[1]:.0f} MiB resident")
+    print(f"scale: {1 - bool(problems)} passed, {int(bool(problems))} failed")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

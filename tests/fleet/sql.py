@@ -1,0 +1,112 @@
+"""The SQL of docs/operations.md, run as it stands there, says what `spantap stats` says.
+
+    sql.py SPANTAP_BINARY
+
+Over fixtures/logs (hostile names, broken lines, files of others) and over ten thousand generated calls.
+DuckDB runs every block but ClickHouse's; ClickHouse's engine (chdb) runs its own.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import chdb.session
+import duckdb
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+FIELDS = ["calls", "errors", "p50_ms", "p95_ms", "p99_ms", "most_repeats", "tokens_est"]
+
+
+def blocks() -> list:
+    """(name, text) of each SQL block of the page."""
+    with open(f"{ROOT}/docs/operations.md") as file:
+        found = re.findall(r"^```sql ?([\w-]*)\n(.*?)^```$", file.read(), re.M | re.S)
+    assert len(found) >= 8, f"{len(found)} blocks"
+    return found
+
+
+def stats(spantap: str, folder: str, by: str) -> dict:
+    done = subprocess.run([spantap, "stats", "--json", "--by", by, *logs(folder)], check=True, capture_output=True, text=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    keys = ["session_id"] if by == "session" else ["server_name", "tool_name"]
+    return {tuple(row[key] for key in keys): row for row in rows}
+
+
+def logs(folder: str) -> list:
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".jsonl"))
+
+
+def compare(what: str, rows: list, names: list, ours: dict, keys: int, fields: list) -> None:
+    theirs = {row[:keys]: dict(zip(names, row)) for row in rows}
+    assert theirs.keys() == ours.keys() and ours, f"{what}: groups {theirs.keys() ^ ours.keys()}"
+    for key, row in theirs.items():
+        for field in fields:
+            a, b = row[field], ours[key].get(field)
+            absent = lambda x: x is None or (isinstance(x, float) and math.isnan(x))
+            same = absent(a) and absent(b) or not (absent(a) or absent(b)) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-6)
+            assert same, f"{what} {key} {field}: {a}, stats says {b}"
+
+
+def run_duckdb(spantap: str, folder: str) -> int:
+    connection = duckdb.connect()
+    ran = 0
+    for name, text in blocks():
+        if name.startswith("clickhouse"):
+            continue
+        cursor = connection.execute(text.replace("~/.local/state/spantap/sessions", folder))
+        rows, names = cursor.fetchall(), [column[0] for column in cursor.description]
+        if name == "by-tool":
+            compare("DuckDB", rows, names, stats(spantap, folder, "server,tool"), 2, FIELDS)
+        elif name == "by-session":
+            compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "denied", "errors"])
+        elif name == "" and folder.startswith(ROOT):
+            assert rows, f"no row: {text}"
+        ran += 1
+    return ran
+
+
+def run_clickhouse(spantap: str, folder: str) -> int:
+    ran = 0
+    with tempfile.TemporaryDirectory() as home:
+        session = chdb.session.Session(f"{home}/db")
+        for name, text in blocks():
+            if not name.startswith("clickhouse"):
+                continue
+            text = text.replace("sessions/*.jsonl", f"{folder}/*.jsonl").rstrip().rstrip(";")
+            answer = session.query(text, "JSONCompact") if name != "clickhouse" else session.query(text)
+            if name == "clickhouse-by-tool":
+                parsed = json.loads(str(answer))
+                names = [column["name"] for column in parsed["meta"]]
+                rows = [tuple(row[:2]) + tuple(None if cell is None else float(cell) for cell in row[2:]) for row in parsed["data"]]
+                compare("ClickHouse", rows, names, stats(spantap, folder, "server,tool"), 2, FIELDS)
+            ran += 1
+        session.close()
+    return ran
+
+
+def main() -> int:
+    spantap = os.path.abspath(sys.argv[1])
+    work = tempfile.mkdtemp(prefix="spantap-sql-")
+    subprocess.run([sys.executable, f"{ROOT}/tests/report/make_logs.py", f"{work}/many", "--calls", "10000"], check=True)
+    passed = failed = 0
+    for folder in (f"{ROOT}/fixtures/logs", f"{work}/many"):
+        for engine in (run_duckdb, run_clickhouse):
+            name = f"{engine.__name__} over {os.path.basename(folder)}"
+            try:
+                print(f"ok   {name}: {engine(spantap, folder)} blocks", flush=True)
+                passed += 1
+            except Exception as error:
+                print(f"FAIL {name}: {error}", flush=True)
+                failed += 1
+    shutil.rmtree(work)
+    print(f"sql: {passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

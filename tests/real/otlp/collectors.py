@@ -1,0 +1,208 @@
+"""Receivers for the tests: rotel and VictoriaMetrics as processes, and the place where rotel forwards to.
+
+Everything listens on free ports of 127.0.0.1 and ends with its `with` block.
+"""
+
+import contextlib
+import gzip
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+PATIENCE = 60.0
+REPOSITORY = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+RELABEL = os.path.join(REPOSITORY, "docs", "dashboards", "victoriametrics-relabel.yml")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what: str, condition, seconds: float = PATIENCE):
+    """The first true value of `condition()`; an error that says what was missing after the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def value(any_value):
+    """A protobuf AnyValue as the Python value it holds."""
+    kind = any_value.WhichOneof("value")
+    if kind == "array_value":
+        return [value(item) for item in any_value.array_value.values]
+    if kind == "kvlist_value":
+        return attributes(any_value.kvlist_value.values)
+    return getattr(any_value, kind) if kind else None
+
+
+def attributes(pairs) -> dict:
+    return {pair.key: value(pair.value) for pair in pairs}
+
+
+class Sink:
+    """What arrived behind the collector: flat lists of (resource attributes, item) for each signal."""
+
+    REQUESTS = {
+        "/v1/traces": (ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
+        "/v1/metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics"),
+        "/v1/logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records"),
+    }
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.spans, self.metrics, self.logs = [], [], []
+        self.bytes = 0
+        sink = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                size = len(body)
+                if self.headers.get("content-encoding") == "gzip":
+                    body = gzip.decompress(body)
+                sink.take(urllib.parse.urlparse(self.path).path, body, size)
+                self.send_response(200)
+                self.send_header("content-type", "application/x-protobuf")
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self, path: str, body: bytes, size: int) -> None:
+        kind, resources, scopes, items = self.REQUESTS[path]
+        request = kind.FromString(body)
+        target = {"spans": self.spans, "metrics": self.metrics, "log_records": self.logs}[items]
+        with self.lock:
+            self.bytes += size
+            for resource in getattr(request, resources):
+                labels = attributes(resource.resource.attributes)
+                for scope in getattr(resource, scopes):
+                    target.extend((labels, item) for item in getattr(scope, items))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@contextlib.contextmanager
+def process(command: list, log: str, env=None):
+    """A program that is ended with the block; its output goes to `log`."""
+    with open(log, "ab") as output:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(10)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Rotel:
+    def __init__(self, http: int, grpc: int, running):
+        self.http, self.grpc, self.pid = f"http://127.0.0.1:{http}", f"http://127.0.0.1:{grpc}", running.pid
+
+
+@contextlib.contextmanager
+def rotel(forward_to: str, metrics_to: str | None = None):
+    """The rotel collector, forwarding every signal to an OTLP/HTTP address, or metrics to an URL of their own."""
+    agent = os.path.join(os.environ["REAL_SDK2"], "lib", f"python{sysconfig.get_python_version()}",
+                         "site-packages", "rotel", "rotel-agent")
+    http_port, grpc_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="spantap-rotel-") as folder:
+        env = {"PATH": os.environ["PATH"], "HOME": folder, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
+        command = [agent, "start", "--otlp-http-endpoint", f"127.0.0.1:{http_port}",
+                   "--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp",
+                   "--otlp-exporter-endpoint", forward_to, "--otlp-exporter-protocol", "http",
+                   "--pid-file", f"{folder}/pid", "--log-file", f"{folder}/log",
+                   *(["--otlp-exporter-metrics-endpoint", metrics_to] if metrics_to else [])]
+        with process(command, f"{folder}/out", env) as running:
+            def ready():
+                if running.poll() is not None:
+                    raise AssertionError("rotel ended: " + open(f"{folder}/out").read()[-2000:])
+                return listening(http_port) and listening(grpc_port)
+            wait_until("rotel listens", ready)
+            yield Rotel(http_port, grpc_port, running)
+
+
+class Victoria:
+    """A VictoriaMetrics with Prometheus' names for what comes in by OTLP."""
+
+    def __init__(self, port: int, pid: int):
+        self.base, self.pid = f"http://127.0.0.1:{port}", pid
+        self.otlp_metrics = f"{self.base}/opentelemetry/v1/metrics"
+
+    def query(self, expr: str, at: float | None = None) -> list:
+        """Instant query: a list of (labels, number). VictoriaMetrics' own errors become ours."""
+        form = {"query": expr, "nocache": "1"} | ({"time": f"{at:.3f}"} if at else {})
+        return [(item["metric"], float(item["value"][1])) for item in self._get("/api/v1/query", form)]
+
+    def query_range(self, expr: str, start: float, end: float, step: str) -> list:
+        form = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": step, "nocache": "1"}
+        return [(item["metric"], [(at, float(number)) for at, number in item["values"]])
+                for item in self._get("/api/v1/query_range", form)]
+
+    def _get(self, path: str, form: dict) -> list:
+        body = urllib.parse.urlencode(form).encode()
+        try:
+            with urllib.request.urlopen(self.base + path, body, timeout=30) as answer:
+                return json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{form['query']}\n{error.read().decode(errors='replace')[:500]}") from None
+
+    def flush(self) -> None:
+        urllib.request.urlopen(f"{self.base}/internal/force_flush", timeout=30).close()
+
+
+@contextlib.contextmanager
+def victoria():
+    binary = os.path.join(os.environ["REAL_DEBIAN"], "usr", "bin", "victoria-metrics")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="spantap-victoria-") as folder:
+        command = [binary, f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}/data",
+                   "-opentelemetry.usePrometheusNaming", f"-relabelConfig={RELABEL}", "-search.latencyOffset=0s", "-retentionPeriod=1y",
+                   "-memory.allowedPercent=10"]
+        with process(command, f"{folder}/out") as running:
+            def ready():
+                if running.poll() is not None:
+                    raise AssertionError("VictoriaMetrics ended: " + open(f"{folder}/out").read()[-2000:])
+                return listening(port)
+            wait_until("VictoriaMetrics listens", ready)
+            yield Victoria(port, running.pid)

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs the real counterparts that tests/real runs against, each kind in a folder of its own below
+# ~/.cache/spantap-ci whose name ends in a digest of its pinned versions: a second run finds it there,
+# and a changed pin makes a new one. Prints shell assignments to be evaluated: REAL_NODE, REAL_SDK1,
+# REAL_SDK2, REAL_TOOLS, REAL_DEBIAN.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${SPANTAP_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/spantap-ci}
+mkdir -p "$cache"
+
+digest() { cat "$@" | sha256sum | cut -c1-12; }
+
+# provide NAME VARIABLE DIGEST COMMAND...: runs COMMAND FOLDER unless a complete FOLDER is there.
+provide() {
+    local name=$1 variable=$2 folder=$cache/$1-$3
+    shift 3
+    if [[ ! -e $folder/.complete ]]; then
+        echo "installing $name" >&2
+        rm -rf "$folder"
+        "$@" "$folder" >&2
+        touch "$folder/.complete"
+    fi
+    printf '%s=%q\n' "$variable" "$folder"
+}
+
+node_modules() {
+    mkdir -p "$1"
+    cp "$here"/package.json "$here"/package-lock.json "$1"
+    # Inspector asks for a newer Node than Debian's; its command line works on 20.
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+}
+
+python_environment() {
+    python3 -m venv "$2"
+    "$2/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/$1.txt"
+}
+
+debian_packages() { "$here/debian.sh" "$1" promtool victoria-metrics; }
+
+provide node REAL_NODE "$(digest "$here"/package-lock.json)" node_modules
+provide sdk1 REAL_SDK1 "$(digest "$here"/sdk1.txt)" python_environment sdk1
+provide sdk2 REAL_SDK2 "$(digest "$here"/sdk2.txt)" python_environment sdk2
+provide tools REAL_TOOLS "$(digest "$here"/tools.txt)" python_environment tools
+provide debian REAL_DEBIAN "$(digest "$here"/debian.sh)" debian_packages
