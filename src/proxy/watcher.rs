@@ -164,7 +164,8 @@ impl Watcher {
 
     /// The last gear: drains the rings, ends every open request, closes the sinks.
     pub(super) fn finish(&mut self, end: ServerEnd, deadline: Instant) {
-        while Instant::now() < deadline && self.look(super::SLICE) > 0 {}
+        let until = deadline.checked_sub(CLOSING).unwrap_or(deadline);
+        while Instant::now() < until && self.look(super::SLICE) > 0 {}
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         self.guarded(|watch| {
@@ -249,7 +250,9 @@ impl Watcher {
 }
 
 /// What is left of the time after the sinks were given up, to say so.
-const LAST_WORD: Duration = Duration::from_millis(20);
+const LAST_WORD: Duration = Duration::from_millis(50);
+/// What the sinks are left with of the time, however much is still waiting to be observed.
+const CLOSING: Duration = Duration::from_millis(350);
 
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
