@@ -9,7 +9,7 @@ use crate::export::{Dropped, Exporter};
 use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
 use crate::relay::ring::Item;
-use crate::relay::tap::{Moment, Stream};
+use crate::relay::tap::{Chunk, Gap, Moment, Stream};
 use crate::relay::{self, Taps};
 
 /// The server process, when the observer is made.
@@ -53,6 +53,8 @@ pub(super) struct Watcher {
     detail: Detail,
     next_pulse: Moment,
     seen_since_pulse: bool,
+    /// There is no time left to look: what is still in the rings is counted as lost.
+    sheds: bool,
 }
 
 impl Watcher {
@@ -66,6 +68,7 @@ impl Watcher {
             detail: Detail::Full,
             next_pulse: Moment(0),
             seen_since_pulse: false,
+            sheds: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl Watcher {
     }
 
     fn take(&mut self, stream: Stream) -> usize {
-        let Watcher { state, taps, .. } = self;
+        let Watcher { state, taps, sheds, .. } = self;
         let tap = match stream {
             Stream::Stdin => &mut taps.stdin,
             Stream::Stdout => &mut taps.stdout,
@@ -114,6 +117,7 @@ impl Watcher {
             let State::Watching(watch) = state else { return };
             let Watch { observer, exporter, .. } = watch.as_mut();
             panicked |= catch_unwind(AssertUnwindSafe(|| match item {
+                Item::Chunk(chunk) if *sheds => observer.gap(unread(&chunk), exporter),
                 Item::Chunk(chunk) => {
                     injected_panic(chunk.bytes);
                     observer.chunk(chunk, exporter);
@@ -166,6 +170,9 @@ impl Watcher {
     pub(super) fn finish(&mut self, end: ServerEnd, deadline: Instant) {
         let until = deadline.checked_sub(CLOSING).unwrap_or(deadline);
         while Instant::now() < until && self.look(super::SLICE) > 0 {}
+        // Counting lines is a hundred times as fast as reading them.
+        self.sheds = true;
+        while Instant::now() < deadline && self.look(super::SLICE) > 0 {}
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         self.guarded(|watch| {
@@ -246,6 +253,18 @@ impl Watcher {
             self.state = State::Off;
             say("the observer failed and is off for this session; the traffic is not affected");
         }
+    }
+}
+
+/// Bytes that nobody will look at.
+fn unread(chunk: &Chunk<'_>) -> Gap {
+    Gap {
+        stream: chunk.stream,
+        offset: chunk.offset,
+        bytes: chunk.bytes.len() as u64,
+        newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
+        ends_line: chunk.bytes.last() == Some(&b'\n'),
+        read_at: chunk.read_at,
     }
 }
 
