@@ -9,7 +9,7 @@ use crate::export::{Dropped, Exporter};
 use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
 use crate::relay::ring::Item;
-use crate::relay::tap::{Chunk, Gap, Moment, Stream};
+use crate::relay::tap::{Gap, Moment, Stream};
 use crate::relay::{self, Taps};
 
 /// The server process, when the observer is made.
@@ -25,8 +25,11 @@ pub struct Watch {
     pub observer: Observer,
     pub exporter: Exporter,
     /// Called with the tools seen, at the end.
-    pub remember: Option<Box<dyn FnOnce(&Observer) + Send>>,
+    pub remember: Option<Remember>,
 }
+
+/// Keeps what the next session with this server should know.
+pub type Remember = Box<dyn FnOnce(&Observer) + Send>;
 
 /// Makes the [`Watch`].
 pub type Build = Box<dyn FnOnce(&Started) -> Watch + Send>;
@@ -41,6 +44,8 @@ enum State {
 
 /// After this many panics the observer is switched off for the rest of the session.
 const MAX_PANICS: u64 = 3;
+/// Part of the flush budget that is kept for the sinks.
+const SINKS_TIME: Duration = Duration::from_millis(500);
 /// How often figures are told while there is traffic.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -53,8 +58,6 @@ pub(super) struct Watcher {
     detail: Detail,
     next_pulse: Moment,
     seen_since_pulse: bool,
-    /// There is no time left to look: what is still in the rings is counted as lost.
-    sheds: bool,
 }
 
 impl Watcher {
@@ -68,7 +71,6 @@ impl Watcher {
             detail: Detail::Full,
             next_pulse: Moment(0),
             seen_since_pulse: false,
-            sheds: false,
         }
     }
 
@@ -101,7 +103,7 @@ impl Watcher {
     }
 
     fn take(&mut self, stream: Stream) -> usize {
-        let Watcher { state, taps, sheds, .. } = self;
+        let Watcher { state, taps, .. } = self;
         let tap = match stream {
             Stream::Stdin => &mut taps.stdin,
             Stream::Stdout => &mut taps.stdout,
@@ -117,7 +119,6 @@ impl Watcher {
             let State::Watching(watch) = state else { return };
             let Watch { observer, exporter, .. } = watch.as_mut();
             panicked |= catch_unwind(AssertUnwindSafe(|| match item {
-                Item::Chunk(chunk) if *sheds => observer.gap(unread(&chunk), exporter),
                 Item::Chunk(chunk) => {
                     injected_panic(chunk.bytes);
                     observer.chunk(chunk, exporter);
@@ -168,17 +169,48 @@ impl Watcher {
 
     /// The last gear: drains the rings, ends every open request, closes the sinks.
     pub(super) fn finish(&mut self, end: ServerEnd, deadline: Instant) {
-        let until = deadline.checked_sub(CLOSING).unwrap_or(deadline);
-        while Instant::now() < until && self.look(super::SLICE) > 0 {}
-        // Counting lines is a hundred times as fast as reading them.
-        self.sheds = true;
-        while Instant::now() < deadline && self.look(super::SLICE) > 0 {}
+        // Sinks need time too: what cannot be observed by then is counted as lost.
+        let observed_until = deadline - SINKS_TIME;
+        let mut more = true;
+        while more && Instant::now() < observed_until {
+            more = self.look(super::SLICE) > 0;
+        }
+        if more {
+            self.count_the_rest();
+        }
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         self.guarded(|watch| {
             watch.observer.pulse(pulse, end.at, &mut watch.exporter);
             self::end(watch, end, deadline);
         });
+    }
+
+    /// Time is over: what still waits in the rings is counted, not looked at.
+    fn count_the_rest(&mut self) {
+        self.build();
+        let Watcher { state, taps, .. } = self;
+        let State::Watching(watch) = state else { return };
+        for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
+            tap.snapshot();
+            while tap.peek().is_some() {
+                tap.take(|item| {
+                    let gap = match item {
+                        Item::Chunk(chunk) => Gap {
+                            stream: chunk.stream,
+                            offset: chunk.offset,
+                            bytes: chunk.bytes.len() as u64,
+                            newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
+                            ends_line: chunk.bytes.last() == Some(&b'\n'),
+                            read_at: chunk.read_at,
+                        },
+                        Item::Gap(gap) => gap,
+                        Item::End(_) => return,
+                    };
+                    watch.observer.gap(gap, &mut watch.exporter);
+                });
+            }
+        }
     }
 
     /// Full detail while there is room, the envelope only while a ring is more than half full.
@@ -256,22 +288,8 @@ impl Watcher {
     }
 }
 
-/// Bytes that nobody will look at.
-fn unread(chunk: &Chunk<'_>) -> Gap {
-    Gap {
-        stream: chunk.stream,
-        offset: chunk.offset,
-        bytes: chunk.bytes.len() as u64,
-        newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
-        ends_line: chunk.bytes.last() == Some(&b'\n'),
-        read_at: chunk.read_at,
-    }
-}
-
 /// What is left of the time after the sinks were given up, to say so.
 const LAST_WORD: Duration = Duration::from_millis(50);
-/// What the sinks are left with of the time, however much is still waiting to be observed.
-const CLOSING: Duration = Duration::from_millis(350);
 
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {

@@ -120,27 +120,29 @@ def main() -> int:
     spans = sum(len(scope.spans) for path, request, _ in requests if path == "/v1/traces"
                 for resource in request.resource_spans for scope in resource.scope_spans)
 
+    points = [sum(len(getattr(metric, metric.WhichOneof("data")).data_points) for resource in request.resource_metrics
+                  for scope in resource.scope_metrics for metric in scope.metrics)
+              for path, request, _ in requests if path == "/v1/metrics"]
+
     with Sink() as sink, victoria() as store, rotel(sink.url, store.otlp_metrics) as collector:
-        idle = cpu_seconds(collector.pid), cpu_seconds(store.pid)
-        refused, sent, seconds = replay(requests, instances, collector.http)
-        wait_until("every span", lambda: len(sink.spans) >= spans * instances, 120)
-        up = "count(last_over_time(spantap_server_up[1h]))"
-
-        def arrived() -> bool:
-            store.flush()
-            return store.query(up) == [({}, instances)]
-
-        wait_until("every connection's series", arrived, 120)
+        phases = {}
+        for path in ("/v1/traces", "/v1/metrics"):
+            before = cpu_seconds(collector.pid), cpu_seconds(store.pid)
+            refused, sent, seconds = replay([request for request in requests if request[0] == path], instances, collector.http)
+            if path == "/v1/traces":
+                wait_until("every span", lambda: len(sink.spans) >= spans * instances, 120)
+            else:
+                wait_until("every connection's series", lambda: store.count("spantap_server_up") == instances, 120)
+            phases[path] = {"refused": refused, "sent": sent, "seconds": seconds,
+                            "collector": cpu_seconds(collector.pid) - before[0], "store": cpu_seconds(store.pid) - before[1]}
         ids = {span.span_id for _, span in sink.spans}
         series = store.query('count(last_over_time({__name__!=""}[1h]))')[0][1]
-        operations = store.query("sum(last_over_time(mcp_server_operation_duration_seconds_count[1h]))")[0][1]
         calls = store.query('sum(last_over_time(mcp_server_operation_duration_seconds_count{mcp_method_name="tools/call"}[1h]))')[0][1]
-        spent = [cpu_seconds(pid) - before for pid, before in zip((collector.pid, store.pid), idle)]
         memory = resident_mib(collector.pid), resident_mib(store.pid)
 
     shutil.rmtree(folder)
     problems = []
-    if refused:
+    if refused := sum(phase["refused"] for phase in phases.values()):
         problems.append(f"{refused} requests refused")
     if len(ids) != spans * instances or len(sink.spans) != len(ids):
         problems.append(f"{spans * instances} spans sent, {len(sink.spans)} received, {len(ids)} of them different")
@@ -149,12 +151,16 @@ def main() -> int:
     for problem in problems:
         print(f"FAIL {problem}")
 
-    print(f"one session of {CALLS} calls: {logged / CALLS:.0f} B of log, {spans} spans, {len(requests)} requests, "
-          f"{sum(size for _, _, size in requests) / CALLS:.0f} B on the wire for a call, {series / instances:.0f} series")
-    print(f"{instances} connections: {len(ids)} spans and {operations:.0f} operations arrived in {seconds:.1f} s; "
-          f"{sent / 2**20:.1f} MiB sent")
-    print(f"collector: {spent[0] * 1e6 / len(ids):.0f} us of CPU for a span, at most {memory[0]:.0f} MiB resident")
-    print(f"store: {spent[1] * 1e6 / series:.0f} us of CPU for a series, at most {memory[1]:.0f} MiB resident")
+    traces, metrics = phases["/v1/traces"], phases["/v1/metrics"]
+    wire = lambda wanted: sum(size for path, _, size in requests if path == wanted)
+    print(f"one session of {CALLS} calls: {logged / CALLS:.0f} B of log and {wire('/v1/traces') / CALLS:.0f} B of spans for a call, "
+          f"{wire('/v1/metrics') / len(points):.0f} B and {max(points)} points for an export of metrics, {series / instances:.0f} series")
+    print(f"{instances} connections: {len(ids)} spans in {traces['seconds']:.1f} s, {series:.0f} series in {metrics['seconds']:.1f} s, none lost"
+          if not problems else "something was lost")
+    print(f"collector: {traces['collector'] * 1e6 / len(ids):.1f} us of CPU for a span, "
+          f"{metrics['collector'] * 1e6 / instances / len(points):.0f} us for an export of metrics, at most {memory[0]:.0f} MiB resident")
+    print(f"store: {metrics['store'] * 1e6 / series:.1f} us of CPU for a new series, at most {memory[1]:.0f} MiB resident")
+    print(f"compressed on the wire: {traces['sent'] / len(ids):.0f} B for a span, {metrics['sent'] / instances / len(points):.0f} B for an export of metrics")
     print(f"scale: {1 - bool(problems)} passed, {int(bool(problems))} failed")
     return 1 if problems else 0
 

@@ -160,9 +160,8 @@ fn planted(secret: &str) -> Vec<(Stream, String)> {
         ),
         (
             Stdin,
-            format!(
-                r#"{{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{{"name":"t","arguments":{{}}}}}}"#
-            ),
+            r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"t","arguments":{}}}"#
+                .to_owned(),
         ),
         (
             Stdout,

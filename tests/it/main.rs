@@ -1,16 +1,21 @@
 //! Promises about the whole program, one module each.
 
+#![allow(clippy::print_stderr, reason = "a test that a machine cannot run says so")]
+
 mod cli;
 mod dashboards;
+mod hosts;
 mod keep;
 mod leaks;
 mod log;
 mod look;
 mod otlp;
+mod pairing;
 mod redaction;
+mod replay;
 mod report;
 mod schema;
+mod sessions;
 mod sinks;
-mod tidy;
-
 mod support;
+mod tidy;

@@ -119,6 +119,24 @@ fn the_documented_settings_are_those_of_the_code() {
 }
 
 #[test]
+fn the_documented_attributes_and_instruments_are_those_of_the_code() {
+    let docs = read("docs/telemetry.md");
+    for instrument in spantap::export::semconv::INSTRUMENTS {
+        let row = format!(
+            "| `{}` | {} | `{}` | {} |",
+            instrument.name, instrument.kind, instrument.unit, instrument.description
+        );
+        assert!(docs.contains(&row), "{row}");
+    }
+    let code = read("src/export/semconv.rs");
+    let attributes = code.split("/// An instrument").next().unwrap().lines();
+    for line in attributes.filter(|line| line.contains(": &str = ")) {
+        let name = line.split('"').nth(1).unwrap();
+        assert!(docs.contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
 fn the_files_that_docs_link_to_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
