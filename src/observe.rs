@@ -12,6 +12,7 @@ pub mod event;
 pub mod canonical;
 mod envelope;
 mod frame;
+mod hex;
 mod mcp;
 mod message;
 mod patterns;

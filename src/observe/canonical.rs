@@ -39,7 +39,7 @@ impl fmt::Display for Hash {
             f.write_str("-raw")?;
         }
         f.write_str(":")?;
-        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        super::hex::write(f, &self.digest)
     }
 }
 

@@ -289,7 +289,7 @@ impl Watcher {
 }
 
 /// What is left of the time after the sinks were given up, to say so.
-const LAST_WORD: Duration = Duration::from_millis(20);
+const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
