@@ -1,5 +1,6 @@
 //! Promises about the whole program, one module each.
 
+mod check;
 mod cli;
 mod dashboards;
 mod hosts;
