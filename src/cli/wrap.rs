@@ -45,7 +45,7 @@ pub struct How {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
-    /// Report as JSON
+    /// Report as JSON; writes only with --yes
     #[arg(long)]
     pub json: bool,
     /// Write even while the host runs that will write its file back
@@ -269,7 +269,7 @@ fn change(
             describe(out, plan, how.dry_run)?;
         }
     }
-    let write = todo && !how.dry_run && (how.yes || how.json || confirmed(out, options.is_some())?);
+    let write = todo && !how.dry_run && (how.yes || (!how.json && confirmed(out, options.is_some())?));
     let mut report = Vec::new();
     for plan in plans {
         let (found, changes) = (plan.found.clone(), !plan.changed.is_empty());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a test that a machine cannot run says so")]
 
+mod check;
 mod cli;
 mod dashboards;
 mod hosts;
