@@ -1,14 +1,392 @@
-use std::process::ExitCode;
+//! `spantap doctor`: is everything set up right, and if not, what to do.
+
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use serde::Serialize;
 
 use super::Out;
+use super::run::RunArgs;
+use crate::config::{self, Config, File, process_environment};
+use crate::export::log::is_session_file;
+use crate::export::otlp;
+use crate::export::record::Record;
+use crate::places;
 
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Print the findings and settings as JSON, for a report; no secrets, the home folder as ~
+    #[arg(long)]
+    json: bool,
+    /// Look at the settings as for this server
+    #[arg(long, value_name = "NAME", default_value = "")]
+    server: String,
+    /// Read this config file instead of the usual one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Look at this folder of session logs instead of the configured one
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    setting: &'static str,
+    value: String,
+    origin: String,
+}
+
+/// Less than this free on the logs' disk is worth a word, in KiB.
+const LITTLE_SPACE: u64 = 512 << 10;
+/// How long a collector may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Newest logs whose records are looked at.
+const LOOKED_AT: usize = 20;
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, what: impl Into<String>) {
+        self.0.push(Finding { verdict: Verdict::Ok, what: tilde(&what.into()), fix: None });
+    }
+
+    fn warn(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Finding {
+            verdict: Verdict::Warn,
+            what: tilde(&what.into()),
+            fix: Some(tilde(&fix.into())),
+        });
+    }
+
+    fn fail(&mut self, what: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Finding {
+            verdict: Verdict::Fail,
+            what: tilde(&what.into()),
+            fix: Some(tilde(&fix.into())),
+        });
+    }
+}
 
 impl DoctorArgs {
-    pub fn run(self, _out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        anyhow::bail!("not written yet")
+    /// Exit status 1 when something is wrong that keeps spantap from working.
+    ///
+    /// # Errors
+    /// When the output breaks.
+    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let args =
+            RunArgs { config: self.config.clone(), log_dir: self.log_dir.clone(), ..RunArgs::default() };
+        let mut findings = Findings::default();
+        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+        let file = config_file(path.as_deref(), &mut findings);
+        let config = Config::resolve(&args, &process_environment, file.as_ref(), &self.server);
+        for problem in &config.problems {
+            findings.warn(problem.to_string(), "mend the line; docs/configuration.md lists the settings");
+        }
+        let folder = config.log_dir.value.clone().or_else(places::sessions_dir);
+        match (&folder, config.log.value) {
+            (_, false) => {
+                findings.warn("no session log is written", "set `log = true`, or leave --no-log out")
+            }
+            (None, true) => findings.fail("there is no home folder for the logs", "set `log_dir`"),
+            (Some(folder), true) => {
+                log_folder(folder, &mut findings);
+                logs(folder, &mut findings);
+            }
+        }
+        hash_key(&config, &mut findings);
+        collector(&config, &mut findings);
+        environment(&mut findings);
+
+        let settings = settings(&config, folder.as_deref());
+        if self.json {
+            let report = serde_json::json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "findings": findings.0,
+                "settings": settings,
+            });
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        } else {
+            for Finding { verdict, what, fix } in &findings.0 {
+                let word = match verdict {
+                    Verdict::Ok => "ok  ",
+                    Verdict::Warn => "warn",
+                    Verdict::Fail => "fail",
+                };
+                writeln!(out, "{word}  {what}")?;
+                if let Some(fix) = fix {
+                    writeln!(out, "      {fix}")?;
+                }
+            }
+            writeln!(out, "\nSettings:")?;
+            let width = settings.iter().map(|shown| shown.setting.len()).max().unwrap_or(0);
+            for Shown { setting, value, origin } in &settings {
+                writeln!(out, "  {setting:width$}  {value}  ({origin})")?;
+            }
+        }
+        let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The home folder as `~`, so that a report tells nobody's name.
+fn tilde(text: &str) -> String {
+    match etcetera::home_dir() {
+        Ok(home) if home.as_os_str().len() > 1 => text.replace(&*home.to_string_lossy(), "~"),
+        _ => text.to_owned(),
+    }
+}
+
+fn config_file(path: Option<&Path>, findings: &mut Findings) -> Option<File> {
+    let path = path?;
+    match File::read(path) {
+        Ok(Some(file)) => {
+            findings.ok(format!("config file {}", path.display()));
+            Some(file)
+        }
+        Ok(None) => {
+            findings.ok(format!("no config file at {}: everything is at its default", path.display()));
+            None
+        }
+        Err(error) => {
+            findings.fail(
+                format!("config file {} cannot be read: {error}", path.display()),
+                "make it readable, or remove it",
+            );
+            None
+        }
+    }
+}
+
+fn log_folder(folder: &Path, findings: &mut Findings) {
+    let shown = folder.display();
+    if !folder.exists() {
+        let parent = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder);
+        match tempfile::NamedTempFile::new_in(parent) {
+            Ok(_) => findings.ok(format!("log folder {shown} will be made by the first session")),
+            Err(error) => findings.fail(
+                format!("log folder {shown} cannot be made: {error}"),
+                "name another one with `log_dir` or --log-dir",
+            ),
+        }
+        return;
+    }
+    match tempfile::NamedTempFile::new_in(folder) {
+        Ok(_) => findings.ok(format!("log folder {shown} can be written")),
+        Err(error) => findings.fail(
+            format!("log folder {shown} cannot be written: {error}"),
+            "name another one with `log_dir`",
+        ),
+    }
+    if let Ok(metadata) = fs::metadata(folder)
+        && metadata.mode() & 0o077 != 0
+    {
+        findings.warn(format!("others can look into {shown}"), format!("chmod 700 {shown}"));
+    }
+    if let Some(free) = free_kib(folder)
+        && free < LITTLE_SPACE
+    {
+        findings.warn(
+            format!("{} MiB free for the logs", free / 1024),
+            "`spantap prune --older-than 30d` makes room; `max_total_size` does so by itself",
+        );
+    }
+}
+
+/// What `df` says is available, in KiB.
+fn free_kib(folder: &Path) -> Option<u64> {
+    let output = Command::new("df").arg("-Pk").arg(folder).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// How old the newest record is, and whether all can be read.
+fn logs(folder: &Path, findings: &mut Findings) {
+    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_session_file))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    files.sort();
+    let Some((newest, _)) = files.last() else {
+        findings
+            .warn("no session has been recorded yet", "`spantap wrap` puts spantap in front of your servers");
+        return;
+    };
+    let age = newest.elapsed().unwrap_or_default().as_secs();
+    let age = match age {
+        0..=119 => format!("{age} s"),
+        120..=7199 => format!("{} min", age / 60),
+        7200..=172_799 => format!("{} h", age / 3600),
+        _ => format!("{} d", age / 86_400),
+    };
+    findings.ok(format!("{} session files, the newest record {age} ago", files.len()));
+    for (_, path) in files.iter().rev().take(LOOKED_AT) {
+        let Ok(bytes) = fs::read(path) else {
+            findings.warn(format!("{} cannot be read", path.display()), "check its owner and mode");
+            continue;
+        };
+        // A last line without its newline is being written, or was cut off by a kill.
+        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at);
+        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let bad = lines.filter(|line| serde_json::from_slice::<Record<'_>>(line).is_err()).count();
+        if bad > 0 {
+            findings.warn(
+                format!("{bad} records of {} cannot be read", path.display()),
+                "readers pass over them; a full disk or another writer did this",
+            );
+        }
+    }
+}
+
+fn hash_key(config: &Config, findings: &mut Findings) {
+    if config.args_hash.value == config::ArgsHash::Sha256 {
+        findings
+            .warn("hashes are not keyed: short arguments can be guessed from them", "leave `args_hash` out");
+        return;
+    }
+    let key = match (&config.hash_key_file.value, places::state_dir()) {
+        (Some(file), _) => crate::hash_key::from_file(file),
+        (None, Some(state)) => crate::hash_key::of_installation(&state),
+        (None, None) => return findings.warn("no home folder for the hash key", "set `hash_key_file`"),
+    };
+    match key {
+        Ok(_) => findings.ok("the hash key is there and private"),
+        Err(error) => {
+            findings.fail(error.to_string(), "hashes of different sessions compare only with a usable key")
+        }
+    }
+}
+
+fn collector(config: &Config, findings: &mut Findings) {
+    let endpoint = config.otlp_endpoint.value.as_deref();
+    let (settings, warnings) = otlp::Settings::resolve(endpoint, &config.otlp, &process_environment);
+    for warning in warnings {
+        findings.warn(warning, "docs/telemetry.md lists the variables");
+    }
+    let Some(settings) = settings else {
+        return findings.ok("no collector is configured: nothing is sent");
+    };
+    let mut seen = Vec::new();
+    for target in [&settings.traces, &settings.metrics, &settings.logs].into_iter().flatten() {
+        let Some(address) = address(&target.endpoint) else {
+            findings.fail("an OTLP endpoint has no host", "write it as http://HOST:4318");
+            continue;
+        };
+        if seen.contains(&address) {
+            continue;
+        }
+        let connected = address
+            .to_socket_addrs()
+            .map_err(|error| error.to_string())
+            .and_then(|mut all| all.next().ok_or_else(|| "no address".to_owned()))
+            .and_then(|address| {
+                TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())
+            });
+        match connected {
+            Ok(_) => findings.ok(format!("the collector at {address} answers")),
+            Err(error) => findings.fail(
+                format!("the collector at {address} does not answer: {error}"),
+                "start it, or mend `otlp.endpoint`; `spantap export` sends later what is missed now",
+            ),
+        }
+        seen.push(address);
+    }
+}
+
+/// Host and port of a URL, without what else may stand in it.
+fn address(endpoint: &str) -> Option<String> {
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
+    let has_port =
+        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = if scheme == "https" { 443 } else { 80 };
+    Some(if has_port { host.to_owned() } else { format!("{host}:{port}") })
+}
+
+/// Variables that are set here and that most hosts do not pass on.
+fn environment(findings: &mut Findings) {
+    let ours =
+        |name: &str| name.starts_with("SPANTAP_") || name.starts_with("OTEL_") || name.starts_with("XDG_");
+    let names: Vec<String> = std::env::vars().map(|(name, _)| name).filter(|name| ours(name)).collect();
+    if !names.is_empty() {
+        findings.warn(
+            format!("set here and stripped by most hosts: {}", names.join(", ")),
+            "put the settings into the config file, or behind `spantap wrap --`",
+        );
+    }
+}
+
+/// Every setting with its value and where it came from; nothing that could be a secret has one here.
+fn settings(config: &Config, folder: Option<&Path>) -> Vec<Shown> {
+    fn row<T>(setting: &'static str, value: &config::Setting<T>, shown: String) -> Shown {
+        Shown { setting, value: tilde(&shown), origin: tilde(&value.origin.to_string()) }
+    }
+    let time = |time: Option<Duration>| {
+        time.map_or_else(|| "none".to_owned(), |time| format!("{} s", time.as_secs_f64()))
+    };
+    let bytes =
+        |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let folder = folder.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string());
+    let endpoint =
+        config.otlp_endpoint.value.as_deref().and_then(address).unwrap_or_else(|| "none".to_owned());
+    vec![
+        row("log", &config.log, config.log.value.to_string()),
+        row("log_dir", &config.log_dir, folder),
+        row("max_log_size", &config.max_log_size, bytes(Some(config.max_log_size.value))),
+        row("max_total_size", &config.max_total_size, bytes(config.max_total_size.value)),
+        row("log_level", &config.log_level, format!("{:?}", config.log_level.value).to_lowercase()),
+        row("debug_for", &config.debug_for, time(config.debug_for.value)),
+        row("slow", &config.slow, time(Some(config.slow.value))),
+        row("call_timeout", &config.call_timeout, time(config.call_timeout.value)),
+        row("overload", &config.overload, format!("{:?}", config.overload.value).to_lowercase()),
+        row("trace_env", &config.trace_env, config.trace_env.value.to_string()),
+        row("strict", &config.strict, config.strict.value.to_string()),
+        row("args_hash", &config.args_hash, format!("{:?}", config.args_hash.value).to_lowercase()),
+        row("thrash.threshold", &config.thrash_threshold, config.thrash_threshold.value.to_string()),
+        row("thrash.warn", &config.thrash_warn, config.thrash_warn.value.to_string()),
+        row("otlp.endpoint", &config.otlp_endpoint, endpoint),
+        row("side", &config.side, format!("{:?}", config.side.value).to_lowercase()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_all_that_is_shown_of_an_endpoint() {
+        for (endpoint, shown) in [
+            ("http://localhost:4318/v1/traces", Some("localhost:4318")),
+            ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
+            ("http://", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(address(endpoint).as_deref(), shown, "{endpoint}");
+        }
     }
 }

@@ -316,7 +316,7 @@ pub struct Malformed {
     pub reason: MalformedReason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MalformedReason {
     /// A line that is not JSON: a banner, a log line, binary junk.
     NotJson,

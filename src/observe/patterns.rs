@@ -83,9 +83,10 @@ pub struct Turns {
 pub const TURN_GAP: Duration = Duration::from_secs(15);
 
 impl Turns {
-    /// The number of the turn that a request at `now` belongs to, where the client tells none.
-    pub fn by_gap(&mut self, now: Moment, in_flight: usize) -> u64 {
-        let idle = in_flight == 0 && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
+    /// The number of the turn that a request at `now` belongs to, where the client tells none; `busy` if
+    /// other requests are open.
+    pub fn by_gap(&mut self, now: Moment, busy: bool) -> u64 {
+        let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
         if self.number == 0 || idle {
             self.number += 1;
             self.count += 1;
@@ -138,6 +139,8 @@ pub struct Tools {
 
 /// Tools of one server that are remembered; more are ignored.
 const MAX_TOOLS: usize = 10_000;
+/// Bytes of a tool's name that tell it from others.
+const MAX_TOOL_NAME: usize = 256;
 
 /// How two sets of definitions differ, by name.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -155,7 +158,12 @@ impl Tools {
         last: bool,
         known: Option<&BTreeMap<String, [u8; 32]>>,
     ) -> Option<Drift> {
-        self.pages.extend(definitions.take(MAX_TOOLS));
+        for (mut name, hash) in definitions {
+            name.truncate(name.floor_char_boundary(MAX_TOOL_NAME));
+            if self.pages.len() < MAX_TOOLS || self.pages.contains_key(&name) {
+                self.pages.insert(name, hash);
+            }
+        }
         if !last {
             return None;
         }
@@ -215,14 +223,26 @@ mod tests {
     }
 
     #[test]
+    fn pages_without_end_do_not_grow_without_end() {
+        let mut tools = Tools::default();
+        for page in 0..30_u32 {
+            let names = (0..1000).map(|tool| (format!("{page}-{tool}-{}", "x".repeat(2000)), [0; 32]));
+            tools.page(names, page == 29, None);
+        }
+        let complete = tools.complete().unwrap();
+        assert_eq!(complete.len(), MAX_TOOLS);
+        assert!(complete.keys().all(|name| name.len() == MAX_TOOL_NAME));
+    }
+
+    #[test]
     fn a_turn_ends_with_fifteen_quiet_seconds() {
         let mut turns = Turns::default();
         let second = |n: u64| Moment(n * 1_000_000_000);
-        assert_eq!(turns.by_gap(second(0), 0), 1);
+        assert_eq!(turns.by_gap(second(0), false), 1);
         turns.answered(second(1));
-        assert_eq!(turns.by_gap(second(10), 0), 1);
-        assert_eq!(turns.by_gap(second(30), 1), 1);
+        assert_eq!(turns.by_gap(second(10), false), 1);
+        assert_eq!(turns.by_gap(second(30), true), 1);
         turns.answered(second(31));
-        assert_eq!(turns.by_gap(second(47), 0), 2);
+        assert_eq!(turns.by_gap(second(47), false), 2);
     }
 }

@@ -90,7 +90,7 @@ pub(super) struct Session {
     peers: Peers,
     last_from_server: Moment,
     silence_reported: bool,
-    malformed: HashMap<(Stream, MalformedReason), (Doubling, u64)>,
+    malformed: BTreeMap<(Stream, MalformedReason), (Doubling, u64)>,
     unmatched: Doubling,
     lost: BTreeMap<Stream, (u64, u64)>,
     lost_reported: Option<Moment>,
@@ -131,7 +131,7 @@ impl Session {
             peers: Peers::default(),
             last_from_server: Moment(0),
             silence_reported: false,
-            malformed: HashMap::new(),
+            malformed: BTreeMap::new(),
             unmatched: Doubling::default(),
             lost: BTreeMap::new(),
             lost_reported: None,
@@ -235,8 +235,12 @@ impl Session {
             let Session { spans, redactor, .. } = self;
             spans.assign(&meta, at, |state| redactor.redact(Field::TraceState, state))
         };
+        let continues_seq =
+            self.rounds.continued(method, target.as_ref().map(Target::text), envelope, &self.hashing);
+        // The next round of a call is the same call, not one more.
+        let counts = direction == Direction::ClientToServer && continues_seq.is_none();
         let repeats = match (&target, args_hash) {
-            (Some(Target::Tool(tool)), Some(hash)) if direction == Direction::ClientToServer => {
+            (Some(Target::Tool(tool)), Some(hash)) if counts => {
                 let tool = tool.clone();
                 let (count, no_progress) = self.repeats.count(&conversation, &tool, hash);
                 if Repeats::is_alarm(count, self.settings.thrash_threshold) {
@@ -258,8 +262,6 @@ impl Session {
         let number = self.next_number;
         self.next_number += 1;
         let asked_for = method.asks_consent().then(|| self.only_open_call()).flatten();
-        let continues_seq =
-            self.rounds.continued(method, target.as_ref().map(Target::text), envelope, &self.hashing);
         let task_id_hash =
             envelope.head(Member::ParamsTaskId).map(|raw| self.hashing.raw(&message::text(raw)));
         let asker_counts = direction == Direction::ClientToServer && method == Method::ToolsCall;
@@ -347,7 +349,9 @@ impl Session {
         if direction == Direction::ServerToClient {
             return None;
         }
-        let number = self.turns.by_gap(at, self.pending.len());
+        // A subscription stays open through many turns.
+        let busy = self.pending.values().any(|pending| pending.method != Method::Listen);
+        let number = self.turns.by_gap(at, busy);
         Some(self.redactor.redact(Field::Id, number.to_string().as_bytes()))
     }
 
@@ -407,7 +411,11 @@ impl Session {
             status = Status::Denied;
         }
         let limit = self.settings.call_timeout;
-        if limit.is_some_and(|limit| at.since(pending.started) > limit) && status != Status::Cancelled {
+        // Of an answer that was not observed nobody can say that it was late, and what waits for a person
+        // or for an event is not late.
+        let may_be_late =
+            !matches!(status, Status::Cancelled | Status::Unknown) && !pending.method.waits_by_design();
+        if may_be_late && limit.is_some_and(|limit| at.since(pending.started) > limit) {
             status = Status::Timeout;
             error_type = Some(ErrorType::Timeout);
         }

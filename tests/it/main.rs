@@ -4,14 +4,18 @@
 
 mod cli;
 mod dashboards;
+mod hosts;
 mod keep;
 mod leaks;
 mod log;
 mod look;
 mod otlp;
+mod pairing;
 mod redaction;
+mod replay;
 mod report;
 mod schema;
+mod sessions;
 mod sinks;
 mod support;
 mod tidy;

@@ -33,25 +33,22 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let early = Early::read(path.as_deref());
-    let mut prepared =
-        if args.strict || early.may_be_strict { Some(prepare(&args, &command, path.clone())) } else { None };
+    let mut prepared = (args.strict || early.needs_all).then(|| prepare(&args, &command, path.clone()));
     if let Some(prepared) = &mut prepared
         && prepared.config.strict.value
     {
         prepared.check()?;
     }
+    let settled = prepared.as_ref().map(|prepared| &prepared.config);
     let untouched = args.no_trace_env
         || process_environment("SPANTAP_TRACE_ENV").is_some_and(|text| text == "false")
-        || (early.may_leave_trace_env
-            && prepared.as_ref().map_or_else(
-                || !prepare(&args, &command, path.clone()).config.trace_env.value,
-                |prepared| !prepared.config.trace_env.value,
-            ));
+        || settled.is_some_and(|config| !config.trace_env.value);
     let connection = Connection::new();
     let trace_env = if untouched { TraceEnv::Untouched } else { connection.trace_env() };
-    let when_full = match args.overload {
+    let overload = settled.map(|config| config.overload.value).or(args.overload);
+    let when_full = match overload {
         Some(Overload::Wait) => WhenFull::Wait,
-        _ => WhenFull::Lose,
+        Some(Overload::Lose) | None => WhenFull::Lose,
     };
     let words = command.clone();
     let watch = move |started: &Started| {
@@ -65,21 +62,22 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     )
 }
 
-/// What the start has to know of the config file before it is read in full.
-#[derive(Default)]
+/// What the start has to know of the config file before the server runs.
 struct Early {
-    may_be_strict: bool,
-    may_leave_trace_env: bool,
+    /// One of the settings that the start itself depends on may be there.
+    needs_all: bool,
 }
 
 impl Early {
-    /// Looks for two words; reading the file in full would delay the server for the sake of settings
-    /// that hardly anybody uses.
+    /// Looks for the names of those settings; reading the file in full would delay every server for the
+    /// sake of what hardly anybody sets.
     fn read(path: Option<&Path>) -> Early {
+        const NAMES: [&str; 3] = ["strict", "trace_env", "overload"];
         let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
-        let has = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
-        let strict = process_environment("SPANTAP_STRICT").is_some_and(|text| text == "true");
-        Early { may_be_strict: strict || has(b"strict"), may_leave_trace_env: has(b"trace_env") }
+        let in_file = |name: &&str| memchr::memmem::find(&text, name.as_bytes()).is_some();
+        let in_environment = ["SPANTAP_STRICT", "SPANTAP_OVERLOAD"];
+        let set = in_environment.iter().any(|name| process_environment(name).is_some());
+        Early { needs_all: set || NAMES.iter().any(in_file) }
     }
 }
 

@@ -1,0 +1,219 @@
+//! The hosts: a row each, no code.
+
+/// Where a host keeps its servers.
+#[derive(Debug)]
+pub struct Host {
+    /// The name on the command line.
+    pub id: &'static str,
+    /// The name people know.
+    pub name: &'static str,
+    /// The user's own files; the first part may be a token of [`super::locate`], a `*` stands for any name.
+    pub user_files: &'static [&'static str],
+    /// Files of a project, relative to its folder.
+    pub project_files: &'static [&'static str],
+    /// Where the servers stand in the file, key by key; a `*` stands for any key.
+    pub keys: &'static [&'static [&'static str]],
+    pub shape: Shape,
+    /// What makes the host read its file again.
+    pub restart: &'static str,
+    /// Processes that write the file back while they run, so that an edit would be lost.
+    pub rewritten_by: &'static [&'static str],
+}
+
+/// How an entry says its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `command` is a text, `args` a list. A map with `path` and `args` under `command` is the same.
+    CommandAndArgs,
+    /// `command` is a list with everything.
+    OneList,
+    /// `cmd` is a text, `args` a list.
+    CmdAndArgs,
+}
+
+const MCP_SERVERS: &[&[&str]] = &[&["mcpServers"]];
+
+const BASE: Host = Host {
+    id: "",
+    name: "",
+    user_files: &[],
+    project_files: &[],
+    keys: MCP_SERVERS,
+    shape: Shape::CommandAndArgs,
+    restart: "start a new session",
+    rewritten_by: &[],
+};
+
+/// Every host known, those used most first.
+pub const HOSTS: &[Host] = &[
+    Host {
+        id: "claude-desktop",
+        name: "Claude Desktop",
+        user_files: &[
+            "{mac-support}/Claude/claude_desktop_config.json",
+            "{appdata}/Claude/claude_desktop_config.json",
+            "{localappdata}/Packages/Claude_*/LocalCache/Roaming/Claude/claude_desktop_config.json",
+            "{linux-config}/Claude/claude_desktop_config.json",
+        ],
+        restart: "quit it from its tray or menu-bar icon and start it again; closing the window is not enough",
+        rewritten_by: &["Claude", "claude-desktop"],
+        ..BASE
+    },
+    Host {
+        id: "claude-code",
+        name: "Claude Code",
+        user_files: &["{CLAUDE_CONFIG_DIR:~}/.claude.json"],
+        project_files: &[".mcp.json"],
+        keys: &[&["mcpServers"], &["projects", "*", "mcpServers"]],
+        ..BASE
+    },
+    Host {
+        id: "cursor",
+        name: "Cursor",
+        user_files: &["~/.cursor/mcp.json"],
+        project_files: &[".cursor/mcp.json"],
+        restart: "switch the server off and on in Settings > MCP",
+        ..BASE
+    },
+    Host {
+        id: "vscode",
+        name: "VS Code",
+        user_files: &[
+            "{linux-config}/Code/User/mcp.json",
+            "{linux-config}/Code/User/profiles/*/mcp.json",
+            "{linux-config}/Code - Insiders/User/mcp.json",
+            "{linux-config}/Code - Insiders/User/profiles/*/mcp.json",
+            "~/.vscode-server/data/User/mcp.json",
+            "~/.vscode-server-insiders/data/User/mcp.json",
+            "{mac-support}/Code/User/mcp.json",
+            "{mac-support}/Code/User/profiles/*/mcp.json",
+            "{mac-support}/Code - Insiders/User/mcp.json",
+            "{appdata}/Code/User/mcp.json",
+            "{appdata}/Code/User/profiles/*/mcp.json",
+            "{appdata}/Code - Insiders/User/mcp.json",
+        ],
+        project_files: &[".vscode/mcp.json"],
+        keys: &[&["servers"]],
+        restart: "run 'MCP: List Servers' and restart the server; it may ask again whether to trust it",
+        ..BASE
+    },
+    Host {
+        id: "codex",
+        name: "Codex",
+        user_files: &["{CODEX_HOME:~/.codex}/config.toml"],
+        project_files: &[".codex/config.toml"],
+        keys: &[&["mcp_servers"]],
+        ..BASE
+    },
+    Host {
+        id: "gemini-cli",
+        name: "Gemini CLI",
+        user_files: &["~/.gemini/settings.json"],
+        project_files: &[".gemini/settings.json"],
+        ..BASE
+    },
+    Host {
+        id: "windsurf",
+        name: "Windsurf",
+        user_files: &["~/.codeium/windsurf/mcp_config.json"],
+        restart: "press refresh in the MCP panel",
+        ..BASE
+    },
+    Host {
+        id: "zed",
+        name: "Zed",
+        user_files: &["~/.config/zed/settings.json", "{appdata}/Zed/settings.json"],
+        project_files: &[".zed/settings.json"],
+        keys: &[&["context_servers"]],
+        restart: "nothing to do: it restarts a server whose settings change",
+        ..BASE
+    },
+    Host {
+        id: "opencode",
+        name: "opencode",
+        user_files: &["~/.config/opencode/opencode.json", "~/.config/opencode/opencode.jsonc"],
+        project_files: &["opencode.json", "opencode.jsonc"],
+        keys: &[&["mcp"]],
+        shape: Shape::OneList,
+        ..BASE
+    },
+    Host {
+        id: "copilot-cli",
+        name: "Copilot CLI",
+        user_files: &["{COPILOT_HOME:~/.copilot}/mcp-config.json"],
+        project_files: &[".github/mcp.json"],
+        ..BASE
+    },
+    Host {
+        id: "goose",
+        name: "goose",
+        user_files: &["~/.config/goose/config.yaml", "{appdata}/Block/goose/config/config.yaml"],
+        keys: &[&["extensions"]],
+        shape: Shape::CmdAndArgs,
+        ..BASE
+    },
+    Host {
+        id: "continue",
+        name: "Continue",
+        user_files: &["~/.continue/config.yaml"],
+        project_files: &[
+            ".continue/mcpServers/*.yaml",
+            ".continue/mcpServers/*.yml",
+            ".continue/mcpServers/*.json",
+        ],
+        restart: "reload the window",
+        ..BASE
+    },
+    Host {
+        id: "cline",
+        name: "Cline",
+        user_files: &[
+            "{linux-config}/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+            "{mac-support}/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+            "{appdata}/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+            "~/.cline/data/settings/cline_mcp_settings.json",
+        ],
+        restart: "restart the server in the MCP panel",
+        ..BASE
+    },
+    Host {
+        id: "kiro",
+        name: "Kiro",
+        user_files: &["~/.kiro/settings/mcp.json"],
+        project_files: &[".kiro/settings/mcp.json"],
+        ..BASE
+    },
+    Host {
+        id: "amazon-q",
+        name: "Amazon Q Developer",
+        user_files: &["~/.aws/amazonq/default.json", "~/.aws/amazonq/mcp.json"],
+        project_files: &[".amazonq/default.json", ".amazonq/mcp.json"],
+        ..BASE
+    },
+    Host {
+        id: "lm-studio",
+        name: "LM Studio",
+        user_files: &["~/.lmstudio/mcp.json"],
+        restart: "nothing to do: it reloads the file when it changes",
+        ..BASE
+    },
+    Host {
+        id: "junie",
+        name: "Junie",
+        user_files: &["~/.junie/mcp/mcp.json"],
+        project_files: &[".junie/mcp/mcp.json"],
+        ..BASE
+    },
+    Host {
+        id: "warp",
+        name: "Warp",
+        user_files: &["~/.warp/.mcp.json"],
+        project_files: &[".warp/.mcp.json"],
+        ..BASE
+    },
+];
+
+/// The host called `id`.
+pub fn host(id: &str) -> Option<&'static Host> {
+    HOSTS.iter().find(|host| host.id == id)
+}

@@ -1,0 +1,363 @@
+//! Every request that is seen ends in exactly one operation, whatever else is sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use spantap::observe::event::EndReason;
+use spantap::relay::tap::{Moment, Stream};
+
+use crate::replay::{CLIENT, Player, SERVER, check_books, is_operation, settings};
+
+fn line(message: Value) -> String {
+    format!("{message}\n")
+}
+
+fn call(id: impl Into<Value>) -> String {
+    line(json!({"jsonrpc": "2.0", "id": id.into(), "method": "tools/call", "params": {"name": "t"}}))
+}
+
+fn result(id: impl Into<Value>) -> String {
+    line(json!({"jsonrpc": "2.0", "id": id.into(), "result": {}}))
+}
+
+fn operations(records: &[Value]) -> Vec<&Value> {
+    records.iter().filter(|record| is_operation(record)).collect()
+}
+
+fn count(records: &[Value], event: &str) -> usize {
+    records.iter().filter(|record| record["event"] == event).count()
+}
+
+/// Whatever came before, the next plain call is seen.
+fn plain_call_is_seen(mut player: Player) -> Vec<Value> {
+    player.send(CLIENT, call("plain"));
+    player.send(SERVER, result("plain"));
+    let records = player.end();
+    check_books(&records);
+    let seen = operations(&records);
+    assert!(seen.iter().any(|record| record["request_id"] == "\"plain\"" && record["status"] == "ok"));
+    records
+}
+
+#[test]
+fn junk_is_counted_and_told_at_each_doubling_only() {
+    let mut player = Player::new();
+    for number in 0..1000 {
+        player.send(SERVER, format!("log line {number}\n"));
+    }
+    let records = plain_call_is_seen(player);
+    assert_eq!(records.last().unwrap()["totals"]["malformed"], 1000);
+    assert!(count(&records, "malformed") <= 12);
+}
+
+#[test]
+fn any_nesting_is_survived_on_a_small_stack() {
+    let play = || {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let mut player = Player::new();
+            let deep = format!("{}1{}", open.repeat(200_000), close.repeat(200_000));
+            player.send(CLIENT, format!("{deep}\n"));
+            for place in ["arguments", "_meta", "name", "uri", "clientInfo"] {
+                let head = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"#;
+                player.send(CLIENT, format!("{head}\"{place}\":{deep}}}}}\n"));
+            }
+            for place in ["content", "tools", "_meta", "task", "inputRequests"] {
+                player.send(CLIENT, call(place));
+                player.send(SERVER, format!("{{\"id\":\"{place}\",\"result\":{{\"{place}\":{deep}}}}}\n"));
+            }
+            plain_call_is_seen(player);
+        }
+    };
+    std::thread::Builder::new().stack_size(256 << 10).spawn(play).unwrap().join().unwrap();
+}
+
+#[test]
+fn the_oldest_of_too_many_open_requests_is_given_up_as_unknown() {
+    let mut player = Player::new();
+    for id in 0..20_000 {
+        player.send(CLIENT, call(id));
+    }
+    let records = plain_call_is_seen(player);
+    let evicted: Vec<&Value> = records.iter().filter(|record| record["error_type"] == "evicted").collect();
+    assert_eq!(evicted.len(), 20_001 - 16_384);
+    assert!(evicted.iter().all(|record| record["status"] == "unknown"));
+    assert_eq!(operations(&records).len(), 20_001);
+}
+
+#[test]
+fn floods_of_progress_and_cancellation_for_nobody_leave_few_records() {
+    let mut player = Player::new();
+    for number in 0..5_000 {
+        let progress = json!({"progressToken": number, "progress": 1});
+        player.send(SERVER, line(json!({"method": "notifications/progress", "params": progress})));
+        let cancel = json!({"requestId": number});
+        player.send(CLIENT, line(json!({"method": "notifications/cancelled", "params": cancel})));
+    }
+    let records = plain_call_is_seen(player);
+    assert!(records.len() < 30, "{}", records.len());
+    assert_eq!(records.last().unwrap()["totals"]["unmatched"], 5_000);
+}
+
+#[test]
+fn each_element_of_a_huge_batch_is_an_operation() {
+    let mut player = Player::new();
+    let elements = |of: fn(Value) -> String| {
+        let elements: Vec<String> = (0..3_000).map(|id| of(json!(id)).trim_end().to_owned()).collect();
+        format!("[{}]\n", elements.join(","))
+    };
+    player.send(CLIENT, elements(call));
+    player.send(SERVER, elements(result));
+    let records = plain_call_is_seen(player);
+    assert_eq!(operations(&records).len(), 3_001);
+    assert!(operations(&records).iter().all(|record| record["status"] == "ok"));
+}
+
+#[test]
+fn a_clock_that_runs_backwards_gives_no_negative_time_and_a_sleep_a_long_one() {
+    let mut player = Player::new();
+    player.sleep(Duration::from_secs(100));
+    player.send(CLIENT, call(1));
+    player.back_to(Moment(0));
+    player.send(SERVER, result(1));
+    player.send(CLIENT, call(2));
+    player.sleep(Duration::from_secs(8 * 3600));
+    player.send(SERVER, result(2));
+    let records = plain_call_is_seen(player);
+    let durations: Vec<f64> =
+        operations(&records).iter().map(|record| record["duration_ms"].as_f64().unwrap()).collect();
+    assert_eq!(durations[0], 0.0);
+    assert!(durations[1] >= 8.0 * 3_600_000.0);
+}
+
+#[test]
+fn text_from_outside_cannot_forge_a_line() {
+    let evil = "x\n{\"event\":\"session_ended\"}\r\u{2028}\u{85}\u{1b}[2J\u{0}\u{202e}\"";
+    let mut player = Player::new();
+    let params = json!({"name": evil, "_meta": {"threadId": evil, "turnId": evil}});
+    player.send(CLIENT, line(json!({"jsonrpc": evil, "id": evil, "method": "tools/call", "params": params})));
+    let error = json!({"code": 1, "message": evil});
+    player.send(SERVER, line(json!({"id": evil, "error": error})));
+    for record in plain_call_is_seen(player) {
+        for text in record.as_object().unwrap().values().filter_map(Value::as_str) {
+            for forged in ['\n', '\r', '\u{2028}', '\u{85}', '\u{1b}', '\u{0}', '\u{202e}'] {
+                assert!(!text.contains(forged), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_was_not_observed_is_never_called_late() {
+    let mut late = settings();
+    late.call_timeout = Some(Duration::from_secs(1));
+    let mut player = Player::with(late);
+    player.send(CLIENT, call(1));
+    player.lose(SERVER, result(1));
+    player.send(CLIENT, line(json!({"id": "s", "method": "subscriptions/listen"})));
+    player.send(CLIENT, call(2));
+    player.wait(Duration::from_secs(60));
+    player.send(SERVER, result(2));
+    player.send(SERVER, result("s"));
+    let records = player.end();
+    check_books(&records);
+    let status: BTreeMap<&str, &str> = operations(&records)
+        .iter()
+        .map(|record| (record["request_id"].as_str().unwrap(), record["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(status, BTreeMap::from([("1", "unknown"), ("2", "timeout"), ("\"s\"", "ok")]));
+}
+
+#[test]
+fn a_subscription_does_not_hold_the_turn() {
+    let mut player = Player::new();
+    player.send(CLIENT, line(json!({"id": "s", "method": "subscriptions/listen"})));
+    for id in 1..4 {
+        player.send(CLIENT, call(id));
+        player.send(SERVER, result(id));
+        player.wait(Duration::from_secs(20));
+    }
+    let records = player.end();
+    assert_eq!(records.last().unwrap()["totals"]["turns"], 3);
+}
+
+#[test]
+fn the_rounds_of_one_call_are_not_calls_made_again() {
+    let mut player = Player::new();
+    for round in 0..10 {
+        let params = json!({"name": "t", "arguments": {}, "requestState": "s", "inputResponses": {}});
+        player.send(CLIENT, line(json!({"id": round, "method": "tools/call", "params": params})));
+        let asks = json!({"resultType": "input_required", "requestState": "s", "inputRequests": {}});
+        player.send(SERVER, line(json!({"id": round, "result": asks})));
+    }
+    let records = plain_call_is_seen(player);
+    assert_eq!(count(&records, "agent_thrashing"), 0);
+    let rounds = operations(&records);
+    for (before, after) in rounds[..10].iter().zip(&rounds[1..10]) {
+        assert_eq!(after["continues_seq"], before["seq"]);
+        assert_eq!(after.get("repeat_count"), None);
+    }
+}
+
+/// What one side, or the relay, does next. Ids are few, so that they meet.
+#[derive(Clone, Debug)]
+enum Act {
+    Ask(bool, u8),
+    Answer(bool, u8, bool),
+    Cancel(bool, u8),
+    Junk(bool),
+    Quiet(u16),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (any::<bool>(), 0..5_u8).prop_map(|(client, id)| Act::Ask(client, id)),
+        6 => (any::<bool>(), 0..5_u8, any::<bool>()).prop_map(|(client, id, ok)| Act::Answer(client, id, ok)),
+        2 => (any::<bool>(), 0..5_u8).prop_map(|(client, id)| Act::Cancel(client, id)),
+        1 => any::<bool>().prop_map(Act::Junk),
+        1 => any::<u16>().prop_map(Act::Quiet),
+    ];
+    prop::collection::vec(act, 0..80)
+}
+
+/// `client`: the client sends it.
+fn bytes(act: &Act) -> Option<(bool, String)> {
+    Some(match act {
+        Act::Ask(client, id) => (*client, call(*id)),
+        Act::Answer(client, id, true) => (*client, result(*id)),
+        Act::Answer(client, id, false) => {
+            (*client, line(json!({"id": id, "error": {"code": -32000, "message": "broken"}})))
+        }
+        Act::Cancel(client, id) => {
+            (*client, line(json!({"method": "notifications/cancelled", "params": {"requestId": id}})))
+        }
+        Act::Junk(client) => (*client, "junk\n".to_owned()),
+        Act::Quiet(_) => return None,
+    })
+}
+
+fn stream(client: bool) -> Stream {
+    if client { CLIENT } else { SERVER }
+}
+
+/// The operations that these acts are, by (the client asked, id, status), and what is left over.
+#[derive(Default, Debug, PartialEq)]
+struct Expected {
+    operations: Vec<(bool, u8, &'static str)>,
+    unmatched: u64,
+    malformed: u64,
+}
+
+fn expected(acts: &[Act]) -> Expected {
+    let mut expected = Expected::default();
+    let (mut open, mut cancelled) = (BTreeSet::new(), BTreeSet::new());
+    for act in acts {
+        match *act {
+            Act::Ask(client, id) => {
+                if !open.insert((client, id)) {
+                    expected.operations.push((client, id, "error"));
+                }
+            }
+            Act::Answer(client, id, ok) => {
+                if open.remove(&(!client, id)) {
+                    expected.operations.push((!client, id, if ok { "ok" } else { "error" }));
+                } else if !cancelled.remove(&(!client, id)) {
+                    expected.unmatched += 1;
+                }
+            }
+            Act::Cancel(client, id) => {
+                if open.remove(&(client, id)) {
+                    cancelled.insert((client, id));
+                    expected.operations.push((client, id, "cancelled"));
+                } else {
+                    expected.unmatched += 1;
+                }
+            }
+            Act::Junk(_) => expected.malformed += 1,
+            Act::Quiet(_) => {}
+        }
+    }
+    expected.operations.extend(open.into_iter().map(|(client, id)| (client, id, "error")));
+    expected.operations.sort_unstable();
+    expected
+}
+
+fn found(records: &[Value]) -> Expected {
+    let mut found = Expected::default();
+    for record in operations(records) {
+        let client = record["direction"] == "client_to_server";
+        let id = record["request_id"].as_str().unwrap().parse().unwrap();
+        let status =
+            ["ok", "error", "cancelled", "unknown"].into_iter().find(|word| record["status"] == *word);
+        found.operations.push((client, id, status.unwrap()));
+    }
+    found.operations.sort_unstable();
+    let totals = &records.last().unwrap()["totals"];
+    found.unmatched = totals["unmatched"].as_u64().unwrap();
+    found.malformed = totals["malformed"].as_u64().unwrap();
+    found
+}
+
+proptest! {
+    #[test]
+    fn a_random_conversation_gives_the_operations_of_the_model(
+        acts in acts(),
+        sizes in prop::collection::vec(1..90_usize, 1..20),
+        died: bool,
+    ) {
+        let mut player = Player::new();
+        let mut sizes = sizes.iter().cycle();
+        for act in &acts {
+            if let Act::Quiet(ms) = act {
+                player.wait(Duration::from_millis(u64::from(*ms)));
+            }
+            let Some((client, text)) = bytes(act) else { continue };
+            let mut rest = text.as_bytes();
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+                player.send(stream(client), piece);
+                rest = behind;
+            }
+        }
+        let reason = if died { EndReason::ServerDied } else { EndReason::ServerExited };
+        let records = player.end_with(reason, Some(0), None);
+        check_books(&records);
+        prop_assert_eq!(found(&records), expected(&acts));
+    }
+
+    #[test]
+    fn with_any_bytes_lost_the_books_still_balance(
+        acts in acts(),
+        pieces in prop::collection::vec((1..60_usize, prop::bool::weighted(0.2)), 1..40),
+    ) {
+        let mut player = Player::new();
+        let mut pieces = pieces.iter().cycle();
+        let mut asked = 0;
+        for act in &acts {
+            if let Act::Quiet(ms) = act {
+                player.wait(Duration::from_millis(u64::from(*ms)));
+            }
+            let Some((client, text)) = bytes(act) else { continue };
+            let (mut rest, mut whole) = (text.as_bytes(), true);
+            while !rest.is_empty() {
+                let (size, lost) = *pieces.next().unwrap();
+                let (piece, behind) = rest.split_at(rest.len().min(size));
+                match lost {
+                    true => player.lose(stream(client), piece),
+                    false => player.send(stream(client), piece),
+                }
+                whole &= !lost;
+                rest = behind;
+            }
+            asked += usize::from(whole && matches!(act, Act::Ask(..)));
+        }
+        let records = player.end();
+        check_books(&records);
+        // A request that follows a hole in its line's beginning is not seen; whole ones mostly are, and
+        // none is seen twice.
+        let seen = operations(&records).len();
+        let all = acts.iter().filter(|act| matches!(act, Act::Ask(..))).count();
+        prop_assert!(seen <= all && seen <= asked, "{seen} of {asked} whole ones, {all} in all");
+    }
+}

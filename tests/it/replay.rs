@@ -1,0 +1,208 @@
+//! A session played to the observer: the bytes of each stream, in the order and at the times given.
+//!
+//! Ids, key and clock are fixed, so that the same session always gives the same records.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spantap::export::record::Record;
+use spantap::export::timestamp::Timestamp;
+use spantap::export::{Anchor, Identity};
+use spantap::observe::canonical::HashKey;
+use spantap::observe::event::{EndReason, Event, Kind, SessionStarted, Sink, Span};
+use spantap::observe::redact::{Field, Redactor};
+use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
+use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
+use spantap::relay::tap::{Chunk, Gap, Moment, Stream};
+
+pub const CLIENT: Stream = Stream::Stdin;
+pub const SERVER: Stream = Stream::Stdout;
+
+/// An observer that is being fed.
+pub struct Player {
+    observer: Observer,
+    records: Records,
+    now: Moment,
+    offsets: [u64; 3],
+}
+
+struct Records {
+    identity: Identity,
+    anchor: Anchor,
+    host_name: Option<String>,
+    lines: Vec<String>,
+}
+
+impl Sink for Records {
+    fn record(&mut self, event: &Event) {
+        if let Kind::PeerIdentified(peers) = &event.kind
+            && let Some(name) = &peers.client_name
+        {
+            self.host_name = Some(name.as_str().to_owned());
+        }
+        let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &[]);
+        self.lines.extend(record.map(|record| serde_json::to_string(&record).unwrap()));
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        slow: Duration::from_secs(30),
+        call_timeout: None,
+        thrash_threshold: 5,
+        debug: Debug::Off,
+        hash_key: HashKey::Keyed([7; 32]),
+        connection: Span {
+            trace_id: TraceId::new([1; 16]).unwrap(),
+            span_id: SpanId::new([2; 8]).unwrap(),
+            parent_span_id: None,
+            linked: None,
+            trace_state: None,
+            flags: TraceFlags::new_trace(true),
+        },
+        denials: Denials::standard(),
+        conversation_id: None,
+        known_tools: None,
+    }
+}
+
+impl Player {
+    pub fn new() -> Player {
+        Player::with(settings())
+    }
+
+    pub fn with(settings: Settings) -> Player {
+        let identity = Identity {
+            connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
+            session_id: "run-1".to_owned(),
+            server_name: "sample".to_owned(),
+            user_id: None,
+        };
+        let wall = Timestamp(1_790_000_000_000_000);
+        let anchor = Anchor { moment: Moment(0), wall };
+        let mut records = Records { identity, anchor, host_name: None, lines: Vec::new() };
+        let span = settings.connection.clone();
+        let hash_key_id = settings.hash_key.id();
+        let mut observer = Observer::new(settings, Redactor::default(), [3; 32]);
+        let mut redactor = Redactor::default();
+        let started = SessionStarted {
+            pid: 1,
+            child_pid: Some(2),
+            command: vec![redactor.redact(Field::Name, b"server")],
+            environment: vec![redactor.redact(Field::Name, b"PATH")],
+            session_source: "flag",
+            span,
+            hash_key_id,
+            spawned: Moment(0),
+        };
+        observer.start(started, Moment(0), &mut records);
+        Player { observer, records, now: Moment(0), offsets: [0; 3] }
+    }
+
+    /// A millisecond passes, then these bytes are read.
+    pub fn send(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
+        self.now = self.now.after(Duration::from_millis(1));
+        self.send_now(stream, bytes);
+    }
+
+    /// Bytes that are read at the same instant as the last ones.
+    pub fn send_now(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let offset = self.passes(stream, bytes);
+        self.observer.chunk(Chunk { stream, offset, read_at: self.now, bytes }, &mut self.records);
+    }
+
+    /// Bytes that were relayed and not observed.
+    pub fn lose(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let bytes = bytes.as_ref();
+        let gap = Gap {
+            stream,
+            offset: self.passes(stream, bytes),
+            bytes: bytes.len() as u64,
+            newlines: bytes.iter().filter(|byte| **byte == b'\n').count() as u64,
+            ends_line: bytes.last() == Some(&b'\n'),
+            read_at: self.now,
+        };
+        self.observer.gap(gap, &mut self.records);
+    }
+
+    fn passes(&mut self, stream: Stream, bytes: &[u8]) -> u64 {
+        let offset = &mut self.offsets[stream as usize];
+        let before = *offset;
+        *offset += bytes.len() as u64;
+        before
+    }
+
+    /// Time passes; the observer is called whenever it asked to be.
+    pub fn wait(&mut self, duration: Duration) {
+        let until = self.now.after(duration);
+        let mut last = None;
+        while let Some(deadline) = self.observer.next_deadline().filter(|deadline| *deadline <= until) {
+            assert_ne!(last, Some(deadline), "a deadline that was kept is not told again");
+            last = Some(deadline);
+            self.observer.tick(deadline, &mut self.records);
+        }
+        self.now = until;
+        self.observer.tick(until, &mut self.records);
+    }
+
+    /// Time passes and nobody calls the observer, as when the machine sleeps.
+    pub fn sleep(&mut self, duration: Duration) {
+        self.now = self.now.after(duration);
+    }
+
+    pub fn back_to(&mut self, moment: Moment) {
+        self.now = moment;
+    }
+
+    /// The server exits with 0, asked to.
+    pub fn end(self) -> Vec<Value> {
+        self.end_with(EndReason::ServerExited, Some(0), None)
+    }
+
+    pub fn end_with(mut self, reason: EndReason, exit_code: Option<i32>, signal: Option<i32>) -> Vec<Value> {
+        let at = self.now.after(Duration::from_millis(1));
+        let end = ServerEnd { at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 };
+        self.observer.end(end, &mut self.records);
+        self.records.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+pub fn is_operation(record: &Value) -> bool {
+    record["event"] == "mcp_tool_call" || record["event"] == "mcp_request"
+}
+
+/// What must hold of any session's records, whatever was sent.
+#[track_caller]
+pub fn check_books(records: &[Value]) {
+    for (number, record) in records.iter().enumerate() {
+        assert_eq!(record["seq"], number, "no number is missing");
+    }
+    let (last, _) = records.split_last().unwrap();
+    assert_eq!(last["event"], "session_ended");
+    let totals = &last["totals"];
+    let count = |is: &dyn Fn(&Value) -> bool| records.iter().filter(|record| is(record)).count() as u64;
+    let is_call =
+        |record: &Value| record["event"] == "mcp_tool_call" && record["direction"] == "client_to_server";
+    let status = |record: &Value, words: &[&str]| {
+        is_operation(record) && words.iter().any(|word| record["status"] == *word)
+    };
+    let sum = |event: &str| {
+        let counts = records.iter().filter(|record| record["event"] == event);
+        counts.map(|record| record["count"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(totals["tool_calls"], count(&is_call));
+    assert_eq!(totals["other_requests"], count(&|record| is_operation(record) && !is_call(record)));
+    assert_eq!(totals["errors"], count(&|record| status(record, &["error", "timeout"])));
+    assert_eq!(totals["denied"], count(&|record| status(record, &["denied"])));
+    assert_eq!(totals["malformed"], sum("malformed"));
+    assert_eq!(totals["unmatched"], sum("unmatched"));
+    let lost = records.iter().filter(|record| record["event"] == "gap");
+    assert_eq!(totals["bytes_lost"], lost.map(|gap| gap["bytes_lost"].as_u64().unwrap_or(0)).sum::<u64>());
+    for record in records.iter().filter(|record| is_operation(record)) {
+        assert!(record["duration_ms"].as_f64().unwrap() >= 0.0);
+        assert!(record["ended_at"].as_str() >= record["started_at"].as_str());
+        assert_eq!(record["status"] == "ok", record.get("error_type").is_none(), "{record}");
+    }
+}
