@@ -26,7 +26,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path[:0] = [f"{ROOT}/tests/real", f"{ROOT}/tests/real/otlp"]
 
 import sessions
-from collectors import victoria, wait_until
+from collectors import victoria
 
 BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, math.inf]
 RANGE = "1h"
@@ -34,8 +34,8 @@ RANGE = "1h"
 EMPTY = {"Other requests that fail", "Estimated cost", "Cost by server", "Connection failures by cause"}
 
 
-def traffic(spantap: str, store, folder: str) -> int:
-    """Runs the sessions; returns how many connections there were."""
+def traffic(spantap: str, store, folder: str) -> None:
+    """Runs the sessions, one after the other."""
     echo = sessions.call("echo", message="again")
     jobs = [
         ("py2-legacy", "everything", None),
@@ -53,7 +53,6 @@ def traffic(spantap: str, store, folder: str) -> int:
         server["calls"] = calls or server["calls"]
         command = [spantap, "--server", name, "--log-dir", f"{folder}/log", "--", *server["command"]]
         assert sessions.drive(client, server, command, scratch, work)[0][0] == 0
-    return len({record["connection_id"] for record in sessions.records(f"{folder}/log")})
 
 
 def boards() -> list:
@@ -182,10 +181,9 @@ def main() -> int:
     for board in boards():
         load_with_foundation_sdk(board)
     with victoria() as store:
-        connections = traffic(spantap, store, folder)
-
-        wait_until(f"the series of {connections} connections",
-                   lambda: store.count("spantap_session_tool_calls") == connections, 30)
+        traffic(spantap, store, folder)
+        # Each spantap has ended, and so been told that its last export was taken.
+        store.flush()
         checks = compare(Answers(store, time.time()), spantap, folder)
     shutil.rmtree(folder)
     print(f"boards: {checks} passed, 0 failed")
