@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod dashboards;
+mod gears;
 mod hosts;
 mod keep;
 mod leaks;

@@ -244,8 +244,8 @@ impl Session {
         if !self.lost.is_empty() {
             self.tell_lost(end.at, sink);
         }
-        let abnormal = end.reason != EndReason::ServerExited || end.exit_code.is_some_and(|code| code != 0);
-        let stderr_tail = match abnormal {
+        let clean = end.reason == EndReason::ServerExited && end.exit_code == Some(0);
+        let stderr_tail = match !clean {
             true => stderr_tail.iter().map(|line| self.redactor.redact(Field::StderrLine, line)).collect(),
             false => Vec::new(),
         };
