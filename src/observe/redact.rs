@@ -354,7 +354,12 @@ impl Redactor {
 
     /// Applies all rules to a text of any length.
     fn rewrite<'a>(&mut self, text: &'a str, keep: Keep, findings: &mut Vec<Finding>) -> Cow<'a, str> {
-        let decoded = decode_json_escapes(text);
+        let mut decoded = decode_json_escapes(text);
+        // A sequence that begins right before a secret may end with its first letter: the rules look at
+        // such a text once more as it is.
+        if decoded.contains(['\x1b', '\u{9b}', '\u{9d}']) {
+            decoded = Cow::Owned(self.apply(decoded.into_owned(), findings));
+        }
         let plain = forging::plain(&decoded, keep);
         let Some(spelled_out) = plain.spelled_out else {
             return match plain.seen {

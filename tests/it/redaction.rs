@@ -421,6 +421,15 @@ fn no_input_takes_more_than_linear_time() {
     }
 }
 
+#[test]
+fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
+    for sequence in ["\u{9b} ", "\x1b[", "\x1b[ ", "\x1b[1;3", "\u{9b}"] {
+        let text = format!("token {sequence}glpat-EXAMPLEexample012345 end");
+        let shown = Redactor::default().redact(Field::StderrLine, text.as_bytes());
+        assert!(!shown.as_str().contains("EXAMPLEexample"), "{sequence:?}: {shown}");
+    }
+}
+
 mod properties;
 
 /// The vocabulary of events has no type that could carry an outside text past the redactor.
