@@ -8,7 +8,7 @@ use clap::Parser;
 use spantap::cli::{Cli, Hinted};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
@@ -27,4 +27,17 @@ fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// Says what is wrong with the command line, and what a bare word was probably meant to be.
+fn refuse(error: &clap::Error) -> ! {
+    let _ = error.print();
+    let word = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind()) {
+        let _ = writeln!(
+            anstream::stderr(),
+            "hint: to watch a program put it behind two dashes: spantap -- {word} …"
+        );
+    }
+    std::process::exit(error.exit_code())
 }
