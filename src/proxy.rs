@@ -37,7 +37,7 @@ pub struct Setup {
 }
 
 /// Time within the flush budget to count and say what was lost.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+const LAST_WORDS: Duration = Duration::from_millis(400);
 /// First look after this time, and after every look that found something.
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
 /// Longest time between two looks when nothing happens: four wake-ups a second.

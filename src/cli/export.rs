@@ -14,6 +14,7 @@ use crate::cli::run::{RunArgs, Side};
 use crate::config::{self, Config, File, process_environment};
 use crate::export::log::is_session_file;
 use crate::export::metrics::Prices;
+use crate::export::otlp::settings::Target;
 use crate::export::otlp::{Otlp, Settings};
 use crate::export::record::{EventName, Record};
 use crate::export::{Identity, Output, trace};
@@ -43,8 +44,8 @@ pub struct ExportArgs {
     /// Only records before then
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Leave out what an earlier run with --resume has sent, and remember what this one sends
-    #[arg(long)]
+    /// Leave out what an earlier run with --resume has sent there, and remember what this one sends
+    #[arg(long, conflicts_with_all = ["session", "server", "since", "until"])]
     resume: bool,
     /// Folder of session logs [default: see spantap doctor]
     #[arg(long, value_name = "DIR")]
@@ -54,6 +55,8 @@ pub struct ExportArgs {
     files: Vec<PathBuf>,
 }
 
+/// How long a collector may take nothing before we give up.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the collector has for what is left when all files are read.
 const LAST_WAIT: Duration = Duration::from_secs(30);
 
@@ -95,9 +98,10 @@ impl ExportArgs {
         let mut sent = Sent::default();
         for (index, file) in files.iter().enumerate() {
             bar.show(index, file);
-            let from = progress.lines(file);
+            let key = key(&settings, file);
+            let from = progress.lines(&key);
             let read = self.send(file, from, &settings, side, &window, &mut sent)?;
-            progress.set(file, from + read);
+            progress.set(key, from + read);
         }
         bar.clear();
         if self.resume && sent.lost == 0 {
@@ -161,7 +165,12 @@ impl ExportArgs {
                 let warn = |line: &str| tracing::warn!("{line}");
                 Otlp::new(settings.clone(), &identity(&record), side, Prices::default(), warn)
             });
-            otlp.wait_for_room();
+            if !otlp.wait_for_room(PATIENCE) {
+                return Err(hint(
+                    anyhow::anyhow!("the collector has taken nothing for {} s", PATIENCE.as_secs()),
+                    "see that it runs, and send the same again; `spantap doctor` looks whether it answers",
+                ));
+            }
             otlp.send(&record);
             sent.records += u64::from(is_new);
         }
@@ -223,6 +232,16 @@ impl Window {
     }
 }
 
+/// What was sent, where to, and from which file. An endpoint may hold credentials: it is hashed.
+fn key(settings: &Settings, file: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    let path = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let endpoint =
+        |target: &Option<Target>| target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default();
+    let what = format!("{}\n{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs), path.display());
+    Sha256::digest(what).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How many lines of each file have been sent.
 #[derive(Default)]
 struct Progress(HashMap<String, u64>);
@@ -237,16 +256,12 @@ impl Progress {
         Progress(serde_json::from_slice(&text).unwrap_or_default())
     }
 
-    fn key(file: &Path) -> String {
-        file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    fn lines(&self, key: &str) -> u64 {
+        self.0.get(key).copied().unwrap_or(0)
     }
 
-    fn lines(&self, file: &Path) -> u64 {
-        self.0.get(&Progress::key(file)).copied().unwrap_or(0)
-    }
-
-    fn set(&mut self, file: &Path, lines: u64) {
-        self.0.insert(Progress::key(file), lines);
+    fn set(&mut self, key: String, lines: u64) {
+        self.0.insert(key, lines);
     }
 
     fn save(&self) -> anyhow::Result<()> {

@@ -170,10 +170,24 @@ impl Otlp {
         self.start();
     }
 
-    /// Waits until there is room for more, for a sender that reads files instead of watching traffic.
-    pub fn wait_for_room(&self) {
+    /// Waits until there is room for more, for a sender that reads files instead of watching traffic;
+    /// `false` when nothing has been taken for `patience`.
+    pub fn wait_for_room(&self, patience: Duration) -> bool {
         let mut state = lock(&self.shared.state);
-        while !state.closed && state.spans.len().max(state.logs.len()) >= MAX_BATCH {
+        let mut least = usize::MAX;
+        let mut since = Instant::now();
+        loop {
+            let waiting = state.spans.len().max(state.logs.len());
+            if state.closed || waiting < MAX_BATCH {
+                return !state.closed;
+            }
+            if waiting < least {
+                least = waiting;
+                since = Instant::now();
+            }
+            if since.elapsed() >= patience {
+                return false;
+            }
             let waited = self.shared.changed.wait_timeout(state, Duration::from_millis(100));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -253,6 +267,9 @@ impl Output for Otlp {
             let waited = self.shared.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        drop(state);
+        // A thread that ended before its time has left things behind.
+        self.shared.give_up("exporter_gone");
     }
 }
 
@@ -325,7 +342,13 @@ impl Worker {
             InstrumentationScope::builder(semconv::SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
         let mut next_metrics = Instant::now() + self.settings.metric_interval;
         loop {
-            let closing = self.gather(shared);
+            // Full batches wake the thread early only where they may be sent: while a collector is
+            // stayed away from, the interval is all there is.
+            let ready = [
+                spans.as_ref().is_some_and(|lane| lane.may_try(false)),
+                logs.as_ref().is_some_and(|lane| lane.may_try(false)),
+            ];
+            let closing = self.gather(shared, ready);
             loop {
                 let sent = self.send_spans(&runtime, shared, spans.as_mut(), closing)
                     | self.send_logs(&runtime, shared, logs.as_mut(), &scope, closing);
@@ -363,9 +386,13 @@ impl Worker {
     }
 
     /// Waits for an interval, a full batch or the end; returns whether it is the end.
-    fn gather(&self, shared: &Shared) -> bool {
+    fn gather(&self, shared: &Shared, [spans_ready, logs_ready]: [bool; 2]) -> bool {
         let state = lock(&shared.state);
-        let more = |state: &mut State| !state.closing && state.spans.len().max(state.logs.len()) < MAX_BATCH;
+        let more = |state: &mut State| {
+            let full = (spans_ready && state.spans.len() >= MAX_BATCH)
+                || (logs_ready && state.logs.len() >= MAX_BATCH);
+            !state.closing && !full
+        };
         let waited = shared.changed.wait_timeout_while(state, INTERVAL, more);
         waited.unwrap_or_else(PoisonError::into_inner).0.closing
     }

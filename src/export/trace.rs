@@ -84,7 +84,7 @@ impl Tracer {
             span.attributes.push(KeyValue::new(name::ERROR_TYPE, failure.to_owned()));
             span.status = Status::error(failure.to_owned());
         }
-        self.is_sampled(&span, false, false).then_some(span)
+        self.is_sampled(&span, failure.is_some(), false).then_some(span)
     }
 
     fn connection(&self, record: &Record<'_>) -> Option<SpanData> {
