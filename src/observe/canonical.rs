@@ -4,6 +4,7 @@
 //! kept exact, where JCS would round beyond 2^53. What has no canonical form (duplicate keys, lone
 //! surrogates, numbers out of range, more than 128 levels) is hashed as received and marked `-raw`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -29,17 +30,28 @@ pub struct Hash {
     pub digest: [u8; 32],
 }
 
+impl Hash {
+    /// As [`Display`](fmt::Display) writes it, without the formatting machinery: a record holds three.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(96);
+        text.push_str(self.name());
+        super::hex::push(&mut text, &self.digest);
+        text
+    }
+
+    fn name(&self) -> &'static str {
+        match (self.algorithm, self.raw) {
+            (Algorithm::HmacSha256, false) => "hmac-sha256:",
+            (Algorithm::HmacSha256, true) => "hmac-sha256-raw:",
+            (Algorithm::Sha256, false) => "sha256:",
+            (Algorithm::Sha256, true) => "sha256-raw:",
+        }
+    }
+}
+
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.algorithm {
-            Algorithm::HmacSha256 => "hmac-sha256",
-            Algorithm::Sha256 => "sha256",
-        })?;
-        if self.raw {
-            f.write_str("-raw")?;
-        }
-        f.write_str(":")?;
-        super::hex::write(f, &self.digest)
+        f.write_str(&self.text())
     }
 }
 
@@ -169,18 +181,21 @@ pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A JSON value with its members in the order of their canonical form, and no key twice.
-enum Value {
+enum Value<'de> {
     Null,
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
     Double(f64),
-    String(String),
-    Array(Vec<Value>),
-    Object(Vec<(String, Value)>),
+    String(Text<'de>),
+    Array(Vec<Value<'de>>),
+    Object(Vec<(Text<'de>, Value<'de>)>),
 }
 
-impl Value {
+/// A string, borrowed from the JSON text where that holds no escapes.
+pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
+
+impl Value<'_> {
     fn write(&self, out: &mut Vec<u8>) -> Option<()> {
         match self {
             Value::Null => out.extend_from_slice(b"null"),
@@ -192,7 +207,7 @@ impl Value {
                 out.extend_from_slice(ryu_js::Buffer::new().format_finite(*number).as_bytes());
             }
             Value::Double(_) => return None,
-            Value::String(text) => write_string(text, out),
+            Value::String(Text(text)) => write_string(text, out),
             Value::Array(items) => {
                 out.push(b'[');
                 for (index, item) in items.iter().enumerate() {
@@ -205,7 +220,7 @@ impl Value {
             }
             Value::Object(members) => {
                 out.push(b'{');
-                for (index, (key, value)) in members.iter().enumerate() {
+                for (index, (Text(key), value)) in members.iter().enumerate() {
                     if index > 0 {
                         out.push(b',');
                     }
@@ -223,24 +238,54 @@ impl Value {
 /// As ECMAScript's `JSON.stringify` writes a string (RFC 8785 §3.2.2.2).
 fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            0x09 => out.extend_from_slice(b"\\t"),
-            0x0a => out.extend_from_slice(b"\\n"),
-            0x0c => out.extend_from_slice(b"\\f"),
-            0x0d => out.extend_from_slice(b"\\r"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
-        }
+    // What needs no escape is copied in one piece.
+    let mut copied = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            0x08 => b"\\b",
+            0x09 => b"\\t",
+            0x0a => b"\\n",
+            0x0c => b"\\f",
+            0x0d => b"\\r",
+            0..0x20 => &[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]],
+            _ => continue,
+        };
+        out.extend_from_slice(&text.as_bytes()[copied..at]);
+        out.extend_from_slice(escape);
+        copied = at + 1;
     }
+    out.extend_from_slice(&text.as_bytes()[copied..]);
     out.push(b'"');
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'de>, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
 }
@@ -248,37 +293,41 @@ impl<'de> Deserialize<'de> for Value {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Value<'de>, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Value<'de>, E> {
         Ok(Value::Unsigned(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Value<'de>, E> {
         Ok(Value::Signed(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E>(self, value: f64) -> Result<Value<'de>, E> {
         Ok(Value::Double(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<Value<'de>, E> {
+        Ok(Value::String(Text(Cow::Owned(value.to_owned()))))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::String(Text(Cow::Borrowed(value))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
         let mut array = Vec::new();
         while let Some(item) = items.next_element()? {
             array.push(item);
@@ -286,14 +335,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::Array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object: Vec<(String, Value)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
+        let mut object: Vec<(Text<'de>, Value<'de>)> = Vec::new();
         while let Some(member) = members.next_entry()? {
             object.push(member);
         }
         // RFC 8785 §3.2.3: by UTF-16 code units, which differs from bytes above U+FFFF.
-        object.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-        if object.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        object.sort_by(|(Text(a), _), (Text(b), _)| a.encode_utf16().cmp(b.encode_utf16()));
+        if object.windows(2).any(|pair| pair[0].0.0 == pair[1].0.0) {
             return Err(A::Error::custom("a key stands twice"));
         }
         Ok(Value::Object(object))

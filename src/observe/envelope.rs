@@ -11,7 +11,7 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-use members::{Capture, MEMBERS, Place};
+use members::{MEMBERS, Place};
 pub use members::{Envelope, Member};
 
 /// What a line turned out to be, when it has ended.
@@ -285,17 +285,12 @@ impl Scanner {
                 return;
             }
         } else {
-            let matching = |(_, place, name, _): &&(Member, Place, &str, usize)| {
-                *place == self.place && name.as_bytes() == key
-            };
-            self.member = MEMBERS.iter().find(matching).map(|(member, ..)| *member);
+            self.member = self.place.member(key);
             if !self.bodies && matches!(self.member, Some(Member::Content)) {
                 self.member = None;
             }
             if let Some(member) = self.member {
-                let capture = &mut self.envelope.captures[member as usize];
-                *capture = Capture { bytes: std::mem::take(&mut capture.bytes), size: 0, present: true };
-                capture.bytes.clear();
+                self.envelope.begin(member);
                 self.member_from = at;
             }
         }
@@ -309,11 +304,7 @@ impl Scanner {
 
     /// The value of `params`, `result` or `error` begins. Where it stands twice the last one counts.
     fn outer_begins(&mut self, place: Place, at: usize) {
-        for (member, stands_in, ..) in MEMBERS {
-            if stands_in == place {
-                self.envelope.captures[member as usize].present = false;
-            }
-        }
+        self.envelope.forget(place);
         self.in_outer = true;
         self.outer_start = self.before + at as u64;
         self.outer_from = at;

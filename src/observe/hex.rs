@@ -2,17 +2,29 @@
 
 use std::fmt;
 
-/// Writes `bytes` as lower-case hex digits.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+/// Appends `bytes` as lower-case hex digits.
+pub(super) fn push(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.chunks(32).try_for_each(|chunk| {
-        let mut text = [0; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(chunk) {
+    for chunk in bytes.chunks(32) {
+        let mut digits = [0; 64];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        f.write_str(std::str::from_utf8(&text[..chunk.len() * 2]).unwrap_or_default())
-    })
+        text.push_str(std::str::from_utf8(&digits[..chunk.len() * 2]).unwrap_or_default());
+    }
+}
+
+/// Writes `bytes` as lower-case hex digits.
+pub(super) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    f.write_str(&text(bytes))
+}
+
+/// `bytes` as lower-case hex digits.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push(&mut text, bytes);
+    text
 }
 
 #[cfg(test)]
@@ -21,15 +33,9 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_two_digits() {
-        struct All(Vec<u8>);
-        impl fmt::Display for All {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write(f, &self.0)
-            }
-        }
         let bytes: Vec<u8> = (0..=255).collect();
         let expected: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(All(bytes).to_string(), expected);
-        assert_eq!(All(Vec::new()).to_string(), "");
+        assert_eq!(text(&bytes), expected);
+        assert_eq!(text(&[]), "");
     }
 }

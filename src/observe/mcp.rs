@@ -1,7 +1,13 @@
 //! What MCP means by a method and by `_meta`, for every revision up to 2026-07-28.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::canonical::Text;
 use super::envelope::{Envelope, Member};
 use super::traceparent::TraceParent;
 
@@ -144,45 +150,97 @@ impl Meta {
 
 /// The content of a tool result, as far as we look at it.
 #[derive(Debug, Default)]
-pub struct Content {
-    /// The decoded text, where there is exactly one block and it is a text.
-    pub only_text: Option<String>,
-    /// What stands in for the whole in a summary: texts as they are, anything else by kind and size.
-    pub summary: String,
+pub struct Content<'a>(Vec<Block<'a>>);
+
+/// One block of the content. A member of another type than MCP says counts as absent.
+#[derive(Debug, Default)]
+struct Block<'a> {
+    kind: Option<Cow<'a, str>>,
+    text: Option<Cow<'a, str>>,
+    mime_type: Option<Cow<'a, str>>,
+    /// Length of `data`, which is base64.
+    data: Option<usize>,
 }
 
-impl Content {
-    /// Reads a `content` array; of its texts, at most about `window` bytes go into the summary.
-    pub fn new(raw: &[u8], window: usize) -> Content {
-        let Ok(Value::Array(mut blocks)) = serde_json::from_slice(raw) else { return Content::default() };
+impl<'a> Content<'a> {
+    /// Reads a `content` array. What is no array of objects has no content.
+    pub fn new(raw: &'a [u8]) -> Content<'a> {
+        Content(serde_json::from_slice(raw).unwrap_or_default())
+    }
+
+    /// The decoded text, where there is exactly one block and it is a text: what the model saw.
+    pub fn only_text(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [block] if block.kind.as_deref() == Some("text") => block.text.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What stands in for the whole: texts as they are, anything else by kind and size, at most about
+    /// `window` bytes.
+    pub fn summary(&self, window: usize) -> String {
         let mut summary = String::new();
-        for block in &blocks {
+        for block in &self.0 {
             if summary.len() >= window {
                 break;
             }
             if !summary.is_empty() {
                 summary.push('\n');
             }
-            let kind = block["type"].as_str().unwrap_or("unknown");
-            match block["text"].as_str() {
+            match &block.text {
                 Some(text) => summary.push_str(cut(text, window)),
                 None => {
-                    let mime = block["mimeType"].as_str().unwrap_or("unknown type");
-                    let size = block["data"].as_str().map_or(0, |data| data.len() / 4 * 3);
-                    summary.push_str(&format!("[{} {}, {size} bytes]", cut(kind, 40), cut(mime, 80)));
+                    let kind = cut(block.kind.as_deref().unwrap_or("unknown"), 40);
+                    let mime = cut(block.mime_type.as_deref().unwrap_or("unknown type"), 80);
+                    let size = block.data.map_or(0, |length| length / 4 * 3);
+                    summary.push_str(&format!("[{kind} {mime}, {size} bytes]"));
                 }
             }
         }
-        let only_text = match blocks.as_mut_slice() {
-            [Value::Object(block)] if block.get("type").and_then(Value::as_str) == Some("text") => {
-                match block.remove("text") {
-                    Some(Value::String(text)) => Some(text),
-                    _ => None,
-                }
+        summary
+    }
+}
+
+impl<'de> Deserialize<'de> for Block<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block<'de>, D::Error> {
+        struct BlockVisitor;
+
+        impl<'de> Visitor<'de> for BlockVisitor {
+            type Value = Block<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a content block")
             }
-            _ => None,
-        };
-        Content { only_text, summary }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Block<'de>, A::Error> {
+                let mut block = Block::default();
+                while let Some(Text(key)) = members.next_key()? {
+                    // Where a member stands twice the last one counts.
+                    match &*key {
+                        "type" => block.kind = members.next_value::<Lenient>()?.0,
+                        "text" => block.text = members.next_value::<Lenient>()?.0,
+                        "mimeType" => block.mime_type = members.next_value::<Lenient>()?.0,
+                        "data" => block.data = members.next_value::<Lenient>()?.0.map(|data| data.len()),
+                        _ => {
+                            members.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(block)
+            }
+        }
+
+        deserializer.deserialize_map(BlockVisitor)
+    }
+}
+
+/// A string that is expected, or anything else that is passed over.
+struct Lenient<'de>(Option<Cow<'de, str>>);
+
+impl<'de> Deserialize<'de> for Lenient<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<'de>, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Lenient(serde_json::from_str(raw.get()).ok().map(|Text(text)| text)))
     }
 }
 
@@ -229,13 +287,21 @@ mod tests {
 
     #[test]
     fn only_a_single_text_block_is_what_the_model_saw() {
-        let one = Content::new(br#"[{"type":"text","text":"caf\u00e9"}]"#, 100);
-        assert_eq!(one.only_text.as_deref(), Some("café"));
+        let one = Content::new(br#"[{"type":"text","text":"caf\u00e9"}]"#);
+        assert_eq!(one.only_text(), Some("café"));
         let two = Content::new(
             br#"[{"type":"text","text":"a"},{"type":"image","mimeType":"image/png","data":"AAAA"}]"#,
-            100,
         );
-        assert_eq!(two.only_text, None);
-        assert_eq!(two.summary, "a\n[image image/png, 3 bytes]");
+        assert_eq!(two.only_text(), None);
+        assert_eq!(two.summary(100), "a\n[image image/png, 3 bytes]");
+    }
+
+    #[test]
+    fn members_of_wrong_types_count_as_absent_and_the_last_of_two_counts() {
+        let odd = Content::new(br#"[{"type":7,"text":{"a":[]},"data":null},{"type":"text","text":"a","text":"b"}]"#);
+        assert_eq!(odd.summary(100), "[unknown unknown type, 0 bytes]\nb");
+        for raw in [&b"7"[..], b"{}", b"[1]", b"[", b"\"\""] {
+            assert_eq!(Content::new(raw).summary(100), "");
+        }
     }
 }

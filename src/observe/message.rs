@@ -1,6 +1,7 @@
 //! What a scanned line is in JSON-RPC terms.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::sync::Arc;
 
 use super::envelope::{Envelope, Member};
 
@@ -30,28 +31,34 @@ pub fn kind(envelope: &Envelope) -> MessageKind {
 /// A request id as the peers compare it: `1`, `1.0` and `"1"` are three ids, and a string is the same
 /// however it is escaped. An id of another type than string or number is kept as it stands.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct RequestId(Box<[u8]>);
+pub struct RequestId(Arc<[u8]>);
 
 impl RequestId {
     /// From the raw JSON of an `id` member, of which more may have been there than was kept.
     pub fn new(raw: &[u8]) -> RequestId {
+        RequestId(RequestId::normal(raw).into())
+    }
+
+    /// The bytes by which an id is found, without an id being made.
+    pub fn normal(raw: &[u8]) -> Cow<'_, [u8]> {
         let needs_care = raw.first() == Some(&b'"') && (raw.contains(&b'\\') || !raw.is_ascii());
         let normal = if needs_care {
             serde_json::from_slice::<String>(raw).ok().and_then(|text| serde_json::to_vec(&text).ok())
         } else {
             None
         };
-        RequestId(normal.unwrap_or_else(|| raw.to_vec()).into())
+        normal.map_or(Cow::Borrowed(raw), Cow::Owned)
     }
 
     /// The JSON text.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
 
-    /// Whether this is `null`, which no request may have and which an answer to the unreadable has.
-    pub fn is_null(&self) -> bool {
-        *self.0 == *b"null"
+impl Borrow<[u8]> for RequestId {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -84,7 +91,6 @@ mod tests {
         assert_ne!(id("1"), id("1.0"));
         assert_eq!(id("\"é\""), id("\"\\u00e9\""));
         assert_eq!(id("\"a/b\""), id("\"a\\/b\""));
-        assert!(id("null").is_null());
     }
 
     #[test]

@@ -11,10 +11,11 @@ use crate::relay::tap::Moment;
 /// Counts calls with the same tool and arguments, per conversation.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    calls: HashMap<RepeatKey, Repeat>,
+    calls: HashMap<RepeatKey, Repeat, foldhash::fast::RandomState>,
     order: VecDeque<RepeatKey>,
 }
 
+/// Conversation, tool, and hash of the arguments.
 type RepeatKey = (Option<Redacted>, Redacted, Hash);
 
 #[derive(Debug, Default)]
@@ -30,31 +31,24 @@ const MAX_CALLS: usize = 4096;
 
 impl Repeats {
     /// One more call; returns how often it has been made, and whether all its results were equal.
-    pub fn count(&mut self, conversation: &Option<Redacted>, tool: &Redacted, args: Hash) -> (u32, bool) {
-        let key = (conversation.clone(), tool.clone(), args);
-        if !self.calls.contains_key(&key) {
-            if self.order.len() == MAX_CALLS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.calls.remove(&oldest);
-            }
-            self.order.push_back(key.clone());
+    pub fn count(&mut self, key: RepeatKey) -> (u32, bool) {
+        if let Some(repeat) = self.calls.get_mut(&key) {
+            repeat.count = repeat.count.saturating_add(1);
+            return (repeat.count, repeat.same_results);
         }
-        let repeat = self.calls.entry(key).or_default();
-        repeat.count = repeat.count.saturating_add(1);
-        (repeat.count, repeat.count > 1 && repeat.same_results)
+        if self.order.len() == MAX_CALLS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.calls.remove(&oldest);
+        }
+        self.order.push_back(key.clone());
+        self.calls.insert(key, Repeat { count: 1, ..Repeat::default() });
+        (1, false)
     }
 
     /// A call was answered.
-    pub fn answered(
-        &mut self,
-        conversation: &Option<Redacted>,
-        tool: &Redacted,
-        args: Hash,
-        result: Option<Hash>,
-    ) {
-        let key = (conversation.clone(), tool.clone(), args);
-        if let Some(repeat) = self.calls.get_mut(&key) {
+    pub fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
+        if let Some(repeat) = self.calls.get_mut(key) {
             let first = repeat.last_result.is_none();
             repeat.same_results =
                 result.is_some() && (first || (repeat.same_results && repeat.last_result == result));
@@ -74,6 +68,8 @@ impl Repeats {
 #[derive(Debug, Default)]
 pub struct Turns {
     number: u64,
+    /// The text of `number`.
+    current: Option<Redacted>,
     quiet_since: Option<Moment>,
     last_told: Option<Redacted>,
     pub count: u64,
@@ -83,15 +79,18 @@ pub struct Turns {
 pub const TURN_GAP: Duration = Duration::from_secs(15);
 
 impl Turns {
-    /// The number of the turn that a request at `now` belongs to, where the client tells none; `busy` if
-    /// other requests are open.
-    pub fn by_gap(&mut self, now: Moment, busy: bool) -> u64 {
+    /// The number of the turn that a request at `now` belongs to, where the client tells none, as `text`
+    /// writes it; `busy` if other requests are open.
+    pub fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
         let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
-        if self.number == 0 || idle {
-            self.number += 1;
-            self.count += 1;
+        match &self.current {
+            Some(current) if !idle => current.clone(),
+            _ => {
+                self.number += 1;
+                self.count += 1;
+                self.current.insert(text(self.number)).clone()
+            }
         }
-        self.number
     }
 
     /// The client says which turn this is.
@@ -190,6 +189,7 @@ impl Tools {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::redact::{Field, Redactor};
 
     #[test]
     fn the_alarm_sounds_at_the_sixth_call_and_at_each_doubling() {
@@ -238,11 +238,16 @@ mod tests {
     fn a_turn_ends_with_fifteen_quiet_seconds() {
         let mut turns = Turns::default();
         let second = |n: u64| Moment(n * 1_000_000_000);
-        assert_eq!(turns.by_gap(second(0), false), 1);
+        let mut redactor = Redactor::default();
+        let mut turn = |turns: &mut Turns, at, busy| {
+            let text = |number: u64| redactor.redact(Field::Id, number.to_string().as_bytes());
+            turns.by_gap(second(at), busy, text).to_string()
+        };
+        assert_eq!(turn(&mut turns, 0, false), "1");
         turns.answered(second(1));
-        assert_eq!(turns.by_gap(second(10), false), 1);
-        assert_eq!(turns.by_gap(second(30), true), 1);
+        assert_eq!(turn(&mut turns, 10, false), "1");
+        assert_eq!(turn(&mut turns, 30, true), "1");
         turns.answered(second(31));
-        assert_eq!(turns.by_gap(second(47), false), 2);
+        assert_eq!(turn(&mut turns, 47, false), "2");
     }
 }

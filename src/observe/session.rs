@@ -66,6 +66,9 @@ pub(super) struct Pending {
     redactions: BTreeMap<&'static str, u32>,
 }
 
+/// Numbers of open requests. The ids are chosen by the peers: a hash with a seed of this process.
+type Ids = HashMap<RequestId, u64, foldhash::fast::RandomState>;
+
 /// The state of one connection.
 pub(super) struct Session {
     settings: Settings,
@@ -74,8 +77,9 @@ pub(super) struct Session {
     spans: Spans,
     seq: u64,
     /// Open requests by the order in which they came.
-    pending: BTreeMap<u64, Pending>,
-    by_id: HashMap<(Direction, RequestId), u64>,
+    pending: BTreeMap<u64, Box<Pending>>,
+    /// Their numbers by the side that asked and by id.
+    by_id: [Ids; 2],
     by_progress_token: HashMap<(Direction, Vec<u8>), u64>,
     next_number: u64,
     /// Requests below these numbers have been reported as slow, and as hanging.
@@ -88,6 +92,8 @@ pub(super) struct Session {
     tools: Tools,
     rounds: Rounds,
     peers: Peers,
+    /// What [`Session::version`] said last.
+    last_version: Option<Redacted>,
     last_from_server: Moment,
     silence_reported: bool,
     malformed: BTreeMap<(Stream, MalformedReason), (Doubling, u64)>,
@@ -117,7 +123,7 @@ impl Session {
             redactor,
             seq: 0,
             pending: BTreeMap::new(),
-            by_id: HashMap::new(),
+            by_id: Default::default(),
             by_progress_token: HashMap::new(),
             next_number: 0,
             slow_cursor: 0,
@@ -129,6 +135,7 @@ impl Session {
             tools: Tools::default(),
             rounds: Rounds::default(),
             peers: Peers::default(),
+            last_version: None,
             last_from_server: Moment(0),
             silence_reported: false,
             malformed: BTreeMap::new(),
@@ -204,10 +211,10 @@ impl Session {
 
     fn request(&mut self, direction: Direction, envelope: &Envelope, at: Moment, sink: &mut dyn Sink) {
         let id = RequestId::new(envelope.head(Member::Id).unwrap_or_default());
-        let method_text = self.text(envelope, Member::Method);
+        let method_text = envelope.head(Member::Method).map(message::text).unwrap_or_default();
         let method = Method::new(&method_text);
         let meta = Meta::of(envelope, Member::ParamsMeta);
-        if let Some(number) = self.by_id.get(&(direction, id.clone())).copied() {
+        if let Some(number) = self.by_id[direction as usize].get(&id).copied() {
             self.give_up(number, at, Status::Error, ErrorType::Superseded, sink);
         }
         if self.pending.len() >= MAX_PENDING
@@ -223,11 +230,10 @@ impl Session {
         let target = self.target(method, envelope);
         let conversation = self.conversation(&meta);
         let turn = self.turn(direction, &meta, at);
-        let version = meta.protocol_version.as_deref().or(self.peers.version.as_deref());
-        let protocol_version = version.map(|version| self.redactor.redact(Field::Name, version.as_bytes()));
-        let jsonrpc = self.text(envelope, Member::JsonRpc);
-        let jsonrpc_version =
-            (!jsonrpc.is_empty() && jsonrpc != b"2.0").then(|| self.redactor.redact(Field::Name, &jsonrpc));
+        let protocol_version = self.version(&meta);
+        let jsonrpc = envelope.head(Member::JsonRpc).filter(|raw| *raw != b"\"2.0\"").map(message::text);
+        let jsonrpc = jsonrpc.filter(|text| !text.is_empty() && **text != *b"2.0");
+        let jsonrpc_version = jsonrpc.map(|text| self.redactor.redact(Field::Name, &text));
         let call_id = meta.call.as_deref().map(|call| self.redactor.redact(Field::Id, call.as_bytes()));
         let args_hash =
             matches!(method, Method::ToolsCall | Method::PromptsGet).then(|| self.args_hash(envelope));
@@ -242,7 +248,7 @@ impl Session {
         let repeats = match (&target, args_hash) {
             (Some(Target::Tool(tool)), Some(hash)) if counts => {
                 let tool = tool.clone();
-                let (count, no_progress) = self.repeats.count(&conversation, &tool, hash);
+                let (count, no_progress) = self.repeats.count((conversation.clone(), tool.clone(), hash));
                 if Repeats::is_alarm(count, self.settings.thrash_threshold) {
                     let thrashing = Thrashing {
                         request_id: request_id.clone(),
@@ -270,7 +276,7 @@ impl Session {
         if let Some(token) = &meta.progress_token {
             self.by_progress_token.insert((direction, token.clone()), number);
         }
-        self.by_id.insert((direction, id.clone()), number);
+        self.by_id[direction as usize].insert(id.clone(), number);
         let pending = Pending {
             id,
             request_id,
@@ -301,11 +307,16 @@ impl Session {
             maybe_lost: false,
             redactions: self.redactor.take_counts(),
         };
-        self.pending.insert(number, pending);
+        self.pending.insert(number, Box::new(pending));
     }
 
-    fn text(&self, envelope: &Envelope, member: Member) -> Vec<u8> {
-        envelope.head(member).map(|raw| message::text(raw).into_owned()).unwrap_or_default()
+    /// The MCP revision that a request is under. It is the same text again and again.
+    fn version(&mut self, meta: &Meta) -> Option<Redacted> {
+        let version = meta.protocol_version.as_deref().or(self.peers.version.as_deref())?;
+        if self.last_version.as_ref().is_none_or(|last| last.as_str() != version) {
+            self.last_version = Some(self.redactor.redact(Field::Name, version.as_bytes()));
+        }
+        self.last_version.clone()
     }
 
     fn target(&mut self, method: Method, envelope: &Envelope) -> Option<Target> {
@@ -351,8 +362,10 @@ impl Session {
         }
         // A subscription stays open through many turns.
         let busy = self.pending.values().any(|pending| pending.method != Method::Listen);
-        let number = self.turns.by_gap(at, busy);
-        Some(self.redactor.redact(Field::Id, number.to_string().as_bytes()))
+        let turn = self.turns.by_gap(at, busy, |number| {
+            self.redactor.redact(Field::Id, number.to_string().as_bytes())
+        });
+        Some(turn)
     }
 
     /// The one open tool call of the client, if there is just one.
@@ -369,9 +382,9 @@ impl Session {
     }
 
     /// Takes a request out of all tables.
-    fn remove(&mut self, number: u64) -> Option<Pending> {
+    fn remove(&mut self, number: u64) -> Option<Box<Pending>> {
         let pending = self.pending.remove(&number)?;
-        self.by_id.remove(&(pending.direction, pending.id.clone()));
+        self.by_id[pending.direction as usize].remove(&pending.id);
         if let Some(token) = &pending.progress_token {
             let key = (pending.direction, token.clone());
             if self.by_progress_token.get(&key) == Some(&number) {
@@ -399,7 +412,7 @@ impl Session {
     /// Emits the one operation of a request.
     fn complete(
         &mut self,
-        mut pending: Pending,
+        mut pending: Box<Pending>,
         answer: answer::Answer,
         at: Moment,
         sink: &mut dyn Sink,
@@ -425,8 +438,8 @@ impl Session {
             Status::Ok | Status::Cancelled | Status::Unknown => {}
         }
         if let (Some(Target::Tool(tool)), Some(args)) = (&pending.target, pending.args_hash) {
-            let tool = tool.clone();
-            self.repeats.answered(&pending.conversation, &tool, args, answer.result_hash);
+            let key = (pending.conversation.clone(), tool.clone(), args);
+            self.repeats.answered(&key, answer.result_hash);
         }
         let error_message = error_text.map(|text| self.redactor.redact(Field::Message, text.as_bytes()));
         let mut redactions = BTreeMap::new();

@@ -29,6 +29,11 @@ impl TraceId {
         lower_hex(text.as_bytes()).and_then(TraceId::new)
     }
 
+    /// 32 lower-case hex digits.
+    pub fn text(self) -> String {
+        super::hex::text(&self.0)
+    }
+
     pub fn bytes(self) -> [u8; 16] {
         self.0
     }
@@ -43,6 +48,11 @@ impl SpanId {
     /// From 16 lower-case hex digits.
     pub fn from_hex(text: &str) -> Option<SpanId> {
         lower_hex(text.as_bytes()).and_then(SpanId::new)
+    }
+
+    /// 16 lower-case hex digits.
+    pub fn text(self) -> String {
+        super::hex::text(&self.0)
     }
 
     pub fn bytes(self) -> [u8; 8] {
@@ -66,6 +76,11 @@ impl TraceFlags {
 
     pub fn bits(self) -> u8 {
         self.0
+    }
+
+    /// Two lower-case hex digits.
+    pub fn text(self) -> String {
+        super::hex::text(&[self.0])
     }
 
     pub fn sampled(self) -> bool {

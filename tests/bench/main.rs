@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 mod figures;
 mod host;
+mod observe;
 mod records;
 mod roles;
 mod wire;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     let bench = Bench::new(logs.path());
     let mut figures = Figures::default();
     let wanted = |name: &str| only.is_empty() || only.contains(&name);
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
+        ("observe", observe::observe),
         ("calls", calls),
         ("throughput", throughput),
         ("start", start_and_end),

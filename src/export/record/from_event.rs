@@ -22,7 +22,7 @@ impl<'a> Record<'a> {
         dropped: &[Dropped],
     ) -> Option<Record<'a>> {
         let text = |text: &'a Option<Redacted>| text.as_ref().map(|text| Cow::Borrowed(text.as_str()));
-        let record = Record {
+        let mut record = Record {
             schema: SCHEMA.into(),
             timestamp: anchor.wall(event.at),
             seq: event.seq,
@@ -35,7 +35,7 @@ impl<'a> Record<'a> {
             turn_id: text(&event.turn_id),
             ..Record::default()
         };
-        Some(match &event.kind {
+        match &event.kind {
             Kind::Operation(operation) => record.operation(operation, anchor),
             Kind::SessionStarted(started) => record.session_started(started),
             Kind::PeerIdentified(peers) => record.peer_identified(peers),
@@ -50,272 +50,236 @@ impl<'a> Record<'a> {
             Kind::Notification(notification) => record.notification(notification),
             Kind::ServerStderr(stderr) => record.server_stderr(stderr),
             Kind::DebugEnded => {
-                Record { event: EventName::DebugEnded, message: "debug records end here".into(), ..record }
+                record.event = EventName::DebugEnded;
+                record.message = "debug records end here".into();
             }
             Kind::SessionEnded(ended) => record.session_ended(ended, dropped),
             Kind::ToolsListed(_) | Kind::Pulse(_) => return None,
-        })
+        }
+        Some(record)
     }
 
-    fn operation(self, operation: &'a Operation, anchor: &Anchor) -> Record<'a> {
+    fn operation(&mut self, operation: &'a Operation, anchor: &Anchor) {
         let is_call = operation.method.as_str() == "tools/call";
         // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
         let is_probe = operation.method.as_str() == "server/discover";
         let level = if operation.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         let target = operation.target.as_ref().map(Target::text);
         let duration = operation.ended.since(operation.started);
+        let (method, status) = (operation.method.as_str(), operation.status.as_str());
         let message = match target {
-            Some(target) => format!("{} {target}: {}", operation.method, operation.status.as_str()),
-            None => format!("{}: {}", operation.method, operation.status.as_str()),
+            Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
+            None => [method, ": ", status].concat(),
         };
         let progress = operation.progress;
-        Record {
-            level,
-            event: if is_call { EventName::McpToolCall } else { EventName::McpRequest },
-            message: message.into(),
-            request_id: known(&operation.request_id),
-            direction: Some(operation.direction.as_str().into()),
-            method: known(&operation.method),
-            protocol_version: operation.protocol_version.as_ref().and_then(known),
-            jsonrpc_version: operation.jsonrpc_version.as_ref().and_then(known),
-            args_hash: operation.args_hash.map(|hash| hash.to_string().into()),
-            result_hash: operation.result_hash.map(|hash| hash.to_string().into()),
-            text_hash: operation.text_hash.map(|hash| hash.to_string().into()),
-            started_at: Some(anchor.wall(operation.started)),
-            ended_at: Some(anchor.wall(operation.ended)),
-            duration_ms: Some(duration.into()),
-            status: Some(operation.status.as_str().into()),
-            error_code: operation.error_code,
-            error_type: operation.error_type.map(ErrorType::text),
-            error_message: operation.error_message.as_ref().and_then(known),
-            request_size_bytes: Some(operation.request_size),
-            result_size_bytes: operation.result_size,
-            args_tokens_est: operation.args_size.map(tokens),
-            result_tokens_est: operation.result_size.map(tokens),
-            repeat_count: operation.repeat_count,
-            thrashing: operation.thrashing.then_some(true),
-            pending_at: operation.pending_at.map(|at| anchor.wall(at)),
-            progress_count: progress.map(|progress| progress.count),
-            progress_first_at: progress.map(|progress| anchor.wall(progress.first)),
-            progress_last_at: progress.map(|progress| anchor.wall(progress.last)),
-            cancelled_at: operation.cancelled_at.map(|at| anchor.wall(at)),
-            call_id: operation.call_id.as_ref().and_then(known),
-            user_wait_ms: operation.user_wait.map(Millis::from),
-            continues_seq: operation.continues_seq,
-            task_id_hash: operation.task_id_hash.map(|hash| hash.to_string().into()),
-            truncated: operation.truncated.then_some(true),
-            redactions: counts(&operation.redactions),
-            ..self
-        }
-        .target(operation.target.as_ref())
-        .span(&operation.span)
+        self.level = level;
+        self.event = if is_call { EventName::McpToolCall } else { EventName::McpRequest };
+        self.message = message.into();
+        self.request_id = known(&operation.request_id);
+        self.direction = Some(operation.direction.as_str().into());
+        self.method = known(&operation.method);
+        self.protocol_version = operation.protocol_version.as_ref().and_then(known);
+        self.jsonrpc_version = operation.jsonrpc_version.as_ref().and_then(known);
+        self.args_hash = operation.args_hash.map(|hash| hash.text().into());
+        self.result_hash = operation.result_hash.map(|hash| hash.text().into());
+        self.text_hash = operation.text_hash.map(|hash| hash.text().into());
+        self.started_at = Some(anchor.wall(operation.started));
+        self.ended_at = Some(anchor.wall(operation.ended));
+        self.duration_ms = Some(duration.into());
+        self.status = Some(operation.status.as_str().into());
+        self.error_code = operation.error_code;
+        self.error_type = operation.error_type.map(ErrorType::text);
+        self.error_message = operation.error_message.as_ref().and_then(known);
+        self.request_size_bytes = Some(operation.request_size);
+        self.result_size_bytes = operation.result_size;
+        self.args_tokens_est = operation.args_size.map(tokens);
+        self.result_tokens_est = operation.result_size.map(tokens);
+        self.repeat_count = operation.repeat_count;
+        self.thrashing = operation.thrashing.then_some(true);
+        self.pending_at = operation.pending_at.map(|at| anchor.wall(at));
+        self.progress_count = progress.map(|progress| progress.count);
+        self.progress_first_at = progress.map(|progress| anchor.wall(progress.first));
+        self.progress_last_at = progress.map(|progress| anchor.wall(progress.last));
+        self.cancelled_at = operation.cancelled_at.map(|at| anchor.wall(at));
+        self.call_id = operation.call_id.as_ref().and_then(known);
+        self.user_wait_ms = operation.user_wait.map(Millis::from);
+        self.continues_seq = operation.continues_seq;
+        self.task_id_hash = operation.task_id_hash.map(|hash| hash.text().into());
+        self.truncated = operation.truncated.then_some(true);
+        self.redactions = counts(&operation.redactions);
+        self.target(operation.target.as_ref());
+        self.span(&operation.span);
     }
 
-    fn target(self, target: Option<&'a Target>) -> Record<'a> {
+    fn target(&mut self, target: Option<&'a Target>) {
         match target {
-            Some(Target::Tool(name)) => Record { tool_name: known(name), ..self },
-            Some(Target::Prompt(name)) => Record { prompt_name: known(name), ..self },
-            Some(Target::Resource(uri)) => Record { resource_uri: known(uri), ..self },
-            None => self,
+            Some(Target::Tool(name)) => self.tool_name = known(name),
+            Some(Target::Prompt(name)) => self.prompt_name = known(name),
+            Some(Target::Resource(uri)) => self.resource_uri = known(uri),
+            None => {}
         }
     }
 
-    fn span(self, span: &'a Span) -> Record<'a> {
+    fn span(&mut self, span: &'a Span) {
         let foreign = span.linked.filter(|(trace_id, _)| *trace_id != span.trace_id);
-        Record {
-            trace_id: Some(span.trace_id.to_string().into()),
-            span_id: Some(span.span_id.to_string().into()),
-            parent_span_id: span.parent_span_id.map(|id| id.to_string().into()),
-            linked_span_id: span.linked.map(|(_, span_id)| span_id.to_string().into()),
-            linked_trace_id: foreign.map(|(trace_id, _)| trace_id.to_string().into()),
-            trace_state: span.trace_state.as_ref().and_then(known),
-            trace_flags: Some(span.flags.to_string().into()),
-            ..self
-        }
+        self.trace_id = Some(span.trace_id.text().into());
+        self.span_id = Some(span.span_id.text().into());
+        self.parent_span_id = span.parent_span_id.map(|id| id.text().into());
+        self.linked_span_id = span.linked.map(|(_, span_id)| span_id.text().into());
+        self.linked_trace_id = foreign.map(|(trace_id, _)| trace_id.text().into());
+        self.trace_state = span.trace_state.as_ref().and_then(known);
+        self.trace_flags = Some(span.flags.text().into());
     }
 
-    fn session_started(self, started: &'a SessionStarted) -> Record<'a> {
+    fn session_started(&mut self, started: &'a SessionStarted) {
         let message = match started.child_pid {
             Some(pid) => format!("watching {} (process {pid})", self.server_name),
             None => format!("{} could not be started", self.server_name),
         };
-        Record {
-            event: EventName::SessionStarted,
-            message: message.into(),
-            pid: Some(started.pid),
-            child_pid: started.child_pid,
-            version: Some(env!("CARGO_PKG_VERSION").into()),
-            command: Some(texts(&started.command)),
-            environment: Some(texts(&started.environment)),
-            session_source: Some(started.session_source.into()),
-            hash_key_id: started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into()),
-            ..self
-        }
-        .span(&started.span)
+        self.event = EventName::SessionStarted;
+        self.message = message.into();
+        self.pid = Some(started.pid);
+        self.child_pid = started.child_pid;
+        self.version = Some(env!("CARGO_PKG_VERSION").into());
+        self.command = Some(texts(&started.command));
+        self.environment = Some(texts(&started.environment));
+        self.session_source = Some(started.session_source.into());
+        self.hash_key_id = started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into());
+        self.span(&started.span);
     }
 
-    fn peer_identified(self, peers: &'a PeerIdentified) -> Record<'a> {
+    fn peer_identified(&mut self, peers: &'a PeerIdentified) {
         let name = |name: &Option<Redacted>| name.as_ref().map_or("unknown", Redacted::as_str).to_owned();
         let message = format!("client {}, server {}", name(&peers.client_name), name(&peers.server_name));
-        Record {
-            event: EventName::PeerIdentified,
-            message: message.into(),
-            client_name: peers.client_name.as_ref().and_then(known),
-            client_version: peers.client_version.as_ref().and_then(known),
-            server_self_name: peers.server_name.as_ref().and_then(known),
-            server_version: peers.server_version.as_ref().and_then(known),
-            protocol_version: peers.protocol_version.as_ref().and_then(known),
-            ..self
-        }
+        self.event = EventName::PeerIdentified;
+        self.message = message.into();
+        self.client_name = peers.client_name.as_ref().and_then(known);
+        self.client_version = peers.client_version.as_ref().and_then(known);
+        self.server_self_name = peers.server_name.as_ref().and_then(known);
+        self.server_version = peers.server_version.as_ref().and_then(known);
+        self.protocol_version = peers.protocol_version.as_ref().and_then(known);
     }
 
-    fn pending(self, call: &'a PendingCall, anchor: &Anchor, event: EventName) -> Record<'a> {
+    fn pending(&mut self, call: &'a PendingCall, anchor: &Anchor, event: EventName) {
         let what = call.target.as_ref().map_or(call.method.as_str(), |target| target.text().as_str());
         let seconds = call.open_for.as_secs();
         let message = match event {
             EventName::ServerUnresponsive => format!("nothing from the server since {what}, {seconds} s ago"),
             _ => format!("{what} has been open for {seconds} s"),
         };
-        Record {
-            level: Level::Warn,
-            event,
-            message: message.into(),
-            request_id: known(&call.request_id),
-            direction: Some(call.direction.as_str().into()),
-            method: known(&call.method),
-            started_at: Some(anchor.wall(call.started)),
-            open_ms: Some(call.open_for.into()),
-            in_flight: Some(call.in_flight),
-            ..self
-        }
-        .target(call.target.as_ref())
-        .span(&call.span)
+        self.level = Level::Warn;
+        self.event = event;
+        self.message = message.into();
+        self.request_id = known(&call.request_id);
+        self.direction = Some(call.direction.as_str().into());
+        self.method = known(&call.method);
+        self.started_at = Some(anchor.wall(call.started));
+        self.open_ms = Some(call.open_for.into());
+        self.in_flight = Some(call.in_flight);
+        self.target(call.target.as_ref());
+        self.span(&call.span);
     }
 
-    fn thrashing(self, thrashing: &'a Thrashing) -> Record<'a> {
+    fn thrashing(&mut self, thrashing: &'a Thrashing) {
         let Thrashing { request_id, tool, args_hash, count, no_progress, span } = thrashing;
-        Record {
-            level: Level::Warn,
-            event: EventName::AgentThrashing,
-            message: format!("{tool} called {count} times with the same arguments").into(),
-            request_id: known(request_id),
-            tool_name: known(tool),
-            args_hash: Some(args_hash.to_string().into()),
-            count: Some(u64::from(*count)),
-            no_progress: Some(*no_progress),
-            ..self
-        }
-        .span(span)
+        self.level = Level::Warn;
+        self.event = EventName::AgentThrashing;
+        self.message = format!("{tool} called {count} times with the same arguments").into();
+        self.request_id = known(request_id);
+        self.tool_name = known(tool);
+        self.args_hash = Some(args_hash.text().into());
+        self.count = Some(u64::from(*count));
+        self.no_progress = Some(*no_progress);
+        self.span(span);
     }
 
-    fn tools_changed(self, changed: &'a ToolsChanged) -> Record<'a> {
+    fn tools_changed(&mut self, changed: &'a ToolsChanged) {
         let [added, removed, differ] =
             [&changed.added, &changed.removed, &changed.changed].map(|names| names.len());
-        Record {
-            level: Level::Warn,
-            event: EventName::ToolsChanged,
-            message: format!("tool definitions: {added} added, {removed} removed, {differ} changed").into(),
-            added: Some(texts(&changed.added)),
-            removed: Some(texts(&changed.removed)),
-            changed: Some(texts(&changed.changed)),
-            definitions_hash: Some(changed.definitions_hash.to_string().into()),
-            ..self
-        }
+        self.level = Level::Warn;
+        self.event = EventName::ToolsChanged;
+        self.message = format!("tool definitions: {added} added, {removed} removed, {differ} changed").into();
+        self.added = Some(texts(&changed.added));
+        self.removed = Some(texts(&changed.removed));
+        self.changed = Some(texts(&changed.changed));
+        self.definitions_hash = Some(changed.definitions_hash.text().into());
     }
 
-    fn malformed(self, malformed: &event::Malformed) -> Record<'a> {
+    fn malformed(&mut self, malformed: &event::Malformed) {
         let Malformed { stream, count, size, reason } = *malformed;
         let reason = match reason {
             MalformedReason::NotJson => "not_json",
             MalformedReason::NotJsonRpc => "not_json_rpc",
             MalformedReason::Partial => "partial",
         };
-        Record {
-            level: Level::Warn,
-            event: EventName::Malformed,
-            message: format!("{count} lines on {} that are no messages", stream.as_str()).into(),
-            stream: Some(stream.as_str().into()),
-            count: Some(count),
-            size_bytes: Some(size),
-            reason: Some(reason.into()),
-            ..self
-        }
+        self.level = Level::Warn;
+        self.event = EventName::Malformed;
+        self.message = format!("{count} lines on {} that are no messages", stream.as_str()).into();
+        self.stream = Some(stream.as_str().into());
+        self.count = Some(count);
+        self.size_bytes = Some(size);
+        self.reason = Some(reason.into());
     }
 
-    fn unmatched(self, unmatched: &'a Unmatched) -> Record<'a> {
+    fn unmatched(&mut self, unmatched: &'a Unmatched) {
         let Unmatched { request_id, direction, what, error_code, count } = unmatched;
-        Record {
-            level: Level::Warn,
-            event: EventName::Unmatched,
-            message: format!("a {what} that no open request waits for").into(),
-            request_id: request_id.as_ref().and_then(known),
-            direction: Some(direction.as_str().into()),
-            what: Some((*what).into()),
-            error_code: *error_code,
-            count: Some(*count),
-            ..self
-        }
+        self.level = Level::Warn;
+        self.event = EventName::Unmatched;
+        self.message = format!("a {what} that no open request waits for").into();
+        self.request_id = request_id.as_ref().and_then(known);
+        self.direction = Some(direction.as_str().into());
+        self.what = Some((*what).into());
+        self.error_code = *error_code;
+        self.count = Some(*count);
     }
 
-    fn gap(self, lost: &Lost) -> Record<'a> {
+    fn gap(&mut self, lost: &Lost) {
         let Lost { place, stream, bytes, frames, records, reason } = *lost;
         let what = if records > 0 { format!("{records} records") } else { format!("{bytes} bytes") };
-        Record {
-            level: Level::Warn,
-            event: EventName::Gap,
-            message: format!("lost at {place}: {what} ({reason})").into(),
-            place: Some(place.into()),
-            stream: stream.map(|stream| stream.as_str().into()),
-            bytes_lost: (bytes > 0).then_some(bytes),
-            frames_lost: (frames > 0).then_some(frames),
-            records_lost: (records > 0).then_some(records),
-            reason: Some(reason.into()),
-            ..self
-        }
+        self.level = Level::Warn;
+        self.event = EventName::Gap;
+        self.message = format!("lost at {place}: {what} ({reason})").into();
+        self.place = Some(place.into());
+        self.stream = stream.map(|stream| stream.as_str().into());
+        self.bytes_lost = (bytes > 0).then_some(bytes);
+        self.frames_lost = (frames > 0).then_some(frames);
+        self.records_lost = (records > 0).then_some(records);
+        self.reason = Some(reason.into());
     }
 
-    fn tool_result(self, result: &'a ToolResult) -> Record<'a> {
-        Record {
-            level: Level::Debug,
-            event: EventName::ToolResult,
-            message: format!("result of {}", result.tool).into(),
-            request_id: known(&result.request_id),
-            tool_name: known(&result.tool),
-            result_summary: known(&result.summary),
-            result_hash: result.result_hash.map(|hash| hash.to_string().into()),
-            redactions: counts(&result.redactions),
-            ..self
-        }
+    fn tool_result(&mut self, result: &'a ToolResult) {
+        self.level = Level::Debug;
+        self.event = EventName::ToolResult;
+        self.message = format!("result of {}", result.tool).into();
+        self.request_id = known(&result.request_id);
+        self.tool_name = known(&result.tool);
+        self.result_summary = known(&result.summary);
+        self.result_hash = result.result_hash.map(|hash| hash.text().into());
+        self.redactions = counts(&result.redactions);
     }
 
-    fn notification(self, notification: &'a Notification) -> Record<'a> {
-        Record {
-            level: Level::Debug,
-            event: EventName::McpNotification,
-            message: notification.method.as_str().into(),
-            direction: Some(notification.direction.as_str().into()),
-            method: known(&notification.method),
-            text: notification.text.as_ref().and_then(known),
-            size_bytes: Some(notification.size),
-            redactions: counts(&notification.redactions),
-            ..self
-        }
+    fn notification(&mut self, notification: &'a Notification) {
+        self.level = Level::Debug;
+        self.event = EventName::McpNotification;
+        self.message = notification.method.as_str().into();
+        self.direction = Some(notification.direction.as_str().into());
+        self.method = known(&notification.method);
+        self.text = notification.text.as_ref().and_then(known);
+        self.size_bytes = Some(notification.size);
+        self.redactions = counts(&notification.redactions);
     }
 
-    fn server_stderr(self, stderr: &'a ServerStderr) -> Record<'a> {
-        Record {
-            level: Level::Debug,
-            event: EventName::ServerStderr,
-            message: "the server wrote to stderr".into(),
-            stream: Some("stderr".into()),
-            text: known(&stderr.line),
-            size_bytes: Some(stderr.size),
-            redactions: counts(&stderr.redactions),
-            ..self
-        }
+    fn server_stderr(&mut self, stderr: &'a ServerStderr) {
+        self.level = Level::Debug;
+        self.event = EventName::ServerStderr;
+        self.message = "the server wrote to stderr".into();
+        self.stream = Some("stderr".into());
+        self.text = known(&stderr.line);
+        self.size_bytes = Some(stderr.size);
+        self.redactions = counts(&stderr.redactions);
     }
 
-    fn session_ended(self, ended: &'a SessionEnded, dropped: &[Dropped]) -> Record<'a> {
+    fn session_ended(&mut self, ended: &'a SessionEnded, dropped: &[Dropped]) {
         let (reason, level) = match ended.reason {
             EndReason::ServerExited => ("server_exited", Level::Info),
             EndReason::ServerDied => ("server_died", Level::Error),
@@ -330,18 +294,15 @@ impl<'a> Record<'a> {
             .filter(|dropped| dropped.count > 0)
             .map(|dropped| (format!("{}:{}", dropped.place, dropped.reason).into(), dropped.count))
             .collect();
-        Record {
-            level,
-            event: EventName::SessionEnded,
-            message: format!("{reason}: {how}").into(),
-            reason: Some(reason.into()),
-            exit_code: ended.exit_code,
-            signal: ended.signal,
-            totals: Some((&ended.totals).into()),
-            dropped: (!dropped.is_empty()).then_some(dropped),
-            stderr_tail: (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail)),
-            ..self
-        }
+        self.level = level;
+        self.event = EventName::SessionEnded;
+        self.message = format!("{reason}: {how}").into();
+        self.reason = Some(reason.into());
+        self.exit_code = ended.exit_code;
+        self.signal = ended.signal;
+        self.totals = Some((&ended.totals).into());
+        self.dropped = (!dropped.is_empty()).then_some(dropped);
+        self.stderr_tail = (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail));
     }
 }
 

@@ -87,18 +87,45 @@ pub(super) enum Place {
     Error,
 }
 
+impl Place {
+    /// Numbers of the members that stand here; in [`MEMBERS`] they stand together.
+    fn members(self) -> std::ops::Range<usize> {
+        const fn first(member: Member) -> usize {
+            member as usize
+        }
+        match self {
+            Place::Root => 0..first(Member::Name),
+            Place::Params => first(Member::Name)..first(Member::IsError),
+            Place::Result => first(Member::IsError)..first(Member::ErrorCode),
+            Place::Error => first(Member::ErrorCode)..MEMBERS.len(),
+        }
+    }
+
+    /// The member of this name, if it is one of ours.
+    pub(super) fn member(self, name: &[u8]) -> Option<Member> {
+        let here = &MEMBERS[self.members()];
+        here.iter().find(|(_, _, known, _)| known.as_bytes() == name).map(|(member, ..)| *member)
+    }
+
+    /// A bit for each member that stands here.
+    fn mask(self) -> u32 {
+        self.members().fold(0, |mask, number| mask | 1 << number)
+    }
+}
+
 /// Raw JSON of one member.
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     pub(super) bytes: Vec<u8>,
     /// Length of the whole member, which may be more than was kept.
     pub(super) size: u64,
-    pub(super) present: bool,
 }
 
 /// What was found in one message. Reused for the next one.
 pub struct Envelope {
     pub(super) captures: [Capture; MEMBERS.len()],
+    /// A bit for each member that was there.
+    present: u32,
     pub has_params: bool,
     /// Length of `result`, in bytes, where there is one.
     pub result_size: Option<u64>,
@@ -115,6 +142,7 @@ impl Envelope {
     pub(super) fn new() -> Envelope {
         Envelope {
             captures: std::array::from_fn(|_| Capture::default()),
+            present: 0,
             has_params: false,
             result_size: None,
             result_hash: None,
@@ -127,43 +155,63 @@ impl Envelope {
     /// The raw JSON of a member, if it was there and not too long.
     pub fn raw(&self, member: Member) -> Option<&[u8]> {
         let capture = &self.captures[member as usize];
-        (capture.present && capture.size == capture.bytes.len() as u64).then_some(&capture.bytes)
+        (self.has(member) && capture.size == capture.bytes.len() as u64).then_some(&capture.bytes)
     }
 
     /// The first bytes of a member that was there, however long.
     pub fn head(&self, member: Member) -> Option<&[u8]> {
-        let capture = &self.captures[member as usize];
-        capture.present.then_some(&capture.bytes)
+        self.has(member).then_some(&self.captures[member as usize].bytes)
     }
 
     pub fn has(&self, member: Member) -> bool {
-        self.captures[member as usize].present
+        self.present & 1 << member as u32 != 0
     }
 
     /// Length of a member in bytes.
     pub fn size_of(&self, member: Member) -> Option<u64> {
-        let capture = &self.captures[member as usize];
-        capture.present.then_some(capture.size)
+        self.has(member).then_some(self.captures[member as usize].size)
+    }
+
+    /// A member begins; where it stands twice the last one counts.
+    pub(super) fn begin(&mut self, member: Member) {
+        self.present |= 1 << member as u32;
+        let capture = &mut self.captures[member as usize];
+        capture.size = 0;
+        capture.bytes.clear();
+    }
+
+    /// What stood in `place` so far does not count.
+    pub(super) fn forget(&mut self, place: Place) {
+        self.present &= !place.mask();
     }
 
     pub(super) fn clear(&mut self) {
         /// Buffers larger than this are given back between messages.
         const KEEP: usize = 16 << 10;
-        for capture in &mut self.captures {
-            if capture.present {
-                capture.present = false;
-                capture.size = 0;
-                capture.bytes.clear();
-                if capture.bytes.capacity() > KEEP {
-                    capture.bytes = Vec::new();
-                }
-            }
+        for capture in self.captures.iter_mut().filter(|capture| capture.bytes.capacity() > KEEP) {
+            capture.bytes = Vec::new();
         }
+        self.present = 0;
         self.has_params = false;
         self.result_size = None;
         self.result_hash = None;
         self.error_size = None;
         self.long_arguments_hash = None;
         self.size = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_members_of_a_place_stand_together() {
+        for (number, (member, place, name, _)) in MEMBERS.into_iter().enumerate() {
+            assert_eq!(member as usize, number);
+            assert!(place.members().contains(&number), "{name}");
+            assert_eq!(place.member(name.as_bytes()), Some(member));
+        }
+        assert_eq!(Place::Params.member(b"content"), None);
     }
 }

@@ -56,9 +56,10 @@ impl Session {
         sink: &mut dyn Sink,
     ) {
         let asker = direction.reversed();
-        let id = envelope.head(Member::Id).map(RequestId::new).filter(|id| !id.is_null());
-        let number = id.as_ref().and_then(|id| self.by_id.get(&(asker, id.clone()))).copied();
+        let raw_id = envelope.head(Member::Id).filter(|raw| *raw != b"null");
+        let number = raw_id.and_then(|raw| self.by_id[asker as usize].get(&*RequestId::normal(raw))).copied();
         let Some(pending) = number.and_then(|number| self.remove(number)) else {
+            let id = raw_id.map(RequestId::new);
             let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(&(asker, id.clone())));
             if !was_cancelled {
                 let what = if envelope.error_size.is_some() { "error" } else { "response" };
@@ -70,10 +71,10 @@ impl Session {
             self.first_answer.get_or_insert(at);
         }
         self.learn(&pending, envelope, at, sink);
-        let content = self.content(&pending, envelope);
+        let content = Session::content(&pending, envelope);
         let mut answer = self.judge(&pending, envelope, &content);
         answer.truncated = !bodies && envelope.result_size.is_some();
-        answer.text_hash = content.only_text.as_ref().map(|text| self.hashing.raw(text.as_bytes()));
+        answer.text_hash = content.only_text().map(|text| self.hashing.raw(text.as_bytes()));
         self.settle_consent(&pending, answer.status, at);
 
         let asks_again = envelope.raw(Member::ResultType).is_some_and(|raw| raw == b"\"input_required\"");
@@ -88,16 +89,16 @@ impl Session {
     }
 
     /// The content of a tool's result, read only where something needs it.
-    fn content(&self, pending: &Pending, envelope: &Envelope) -> Content {
+    fn content<'a>(pending: &Pending, envelope: &'a Envelope) -> Content<'a> {
         match envelope.raw(Member::Content) {
             Some(raw) if matches!(pending.method, Method::ToolsCall | Method::TasksResult) => {
-                Content::new(raw, TEXT_WINDOW)
+                Content::new(raw)
             }
             _ => Content::default(),
         }
     }
 
-    fn judge(&self, pending: &Pending, envelope: &Envelope, content: &Content) -> Answer {
+    fn judge(&self, pending: &Pending, envelope: &Envelope, content: &Content<'_>) -> Answer {
         let mut answer = Answer {
             status: Status::Ok,
             error_type: None,
@@ -120,8 +121,9 @@ impl Session {
             answer.error_text = (!text.is_empty()).then_some(text);
         } else if envelope.raw(Member::IsError).is_some_and(|raw| raw == b"true") {
             answer.error_type = Some(ErrorType::ToolError);
-            answer.status = if self.says_no(&content.summary) { Status::Denied } else { Status::Error };
-            answer.error_text = (!content.summary.is_empty()).then(|| content.summary.clone());
+            let text = content.summary(TEXT_WINDOW);
+            answer.status = if self.says_no(&text) { Status::Denied } else { Status::Error };
+            answer.error_text = (!text.is_empty()).then_some(text);
         } else if pending.method == Method::Elicitation {
             let action = envelope.raw(Member::Action);
             if action.is_some_and(|raw| raw == b"\"decline\"" || raw == b"\"cancel\"") {
@@ -237,14 +239,14 @@ impl Session {
     fn summarise(
         &mut self,
         pending: &Pending,
-        content: &Content,
+        content: &Content<'_>,
         hash: Option<Hash>,
         at: Moment,
         sink: &mut dyn Sink,
     ) {
         let Some(Target::Tool(tool)) = &pending.target else { return };
         self.redactor.take_counts();
-        let summary = self.redactor.redact(Field::Summary, content.summary.as_bytes());
+        let summary = self.redactor.redact(Field::Summary, content.summary(TEXT_WINDOW).as_bytes());
         let result = ToolResult {
             request_id: pending.request_id.clone(),
             tool: tool.clone(),

@@ -53,7 +53,7 @@ impl Session {
     /// be ended by the other side.
     fn cancel(&mut self, direction: Direction, envelope: &Envelope, at: Moment, sink: &mut dyn Sink) {
         let Some(id) = envelope.head(Member::RequestId).map(RequestId::new) else { return };
-        let own = self.by_id.get(&(direction, id.clone())).copied();
+        let own = self.by_id[direction as usize].get(&id).copied();
         if let Some(pending) = own.and_then(|number| self.remove(number)) {
             self.remember_cancelled((direction, id));
             let reason = envelope.head(Member::Reason).map(message::text).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Session {
             self.complete(pending, answer, at, sink);
             return;
         }
-        let others = self.by_id.get(&(direction.reversed(), id.clone())).copied();
+        let others = self.by_id[direction.reversed() as usize].get(&id).copied();
         let subscription = others
             .filter(|number| self.pending.get(number).is_some_and(|open| open.method == Method::Listen));
         match subscription.and_then(|number| self.remove(number)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Pending, Session, stream_of};
+use super::{Peers, Pending, Session, stream_of};
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method, Peer};
@@ -52,10 +52,13 @@ impl Session {
 
     /// Emits `peer_identified` when what is known has changed.
     pub(super) fn tell_peers(&mut self, at: Moment, sink: &mut dyn Sink) {
-        let known = (self.peers.client.clone(), self.peers.server.clone(), self.peers.version.clone());
-        if known == (None, None, None) || self.peers.told.as_ref() == Some(&known) {
+        let Peers { client, server, version, told } = &self.peers;
+        let nothing = client.is_none() && server.is_none() && version.is_none();
+        let same = told.as_ref().is_some_and(|told| (&told.0, &told.1, &told.2) == (client, server, version));
+        if nothing || same {
             return;
         }
+        let known = (client.clone(), server.clone(), version.clone());
         let (client, server, version) = &known;
         let mut redact =
             |text: Option<&String>| text.map(|text| self.redactor.redact(Field::Name, text.as_bytes()));
@@ -131,7 +134,7 @@ impl Session {
             self.pending
                 .range(cursor..)
                 .next()
-                .map(|(_, pending): (_, &Pending)| pending.started.after(limit))
+                .map(|(_, pending)| pending.started.after(limit))
         };
         let debug = match self.settings.debug {
             Debug::Until(end) => Some(end),
@@ -168,7 +171,7 @@ impl Session {
         lost.1 += gap.newlines;
         self.totals.bytes_lost += gap.bytes;
         if let Some(direction) = gap.stream.direction() {
-            let answered = |pending: &&mut Pending| pending.direction == direction.reversed();
+            let answered = |pending: &&mut Box<Pending>| pending.direction == direction.reversed();
             self.pending.values_mut().filter(answered).for_each(|pending| pending.maybe_lost = true);
         }
         if self.lost_reported.is_none_or(|last| at.since(last) >= LOSS_INTERVAL) {

@@ -1,0 +1,113 @@
+//! What observing one call costs, without processes: request and answer in one chunk each, from the
+//! scanner to the line in the log's queue, in CPU time of the observer's own thread.
+
+use std::io;
+use std::time::Duration;
+
+use spantap::export::log::{self, Log};
+use spantap::export::record::Record;
+use spantap::export::timestamp::Timestamp;
+use spantap::export::{Anchor, Exporter, Identity};
+use spantap::observe::canonical::HashKey;
+use spantap::observe::event::{Event, Sink, Span};
+use spantap::observe::redact::Redactor;
+use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
+use spantap::observe::{Debug, Denials, Observer, Settings};
+use spantap::relay::child::thread_cpu;
+use spantap::relay::tap::{Chunk, Moment, Stream};
+
+use crate::figures::{Bar, Figures, median};
+use crate::host::Bench;
+use crate::{REQUEST_SIZE, RESPONSE_SIZE, wire};
+
+/// Takes events and does nothing with them.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn record(&mut self, event: &Event) {
+        std::hint::black_box(event);
+    }
+}
+
+/// Makes records and forgets them.
+struct Records(Identity, Anchor);
+
+impl Sink for Records {
+    fn record(&mut self, event: &Event) {
+        std::hint::black_box(Record::new(event, &self.0, &self.1, Some("bench"), &[]));
+    }
+}
+
+pub fn observe(_: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
+    let (rounds, calls) = if short { (5, 4_000) } else { (15, 10_000) };
+    let identity = Identity {
+        connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
+        session_id: "run-1".to_owned(),
+        server_name: "bench".to_owned(),
+        user_id: None,
+    };
+    let anchor = Anchor { moment: Moment(0), wall: Timestamp::now() };
+    let mut costs = [(); 3].map(|()| Vec::new());
+    for _ in 0..rounds {
+        let folder = tempfile::tempdir()?;
+        let settings =
+            log::Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+        let log = Log::new(settings, &identity, |_| {});
+        let mut to_log = Exporter::new(identity.clone(), anchor, vec![Box::new(log)]);
+        let mut to_records = Records(identity.clone(), anchor);
+        let sinks: [&mut dyn Sink; 3] = [&mut Nowhere, &mut to_records, &mut to_log];
+        for (sink, costs) in sinks.into_iter().zip(&mut costs) {
+            costs.push(microseconds_a_call(calls, sink));
+        }
+        to_log.close(std::time::Instant::now() + Duration::from_secs(10));
+    }
+    let [events, records, logged] = costs.map(|costs| median(&costs));
+    let note = format!("to the event {events:.2} us, to the record {records:.2} us");
+    figures.add("observing one call, CPU", logged, "us", Bar::None, note);
+    Ok(())
+}
+
+/// CPU time for each of `calls`, in microseconds.
+fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
+    let mut observer = Observer::new(settings(), Redactor::default(), [3; 32]);
+    let mut bytes = [Vec::new(), Vec::new()];
+    let mut ends = Vec::new();
+    for n in 0..calls {
+        wire::request(n, REQUEST_SIZE, &mut bytes[0]);
+        wire::response(n, RESPONSE_SIZE, &mut bytes[1]);
+        bytes.iter_mut().for_each(|bytes| bytes.push(b'\n'));
+        ends.push([bytes[0].len(), bytes[1].len()]);
+    }
+    let mut begins = [0; 2];
+    let before = thread_cpu();
+    for (n, end) in ends.iter().enumerate() {
+        for (side, stream) in [Stream::Stdin, Stream::Stdout].into_iter().enumerate() {
+            let read_at = Moment((2 * n + side) as u64 * 10_000);
+            let (offset, bytes) = (begins[side] as u64, &bytes[side][begins[side]..end[side]]);
+            observer.chunk(Chunk { stream, offset, read_at, bytes }, sink);
+        }
+        begins = *end;
+    }
+    (thread_cpu() - before) as f64 / 1e3 / calls as f64
+}
+
+fn settings() -> Settings {
+    Settings {
+        slow: Duration::from_secs(30),
+        call_timeout: None,
+        thrash_threshold: 5,
+        debug: Debug::Off,
+        hash_key: HashKey::Keyed([7; 32]),
+        connection: Span {
+            trace_id: TraceId::new([1; 16]).expect("not zero"),
+            span_id: SpanId::new([2; 8]).expect("not zero"),
+            parent_span_id: None,
+            linked: None,
+            trace_state: None,
+            flags: TraceFlags::new_trace(true),
+        },
+        denials: Denials::standard(),
+        conversation_id: None,
+        known_tools: None,
+    }
+}
