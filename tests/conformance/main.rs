@@ -13,19 +13,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 mod broken;
 mod cases;
 mod noise;
+mod party;
 mod rig;
 mod server;
 mod sys;
+mod table;
 
-use cases::CASES;
 use rig::Rig;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(first) = arguments.first() {
-        if first == "role:holder" {
-            std::process::exit(server::hold());
-        }
         if let Some(role) = first.strip_prefix("role:") {
             std::process::exit(server::play(role, &arguments[1..]));
         }
@@ -60,26 +58,30 @@ struct Test {
 /// One test a case.
 fn keeps_all(who: &str, wrapper: Vec<OsString>) -> Vec<Test> {
     let rig = std::sync::Arc::new(Rig::new(wrapper));
-    let test = |(name, case): &(&str, cases::Case)| {
-        let (rig, case) = (std::sync::Arc::clone(&rig), *case);
+    let test = |cases::NamedCase { name, case }| {
+        let rig = std::sync::Arc::clone(&rig);
         Test { name: format!("{who}::{name}"), body: Box::new(move || case(&rig)) }
     };
-    CASES.iter().map(test).collect()
+    cases::cases().into_iter().map(test).collect()
 }
 
 fn own_tests() -> Vec<Test> {
     let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
     let mut tests = keeps_all("spantap", spantap);
     tests.extend(keeps_all("env", vec!["env".into()]));
+    let this = std::env::current_exe().unwrap_or_default().into_os_string();
     for (defect, caught_by) in broken::DEFECTS {
-        let wrapper = |defect: &str| {
-            let this = std::env::current_exe().unwrap_or_default();
-            vec![this.into_os_string(), format!("broken:{defect}").into()]
-        };
-        let Some((_, case)) = CASES.iter().find(|(name, _)| name == caught_by) else { continue };
-        let body = move || match case(&Rig::new(wrapper(defect))) {
-            Err(_) => Ok(()),
-            Ok(()) => Err(format!("a relay that {defect} was not caught")),
+        let wrapper = vec![this.clone(), format!("broken:{defect}").into()];
+        let case = cases::cases().into_iter().find(|case| case.name == *caught_by);
+        let body = move || match &case {
+            None => Err(format!("there is no case `{caught_by}`")),
+            Some(cases::NamedCase { case, .. }) => {
+                rig::be_impatient();
+                match case(&Rig::new(wrapper.clone())) {
+                    Err(_) => Ok(()),
+                    Ok(()) => Err(format!("a relay that {defect} was not caught")),
+                }
+            }
         };
         tests.push(Test { name: format!("broken::{defect} is caught by {caught_by}"), body: Box::new(body) });
     }
