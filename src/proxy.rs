@@ -90,6 +90,9 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
         let _ = shared.ending.set(Ending { end: server_end(ended), deadline: deadline - LAST_WORDS });
         thread.unpark();
         wait_for_close(&shared.closed, deadline);
+        if !shared.closed.load(Ordering::Acquire) {
+            relay::say("the last records of this session may be lost: there was no time left to write them");
+        }
     }
     child::mirror(ended.status)
 }

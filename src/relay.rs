@@ -19,6 +19,7 @@ mod stdio;
 pub mod tap;
 
 pub use clock::now;
+pub use stdio::say;
 
 use child::{Server, SpawnError, Status, TraceEnv};
 use pump::{Descriptor, Pulse};

@@ -37,6 +37,22 @@ pub fn silence(fd: RawFd) {
     }
 }
 
+/// How long our own words wait for room on standard error.
+const PATIENCE_MS: libc::c_int = 100;
+
+/// Says one line on standard error, in one write. Nothing is said to those who are gone, or who have
+/// left what is there unread: this process must not hang on its own words.
+pub fn say(text: &str) {
+    let line = format!("spantap: {text}\n");
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid entry; the bytes are valid for reading.
+    unsafe {
+        if libc::poll(&mut poll, 1, PATIENCE_MS) == 1 && poll.revents & libc::POLLOUT != 0 {
+            libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        }
+    }
+}
+
 pub(super) fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::isatty(fd) == 1 }
@@ -64,12 +80,12 @@ pub(super) fn widen(fd: RawFd, more: u64) {
                 return;
             }
         }
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
         let mut size: libc::c_int = 0;
         let mut len = size_of_val(&size) as libc::socklen_t;
-        let place = (&raw mut size).cast();
-        if libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, place, &mut len) == 0 {
-            size = size.saturating_add(more);
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, place.cast_const(), len);
+        if libc::getsockopt(fd, level, option, (&raw mut size).cast(), &mut len) == 0 {
+            let larger = size.saturating_add(more);
+            libc::setsockopt(fd, level, option, (&raw const larger).cast(), len);
         }
     }
 }

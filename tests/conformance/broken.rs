@@ -32,11 +32,11 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("hoards-input", "bounded/server-that-does-not-read"),
     ("reads-by-character", "copy/lines-of-many-sizes"),
     ("cuts-at-64k", "copy/lines-of-many-sizes"),
-    ("gives-up-on-files", "copy/plain-files"),
-    ("fails-on-interruption", "copy/small-pipes-and-signals"),
+    ("takes-short-reads-for-ends", "copy/plain-files"),
+    ("takes-short-reads-for-ends", "copy/small-pipes-and-signals"),
     ("shuts-sockets-down", "ends/two-outputs-on-one-socket"),
     ("swallows-stdin-end", "ends/one-socket-half-closed"),
-    ("never-lets-go-of-stdin", "ends/server-exits-while-host-writes"),
+    ("swallows-input", "ends/server-exits-while-host-writes"),
     ("turns-when-idle", "idle/after-every-end"),
     ("loses-ignored-child", "status/sigchld-ignored"),
     ("dies-at-first-signal", "matrix/server-ignores-term/mid-line"),
@@ -54,14 +54,14 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("kills-at-eof", "matrix/host-closes-stdin/flood"),
     ("drops-last-line", "matrix/host-closes-stdin/mid-line"),
     ("keeps-outputs-open", "matrix/host-closes-stdout/idle"),
-    ("swallows-stdin-end", "matrix/host-killed/idle"),
+    ("outlives-its-host", "matrix/host-killed/idle"),
     ("leaves-with-its-server", "matrix/server-exits/flood"),
     ("always-zero", "matrix/server-killed/idle"),
     ("waits-for-a-deaf-host", "matrix/server-killed/stderr-blocked"),
     ("stops-at-first-end", "matrix/server-closes-stdout/idle"),
     ("waits-for-grandchildren", "matrix/grandchild-holds-pipes/idle"),
     ("forwards-twice", "matrix/each-signal-once/idle"),
-    ("one-for-signals", "matrix/death-by-each-signal/idle"),
+    ("one-for-forwarded-signals", "matrix/death-by-each-signal/idle"),
     ("ends-when-stopped", "matrix/stopped-and-continued/flood"),
     ("own-group", "matrix/group-killed/idle"),
 ];
@@ -91,7 +91,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     if has("handles-ignored-signals") {
         sys::restore_default(libc::SIGHUP);
     }
-    let forwards = ["forwards-everything", "forwards-twice"].contains(&defect);
+    let forwards = defect.contains("forward");
     if forwards {
         sys::block_signals();
     }
@@ -145,22 +145,23 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         });
     }
     let name = defect.to_owned();
-    std::thread::spawn(move || {
+    let input = std::thread::spawn(move || {
         if name == "hoards-input" {
             let _ = hoard(stream(0), &mut to);
             return;
         }
-        if name == "never-lets-go-of-stdin" {
+        if name == "swallows-input" {
             let mut from = stream(0);
             let _ = copy(&name, &mut from, &mut to);
-            std::mem::forget(from);
+            // Whatever else the host says is taken as if somebody read it.
+            let _ = io::copy(&mut from, &mut io::sink());
             return;
         }
         let _ = copy(&name, &mut stream(0), &mut to);
         match name.as_str() {
             "kills-at-eof" => sys::kill(pid, libc::SIGKILL),
             // Never lets go of the pipe.
-            "swallows-stdin-end" => std::mem::forget(to),
+            "swallows-stdin-end" | "outlives-its-host" => std::mem::forget(to),
             _ => drop(to),
         }
     });
@@ -199,6 +200,9 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         unsafe { libc::fcntl(1, libc::F_SETFL, libc::O_NONBLOCK) };
     }
     let status = child.wait()?;
+    if has("swallows-input") {
+        let _ = input.join();
+    }
     if has("leaves-with-its-server") {
         std::process::exit(status.code().unwrap_or(97));
     }
@@ -210,7 +214,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     Ok(match (status.code(), status.signal()) {
         _ if has("always-zero") => 0,
         (Some(code), _) => code,
-        (None, Some(_)) if has("one-for-signals") => 1,
+        (None, Some(_)) if defect.starts_with("one-for") => 1,
         (None, Some(signal)) => sys::die_of(signal),
         (None, None) => 97,
     })
@@ -238,8 +242,7 @@ fn copy(defect: &str, from: &mut impl Read, to: &mut impl Write) -> io::Result<(
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 to.write_all(bytes)?;
             }
-            "gives-up-on-files" if count < buffer.len() && count > 0 => {
-                // Takes a short read for the end.
+            "takes-short-reads-for-ends" if count < buffer.len() && count > 0 => {
                 return to.write_all(bytes);
             }
             "cuts-at-64k" if count == most => to.write_all(&bytes[1..])?,

@@ -26,7 +26,7 @@ pub fn deadline() -> Duration {
 
 /// For wrappers that are expected to hang.
 pub fn be_impatient() {
-    DEADLINE.set(Duration::from_secs(15));
+    DEADLINE.set(Duration::from_secs(4));
 }
 
 /// A figure of proc_pid_status(5), such as `VmHWM`, in bytes.

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::noise::Endless;
 use crate::party::SEED;
-use crate::rig::{Host, Rig, Verdict, eventually, expect};
+use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 
 /// What the streams do when something happens.
@@ -75,7 +75,7 @@ impl Meeting {
         })?;
         let (to, _) = accepted.into_inner().ok_or("no server")?;
         to.set_nonblocking(false).map_err(text)?;
-        to.set_read_timeout(Some(crate::rig::deadline())).map_err(text)?;
+        to.set_read_timeout(Some(deadline())).map_err(text)?;
         let from = BufReader::new(to.try_clone().map_err(text)?);
         let mut control = Control { to, from, server: 0, signals: Vec::new(), failures: Vec::new() };
         let hello = control.answer("hello")?;
@@ -349,7 +349,8 @@ impl Table {
 
     /// Everything that was sent has arrived, in every direction that is read.
     fn all_delivered(&mut self) -> Verdict {
-        for _ in 0..10_000 {
+        let start = Instant::now();
+        while start.elapsed() < deadline() {
             let count = self.control.count()?;
             let stderr = self.stderr.as_ref().map_or(count.outputs[1], Reader::seen);
             if count.stdin == self.sent && self.stdout.seen() == count.outputs[0] && stderr == count.outputs[1]
@@ -366,7 +367,8 @@ impl Table {
         if self.writer.is_some() {
             let before = self.control.count()?;
             let (stdout, stderr) = (self.stdout.seen(), self.stderr.as_ref().map_or(0, Reader::seen));
-            for _ in 0..10_000 {
+            let start = Instant::now();
+        while start.elapsed() < deadline() {
                 let now = self.control.count()?;
                 let stderr_moves =
                     self.stderr.as_ref().is_none_or(|reader| reader.seen() >= stderr + STEADY);
@@ -391,7 +393,8 @@ impl Table {
             self.control.ask(&format!("write {fd} {HALF}"), "wrote")?;
         }
         let (sent, stdout_closed) = (self.sent, self.stdout.thread.is_none() || self.stdout.has_ended());
-        for _ in 0..10_000 {
+        let start = Instant::now();
+        while start.elapsed() < deadline() {
             let count = self.control.count()?;
             let stderr = self.stderr.as_ref().map_or(count.outputs[1], Reader::seen);
             if count.stdin == sent
@@ -409,7 +412,8 @@ impl Table {
     pub fn close_stdin(&mut self) -> Verdict {
         self.calm()?;
         self.host.close_stdin();
-        for _ in 0..10_000 {
+        let start = Instant::now();
+        while start.elapsed() < deadline() {
             let count = self.control.count()?;
             if count.stdin_ended {
                 return expect(

@@ -2,9 +2,10 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use super::NamedCase;
-use crate::rig::{Rig, Verdict, eventually, expect};
+use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::{Meeting, STATES, State, Table, words};
 
@@ -73,6 +74,12 @@ fn host_killed(rig: &Rig, state: State) -> Verdict {
     let mut host = rig.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()))?;
     drop(command);
     let wrapper: u32 = host.line()?.parse().map_err(|_| "no pid")?;
+    let verdict = loses_its_host(&meeting, &mut host, wrapper, state);
+    sys::kill(wrapper, libc::SIGKILL);
+    verdict
+}
+
+fn loses_its_host(meeting: &Meeting, host: &mut Host, wrapper: u32, state: State) -> Verdict {
     let mut control = meeting.control()?;
     control.tell("read")?;
     match state {
@@ -95,12 +102,13 @@ fn host_killed(rig: &Rig, state: State) -> Verdict {
     }
     host.kill();
     let mut ended = false;
-    for _ in 0..10_000 {
+    let start = Instant::now();
+    while start.elapsed() < deadline() {
         ended = control.count()?.stdin_ended;
         if ended {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     expect(ended, "the server does not see that its host is gone")?;
     if state == State::Flood {
@@ -108,9 +116,7 @@ fn host_killed(rig: &Rig, state: State) -> Verdict {
         expect(failure.ends_with(" BrokenPipe"), &format!("the server saw `{failure}`"))?;
     }
     control.tell("exit 0")?;
-    let left = eventually("the wrapper goes with its server", || sys::is_gone(wrapper));
-    sys::kill(wrapper, libc::SIGKILL);
-    left
+    eventually("the wrapper goes with its server", || sys::is_gone(wrapper))
 }
 
 fn server_exits(rig: &Rig, state: State) -> Verdict {
@@ -154,7 +160,7 @@ fn grandchild_holds_pipes(rig: &Rig, state: State) -> Verdict {
     let holder: u32 = table.control.ask("grandchild", "holder")?.parse().map_err(|_| "no pid")?;
     let count = table.control.count()?;
     table.control.tell("exit 16")?;
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let status = table.host.wait();
     let took = start.elapsed();
     // Whoever has the host's own pipes now (there may be no relay in between) must let them go.

@@ -156,6 +156,8 @@ pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
     });
     let mut host =
         rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    host.say(b"ping\n")?;
+    host.read_exact(&mut [0; 5])?;
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTSTP] {
         host.signal(signal);
         host.say(b"ping\n")?;
