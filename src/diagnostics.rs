@@ -5,7 +5,6 @@
 //! to the person in front of the host.
 
 use std::fmt;
-use std::io::Write;
 use std::path::Path;
 
 use tracing::field::{Field, Visit};
@@ -58,14 +57,12 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
         .build(folder)?)
 }
 
-/// Writes an event to standard error with a single `write`, so that it does not interleave with what
-/// the server says there. A closed standard error is no error.
+/// Says an event on standard error, where the server speaks as well.
 struct StandardError;
 
 impl<S: Subscriber> Layer<S> for StandardError {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let line = format!("spantap: {}: {}\n", word(*event.metadata().level()), message(event));
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        crate::relay::say(&format!("{}: {}", word(*event.metadata().level()), message(event)));
     }
 }
 

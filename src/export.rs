@@ -49,7 +49,7 @@ pub trait Output: Send {
 /// Records (or spans, or points) that did not get out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// `log` or `otlp`.
+    /// `log` or `otlp`; `observer` for what reached neither.
     pub place: &'static str,
     /// `queue_full`, `no_space`, `refused`, `timeout`, …
     pub reason: &'static str,
@@ -62,6 +62,10 @@ pub struct Exporter {
     anchor: Anchor,
     host_name: Option<String>,
     outputs: Vec<Box<dyn Output>>,
+    /// From then on records are counted, not made, but for the session's last one.
+    stop_at: Option<Instant>,
+    /// Records that there was no time to make.
+    unmade: u64,
 }
 
 /// Ties the steady clock to the wall clock.
@@ -81,7 +85,17 @@ impl Anchor {
 
 impl Exporter {
     pub fn new(identity: Identity, anchor: Anchor, outputs: Vec<Box<dyn Output>>) -> Exporter {
-        Exporter { identity, anchor, host_name: None, outputs }
+        Exporter { identity, anchor, host_name: None, outputs, stop_at: None, unmade: 0 }
+    }
+
+    /// The session is over and time is short: from `time` on, records are counted as lost instead of made.
+    pub fn stop_at(&mut self, time: Instant) {
+        self.stop_at = Some(time);
+    }
+
+    fn dropped(&self) -> Vec<Dropped> {
+        let unmade = Dropped { place: "observer", reason: "timeout", count: self.unmade };
+        self.outputs.iter().flat_map(|output| output.dropped()).chain([unmade]).collect()
     }
 
     /// Writes everything out, all outputs at the same time, until `deadline` at the latest.
@@ -92,7 +106,7 @@ impl Exporter {
         for output in &mut self.outputs {
             output.finish_close(deadline);
         }
-        self.outputs.iter().flat_map(|output| output.dropped()).collect()
+        self.dropped()
     }
 }
 
@@ -103,13 +117,65 @@ impl Sink for Exporter {
         {
             self.host_name = Some(name.as_str().to_owned());
         }
-        let dropped: Vec<Dropped> = match event.kind {
-            Kind::SessionEnded(_) => self.outputs.iter().flat_map(|output| output.dropped()).collect(),
-            _ => Vec::new(),
-        };
+        let is_last = matches!(event.kind, Kind::SessionEnded(_));
+        if !is_last && self.stop_at.is_some_and(|time| Instant::now() >= time) {
+            self.unmade += 1;
+            return;
+        }
+        let dropped = if is_last { self.dropped() } else { Vec::new() };
         let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &dropped);
         for output in &mut self.outputs {
             output.take(event, record.as_ref());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::relay::tap::Moment;
+
+    /// Counts what it is given.
+    #[derive(Clone, Default)]
+    struct Counter(Arc<Mutex<u64>>);
+
+    impl Output for Counter {
+        fn take(&mut self, _: &Event, record: Option<&Record<'_>>) {
+            *self.0.lock().unwrap() += u64::from(record.is_some());
+        }
+
+        fn dropped(&self) -> Vec<Dropped> {
+            Vec::new()
+        }
+
+        fn begin_close(&mut self) {}
+
+        fn finish_close(&mut self, _: Instant) {}
+    }
+
+    #[test]
+    fn what_there_is_no_time_to_record_is_counted() {
+        let identity = Identity {
+            connection_id: "01a2027b-0000-7000-8000-0123456789ab".to_owned(),
+            session_id: "s".to_owned(),
+            server_name: "fs".to_owned(),
+            user_id: None,
+        };
+        let anchor = Anchor { moment: Moment(0), wall: timestamp::Timestamp(0) };
+        let made = Counter::default();
+        let mut exporter = Exporter::new(identity, anchor, vec![Box::new(made.clone())]);
+        let event = |seq| {
+            let kind = Kind::DebugEnded;
+            Event { seq, at: Moment(0), conversation_id: None, turn_id: None, kind }
+        };
+        exporter.record(&event(0));
+        exporter.stop_at(Instant::now());
+        exporter.record(&event(1));
+        exporter.record(&event(2));
+        let dropped = exporter.close(Instant::now());
+        assert_eq!(dropped, [Dropped { place: "observer", reason: "timeout", count: 2 }]);
+        assert_eq!(*made.0.lock().unwrap(), 1);
     }
 }

@@ -23,6 +23,7 @@ pub use watcher::{Started, Watch};
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
 use crate::relay::child::{self, SpawnError, Status, TraceEnv};
+use crate::relay::pump::WhenFull;
 use crate::relay::signals::{self, MainThread, Woken};
 use crate::relay::{self, Ended, Relay};
 
@@ -38,6 +39,8 @@ pub struct Setup {
 
 /// Time within the flush budget to count and say what was lost.
 const LAST_WORDS: Duration = Duration::from_millis(400);
+/// The flush budget once somebody has asked us to leave after the server's end.
+const HURRIED_BUDGET: Duration = Duration::from_millis(600);
 /// First look after this time, and after every look that found something.
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
 /// Longest time between two looks when nothing happens: four wake-ups a second.
@@ -74,15 +77,22 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
     if let Ok(thread) = start("catch-up", catch_up) {
         let _ = helper.set(thread.thread().clone());
     }
-    let _ = start("observer", look_by_itself);
+    if start("observer", look_by_itself).is_err() && helper.get().is_none() {
+        // Nobody will ever make room in the rings.
+        relay.set_when_full(WhenFull::Lose);
+    }
 
     let ended = relay.wait();
-    let deadline = Instant::now() + flush_budget;
+    let budget = if ended.hurried { flush_budget.min(HURRIED_BUDGET) } else { flush_budget };
+    let deadline = Instant::now() + budget;
     if let Some(thread) = helper.get() {
         // The sinks stop a little earlier, so that what they lost can still be said.
         let _ = shared.ending.set(Ending { end: server_end(ended), deadline: deadline - LAST_WORDS });
         thread.unpark();
         wait_for_close(&shared.closed, deadline);
+        if !shared.closed.load(Ordering::Acquire) {
+            relay::say("the last records of this session may be lost: there was no time left to write them");
+        }
     }
     child::mirror(ended.status)
 }
@@ -96,7 +106,7 @@ fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
             Woken::Timeout if left.is_zero() => return,
             Woken::Timeout => {}
             Woken::Forward(signal) | Woken::Kernel(signal) => {
-                if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT) {
+                if signals::asks_to_leave(signal) {
                     return;
                 }
             }

@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ mod stdio;
 pub mod tap;
 
 pub use clock::now;
+pub use stdio::say;
 
 use child::{Server, SpawnError, Status, TraceEnv};
 use pump::{Descriptor, Pulse};
@@ -28,12 +30,19 @@ use tap::{Moment, Stream};
 /// How long the server's pipes may be silent after its end before we leave, when somebody else (a
 /// process that the server left behind) still holds them.
 const SILENCE: Duration = Duration::from_millis(500);
+/// How long processes that the server left behind may keep us by writing on and on. What the server
+/// itself wrote is waited for without limit, as long as the host may still read it.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+/// How long the host may be the slow one at the end before its pipe is made larger.
+const SLOW_HOST: Duration = Duration::from_millis(100);
+/// How long we still wait for the host once somebody has asked us to leave after the server's end.
+const HURRY: Duration = Duration::from_millis(250);
 /// How long a server may live on with its stderr closed before ours is closed too; until then our own
 /// last words can still be said there.
 const STDERR_GRACE: Duration = Duration::from_millis(20);
 /// How often we look whether the host still lives, once stdin has ended.
 const HOST_CHECK: Duration = Duration::from_secs(1);
-/// How long an orphaned server has to leave before SIGTERM, and again before SIGKILL.
+/// Default of [`Settings::orphan_grace`].
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A server behind its pumps.
@@ -42,9 +51,20 @@ pub struct Relay {
     /// When the server process was started.
     pub spawned: Moment,
     pulses: [Arc<Pulse>; 3],
-    rings: [Arc<Ring>; 3],
+    outputs: [OutputStream; 2],
     host: libc::pid_t,
+    orphan_grace: Duration,
     stderr_closed: bool,
+}
+
+/// What the end has to know of the server's stdout or stderr.
+struct OutputStream {
+    pulse: Arc<Pulse>,
+    ring: Arc<Ring>,
+    /// The server's pipe and the host's stream. The pump owns them and closes them at its end; a number
+    /// that has come to mean something else by then is asked harmless questions only.
+    from: RawFd,
+    to: RawFd,
 }
 
 /// The observer's ends of the three rings: stdin, stdout, stderr of the server.
@@ -61,13 +81,20 @@ pub struct Settings {
     pub ring_size: usize,
     /// Size of the ring of stderr, in bytes.
     pub stderr_ring_size: usize,
+    /// How long a server whose host is gone has to leave before SIGTERM, and again before SIGKILL.
+    pub orphan_grace: Duration,
 }
 
 impl Default for Settings {
     /// A burst of 200,000 messages of 100 bytes fits into 16 MiB each way even if nobody looks; pages
     /// that are not touched cost nothing.
     fn default() -> Settings {
-        Settings { when_full: pump::WhenFull::Lose, ring_size: 16 << 20, stderr_ring_size: 1 << 20 }
+        Settings {
+            when_full: pump::WhenFull::Lose,
+            ring_size: 16 << 20,
+            stderr_ring_size: 1 << 20,
+            orphan_grace: ORPHAN_GRACE,
+        }
     }
 }
 
@@ -95,7 +122,16 @@ impl Relay {
         let (stdin_in, stdin_out) = ring(Stream::Stdin, settings.ring_size)?;
         let (stdout_in, stdout_out) = ring(Stream::Stdout, settings.ring_size)?;
         let (stderr_in, stderr_out) = ring(Stream::Stderr, settings.stderr_ring_size)?;
-        let rings = [&stdin_in, &stdout_in, &stderr_in].map(|producer| Arc::clone(producer.ring()));
+        let output = |pulse: &Arc<Pulse>, producer: &Producer, from: RawFd, to: RawFd| OutputStream {
+            pulse: Arc::clone(pulse),
+            ring: Arc::clone(producer.ring()),
+            from,
+            to,
+        };
+        let outputs = [
+            output(&pulses[1], &stdout_in, from_server.as_raw_fd(), stdout.as_raw_fd()),
+            output(&pulses[2], &stderr_in, errors.as_raw_fd(), libc::STDERR_FILENO),
+        ];
         let pump = |name: &str, from, to, producer: Producer, pulse: &Arc<Pulse>| {
             let pulse = Arc::clone(pulse);
             let body = move || pump::run(from, to, producer, &pulse);
@@ -108,7 +144,8 @@ impl Relay {
         };
         started().map_err(SpawnError::Own)?;
         let taps = Taps { stdin: stdin_out, stdout: stdout_out, stderr: stderr_out };
-        Ok((Relay { pid, spawned, pulses, rings, host, stderr_closed: false }, taps))
+        let orphan_grace = settings.orphan_grace;
+        Ok((Relay { pid, spawned, pulses, outputs, host, orphan_grace, stderr_closed: false }, taps))
     }
 
     /// Changes what a full ring means, for a setting that became known after the start.
@@ -120,8 +157,9 @@ impl Relay {
     /// ended, and whether it had been asked to: its stdin had ended, or a signal was forwarded.
     pub fn wait(&mut self) -> Ended {
         let mut asked = false;
-        let mut orphaned_since: Option<Moment> = None;
-        let mut killed = 0;
+        let mut orphan = Orphan::default();
+        // Job control asked for a stop: we stop when the server has, for it may well refuse.
+        let mut stopping = false;
         let mut stderr_ended: Option<Moment> = None;
         loop {
             let [stdin_ended, _, errors_ended] =
@@ -133,63 +171,84 @@ impl Relay {
                 }
             }
             if stdin_ended && child::parent() != self.host {
-                let since = *orphaned_since.get_or_insert_with(now);
-                let open_for = now().since(since);
-                if killed == 0 && open_for >= ORPHAN_GRACE {
-                    child::send(self.pid, libc::SIGTERM);
-                    killed = 1;
-                } else if killed == 1 && open_for >= 2 * ORPHAN_GRACE {
-                    child::send(self.pid, libc::SIGKILL);
-                    killed = 2;
-                }
+                orphan.look(self.pid, self.orphan_grace);
             }
             let timeout = match (errors_ended && !self.stderr_closed, stdin_ended) {
                 (true, _) => Some(STDERR_GRACE),
-                (false, true) => Some(HOST_CHECK),
+                (false, true) => Some(HOST_CHECK.min(self.orphan_grace)),
                 (false, false) => None,
             };
-            match signals::wait(timeout) {
-                Woken::LookAround => {
-                    if let Some(status) = child::reap(self.pid) {
-                        let asked = asked || self.pulses[0].has_ended();
-                        let at = now();
-                        self.drain();
-                        return Ended { status, asked, at };
-                    }
-                }
+            let woken = signals::wait(timeout);
+            match woken {
                 Woken::Forward(signal) => {
-                    asked |= signal != libc::SIGCONT && signal != libc::SIGWINCH;
+                    asked |= !matches!(signal, libc::SIGCONT | libc::SIGWINCH | libc::SIGCHLD);
+                    stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
                     child::send(self.pid, signal);
-                    if matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
-                        signals::stop_self();
-                    }
                 }
                 Woken::Kernel(signal) => {
                     asked |= matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP);
-                    if matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) {
-                        signals::stop_self();
+                    stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
+                    if signal == libc::SIGHUP && signals::leads_session() {
+                        child::send(self.pid, signal);
                     }
                 }
-                Woken::Timeout => {}
+                Woken::LookAround | Woken::Timeout => {}
+            }
+            if matches!(woken, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
+                && let Some(status) = child::reap(self.pid)
+            {
+                let asked = asked || self.pulses[0].has_ended();
+                let at = now();
+                let hurried = self.drain();
+                return Ended { status, asked, hurried, at };
+            }
+            if stopping && child::has_stopped(self.pid) {
+                stopping = false;
+                signals::stop_self();
             }
         }
     }
 
-    /// The server has ended: waits for its last bytes to be passed on. Pipes that somebody else holds
-    /// are given up after a time of silence, but never while the host is the slow one.
-    fn drain(&self) {
+    /// The server has ended: waits until what it wrote has been passed on, whatever time the host takes
+    /// for that, and a little for those who hold its pipes now. Returns whether somebody was in a hurry.
+    fn drain(&self) -> bool {
         let ended = now();
+        let mut hurried_at: Option<Moment> = None;
+        let mut owed = [0; 2];
+        let mut widened = [false; 2];
         loop {
-            let open = [1, 2].map(|stream: usize| (!self.pulses[stream].has_ended(), &self.rings[stream]));
-            let waited_for = open.iter().any(|(open, ring)| {
-                let since = now().since(ring.last_read().max(ended));
-                *open && (ring.is_writing() || since < SILENCE)
-            });
+            let mut waited_for = false;
+            for (number, output) in self.outputs.iter().enumerate() {
+                if output.pulse.has_ended() {
+                    continue;
+                }
+                let OutputStream { ring, from, to, .. } = output;
+                let since_end = now().since(ended);
+                // More than once, for a pump may have bytes in hand that are in neither sum.
+                if since_end < SLOW_HOST {
+                    owed[number] = ring.bytes() + stdio::waiting(*from);
+                }
+                if ring.forwarded() >= owed[number] {
+                    let silence = now().since(ring.last_read().max(ended));
+                    waited_for |= hurried_at.is_none() && silence < SILENCE && since_end < LEFTOVERS;
+                } else {
+                    waited_for |= hurried_at.is_none_or(|at| now().since(at) < HURRY);
+                    if since_end >= SLOW_HOST && !widened[number] {
+                        widened[number] = true;
+                        stdio::widen(*to, stdio::waiting(*from) + 2 * ring::MAX_READ as u64);
+                    }
+                }
+            }
             if !waited_for {
-                return;
+                return hurried_at.is_some();
             }
             // The pumps wake us at their end; signals have nobody to reach any more.
-            signals::wait(Some(Duration::from_millis(50)));
+            if let Woken::Forward(signal) | Woken::Kernel(signal) =
+                signals::wait(Some(Duration::from_millis(50)))
+                && signals::asks_to_leave(signal)
+            {
+                hurried_at.get_or_insert_with(now);
+            }
         }
     }
 
@@ -207,5 +266,28 @@ pub struct Ended {
     pub status: Status,
     /// Its stdin had ended, or somebody had sent it a signal through us.
     pub asked: bool,
+    /// Somebody asked us to leave after that.
+    pub hurried: bool,
     pub at: Moment,
+}
+
+/// What has been done about a server whose host is gone.
+#[derive(Default)]
+struct Orphan {
+    since: Option<Moment>,
+    sent: u32,
+}
+
+impl Orphan {
+    /// The host is provably gone: SIGTERM after `grace`, SIGKILL after as much again.
+    fn look(&mut self, pid: libc::pid_t, grace: Duration) {
+        let open_for = now().since(*self.since.get_or_insert_with(now));
+        for (number, signal) in [libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {
+            let number = number as u32;
+            if self.sent == number && open_for >= grace * (number + 1) {
+                child::send(pid, signal);
+                self.sent = number + 1;
+            }
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! The baton: the observer with its sinks and the rings that it looks into.
 
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
 use crate::relay::ring::Item;
 use crate::relay::tap::{Gap, Moment, Stream};
-use crate::relay::{self, Taps};
+use crate::relay::{self, Taps, say};
 
 /// The server process, when the observer is made.
 #[derive(Clone, Copy, Debug)]
@@ -290,9 +289,13 @@ impl Watcher {
 
 /// What is left of the time after the sinks were given up, to say so.
 const LAST_WORD: Duration = Duration::from_millis(50);
+/// Part of the time that the sinks have to write out what has been made; what would be made later is
+/// counted only.
+const WRITING_TIME: Duration = Duration::from_millis(250);
 
 /// Ends the observation: every request, the session, the sinks; says what was lost.
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
+    watch.exporter.stop_at(deadline.checked_sub(WRITING_TIME).unwrap_or(deadline));
     watch.observer.end(end, &mut watch.exporter);
     if let Some(remember) = watch.remember.take() {
         remember(&watch.observer);
@@ -306,11 +309,6 @@ pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
     if !lost.is_empty() {
         say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
     }
-}
-
-/// One line on stderr, in one write; a closed stderr is no error.
-fn say(text: &str) {
-    let _ = std::io::stderr().write_all(format!("spantap: {text}\n").as_bytes());
 }
 
 /// In builds with debug assertions, `SPANTAP_TEST_PANIC` names a text on whose sight the observer panics.

@@ -302,6 +302,17 @@ pub fn reap(pid: libc::pid_t) -> Option<Status> {
     }
 }
 
+/// Whether the server has been stopped since this was last asked.
+pub fn has_stopped(pid: libc::pid_t) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is a valid place for the result; zeroed, its pid stays 0 where there is none.
+    unsafe {
+        let options = libc::WSTOPPED | libc::WNOHANG;
+        libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) == 0
+            && info.assume_init().si_pid() == pid
+    }
+}
+
 /// Sends the server a signal. A server that has ended and is not yet collected takes it without effect.
 pub fn send(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: `pid` has not been collected, so the number is still its.

@@ -77,11 +77,9 @@ impl Descriptor {
         }
     }
 
-    /// Ends this side of the stream: the peer sees the end of file, or a broken pipe.
-    fn close(self, how: libc::c_int) {
-        // SAFETY: shutdown on a descriptor that is no socket fails and changes nothing. A socket pair
-        // may be held open by others; shutting our half down ends the stream all the same.
-        unsafe { libc::shutdown(self.raw(), how) };
+    /// Ends this side of the stream: the peer sees the end of file, or a broken pipe. Never by
+    /// `shutdown`: a socket may be two of our streams at once (`2>&1`), and the other one goes on.
+    fn close(self) {
         if let Descriptor::Standard(fd) = self {
             super::stdio::silence(fd);
         }
@@ -90,6 +88,11 @@ impl Descriptor {
 
 /// Copies `from` to `to` until one of them ends, then ends the other, and nothing else.
 pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pulse) {
+    if super::stdio::is_terminal(from.raw()) {
+        // Who reads a terminal from the background is stopped by the kernel until it is in the
+        // foreground, unless this signal is blocked: then the read would fail instead.
+        super::signals::unblock(libc::SIGTTIN);
+    }
     let mut called = false;
     let mut filling = Filling::default();
     loop {
@@ -117,9 +120,9 @@ pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pul
     // The writer first: its peer shall see the end at once. Only the host's stderr stays open for a
     // moment, because our own last words go there: the main thread ends it.
     if stream != Stream::Stderr {
-        to.close(libc::SHUT_WR);
+        to.close();
     }
-    from.close(libc::SHUT_RD);
+    from.close();
     pulse.ended.store(true, Ordering::Release);
     (pulse.over)();
 }

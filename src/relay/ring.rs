@@ -60,8 +60,8 @@ pub struct Ring {
     bytes: AtomicU64,
     /// When `read(2)` last returned something, for the drain rule; written by the producer.
     last_read: AtomicU64,
-    /// Whether the producer is between `read` and the end of `write`.
-    writing: AtomicU32,
+    /// Bytes that have been passed on, of those; written by the producer.
+    forwarded: AtomicU64,
     /// Written − read, by powers of two.
     latency: [AtomicU32; BUCKETS],
 }
@@ -107,7 +107,7 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         published: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         last_read: AtomicU64::new(0),
-        writing: AtomicU32::new(0),
+        forwarded: AtomicU64::new(0),
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
     });
     let producer =
@@ -129,9 +129,9 @@ impl Ring {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether bytes that were read are still owed to the other side.
-    pub fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::Acquire) != 0
+    /// Bytes of the stream that have been passed on to the other side.
+    pub fn forwarded(&self) -> u64 {
+        self.forwarded.load(Ordering::Acquire)
     }
 
     /// When something was last read.
@@ -259,7 +259,6 @@ impl Producer {
 
     /// Publishes the first `len` bytes of the buffer, read at `read_at`, and returns them for writing.
     pub fn publish(&mut self, room: &Room, len: usize, read_at: Moment) -> &[u8] {
-        self.ring.writing.store(1, Ordering::Relaxed);
         self.ring.last_read.store(read_at.0, Ordering::Relaxed);
         self.ring.bytes.store(self.ring.bytes.load(Ordering::Relaxed) + len as u64, Ordering::Relaxed);
         match room {
@@ -303,12 +302,11 @@ impl Producer {
         let power = (64 - nanos.leading_zeros()) as usize;
         let bucket = &self.ring.latency[power.min(BUCKETS - 1)];
         bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.ring.writing.store(0, Ordering::Release);
+        self.ring.forwarded.store(self.ring.bytes.load(Ordering::Relaxed), Ordering::Release);
     }
 
     /// The stream has ended.
     pub fn end(&mut self, at: Moment) {
-        self.ring.writing.store(0, Ordering::Release);
         let (kind, a, b) = match self.gap.take() {
             Some(shed) if shed.ends_line => (END, shed.bytes << 1 | 1, shed.newlines),
             Some(shed) => (END, shed.bytes << 1, shed.newlines),

@@ -48,9 +48,9 @@ pub(super) fn unblock(signal: libc::c_int) {
 pub enum Woken {
     /// A child has changed, or a thread of ours asked for a look around.
     LookAround,
-    /// A process sent this signal to us: it is to reach the server.
+    /// This signal came to us alone: it is to reach the server. SIGCHLD asks for a look around, too.
     Forward(libc::c_int),
-    /// The kernel sent this signal to our whole group: the server has it already.
+    /// A terminal sent this signal to our whole group: the server has it already.
     Kernel(libc::c_int),
     /// Nothing for the time given.
     Timeout,
@@ -74,15 +74,40 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
             }
         }
     };
+    // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken.
+    let code = unsafe { info.assume_init() }.si_code;
     match signal {
         -1 => Woken::Timeout,
-        libc::SIGCHLD => Woken::LookAround,
-        // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken.
-        signal => match unsafe { info.assume_init() }.si_code {
-            code if code > 0 => Woken::Kernel(signal),
-            _ => Woken::Forward(signal),
-        },
+        // From a child (positive) or from a thread of ours (`SI_TKILL`), unless a process sent it.
+        libc::SIGCHLD if code != libc::SI_USER && code != libc::SI_QUEUE => Woken::LookAround,
+        signal if code > 0 && comes_from_terminals(signal) => Woken::Kernel(signal),
+        // Our own CPU time is not the server's, which has a limit of the same size for itself.
+        libc::SIGXCPU if code > 0 => Woken::LookAround,
+        signal => Woken::Forward(signal),
     }
+}
+
+/// Whether the kernel sends this signal to a terminal's whole foreground group. Others, such as that of
+/// an `alarm` which was set before we were executed, are meant for the one process that it started.
+fn comes_from_terminals(signal: libc::c_int) -> bool {
+    matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP | libc::SIGCONT | libc::SIGWINCH)
+        || asks_to_stop(signal)
+}
+
+/// Job control's ways to stop a program.
+pub(super) fn asks_to_stop(signal: libc::c_int) -> bool {
+    matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
+}
+
+/// The polite ways to tell a program to leave.
+pub fn asks_to_leave(signal: libc::c_int) -> bool {
+    matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT)
+}
+
+/// Whether this process leads its session: of a terminal that hangs up it alone is told.
+pub(super) fn leads_session() -> bool {
+    // SAFETY: cannot fail for the calling process.
+    unsafe { libc::getsid(0) == libc::getpid() }
 }
 
 /// The main thread, as other threads see it.

@@ -36,3 +36,56 @@ pub fn silence(fd: RawFd) {
         }
     }
 }
+
+/// How long our own words wait for room on standard error.
+const PATIENCE_MS: libc::c_int = 100;
+
+/// Says one line on standard error, in one write. Nothing is said to those who are gone, or who have
+/// left what is there unread: this process must not hang on its own words.
+pub fn say(text: &str) {
+    let line = format!("spantap: {text}\n");
+    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid entry; the bytes are valid for reading.
+    unsafe {
+        if libc::poll(&mut poll, 1, PATIENCE_MS) == 1 && poll.revents & libc::POLLOUT != 0 {
+            libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        }
+    }
+}
+
+pub(super) fn is_terminal(fd: RawFd) -> bool {
+    // SAFETY: plain call on an open descriptor.
+    unsafe { libc::isatty(fd) == 1 }
+}
+
+/// Bytes that wait in the pipe behind `fd`; 0 where nobody can tell.
+pub(super) fn waiting(fd: RawFd) -> u64 {
+    let mut count: libc::c_int = 0;
+    // SAFETY: `count` is a valid place for the result; on a descriptor of another kind the call fails.
+    unsafe { libc::ioctl(fd, libc::FIONREAD, &mut count) };
+    u64::try_from(count).unwrap_or(0)
+}
+
+/// Makes room for `more` bytes in the pipe or socket behind `fd`, as far as the system allows: a
+/// writer that is blocked there goes on.
+pub(super) fn widen(fd: RawFd, more: u64) {
+    let more = libc::c_int::try_from(more).unwrap_or(libc::c_int::MAX / 4);
+    // SAFETY: plain calls; on a descriptor of another kind they fail and change nothing.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        {
+            let size = libc::fcntl(fd, libc::F_GETPIPE_SZ);
+            if size >= 0 {
+                libc::fcntl(fd, libc::F_SETPIPE_SZ, size.saturating_add(more));
+                return;
+            }
+        }
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
+        let mut size: libc::c_int = 0;
+        let mut len = size_of_val(&size) as libc::socklen_t;
+        if libc::getsockopt(fd, level, option, (&raw mut size).cast(), &mut len) == 0 {
+            let larger = size.saturating_add(more);
+            libc::setsockopt(fd, level, option, (&raw const larger).cast(), len);
+        }
+    }
+}

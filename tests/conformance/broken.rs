@@ -8,7 +8,6 @@ use crate::sys;
 
 /// The defects, and the case that must catch each.
 pub const DEFECTS: &[(&str, &str)] = &[
-    ("none", ""),
     ("holds-half-lines", "prompt/half-a-line"),
     ("drops-last-line", "copy/last-line-without-newline"),
     ("strips-cr", "copy/hostile-bytes"),
@@ -28,6 +27,43 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("sets-nonblocking", "start/descriptors-stay-blocking"),
     ("cleans-environment", "start/same-start"),
     ("wrong-spawn-status", "status/cannot-start"),
+    ("wrong-spawn-status", "status/bad-interpreter"),
+    ("hoards-lines", "bounded/endless-line"),
+    ("hoards-input", "bounded/server-that-does-not-read"),
+    ("reads-by-character", "copy/lines-of-many-sizes"),
+    ("cuts-at-64k", "copy/lines-of-many-sizes"),
+    ("takes-short-reads-for-ends", "copy/plain-files"),
+    ("takes-short-reads-for-ends", "copy/small-pipes-and-signals"),
+    ("shuts-sockets-down", "ends/two-outputs-on-one-socket"),
+    ("swallows-stdin-end", "ends/one-socket-half-closed"),
+    ("swallows-input", "ends/server-exits-while-host-writes"),
+    ("turns-when-idle", "idle/after-every-end"),
+    ("loses-ignored-child", "status/sigchld-ignored"),
+    ("dies-at-first-signal", "matrix/server-ignores-term/mid-line"),
+    ("forwards-everything", "terminal/ctrl-c-once"),
+    ("forwards-everything", "terminal/told-to-stop"),
+    ("swallows-signals", "terminal/ctrl-z-and-on"),
+    ("swallows-signals", "terminal/background-read"),
+    ("swallows-signals", "terminal/hang-up"),
+    ("swallows-signals", "signals/alarm-set-before"),
+    ("swallows-signals", "signals/at-any-moment-of-the-start"),
+    ("handles-ignored-signals", "signals/ignored-ones-stay-ignored"),
+    ("forwards-everything", "start/masks-and-dispositions"),
+    ("decodes-utf8", "start/little-room"),
+    ("leaves-orphans", "orphans/killed-at-any-moment-of-the-start"),
+    ("kills-at-eof", "matrix/host-closes-stdin/flood"),
+    ("drops-last-line", "matrix/host-closes-stdin/mid-line"),
+    ("keeps-outputs-open", "matrix/host-closes-stdout/idle"),
+    ("outlives-its-host", "matrix/host-killed/idle"),
+    ("leaves-with-its-server", "matrix/server-exits/flood"),
+    ("always-zero", "matrix/server-killed/idle"),
+    ("waits-for-a-deaf-host", "matrix/server-killed/stderr-blocked"),
+    ("stops-at-first-end", "matrix/server-closes-stdout/idle"),
+    ("waits-for-grandchildren", "matrix/grandchild-holds-pipes/idle"),
+    ("forwards-twice", "matrix/each-signal-once/idle"),
+    ("one-for-forwarded-signals", "matrix/death-by-each-signal/idle"),
+    ("ends-when-stopped", "matrix/stopped-and-continued/flood"),
+    ("own-group", "matrix/group-killed/idle"),
 ];
 
 /// Relays `command` with `defect`; returns the exit status.
@@ -43,6 +79,20 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         command.env_remove("CONFORMANCE_CANARY");
     }
     if has("swallows-signals") {
+        sys::block_signals();
+    }
+    if has("own-group") {
+        sys::own_group(&mut command);
+    }
+    if has("loses-ignored-child") {
+        // As found: with SIGCHLD ignored there is no status to wait for.
+        sys::ignore(libc::SIGCHLD);
+    }
+    if has("handles-ignored-signals") {
+        sys::restore_default(libc::SIGHUP);
+    }
+    let forwards = defect.contains("forward");
+    if forwards {
         sys::block_signals();
     }
     let mut child = match command.spawn() {
@@ -61,13 +111,57 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     else {
         return Ok(97);
     };
+    if forwards {
+        let times = if has("forwards-twice") { 2 } else { 1 };
+        std::thread::spawn(move || {
+            loop {
+                let signal = sys::next_signal();
+                for _ in 0..times {
+                    sys::kill(pid, signal);
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+        });
+    }
+    if has("turns-when-idle") {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
+        });
+    }
+    if has("ends-when-stopped") {
+        sys::ignore(libc::SIGCONT);
+        let mut last = std::time::Instant::now();
+        std::thread::spawn(move || {
+            loop {
+                // Takes a long pause for a sign that its host is gone.
+                std::thread::sleep(std::time::Duration::from_micros(200));
+                if last.elapsed().as_millis() > 40 {
+                    sys::kill(pid, libc::SIGKILL);
+                }
+                last = std::time::Instant::now();
+            }
+        });
+    }
     let name = defect.to_owned();
-    std::thread::spawn(move || {
+    let input = std::thread::spawn(move || {
+        if name == "hoards-input" {
+            let _ = hoard(stream(0), &mut to);
+            return;
+        }
+        if name == "swallows-input" {
+            let mut from = stream(0);
+            let _ = copy(&name, &mut from, &mut to);
+            // Whatever else the host says is taken as if somebody read it.
+            let _ = io::copy(&mut from, &mut io::sink());
+            return;
+        }
         let _ = copy(&name, &mut stream(0), &mut to);
         match name.as_str() {
             "kills-at-eof" => sys::kill(pid, libc::SIGKILL),
             // Never lets go of the pipe.
-            "swallows-stdin-end" => std::mem::forget(to),
+            "swallows-stdin-end" | "outlives-its-host" => std::mem::forget(to),
             _ => drop(to),
         }
     });
@@ -84,12 +178,17 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         let out = name.clone();
         outputs.push(std::thread::spawn(move || {
             let _ = match out.as_str() {
-                "buffers-without-limit" => hoard(from, &mut stream(1)),
+                "buffers-without-limit" => return drop(hoard(from, &mut stream(1))),
                 "waits-for-eof-to-answer" => whole(&mut from, &mut stream(1)),
                 _ => copy(&out, &mut from, &mut stream(1)),
             };
-            if out != "keeps-stdout-open" {
-                sys::close(1);
+            match out.as_str() {
+                "keeps-stdout-open" => {}
+                // The server's end of the pipe stays open, whoever reads it no more.
+                "keeps-outputs-open" => std::mem::forget(from),
+                "shuts-sockets-down" => sys::shut_down(1),
+                "stops-at-first-end" => std::process::exit(0),
+                _ => sys::close(1),
             }
         }));
         outputs.push(std::thread::spawn(move || {
@@ -101,6 +200,12 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         unsafe { libc::fcntl(1, libc::F_SETFL, libc::O_NONBLOCK) };
     }
     let status = child.wait()?;
+    if has("swallows-input") {
+        let _ = input.join();
+    }
+    if has("leaves-with-its-server") {
+        std::process::exit(status.code().unwrap_or(97));
+    }
     if has("waits-for-grandchildren") || !has("buffers-without-limit") {
         for output in outputs {
             let _ = output.join();
@@ -109,7 +214,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     Ok(match (status.code(), status.signal()) {
         _ if has("always-zero") => 0,
         (Some(code), _) => code,
-        (None, Some(_)) if has("one-for-signals") => 1,
+        (None, Some(_)) if defect.starts_with("one-for") => 1,
         (None, Some(signal)) => sys::die_of(signal),
         (None, None) => 97,
     })
@@ -129,15 +234,25 @@ fn copy(defect: &str, from: &mut impl Read, to: &mut impl Write) -> io::Result<(
     let mut buffer = vec![0; 1 << 16];
     let mut held = Vec::new();
     loop {
-        let count = from.read(&mut buffer)?;
+        let most = if defect == "cuts-at-64k" { 65_000 } else { buffer.len() };
+        let count = from.read(&mut buffer[..most])?;
         let bytes = &buffer[..count];
         match defect {
-            "holds-half-lines" | "drops-last-line" => {
+            "leaves-with-its-server" => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                to.write_all(bytes)?;
+            }
+            "takes-short-reads-for-ends" if count < buffer.len() && count > 0 => {
+                return to.write_all(bytes);
+            }
+            "cuts-at-64k" if count == most => to.write_all(&bytes[1..])?,
+            "reads-by-character" => to.write_all(String::from_utf8_lossy(bytes).trim_end().as_bytes())?,
+            "hoards-lines" | "holds-half-lines" | "drops-last-line" => {
                 held.extend_from_slice(bytes);
                 let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                 to.write_all(&held[..whole])?;
                 held.drain(..whole);
-                if count == 0 && defect == "holds-half-lines" {
+                if count == 0 && defect != "drops-last-line" {
                     to.write_all(&held)?;
                 }
             }

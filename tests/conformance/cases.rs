@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,20 +13,54 @@ use crate::noise::Noise;
 use crate::rig::{Host, Rig, Verdict, eventually, expect};
 use crate::sys;
 
-pub type Case = fn(&Rig) -> Verdict;
+mod idle;
+mod matrix;
+mod process;
+mod streams;
+mod terminal;
 
-/// Name and case; the name's first part is the promise.
-pub const CASES: &[(&str, Case)] = &[
+pub use terminal::shell;
+
+/// A promise and how to hold a wrapper to it; the first part of the name is the promise.
+pub struct NamedCase {
+    pub name: String,
+    pub case: Box<dyn Fn(&Rig) -> Verdict + Send + Sync>,
+}
+
+impl NamedCase {
+    fn new(name: impl Into<String>, case: impl Fn(&Rig) -> Verdict + Send + Sync + 'static) -> NamedCase {
+        NamedCase { name: name.into(), case: Box::new(case) }
+    }
+}
+
+type Case = fn(&Rig) -> Verdict;
+
+/// All cases, the lifecycle table behind the single ones.
+pub fn cases() -> Vec<NamedCase> {
+    let single = SINGLE.iter();
+    let mut all: Vec<NamedCase> = single.map(|(name, case)| NamedCase::new(*name, case)).collect();
+    all.extend(matrix::cases());
+    all
+}
+
+const SINGLE: &[(&str, Case)] = &[
     ("copy/hostile-bytes", hostile_bytes),
     ("copy/hostile-bytes-on-sockets", hostile_bytes_on_sockets),
     ("copy/last-line-without-newline", last_line_without_newline),
     ("copy/burst-before-exit", burst_before_exit),
+    ("copy/lines-of-many-sizes", streams::lines_of_many_sizes),
+    ("copy/small-pipes-and-signals", streams::small_pipes_and_signals),
+    ("copy/plain-files", streams::plain_files),
+    ("copy/dev-null", streams::dev_null),
     ("prompt/half-a-line", half_a_line),
     ("prompt/ping", ping),
     ("apart/flooded-stderr", flooded_stderr),
     ("apart/flooded-stdout", flooded_stdout),
     ("apart/flood-both-ways", flood_both_ways),
     ("bounded/host-that-does-not-read", host_that_does_not_read),
+    ("bounded/endless-line", streams::endless_line),
+    ("bounded/server-that-does-not-read", streams::server_that_does_not_read),
+    ("bounded/memory-under-a-flood", idle::memory_stays),
     ("ends/late-answer", late_answer),
     ("ends/server-closes-stdout", server_closes_stdout),
     ("ends/server-closes-stderr", server_closes_stderr),
@@ -35,17 +69,35 @@ pub const CASES: &[(&str, Case)] = &[
     ("ends/host-closes-stderr", host_closes_stderr),
     ("ends/complaint-before-reading", complaint_before_reading),
     ("ends/grandchild-holds-the-pipes", grandchild_holds_the_pipes),
+    ("ends/server-exits-while-host-writes", streams::server_exits_while_host_writes),
+    ("ends/one-socket-half-closed", streams::one_socket_half_closed),
+    ("ends/two-outputs-on-one-socket", streams::two_outputs_on_one_socket),
+    ("ends/host-closes-everything", streams::host_closes_everything),
     ("status/every-code", every_code),
-    ("status/death-by-signal", death_by_signal),
+    ("status/death-by-signal", process::every_death),
     ("status/cannot-start", cannot_start),
-    ("signals/each-exactly-once", each_exactly_once),
+    ("status/bad-interpreter", process::bad_interpreter),
+    ("status/sigchld-ignored", process::sigchld_ignored),
+    ("signals/each-exactly-once", process::every_signal),
     ("signals/server-that-ignores-them", server_that_ignores_them),
     ("signals/server-killed-directly", server_killed_directly),
+    ("signals/at-any-moment-of-the-start", process::signal_at_any_moment),
+    ("signals/alarm-set-before", process::alarm_set_before),
+    ("signals/ignored-ones-stay-ignored", process::ignored_signals_stay_ignored),
     ("orphans/killed-wrapper", killed_wrapper),
+    ("orphans/killed-at-any-moment-of-the-start", process::killed_at_any_moment),
     ("start/same-start", same_start),
     ("start/descriptors-stay-blocking", descriptors_stay_blocking),
     ("start/closed-descriptors", closed_descriptors),
-    ("idle/no-polling", no_polling),
+    ("start/masks-and-dispositions", process::masks_and_dispositions),
+    ("start/little-room", process::little_room),
+    ("terminal/ctrl-c-once", terminal::ctrl_c_once),
+    ("terminal/ctrl-z-and-on", terminal::ctrl_z_and_on),
+    ("terminal/told-to-stop", terminal::told_to_stop),
+    ("terminal/background-read", terminal::background_read),
+    ("terminal/as-stdio", terminal::terminal_as_stdio),
+    ("terminal/hang-up", terminal::hang_up),
+    ("idle/after-every-end", idle::after_every_end),
 ];
 
 /// Both ways and stderr at the same time, in pieces of any size.
@@ -258,17 +310,6 @@ fn every_code(rig: &Rig) -> Verdict {
     Ok(())
 }
 
-fn death_by_signal(rig: &Rig) -> Verdict {
-    for signal in [libc::SIGSEGV, libc::SIGABRT, libc::SIGKILL, libc::SIGTERM, libc::SIGBUS, libc::SIGUSR1] {
-        let mut host = rig.start(&["role:die", &signal.to_string()])?;
-        let status = host.wait()?;
-        let mirrored =
-            |status: ExitStatus| status.signal() == Some(signal) || status.code() == Some(128 + signal);
-        expect(mirrored(status), &format!("death by signal {signal} became {status}"))?;
-    }
-    Ok(())
-}
-
 fn cannot_start(rig: &Rig) -> Verdict {
     for (program, code) in
         [("/nowhere/to/be/found", 127), ("no-such-command-anywhere", 127), ("/etc/passwd", 126), ("/", 126)]
@@ -282,31 +323,6 @@ fn cannot_start(rig: &Rig) -> Verdict {
         expect(status.code() == Some(code), &format!("`{program}`: {status} instead of {code}"))?;
     }
     Ok(())
-}
-
-fn each_exactly_once(rig: &Rig) -> Verdict {
-    let mut host = rig.start(&["role:signals"])?;
-    host.line()?;
-    for signal in [
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGHUP,
-        libc::SIGQUIT,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGWINCH,
-        libc::SIGALRM,
-        libc::SIGURG,
-        libc::SIGIO,
-    ] {
-        host.signal(signal);
-        let seen = host.line()?;
-        expect(seen == signal.to_string(), &format!("signal {signal} arrived as `{seen}`"))?;
-    }
-    host.close_stdin();
-    let rest = host.read_all()?;
-    expect(rest.is_empty(), &format!("signals arrived twice: {}", String::from_utf8_lossy(&rest)))?;
-    expect(host.wait()?.code() == Some(0), "status")
 }
 
 fn server_that_ignores_them(rig: &Rig) -> Verdict {
@@ -414,19 +430,3 @@ fn closed_descriptors(rig: &Rig) -> Verdict {
     Ok(())
 }
 
-fn no_polling(rig: &Rig) -> Verdict {
-    let mut host = rig.start(&["role:echo"])?;
-    host.say(b"ping\n")?;
-    host.read_exact(&mut [0; 5])?;
-    let cpu = |pid: u32| -> u64 {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
-        stats.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
-    };
-    // Let what belongs to the start and to the last message pass.
-    std::thread::sleep(Duration::from_millis(700));
-    let before = cpu(host.pid());
-    std::thread::sleep(Duration::from_secs(1));
-    let used = Duration::from_nanos(cpu(host.pid()).saturating_sub(before));
-    expect(used < Duration::from_millis(10), &format!("{used:?} of CPU in an idle second"))
-}

@@ -83,3 +83,47 @@ impl Noise {
         Err(io::Error::other(format!("{} bytes of {}, first difference at {at}", seen.len(), expected.len())))
     }
 }
+
+/// A stream of noise without end, the same however it is cut into pieces.
+pub struct Endless {
+    seed: u64,
+    stream: u64,
+    blocks: u64,
+    block: Vec<u8>,
+    at: usize,
+}
+
+/// Bytes of each block of an endless stream.
+const BLOCK: usize = 64 << 10;
+
+impl Endless {
+    pub fn new(seed: u64, stream: u64) -> Endless {
+        Endless { seed, stream, blocks: 0, block: Vec::new(), at: 0 }
+    }
+
+    /// At most `most` further bytes, and at least one.
+    pub fn next(&mut self, most: usize) -> &[u8] {
+        if self.at == self.block.len() {
+            self.block = Noise::new(self.seed + (self.blocks << 8), self.stream).fill(BLOCK);
+            self.blocks += 1;
+            self.at = 0;
+        }
+        let end = (self.at + most).min(self.block.len());
+        let bytes = &self.block[self.at..end];
+        self.at = end;
+        bytes
+    }
+
+    /// Whether `bytes` are what comes next.
+    pub fn goes_on_with(&mut self, mut bytes: &[u8]) -> bool {
+        while !bytes.is_empty() {
+            let next = self.next(bytes.len());
+            let (here, rest) = bytes.split_at(next.len());
+            if here != next {
+                return false;
+            }
+            bytes = rest;
+        }
+        true
+    }
+}

@@ -1,5 +1,6 @@
 //! Starts a wrapper as a host would, and never waits for ever.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,8 +14,27 @@ use crate::sys;
 /// What a case says: nothing, or what was not kept.
 pub type Verdict = Result<(), String>;
 
-/// Nothing in here takes this long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
+thread_local! {
+    /// Nothing in a case takes this long unless it hangs, on however busy a machine.
+    static DEADLINE: Cell<Duration> = const { Cell::new(Duration::from_secs(90)) };
+}
+
+/// How long this thread's case waits for anything.
+pub fn deadline() -> Duration {
+    DEADLINE.get()
+}
+
+/// For wrappers that are expected to hang.
+pub fn be_impatient() {
+    DEADLINE.set(Duration::from_secs(4));
+}
+
+/// A figure of proc_pid_status(5), such as `VmHWM`, in bytes.
+pub fn memory(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
 
 pub fn expect(kept: bool, otherwise: &str) -> Verdict {
     if kept { Ok(()) } else { Err(otherwise.to_owned()) }
@@ -23,13 +43,13 @@ pub fn expect(kept: bool, otherwise: &str) -> Verdict {
 /// Looks until it is so.
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
     let start = Instant::now();
-    while start.elapsed() < DEADLINE {
+    while start.elapsed() < deadline() {
         if is_so() {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Err(format!("{what}: not within {DEADLINE:?}"))
+    Err(format!("{what}: not within {:?}", deadline()))
 }
 
 /// A wrapper's command, and an environment of its own for it.
@@ -191,8 +211,9 @@ fn read_to_end(pid: u32, from: Option<File>, name: &str) -> Result<Vec<u8>, Stri
 /// Runs something that may block; past the deadline the wrapper is killed, which unblocks it.
 fn within_deadline<T>(pid: u32, act: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let (done, watch) = std::sync::mpsc::channel::<()>();
+    let deadline = deadline();
     let watchdog = std::thread::spawn(move || {
-        let late = matches!(watch.recv_timeout(DEADLINE), Err(std::sync::mpsc::RecvTimeoutError::Timeout));
+        let late = matches!(watch.recv_timeout(deadline), Err(std::sync::mpsc::RecvTimeoutError::Timeout));
         if late {
             sys::kill(pid, libc::SIGKILL);
         }
@@ -201,7 +222,7 @@ fn within_deadline<T>(pid: u32, act: impl FnOnce() -> std::io::Result<T>) -> std
     let result = act();
     drop(done);
     match watchdog.join() {
-        Ok(true) => Err(std::io::Error::other(format!("nothing for {DEADLINE:?}"))),
+        Ok(true) => Err(std::io::Error::other(format!("nothing for {deadline:?}"))),
         _ => result,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use crate::noise::Noise;
+use crate::noise::{Endless, Noise};
 use crate::sys;
 
 /// Plays `role`; returns the exit status.
@@ -28,6 +28,16 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
         "grandchild" => grandchild(),
         "burst" => burst(number(0)),
         "complain" => complain(),
+        "party" => crate::party::play(arguments.first().map_or("", String::as_str)),
+        "endless-line" => endless_line(number(0) as usize),
+        "one-byte" => one_byte(),
+        "stdout-then-stderr" => stdout_then_stderr(),
+        "shell" => match arguments {
+            [socket, ground, words @ ..] => crate::cases::shell(socket, ground, words),
+            _ => Err(io::Error::other("too few words")),
+        },
+        "holder" => hold(arguments.first()),
+        "host" => host(arguments),
         _ => Err(io::Error::other("no such role")),
     };
     match played {
@@ -177,16 +187,44 @@ fn describe() -> io::Result<()> {
 /// Leaves somebody behind who holds its streams, and ends with 5.
 fn grandchild() -> io::Result<()> {
     let this = std::env::current_exe()?;
-    let left = Command::new(this).args(["role:holder"]).stdin(Stdio::null()).spawn()?;
+    let left = Command::new(this).args(["role:holder", "new-session"]).stdin(Stdio::null()).spawn()?;
     output().write_all(format!("{}\n", left.id()).as_bytes())?;
     std::process::exit(5)
 }
 
-/// Holds what it was given for a while.
-pub fn hold() -> i32 {
-    sys::new_session();
-    std::thread::sleep(std::time::Duration::from_secs(20));
-    0
+/// Holds what it was given for a while, in a session of its own if that is asked for.
+fn hold(session: Option<&String>) -> io::Result<()> {
+    if session.is_some_and(|word| word == "new-session") {
+        sys::new_session();
+    }
+    std::thread::sleep(std::time::Duration::from_secs(60));
+    Ok(())
+}
+
+/// A host that can be killed: starts the wrapper whose command follows, tells its pid, and reads what
+/// comes; floods it if its first argument says so, and leaves stderr alone if the second says `deaf`.
+fn host(arguments: &[String]) -> io::Result<()> {
+    let [mode, ears, words @ ..] = arguments else { return Err(io::Error::other("too few words")) };
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    writeln!(output(), "{}", child.id())?;
+    let (mut to, from, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    std::thread::spawn(move || io::copy(&mut from?, &mut io::sink()).ok());
+    let unread = if ears == "deaf" {
+        errors
+    } else {
+        std::thread::spawn(move || io::copy(&mut errors?, &mut io::sink()).ok());
+        None
+    };
+    let mut noise = Endless::new(crate::party::SEED, 0);
+    while let (Some(to), true) = (&mut to, mode == "flood") {
+        to.write_all(noise.next(7_001))?;
+    }
+    let _held = (to, unread);
+    loop {
+        std::thread::park();
+    }
 }
 
 fn burst(size: u64) -> io::Result<()> {
@@ -197,4 +235,28 @@ fn burst(size: u64) -> io::Result<()> {
 fn complain() -> io::Result<()> {
     errors().write_all(b"no configuration\n")?;
     std::process::exit(3)
+}
+
+/// So many bytes without a newline; then waits for the end of its input.
+fn endless_line(size: usize) -> io::Result<()> {
+    let mut output = output();
+    let piece = vec![b'x'; 1 << 16];
+    for _ in 0..size / piece.len() {
+        output.write_all(&piece)?;
+    }
+    input().read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// Reads a byte and leaves with 6.
+fn one_byte() -> io::Result<()> {
+    input().read_exact(&mut [0])?;
+    std::process::exit(6)
+}
+
+/// Writes a line to stdout and closes it; when it is spoken to, noise to stderr.
+fn stdout_then_stderr() -> io::Result<()> {
+    output().write_all(b"out\n")?;
+    sys::close(1);
+    input().read_exact(&mut [0])?;
+    Noise::new(5, 2).pour(&mut errors())
 }

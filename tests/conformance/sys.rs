@@ -1,7 +1,9 @@
 //! The system calls that the helper servers and the cases need, each with a safe face.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 pub fn ignore(signal: i32) {
     // SAFETY: SIG_IGN is valid for every signal that is passed here.
@@ -76,4 +78,157 @@ pub fn make_inheritable(fd: RawFd) -> io::Result<()> {
 pub fn die_with_parent() {
     // SAFETY: plain call.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Gives `signal` its default action again and lets it through to this thread.
+pub fn restore_default(signal: i32) {
+    // SAFETY: the set is emptied before it is used; SIG_DFL is valid for every signal.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+/// Whether a read from `fd` would return within so many milliseconds.
+pub fn is_readable(fd: RawFd, milliseconds: i32) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&mut poll, 1, milliseconds) > 0 }
+}
+
+/// Sends `signal` to the process group that `leader` leads.
+pub fn kill_group(leader: u32, signal: i32) {
+    // SAFETY: plain call; a group that is gone makes it fail.
+    unsafe { libc::kill(-(leader as i32), signal) };
+}
+
+/// Lets `command` lead a process group of its own.
+pub fn own_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// Runs `act` between fork and exec of `command`; it may make plain system calls only.
+pub fn before_exec(command: &mut Command, act: impl Fn() + Send + Sync + 'static) {
+    // SAFETY: callers make nothing but async-signal-safe calls.
+    unsafe {
+        command.pre_exec(move || {
+            act();
+            Ok(())
+        })
+    };
+}
+
+/// Blocks one signal in this thread.
+pub fn block(signal: i32) {
+    // SAFETY: the set is emptied before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+/// Makes the pipe behind `fd` as small as it can be.
+pub fn shrink_pipe(fd: RawFd) {
+    // SAFETY: plain call on an open descriptor.
+    unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, 4096) };
+}
+
+/// Whether a process has ended, be it collected or not.
+pub fn is_gone(pid: u32) -> bool {
+    matches!(state_of(pid), None | Some('Z' | 'X'))
+}
+
+/// The state letter of proc_pid_stat(5).
+pub fn state_of(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// Asks for SIGALRM in so many seconds; it survives `exec`.
+pub fn alarm(seconds: u32) {
+    // SAFETY: plain call.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// A new pseudo-terminal: its master, and the side that programs get.
+pub fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (mut master, mut slave) = (0, 0);
+    // SAFETY: both places are valid; without names and settings the defaults are used. The two
+    // descriptors are new and nobody else knows them.
+    unsafe {
+        let null = std::ptr::null_mut();
+        if libc::openpty(&mut master, &mut slave, null, std::ptr::null_mut(), std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for fd in [master, slave] {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+        Ok((OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)))
+    }
+}
+
+/// Makes this process the leader of a new session that owns the terminal `fd`.
+pub fn lead_session_on(fd: RawFd) {
+    // SAFETY: plain calls on this process.
+    unsafe {
+        libc::setsid();
+        libc::ioctl(fd, libc::TIOCSCTTY, 0);
+    }
+}
+
+/// Whether the terminal repeats what is typed.
+pub fn set_echo(fd: RawFd, on: bool) {
+    // SAFETY: the settings are read before they are changed and written back.
+    unsafe {
+        let mut settings = std::mem::zeroed();
+        libc::tcgetattr(fd, &mut settings);
+        settings.c_lflag = if on { settings.c_lflag | libc::ECHO } else { settings.c_lflag & !libc::ECHO };
+        libc::tcsetattr(fd, libc::TCSANOW, &settings);
+    }
+}
+
+/// Gives the terminal of this process to the group of process `pid`.
+pub fn give_foreground_to(pid: u32) {
+    // SAFETY: plain calls.
+    unsafe {
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        libc::tcsetpgrp(terminal, pid as i32);
+        libc::close(terminal);
+    }
+}
+
+/// Gives the terminal of this process to its own group. SIGTTOU must be ignored.
+pub fn bring_to_foreground() {
+    // SAFETY: cannot fail.
+    give_foreground_to(unsafe { libc::getpid() } as u32);
+}
+
+/// Waits until child `pid` stops, goes on or ends; what happened as a word, and whether it was the end.
+pub fn wait_for_change(pid: u32) -> (String, bool) {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the result.
+    let waited = unsafe { libc::waitpid(pid as i32, &mut status, libc::WUNTRACED | libc::WCONTINUED) };
+    if waited < 0 {
+        return ("lost".to_owned(), true);
+    }
+    if libc::WIFSTOPPED(status) {
+        ("stopped".to_owned(), false)
+    } else if libc::WIFCONTINUED(status) {
+        ("continued".to_owned(), false)
+    } else if libc::WIFEXITED(status) {
+        (format!("exited {}", libc::WEXITSTATUS(status)), true)
+    } else {
+        (format!("killed {}", libc::WTERMSIG(status)), true)
+    }
+}
+
+/// Ends the sending half of a socket for everybody who holds it.
+pub fn shut_down(fd: RawFd) {
+    // SAFETY: plain call; on a descriptor of another kind it fails.
+    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
 }

@@ -9,6 +9,7 @@ mod gears;
 mod hosts;
 mod keep;
 mod leaks;
+mod lifecycle;
 mod log;
 mod look;
 mod otlp;

@@ -2,6 +2,7 @@
 //! observed = written + dropped.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -142,9 +143,11 @@ fn struck(before: usize, after: usize, blow: impl Fn(&Path)) -> (Home, String) {
 fn a_deleted_folder_is_made_again_for_what_follows() {
     let (home, said) = struck(3, 2, |folder| fs::remove_dir_all(folder).unwrap());
     assert_eq!(said, "");
-    let logs = logs_in(&home.path().join("logs"));
-    let records = validate_log(logs.last().unwrap());
-    assert_eq!(events(&records).last(), Some(&"session_ended"));
+    // Nothing that came after the deletion went into the deleted file.
+    let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!() };
+    let records = validate_log(log);
+    assert_eq!(events(&records), ["mcp_tool_call", "mcp_tool_call", "session_ended"]);
+    assert_eq!(records[0]["seq"], 4);
 }
 
 #[test]
@@ -171,4 +174,130 @@ fn a_log_that_is_emptied_is_filled_from_its_beginning() {
     let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!() };
     let records = validate_log(log);
     assert_eq!(events(&records), ["mcp_tool_call", "mcp_tool_call", "session_ended"]);
+}
+
+#[test]
+fn a_log_that_is_rotated_and_emptied_again_and_again_under_traffic_loses_nothing_that_follows() {
+    let home = Home::new();
+    let mut session = home.session(&["--log-dir", "logs"]);
+    let folder = home.path().join("logs");
+    let mut moved = Vec::new();
+    for round in 0..10 {
+        session.calls(20);
+        wait_until("a log", || !logs_in(&folder).is_empty());
+        for log in logs_in(&folder) {
+            let to = home.path().join(format!("rotated-{round}-{}.jsonl", moved.len()));
+            fs::rename(&log, &to).unwrap();
+            moved.push(to);
+        }
+    }
+    let (status, said) = session.end();
+    assert!(status.success() && said.is_empty(), "{said}");
+    moved.extend(logs_in(&folder));
+    let mut seqs: Vec<u64> = moved
+        .iter()
+        .flat_map(|log| validate_log(log))
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
+    seqs.sort_unstable();
+    assert!(seqs.into_iter().eq(0..202));
+}
+
+#[test]
+fn a_read_only_file_system_costs_the_log_and_nothing_else() {
+    let home = Home::new();
+    let disk = home.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "ro,mode=700", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("no file system may be mounted here; a read-only one was not tested");
+        return;
+    }
+    let disk = Mounted(&disk);
+    for folder in [disk.0.to_owned(), disk.0.join("below")] {
+        let mut session = home.session(&["--log-dir", folder.to_str().unwrap()]);
+        session.calls(3);
+        let (status, said) = session.end();
+        assert!(status.success(), "{said}");
+        assert!(said.contains("Read-only file system") && said_lost(&said) == 5, "{said}");
+        assert!(said.contains("(read_only)"), "{said}");
+    }
+}
+
+#[test]
+fn a_folder_without_permission_costs_what_comes_then_and_it_is_counted() {
+    let home = Home::new();
+    let folder = home.path().join("logs");
+    fs::create_dir(&folder).unwrap();
+    let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+    // Root may do everything, so somebody else is asked to.
+    let somebody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = match is_root {
+        false => home.command(SPANTAP),
+        true => {
+            let probe = Command::new("setpriv").args(somebody).args([SPANTAP, "--version"]).output();
+            if !probe.is_ok_and(|output| output.status.success()) {
+                eprintln!("nobody else may run spantap here; missing permission was not tested");
+                return;
+            }
+            std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
+            fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+            let mut command = home.command("setpriv");
+            command.args(somebody).arg(SPANTAP);
+            command
+        }
+    };
+    command.args(["--log-dir", "logs", "--", SPANTAP, "demo", "--serve"]);
+    let mut session = Session::start(command);
+    session.calls(3);
+    wait_until("all calls in the log", || {
+        logs_in(&folder).iter().flat_map(|log| validate_torn_log(log)).count() > 3
+    });
+    // The log is moved away, and no new one may be made.
+    let moved = home.path().join("moved.jsonl");
+    fs::rename(logs_in(&folder).remove(0), &moved).unwrap();
+    mode(0o555);
+    session.calls(4);
+    let (status, said) = session.end();
+    mode(0o755);
+    assert!(status.success(), "{said}");
+    let (written, _) = sums(&validate_log(&moved));
+    assert_eq!(written, 4);
+    assert!(logs_in(&folder).is_empty());
+    assert_eq!(said_lost(&said), 5, "four calls and the end: {said}");
+    assert!(said.contains("(permission_denied)"), "{said}");
+}
+
+#[test]
+fn a_flood_into_a_full_disk_keeps_the_books_and_the_memory() {
+    let home = Home::new();
+    let disk = home.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"]).arg(&disk).output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("no small file system may be mounted here; a flood into a full one was not tested");
+        return;
+    }
+    let disk = Mounted(&disk);
+    let mut session = home.session(&["--log-dir", disk.0.to_str().unwrap()]);
+    session.calls(3_000);
+    let peak = fs::read_to_string(format!("/proc/{}/status", session.child.id())).unwrap();
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    let (status, said) = session.end();
+    assert!(status.success(), "{said}");
+    let mut records = Vec::new();
+    for log in logs_in(disk.0) {
+        let text = fs::read_to_string(&log).unwrap();
+        // A record that was cut when the disk was full stays torn.
+        let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());
+        records.extend(whole.map(|line| validate_line(&log, line)));
+    }
+    let (written, told) = sums(&records);
+    // The start, the calls, the end.
+    assert_eq!(written + said_lost(&said), 3_002, "{said}");
+    assert!(told <= said_lost(&said));
+    assert!(peak < 48 << 10, "{peak} KiB");
 }

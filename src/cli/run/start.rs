@@ -55,11 +55,23 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         let prepared = prepared.unwrap_or_else(|| prepare(&args, &words, path));
         prepared.watch(started, connection, &words)
     };
-    let relay = relay::Settings { when_full, ..relay::Settings::default() };
+    let mut relay = relay::Settings { when_full, ..relay::Settings::default() };
+    if let Some(grace) = test_orphan_grace() {
+        relay.orphan_grace = grace;
+    }
     proxy::run(
         &command,
         proxy::Setup { trace_env, relay, flush_budget: FLUSH_BUDGET, watch: Box::new(watch) },
     )
+}
+
+/// In builds with debug assertions, `SPANTAP_TEST_ORPHAN_GRACE` shortens the time that an orphaned server
+/// is given, in milliseconds.
+fn test_orphan_grace() -> Option<Duration> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    process_environment("SPANTAP_TEST_ORPHAN_GRACE")?.parse().ok().map(Duration::from_millis)
 }
 
 /// What the start has to know of the config file before the server runs.

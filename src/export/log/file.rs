@@ -12,8 +12,6 @@ use crate::export::Identity;
 use crate::export::record::Record;
 use crate::export::timestamp::Timestamp;
 
-/// How often we look whether the path still is our file, while there is something to write.
-const CHECK: Duration = Duration::from_secs(3);
 /// First pause after a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -94,8 +92,9 @@ struct Open {
     part: Box<dyn Part>,
     path: PathBuf,
     size: u64,
-    /// When the path was last seen to be this file; `None` when it is time to look.
-    checked: Option<Instant>,
+    /// Whether the path has been seen to be this file since the last lines came: what is written behind
+    /// a deletion or a rotation is not lost with the old file.
+    checked: bool,
     /// The last write stopped within a line.
     torn: bool,
 }
@@ -137,6 +136,9 @@ impl SessionFile {
     pub(super) fn write(&mut self, lines: &[u8]) -> Option<(&'static str, u64)> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Some(self.give_up(lines));
+        }
+        if let Some(open) = &mut self.current {
+            open.checked = false;
         }
         match self.try_write(lines) {
             Ok(()) => None,
@@ -216,8 +218,8 @@ impl SessionFile {
     /// The current part; a new one where there is none, or where the path is no longer ours.
     fn ready(&mut self) -> io::Result<&mut Open> {
         let moved = match &mut self.current {
-            Some(open) if open.checked.is_none_or(|at| at.elapsed() >= CHECK) => {
-                open.checked = Some(Instant::now());
+            Some(open) if !open.checked => {
+                open.checked = true;
                 !open.part.is_at(&open.path)
             }
             Some(_) => false,
@@ -238,7 +240,7 @@ impl SessionFile {
             self.next_part = self.next_part.saturating_add(1);
             match (self.open)(&path) {
                 Ok(part) => {
-                    let open = Open { part, path, size: 0, checked: Some(Instant::now()), torn: false };
+                    let open = Open { part, path, size: 0, checked: true, torn: false };
                     self.make_room();
                     return Ok(self.current.insert(open));
                 }
@@ -263,12 +265,9 @@ impl SessionFile {
         self.retry_at
     }
 
-    /// Ends a pause after a failure, and looks again whether the path still is our file.
+    /// Ends a pause after a failure.
     pub(super) fn try_again_now(&mut self) {
         self.retry_at = None;
-        if let Some(open) = &mut self.current {
-            open.checked = None;
-        }
     }
 
     pub(super) fn close(&mut self) {
@@ -462,7 +461,6 @@ mod tests {
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         file.write(&line(0));
         std::fs::remove_dir_all(folder.path().join("logs")).unwrap();
-        file.current.as_mut().unwrap().checked = None;
         assert_eq!(file.write(&line(1)), None);
         let part = folder.path().join("logs").join(file_name(&identity(), file.day, 1));
         assert_eq!(std::fs::read(part).unwrap(), line(1));

@@ -1,0 +1,91 @@
+//! Nothing to do costs nothing, whatever has ended and whatever is full.
+
+use std::time::Duration;
+
+use crate::rig::{self, Host, Rig, Verdict, expect};
+use crate::table::{Reader, State, Table};
+
+/// How long each look takes, and what may be used of a core meanwhile: a thousandth.
+const WINDOW: Duration = Duration::from_secs(3);
+const MOST: Duration = Duration::from_millis(3);
+
+/// CPU time of all threads of a process.
+fn cpu(pid: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+    Duration::from_nanos(stats.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
+}
+
+/// Something idle to look at; what belongs to it stays as it is as long as this lives.
+struct Subject {
+    what: &'static str,
+    table: Table,
+}
+
+fn subjects(rig: &Rig) -> Result<Vec<Subject>, String> {
+    let mut subjects = Vec::new();
+    let mut add = |what, table| subjects.push(Subject { what, table });
+
+    let mut table = Table::set(rig, State::MidLine)?;
+    table.goes_on()?;
+    add("after some traffic", table);
+
+    let mut table = Table::set(rig, State::Idle)?;
+    table.close_stdin()?;
+    add("after the host closed stdin", table);
+
+    let mut table = Table::set(rig, State::Idle)?;
+    table.stdout.close();
+    table.control.tell("flood 1")?;
+    table.control.failure()?;
+    add("after the host closed stdout", table);
+
+    let mut table = Table::set(rig, State::Idle)?;
+    table.stderr.as_mut().map(Reader::close);
+    table.control.tell("flood 2")?;
+    table.control.failure()?;
+    add("after the host closed stderr", table);
+
+    for fd in 0..3 {
+        let mut table = Table::set_silent(rig)?;
+        table.control.ask(&format!("close {fd}"), "closed")?;
+        add(["after the server closed stdin", "after the server closed stdout", "after the server closed stderr"][fd], table);
+    }
+
+    add("with stderr full", Table::set(rig, State::StderrBlocked)?);
+
+    let mut table = Table::set_silent(rig)?;
+    let mut to = table.host.to.take().ok_or("no stdin")?;
+    std::thread::spawn(move || std::io::Write::write_all(&mut to, &vec![b'x'; 16 << 20]));
+    add("with stdin full", table);
+    Ok(subjects)
+}
+
+pub fn after_every_end(rig: &Rig) -> Verdict {
+    let subjects = subjects(rig)?;
+    // What belongs to the start and to the last message may fall into the first look.
+    let mut over = Vec::new();
+    for _ in 0..4 {
+        let used: Vec<Duration> = subjects.iter().map(|subject| cpu(subject.table.host.pid())).collect();
+        std::thread::sleep(WINDOW);
+        over = subjects.iter().zip(used).map(|(subject, before)| {
+            (subject.what, cpu(subject.table.host.pid()).saturating_sub(before))
+        }).filter(|(_, used)| *used > MOST).collect::<Vec<_>>();
+        if over.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(format!("CPU time in {WINDOW:?}: {over:?}"))
+}
+
+/// A server that left a flood behind for a host that reads slowly: waiting for it costs nothing either.
+pub fn memory_stays(rig: &Rig) -> Verdict {
+    let mut table = Table::set(rig, State::Flood)?;
+    let look = |host: &Host| rig::memory(host.pid(), "VmHWM").ok_or_else(|| "no memory figures".to_owned());
+    for _ in 0..20 {
+        table.goes_on()?;
+    }
+    let peak = look(&table.host)?;
+    table.exit(0)?;
+    expect(peak <= 64 << 20, &format!("{} MiB under a flood", peak >> 20))
+}

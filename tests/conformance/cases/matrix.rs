@@ -1,0 +1,236 @@
+//! The lifecycle table: everything that can happen to a connection, in every state that it may be in.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::NamedCase;
+use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
+use crate::sys;
+use crate::table::{Meeting, STATES, State, Table, words};
+
+type Event = fn(&Rig, State) -> Verdict;
+
+const EVENTS: [(&str, Event); 12] = [
+    ("host-closes-stdin", host_closes_stdin),
+    ("host-closes-stdout", host_closes_stdout),
+    ("host-killed", host_killed),
+    ("server-exits", server_exits),
+    ("server-killed", server_killed),
+    ("server-closes-stdout", server_closes_stdout),
+    ("server-ignores-term", server_ignores_term),
+    ("grandchild-holds-pipes", grandchild_holds_pipes),
+    ("each-signal-once", each_signal_once),
+    ("death-by-each-signal", death_by_each_signal),
+    ("stopped-and-continued", stopped_and_continued),
+    ("group-killed", group_killed),
+];
+
+/// Every event in every state, named `matrix/<event>/<state>`.
+pub fn cases() -> Vec<NamedCase> {
+    let cells = EVENTS.iter().flat_map(|event| STATES.iter().map(move |state| (event, state)));
+    cells
+        .map(|((name, event), (state, state_name))| {
+            let (event, state) = (*event, *state);
+            NamedCase::new(format!("matrix/{name}/{state_name}"), move |rig| event(rig, state))
+        })
+        .collect()
+}
+
+/// The status that a death by `signal` may become.
+fn died_of(signal: i32) -> impl Fn(ExitStatus) -> bool {
+    move |status| status.signal() == Some(signal) || status.code() == Some(128 + signal)
+}
+
+fn host_closes_stdin(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    table.close_stdin()?;
+    // Late answers still flow.
+    if state != State::Flood {
+        table.control.ask("write 1 2000", "wrote")?;
+    }
+    table.exit(11)
+}
+
+fn host_closes_stdout(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    table.stdout.close();
+    if state != State::Flood {
+        table.control.tell("flood 1")?;
+    }
+    let failure = table.control.failure()?;
+    expect(failure == "1 BrokenPipe", &format!("the server saw `{failure}`"))?;
+    table.goes_on()?;
+    table.exit(12)
+}
+
+/// SIGKILL to the host: the server sees the end of its stdin, and once it leaves, so does the wrapper.
+fn host_killed(rig: &Rig, state: State) -> Verdict {
+    let meeting = Meeting::new()?;
+    let wrapper = rig.command(&["role:party", &meeting.socket]);
+    let mut command = rig.direct(&["role:host", if state == State::Flood { "flood" } else { "quiet" }]);
+    command.arg(if state == State::StderrBlocked { "deaf" } else { "listens" });
+    command.args(words(&wrapper));
+    let mut host = rig.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()))?;
+    drop(command);
+    let wrapper: u32 = host.line()?.parse().map_err(|_| "no pid")?;
+    let verdict = loses_its_host(&meeting, &mut host, wrapper, state);
+    sys::kill(wrapper, libc::SIGKILL);
+    verdict
+}
+
+fn loses_its_host(meeting: &Meeting, host: &mut Host, wrapper: u32, state: State) -> Verdict {
+    let mut control = meeting.control()?;
+    control.tell("read")?;
+    match state {
+        State::Idle => {}
+        State::MidLine => {
+            control.ask("write 1 1003", "wrote")?;
+            control.ask("write 2 1003", "wrote")?;
+        }
+        State::Flood => {
+            control.tell("flood 1")?;
+            control.tell("flood 2")?;
+            for _ in 0..10_000 {
+                let count = control.count()?;
+                if count.stdin > 1 << 20 && count.outputs.iter().all(|bytes| *bytes > 1 << 20) {
+                    break;
+                }
+            }
+        }
+        State::StderrBlocked => control.tell("flood 2")?,
+    }
+    host.kill();
+    let mut ended = false;
+    let start = Instant::now();
+    while start.elapsed() < deadline() {
+        ended = control.count()?.stdin_ended;
+        if ended {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    expect(ended, "the server does not see that its host is gone")?;
+    if state == State::Flood {
+        let failure = control.failure()?;
+        expect(failure.ends_with(" BrokenPipe"), &format!("the server saw `{failure}`"))?;
+    }
+    control.tell("exit 0")?;
+    eventually("the wrapper goes with its server", || sys::is_gone(wrapper))
+}
+
+fn server_exits(rig: &Rig, state: State) -> Verdict {
+    for code in [0, 13] {
+        Table::set(rig, state)?.exit(code)?;
+    }
+    Ok(())
+}
+
+fn server_killed(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    let count = table.control.count()?;
+    sys::kill(table.control.server, libc::SIGKILL);
+    table.end(count, died_of(libc::SIGKILL))
+}
+
+fn server_closes_stdout(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    table.control.ask("close 1", "closed")?;
+    let written = table.control.count()?.outputs[0];
+    eventually("the end of stdout", || table.stdout.has_ended())?;
+    let seen = table.stdout.seen();
+    expect(seen == written, &format!("{seen} bytes of {written} on stdout"))?;
+    table.goes_on()?;
+    expect(table.host.is_running(), "left with its server's stdout")?;
+    table.exit(14)
+}
+
+fn server_ignores_term(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    table.host.signal(libc::SIGTERM);
+    expect(table.control.signal()? == libc::SIGTERM, "another signal arrived")?;
+    table.goes_on()?;
+    expect(table.host.is_running(), "left although the server is still there")?;
+    expect(table.control.further_signals()?.is_empty(), "SIGTERM arrived twice")?;
+    table.exit(15)
+}
+
+fn grandchild_holds_pipes(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    let holder: u32 = table.control.ask("grandchild", "holder")?.parse().map_err(|_| "no pid")?;
+    let count = table.control.count()?;
+    table.control.tell("exit 16")?;
+    let start = Instant::now();
+    let status = table.host.wait();
+    let took = start.elapsed();
+    // Whoever has the host's own pipes now (there may be no relay in between) must let them go.
+    sys::kill(holder, libc::SIGKILL);
+    expect(took.as_secs() < 10, "left only when somebody else let go of the pipes")?;
+    expect(status?.code() == Some(16), "status")?;
+    table.end(count, |status| status.code() == Some(16))
+}
+
+const SIGNALS: [i32; 8] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
+];
+
+fn each_signal_once(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    for signal in SIGNALS {
+        table.host.signal(signal);
+        let seen = table.control.signal()?;
+        expect(seen == signal, &format!("signal {signal} arrived as {seen}"))?;
+    }
+    table.goes_on()?;
+    let twice = table.control.further_signals()?;
+    expect(twice.is_empty(), &format!("signals arrived twice: {twice:?}"))?;
+    table.exit(17)
+}
+
+fn death_by_each_signal(rig: &Rig, state: State) -> Verdict {
+    for signal in &SIGNALS[..7] {
+        let mut table = Table::set(rig, state)?;
+        table.control.ask(&format!("default {signal}"), "default")?;
+        let count = table.control.count()?;
+        table.host.signal(*signal);
+        table.end(count, died_of(*signal)).map_err(|error| format!("signal {signal}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// SIGSTOP cannot be passed on; what was under way goes on with SIGCONT.
+fn stopped_and_continued(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    for _ in 0..3 {
+        table.host.signal(libc::SIGSTOP);
+        let wrapper = table.host.pid();
+        eventually("the wrapper stops", || sys::state_of(wrapper) == Some('T'))?;
+        table.host.signal(libc::SIGCONT);
+        table.goes_on()?;
+    }
+    let other = table.control.further_signals()?.into_iter().find(|signal| *signal != libc::SIGCONT);
+    expect(other.is_none(), &format!("signal {other:?} from nowhere"))?;
+    table.exit(18)
+}
+
+/// SIGKILL to the group that the host made takes the server and what it started along.
+fn group_killed(rig: &Rig, state: State) -> Verdict {
+    let mut table = Table::set(rig, state)?;
+    let holder: u32 = table.control.ask("grandchild-in-group", "holder")?.parse().map_err(|_| "no pid")?;
+    sys::kill_group(table.host.pid(), libc::SIGKILL);
+    let (server, status) = (table.control.server, table.host.wait());
+    let left = eventually("the server and its child go with their group", || {
+        sys::is_gone(server) && sys::is_gone(holder)
+    });
+    sys::kill(server, libc::SIGKILL);
+    sys::kill(holder, libc::SIGKILL);
+    left?;
+    expect(status?.signal() == Some(libc::SIGKILL), "status")
+}

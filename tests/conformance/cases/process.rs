@@ -1,0 +1,187 @@
+//! How a process starts and how it is left behind, or not.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::rig::{Rig, Verdict, eventually, expect};
+use crate::sys;
+use crate::table::Meeting;
+
+/// Processes that carry `mark` in their environment.
+fn marked(mark: &str) -> Vec<u32> {
+    let needle = format!("CONFORMANCE_MARK={mark}");
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let carries = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == needle.as_bytes()) && !sys::is_gone(*pid)
+    };
+    pids.filter(carries).collect()
+}
+
+/// SIGKILL to the wrapper at many moments of its start: whatever had been started goes with it.
+pub fn killed_at_any_moment(rig: &Rig) -> Verdict {
+    for step in 0..60 {
+        let mark = format!("{}-{step}", std::process::id());
+        let mut command = rig.command(&["role:stubborn"]);
+        command.env("CONFORMANCE_MARK", &mark);
+        let mut host =
+            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        std::thread::sleep(Duration::from_micros(step * 250));
+        host.kill();
+        let left = eventually("the server goes with its wrapper", || marked(&mark).is_empty());
+        marked(&mark).into_iter().for_each(|pid| sys::kill(pid, libc::SIGKILL));
+        left?;
+    }
+    Ok(())
+}
+
+/// SIGTERM at many moments of the start: it is never lost, and nobody is left behind.
+pub fn signal_at_any_moment(rig: &Rig) -> Verdict {
+    for step in 0..60 {
+        let mark = format!("{}-t{step}", std::process::id());
+        let mut command = rig.command(&["role:echo"]);
+        command.env("CONFORMANCE_MARK", &mark);
+        let mut host =
+            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        std::thread::sleep(Duration::from_micros(step * 250));
+        host.signal(libc::SIGTERM);
+        let status = host.wait().map_err(|error| format!("SIGTERM was lost: {error}"))?;
+        let mirrored = status.signal() == Some(libc::SIGTERM) || status.code() == Some(128 + libc::SIGTERM);
+        expect(mirrored, &format!("{status}"))?;
+        eventually("nobody is left", || marked(&mark).is_empty())?;
+    }
+    Ok(())
+}
+
+/// All signals that can be caught, but for those that stop a process: each reaches the server once.
+pub fn every_signal(rig: &Rig) -> Verdict {
+    let meeting = Meeting::new()?;
+    let mut host = rig.start(&["role:party", &meeting.socket])?;
+    let mut control = meeting.control()?;
+    let stops = [libc::SIGKILL, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGCONT];
+    let real_time = [libc::SIGRTMIN(), libc::SIGRTMIN() + 7, libc::SIGRTMAX()];
+    for signal in (1..32).filter(|signal| !stops.contains(signal)).chain(real_time) {
+        host.signal(signal);
+        let seen = control.signal().map_err(|error| format!("signal {signal}: {error}"))?;
+        expect(seen == signal, &format!("signal {signal} arrived as {seen}"))?;
+    }
+    // One that was passed on twice would have come before this one.
+    host.signal(libc::SIGUSR1);
+    expect(control.signal()? == libc::SIGUSR1, "a signal arrived twice")?;
+    let twice = control.further_signals()?;
+    expect(twice.is_empty(), &format!("signals arrived twice: {twice:?}"))?;
+    control.tell("exit 8")?;
+    expect(host.wait()?.code() == Some(8), "status")
+}
+
+/// All signals whose default is death.
+pub fn every_death(rig: &Rig) -> Verdict {
+    let harmless = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    let deadly = (1..32).filter(|signal| !harmless.contains(signal) && !stops.contains(signal));
+    for signal in deadly.chain([libc::SIGRTMIN(), libc::SIGRTMAX()]) {
+        let mut host = rig.start(&["role:die", &signal.to_string()])?;
+        let status = host.wait()?;
+        let mirrored = status.signal() == Some(signal) || status.code() == Some(128 + signal);
+        expect(mirrored, &format!("death by signal {signal} became {status}"))?;
+    }
+    Ok(())
+}
+
+/// The host set an alarm before it executed the wrapper, as `timeout` tools in Perl do: it is the
+/// server's.
+pub fn alarm_set_before(rig: &Rig) -> Verdict {
+    let meeting = Meeting::new()?;
+    let mut command = rig.command(&["role:party", &meeting.socket]);
+    sys::before_exec(&mut command, || sys::alarm(1));
+    let mut host =
+        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut control = meeting.control()?;
+    expect(control.signal()? == libc::SIGALRM, "another signal arrived")?;
+    control.tell("exit 0")?;
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+/// A script whose interpreter does not exist: 126 or 127, whatever stdin does.
+pub fn bad_interpreter(rig: &Rig) -> Verdict {
+    let script = rig.home.path().join("script");
+    std::fs::write(&script, "#!/nowhere/to/be/found\n").map_err(|error| error.to_string())?;
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
+    let mut command = rig.bare(&[script.to_str().unwrap_or_default()]);
+    let mut host =
+        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let status = host.wait()?;
+    expect(matches!(status.code(), Some(126 | 127)), &format!("{status}"))?;
+    expect(host.read_all()?.is_empty(), "words on stdout")?;
+    expect(!host.read_errors()?.is_empty(), "no word on stderr")
+}
+
+/// With SIGCHLD ignored by the host the kernel would reap the server, and its status with it.
+pub fn sigchld_ignored(rig: &Rig) -> Verdict {
+    let mut command = rig.command(&["role:exit", "23"]);
+    sys::before_exec(&mut command, || sys::ignore(libc::SIGCHLD));
+    let mut host =
+        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let status = host.wait()?;
+    expect(status.code() == Some(23), &format!("{status}"))
+}
+
+/// The host blocks and ignores signals: the server is started with the same mask and dispositions.
+pub fn masks_and_dispositions(rig: &Rig) -> Verdict {
+    let describe = |mut command: std::process::Command| {
+        sys::before_exec(&mut command, || {
+            [libc::SIGHUP, libc::SIGCHLD, libc::SIGPIPE, libc::SIGUSR2].into_iter().for_each(sys::ignore);
+            [libc::SIGUSR1, libc::SIGTERM, libc::SIGALRM].into_iter().for_each(sys::block);
+        });
+        let mut host =
+            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let text = String::from_utf8(host.read_all()?).map_err(|error| error.to_string())?;
+        Ok::<_, String>(text.lines().filter(|line| line.starts_with("Sig")).collect::<Vec<_>>().join("; "))
+    };
+    let direct = describe(rig.direct(&["role:describe"]))?;
+    let wrapped = describe(rig.command(&["role:describe"]))?;
+    expect(direct == wrapped, &format!("`{wrapped}` instead of `{direct}`"))?;
+    expect(direct.contains("SigBlk:\t0000000000006200"), &format!("the case is wrong: {direct}"))
+}
+
+/// A signal that the host ignores is still ignored by the server, and passing it on changes nothing.
+pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
+    let mut command = rig.command(&["role:echo"]);
+    sys::before_exec(&mut command, || {
+        [libc::SIGHUP, libc::SIGINT, libc::SIGTSTP].into_iter().for_each(sys::ignore);
+    });
+    let mut host =
+        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    host.say(b"ping\n")?;
+    host.read_exact(&mut [0; 5])?;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTSTP] {
+        host.signal(signal);
+        host.say(b"ping\n")?;
+        host.read_exact(&mut [0; 5]).map_err(|error| format!("after signal {signal}: {error}"))?;
+    }
+    host.close_stdin();
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+/// Limits that leave a wrapper little room.
+pub fn little_room(rig: &Rig) -> Verdict {
+    for limit in ["ulimit -n 16", "ulimit -n 12", "ulimit -c 0; ulimit -s 256"] {
+        let line = format!("{limit}; exec \"$@\"");
+        let mut command = rig.direct(&[]);
+        command = {
+            let wrapped = rig.command(&["role:noise", "41"]);
+            let mut shell = std::process::Command::new("bash");
+            shell.args(["-c", &line, "bash"]).arg(wrapped.get_program()).args(wrapped.get_args());
+            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            shell
+        };
+        let host =
+            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        super::exchange_noise(host, 41).map_err(|error| format!("with `{limit}`: {error}"))?;
+    }
+    Ok(())
+}

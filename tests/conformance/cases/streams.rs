@@ -1,0 +1,185 @@
+//! Streams of every kind and size: long lines, small pipes, files, sockets that are two streams at once.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::exchange_noise;
+use crate::noise::{LENGTH, Noise};
+use crate::rig::{Host, Rig, Verdict, eventually, expect};
+use crate::table::{Reader, State, Table};
+use crate::{rig, sys};
+
+fn text(error: std::io::Error) -> String {
+    error.to_string()
+}
+
+/// Around the sizes of pipes and buffers, where off-by-one errors live.
+pub fn lines_of_many_sizes(rig: &Rig) -> Verdict {
+    let mut host = rig.start(&["role:echo"])?;
+    for size in [0, 1, 4095, 4096, 65_535, 65_536, 65_537, 131_072, 1_048_577] {
+        let line = [vec![b'l'; size], b"\n".to_vec()].concat();
+        let mut to = host.to.take().ok_or("no stdin")?;
+        let sent = line.clone();
+        let writer = std::thread::spawn(move || to.write_all(&sent).map(|()| to));
+        let mut seen = vec![0; line.len()];
+        host.read_exact(&mut seen)?;
+        expect(seen == line, &format!("a line of {size} bytes was changed"))?;
+        host.to = Some(writer.join().map_err(|_| "panic")?.map_err(text)?);
+    }
+    host.close_stdin();
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+/// A line without end: every byte comes, and no buffer grows with it.
+pub fn endless_line(rig: &Rig) -> Verdict {
+    const SIZE: usize = 256 << 20;
+    let mut host = rig.start(&["role:endless-line", &SIZE.to_string()])?;
+    let mut from = host.from.take().ok_or("no stdout")?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut seen = 0;
+    while seen < SIZE {
+        let count = from.read(&mut buffer).map_err(text)?;
+        expect(count > 0, &format!("{seen} bytes of {SIZE}"))?;
+        expect(buffer[..count].iter().all(|byte| *byte == b'x'), "other bytes")?;
+        seen += count;
+    }
+    let peak = rig::memory(host.pid(), "VmHWM").ok_or("no memory figures")?;
+    host.close_stdin();
+    expect(host.wait()?.code() == Some(0), "status")?;
+    expect(peak <= 48 << 20, &format!("{} MiB for one line", peak >> 20))
+}
+
+/// Pipes of one page, a reader that takes a byte at a time now and then, and signals meanwhile.
+pub fn small_pipes_and_signals(rig: &Rig) -> Verdict {
+    let host = rig.start(&["role:noise", "21"])?;
+    for pipe in [&host.to, &host.from, &host.errors].into_iter().flatten() {
+        sys::shrink_pipe(pipe.as_raw_fd());
+    }
+    let pid = host.pid();
+    let over = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&over);
+    let pester = std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            sys::kill(pid, libc::SIGWINCH);
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    });
+    let verdict = exchange_noise(host, 21);
+    over.store(true, Ordering::Relaxed);
+    pester.join().map_err(|_| "panic")?;
+    verdict
+}
+
+/// Back pressure reaches the host, and what the server says still comes through.
+pub fn server_that_does_not_read(rig: &Rig) -> Verdict {
+    // Nobody has told the server to read.
+    let mut table = Table::set_silent(rig)?;
+    let mut to = table.host.to.take().ok_or("no stdin")?;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    let writer = std::thread::spawn(move || {
+        let piece = [b'x'; 4096];
+        while to.write_all(&piece).is_ok() && count.fetch_add(piece.len(), Ordering::Relaxed) < 64 << 20 {}
+    });
+    let mut last = usize::MAX;
+    loop {
+        table.control.ask("write 1 1000", "wrote")?;
+        table.control.ask("write 2 1000", "wrote")?;
+        std::thread::sleep(Duration::from_millis(200));
+        match taken.load(Ordering::Relaxed) {
+            now if now == last => break,
+            now => last = now,
+        }
+    }
+    expect(last <= 4 << 20, &format!("{last} bytes were taken for a server that reads nothing"))?;
+    table.exit(3)?;
+    eventually("a write to a server that is gone returns", || writer.is_finished())
+}
+
+/// The host is in the middle of a large write when the server leaves: it gets an error, not a block.
+pub fn server_exits_while_host_writes(rig: &Rig) -> Verdict {
+    let mut host = rig.start(&["role:one-byte"])?;
+    let mut to = host.to.take().ok_or("no stdin")?;
+    let writer = std::thread::spawn(move || to.write_all(&vec![b'x'; 16 << 20]).is_err());
+    let status = host.wait()?;
+    eventually("the host's write returns", || writer.is_finished())?;
+    expect(writer.join().map_err(|_| "panic")?, "a write of 16 MiB to a server that reads a byte succeeded")?;
+    expect(status.code() == Some(6), &format!("{status}"))
+}
+
+pub fn plain_files(rig: &Rig) -> Verdict {
+    let seed = 31;
+    let mut stdin = tempfile::tempfile().map_err(text)?;
+    Noise::new(seed, 0).pour(&mut stdin).map_err(text)?;
+    stdin.rewind().map_err(text)?;
+    let (mut stdout, mut stderr) =
+        (tempfile::tempfile().map_err(text)?, tempfile::tempfile().map_err(text)?);
+    let mut command = rig.command(&["role:noise", &seed.to_string()]);
+    let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(text);
+    let mut host = rig.spawn(command.stdin(copy(&stdin)?).stdout(copy(&stdout)?).stderr(copy(&stderr)?))?;
+    expect(host.wait()?.code() == Some(0), "the server got other bytes on stdin")?;
+    for (file, stream) in [(&mut stdout, 1), (&mut stderr, 2)] {
+        file.rewind().map_err(text)?;
+        Noise::new(seed, stream).check(file).map_err(|error| format!("stream {stream}: {error}"))?;
+    }
+    Ok(())
+}
+
+pub fn dev_null(rig: &Rig) -> Verdict {
+    let mut command = rig.command(&["role:late"]);
+    let null = Stdio::null;
+    let mut host = rig.spawn(command.stdin(null()).stdout(null()).stderr(null()))?;
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+fn on_socket(rig: &Rig, role: &[&str]) -> Result<(Host, UnixStream), String> {
+    let (ours, theirs) = UnixStream::pair().map_err(text)?;
+    let mut command = rig.command(role);
+    let copy = || theirs.try_clone().map(OwnedFd::from).map_err(text);
+    let host = rig.spawn(command.stdin(copy()?).stdout(copy()?).stderr(copy()?))?;
+    ours.set_read_timeout(Some(rig::deadline())).map_err(text)?;
+    Ok((host, ours))
+}
+
+/// As inetd starts servers: stdin, stdout and stderr are one socket, which the host half closes.
+pub fn one_socket_half_closed(rig: &Rig) -> Verdict {
+    let (mut host, mut socket) = on_socket(rig, &["role:late"])?;
+    socket.write_all(b"question").map_err(text)?;
+    socket.shutdown(std::net::Shutdown::Write).map_err(text)?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).map_err(text)?;
+    expect(answer == b"late: question", "the answer after the end of stdin is missing")?;
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+/// `2>&1` on a socket: stdout ends, and what comes on stderr afterwards still arrives.
+pub fn two_outputs_on_one_socket(rig: &Rig) -> Verdict {
+    let (mut host, mut socket) = on_socket(rig, &["role:stdout-then-stderr"])?;
+    let mut seen = [0; 4];
+    socket.read_exact(&mut seen).map_err(text)?;
+    expect(&seen == b"out\n", "stdout is missing")?;
+    socket.write_all(b"x").map_err(text)?;
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).map_err(text)?;
+    expect(rest.len() == LENGTH, &format!("{} bytes of {LENGTH} on stderr", rest.len()))?;
+    Noise::new(5, 2).check(&mut rest.as_slice()).map_err(text)?;
+    expect(host.wait()?.code() == Some(0), "status")
+}
+
+/// Both sides gone at once: nobody is left turning.
+pub fn host_closes_everything(rig: &Rig) -> Verdict {
+    let mut table = Table::set(rig, State::Flood)?;
+    table.stdout.close();
+    table.stderr.as_mut().map(Reader::close);
+    table.close_stdin()?;
+    table.control.failure()?;
+    table.control.failure()?;
+    table.control.tell("exit 9")?;
+    expect(table.host.wait()?.code() == Some(9), "status")
+}
