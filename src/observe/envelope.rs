@@ -11,8 +11,8 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-use members::{Capture, MEMBERS, Place};
-pub use members::{Envelope, Member};
+use members::Capture;
+pub use members::{Envelope, MEMBERS, Member, Place};
 
 /// What a line turned out to be, when it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod keep;
 mod leaks;
 mod log;
 mod look;
+mod model;
 mod otlp;
 mod pairing;
 mod redaction;
