@@ -70,8 +70,14 @@ impl Found {
     /// What `serde_json` finds; of members with the same name the last one counts.
     fn expected(object: &str, size: u64) -> Option<Found> {
         let root: Object<'_> = serde_json::from_str(object).ok()?;
-        let inner = |name: &str| root.get(name).map(|raw| serde_json::from_str(raw.get()).unwrap_or_default());
-        let places: [Option<Object<'_>>; 3] = [inner("params"), inner("result"), inner("error")];
+        let mut places: [Option<Object<'_>>; 3] = [None, None, None];
+        for (place, name) in places.iter_mut().zip(["params", "result", "error"]) {
+            *place = match root.get(name).map(|raw| raw.get()) {
+                Some(raw) if raw.starts_with('{') => Some(serde_json::from_str(raw).ok()?),
+                Some(_) => Some(Object::new()),
+                None => None,
+            };
+        }
         let members = MEMBERS.iter().map(|(_, place, name, limit)| {
             let holder = match place {
                 Place::Root => Some(&root),

@@ -1,12 +1,19 @@
 //! A session log from anywhere: every line is read once, wherever a read ends; what is shown of it holds
 //! nothing that a terminal obeys.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use spantap::export::record::Record;
 use spantap::export::timestamp::Timestamp;
 use spantap::read::entry::{Entry, Instant};
-use spantap::read::scan::{Line, Lines};
+use spantap::read::figures::Prices;
+use spantap::read::report::{About, Data, Report, page};
+use spantap::read::scan::{Fold, Line, Lines};
+use spantap::read::select::Select;
+use spantap::read::sessions::{self, Sessions};
+use spantap::read::show::write_operation;
+use spantap::read::stats::{By, Sort, Stats};
 use spantap::read::table::Terminal;
 use spantap::read::tail::Printer;
 use spantap::read::units;
@@ -77,22 +84,40 @@ fn one(line: &[u8]) {
 }
 
 fn show(lines: &[&[u8]]) {
-    for width in [30, 80, 200] {
+    let (select, prices) = (Select::default(), Prices::new(Some(3.0), &BTreeMap::new()));
+    for width in [30, 200] {
         let terminal = Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC };
         let mut out = Vec::new();
         let mut printer = Printer::new(terminal.clone(), 3, false);
+        let mut sessions = Sessions::new(&select, &prices, width > 80);
+        let mut stats = Stats::new(&select, &prices, By::ServerTool);
+        let mut report = Report::new(&select, &prices);
+        let mut bars = Vec::new();
         for line in lines {
             printer.write(&mut out, line).unwrap();
+            let Ok(entry) = Entry::parse(line) else { continue };
+            sessions.take(&entry, line);
+            stats.take(&entry, line);
+            report.take(&entry, line);
+            if entry.is_operation() && bars.len() < 300 {
+                bars.push(Bar::new(&entry, 3));
+            }
+            if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
+                write_operation(&mut out, &terminal, &record, &entry, None, 3).unwrap();
+            }
         }
-        let entries: Vec<Entry<'_>> = lines.iter().filter_map(|line| Entry::parse(line).ok()).collect();
-        let mut bars: Vec<Bar> =
-            entries.iter().filter(|entry| entry.is_operation()).take(300).map(|entry| Bar::new(entry, 3)).collect();
         waterfall::mark_slow(&mut bars);
         waterfall::draw(&mut out, &terminal, &waterfall::turns(bars)).unwrap();
+        stats.finish(Sort::Calls).write(&mut out, &terminal, 50).unwrap();
+        let sessions = sessions.finish(Some(5));
+        sessions::write(&mut out, &terminal, &sessions, &prices, width > 80, 3).unwrap();
+        let page = page(&Data::new(report, About::default())).unwrap();
+        assert!(!page.contains('\u{202e}'));
         let text = String::from_utf8(out).expect("what is shown is text");
         let own = anstream::adapter::strip_str(&text).to_string();
         let obeyed = own.chars().find(|c| {
-            c.is_control() && *c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}')
+            c.is_control() && *c != '\n'
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}')
         });
         assert_eq!(obeyed, None, "{own:?}");
     }
