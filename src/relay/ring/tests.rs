@@ -73,7 +73,7 @@ fn pattern(offset: u64) -> u8 {
 fn what_one_thread_sends_another_sees_in_order_or_knows_as_lost() {
     /// Small, so that it is full and turns round all the time.
     const SIZE: usize = 96 << 10;
-    const TOTAL: u64 = if cfg!(debug_assertions) { 24 << 20 } else { 256 << 20 };
+    const TOTAL: u64 = if cfg!(debug_assertions) { 8 << 20 } else { 256 << 20 };
     let (mut producer, mut consumer) = pair(Stream::Stdout, SIZE).unwrap();
     let sender = std::thread::spawn(move || {
         let mut sent = 0;
