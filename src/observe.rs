@@ -10,11 +10,11 @@ use std::time::Duration;
 pub mod event;
 
 pub mod canonical;
-mod envelope;
-mod frame;
+pub mod envelope;
+pub mod frame;
 mod hex;
-mod mcp;
-mod message;
+pub mod mcp;
+pub mod message;
 mod patterns;
 pub mod redact;
 mod session;

@@ -27,7 +27,7 @@ use super::{Dropped, Identity, Output, semconv};
 use crate::observe::event::{Event, Kind};
 
 pub mod settings;
-mod transport;
+pub mod transport;
 
 pub use settings::{Settings, Table};
 use transport::{LastOutcome, Outcome};

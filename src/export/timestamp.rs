@@ -15,6 +15,14 @@ impl Timestamp {
         std::time::SystemTime::now().into()
     }
 
+    /// The instant `ms` milliseconds later (earlier, where negative), within the years that a record can
+    /// say, so that no two instants are further apart than their difference can be written.
+    pub fn plus_ms(self, ms: f64) -> Timestamp {
+        /// -9999-01-01 and the end of 9999, UTC.
+        const YEARS: std::ops::RangeInclusive<i64> = -377_705_116_800_000_000..=253_402_300_799_999_999;
+        Timestamp(self.0.saturating_add((ms * 1000.0) as i64).clamp(*YEARS.start(), *YEARS.end()))
+    }
+
     /// Days since 1970-01-01 and microseconds of that day.
     fn split(self) -> (i64, i64) {
         const DAY: i64 = 86_400_000_000;

@@ -11,8 +11,7 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-use members::{MEMBERS, Place};
-pub use members::{Envelope, Member};
+pub use members::{Envelope, MEMBERS, Member, Place};
 
 /// What a line turned out to be, when it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -74,10 +74,20 @@ pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Borrowed(raw)
 }
 
+/// A JSON value in its plainest spelling: the peers need not escape alike.
+pub fn plain(raw: &[u8]) -> Option<Vec<u8>> {
+    serde_json::to_vec(&serde_json::from_slice::<serde_json::Value>(raw).ok()?).ok()
+}
+
 /// A JSON integer, or a number that is one.
 pub fn integer(raw: &[u8]) -> Option<i64> {
+    /// Beyond these a double is no `i64`, and the cast would give another number.
+    const RANGE: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
     let number: serde_json::Number = serde_json::from_slice(raw).ok()?;
-    number.as_i64().or_else(|| number.as_f64().filter(|float| float.fract() == 0.0).map(|float| float as i64))
+    number.as_i64().or_else(|| {
+        let float = number.as_f64().filter(|float| float.fract() == 0.0 && RANGE.contains(float))?;
+        Some(float as i64)
+    })
 }
 
 #[cfg(test)]

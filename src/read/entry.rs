@@ -127,7 +127,7 @@ impl<'a> Entry<'a> {
     pub fn started(&self) -> Timestamp {
         match (self.started_at, self.duration_ms) {
             (Some(started), _) => started.0,
-            (None, Some(duration)) => Timestamp(self.timestamp.0.0 - (duration * 1000.0) as i64),
+            (None, Some(duration)) => self.timestamp.0.plus_ms(-duration),
             (None, None) => self.timestamp.0,
         }
     }

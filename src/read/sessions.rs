@@ -100,7 +100,9 @@ impl Session {
         }
         match entry.event {
             EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
-            EventName::Malformed => self.malformed += entry.count.unwrap_or(1),
+            EventName::Malformed => {
+                self.malformed = self.malformed.saturating_add(entry.count.unwrap_or(1));
+            }
             EventName::Gap => self.lossy = true,
             EventName::SessionEnded => {
                 if let Some(how) = death(entry) {
@@ -125,7 +127,7 @@ impl Session {
         self.turns.merge(other.turns);
         self.operations += other.operations;
         self.thrashing = self.thrashing.max(other.thrashing);
-        self.malformed += other.malformed;
+        self.malformed = self.malformed.saturating_add(other.malformed);
         self.lossy |= other.lossy;
         self.deaths.extend(other.deaths);
     }

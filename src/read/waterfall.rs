@@ -44,7 +44,7 @@ impl Bar {
     }
 
     fn ends_us(&self) -> i64 {
-        self.started.0.saturating_add((self.duration_ms * 1000.0) as i64)
+        self.started.plus_ms(self.duration_ms).0
     }
 }
 

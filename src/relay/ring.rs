@@ -5,27 +5,46 @@
 //! bytes onward. What was published is visible to the observer before its answer can exist, because
 //! the peer cannot answer what has not been written yet.
 //!
-//! Each entry is a header of 32 bytes with the bytes behind it, in one piece: where the end of the
-//! memory is too near, a `Wrap` header sends the consumer back to the start. While little is waiting,
-//! the producer wraps early, so that only the first pages of a large ring are ever touched.
+//! The memory is cut into segments. The producer fills one after the other, and of those that the
+//! consumer has left it takes the one left last: while the consumer keeps up, two segments do all the
+//! work and stay in a core's cache; when it does not, all of them are there to be filled. Positions are
+//! numbers of bytes since the start, as if the segments were one endless memory.
+//!
+//! Each entry is a header of 32 bytes with the bytes behind it, in one piece. A `NEXT` header says that
+//! the segment ends here.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::ops::Range;
 
+#[cfg(loom)]
+use loom::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+#[cfg(not(loom))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use super::clock;
 use super::tap::{Chunk, Gap, Moment, Stream};
 
 /// The most that one `read(2)` takes: a pipe's default size, and what fits into a core's cache.
 pub const MAX_READ: usize = 64 << 10;
-/// Room below which a read is not worth its header; the ring then counts as full.
-const MIN_READ: usize = 4 << 10;
-/// While the waiting bytes fit in here the ring does not grow beyond it.
-const WINDOW: usize = 256 << 10;
-/// Pages beyond this are given back to the system when the ring turns small again.
-const KEEP: usize = 1 << 20;
+/// Room below which a read is not worth its header; the segment then counts as full. A model checker
+/// walks every order of events, and needs segments that are full after a few bytes.
+const MIN_READ: usize = if cfg!(loom) { 8 } else { 4 << 10 };
+/// Two of the longest reads with their headers.
+const SEGMENT: usize = if cfg!(loom) { 2 * HEADER + SPARE + 16 } else { 2 * MAX_READ + (4 << 10) };
 const HEADER: usize = 32;
-/// Room that must stay behind an entry for a `Wrap`, a `Gap` and an `End`.
-const SPARE: usize = 3 * HEADER;
+/// Room that must stay behind an entry for a `NEXT` or an `END`.
+const SPARE: usize = 2 * HEADER;
+/// When a burst is over and more than this is still waiting, segments are given back to the system as
+/// they are left.
+const KEEP: usize = 1 << 20;
+/// How long nothing must have been read for a burst to count as over.
+const QUIET: std::time::Duration = std::time::Duration::from_millis(2);
 /// Buckets of the added-latency histogram: bucket `i` counts up to 2^i nanoseconds.
 const BUCKETS: usize = 40;
 
@@ -42,18 +61,20 @@ struct Header {
 const CHUNK: u32 = 1;
 const GAP: u32 = 2;
 const GAP_ENDING_LINE: u32 = 3;
-const WRAP: u32 = 4;
+const NEXT: u32 = 4;
 const END: u32 = 5;
 
 /// What both ends share.
 pub struct Ring {
     stream: Stream,
     memory: *mut u8,
-    size: usize,
-    /// Where the next entry will be published; written by the producer.
-    write: AtomicUsize,
-    /// Where the oldest entry that is still needed begins; written by the consumer.
-    read: AtomicUsize,
+    /// Which piece of the memory the n-th segment is, at `n % places.len()`; written by the producer
+    /// before it publishes anything in that segment.
+    places: Box<[AtomicU32]>,
+    /// The position where the next entry will be published; written by the producer.
+    write: AtomicU64,
+    /// The position where the oldest entry that is still needed begins; written by the consumer.
+    read: AtomicU64,
     /// Entries published so far, stored after `write`; written by the producer.
     published: AtomicU64,
     /// Bytes of the stream so far, observed or not; written by the producer.
@@ -64,31 +85,36 @@ pub struct Ring {
     forwarded: AtomicU64,
     /// Written − read, by powers of two.
     latency: [AtomicU32; BUCKETS],
+    #[cfg(loom)]
+    shadow: Shadow,
 }
 
-// SAFETY: the memory is touched by the producer outside [read, write) and by the consumer inside it
-// only; both positions are published with release stores and read with acquire loads.
+// SAFETY: the memory is touched by the producer in segments that the consumer has left and behind
+// `write`, and by the consumer between `read` and `write` only; both positions are published with
+// release stores and read with acquire loads.
 unsafe impl Send for Ring {}
 // SAFETY: as above; the types that touch the memory, `Producer` and `Consumer`, exist once each.
 unsafe impl Sync for Ring {}
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: `memory` is the mapping of `size` bytes that `pair` made, and nobody else has it now.
-        unsafe { libc::munmap(self.memory.cast(), self.size) };
+        // SAFETY: `memory` is the mapping of this size that `pair` made, and nobody else has it now.
+        unsafe { libc::munmap(self.memory.cast(), self.size()) };
     }
 }
 
-/// Makes a ring of `size` bytes of address space; memory is used as it is touched.
+/// Makes a ring of about `size` bytes of address space, at least two segments; memory is used as it is
+/// touched.
 ///
 /// # Errors
 /// When the system refuses the mapping.
 pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
+    let segments = (size / SEGMENT).max(2);
     // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
     let memory = unsafe {
         libc::mmap(
             std::ptr::null_mut(),
-            size,
+            segments * SEGMENT,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
@@ -101,18 +127,28 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
     let ring = Arc::new(Ring {
         stream,
         memory: memory.cast(),
-        size,
-        write: AtomicUsize::new(0),
-        read: AtomicUsize::new(0),
+        places: (0..segments).map(|_| AtomicU32::new(0)).collect(),
+        write: AtomicU64::new(0),
+        read: AtomicU64::new(0),
         published: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         last_read: AtomicU64::new(0),
         forwarded: AtomicU64::new(0),
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
+        #[cfg(loom)]
+        shadow: Shadow::new(segments * SEGMENT),
     });
-    let producer =
-        Producer { ring: Arc::clone(&ring), at: 0, lap_end: 0, high: 0, gap: None, scratch: Vec::new() };
-    Ok((producer, Consumer { ring, offset: 0, limit: 0, taken: 0 }))
+    let producer = Producer {
+        ring: Arc::clone(&ring),
+        here: Place::default(),
+        reserved: 0,
+        free: Vec::with_capacity(segments),
+        left: 0,
+        untouched: 1,
+        gap: None,
+        scratch: Vec::new(),
+    };
+    Ok((producer, Consumer { ring, here: Place::default(), offset: 0, limit: 0, taken: 0 }))
 }
 
 impl Ring {
@@ -121,7 +157,7 @@ impl Ring {
     }
 
     pub fn size(&self) -> usize {
-        self.size
+        self.places.len() * SEGMENT
     }
 
     /// Bytes of the stream so far.
@@ -141,8 +177,8 @@ impl Ring {
 
     /// About how many bytes wait for the observer.
     pub fn depth(&self) -> usize {
-        let (write, read) = (self.write.load(Ordering::Acquire), self.read.load(Ordering::Acquire));
-        if write >= read { write - read } else { self.size - read + write }
+        let read = self.read.load(Ordering::Acquire);
+        self.write.load(Ordering::Acquire).saturating_sub(read) as usize
     }
 
     /// Takes the added-latency counts since the last call: upper bound in nanoseconds, and count.
@@ -152,17 +188,61 @@ impl Ring {
         buckets.map(|(power, bucket)| (1 << power, count(bucket))).filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Where the n-th segment says that it lies.
+    fn place(&self, segment: u64) -> &AtomicU32 {
+        &self.places[(segment % self.places.len() as u64) as usize]
+    }
+
+    /// Tells the model checker that the producer fills these bytes; the memory itself it cannot see.
+    fn fills(&self, _bytes: Range<usize>) {
+        #[cfg(loom)]
+        self.shadow.fills(_bytes);
+    }
+
+    /// Tells the model checker that the consumer reads these bytes.
+    fn reads(&self, _bytes: Range<usize>) {
+        #[cfg(loom)]
+        self.shadow.reads(_bytes);
+    }
+
     fn put(&self, at: usize, header: Header) {
-        debug_assert!(at + HEADER <= self.size && at.is_multiple_of(8));
+        debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
+        self.fills(at..at + HEADER);
         // SAFETY: `at` is within the mapping with room for a header, aligned to 8, and outside what the
         // consumer may look at until `write` is stored.
         unsafe { self.memory.add(at).cast::<Header>().write(header) };
     }
 
     fn header(&self, at: usize) -> Header {
-        debug_assert!(at + HEADER <= self.size && at.is_multiple_of(8));
+        debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
+        self.reads(at..at + HEADER);
         // SAFETY: the consumer reads only below the published `write`, where the producer has put one.
         unsafe { self.memory.add(at).cast::<Header>().read() }
+    }
+}
+
+/// Where one end is: in which segment, where that lies, and how far into it.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    segment: u64,
+    /// Number of its piece of the memory.
+    piece: u32,
+    at: usize,
+}
+
+impl Place {
+    fn position(self) -> u64 {
+        self.segment * SEGMENT as u64 + self.at as u64
+    }
+
+    /// Bytes from the start of the memory.
+    fn address(self) -> usize {
+        self.piece as usize * SEGMENT + self.at
+    }
+
+    /// Entries begin at multiples of eight.
+    fn step(&mut self, bytes: usize) {
+        self.at = (self.at + bytes).next_multiple_of(8);
     }
 }
 
@@ -186,11 +266,16 @@ pub enum Room {
 pub struct Producer {
     ring: Arc<Ring>,
     /// Where the next entry goes.
-    at: usize,
-    /// Where the lap that the consumer still reads ended, while `at` is behind `read`.
-    lap_end: usize,
-    /// The furthest byte touched since pages were last given back.
-    high: usize,
+    here: Place,
+    /// Bytes behind its header that the consumer has left to us; 0 where nothing was reserved since the
+    /// last entry.
+    reserved: usize,
+    /// Pieces of the memory that the consumer has left, the last one on top.
+    free: Vec<u32>,
+    /// Segments before this one have been left, and their pieces are in `free` or in use again.
+    left: u64,
+    /// Pieces from this one on have never been used.
+    untouched: u32,
     gap: Option<Shed>,
     scratch: Vec<u8>,
 }
@@ -202,53 +287,51 @@ impl Producer {
 
     /// How full the ring is, in quarters.
     pub fn quarters(&self) -> usize {
-        self.ring.depth() * 4 / self.ring.size
+        self.ring.depth() * 4 / self.ring.size()
     }
 
     /// Finds room for a read, as much as there is in one piece up to [`MAX_READ`].
     pub fn reserve(&mut self) -> Room {
-        let read = self.ring.read.load(Ordering::Acquire);
-        if self.at >= read {
-            let behind = self.ring.size.saturating_sub(self.at + HEADER + SPARE);
-            let small_again = self.at > WINDOW && read > HEADER + MAX_READ + SPARE + 8;
-            if small_again || behind < MIN_READ {
-                let front = read.saturating_sub(HEADER + SPARE + 8);
-                if front < MIN_READ {
-                    return Room::Full;
-                }
-                self.wrap();
-                return Room::Ring(front.min(MAX_READ));
-            }
-            return Room::Ring(behind.min(MAX_READ));
+        let room = |place: Place| SEGMENT.saturating_sub(place.at + HEADER + SPARE);
+        if room(self.here) < MIN_READ && !self.next_segment() {
+            self.reserved = 0;
+            return Room::Full;
         }
-        let front = read.saturating_sub(self.at + HEADER + SPARE + 8);
-        if front < MIN_READ { Room::Full } else { Room::Ring(front.min(MAX_READ)) }
+        self.reserved = room(self.here).min(MAX_READ);
+        Room::Ring(self.reserved)
     }
 
-    fn wrap(&mut self) {
-        self.ring.put(self.at, Header { kind: WRAP, len: 0, read_at: 0, a: 0, b: 0 });
-        self.lap_end = self.at;
-        self.at = 0;
-        self.ring.write.store(0, Ordering::Release);
-        if self.high > KEEP && self.lap_end <= KEEP {
-            // SAFETY: the range lies within the mapping and behind everything that is in use: this lap
-            // ended before it, and the lap before has been consumed.
-            unsafe {
-                let start = self.ring.memory.add(2 * KEEP).cast();
-                libc::madvise(start, self.ring.size.saturating_sub(2 * KEEP), libc::MADV_DONTNEED);
-            }
-            self.high = 0;
+    /// Begins another segment; `false` if the consumer still needs all of them.
+    fn next_segment(&mut self) -> bool {
+        let needed = self.ring.read.load(Ordering::Acquire) / SEGMENT as u64;
+        while self.left < needed {
+            self.free.push(self.ring.place(self.left).load(Ordering::Relaxed));
+            self.left += 1;
         }
-        self.high = self.high.max(self.lap_end);
+        let piece = match self.free.pop() {
+            Some(piece) => piece,
+            None if (self.untouched as usize) < self.ring.places.len() => {
+                self.untouched += 1;
+                self.untouched - 1
+            }
+            None => return false,
+        };
+        self.ring.put(self.here.address(), Header { kind: NEXT, len: 0, read_at: 0, a: 0, b: 0 });
+        self.here = Place { segment: self.here.segment + 1, piece, at: 0 };
+        self.ring.place(self.here.segment).store(piece, Ordering::Relaxed);
+        self.ring.write.store(self.here.position(), Ordering::Release);
+        true
     }
 
     /// The place that `room` named, for `read(2)` to fill.
     pub fn buffer(&mut self, room: &Room) -> &mut [u8] {
         match *room {
-            Room::Ring(len) => {
-                // SAFETY: `reserve` checked that these bytes lie within the mapping and outside what
+            Room::Ring(_) => {
+                let (start, len) = (self.here.address() + HEADER, self.reserved);
+                self.ring.fills(start..start + len);
+                // SAFETY: `reserve` checked that these bytes lie within a segment of ours, behind what
                 // the consumer may look at; the exclusive borrow of `self` keeps them ours.
-                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.add(self.at + HEADER), len) }
+                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.add(start), len) }
             }
             Room::Full => {
                 self.scratch.resize(MAX_READ, 0);
@@ -263,7 +346,9 @@ impl Producer {
         self.ring.bytes.store(self.ring.bytes.load(Ordering::Relaxed) + len as u64, Ordering::Relaxed);
         match room {
             Room::Ring(_) => {
-                let start = self.at;
+                assert!(len <= self.reserved, "more was read than there was room for");
+                self.reserved = 0;
+                let start = self.here.address() + HEADER;
                 // What was lost before these bytes stands in the same header.
                 let header = match self.gap.take() {
                     None => Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: 0, b: 0 },
@@ -275,7 +360,7 @@ impl Producer {
                 self.advance(header, HEADER + len);
                 // SAFETY: the bytes were just read into the mapping; the consumer only reads them, and
                 // this producer does not touch them again before it has reserved anew.
-                unsafe { std::slice::from_raw_parts(self.ring.memory.add(start + HEADER), len) }
+                unsafe { std::slice::from_raw_parts(self.ring.memory.add(start), len) }
             }
             Room::Full => {
                 let bytes = &self.scratch[..len];
@@ -290,9 +375,9 @@ impl Producer {
     }
 
     fn advance(&mut self, header: Header, size: usize) {
-        self.ring.put(self.at, header);
-        self.at = align(self.at + size);
-        self.ring.write.store(self.at, Ordering::Release);
+        self.ring.put(self.here.address(), header);
+        self.here.step(size);
+        self.ring.write.store(self.here.position(), Ordering::Release);
         self.ring.published.store(self.ring.published.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
@@ -317,10 +402,6 @@ impl Producer {
     }
 }
 
-fn align(at: usize) -> usize {
-    at.next_multiple_of(8)
-}
-
 /// One thing that a stream did.
 #[derive(Clone, Copy, Debug)]
 pub enum Item<'a> {
@@ -332,10 +413,12 @@ pub enum Item<'a> {
 /// The observer's end.
 pub struct Consumer {
     ring: Arc<Ring>,
+    /// Where the next entry is.
+    here: Place,
     /// Bytes of the stream before the next entry.
     offset: u64,
     /// The snapshot of `write` up to which may be read.
-    limit: usize,
+    limit: u64,
     /// Entries taken so far.
     taken: u64,
 }
@@ -360,29 +443,39 @@ impl Consumer {
 
     /// When the next entry was read, if there is one.
     pub fn peek(&mut self) -> Option<Moment> {
-        let mut read = self.ring.read.load(Ordering::Relaxed);
-        if read == self.limit {
-            return None;
-        }
-        let mut header = self.ring.header(read);
-        if header.kind == WRAP {
-            read = 0;
-            self.ring.read.store(0, Ordering::Release);
-            if read == self.limit {
+        self.next_entry().map(|header| Moment(header.read_at))
+    }
+
+    fn next_entry(&mut self) -> Option<Header> {
+        loop {
+            if self.here.position() == self.limit {
                 return None;
             }
-            header = self.ring.header(read);
+            let header = self.ring.header(self.here.address());
+            if header.kind != NEXT {
+                return Some(header);
+            }
+            self.leave_segment();
         }
-        Some(Moment(header.read_at))
+    }
+
+    fn leave_segment(&mut self) {
+        let burst_is_over = || clock::now().since(self.ring.last_read()) >= QUIET;
+        if self.ring.depth() > KEEP && burst_is_over() {
+            // SAFETY: the segment lies within the mapping and is the consumer's until `read` has passed it.
+            unsafe {
+                let start = self.ring.memory.add(self.here.piece as usize * SEGMENT);
+                libc::madvise(start.cast(), SEGMENT, libc::MADV_DONTNEED);
+            }
+        }
+        let segment = self.here.segment + 1;
+        self.here = Place { segment, piece: self.ring.place(segment).load(Ordering::Relaxed), at: 0 };
+        self.ring.read.store(self.here.position(), Ordering::Release);
     }
 
     /// Hands the next entry to `each`, in order: a gap before the bytes that follow it.
     pub fn take(&mut self, mut each: impl FnMut(Item<'_>)) {
-        if self.peek().is_none() {
-            return;
-        }
-        let read = self.ring.read.load(Ordering::Relaxed);
-        let Header { kind, len, read_at, a, b } = self.ring.header(read);
+        let Some(Header { kind, len, read_at, a, b }) = self.next_entry() else { return };
         let read_at = Moment(read_at);
         let stream = self.ring.stream;
         let gap = |offset: &mut u64, bytes: u64, ends_line: bool, each: &mut dyn FnMut(Item<'_>)| {
@@ -394,101 +487,53 @@ impl Consumer {
                 gap(&mut self.offset, a >> 1, a & 1 == 1, &mut each);
             }
             each(Item::End(read_at));
-            self.taken += 1;
-            self.ring.read.store(align(read + HEADER), Ordering::Release);
-            return;
+            return self.is_done_with(HEADER);
         }
         if kind == GAP || kind == GAP_ENDING_LINE {
             gap(&mut self.offset, a, kind == GAP_ENDING_LINE, &mut each);
         }
+        let (start, len) = (self.here.address() + HEADER, len as usize);
+        self.ring.reads(start..start + len);
         // SAFETY: the header was published together with `len` bytes behind it, which the producer
         // leaves alone until `read` has passed them.
-        let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.add(read + HEADER), len as usize) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.add(start), len) };
         each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes }));
-        self.offset += u64::from(len);
+        self.offset += len as u64;
+        self.is_done_with(HEADER + len);
+    }
+
+    fn is_done_with(&mut self, bytes: usize) {
         self.taken += 1;
-        self.ring.read.store(align(read + HEADER + len as usize), Ordering::Release);
+        self.here.step(bytes);
+        self.ring.read.store(self.here.position(), Ordering::Release);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// What the model checker sees in place of the memory: cells of which it knows who may touch them when.
+#[cfg(loom)]
+struct Shadow(Vec<loom::cell::UnsafeCell<()>>);
 
-    /// Sends `chunks` through a ring of `size`, looking after every `look` of them.
-    fn through(size: usize, chunks: &[Vec<u8>], look: usize) -> (Vec<u8>, u64, u64) {
-        let (mut producer, mut consumer) = pair(Stream::Stdout, size).unwrap();
-        let (mut seen, mut lost, mut offset) = (Vec::new(), 0, 0);
-        let mut drain = |consumer: &mut Consumer, seen: &mut Vec<u8>, lost: &mut u64| {
-            consumer.snapshot();
-            while consumer.peek().is_some() {
-                consumer.take(|item| match item {
-                    Item::Chunk(chunk) => {
-                        assert_eq!(chunk.offset, offset);
-                        offset += chunk.bytes.len() as u64;
-                        seen.extend_from_slice(chunk.bytes);
-                    }
-                    Item::Gap(gap) => {
-                        assert_eq!(gap.offset, offset);
-                        offset += gap.bytes;
-                        *lost += gap.bytes;
-                    }
-                    Item::End(_) => {}
-                });
-            }
-        };
-        for (number, chunk) in chunks.iter().enumerate() {
-            let mut rest = chunk.as_slice();
-            while !rest.is_empty() {
-                let room = producer.reserve();
-                let buffer = producer.buffer(&room);
-                let len = rest.len().min(buffer.len());
-                buffer[..len].copy_from_slice(&rest[..len]);
-                let moment = Moment(number as u64);
-                assert_eq!(producer.publish(&room, len, moment), &rest[..len]);
-                producer.written(moment, moment);
-                rest = &rest[len..];
-            }
-            if number % look == 0 {
-                drain(&mut consumer, &mut seen, &mut lost);
-            }
-        }
-        producer.end(Moment(0));
-        drain(&mut consumer, &mut seen, &mut lost);
-        (seen, lost, producer.ring.bytes())
+#[cfg(loom)]
+impl Shadow {
+    const CELL: usize = 8;
+
+    fn new(size: usize) -> Shadow {
+        Shadow((0..size.div_ceil(Self::CELL)).map(|_| loom::cell::UnsafeCell::new(())).collect())
     }
 
-    proptest! {
-        #[test]
-        fn what_is_seen_and_what_is_lost_are_what_was_sent(
-            lengths in prop::collection::vec(1usize..90_000, 1..60),
-            look in 1usize..40,
-            size in prop::sample::select(vec![96usize << 10, 160 << 10, 512 << 10, 1 << 20]),
-        ) {
-            let chunks: Vec<Vec<u8>> =
-                lengths.iter().enumerate().map(|(n, len)| vec![n as u8; *len]).collect();
-            let total: usize = lengths.iter().sum();
-            let (seen, lost, bytes) = through(size, &chunks, look);
-            prop_assert_eq!(bytes, total as u64);
-            prop_assert_eq!(seen.len() as u64 + lost, total as u64);
-            if look == 1 && size >= 512 << 10 {
-                prop_assert_eq!(lost, 0);
-                prop_assert_eq!(seen, chunks.concat());
-            }
-        }
+    fn cells(&self, bytes: Range<usize>) -> &[loom::cell::UnsafeCell<()>] {
+        &self.0[bytes.start / Self::CELL..bytes.end.div_ceil(Self::CELL)]
     }
 
-    #[test]
-    fn a_quiet_ring_touches_its_first_pages_only() {
-        let (mut producer, mut consumer) = pair(Stream::Stdout, 8 << 20).unwrap();
-        for _ in 0..100_000 {
-            let room = producer.reserve();
-            producer.buffer(&room)[0] = b'x';
-            producer.publish(&room, 1000, Moment(0));
-            assert!(producer.at < 2 * WINDOW, "{}", producer.at);
-            consumer.snapshot();
-            consumer.take(|_| {});
-        }
+    fn fills(&self, bytes: Range<usize>) {
+        self.cells(bytes).iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
+
+    fn reads(&self, bytes: Range<usize>) {
+        self.cells(bytes).iter().for_each(|cell| cell.with(|_| ()));
     }
 }
+
+#[cfg(all(test, not(loom)))]
+#[path = "ring/tests.rs"]
+mod tests;

@@ -1,207 +1,40 @@
-//! Hostile input, made from the recorded sessions by a loop that cuts, repeats, swaps and flips.
+//! Hostile input for everything that reads what others wrote, on the stable toolchain: a loop that cuts,
+//! repeats, swaps and flips what `fixtures` hold. `coverage.rs` runs the same targets guided by coverage.
 //!
 //! ```text
 //! cargo test --test fuzz                              one second for each target
-//! FUZZ_SECONDS=1800 cargo test --test fuzz holes      half an hour for one of them
+//! FUZZ_SECONDS=1800 cargo test --test fuzz splice     half an hour for one of them
 //! FUZZ_SEED=7                                         another road; the default is the same each time
+//! FUZZ_INPUT=FILE cargo test --test fuzz splice       one input, its panic shown
+//! FUZZ_SEEDS=FOLDER                                   writes what each target starts from, and ends
 //! ```
 //!
-//! An input that breaks a promise is written to `target/fuzz`, and its path is told.
+//! Findings of earlier days stand in `fixtures/fuzz/<target>` and come first. An input that breaks a
+//! promise is written to `target/fuzz`, and its path is told.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use spantap::observe::canonical::canonical;
-use spantap::observe::redact::{Field, Redactor};
-use spantap::observe::traceparent::TraceParent;
-
+#[path = "../it/model.rs"]
+mod model;
+mod random;
 #[expect(dead_code, reason = "not all of it is needed here")]
 #[path = "../it/replay.rs"]
 mod replay;
+mod targets;
 
-use replay::{CLIENT, Player, SERVER, check_books};
+use random::{Random, input};
+use targets::{TARGETS, Target, Unit};
 
-/// Takes one input and panics where a promise is broken.
-type Target = fn(&[u8]);
-
-const TARGETS: [(&str, Target); 6] = [
-    ("pieces", pieces),
-    ("holes", holes),
-    ("recovery", recovery),
-    ("canonical", canonicaliser),
-    ("redactor", redactor),
-    ("traceparent", traceparent),
-];
-
-/// Any split of the same bytes gives the same records. The first bytes say how they are cut.
-fn pieces(input: &[u8]) {
-    let (sizes, input) = input.split_at(input.len().min(8));
-    let (mut whole, mut cut) = (Player::new(), Player::new());
-    for (number, line) in input.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let stream = if number % 2 == 0 { CLIENT } else { SERVER };
-        whole.send(stream, line);
-        cut.send(stream, b"");
-        let mut rest = line;
-        for size in sizes.iter().cycle() {
-            let (piece, behind) = rest.split_at(rest.len().min(usize::from(*size) + 1));
-            cut.send_now(stream, piece);
-            rest = behind;
-            if rest.is_empty() {
-                break;
-            }
-        }
-    }
-    let whole = whole.end();
-    check_books(&whole);
-    assert_eq!(whole, cut.end());
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// Whatever is lost, the books balance and the next plain call is seen.
-fn holes(input: &[u8]) {
-    let mut player = Player::new();
-    for piece in input.chunks(23) {
-        let stream = if piece[0] & 1 == 0 { CLIENT } else { SERVER };
-        match piece[0] % 5 {
-            0 => player.lose(stream, piece),
-            1 => player.wait(Duration::from_secs(u64::from(piece[piece.len() - 1]))),
-            _ => player.send(stream, piece),
-        }
-    }
-    plain_call_is_seen(player);
-}
-
-/// Behind any line whatever, the next plain call is seen.
-fn recovery(input: &[u8]) {
-    let mut player = Player::new();
-    player.send(CLIENT, input);
-    player.send(SERVER, input);
-    plain_call_is_seen(player);
-}
-
-fn plain_call_is_seen(mut player: Player) {
-    player.send(
-        CLIENT,
-        "\n{\"id\":\"the plain call\",\"method\":\"tools/call\",\"params\":{\"name\":\"t\"}}\n",
-    );
-    player.send(SERVER, "\n{\"id\":\"the plain call\",\"result\":{}}\n");
-    let records = player.end();
-    check_books(&records);
-    let plain = |record: &&serde_json::Value| {
-        record["event"] == "mcp_tool_call" && record["request_id"] == "\"the plain call\""
-    };
-    assert_eq!(records.iter().filter(plain).count(), 1);
-    assert_eq!(records.iter().find(plain).unwrap()["status"], "ok");
-}
-
-/// The canonical form is JSON, says the same, and is its own canonical form.
-fn canonicaliser(input: &[u8]) {
-    for line in input.split(|byte| *byte == b'\n') {
-        if let Some(once) = canonical(line) {
-            serde_json::from_slice::<serde::de::IgnoredAny>(&once).expect("the canonical form is JSON");
-            assert_eq!(canonical(&once).as_deref(), Some(once.as_slice()));
-        }
-    }
-}
-
-/// Nothing that a terminal or a reader of lines obeys comes out.
-fn redactor(input: &[u8]) {
-    let mut redactor = Redactor::default();
-    for field in [Field::Message, Field::Name, Field::Uri, Field::Id, Field::StderrLine, Field::Summary] {
-        let out = redactor.redact(field, input);
-        assert!(!out.as_str().contains(char::is_control), "{:?}", out.as_str());
-    }
-}
-
-/// What is read is written the same.
-fn traceparent(input: &[u8]) {
-    for line in input.split(|byte| *byte == b'\n') {
-        let text = String::from_utf8_lossy(line);
-        for start in 0..text.len().min(300) {
-            let Some(window) = text.get(start..(start + 55).min(text.len())) else { continue };
-            if let Some(parent) = TraceParent::parse(window) {
-                let ids = format!("-{}-{}-", parent.trace_id, parent.parent_id);
-                assert_eq!(window.get(2..53), Some(ids.as_str()));
-            }
-        }
-    }
-}
-
-/// xorshift64*: the road has to be the same each time, not good.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit.max(1)
-    }
-
-    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
-        let (a, b) = (self.below(length + 1), self.below(length + 1));
-        a.min(b)..a.max(b)
-    }
-}
-
-/// Bytes that mean something to somebody on the way.
-const SPICE: [&[u8]; 16] = [
-    b"\n",
-    b"\r\n",
-    b"\"",
-    b"\\",
-    b"\\u0000",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b":",
-    b"\xef\xbb\xbf",
-    b"\xff",
-    b"1e400",
-    b"null",
-    b"\xe2\x80\xa8",
-];
-
-/// One input: a few lines of the corpus, changed a few times.
-fn input(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    let mut bytes: Vec<u8> =
-        (0..1 + random.below(6)).flat_map(|_| corpus[random.below(corpus.len())].clone()).collect();
-    for _ in 0..random.below(8) {
-        let range = random.range(bytes.len());
-        match random.below(6) {
-            0 => drop(bytes.drain(range)),
-            1 if bytes.len() < 32 << 10 => {
-                let piece = bytes[range].repeat(1 + random.below(20));
-                let at = random.below(bytes.len() + 1);
-                bytes.splice(at..at, piece);
-            }
-            2 if !bytes.is_empty() => {
-                let at = random.below(bytes.len());
-                bytes[at] ^= 1 << random.below(8);
-            }
-            3 => {
-                let other = &corpus[random.below(corpus.len())];
-                let piece = other[random.range(other.len())].to_vec();
-                bytes.splice(range, piece);
-            }
-            4 => bytes[range].reverse(),
-            _ => {
-                let at = random.below(bytes.len() + 1);
-                bytes.splice(at..at, SPICE[random.below(SPICE.len())].iter().copied());
-            }
-        }
-    }
-    bytes
-}
-
-/// The lines of all recorded sessions, and findings of earlier days.
-fn corpus() -> Vec<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("fixtures/sessions"), root.join("fixtures/fuzz")];
-    let mut files: Vec<PathBuf> = Vec::new();
+/// The files below a folder, in the order of their names.
+fn files(folder: PathBuf) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder], Vec::new());
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -209,10 +42,59 @@ fn corpus() -> Vec<Vec<u8>> {
         }
     }
     files.sort();
-    let texts = files.iter().map(|path| std::fs::read(path).unwrap());
-    texts
-        .flat_map(|text| text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
-        .collect()
+    files
+}
+
+/// What earlier runs found: each is one whole input.
+fn findings(target: &Target) -> Vec<Vec<u8>> {
+    let files = files(fixtures().join("fuzz").join(target.name));
+    files.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// What a target's inputs start from.
+fn seeds(target: &Target) -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for folder in target.seeds {
+        if target.unit == Unit::Session {
+            let folders = std::fs::read_dir(fixtures().join(folder)).unwrap();
+            seeds.extend(folders.map(|folder| session(&folder.unwrap().path())));
+            continue;
+        }
+        for file in files(fixtures().join(folder)) {
+            let text = std::fs::read(file).unwrap();
+            if target.unit == Unit::Line {
+                seeds.extend(text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec));
+            } else {
+                seeds.push(text);
+            }
+        }
+    }
+    seeds.sort();
+    seeds.dedup();
+    assert!(!seeds.is_empty(), "{} has something to start from", target.name);
+    seeds
+}
+
+/// A recorded session in the form that the target `session` reads.
+fn session(folder: &Path) -> Vec<u8> {
+    let lines = |file: &str| {
+        let bytes = std::fs::read(folder.join(file)).unwrap_or_default();
+        bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
+    };
+    let (mut client, mut server) = (lines("client.jsonl"), lines("server.jsonl"));
+    let mut input = Vec::new();
+    for step in std::fs::read_to_string(folder.join("order")).unwrap().split_whitespace() {
+        let (mark, line) = match step {
+            ">" => (b'>', client.next()),
+            "<" => (b'<', server.next()),
+            "x>" => (b')', client.next()),
+            "x<" => (b'(', server.next()),
+            _ => continue,
+        };
+        input.push(mark);
+        input.extend(line.unwrap_or_default());
+    }
+    input
 }
 
 fn number(name: &str, default: u64) -> u64 {
@@ -224,38 +106,50 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Runs one target for `time`; whether it held.
+fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
+    let (findings, seeds) = (findings(target), seeds(target));
+    let (mut random, mut inputs) = (Random::new(seed), 0);
+    let start = Instant::now();
+    // Findings come all, then the seeds as they are, for as long as there is time.
+    while inputs < findings.len() || start.elapsed() < time {
+        let known = findings.iter().chain(&seeds).nth(inputs);
+        let input = known.cloned().unwrap_or_else(|| input(&seeds, &mut random));
+        inputs += 1;
+        if catch_unwind(AssertUnwindSafe(|| (target.run)(&input))).is_err() {
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../fuzz");
+            let path = folder.join(format!("{}-{seed}-{inputs}", target.name));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, &input).unwrap();
+            say(&format!("{}: broken by {}", target.name, path.display()));
+            return false;
+        }
+    }
+    say(&format!("{}: {inputs} inputs, {} of them findings of earlier days", target.name, findings.len()));
+    true
+}
+
 fn main() -> ExitCode {
     // What the test runner passes on may be flags; a plain word picks targets.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |target: &&Target| {
+        wanted.is_empty() || wanted.iter().any(|word| target.name.contains(word.as_str()))
+    };
     let time = Duration::from_secs(number("FUZZ_SECONDS", 1));
-    let seed = number("FUZZ_SEED", 1).max(1);
-    let corpus = corpus();
-    assert!(!corpus.is_empty(), "there is something to start from");
-    let mut result = ExitCode::SUCCESS;
-    for (name, target) in TARGETS {
-        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
-            continue;
-        }
-        let (mut random, mut inputs) = (Random(seed), 0_u64);
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            // The corpus as it is comes first.
-            let input = match corpus.get(inputs as usize) {
-                Some(line) => line.clone(),
-                None => input(&corpus, &mut random),
-            };
-            inputs += 1;
-            if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
-                let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../fuzz");
-                let path = folder.join(format!("{name}-{seed}-{inputs}"));
-                std::fs::create_dir_all(&folder).unwrap();
-                std::fs::write(&path, &input).unwrap();
-                say(&format!("{name}: broken by {}", path.display()));
-                result = ExitCode::FAILURE;
-                break;
+    let seed = number("FUZZ_SEED", 1);
+    let mut held = true;
+    for target in TARGETS.iter().filter(is_wanted) {
+        if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+            let folder = PathBuf::from(folder).join(target.name);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (number, seed) in seeds(target).into_iter().chain(findings(target)).enumerate() {
+                std::fs::write(folder.join(format!("seed-{number:05}")), seed).unwrap();
             }
+        } else if let Some(path) = std::env::var_os("FUZZ_INPUT") {
+            (target.run)(&std::fs::read(path).unwrap());
+        } else {
+            held &= fuzz(target, time, seed);
         }
-        say(&format!("{name}: {inputs} inputs"));
     }
-    result
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -12,6 +12,7 @@ mod leaks;
 mod lifecycle;
 mod log;
 mod look;
+mod model;
 mod otlp;
 mod pairing;
 mod redaction;

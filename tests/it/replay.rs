@@ -152,6 +152,16 @@ impl Player {
         self.now = self.now.after(duration);
     }
 
+    /// When what was sent last was read, or until when was waited.
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The observer failed, and goes on as after a panic that was caught.
+    pub fn recover(&mut self) {
+        self.observer.recover(&mut self.records);
+    }
+
     pub fn back_to(&mut self, moment: Moment) {
         self.now = moment;
     }

@@ -88,6 +88,41 @@ fn unsafe_stands_in_the_relay_only() {
     }
 }
 
+/// How often the code of a file says `unsafe`, its comments left out.
+fn uses_of_unsafe(text: &str) -> usize {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| *word == "unsafe").count()
+}
+
+#[test]
+fn the_inventory_of_unsafe_code_is_that_of_the_code() {
+    let page = read("docs/architecture.md");
+    let inventory = page.split("## Unsafe code").nth(1).unwrap();
+    for (path, text) in sources("src/relay") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let uses = uses_of_unsafe(&text);
+        let row = format!("| `{name}` | {uses} | ");
+        assert!(uses == 0 || inventory.contains(&row), "{name} has {uses} in docs/architecture.md");
+        assert!(uses > 0 || !inventory.contains(&format!("| `{name}` |")), "{name} has none any more");
+    }
+}
+
+#[test]
+fn every_fuzz_target_is_one_under_libfuzzer_too() {
+    let manifest = read("tests/fuzz/Cargo.toml");
+    let table = read("tests/fuzz/targets.rs");
+    let docs = read("docs/reliability.md");
+    let names: Vec<&str> =
+        table.lines().filter_map(|line| line.trim().strip_prefix("target(\"")?.split('"').next()).collect();
+    assert!(names.len() >= 12);
+    for name in &names {
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"coverage.rs\"")), "{name}");
+        assert!(docs.contains(&format!("| `{name}` |")), "{name} in docs/reliability.md");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), names.len());
+}
+
 #[test]
 fn no_file_is_longer_than_a_person_reads() {
     for (path, text) in sources("src").into_iter().chain(sources("tests")) {

@@ -127,39 +127,44 @@ impl Client {
             },
             retryable: matches!(status, 429 | 502 | 503 | 504),
             retry_after: seconds.map(|after| after.min(MAX_RETRY_AFTER)),
-            rejected: if (200..=299).contains(&status) { self.rejected(answer.body()) } else { 0 },
+            rejected: if (200..=299).contains(&status) {
+                rejected(self.signal, self.json, answer.body())
+            } else {
+                0
+            },
         }
     }
+}
 
-    /// `partial_success` of an answer; an answer that cannot be read rejects nothing.
-    fn rejected(&self, body: &[u8]) -> u64 {
-        let count = if self.json {
-            let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-            let partial = &value["partialSuccess"];
-            let field = match self.signal {
-                Signal::Traces => &partial["rejectedSpans"],
-                Signal::Metrics => &partial["rejectedDataPoints"],
-                Signal::Logs => &partial["rejectedLogRecords"],
-            };
-            field.as_i64().or_else(|| field.as_str()?.parse().ok())
-        } else {
-            match self.signal {
-                Signal::Traces => ExportTraceServiceResponse::decode(body)
-                    .ok()
-                    .and_then(|answer| answer.partial_success)
-                    .map(|partial| partial.rejected_spans),
-                Signal::Metrics => ExportMetricsServiceResponse::decode(body)
-                    .ok()
-                    .and_then(|answer| answer.partial_success)
-                    .map(|partial| partial.rejected_data_points),
-                Signal::Logs => ExportLogsServiceResponse::decode(body)
-                    .ok()
-                    .and_then(|answer| answer.partial_success)
-                    .map(|partial| partial.rejected_log_records),
-            }
+/// `partial_success` of an answer's body: how many items the collector took the request without. An
+/// answer that cannot be read rejects nothing.
+pub fn rejected(signal: Signal, json: bool, body: &[u8]) -> u64 {
+    let count = if json {
+        let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let partial = &value["partialSuccess"];
+        let field = match signal {
+            Signal::Traces => &partial["rejectedSpans"],
+            Signal::Metrics => &partial["rejectedDataPoints"],
+            Signal::Logs => &partial["rejectedLogRecords"],
         };
-        count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
-    }
+        field.as_i64().or_else(|| field.as_str()?.parse().ok())
+    } else {
+        match signal {
+            Signal::Traces => ExportTraceServiceResponse::decode(body)
+                .ok()
+                .and_then(|answer| answer.partial_success)
+                .map(|partial| partial.rejected_spans),
+            Signal::Metrics => ExportMetricsServiceResponse::decode(body)
+                .ok()
+                .and_then(|answer| answer.partial_success)
+                .map(|partial| partial.rejected_data_points),
+            Signal::Logs => ExportLogsServiceResponse::decode(body)
+                .ok()
+                .and_then(|answer| answer.partial_success)
+                .map(|partial| partial.rejected_log_records),
+        }
+    };
+    count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
 }
 
 fn client(target: &Target, signal: Signal, outcome: &LastOutcome) -> anyhow::Result<Client> {

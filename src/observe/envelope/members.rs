@@ -40,7 +40,7 @@ pub enum Member {
 }
 
 /// Members in the order of their numbers, with where they stand and how many bytes of them are kept.
-pub(super) const MEMBERS: [(Member, Place, &str, usize); 31] = {
+pub const MEMBERS: [(Member, Place, &str, usize); 31] = {
     use Member::*;
     use Place::*;
     [
@@ -80,7 +80,7 @@ pub(super) const MEMBERS: [(Member, Place, &str, usize); 31] = {
 
 /// The object that a member stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     Root,
     Params,
     Result,

@@ -40,8 +40,8 @@ impl Session {
 
     /// Progress travels against its request, and names it by a token.
     fn progress(&mut self, direction: Direction, envelope: &Envelope, at: Moment) {
-        let Some(token) = envelope.raw(Member::ProgressToken) else { return };
-        let number = self.by_progress_token.get(&(direction.reversed(), token.to_vec()));
+        let Some(token) = envelope.raw(Member::ProgressToken).and_then(message::plain) else { return };
+        let number = self.by_progress_token.get(&(direction.reversed(), token));
         if let Some(pending) = number.and_then(|number| self.pending.get_mut(number)) {
             let progress = pending.progress.get_or_insert(Progress { count: 0, first: at, last: at });
             progress.count += 1;

@@ -1,0 +1,77 @@
+//! The targets: each takes one input and panics where a promise is broken.
+//!
+//! An input is the plain thing that the target reads (lines of a stream, a config file, a log), so that a
+//! fixture is an input and a finding can be read. What else a target has to choose (where to cut, what to
+//! lose) it draws from the input's own bytes.
+
+mod canonical;
+mod config;
+mod envelope;
+mod framer;
+mod log;
+mod message;
+mod otlp;
+mod redactor;
+mod session;
+mod splice;
+mod traceparent;
+
+use crate::random::Random;
+
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    /// Folders of `fixtures` that inputs start from.
+    pub seeds: &'static [&'static str],
+    pub unit: Unit,
+}
+
+/// What of a fixture is one input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    File,
+    Line,
+    /// A folder of `fixtures/sessions`, its lines in their order, each behind a mark (see [`session`]).
+    Session,
+}
+
+pub const TARGETS: [Target; 12] = [
+    target("framer", framer::run, &["sessions"], Unit::File),
+    target("envelope", envelope::run, &["sessions"], Unit::Line),
+    target("message", message::run, &["sessions"], Unit::Line),
+    target("session", session::run, &["sessions"], Unit::Session),
+    target("model", model, &["sessions"], Unit::Line),
+    target("canonical", canonical::run, &["sessions", "hash"], Unit::Line),
+    target("redactor", redactor::run, &["redaction", "sessions"], Unit::Line),
+    target("traceparent", traceparent::run, &["sessions"], Unit::Line),
+    target("splice", splice::run, &["hosts"], Unit::File),
+    target("log", log::run, &["logs"], Unit::File),
+    target("config", config::run, &["config", "hosts/codex"], Unit::File),
+    target("otlp", otlp::run, &["otlp"], Unit::File),
+];
+
+const fn target(
+    name: &'static str,
+    run: fn(&[u8]),
+    seeds: &'static [&'static str],
+    unit: Unit,
+) -> Target {
+    Target { name, run, seeds, unit }
+}
+
+/// Every conversation, however it travels, gives the operations of the model.
+fn model(input: &[u8]) {
+    crate::model::check(input);
+}
+
+/// `bytes` in pieces of at most `most` bytes, drawn from their own content.
+fn pieces(bytes: &[u8], most: usize) -> Vec<&[u8]> {
+    let mut random = Random::of(bytes);
+    let (mut rest, mut pieces) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(rest.len().min(1 + random.below(most)));
+        pieces.push(piece);
+        rest = behind;
+    }
+    pieces
+}

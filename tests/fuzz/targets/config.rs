@@ -1,0 +1,37 @@
+//! A config file of any content: read within its limits, and never quoted where its values could be
+//! secrets.
+
+use std::path::Path;
+
+use spantap::cli::run::RunArgs;
+use spantap::config::{Config, File};
+
+/// A word that stands in no problem, whatever line it stands on.
+const CANARY: &str = "canary-9f31";
+
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    resolve(text);
+    // As the value of the first setting that has one in quotes.
+    if let Some((before, behind)) = text.split_once('"') {
+        let with_canary = format!("{before}\"{CANARY}{behind}");
+        if !before.rsplit('\n').next().unwrap_or_default().contains(['[', '.']) && before.trim_end().ends_with('=') {
+            let problems = resolve(&with_canary);
+            assert!(!problems.contains(CANARY), "{problems}");
+        }
+    }
+}
+
+fn resolve(text: &str) -> String {
+    let args = RunArgs::default();
+    let file = File::parse(Path::new("config.toml"), text);
+    let mut problems = String::new();
+    for server in ["server", "a.b", ""] {
+        let config = Config::resolve(&args, &|_| None, Some(&file), server);
+        let _ = config.redaction.redactor();
+        for problem in &config.problems {
+            problems.push_str(&format!("{problem}\n"));
+        }
+    }
+    problems
+}

@@ -1,0 +1,82 @@
+//! What a message is, its ids, its `_meta` and its content, against `serde_json`'s view of them.
+
+use serde_json::Value;
+use spantap::observe::envelope::Line;
+use spantap::observe::mcp::{Content, Meta, keys};
+use spantap::observe::message::{MessageKind, RequestId, integer, kind, text};
+
+use super::canonical::respelled;
+use super::envelope::each_envelope;
+use crate::random::Random;
+
+pub fn run(input: &[u8]) {
+    let mut random = Random::of(input);
+    for line in input.split(|byte| *byte == b'\n') {
+        values(line, &mut random);
+        let mut kinds = Vec::new();
+        let read = each_envelope(line, usize::MAX, |envelope| kinds.push(kind(envelope)));
+        let json = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+        let Ok(value) = serde_json::from_slice::<Value>(json) else { continue };
+        if read == Line::Messages {
+            let messages = match &value {
+                Value::Array(elements) => elements.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            assert_eq!(kinds, messages.iter().map(expected).collect::<Vec<_>>());
+        }
+        parts(&value, 0, &mut random);
+    }
+}
+
+fn expected(message: &Value) -> MessageKind {
+    let has = |name: &str| message.get(name).is_some();
+    match (has("method"), has("id"), has("result") || has("error")) {
+        (true, true, _) => MessageKind::Request,
+        (true, false, _) => MessageKind::Notification,
+        (false, _, true) => MessageKind::Response,
+        (false, _, false) => MessageKind::Neither,
+    }
+}
+
+/// Every value of a message stands where an id, a `_meta` or a content might.
+fn parts(value: &Value, depth: usize, random: &mut Random) {
+    if depth > 3 {
+        return;
+    }
+    let spelled = respelled(value, random);
+    let plain = serde_json::to_vec(value).unwrap();
+    values(&plain, random);
+    match value {
+        Value::String(string) => {
+            assert_eq!(RequestId::new(spelled.as_bytes()), RequestId::new(&plain), "{spelled}");
+            assert_ne!(RequestId::new(format!("\"{}x\"", "y").as_bytes()), RequestId::new(&plain));
+            assert_eq!(text(spelled.as_bytes()), string.as_bytes());
+        }
+        Value::Number(number) => {
+            let read = integer(&plain);
+            assert_eq!(read.filter(|_| number.is_i64()), number.as_i64());
+            if let Some(read) = read {
+                assert_eq!(Some(read as f64), number.as_f64(), "{number}");
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| parts(item, depth + 1, random)),
+        Value::Object(members) => {
+            let mut names: Vec<&String> = members.keys().collect();
+            names.sort();
+            assert_eq!(keys(spelled.as_bytes()).iter().collect::<Vec<_>>(), names);
+            members.values().for_each(|member| parts(member, depth + 1, random));
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// Whatever the bytes are, reading them stays within its limits.
+fn values(raw: &[u8], random: &mut Random) {
+    let id = RequestId::new(raw);
+    assert_eq!(RequestId::new(id.bytes()), id, "an id is its own id");
+    assert_eq!(id.is_null(), raw == b"null");
+    let _ = (Meta::new(raw), keys(raw), integer(raw), text(raw));
+    let window = random.below(200);
+    let content = Content::new(raw, window);
+    assert!(content.summary.len() <= 2 * window + 200, "{}", content.summary.len());
+}

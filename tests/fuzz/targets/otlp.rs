@@ -1,0 +1,20 @@
+//! The body of a collector's answer, in both encodings.
+
+use spantap::export::otlp::settings::Signal;
+use spantap::export::otlp::transport::rejected;
+
+pub fn run(input: &[u8]) {
+    for signal in Signal::ALL {
+        for json in [true, false] {
+            let count = rejected(signal, json, input);
+            assert!(i64::try_from(count).is_ok(), "a count that OTLP cannot say");
+        }
+    }
+    // What both encodings say by a number that we put there ourselves.
+    let number = input.iter().fold(0_i64, |sum, byte| sum.wrapping_mul(31).wrapping_add(i64::from(*byte)));
+    let expected = u64::try_from(number).unwrap_or(0);
+    for text in [format!("{number}"), format!("\"{number}\"")] {
+        let body = format!("{{\"partialSuccess\":{{\"rejectedSpans\":{text}}}}}");
+        assert_eq!(rejected(Signal::Traces, true, body.as_bytes()), expected);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the redactor lets out: within the limit, nothing that a terminal or a reader of lines obeys,
+//! clean already, and in a time that grows with the text and no faster.
+
+use std::time::{Duration, Instant};
+
+use spantap::observe::redact::{Field, Mode, Redactor, Settings};
+
+use crate::random::Random;
+
+const FIELDS: [(Field, usize); 8] = [
+    (Field::Name, 128),
+    (Field::Id, 128),
+    (Field::UserId, 128),
+    (Field::Uri, 500),
+    (Field::Message, 500),
+    (Field::Summary, 200),
+    (Field::StderrLine, 8 << 10),
+    (Field::TraceState, 512),
+];
+/// Long texts are made of the input by repeating it.
+const LONG: usize = 96 << 10;
+/// Far beyond what a slow machine needs for [`LONG`] bytes in linear time, far below quadratic time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn run(input: &[u8]) {
+    let mut random = Random::of(input);
+    for (field, limit) in FIELDS {
+        let mut redactor = Redactor::default();
+        let once = redactor.redact(field, input);
+        check(once.as_str(), field, limit);
+        let again = Redactor::default().redact(field, once.as_str().as_bytes());
+        assert_eq!(again, once, "{field:?}: cleaning what is clean");
+        // A redactor that has seen other texts says the same, but for lines, which may be within a key.
+        if field != Field::StderrLine {
+            assert_eq!(redactor.redact(field, input), once);
+        }
+    }
+    let strict = Settings { mode: Mode::Strict, ..Settings::default() };
+    let mut strict = Redactor::try_new(&strict).expect("strict needs nothing");
+    for field in [Field::Message, Field::Summary, Field::StderrLine] {
+        let out = strict.redact(field, input);
+        assert!(out.as_str().is_empty() || out.as_str().starts_with("…(+"), "{out:?}");
+    }
+    let (explained, findings) = Redactor::default().explain(input);
+    for finding in findings {
+        assert!(explained.as_str().is_char_boundary(finding.at), "{finding:?} in {explained:?}");
+    }
+    if random.below(64) == 0 && !input.is_empty() {
+        let long = input.repeat(LONG / input.len() + 1);
+        let start = Instant::now();
+        let _ = Redactor::default().explain(&long);
+        assert!(start.elapsed() < PATIENCE, "{:?} for {} bytes", start.elapsed(), long.len());
+    }
+}
+
+fn check(out: &str, field: Field, limit: usize) {
+    let allowed = |c: char| !c.is_control() || (c == '\t' && matches!(field, Field::Message | Field::Summary | Field::StderrLine));
+    assert!(out.chars().all(allowed), "{field:?}: {out:?}");
+    for separator in ['\u{2028}', '\u{2029}', '\u{202e}', '\u{feff}', '\u{200b}'] {
+        assert!(!out.contains(separator), "{field:?}: {out:?}");
+    }
+    let shown = out.rsplit_once("…(+").map_or(out, |(shown, _)| shown);
+    let length = if field == Field::StderrLine { shown.len() } else { shown.chars().count() };
+    assert!(length <= limit, "{field:?}: {length} beyond {limit}");
+}

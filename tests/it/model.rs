@@ -1,0 +1,358 @@
+//! Random conversations, legal and illegal, of every MCP revision, and what must be recorded of them.
+//!
+//! A conversation is drawn from a string of bytes, so that a property test, a loop and a coverage-guided
+//! fuzzer all walk the same space. Its lines are put on two streams; these are cut into pieces, mixed,
+//! delayed and in part lost; [`expect`] follows the same pieces with lists and loops and says what each
+//! request became. The record must then say exactly that, operation by operation, in that order.
+
+use std::time::Duration;
+
+use crate::replay::{CLIENT, Player, SERVER, check_books, settings};
+use serde_json::Value;
+use spantap::observe::Debug;
+use spantap::observe::event::EndReason;
+use spantap::relay::tap::Stream;
+
+#[path = "model/expect.rs"]
+pub mod expect;
+#[path = "model/speak.rs"]
+mod speak;
+
+use expect::Model;
+
+/// Decisions, read off a string of bytes. At its end each decision is the first, the plainest one.
+pub struct Choices<'a>(&'a [u8]);
+
+impl<'a> Choices<'a> {
+    pub fn new(bytes: &'a [u8]) -> Choices<'a> {
+        Choices(bytes)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        match self.0.split_first() {
+            Some((byte, rest)) => {
+                self.0 = rest;
+                usize::from(*byte) % limit.max(1)
+            }
+            None => 0,
+        }
+    }
+
+    /// True once in `of` times, never at the end.
+    pub fn once_in(&mut self, of: usize) -> bool {
+        self.below(of) == of - 1
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// An id, in the way that a record shows it, and the ways in which a peer may write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    Known(usize),
+    /// Counted up by a well-behaved peer.
+    Fresh(usize),
+}
+
+const IDS: [(&str, &[&str]); 12] = [
+    ("1", &["1"]),
+    ("\"1\"", &["\"1\"", "\"\\u0031\""]),
+    ("1.0", &["1.0"]),
+    ("\"é\"", &["\"é\"", "\"\\u00e9\"", "\"\\u00E9\""]),
+    ("\"a/b\"", &["\"a/b\"", "\"a\\/b\""]),
+    ("-7", &["-7"]),
+    ("null", &["null"]),
+    ("[1,[]]", &["[1,[]]"]),
+    ("true", &["true"]),
+    ("18446744073709551617", &["18446744073709551617"]),
+    ("{}", &["{}"]),
+    ("\"\"", &["\"\""]),
+];
+
+impl Id {
+    pub fn shown(self) -> String {
+        match self {
+            Id::Known(index) => IDS[index].0.to_owned(),
+            Id::Fresh(number) => (1000 + number).to_string(),
+        }
+    }
+
+    fn written(self, choices: &mut Choices<'_>) -> String {
+        match self {
+            Id::Known(index) => {
+                let spellings = IDS[index].1;
+                spellings[choices.below(spellings.len())].to_owned()
+            }
+            Id::Fresh(_) => self.shown(),
+        }
+    }
+
+    /// No request may have it, and no answer with it belongs to one.
+    pub fn is_null(self) -> bool {
+        self == Id::Known(6)
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub enum Act {
+    Ask(Ask),
+    Answer(Id, Answer),
+    Cancel(Id, Option<&'static str>),
+    /// Progress of a request that named this token.
+    Progress(usize),
+    Notify,
+    /// JSON, but neither request, notification nor answer.
+    Neither,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub id: Id,
+    pub method: &'static str,
+    pub target: Option<usize>,
+    /// Index of the arguments; several ways to write the same are one class.
+    pub arguments: usize,
+    pub token: Option<usize>,
+    pub conversation: Option<usize>,
+    pub state: Option<usize>,
+    pub responses: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    Plain,
+    /// `isError`.
+    ToolError,
+    /// `isError`, and the text says that it was denied.
+    ToolDenied,
+    /// A person said no.
+    Decline,
+    Accept,
+    /// A result of another type than object.
+    Scalar,
+    Task,
+    /// 2026-07-28: the request ends here and goes on with a new one.
+    Asks {
+        state: Option<usize>,
+        inputs: usize,
+    },
+    Error(i64),
+    /// The code does not say so, the text does.
+    ErrorDenied,
+    /// An error without a code.
+    ErrorOnly,
+    /// `result` and `error` in one answer.
+    Both,
+}
+
+pub const METHODS: [&str; 16] = [
+    "tools/call",
+    "tools/call",
+    "initialize",
+    "server/discover",
+    "ping",
+    "tools/list",
+    "prompts/get",
+    "resources/read",
+    "subscriptions/listen",
+    "tasks/get",
+    "tasks/result",
+    "elicitation/create",
+    "sampling/createMessage",
+    "roots/list",
+    "completion/complete",
+    "x/unknown",
+];
+
+/// One line of a stream.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// With its newline.
+    pub bytes: Vec<u8>,
+    /// The messages on it; `usize` is where one ends that is complete before the line is (in a batch).
+    pub acts: Vec<(Option<usize>, Act)>,
+    /// The line counts as no message, whatever of it was one.
+    pub malformed: bool,
+}
+
+/// What is done with the next piece of a stream.
+enum Fate {
+    Seen,
+    Lost,
+}
+
+/// Draws a conversation, plays it and compares.
+///
+/// # Panics
+/// When a record says something else than the model.
+pub fn check(bytes: &[u8]) -> Vec<Value> {
+    let mut choices = Choices::new(bytes);
+    let mut settings = settings();
+    let legal = choices.once_in(2);
+    let lossy = choices.once_in(2);
+    if choices.once_in(3) {
+        settings.call_timeout = Some(Duration::from_secs(1));
+    }
+    if choices.once_in(4) {
+        settings.debug = Debug::On;
+    }
+    let died = choices.once_in(2);
+    let unfinished = choices.below(4);
+    let mut model = Model::new(settings.call_timeout);
+    let mut player = Player::with(settings);
+
+    // Half of the bytes make what is said, the other half how it travels.
+    let (said, travel) = choices.0.split_at(choices.0.len() / 2);
+    let lines = speak::conversation(&mut Choices::new(said), legal);
+    let mut choices = Choices::new(travel);
+    let mut streams = [Source::new(&lines, false), Source::new(&lines, true)];
+    // The last line may be cut short or lack its newline.
+    for source in &mut streams {
+        source.shorten(unfinished);
+    }
+    loop {
+        let [server, client] = &streams;
+        let from_client = match (client.next_line(), server.next_line()) {
+            (None, None) => break,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (Some(client), Some(server)) => (client < server) != choices.once_in(8),
+        };
+        let length = match choices.below(5) {
+            0 => streams[usize::from(from_client)].rest_of_line(),
+            1 => 1,
+            2 => 1 + choices.below(40),
+            3 => 1 + 4 * choices.below(256),
+            _ => usize::MAX,
+        };
+        let piece = streams[usize::from(from_client)].take(length);
+        let fate = if lossy && choices.once_in(6) { Fate::Lost } else { Fate::Seen };
+        let stream = if from_client { CLIENT } else { SERVER };
+        pass(&mut player, &mut model, stream, &piece, fate, &mut choices);
+    }
+    let reason = if died { EndReason::ServerDied } else { EndReason::ServerExited };
+    let expected = model.end(died);
+    let records = player.end_with(reason, Some(0), None);
+    check_books(&records);
+    expected.compare(&records);
+    records
+}
+
+fn pass(
+    player: &mut Player,
+    model: &mut Model,
+    stream: Stream,
+    piece: &Piece,
+    fate: Fate,
+    choices: &mut Choices<'_>,
+) {
+    match choices.below(16) {
+        13 => player.wait(Duration::from_millis(1_200)),
+        14 => player.wait(Duration::from_secs(40)),
+        // The observer fails and is set up again in the middle of everything.
+        15 if choices.once_in(8) => {
+            player.recover();
+            model.recovered(player.now());
+        }
+        _ => {}
+    }
+    match fate {
+        Fate::Lost => {
+            player.lose(stream, &piece.bytes);
+            model.lost(stream == CLIENT, piece, player.now());
+        }
+        Fate::Seen => {
+            if choices.once_in(2) {
+                player.send_now(stream, &piece.bytes);
+            } else {
+                player.send(stream, &piece.bytes);
+            }
+            model.seen(stream == CLIENT, piece, player.now());
+        }
+    }
+}
+
+/// One side's lines as a stream.
+pub struct Source {
+    /// Each with its place in the whole conversation.
+    lines: Vec<(usize, Line)>,
+    line: usize,
+    at: usize,
+}
+
+/// Consecutive bytes of a stream, and what ends in them.
+pub struct Piece {
+    pub bytes: Vec<u8>,
+    /// For each byte: what is complete behind it.
+    pub ends: Vec<Vec<End>>,
+}
+
+#[derive(Clone, Debug)]
+pub enum End {
+    /// An element of a batch.
+    Element(Act),
+    /// A line with its newline.
+    Line(Line),
+    /// All of a last line but its newline.
+    Unended(Line),
+}
+
+impl Source {
+    fn new(lines: &[(bool, Line)], client: bool) -> Source {
+        let own = lines.iter().enumerate().filter(|(_, (from_client, _))| *from_client == client);
+        Source { lines: own.map(|(place, (_, line))| (place, line.clone())).collect(), line: 0, at: 0 }
+    }
+
+    /// 0: all lines are whole; 1: the last has no newline; else it is cut in the middle.
+    fn shorten(&mut self, how: usize) {
+        let Some((_, line)) = self.lines.last_mut() else { return };
+        let length = line.bytes.len();
+        match how {
+            0 => {}
+            1 => line.bytes.truncate(length - 1),
+            _ => {
+                line.bytes.truncate((length - 1) / 2);
+                let rest = line.bytes.len();
+                line.acts.retain(|(end, _)| end.is_some_and(|end| end <= rest));
+                line.malformed = !line.bytes.iter().all(|byte| b" \t\r\xef\xbb\xbf".contains(byte));
+            }
+        }
+        if line.bytes.is_empty() {
+            self.lines.pop();
+        }
+    }
+
+    fn next_line(&self) -> Option<usize> {
+        self.lines.get(self.line).map(|(place, _)| *place)
+    }
+
+    fn rest_of_line(&self) -> usize {
+        self.lines.get(self.line).map_or(0, |(_, line)| line.bytes.len() - self.at)
+    }
+
+    fn take(&mut self, length: usize) -> Piece {
+        let mut piece = Piece { bytes: Vec::new(), ends: Vec::new() };
+        while piece.bytes.len() < length.min(16 << 10) {
+            let Some((_, line)) = self.lines.get(self.line) else { break };
+            piece.bytes.push(line.bytes[self.at]);
+            self.at += 1;
+            let elements = line.acts.iter().filter(|(end, _)| *end == Some(self.at));
+            let mut ends: Vec<End> = elements.map(|(_, act)| End::Element(act.clone())).collect();
+            if self.at == line.bytes.len() {
+                let whole = line.clone();
+                ends.push(match line.bytes.ends_with(b"\n") {
+                    true => End::Line(whole),
+                    false => End::Unended(whole),
+                });
+                self.at = 0;
+                self.line += 1;
+            }
+            piece.ends.push(ends);
+        }
+        piece
+    }
+}

@@ -1,0 +1,452 @@
+//! What must become of a conversation: the rules of pairing once more, as lists that are walked.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use spantap::relay::tap::Moment;
+
+use super::speak::target_text;
+use super::{Act, Answer, Ask, End, Id, Line, Piece};
+use crate::replay::is_operation;
+
+/// What a request became.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    client: bool,
+    id: String,
+    method: String,
+    target: Option<String>,
+    status: &'static str,
+    error_type: Option<String>,
+    error_code: Option<i64>,
+    milliseconds: u64,
+    progress: Option<u64>,
+    user_wait: Option<u64>,
+    cancelled: bool,
+    repeat_count: Option<u64>,
+    /// Which of the operations this one goes on with.
+    continues: Option<usize>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Totals {
+    tool_calls: u64,
+    other_requests: u64,
+    errors: u64,
+    denied: u64,
+    notifications: u64,
+    malformed: u64,
+    unmatched: u64,
+    stdin_frames: u64,
+    stdout_frames: u64,
+    frames_lost: u64,
+    stdin_bytes: u64,
+    stdout_bytes: u64,
+    bytes_lost: u64,
+}
+
+/// What the records must say.
+#[derive(Debug, Default)]
+pub struct Expected {
+    operations: Vec<Operation>,
+    totals: Totals,
+}
+
+struct Open {
+    number: usize,
+    client: bool,
+    ask: Ask,
+    started: Moment,
+    progress: u64,
+    user_wait: Duration,
+    declined: bool,
+    maybe_lost: bool,
+    asked_for: Option<usize>,
+    continues: Option<usize>,
+    repeat_count: u64,
+}
+
+/// An operation that asked for input and was not continued yet.
+struct Waiting {
+    operation: usize,
+    state: Option<usize>,
+    inputs: usize,
+    method: &'static str,
+    target: Option<usize>,
+}
+
+pub struct Model {
+    call_timeout: Option<Duration>,
+    open: Vec<Open>,
+    requests: usize,
+    cancelled: Vec<(bool, Id)>,
+    waiting: Vec<Waiting>,
+    /// The request that named a token last, by the side that asked.
+    tokens: Vec<((bool, usize), usize)>,
+    /// Conversation, tool and arguments of the client's calls.
+    calls: Vec<(Option<usize>, usize, usize)>,
+    /// Bytes seen of the current line of each stream; `None`: a part of it was lost. The client's is 1.
+    line: [Option<usize>; 2],
+    /// A last line, of which nobody knows yet that it is one.
+    unended: [Option<Line>; 2],
+    now: Moment,
+    expected: Expected,
+}
+
+impl Model {
+    pub fn new(call_timeout: Option<Duration>) -> Model {
+        Model {
+            call_timeout,
+            open: Vec::new(),
+            requests: 0,
+            cancelled: Vec::new(),
+            waiting: Vec::new(),
+            tokens: Vec::new(),
+            calls: Vec::new(),
+            line: [Some(0), Some(0)],
+            unended: [None, None],
+            now: Moment(0),
+            expected: Expected::default(),
+        }
+    }
+
+    /// These bytes were observed.
+    pub fn seen(&mut self, client: bool, piece: &Piece, now: Moment) {
+        self.now = now;
+        self.count_bytes(client, piece);
+        for (byte, ends) in piece.bytes.iter().zip(&piece.ends) {
+            let intact = self.line[usize::from(client)].is_some();
+            for end in ends.iter().filter(|_| intact) {
+                match end {
+                    End::Element(act) => self.act(client, act),
+                    End::Line(line) => self.line(client, line),
+                    End::Unended(line) => self.unended[usize::from(client)] = Some(line.clone()),
+                }
+            }
+            if *byte == b'\n' {
+                self.line_is_over(client, intact);
+            } else if let Some(seen) = &mut self.line[usize::from(client)] {
+                *seen += 1;
+            }
+        }
+    }
+
+    /// These bytes were relayed and not observed.
+    pub fn lost(&mut self, client: bool, piece: &Piece, now: Moment) {
+        self.now = now;
+        self.count_bytes(client, piece);
+        self.expected.totals.bytes_lost += piece.bytes.len() as u64;
+        let was_cut = self.line[usize::from(client)].is_some_and(|seen| seen > 0);
+        self.expected.totals.malformed += u64::from(was_cut);
+        for byte in &piece.bytes {
+            self.line[usize::from(client)] = None;
+            if *byte == b'\n' {
+                self.line_is_over(client, false);
+            }
+        }
+        // Whatever the other side has asked may have been answered in there.
+        for open in self.open.iter_mut().filter(|open| open.client != client) {
+            open.maybe_lost = true;
+        }
+    }
+
+    /// The observer failed: what was open is unknown, and what was half read is passed over.
+    pub fn recovered(&mut self, now: Moment) {
+        self.now = now;
+        self.line = [None, None];
+        while !self.open.is_empty() {
+            self.give_up(0, "unknown", "gap", now);
+        }
+    }
+
+    fn count_bytes(&mut self, client: bool, piece: &Piece) {
+        let totals = &mut self.expected.totals;
+        let bytes = if client { &mut totals.stdin_bytes } else { &mut totals.stdout_bytes };
+        *bytes += piece.bytes.len() as u64;
+    }
+
+    fn line_is_over(&mut self, client: bool, intact: bool) {
+        let totals = &mut self.expected.totals;
+        let frames = match (intact, client) {
+            (false, _) => &mut totals.frames_lost,
+            (true, true) => &mut totals.stdin_frames,
+            (true, false) => &mut totals.stdout_frames,
+        };
+        *frames += 1;
+        self.line[usize::from(client)] = Some(0);
+    }
+
+    fn line(&mut self, client: bool, line: &Line) {
+        for (_, act) in line.acts.iter().filter(|(end, _)| end.is_none()) {
+            self.act(client, act);
+        }
+        self.expected.totals.malformed += u64::from(line.malformed);
+    }
+
+    /// Nothing comes any more; `died`: the server ended although nobody asked it to.
+    pub fn end(mut self, died: bool) -> Expected {
+        for client in [true, false] {
+            match self.line[usize::from(client)] {
+                Some(0) => {}
+                Some(_) => {
+                    let last = self.unended[usize::from(client)].take().expect("the stream was read to its end");
+                    self.line(client, &last);
+                    self.line_is_over(client, true);
+                }
+                None => self.line_is_over(client, false),
+            }
+        }
+        let at = self.now.after(Duration::from_millis(1));
+        while let Some(open) = self.open.first() {
+            let (status, error_type) = match open {
+                open if open.maybe_lost => ("unknown", "gap"),
+                open if open.client && died => ("error", "server_exited"),
+                open if open.ask.method == "subscriptions/listen" => ("cancelled", "cancelled"),
+                _ => ("error", "unanswered"),
+            };
+            self.give_up(0, status, error_type, at);
+        }
+        assert_eq!(self.expected.operations.len(), self.requests, "the model itself loses nothing");
+        self.expected
+    }
+
+    fn act(&mut self, client: bool, act: &Act) {
+        match act {
+            Act::Ask(ask) => self.ask(client, ask),
+            Act::Answer(id, answer) => self.answer(client, *id, *answer),
+            Act::Cancel(id, reason) => self.cancel(client, *id, *reason),
+            Act::Progress(token) => {
+                self.expected.totals.notifications += 1;
+                let named = self.tokens.iter().rev().find(|(key, _)| *key == (!client, *token));
+                let open = named.and_then(|(_, number)| self.open.iter_mut().find(|open| open.number == *number));
+                if let Some(open) = open {
+                    open.progress += 1;
+                }
+            }
+            Act::Notify => self.expected.totals.notifications += 1,
+            Act::Neither => self.expected.totals.malformed += 1,
+        }
+    }
+
+    fn find(&self, client: bool, id: Id) -> Option<usize> {
+        self.open.iter().position(|open| open.client == client && open.ask.id == id)
+    }
+
+    fn ask(&mut self, client: bool, ask: &Ask) {
+        if let Some(before) = self.find(client, ask.id) {
+            self.give_up(before, "error", "superseded", self.now);
+        }
+        let is_call = ask.method == "tools/call";
+        let totals = &mut self.expected.totals;
+        *if client && is_call { &mut totals.tool_calls } else { &mut totals.other_requests } += 1;
+        let continues = self.continues(ask);
+        let mut repeat_count = 0;
+        if let (true, true, Some(target), None) = (client, is_call, ask.target, continues) {
+            // Absent arguments are empty ones, and `1.0` is `1`.
+            let call = (ask.conversation, target, [0, 0, 1, 1, 2][ask.arguments]);
+            self.calls.push(call);
+            repeat_count = self.calls.iter().filter(|other| **other == call).count() as u64;
+        }
+        let asks_a_person = matches!(ask.method, "elicitation/create" | "sampling/createMessage");
+        let mut calls = self.open.iter().filter(|open| open.client && open.ask.method == "tools/call");
+        let asked_for = match (calls.next(), calls.next()) {
+            (Some(only), None) if asks_a_person => Some(only.number),
+            _ => None,
+        };
+        let number = self.requests;
+        self.requests += 1;
+        self.tokens.extend(ask.token.map(|token| ((client, token), number)));
+        self.open.push(Open {
+            number,
+            client,
+            ask: ask.clone(),
+            started: self.now,
+            progress: 0,
+            user_wait: Duration::ZERO,
+            declined: false,
+            maybe_lost: false,
+            asked_for,
+            continues,
+            repeat_count,
+        });
+    }
+
+    /// The operation that a request goes on with: never a guess between two.
+    fn continues(&mut self, ask: &Ask) -> Option<usize> {
+        if !matches!(ask.method, "tools/call" | "prompts/get" | "resources/read") {
+            return None;
+        }
+        let fits = |waiting: &Waiting| match (ask.state, waiting.state) {
+            (Some(told), Some(asked)) => told == asked,
+            _ => {
+                ask.responses == Some(waiting.inputs)
+                    && ask.method == waiting.method
+                    && ask.target == waiting.target
+            }
+        };
+        let fitting: Vec<usize> = (0..self.waiting.len()).filter(|at| fits(&self.waiting[*at])).collect();
+        match fitting.as_slice() {
+            [only] => Some(self.waiting.remove(*only).operation),
+            _ => None,
+        }
+    }
+
+    fn answer(&mut self, client: bool, id: Id, answer: Answer) {
+        let asker = !client;
+        let Some(at) = self.find(asker, id).filter(|_| !id.is_null()) else {
+            let late = self.cancelled.iter().position(|gone| *gone == (asker, id)).filter(|_| !id.is_null());
+            match late {
+                Some(at) => drop(self.cancelled.remove(at)),
+                None => self.expected.totals.unmatched += 1,
+            }
+            return;
+        };
+        let open = self.open.remove(at);
+        let method = open.ask.method;
+        let has_content = matches!(method, "tools/call" | "tasks/result");
+        let no_code = "invalid_response".to_owned();
+        let (status, error_type, code) = match answer {
+            Answer::Error(-1) if method == "sampling/createMessage" => ("denied", Some("declined".to_owned()), Some(-1)),
+            Answer::Error(code @ (-1 | 403)) => ("denied", Some(code.to_string()), Some(code)),
+            Answer::Error(code) => ("error", Some(code.to_string()), Some(code)),
+            Answer::ErrorDenied => ("denied", Some("-32001".to_owned()), Some(-32001)),
+            Answer::ErrorOnly | Answer::Both => ("error", Some(no_code), None),
+            Answer::ToolDenied if has_content => ("denied", Some("tool_error".to_owned()), None),
+            Answer::ToolError | Answer::ToolDenied => ("error", Some("tool_error".to_owned()), None),
+            Answer::Decline if method == "elicitation/create" => ("denied", Some("declined".to_owned()), None),
+            _ => ("ok", None, None),
+        };
+        if let Some(call) = self.open.iter_mut().find(|call| Some(call.number) == open.asked_for) {
+            call.user_wait += self.now.since(open.started);
+            call.declined |= status == "denied";
+        }
+        let (method, target) = (open.ask.method, open.ask.target);
+        self.complete(open, status, error_type, code, false, self.now);
+        if let Answer::Asks { state, inputs } = answer {
+            let operation = self.expected.operations.len() - 1;
+            self.waiting.push(Waiting { operation, state, inputs, method, target });
+        }
+    }
+
+    fn cancel(&mut self, client: bool, id: Id, reason: Option<&str>) {
+        self.expected.totals.notifications += 1;
+        let own = self.find(client, id);
+        let other = self.find(!client, id).filter(|at| self.open[*at].ask.method == "subscriptions/listen");
+        let (at, asker, status) = match (own, other) {
+            (Some(at), _) if reason.is_some_and(|reason| reason.contains("timed out")) => (at, client, "timeout"),
+            (Some(at), _) => (at, client, "cancelled"),
+            (None, Some(at)) => (at, !client, "ok"),
+            (None, None) => {
+                self.expected.totals.unmatched += 1;
+                return;
+            }
+        };
+        if !self.cancelled.contains(&(asker, id)) {
+            self.cancelled.push((asker, id));
+        }
+        let open = self.open.remove(at);
+        let error_type = (status != "ok").then(|| status.to_owned());
+        self.complete(open, status, error_type, None, true, self.now);
+    }
+
+    fn give_up(&mut self, at: usize, status: &'static str, error_type: &str, now: Moment) {
+        let open = self.open.remove(at);
+        self.complete(open, status, Some(error_type.to_owned()), None, false, now);
+    }
+
+    fn complete(
+        &mut self,
+        open: Open,
+        mut status: &'static str,
+        mut error_type: Option<String>,
+        error_code: Option<i64>,
+        cancelled: bool,
+        at: Moment,
+    ) {
+        let Open { client, ask, .. } = open;
+        if open.declined && status == "error" {
+            status = "denied";
+        }
+        let waits = ["subscriptions/listen", "tasks/result", "elicitation/create", "sampling/createMessage"];
+        let took = at.since(open.started);
+        if !matches!(status, "cancelled" | "unknown")
+            && !waits.contains(&ask.method)
+            && self.call_timeout.is_some_and(|limit| took > limit)
+        {
+            (status, error_type) = ("timeout", Some("timeout".to_owned()));
+        }
+        self.expected.totals.errors += u64::from(matches!(status, "error" | "timeout"));
+        self.expected.totals.denied += u64::from(status == "denied");
+        self.expected.operations.push(Operation {
+            client,
+            id: ask.id.shown(),
+            method: ask.method.to_owned(),
+            target: ask.target.map(|target| target_text(target).to_owned()),
+            status,
+            error_type,
+            error_code,
+            milliseconds: took.as_millis() as u64,
+            progress: (open.progress > 0).then_some(open.progress),
+            user_wait: (!open.user_wait.is_zero()).then_some(open.user_wait.as_millis() as u64),
+            cancelled,
+            repeat_count: (open.repeat_count > 1).then_some(open.repeat_count),
+            continues: open.continues,
+        });
+    }
+}
+
+impl Expected {
+    /// # Panics
+    /// When the records say something else.
+    #[track_caller]
+    pub fn compare(&self, records: &[Value]) {
+        let found = Operation::all(records);
+        for (number, (found, expected)) in found.iter().zip(&self.operations).enumerate() {
+            assert_eq!(found, expected, "operation {number}");
+        }
+        assert_eq!(found.len(), self.operations.len(), "{found:#?}");
+        let totals = &records.last().unwrap()["totals"];
+        let total = |name: &str| totals[name].as_u64().unwrap();
+        let found = Totals {
+            tool_calls: total("tool_calls"),
+            other_requests: total("other_requests"),
+            errors: total("errors"),
+            denied: total("denied"),
+            notifications: total("notifications"),
+            malformed: total("malformed"),
+            unmatched: total("unmatched"),
+            stdin_frames: total("stdin_frames"),
+            stdout_frames: total("stdout_frames"),
+            frames_lost: total("frames_lost"),
+            stdin_bytes: total("stdin_bytes"),
+            stdout_bytes: total("stdout_bytes"),
+            bytes_lost: total("bytes_lost"),
+        };
+        assert_eq!(found, self.totals);
+    }
+}
+
+impl Operation {
+    fn all(records: &[Value]) -> Vec<Operation> {
+        let records: Vec<&Value> = records.iter().filter(|record| is_operation(record)).collect();
+        let place = |seq: &Value| records.iter().position(|record| record["seq"] == *seq).unwrap();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let statuses = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
+        let one = |record: &&Value| Operation {
+            client: record["direction"] == "client_to_server",
+            id: text(&record["request_id"]).unwrap(),
+            method: text(&record["method"]).unwrap(),
+            target: ["tool_name", "prompt_name", "resource_uri"].iter().find_map(|name| text(&record[name])),
+            status: statuses.into_iter().find(|status| record["status"] == *status).unwrap(),
+            error_type: text(&record["error_type"]),
+            error_code: record["error_code"].as_i64(),
+            milliseconds: record["duration_ms"].as_f64().unwrap() as u64,
+            progress: record["progress_count"].as_u64(),
+            user_wait: record["user_wait_ms"].as_f64().map(|ms| ms as u64),
+            cancelled: record["cancelled_at"].is_string(),
+            repeat_count: record["repeat_count"].as_u64(),
+            continues: record.get("continues_seq").map(place),
+        };
+        records.iter().map(one).collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! What is said: messages, and the bytes that say them.
+
+use super::{Act, Answer, Ask, Choices, Id, IDS, Line, METHODS};
+
+const TARGETS: [&str; 3] = ["read_file", "search", "send"];
+/// Two ways to write the same are the same call.
+const ARGUMENTS: [&str; 5] = ["", "{}", r#"{"a":1,"b":2}"#, r#"{ "b" : 2, "a" : 1.0 }"#, r#"{"a":2}"#];
+/// Two ways to write the same token.
+const TOKENS: [&[&str]; 3] = [&["7"], &["\"é\"", "\"\\u00e9\""], &["\"t\""]];
+const STATES: [&str; 2] = ["\"s0\"", "\"s1\""];
+const INPUTS: [&str; 3] = ["{}", r#"{"one":{}}"#, r#"{"one":{},"two":{}}"#];
+
+/// Lines, each with whether the client sends it.
+pub(super) fn conversation(choices: &mut Choices<'_>, legal: bool) -> Vec<(bool, Line)> {
+    let mut speaker = Speaker { choices, legal, asked: [Vec::new(), Vec::new()], next: [0, 0] };
+    let mut lines = Vec::new();
+    while !speaker.choices.is_over() && lines.len() < 60 {
+        let client = !speaker.choices.once_in(3);
+        let line = speaker.line(client);
+        lines.push((client, line));
+    }
+    lines
+}
+
+struct Speaker<'c, 'b> {
+    choices: &'c mut Choices<'b>,
+    /// Ids are new, answers belong to questions, lines are messages.
+    legal: bool,
+    /// What each side has asked and not been answered; the client is 1.
+    asked: [Vec<Id>; 2],
+    next: [usize; 2],
+}
+
+impl Speaker<'_, '_> {
+    fn line(&mut self, client: bool) -> Line {
+        match self.choices.below(16) {
+            13 => self.batch(client),
+            14 if !self.legal => self.junk(),
+            15 => {
+                let blank: &[u8] = [&b"\n"[..], b"\r\n", b"  \t\n"][self.choices.below(3)];
+                Line { bytes: blank.to_vec(), acts: Vec::new(), malformed: false }
+            }
+            _ => {
+                let (act, text) = self.message(client);
+                let mut bytes = match self.choices.below(8) {
+                    6 => format!("\u{feff}{text}").into_bytes(),
+                    7 => format!(" {text} ").into_bytes(),
+                    _ => text.into_bytes(),
+                };
+                bytes.extend_from_slice(if self.choices.once_in(8) { b"\r\n" } else { b"\n" });
+                Line { bytes, acts: vec![(None, act)], malformed: false }
+            }
+        }
+    }
+
+    /// 2025-03-26, and whoever sends them all the same.
+    fn batch(&mut self, client: bool) -> Line {
+        let mut text = "[".to_owned();
+        let mut acts = Vec::new();
+        for number in 0..self.choices.below(4) {
+            if number > 0 {
+                text.push_str([",", " , "][self.choices.below(2)]);
+            }
+            let (act, element) = self.message(client);
+            text.push_str(&element);
+            acts.push((Some(text.len()), act));
+        }
+        // An element that is no object takes what follows with it, not what came before.
+        let malformed = !self.legal && !acts.is_empty() && self.choices.once_in(4);
+        text.push_str(if malformed { ",3]\n" } else { "]\n" });
+        Line { bytes: text.into_bytes(), acts, malformed }
+    }
+
+    fn junk(&mut self) -> Line {
+        const JUNK: [&[u8]; 7] = [
+            b"Listening on stdio\n",
+            b"\xff\xfe\x00\n",
+            b"{\"id\":1,\"method\":\"ping\"\n",
+            b"{\"id\":1,\"method\":\"ping\"}}\n",
+            b"[1,2]\n",
+            b"\"id\"\n",
+            b"{} {}\n",
+        ];
+        let bytes = JUNK[self.choices.below(JUNK.len())].to_vec();
+        Line { bytes, acts: Vec::new(), malformed: true }
+    }
+
+    fn message(&mut self, client: bool) -> (Act, String) {
+        match self.choices.below(16) {
+            0..6 => self.ask(client),
+            6..11 => self.answer(client),
+            11 => self.cancel(client),
+            12 => {
+                let token = self.choices.below(TOKENS.len());
+                let text = TOKENS[token][self.choices.below(TOKENS[token].len())];
+                let params = format!("{{\"progressToken\":{text},\"progress\":0.5}}");
+                (Act::Progress(token), self.object(&[method("notifications/progress"), member("params", &params)]))
+            }
+            13 if !self.legal => {
+                let text = ["{}", "{\"id\":1}", "{\"jsonrpc\":\"2.0\",\"params\":{}}"][self.choices.below(3)];
+                (Act::Neither, text.to_owned())
+            }
+            _ => {
+                let name = ["notifications/initialized", "notifications/message", "x"][self.choices.below(3)];
+                (Act::Notify, self.object(&[method(name)]))
+            }
+        }
+    }
+
+    fn id(&mut self) -> Id {
+        Id::Known(self.choices.below(IDS.len()))
+    }
+
+    fn ask(&mut self, client: bool) -> (Act, String) {
+        let id = if self.legal {
+            self.next[usize::from(client)] += 1;
+            Id::Fresh(self.next[usize::from(client)])
+        } else {
+            self.id()
+        };
+        self.asked[usize::from(client)].push(id);
+        let name = METHODS[self.choices.below(METHODS.len())];
+        let mut ask = Ask {
+            id,
+            method: name,
+            target: None,
+            arguments: self.choices.below(ARGUMENTS.len()),
+            token: self.choices.once_in(3).then(|| self.choices.below(TOKENS.len())),
+            conversation: self.choices.once_in(4).then(|| self.choices.below(2)),
+            state: self.choices.once_in(4).then(|| self.choices.below(STATES.len())),
+            responses: self.choices.once_in(4).then(|| self.choices.below(INPUTS.len())),
+        };
+        let mut params = Vec::new();
+        let place = match name {
+            "tools/call" | "prompts/get" => Some("name"),
+            "resources/read" => Some("uri"),
+            _ => None,
+        };
+        if let Some(place) = place
+            && !self.choices.once_in(8)
+        {
+            let target = self.choices.below(TARGETS.len());
+            ask.target = Some(target);
+            params.push(member(place, &format!("\"{}\"", target_text(target))));
+        }
+        if !ARGUMENTS[ask.arguments].is_empty() {
+            params.push(member("arguments", ARGUMENTS[ask.arguments]));
+        }
+        let mut meta = Vec::new();
+        if let Some(token) = ask.token {
+            let text = TOKENS[token][self.choices.below(TOKENS[token].len())];
+            meta.push(member("progressToken", text));
+        }
+        if let Some(conversation) = ask.conversation {
+            meta.push(member("threadId", &format!("\"c{conversation}\"")));
+        }
+        if !meta.is_empty() {
+            let meta = self.object(&meta);
+            params.push(member("_meta", &meta));
+        }
+        if let Some(state) = ask.state {
+            params.push(member("requestState", STATES[state]));
+        }
+        if let Some(responses) = ask.responses {
+            params.push(member("inputResponses", INPUTS[responses]));
+        }
+        let id = member("id", &id.written(self.choices));
+        let mut members = vec![id, method(name)];
+        if !params.is_empty() {
+            let params = self.object(&params);
+            members.push(member("params", &params));
+        }
+        let text = self.object(&members);
+        (Act::Ask(ask), text)
+    }
+
+    fn answer(&mut self, client: bool) -> (Act, String) {
+        let asked = &mut self.asked[usize::from(!client)];
+        // Mostly what was asked, in any order; without manners also what was not.
+        let id = match asked.len() {
+            0 if self.legal => return (Act::Notify, self.object(&[method("notifications/initialized")])),
+            0 => self.id(),
+            open if self.legal || !self.choices.once_in(4) => asked.remove(self.choices.below(open)),
+            _ => self.id(),
+        };
+        let answer = match self.choices.below(16) {
+            0..4 => Answer::Plain,
+            4 => Answer::ToolError,
+            5 => Answer::ToolDenied,
+            6 => Answer::Decline,
+            7 => Answer::Accept,
+            8 => Answer::Scalar,
+            9 => Answer::Task,
+            10 | 11 => Answer::Asks {
+                state: self.choices.once_in(2).then(|| self.choices.below(STATES.len())),
+                inputs: self.choices.below(INPUTS.len()),
+            },
+            12 => Answer::Error([-32603, -1, 403, -32000][self.choices.below(4)]),
+            13 => Answer::ErrorDenied,
+            14 if !self.legal => Answer::ErrorOnly,
+            _ if !self.legal => Answer::Both,
+            _ => Answer::Plain,
+        };
+        let result = match answer {
+            Answer::Plain | Answer::Both => Some(r#"{"content":[{"type":"text","text":"done"}]}"#.to_owned()),
+            Answer::ToolError => Some(r#"{"content":[{"type":"text","text":"no such file"}],"isError":true}"#.to_owned()),
+            Answer::ToolDenied => Some(r#"{"isError":true,"content":[{"type":"text","text":"Permission denied"}]}"#.to_owned()),
+            Answer::Decline => Some(r#"{"action":"decline"}"#.to_owned()),
+            Answer::Accept => Some(r#"{"action":"accept","content":{}}"#.to_owned()),
+            Answer::Scalar => Some(["null", "[]", "3", "\"x\""][self.choices.below(4)].to_owned()),
+            Answer::Task => Some(r#"{"task":{"taskId":"task-1","status":"working"}}"#.to_owned()),
+            Answer::Asks { state, inputs } => {
+                let state = state.map(|state| format!(",\"requestState\":{}", STATES[state])).unwrap_or_default();
+                Some(format!(r#"{{"resultType":"input_required","inputRequests":{}{state}}}"#, INPUTS[inputs]))
+            }
+            _ => None,
+        };
+        let error = match answer {
+            Answer::Error(code) => Some(format!(r#"{{"code":{code},"message":"broken"}}"#)),
+            Answer::ErrorDenied => Some(r#"{"message":"access Denied","code":-32001}"#.to_owned()),
+            Answer::ErrorOnly | Answer::Both => Some(r#"{"message":"broken"}"#.to_owned()),
+            _ => None,
+        };
+        let mut members = vec![member("id", &id.written(self.choices))];
+        members.extend(result.map(|result| member("result", &result)));
+        members.extend(error.map(|error| member("error", &error)));
+        (Act::Answer(id, answer), self.object(&members))
+    }
+
+    fn cancel(&mut self, client: bool) -> (Act, String) {
+        let own = &self.asked[usize::from(client)];
+        let id = match own.len() {
+            0 if self.legal => return (Act::Notify, self.object(&[method("notifications/initialized")])),
+            open if open > 0 && (self.legal || !self.choices.once_in(3)) => own[self.choices.below(open)],
+            _ => self.id(),
+        };
+        let reason = [None, Some("the user stopped it"), Some("Request timed out")][self.choices.below(3)];
+        let text = reason.map(|reason| format!(",\"reason\":\"{reason}\"")).unwrap_or_default();
+        let params = format!("{{\"requestId\":{}{text}}}", id.written(self.choices));
+        (Act::Cancel(id, reason), self.object(&[method("notifications/cancelled"), member("params", &params)]))
+    }
+
+    /// An object of these members, in any order and with or without spaces.
+    fn object(&mut self, members: &[String]) -> String {
+        let mut members = members.to_vec();
+        if self.choices.once_in(4) {
+            members.reverse();
+        }
+        match self.choices.below(4) {
+            3 => format!("{{ {} }}", members.join(" ,\t")).replacen("\":", "\" : ", 1),
+            _ => format!("{{{}}}", members.join(",")),
+        }
+    }
+}
+
+fn member(name: &str, value: &str) -> String {
+    format!("\"{name}\":{value}")
+}
+
+fn method(name: &str) -> String {
+    member("method", &format!("\"{name}\""))
+}
+
+pub(super) fn target_text(target: usize) -> &'static str {
+    TARGETS[target]
+}
