@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::record::{EventName, Level, Record, SCHEMA};
+use super::record::{EventName, Level, Record, SCHEMA, line};
 use super::timestamp::Timestamp;
 use super::{Dropped, Identity, Output};
 use crate::observe::event::Event;
@@ -177,8 +177,8 @@ fn gap_line(identity: &Identity, count: u64, reason: &'static str, next_seq: u64
         reason: Some(reason.into()),
         ..Record::default()
     };
-    let mut line = serde_json::to_vec(&record).unwrap_or_default();
-    line.push(b'\n');
+    let mut line = Vec::new();
+    let _ = line::write(&record, &mut line);
     line
 }
 
@@ -279,11 +279,8 @@ impl Output for Log {
     fn take(&mut self, _: &Event, record: Option<&Record<'_>>) {
         let Some(record) = record else { return };
         self.line.clear();
-        match serde_json::to_writer(&mut self.line, record) {
-            Ok(()) => {
-                self.line.push(b'\n');
-                self.queue(record.seq);
-            }
+        match line::write(record, &mut self.line) {
+            Ok(()) => self.queue(record.seq),
             Err(_) => self.shared.count("not_serialised", 1),
         }
     }

@@ -14,6 +14,7 @@ use super::timestamp::Timestamp;
 
 pub mod fields;
 mod from_event;
+pub mod line;
 
 /// The only value of `schema` that this version writes.
 pub const SCHEMA: &str = "spantap/1";

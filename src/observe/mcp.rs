@@ -298,7 +298,9 @@ mod tests {
 
     #[test]
     fn members_of_wrong_types_count_as_absent_and_the_last_of_two_counts() {
-        let odd = Content::new(br#"[{"type":7,"text":{"a":[]},"data":null},{"type":"text","text":"a","text":"b"}]"#);
+        let odd = Content::new(
+            br#"[{"type":7,"text":{"a":[]},"data":null},{"type":"text","text":"a","text":"b"}]"#,
+        );
         assert_eq!(odd.summary(100), "[unknown unknown type, 0 bytes]\nb");
         for raw in [&b"7"[..], b"{}", b"[1]", b"[", b"\"\""] {
             assert_eq!(Content::new(raw).summary(100), "");

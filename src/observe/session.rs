@@ -362,9 +362,9 @@ impl Session {
         }
         // A subscription stays open through many turns.
         let busy = self.pending.values().any(|pending| pending.method != Method::Listen);
-        let turn = self.turns.by_gap(at, busy, |number| {
-            self.redactor.redact(Field::Id, number.to_string().as_bytes())
-        });
+        let turn = self
+            .turns
+            .by_gap(at, busy, |number| self.redactor.redact(Field::Id, number.to_string().as_bytes()));
         Some(turn)
     }
 

@@ -353,7 +353,9 @@ impl Table {
         while start.elapsed() < deadline() {
             let count = self.control.count()?;
             let stderr = self.stderr.as_ref().map_or(count.outputs[1], Reader::seen);
-            if count.stdin == self.sent && self.stdout.seen() == count.outputs[0] && stderr == count.outputs[1]
+            if count.stdin == self.sent
+                && self.stdout.seen() == count.outputs[0]
+                && stderr == count.outputs[1]
             {
                 return Ok(());
             }
@@ -368,10 +370,9 @@ impl Table {
             let before = self.control.count()?;
             let (stdout, stderr) = (self.stdout.seen(), self.stderr.as_ref().map_or(0, Reader::seen));
             let start = Instant::now();
-        while start.elapsed() < deadline() {
+            while start.elapsed() < deadline() {
                 let now = self.control.count()?;
-                let stderr_moves =
-                    self.stderr.as_ref().is_none_or(|reader| reader.seen() >= stderr + STEADY);
+                let stderr_moves = self.stderr.as_ref().is_none_or(|reader| reader.seen() >= stderr + STEADY);
                 let stdout_moves = self.stdout.seen() >= stdout + STEADY || self.stdout.thread.is_none();
                 if now.stdin >= before.stdin + STEADY
                     && (stdout_moves || self.stdout.has_ended())

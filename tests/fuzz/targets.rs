@@ -50,12 +50,7 @@ pub const TARGETS: [Target; 12] = [
     target("otlp", otlp::run, &["otlp"], Unit::File),
 ];
 
-const fn target(
-    name: &'static str,
-    run: fn(&[u8]),
-    seeds: &'static [&'static str],
-    unit: Unit,
-) -> Target {
+const fn target(name: &'static str, run: fn(&[u8]), seeds: &'static [&'static str], unit: Unit) -> Target {
     Target { name, run, seeds, unit }
 }
 

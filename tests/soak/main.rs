@@ -50,8 +50,7 @@ fn main() -> ExitCode {
             text => filter = text,
         }
     }
-    let parts: [(&str, Part); 3] =
-        [("calls", calls), ("unanswered", unanswered), ("unwritable", unwritable)];
+    let parts: [(&str, Part); 3] = [("calls", calls), ("unanswered", unanswered), ("unwritable", unwritable)];
     let mut failed = 0;
     for (name, part) in parts.into_iter().filter(|(name, _)| name.contains(filter)) {
         let start = Instant::now();
@@ -66,7 +65,10 @@ fn main() -> ExitCode {
         }
     }
     let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n", 3 - failed);
+    println!(
+        "\ntest result: {verdict}. {} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out\n",
+        3 - failed
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -100,9 +102,15 @@ fn answer() -> io::Result<()> {
             return Ok(());
         }
         let n = number(&line);
-        write!(answers, r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{n},"progress":1}}}}"#)?;
+        write!(
+            answers,
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{n},"progress":1}}}}"#
+        )?;
         answers.push(b'\n');
-        write!(answers, r#"{{"jsonrpc":"2.0","id":{n},"result":{{"content":[{{"type":"text","text":"{n}"}}]}}}}"#)?;
+        write!(
+            answers,
+            r#"{{"jsonrpc":"2.0","id":{n},"result":{{"content":[{{"type":"text","text":"{n}"}}]}}}}"#
+        )?;
         answers.push(b'\n');
         // Nothing more is there to read: what has been gathered goes out.
         if input.buffer().is_empty() {
@@ -123,7 +131,10 @@ fn number(line: &[u8]) -> u64 {
 /// method that no other has.
 fn request(n: u64, out: &mut Vec<u8>) {
     let _ = if n.is_multiple_of(10) {
-        write!(out, r#"{{"jsonrpc":"2.0","id":{n},"method":"x/{n}","params":{{"_meta":{{"progressToken":{n}}}}}}}"#)
+        write!(
+            out,
+            r#"{{"jsonrpc":"2.0","id":{n},"method":"x/{n}","params":{{"_meta":{{"progressToken":{n}}}}}}}"#
+        )
     } else {
         write!(
             out,
@@ -157,7 +168,10 @@ impl Subject {
     fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).map_or(u64::MAX, |kib| kib << 10)
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|text| text.parse::<u64>().ok())
+            .map_or(u64::MAX, |kib| kib << 10)
     }
 
     fn descriptors(&self) -> usize {
@@ -169,7 +183,8 @@ impl Subject {
     }
 
     fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let tasks =
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
         let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
         Duration::from_nanos(stats.filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok()).sum())
     }

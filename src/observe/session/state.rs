@@ -131,10 +131,7 @@ impl Session {
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let slow = self.settings.slow;
         let due = |cursor, limit| {
-            self.pending
-                .range(cursor..)
-                .next()
-                .map(|(_, pending)| pending.started.after(limit))
+            self.pending.range(cursor..).next().map(|(_, pending)| pending.started.after(limit))
         };
         let debug = match self.settings.debug {
             Debug::Until(end) => Some(end),

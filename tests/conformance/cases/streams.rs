@@ -118,8 +118,7 @@ pub fn plain_files(rig: &Rig) -> Verdict {
     let mut stdin = tempfile::tempfile().map_err(text)?;
     Noise::new(seed, 0).pour(&mut stdin).map_err(text)?;
     stdin.rewind().map_err(text)?;
-    let (mut stdout, mut stderr) =
-        (tempfile::tempfile().map_err(text)?, tempfile::tempfile().map_err(text)?);
+    let (mut stdout, mut stderr) = (tempfile::tempfile().map_err(text)?, tempfile::tempfile().map_err(text)?);
     let mut command = rig.command(&["role:noise", &seed.to_string()]);
     let copy = |file: &File| file.try_clone().map(Stdio::from).map_err(text);
     let mut host = rig.spawn(command.stdin(copy(&stdin)?).stdout(copy(&stdout)?).stderr(copy(&stderr)?))?;

@@ -1,6 +1,6 @@
 //! What is said: messages, and the bytes that say them.
 
-use super::{Act, Answer, Ask, Choices, Id, IDS, Line, METHODS};
+use super::{Act, Answer, Ask, Choices, IDS, Id, Line, METHODS};
 
 const TARGETS: [&str; 3] = ["read_file", "search", "send"];
 /// Two ways to write the same are the same call.
@@ -94,7 +94,10 @@ impl Speaker<'_, '_> {
                 let token = self.choices.below(TOKENS.len());
                 let text = TOKENS[token][self.choices.below(TOKENS[token].len())];
                 let params = format!("{{\"progressToken\":{text},\"progress\":0.5}}");
-                (Act::Progress(token), self.object(&[method("notifications/progress"), member("params", &params)]))
+                (
+                    Act::Progress(token),
+                    self.object(&[method("notifications/progress"), member("params", &params)]),
+                )
             }
             13 if !self.legal => {
                 let text = ["{}", "{\"id\":1}", "{\"jsonrpc\":\"2.0\",\"params\":{}}"][self.choices.below(3)];
@@ -203,15 +206,23 @@ impl Speaker<'_, '_> {
         };
         let result = match answer {
             Answer::Plain | Answer::Both => Some(r#"{"content":[{"type":"text","text":"done"}]}"#.to_owned()),
-            Answer::ToolError => Some(r#"{"content":[{"type":"text","text":"no such file"}],"isError":true}"#.to_owned()),
-            Answer::ToolDenied => Some(r#"{"isError":true,"content":[{"type":"text","text":"Permission denied"}]}"#.to_owned()),
+            Answer::ToolError => {
+                Some(r#"{"content":[{"type":"text","text":"no such file"}],"isError":true}"#.to_owned())
+            }
+            Answer::ToolDenied => {
+                Some(r#"{"isError":true,"content":[{"type":"text","text":"Permission denied"}]}"#.to_owned())
+            }
             Answer::Decline => Some(r#"{"action":"decline"}"#.to_owned()),
             Answer::Accept => Some(r#"{"action":"accept","content":{}}"#.to_owned()),
             Answer::Scalar => Some(["null", "[]", "3", "\"x\""][self.choices.below(4)].to_owned()),
             Answer::Task => Some(r#"{"task":{"taskId":"task-1","status":"working"}}"#.to_owned()),
             Answer::Asks { state, inputs } => {
-                let state = state.map(|state| format!(",\"requestState\":{}", STATES[state])).unwrap_or_default();
-                Some(format!(r#"{{"resultType":"input_required","inputRequests":{}{state}}}"#, INPUTS[inputs]))
+                let state =
+                    state.map(|state| format!(",\"requestState\":{}", STATES[state])).unwrap_or_default();
+                Some(format!(
+                    r#"{{"resultType":"input_required","inputRequests":{}{state}}}"#,
+                    INPUTS[inputs]
+                ))
             }
             _ => None,
         };
@@ -237,7 +248,10 @@ impl Speaker<'_, '_> {
         let reason = [None, Some("the user stopped it"), Some("Request timed out")][self.choices.below(3)];
         let text = reason.map(|reason| format!(",\"reason\":\"{reason}\"")).unwrap_or_default();
         let params = format!("{{\"requestId\":{}{text}}}", id.written(self.choices));
-        (Act::Cancel(id, reason), self.object(&[method("notifications/cancelled"), member("params", &params)]))
+        (
+            Act::Cancel(id, reason),
+            self.object(&[method("notifications/cancelled"), member("params", &params)]),
+        )
     }
 
     /// An object of these members, in any order and with or without spaces.
