@@ -237,28 +237,12 @@ impl Value<'_> {
 
 /// Appends `text` as ECMAScript's `JSON.stringify` writes a string (RFC 8785 §3.2.2.2).
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    /// Bytes that are looked at together, which compiles to a few vector instructions.
-    const STRIDE: usize = 32;
-    let must_escape = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
+    let mut rest = text.as_bytes();
+    out.reserve(rest.len() + 2);
     out.push(b'"');
-    let (mut copied, mut at) = (0, 0);
-    while at < bytes.len() {
-        if let Some(stride) = bytes.get(at..at + STRIDE)
-            && !stride.iter().fold(false, |found, byte| found | must_escape(byte))
-        {
-            at += STRIDE;
-            continue;
-        }
-        let end = bytes.len().min(at + STRIDE);
-        let Some(found) = bytes[at..end].iter().position(must_escape) else {
-            at = end;
-            continue;
-        };
-        at += found;
-        out.extend_from_slice(&bytes[copied..at]);
-        let byte = bytes[at];
+    while let Some(at) = must_be_escaped(rest) {
+        out.extend_from_slice(&rest[..at]);
+        let byte = rest[at];
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -272,11 +256,31 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), digit]);
             }
         }
-        at += 1;
-        copied = at;
+        rest = &rest[at + 1..];
     }
-    out.extend_from_slice(&bytes[copied..]);
+    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// Where the first control character, quote or backslash is; eight bytes are looked at together.
+fn must_be_escaped(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // The lowest marked byte is the first of its kind; marks above it may be false, by borrowing.
+    let below = |word: u64, limit: u64| word.wrapping_sub(limit * ONES) & !word & HIGH;
+    let mut words = bytes.chunks_exact(8);
+    let mut at = 0;
+    for word in &mut words {
+        let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
+        let (quote, backslash) = (word ^ (u64::from(b'"') * ONES), word ^ (u64::from(b'\\') * ONES));
+        let found = below(word, 0x20) | below(quote, 1) | below(backslash, 1);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let rest = words.remainder().iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\'));
+    rest.map(|found| at + found)
 }
 
 impl<'de> Deserialize<'de> for Text<'de> {

@@ -97,8 +97,11 @@ impl SerializeStruct for Members<'_, '_> {
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), Error> {
         self.separate();
-        write_string(key, self.line.0);
-        self.serialize_value(value)
+        // Names of fields are plain.
+        self.line.0.push(b'"');
+        self.line.0.extend_from_slice(key.as_bytes());
+        self.line.0.extend_from_slice(b"\":");
+        value.serialize(&mut *self.line)
     }
 
     fn end(self) -> Result<(), Error> {
