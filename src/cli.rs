@@ -21,7 +21,7 @@ pub type Out<'a> = dyn std::io::Write + 'a;
 
 /// Watch what an MCP host and an MCP server say to each other, without changing it
 #[derive(Debug, Parser)]
-#[command(name = "spantap", version, max_term_width = 100)]
+#[command(name = "spantap", version = crate::VERSION, max_term_width = 100)]
 #[command(override_usage = "spantap [OPTIONS] -- <COMMAND> [ARGS]...\n       spantap <SUBCOMMAND>")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(disable_help_subcommand = false)]
