@@ -4,7 +4,9 @@
 
 mod check;
 mod cli;
+mod config;
 mod dashboards;
+mod doctor;
 mod gears;
 mod hosts;
 mod keep;
@@ -12,6 +14,7 @@ mod leaks;
 mod log;
 mod look;
 mod otlp;
+mod package;
 mod pairing;
 mod redaction;
 mod replay;
@@ -21,3 +24,4 @@ mod sessions;
 mod sinks;
 mod support;
 mod tidy;
+mod wrap;

@@ -45,6 +45,16 @@ fn is_set(value: Option<&String>) -> &'static str {
     if value.is_some() { "set" } else { "none" }
 }
 
+/// The name as the proxy would take it, before it looks at the command.
+fn server_row(flag: &str) -> Shown {
+    let (value, origin) = match (flag, config::process_environment("SPANTAP_SERVER")) {
+        ("", Some(name)) => (name, config::Origin::Environment("SPANTAP_SERVER".to_owned())),
+        ("", None) => ("from the command".to_owned(), config::Origin::Default),
+        (name, _) => (name.to_owned(), config::Origin::Flag),
+    };
+    Shown { setting: "server", value, origin: origin.to_string() }
+}
+
 /// One row for each of [`config::SETTINGS`], in its order, then what the tables come to.
 pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<Shown> {
     let folder = folder.map_or_else(none, |folder| folder.display().to_string());
@@ -53,18 +63,7 @@ pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<
     let price = config.usd_per_million_tokens.value;
     let endpoint = config.otlp_endpoint.value.as_deref().and_then(address).unwrap_or_else(none);
     let mut rows = vec![
-        match server {
-            "" => Shown {
-                setting: "server",
-                value: "from the command".to_owned(),
-                origin: config::Origin::Default.to_string(),
-            },
-            name => Shown {
-                setting: "server",
-                value: name.to_owned(),
-                origin: config::Origin::Flag.to_string(),
-            },
-        },
+        server_row(server),
         row("log", &config.log, config.log.value.to_string()),
         row("log_dir", &config.log_dir, folder),
         row("max_log_size", &config.max_log_size, size(Some(config.max_log_size.value))),
