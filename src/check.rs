@@ -78,14 +78,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, so that counters can begin at 0.
-    pub const ALL: [Kind; 6] = [
-        Kind::NotFound,
-        Kind::NotExecutable,
-        Kind::Died,
-        Kind::NoAnswer,
-        Kind::Banner,
-        Kind::ProtocolError,
-    ];
+    pub const ALL: [Kind; 6] =
+        [Kind::NotFound, Kind::NotExecutable, Kind::Died, Kind::NoAnswer, Kind::Banner, Kind::ProtocolError];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -163,7 +157,8 @@ impl Probe {
     fn attempt(&self, command: &[OsString], era: Era) -> Result<Health, (Failure, bool)> {
         let begin = Instant::now();
         let mut server = Server::start(command).map_err(|failure| (failure, false))?;
-        let mut session = Session { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
+        let mut session =
+            Session { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
         let mut only_discovered = era != Era::Legacy;
         let measured = session.greet(era, &mut only_discovered).and_then(|greeting| {
             let handshake = begin.elapsed();
@@ -265,7 +260,9 @@ impl Session<'_> {
                     Answer::Result(_) if era == Era::Modern => {
                         return Err(protocol_error("the answer to server/discover has no supportedVersions"));
                     }
-                    Answer::Error(code) if era == Era::Modern => return Err(refused("server/discover", code)),
+                    Answer::Error(code) if era == Era::Modern => {
+                        return Err(refused("server/discover", code));
+                    }
                     _ if initialize.is_none() => {
                         fall_back = None;
                         *only_discovered = false;

@@ -185,8 +185,7 @@ impl CheckArgs {
         if self.every.is_none() && self.otlp.is_none() {
             return None;
         }
-        let args =
-            RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
+        let args = RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
         let name = self.server.clone().unwrap_or_else(|| identity::server_name(&self.server_command.command));
         let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
         let file = path.and_then(|path| config::File::read(&path).ok().flatten());

@@ -231,8 +231,10 @@ fn logs(folder: &Path, findings: &mut Findings) {
         .collect();
     files.sort();
     let Some((newest, _)) = files.last() else {
-        findings
-            .warn("no session has been recorded yet", "`spantap wrap` puts spantap in front of your servers");
+        findings.warn(
+            "no session has been recorded yet",
+            "`spantap wrap` puts spantap in front of your servers; then restart their host",
+        );
         return;
     };
     let age = newest.elapsed().unwrap_or_default().as_secs();

@@ -125,11 +125,18 @@ pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
         };
         let host = host.ok_or_else(|| {
             let text = format!("no list of servers found in `{}`", path.display());
-            hint(anyhow::anyhow!(text), "say whose file it is: --host HOST, with a name that `spantap status --help` lists")
+            hint(
+                anyhow::anyhow!(text),
+                "say whose file it is: --host HOST, with a name that `spantap status --help` lists",
+            )
         })?;
         return Ok(vec![Found { host, scope: Scope::User, path: path.clone() }]);
     }
-    Ok(locate::files(&surroundings(&environment, which.project), &which.hosts))
+    let mut seen = BTreeSet::new();
+    let mut found = locate::files(&surroundings(&environment, which.project), &which.hosts);
+    // In the home folder a project's file may be the user's own; it counts as that.
+    found.retain(|found| seen.insert(found.path.canonicalize().unwrap_or_else(|_| found.path.clone())));
+    Ok(found)
 }
 
 /// Whose format a file has that nobody named a host for: by its name, else by what stands in it.
@@ -200,11 +207,9 @@ fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyho
     }
     let mut failures: Vec<(Found, String)> = Vec::new();
     let mut plans = Vec::new();
-    let mut seen = BTreeSet::new();
     for found in files {
         match Plan::make(&found, which, intent) {
-            Ok(plan) if seen.insert(plan.snapshot.path.clone()) => plans.push(plan),
-            Ok(_) => {}
+            Ok(plan) => plans.push(plan),
             Err(reason) => failures.push((found, reason)),
         }
     }

@@ -42,10 +42,13 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
             })
         });
         let (to_left, to_right) = next.unwrap_or((old.len(), new.len()));
-        let inside = names.iter().filter(|(lines, _)| lines.contains(&left)).min_by_key(|(lines, _)| lines.len());
+        let inside =
+            names.iter().filter(|(lines, _)| lines.contains(&left)).min_by_key(|(lines, _)| lines.len());
         let server = inside.map(|(_, name)| format!(", server {name}")).unwrap_or_default();
         result.push_str(&format!("@@ line {}{server} @@\n", left + 1));
         let (old, new) = (&old[left..to_left], &new[right..to_right]);
+        let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
+        let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
         let (old, new) = around_difference(old, new);
         for (mark, lines) in [('-', old), ('+', new)] {
             for line in lines {
@@ -120,7 +123,8 @@ fn hide(node: &Node, text: &str, shown: &[Range<usize>], masks: &mut Vec<(Range<
         _ if shown.contains(&node.range) || node.range.is_empty() => {}
         Value::Text(word) if matches!(word.as_str(), "stdio" | "local" | "custom") => {}
         Value::Text(_) => {
-            let is_quoted = text.as_bytes().get(node.range.start).is_some_and(|byte| matches!(byte, b'"' | b'\''));
+            let is_quoted =
+                text.as_bytes().get(node.range.start).is_some_and(|byte| matches!(byte, b'"' | b'\''));
             let mask = if is_quoted { format!("\"{HIDDEN}\"") } else { HIDDEN.to_owned() };
             masks.push((node.range.clone(), mask));
         }

@@ -195,7 +195,11 @@ mod tests {
         let path = folder.path().join("mcp.json");
         fs::write(&path, "{}").unwrap();
         let snapshot = Snapshot::read(&path).unwrap();
-        let theirs = |now| if now == moment { write(&path) };
+        let theirs = |now| {
+            if now == moment {
+                write(&path)
+            }
+        };
         assert_eq!(snapshot.replace_while("ours", None, theirs).unwrap(), Replaced::Changed);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");

@@ -143,7 +143,10 @@ pub const HOSTS: &[Host] = &[
     Host {
         id: "opencode",
         name: "opencode",
-        user_files: &["{XDG_CONFIG_HOME:~/.config}/opencode/opencode.json", "{XDG_CONFIG_HOME:~/.config}/opencode/opencode.jsonc"],
+        user_files: &[
+            "{XDG_CONFIG_HOME:~/.config}/opencode/opencode.json",
+            "{XDG_CONFIG_HOME:~/.config}/opencode/opencode.jsonc",
+        ],
         project_files: &["opencode.json", "opencode.jsonc"],
         keys: &[&["mcp"]],
         shape: Shape::OneList,
@@ -161,7 +164,10 @@ pub const HOSTS: &[Host] = &[
     Host {
         id: "goose",
         name: "goose",
-        user_files: &["{XDG_CONFIG_HOME:~/.config}/goose/config.yaml", "{appdata}/Block/goose/config/config.yaml"],
+        user_files: &[
+            "{XDG_CONFIG_HOME:~/.config}/goose/config.yaml",
+            "{appdata}/Block/goose/config/config.yaml",
+        ],
         keys: &[&["extensions"]],
         shape: Shape::CmdAndArgs,
         processes: &["goose", "goosed"],

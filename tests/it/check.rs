@@ -43,7 +43,10 @@ done"#;
 fn a_server_of_the_older_revisions_is_greeted_and_measured() {
     let (status, report) = report(&[], LEGACY);
     assert_eq!(status, 0, "{report}");
-    assert_eq!((&report["ok"], &report["era"], &report["server"]), (&true.into(), &"legacy".into(), &"sh".into()));
+    assert_eq!(
+        (&report["ok"], &report["era"], &report["server"]),
+        (&true.into(), &"legacy".into(), &"sh".into())
+    );
     assert_eq!((&report["protocol"], &report["ping_method"]), (&"2025-11-25".into(), &"ping".into()));
     assert_eq!(report["tools"], 3, "all pages are counted");
     assert_eq!((&report["banner_lines"], &report["ended_by"]), (&1.into(), &"stdin_closed".into()));
@@ -77,7 +80,11 @@ done"#;
 fn a_server_that_does_not_survive_the_first_question_is_asked_the_old_way() {
     let fragile = format!("read -r line; case $line in *discover*) exit 1;; esac\nfirst=$line\n{LEGACY}");
     // The line that was looked at is put back in front.
-    let fragile = fragile.replacen("while read -r line; do", "while if [ \"$first\" ]; then line=$first; first=; else read -r line; fi; do", 1);
+    let fragile = fragile.replacen(
+        "while read -r line; do",
+        "while if [ \"$first\" ]; then line=$first; first=; else read -r line; fi; do",
+        1,
+    );
     let (status, report) = report(&[], &fragile);
     assert_eq!((status, &report["era"]), (0, &"legacy".into()), "{report}");
 }
@@ -98,7 +105,13 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
         ("exec >&-; read -r line; sleep 30", "30s", 1, "died", "still runs"),
         ("while read -r line; do :; done", "1s", 3, "no_answer", "no answer to initialize within 1s"),
         (refusing, "30s", 4, "protocol_error", "initialize with error -32602"),
-        ("echo Listening on port 3000; while read -r line; do :; done", "1s", 5, "banner", "Listening on port 3000"),
+        (
+            "echo Listening on port 3000; while read -r line; do :; done",
+            "1s",
+            5,
+            "banner",
+            "Listening on port 3000",
+        ),
     ] {
         let (code, report) = report(&["--timeout", timeout], script);
         assert_eq!((code, &report["error_type"]), (status, &word.into()), "{script}: {report}");
@@ -113,13 +126,17 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
         let output = home.spantap(["check", "--", program]).output().unwrap();
         assert_eq!(output.status.code(), Some(status));
         let (_, said) = text(&output);
-        assert!(said.starts_with(&format!("error: failed to start server `{program}`: {says}\nhint: ")), "{said}");
+        assert!(
+            said.starts_with(&format!("error: failed to start server `{program}`: {says}\nhint: ")),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn the_last_words_of_a_server_are_shown_without_its_secrets() {
-    let output = check(&[], "echo password=hunter2hunter2 >&2; seq 20 >&2; echo cannot open the database >&2; exit 1");
+    let output =
+        check(&[], "echo password=hunter2hunter2 >&2; seq 20 >&2; echo cannot open the database >&2; exit 1");
     let (_, said) = text(&output);
     assert!(said.contains("\n  stderr: cannot open the database\nhint: "), "{said}");
     assert!(!said.contains("stderr: 11\n"), "ten lines are enough: {said}");
@@ -141,16 +158,26 @@ fn a_pulse_counts_failures_raises_one_alert_and_says_when_it_is_over() {
     let home = Home::new();
     // Fails three times, then works.
     let script = format!("echo x >> runs; [ $(wc -l < runs) -gt 3 ] || exit 9\n{LEGACY}");
-    let words = ["check", "--era", "legacy", "--every", "1ms", "--count", "5", "--alert-after", "2", "--json"];
+    let words =
+        ["check", "--era", "legacy", "--every", "1ms", "--count", "5", "--alert-after", "2", "--json"];
     let output = home.spantap(words.into_iter().chain(["--", "sh", "-c", &script])).output().unwrap();
     let (printed, said) = text(&output);
     assert!(output.status.success(), "{said}");
     let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let told: Vec<_> = lines
         .iter()
-        .map(|line| (line["ok"].as_bool().unwrap(), line["failures_in_a_row"].as_u64().unwrap(), line["alert"].as_bool().unwrap()))
+        .map(|line| {
+            (
+                line["ok"].as_bool().unwrap(),
+                line["failures_in_a_row"].as_u64().unwrap(),
+                line["alert"].as_bool().unwrap(),
+            )
+        })
         .collect();
-    assert_eq!(told, [(false, 1, false), (false, 2, true), (false, 3, true), (true, 0, false), (true, 0, false)]);
+    assert_eq!(
+        told,
+        [(false, 1, false), (false, 2, true), (false, 3, true), (true, 0, false), (true, 0, false)]
+    );
     let said: Vec<&str> = said.lines().collect();
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].starts_with("spantap: alert: 2 failures in a row: the server ended"), "{said:?}");

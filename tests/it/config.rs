@@ -47,14 +47,34 @@ fn a_flag_wins_over_the_environment_that_over_the_server_section_that_over_the_f
 fn every_setting_can_be_said_by_its_variable() {
     let home = Home::new();
     let values = [
-        ("server", "s"), ("log", "true"), ("log_dir", "l"), ("max_log_size", "1MiB"), ("max_total_size", "1GiB"),
-        ("log_level", "debug"), ("debug_for", "1m"), ("session_id", "x"), ("user_id", "x"), ("slow", "1s"),
-        ("call_timeout", "1s"), ("overload", "wait"), ("trace_env", "false"), ("strict", "true"),
-        ("args_hash", "sha256"), ("hash_key_file", "k"), ("thrash.threshold", "7"), ("thrash.warn", "4"),
-        ("denied.codes", "-1,-2"), ("denied.words", "no"), ("cost.usd_per_million_tokens", "3"),
-        ("otlp.endpoint", "http://127.0.0.1:9"), ("side", "client"),
+        ("server", "s"),
+        ("log", "true"),
+        ("log_dir", "l"),
+        ("max_log_size", "1MiB"),
+        ("max_total_size", "1GiB"),
+        ("log_level", "debug"),
+        ("debug_for", "1m"),
+        ("session_id", "x"),
+        ("user_id", "x"),
+        ("slow", "1s"),
+        ("call_timeout", "1s"),
+        ("overload", "wait"),
+        ("trace_env", "false"),
+        ("strict", "true"),
+        ("args_hash", "sha256"),
+        ("hash_key_file", "k"),
+        ("thrash.threshold", "7"),
+        ("thrash.warn", "4"),
+        ("denied.codes", "-1,-2"),
+        ("denied.words", "no"),
+        ("cost.usd_per_million_tokens", "3"),
+        ("otlp.endpoint", "http://127.0.0.1:9"),
+        ("side", "client"),
     ];
-    assert_eq!(values.map(|(name, _)| name).as_slice(), spantap::config::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert_eq!(
+        values.map(|(name, _)| name).as_slice(),
+        spantap::config::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
     let variable = |name: &str| format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
     let names: Vec<String> = values.iter().map(|(name, _)| variable(name)).collect();
     let environment: Vec<(&str, &str)> =
@@ -68,17 +88,26 @@ fn every_setting_can_be_said_by_its_variable() {
 #[test]
 fn a_file_of_the_current_folder_steers_nothing() {
     let home = Home::new();
-    for name in [".spantap.toml", "spantap.toml", "config.toml", ".spantap/config.toml", "spantap/config.toml"] {
+    for name in
+        [".spantap.toml", "spantap.toml", "config.toml", ".spantap/config.toml", "spantap/config.toml"]
+    {
         let path = home.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "log = false\nlog_dir = 'elsewhere'\n[otlp]\nendpoint = 'http://127.0.0.1:9'\n").unwrap();
+        std::fs::write(path, "log = false\nlog_dir = 'elsewhere'\n[otlp]\nendpoint = 'http://127.0.0.1:9'\n")
+            .unwrap();
     }
     let mut session = home.session(&[]);
     session.calls(1);
     let (_, said) = session.end();
     assert_eq!(said, "");
     assert_eq!(logs_in(&home.logs()).len(), 1);
-    assert!(doctor(&home, "", &[])["settings"].as_array().unwrap().iter().all(|row| row["origin"] == "default" || row["setting"] == "log_dir"));
+    assert!(
+        doctor(&home, "", &[])["settings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["origin"] == "default" || row["setting"] == "log_dir")
+    );
 }
 
 #[test]
@@ -109,7 +138,8 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
 
 #[test]
 fn the_documented_example_is_a_config_file() {
-    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let docs =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
     let example = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let file = spantap::config::File::parse(Path::new("config.toml"), example);
     let args = spantap::cli::run::RunArgs::default();

@@ -57,9 +57,9 @@ fn a_fresh_home_is_in_order_and_told_how_to_begin() {
 fn servers_that_are_not_watched_are_counted() {
     let home = Home::new();
     put(&home, ".cursor/mcp.json", SERVER);
-    expect(&home, 0, "warn: none of 1 local servers of your hosts is watched", "`spantap wrap`");
+    expect(&home, 0, "warn: none of your hosts' 1 local server is watched", "`spantap wrap`");
     wrapped(&home, "");
-    expect(&home, 0, "ok: 1 servers of your hosts are watched", "");
+    expect(&home, 0, "ok: your hosts' servers: 1 watched, 0 not", "");
 }
 
 #[test]
@@ -68,7 +68,12 @@ fn an_entry_whose_spantap_is_gone_is_a_failure() {
     let path = wrapped(&home, "");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace(SPANTAP, "/gone/spantap")).unwrap();
-    expect(&home, 1, "fail: cursor server a is wrapped by `/gone/spantap`, which cannot be started", "`spantap wrap`");
+    expect(
+        &home,
+        1,
+        "fail: cursor server a is wrapped by `/gone/spantap`, which cannot be started",
+        "`spantap wrap`",
+    );
 }
 
 #[test]
@@ -109,7 +114,12 @@ fn a_log_folder_that_cannot_be_written_is_a_failure() {
 fn records_that_cannot_be_read_are_counted() {
     let home = Home::new();
     put(&home, ".local/state/spantap/sessions/a-2026-11-22-0123456789ab.jsonl", "{}\nnot json\n{\"half\":");
-    expect(&home, 0, "warn: 2 records of ~/.local/state/spantap/sessions/a-2026-11-22", "readers pass over them");
+    expect(
+        &home,
+        0,
+        "warn: 2 records of ~/.local/state/spantap/sessions/a-2026-11-22",
+        "readers pass over them",
+    );
 }
 
 #[test]
@@ -120,7 +130,9 @@ fn a_collector_that_does_not_answer_is_a_failure_and_its_secrets_stay_unsaid() {
     put(
         &home,
         ".config/spantap/config.toml",
-        &format!("[otlp]\nendpoint = 'http://ann:s3cret@127.0.0.1:{port}/?key=s3cret'\nheaders = {{ authorization = 'Bearer s3cret' }}\n"),
+        &format!(
+            "[otlp]\nendpoint = 'http://ann:s3cret@127.0.0.1:{port}/?key=s3cret'\nheaders = {{ authorization = 'Bearer s3cret' }}\n"
+        ),
     );
     expect(&home, 1, &format!("fail: the collector at 127.0.0.1:{port} does not answer"), "spantap export");
     for arguments in [&["doctor"][..], &["doctor", "--json"]] {

@@ -124,7 +124,11 @@ fn features(host: &Host, path: &Path) -> Vec<&'static str> {
     let found = entries(&Node::parse(&text, format).unwrap(), host);
     let is_comment = |line: &str| {
         let line = line.trim_start();
-        if format == Format::Json { line.starts_with("//") || line.starts_with("/*") } else { line.starts_with('#') }
+        if format == Format::Json {
+            line.starts_with("//") || line.starts_with("/*")
+        } else {
+            line.starts_with('#')
+        }
     };
     let squeezed: String = text.split_whitespace().collect();
     let has = [
@@ -132,7 +136,10 @@ fn features(host: &Host, path: &Path) -> Vec<&'static str> {
         ("trailing comma", [",]", ",}"].iter().any(|comma| squeezed.contains(comma))),
         ("CRLF", text.contains("\r\n")),
         ("BOM", bytes.starts_with(b"\xef\xbb\xbf")),
-        ("escapes", text.contains("\\\\") && text.contains("\\u")|| format == Format::Yaml && text.contains("\\\\")),
+        (
+            "escapes",
+            text.contains("\\\\") && text.contains("\\u") || format == Format::Yaml && text.contains("\\\\"),
+        ),
         ("not ASCII", !text.is_ascii()),
         ("placeholders", text.contains("${")),
         ("disabled", found.iter().any(|entry| entry.disabled)),

@@ -367,7 +367,17 @@ fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
     let pulse = |server: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
         command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin");
-        command.args(["check", "--every", "1ms", "--count", "2", "--server", "web", "--otlp", &collector.endpoint]);
+        command.args([
+            "check",
+            "--every",
+            "1ms",
+            "--count",
+            "2",
+            "--server",
+            "web",
+            "--otlp",
+            &collector.endpoint,
+        ]);
         command.arg("--").args(server).output().unwrap()
     };
     assert!(pulse(&[env!("CARGO_BIN_EXE_spantap"), "demo", "--serve"]).status.success());
@@ -379,7 +389,10 @@ fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
     let last = |status: &str| {
         let request = requests.iter().rev().find(|request| format!("{request:?}").contains(status)).unwrap();
         let metrics = request.resource_metrics[0].scope_metrics[0].metrics.clone();
-        metrics.into_iter().map(|metric| (metric.name.clone(), format!("{:?}", metric.data))).collect::<BTreeMap<_, _>>()
+        metrics
+            .into_iter()
+            .map(|metric| (metric.name.clone(), format!("{:?}", metric.data)))
+            .collect::<BTreeMap<_, _>>()
     };
     let good = last("tools/list");
     assert!(good["spantap.check.up"].contains("AsInt(1)"), "{good:?}");

@@ -49,13 +49,18 @@ fn a_checkout_names_its_commit_and_a_tarball_does_without() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert_eq!(version(folder, "release", PATH), "1.2.3");
-    std::fs::write(folder.join(".cargo_vcs_info.json"), r#"{"git": {"sha1": "0123456789abcdef"}, "path_in_vcs": ""}"#).unwrap();
+    std::fs::write(
+        folder.join(".cargo_vcs_info.json"),
+        r#"{"git": {"sha1": "0123456789abcdef"}, "path_in_vcs": ""}"#,
+    )
+    .unwrap();
     assert_eq!(version(folder, "release", PATH), "1.2.3 (0123456)", "a package made by cargo");
 
     git(folder, "init -q");
     git(folder, "commit -q --allow-empty -m first");
     let named = version(folder, "release", PATH);
-    let (id, day) = named.strip_prefix("1.2.3 (").unwrap().strip_suffix(')').unwrap().split_once(' ').unwrap();
+    let (id, day) =
+        named.strip_prefix("1.2.3 (").unwrap().strip_suffix(')').unwrap().split_once(' ').unwrap();
     assert!(id.len() >= 7 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{named}");
     assert_eq!(day, "2026-11-22");
     assert_eq!(version(folder, "debug", PATH), "1.2.3 (debug)");
@@ -83,8 +88,16 @@ fn a_package_holds_what_a_build_reads_and_no_tests() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let listed = String::from_utf8(output.stdout).unwrap();
     let files: Vec<&str> = listed.lines().collect();
-    for wanted in ["Cargo.lock", "LICENSE", "README.md", "build.rs", "src/main.rs", "src/read/report/page.html",
-        "docs/hosts.md", "docs/dashboards/prometheus/rules.yml"] {
+    for wanted in [
+        "Cargo.lock",
+        "LICENSE",
+        "README.md",
+        "build.rs",
+        "src/main.rs",
+        "src/read/report/page.html",
+        "docs/hosts.md",
+        "docs/dashboards/prometheus/rules.yml",
+    ] {
         assert!(files.contains(&wanted), "{wanted}");
     }
     for unwanted in ["tests/", "fixtures/", ".ci/", ".github/", "target/"] {

@@ -86,11 +86,8 @@ fn the_files_of_every_host_come_back_byte_for_byte() {
 #[test]
 fn the_wrapped_entry_starts_the_server_behind_the_proxy() {
     let home = Home::new();
-    let path = put(
-        &home,
-        ".cursor/mcp.json",
-        r#"{"mcpServers":{"größe":{"command":"echo","args":["hello"]}}}"#,
-    );
+    let path =
+        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"größe":{"command":"echo","args":["hello"]}}}"#);
     printed(&home, "wrap --yes -- --log-dir logs");
     let config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let entry = &config["mcpServers"]["größe"];
@@ -175,7 +172,10 @@ fn a_shared_file_names_the_proxy_by_its_bare_name_and_holds_nothing_of_this_mach
     // It may be right for everybody else.
     assert!(printed(&home, "wrap --project -y").contains("wrapped already"));
     printed(&home, "unwrap --all -y");
-    assert_eq!(fs::read_to_string(home.path().join(".mcp.json")).unwrap(), r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    assert_eq!(
+        fs::read_to_string(home.path().join(".mcp.json")).unwrap(),
+        r#"{"mcpServers":{"a":{"command":"cat"}}}"#
+    );
 }
 
 #[test]
@@ -271,19 +271,26 @@ fn nothing_is_written_unless_somebody_agrees() {
 #[test]
 fn an_entry_changed_by_hand_is_shown_with_what_undoing_would_leave() {
     let home = Home::new();
-    let path = put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#);
+    let path =
+        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#);
     printed(&home, "wrap -y");
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("pkg", "pkg@2")).unwrap();
     let status = printed(&home, "status");
     assert!(status.contains("edited") && status.contains("changed by hand"), "{status}");
     let output = run(&home, "unwrap");
     let (shown, _) = text(&output);
-    assert!(shown.contains("a: changed by hand since it was wrapped") && shown.contains("@@ line 1, server a @@"), "{shown}");
+    assert!(
+        shown.contains("a: changed by hand since it was wrapped") && shown.contains("@@ line 1, server a @@"),
+        "{shown}"
+    );
     assert!(shown.contains(r#"+{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#), "{shown}");
     assert_eq!(output.status.code(), Some(1), "nobody was asked");
     let report = json(&printed(&home, "unwrap -y --json")).remove(0);
     assert_eq!(report["edited"], serde_json::json!(["a"]));
-    assert_eq!(fs::read_to_string(&path).unwrap(), r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#);
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#
+    );
 }
 
 #[test]
@@ -367,12 +374,14 @@ fn a_read_only_file_is_left_alone() {
 #[test]
 fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
     let home = Home::new();
-    let path = put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    let path =
+        put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
     let host = home.path().join("claude-desktop");
     fs::copy("/bin/sleep", &host).unwrap();
     let mut running = home.command(host.to_str().unwrap()).arg("600").spawn().unwrap();
     wait_until("a process of that name", || {
-        fs::read_to_string(format!("/proc/{}/comm", running.id())).is_ok_and(|comm| comm == "claude-desktop\n")
+        fs::read_to_string(format!("/proc/{}/comm", running.id()))
+            .is_ok_and(|comm| comm == "claude-desktop\n")
     });
     let refused = run(&home, "wrap -y");
     let untouched = fs::read_to_string(&path).unwrap();

@@ -17,6 +17,7 @@ use crate::hosts::entry::{self, Entry, State};
 use crate::hosts::locate::{Found, Scope};
 use crate::hosts::store::Snapshot;
 use crate::hosts::tree::{Format, Node};
+use crate::read::units::plural;
 
 /// How long another spantap may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
     let which = Which { project: true, ..Which::default() };
     let files = crate::cli::wrap::files(&which).unwrap_or_default();
-    let (mut watched, mut plain) = (0, 0);
+    let (mut watched, mut plain) = (0_u64, 0_u64);
     let mut versions = BTreeMap::new();
     for found in &files {
         let root = Snapshot::read(&found.path)
@@ -62,11 +63,10 @@ pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
     match (watched, plain) {
         (0, 0) => findings.ok("no host has a local server in a place that `spantap status` looks at"),
         (0, _) => findings.warn(
-            format!("none of {plain} local servers of your hosts is watched"),
+            format!("none of your hosts' {} is watched", plural(plain, "local server")),
             "`spantap wrap` puts spantap in front of them",
         ),
-        (_, 0) => findings.ok(format!("{watched} servers of your hosts are watched")),
-        (_, _) => findings.ok(format!("{watched} servers of your hosts are watched, {plain} are not")),
+        (_, _) => findings.ok(format!("your hosts' servers: {watched} watched, {plain} not")),
     }
 }
 

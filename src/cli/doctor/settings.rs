@@ -78,7 +78,11 @@ pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<
         row("trace_env", &config.trace_env, config.trace_env.value.to_string()),
         row("strict", &config.strict, config.strict.value.to_string()),
         row("args_hash", &config.args_hash, word(&config.args_hash.value)),
-        row("hash_key_file", &config.hash_key_file, file.map_or_else(none, |file| file.display().to_string())),
+        row(
+            "hash_key_file",
+            &config.hash_key_file,
+            file.map_or_else(none, |file| file.display().to_string()),
+        ),
         row("thrash.threshold", &config.thrash_threshold, config.thrash_threshold.value.to_string()),
         row("thrash.warn", &config.thrash_warn, config.thrash_warn.value.to_string()),
         row("denied.codes", &config.denied_codes, codes.join(", ")),
@@ -97,19 +101,33 @@ pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<
 
 /// Where a table's value is from is said with the value: it is put together from several sources.
 fn tables(config: &Config) -> Vec<Shown> {
-    let shown = |setting, value: String, origin: &str| Shown { setting, value: tilde(&value), origin: origin.to_owned() };
+    let shown = |setting, value: String, origin: &str| Shown {
+        setting,
+        value: tilde(&value),
+        origin: origin.to_owned(),
+    };
     let file = |is_default: bool| if is_default { "default" } else { "config file" };
     let endpoint = config.otlp_endpoint.value.as_deref();
     let (settings, _) = otlp::Settings::resolve(endpoint, &config.otlp, &config::process_environment);
     let mut rows = Vec::new();
     if let Some(settings) = settings {
-        let signals =
-            [("otlp traces", &settings.traces), ("otlp metrics", &settings.metrics), ("otlp logs", &settings.logs)];
+        let signals = [
+            ("otlp traces", &settings.traces),
+            ("otlp metrics", &settings.metrics),
+            ("otlp logs", &settings.logs),
+        ];
         for (setting, target) in signals {
-            let value = target.as_ref().map_or_else(|| "not sent".to_owned(), |target| {
-                let gzip = if target.gzip { ", gzip" } else { "" };
-                format!("{} by {}{gzip}", address(&target.endpoint).unwrap_or_else(none), word(&target.protocol))
-            });
+            let value = target.as_ref().map_or_else(
+                || "not sent".to_owned(),
+                |target| {
+                    let gzip = if target.gzip { ", gzip" } else { "" };
+                    format!(
+                        "{} by {}{gzip}",
+                        address(&target.endpoint).unwrap_or_else(none),
+                        word(&target.protocol)
+                    )
+                },
+            );
             rows.push(shown(setting, value, "flag, OTEL_* and [otlp] together"));
         }
     }
@@ -120,7 +138,8 @@ fn tables(config: &Config) -> Vec<Shown> {
             Mode::Strict => "strict: no free text".to_owned(),
         },
     };
-    let is_default = matches!(&config.redaction, Redaction::Settings(settings) if **settings == Default::default());
+    let is_default =
+        matches!(&config.redaction, Redaction::Settings(settings) if **settings == Default::default());
     rows.push(shown("redaction", redaction, file(is_default)));
     let prices = config.cost_per_call.len();
     rows.push(shown("cost.per_call", format!("{prices} prices"), file(prices == 0)));

@@ -12,7 +12,8 @@ use crate::places;
 /// What the shell says and a host's stripped environment will not: where the config file and the logs
 /// are, when that is not where an entry without options would look.
 pub(super) fn inherited(given: &[String]) -> Vec<String> {
-    let is_given = |flag: &str| given.iter().any(|word| word == flag || word.starts_with(&format!("{flag}=")));
+    let is_given =
+        |flag: &str| given.iter().any(|word| word == flag || word.starts_with(&format!("{flag}=")));
     let mut options = Vec::new();
     let mut add = |flag: &str, path: PathBuf| {
         let path = std::path::absolute(&path).unwrap_or(path);

@@ -98,12 +98,15 @@ impl Plan {
                 (Intent::Wrap { given, .. }, State::Wrapped { options: old, .. }) => {
                     let differs = !given.is_empty() && !old.ends_with(given);
                     let reason = "wrapped already";
-                    let reason =
-                        if differs { format!("{reason}; unwrap it first for other options") } else { reason.to_owned() };
+                    let reason = if differs {
+                        format!("{reason}; unwrap it first for other options")
+                    } else {
+                        reason.to_owned()
+                    };
                     skipped.push((label, reason));
                     continue;
                 }
-                (_, State::Remote) => {
+                (Intent::Wrap { .. }, State::Remote) => {
                     let reason = "remote; to watch it, run it through a bridge such as mcp-remote";
                     skipped.push((label, reason.to_owned()));
                     continue;

@@ -78,7 +78,8 @@ impl StatusArgs {
                         ("stdio", "stale binary", Some(format!("`{program}` is not there; {fix}")))
                     }
                     State::Wrapped { edited: true, .. } => {
-                        let note = "its command was changed by hand since it was wrapped; that is what is watched";
+                        let note =
+                            "its command was changed by hand since it was wrapped; that is what is watched";
                         ("stdio", "edited", Some(note.to_owned()))
                     }
                     State::Wrapped { .. } => ("stdio", "yes", None),

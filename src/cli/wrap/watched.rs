@@ -36,7 +36,8 @@ pub fn started(name: &str) -> Vec<SystemTime> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let start = |stat: &str| -> Option<SystemTime> {
         // Field 22 of proc_pid_stat(5), the 20th behind the name in brackets.
-        let ticks_after_boot: f64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        let ticks_after_boot: f64 =
+            stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
         Some(boot + Duration::from_secs_f64(ticks_after_boot / ticks))
     };
     processes
