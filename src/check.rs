@@ -253,12 +253,13 @@ impl Session<'_> {
             };
             if Some(id) == discover {
                 match answer {
-                    Answer::Result(result) if result["supportedVersions"].is_array() => {
+                    Answer::Result(result) if is_modern(&result) => {
                         self.modern = true;
                         return Ok(modern_greeting(&result));
                     }
                     Answer::Result(_) if era == Era::Modern => {
-                        return Err(protocol_error("the answer to server/discover has no supportedVersions"));
+                        let text = format!("the answer to server/discover names no version from {MODERN} on");
+                        return Err(protocol_error(text));
                     }
                     Answer::Error(code) if era == Era::Modern => {
                         return Err(refused("server/discover", code));
@@ -372,6 +373,12 @@ fn said(value: &Value) -> String {
 /// A name as it may be shown and exported.
 pub fn name(text: &str) -> String {
     Redactor::new(&Settings::default()).redact(Field::Name, text.as_bytes()).as_str().to_owned()
+}
+
+/// Versions are days; a later one than ours speaks ours too, or answers with an error.
+fn is_modern(result: &Value) -> bool {
+    let mut versions = result["supportedVersions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    versions.any(|version| version >= MODERN)
 }
 
 fn modern_greeting(result: &Value) -> Greeting {

@@ -140,6 +140,7 @@ pub fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 /// The server command, exactly as the host would run it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerCommand {
+    /// The server command, exactly as the host would run it
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }

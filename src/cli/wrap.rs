@@ -130,7 +130,7 @@ pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
                 "say whose file it is: --host HOST, with a name that `spantap status --help` lists",
             )
         })?;
-        return Ok(vec![Found { host, scope: Scope::User, path: path.clone() }]);
+        return Ok(vec![Found { host, scope: scope_of(host, path), path: path.clone() }]);
     }
     let mut seen = BTreeSet::new();
     let mut found = locate::files(&surroundings(&environment, which.project), &which.hosts);
@@ -154,6 +154,18 @@ fn host_of(path: &Path) -> Option<&'static Host> {
         others.or_else(|| HOSTS.iter().find(holds))
     };
     by_name.or_else(by_content)
+}
+
+/// Whether a file that was named is a project's, so that it is as careful with it as `--project` is.
+fn scope_of(host: &'static Host, path: &Path) -> Scope {
+    let environment = crate::config::process_environment;
+    let users = locate::places(&surroundings(&environment, false), &[host.id.to_owned()]);
+    let same = |found: &Found| found.path.canonicalize().ok() == path.canonicalize().ok();
+    let is_named_so = || {
+        std::path::absolute(path)
+            .is_ok_and(|path| host.project_files.iter().any(|place| path.ends_with(place)))
+    };
+    if !users.iter().any(same) && is_named_so() { Scope::Project } else { Scope::User }
 }
 
 /// Where nothing was found, and what to do.

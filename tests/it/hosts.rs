@@ -163,6 +163,19 @@ fn the_corpus_has_in_each_format_what_real_files_have() {
 }
 
 #[test]
+fn every_host_has_its_line_in_the_documentation() {
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hosts.md")).unwrap();
+    for host in HOSTS {
+        let line = docs.lines().find(|line| line.starts_with(&format!("| `{}` |", host.id)));
+        let line = line.unwrap_or_else(|| panic!("no line for {}", host.id));
+        for place in host.project_files {
+            let folder = place.split_once('/').map_or(*place, |(folder, _)| folder).trim_end_matches("json");
+            assert!(line.contains(folder.trim_end_matches("jsonc")), "{}: {place}", host.id);
+        }
+    }
+}
+
+#[test]
 fn a_host_that_writes_its_file_anew_does_not_prevent_undoing() {
     let host = host("claude-desktop").unwrap();
     let text = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]},"b":{"env":{},"command":"b"}}}"#;

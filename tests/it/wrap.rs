@@ -322,6 +322,16 @@ fn a_disabled_server_is_wrapped_and_shown_as_disabled() {
 }
 
 #[test]
+fn a_project_file_that_is_named_is_treated_as_shared() {
+    let home = Home::new();
+    let path = put(&home, "work/.cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    assert!(printed(&home, "wrap --file work/.cursor/mcp.json -y").contains("this file is shared"));
+    assert!(fs::read_to_string(path).unwrap().contains(r#""command":"spantap""#));
+    put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    assert!(!printed(&home, "wrap --file .cursor/mcp.json -y").contains("this file is shared"));
+}
+
+#[test]
 fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
     let home = Home::new();
     for (name, content, host) in [
