@@ -17,6 +17,7 @@ use crate::export::log::is_session_file;
 use crate::export::otlp;
 use crate::export::record::Record;
 use crate::places;
+use crate::read::units::plural;
 
 mod entries;
 mod settings;
@@ -244,7 +245,7 @@ fn logs(folder: &Path, findings: &mut Findings) {
         7200..=172_799 => format!("{} h", age / 3600),
         _ => format!("{} d", age / 86_400),
     };
-    findings.ok(format!("{} session files, the newest record {age} ago", files.len()));
+    findings.ok(format!("{}, the newest record {age} ago", plural(files.len() as u64, "session file")));
     for (_, path) in files.iter().rev().take(LOOKED_AT) {
         let Ok(bytes) = fs::read(path) else {
             findings.warn(format!("{} cannot be read", path.display()), "check its owner and mode");
@@ -256,7 +257,7 @@ fn logs(folder: &Path, findings: &mut Findings) {
         let bad = lines.filter(|line| serde_json::from_slice::<Record<'_>>(line).is_err()).count();
         if bad > 0 {
             findings.warn(
-                format!("{bad} records of {} cannot be read", path.display()),
+                format!("{} of {} cannot be read", plural(bad as u64, "record"), path.display()),
                 "readers pass over them; a full disk or another writer did this",
             );
         }

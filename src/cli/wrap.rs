@@ -148,10 +148,15 @@ fn host_of(path: &Path) -> Option<&'static Host> {
     let by_content = || {
         let snapshot = crate::hosts::store::Snapshot::read(path).ok()?;
         let root = Node::parse(snapshot.text(), Format::of(&snapshot.path)).ok()?;
-        // The last one is every other program that reads an `mcpServers` file.
+        let format = Format::of(&snapshot.path);
         let holds = |host: &&Host| host.keys.iter().any(|keys| root.get(keys[0]).is_some());
-        let others = HOSTS.last().filter(holds).filter(|_| Format::of(&snapshot.path) == Format::Json);
-        others.or_else(|| HOSTS.iter().find(holds))
+        let writes = |host: &&Host| {
+            let mut places = host.user_files.iter().chain(host.project_files);
+            places.any(|place| Format::of(Path::new(place)) == format)
+        };
+        // The last one is every other program that reads an `mcpServers` file, which is JSON.
+        let others = HOSTS.last().filter(|_| format == Format::Json).filter(holds);
+        others.or_else(|| HOSTS.iter().find(|host| holds(host) && writes(host)))
     };
     by_name.or_else(by_content)
 }

@@ -113,7 +113,11 @@ fn a_log_folder_that_cannot_be_written_is_a_failure() {
 #[test]
 fn records_that_cannot_be_read_are_counted() {
     let home = Home::new();
-    put(&home, ".local/state/spantap/sessions/a-2026-11-22-0123456789ab.jsonl", "{}\nnot json\n{\"half\":");
+    put(
+        &home,
+        ".local/state/spantap/sessions/a-2026-11-22-0123456789ab.jsonl",
+        "nonsense\nnot json\n{\"half\":",
+    );
     expect(
         &home,
         0,
