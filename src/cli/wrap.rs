@@ -142,8 +142,11 @@ pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
 /// Whose format a file has that nobody named a host for: by its name, else by what stands in it.
 fn host_of(path: &Path) -> Option<&'static Host> {
     let by_name = HOSTS.iter().find(|host| {
-        let places = host.user_files.iter().chain(host.project_files);
-        places.filter_map(|place| place.split_once('/')).any(|(_, rest)| path.ends_with(rest))
+        let below_home = host.user_files.iter().filter_map(|place| {
+            let base = if place.starts_with('{') { "}/" } else { "/" };
+            place.split_once(base).map(|(_, rest)| rest)
+        });
+        below_home.chain(host.project_files.iter().copied()).any(|place| path.ends_with(place))
     });
     let by_content = || {
         let snapshot = crate::hosts::store::Snapshot::read(path).ok()?;

@@ -24,7 +24,7 @@ const AROUND: usize = 40;
 
 /// The lines that differ, marked with `-` and `+` as `diff -u` does.
 pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> String {
-    let names = lines_of_servers(before, format, host);
+    let names = changed_servers(before, after, format, host);
     let (old, new) = (masked(before, format, host, clean), masked(after, format, host, clean));
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let mut result = String::new();
@@ -42,9 +42,13 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
             })
         });
         let (to_left, to_right) = next.unwrap_or((old.len(), new.len()));
-        let inside =
-            names.iter().filter(|(lines, _)| lines.contains(&left)).min_by_key(|(lines, _)| lines.len());
-        let server = inside.map(|(_, name)| format!(", server {name}")).unwrap_or_default();
+        let here = left..to_left.max(left + 1);
+        let is_here = |lines: &Range<usize>| lines.start < here.end && here.start < lines.end;
+        let inside: Vec<&str> =
+            names.iter().filter(|(lines, _)| is_here(lines)).map(|(_, name)| name.as_str()).collect();
+        let noun = if inside.len() == 1 { "server" } else { "servers" };
+        let server =
+            if inside.is_empty() { String::new() } else { format!(", {noun} {}", inside.join(", ")) };
         result.push_str(&format!("@@ line {}{server} @@\n", left + 1));
         let (old, new) = (&old[left..to_left], &new[right..to_right]);
         let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -62,14 +66,19 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
     result
 }
 
-/// Which lines, counted from 0, each server stands on.
-fn lines_of_servers(text: &str, format: Format, host: &Host) -> Vec<(Range<usize>, String)> {
-    let Ok(root) = Node::parse(text, format) else { return Vec::new() };
-    let line = |at: usize| super::tree::line_of(text, at) - 1;
+/// The servers whose commands differ, each with the lines, counted from 0, that it stands on in `before`.
+fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Vec<(Range<usize>, String)> {
+    let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
+        return Vec::new();
+    };
+    let line = |at: usize| super::tree::line_of(before, at) - 1;
     entries(&root, host)
         .into_iter()
         .filter_map(|entry| {
             let node = at(&root, &entry.path)?;
+            if at(&changed, &entry.path).is_some_and(|now| now.says_the_same(node)) {
+                return None;
+            }
             // A table of TOML stands on its header alone; its members tell how far it goes.
             let members = node.members().iter().map(|member| member.value.range.end);
             let end = members.chain([node.range.end]).max()?;
