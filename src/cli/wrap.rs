@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::{Out, hint};
@@ -31,10 +32,10 @@ pub struct Which {
     /// Only these servers [default: every local (stdio) server found]
     #[arg(value_name = "SERVER")]
     pub servers: Vec<String>,
-    /// Only this host; repeatable. See spantap status for names
-    #[arg(long = "host", value_name = "HOST", value_parser = host_id)]
+    /// Only this host; repeatable
+    #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
     pub hosts: Vec<String>,
-    /// A config file in an unusual place (with --host for its format)
+    /// A config file in an unusual place; --host says whose format it has, if that cannot be told
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...)
@@ -80,16 +81,6 @@ pub struct UnwrapArgs {
     pub all: bool,
 }
 
-fn host_id(id: &str) -> Result<String, String> {
-    match table::host(id) {
-        Some(host) => Ok(host.id.to_owned()),
-        None => {
-            let ids: Vec<&str> = HOSTS.iter().map(|host| host.id).collect();
-            Err(format!("known hosts: {}", ids.join(", ")))
-        }
-    }
-}
-
 impl WrapArgs {
     /// # Errors
     /// No local server found, options that `run` would refuse, or a file that could not be written.
@@ -127,7 +118,7 @@ pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
             let text = format!("no list of servers found in `{}`", path.display());
             hint(
                 anyhow::anyhow!(text),
-                "say whose file it is: --host HOST, with a name that `spantap status --help` lists",
+                "say whose file it is: --host HOST, with one of the names that `spantap wrap --help` lists",
             )
         })?;
         return Ok(vec![Found { host, scope: scope_of(host, path), path: path.clone() }]);
