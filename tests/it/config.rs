@@ -98,9 +98,9 @@ fn a_file_of_the_current_folder_steers_nothing() {
     }
     let mut session = home.session(&[]);
     session.calls(1);
+    wait_until("a log in the usual place", || logs_in(&home.logs()).len() == 1);
     let (_, said) = session.end();
     assert_eq!(said, "");
-    assert_eq!(logs_in(&home.logs()).len(), 1);
     assert!(
         doctor(&home, "", &[])["settings"]
             .as_array()
@@ -116,6 +116,7 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
     write_config(&home, "slow = 'ghp_secret'\nslwo = '1s'\nthis is not toml\nlog_dir = '~/mine'\n");
     let mut session = home.session(&[]);
     session.calls(1);
+    wait_until("a log in the folder of the last line", || logs_in(&home.path().join("mine")).len() == 1);
     let (status, said) = session.end();
     assert!(status.success());
     let lines: Vec<&str> = said.lines().collect();
@@ -129,7 +130,6 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
             line(3, "not valid TOML; this line is ignored"),
         ]
     );
-    assert_eq!(logs_in(&home.path().join("mine")).len(), 1);
     let output = home.spantap(["--strict", "--", "touch", "started"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output).1.contains("\nhint: "), "{}", text(&output).1);
