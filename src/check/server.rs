@@ -24,10 +24,13 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for what a dead server's pipes still hold; a process it left behind may keep them open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The last lines of a stream.
+type Tail = Arc<Mutex<VecDeque<Vec<u8>>>>;
+
 pub(super) struct Server {
     child: Child,
     lines: Receiver<Vec<u8>>,
-    errors: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    errors: Tail,
     /// Says when stderr has ended.
     errors_end: Receiver<()>,
     last_id: u64,
@@ -261,8 +264,8 @@ fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
 }
 
 /// Keeps the last lines, however many there are; the receiver hears of the end.
-fn read_tail(source: impl Read + Send + 'static) -> (Arc<Mutex<VecDeque<Vec<u8>>>>, Receiver<()>) {
-    let tail = Arc::new(Mutex::new(VecDeque::new()));
+fn read_tail(source: impl Read + Send + 'static) -> (Tail, Receiver<()>) {
+    let tail = Tail::default();
     let kept = Arc::clone(&tail);
     let (sender, end) = sync_channel(1);
     std::thread::spawn(move || {
