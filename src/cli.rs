@@ -21,7 +21,7 @@ pub type Out<'a> = dyn std::io::Write + 'a;
 
 /// Watch what an MCP host and an MCP server say to each other, without changing it
 #[derive(Debug, Parser)]
-#[command(name = "spantap", version, max_term_width = 100)]
+#[command(name = "spantap", version = crate::VERSION, max_term_width = 100)]
 #[command(override_usage = "spantap [OPTIONS] -- <COMMAND> [ARGS]...\n       spantap <SUBCOMMAND>")]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(disable_help_subcommand = false)]
@@ -140,6 +140,7 @@ pub fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 /// The server command, exactly as the host would run it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerCommand {
+    /// The server command, exactly as the host would run it
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
 }

@@ -11,6 +11,7 @@ use crate::observe::event::{Event, Kind, Sink};
 pub mod record;
 pub mod timestamp;
 
+pub mod checks;
 pub mod log;
 pub mod logs;
 pub mod metrics;

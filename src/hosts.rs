@@ -5,6 +5,7 @@
 //! Every edit is tried in memory first: the result must parse, differ in the one intended way, and undo
 //! to the original; otherwise the entry is left alone and the reason is named.
 
+pub mod diff;
 pub mod entry;
 pub mod locate;
 pub mod splice;

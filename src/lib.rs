@@ -31,6 +31,8 @@ pub mod read;
 
 pub mod hosts;
 
+pub mod check;
+
 pub mod demo;
 
 pub mod diagnostics;
@@ -41,3 +43,10 @@ pub mod places;
 pub mod cli;
 pub mod config;
 pub mod hash_key;
+
+/// The version with the commit it was built from and that commit's day, as far as they are known:
+/// `0.1.0 (abc1234 2026-11-22)`. See `build.rs`.
+pub const VERSION: &str = match option_env!("SPANTAP_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};

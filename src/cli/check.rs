@@ -1,222 +1,278 @@
-//! `check`: a server of its own is started, greeted and measured; live traffic is never touched.
+//! `check`: does a server work, and how fast; once for a probe, or again and again as a pulse.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, bail};
-use clap::Args;
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Hinted, Out, ServerCommand, hint};
-use crate::observe::redact::{Field, Redactor, Settings};
+use super::run::RunArgs;
+use super::{Hinted, Out, ServerCommand};
+use crate::check::{self, Failure, Health, Probe};
+use crate::config::{self, Config, process_environment};
+use crate::export::checks::{Checked, Checks};
+use crate::export::otlp::{self, Otlp};
+use crate::export::{Identity, Output};
+use crate::{identity, places};
+
+/// What the statuses mean; `docs/operations.md` says the same, and a test compares.
+const STATUSES: &str = "\
+Exit status: 0 the server works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP asks;
+5 something else than MCP on its stdout; 126 cannot be executed, 127 not found; 2 usage.
+With --every: the status of the last check, once --count is reached.";
 
 #[derive(Debug, Args)]
+#[command(after_help = STATUSES)]
 pub struct CheckArgs {
     /// How long to wait for each answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::run::duration)]
     pub timeout: Duration,
-    /// One JSON object instead of a text
+    /// Which handshake to try: both, server/discover alone, or initialize alone
+    #[arg(long, value_enum, default_value = "auto")]
+    pub era: Era,
+    /// Check again and again, with a line, and metrics to a configured collector, for each
+    #[arg(long, value_name = "DURATION", value_parser = super::run::duration)]
+    pub every: Option<Duration>,
+    /// Failures in a row after which a pulse raises an alert
+    #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
+    pub alert_after: u32,
+    /// End a pulse after this many checks
+    #[arg(long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Name used in metrics [default: from the command]
+    #[arg(long, value_name = "NAME")]
+    pub server: Option<String>,
+    /// Send metrics to a collector, e.g. http://localhost:4318
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+    /// Read this config file instead of the usual one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON object a check instead of a text
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
     pub server_command: ServerCommand,
 }
 
-/// Longer lines than this are no answer to a handshake.
-const MAX_LINE: u64 = 16 << 20;
-/// Lines of stderr that are shown when the server fails.
-const TAIL: usize = 10;
-
-struct Server {
-    child: Child,
-    lines: Receiver<Vec<u8>>,
-    errors: Arc<Mutex<VecDeque<Vec<u8>>>>,
-    timeout: Duration,
-    /// Lines on stdout that were not JSON.
-    banners: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Era {
+    Auto,
+    Modern,
+    Legacy,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// How long the last metrics may take on their way.
+const FLUSH: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
     /// Prints what the server said and how long it took.
     ///
     /// # Errors
-    /// The server cannot be started, dies, does not answer or answers with an error: exit status 1.
+    /// The server does not work; the exit status says how.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let Some((program, args)) = self.server_command.command.split_first() else {
+        if self.server_command.command.is_empty() {
             let example = "put it behind two dashes: spantap check -- npx -y my-server".to_owned();
             return Err(Hinted { error: anyhow!("no server command"), hint: example, status: 2 }.into());
-        };
-        let begin = Instant::now();
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = child.map_err(|error| {
-            let text = anyhow!("failed to start server `{}`: {error}", program.to_string_lossy());
-            hint(text, "hosts started from the desktop have a short PATH; give the full path")
-        })?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            bail!("the server has no pipes");
-        };
-        let (lines, errors) = (read_lines(stdout), read_tail(stderr));
-        let mut server = Server { child, lines, errors, timeout: self.timeout, banners: 0 };
-        let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {},
-            "clientInfo": {"name": "spantap-check", "version": env!("CARGO_PKG_VERSION")}});
-        let answer = server.ask(1, "initialize", hello)?;
-        let handshake = begin.elapsed();
-        server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
-        let begin = Instant::now();
-        server.ask(2, "ping", json!({}))?;
-        let ping = begin.elapsed();
-        let mut listing = None;
-        if answer.pointer("/capabilities/tools").is_some() {
-            let begin = Instant::now();
-            let tools = server.ask(3, "tools/list", json!({}))?;
-            listing = Some((tools["tools"].as_array().map_or(0, Vec::len), begin.elapsed()));
         }
-        let mut redactor = Redactor::new(&Settings::default());
-        let mut text = |pointer: &str| {
-            let text = answer.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
-            redactor.redact(Field::Name, text.as_bytes()).as_str().to_owned()
+        let mut metrics = self.metrics();
+        let status = match self.every {
+            Some(every) => self.pulse(every, &mut metrics, out),
+            None => self.once(&mut metrics, out),
         };
-        let (name, version) = (text("/serverInfo/name"), text("/serverInfo/version"));
-        let protocol = text("/protocolVersion");
-        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-        if self.json {
-            let line = json!({"server": name, "version": version, "protocol": protocol,
-                "handshake_ms": ms(handshake), "ping_ms": ms(ping), "tools": listing.map(|(tools, _)| tools),
-                "tools_list_ms": listing.map(|(_, time)| ms(time)), "banner_lines": server.banners});
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "ok  {name} {version}, protocol {protocol}")?;
-            writeln!(out, "    start and handshake  {} ms", ms(handshake))?;
-            writeln!(out, "    ping                 {} ms", ms(ping))?;
-            if let Some((tools, time)) = listing {
-                writeln!(out, "    tools/list           {} ms  {tools} tools on the first page", ms(time))?;
+        if let Some((otlp, _)) = &mut metrics {
+            otlp.begin_close();
+            otlp.finish_close(Instant::now() + FLUSH);
+        }
+        status
+    }
+
+    fn once(&self, metrics: &mut Option<(Otlp, Checks)>, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let outcome = self.probe();
+        if let Some((_, checks)) = metrics {
+            checks.take(&checked(&outcome));
+        }
+        match outcome {
+            Ok(health) if self.json => writeln!(out, "{}", health_json(&health))?,
+            Ok(health) => tell(&health, out)?,
+            Err(failure) if self.json => {
+                writeln!(out, "{}", failure_json(&failure))?;
+                return Ok(ExitCode::from(failure.kind.status()));
             }
-            if server.banners > 0 {
-                writeln!(out, "    {} lines on stdout are not JSON; strict hosts break off", server.banners)?;
+            Err(failure) => {
+                let mut text = failure.text;
+                for line in &failure.stderr {
+                    text.push_str("\n  stderr: ");
+                    text.push_str(line);
+                }
+                let (hint, status) = (failure.kind.hint().to_owned(), failure.kind.status());
+                return Err(Hinted { error: anyhow!(text), hint, status }.into());
             }
         }
         Ok(ExitCode::SUCCESS)
     }
-}
 
-impl Server {
-    fn send(&mut self, message: &Value) -> anyhow::Result<()> {
-        let sent = match self.child.stdin.as_mut() {
-            Some(stdin) => writeln!(stdin, "{message}").and_then(|()| stdin.flush()),
-            None => Ok(()),
-        };
-        sent.map_err(|_| self.failure("the server closed its stdin"))
-    }
-
-    fn ask(&mut self, id: u32, method: &str, params: Value) -> anyhow::Result<Value> {
-        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
-        let deadline = Instant::now() + self.timeout;
+    /// Checks until `--count` is reached or somebody ends it.
+    fn pulse(
+        &self,
+        every: Duration,
+        metrics: &mut Option<(Otlp, Checks)>,
+        out: &mut Out<'_>,
+    ) -> anyhow::Result<ExitCode> {
+        let (mut failures, mut done) = (0_u32, 0_u64);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = match self.lines.recv_timeout(left) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.failure(&format!("no answer to {method} within {:?}", self.timeout)));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.failure(&format!("the server ended before it answered {method}")));
-                }
-            };
-            let Ok(message) = serde_json::from_slice::<Value>(&line) else {
-                self.banners += usize::from(!line.trim_ascii().is_empty());
-                continue;
-            };
-            if message["id"] != json!(id) || message.get("method").is_some() {
-                continue;
+            let begin = Instant::now();
+            let outcome = self.probe();
+            let before = failures;
+            failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
+            if let Some((_, checks)) = metrics {
+                checks.take(&checked(&outcome));
             }
-            if let Some(result) = message.get("result") {
-                return Ok(result.clone());
+            let alert = failures == self.alert_after;
+            let recovered = failures == 0 && before >= self.alert_after;
+            if self.json {
+                let mut line = match &outcome {
+                    Ok(health) => health_json(health),
+                    Err(failure) => failure_json(failure),
+                };
+                line["timestamp"] = crate::export::timestamp::Timestamp::now().to_string().into();
+                line["failures_in_a_row"] = failures.into();
+                line["alert"] = (failures >= self.alert_after).into();
+                writeln!(out, "{line}")?;
+            } else {
+                let now = jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now());
+                let time = now.strftime("%H:%M:%S");
+                match &outcome {
+                    Ok(health) => writeln!(out, "{time}  ok    {}", summary(health))?,
+                    Err(Failure { kind, text, stderr, .. }) => {
+                        let last = stderr.last().map(|line| format!("; stderr: {line}")).unwrap_or_default();
+                        writeln!(out, "{time}  fail  {}: {text}{last}", kind.word())?;
+                    }
+                }
             }
-            let code = message.pointer("/error/code").and_then(Value::as_i64);
-            let code =
-                code.map_or_else(|| "neither result nor code".to_owned(), |code| format!("error {code}"));
-            return Err(self.failure(&format!("the server answered {method} with {code}")));
+            out.flush()?;
+            // Where nobody reads the lines somebody reads what is on stderr: the journal, a cron mail.
+            let mut stderr = std::io::stderr();
+            if let (true, Err(failure)) = (alert, &outcome) {
+                let _ = writeln!(stderr, "spantap: alert: {failures} failures in a row: {}", failure.text);
+            }
+            if recovered {
+                let _ = writeln!(stderr, "spantap: alert is over: works again after {before} failures");
+            }
+            done += 1;
+            if self.count.is_some_and(|count| done >= count) {
+                return Ok(outcome
+                    .map_or_else(|failure| ExitCode::from(failure.kind.status()), |_| ExitCode::SUCCESS));
+            }
+            std::thread::sleep(every.saturating_sub(begin.elapsed()));
         }
     }
 
-    /// An error with the last lines of stderr, redacted.
-    fn failure(&mut self, text: &str) -> anyhow::Error {
-        let mut redactor = Redactor::new(&Settings::default());
-        // What a dying server said may still be on its way.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        std::thread::sleep(Duration::from_millis(100));
-        let lines = self.errors.lock().map(|lines| lines.clone()).unwrap_or_default();
-        let mut shown = String::new();
-        for line in &lines {
-            shown.push_str("\n  stderr: ");
-            shown.push_str(redactor.redact(Field::StderrLine, line.trim_ascii_end()).as_str());
-        }
-        let banners = match self.banners {
-            0 => String::new(),
-            count => format!("; {count} lines on its stdout are not JSON"),
+    fn probe(&self) -> Result<Health, Failure> {
+        let era = match self.era {
+            Era::Auto => check::Era::Auto,
+            Era::Modern => check::Era::Modern,
+            Era::Legacy => check::Era::Legacy,
         };
-        anyhow!("{text}{banners}{shown}")
+        Probe { timeout: self.timeout, era }.run(&self.server_command.command)
+    }
+
+    /// The way to a collector: for a pulse if one is configured, for one check if it is asked for by flag.
+    fn metrics(&self) -> Option<(Otlp, Checks)> {
+        if self.every.is_none() && self.otlp.is_none() {
+            return None;
+        }
+        let args = RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
+        let name = self.server.clone().unwrap_or_else(|| identity::server_name(&self.server_command.command));
+        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+        let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+        let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
+        let endpoint = config.otlp_endpoint.value.as_deref();
+        let (settings, warnings) = otlp::Settings::resolve(endpoint, &config.otlp, &process_environment);
+        let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {line}"));
+        warnings.iter().for_each(|line| warn(line));
+        let connection_id = identity::connection_id();
+        let identity = Identity {
+            session_id: connection_id.clone(),
+            connection_id,
+            server_name: check::name(&name),
+            user_id: None,
+        };
+        let kinds = check::Kind::ALL.map(check::Kind::word);
+        let (mut otlp, checks) = Otlp::of_checks(settings?, &identity, &kinds, warn);
+        otlp.open();
+        checks.map(|checks| (otlp, checks))
     }
 }
 
-/// Reads lines in a thread of their own; a server that says more than is read has to wait.
-fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = sync_channel(16);
-    std::thread::spawn(move || {
-        let mut source = BufReader::new(source);
-        while let Some(line) = next_line(&mut source) {
-            if sender.send(line).is_err() {
-                return;
-            }
+/// A check in the words of the instruments.
+fn checked(outcome: &Result<Health, Failure>) -> Checked {
+    match outcome {
+        Ok(health) => {
+            let mut steps = vec![("handshake", health.handshake), ("ping", health.ping)];
+            steps.extend(health.tools.map(|(_, time)| ("tools/list", time)));
+            steps.push(("end", health.end.after));
+            Checked::Works(steps.into_iter().map(|(step, time)| (step, time.as_secs_f64())).collect())
         }
-    });
-    receiver
+        Err(failure) => Checked::Fails(failure.kind.word()),
+    }
 }
 
-/// Keeps the last lines, however many there are.
-fn read_tail(source: impl Read + Send + 'static) -> Arc<Mutex<VecDeque<Vec<u8>>>> {
-    let tail = Arc::new(Mutex::new(VecDeque::new()));
-    let kept = Arc::clone(&tail);
-    std::thread::spawn(move || {
-        let mut source = BufReader::new(source);
-        while let Some(line) = next_line(&mut source) {
-            let Ok(mut kept) = kept.lock() else { return };
-            if kept.len() == TAIL {
-                kept.pop_front();
-            }
-            kept.push_back(line);
-        }
-    });
-    tail
+/// Milliseconds with three decimals.
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn next_line(source: &mut BufReader<impl Read>) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    let read = source.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-    matches!(read, Ok(1..)).then_some(line)
+fn health_json(health: &Health) -> Value {
+    json!({
+        "ok": true, "server": health.name, "version": health.version, "protocol": health.protocol,
+        "era": health.era, "handshake_ms": ms(health.handshake), "ping_ms": ms(health.ping),
+        "ping_method": health.ping_method, "tools": health.tools.map(|(tools, _)| tools),
+        "tools_list_ms": health.tools.map(|(_, time)| ms(time)), "ended_by": health.end.by,
+        "end_ms": ms(health.end.after), "banner_lines": health.banner_lines, "warnings": health.warnings,
+    })
+}
+
+fn failure_json(failure: &Failure) -> Value {
+    json!({
+        "ok": false, "error_type": failure.kind.word(), "error": failure.text, "stderr": failure.stderr,
+        "banner_lines": failure.banner_lines, "hint": failure.kind.hint(),
+    })
+}
+
+fn tell(health: &Health, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let Health { name, version, protocol, .. } = health;
+    writeln!(out, "ok  {name} {version}, protocol {protocol}")?;
+    writeln!(out, "    start and handshake  {:>9.1} ms", ms(health.handshake))?;
+    writeln!(out, "    {:<19}  {:>9.1} ms", health.ping_method, ms(health.ping))?;
+    if let Some((tools, time)) = health.tools {
+        let noun = if tools == 1 { "tool" } else { "tools" };
+        writeln!(out, "    tools/list           {:>9.1} ms  {tools} {noun}", ms(time))?;
+    }
+    writeln!(out, "    end                  {:>9.1} ms", ms(health.end.after))?;
+    for warning in &health.warnings {
+        writeln!(out, "    warning: {warning}")?;
+    }
+    Ok(())
+}
+
+fn summary(health: &Health) -> String {
+    let mut text = format!(
+        "{} {}  start {:.0} ms  {} {:.1} ms",
+        health.name,
+        health.version,
+        ms(health.handshake),
+        health.ping_method,
+        ms(health.ping)
+    );
+    if let Some((tools, time)) = health.tools {
+        text.push_str(&format!("  tools/list {:.1} ms ({tools})", ms(time)));
+    }
+    for warning in &health.warnings {
+        text.push_str(&format!("; {warning}"));
+    }
+    text
 }

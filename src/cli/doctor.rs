@@ -17,6 +17,12 @@ use crate::export::log::is_session_file;
 use crate::export::otlp;
 use crate::export::record::Record;
 use crate::places;
+use crate::read::units::plural;
+
+mod entries;
+mod settings;
+
+use settings::Shown;
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -48,13 +54,6 @@ struct Finding {
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    setting: &'static str,
-    value: String,
-    origin: String,
 }
 
 /// Less than this free on the logs' disk is worth a word, in KiB.
@@ -117,12 +116,13 @@ impl DoctorArgs {
         }
         hash_key(&config, &mut findings);
         collector(&config, &mut findings);
+        entries::check(folder.as_deref().filter(|_| config.log.value), &mut findings);
         environment(&mut findings);
 
-        let settings = settings(&config, folder.as_deref());
+        let settings = settings::rows(&config, folder.as_deref(), &self.server);
         if self.json {
             let report = serde_json::json!({
-                "version": env!("CARGO_PKG_VERSION"),
+                "version": crate::VERSION,
                 "findings": findings.0,
                 "settings": settings,
             });
@@ -232,8 +232,10 @@ fn logs(folder: &Path, findings: &mut Findings) {
         .collect();
     files.sort();
     let Some((newest, _)) = files.last() else {
-        findings
-            .warn("no session has been recorded yet", "`spantap wrap` puts spantap in front of your servers");
+        findings.warn(
+            "no session has been recorded yet",
+            "`spantap wrap` puts spantap in front of your servers; then restart their host",
+        );
         return;
     };
     let age = newest.elapsed().unwrap_or_default().as_secs();
@@ -243,7 +245,7 @@ fn logs(folder: &Path, findings: &mut Findings) {
         7200..=172_799 => format!("{} h", age / 3600),
         _ => format!("{} d", age / 86_400),
     };
-    findings.ok(format!("{} session files, the newest record {age} ago", files.len()));
+    findings.ok(format!("{}, the newest record {age} ago", plural(files.len() as u64, "session file")));
     for (_, path) in files.iter().rev().take(LOOKED_AT) {
         let Ok(bytes) = fs::read(path) else {
             findings.warn(format!("{} cannot be read", path.display()), "check its owner and mode");
@@ -255,7 +257,7 @@ fn logs(folder: &Path, findings: &mut Findings) {
         let bad = lines.filter(|line| serde_json::from_slice::<Record<'_>>(line).is_err()).count();
         if bad > 0 {
             findings.warn(
-                format!("{bad} records of {} cannot be read", path.display()),
+                format!("{} of {} cannot be read", plural(bad as u64, "record"), path.display()),
                 "readers pass over them; a full disk or another writer did this",
             );
         }
@@ -339,39 +341,6 @@ fn environment(findings: &mut Findings) {
             "put the settings into the config file, or behind `spantap wrap --`",
         );
     }
-}
-
-/// Every setting with its value and where it came from; nothing that could be a secret has one here.
-fn settings(config: &Config, folder: Option<&Path>) -> Vec<Shown> {
-    fn row<T>(setting: &'static str, value: &config::Setting<T>, shown: String) -> Shown {
-        Shown { setting, value: tilde(&shown), origin: tilde(&value.origin.to_string()) }
-    }
-    let time = |time: Option<Duration>| {
-        time.map_or_else(|| "none".to_owned(), |time| format!("{} s", time.as_secs_f64()))
-    };
-    let bytes =
-        |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-    let folder = folder.map_or_else(|| "none".to_owned(), |folder| folder.display().to_string());
-    let endpoint =
-        config.otlp_endpoint.value.as_deref().and_then(address).unwrap_or_else(|| "none".to_owned());
-    vec![
-        row("log", &config.log, config.log.value.to_string()),
-        row("log_dir", &config.log_dir, folder),
-        row("max_log_size", &config.max_log_size, bytes(Some(config.max_log_size.value))),
-        row("max_total_size", &config.max_total_size, bytes(config.max_total_size.value)),
-        row("log_level", &config.log_level, format!("{:?}", config.log_level.value).to_lowercase()),
-        row("debug_for", &config.debug_for, time(config.debug_for.value)),
-        row("slow", &config.slow, time(Some(config.slow.value))),
-        row("call_timeout", &config.call_timeout, time(config.call_timeout.value)),
-        row("overload", &config.overload, format!("{:?}", config.overload.value).to_lowercase()),
-        row("trace_env", &config.trace_env, config.trace_env.value.to_string()),
-        row("strict", &config.strict, config.strict.value.to_string()),
-        row("args_hash", &config.args_hash, format!("{:?}", config.args_hash.value).to_lowercase()),
-        row("thrash.threshold", &config.thrash_threshold, config.thrash_threshold.value.to_string()),
-        row("thrash.warn", &config.thrash_warn, config.thrash_warn.value.to_string()),
-        row("otlp.endpoint", &config.otlp_endpoint, endpoint),
-        row("side", &config.side, format!("{:?}", config.side.value).to_lowercase()),
-    ]
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl PruneArgs {
 }
 
 /// The folder that the proxy writes to with these settings.
-fn folder(log_dir: Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn folder(log_dir: Option<PathBuf>) -> Option<PathBuf> {
     let args = RunArgs { log_dir, ..RunArgs::default() };
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let file = path.and_then(|path| config::File::read(&path).ok().flatten());

@@ -5,19 +5,25 @@ use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::{Out, hint};
-use crate::hosts::entry::{self, State, Step};
+use crate::hosts::diff;
+use crate::hosts::entry::Step;
 use crate::hosts::locate::{self, Found, Scope, Surroundings};
-use crate::hosts::splice::{self, Change, Proxy};
-use crate::hosts::store::{Replaced, Snapshot};
-use crate::hosts::table::{self, HOSTS};
+use crate::hosts::store::Replaced;
+use crate::hosts::table::{self, HOSTS, Host};
 use crate::hosts::tree::{Format, Node};
+use crate::observe::redact::{Redactor, Settings};
 
+mod options;
+mod plan;
 mod status;
+pub mod watched;
 
+use plan::{Changed, Intent, Plan};
 pub use status::StatusArgs;
 
 /// Which files and which servers in them.
@@ -26,10 +32,10 @@ pub struct Which {
     /// Only these servers [default: every local (stdio) server found]
     #[arg(value_name = "SERVER")]
     pub servers: Vec<String>,
-    /// Only this host; repeatable. See spantap status for names
-    #[arg(long = "host", value_name = "HOST", value_parser = host_id)]
+    /// Only this host; repeatable
+    #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
     pub hosts: Vec<String>,
-    /// A config file in an unusual place (with --host for its format)
+    /// A config file in an unusual place; --host says whose format it has, if that cannot be told
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...)
@@ -75,24 +81,14 @@ pub struct UnwrapArgs {
     pub all: bool,
 }
 
-fn host_id(id: &str) -> Result<String, String> {
-    match table::host(id) {
-        Some(host) => Ok(host.id.to_owned()),
-        None => {
-            let ids: Vec<&str> = HOSTS.iter().map(|host| host.id).collect();
-            Err(format!("known hosts: {}", ids.join(", ")))
-        }
-    }
-}
-
 impl WrapArgs {
     /// # Errors
     /// No local server found, options that `run` would refuse, or a file that could not be written.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let mut options = inherited_options(&self.run_options);
-        options.extend(self.run_options);
-        check_options(&options)?;
-        change(out, &self.which, &self.how, Some(&options))
+        options::check(&self.run_options)?;
+        let inherited = options::inherited(&self.run_options);
+        options::check(&inherited)?;
+        change(out, &self.which, &self.how, &Intent::Wrap { inherited, given: self.run_options })
     }
 }
 
@@ -101,37 +97,8 @@ impl UnwrapArgs {
     /// No wrapped server found, or a file that could not be written.
     pub fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         self.which.project |= self.all;
-        change(out, &self.which, &self.how, None)
+        change(out, &self.which, &self.how, &Intent::Unwrap)
     }
-}
-
-/// What the shell says and a host's stripped environment will not.
-fn inherited_options(given: &[String]) -> Vec<String> {
-    let mut options = Vec::new();
-    for (flag, variable) in [("--log-dir", "SPANTAP_LOG_DIR"), ("--config", "SPANTAP_CONFIG")] {
-        let is_given = given.iter().any(|word| word == flag || word.starts_with(&format!("{flag}=")));
-        if let Some(value) = crate::config::process_environment(variable).filter(|_| !is_given) {
-            let absolute = std::path::absolute(&value).map(|path| path.to_string_lossy().into_owned());
-            options.extend([flag.to_owned(), absolute.unwrap_or(value)]);
-        }
-    }
-    options
-}
-
-/// An option that `run` refuses would keep every wrapped server from starting.
-fn check_options(options: &[String]) -> anyhow::Result<()> {
-    let is_ours = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
-    if let Some(word) = options.iter().find(|word| is_ours(word)) {
-        anyhow::bail!("`{word}` cannot be among the options passed on");
-    }
-    let line =
-        ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "server"]);
-    super::Cli::try_parse_from(line).map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        hint(anyhow::anyhow!("{first}"), "options after -- are those of `spantap run --help`")
-    })?;
-    Ok(())
 }
 
 fn surroundings(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> Surroundings<'_> {
@@ -139,16 +106,65 @@ fn surroundings(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> 
     Surroundings { home, environment, project: project.then(|| std::env::current_dir().ok()).flatten() }
 }
 
-fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
+pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
     let environment = crate::config::process_environment;
     if let Some(path) = &which.file {
-        let [id] = which.hosts.as_slice() else {
-            anyhow::bail!("--file needs one --host, whose format it has");
+        let host = match which.hosts.as_slice() {
+            [id] => table::host(id),
+            [] => host_of(path),
+            _ => anyhow::bail!("--file goes with one --host, whose format it has"),
         };
-        let host = table::host(id).ok_or_else(|| anyhow::anyhow!("no host is called `{id}`"))?;
-        return Ok(vec![Found { host, scope: Scope::User, path: path.clone() }]);
+        let host = host.ok_or_else(|| {
+            let text = format!("no list of servers found in `{}`", path.display());
+            hint(
+                anyhow::anyhow!(text),
+                "say whose file it is: --host HOST, with one of the names that `spantap wrap --help` lists",
+            )
+        })?;
+        return Ok(vec![Found { host, scope: scope_of(host, path), path: path.clone() }]);
     }
-    Ok(locate::files(&surroundings(&environment, which.project), &which.hosts))
+    let mut seen = BTreeSet::new();
+    let mut found = locate::files(&surroundings(&environment, which.project), &which.hosts);
+    // In the home folder a project's file may be the user's own; it counts as that.
+    found.retain(|found| seen.insert(found.path.canonicalize().unwrap_or_else(|_| found.path.clone())));
+    Ok(found)
+}
+
+/// Whose format a file has that nobody named a host for: by its name, else by what stands in it.
+fn host_of(path: &Path) -> Option<&'static Host> {
+    let by_name = HOSTS.iter().find(|host| {
+        let below_home = host.user_files.iter().filter_map(|place| {
+            let base = if place.starts_with('{') { "}/" } else { "/" };
+            place.split_once(base).map(|(_, rest)| rest)
+        });
+        below_home.chain(host.project_files.iter().copied()).any(|place| path.ends_with(place))
+    });
+    let by_content = || {
+        let snapshot = crate::hosts::store::Snapshot::read(path).ok()?;
+        let root = Node::parse(snapshot.text(), Format::of(&snapshot.path)).ok()?;
+        let format = Format::of(&snapshot.path);
+        let holds = |host: &&Host| host.keys.iter().any(|keys| root.get(keys[0]).is_some());
+        let writes = |host: &&Host| {
+            let mut places = host.user_files.iter().chain(host.project_files);
+            places.any(|place| Format::of(Path::new(place)) == format)
+        };
+        // The last one is every other program that reads an `mcpServers` file, which is JSON.
+        let others = HOSTS.last().filter(|_| format == Format::Json).filter(holds);
+        others.or_else(|| HOSTS.iter().find(|host| holds(host) && writes(host)))
+    };
+    by_name.or_else(by_content)
+}
+
+/// Whether a file that was named is a project's, so that it is as careful with it as `--project` is.
+fn scope_of(host: &'static Host, path: &Path) -> Scope {
+    let environment = crate::config::process_environment;
+    let users = locate::places(&surroundings(&environment, false), &[host.id.to_owned()]);
+    let same = |found: &Found| found.path.canonicalize().ok() == path.canonicalize().ok();
+    let is_named_so = || {
+        std::path::absolute(path)
+            .is_ok_and(|path| host.project_files.iter().any(|place| path.ends_with(place)))
+    };
+    if !users.iter().any(same) && is_named_so() { Scope::Project } else { Scope::User }
 }
 
 /// Where nothing was found, and what to do.
@@ -156,13 +172,19 @@ fn nowhere(which: &Which) -> anyhow::Error {
     let environment = crate::config::process_environment;
     let places = locate::places(&surroundings(&environment, which.project), &which.hosts);
     let mut text = String::from("no config file of a host found; looked at");
+    let mut last = "";
     for place in &places {
-        text.push_str(&format!("\n  {:<15} {}", place.host.id, place.path.display()));
+        // A host with several places is named once.
+        let name = if place.host.id == last { "" } else { place.host.id };
+        text.push_str(&format!("\n  {name:<15} {}", place.path.display()));
+        last = place.host.id;
     }
-    hint(
-        anyhow::anyhow!(text),
-        "for a file in another place: spantap wrap --host HOST --file FILE; for files of this folder: --project",
-    )
+    let hint_text = if which.project {
+        "a file in another place: spantap wrap --file FILE; without a file: put `spantap --` in front of the server's command"
+    } else {
+        "a file in another place: spantap wrap --file FILE; the files of this folder: spantap wrap --project"
+    };
+    hint(anyhow::anyhow!(text), hint_text)
 }
 
 /// The name that entries of a scope will call the proxy by.
@@ -181,60 +203,6 @@ fn program(scope: Scope) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("the path of spantap itself is not UTF-8"))
 }
 
-/// What will be, or was, done in one file.
-struct Plan {
-    found: Found,
-    snapshot: Snapshot,
-    after: String,
-    changed: Vec<String>,
-    edited: Vec<String>,
-    /// Servers left alone, and why.
-    skipped: Vec<(String, String)>,
-}
-
-fn plan(found: &Found, which: &Which, options: Option<&[String]>) -> Result<Plan, String> {
-    let snapshot = Snapshot::read(&found.path).map_err(|error| error.to_string())?;
-    let format = Format::of(&snapshot.path);
-    let root = Node::parse(snapshot.text(), format)?;
-    let program = program(found.scope).map_err(|error| error.to_string())?;
-    let mut after = snapshot.text().to_owned();
-    let (mut changed, mut edited, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-    let wanted = |name: &str| which.servers.is_empty() || which.servers.iter().any(|server| server == name);
-    for server in entry::entries(&root, found.host).into_iter().filter(|server| wanted(&server.name)) {
-        let step = match (options, &server.state) {
-            (Some(options), State::Plain) => Change::Wrap(&Proxy { program: &program, options }),
-            (None, State::Wrapped { edited: is_edited, .. }) => {
-                if *is_edited {
-                    edited.push(server.name.clone());
-                }
-                Change::Unwrap
-            }
-            (Some(_), State::Wrapped { .. }) => {
-                skipped.push((label(&server.name, &server.path), "wrapped already".to_owned()));
-                continue;
-            }
-            (_, State::Remote) => {
-                let reason = "remote; to watch it, run it through a bridge such as mcp-remote";
-                skipped.push((label(&server.name, &server.path), reason.to_owned()));
-                continue;
-            }
-            (Some(_), State::Unsupported(reason)) => {
-                skipped.push((label(&server.name, &server.path), (*reason).to_owned()));
-                continue;
-            }
-            (None, _) => continue,
-        };
-        match splice::change(&after, format, found.host, &server.path, step) {
-            Ok(edits) => {
-                after = splice::apply(&after, &edits);
-                changed.push(label(&server.name, &server.path));
-            }
-            Err(reason) => skipped.push((label(&server.name, &server.path), reason.to_owned())),
-        }
-    }
-    Ok(Plan { found: found.clone(), snapshot, after, changed, edited, skipped })
-}
-
 /// The server's name; behind it the project where one file holds several.
 fn label(name: &str, path: &[Step]) -> String {
     match path {
@@ -243,25 +211,22 @@ fn label(name: &str, path: &[Step]) -> String {
     }
 }
 
-fn change(
-    out: &mut Out<'_>,
-    which: &Which,
-    how: &How,
-    options: Option<&[String]>,
-) -> anyhow::Result<ExitCode> {
+fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyhow::Result<ExitCode> {
     let files = files(which)?;
     if files.is_empty() {
         return Err(nowhere(which));
     }
     let mut failures: Vec<(Found, String)> = Vec::new();
     let mut plans = Vec::new();
-    let mut seen = BTreeSet::new();
     for found in files {
-        match plan(&found, which, options) {
-            Ok(plan) if seen.insert(plan.snapshot.path.clone()) => plans.push(plan),
-            Ok(_) => {}
+        match Plan::make(&found, which, intent) {
+            Ok(plan) => plans.push(plan),
             Err(reason) => failures.push((found, reason)),
         }
+    }
+    let missing = which.servers.iter().find(|name| !plans.iter().any(|plan| plan.names.contains(name)));
+    if let (Some(name), true) = (missing, failures.is_empty()) {
+        return Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"));
     }
     let todo = plans.iter().any(|plan| !plan.changed.is_empty());
     if !how.json {
@@ -269,22 +234,17 @@ fn change(
             describe(out, plan, how.dry_run)?;
         }
     }
-    let write = todo && !how.dry_run && (how.yes || (!how.json && confirmed(out, options.is_some())?));
+    let write = todo && !how.dry_run && (how.yes || (!how.json && confirmed(out, intent)?));
     let mut report = Vec::new();
     for plan in plans {
         let (found, changes) = (plan.found.clone(), !plan.changed.is_empty());
-        let outcome = if write && changes { carry_out(plan, which, how, options) } else { Ok(plan) };
+        let outcome = if write && changes { carry_out(plan, which, how, intent) } else { Ok(plan) };
         match outcome {
             Ok(plan) => {
                 if write && changes && !how.json {
                     next_steps(out, &plan)?;
                 }
-                report.push(json!({
-                    "host": found.host.id, "scope": found.scope.word(), "file": found.path,
-                    "changed": plan.changed, "edited": plan.edited, "written": write && changes,
-                    "skipped": plan.skipped.iter()
-                        .map(|(server, reason)| json!({"server": server, "reason": reason})).collect::<Vec<_>>(),
-                }));
+                report.push(report_of(&plan, write && changes, how.dry_run));
             }
             Err(reason) => failures.push((found, reason)),
         }
@@ -310,16 +270,36 @@ fn change(
     })
 }
 
+fn report_of(plan: &Plan, written: bool, with_diff: bool) -> serde_json::Value {
+    let labels = |wanted: fn(&Changed) -> bool| -> Vec<&str> {
+        plan.changed.iter().filter(|changed| wanted(changed)).map(|changed| changed.label.as_str()).collect()
+    };
+    let mut line = json!({
+        "host": plan.found.host.id, "scope": plan.found.scope.word(), "file": plan.found.path,
+        "changed": labels(|_| true), "edited": labels(|changed| changed.edited),
+        "renewed": labels(|changed| changed.renewed), "written": written,
+        "skipped": plan.skipped.iter()
+            .map(|(server, reason)| json!({"server": server, "reason": reason})).collect::<Vec<_>>(),
+    });
+    if with_diff {
+        line["diff"] = diff_of(plan).into();
+    }
+    line
+}
+
 fn describe(out: &mut Out<'_>, plan: &Plan, diff: bool) -> anyhow::Result<()> {
     if plan.changed.is_empty() && plan.skipped.is_empty() {
         return Ok(());
     }
     writeln!(out, "{} ({}): {}", plan.found.host.name, plan.found.scope.word(), plan.found.path.display())?;
-    for server in &plan.changed {
-        writeln!(out, "  {server}")?;
-    }
-    for server in &plan.edited {
-        writeln!(out, "  {server}: changed by hand since it was wrapped; the changes stay")?;
+    for Changed { label, edited, renewed, disabled } in &plan.changed {
+        let note = match (edited, renewed, disabled) {
+            (true, ..) => ": changed by hand since it was wrapped; the changes stay, as shown",
+            (_, true, _) => ": wrapped by a spantap that is no longer there; it gets this one",
+            (.., true) => " (disabled)",
+            _ => "",
+        };
+        writeln!(out, "  {label}{note}")?;
     }
     for (server, reason) in &plan.skipped {
         writeln!(out, "  {server}: left alone: {reason}")?;
@@ -330,17 +310,37 @@ fn describe(out: &mut Out<'_>, plan: &Plan, diff: bool) -> anyhow::Result<()> {
             "  this file is shared: everybody who uses it needs spantap on the PATH of their host"
         )?;
     }
-    if diff {
-        write!(out, "{}", splice::diff(plan.snapshot.text(), &plan.after))?;
+    if diff || plan.changed.iter().any(|changed| changed.edited) {
+        write!(out, "{}", diff_of(plan))?;
     }
     Ok(())
 }
 
-fn confirmed(out: &mut Out<'_>, wrapping: bool) -> anyhow::Result<bool> {
+fn diff_of(plan: &Plan) -> String {
+    let format = Format::of(&plan.snapshot.path);
+    let mut clean = Shown(Redactor::new(&Settings::default()));
+    diff::diff(plan.snapshot.text(), &plan.after, format, plan.found.host, &mut clean)
+}
+
+/// What of a file may be shown on a terminal: it ends up in screenshots and bug reports.
+struct Shown(Redactor);
+
+impl diff::Clean for Shown {
+    fn words(&mut self, words: &[&str]) -> Vec<String> {
+        let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+        self.0.redact_argv(&words).iter().map(|word| word.as_str().to_owned()).collect()
+    }
+
+    fn line(&mut self, line: &str) -> String {
+        self.0.explain(line.as_bytes()).0.as_str().to_owned()
+    }
+}
+
+fn confirmed(out: &mut Out<'_>, intent: &Intent) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(hint(anyhow::anyhow!("nobody there to ask"), "add --yes to write, or --dry-run to look"));
     }
-    write!(out, "{} these servers? [y/N] ", if wrapping { "Wrap" } else { "Unwrap" })?;
+    write!(out, "{} these servers? [y/N] ", intent.verb())?;
     out.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -361,9 +361,11 @@ fn next_steps(out: &mut Out<'_>, plan: &Plan) -> anyhow::Result<()> {
 /// Rounds against a host that keeps writing its file.
 const ATTEMPTS: usize = 3;
 
-fn carry_out(first: Plan, which: &Which, how: &How, options: Option<&[String]>) -> Result<Plan, String> {
-    if !how.force
-        && let Some(name) = first.found.host.rewritten_by.iter().find(|name| is_running(name))
+fn carry_out(first: Plan, which: &Which, how: &How, intent: &Intent) -> Result<Plan, String> {
+    let host = first.found.host;
+    if host.writes_back
+        && !how.force
+        && let Some(name) = host.processes.iter().find(|name| watched::is_running(name))
     {
         return Err(format!(
             "{name} is running and would write its own version back; quit it, or use --force"
@@ -379,31 +381,7 @@ fn carry_out(first: Plan, which: &Which, how: &How, options: Option<&[String]>) 
         if done == Replaced::Done {
             return Ok(current);
         }
-        current = plan(&current.found, which, options)?;
+        current = Plan::make(&current.found, which, intent)?;
     }
     Err("the host keeps writing the file; quit it and try again".to_owned())
-}
-
-#[cfg(target_os = "linux")]
-fn is_running(name: &str) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    processes.flatten().any(|process| {
-        std::fs::read_to_string(process.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_running(name: &str) -> bool {
-    let found = std::process::Command::new("pgrep").arg("-x").arg(name).output();
-    found.is_ok_and(|output| output.status.success())
-}
-
-/// Whether an entry's proxy can be started: a bare name is looked for on the PATH.
-fn can_start(program: &str) -> bool {
-    let is_file = |path: &Path| path.metadata().is_ok_and(|metadata| metadata.is_file());
-    if program.contains('/') || program.contains('\\') {
-        return is_file(Path::new(program));
-    }
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| is_file(&folder.join(program))))
 }

@@ -72,9 +72,13 @@ impl File {
         for entry in &entries {
             if !is_known(&entry.name) {
                 let name = entry.name.join(".");
+                let way_out = match nearest(&general(&entry.name)) {
+                    Some(setting) => format!("did you mean `{setting}`?"),
+                    None => "`spantap doctor` lists them".to_owned(),
+                };
                 problems.push(Problem {
                     origin: origin(entry.line),
-                    text: format!("`{name}` is no setting; `spantap doctor` lists them"),
+                    text: format!("`{name}` is no setting; {way_out}"),
                 });
             }
         }
@@ -142,11 +146,25 @@ fn scoped(server: &str, name: &str) -> Vec<String> {
     ["server".to_owned(), server.to_owned()].into_iter().chain(split(name)).collect()
 }
 
-fn is_known(name: &[String]) -> bool {
-    let general = match name {
+/// The name without the server whose section it stands in.
+fn general(name: &[String]) -> String {
+    match name {
         [server, _, rest @ ..] if server == "server" && !rest.is_empty() => rest.join("."),
         _ => name.join("."),
-    };
+    }
+}
+
+/// The setting that was probably meant.
+fn nearest(name: &str) -> Option<&'static str> {
+    /// As clap's for mistyped flags.
+    const LIKENESS: f64 = 0.8;
+    let likeness = |setting: &str| strsim::jaro_winkler(name, setting);
+    let names = SETTINGS.iter().map(|(setting, _)| *setting).filter(|setting| likeness(setting) >= LIKENESS);
+    names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+fn is_known(name: &[String]) -> bool {
+    let general = general(name);
     SETTINGS.iter().any(|(setting, _)| *setting == general)
         || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter as _, SdkLogRecord};
@@ -19,6 +19,7 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider, Temporality};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 
+use super::checks::Checks;
 use super::logs::Recorder;
 use super::metrics::{Metrics, Prices};
 use super::record::Record;
@@ -110,9 +111,34 @@ impl Otlp {
         prices: Prices,
         warn: impl Fn(&str) + Send + Sync + 'static,
     ) -> Otlp {
+        let tracer = settings.traces.is_some().then(|| Tracer::new(side, settings.keep));
+        let (otlp, metrics) = Otlp::build(settings, identity, warn, |meter| {
+            Metrics::new(meter, side, &identity.server_name, prices)
+        });
+        Otlp { tracer, metrics, ..otlp }
+    }
+
+    /// For `spantap check`: metrics alone, with instruments of their own; call [`Otlp::open`] next.
+    pub fn of_checks(
+        settings: Settings,
+        identity: &Identity,
+        kinds: &[&'static str],
+        warn: impl Fn(&str) + Send + Sync + 'static,
+    ) -> (Otlp, Option<Checks>) {
+        let settings = Settings { traces: None, logs: None, ..settings };
+        Otlp::build(settings, identity, warn, |meter| Checks::new(meter, &identity.server_name, kinds))
+    }
+
+    /// Without a tracer; with the instruments that `instruments` makes, if metrics are to be sent.
+    fn build<T>(
+        settings: Settings,
+        identity: &Identity,
+        warn: impl Fn(&str) + Send + Sync + 'static,
+        instruments: impl FnOnce(&Meter) -> T,
+    ) -> (Otlp, Option<T>) {
         let resource = resource(identity, &settings);
         let mut reader = None;
-        let metrics = settings.metrics.is_some().then(|| {
+        let made = settings.metrics.is_some().then(|| {
             let temporality = if settings.delta { Temporality::Delta } else { Temporality::Cumulative };
             let shared =
                 SharedReader(Arc::new(ManualReader::builder().with_temporality(temporality).build()));
@@ -121,24 +147,30 @@ impl Otlp {
                 .with_resource(resource.clone())
                 .build();
             reader = Some(shared);
-            let metrics = Metrics::new(&provider.meter(semconv::SCOPE), side, &identity.server_name, prices);
+            let made = instruments(&provider.meter(semconv::SCOPE));
             // The provider's end would shut the reader down; it lives as long as the process.
             std::mem::forget(provider);
-            metrics
+            made
         });
         let warn: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(warn);
-        Otlp {
+        let otlp = Otlp {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 dropped: Mutex::default(),
             }),
-            tracer: settings.traces.is_some().then(|| Tracer::new(side, settings.keep)),
+            tracer: None,
             recorder: settings.logs.is_some().then(Recorder::default),
-            metrics,
+            metrics: None,
             unsent: Some(Worker { settings, resource, reader, warn: Arc::clone(&warn) }),
             warn,
-        }
+        };
+        (otlp, made)
+    }
+
+    /// Starts to send, also where no event comes.
+    pub fn open(&mut self) {
+        self.start();
     }
 
     /// Queues the spans and the log of one record; for live traffic and for recorded sessions alike.

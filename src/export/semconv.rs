@@ -53,6 +53,8 @@ pub mod attribute {
     /// `tap`, `log`, `otlp`.
     pub const SPANTAP_SINK: &str = "spantap.sink";
     pub const SPANTAP_REASON: &str = "spantap.reason";
+    /// `handshake`, `ping`, `tools/list`, `end`.
+    pub const SPANTAP_CHECK_STEP: &str = "spantap.check.step";
 }
 
 /// An instrument: name, unit and what it measures.
@@ -108,6 +110,11 @@ instruments! {
     TELEMETRY_DROPPED = "counter" "spantap.telemetry.dropped" "{record}" "Records that were lost, by sink and reason";
     ADDED_LATENCY = "histogram" "spantap.relay.added_latency" "s" "Time between reading and having written a chunk";
     QUEUE_DEPTH = "gauge" "spantap.relay.queue.depth" "By" "Bytes that wait to be observed";
+    CHECK_UP = "gauge" "spantap.check.up" "{server}" "1 if the last check of a pulse passed, else 0";
+    CHECK_DURATION = "gauge" "spantap.check.duration" "s" "Time that a step of the last check took";
+    CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by what was wrong";
+    CHECK_FAILURES_IN_A_ROW = "gauge" "spantap.check.failures_in_a_row" "{failure}"
+        "Checks that failed since the last one that passed";
 }
 
 /// Codes that say that the client did something wrong: no error of a server span (MCP conventions).

@@ -13,6 +13,8 @@ pub struct Entry {
     /// The steps from the top of the file to the entry.
     pub path: Vec<Step>,
     pub state: State,
+    /// Whether the host does not start it for now; it is wrapped all the same.
+    pub disabled: bool,
 }
 
 /// One step down a tree.
@@ -169,7 +171,8 @@ pub fn entries(root: &Node, host: &Host) -> Vec<Entry> {
             for (name, step, node) in children(servers) {
                 let mut path = path.to_vec();
                 path.push(step);
-                found.push(Entry { name, path, state: state(node, host.shape) });
+                let disabled = is_disabled(node);
+                found.push(Entry { name, path, state: state(node, host.shape), disabled });
             }
         });
     }
@@ -220,6 +223,11 @@ pub(super) fn at<'a>(root: &'a Node, path: &[Step]) -> Option<&'a Node> {
         Step::Key(key) => node.get(key),
         Step::Index(index) => node.items()?.get(*index),
     })
+}
+
+fn is_disabled(entry: &Node) -> bool {
+    let says = |key: &str, word: &str| matches!(entry.get(key), Some(Node { value: Value::Other(text), .. }) if text == word);
+    says("disabled", "true") || says("enabled", "false")
 }
 
 fn state(entry: &Node, shape: Shape) -> State {

@@ -26,6 +26,8 @@ pub struct Proxy<'a> {
 pub enum Change<'a> {
     Wrap(&'a Proxy<'a>),
     Unwrap,
+    /// Names the proxy anew in a wrapped entry, and changes nothing else.
+    Renew(&'a str),
 }
 
 /// Changes the entry at `path`; the rest of the text is kept byte for byte.
@@ -46,6 +48,7 @@ pub fn change(
     let (edits, words) = match change {
         Change::Wrap(proxy) => wrap(text, format, &parts, name_of(&root, host, path), proxy)?,
         Change::Unwrap => unwrap(text, &parts)?,
+        Change::Renew(program) => renew(&parts, program)?,
     };
     let after = apply(text, &edits);
     let changed = Node::parse(&after, format).map_err(|_| "the edited file would not parse")?;
@@ -89,7 +92,7 @@ fn name_of(root: &Node, host: &Host, path: &[Step]) -> String {
 }
 
 /// A double-quoted literal, the same in JSON, TOML and YAML.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     serde_json::Value::from(word).to_string()
 }
 
@@ -198,6 +201,16 @@ fn new_member(text: &str, format: Format, parts: &Parts<'_>, items: &str) -> Str
     }
 }
 
+fn renew(parts: &Parts<'_>, program: &str) -> Result<(Vec<Edit>, Vec<String>), &'static str> {
+    let nodes = parts.words();
+    let mut words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
+    Wrapped::of(&words).ok_or("it is not wrapped")?;
+    let first = nodes.first().ok_or("its command cannot be located")?;
+    words[0] = program;
+    let words = words.into_iter().map(str::to_owned).collect();
+    Ok((vec![Edit { range: first.range.clone(), text: quoted(program) }], words))
+}
+
 fn unwrap(text: &str, parts: &Parts<'_>) -> Result<(Vec<Edit>, Vec<String>), &'static str> {
     let nodes = parts.words();
     let all: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
@@ -298,30 +311,4 @@ fn blanked(root: &Node, path: &[Step], shape: Shape) -> Node {
         }
     }
     tree
-}
-
-/// The lines that differ, as `diff -u` marks them, without its context.
-pub fn diff(before: &str, after: &str) -> String {
-    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    let mut result = String::new();
-    let (mut left, mut right) = (0, 0);
-    while left < old.len() || right < new.len() {
-        if left < old.len() && right < new.len() && old[left] == new[right] {
-            (left, right) = (left + 1, right + 1);
-            continue;
-        }
-        // Edits are few and short: the nearest line that both have ends the difference.
-        let reach = (old.len() - left) + (new.len() - right);
-        let next = (1..=reach).find_map(|sum| {
-            (0..=sum).map(|taken| (left + taken, right + sum - taken)).find(|(l, r)| {
-                *l < old.len() && *r < new.len() && old[*l] == new[*r] && !old[*l].trim().is_empty()
-            })
-        });
-        let (to_left, to_right) = next.unwrap_or((old.len(), new.len()));
-        result.push_str(&format!("@@ line {} @@\n", left + 1));
-        old[left..to_left].iter().for_each(|line| result.push_str(&format!("-{line}\n")));
-        new[right..to_right].iter().for_each(|line| result.push_str(&format!("+{line}\n")));
-        (left, right) = (to_left, to_right);
-    }
-    result
 }

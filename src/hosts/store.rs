@@ -49,14 +49,15 @@ impl Snapshot {
     /// # Errors
     /// When something cannot be written; the file is then as it was.
     pub fn replace(&self, text: &str, backups: Option<&Path>) -> io::Result<Replaced> {
-        self.replace_after(text, backups, || ())
+        self.replace_while(text, backups, |_| ())
     }
 
-    fn replace_after(
+    /// `meanwhile` is what others do at the two moments at which a race could be lost.
+    fn replace_while(
         &self,
         text: &str,
         backups: Option<&Path>,
-        before_rename: impl FnOnce(),
+        meanwhile: impl Fn(Moment),
     ) -> io::Result<Replaced> {
         let folder = self.path.parent().ok_or_else(|| io::Error::other("no folder"))?;
         let metadata = fs::metadata(&self.path)?;
@@ -68,18 +69,77 @@ impl Snapshot {
             file.write_all(BOM)?;
         }
         file.write_all(text.as_bytes())?;
+        same_owner(file.as_file(), &metadata)?;
         file.as_file().set_permissions(metadata.permissions())?;
         file.as_file().sync_all()?;
         if let Some(backups) = backups {
             back_up(&self.path, &self.bytes, backups)?;
         }
-        before_rename();
+        meanwhile(Moment::BeforeComparing);
         if fs::read(&self.path)? != self.bytes {
             return Ok(Replaced::Changed);
         }
-        file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(Replaced::Done)
+        meanwhile(Moment::BeforeRenaming);
+        exchange(file, &self.path, &self.bytes)
     }
+}
+
+/// When somebody else may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    BeforeComparing,
+    BeforeRenaming,
+}
+
+/// Gives a new file the old one's owner: an administrator may edit another person's file.
+#[cfg(unix)]
+fn same_owner(file: &fs::File, old: &fs::Metadata) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) == (old.uid(), old.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(old.uid()), Some(old.gid()))
+}
+
+#[cfg(not(unix))]
+fn same_owner(_: &fs::File, _: &fs::Metadata) -> io::Result<()> {
+    Ok(())
+}
+
+/// Puts `file` in the place of `path` if `path` still holds `expected`. The two names are exchanged, so
+/// that what was there a moment ago can still be looked at: renaming over it would lose what somebody
+/// wrote after the last comparison. A file system that cannot exchange renames.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+fn exchange(file: tempfile::NamedTempFile, path: &Path, expected: &[u8]) -> io::Result<Replaced> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    let ours = fs::read(file.path())?;
+    let other = file.into_temp_path();
+    let swap = || renameat_with(CWD, &*other, CWD, path, RenameFlags::EXCHANGE);
+    match swap() {
+        Ok(()) => {}
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            other.persist(path).map_err(|error| error.error)?;
+            return Ok(Replaced::Done);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if fs::read(&other)? == expected {
+        return Ok(Replaced::Done);
+    }
+    swap()?;
+    if fs::read(&other)? != ours {
+        // Written yet again between the two exchanges: that is the newest.
+        swap()?;
+    }
+    Ok(Replaced::Changed)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn exchange(file: tempfile::NamedTempFile, path: &Path, _: &[u8]) -> io::Result<Replaced> {
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(Replaced::Done)
 }
 
 /// What became of a replacement.
@@ -129,16 +189,42 @@ fn back_up(path: &Path, bytes: &[u8], folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_edit_made_between_reading_and_renaming_is_kept() {
+    /// Replaces a file that somebody else writes meanwhile, in place or by a rename; theirs must stay.
+    fn race(moment: Moment, write: fn(&Path)) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mcp.json");
         fs::write(&path, "{}").unwrap();
         let snapshot = Snapshot::read(&path).unwrap();
-        let outcome = snapshot.replace_after("ours", None, || fs::write(&path, "theirs").unwrap()).unwrap();
-        assert_eq!(outcome, Replaced::Changed);
+        let theirs = |now| {
+            if now == moment {
+                write(&path)
+            }
+        };
+        assert_eq!(snapshot.replace_while("ours", None, theirs).unwrap(), Replaced::Changed);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+    }
+
+    fn in_place(path: &Path) {
+        fs::write(path, "theirs").unwrap();
+    }
+
+    fn by_renaming(path: &Path) {
+        let new = path.with_extension("new");
+        fs::write(&new, "theirs").unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    #[test]
+    fn an_edit_made_between_reading_and_comparing_is_kept() {
+        race(Moment::BeforeComparing, in_place);
+        race(Moment::BeforeComparing, by_renaming);
+    }
+
+    #[test]
+    fn an_edit_made_between_comparing_and_renaming_is_kept() {
+        race(Moment::BeforeRenaming, in_place);
+        race(Moment::BeforeRenaming, by_renaming);
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub struct Host {
     pub shape: Shape,
     /// What makes the host read its file again.
     pub restart: &'static str,
-    /// Processes that write the file back while they run, so that an edit would be lost.
-    pub rewritten_by: &'static [&'static str],
+    /// What its processes are called, where that is known.
+    pub processes: &'static [&'static str],
+    /// Whether a running one writes the file back as it was read, so that an edit would be lost.
+    pub writes_back: bool,
 }
 
 /// How an entry says its command.
@@ -41,7 +43,8 @@ const BASE: Host = Host {
     keys: MCP_SERVERS,
     shape: Shape::CommandAndArgs,
     restart: "start a new session",
-    rewritten_by: &[],
+    processes: &[],
+    writes_back: false,
 };
 
 /// Every host known, those used most first.
@@ -56,7 +59,8 @@ pub const HOSTS: &[Host] = &[
             "{linux-config}/Claude/claude_desktop_config.json",
         ],
         restart: "quit it from its tray or menu-bar icon and start it again; closing the window is not enough",
-        rewritten_by: &["Claude", "claude-desktop"],
+        processes: &["Claude", "claude-desktop"],
+        writes_back: true,
         ..BASE
     },
     Host {
@@ -65,6 +69,9 @@ pub const HOSTS: &[Host] = &[
         user_files: &["{CLAUDE_CONFIG_DIR:~}/.claude.json"],
         project_files: &[".mcp.json"],
         keys: &[&["mcpServers"], &["projects", "*", "mcpServers"]],
+        restart: "start a new session; one that runs now may write its own version back when it ends, \
+                  so look at `spantap status` again",
+        processes: &["claude"],
         ..BASE
     },
     Host {
@@ -73,6 +80,7 @@ pub const HOSTS: &[Host] = &[
         user_files: &["~/.cursor/mcp.json"],
         project_files: &[".cursor/mcp.json"],
         restart: "switch the server off and on in Settings > MCP",
+        processes: &["cursor", "Cursor"],
         ..BASE
     },
     Host {
@@ -95,6 +103,7 @@ pub const HOSTS: &[Host] = &[
         project_files: &[".vscode/mcp.json"],
         keys: &[&["servers"]],
         restart: "run 'MCP: List Servers' and restart the server; it may ask again whether to trust it",
+        processes: &["code", "code-insiders", "Code"],
         ..BASE
     },
     Host {
@@ -103,6 +112,7 @@ pub const HOSTS: &[Host] = &[
         user_files: &["{CODEX_HOME:~/.codex}/config.toml"],
         project_files: &[".codex/config.toml"],
         keys: &[&["mcp_servers"]],
+        processes: &["codex"],
         ..BASE
     },
     Host {
@@ -117,24 +127,30 @@ pub const HOSTS: &[Host] = &[
         name: "Windsurf",
         user_files: &["~/.codeium/windsurf/mcp_config.json"],
         restart: "press refresh in the MCP panel",
+        processes: &["windsurf", "Windsurf"],
         ..BASE
     },
     Host {
         id: "zed",
         name: "Zed",
-        user_files: &["~/.config/zed/settings.json", "{appdata}/Zed/settings.json"],
+        user_files: &["{XDG_CONFIG_HOME:~/.config}/zed/settings.json", "{appdata}/Zed/settings.json"],
         project_files: &[".zed/settings.json"],
         keys: &[&["context_servers"]],
         restart: "nothing to do: it restarts a server whose settings change",
+        processes: &["zed-editor", "zed"],
         ..BASE
     },
     Host {
         id: "opencode",
         name: "opencode",
-        user_files: &["~/.config/opencode/opencode.json", "~/.config/opencode/opencode.jsonc"],
+        user_files: &[
+            "{XDG_CONFIG_HOME:~/.config}/opencode/opencode.json",
+            "{XDG_CONFIG_HOME:~/.config}/opencode/opencode.jsonc",
+        ],
         project_files: &["opencode.json", "opencode.jsonc"],
         keys: &[&["mcp"]],
         shape: Shape::OneList,
+        processes: &["opencode"],
         ..BASE
     },
     Host {
@@ -142,14 +158,19 @@ pub const HOSTS: &[Host] = &[
         name: "Copilot CLI",
         user_files: &["{COPILOT_HOME:~/.copilot}/mcp-config.json"],
         project_files: &[".github/mcp.json"],
+        processes: &["copilot"],
         ..BASE
     },
     Host {
         id: "goose",
         name: "goose",
-        user_files: &["~/.config/goose/config.yaml", "{appdata}/Block/goose/config/config.yaml"],
+        user_files: &[
+            "{XDG_CONFIG_HOME:~/.config}/goose/config.yaml",
+            "{appdata}/Block/goose/config/config.yaml",
+        ],
         keys: &[&["extensions"]],
         shape: Shape::CmdAndArgs,
+        processes: &["goose", "goosed"],
         ..BASE
     },
     Host {
@@ -211,6 +232,8 @@ pub const HOSTS: &[Host] = &[
         project_files: &[".warp/.mcp.json"],
         ..BASE
     },
+    // Everything else that reads such a file: Inspector, FastMCP, mcporter, scripts.
+    Host { id: "other", name: "an mcpServers file", ..BASE },
 ];
 
 /// The host called `id`.

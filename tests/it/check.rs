@@ -1,61 +1,204 @@
-//! `spantap check`: which way a server fails is told apart, and the exit status says whether it did.
+//! `check` starts a server of its own, and the exit status says whether it works.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
-/// A server in a shell: `body` runs once for each line it gets.
-fn check(script: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_spantap"))
-        .args(["check", "--timeout", "20s", "--json", "--", "sh", "-c", script])
-        .output()
-        .unwrap()
+use serde_json::Value;
+
+use crate::support::*;
+
+/// `check` of a server in a shell.
+fn check(options: &[&str], script: &str) -> Output {
+    let patient: &[&str] = if options.contains(&"--timeout") { &[] } else { &["--timeout", "30s"] };
+    let words = ["check"].iter().chain(patient).chain(options).copied();
+    Home::new().spantap(words.chain(["--", "sh", "-c", script])).output().unwrap()
 }
 
-fn error(output: &Output) -> &str {
-    assert_eq!(output.status.code(), Some(1));
-    std::str::from_utf8(&output.stderr).unwrap()
+/// The same with `--json`: the exit status and the object.
+fn report(options: &[&str], script: &str) -> (i32, Value) {
+    let options: Vec<&str> = options.iter().copied().chain(["--json"]).collect();
+    let output = check(&options, script);
+    let (printed, said) = text(&output);
+    assert_eq!(said, "", "{printed}");
+    (output.status.code().unwrap(), serde_json::from_str(&printed).unwrap())
 }
 
-const GOOD: &str = r#"echo starting up
-read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}'
-read -r line; read -r line; echo '{"jsonrpc":"2.0","id":2,"result":{}}'
-read -r line; echo '{"jsonrpc":"2.0","id":3,"result":{"tools":[{"name":"a"},{"name":"b"}]}}'"#;
+/// A server of the older revisions: `$1` comes before its first answer, and it asks something itself.
+const LEGACY: &str = r#"
+answer() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$1" "$2"; }
+while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"initialize"'*)
+      echo starting up
+      answer "$id" '"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}' ;;
+    *'"notifications/initialized"'*) echo '{"jsonrpc":"2.0","id":1,"method":"roots/list"}' ;;
+    *'"ping"'*) answer "$id" '"result":{}' ;;
+    *'"cursor":"2"'*) answer "$id" '"result":{"tools":[{"name":"c"}]}' ;;
+    *'"tools/list"'*) answer "$id" '"result":{"tools":[{"name":"a"},{"name":"b"}],"nextCursor":"2"}' ;;
+    *'"method"'*) answer "$id" '"error":{"code":-32601,"message":"x"}' ;;
+    *) echo "answered: $line" >&2 ;;
+  esac
+done"#;
 
 #[test]
-fn a_server_that_works_is_measured() {
-    let output = check(GOOD);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["server"], &report["tools"]), (&"sh".into(), &2.into()));
-    assert_eq!(report["banner_lines"], 1);
-    assert!(report["handshake_ms"].as_f64().unwrap() > 0.0);
+fn a_server_of_the_older_revisions_is_greeted_and_measured() {
+    let (status, report) = report(&[], LEGACY);
+    assert_eq!(status, 0, "{report}");
+    assert_eq!(
+        (&report["ok"], &report["era"], &report["server"]),
+        (&true.into(), &"legacy".into(), &"sh".into())
+    );
+    assert_eq!((&report["protocol"], &report["ping_method"]), (&"2025-11-25".into(), &"ping".into()));
+    assert_eq!(report["tools"], 3, "all pages are counted");
+    assert_eq!((&report["banner_lines"], &report["ended_by"]), (&1.into(), &"stdin_closed".into()));
+    assert!(report["warnings"][0].as_str().unwrap().contains("not JSON-RPC"));
+    for time in ["handshake_ms", "ping_ms", "tools_list_ms", "end_ms"] {
+        assert!(report[time].as_f64().unwrap() > 0.0, "{time}");
+    }
 }
 
 #[test]
-fn a_server_that_dies_at_once_is_told_with_its_last_words() {
-    let output = check("echo no such database >&2; exit 3");
-    assert!(error(&output).contains("stderr: no such database"), "{}", error(&output));
+fn a_server_of_the_newest_revision_is_never_asked_to_initialize() {
+    let modern = r#"while read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"server/discover"'*clientInfo*|*clientInfo*'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"supportedVersions":["2025-11-25","2026-07-28"],"capabilities":{"tools":{}},"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"new","version":"9"}}}}\n' "$id" ;;
+    *'"tools/list"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"tools":[{"name":"a"}]}}\n' "$id" ;;
+    *) exit 7 ;;
+  esac
+done"#;
+    for options in [&[][..], &["--era", "modern"]] {
+        let (status, report) = report(options, modern);
+        assert_eq!((status, &report["era"]), (0, &"modern".into()), "{report}");
+        assert_eq!((&report["protocol"], &report["server"]), (&"2026-07-28".into(), &"new".into()));
+        assert_eq!((&report["ping_method"], &report["tools"]), (&"server/discover".into(), &1.into()));
+    }
+    let (status, _) = report(&["--era", "legacy"], modern);
+    assert_eq!(status, 1);
 }
 
 #[test]
-fn a_server_that_answers_with_an_error_is_told_with_its_code() {
-    let answer = r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"x"}}'; read -r line"#;
-    assert!(error(&check(answer)).contains("initialize with error -32602"));
+fn a_server_that_does_not_survive_the_first_question_is_asked_the_old_way() {
+    let fragile = format!("read -r line; case $line in *discover*) exit 1;; esac\nfirst=$line\n{LEGACY}");
+    // The line that was looked at is put back in front.
+    let fragile = fragile.replacen(
+        "while read -r line; do",
+        "while if [ \"$first\" ]; then line=$first; first=; else read -r line; fi; do",
+        1,
+    );
+    let (status, report) = report(&[], &fragile);
+    assert_eq!((status, &report["era"]), (0, &"legacy".into()), "{report}");
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_given_up() {
-    let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
-        .args(["check", "--timeout", "200ms", "--", "sh", "-c", "while read -r line; do :; done"])
-        .output()
-        .unwrap();
-    assert!(error(&output).contains("no answer to initialize"));
+fn a_server_that_leaves_the_first_question_unanswered_is_asked_the_old_way_too() {
+    let silent = LEGACY.replacen("case $line in", "case $line in *discover*) ;;", 1);
+    let output = check(&["--timeout", "10s", "--json"], &silent);
+    assert!(output.status.success(), "{}", text(&output).0);
 }
 
 #[test]
-fn a_command_that_does_not_exist_is_told() {
-    let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
-        .args(["check", "--", "/no/such/server"])
-        .output()
-        .unwrap();
-    assert!(error(&output).contains("failed to start server `/no/such/server`"));
+fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
+    let refusing = r#"while read -r line; do id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p'); printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"x"}}\n' "$id"; done"#;
+    for (script, timeout, status, word, says) in [
+        ("echo no such database >&2; exit 3", "30s", 1, "died", "exit status 3"),
+        ("kill -SEGV $$", "30s", 1, "died", "signal 11"),
+        ("exec >&-; read -r line; sleep 30", "30s", 1, "died", "still runs"),
+        ("while read -r line; do :; done", "1s", 3, "no_answer", "no answer to initialize within 1s"),
+        (refusing, "30s", 4, "protocol_error", "initialize with error -32602"),
+        (
+            "echo Listening on port 3000; while read -r line; do :; done",
+            "1s",
+            5,
+            "banner",
+            "Listening on port 3000",
+        ),
+    ] {
+        let (code, report) = report(&["--timeout", timeout], script);
+        assert_eq!((code, &report["error_type"]), (status, &word.into()), "{script}: {report}");
+        assert!(report["error"].as_str().unwrap().contains(says), "{script}: {report}");
+    }
+    let home = Home::new();
+    let plain = home.path().join("plain");
+    std::fs::write(&plain, "x").unwrap();
+    for (program, status, says) in
+        [("/no/such/server", 127, "not found"), (plain.to_str().unwrap(), 126, "not executable")]
+    {
+        let output = home.spantap(["check", "--", program]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        let (_, said) = text(&output);
+        assert!(
+            said.starts_with(&format!("error: failed to start server `{program}`: {says}\nhint: ")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_last_words_of_a_server_are_shown_without_its_secrets() {
+    let output =
+        check(&[], "echo password=hunter2hunter2 >&2; seq 20 >&2; echo cannot open the database >&2; exit 1");
+    let (_, said) = text(&output);
+    assert!(said.contains("\n  stderr: cannot open the database\nhint: "), "{said}");
+    assert!(!said.contains("stderr: 11\n"), "ten lines are enough: {said}");
+    let output = check(&[], "echo password=hunter2hunter2 >&2; exit 1");
+    let (_, said) = text(&output);
+    assert!(said.contains("stderr: password=") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_server_that_ignores_the_end_of_its_input_is_ended_and_told() {
+    let stubborn = format!("{LEGACY}\nexec sleep 600");
+    let (status, report) = report(&[], &stubborn);
+    assert_eq!((status, &report["ended_by"]), (0, &"sigterm".into()));
+    assert!(report["warnings"].to_string().contains("did not end when its stdin was closed"), "{report}");
+}
+
+#[test]
+fn a_pulse_counts_failures_raises_one_alert_and_says_when_it_is_over() {
+    let home = Home::new();
+    // Fails three times, then works.
+    let script = format!("echo x >> runs; [ $(wc -l < runs) -gt 3 ] || exit 9\n{LEGACY}");
+    let words =
+        ["check", "--era", "legacy", "--every", "1ms", "--count", "5", "--alert-after", "2", "--json"];
+    let output = home.spantap(words.into_iter().chain(["--", "sh", "-c", &script])).output().unwrap();
+    let (printed, said) = text(&output);
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            (
+                line["ok"].as_bool().unwrap(),
+                line["failures_in_a_row"].as_u64().unwrap(),
+                line["alert"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [(false, 1, false), (false, 2, true), (false, 3, true), (true, 0, false), (true, 0, false)]
+    );
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("spantap: alert: 2 failures in a row: the server ended"), "{said:?}");
+    assert_eq!(said[1], "spantap: alert is over: works again after 3 failures");
+}
+
+#[test]
+fn a_pulse_leaves_no_session_log_behind() {
+    let home = Home::new();
+    let output = home.spantap(["check", "--", "sh", "-c", LEGACY]).output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output).0.starts_with("ok  sh 1, protocol 2025-11-25\n    start and handshake  "));
+    assert!(logs_in(&home.logs()).is_empty());
+}
+
+#[test]
+fn the_statuses_of_a_probe_are_those_of_the_documentation() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    for kind in spantap::check::Kind::ALL {
+        let row = format!("| {} | `{}` |", kind.status(), kind.word());
+        assert!(docs.contains(&row), "{row}");
+    }
 }

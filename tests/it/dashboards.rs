@@ -20,6 +20,9 @@ const ON_NO_BOARD: &[&str] = &[
     "spantap_server_cpu_time_seconds_total",
     "spantap_relay_added_latency_seconds",
     "spantap_relay_queue_depth_bytes",
+    "spantap_check_up",
+    "spantap_check_duration_seconds",
+    "spantap_check_failures_total",
 ];
 
 /// What Prometheus makes of an instrument's name: dots become underscores, the unit is appended in full

@@ -1,11 +1,12 @@
 //! Config files of hosts: edited so that every other byte stays, and undone to the byte.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use spantap::hosts::entry::{State, entries};
 use spantap::hosts::splice::{Change, Proxy, apply, change};
+use spantap::hosts::store::Snapshot;
 use spantap::hosts::table::{HOSTS, Host, host};
 use spantap::hosts::tree::{Format, Node};
 
@@ -67,7 +68,7 @@ fn every_host_s_files_come_back_byte_for_byte() {
     let wrapped: Vec<(String, usize)> = corpus()
         .into_iter()
         .map(|(host, path)| {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = Snapshot::read(&path).unwrap().text().to_owned();
             let format = Format::of(&path);
             let count = round_trip(&text, format, host);
             let crlf = text.replace("\r\n", "\n").replace('\n', "\r\n");
@@ -82,26 +83,96 @@ fn every_host_s_files_come_back_byte_for_byte() {
         [
             ("amazon-q/mcp.json", 1),
             ("claude-code/.claude.json", 3),
+            ("claude-code/.mcp.json", 1),
             ("claude-desktop/claude_desktop_config.json", 4),
             ("claude-desktop/compact.json", 2),
+            ("claude-desktop/windows.json", 2),
             ("cline/mcp.json", 1),
             ("codex/config.toml", 4),
             ("codex/inline.toml", 3),
+            ("codex/windows.toml", 3),
             ("continue/config.yaml", 2),
-            ("copilot-cli/mcp-config.json", 1),
+            ("continue/project.yaml", 2),
+            ("copilot-cli/mcp-config.json", 2),
             ("cursor/mcp.json", 1),
+            ("cursor/project.json", 2),
+            ("gemini-cli/commented.json", 2),
             ("gemini-cli/settings.json", 1),
             ("goose/config.yaml", 3),
+            ("goose/windows.yaml", 2),
             ("junie/mcp.json", 1),
             ("kiro/mcp.json", 1),
             ("lm-studio/mcp.json", 1),
+            ("opencode/opencode.json", 2),
             ("opencode/opencode.jsonc", 2),
+            ("other/fastmcp.json", 1),
             ("vscode/mcp.json", 2),
+            ("vscode/profile.json", 2),
             ("warp/mcp.json", 1),
-            ("windsurf/mcp_config.json", 1),
+            ("windsurf/mcp_config.json", 2),
+            ("zed/project.json", 1),
             ("zed/settings.json", 2),
         ]
     );
+}
+
+/// What a real file may have; a corpus without it would prove little.
+fn features(host: &Host, path: &Path) -> Vec<&'static str> {
+    let bytes = fs::read(path).unwrap();
+    let text = Snapshot::read(path).unwrap().text().to_owned();
+    let format = Format::of(path);
+    let found = entries(&Node::parse(&text, format).unwrap(), host);
+    let is_comment = |line: &str| {
+        let line = line.trim_start();
+        if format == Format::Json {
+            line.starts_with("//") || line.starts_with("/*")
+        } else {
+            line.starts_with('#')
+        }
+    };
+    let squeezed: String = text.split_whitespace().collect();
+    let has = [
+        ("comments", text.lines().any(is_comment)),
+        ("trailing comma", [",]", ",}"].iter().any(|comma| squeezed.contains(comma))),
+        ("CRLF", text.contains("\r\n")),
+        ("BOM", bytes.starts_with(b"\xef\xbb\xbf")),
+        (
+            "escapes",
+            text.contains("\\\\") && text.contains("\\u") || format == Format::Yaml && text.contains("\\\\"),
+        ),
+        ("not ASCII", !text.is_ascii()),
+        ("placeholders", text.contains("${")),
+        ("disabled", found.iter().any(|entry| entry.disabled)),
+        ("remote", found.iter().any(|entry| entry.state == State::Remote)),
+    ];
+    has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn the_corpus_has_in_each_format_what_real_files_have() {
+    let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (host, path) in corpus() {
+        seen.entry(format!("{:?}", Format::of(&path))).or_default().extend(features(host, &path));
+    }
+    for (format, seen) in &mut seen {
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 9, "{format} has {seen:?} only");
+    }
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn every_host_has_its_line_in_the_documentation() {
+    let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/hosts.md")).unwrap();
+    for host in HOSTS {
+        let line = docs.lines().find(|line| line.starts_with(&format!("| `{}` |", host.id)));
+        let line = line.unwrap_or_else(|| panic!("no line for {}", host.id));
+        for place in host.project_files {
+            let folder = place.split_once('/').map_or(*place, |(folder, _)| folder).trim_end_matches("json");
+            assert!(line.contains(folder.trim_end_matches("jsonc")), "{}: {place}", host.id);
+        }
+    }
 }
 
 #[test]
@@ -156,8 +227,70 @@ mod any_file {
         }
     }
 
+    prop_compose! {
+        /// A table of TOML; texts in either kind of quotes, lists over one or several lines.
+        fn table()(name in "[a-z0-9_-]{1,6}", command in "[a-z/.-]{1,8}",
+                   args in prop::option::of(prop::collection::vec(word(), 0..4)), literal: bool,
+                   lines: bool, comment: bool, args_first: bool, extra: bool) -> (String, String) {
+            let quote = |word: &str| match literal && !word.contains('\'') && !word.contains(char::is_control) {
+                true => format!("'{word}'"),
+                false => toml::Value::from(word).to_string(),
+            };
+            let note = if comment { " # a note, [with] \"these\"" } else { "" };
+            let command = format!("command = {}{note}\n", quote(&command));
+            let args = args.map(|args| {
+                let (open, between, close) = if lines { ("[\n  ", ", # why\n  ", ",\n]") } else { ("[", ",", " ]") };
+                let items: Vec<String> = args.iter().map(|word| quote(word)).collect();
+                match items.is_empty() {
+                    true => "args = [ ]\n".to_owned(),
+                    false => format!("args = {open}{}{close}{note}\n", items.join(between)),
+                }
+            }).unwrap_or_default();
+            let body = if args_first { args + &command } else { command + &args };
+            let extra = if extra { "startup_timeout_sec = 20\nenv = { KEY = \"x\" }\n" } else { "" };
+            (name.clone(), format!("[mcp_servers.\"{name}\"]\n{body}{extra}\n"))
+        }
+    }
+
+    prop_compose! {
+        /// An extension of goose's YAML; texts plain or in quotes, lists in either style.
+        fn extension()(name in "[a-z][a-z0-9_-]{0,6}", command in "[a-z][a-z/.-]{0,8}",
+                       args in prop::option::of(prop::collection::vec("[a-z@/._ -]{0,8}", 0..4)), single: bool,
+                       block: bool, comment: bool, args_first: bool) -> (String, String) {
+            let quote = |word: &str| if single { format!("'{word}'") } else { format!("\"{word}\"") };
+            let note = if comment { " # a note, [with] 'these'" } else { "" };
+            let command = format!("    cmd: {command}{note}\n");
+            let args = args.map(|args| {
+                let items: Vec<String> = args.iter().map(|word| quote(word)).collect();
+                match block && !items.is_empty() {
+                    true => format!("    args:\n{}", items.iter().map(|item| format!("      - {item}{note}\n")).collect::<String>()),
+                    false => format!("    args: [{}]{note}\n", items.join(", ")),
+                }
+            }).unwrap_or_default();
+            let body = if args_first { args + &command } else { command + &args };
+            (name.clone(), format!("  {name}:\n    type: stdio\n{body}"))
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn of_toml_comes_back_byte_for_byte(tables in prop::collection::vec(table(), 1..4), crlf: bool) {
+            let tables: std::collections::BTreeMap<_, _> = tables.into_iter().collect();
+            let text = format!("model = 'x'\n\n{}[profiles.y]\n", tables.values().cloned().collect::<String>());
+            let text = if crlf { text.replace('\n', "\r\n") } else { text };
+            prop_assert_eq!(round_trip(&text, Format::Toml, host("codex").unwrap()), tables.len());
+        }
+
+        #[test]
+        fn of_yaml_comes_back_byte_for_byte(servers in prop::collection::vec(extension(), 1..4), crlf: bool) {
+            let servers: std::collections::BTreeMap<_, _> = servers.into_iter().collect();
+            let text = format!("# goose\nextensions:\n{}other: 1\n", servers.values().cloned().collect::<String>());
+            let text = if crlf { text.replace('\n', "\r\n") } else { text };
+            prop_assert_eq!(round_trip(&text, Format::Yaml, host("goose").unwrap()), servers.len());
+        }
+
         #[test]
         fn comes_back_byte_for_byte(
             servers in prop::collection::btree_map("[a-zA-Z0-9é-]{1,6}", server(), 1..4), lead in space(),
@@ -167,146 +300,4 @@ mod any_file {
             prop_assert_eq!(round_trip(&text, Format::Json, host("cursor").unwrap()), servers.len());
         }
     }
-}
-
-/// A home of its own for the real program.
-struct Home(tempfile::TempDir);
-
-impl Home {
-    fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
-    }
-
-    fn put(&self, path: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    fn spantap(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
-        command.args(args).env_clear().env("HOME", self.0.path()).env("PATH", "/usr/bin:/bin");
-        command.current_dir(self.0.path()).stdin(std::process::Stdio::null()).output().unwrap()
-    }
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap()
-}
-
-const CURSOR: &[u8] =
-    b"\xef\xbb\xbf{\r\n  \"mcpServers\": {\r\n    \"a\": {\"command\": \"cat\"}\r\n  }\r\n}\r\n";
-
-#[test]
-fn wrap_then_unwrap_leaves_the_file_as_it_was() {
-    let home = Home::new();
-    let path = home.put(".cursor/mcp.json", CURSOR);
-    let wrapped = home.spantap(&["wrap", "--yes"]);
-    assert!(wrapped.status.success(), "{}", text(&wrapped.stderr));
-    assert!(text(&wrapped.stdout).contains("1 server changed"), "{}", text(&wrapped.stdout));
-    let now = fs::read(&path).unwrap();
-    assert!(now.starts_with(b"\xef\xbb\xbf{\r\n"));
-    assert!(text(&now).contains(env!("CARGO_BIN_EXE_spantap")));
-    assert!(text(&home.spantap(&["status"]).stdout).contains("yes"));
-    assert!(text(&home.spantap(&["wrap", "--yes"]).stdout).contains("nothing to do"));
-    assert!(home.spantap(&["unwrap", "--yes"]).status.success());
-    assert_eq!(fs::read(&path).unwrap(), CURSOR);
-    let backups = home.0.path().join(".local/state/spantap/backups");
-    assert_eq!(fs::read_dir(backups).unwrap().count(), 2);
-}
-
-#[test]
-fn the_wrapped_entry_starts_the_server_behind_the_proxy() {
-    let home = Home::new();
-    let path =
-        home.put(".cursor/mcp.json", br#"{"mcpServers":{"echo":{"command":"echo","args":["hello"]}}}"#);
-    assert!(home.spantap(&["wrap", "--yes", "--", "--log-dir", "logs"]).status.success());
-    let config: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let entry = &config["mcpServers"]["echo"];
-    let args: Vec<&str> = entry["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-    let output = Command::new(entry["command"].as_str().unwrap())
-        .args(args)
-        .env("HOME", home.0.path())
-        .current_dir(home.0.path())
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
-    assert_eq!(text(&output.stdout), "hello\n");
-    let log = fs::read_dir(home.0.path().join("logs")).unwrap().next().unwrap().unwrap();
-    assert!(log.file_name().to_str().unwrap().starts_with("echo-"));
-}
-
-#[test]
-fn a_dry_run_shows_the_lines_and_writes_nothing() {
-    let home = Home::new();
-    let path = home.put(".cursor/mcp.json", CURSOR);
-    let output = home.spantap(&["wrap", "-n"]);
-    assert!(output.status.success());
-    let shown = text(&output.stdout);
-    assert!(shown.contains("-    \"a\": {\"command\": \"cat\"}"), "{shown}");
-    assert!(shown.contains("+    \"a\": {\"command\": \"/"), "{shown}");
-    assert_eq!(fs::read(&path).unwrap(), CURSOR);
-    assert!(!home.0.path().join(".local").exists());
-}
-
-#[cfg(unix)]
-#[test]
-fn a_link_stays_a_link_and_its_target_is_written() {
-    let home = Home::new();
-    let target = home.put("dotfiles/mcp.json", CURSOR);
-    let link = home.0.path().join(".cursor/mcp.json");
-    fs::create_dir(link.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink(&target, &link).unwrap();
-    assert!(home.spantap(&["wrap", "-y"]).status.success());
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_ne!(fs::read(&target).unwrap(), CURSOR);
-}
-
-#[test]
-fn a_shared_file_names_the_proxy_by_its_bare_name() {
-    let home = Home::new();
-    let path = home.put(".mcp.json", br#"{"mcpServers":{"a":{"command":"cat"}}}"#);
-    let output = home.spantap(&["wrap", "--project", "-y"]);
-    assert!(text(&output.stdout).contains("this file is shared"));
-    assert!(text(&fs::read(path).unwrap()).contains(r#""command":"spantap""#));
-    // Not on that PATH: the entry cannot start.
-    let status = home.spantap(&["status", "--project"]);
-    assert!(text(&status.stdout).contains("stale binary"), "{}", text(&status.stdout));
-    assert_eq!(status.status.code(), Some(1));
-}
-
-#[test]
-fn what_cannot_be_wrapped_is_named_with_the_reason_and_left_alone() {
-    let home = Home::new();
-    let path = home.put(".cursor/mcp.json", br#"{"mcpServers":{"far":{"url":"https://mcp.example.com"}}}"#);
-    let broken = home.put(".codex/config.toml", b"[mcp_servers.a\ncommand = 1");
-    let (before, broken_before) = (fs::read(&path).unwrap(), fs::read(&broken).unwrap());
-    let output = home.spantap(&["wrap", "-y"]);
-    let shown = text(&output.stdout);
-    assert!(shown.contains("far: left alone: remote"), "{shown}");
-    assert!(shown.contains("line 1: not valid TOML"), "{shown}");
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!((fs::read(&path).unwrap(), fs::read(&broken).unwrap()), (before, broken_before));
-}
-
-#[test]
-fn an_empty_home_is_told_where_was_looked_and_what_to_do() {
-    let output = Home::new().spantap(&["wrap", "-y"]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(
-        said.contains(".cursor/mcp.json") && said.contains("hint: ") && said.contains("--file"),
-        "{said}"
-    );
-}
-
-#[test]
-fn an_option_that_run_would_refuse_is_refused_before_anything_is_written() {
-    let home = Home::new();
-    let path = home.put(".cursor/mcp.json", CURSOR);
-    let output = home.spantap(&["wrap", "-y", "--", "--no-such-option"]);
-    assert!(!output.status.success());
-    assert!(text(&output.stderr).contains("--no-such-option"));
-    assert_eq!(fs::read(path).unwrap(), CURSOR);
 }

@@ -84,6 +84,7 @@ fn max_total_size_deletes_the_oldest_logs_at_the_start_of_a_session() {
     std::fs::write(home.path().join(".config/spantap/config.toml"), "max_total_size = '7'\n").unwrap();
     let mut session = home.session(&[]);
     session.calls(1);
+    wait_until("the oldest log is gone", || !logs[0].exists());
     let (_, said) = session.end();
     assert_eq!(said, "");
     assert_eq!([false, true, true], logs.map(|log| log.exists()));

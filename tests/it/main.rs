@@ -4,7 +4,9 @@
 
 mod check;
 mod cli;
+mod config;
 mod dashboards;
+mod doctor;
 mod gears;
 mod hosts;
 mod keep;
@@ -14,6 +16,7 @@ mod log;
 mod look;
 mod model;
 mod otlp;
+mod package;
 mod pairing;
 mod redaction;
 mod replay;
@@ -23,3 +26,4 @@ mod sessions;
 mod sinks;
 mod support;
 mod tidy;
+mod wrap;

@@ -1,5 +1,6 @@
 //! What a collector receives, and what happens when it is not there, slow or mad.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -357,4 +358,51 @@ fn without_being_asked_nothing_is_sent() {
         [("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str())];
     session(home.path(), &[], &environment, 3);
     assert!(collector.got.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let collector = Collector::start(Manner::Good);
+    let pulse = |server: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
+        command.env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin");
+        command.args([
+            "check",
+            "--every",
+            "1ms",
+            "--count",
+            "2",
+            "--server",
+            "web",
+            "--otlp",
+            &collector.endpoint,
+        ]);
+        command.arg("--").args(server).output().unwrap()
+    };
+    assert!(pulse(&[env!("CARGO_BIN_EXE_spantap"), "demo", "--serve"]).status.success());
+    assert_eq!(pulse(&["/no/such/server"]).status.code(), Some(127));
+    let requests: Vec<ExportMetricsServiceRequest> = collector.of("/v1/metrics");
+    let got: Vec<String> = collector.got.lock().unwrap().iter().map(|(path, _)| path.clone()).collect();
+    assert!(got.iter().all(|path| path == "/v1/metrics"), "{got:?}");
+    // The last export of each pulse, in which everything stands.
+    let last = |status: &str| {
+        let request = requests.iter().rev().find(|request| format!("{request:?}").contains(status)).unwrap();
+        let metrics = request.resource_metrics[0].scope_metrics[0].metrics.clone();
+        metrics
+            .into_iter()
+            .map(|metric| (metric.name.clone(), format!("{:?}", metric.data)))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let good = last("tools/list");
+    assert!(good["spantap.check.up"].contains("AsInt(1)"), "{good:?}");
+    for step in ["handshake", "ping", "tools/list", "end"] {
+        assert!(good["spantap.check.duration"].contains(step), "{good:?}");
+    }
+    let bad = last("AsInt(2)");
+    assert!(bad["spantap.check.up"].contains("AsInt(0)"), "{bad:?}");
+    assert!(bad["spantap.check.failures_in_a_row"].contains("AsInt(2)"), "{bad:?}");
+    assert!(bad["spantap.check.failures"].contains("not_found"), "{bad:?}");
+    let names: Vec<&str> = good.keys().chain(bad.keys()).map(String::as_str).collect();
+    assert!(names.iter().all(|name| name.starts_with("spantap.check.")), "{names:?}");
 }

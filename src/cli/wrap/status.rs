@@ -1,15 +1,18 @@
 //! `status`: hosts, their servers, and whether each is watched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Which, can_start, files, label, nowhere};
-use crate::cli::Out;
+use super::watched::can_start;
+use super::{Which, files, label, nowhere};
+use crate::cli::{Out, keep};
+use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, State};
+use crate::hosts::locate::Scope;
 use crate::hosts::store::Snapshot;
 use crate::hosts::tree::{Format, Node};
 
@@ -21,8 +24,8 @@ pub struct StatusArgs {
     #[arg(long)]
     pub json: bool,
     /// Folder of the session logs, for LAST SEEN [default: see spantap doctor]
-    #[arg(long, value_name = "DIR", env = "SPANTAP_LOG_DIR")]
-    pub log_dir: Option<std::path::PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
 }
 
 /// What a row says.
@@ -32,6 +35,9 @@ struct Row {
     server: String,
     transport: &'static str,
     watched: &'static str,
+    disabled: bool,
+    /// Why it is not watched, or what is wrong with it.
+    note: Option<String>,
     seen: Option<Timestamp>,
 }
 
@@ -45,7 +51,7 @@ impl StatusArgs {
         if files.is_empty() {
             return Err(nowhere(&self.which));
         }
-        let logs = self.log_dir.clone().or_else(crate::places::sessions_dir);
+        let logs = keep::folder(self.log_dir.clone());
         let (mut rows, mut broken) = (Vec::new(), Vec::new());
         for found in &files {
             let root = Snapshot::read(&found.path)
@@ -62,21 +68,37 @@ impl StatusArgs {
                 if !self.which.servers.is_empty() && !self.which.servers.contains(&server.name) {
                     continue;
                 }
-                let (transport, watched) = match &server.state {
-                    State::Plain => ("stdio", "no"),
-                    State::Wrapped { program, .. } if !can_start(program) => ("stdio", "stale binary"),
-                    State::Wrapped { edited: true, .. } => ("stdio", "edited"),
-                    State::Wrapped { .. } => ("stdio", "yes"),
-                    State::Remote => ("remote", "remote"),
-                    State::Unsupported(_) => ("other", "no"),
+                let (transport, watched, note) = match &server.state {
+                    State::Plain => ("stdio", "no", None),
+                    State::Wrapped { program, .. } if !can_start(program) => {
+                        let fix = match found.scope {
+                            Scope::User => "`spantap wrap` names this spantap instead",
+                            Scope::Project => "put spantap on the PATH",
+                        };
+                        ("stdio", "stale binary", Some(format!("`{program}` is not there; {fix}")))
+                    }
+                    State::Wrapped { edited: true, .. } => {
+                        let note =
+                            "its command was changed by hand since it was wrapped; that is what is watched";
+                        ("stdio", "edited", Some(note.to_owned()))
+                    }
+                    State::Wrapped { .. } => ("stdio", "yes", None),
+                    State::Remote => ("remote", "remote", None),
+                    State::Unsupported(reason) => ("other", "no", Some((*reason).to_owned())),
                 };
-                let seen = logs.as_deref().and_then(|logs| last_seen(logs, &server.name));
+                let own = match &server.state {
+                    State::Wrapped { options, .. } => log_dir_of(options),
+                    _ => None,
+                };
+                let seen = own.as_deref().or(logs.as_deref()).and_then(|logs| last_seen(logs, &server.name));
                 rows.push(Row {
                     host: found.host.id,
                     scope: found.scope.word(),
                     server: label(&server.name, &server.path),
                     transport,
                     watched,
+                    disabled: server.disabled,
+                    note,
                     seen,
                 });
             }
@@ -84,15 +106,26 @@ impl StatusArgs {
         if self.json {
             for row in &rows {
                 let line = json!({"host": row.host, "scope": row.scope, "server": row.server,
-                    "transport": row.transport, "watched": row.watched,
-                    "last_seen": row.seen.map(|seen| seen.to_string())});
+                    "transport": row.transport, "watched": row.watched, "disabled": row.disabled,
+                    "note": row.note, "last_seen": row.seen.map(|seen| seen.to_string())});
                 writeln!(out, "{line}")?;
             }
             for (found, reason) in &broken {
                 writeln!(out, "{}", json!({"host": found.host.id, "file": found.path, "error": reason}))?;
             }
         } else {
-            table(out, &rows)?;
+            if !rows.is_empty() {
+                table(out, &rows)?;
+            }
+            for row in &rows {
+                if let Some(note) = &row.note {
+                    writeln!(out, "{} {}: {note}", row.host, row.server)?;
+                }
+            }
+            if rows.is_empty() && broken.is_empty() {
+                writeln!(out, "no server in these files:")?;
+                files.iter().try_for_each(|found| writeln!(out, "  {}", found.path.display()))?;
+            }
             for (found, reason) in &broken {
                 writeln!(out, "{}: {}: {reason}", found.host.id, found.path.display())?;
             }
@@ -107,7 +140,8 @@ fn table(out: &mut Out<'_>, rows: &[Row]) -> anyhow::Result<()> {
     let cells = rows.iter().map(|row| {
         let seen =
             row.seen.map_or_else(|| "-".to_owned(), |seen| seen.strftime("%Y-%m-%d %H:%M UTC").to_string());
-        [row.host, row.scope, &row.server, row.transport, row.watched, &seen].map(str::to_owned)
+        let server = if row.disabled { format!("{} (disabled)", row.server) } else { row.server.clone() };
+        [row.host, row.scope, &server, row.transport, row.watched, &seen].map(str::to_owned)
     });
     let lines: Vec<[String; 6]> = std::iter::once(heads).chain(cells).collect();
     for line in &lines {
@@ -121,23 +155,30 @@ fn table(out: &mut Out<'_>, rows: &[Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The folder that an entry's own options name.
+fn log_dir_of(options: &[String]) -> Option<PathBuf> {
+    let at = options.iter().position(|word| word == "--log-dir" || word.starts_with("--log-dir="))?;
+    let folder = match options[at].split_once('=') {
+        Some((_, folder)) => folder,
+        None => options.get(at + 1)?,
+    };
+    Some(PathBuf::from(folder))
+}
+
 /// When the newest log of a server was last written to.
 fn last_seen(logs: &Path, server: &str) -> Option<Timestamp> {
+    let server = server_part(server);
     let newest = std::fs::read_dir(logs)
         .ok()?
         .flatten()
         .filter(|file| {
             let name = file.file_name();
-            let rest = name.to_str().and_then(|name| name.strip_prefix(server)?.strip_prefix('-'));
-            rest.is_some_and(starts_with_date)
+            let name = name.to_str().filter(|name| is_session_file(name));
+            let rest = name.and_then(|name| name.strip_prefix(&server)?.strip_prefix('-'));
+            // Else it is the log of a server with a longer name.
+            rest.is_some_and(|rest| is_session_file(&format!("x-{rest}")) && !is_session_file(rest))
         })
         .filter_map(|file| file.metadata().ok()?.modified().ok())
         .max()?;
     Timestamp::try_from(newest).ok()
-}
-
-/// Whether the rest of a log's name is `YYYY-MM-DD-…`: else it is the log of a server with a longer name.
-fn starts_with_date(rest: &str) -> bool {
-    let shape = rest.bytes().take(11).map(|byte| if byte.is_ascii_digit() { b'0' } else { byte });
-    shape.eq(*b"0000-00-00-")
 }

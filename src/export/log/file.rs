@@ -20,17 +20,22 @@ const MAX_NAME: usize = 64;
 
 /// `<server>-YYYY-MM-DD-<last 12 hex digits of connection_id>`, with `.N` from the second part on.
 pub fn file_name(identity: &Identity, day: Timestamp, part: u32) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let server: String = identity.server_name.chars().take(MAX_NAME).map(safe).collect();
-    // Neither a hidden file nor an option to those who type `rm *`.
-    let server = server.trim_start_matches(['.', '-']);
-    let server = if server.is_empty() { "server" } else { server };
+    let server = server_part(&identity.server_name);
     let (year, month, day) = day.date();
     let id = &identity.connection_id[identity.connection_id.len().saturating_sub(12)..];
     match part {
         0 => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.jsonl"),
         part => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.{part}.jsonl"),
     }
+}
+
+/// A server's name as it stands in file names.
+pub fn server_part(server: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let server: String = server.chars().take(MAX_NAME).map(safe).collect();
+    // Neither a hidden file nor an option to those who type `rm *`.
+    let server = server.trim_start_matches(['.', '-']);
+    if server.is_empty() { "server".to_owned() } else { server.to_owned() }
 }
 
 /// Whether a file name has the form that [`file_name`] gives.

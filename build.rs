@@ -1,0 +1,49 @@
+//! Tells the program which commit it is built from: `0.1.0 (abc1234 2026-11-22)`.
+//!
+//! The commit is known in a git checkout of this very folder, and its id alone in a package that cargo
+//! made from one. Elsewhere (a plain tarball, no git) the version stands alone; nothing here can fail a
+//! build. Debug builds say `debug` instead: each commit would have cargo build everything anew.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let built_from = match env::var("PROFILE").as_deref() {
+        Ok("release") => of_checkout(&folder).or_else(|| of_package(&folder)),
+        _ => Some("debug".to_owned()),
+    };
+    let built_from = built_from.map(|text| format!(" ({text})")).unwrap_or_default();
+    println!("cargo:rustc-env=SPANTAP_VERSION={version}{built_from}");
+}
+
+/// Short id and day of the commit that is checked out here.
+fn of_checkout(folder: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
+    };
+    // An unpacked tarball may lie in somebody else's repository.
+    let top = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
+    if top != fs::canonicalize(folder).ok()? {
+        return None;
+    }
+    // A new commit writes here, whatever the branch is.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    println!("cargo:rerun-if-changed={}", folder.join(log).display());
+    git(&["log", "-1", "--abbrev=7", "--format=%h %cs"])
+}
+
+/// Cargo notes the commit in the packages it makes.
+fn of_package(folder: &Path) -> Option<String> {
+    let note = folder.join(".cargo_vcs_info.json");
+    let text = fs::read_to_string(&note).ok()?;
+    println!("cargo:rerun-if-changed={}", note.display());
+    let id = text.split("\"sha1\"").nth(1)?.split('"').nth(1)?;
+    id.get(..7).filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit())).map(str::to_owned)
+}

@@ -1,0 +1,168 @@
+//! Wrapped servers in host config files: can each be started, is it this version, does it write where
+//! somebody looks, and has its host seen the change.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Parser;
+
+use super::Findings;
+use crate::cli::Cli;
+use crate::cli::wrap::{Which, watched};
+use crate::config::{self, Config, File};
+use crate::hosts::entry::{self, Entry, State};
+use crate::hosts::locate::{Found, Scope};
+use crate::hosts::store::Snapshot;
+use crate::hosts::tree::{Format, Node};
+use crate::read::units::plural;
+
+/// How long another spantap may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at every entry of the user's files and of this folder's project files; `folder` is where this
+/// doctor looks for logs.
+pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
+    let which = Which { project: true, ..Which::default() };
+    let files = crate::cli::wrap::files(&which).unwrap_or_default();
+    let (mut watched, mut plain) = (0_u64, 0_u64);
+    let mut versions = BTreeMap::new();
+    for found in &files {
+        let root = Snapshot::read(&found.path)
+            .map_err(|error| error.to_string())
+            .and_then(|snapshot| Node::parse(snapshot.text(), Format::of(&snapshot.path)));
+        let root = match root {
+            Ok(root) => root,
+            Err(reason) => {
+                findings.warn(
+                    format!("{}'s file {} cannot be read: {reason}", found.host.name, found.path.display()),
+                    "mend it; spantap leaves it alone until then",
+                );
+                continue;
+            }
+        };
+        let mut here = 0;
+        for server in entry::entries(&root, found.host) {
+            match &server.state {
+                State::Plain => plain += 1,
+                State::Wrapped { program, options, .. } => {
+                    here += 1;
+                    one(found, &server, program, &mut versions, findings);
+                    place(found, &server, options, folder, findings);
+                }
+                State::Remote | State::Unsupported(_) => {}
+            }
+        }
+        if here > 0 {
+            seen(found, findings);
+        }
+        watched += here;
+    }
+    match (watched, plain) {
+        (0, 0) => findings.ok("no host has a local server in a place that `spantap status` looks at"),
+        (0, _) => findings.warn(
+            format!("none of your hosts' {} is watched", plural(plain, "local server")),
+            "`spantap wrap` puts spantap in front of them",
+        ),
+        (_, _) => findings.ok(format!("your hosts' servers: {watched} watched, {plain} not")),
+    }
+}
+
+/// Whether the entry's spantap is there, and is this version.
+fn one(
+    found: &Found,
+    server: &Entry,
+    program: &str,
+    versions: &mut BTreeMap<PathBuf, Option<String>>,
+    findings: &mut Findings,
+) {
+    let who = format!("{} server {}", found.host.id, server.name);
+    let Some(path) = watched::resolve(program) else {
+        let fix = match found.scope {
+            Scope::User => "`spantap wrap` names this spantap instead; `spantap unwrap` takes it out",
+            Scope::Project => "put spantap on the PATH that the host has",
+        };
+        return findings.fail(format!("{who} is wrapped by `{program}`, which cannot be started"), fix);
+    };
+    let path = path.canonicalize().unwrap_or(path);
+    let ours = std::env::current_exe().and_then(|exe| exe.canonicalize());
+    if ours.is_ok_and(|ours| ours == path) {
+        return;
+    }
+    let version = versions.entry(path.clone()).or_insert_with(|| version_of(&path));
+    let own = format!("spantap {}", crate::VERSION);
+    match version {
+        Some(version) if *version == own => {}
+        Some(version) if version.starts_with("spantap ") => findings.warn(
+            format!("{who} is wrapped by {}, which is {version}; this is {own}", path.display()),
+            "install one of them over the other, or unwrap and wrap again",
+        ),
+        _ => findings.warn(
+            format!("{who} is wrapped by {}, which does not say that it is spantap", path.display()),
+            "`spantap unwrap`, then `spantap wrap`",
+        ),
+    }
+}
+
+/// What `PROGRAM -V` says first.
+fn version_of(program: &Path) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg("-V").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(child.try_wait(), Ok(None)) {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = String::new();
+    child.stdout.take()?.take(4096).read_to_string(&mut said).ok()?;
+    said.lines().next().map(str::to_owned)
+}
+
+/// Whether the entry writes its logs where the reading commands look: its host starts it with next to
+/// nothing of this environment.
+fn place(found: &Found, server: &Entry, options: &[String], folder: Option<&Path>, findings: &mut Findings) {
+    let line = ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "x"]);
+    let args = match Cli::try_parse_from(line) {
+        Ok(Cli { command: Some(crate::cli::Command::Run(args)), .. }) => args,
+        _ => {
+            return findings.fail(
+                format!("{} server {} has options that `spantap run` refuses", found.host.id, server.name),
+                "`spantap unwrap`, then `spantap wrap` with the options you want",
+            );
+        }
+    };
+    let Ok(home) = etcetera::home_dir() else { return };
+    let path = config::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
+    let file = path.and_then(|path| File::read(&path).ok().flatten());
+    let config = Config::resolve(&args, &|_| None, file.as_ref(), &server.name);
+    if !config.log.value {
+        return;
+    }
+    let theirs = config.log_dir.value.unwrap_or_else(|| home.join(".local/state/spantap/sessions"));
+    if folder.is_some_and(|folder| folder != theirs) {
+        findings.warn(
+            format!("{} server {} writes its log to {}", found.host.id, server.name, theirs.display()),
+            "set `log_dir` in the config file, so that writers and readers agree",
+        );
+    }
+}
+
+/// Whether a process of the host is older than its file.
+fn seen(found: &Found, findings: &mut Findings) {
+    let Ok(changed) = found.path.metadata().and_then(|metadata| metadata.modified()) else { return };
+    let started = |name: &&str| watched::started(name);
+    let is_older = |started: SystemTime| started < changed;
+    if found.host.processes.iter().flat_map(started).any(is_older) {
+        findings.warn(
+            format!("{} has been running since before its file was changed", found.host.name),
+            format!("if a server was wrapped since: {}", found.host.restart),
+        );
+    }
+}

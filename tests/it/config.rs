@@ -1,0 +1,150 @@
+//! The config file: what wins over what, what cannot be used is named, and nobody else's file counts.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn write_config(home: &Home, text: &str) {
+    let folder = home.path().join(".config/spantap");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.toml"), text).unwrap();
+}
+
+/// `(value, origin)` of a setting as `doctor` shows it.
+fn setting(report: &Value, name: &str) -> (String, String) {
+    let settings = report["settings"].as_array().unwrap();
+    let row = settings.iter().find(|row| row["setting"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let text = |key: &str| row[key].as_str().unwrap().to_owned();
+    (text("value"), text("origin"))
+}
+
+fn doctor(home: &Home, arguments: &str, environment: &[(&str, &str)]) -> Value {
+    let mut command = home.spantap(["doctor", "--json"].into_iter().chain(arguments.split_whitespace()));
+    let output = command.envs(environment.iter().copied()).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_that_over_the_server_section_that_over_the_file() {
+    let home = Home::new();
+    write_config(
+        &home,
+        "log_dir = 'from-file'\nslow = '1s'\ncall_timeout = '1s'\n\n[server.github]\nslow = '2s'\ncall_timeout = '2s'\n",
+    );
+    let report = doctor(&home, "--server github --log-dir from-flag", &[("SPANTAP_SLOW", "3s")]);
+    let file = "~/.config/spantap/config.toml";
+    assert_eq!(setting(&report, "log_dir"), ("from-flag".to_owned(), "flag".to_owned()));
+    assert_eq!(setting(&report, "slow"), ("3 s".to_owned(), "SPANTAP_SLOW".to_owned()));
+    assert_eq!(setting(&report, "call_timeout"), ("2 s".to_owned(), format!("{file}:7")));
+    assert_eq!(setting(&report, "overload"), ("lose".to_owned(), "default".to_owned()));
+    let report = doctor(&home, "--server other", &[]);
+    assert_eq!(setting(&report, "call_timeout"), ("1 s".to_owned(), format!("{file}:3")));
+}
+
+#[test]
+fn every_setting_can_be_said_by_its_variable() {
+    let home = Home::new();
+    let values = [
+        ("server", "s"),
+        ("log", "true"),
+        ("log_dir", "l"),
+        ("max_log_size", "1MiB"),
+        ("max_total_size", "1GiB"),
+        ("log_level", "debug"),
+        ("debug_for", "1m"),
+        ("session_id", "x"),
+        ("user_id", "x"),
+        ("slow", "1s"),
+        ("call_timeout", "1s"),
+        ("overload", "wait"),
+        ("trace_env", "false"),
+        ("strict", "true"),
+        ("args_hash", "sha256"),
+        ("hash_key_file", "k"),
+        ("thrash.threshold", "7"),
+        ("thrash.warn", "4"),
+        ("denied.codes", "-1,-2"),
+        ("denied.words", "no"),
+        ("cost.usd_per_million_tokens", "3"),
+        ("otlp.endpoint", "http://127.0.0.1:9"),
+        ("side", "client"),
+    ];
+    assert_eq!(
+        values.map(|(name, _)| name).as_slice(),
+        spantap::config::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
+    let variable = |name: &str| format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
+    let names: Vec<String> = values.iter().map(|(name, _)| variable(name)).collect();
+    let environment: Vec<(&str, &str)> =
+        names.iter().zip(values).map(|(variable, (_, value))| (variable.as_str(), value)).collect();
+    let report = doctor(&home, "", &environment);
+    for ((name, _), variable) in values.iter().zip(&names) {
+        assert_eq!(setting(&report, name).1, *variable, "{name}");
+    }
+}
+
+#[test]
+fn a_file_of_the_current_folder_steers_nothing() {
+    let home = Home::new();
+    for name in
+        [".spantap.toml", "spantap.toml", "config.toml", ".spantap/config.toml", "spantap/config.toml"]
+    {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "log = false\nlog_dir = 'elsewhere'\n[otlp]\nendpoint = 'http://127.0.0.1:9'\n")
+            .unwrap();
+    }
+    let mut session = home.session(&[]);
+    session.calls(1);
+    wait_until("a log in the usual place", || logs_in(&home.logs()).len() == 1);
+    let (_, said) = session.end();
+    assert_eq!(said, "");
+    assert!(
+        doctor(&home, "", &[])["settings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["origin"] == "default" || row["setting"] == "log_dir")
+    );
+}
+
+#[test]
+fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts() {
+    let home = Home::new();
+    write_config(&home, "slow = 'ghp_secret'\nslwo = '1s'\nthis is not toml\nlog_dir = '~/mine'\n");
+    let mut session = home.session(&[]);
+    session.calls(1);
+    wait_until("a log in the folder of the last line", || logs_in(&home.path().join("mine")).len() == 1);
+    let (status, said) = session.end();
+    assert!(status.success());
+    let lines: Vec<&str> = said.lines().collect();
+    let file = home.path().join(".config/spantap/config.toml");
+    let line = |number: usize, text: &str| format!("spantap: warning: {}:{number}: {text}", file.display());
+    assert_eq!(
+        lines,
+        [
+            line(1, "`slow` is not a duration, for example 30s; using the default"),
+            line(2, "`slwo` is no setting; did you mean `slow`?"),
+            line(3, "not valid TOML; this line is ignored"),
+        ]
+    );
+    let output = home.spantap(["--strict", "--", "touch", "started"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output).1.contains("\nhint: "), "{}", text(&output).1);
+    assert!(!home.path().join("started").exists());
+}
+
+#[test]
+fn the_documented_example_is_a_config_file() {
+    let docs =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let example = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let file = spantap::config::File::parse(Path::new("config.toml"), example);
+    let args = spantap::cli::run::RunArgs::default();
+    let config = spantap::config::Config::resolve(&args, &|_| None, Some(&file), "github");
+    assert!(config.problems.is_empty(), "{:?}", config.problems);
+    assert_eq!(config.call_timeout.value, Some(std::time::Duration::from_secs(60)));
+    assert!(docs.contains("`.spantap.toml`"));
+}

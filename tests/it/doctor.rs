@@ -1,0 +1,157 @@
+//! `doctor` finds what keeps spantap from working, says what to do, and gives nothing away.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+fn put(home: &Home, path: &str, text: &str) -> PathBuf {
+    let path = home.path().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// The exit status, and each finding as `verdict: what`, with its fix.
+fn doctor(home: &Home, arguments: &str) -> (i32, Vec<(String, String)>) {
+    let words = ["doctor", "--json"].into_iter().chain(arguments.split_whitespace());
+    let output = home.spantap(words).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter().map(|finding| {
+        let text = |key: &str| finding[key].as_str().unwrap_or_default();
+        (format!("{}: {}", text("verdict"), text("what")), text("fix").to_owned())
+    });
+    (output.status.code().unwrap(), findings.collect())
+}
+
+#[track_caller]
+fn expect(home: &Home, status: i32, finding: &str, fix: &str) {
+    let (code, findings) = doctor(home, "");
+    assert_eq!(code, status, "{findings:#?}");
+    let found = findings.iter().find(|(what, _)| what.starts_with(finding));
+    let (_, said) = found.unwrap_or_else(|| panic!("no `{finding}` in {findings:#?}"));
+    assert!(said.contains(fix), "{said}");
+}
+
+const SERVER: &str = r#"{"mcpServers":{"a":{"command":"cat","args":["-u"]}}}"#;
+
+fn wrapped(home: &Home, options: &str) -> PathBuf {
+    let path = put(home, ".cursor/mcp.json", SERVER);
+    let words = "wrap -y --".split_whitespace().chain(options.split_whitespace());
+    assert!(home.spantap(words).output().unwrap().status.success());
+    path
+}
+
+#[test]
+fn a_fresh_home_is_in_order_and_told_how_to_begin() {
+    let home = Home::new();
+    expect(&home, 0, "warn: no session has been recorded yet", "`spantap wrap`");
+    expect(&home, 0, "ok: no config file at ~/.config/spantap/config.toml", "");
+    expect(&home, 0, "ok: log folder ~/.local/state/spantap/sessions will be made", "");
+    expect(&home, 0, "ok: no collector is configured", "");
+}
+
+#[test]
+fn servers_that_are_not_watched_are_counted() {
+    let home = Home::new();
+    put(&home, ".cursor/mcp.json", SERVER);
+    expect(&home, 0, "warn: none of your hosts' 1 local server is watched", "`spantap wrap`");
+    wrapped(&home, "");
+    expect(&home, 0, "ok: your hosts' servers: 1 watched, 0 not", "");
+}
+
+#[test]
+fn an_entry_whose_spantap_is_gone_is_a_failure() {
+    let home = Home::new();
+    let path = wrapped(&home, "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(SPANTAP, "/gone/spantap")).unwrap();
+    expect(
+        &home,
+        1,
+        "fail: cursor server a is wrapped by `/gone/spantap`, which cannot be started",
+        "`spantap wrap`",
+    );
+}
+
+#[test]
+fn an_entry_with_another_spantap_is_told_with_its_version() {
+    let home = Home::new();
+    let path = wrapped(&home, "");
+    let old = put(&home, "old/spantap", "#!/bin/sh\necho 'spantap 0.0.1 (abc1234 2026-01-01)'\n");
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(SPANTAP, old.to_str().unwrap())).unwrap();
+    expect(
+        &home,
+        0,
+        "warn: cursor server a is wrapped by ~/old/spantap, which is spantap 0.0.1 (abc1234 2026-01-01)",
+        "install one of them over the other",
+    );
+}
+
+#[test]
+fn an_entry_that_writes_its_log_elsewhere_is_told() {
+    let home = Home::new();
+    wrapped(&home, "--log-dir /tmp/elsewhere");
+    expect(&home, 0, "warn: cursor server a writes its log to /tmp/elsewhere", "set `log_dir`");
+    put(&home, ".config/spantap/config.toml", "log_dir = '/tmp/elsewhere'\n");
+    let (_, findings) = doctor(&home, "");
+    assert!(!findings.iter().any(|(what, _)| what.contains("writes its log to")), "{findings:#?}");
+}
+
+#[test]
+fn a_log_folder_that_cannot_be_written_is_a_failure() {
+    let home = Home::new();
+    put(&home, "file", "in the way");
+    put(&home, ".config/spantap/config.toml", "log_dir = '~/file/below'\n");
+    expect(&home, 1, "fail: log folder ~/file/below cannot be made", "--log-dir");
+}
+
+#[test]
+fn records_that_cannot_be_read_are_counted() {
+    let home = Home::new();
+    put(
+        &home,
+        ".local/state/spantap/sessions/a-2026-11-22-0123456789ab.jsonl",
+        "nonsense\nnot json\n{\"half\":",
+    );
+    expect(
+        &home,
+        0,
+        "warn: 2 records of ~/.local/state/spantap/sessions/a-2026-11-22",
+        "readers pass over them",
+    );
+}
+
+#[test]
+fn a_collector_that_does_not_answer_is_a_failure_and_its_secrets_stay_unsaid() {
+    let home = Home::new();
+    // Bound and closed again: nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    put(
+        &home,
+        ".config/spantap/config.toml",
+        &format!(
+            "[otlp]\nendpoint = 'http://ann:s3cret@127.0.0.1:{port}/?key=s3cret'\nheaders = {{ authorization = 'Bearer s3cret' }}\n"
+        ),
+    );
+    expect(&home, 1, &format!("fail: the collector at 127.0.0.1:{port} does not answer"), "spantap export");
+    for arguments in [&["doctor"][..], &["doctor", "--json"]] {
+        let (printed, said) = text(&home.spantap(arguments.iter().copied()).output().unwrap());
+        assert!(!printed.contains("s3cret") && !said.contains("s3cret"), "{printed}");
+        assert!(!printed.contains(home.path().to_str().unwrap()), "the home folder is ~: {printed}");
+    }
+}
+
+#[test]
+fn what_hosts_strip_from_the_environment_is_named() {
+    let home = Home::new();
+    let mut command = home.spantap(["doctor"]);
+    let output = command.env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret").output().unwrap();
+    let (printed, _) = text(&output);
+    assert!(printed.contains("stripped by most hosts: OTEL_EXPORTER_OTLP_HEADERS"), "{printed}");
+    assert!(!printed.contains("s3cret"), "{printed}");
+}

@@ -1,0 +1,406 @@
+//! `wrap`, `unwrap` and `status` as a person meets them: files edited and given back, everything named.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+/// A file of this home.
+fn put(home: &Home, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = home.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn run(home: &Home, arguments: &str) -> Output {
+    let mut command = home.spantap(arguments.split_whitespace());
+    command.stdin(std::process::Stdio::null()).output().unwrap()
+}
+
+/// What a command that succeeds prints.
+#[track_caller]
+fn printed(home: &Home, arguments: &str) -> String {
+    let output = run(home, arguments);
+    let (printed, said) = text(&output);
+    assert!(output.status.success(), "{arguments}: {printed}{said}");
+    printed
+}
+
+fn json(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+const CURSOR: &[u8] =
+    b"\xef\xbb\xbf{\r\n  \"mcpServers\": {\r\n    \"a\": {\"command\": \"cat\"}\r\n  }\r\n}\r\n";
+
+#[test]
+fn wrap_then_unwrap_leaves_the_file_as_it_was() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", CURSOR);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let said = printed(&home, "wrap --yes");
+    assert!(said.contains("Cursor: 1 server changed. To take effect: "), "{said}");
+    let now = fs::read(&path).unwrap();
+    assert!(now.starts_with(b"\xef\xbb\xbf{\r\n"));
+    assert!(String::from_utf8_lossy(&now).contains(SPANTAP));
+    let status = json(&printed(&home, "status --json")).remove(0);
+    assert_eq!((&status["server"], &status["watched"]), (&"a".into(), &"yes".into()));
+    assert!(printed(&home, "wrap --yes").ends_with("a: left alone: wrapped already\nnothing to do\n"));
+    assert_eq!(fs::read(&path).unwrap(), now);
+    printed(&home, "unwrap --yes");
+    assert_eq!(fs::read(&path).unwrap(), CURSOR);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+    let backups: Vec<_> = fs::read_dir(home.path().join(".local/state/spantap/backups")).unwrap().collect();
+    assert_eq!(backups.len(), 2);
+    for backup in backups {
+        assert_eq!(backup.unwrap().metadata().unwrap().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn the_files_of_every_host_come_back_byte_for_byte() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hosts");
+    let home = Home::new();
+    for (host, fixture) in [
+        ("claude-code", "claude-code/.claude.json"),
+        ("codex", "codex/windows.toml"),
+        ("goose", "goose/windows.yaml"),
+        ("vscode", "vscode/mcp.json"),
+        ("opencode", "opencode/opencode.json"),
+    ] {
+        let before = fs::read(fixtures.join(fixture)).unwrap();
+        let name = fixture.split('/').next_back().unwrap();
+        let path = put(&home, name, &before);
+        printed(&home, &format!("wrap --host {host} --file {name} -y"));
+        assert_ne!(fs::read(&path).unwrap(), before, "{fixture}");
+        printed(&home, &format!("unwrap --host {host} --file {name} -y"));
+        assert_eq!(fs::read(&path).unwrap(), before, "{fixture}");
+    }
+}
+
+#[test]
+fn the_wrapped_entry_starts_the_server_behind_the_proxy() {
+    let home = Home::new();
+    let path =
+        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"größe":{"command":"echo","args":["hello"]}}}"#);
+    printed(&home, "wrap --yes -- --log-dir logs");
+    let config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let entry = &config["mcpServers"]["größe"];
+    let args: Vec<&str> = entry["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+    let output = home.command(entry["command"].as_str().unwrap()).args(args).output().unwrap();
+    assert_eq!(text(&output).0, "hello\n");
+    assert_eq!(logs_in(&home.path().join("logs")).len(), 1);
+    let status = json(&printed(&home, "status --json")).remove(0);
+    assert!(status["last_seen"].is_string(), "the entry's own folder is looked at: {status}");
+}
+
+#[test]
+fn a_dry_run_shows_the_lines_and_writes_nothing() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", CURSOR);
+    let shown = printed(&home, "wrap -n");
+    assert!(shown.contains("@@ line 3, server a @@\n-    \"a\": {\"command\": \"cat\"}\n"), "{shown}");
+    assert!(shown.contains("+    \"a\": {\"command\": \"/"), "{shown}");
+    assert_eq!(fs::read(&path).unwrap(), CURSOR);
+    assert!(!home.path().join(".local").exists());
+    let report = json(&printed(&home, "wrap -n --json")).remove(0);
+    assert_eq!(report["written"], false);
+    assert!(report["diff"].as_str().unwrap().starts_with("@@ line 3"), "{report}");
+}
+
+#[test]
+fn a_dry_run_shows_no_value_but_the_command_and_no_secret_in_that() {
+    let home = Home::new();
+    let secrets = "\"env\":{\"TOKEN\":\"s3cret-one\",\"PIN\":4711},\"headers\":{\"Authorization\":\"Bearer s3cret-two\"}";
+    put(
+        &home,
+        ".cursor/mcp.json",
+        format!(
+            "{{\"other\":\"s3cret-three\",\"mcpServers\":{{\"far\":{{\"url\":\"https://s3cret-four@x.example\"}},\
+             \"a\":{{\"command\":\"npx\",\"args\":[\"pkg\",\"--api-key\",\"s3cret-five\"],{secrets}}}}}}}"
+        ),
+    );
+    put(
+        &home,
+        ".codex/config.toml",
+        "[mcp_servers.b]\ncommand = 'b' # password: s3cret-six\nargs = [] \nenv = { KEY = 's3cret-seven' }\n",
+    );
+    put(
+        &home,
+        ".config/goose/config.yaml",
+        "extensions:\n  c: {cmd: c, args: [], envs: {KEY: s3cret-eight}}\n",
+    );
+    let shown = printed(&home, "wrap -n");
+    assert!(!shown.contains("s3cret") && !shown.contains("4711"), "{shown}");
+    for kept in ["server a", "\"pkg\",\"--api-key\"", "server b", "server c", "\"--\""] {
+        assert!(shown.contains(kept), "{kept} in {shown}");
+    }
+}
+
+#[test]
+fn a_link_stays_a_link_and_its_target_is_written() {
+    let home = Home::new();
+    let target = put(&home, "dotfiles/mcp.json", CURSOR);
+    let link = home.path().join(".cursor/mcp.json");
+    fs::create_dir(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    printed(&home, "wrap -y");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_ne!(fs::read(&target).unwrap(), CURSOR);
+    assert_eq!(fs::read_dir(home.path().join("dotfiles")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_shared_file_names_the_proxy_by_its_bare_name_and_holds_nothing_of_this_machine() {
+    let home = Home::new();
+    let path = put(&home, ".mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    let mut command = home.spantap(["wrap", "--project", "-y"]);
+    let output = command.env("SPANTAP_LOG_DIR", "/home/ann/logs").output().unwrap();
+    assert!(text(&output).0.contains("this file is shared"));
+    let wrapped = fs::read_to_string(path).unwrap();
+    assert!(wrapped.contains(r#""command":"spantap""#), "{wrapped}");
+    assert!(!wrapped.contains("ann"), "{wrapped}");
+    // Not on that PATH: the entry cannot start.
+    let status = run(&home, "status --project");
+    assert!(text(&status).0.contains("stale binary"), "{}", text(&status).0);
+    assert_eq!(status.status.code(), Some(1));
+    // It may be right for everybody else.
+    assert!(printed(&home, "wrap --project -y").contains("wrapped already"));
+    printed(&home, "unwrap --all -y");
+    assert_eq!(
+        fs::read_to_string(home.path().join(".mcp.json")).unwrap(),
+        r#"{"mcpServers":{"a":{"command":"cat"}}}"#
+    );
+}
+
+#[test]
+fn what_a_host_will_not_pass_on_is_written_into_the_entries() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    put(&home, "xdg/spantap/config.toml", "slow = '9s'\n");
+    let options = |environment: &[(&str, &str)]| {
+        let mut command = home.spantap(["wrap", "-y"]);
+        let environment = environment.iter().map(|(name, folder)| (name, home.path().join(folder)));
+        assert!(command.envs(environment).output().unwrap().status.success());
+        let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        printed(&home, "unwrap -y");
+        let args = config["mcpServers"]["a"]["args"].as_array().unwrap().clone();
+        // Behind run, --server NAME, --wrapped MARK; before the two dashes.
+        let end = args.iter().position(|word| word == "--").unwrap();
+        args[5..end].iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let here = |path: &str| home.path().join(path).to_str().unwrap().to_owned();
+    assert!(options(&[]).is_empty());
+    assert_eq!(options(&[("SPANTAP_LOG_DIR", "logs")]), ["--log-dir", &here("logs")]);
+    assert_eq!(options(&[("XDG_CONFIG_HOME", "xdg")]), ["--config", &here("xdg/spantap/config.toml")]);
+    assert_eq!(options(&[("XDG_STATE_HOME", "state")]), ["--log-dir", &here("state/spantap/sessions")]);
+}
+
+#[test]
+fn what_cannot_be_wrapped_is_named_with_the_reason_and_left_alone() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"far":{"url":"https://mcp.example.com"}}}"#);
+    let broken = put(&home, ".codex/config.toml", "[mcp_servers.a\ncommand = 1");
+    let (before, broken_before) = (fs::read(&path).unwrap(), fs::read(&broken).unwrap());
+    let output = run(&home, "wrap -y");
+    let (shown, _) = text(&output);
+    assert!(shown.contains("far: left alone: remote"), "{shown}");
+    assert!(shown.contains("line 1: not valid TOML"), "{shown}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!((fs::read(&path).unwrap(), fs::read(&broken).unwrap()), (before, broken_before));
+    assert_eq!(run(&home, "status").status.code(), Some(1));
+}
+
+#[test]
+fn an_empty_home_is_told_where_was_looked_and_what_to_do() {
+    for command in ["wrap -y", "unwrap -y", "status"] {
+        let output = run(&Home::new(), command);
+        assert_eq!(output.status.code(), Some(1));
+        let (_, said) = text(&output);
+        for part in [".cursor/mcp.json", ".codex/config.toml", "\nhint: ", "--file", "--project"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[test]
+fn an_option_that_run_would_refuse_is_refused_before_anything_is_written() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", CURSOR);
+    for options in ["--no-such-option", "--slow soon", "--server x", "x"] {
+        let output = run(&home, &format!("wrap -y -- {options}"));
+        assert_eq!(output.status.code(), Some(1), "{options}");
+        assert!(text(&output).1.starts_with("error: "), "{options}");
+    }
+    assert_eq!(fs::read(path).unwrap(), CURSOR);
+}
+
+#[test]
+fn only_the_named_servers_and_hosts_are_touched() {
+    let home = Home::new();
+    let two = r#"{"mcpServers":{"a":{"command":"cat"},"b":{"command":"cat"}}}"#;
+    let cursor = put(&home, ".cursor/mcp.json", two);
+    let gemini = put(&home, ".gemini/settings.json", two);
+    let report = json(&printed(&home, "wrap b --host cursor -y --json"));
+    assert_eq!(report.len(), 1);
+    assert_eq!((&report[0]["changed"], &report[0]["written"]), (&serde_json::json!(["b"]), &true.into()));
+    assert_eq!(fs::read_to_string(gemini).unwrap(), two);
+    assert!(fs::read_to_string(&cursor).unwrap().starts_with(r#"{"mcpServers":{"a":{"command":"cat"},"b":"#));
+    let output = run(&home, "wrap nosuch -y");
+    assert_eq!(text(&output).1, "error: no server is called `nosuch`\nhint: `spantap status` lists them\n");
+    assert_eq!(run(&home, "wrap --host nosuch").status.code(), Some(2));
+}
+
+#[test]
+fn nothing_is_written_unless_somebody_agrees() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", CURSOR);
+    let output = run(&home, "wrap");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).1.contains("hint: add --yes to write, or --dry-run to look"));
+    // A report for a machine does not ask either.
+    assert_eq!(run(&home, "wrap --json").status.code(), Some(1));
+    assert_eq!(fs::read(path).unwrap(), CURSOR);
+}
+
+#[test]
+fn an_entry_changed_by_hand_is_shown_with_what_undoing_would_leave() {
+    let home = Home::new();
+    let path =
+        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#);
+    printed(&home, "wrap -y");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("pkg", "pkg@2")).unwrap();
+    let status = printed(&home, "status");
+    assert!(status.contains("edited") && status.contains("changed by hand"), "{status}");
+    let output = run(&home, "unwrap");
+    let (shown, _) = text(&output);
+    assert!(
+        shown.contains("a: changed by hand since it was wrapped") && shown.contains("@@ line 1, server a @@"),
+        "{shown}"
+    );
+    assert!(shown.contains(r#"+{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#), "{shown}");
+    assert_eq!(output.status.code(), Some(1), "nobody was asked");
+    let report = json(&printed(&home, "unwrap -y --json")).remove(0);
+    assert_eq!(report["edited"], serde_json::json!(["a"]));
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#
+    );
+}
+
+#[test]
+fn a_spantap_that_is_gone_is_named_and_replaced_by_this_one() {
+    let home = Home::new();
+    let text_before = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#;
+    let path = put(&home, ".cursor/mcp.json", text_before);
+    printed(&home, "wrap -y");
+    let wrapped = fs::read_to_string(&path).unwrap();
+    fs::write(&path, wrapped.replace(SPANTAP, "/gone/spantap")).unwrap();
+    let output = run(&home, "status");
+    let (status, _) = text(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(status.contains("stale binary") && status.contains("`/gone/spantap` is not there"), "{status}");
+    let report = json(&printed(&home, "wrap -y --json")).remove(0);
+    assert_eq!(report["renewed"], serde_json::json!(["a"]));
+    assert_eq!(fs::read_to_string(&path).unwrap(), wrapped);
+    printed(&home, "unwrap -y");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text_before);
+}
+
+#[test]
+fn a_disabled_server_is_wrapped_and_shown_as_disabled() {
+    let home = Home::new();
+    put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat","disabled":true}}}"#);
+    assert!(printed(&home, "wrap -y").contains("a (disabled)"));
+    assert!(printed(&home, "status").contains("a (disabled)"));
+    assert_eq!(json(&printed(&home, "status --json"))[0]["disabled"], true);
+}
+
+#[test]
+fn a_project_file_that_is_named_is_treated_as_shared() {
+    let home = Home::new();
+    let path = put(&home, "work/.cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    assert!(printed(&home, "wrap --file work/.cursor/mcp.json -y").contains("this file is shared"));
+    assert!(fs::read_to_string(path).unwrap().contains(r#""command":"spantap""#));
+    put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    assert!(!printed(&home, "wrap --file .cursor/mcp.json -y").contains("this file is shared"));
+}
+
+#[test]
+fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
+    let home = Home::new();
+    for (name, content, host) in [
+        ("fastmcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#, "other"),
+        ("servers.json", r#"{"servers":{"a":{"command":"cat"}}}"#, "vscode"),
+        ("c.toml", "[mcp_servers.a]\ncommand = 'cat'\n", "codex"),
+        ("g.yaml", "extensions:\n  a:\n    cmd: cat\n", "goose"),
+        ("c.yaml", "mcpServers:\n  - name: a\n    command: cat\n", "continue"),
+    ] {
+        let path = put(&home, name, content);
+        let report = json(&printed(&home, &format!("wrap --file {name} -y --json"))).remove(0);
+        assert_eq!((&report["host"], &report["written"]), (&host.into(), &true.into()), "{name}");
+        printed(&home, &format!("unwrap --file {name} -y"));
+        assert_eq!(fs::read_to_string(path).unwrap(), content);
+    }
+    put(&home, "none.json", "{}");
+    let output = run(&home, "wrap --file none.json -y");
+    assert!(text(&output).1.contains("hint: say whose file it is: --host HOST"));
+}
+
+#[test]
+fn a_disk_without_room_leaves_the_original_and_no_litter() {
+    let home = Home::new();
+    // Larger than the limit below, so that the new file cannot be written whole.
+    let padding = " ".repeat(4096);
+    let before = format!("{{\"mcpServers\":{{\"a\":{{\"command\":\"cat\"}}}}}}{padding}");
+    let path = put(&home, ".cursor/mcp.json", &before);
+    let mut command = home.command("bash");
+    command.args(["-c", &format!("trap '' XFSZ; ulimit -f 2; exec {SPANTAP} wrap -y")]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).0.contains("left alone: File too large"), "{}", text(&output).0);
+    assert_eq!(fs::read_to_string(&path).unwrap(), before);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_read_only_file_is_left_alone() {
+    let home = Home::new();
+    let path = put(&home, ".cursor/mcp.json", CURSOR);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let output = run(&home, "wrap -y");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).0.contains("left alone: the file is read-only"), "{}", text(&output).0);
+    assert_eq!(fs::read(&path).unwrap(), CURSOR);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o444);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
+    let home = Home::new();
+    let path =
+        put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    let host = home.path().join("claude-desktop");
+    fs::copy("/bin/sleep", &host).unwrap();
+    let mut running = home.command(host.to_str().unwrap()).arg("600").spawn().unwrap();
+    wait_until("a process of that name", || {
+        fs::read_to_string(format!("/proc/{}/comm", running.id()))
+            .is_ok_and(|comm| comm == "claude-desktop\n")
+    });
+    let refused = run(&home, "wrap -y");
+    let untouched = fs::read_to_string(&path).unwrap();
+    let forced = run(&home, "wrap -y --force");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).0.contains("claude-desktop is running"), "{}", text(&refused).0);
+    assert!(!untouched.contains("spantap"));
+    assert!(forced.status.success());
+    assert!(text(&forced).0.contains("closing the window is not enough"));
+}
