@@ -40,14 +40,10 @@ pub fn lines_of_many_sizes(rig: &Rig) -> Verdict {
 pub fn endless_line(rig: &Rig) -> Verdict {
     const SIZE: usize = 256 << 20;
     let mut host = rig.start(&["role:endless-line", &SIZE.to_string()])?;
-    let mut from = host.from.take().ok_or("no stdout")?;
-    let mut buffer = vec![0; 1 << 16];
-    let mut seen = 0;
-    while seen < SIZE {
-        let count = from.read(&mut buffer).map_err(text)?;
-        expect(count > 0, &format!("{seen} bytes of {SIZE}"))?;
-        expect(buffer[..count].iter().all(|byte| *byte == b'x'), "other bytes")?;
-        seen += count;
+    let mut buffer = vec![0; 1 << 20];
+    for seen in 0..SIZE / buffer.len() {
+        host.read_exact(&mut buffer).map_err(|error| format!("after {seen} MiB: {error}"))?;
+        expect(buffer.iter().all(|byte| *byte == b'x'), "other bytes")?;
     }
     let peak = rig::memory(host.pid(), "VmHWM").ok_or("no memory figures")?;
     host.close_stdin();
