@@ -429,4 +429,3 @@ fn closed_descriptors(rig: &Rig) -> Verdict {
     }
     Ok(())
 }
-

@@ -53,8 +53,7 @@ impl Output {
     fn start(&mut self, fd: i32, count: u64, say: Say) {
         self.stop();
         self.stop = Arc::default();
-        let (noise, bytes, stop) =
-            (Arc::clone(&self.noise), Arc::clone(&self.bytes), Arc::clone(&self.stop));
+        let (noise, bytes, stop) = (Arc::clone(&self.noise), Arc::clone(&self.bytes), Arc::clone(&self.stop));
         self.writer = Some(std::thread::spawn(move || {
             let Ok(mut noise) = noise.lock() else { return };
             let mut to = standard(fd);

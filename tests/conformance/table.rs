@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::noise::Endless;
 use crate::party::SEED;
-use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
+use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect, last_words};
 use crate::sys;
 
 /// What the streams do when something happens.
@@ -182,10 +182,11 @@ impl Reader {
                 }
                 match from.read(&mut buffer) {
                     Ok(count @ 1..) => {
-                        if !noise.goes_on_with(&buffer[..count]) {
+                        let right = noise.matching(&buffer[..count]);
+                        if right < count && (stream != 2 || last_words(&buffer[..count]).is_none()) {
                             wrong.store(true, Ordering::Release);
                         }
-                        seen.fetch_add(count as u64, Ordering::Release);
+                        seen.fetch_add(right as u64, Ordering::Release);
                     }
                     Ok(0) | Err(_) => return ended.store(true, Ordering::Release),
                 }
@@ -353,7 +354,9 @@ impl Table {
         while start.elapsed() < deadline() {
             let count = self.control.count()?;
             let stderr = self.stderr.as_ref().map_or(count.outputs[1], Reader::seen);
-            if count.stdin == self.sent && self.stdout.seen() == count.outputs[0] && stderr == count.outputs[1]
+            if count.stdin == self.sent
+                && self.stdout.seen() == count.outputs[0]
+                && stderr == count.outputs[1]
             {
                 return Ok(());
             }
@@ -368,10 +371,9 @@ impl Table {
             let before = self.control.count()?;
             let (stdout, stderr) = (self.stdout.seen(), self.stderr.as_ref().map_or(0, Reader::seen));
             let start = Instant::now();
-        while start.elapsed() < deadline() {
+            while start.elapsed() < deadline() {
                 let now = self.control.count()?;
-                let stderr_moves =
-                    self.stderr.as_ref().is_none_or(|reader| reader.seen() >= stderr + STEADY);
+                let stderr_moves = self.stderr.as_ref().is_none_or(|reader| reader.seen() >= stderr + STEADY);
                 let stdout_moves = self.stdout.seen() >= stdout + STEADY || self.stdout.thread.is_none();
                 if now.stdin >= before.stdin + STEADY
                     && (stdout_moves || self.stdout.has_ended())

@@ -137,7 +137,8 @@ fn descriptors_that_are_non_blocking_already_cost_no_byte_and_no_turning() {
     drop(command);
     let used = || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
-        let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap());
+        let stats =
+            tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap());
         stats.map(|stat| stat.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
     };
     // Idle, with a read that would fail at once if it were repeated; the start may fall into a first look.
@@ -171,8 +172,11 @@ fn with_something_to_say_and_nobody_to_hear_it_the_session_runs() {
     // Closed, broken, full and unread, and a full device.
     let run = "exec \"$SPANTAP\" --log-dir file -v -- bash -c 'cat; exit 9'";
     for stderr in ["2>&-", "2> /dev/full", "2> >(exec 0<&-; sleep 0.1)"] {
-        let mut child =
-            shell(&home, &format!("{run} {stderr}")).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = shell(&home, &format!("{run} {stderr}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         comes_back(to, from, some_bytes(300_000));
         assert_eq!(child.wait().unwrap().code(), Some(9), "{stderr}");
@@ -276,7 +280,9 @@ fn who_observes_is_at_the_lowest_priority_and_who_relays_is_not() {
 fn notifications(count: usize) -> Vec<u8> {
     let pad = "x".repeat(900);
     let line = |n| {
-        format!("{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"data\":{n},\"pad\":\"{pad}\"}}}}\n")
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"data\":{n},\"pad\":\"{pad}\"}}}}\n"
+        )
     };
     (0..count).flat_map(|n| line(n).into_bytes()).collect()
 }
@@ -287,7 +293,8 @@ fn totals(folder: &Path) -> Value {
 }
 
 fn flood(command: &mut Command, count: usize) -> Output {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     comes_back(to, from, notifications(count));
     child.wait_with_output().unwrap()

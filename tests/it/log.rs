@@ -155,7 +155,8 @@ fn every_record_older_than_a_second_survives_sigkill() {
         let killed = Instant::now();
         session.child.kill().unwrap();
         session.child.wait().unwrap();
-        let records: Vec<Value> = logs_in(&home.logs()).iter().flat_map(|log| validate_torn_log(log)).collect();
+        let records: Vec<Value> =
+            logs_in(&home.logs()).iter().flat_map(|log| validate_torn_log(log)).collect();
         assert_whole(&records);
         // They are at the lowest priority: on a machine with no core to spare the second does not count.
         if waited > 300_000_000 {

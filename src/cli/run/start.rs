@@ -155,7 +155,8 @@ impl Prepared {
             max_size: self.config.max_log_size.value,
             max_total_size: self.config.max_total_size.value,
         };
-        Some(Log::new(settings, &self.identity, |line| tracing::warn!("{line}")))
+        let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
+        Some(log.with_thread(child::lower_priority))
     }
 
     /// The way to a collector, if somebody asked for one.

@@ -49,7 +49,14 @@ fn subjects(rig: &Rig) -> Result<Vec<Subject>, String> {
     for fd in 0..3 {
         let mut table = Table::set_silent(rig)?;
         table.control.ask(&format!("close {fd}"), "closed")?;
-        add(["after the server closed stdin", "after the server closed stdout", "after the server closed stderr"][fd], table);
+        add(
+            [
+                "after the server closed stdin",
+                "after the server closed stdout",
+                "after the server closed stderr",
+            ][fd],
+            table,
+        );
     }
 
     add("with stderr full", Table::set(rig, State::StderrBlocked)?);
@@ -68,9 +75,12 @@ pub fn after_every_end(rig: &Rig) -> Verdict {
     for _ in 0..4 {
         let used: Vec<Duration> = subjects.iter().map(|subject| cpu(subject.table.host.pid())).collect();
         std::thread::sleep(WINDOW);
-        over = subjects.iter().zip(used).map(|(subject, before)| {
-            (subject.what, cpu(subject.table.host.pid()).saturating_sub(before))
-        }).filter(|(_, used)| *used > MOST).collect::<Vec<_>>();
+        over = subjects
+            .iter()
+            .zip(used)
+            .map(|(subject, before)| (subject.what, cpu(subject.table.host.pid()).saturating_sub(before)))
+            .filter(|(_, used)| *used > MOST)
+            .collect::<Vec<_>>();
         if over.is_empty() {
             return Ok(());
         }
@@ -78,7 +88,7 @@ pub fn after_every_end(rig: &Rig) -> Verdict {
     Err(format!("CPU time in {WINDOW:?}: {over:?}"))
 }
 
-/// A server that left a flood behind for a host that reads slowly: waiting for it costs nothing either.
+/// Whatever the traffic, a wrapper's memory has a ceiling.
 pub fn memory_stays(rig: &Rig) -> Verdict {
     let mut table = Table::set(rig, State::Flood)?;
     let look = |host: &Host| rig::memory(host.pid(), "VmHWM").ok_or_else(|| "no memory figures".to_owned());

@@ -98,8 +98,7 @@ pub fn alarm_set_before(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let mut command = rig.command(&["role:party", &meeting.socket]);
     sys::before_exec(&mut command, || sys::alarm(1));
-    let mut host =
-        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let mut control = meeting.control()?;
     expect(control.signal()? == libc::SIGALRM, "another signal arrived")?;
     control.tell("exit 0")?;
@@ -112,8 +111,7 @@ pub fn bad_interpreter(rig: &Rig) -> Verdict {
     std::fs::write(&script, "#!/nowhere/to/be/found\n").map_err(|error| error.to_string())?;
     std::fs::set_permissions(&script, Permissions::from_mode(0o755)).map_err(|error| error.to_string())?;
     let mut command = rig.bare(&[script.to_str().unwrap_or_default()]);
-    let mut host =
-        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let status = host.wait()?;
     expect(matches!(status.code(), Some(126 | 127)), &format!("{status}"))?;
     expect(host.read_all()?.is_empty(), "words on stdout")?;
@@ -124,8 +122,7 @@ pub fn bad_interpreter(rig: &Rig) -> Verdict {
 pub fn sigchld_ignored(rig: &Rig) -> Verdict {
     let mut command = rig.command(&["role:exit", "23"]);
     sys::before_exec(&mut command, || sys::ignore(libc::SIGCHLD));
-    let mut host =
-        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     let status = host.wait()?;
     expect(status.code() == Some(23), &format!("{status}"))
 }
@@ -154,8 +151,7 @@ pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
     sys::before_exec(&mut command, || {
         [libc::SIGHUP, libc::SIGINT, libc::SIGTSTP].into_iter().for_each(sys::ignore);
     });
-    let mut host =
-        rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     host.say(b"ping\n")?;
     host.read_exact(&mut [0; 5])?;
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTSTP] {
@@ -179,8 +175,7 @@ pub fn little_room(rig: &Rig) -> Verdict {
             shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             shell
         };
-        let host =
-            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         super::exchange_noise(host, 41).map_err(|error| format!("with `{limit}`: {error}"))?;
     }
     Ok(())

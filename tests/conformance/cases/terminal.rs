@@ -96,7 +96,13 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(rig: &Rig, job: &Command, ground: &str, stdin: Stdio, terminal: &OwnedFd) -> Result<Shell, String> {
+    fn start(
+        rig: &Rig,
+        job: &Command,
+        ground: &str,
+        stdin: Stdio,
+        terminal: &OwnedFd,
+    ) -> Result<Shell, String> {
         let meeting = Meeting::new()?;
         let mut command = rig.direct(&["role:shell", &meeting.socket, ground]);
         command.args(words(job));
@@ -151,7 +157,10 @@ pub fn told_to_stop(rig: &Rig) -> Verdict {
     sys::kill(pid, libc::SIGTSTP);
     expect(control.signal()? == libc::SIGTSTP, "another signal arrived")?;
     control.ask("write 1 1003", "wrote")?;
-    shell.host.read_exact(&mut [0; 1003]).map_err(|error| format!("stopped although the server is not: {error}"))?;
+    shell
+        .host
+        .read_exact(&mut [0; 1003])
+        .map_err(|error| format!("stopped although the server is not: {error}"))?;
     control.ask(&format!("default {}", libc::SIGTSTP), "default")?;
     sys::kill(pid, libc::SIGTSTP);
     shell.job_is("stopped")?;
