@@ -293,6 +293,7 @@ fn totals(folder: &Path) -> Value {
 }
 
 fn flood(command: &mut Command, count: usize) -> Output {
+    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

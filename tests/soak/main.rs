@@ -162,6 +162,8 @@ impl Subject {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
         command.arg("--log-dir").arg(logs).args(["--server", "soak"]).args(options).arg("--").arg(this);
         command.arg(role).env("XDG_CONFIG_HOME", std::env::temp_dir().join("spantap-soak-no-config"));
+        // The books are kept to the last record, however busy the machine is; release builds take no notice.
+        command.env("SPANTAP_TEST_FLUSH_BUDGET", "60000");
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().map_err(text)?;
         let to = child.stdin.take().map(|stream| File::from(std::os::fd::OwnedFd::from(stream)));
