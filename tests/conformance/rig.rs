@@ -31,11 +31,11 @@ pub fn be_impatient() {
 
 /// What a wrapper may say behind the server's last byte on stderr: that it had no time to finish its own
 /// business, on a machine that is too busy for it.
-const LAST_WORDS: &[u8] = b"spantap: the last records";
+const LAST_WORDS: &[u8] = b"spantap: ";
 
 /// Where the wrapper's last words begin in `bytes`, if they are there.
 pub fn last_words(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(LAST_WORDS.len()).rposition(|window| window == LAST_WORDS)
+    bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS)
 }
 
 /// `bytes` as far as the server wrote them.
