@@ -47,6 +47,8 @@ const SHORTEST_NAP: Duration = Duration::from_millis(2);
 const LONGEST_NAP: Duration = Duration::from_millis(250);
 /// How much is observed before the baton is offered to others.
 const SLICE: usize = 256 << 10;
+/// The same at the lowest priority, where a slice may take long and the end waits for it.
+const BACKGROUND_SLICE: usize = 32 << 10;
 
 /// Runs `command` behind the proxy until it ends, and then ends this process the same way.
 pub fn run(command: &[OsString], setup: Setup) -> ! {
@@ -201,6 +203,9 @@ impl Shared {
 /// The background gear: looks by itself, at the lowest priority, more and more rarely when nothing
 /// happens.
 fn look_by_itself(shared: &Shared) {
+    // Once and at normal priority: on a machine without an idle core this would take a short session's
+    // whole life otherwise, and the end would find nobody to hand it a log.
+    shared.watcher().build();
     child::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
@@ -208,9 +213,9 @@ fn look_by_itself(shared: &Shared) {
         let mut found = false;
         while !shared.is_ending() {
             let mut watcher = shared.watcher();
-            let more = watcher.look(SLICE);
+            let more = watcher.look(BACKGROUND_SLICE);
             found |= more > 0;
-            if more < SLICE {
+            if more < BACKGROUND_SLICE {
                 watcher.tick();
                 nap = if found { SHORTEST_NAP } else { (nap * 4).min(LONGEST_NAP) };
                 nap = watcher.until_deadline(nap);

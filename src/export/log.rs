@@ -40,8 +40,8 @@ const MAX_QUEUE: usize = 4 << 20;
 const LINGER: Duration = Duration::from_millis(20);
 /// The most that is written at once, in bytes: the unit in which the disk is seen to move.
 const PIECE: usize = 256 << 10;
-/// How long a full queue is waited for until the disk has taken another piece. The writer is as low in
-/// priority as the observer that started it, so a busy machine may keep it waiting for this long.
+/// How long a full queue is waited for until the disk has taken another piece. The writer has the
+/// lowest priority, so a busy machine may keep it waiting for this long.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The log of one connection.
@@ -57,6 +57,8 @@ pub struct Log {
     patience: Duration,
     /// Records that found the queue full since the last one that did not.
     missing: u64,
+    /// What the writer's thread does first.
+    prepare_thread: fn(),
 }
 
 struct Shared {
@@ -111,7 +113,13 @@ impl Log {
             stuck_at: None,
             patience: PATIENCE,
             missing: 0,
+            prepare_thread: || {},
         }
+    }
+
+    /// Lets the thread that writes call `prepare` first, to lower its priority.
+    pub fn with_thread(self, prepare: fn()) -> Log {
+        Log { prepare_thread: prepare, ..self }
     }
 
     /// Opens the file now, for `--strict`.
@@ -152,9 +160,13 @@ impl Log {
         }
         if !self.started {
             self.started = true;
-            let shared = Arc::clone(&self.shared);
+            let (shared, prepare) = (Arc::clone(&self.shared), self.prepare_thread);
+            let body = move || {
+                prepare();
+                shared.write_along();
+            };
             // Without a writer the lines are written when the log is closed.
-            let _ = std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_along());
+            let _ = std::thread::Builder::new().name("log".to_owned()).spawn(body);
         }
     }
 }

@@ -231,7 +231,8 @@ impl Watcher {
         }
     }
 
-    fn build(&mut self) {
+    /// Makes the observer and its sinks, unless they are there.
+    pub(super) fn build(&mut self) {
         if let State::Waiting(_) = self.state
             && let (State::Waiting(build), Some(started)) =
                 (std::mem::replace(&mut self.state, State::Off), self.started)

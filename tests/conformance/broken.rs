@@ -62,7 +62,7 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("waits-for-grandchildren", "matrix/grandchild-holds-pipes/idle"),
     ("forwards-twice", "matrix/each-signal-once/idle"),
     ("one-for-forwarded-signals", "matrix/death-by-each-signal/idle"),
-    ("ends-when-stopped", "matrix/stopped-and-continued/flood"),
+    ("ends-when-continued", "matrix/stopped-and-continued/flood"),
     ("own-group", "matrix/group-killed/idle"),
 ];
 
@@ -92,7 +92,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         sys::restore_default(libc::SIGHUP);
     }
     let forwards = defect.contains("forward");
-    if forwards {
+    if forwards || has("ends-when-continued") {
         sys::block_signals();
     }
     let mut child = match command.spawn() {
@@ -130,17 +130,13 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
             }
         });
     }
-    if has("ends-when-stopped") {
-        sys::ignore(libc::SIGCONT);
-        let mut last = std::time::Instant::now();
+    if has("ends-when-continued") {
         std::thread::spawn(move || {
             loop {
-                // Takes a long pause for a sign that its host is gone.
-                std::thread::sleep(std::time::Duration::from_micros(200));
-                if last.elapsed().as_millis() > 40 {
+                // Takes a pause for a sign that its host is gone.
+                if sys::next_signal() == libc::SIGCONT {
                     sys::kill(pid, libc::SIGKILL);
                 }
-                last = std::time::Instant::now();
             }
         });
     }
@@ -247,6 +243,7 @@ fn copy(defect: &str, from: &mut impl Read, to: &mut impl Write) -> io::Result<(
             }
             "cuts-at-64k" if count == most => to.write_all(&bytes[1..])?,
             "reads-by-character" => to.write_all(String::from_utf8_lossy(bytes).trim_end().as_bytes())?,
+            "hoards-lines" if count > 0 && !bytes.contains(&b'\n') => held.extend_from_slice(bytes),
             "hoards-lines" | "holds-half-lines" | "drops-last-line" => {
                 held.extend_from_slice(bytes);
                 let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

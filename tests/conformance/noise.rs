@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::rig::without_last_words;
+
 /// Bytes of one stream: every value, line ends of every kind, broken UTF-8, JSON that is cut off.
 pub struct Noise(u64);
 
@@ -75,6 +77,7 @@ impl Noise {
         let expected = self.fill(length);
         let mut seen = Vec::new();
         from.read_to_end(&mut seen)?;
+        let seen = without_last_words(&seen);
         if seen == expected {
             return Ok(());
         }
@@ -115,15 +118,21 @@ impl Endless {
     }
 
     /// Whether `bytes` are what comes next.
-    pub fn goes_on_with(&mut self, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() {
-            let next = self.next(bytes.len());
-            let (here, rest) = bytes.split_at(next.len());
-            if here != next {
-                return false;
+    pub fn goes_on_with(&mut self, bytes: &[u8]) -> bool {
+        self.matching(bytes) == bytes.len()
+    }
+
+    /// How many of `bytes` are what comes next.
+    pub fn matching(&mut self, bytes: &[u8]) -> usize {
+        let mut matched = 0;
+        while matched < bytes.len() {
+            let next = self.next(bytes.len() - matched);
+            let here = &bytes[matched..matched + next.len()];
+            if let Some(at) = here.iter().zip(next).position(|(here, next)| here != next) {
+                return matched + at;
             }
-            bytes = rest;
+            matched += next.len();
         }
-        true
+        matched
     }
 }

@@ -197,7 +197,7 @@ fn hold(session: Option<&String>) -> io::Result<()> {
     if session.is_some_and(|word| word == "new-session") {
         sys::new_session();
     }
-    std::thread::sleep(std::time::Duration::from_secs(60));
+    std::thread::sleep(std::time::Duration::from_secs(80));
     Ok(())
 }
 

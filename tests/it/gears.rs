@@ -5,13 +5,13 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, events};
+use crate::support::{FLUSH_BUDGET, Home, events};
 
 /// Sends `bytes` through `cat` and checks that they come back.
 fn through_cat(home: &Home, options: &[&str], environment: &[(&str, &str)], bytes: Vec<u8>) -> (i32, String) {
     let arguments = options.iter().copied().chain(["--server", "cat", "--", "cat"]);
     let mut command = home.spantap(arguments);
-    command.envs(environment.iter().copied());
+    command.envs(environment.iter().copied()).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut to = child.stdin.take().unwrap();

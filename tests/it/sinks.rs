@@ -61,7 +61,7 @@ fn a_file_size_limit_loses_and_counts_and_spares_the_traffic() {
     let home = Home::new();
     let script = format!("ulimit -f 4; exec {SPANTAP} --log-dir logs -- {SPANTAP} demo --serve");
     let mut command = home.command("bash");
-    command.args(["-c", &script]);
+    command.args(["-c", &script]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut session = Session::start(command);
     session.calls(50);
     let (status, said) = session.end();
@@ -249,6 +249,7 @@ fn a_folder_without_permission_costs_what_comes_then_and_it_is_counted() {
         }
     };
     command.args(["--log-dir", "logs", "--", SPANTAP, "demo", "--serve"]);
+    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut session = Session::start(command);
     session.calls(3);
     wait_until("all calls in the log", || {

@@ -12,6 +12,10 @@ use serde_json::{Value, json};
 /// A deadline that only a failing test reaches.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// Lets spantap take longer at its end than it may, for what must not depend on the machine's speed.
+/// Builds without debug assertions do not listen to it.
+pub const FLUSH_BUDGET: (&str, &str) = ("SPANTAP_TEST_FLUSH_BUDGET", "60000");
+
 pub const SPANTAP: &str = env!("CARGO_BIN_EXE_spantap");
 
 /// Polls until `condition` holds.
@@ -60,9 +64,12 @@ impl Home {
         command
     }
 
-    /// spantap with `options` in front of the sample server, ready for calls.
+    /// spantap with `options` in front of the sample server, ready for calls. It takes the time that it
+    /// needs at its end.
     pub fn session(&self, options: &[&str]) -> Session {
-        Session::start(self.spantap(options.iter().copied().chain(["--", SPANTAP, "demo", "--serve"])))
+        let mut command = self.spantap(options.iter().copied().chain(["--", SPANTAP, "demo", "--serve"]));
+        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+        Session::start(command)
     }
 
     /// All records of the default folder, in the order of files and lines.

@@ -27,10 +27,15 @@ const PER_CALL: u64 = 3;
 const WINDOW: u64 = 256;
 /// Requests that are never answered.
 const UNANSWERED: u64 = 100_000;
-/// What resident memory may never reach, whatever the traffic, in bytes.
-const CEILING: u64 = 48 << 20;
-/// What it may grow by after a fifth of the way.
+/// What resident memory may never reach, whatever the traffic, in bytes; the pages of an unoptimised
+/// program with its symbols count, too.
+const CEILING: u64 = if cfg!(debug_assertions) { 64 << 20 } else { 48 << 20 };
+/// What it may grow by after a fifth of the way, in bytes; of the short form, in which the bounded tables
+/// are still being filled, more.
 const GROWTH: u64 = 4 << 20;
+const GROWTH_WHILE_FILLING: u64 = 16 << 20;
+/// Calls after which every table has had to give its oldest entries up.
+const FILLED: u64 = 500_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -157,6 +162,8 @@ impl Subject {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
         command.arg("--log-dir").arg(logs).args(["--server", "soak"]).args(options).arg("--").arg(this);
         command.arg(role).env("XDG_CONFIG_HOME", std::env::temp_dir().join("spantap-soak-no-config"));
+        // The books are kept to the last record, however busy the machine is; release builds take no notice.
+        command.env("SPANTAP_TEST_FLUSH_BUDGET", "60000");
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().map_err(text)?;
         let to = child.stdin.take().map(|stream| File::from(std::os::fd::OwnedFd::from(stream)));
@@ -273,11 +280,16 @@ fn calls(messages: u64) -> Result<String, String> {
     let keeper = books::keep(logs.path(), Arc::clone(&over));
     let mut settled: Option<(usize, usize, u64)> = None;
     let mut last = (0, 0, 0);
+    let mut tenths = Vec::new();
     while !reader.is_finished() {
         std::thread::sleep(Duration::from_millis(100));
         last = (subject.descriptors(), subject.threads(), subject.memory("VmRSS"));
-        if settled.is_none() && answered.load(Ordering::Acquire) >= calls / 5 {
+        let done = answered.load(Ordering::Acquire);
+        if settled.is_none() && done >= calls / 5 {
             settled = Some(last);
+        }
+        if done * 10 >= calls * (tenths.len() as u64 + 1) {
+            tenths.push(format!("{:.1}", last.2 as f64 / 1048576.0));
         }
     }
     subject.to = Some(writer.join().map_err(|_| "panic")?.map_err(text)?);
@@ -295,18 +307,23 @@ fn calls(messages: u64) -> Result<String, String> {
     expect(last.0 <= descriptors + 1, format!("descriptors grew from {descriptors} to {}", last.0))?;
     expect(last.1 <= threads, format!("threads grew from {threads} to {}", last.1))?;
     let growth = last.2.saturating_sub(memory);
-    expect(growth <= GROWTH, format!("memory grew by {} KiB, from {} KiB", growth >> 10, memory >> 10))?;
+    let most = if calls / 5 >= FILLED { GROWTH } else { GROWTH_WHILE_FILLING };
+    expect(
+        growth <= most,
+        format!("memory grew by {} KiB, from {} KiB: {tenths:?} MiB", growth >> 10, memory >> 10),
+    )?;
     expect(peak <= CEILING, format!("{} MiB", peak >> 20))?;
     expect(idle <= Duration::from_millis(3), format!("{idle:?} of CPU in three idle seconds"))?;
     Ok(format!(
         "{} messages, {} records in {} parts, none missing; {} descriptors; resident {:.1} MiB after a fifth, \
-         {:.1} MiB at the end, peak {:.1} MiB; idle afterwards {:.3} ms a second",
+         {:.1} MiB at the end (by tenths {}), peak {:.1} MiB; idle afterwards {:.3} ms a second",
         calls * PER_CALL,
         books.records,
         books.parts,
         last.0,
         memory as f64 / 1048576.0,
         last.2 as f64 / 1048576.0,
+        tenths.join(" "),
         peak as f64 / 1048576.0,
         idle.as_secs_f64() * 1e3 / 3.0,
     ))

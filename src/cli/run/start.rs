@@ -56,22 +56,21 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         prepared.watch(started, connection, &words)
     };
     let mut relay = relay::Settings { when_full, ..relay::Settings::default() };
-    if let Some(grace) = test_orphan_grace() {
+    if let Some(grace) = test_limit("SPANTAP_TEST_ORPHAN_GRACE") {
         relay.orphan_grace = grace;
     }
-    proxy::run(
-        &command,
-        proxy::Setup { trace_env, relay, flush_budget: FLUSH_BUDGET, watch: Box::new(watch) },
-    )
+    let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
+    proxy::run(&command, proxy::Setup { trace_env, relay, flush_budget, watch: Box::new(watch) })
 }
 
-/// In builds with debug assertions, `SPANTAP_TEST_ORPHAN_GRACE` shortens the time that an orphaned server
-/// is given, in milliseconds.
-fn test_orphan_grace() -> Option<Duration> {
+/// In builds with debug assertions the two time limits that belong to the end can be set in milliseconds:
+/// how long an orphaned server is given, and how long we may outlive the server, which a test on a busy
+/// machine must not depend on.
+fn test_limit(name: &str) -> Option<Duration> {
     if !cfg!(debug_assertions) {
         return None;
     }
-    process_environment("SPANTAP_TEST_ORPHAN_GRACE")?.parse().ok().map(Duration::from_millis)
+    process_environment(name)?.parse().ok().map(Duration::from_millis)
 }
 
 /// What the start has to know of the config file before the server runs.
@@ -155,7 +154,8 @@ impl Prepared {
             max_size: self.config.max_log_size.value,
             max_total_size: self.config.max_total_size.value,
         };
-        Some(Log::new(settings, &self.identity, |line| tracing::warn!("{line}")))
+        let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
+        Some(log.with_thread(child::lower_priority))
     }
 
     /// The way to a collector, if somebody asked for one.

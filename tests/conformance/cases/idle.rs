@@ -88,7 +88,7 @@ pub fn after_every_end(rig: &Rig) -> Verdict {
     Err(format!("CPU time in {WINDOW:?}: {over:?}"))
 }
 
-/// A server that left a flood behind for a host that reads slowly: waiting for it costs nothing either.
+/// Whatever the traffic, a wrapper's memory has a ceiling.
 pub fn memory_stays(rig: &Rig) -> Verdict {
     let mut table = Table::set(rig, State::Flood)?;
     let look = |host: &Host| rig::memory(host.pid(), "VmHWM").ok_or_else(|| "no memory figures".to_owned());

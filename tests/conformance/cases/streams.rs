@@ -40,19 +40,15 @@ pub fn lines_of_many_sizes(rig: &Rig) -> Verdict {
 pub fn endless_line(rig: &Rig) -> Verdict {
     const SIZE: usize = 256 << 20;
     let mut host = rig.start(&["role:endless-line", &SIZE.to_string()])?;
-    let mut from = host.from.take().ok_or("no stdout")?;
-    let mut buffer = vec![0; 1 << 16];
-    let mut seen = 0;
-    while seen < SIZE {
-        let count = from.read(&mut buffer).map_err(text)?;
-        expect(count > 0, &format!("{seen} bytes of {SIZE}"))?;
-        expect(buffer[..count].iter().all(|byte| *byte == b'x'), "other bytes")?;
-        seen += count;
+    let mut buffer = vec![0; 1 << 20];
+    for seen in 0..SIZE / buffer.len() {
+        host.read_exact(&mut buffer).map_err(|error| format!("after {seen} MiB: {error}"))?;
+        expect(buffer.iter().all(|byte| *byte == b'x'), "other bytes")?;
     }
     let peak = rig::memory(host.pid(), "VmHWM").ok_or("no memory figures")?;
     host.close_stdin();
     expect(host.wait()?.code() == Some(0), "status")?;
-    expect(peak <= 48 << 20, &format!("{} MiB for one line", peak >> 20))
+    expect(peak <= 64 << 20, &format!("{} MiB for one line", peak >> 20))
 }
 
 /// Pipes of one page, a reader that takes a byte at a time now and then, and signals meanwhile.
@@ -166,6 +162,7 @@ pub fn two_outputs_on_one_socket(rig: &Rig) -> Verdict {
     socket.write_all(b"x").map_err(text)?;
     let mut rest = Vec::new();
     socket.read_to_end(&mut rest).map_err(text)?;
+    let rest = rig::without_last_words(&rest).to_vec();
     expect(rest.len() == LENGTH, &format!("{} bytes of {LENGTH} on stderr", rest.len()))?;
     Noise::new(5, 2).check(&mut rest.as_slice()).map_err(text)?;
     expect(host.wait()?.code() == Some(0), "status")
