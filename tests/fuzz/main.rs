@@ -132,9 +132,8 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
 fn main() -> ExitCode {
     // What the test runner passes on may be flags; a plain word picks targets.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |target: &&Target| {
-        wanted.is_empty() || wanted.iter().any(|word| target.name.contains(word.as_str()))
-    };
+    let is_wanted =
+        |target: &&Target| wanted.is_empty() || wanted.iter().any(|word| target.name.contains(word.as_str()));
     let time = Duration::from_secs(number("FUZZ_SECONDS", 1));
     let seed = number("FUZZ_SEED", 1);
     let mut held = true;

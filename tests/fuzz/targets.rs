@@ -22,7 +22,9 @@ pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
     /// Folders of `fixtures` that inputs start from.
+    #[allow(dead_code, reason = "libFuzzer is given its seeds as files")]
     pub seeds: &'static [&'static str],
+    #[allow(dead_code, reason = "as above")]
     pub unit: Unit,
 }
 
@@ -50,12 +52,7 @@ pub const TARGETS: [Target; 12] = [
     target("otlp", otlp::run, &["otlp"], Unit::File),
 ];
 
-const fn target(
-    name: &'static str,
-    run: fn(&[u8]),
-    seeds: &'static [&'static str],
-    unit: Unit,
-) -> Target {
+const fn target(name: &'static str, run: fn(&[u8]), seeds: &'static [&'static str], unit: Unit) -> Target {
     Target { name, run, seeds, unit }
 }
 

@@ -218,11 +218,11 @@ fn of_two_params_the_last_one_counts_however_long_the_first() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_conversation_in_any_pieces_with_any_loss_gives_the_operations_of_the_model(
-        decisions in prop::collection::vec(any::<u8>(), 0..900),
+        decisions in prop::collection::vec(any::<u8>(), 0..2400),
     ) {
         let records = model::check(&decisions);
         if decisions.len() % 16 == 0 {

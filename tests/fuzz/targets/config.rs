@@ -15,7 +15,9 @@ pub fn run(input: &[u8]) {
     // As the value of the first setting that has one in quotes.
     if let Some((before, behind)) = text.split_once('"') {
         let with_canary = format!("{before}\"{CANARY}{behind}");
-        if !before.rsplit('\n').next().unwrap_or_default().contains(['[', '.']) && before.trim_end().ends_with('=') {
+        if !before.rsplit('\n').next().unwrap_or_default().contains(['[', '.'])
+            && before.trim_end().ends_with('=')
+        {
             let problems = resolve(&with_canary);
             assert!(!problems.contains(CANARY), "{problems}");
         }

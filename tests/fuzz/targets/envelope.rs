@@ -120,7 +120,10 @@ fn compare(line: &[u8], (kind, found): &(Line, Vec<Found>)) {
                 assert_eq!(*kind, Line::NotJson);
                 return;
             }
-            elements.iter().map(|element| Found::expected(element.get(), element.get().len() as u64)).collect()
+            elements
+                .iter()
+                .map(|element| Found::expected(element.get(), element.get().len() as u64))
+                .collect()
         }
         _ => {
             assert_eq!(*kind, Line::NotJson);

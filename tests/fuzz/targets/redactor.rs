@@ -54,7 +54,9 @@ pub fn run(input: &[u8]) {
 }
 
 fn check(out: &str, field: Field, limit: usize) {
-    let allowed = |c: char| !c.is_control() || (c == '\t' && matches!(field, Field::Message | Field::Summary | Field::StderrLine));
+    let allowed = |c: char| {
+        !c.is_control() || (c == '\t' && matches!(field, Field::Message | Field::Summary | Field::StderrLine))
+    };
     assert!(out.chars().all(allowed), "{field:?}: {out:?}");
     for separator in ['\u{2028}', '\u{2029}', '\u{202e}', '\u{feff}', '\u{200b}'] {
         assert!(!out.contains(separator), "{field:?}: {out:?}");

@@ -26,7 +26,9 @@ fn check(text: &str, format: Format, host: &Host, found: Vec<Entry>) {
     for entry in found.iter().take(20) {
         match entry.state {
             State::Plain => {
-                let Ok(edits) = change(text, format, host, &entry.path, Change::Wrap(&proxy)) else { continue };
+                let Ok(edits) = change(text, format, host, &entry.path, Change::Wrap(&proxy)) else {
+                    continue;
+                };
                 let wrapped = apply(text, &edits);
                 outside_is_untouched(text, &wrapped, format, entry);
                 let root = Node::parse(&wrapped, format).unwrap();

@@ -189,7 +189,8 @@ impl Model {
             match self.line[usize::from(client)] {
                 Some(0) => {}
                 Some(_) => {
-                    let last = self.unended[usize::from(client)].take().expect("the stream was read to its end");
+                    let last =
+                        self.unended[usize::from(client)].take().expect("the stream was read to its end");
                     self.line(client, &last);
                     self.line_is_over(client, true);
                 }
@@ -218,7 +219,8 @@ impl Model {
             Act::Progress(token) => {
                 self.expected.totals.notifications += 1;
                 let named = self.tokens.iter().rev().find(|(key, _)| *key == (!client, *token));
-                let open = named.and_then(|(_, number)| self.open.iter_mut().find(|open| open.number == *number));
+                let open =
+                    named.and_then(|(_, number)| self.open.iter_mut().find(|open| open.number == *number));
                 if let Some(open) = open {
                     open.progress += 1;
                 }
@@ -306,14 +308,18 @@ impl Model {
         let has_content = matches!(method, "tools/call" | "tasks/result");
         let no_code = "invalid_response".to_owned();
         let (status, error_type, code) = match answer {
-            Answer::Error(-1) if method == "sampling/createMessage" => ("denied", Some("declined".to_owned()), Some(-1)),
+            Answer::Error(-1) if method == "sampling/createMessage" => {
+                ("denied", Some("declined".to_owned()), Some(-1))
+            }
             Answer::Error(code @ (-1 | 403)) => ("denied", Some(code.to_string()), Some(code)),
             Answer::Error(code) => ("error", Some(code.to_string()), Some(code)),
             Answer::ErrorDenied => ("denied", Some("-32001".to_owned()), Some(-32001)),
             Answer::ErrorOnly | Answer::Both => ("error", Some(no_code), None),
             Answer::ToolDenied if has_content => ("denied", Some("tool_error".to_owned()), None),
             Answer::ToolError | Answer::ToolDenied => ("error", Some("tool_error".to_owned()), None),
-            Answer::Decline if method == "elicitation/create" => ("denied", Some("declined".to_owned()), None),
+            Answer::Decline if method == "elicitation/create" => {
+                ("denied", Some("declined".to_owned()), None)
+            }
             _ => ("ok", None, None),
         };
         if let Some(call) = self.open.iter_mut().find(|call| Some(call.number) == open.asked_for) {
@@ -333,7 +339,9 @@ impl Model {
         let own = self.find(client, id);
         let other = self.find(!client, id).filter(|at| self.open[*at].ask.method == "subscriptions/listen");
         let (at, asker, status) = match (own, other) {
-            (Some(at), _) if reason.is_some_and(|reason| reason.contains("timed out")) => (at, client, "timeout"),
+            (Some(at), _) if reason.is_some_and(|reason| reason.contains("timed out")) => {
+                (at, client, "timeout")
+            }
             (Some(at), _) => (at, client, "cancelled"),
             (None, Some(at)) => (at, !client, "ok"),
             (None, None) => {
