@@ -22,7 +22,9 @@ pub struct Target {
     pub name: &'static str,
     pub run: fn(&[u8]),
     /// Folders of `fixtures` that inputs start from.
+    #[allow(dead_code, reason = "libFuzzer is given its seeds as files")]
     pub seeds: &'static [&'static str],
+    #[allow(dead_code, reason = "as above")]
     pub unit: Unit,
 }
 

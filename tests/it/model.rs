@@ -205,8 +205,8 @@ pub fn check(bytes: &[u8]) -> Vec<Value> {
     let mut model = Model::new(settings.call_timeout);
     let mut player = Player::with(settings);
 
-    // Half of the bytes make what is said, the other half how it travels.
-    let (said, travel) = choices.0.split_at(choices.0.len() / 2);
+    // Most of the bytes make what is said, the rest how it travels.
+    let (said, travel) = choices.0.split_at(choices.0.len() * 3 / 4);
     let lines = speak::conversation(&mut Choices::new(said), legal);
     let mut choices = Choices::new(travel);
     let mut streams = [Source::new(&lines, false), Source::new(&lines, true)];

@@ -172,6 +172,20 @@ fn an_answer_that_was_not_observed_is_never_called_late() {
 }
 
 #[test]
+fn a_progress_token_is_the_same_however_it_is_escaped() {
+    let mut player = Player::new();
+    let asks = r#"{"id":1,"method":"tools/call","params":{"name":"t","_meta":{"progressToken":"é/"}}}"#;
+    player.send(CLIENT, format!("{asks}\n"));
+    for token in [r#""\u00e9/""#, r#""é\/""#, r#""é""#] {
+        let params = format!(r#"{{"progressToken":{token},"progress":1}}"#);
+        player.send(SERVER, format!("{{\"method\":\"notifications/progress\",\"params\":{params}}}\n"));
+    }
+    player.send(SERVER, result(1));
+    let records = plain_call_is_seen(player);
+    assert_eq!(operations(&records)[0]["progress_count"], 2);
+}
+
+#[test]
 fn a_subscription_does_not_hold_the_turn() {
     let mut player = Player::new();
     player.send(CLIENT, line(json!({"id": "s", "method": "subscriptions/listen"})));
@@ -218,11 +232,11 @@ fn of_two_params_the_last_one_counts_however_long_the_first() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_conversation_in_any_pieces_with_any_loss_gives_the_operations_of_the_model(
-        decisions in prop::collection::vec(any::<u8>(), 0..900),
+        decisions in prop::collection::vec(any::<u8>(), 0..2400),
     ) {
         let records = model::check(&decisions);
         if decisions.len() % 16 == 0 {

@@ -12,7 +12,8 @@ const INPUTS: [&str; 3] = ["{}", r#"{"one":{}}"#, r#"{"one":{},"two":{}}"#];
 
 /// Lines, each with whether the client sends it.
 pub(super) fn conversation(choices: &mut Choices<'_>, legal: bool) -> Vec<(bool, Line)> {
-    let mut speaker = Speaker { choices, legal, asked: [Vec::new(), Vec::new()], next: [0, 0] };
+    let mut speaker =
+        Speaker { choices, legal, asked: [Vec::new(), Vec::new()], rounds: Vec::new(), next: [0, 0] };
     let mut lines = Vec::new();
     while !speaker.choices.is_over() && lines.len() < 60 {
         let client = !speaker.choices.once_in(3);
@@ -27,7 +28,9 @@ struct Speaker<'c, 'b> {
     /// Ids are new, answers belong to questions, lines are messages.
     legal: bool,
     /// What each side has asked and not been answered; the client is 1.
-    asked: [Vec<Id>; 2],
+    asked: [Vec<Ask>; 2],
+    /// Requests that an answer has asked to be made again, with input.
+    rounds: Vec<Ask>,
     next: [usize; 2],
 }
 
@@ -121,8 +124,11 @@ impl Speaker<'_, '_> {
         } else {
             self.id()
         };
-        self.asked[usize::from(client)].push(id);
-        let name = METHODS[self.choices.below(METHODS.len())];
+        // A server mostly asks what servers ask: a person, a model, where it may work.
+        let name = match client || self.choices.once_in(3) {
+            true => METHODS[self.choices.below(METHODS.len())],
+            false => METHODS[11 + self.choices.below(3)],
+        };
         let mut ask = Ask {
             id,
             method: name,
@@ -134,16 +140,15 @@ impl Speaker<'_, '_> {
             responses: self.choices.once_in(4).then(|| self.choices.below(INPUTS.len())),
         };
         let mut params = Vec::new();
-        let place = match name {
-            "tools/call" | "prompts/get" => Some("name"),
-            "resources/read" => Some("uri"),
-            _ => None,
-        };
-        if let Some(place) = place
-            && !self.choices.once_in(8)
-        {
-            let target = self.choices.below(TARGETS.len());
-            ask.target = Some(target);
+        if place_of_target(name).is_some() && !self.choices.once_in(8) {
+            ask.target = Some(self.choices.below(TARGETS.len()));
+        }
+        if client && !self.rounds.is_empty() && self.choices.once_in(2) {
+            let round = self.rounds[self.choices.below(self.rounds.len())].clone();
+            ask = Ask { id, token: ask.token, conversation: ask.conversation, ..round };
+        }
+        self.asked[usize::from(client)].push(ask.clone());
+        if let (Some(place), Some(target)) = (place_of_target(ask.method), ask.target) {
             params.push(member(place, &format!("\"{}\"", target_text(target))));
         }
         if !ARGUMENTS[ask.arguments].is_empty() {
@@ -168,7 +173,7 @@ impl Speaker<'_, '_> {
             params.push(member("inputResponses", INPUTS[responses]));
         }
         let id = member("id", &id.written(self.choices));
-        let mut members = vec![id, method(name)];
+        let mut members = vec![id, method(ask.method)];
         if !params.is_empty() {
             let params = self.object(&params);
             members.push(member("params", &params));
@@ -180,21 +185,23 @@ impl Speaker<'_, '_> {
     fn answer(&mut self, client: bool) -> (Act, String) {
         let asked = &mut self.asked[usize::from(!client)];
         // Mostly what was asked, in any order; without manners also what was not.
-        let id = match asked.len() {
+        let question = match asked.len() {
             0 if self.legal => return (Act::Notify, self.object(&[method("notifications/initialized")])),
-            0 => self.id(),
-            open if self.legal || !self.choices.once_in(4) => asked.remove(self.choices.below(open)),
-            _ => self.id(),
+            open if open > 0 && (self.legal || !self.choices.once_in(4)) => {
+                Some(asked.remove(self.choices.below(open)))
+            }
+            _ => None,
         };
+        let id = question.as_ref().map_or_else(|| self.id(), |question| question.id);
         let answer = match self.choices.below(16) {
-            0..4 => Answer::Plain,
-            4 => Answer::ToolError,
-            5 => Answer::ToolDenied,
-            6 => Answer::Decline,
-            7 => Answer::Accept,
-            8 => Answer::Scalar,
-            9 => Answer::Task,
-            10 | 11 => Answer::Asks {
+            0..3 => Answer::Plain,
+            3 => Answer::ToolError,
+            4 => Answer::ToolDenied,
+            5 => Answer::Decline,
+            6 => Answer::Accept,
+            7 => Answer::Scalar,
+            8 => Answer::Task,
+            9..12 => Answer::Asks {
                 state: self.choices.once_in(2).then(|| self.choices.below(STATES.len())),
                 inputs: self.choices.below(INPUTS.len()),
             },
@@ -204,6 +211,11 @@ impl Speaker<'_, '_> {
             _ if !self.legal => Answer::Both,
             _ => Answer::Plain,
         };
+        if let (Answer::Asks { state, inputs }, Some(question)) = (answer, question) {
+            // The next round says the state, or only the input, or both.
+            let responses = (state.is_none() || self.choices.once_in(2)).then_some(inputs);
+            self.rounds.push(Ask { state, responses, ..question });
+        }
         let result = match answer {
             Answer::Plain | Answer::Both => Some(r#"{"content":[{"type":"text","text":"done"}]}"#.to_owned()),
             Answer::ToolError => {
@@ -242,7 +254,7 @@ impl Speaker<'_, '_> {
         let own = &self.asked[usize::from(client)];
         let id = match own.len() {
             0 if self.legal => return (Act::Notify, self.object(&[method("notifications/initialized")])),
-            open if open > 0 && (self.legal || !self.choices.once_in(3)) => own[self.choices.below(open)],
+            open if open > 0 && (self.legal || !self.choices.once_in(3)) => own[self.choices.below(open)].id,
             _ => self.id(),
         };
         let reason = [None, Some("the user stopped it"), Some("Request timed out")][self.choices.below(3)];
@@ -273,6 +285,14 @@ fn member(name: &str, value: &str) -> String {
 
 fn method(name: &str) -> String {
     member("method", &format!("\"{name}\""))
+}
+
+fn place_of_target(method: &str) -> Option<&'static str> {
+    match method {
+        "tools/call" | "prompts/get" => Some("name"),
+        "resources/read" => Some("uri"),
+        _ => None,
+    }
 }
 
 pub(super) fn target_text(target: usize) -> &'static str {
