@@ -1,5 +1,7 @@
 //! The ring and what it speaks of, as they stand in `src/relay`.
 
+#[path = "../../src/relay/clock.rs"]
+mod clock;
 #[path = "../../src/relay/ring.rs"]
 pub mod ring;
 #[path = "../../src/relay/tap.rs"]
