@@ -89,8 +89,8 @@ impl Session {
                 return;
             }
             self.operations += 1;
-            self.turns.add(entry);
             if entry.event == EventName::McpToolCall {
+                self.turns.add(entry);
                 self.figures.add(entry, prices);
                 if let Some(calls) = self.servers.get_mut(&*entry.server_name) {
                     *calls += u64::from(entry.continues_seq.is_none());

@@ -266,9 +266,10 @@ impl Summary {
         if self.rows.len() > limit {
             writeln!(out, "{} more; --limit shows them", self.rows.len() - limit)?;
         }
-        for line in [self.counts(), self.times(terminal)] {
-            let line = units::cut(&line, terminal.width, terminal.ellipsis());
-            writeln!(out, "{}", Tone::Faint.paint(&line))?;
+        for facts in [self.counts(), self.times(terminal)] {
+            for line in units::lines_of(&facts, ", ", terminal.width, terminal.ellipsis()) {
+                writeln!(out, "{}", Tone::Faint.paint(&line))?;
+            }
         }
         Ok(())
     }
@@ -310,7 +311,7 @@ impl Summary {
         cells
     }
 
-    fn counts(&self) -> String {
+    fn counts(&self) -> Vec<String> {
         let total = &self.total;
         let mut parts = vec![units::plural(total.calls, "call")];
         let rate = total.error_rate.map(|rate| format!(" ({} %)", units::percent(rate))).unwrap_or_default();
@@ -328,14 +329,13 @@ impl Summary {
         if let Some(cost) = total.cost_usd_est {
             parts.push(format!("~{}", units::usd(cost)));
         }
-        parts.join(", ")
+        parts
     }
 
-    fn times(&self, terminal: &Terminal) -> String {
+    fn times(&self, terminal: &Terminal) -> Vec<String> {
         let (first, last) = self.extent.get().unwrap_or_default();
-        let at = |instant| units::local(instant, &terminal.zone, "%Y-%m-%d %H:%M");
-        let rate = self.total.calls_per_minute.map(|rate| format!(", {} calls a minute", per_minute(rate)));
-        format!("{} {} {}{}", at(first), terminal.dash(), at(last), rate.unwrap_or_default())
+        let rate = self.total.calls_per_minute.map(|rate| format!("{} calls a minute", per_minute(rate)));
+        vec![units::span(first, last, &terminal.zone, terminal.dash()), rate.unwrap_or_default()]
     }
 }
 

@@ -8,6 +8,7 @@ use super::entry::{Entry, Status};
 use super::notes;
 use super::table::{Terminal, Tone};
 use super::units;
+use crate::export::record::EventName;
 use crate::export::timestamp::Timestamp;
 
 /// One operation, with what its bar needs.
@@ -19,6 +20,8 @@ pub struct Bar {
     pub name: String,
     pub turn: String,
     pub conversation: String,
+    connection: String,
+    is_call: bool,
     pub started: Timestamp,
     pub duration_ms: f64,
     pub status: Status,
@@ -35,6 +38,8 @@ impl Bar {
             name: units::clean(entry.name()).into_owned(),
             turn: entry.turn_id.to_string(),
             conversation: entry.conversation_id.to_string(),
+            connection: entry.connection_id.to_string(),
+            is_call: entry.event == EventName::McpToolCall,
             started: entry.started(),
             duration_ms: entry.duration_ms.unwrap_or(0.0).max(0.0),
             status: entry.status,
@@ -77,6 +82,17 @@ pub fn mark_slow(bars: &mut [Bar]) {
 
 /// Turns in order of their first operation; what has no turn is a turn of its own.
 pub fn turns(mut bars: Vec<Bar>) -> Vec<Vec<Bar>> {
+    // What a server asks while it works on a call has no turn of its own: it is part of the call's.
+    let calls: Vec<Bar> = bars.iter().filter(|bar| bar.is_call && !bar.turn.is_empty()).cloned().collect();
+    for bar in bars.iter_mut().filter(|bar| bar.turn.is_empty()) {
+        let during = |call: &&Bar| {
+            call.connection == bar.connection
+                && (call.started.0..=call.ends_us()).contains(&bar.started.0)
+        };
+        if let Some(call) = calls.iter().find(during) {
+            (bar.conversation, bar.turn) = (call.conversation.clone(), call.turn.clone());
+        }
+    }
     bars.sort_by(|a, b| (a.started, &a.server, a.seq).cmp(&(b.started, &b.server, b.seq)));
     let mut turns: Vec<Vec<Bar>> = Vec::new();
     let mut index: HashMap<(String, String), usize> = HashMap::new();
@@ -107,7 +123,8 @@ pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Vec<Bar>]) -> io:
     };
     let mut number = 0;
     for turn in turns {
-        let named = turn.first().is_some_and(|bar| !bar.turn.is_empty());
+        // Greetings and listings happen without anybody having asked for something.
+        let named = turn.iter().any(|bar| bar.is_call && !bar.turn.is_empty());
         number += usize::from(named);
         let title = if named { format!("turn {number}") } else { "outside turns".to_owned() };
         draw_turn(out, terminal, &layout, &title, turn)?;

@@ -3,7 +3,7 @@
 //
 //   check_page.mjs PAGE [--shots DIR]
 //
-// Speaks the DevTools protocol over a pipe: nothing to install but Node and Chromium. The page must be that of `spantap report fixtures/logs`.
+// Speaks the DevTools protocol over a pipe: nothing to install but Node and Chromium. The page must be that of `spantap report fixtures/made-logs`.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";

@@ -3,7 +3,7 @@
 
   duckdb_check.py SPANTAP FOLDER
 
-Needs `pip install duckdb==2.0.1`. Counts must be equal, percentiles to a part in a billion.
+Needs the module duckdb (pinned in tests/real/setup/tools.txt). Counts must be equal, percentiles to a part in a billion.
 """
 
 import json

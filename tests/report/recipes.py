@@ -3,7 +3,7 @@
 
   recipes.py FOLDER
 
-Every recipe must end well and print something. Needs jq and `pip install duckdb==2.0.1`; what the
+Every recipe must end well and print something. Needs jq and the module duckdb; what the
 document gives to the duckdb command is run through the module instead.
 """
 

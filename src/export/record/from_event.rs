@@ -233,7 +233,11 @@ impl<'a> Record<'a> {
         Record {
             level: Level::Warn,
             event: EventName::Malformed,
-            message: format!("{count} lines on {} that are no messages", stream.as_str()).into(),
+            message: match count {
+                1 => format!("a line on {} that is no message", stream.as_str()),
+                count => format!("{count} lines on {} that are no messages", stream.as_str()),
+            }
+            .into(),
             stream: Some(stream.as_str().into()),
             count: Some(count),
             size_bytes: Some(size),

@@ -250,17 +250,26 @@ function answers(figures) {
   );
 }
 
+// What a server asks while it works on a call has no turn of its own: it is part of the call's.
+function turnsOf(rows) {
+  const calls = rows.filter((row) => isToolCall(row) && row.hasTurn);
+  const asking = (row) => calls.find((call) => call.server === row.server && call.start <= row.start && row.start <= call.start + call.ms);
+  const turns = new Map();
+  for (const row of rows) group(turns, row.hasTurn ? row.turn : asking(row)?.turn ?? -1, () => []).push(row);
+  return turns;
+}
+
 function openWaterfall(session, chosen) {
   const rows = ROWS.filter((row) => row.session === session);
   const about = DATA.sessions.find((known) => known.id === session);
-  const turns = new Map();
-  for (const row of rows) group(turns, row.hasTurn ? row.turn : -1, () => []).push(row);
+  const turns = turnsOf(rows);
   let number = 0;
   const servers = new Set(rows.map((row) => row.server)).size;
   const blocks = [...turns].map(([turn, list]) => {
     const start = Math.min(...list.map((row) => row.start));
     const end = Math.max(...list.map((row) => row.start + Math.max(0, row.ms)));
-    const name = turn === -1 ? "Outside turns" : "Turn " + ++number;
+    // Greetings and listings happen without anybody having asked for something.
+    const name = turn === -1 || !list.some(isToolCall) ? "Outside turns" : "Turn " + ++number;
     return element("div", { class: "turn" },
       element("h3", {}, element("span", {}, `${name} \u00b7 ${moment(start, true)}`), element("span", {}, duration(end - start))),
       list.map((row) => operation(row, start, Math.max(end - start, 0.001), servers > 1)));
