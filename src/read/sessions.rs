@@ -54,7 +54,10 @@ impl<'a> Sessions<'a> {
         let mut sessions: Vec<(String, Session)> = self
             .sessions
             .into_iter()
-            .map(|(id, session)| (String::from(id), session))
+            .map(|(id, mut session)| {
+                session.turns.settle();
+                (String::from(id), session)
+            })
             .filter(|(_, session)| !about_operations || session.operations > 0)
             .filter(|(_, session)| thrashing.is_none_or(|most| session.most_repeats() > most))
             .collect();

@@ -389,6 +389,27 @@ mod tests {
     }
 
     #[test]
+    fn a_short_word_is_a_request_id_before_it_is_the_beginning_of_a_session() {
+        let line = |session: &str, request: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","request_id":"{request}"}}"#
+            )
+        };
+        let find = |word: &str| {
+            let (select, target) = (Select::default(), Target::parse(Some(word)));
+            let mut finder = Finder::new(&select, &target);
+            for line in [line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")] {
+                finder.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
+            }
+            finder.finish()
+        };
+        assert!(matches!(find("4"), Found::Operations(lines) if lines.len() == 1));
+        assert!(matches!(find("43"), Found::Session(session) if session == "43b33780"));
+        assert!(matches!(find("43b33780"), Found::Session(_)));
+        assert!(matches!(find("8"), Found::Nothing));
+    }
+
+    #[test]
     fn a_target_is_a_session_an_operation_or_a_word() {
         assert_eq!(Target::parse(None), Target::Last);
         assert_eq!(Target::parse(Some("last")), Target::Last);

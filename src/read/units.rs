@@ -274,4 +274,27 @@ mod tests {
         assert_eq!(cut("abcdef", 4, "..."), "a...");
         assert_eq!(cut("abcdef", 0, "…"), "");
     }
+
+    #[test]
+    fn facts_that_do_not_fit_go_to_the_next_line() {
+        let facts = ["58 calls", "", "10 errors", "a fact that is wider than a line"].map(str::to_owned);
+        assert_eq!(
+            lines_of(&facts, ", ", 80, "…"),
+            ["58 calls, 10 errors, a fact that is wider than a line"]
+        );
+        assert_eq!(lines_of(&facts, ", ", 20, "…"), ["58 calls, 10 errors", "a fact that is wide…"]);
+        assert!(lines_of(&[], ", ", 20, "…").is_empty());
+    }
+
+    #[test]
+    fn a_span_says_the_day_once_and_seconds_where_they_matter() {
+        let at = |text: &str| text.parse().unwrap();
+        for (first, last, expected) in [
+            ("2026-11-25T18:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 18:05:15 - 18:05:40"),
+            ("2026-11-25T08:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 08:05 - 18:05"),
+            ("2026-11-25T23:59:00Z", "2026-11-26T00:01:00Z", "2026-11-25 23:59:00 - 2026-11-26 00:01:00"),
+        ] {
+            assert_eq!(span(at(first), at(last), &TimeZone::UTC, "-"), expected);
+        }
+    }
 }

@@ -86,8 +86,7 @@ pub fn turns(mut bars: Vec<Bar>) -> Vec<Vec<Bar>> {
     let calls: Vec<Bar> = bars.iter().filter(|bar| bar.is_call && !bar.turn.is_empty()).cloned().collect();
     for bar in bars.iter_mut().filter(|bar| bar.turn.is_empty()) {
         let during = |call: &&Bar| {
-            call.connection == bar.connection
-                && (call.started.0..=call.ends_us()).contains(&bar.started.0)
+            call.connection == bar.connection && (call.started.0..=call.ends_us()).contains(&bar.started.0)
         };
         if let Some(call) = calls.iter().find(during) {
             (bar.conversation, bar.turn) = (call.conversation.clone(), call.turn.clone());
@@ -227,4 +226,37 @@ fn axis(span_ms: f64, field: usize, before: usize) -> String {
     }
     axis.push_str(&full);
     axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_asks_during_a_call_stands_in_its_turn_and_greetings_stand_outside() {
+        let line = |event: &str, method: &str, second: u32, ms: u32, turn: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"{event}","method":"{method}","connection_id":"c","started_at":"2026-11-25T18:00:{second:02}.000000Z","duration_ms":{ms},"status":"ok","turn_id":"{turn}"}}"#
+            )
+        };
+        let lines = [
+            line("mcp_request", "initialize", 0, 300, "1"),
+            line("mcp_request", "elicitation/create", 11, 1_000, ""),
+            line("mcp_tool_call", "tools/call", 10, 5_000, "t1"),
+            line("mcp_request", "ping", 30, 1, ""),
+        ];
+        let bars = lines.iter().map(|line| Bar::new(&Entry::parse(line.as_bytes()).unwrap(), 3)).collect();
+        let turns = turns(bars);
+        let names: Vec<Vec<&str>> =
+            turns.iter().map(|turn| turn.iter().map(|bar| bar.name.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["initialize"], vec!["tools/call", "elicitation/create"], vec!["ping"]]);
+
+        let terminal = Terminal { width: 80, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let mut out = Vec::new();
+        draw(&mut out, &terminal, &turns).unwrap();
+        let drawn = anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string();
+        let titles: Vec<&str> = drawn.lines().filter(|line| !line.starts_with(' ')).collect();
+        let starts = |index: usize, title: &str| titles[index].starts_with(title);
+        assert!(starts(0, "outside turns") && starts(1, "turn 1") && starts(2, "outside turns"), "{drawn}");
+    }
 }

@@ -102,6 +102,7 @@ fn write_session(
     waterfall::mark_slow(&mut bars);
     let turns = waterfall::turns(bars);
 
+    one.summary.turns.settle();
     let summary = &one.summary;
     let clean = |texts: Vec<&String>| {
         texts.into_iter().map(|text| units::clean(text).into_owned()).collect::<Vec<_>>().join(", ")
