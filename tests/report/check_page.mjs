@@ -190,6 +190,7 @@ try {
   await run("document.querySelectorAll('button.more').forEach((button) => button.click())");
   const text = await run("document.body.textContent");
   check(!made || text.includes("<script>alert(1)</script>") && text.includes("</script><img src=x onerror=alert(2)>"), "hostile names are shown as they are");
+  check(!/\[object|undefined|NaN/.test(await run("document.querySelector('main').textContent")), "no value of the script shows through");
   check((await run("document.querySelectorAll('img, iframe, object, embed, link, main script').length")) === 0, "no element came from a name");
   check(!/[\u0000-\u0008\u001b\u202e\u2066-\u2069]/.test(text), "no control character reached the page");
 

@@ -150,7 +150,7 @@ function toned(text, tone) {
 
 // A name that breaks between its words where a column is narrow.
 function breakable(name) {
-  return name.split(/(?<=_)/).flatMap((part, index) => (index === 0 ? [part] : [element("wbr"), part]));
+  return element("span", {}, name.split(/(?<=_)/).map((part, index) => (index === 0 ? part : [element("wbr"), part])));
 }
 
 // A tool and, in a quieter voice, where it lives.
