@@ -51,7 +51,7 @@ pub struct DashboardsArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Alert when an agent makes the same call more often than this
-    #[arg(long, value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
+    #[arg(long, visible_alias = "thrashing", value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
     pub thrash_threshold: u32,
     /// Replace files that are there and differ
     #[arg(long)]

@@ -4,7 +4,7 @@
 //! into once gives no average in Prometheus. Tool names come from `tools/list` answers only, so that an
 //! agent that makes names up does not make series up.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -61,7 +61,8 @@ pub struct Metrics {
     listed: BTreeSet<String>,
     called: HashSet<String>,
     turns: u64,
-    last_turn: Option<String>,
+    /// The last turns that were counted; the calls of two may end in any order.
+    recent_turns: VecDeque<String>,
     calls: u64,
     denials: u64,
     repeats: HashMap<String, u64>,
@@ -122,7 +123,7 @@ impl Metrics {
             listed: BTreeSet::new(),
             called: HashSet::new(),
             turns: 0,
-            last_turn: None,
+            recent_turns: VecDeque::new(),
             calls: 0,
             denials: 0,
             repeats: HashMap::new(),
@@ -281,17 +282,19 @@ impl Metrics {
         }
         self.initialised |= operation.status == Status::Ok;
         self.denials += u64::from(operation.status == Status::Denied && tool.is_some());
-        if let Some(turn) = record.turn_id.as_deref().filter(|turn| Some(*turn) != self.last_turn.as_deref())
-        {
-            self.last_turn = Some(turn.to_owned());
-            self.turns += 1;
-        }
         if let (Some(tool), Some(label)) = (tool, label) {
-            self.calls += 1;
+            // A further round of a request is no call of its own, and a turn without calls is none of ours.
+            let begins = record.continues_seq.is_none();
+            self.calls += u64::from(begins);
+            if let Some(turn) = record.turn_id.as_deref() {
+                self.turn(turn);
+            }
             if self.called.len() < MAX_TOOLS {
                 self.called.insert(tool.to_owned());
             }
-            self.charged += self.prices.of_call(&self.server, tool);
+            if begins {
+                self.charged += self.prices.of_call(&self.server, tool);
+            }
             self.tokens[1] += record.args_tokens_est.unwrap_or(0);
             self.tokens[2] += record.result_tokens_est.unwrap_or(0);
             let most = self.repeats.entry(label.to_owned()).or_default();
@@ -300,6 +303,17 @@ impl Metrics {
             self.session_repeats.record(most, &self.with([KeyValue::new(name::GEN_AI_TOOL_NAME, label)]));
         }
         self.gauges();
+    }
+
+    fn turn(&mut self, turn: &str) {
+        /// Turns whose calls may still be running when the next one begins.
+        const OVERLAPPING: usize = 16;
+        if self.recent_turns.iter().any(|recent| recent == turn) {
+            return;
+        }
+        self.turns += 1;
+        self.recent_turns.truncate(OVERLAPPING - 1);
+        self.recent_turns.push_front(turn.to_owned());
     }
 
     fn pulse(&mut self, pulse: &Pulse, event: &Event) {

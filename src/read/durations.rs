@@ -1,5 +1,7 @@
 //! Exact percentiles from four bytes a sample.
 
+use super::figures::{append_tight, push_tight};
+
 /// Durations in milliseconds. The log writes them with three decimals, so a whole number of
 /// microseconds in 32 bits holds any of up to 71 minutes exactly; the others are kept as they are.
 #[derive(Clone, Debug, Default)]
@@ -12,15 +14,15 @@ impl Durations {
     pub fn push(&mut self, ms: f64) {
         let micros = (ms * 1000.0).round();
         if (0.0..=f64::from(u32::MAX)).contains(&micros) && micros / 1000.0 == ms {
-            self.micros.push(micros as u32);
+            push_tight(&mut self.micros, micros as u32);
         } else if ms.is_finite() {
             self.others.push(ms);
         }
     }
 
-    pub fn append(&mut self, mut other: Durations) {
-        self.micros.append(&mut other.micros);
-        self.others.append(&mut other.others);
+    pub fn append(&mut self, other: Durations) {
+        append_tight(&mut self.micros, other.micros);
+        append_tight(&mut self.others, other.others);
     }
 
     pub fn len(&self) -> usize {

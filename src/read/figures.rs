@@ -109,7 +109,9 @@ impl Figures {
 /// Turns and conversations, each counted once however many servers took part.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    turns: HashSet<u64>,
+    /// Digests in the order of the calls. A set would take twice the memory, and where most calls are
+    /// turns of their own that would be most of what a summary needs.
+    turns: Vec<u64>,
     conversations: HashSet<u64>,
 }
 
@@ -117,23 +119,53 @@ impl Turns {
     pub fn add(&mut self, entry: &Entry<'_>) {
         let conversation = digest((&*entry.session_id, &*entry.conversation_id));
         if !entry.turn_id.is_empty() {
-            self.turns.insert(digest((conversation, &*entry.turn_id)));
+            let turn = digest((conversation, &*entry.turn_id));
+            if self.turns.last() != Some(&turn) {
+                push_tight(&mut self.turns, turn);
+            }
         }
         self.conversations.insert(conversation);
     }
 
     pub fn merge(&mut self, other: Turns) {
-        self.turns.extend(other.turns);
+        append_tight(&mut self.turns, other.turns);
         self.conversations.extend(other.conversations);
     }
 
+    /// Leaves each turn once; [`turns`](Turns::turns) counts only then.
+    pub fn settle(&mut self) {
+        self.turns.sort_unstable();
+        self.turns.dedup();
+    }
+
     pub fn turns(&self) -> u64 {
+        debug_assert!(self.turns.is_sorted(), "settled");
         self.turns.len() as u64
     }
 
     /// Conversations; a session that names none is one.
     pub fn conversations(&self) -> u64 {
         self.conversations.len() as u64
+    }
+}
+
+/// Adds to a list that may hold something for every operation: room grows by a quarter, not by as much
+/// again, and big blocks are moved by the system without a copy.
+pub(super) fn push_tight<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 4 + 16);
+    }
+    list.push(item);
+}
+
+/// Adds one list to another, giving back the memory of what has been moved.
+pub(super) fn append_tight<T>(list: &mut Vec<T>, mut other: Vec<T>) {
+    const PIECE: usize = 1 << 16;
+    while !other.is_empty() {
+        let rest = other.len().saturating_sub(PIECE);
+        list.reserve_exact(other.len() - rest);
+        list.extend(other.drain(rest..));
+        other.shrink_to(rest);
     }
 }
 
@@ -276,5 +308,33 @@ mod tests {
         figures.add(&Entry::parse(line.as_bytes()).unwrap(), &prices);
         assert!((figures.cost(&prices).unwrap() - 0.035).abs() < 1e-12);
         assert_eq!(figures.cost(&Prices::default()), None);
+    }
+
+    #[test]
+    fn a_turn_counts_once_however_its_calls_are_mixed_with_those_of_others() {
+        let lines: Vec<String> = ["a", "b", "a", "b", "a", "c"]
+            .iter()
+            .map(|turn| entry(&format!(r#""status":"ok","session_id":"s","turn_id":"{turn}""#)))
+            .collect();
+        let add = |lines: &[String]| {
+            let mut turns = Turns::default();
+            lines.iter().for_each(|line| turns.add(&Entry::parse(line.as_bytes()).unwrap()));
+            turns
+        };
+        let mut all = add(&lines[..3]);
+        all.merge(add(&lines[3..]));
+        all.settle();
+        assert_eq!((all.turns(), all.conversations()), (3, 1));
+    }
+
+    #[test]
+    fn lists_grow_by_a_quarter() {
+        let mut list = Vec::new();
+        (0..100_000_u64).for_each(|number| push_tight(&mut list, number));
+        assert!(list.capacity() <= 125_020, "{}", list.capacity());
+        let mut other = vec![7; 200_000];
+        append_tight(&mut other, list);
+        assert_eq!(other.len(), 300_000);
+        assert_eq!(other.iter().sum::<u64>(), 7 * 200_000 + (0..100_000).sum::<u64>());
     }
 }

@@ -67,5 +67,9 @@ pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
         EventName::SessionEnded if &*entry.reason != "server_exited" => Tone::Bad,
         _ => return None,
     };
-    Some((units::clean(&entry.message).into_owned(), tone))
+    let text = match super::sessions::death(entry) {
+        Some(how) if entry.event == EventName::SessionEnded => how,
+        _ => units::clean(&entry.message).into_owned(),
+    };
+    Some((text, tone))
 }

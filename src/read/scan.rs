@@ -67,7 +67,8 @@ pub fn scan<F: Fold>(sources: &[Source], make: impl Fn() -> F + Sync, progress: 
             if let Err(error) = read_stretch(sources, stretch, &mut buffer, &mut fold, tally) {
                 tally.error = Some(error.to_string());
             }
-            progress.fetch_add(stretch.end.saturating_sub(stretch.start), Ordering::Relaxed);
+            let end = stretch.end.min(sources[stretch.source].size());
+            progress.fetch_add(end.saturating_sub(stretch.start), Ordering::Relaxed);
         }
         (fold, tallies)
     };
@@ -133,7 +134,9 @@ impl Tally {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        if !fold.wants(line) && self.records > 0 {
+        // What a fold has no use for need not be parsed, but must look like a record not to be counted as
+        // unreadable.
+        if self.records > 0 && looks_like_a_record(line) && !fold.wants(line) {
             return;
         }
         match Entry::parse(line) {
@@ -146,6 +149,11 @@ impl Tally {
             Err(_) => self.torn = true,
         }
     }
+}
+
+/// Whether a line begins and ends as the ones that we write.
+fn looks_like_a_record(line: &[u8]) -> bool {
+    line.starts_with(b"{\"schema\":\"spantap/") && line.ends_with(b"}")
 }
 
 fn is_newer(schema: &str) -> bool {
@@ -335,6 +343,42 @@ mod tests {
         let (seqs, findings) = read(&[("a.jsonl", text.as_bytes())]);
         assert_eq!(seqs, (0..9_000).collect::<Vec<_>>());
         assert_eq!(findings.records, 9_000);
+    }
+
+    #[test]
+    fn progress_ends_at_the_size_of_all_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes = [0, 10, STRETCH as usize + 1, 3 * STRETCH as usize];
+        let sources: Vec<Source> = sizes
+            .iter()
+            .map(|size| {
+                let path = dir.path().join(format!("{size}.jsonl"));
+                std::fs::write(&path, vec![b'\n'; *size]).unwrap();
+                Source::named(&path).unwrap()
+            })
+            .collect();
+        let progress = AtomicU64::new(0);
+        scan(&sources, Seqs::default, &progress);
+        assert_eq!(progress.into_inner(), sizes.iter().sum::<usize>() as u64);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_counted_though_nobody_wants_it() {
+        struct Nothing;
+
+        impl Fold for Nothing {
+            fn wants(&self, _line: &[u8]) -> bool {
+                false
+            }
+            fn take(&mut self, _entry: &Entry<'_>, _line: &[u8]) {}
+            fn merge(&mut self, _other: Nothing) {}
+        }
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, format!("{}broken\n{}", line(1, 0), line(2, 0))).unwrap();
+        let (_, findings) = scan(&[Source::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
+        assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [1]);
     }
 
     #[test]

@@ -54,7 +54,10 @@ impl<'a> Sessions<'a> {
         let mut sessions: Vec<(String, Session)> = self
             .sessions
             .into_iter()
-            .map(|(id, session)| (String::from(id), session))
+            .map(|(id, mut session)| {
+                session.turns.settle();
+                (String::from(id), session)
+            })
             .filter(|(_, session)| !about_operations || session.operations > 0)
             .filter(|(_, session)| thrashing.is_none_or(|most| session.most_repeats() > most))
             .collect();
@@ -89,8 +92,8 @@ impl Session {
                 return;
             }
             self.operations += 1;
-            self.turns.add(entry);
             if entry.event == EventName::McpToolCall {
+                self.turns.add(entry);
                 self.figures.add(entry, prices);
                 if let Some(calls) = self.servers.get_mut(&*entry.server_name) {
                     *calls += u64::from(entry.continues_seq.is_none());

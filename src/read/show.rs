@@ -71,18 +71,24 @@ impl<'a> Finder<'a> {
         Finder { select, target, sessions: BTreeMap::new(), operations: Vec::new(), more: 0 }
     }
 
-    pub fn finish(mut self) -> Found {
-        let mut sessions: Vec<(String, Timestamp)> = self.sessions.into_iter().collect();
+    pub fn finish(self) -> Found {
+        let mut sessions: Vec<(String, Timestamp)> =
+            self.sessions.iter().map(|(id, at)| (id.clone(), *at)).collect();
         sessions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let is_short = matches!(self.target, Target::Word(word) if word.len() < LEAST_PREFIX);
         match (self.target, sessions.len(), self.operations.is_empty()) {
+            // `3` begins many ids, but as a request id it is complete.
+            (_, _, false) if is_short => self.found_operations(),
             (Target::Last, 1.., _) | (Target::Word(_), 1, _) => Found::Session(sessions.swap_remove(0).0),
             (Target::Word(_), 2.., _) => Found::Sessions(sessions.into_iter().map(|(id, _)| id).collect()),
-            (_, _, false) => {
-                self.operations.sort_by_key(|line| Entry::parse(line).map(|entry| entry.timestamp).ok());
-                Found::Operations(self.operations)
-            }
+            (_, _, false) => self.found_operations(),
             _ => Found::Nothing,
         }
+    }
+
+    fn found_operations(mut self) -> Found {
+        self.operations.sort_by_key(|line| Entry::parse(line).map(|entry| entry.timestamp).ok());
+        Found::Operations(self.operations)
     }
 
     fn keep(&mut self, line: &[u8]) {
@@ -115,7 +121,9 @@ impl Fold for Finder<'_> {
                 None => self.sessions.entry(entry.session_id.to_string()).or_default(),
             };
             *last = entry.timestamp.0.max(*last);
-        } else if let Target::Word(word) = self.target
+        }
+        if let Target::Word(word) = self.target
+            && (!is_session || word.len() < LEAST_PREFIX)
             && carries(entry, word)
         {
             self.keep(line);
@@ -281,7 +289,10 @@ pub fn write_operation(
     lines.fact("returned", &returned.unwrap_or_else(|| "nothing".to_owned()), Tone::Plain)?;
     let summary =
         summary.map(clean).unwrap_or_else(|| "not recorded; --log-level debug records a summary".to_owned());
-    lines.fact("summary", &summary, Tone::Plain)?;
+    // The record has line breaks written out.
+    for (number, line) in summary.split("\\u{a}").filter(|line| !line.trim().is_empty()).enumerate() {
+        lines.fact(if number == 0 { "summary" } else { "" }, line, Tone::Plain)?;
+    }
 
     lines.section("the chain")?;
     let facts = [
@@ -375,6 +386,27 @@ mod tests {
         ] {
             assert_eq!(carries(&entry, word), expected, "{word}");
         }
+    }
+
+    #[test]
+    fn a_short_word_is_a_request_id_before_it_is_the_beginning_of_a_session() {
+        let line = |session: &str, request: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","request_id":"{request}"}}"#
+            )
+        };
+        let find = |word: &str| {
+            let (select, target) = (Select::default(), Target::parse(Some(word)));
+            let mut finder = Finder::new(&select, &target);
+            for line in [line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")] {
+                finder.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
+            }
+            finder.finish()
+        };
+        assert!(matches!(find("4"), Found::Operations(lines) if lines.len() == 1));
+        assert!(matches!(find("43"), Found::Session(session) if session == "43b33780"));
+        assert!(matches!(find("43b33780"), Found::Session(_)));
+        assert!(matches!(find("8"), Found::Nothing));
     }
 
     #[test]

@@ -74,12 +74,16 @@ impl<'a> Stats<'a> {
     /// The rows, most of what `sort` asks for first.
     pub fn finish(self, sort: Sort) -> Summary {
         let minutes = self.extent.ms() / 60_000.0;
+        let mut total = self.total;
         let mut rows: Vec<Row> = self
             .groups
             .sorted()
             .into_iter()
-            .map(|(first, second, group)| {
-                Row::new(Some((self.by, &first, &second)), group, self.prices, minutes)
+            .map(|(first, second, mut group)| {
+                group.turns.settle();
+                let row = Row::new(Some((self.by, &first, &second)), &mut group, self.prices, minutes);
+                total.turns.merge(group.turns);
+                row
             })
             .collect();
         rows.sort_by(|a, b| match sort {
@@ -88,7 +92,8 @@ impl<'a> Stats<'a> {
             Sort::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
             Sort::Tokens => b.tokens_est.cmp(&a.tokens_est),
         });
-        let total = Row::new(None, self.total, self.prices, minutes);
+        total.turns.settle();
+        let total = Row::new(None, &mut total, self.prices, minutes);
         Summary { by: self.by, rows, total, extent: self.extent }
     }
 }
@@ -112,12 +117,13 @@ impl Fold for Stats<'_> {
         };
         let group = self.groups.at(first, second);
         group.timed.add(entry, self.prices);
-        // Turns of the total only: they are sets, and a turn is rarely a question about one tool.
-        if matches!(self.by, By::Session | By::Host) {
-            group.turns.add(entry);
+        // Once only, since they need memory for every operation: by group where that is a question, and
+        // else for the total.
+        match self.by {
+            By::Session | By::Host => group.turns.add(entry),
+            By::ServerTool | By::Server | By::Tool => self.total.turns.add(entry),
         }
         self.total.timed.figures.add(entry, self.prices);
-        self.total.turns.add(entry);
         self.extent.add(entry.started(), entry.timestamp.0);
     }
 
@@ -187,7 +193,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(name: Option<(By, &str, &str)>, mut group: Group, prices: &Prices, minutes: f64) -> Row {
+    fn new(name: Option<(By, &str, &str)>, group: &mut Group, prices: &Prices, minutes: f64) -> Row {
         let figures = &group.timed.figures;
         let quantiles = group.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]);
         let with_turns = group.turns.conversations() > 0;
@@ -266,9 +272,10 @@ impl Summary {
         if self.rows.len() > limit {
             writeln!(out, "{} more; --limit shows them", self.rows.len() - limit)?;
         }
-        for line in [self.counts(), self.times(terminal)] {
-            let line = units::cut(&line, terminal.width, terminal.ellipsis());
-            writeln!(out, "{}", Tone::Faint.paint(&line))?;
+        for facts in [self.counts(), self.times(terminal)] {
+            for line in units::lines_of(&facts, ", ", terminal.width, terminal.ellipsis()) {
+                writeln!(out, "{}", Tone::Faint.paint(&line))?;
+            }
         }
         Ok(())
     }
@@ -310,7 +317,7 @@ impl Summary {
         cells
     }
 
-    fn counts(&self) -> String {
+    fn counts(&self) -> Vec<String> {
         let total = &self.total;
         let mut parts = vec![units::plural(total.calls, "call")];
         let rate = total.error_rate.map(|rate| format!(" ({} %)", units::percent(rate))).unwrap_or_default();
@@ -328,14 +335,13 @@ impl Summary {
         if let Some(cost) = total.cost_usd_est {
             parts.push(format!("~{}", units::usd(cost)));
         }
-        parts.join(", ")
+        parts
     }
 
-    fn times(&self, terminal: &Terminal) -> String {
+    fn times(&self, terminal: &Terminal) -> Vec<String> {
         let (first, last) = self.extent.get().unwrap_or_default();
-        let at = |instant| units::local(instant, &terminal.zone, "%Y-%m-%d %H:%M");
-        let rate = self.total.calls_per_minute.map(|rate| format!(", {} calls a minute", per_minute(rate)));
-        format!("{} {} {}{}", at(first), terminal.dash(), at(last), rate.unwrap_or_default())
+        let rate = self.total.calls_per_minute.map(|rate| format!("{} calls a minute", per_minute(rate)));
+        vec![units::span(first, last, &terminal.zone, terminal.dash()), rate.unwrap_or_default()]
     }
 }
 

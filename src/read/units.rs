@@ -86,6 +86,31 @@ pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     }
 }
 
+/// From when to when: the day once if it is the same, seconds only where they tell something.
+pub fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
+    const HOUR_US: i64 = 3_600_000_000;
+    let day = |at| local(at, zone, "%Y-%m-%d");
+    let clock = if last.0.saturating_sub(first.0) < HOUR_US { "%H:%M:%S" } else { "%H:%M" };
+    let end = local(last, zone, clock);
+    let end = if day(first) == day(last) { end } else { format!("{} {end}", day(last)) };
+    format!("{} {} {dash} {end}", day(first), local(first, zone, clock))
+}
+
+/// Facts side by side, as many on a line as fit; none is cut unless it is wider than a line.
+pub fn lines_of(facts: &[String], separator: &str, columns: usize, ellipsis: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for fact in facts.iter().filter(|fact| !fact.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if width(line) + separator.len() + width(fact) <= columns => {
+                line.push_str(separator);
+                line.push_str(fact);
+            }
+            _ => lines.push(cut(fact, columns, ellipsis)),
+        }
+    }
+    lines
+}
+
 /// Makes a text from a file harmless: what could move the cursor, colour the screen, hide or turn
 /// text around is written out as `\u{…}`.
 pub fn clean(text: &str) -> Cow<'_, str> {
@@ -248,5 +273,28 @@ mod tests {
         assert_eq!(cut("abcdef", 6, "…"), "abcdef");
         assert_eq!(cut("abcdef", 4, "..."), "a...");
         assert_eq!(cut("abcdef", 0, "…"), "");
+    }
+
+    #[test]
+    fn facts_that_do_not_fit_go_to_the_next_line() {
+        let facts = ["58 calls", "", "10 errors", "a fact that is wider than a line"].map(str::to_owned);
+        assert_eq!(
+            lines_of(&facts, ", ", 80, "…"),
+            ["58 calls, 10 errors, a fact that is wider than a line"]
+        );
+        assert_eq!(lines_of(&facts, ", ", 20, "…"), ["58 calls, 10 errors", "a fact that is wide…"]);
+        assert!(lines_of(&[], ", ", 20, "…").is_empty());
+    }
+
+    #[test]
+    fn a_span_says_the_day_once_and_seconds_where_they_matter() {
+        let at = |text: &str| text.parse().unwrap();
+        for (first, last, expected) in [
+            ("2026-11-25T18:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 18:05:15 - 18:05:40"),
+            ("2026-11-25T08:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 08:05 - 18:05"),
+            ("2026-11-25T23:59:00Z", "2026-11-26T00:01:00Z", "2026-11-25 23:59:00 - 2026-11-26 00:01:00"),
+        ] {
+            assert_eq!(span(at(first), at(last), &TimeZone::UTC, "-"), expected);
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::entry::{Entry, Status};
 use super::notes;
 use super::table::{Terminal, Tone};
 use super::units;
+use crate::export::record::EventName;
 use crate::export::timestamp::Timestamp;
 
 /// One operation, with what its bar needs.
@@ -19,6 +20,8 @@ pub struct Bar {
     pub name: String,
     pub turn: String,
     pub conversation: String,
+    connection: String,
+    is_call: bool,
     pub started: Timestamp,
     pub duration_ms: f64,
     pub status: Status,
@@ -35,6 +38,8 @@ impl Bar {
             name: units::clean(entry.name()).into_owned(),
             turn: entry.turn_id.to_string(),
             conversation: entry.conversation_id.to_string(),
+            connection: entry.connection_id.to_string(),
+            is_call: entry.event == EventName::McpToolCall,
             started: entry.started(),
             duration_ms: entry.duration_ms.unwrap_or(0.0).max(0.0),
             status: entry.status,
@@ -77,6 +82,16 @@ pub fn mark_slow(bars: &mut [Bar]) {
 
 /// Turns in order of their first operation; what has no turn is a turn of its own.
 pub fn turns(mut bars: Vec<Bar>) -> Vec<Vec<Bar>> {
+    // What a server asks while it works on a call has no turn of its own: it is part of the call's.
+    let calls: Vec<Bar> = bars.iter().filter(|bar| bar.is_call && !bar.turn.is_empty()).cloned().collect();
+    for bar in bars.iter_mut().filter(|bar| bar.turn.is_empty()) {
+        let during = |call: &&Bar| {
+            call.connection == bar.connection && (call.started.0..=call.ends_us()).contains(&bar.started.0)
+        };
+        if let Some(call) = calls.iter().find(during) {
+            (bar.conversation, bar.turn) = (call.conversation.clone(), call.turn.clone());
+        }
+    }
     bars.sort_by(|a, b| (a.started, &a.server, a.seq).cmp(&(b.started, &b.server, b.seq)));
     let mut turns: Vec<Vec<Bar>> = Vec::new();
     let mut index: HashMap<(String, String), usize> = HashMap::new();
@@ -107,7 +122,8 @@ pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Vec<Bar>]) -> io:
     };
     let mut number = 0;
     for turn in turns {
-        let named = turn.first().is_some_and(|bar| !bar.turn.is_empty());
+        // Greetings and listings happen without anybody having asked for something.
+        let named = turn.iter().any(|bar| bar.is_call && !bar.turn.is_empty());
         number += usize::from(named);
         let title = if named { format!("turn {number}") } else { "outside turns".to_owned() };
         draw_turn(out, terminal, &layout, &title, turn)?;
@@ -210,4 +226,37 @@ fn axis(span_ms: f64, field: usize, before: usize) -> String {
     }
     axis.push_str(&full);
     axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_asks_during_a_call_stands_in_its_turn_and_greetings_stand_outside() {
+        let line = |event: &str, method: &str, second: u32, ms: u32, turn: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"{event}","method":"{method}","connection_id":"c","started_at":"2026-11-25T18:00:{second:02}.000000Z","duration_ms":{ms},"status":"ok","turn_id":"{turn}"}}"#
+            )
+        };
+        let lines = [
+            line("mcp_request", "initialize", 0, 300, "1"),
+            line("mcp_request", "elicitation/create", 11, 1_000, ""),
+            line("mcp_tool_call", "tools/call", 10, 5_000, "t1"),
+            line("mcp_request", "ping", 30, 1, ""),
+        ];
+        let bars = lines.iter().map(|line| Bar::new(&Entry::parse(line.as_bytes()).unwrap(), 3)).collect();
+        let turns = turns(bars);
+        let names: Vec<Vec<&str>> =
+            turns.iter().map(|turn| turn.iter().map(|bar| bar.name.as_str()).collect()).collect();
+        assert_eq!(names, [vec!["initialize"], vec!["tools/call", "elicitation/create"], vec!["ping"]]);
+
+        let terminal = Terminal { width: 80, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let mut out = Vec::new();
+        draw(&mut out, &terminal, &turns).unwrap();
+        let drawn = anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string();
+        let titles: Vec<&str> = drawn.lines().filter(|line| !line.starts_with(' ')).collect();
+        let starts = |index: usize, title: &str| titles[index].starts_with(title);
+        assert!(starts(0, "outside turns") && starts(1, "turn 1") && starts(2, "outside turns"), "{drawn}");
+    }
 }

@@ -169,6 +169,9 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     same("records lost", answers.one("mcp-1-health", "Records lost"), 0)
     same("sessions", answers.one("mcp-4-sessions", "Sessions"), connections)
     same("calls in a session", answers.one("mcp-4-sessions", "Calls in a session"), calls / connections)
+    turns = {(record["connection_id"], record.get("conversation_id"), record["turn_id"]) for record in records
+             if record["event"] == "mcp_tool_call" and "turn_id" in record}
+    same("iterations", answers.one("mcp-4-sessions", "Iterations for a request"), calls / len(turns))
     [kinds] = answers.by_panel["mcp-5-cost", "Tokens by server and kind"]
     used = sum(value for labels, value in kinds if labels["spantap_token_kind"] in ("arguments", "results"))
     same("tokens", used, sum(row["tokens_est"] for row in stats.values()))

@@ -2,7 +2,8 @@
 
     sql.py SPANTAP_BINARY
 
-Over fixtures/logs (hostile names, broken lines, files of others) and over ten thousand generated calls.
+Over recorded sessions, over made ones (hostile names, broken lines, files of others) and over ten thousand
+generated calls.
 DuckDB runs every block but ClickHouse's; ClickHouse's engine (chdb) runs its own.
 """
 
@@ -63,7 +64,7 @@ def run_duckdb(spantap: str, folder: str) -> int:
         if name == "by-tool":
             compare("DuckDB", rows, names, stats(spantap, folder, "server,tool"), 2, FIELDS)
         elif name == "by-session":
-            compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "denied", "errors"])
+            compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "turns", "denied", "errors"])
         elif name == "" and folder.startswith(ROOT):
             assert rows, f"no row: {text}"
         ran += 1
@@ -94,7 +95,7 @@ def main() -> int:
     work = tempfile.mkdtemp(prefix="spantap-sql-")
     subprocess.run([sys.executable, f"{ROOT}/tests/report/make_logs.py", f"{work}/many", "--calls", "10000"], check=True)
     passed = failed = 0
-    for folder in (f"{ROOT}/fixtures/logs", f"{work}/many"):
+    for folder in (f"{ROOT}/fixtures/logs", f"{ROOT}/fixtures/made-logs", f"{work}/many"):
         for engine in (run_duckdb, run_clickhouse):
             name = f"{engine.__name__} over {os.path.basename(folder)}"
             try:

@@ -1,5 +1,6 @@
-//! What the reading commands print for the logs in `fixtures/logs`, character by character, and how
-//! they behave where there is nothing, too much, or nobody who reads on.
+//! What the reading commands print for the logs in `fixtures/logs`, which were recorded from real servers,
+//! character by character; for those in `fixtures/made-logs`, which have what real servers do not do on
+//! demand; and how the commands behave where there is nothing, too much, or nobody who reads on.
 //!
 //! `UPDATE_FIXTURES=1 cargo test look` writes `fixtures/look` anew.
 
@@ -49,45 +50,92 @@ fn golden(name: &str, arguments: &str, environment: &[(&str, &str)]) {
     assert!(printed == expected, "spantap {arguments}\nprints\n{printed}\ninstead of\n{expected}");
 }
 
+/// The end of the id of the first connection to `server` in `fixtures/logs`, as `show` takes it.
+fn connection(server: &str) -> String {
+    let names = std::fs::read_dir(root().join("fixtures/logs")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> =
+        names.filter(|name| name.starts_with(server) && name.ends_with(".jsonl")).collect();
+    names.sort();
+    let stem = names[0].trim_end_matches(".jsonl");
+    stem[stem.len() - 12..].to_owned()
+}
+
+/// The records that `arguments` with `--json` print.
+fn records(arguments: &str) -> Vec<serde_json::Value> {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The session of the agent that worked with three servers.
+fn session() -> String {
+    let sessions = records("sessions --json fixtures/logs");
+    let agent = sessions.iter().find(|session| session["servers"].as_array().unwrap().len() == 3);
+    agent.unwrap()["session_id"].as_str().unwrap().to_owned()
+}
+
+/// The last call of `git_status`, whose text is kept beside the logs.
+fn status_call() -> serde_json::Value {
+    records("tail -n 1 --json --tool git_status fixtures/logs").remove(0)
+}
+
 #[test]
 fn each_command_prints_what_it_printed_before() {
     let prices = [("SPANTAP_COST_USD_PER_MILLION_TOKENS", "3")];
+    let session = session();
+    let operation = format!("{}/{}", connection("git"), status_call()["seq"]);
     for width in ["80", "200"] {
         let columns = [("COLUMNS", width)];
         for (name, arguments) in [
-            ("stats", "stats fixtures/logs"),
-            ("stats-by-session", "stats --by session --sort errors fixtures/logs"),
-            ("stats-requests", "stats --method * --server filesystem fixtures/logs"),
-            ("sessions", "sessions fixtures/logs"),
-            ("connections", "sessions --connections fixtures/logs"),
-            ("tail", "tail -n 30 fixtures/logs"),
-            ("tail-errors", "tail --status error fixtures/logs"),
-            ("show-session", "show 01a2027b-6 fixtures/logs"),
-            ("show-operation", "show 8f9a4cbd787f/7 fixtures/logs"),
+            ("stats", "stats"),
+            ("stats-by-session", "stats --by session --sort errors"),
+            ("stats-requests", "stats --method * --server filesystem"),
+            ("sessions", "sessions"),
+            ("connections", "sessions --connections"),
+            ("tail", "tail -n 45"),
+            ("tail-errors", "tail --status error"),
+            ("show-session", &format!("show {session}")),
+            ("show-operation", &format!("show {operation}")),
         ] {
-            golden(&format!("{name}-{width}"), arguments, &columns);
+            golden(&format!("{name}-{width}"), &format!("{arguments} fixtures/logs"), &columns);
         }
     }
     golden("stats-cost", "stats --by server fixtures/logs", &prices);
-    golden("show-session-ascii", "show 01a2027b-6 --tool create_* fixtures/logs", &[("LC_ALL", "C")]);
-    golden("stats-colour", "stats --color always --server github fixtures/logs", &[]);
-    golden("show-hostile", "show sess<b> fixtures/logs", &[]);
+    let ascii = format!("show {session} --server everything fixtures/logs");
+    golden("show-session-ascii", &ascii, &[("LC_ALL", "C")]);
+    golden("stats-colour", "stats --color always --server git fixtures/logs", &[]);
     golden("stats-json", "stats --by server --json fixtures/logs", &prices);
     golden("sessions-json", "sessions --json fixtures/logs", &[]);
     golden("thrashing", "sessions --thrashing 5 fixtures/logs", &[]);
 }
 
 #[test]
+fn what_real_servers_do_not_do_on_demand_prints_as_before() {
+    for (name, arguments) in [
+        ("made-stats", "stats"),
+        ("made-sessions", "sessions"),
+        ("made-tail", "tail -n 45"),
+        ("made-show-session", "show 01a2027b-6"),
+        ("made-show-lost", "show 01a2027b-a --status unknown"),
+        ("made-show-denied", "show 8f9a4cbd787f/14"),
+        ("made-show-hostile", "show sess<b>"),
+    ] {
+        golden(name, &format!("{arguments} fixtures/made-logs"), &[]);
+    }
+}
+
+#[test]
 fn nothing_from_a_log_steers_the_terminal() {
     let commands = [
-        "tail -n 1000 fixtures/logs",
-        "tail -n 1000 --json fixtures/logs",
-        "sessions fixtures/logs",
-        "sessions --json fixtures/logs",
-        "stats fixtures/logs",
-        "stats --json fixtures/logs",
-        "show sess<b> fixtures/logs",
-        "show 423d60cdab8b/4 fixtures/logs",
+        "tail -n 1000 fixtures/made-logs",
+        "tail -n 1000 --json fixtures/made-logs",
+        "sessions fixtures/made-logs",
+        "sessions --json fixtures/made-logs",
+        "stats fixtures/made-logs",
+        "stats --json fixtures/made-logs",
+        "show sess<b> fixtures/made-logs",
+        "show 423d60cdab8b/4 fixtures/made-logs",
     ];
     for arguments in commands {
         let output = run(arguments);
@@ -102,10 +150,10 @@ fn nothing_from_a_log_steers_the_terminal() {
 fn no_line_is_wider_than_the_terminal() {
     for width in [40, 60, 80, 120] {
         for arguments in [
-            "stats fixtures/logs",
-            "sessions fixtures/logs",
-            "tail fixtures/logs",
-            "show 01a2027b-6 fixtures/logs",
+            "stats fixtures/made-logs",
+            "sessions fixtures/made-logs",
+            "tail fixtures/made-logs",
+            "show 01a2027b-6 fixtures/made-logs",
         ] {
             // ASCII, so that a byte is a column.
             let mut command = spantap(arguments);
@@ -119,16 +167,81 @@ fn no_line_is_wider_than_the_terminal() {
 
 #[test]
 fn an_operation_is_found_by_any_of_its_ids() {
-    let line = run("show 8f9a4cbd787f/7 --json fixtures/logs");
-    let record: serde_json::Value = serde_json::from_slice(&line.stdout).unwrap();
-    for field in ["span_id", "args_hash"] {
-        let id = record[field].as_str().unwrap();
-        let found = text(&run(&format!("show {id} --json fixtures/logs")).stdout);
-        assert!(found.contains(record["span_id"].as_str().unwrap()), "{field} {id}: {found}");
+    let record = status_call();
+    let session = record["session_id"].as_str().unwrap();
+    let hash = |field: &str| record[field].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    for (what, several) in [
+        (format!("{session}/{}", record["seq"]), true), // one for each server of the session
+        (format!("{}/{}", connection("git"), record["seq"]), false),
+        (record["request_id"].to_string().trim_matches('"').to_owned(), true),
+        (record["span_id"].as_str().unwrap().to_owned(), false),
+        (record["trace_id"].as_str().unwrap().to_owned(), true),
+        (record["result_hash"].as_str().unwrap().to_owned(), false),
+        (hash("result_hash"), false),
+        (hash("text_hash")[..12].to_owned(), false),
+        (hash("args_hash"), true), // asked twice, and answered differently
+    ] {
+        let found = records(&format!("show {what} --json fixtures/logs"));
+        assert!(found.contains(&record), "show {what}: {found:?}");
+        assert_eq!(found.len() > 1, several, "show {what} finds {}", found.len());
+        let listed = text(&run(&format!("show {what} fixtures/logs")).stdout);
+        let (first, _) = listed.split_once('\n').unwrap();
+        assert_eq!(first.contains(" operations match"), several, "show {what} says {first}");
     }
-    let hash = record["args_hash"].as_str().unwrap().trim_start_matches("hmac-sha256:");
-    let found = text(&run(&format!("show {} fixtures/logs", &hash[..12])).stdout);
-    assert!(found.starts_with("2 operations match"), "the same arguments twice: {found}");
+    let last = text(&run("show last fixtures/logs --server git").stdout);
+    assert!(last.starts_with(session), "{last}");
+}
+
+#[test]
+fn the_chain_from_the_session_to_the_result_is_unbroken_and_its_end_can_be_checked() {
+    let record = status_call();
+    let span = record["span_id"].as_str().unwrap();
+    let shown = text(&run(&format!("show {span} fixtures/logs")).stdout);
+    for field in [
+        "session_id",
+        "host_name",
+        "user_id",
+        "conversation_id",
+        "turn_id",
+        "call_id",
+        "connection_id",
+        "request_id",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "args_hash",
+        "result_hash",
+        "text_hash",
+    ] {
+        let value = record[field].as_str().unwrap_or_else(|| panic!("{field} is recorded"));
+        assert!(shown.contains(value), "{field} {value} stands in\n{shown}");
+    }
+    let size = record["result_size_bytes"].as_u64().unwrap();
+    assert!(shown.contains(&format!("{size} B")), "{size} bytes");
+
+    // The key of the recording, and what the server returned then.
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join(".local/state/spantap");
+    std::fs::create_dir_all(&state).unwrap();
+    let key = state.join("hash-key");
+    std::fs::write(&key, [0x5a; 32]).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let hash = |suspected: &[u8]| {
+        let mut child = spantap("redact --hash text")
+            .env("HOME", home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(suspected).unwrap();
+        text(&child.wait_with_output().unwrap().stdout).trim().to_owned()
+    };
+    let mut returned = std::fs::read(root().join("fixtures/logs/git_status.txt")).unwrap();
+    assert_eq!(hash(&returned), record["text_hash"].as_str().unwrap());
+    returned.extend_from_slice(b" and 17 conflicts");
+    let made_up = hash(&returned);
+    assert!(made_up.starts_with("hmac-sha256-raw:") && made_up != record["text_hash"].as_str().unwrap());
+    assert_eq!(run(&format!("show {made_up} fixtures/logs")).status.code(), Some(1), "nobody returned that");
 }
 
 #[test]
@@ -141,7 +254,7 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
         (format!("sessions --log-dir {empty}/not-yet"), 0),
         (format!("show --log-dir {empty}"), 1),
         (format!("report --log-dir {empty} -o {empty}/page.html"), 1),
-        ("show nobody fixtures/logs".to_owned(), 1),
+        ("show nobody fixtures/made-logs".to_owned(), 1),
         ("stats /nonexistent.jsonl".to_owned(), 1),
         ("stats --since soon".to_owned(), 2),
     ] {
@@ -156,13 +269,16 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
 
 #[test]
 fn a_foreign_file_is_named_and_the_rest_is_read() {
-    let output = run("stats fixtures/logs");
-    assert_eq!(text(&output.stderr), "note: not a session log of spantap: fixtures/logs/other-tool.jsonl\n");
+    let output = run("stats fixtures/made-logs");
+    assert_eq!(
+        text(&output.stderr),
+        "note: not a session log of spantap: fixtures/made-logs/other-tool.jsonl\n"
+    );
 }
 
 #[test]
 fn standard_input_is_read_like_a_file() {
-    let file = PathBuf::from(root()).join("fixtures/logs/github-2026-11-22-8f9a4cbd787f.jsonl");
+    let file = PathBuf::from(root()).join("fixtures/made-logs/github-2026-11-22-8f9a4cbd787f.jsonl");
     let output = spantap("stats --json -").stdin(std::fs::File::open(&file).unwrap()).output().unwrap();
     let from_file = run(&format!("stats --json {}", file.display()));
     assert!(!output.stdout.is_empty());
@@ -170,8 +286,51 @@ fn standard_input_is_read_like_a_file() {
 }
 
 #[test]
+fn packed_logs_say_the_same_as_plain_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(root().join("fixtures/logs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let bytes = std::fs::read(&path).unwrap();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let (name, packed) = if name.starts_with("git") {
+                let level = ruzstd::encoding::CompressionLevel::Fastest;
+                (format!("{name}.zst"), ruzstd::encoding::compress_to_vec(&bytes[..], level))
+            } else {
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                gzip.write_all(&bytes).unwrap();
+                (format!("{name}.gz"), gzip.finish().unwrap())
+            };
+            std::fs::write(dir.path().join(name), packed).unwrap();
+        }
+    }
+    for arguments in ["stats --json", "sessions --json", "tail --json -n 1000"] {
+        let packed = text(&run(&format!("{arguments} {}", dir.path().display())).stdout);
+        assert!(!packed.is_empty());
+        assert_eq!(packed, text(&run(&format!("{arguments} fixtures/logs")).stdout), "{arguments}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_unless_somebody_says_otherwise() {
+    for (arguments, environment, expected) in [
+        ("stats", &[][..], false),
+        ("stats --color always", &[], true),
+        ("stats --color always", &[("NO_COLOR", "1"), ("TERM", "dumb")], true),
+        ("stats", &[("CLICOLOR_FORCE", "1")], true),
+        ("stats --color never", &[("CLICOLOR_FORCE", "1")], false),
+        ("stats --json --color always", &[], false),
+    ] {
+        let mut command = spantap(&format!("{arguments} fixtures/logs"));
+        let printed = text(&command.envs(environment.iter().copied()).output().unwrap().stdout);
+        assert!(!printed.is_empty());
+        assert_eq!(printed.contains('\u{1b}'), expected, "{arguments} with {environment:?}");
+    }
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
-    let mut child = spantap("tail -n 1000 --json fixtures/logs fixtures/logs")
+    let mut child = spantap("tail -n 1000 --json fixtures/made-logs fixtures/made-logs")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -217,16 +376,23 @@ fn tail_follows_old_files_and_new_ones() {
     let added = wait_for("added");
     std::fs::write(dir.path().join("new.jsonl"), line("fresh")).unwrap();
     let fresh = wait_for("fresh");
+    std::fs::write(dir.path().join("old.1.jsonl"), line("next_part")).unwrap();
+    let next_part = wait_for("next_part");
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(added && fresh, "added: {added}, fresh: {fresh}");
+    assert!(added && fresh && next_part, "added: {added}, fresh: {fresh}, next part: {next_part}");
 }
 
-/// Every `$ spantap …` in `docs/looking.md` with what stands below it.
+/// Every `$ spantap …` in README and docs with what stands below it.
 #[test]
-fn the_document_shows_what_the_commands_print() {
-    let path = root().join("docs/looking.md");
-    let document = std::fs::read_to_string(&path).unwrap();
+fn documents_show_what_the_commands_print() {
+    for (document, least) in [("README.md", 1), ("docs/looking.md", 5)] {
+        check_examples(&root().join(document), least);
+    }
+}
+
+fn check_examples(path: &Path, least: usize) {
+    let document = std::fs::read_to_string(path).unwrap();
     let mut written = String::new();
     let mut examples = 0;
     for (index, part) in document.split("```").enumerate() {
@@ -243,9 +409,9 @@ fn the_document_shows_what_the_commands_print() {
             None => written.push_str(part),
         }
     }
-    assert!(examples >= 5);
+    assert!(examples >= least, "{}", path.display());
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        std::fs::write(&path, &written).unwrap();
+        std::fs::write(path, &written).unwrap();
     }
     assert!(
         written == document || std::env::var_os("UPDATE_FIXTURES").is_some(),

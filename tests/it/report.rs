@@ -25,7 +25,7 @@ fn data(page: &str) -> serde_json::Value {
 
 #[test]
 fn nothing_in_the_page_comes_from_elsewhere() {
-    let page = report("fixtures/logs");
+    let page = report("fixtures/made-logs");
     let policy =
         page.split("Content-Security-Policy\" content=\"").nth(1).unwrap().split('"').next().unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
@@ -41,9 +41,9 @@ fn nothing_in_the_page_comes_from_elsewhere() {
 
 #[test]
 fn the_page_says_the_same_as_stats() {
-    let data = data(&report("fixtures/logs"));
+    let data = data(&report("fixtures/made-logs"));
     let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
-        .args(["stats", "--json", "fixtures/logs"])
+        .args(["stats", "--json", "fixtures/made-logs"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

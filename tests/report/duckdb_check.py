@@ -3,7 +3,7 @@
 
   duckdb_check.py SPANTAP FOLDER
 
-Needs `pip install duckdb==2.0.1`. Counts must be equal, percentiles to a part in a billion.
+Needs the module duckdb (pinned in tests/real/setup/tools.txt). Counts must be equal, percentiles to a part in a billion.
 """
 
 import json
@@ -23,7 +23,9 @@ QUERY = """
          count(*) filter (repeat_count > 1) as repeats,
          sum(coalesce(args_tokens_est, 0) + coalesce(result_tokens_est, 0)) as tokens_est,
          quantile_cont(duration_ms, [0.5, 0.95, 0.99]) filter (status <> 'unknown') as ms
-  from read_json($files, format = 'newline_delimited', union_by_name = true, ignore_errors = true)
+  from read_json($files, format = 'newline_delimited', ignore_errors = true, columns = {
+         event: 'VARCHAR', server_name: 'VARCHAR', tool_name: 'VARCHAR', status: 'VARCHAR', duration_ms: 'DOUBLE',
+         continues_seq: 'UBIGINT', repeat_count: 'UBIGINT', args_tokens_est: 'UBIGINT', result_tokens_est: 'UBIGINT'})
   where event = 'mcp_tool_call'
   group by all
 """

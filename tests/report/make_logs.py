@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes session logs that look like spantap's: the same bytes on every run.
 
-  make_logs.py DIR             the fixtures of the reading commands (fixtures/logs)
+  make_logs.py DIR             the fixtures of the reading commands (fixtures/made-logs)
   make_logs.py DIR --calls N   N tool calls of an ordinary month, for measuring
 
 Names from the wire are hostile on purpose. Only the standard library is used.

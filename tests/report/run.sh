@@ -3,18 +3,20 @@
 #
 #   tests/report/run.sh SPANTAP
 #
-# Needs chromium, node, jq, python3 and `pip install duckdb==2.0.1`. The logs in fixtures/logs must be
-# what their generator writes.
+# Needs chromium, node, jq, python3 and its module duckdb. The logs in fixtures/made-logs must be what their
+# generator writes; those in fixtures/logs were recorded from real servers.
 set -eu
 spantap=$1
 here=$(dirname "$0")
-logs=$here/../../fixtures/logs
+fixtures=$here/../../fixtures
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 python3 "$here/make_logs.py" "$work/logs"
-diff -r "$work/logs" "$logs"
-python3 "$here/duckdb_check.py" "$spantap" "$logs"
-python3 "$here/recipes.py" "$logs"
-"$spantap" report "$logs" -o "$work/report.html"
-node "$here/check_page.mjs" "$work/report.html"
+diff -r "$work/logs" "$fixtures/made-logs"
+python3 "$here/recipes.py" "$fixtures/logs"
+for logs in logs made-logs; do
+    python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"
+    "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"
+    node "$here/check_page.mjs" "$work/$logs.html"
+done

@@ -102,23 +102,24 @@ fn write_session(
     waterfall::mark_slow(&mut bars);
     let turns = waterfall::turns(bars);
 
+    one.summary.turns.settle();
     let summary = &one.summary;
     let clean = |texts: Vec<&String>| {
         texts.into_iter().map(|text| units::clean(text).into_owned()).collect::<Vec<_>>().join(", ")
     };
     let (first, last) = summary.extent.get().unwrap_or_default();
     let at = |instant, format| units::local(instant, &terminal.zone, format);
-    let dash = terminal.dash();
+    let lines = |facts: &[String], separator| {
+        units::lines_of(facts, separator, terminal.width, terminal.ellipsis()).join("\n")
+    };
     writeln!(out, "{}", Tone::Strong.paint(&units::clean(session)))?;
-    let times = format!("{} {dash} {}", at(first, "%Y-%m-%d %H:%M:%S"), at(last, "%H:%M:%S"));
     let facts = [
         clean(summary.servers.keys().collect()),
         clean(summary.hosts.iter().collect()),
-        times,
+        units::span(first, last, &terminal.zone, terminal.dash()),
         units::duration(summary.extent.ms()),
     ];
-    let facts: Vec<String> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
-    writeln!(out, "{}", units::cut(&facts.join("  "), terminal.width, terminal.ellipsis()))?;
+    writeln!(out, "{}", lines(&facts, "  "))?;
     let errors = summary.figures.errors();
     let counts = [
         units::plural(summary.figures.calls, "call"),
@@ -127,7 +128,7 @@ fn write_session(
         format!("~{} tokens", units::count(summary.figures.tokens)),
     ];
     let (notes, tone) = summary.notes(u64::from(reading.warn));
-    writeln!(out, "{}", counts.join(", "))?;
+    writeln!(out, "{}", lines(&counts, ", "))?;
     if !notes.is_empty() {
         writeln!(out, "{}", tone.paint(&units::cut(&notes, terminal.width, terminal.ellipsis())))?;
     }

@@ -214,7 +214,11 @@ impl<'a> Record<'a> {
         };
         self.level = Level::Warn;
         self.event = EventName::Malformed;
-        self.message = format!("{count} lines on {} that are no messages", stream.as_str()).into();
+        self.message = match count {
+            1 => format!("a line on {} that is no message", stream.as_str()),
+            count => format!("{count} lines on {} that are no messages", stream.as_str()),
+        }
+        .into();
         self.stream = Some(stream.as_str().into());
         self.count = Some(count);
         self.size_bytes = Some(size);

@@ -5,6 +5,8 @@ const quote = (text) => (/[\s"]/.test(text) ? `"${text.replace(/"/g, "?")}"` : t
 const shortId = (id) => fit(id, 12);
 const tokens = (number) => "~" + count(number);
 const money = (item) => (DATA.priced ? "~" + usd(item.cost ?? 0) : "");
+// Within an hour, minutes do not tell one moment from another.
+const SHORT = DATA.last - DATA.first < 3600e3;
 const priceColumn = () => (DATA.priced ? [["Cost~", money, "n"]] : []);
 
 function filterBy(text) {
@@ -20,6 +22,13 @@ function board(id, name, question, ...content) {
     element("p", { class: "muted" }, question),
     ...(nothing ? [element("p", { class: "empty" }, "Nothing here for this filter.")] : content.flat(Infinity)),
   );
+}
+
+// How the server was last known to be, and what happened before.
+function state(server) {
+  const earlier = server.failures - (server.bad ? 1 : 0);
+  return [server.state, earlier > 0 ? `${server.failures} of ${plural(server.starts, "start")} went wrong` : "", server.lossy ? "records lost" : ""]
+    .filter((part) => part !== "").join(", ");
 }
 
 function health(figures) {
@@ -44,7 +53,7 @@ function health(figures) {
           const errors = server.columns[1][bucket];
           if (calls === 0 && errors === 0) return [];
           const x = left + bucket * step;
-          const at = moment(figures.timeline.from + bucket * figures.timeline.step);
+          const at = moment(figures.timeline.from + bucket * figures.timeline.step, SHORT);
           const what = title(`${at}: ${plural(calls, "call")}, ${plural(errors, "error")}`);
           const box = { x, width: Math.max(1.5, step - 1) };
           return [
@@ -59,21 +68,21 @@ function health(figures) {
           columns);
       });
       const y = shown.length * height + 12;
-      return [rows, svg("text", { x: left, y }, moment(DATA.first)),
-        svg("text", { x: width, y, "text-anchor": "end" }, moment(DATA.last))];
+      return [rows, svg("text", { x: left, y }, moment(DATA.first, SHORT)),
+        svg("text", { x: width, y, "text-anchor": "end" }, moment(DATA.last, SHORT))];
     }),
     legend(["ok", "calls"], ["fail", "errors"]),
   ];
   const rows = byServer.length === 0 ? [] : table(byServer, [
     ["Server", (server) => server.name],
-    ["State", (server) => toned(server.state + (server.lossy ? ", records lost" : ""), server.bad ? "bad" : server.lossy ? "warn" : "")],
+    ["State", (server) => toned(state(server), server.bad ? "bad" : server.lossy || server.failures > 0 ? "warn" : "")],
     ["Calls", (server) => server.calls, "n"],
     ["per minute", (server) => perMinute(server.calls / minutes), "n wide"],
     ["Errors", (server) => toned(server.errors, errorTone(rate(server))), "n"],
     ["Error share", (server) => toned(percent(rate(server)), errorTone(rate(server))), "n"],
     ["Not observed", (server) => server.unknown || "", "n wide"],
     ["Starts", (server) => server.starts, "n wide"],
-    ["Last seen", (server) => moment(server.last_seen), "n wide"],
+    ["Last seen", (server) => moment(server.last_seen, SHORT), "n wide"],
   ], (server) => filterBy("server:" + quote(server.name)));
   board("health", "Server health and rate", "Which servers ran, how busy they were, and how each was last known to be.", picture, rows);
 }
@@ -91,7 +100,7 @@ function errors(figures) {
         open: () => open(row),
       })), 10),
       table(failing, [
-        ["Tool", (row) => toolOn(row.tool, row.server)], ["Error", (row) => row.type],
+        ["Tool", (row) => toolOn(row.tool, row.server)], ["Error", (row) => breakable(row.type)],
         ["Errors", (row) => row.number, "n"], ["Calls", (row) => row.calls, "n wide"],
         ["All errors", (row) => toned(percent(rate(row)), errorTone(rate(row))), "n"],
       ], open, 10),
@@ -105,7 +114,7 @@ function operations(rows, most) {
   return table(rows, [
     ["Operation", (row) => toolOn(row.name, row.server)],
     ["Time", (row) => moment(row.start, true), "n wide"], ["Took", (row) => duration(row.ms), "n"],
-    ["Ended", (row) => toned(row.type || STATUS[row.status], isFailure(row) ? "bad" : "")],
+    ["Ended", (row) => toned(breakable(row.type || STATUS[row.status]), isFailure(row) ? "bad" : "")],
     ["Session", (row) => shortId(row.session), "mono wide"],
   ], (row) => openWaterfall(row.session, row.place), most);
 }
@@ -185,7 +194,7 @@ function shape(figures) {
     legend(["ok", "calls"], ["caution", "repeats of an earlier call"], ["fail", "errors"]),
     table(rows, [
       ["Session", (session) => shortId(session.id), "text mono"], ["Host", (session) => session.hosts.join(", "), "text wide"],
-      ["Servers", (session) => session.servers.join(", "), "text wide"], ["Start", (session) => moment(session.first), "n wide"],
+      ["Servers", (session) => session.servers.join(", "), "text wide"], ["Start", (session) => moment(session.first, SHORT), "n wide"],
       ["Length", (session) => duration(session.last - session.first), "n wide"],
       ["Calls", (session) => session.calls, "n"], ["Turns", (session) => session.turns || "", "n wide"],
       ["Per turn", (session) => (session.turns ? (session.calls / session.turns).toFixed(1) : ""), "n wide"],
@@ -228,6 +237,7 @@ function answers(figures) {
   for (const field of ["calls", "errors", "unknown", "tokens", "slow", "denied"]) total[field] = sum(figures.pairs, field);
   total.cost = figures.pairs.reduce((amount, pair) => amount + (pair.cost ?? 0), 0);
   const dead = figures.servers.filter((server) => server.bad);
+  const died = figures.servers.filter((server) => !server.bad && server.failures > 0);
   const share = rate(total);
   const often = figures.pairs.filter((pair) => pair.errors > 0).sort((a, b) => b.errors - a.errors)[0];
   const slowest = figures.pairs.filter((pair) => pair.ms !== null).sort((a, b) => b.ms[1] - a.ms[1])[0];
@@ -238,7 +248,8 @@ function answers(figures) {
     element("b", {}, question), element("strong", {}, answer), element("span", {}, detail));
   place("answers").replaceChildren(
     card("health", "Alive?", dead.length === 0 ? plural(figures.servers.length, "server") : `${dead.length} of ${figures.servers.length} ended badly`,
-      dead.length === 0 ? "none ended badly" : dead.map((server) => `${server.name} ${server.state}`).join("; "), dead.length === 0 ? "good" : "bad"),
+      dead.length + died.length === 0 ? "none ended badly" : [...dead, ...died].map((server) => `${server.name} ${server.bad ? server.state : "died before"}`).join("; "),
+      dead.length > 0 ? "bad" : died.length > 0 ? "warn" : "good"),
     card("errors", "Failing?", share === null ? "no calls" : `${percent(share)} of calls`,
       often ? `most often ${often.tool} on ${often.server}, ${percent(rate(often))}` : "no errors", share >= 0.2 ? "bad" : share > 0 ? "warn" : "good"),
     card("latency", "Slow?", slowest ? `p95 up to ${duration(slowest.ms[1]).replaceAll(" ", "\u00a0")}` : "no calls",
@@ -250,17 +261,26 @@ function answers(figures) {
   );
 }
 
+// What a server asks while it works on a call has no turn of its own: it is part of the call's.
+function turnsOf(rows) {
+  const calls = rows.filter((row) => isToolCall(row) && row.hasTurn);
+  const asking = (row) => calls.find((call) => call.server === row.server && call.start <= row.start && row.start <= call.start + call.ms);
+  const turns = new Map();
+  for (const row of rows) group(turns, row.hasTurn ? row.turn : asking(row)?.turn ?? -1, () => []).push(row);
+  return turns;
+}
+
 function openWaterfall(session, chosen) {
   const rows = ROWS.filter((row) => row.session === session);
   const about = DATA.sessions.find((known) => known.id === session);
-  const turns = new Map();
-  for (const row of rows) group(turns, row.hasTurn ? row.turn : -1, () => []).push(row);
+  const turns = turnsOf(rows);
   let number = 0;
   const servers = new Set(rows.map((row) => row.server)).size;
   const blocks = [...turns].map(([turn, list]) => {
     const start = Math.min(...list.map((row) => row.start));
     const end = Math.max(...list.map((row) => row.start + Math.max(0, row.ms)));
-    const name = turn === -1 ? "Outside turns" : "Turn " + ++number;
+    // Greetings and listings happen without anybody having asked for something.
+    const name = turn === -1 || !list.some(isToolCall) ? "Outside turns" : "Turn " + ++number;
     return element("div", { class: "turn" },
       element("h3", {}, element("span", {}, `${name} \u00b7 ${moment(start, true)}`), element("span", {}, duration(end - start))),
       list.map((row) => operation(row, start, Math.max(end - start, 0.001), servers > 1)));
@@ -340,7 +360,7 @@ function update() {
 }
 
 place("about").textContent =
-  `${DATA.about.source} \u00b7 ${moment(DATA.first)} \u2013 ${moment(DATA.last)} \u00b7 ${plural(DATA.operations, "operation")}`;
+  `${DATA.about.source} \u00b7 ${moment(DATA.first, SHORT)} \u2013 ${moment(DATA.last, SHORT)} \u00b7 ${plural(DATA.operations, "operation")}`;
 place("footer").textContent = [`Made by spantap ${DATA.about.version} on ${moment(DATA.about.made_at)}; times are local. Nothing in this page loads or sends anything.`,
   ...DATA.about.notes].join(" \u00b7 ");
 place("filter").addEventListener("submit", (event) => event.preventDefault());

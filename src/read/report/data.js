@@ -100,8 +100,8 @@ function aggregate(rows) {
       const known = DATA.sessions.find((session) => session.id === row.session);
       return { ...known, ...noCounts(), turnSet: new Set() };
     });
-    if (row.hasTurn) session.turnSet.add(row.turn);
     if (!isToolCall(row)) continue;
+    if (row.hasTurn) session.turnSet.add(row.turn);
     addCounts(session, row);
     const pair = group(pairs, row.server + "\n" + row.name, () => ({
       server: row.server, tool: row.name, ...noCounts(), times: [], typeMap: new Map(),

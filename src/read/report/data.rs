@@ -17,6 +17,9 @@ const DETAILED: usize = 2_000;
 /// Columns of the picture of calls over time.
 const BUCKETS: i64 = 60;
 
+/// Below this extent, in microseconds, a column that is a minute wide shows nothing.
+const FINE: i64 = BUCKETS * 60_000_000;
+
 /// Where the data comes from, in words.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct About {
@@ -198,9 +201,14 @@ impl Data {
         let (first, last) = report.extent.get().unwrap_or_default();
         let prices = report.prices;
         let warn = u64::from(about.warn);
-        let timeline = Timeline::new(&report.servers, first, last);
+        let newest = report.newest.finish();
+        let timeline = if last.0 - first.0 < FINE && report.operations <= ROWS as u64 {
+            Timeline::fine(&newest, first, last)
+        } else {
+            Timeline::new(&report.servers, first, last)
+        };
         let servers = report.servers.iter().map(|(name, server)| ServerRow::new(name, server)).collect();
-        let rows = Rows::new(report.newest.finish(), report.worst.finish(), first, prices);
+        let rows = Rows::new(newest, report.worst.finish(), first, prices);
         Data {
             about,
             first: ms(first),
@@ -284,6 +292,26 @@ impl ServerRow {
 }
 
 impl Timeline {
+    /// From the operations themselves, which must be all there are, in columns of a second or more.
+    fn fine(operations: &[Box<[u8]>], first: Timestamp, last: Timestamp) -> Timeline {
+        let step = ((last.0 - first.0) / BUCKETS + 1).max(1_000_000);
+        let buckets = ((last.0 - first.0) / step + 1) as usize;
+        let mut servers = BTreeMap::new();
+        for entry in operations.iter().filter_map(|line| Entry::parse(line).ok()) {
+            let [calls, errors] = servers
+                .entry(clean(&entry.server_name))
+                .or_insert_with(|| [vec![0; buckets], vec![0; buckets]]);
+            let bucket = ((entry.timestamp.0.0 - first.0) / step) as usize;
+            if entry.event == EventName::McpToolCall
+                && let (Some(calls), Some(errors)) = (calls.get_mut(bucket), errors.get_mut(bucket))
+            {
+                *calls += u32::from(entry.continues_seq.is_none());
+                *errors += u32::from(entry.status.is_failure());
+            }
+        }
+        Timeline { from: ms(first), step: step as f64 / 1000.0, buckets, servers }
+    }
+
     fn new(servers: &BTreeMap<Box<str>, Server>, first: Timestamp, last: Timestamp) -> Timeline {
         let minute = |at: Timestamp| at.0.div_euclid(60_000_000);
         let from = minute(first);

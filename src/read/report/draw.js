@@ -148,6 +148,11 @@ function toned(text, tone) {
   return element("span", { class: tone }, text);
 }
 
+// A name that breaks between its words where a column is narrow.
+function breakable(name) {
+  return element("span", {}, name.split(/(?<=_)/).map((part, index) => (index === 0 ? part : [element("wbr"), part])));
+}
+
 // A tool and, in a quieter voice, where it lives.
 function toolOn(tool, server) {
   return element("span", {}, tool, " ", element("small", {}, "on " + server));

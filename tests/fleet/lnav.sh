@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The lnav format as `spantap dashboards` writes it: accepted by lnav, recognised by the names of session
+# logs, and each record read, so that lnav's SQL counts what `spantap stats` counts.
+set -euo pipefail
+spantap=$(realpath "$1")
+logs=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/logs")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export HOME=$work/home TZ=UTC
+
+"$spantap" dashboards --out "$work/written" > /dev/null
+mkdir -p "$HOME" "$work/config/formats/spantap"
+cp "$work/written/lnav/spantap_log.json" "$work/config/formats/spantap"
+lnav -I "$work/config" -C
+
+lnav -n -I "$work/config" \
+    -c ";select server_name, count(*) as calls, sum(status <> 'ok') as errors, round(max(duration_ms), 3) as longest
+        from spantap_log where event = 'mcp_tool_call' group by server_name order by server_name" \
+    -c ":write-csv-to -" "$logs"/*.jsonl | tail -n +2 > "$work/lnav"
+"$spantap" stats --by server --json "$logs" |
+    jq -r '[.server_name, .calls, .errors, .max_ms] | join(",")' | sort > "$work/stats"
+[[ $(wc -l < "$work/stats") -ge 4 ]]
+diff "$work/lnav" "$work/stats"
+
+# A line is the record's time, server, event and message.
+lnav -n -I "$work/config" "$logs"/git-*.jsonl > "$work/lines"
+grep -Eq '^[0-9T:.-]+ +git +mcp_tool_call +tools/call git_status: ok  [0-9.]+$' "$work/lines"
+echo "lnav: 3 passed, 0 failed"
