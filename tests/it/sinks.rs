@@ -81,7 +81,7 @@ fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap
     let disk = home.path().join("disk");
     fs::create_dir(&disk).unwrap();
     let mount =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs"]).arg(&disk).output();
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(&disk).output();
     if !mount.is_ok_and(|output| output.status.success()) {
         // The same with injected errors: export::log::file::tests.
         eprintln!(
@@ -90,7 +90,8 @@ fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap
         return;
     }
     let disk = Mounted(&disk);
-    fs::write(disk.0.join("ballast"), vec![0; 8 << 10]).unwrap();
+    // Once it is gone there is room for everything, however little had been tried before.
+    fs::write(disk.0.join("ballast"), vec![0; 56 << 10]).unwrap();
     let mut session = home.session(&["--log-dir", disk.0.to_str().unwrap()]);
     session.calls(30);
     let log = || logs_in(disk.0).into_iter().find(|path| path.extension().is_some());
