@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Hinted, Out, ServerCommand, hint};
-use crate::observe::redact::{Field, Redactor, Settings};
+use crate::observe::redact::{Field, Redacted, Redactor};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -34,7 +34,7 @@ const TAIL: usize = 10;
 struct Server {
     child: Child,
     lines: Receiver<Vec<u8>>,
-    errors: Arc<Mutex<VecDeque<Vec<u8>>>>,
+    errors: Arc<Mutex<VecDeque<Redacted>>>,
     timeout: Duration,
     /// Lines on stdout that were not JSON.
     banners: usize,
@@ -65,6 +65,7 @@ impl CheckArgs {
             let example = "put it behind two dashes: spantap check -- npx -y my-server".to_owned();
             return Err(Hinted { error: anyhow!("no server command"), hint: example, status: 2 }.into());
         };
+        let redactor = || super::redactor(None, &self.server_command.command);
         let begin = Instant::now();
         let child = Command::new(program)
             .args(args)
@@ -73,13 +74,14 @@ impl CheckArgs {
             .stderr(Stdio::piped())
             .spawn();
         let mut child = child.map_err(|error| {
-            let text = anyhow!("failed to start server `{}`: {error}", program.to_string_lossy());
+            let program = redactor().redact(Field::Message, program.as_encoded_bytes());
+            let text = anyhow!("failed to start server `{program}`: {error}");
             hint(text, "hosts started from the desktop have a short PATH; give the full path")
         })?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             bail!("the server has no pipes");
         };
-        let (lines, errors) = (read_lines(stdout), read_tail(stderr));
+        let (lines, errors) = (read_lines(stdout), read_tail(stderr, redactor()));
         let mut server = Server { child, lines, errors, timeout: self.timeout, banners: 0 };
         let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {},
             "clientInfo": {"name": "spantap-check", "version": env!("CARGO_PKG_VERSION")}});
@@ -95,7 +97,7 @@ impl CheckArgs {
             let tools = server.ask(3, "tools/list", json!({}))?;
             listing = Some((tools["tools"].as_array().map_or(0, Vec::len), begin.elapsed()));
         }
-        let mut redactor = Redactor::new(&Settings::default());
+        let mut redactor = redactor();
         let mut text = |pointer: &str| {
             let text = answer.pointer(pointer).and_then(Value::as_str).unwrap_or("?");
             redactor.redact(Field::Name, text.as_bytes()).as_str().to_owned()
@@ -165,7 +167,6 @@ impl Server {
 
     /// An error with the last lines of stderr, redacted.
     fn failure(&mut self, text: &str) -> anyhow::Error {
-        let mut redactor = Redactor::new(&Settings::default());
         // What a dying server said may still be on its way.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -174,7 +175,7 @@ impl Server {
         let mut shown = String::new();
         for line in &lines {
             shown.push_str("\n  stderr: ");
-            shown.push_str(redactor.redact(Field::StderrLine, line.trim_ascii_end()).as_str());
+            shown.push_str(line.as_str());
         }
         let banners = match self.banners {
             0 => String::new(),
@@ -198,13 +199,15 @@ fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Keeps the last lines, however many there are.
-fn read_tail(source: impl Read + Send + 'static) -> Arc<Mutex<VecDeque<Vec<u8>>>> {
+/// Keeps the last lines, however many there are. All of them pass the redactor, since a private key may have
+/// begun before the last ones.
+fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> Arc<Mutex<VecDeque<Redacted>>> {
     let tail = Arc::new(Mutex::new(VecDeque::new()));
     let kept = Arc::clone(&tail);
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         while let Some(line) = next_line(&mut source) {
+            let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
             let Ok(mut kept) = kept.lock() else { return };
             if kept.len() == TAIL {
                 kept.pop_front();

@@ -107,6 +107,18 @@ impl Field {
     }
 }
 
+/// Whether a private key is being printed, at some line of stderr: for those who keep the last lines and
+/// clean them later, when the key's first line is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyLines(pem::Lines);
+
+impl KeyLines {
+    /// Takes the next line, as it is.
+    pub fn next(&mut self, line: &[u8]) {
+        self.0.next(line);
+    }
+}
+
 /// One thing that was replaced, for those who try rules out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -213,6 +225,11 @@ impl Redactor {
         Redacted(self.clean(field, head, unseen).into())
     }
 
+    /// Goes on with lines of stderr from where `state` stands.
+    pub fn resume(&mut self, state: KeyLines) {
+        self.lines = state.0;
+    }
+
     /// Cleans a command line element by element, knowing that a sensitive flag's value may be the
     /// next element.
     pub fn redact_argv(&mut self, argv: &[std::ffi::OsString]) -> Vec<Redacted> {
@@ -231,6 +248,7 @@ impl Redactor {
                     flag_before = ArgvFlag::None;
                     self.replace_all("flag")
                 }
+                _ if is_curl && is_attached_user(&text) => self.replace_all("flag"),
                 ArgvFlag::UserAndPassword if is_value && text.contains(':') => {
                     flag_before = ArgvFlag::None;
                     self.replace_all("flag")
@@ -286,7 +304,7 @@ impl Redactor {
         keep: Keep,
         findings: &mut Vec<Finding>,
     ) -> Cow<'a, str> {
-        match self.lines.next(text) {
+        match self.lines.next(text.as_bytes()) {
             pem::Line::Outside => self.rewrite(text, keep, findings),
             pem::Line::Inside => Cow::Owned(self.hide_key_line(findings, text.len())),
             pem::Line::Ends(end) => {
@@ -357,7 +375,7 @@ impl Redactor {
         let mut decoded = decode_json_escapes(text);
         // A sequence that begins right before a secret may end with its first letter: the rules look at
         // such a text once more as it is.
-        if decoded.contains(['\x1b', '\u{9b}', '\u{9d}']) {
+        if forging::may_hold_sequences(&decoded) {
             decoded = Cow::Owned(self.apply(decoded.into_owned(), findings));
         }
         let plain = forging::plain(&decoded, keep);
@@ -418,6 +436,10 @@ impl Redactor {
                 Pass::OwnPatterns => self.own_patterns(text, marks),
                 Pass::Entropy if rules.mode == Mode::Strict => entropy::find(text, marks),
                 Pass::Entropy => {}
+            }
+            // A secret that is coloured in part goes on behind the sequence.
+            if !marks.is_empty() && forging::may_hold_sequences(text) {
+                marks.widen(text.as_bytes(), &forging::sequences(text));
             }
             marks.retain(|mark| {
                 text.get(mark.start..mark.end).is_none_or(|found| {
@@ -506,6 +528,11 @@ enum ArgvFlag {
     None,
     Secret,
     UserAndPassword,
+}
+
+/// `-uUSER:PASSWORD` of curl.
+fn is_attached_user(argument: &str) -> bool {
+    argument.strip_prefix("-u").is_some_and(|user| user.contains(':'))
 }
 
 fn pii_classes() -> impl Iterator<Item = &'static str> {

@@ -56,9 +56,11 @@ fn cleaned(redactor: &mut Redactor, case: &Case) -> String {
 
 fn field(context: &str) -> Field {
     match context {
-        "message" | "notification" => Field::Message,
+        // A config file's error is a message like others.
+        "message" | "notification" | "config" => Field::Message,
         "result" => Field::Summary,
-        "name" => Field::Name,
+        "name" | "client" => Field::Name,
+        "id" => Field::Id,
         "uri" => Field::Uri,
         other => panic!("no field for {other}"),
     }

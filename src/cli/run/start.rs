@@ -50,6 +50,11 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Some(Overload::Wait) => WhenFull::Wait,
         Some(Overload::Lose) | None => WhenFull::Lose,
     };
+    let config_file = args.config.clone();
+    let name = move |command: &[OsString]| {
+        let words = crate::cli::redactor(config_file.as_deref(), command).redact_argv(command);
+        words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
+    };
     let words = command.clone();
     let watch = move |started: &Started| {
         let prepared = prepared.unwrap_or_else(|| prepare(&args, &words, path));
@@ -58,7 +63,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let relay = relay::Settings { when_full, ..relay::Settings::default() };
     proxy::run(
         &command,
-        proxy::Setup { trace_env, relay, flush_budget: FLUSH_BUDGET, watch: Box::new(watch) },
+        proxy::Setup { trace_env, relay, flush_budget: FLUSH_BUDGET, name: Box::new(name), watch: Box::new(watch) },
     )
 }
 

@@ -49,7 +49,6 @@ const WORDS: &[&str] = &[
     "phpsessid",
     "jsessionid",
     "pgpassword",
-    "samlresponse",
     "cookie",
     "cookies",
     "authorization",
@@ -80,6 +79,11 @@ const PAIRS: &[(&str, &str)] = &[
     ("rediscli", "auth"),
     ("access", "signature"),
     ("art", "api"),
+    ("subscription", "key"),
+    ("saml", "response"),
+    ("factor", "code"),
+    ("verification", "code"),
+    ("authorization", "code"),
 ];
 
 /// Pairs that even an innocent last word does not excuse.

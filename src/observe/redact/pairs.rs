@@ -8,7 +8,9 @@
 //! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
 //! getsentry/relay pair lists, OpenTelemetry `url.full`.
 
+mod encoded;
 mod extent;
+mod flags;
 
 use super::keys::{self, Glob, Name};
 use super::marks::Marks;
@@ -35,6 +37,10 @@ impl KeyRules {
 
     /// Whether a flag of this name takes a secret.
     pub(super) fn is_secret(&self, name: &str) -> bool {
+        // `redis-cli --pass`, `openssl -passin`: as names of anything but a flag they say too little.
+        if matches!(name, "pass" | "passin" | "passout") {
+            return !self.allow.iter().any(|glob| glob.matches(name));
+        }
         matches!(self.judge(name, false), Some(Name::Secret | Name::Authorization | Name::Cookies))
     }
 }
@@ -199,6 +205,15 @@ impl<'a> Scan<'a> {
         (start < end).then(|| Key { text: self.slice(start, end), start, quoted })
     }
 
+    /// Back over one line end.
+    fn over_line_end(&self, index: usize) -> usize {
+        match self.bytes.get(..index) {
+            Some([.., b'\n' | b'\r']) => index - 1,
+            Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']) => index - 5,
+            _ => index,
+        }
+    }
+
     /// What the name in front of an operator announces; looks at the words before it where the name alone
     /// says nothing.
     fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
@@ -232,6 +247,7 @@ impl<'a> Scan<'a> {
         if operator == b"::" || operator == b":" && self.bytes.get(end..end + 2) == Some(b"//") {
             return end;
         }
+        let is_comparison = self.before(at) == b'!' && operator.starts_with(b"=") || operator == b"===";
         let mut left = at;
         while left + 2 > at
             && left > 0
@@ -239,7 +255,9 @@ impl<'a> Scan<'a> {
         {
             left -= 1;
         }
-        let mut key = self.key_before(left);
+        // On a line of its own, with the name before and the value behind it.
+        let is_alone = self.line_end(end) > 0 && self.ends_line(left);
+        let mut key = self.key_before(if is_alone { self.over_line_end(left) } else { left });
         // `var x: string = …`: the type is in front of the operator, the name before the colon.
         if let Some(found) = &key
             && operator == b"="
@@ -259,9 +277,33 @@ impl<'a> Scan<'a> {
         let context = if operator.contains(&b'=') { Context::Assignment } else { Context::Colon };
         match self.judge(&key, in_query) {
             Some(Name::Weak) | None if self.name_value(&key, end).is_some() => self.done,
-            Some(name) => self.take(&key, name, context, end),
+            // `password !== confirmPassword` compares names, `!= "…"` gives the secret away.
+            Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
+            Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
+            Some(name) => {
+                // `["password"]=>` ends a line where PHP dumps an array.
+                let from = if is_alone || operator == b"=>" { self.skip_space(end) } else { end };
+                self.take(&key, name, context, from)
+            }
             None => end,
         }
+    }
+
+    /// Whether a line end, real or made visible, stands right before `index`.
+    fn ends_line(&self, index: usize) -> bool {
+        matches!(self.before(index), b'\n' | b'\r')
+            || matches!(self.bytes.get(..index), Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']))
+    }
+
+    /// Whether the name that starts at `start` is a part of an Amazon resource name.
+    fn is_in_arn(&self, start: usize) -> bool {
+        const LONGEST: usize = 160;
+        let window = self.bytes.get(start.saturating_sub(LONGEST)..start).unwrap_or_default();
+        let is_part = |byte: &&u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'/' | b'.' | b'*')
+        };
+        let length = window.iter().rev().take_while(is_part).count();
+        window.get(window.len() - length..).is_some_and(|word| word.starts_with(b"arn:"))
     }
 
     /// Judges the value behind `from` of a name that announces a secret, and marks it.
@@ -294,7 +336,8 @@ impl<'a> Scan<'a> {
         if !NAMES.iter().any(|name| name.eq_ignore_ascii_case(key.text)) {
             return None;
         }
-        let named = self.value(from).filter(|value| value.quoted)?;
+        // Without quotes in YAML only: `- name: API_TOKEN` and `value: …` on the next line.
+        let named = self.value(from).filter(|value| value.quoted || self.line_end(value.next) > 0)?;
         if !self.rules.judge(self.slice(named.start, named.end), false).is_some_and(|name| name != Name::Weak)
         {
             return None;
@@ -329,70 +372,6 @@ impl<'a> Scan<'a> {
         }
         self.done = value.next;
         Some(())
-    }
-
-    /// `%3D` and `%253D` in nested URLs.
-    fn percent(&mut self, at: usize) -> usize {
-        let rest = self.bytes.get(at..).unwrap_or_default();
-        let length = match rest {
-            [b'%', b'3', b'D' | b'd', ..] => 3,
-            [b'%', b'2', b'5', b'3', b'D' | b'd', ..] => 5,
-            _ => return at + 1,
-        };
-        let from = at + length;
-        let Some(key) = self.key_before(at) else { return from };
-        if !matches!(self.rules.judge(key.text, true), Some(name) if name != Name::Weak) {
-            return from;
-        }
-        let mut end = from;
-        while !self.is_break(end)
-            && !matches!(self.at(end), b' ' | b'&' | b'#' | b'"' | b'\'' | b'<' | b'>')
-            && !matches!(
-                self.bytes.get(end..end + 3),
-                Some([b'%', b'2', b'3' | b'6']) | Some([b'%', b'2', b'2'])
-            )
-            && self.bytes.get(end..end + 5) != Some(b"%2526")
-        {
-            end += 1;
-        }
-        if end > from && !self.placeholder.is_whole(self.slice(from, end)) {
-            self.marks.push(from, end, "url", "query");
-        }
-        end.max(from)
-    }
-
-    /// `<password>…</password>`.
-    fn element(&mut self, at: usize) -> usize {
-        const LONGEST_TAG: usize = 128;
-        let window = self.bytes.get(at.saturating_sub(LONGEST_TAG)..at).unwrap_or_default();
-        self.budget = self.budget.saturating_sub(window.len() / 8);
-        let Some(open) = memchr::memrchr(b'<', window) else { return at + 1 };
-        let tag = self.slice(at - window.len() + open + 1, at);
-        let name = tag.split([' ', '/', '\t']).next().unwrap_or_default();
-        let name = name.rsplit(':').next().unwrap_or_default();
-        if tag.ends_with('/')
-            || !matches!(self.rules.judge(name, false), Some(Name::Secret | Name::Authorization))
-        {
-            return at + 1;
-        }
-        let start = self.skip_space(at + 1);
-        let rest = self.bytes.get(start..).unwrap_or_default();
-        let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
-        while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
-            end -= 1;
-        }
-        let value = self.slice(start, end);
-        let value = value.split("\\u{a}").next().unwrap_or(value).trim_end();
-        let end = start + value.len();
-        self.budget = self.budget.saturating_sub(end - start);
-        if end > start
-            && !self.placeholder.is_whole(value)
-            && values::is_secret(value, name, Context::Assignment, true)
-        {
-            self.marks.push(start, end, "key_value", "xml-element");
-            return end;
-        }
-        at + 1
     }
 
     /// `["password", "…"]`, `getenv("api_token", "…")`, `token,…` in a table.
@@ -435,7 +414,15 @@ impl<'a> Scan<'a> {
         if !is_name_byte(self.before(end)) {
             return at + 1;
         }
-        let Some(key) = self.key_before(end) else { return at + 1 };
+        let Some(mut key) = self.key_before(end) else { return at + 1 };
+        // `the password was '…'`
+        let mut is_told = false;
+        if matches!(key.text, "is" | "was" | "to" | "be")
+            && let Some(previous) = self.key_before(key.start)
+        {
+            (key, is_told) = (previous, true);
+        }
+        let end = key.start + key.text.len();
         let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
         let speaks = keys::is_password(key.text)
             && !self.rules.allow.iter().any(|glob| glob.matches(key.text))
@@ -446,7 +433,10 @@ impl<'a> Scan<'a> {
         }
         let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
         let text = self.slice(value.start, value.end);
-        if self.placeholder.is_whole(text) || !values::is_secret(text, key.text, Context::Assignment, true) {
+        if self.placeholder.is_whole(text)
+            || !values::is_secret(text, key.text, Context::Assignment, true)
+            || is_told && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
+        {
             return at + 1;
         }
         self.marks.push(value.start, value.end, "key_value", "quoted-after-name");
@@ -457,6 +447,9 @@ impl<'a> Scan<'a> {
     fn blank(&mut self, at: usize) -> usize {
         if self.at(at + 1) == b'-' {
             return self.flag(at + 1);
+        }
+        if self.bytes.get(..at).is_some_and(|before| before.ends_with(b"password")) {
+            return self.netrc(at);
         }
         let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
         if !word.eq_ignore_ascii_case(b"bearer") || self.before(at.saturating_sub(6)).is_ascii_alphanumeric()
@@ -476,64 +469,19 @@ impl<'a> Scan<'a> {
         start + token.len()
     }
 
-    /// `--api-key V` and, behind `curl`, `-u user:V`; `at` is at the first dash.
-    fn flag(&mut self, at: usize) -> usize {
-        let mut start = at;
-        while self.at(start) == b'-' && start < at + 2 {
-            start += 1;
+    /// `machine HOST login USER password V`; `at` is behind `password`.
+    fn netrc(&mut self, at: usize) -> usize {
+        let user = self.key_before(at - "password".len());
+        let login = user.and_then(|user| self.key_before(user.start));
+        if login.is_none_or(|login| login.text != "login") {
+            return at + 1;
         }
-        let mut end = start;
-        while end < start + LONGEST_NAME && is_name_byte(self.at(end)) {
-            end += 1;
+        let Some(value) = self.value(at) else { return at + 1 };
+        if self.placeholder.is_whole(self.slice(value.start, value.end)) {
+            return at + 1;
         }
-        let next = self.skip_blanks(end);
-        let behind = if self.at(end) == b'=' { end + 1 } else { next };
-        let name = self.slice(start, end);
-        if matches!(name, "u" | "user" | "proxy-user" | "U")
-            && self.curl.is_some_and(|curl| curl < at)
-            && behind > end
-        {
-            return self.curl_user(behind);
-        }
-        if next == end || name.is_empty() || self.at(next) == b'-' || !self.rules.is_secret(name) {
-            return end.max(at + 1);
-        }
-        let Some(value) = self.value(next) else { return end };
-        let text = self.slice(value.start, value.end);
-        if self.placeholder.is_whole(text)
-            || !value.quoted && values::is_usage(text)
-            || values::is_reference(text)
-        {
-            return end;
-        }
-        self.marks.push(value.start, value.end, "flag", "flag");
+        self.marks.push(value.start, value.end, "key_value", "netrc");
         value.next
-    }
-
-    /// The password in `user:password`.
-    fn curl_user(&mut self, from: usize) -> usize {
-        let Some(value) = self.value(from) else { return from };
-        // `"user":"password"` and `user:'password'` are one word to a shell.
-        let mut end = value.end;
-        while end < self.bytes.len()
-            && !matches!(self.at(end), b' ' | b'\t')
-            && !self.is_break(end)
-            && !value.quoted
-        {
-            end += 1;
-        }
-        let text = self.slice(value.start, end);
-        let Some(colon) = text.find(':') else { return from };
-        let password = text.get(colon + 1..).unwrap_or_default();
-        let password = password.trim_matches(is_quote_char);
-        let start = text.find(password).map_or(value.start + colon + 1, |_| {
-            value.start + colon + 1 + text.get(colon + 1..).and_then(|rest| rest.find(password)).unwrap_or(0)
-        });
-        if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
-            return from;
-        }
-        self.marks.push(start, start + password.len(), "flag", "curl-user");
-        start + password.len()
     }
 
     /// Marks the rest of a header line, up to the quote that encloses it or the end of the line.
@@ -564,8 +512,4 @@ impl<'a> Scan<'a> {
         self.marks.push(start, start + text.len(), class, rule);
         end.max(from)
     }
-}
-
-fn is_quote_char(c: char) -> bool {
-    matches!(c, '"' | '\'' | '`' | '\\')
 }

@@ -77,5 +77,20 @@ pub(super) fn find(text: &str, marks: &mut Marks) {
             marks.push(start, end, "webhook", rule);
         }
     }
+    // `user:password@tcp(host:port)/name`, as the MySQL driver of Go writes it.
+    for protocol in ["@tcp(", "@unix(", "@udp("] {
+        for at in memmem::find_iter(bytes, protocol.as_bytes()) {
+            const LONGEST: usize = 256;
+            let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+            let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
+            if let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) {
+                marks.push(start + colon + 1, at, "url", "url-user-info");
+            }
+        }
+    }
     marks.settle();
+}
+
+fn is_border(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'=')
 }

@@ -38,6 +38,13 @@ const STATES: &[&str] = &[
     "ok",
     "bearer",
     "basic",
+    // What other redactors leave behind.
+    "[redacted]",
+    "<redacted>",
+    "redacted",
+    "[filtered]",
+    "[hidden]",
+    "[masked]",
 ];
 
 /// Names of types, in the languages that write them beside a name.
@@ -95,6 +102,11 @@ const EXPRESSIONS: &[&str] = &[
     "prompt(",
     "await ",
     "new ",
+    "Field(",
+    "Column(",
+    "Depends(",
+    "Header(",
+    "Form(",
 ];
 
 pub(super) fn is_type_name(word: &str) -> bool {
@@ -122,7 +134,16 @@ pub(super) fn is_secret(value: &str, name: &str, context: Context, quoted: bool)
     !(is_state(TYPES)
         || trimmed.eq_ignore_ascii_case(name)
         || context == Context::Colon && is_prose
-        || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start)))
+        || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
+        || is_call(trimmed))
+}
+
+/// Whether `value` calls something without arguments: `tokenizer.next_token()`.
+fn is_call(value: &str) -> bool {
+    value.strip_suffix("()").is_some_and(|callee| {
+        !callee.is_empty()
+            && callee.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b':'))
+    })
 }
 
 /// Whether `value` only says where a secret comes from: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.

@@ -16,6 +16,15 @@ impl Scan<'_> {
             }
         }
         start = self.skip_wrappers(start);
+        // `${{ secrets.NAME }}` has blanks within.
+        if self.bytes.get(start..start + 2) == Some(b"${") {
+            let rest = self.text.get(start..).unwrap_or_default();
+            let close = if rest.starts_with("${{") { "}}" } else { "}" };
+            let whole = rest.find(close).and_then(|at| rest.get(..at + close.len()));
+            if whole.is_some_and(values::is_reference) {
+                return None;
+            }
+        }
         let backslashes =
             self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(|&&b| b == b'\\').count());
         let quote = self.at(start + backslashes);
@@ -41,18 +50,27 @@ impl Scan<'_> {
 
     /// Over `@` and `b` before a quote, and over `Some(` and the like.
     fn skip_wrappers(&self, start: usize) -> usize {
-        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$') && is_quote(self.at(start + 1)) {
+        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N') && is_quote(self.at(start + 1)) {
             return start + 1;
         }
         const WRAPPERS: [&str; 6] = ["Some(", "String(", "Secret(", "str(", "String::from(", "Just "];
         let rest = self.text.get(start..).unwrap_or_default();
+        // `string(16) "…"`, as PHP dumps it.
+        if let Some(dumped) = rest.strip_prefix("string(")
+            && let Some((length, value)) = dumped.split_once(") ")
+            && length.len() <= 6
+            && length.bytes().all(|byte| byte.is_ascii_digit())
+            && value.starts_with('"')
+        {
+            return start + rest.len() - value.len();
+        }
         WRAPPERS
             .iter()
             .find(|wrapper| rest.starts_with(**wrapper))
             .map_or(start, |wrapper| start + wrapper.len())
     }
 
-    /// Up to the quote that closes the value; without one, all of the text.
+    /// Up to the quote that closes the value; without one, to the end of the line.
     fn quoted(&mut self, start: usize, quote: u8, backslashes: usize) -> Option<Value> {
         let rest = self.bytes.get(start..).unwrap_or_default();
         for found in memchr::memchr_iter(quote, rest) {
@@ -65,7 +83,10 @@ impl Scan<'_> {
             }
         }
         self.budget = self.budget.saturating_sub(rest.len());
-        let end = self.bytes.len();
+        let mut end = start;
+        while end < self.bytes.len() && self.line_end(end) == 0 {
+            end += 1;
+        }
         (end > start).then_some(Value { start, end, next: end, quoted: true })
     }
 
