@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod argv;
 mod entropy;
 mod forging;
 mod keys;
@@ -228,57 +229,6 @@ impl Redactor {
     /// Goes on with lines of stderr from where `state` stands.
     pub fn resume(&mut self, state: KeyLines) {
         self.lines = state.0;
-    }
-
-    /// Cleans a command line element by element, knowing that a sensitive flag's value may be the
-    /// next element.
-    pub fn redact_argv(&mut self, argv: &[std::ffi::OsString]) -> Vec<Redacted> {
-        use std::os::unix::ffi::OsStrExt;
-        let is_curl = argv
-            .iter()
-            .any(|element| element.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(b"curl"));
-        let mut flag_before = ArgvFlag::None;
-        let mut cleaned = Vec::with_capacity(argv.len());
-        for argument in argv {
-            let text = argument.to_string_lossy();
-            let before = std::mem::replace(&mut flag_before, self.flag(&text, is_curl));
-            let is_value = !text.starts_with('-') && !text.is_empty();
-            cleaned.push(match before {
-                ArgvFlag::Secret if is_value => {
-                    flag_before = ArgvFlag::None;
-                    self.replace_all("flag")
-                }
-                _ if is_curl && is_attached_user(&text) => self.replace_all("flag"),
-                ArgvFlag::UserAndPassword if is_value && text.contains(':') => {
-                    flag_before = ArgvFlag::None;
-                    self.replace_all("flag")
-                }
-                _ => self.redact_argument(argument.as_bytes()),
-            });
-        }
-        cleaned
-    }
-
-    /// An element of a command line is not free text: strict mode keeps it.
-    fn redact_argument(&mut self, argument: &[u8]) -> Redacted {
-        let mode = std::mem::replace(&mut self.rules.mode, Mode::Default);
-        let redacted = self.redact(Field::Message, argument);
-        self.rules.mode = mode;
-        redacted
-    }
-
-    fn flag(&self, element: &str, is_curl: bool) -> ArgvFlag {
-        let name = match element.strip_prefix("--").or_else(|| element.strip_prefix('-')) {
-            Some(name) if !name.contains(['=', ':', ' ']) => name,
-            _ => return ArgvFlag::None,
-        };
-        if is_curl && matches!(name, "u" | "user" | "proxy-user" | "U") {
-            ArgvFlag::UserAndPassword
-        } else if self.rules.keys.is_secret(name) {
-            ArgvFlag::Secret
-        } else {
-            ArgvFlag::None
-        }
     }
 
     fn replace_all(&mut self, class: &'static str) -> Redacted {
@@ -520,19 +470,6 @@ impl Pass {
         Pass::OwnPatterns,
         Pass::Entropy,
     ];
-}
-
-/// What an element of a command line says about the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ArgvFlag {
-    None,
-    Secret,
-    UserAndPassword,
-}
-
-/// `-uUSER:PASSWORD` of curl.
-fn is_attached_user(argument: &str) -> bool {
-    argument.strip_prefix("-u").is_some_and(|user| user.contains(':'))
 }
 
 fn pii_classes() -> impl Iterator<Item = &'static str> {

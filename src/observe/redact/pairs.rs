@@ -11,6 +11,7 @@
 mod encoded;
 mod extent;
 mod flags;
+mod prose;
 
 use super::keys::{self, Glob, Name};
 use super::marks::Marks;
@@ -218,7 +219,7 @@ impl<'a> Scan<'a> {
     /// says nothing.
     fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
         let judged = self.rules.judge(key.text, in_query);
-        if self.before(key.start) != b' ' || !matches!(judged, None | Some(Name::Weak | Name::Secret)) {
+        if self.before(key.start) != b' ' || !matches!(judged, None | Some(Name::Weak | Name::Pass | Name::Secret)) {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
@@ -314,12 +315,13 @@ impl<'a> Scan<'a> {
             Name::Session if context == Context::Colon && !key.quoted => return from,
             Name::Session => ("cookie", "session"),
             Name::Query => ("url", "query"),
-            Name::Secret | Name::Weak => ("key_value", "key-value"),
+            Name::Secret | Name::Weak | Name::Pass => ("key_value", "key-value"),
         };
         let Some(value) = self.value(from) else { return from };
         let text = self.slice(value.start, value.end);
         let secret = match name {
             Name::Weak => values::looks_random(text),
+            Name::Pass => values::is_mixed(text) && !text.contains([' ', '(', '/']),
             _ => values::is_secret(text, key.text, context, value.quoted),
         };
         if !secret || self.placeholder.is_whole(text) {
@@ -381,9 +383,13 @@ impl<'a> Scan<'a> {
         if self.rules.judge(key.text, false) != Some(Name::Secret) {
             return from;
         }
-        let Some(value) = self.value(from) else { return from };
+        let is_flag = key.quoted && key.text.starts_with('-');
+        let Some(value) = self.value(if is_flag { self.skip_space(from) } else { from }) else { return from };
         let text = self.slice(value.start, value.end);
-        let is_pair = if key.quoted {
+        // `["--api-key", "…", "--port", "80"]`: a command line written as a list.
+        let is_pair = if is_flag {
+            value.quoted && !text.starts_with('-') && !values::is_reference(text)
+        } else if key.quoted {
             let mut behind = self.skip_blanks(value.next);
             while self.at(behind) == b'\\' && self.line_end(behind) == 0 && behind < value.next + 4 {
                 behind += 1;
@@ -398,89 +404,6 @@ impl<'a> Scan<'a> {
             return from;
         }
         self.marks.push(value.start, value.end, "key_value", "listed-pair");
-        value.next
-    }
-
-    /// `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
-    fn adjacent(&mut self, at: usize) -> usize {
-        let mut end = at;
-        while self.before(end) == b'\\' {
-            end -= 1;
-        }
-        let opener = end;
-        while matches!(self.before(end), b' ' | b'\t') && opener - end < 3 {
-            end -= 1;
-        }
-        if !is_name_byte(self.before(end)) {
-            return at + 1;
-        }
-        let Some(mut key) = self.key_before(end) else { return at + 1 };
-        // `the password was '…'`
-        let mut is_told = false;
-        if matches!(key.text, "is" | "was" | "to" | "be")
-            && let Some(previous) = self.key_before(key.start)
-        {
-            (key, is_told) = (previous, true);
-        }
-        let end = key.start + key.text.len();
-        let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
-        let speaks = keys::is_password(key.text)
-            && !self.rules.allow.iter().any(|glob| glob.matches(key.text))
-            || keys::is_phrase(phrase);
-        // The quote may close the name, not open a value.
-        if !speaks || is_quote(self.before(key.start)) {
-            return at + 1;
-        }
-        let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
-        let text = self.slice(value.start, value.end);
-        if self.placeholder.is_whole(text)
-            || !values::is_secret(text, key.text, Context::Assignment, true)
-            || is_told && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
-        {
-            return at + 1;
-        }
-        self.marks.push(value.start, value.end, "key_value", "quoted-after-name");
-        value.next
-    }
-
-    /// A blank may stand before a flag, or behind `Bearer`.
-    fn blank(&mut self, at: usize) -> usize {
-        if self.at(at + 1) == b'-' {
-            return self.flag(at + 1);
-        }
-        if self.bytes.get(..at).is_some_and(|before| before.ends_with(b"password")) {
-            return self.netrc(at);
-        }
-        let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
-        if !word.eq_ignore_ascii_case(b"bearer") || self.before(at.saturating_sub(6)).is_ascii_alphanumeric()
-        {
-            return at + 1;
-        }
-        let start = self.skip_blanks(at);
-        let is_token = |byte: &&u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'-')
-        };
-        let length = self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(is_token).count());
-        let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
-        if token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            return at + 1;
-        }
-        self.marks.push(start, start + token.len(), "auth_header", "bearer");
-        start + token.len()
-    }
-
-    /// `machine HOST login USER password V`; `at` is behind `password`.
-    fn netrc(&mut self, at: usize) -> usize {
-        let user = self.key_before(at - "password".len());
-        let login = user.and_then(|user| self.key_before(user.start));
-        if login.is_none_or(|login| login.text != "login") {
-            return at + 1;
-        }
-        let Some(value) = self.value(at) else { return at + 1 };
-        if self.placeholder.is_whole(self.slice(value.start, value.end)) {
-            return at + 1;
-        }
-        self.marks.push(value.start, value.end, "key_value", "netrc");
         value.next
     }
 

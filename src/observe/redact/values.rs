@@ -146,6 +146,10 @@ fn is_call(value: &str) -> bool {
     })
 }
 
+/// Tags of YAML in front of the name of what is meant.
+const TAGS: &[&str] =
+    &["!ref", "!Ref", "!Sub", "!GetAtt", "!ImportValue", "!reference", "!secret", "!env", "!vault", "!Join"];
+
 /// Whether `value` only says where a secret comes from: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.
 pub(super) fn is_reference(value: &str) -> bool {
     let is_name = |text: &str| {
@@ -171,6 +175,7 @@ pub(super) fn is_reference(value: &str) -> bool {
         || inside("<", ">")
         || inside("%(", ")s")
         || value.starts_with("$(")
+        || TAGS.contains(&value)
         || value == "%s"
         || value == "..."
         || value == "…"
@@ -187,9 +192,16 @@ pub(super) fn is_usage(value: &str) -> bool {
 /// arguments are common. One that holds values is not let through.
 pub(super) fn is_schema(value: &str) -> bool {
     let inner = value.trim_start_matches('{').trim_start();
-    let starts = ["\"type\"", "\\\"type\\\"", "'type'", "\"description\"", "\"$ref\"", "\"title\""];
+    let starts =
+        ["\"type\"", "\\\"type\\\"", "'type'", "type:", "\"description\"", "\"$ref\"", "\"title\""];
     starts.iter().any(|start| inner.starts_with(start))
         && ["default", "const", "example", "enum"].iter().all(|word| !value.contains(word))
+}
+
+/// Whether brackets hold a few words of prose: `token: [see docs]`.
+pub(super) fn is_aside(value: &str) -> bool {
+    let inner = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
+    inner.contains(' ') && inner.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
 }
 
 /// Whether a header's value is the middle of a sentence.

@@ -25,7 +25,12 @@ impl Scan<'_> {
                 return self.curl_user(start + 1);
             }
         }
-        if next == end || name.is_empty() || self.at(next) == b'-' || !self.rules.is_secret(name) {
+        let is_weak = matches!(name, "key" | "auth");
+        if next == end
+            || name.is_empty()
+            || self.at(next) == b'-'
+            || !is_weak && !self.rules.is_secret(name)
+        {
             return end.max(at + 1);
         }
         let Some(value) = self.value(next) else { return end };
@@ -33,6 +38,7 @@ impl Scan<'_> {
         if self.placeholder.is_whole(text)
             || !value.quoted && values::is_usage(text)
             || values::is_reference(text)
+            || is_weak && !values::looks_random(text)
         {
             return end;
         }
