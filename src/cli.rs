@@ -143,9 +143,9 @@ pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Reda
     let path = config::file_path(&args, &process_environment, crate::places::config_dir().as_deref());
     let name = crate::identity::server_name(command);
     match path.as_deref().map(File::read).transpose() {
-        Ok(file) => Config::resolve(&args, &process_environment, file.flatten().as_ref(), &name)
-            .redaction
-            .redactor(),
+        Ok(file) => {
+            Config::resolve(&args, &process_environment, file.flatten().as_ref(), &name).redaction.redactor()
+        }
         Err(_) => Redactor::closed(),
     }
 }

@@ -92,7 +92,9 @@ impl RedactArgs {
         };
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
         match config.problems.first() {
-            Some(problem) => Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all that is wrong")),
+            Some(problem) => {
+                Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all that is wrong"))
+            }
             None => Ok(config),
         }
     }

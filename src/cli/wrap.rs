@@ -9,12 +9,14 @@ use clap::{Args, Parser};
 use serde_json::json;
 
 use super::{Out, hint};
+use crate::diagnostics;
 use crate::hosts::entry::{self, State, Step};
 use crate::hosts::locate::{self, Found, Scope, Surroundings};
 use crate::hosts::splice::{self, Change, Proxy};
 use crate::hosts::store::{Replaced, Snapshot};
 use crate::hosts::table::{self, HOSTS};
 use crate::hosts::tree::{Format, Node};
+use crate::observe::redact::Redactor;
 
 mod status;
 
@@ -205,7 +207,7 @@ fn plan(found: &Found, which: &Which, options: Option<&[String]>) -> Result<Plan
             (Some(options), State::Plain) => Change::Wrap(&Proxy { program: &program, options }),
             (None, State::Wrapped { edited: is_edited, .. }) => {
                 if *is_edited {
-                    edited.push(server.name.clone());
+                    edited.push(diagnostics::safe(&server.name));
                 }
                 Change::Unwrap
             }
@@ -237,9 +239,12 @@ fn plan(found: &Found, which: &Which, options: Option<&[String]>) -> Result<Plan
 
 /// The server's name; behind it the project where one file holds several.
 fn label(name: &str, path: &[Step]) -> String {
+    // A project's file is somebody else's text.
     match path {
-        [Step::Key(first), Step::Key(project), ..] if first == "projects" => format!("{name} ({project})"),
-        _ => name.to_owned(),
+        [Step::Key(first), Step::Key(project), ..] if first == "projects" => {
+            diagnostics::safe(&format!("{name} ({project})"))
+        }
+        _ => diagnostics::safe(name),
     }
 }
 
@@ -331,9 +336,45 @@ fn describe(out: &mut Out<'_>, plan: &Plan, diff: bool) -> anyhow::Result<()> {
         )?;
     }
     if diff {
-        write!(out, "{}", splice::diff(plan.snapshot.text(), &plan.after))?;
+        let format = Format::of(&plan.snapshot.path);
+        write!(out, "{}", splice::diff(&hidden(plan.snapshot.text(), format), &hidden(&plan.after, format)))?;
     }
     Ok(())
+}
+
+/// A host's file as it may be shown: a line that changes can hold the whole entry, with its environment and
+/// its server's flags. Lines stay lines, and what is hidden is hidden alike before and after.
+fn hidden(text: &str, format: Format) -> String {
+    let mut ranges = Vec::new();
+    if let Ok(root) = Node::parse(text, format) {
+        values_of_environments(&root, false, &mut ranges);
+    }
+    ranges.sort_by_key(|range: &std::ops::Range<usize>| range.start);
+    let (mut shown, mut done) = (String::new(), 0);
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        if let Some(before) = text.get(done..range.start) {
+            shown.push_str(before);
+            shown.push_str("\"[REDACTED:environment]\"");
+            done = range.end;
+        }
+    }
+    shown.push_str(text.get(done..).unwrap_or_default());
+    Redactor::default().explain(shown.as_bytes()).0.to_string()
+}
+
+/// Where the values of environments and headers stand, whatever they are called.
+fn values_of_environments(node: &Node, inside: bool, ranges: &mut Vec<std::ops::Range<usize>>) {
+    const NAMES: [&str; 6] = ["env", "envs", "environment", "env_vars", "headers", "inputs"];
+    for member in node.members() {
+        let inside = inside || NAMES.contains(&member.key.as_str()) && !member.value.members().is_empty();
+        match member.value.text() {
+            Some(_) if inside => ranges.push(member.value.range.clone()),
+            _ => values_of_environments(&member.value, inside, ranges),
+        }
+    }
+    for item in node.items().unwrap_or_default() {
+        values_of_environments(item, inside, ranges);
+    }
 }
 
 fn confirmed(out: &mut Out<'_>, wrapping: bool) -> anyhow::Result<bool> {

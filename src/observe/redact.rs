@@ -38,6 +38,12 @@ use settings::Compiled;
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
 /// limit of its [`Field`].
+///
+/// Nobody else can make one:
+///
+/// ```compile_fail,E0423
+/// let forged = spantap::observe::redact::Redacted("as it came".into());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Redacted(Box<str>);
 

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use crate::support;
+
 /// A server in a shell: `body` runs once for each line it gets.
 fn check(script: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spantap"))
@@ -58,4 +60,16 @@ fn a_command_that_does_not_exist_is_told() {
         .output()
         .unwrap();
     assert!(error(&output).contains("failed to start server `/no/such/server`"));
+}
+
+/// Ten lines are shown, and a key may have begun before them.
+#[test]
+fn a_key_that_a_failing_server_prints_is_not_among_its_last_lines() {
+    let home = support::Home::new();
+    let body = "MIIEXAMPLEexample0123456789+/EXAMPLEexample0123456789EXAMPLEexam\n";
+    let words = format!("-----BEGIN RSA PRIVATE KEY-----\n{}", body.repeat(30));
+    std::fs::write(home.path().join("words"), words).unwrap();
+    let output = home.spantap(["check", "--", "sh", "-c", "cat words >&2; exit 1"]).output().unwrap();
+    let said = support::text(&output).1;
+    assert!(said.contains("stderr: [REDACTED:private_key]") && !said.contains("MIIEXAMPLE"), "{said}");
 }

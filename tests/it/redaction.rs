@@ -348,6 +348,15 @@ fn a_redactor_can_move_to_another_thread() {
     is_send::<Redactor>();
 }
 
+/// What this thread has used, which other work on the machine does not change; without Linux, the clock.
+fn cpu_time() -> std::time::Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    match stat.split(' ').next().and_then(|nanoseconds| nanoseconds.parse().ok()) {
+        Some(nanoseconds) => std::time::Duration::from_nanos(nanoseconds),
+        None => std::time::UNIX_EPOCH.elapsed().unwrap(),
+    }
+}
+
 /// Inputs that make careless scanners quadratic: sixteen times the length must not take much more than
 /// sixteen times as long (256 times would be quadratic), at the best of several tries.
 #[test]
@@ -400,6 +409,25 @@ fn no_input_takes_more_than_linear_time() {
         "a.",
         "Authorization: ",
         "\\\"",
+        "\x1b[0mghp_EXAMPLEexample0123456789",
+        "jane@example.org\x1b[0m",
+        "Basic QUJDOkRFRkdI ",
+        "token Aa1Bb2Cc3Dd4Ee5Ff6 ",
+        "a:b@h:80 ",
+        "a:b@",
+        "a:@tcp(",
+        "login u password x ",
+        "password:{\"",
+        "\"--token\",\n",
+        "password=\"\"\"",
+        "%22password%22%3A%22",
+        "<x name=\"password\">",
+        "arn:aws:secret:",
+        "a\n=\n",
+        "token=>\n",
+        "token: ${",
+        "token: ${{",
+        "AT61-",
     ];
     let time = |shape: &str, length: usize| {
         let text = shape.repeat(length / shape.len());
@@ -408,9 +436,9 @@ fn no_input_takes_more_than_linear_time() {
         redactors
             .iter_mut()
             .map(|redactor| {
-                let start = std::time::Instant::now();
+                let start = cpu_time();
                 redactor.explain(text.as_bytes());
-                start.elapsed()
+                cpu_time() - start
             })
             .min()
             .unwrap()
@@ -432,26 +460,8 @@ fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
     }
 }
 
+mod door;
 mod properties;
-
-/// The vocabulary of events has no type that could carry an outside text past the redactor.
-#[test]
-fn no_field_of_an_event_is_a_plain_text() {
-    let path = format!("{}/src/observe/event.rs", env!("CARGO_MANIFEST_DIR"));
-    let source = std::fs::read_to_string(path).unwrap();
-    assert!(source.contains("pub error_message: Option<Redacted>"), "the test reads the right file");
-    for line in source.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("fn ")) {
-        for forbidden in
-            ["String", "OsString", "Vec<u8>", "Box<str>", "Cow<", "PathBuf", "Value", "&'a str", "Box<[u8]>"]
-        {
-            let found = line.match_indices(forbidden).any(|(at, _)| {
-                let before = line[..at].chars().next_back().unwrap_or(' ');
-                !before.is_alphanumeric()
-            });
-            assert!(!found, "a field of {forbidden} in: {line}");
-        }
-    }
-}
 
 fn run_redact(arguments: &[&str], input: &str) -> std::process::Output {
     use std::io::Write;

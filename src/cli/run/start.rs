@@ -63,7 +63,13 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let relay = relay::Settings { when_full, ..relay::Settings::default() };
     proxy::run(
         &command,
-        proxy::Setup { trace_env, relay, flush_budget: FLUSH_BUDGET, name: Box::new(name), watch: Box::new(watch) },
+        proxy::Setup {
+            trace_env,
+            relay,
+            flush_budget: FLUSH_BUDGET,
+            name: Box::new(name),
+            watch: Box::new(watch),
+        },
     )
 }
 
@@ -105,10 +111,14 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
         Ok(file) => (file.flatten(), None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-            (None, Some(format!("config file `{path}` cannot be read: {error}; going on without it")))
+            let text = "going on without it, and without any free text, since it may say what to hide";
+            (None, Some(format!("config file `{path}` cannot be read: {error}; {text}")))
         }
     };
-    let config = Config::resolve(args, &process_environment, file.as_ref(), &name);
+    let config = match &file_error {
+        None => Config::resolve(args, &process_environment, file.as_ref(), &name),
+        Some(_) => Config::without_file(args, &process_environment, &name),
+    };
     let mut redactor = config.redaction.redactor();
     let configured = config.session_id.value.clone().map(|id| match config.session_id.origin {
         config::Origin::Environment(_) => (id, "environment"),

@@ -82,7 +82,9 @@ impl Redactor {
             }
             let rest = element.get(option.len()..).unwrap_or_default();
             return match takes {
-                _ if rest.is_empty() => (if *takes == Takes::Attached { Takes::Nothing } else { *takes }, false),
+                _ if rest.is_empty() => {
+                    (if *takes == Takes::Attached { Takes::Nothing } else { *takes }, false)
+                }
                 Takes::UserAndPassword => (Takes::Nothing, rest.contains(':')),
                 _ => (Takes::Nothing, true),
             };

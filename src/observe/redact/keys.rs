@@ -325,7 +325,9 @@ pub(super) fn judge(name: &str) -> Option<Name> {
 /// What `name` announces in the query or fragment of a URL.
 pub(super) fn judge_query(name: &str) -> Option<Name> {
     match judge(name) {
-        None | Some(Name::Weak | Name::Pass) if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) => {
+        None | Some(Name::Weak | Name::Pass)
+            if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) =>
+        {
             Some(Name::Query)
         }
         judged => judged,

@@ -219,7 +219,9 @@ impl<'a> Scan<'a> {
     /// says nothing.
     fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
         let judged = self.rules.judge(key.text, in_query);
-        if self.before(key.start) != b' ' || !matches!(judged, None | Some(Name::Weak | Name::Pass | Name::Secret)) {
+        if self.before(key.start) != b' '
+            || !matches!(judged, None | Some(Name::Weak | Name::Pass | Name::Secret))
+        {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };

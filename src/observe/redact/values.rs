@@ -192,8 +192,7 @@ pub(super) fn is_usage(value: &str) -> bool {
 /// arguments are common. One that holds values is not let through.
 pub(super) fn is_schema(value: &str) -> bool {
     let inner = value.trim_start_matches('{').trim_start();
-    let starts =
-        ["\"type\"", "\\\"type\\\"", "'type'", "type:", "\"description\"", "\"$ref\"", "\"title\""];
+    let starts = ["\"type\"", "\\\"type\\\"", "'type'", "type:", "\"description\"", "\"$ref\"", "\"title\""];
     starts.iter().any(|start| inner.starts_with(start))
         && ["default", "const", "example", "enum"].iter().all(|word| !value.contains(word))
 }

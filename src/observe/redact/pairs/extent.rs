@@ -55,7 +55,9 @@ impl Scan<'_> {
 
     /// Over `@` and `b` before a quote, and over `Some(` and the like.
     fn skip_wrappers(&self, start: usize) -> usize {
-        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N') && is_quote(self.at(start + 1)) {
+        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N')
+            && is_quote(self.at(start + 1))
+        {
             return start + 1;
         }
         const WRAPPERS: [&str; 6] = ["Some(", "String(", "Secret(", "str(", "String::from(", "Just "];
@@ -86,7 +88,12 @@ impl Scan<'_> {
         let length = memchr::memmem::find(rest, quotes).unwrap_or(rest.len());
         self.budget = self.budget.saturating_sub(length);
         let end = from + length;
-        (length > 0).then_some(Value { start: from, end, next: (end + 3).min(self.bytes.len()), quoted: true })
+        (length > 0).then_some(Value {
+            start: from,
+            end,
+            next: (end + 3).min(self.bytes.len()),
+            quoted: true,
+        })
     }
 
     /// All of the text, where an object or array that is never closed begins: its end was cut off.

@@ -26,10 +26,7 @@ impl Scan<'_> {
             }
         }
         let is_weak = matches!(name, "key" | "auth");
-        if next == end
-            || name.is_empty()
-            || self.at(next) == b'-'
-            || !is_weak && !self.rules.is_secret(name)
+        if next == end || name.is_empty() || self.at(next) == b'-' || !is_weak && !self.rules.is_secret(name)
         {
             return end.max(at + 1);
         }

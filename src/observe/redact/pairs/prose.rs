@@ -121,9 +121,9 @@ impl Scan<'_> {
         {
             key = previous;
         }
-        let phrase = self.key_before(key.start).map_or("", |previous| {
-            self.slice(previous.start, key.start + key.text.len())
-        });
+        let phrase = self
+            .key_before(key.start)
+            .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
         let is_allowed = || {
             let names = [key.text, &phrase.replace(' ', "_")];
             self.rules.allow.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
