@@ -94,6 +94,14 @@ pub enum Redaction {
 }
 
 impl Redaction {
+    /// What of these settings shows more than people expect, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Redaction::Settings(settings) => settings.warnings(),
+            Redaction::Unusable => Vec::new(),
+        }
+    }
+
     /// The redactor that these settings ask for.
     pub fn redactor(&self) -> crate::observe::redact::Redactor {
         use crate::observe::redact::Redactor;

@@ -492,3 +492,26 @@ fn a_config_file_that_cannot_be_applied_closes_the_log_to_texts_and_is_named() {
         assert!(said.contains("error: ") && !said.contains("EXAMPLE"), "{file}: {said}");
     }
 }
+
+/// Whoever lets a field through is told so at every start, and by doctor.
+#[test]
+fn a_revealed_field_is_said_aloud_and_holds_only_what_it_names() {
+    let home = Home::new();
+    let config = home.path().join(".config/spantap");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.toml"), "[redaction]\nreveal_fields = ['server_stderr']\npii = []\n")
+        .unwrap();
+    let server = format!("printf 'using {TOKEN}\\nanna@example.org\\n' >&2; exit 1");
+    let output = home.spantap(["--", "sh", "-c", &server, "--password", "q7Zr2EXAMPLEpw"]).output().unwrap();
+    let said = text(&output).1;
+    for warning in ["server_stderr is recorded as it is, secrets included", "redaction.pii is empty"] {
+        assert!(said.contains(warning), "{warning}: {said}");
+        let doctor = home.spantap(["doctor"]).output().unwrap();
+        assert!(text(&doctor).0.contains(warning), "{doctor:?}");
+    }
+    let log = std::fs::read_to_string(&logs_in(&home.logs())[0]).unwrap();
+    let records = home.records();
+    let last = records.last().unwrap().to_string();
+    assert!(last.contains(TOKEN) && last.contains("anna@example.org"), "{last}");
+    assert!(!log.contains("q7Zr2EXAMPLEpw") && log.matches(TOKEN).count() == 1, "{log}");
+}

@@ -215,6 +215,9 @@ impl Prepared {
         for problem in &self.config.problems {
             tracing::warn!("{problem}");
         }
+        for warning in self.config.redaction.warnings() {
+            tracing::warn!("{warning}");
+        }
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());
         let now = relay::now();
