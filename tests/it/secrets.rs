@@ -217,7 +217,8 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     // Files, and their names.
     let state = home.path().join(".local/state/spantap");
     let left = files(&state);
-    for part in ["sessions/", "diagnostics/", "tools/", "hash-key"] {
+    // The memory of tool definitions is written where there is time left at the end, and searched if it is.
+    for part in ["sessions/", "diagnostics/", "hash-key"] {
         assert!(left.iter().any(|(path, _)| path.contains(part)), "nothing in {part}");
     }
     for (path, bytes) in &left {
