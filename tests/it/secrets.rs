@@ -52,12 +52,13 @@ fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     (endpoint, got)
 }
 
-/// A server that says the next piece of a script for every line that it reads, then its last words.
+/// A server that says all it has to say on stderr, and then the next piece of a script for every line that it
+/// reads.
 const SERVER: &str = r#"
+cat last-words >&2
 while IFS= read -r request; do
     while IFS= read -r answer <&3 && [ "$answer" != . ]; do printf '%s\n' "$answer"; done
 done 3< answers
-cat last-words >&2
 exit 3
 "#;
 
@@ -200,12 +201,36 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || input.write_all(host.as_bytes()));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    assert_eq!(output.status.code(), Some(3));
+    let writer = std::thread::spawn(move || {
+        input.write_all(host.as_bytes()).unwrap();
+        input
+    });
+    let mut stdout = child.stdout.take().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let answers = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    let said = std::thread::spawn(move || {
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).map(|_| said)
+    });
+    let input = writer.join().unwrap();
+    // The observer has the lowest priority, and nothing is to be lost: the session ends when all is recorded.
+    let deadline = std::time::Instant::now() + 5 * LONG;
+    let is_recorded = || {
+        let logs = logs_in(&home.logs());
+        let log: String = logs.iter().map(|log| std::fs::read_to_string(log).unwrap()).collect();
+        [("mcp_tool_call", 3), ("mcp_notification", 3), ("server_stderr", 3)].iter().all(|(event, each)| {
+            log.matches(&format!("\"event\":\"{event}\"")).count() >= each * secrets.len()
+        })
+    };
+    while !is_recorded() {
+        assert!(std::time::Instant::now() < deadline, "not all is recorded");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(input);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    answers.join().unwrap().unwrap();
+    let said = said.join().unwrap().unwrap();
     // The server's own stderr passes through as it is; our lines among it are searched.
-    let said = String::from_utf8(output.stderr).unwrap();
     // They may begin in the middle of a line of the server's.
     let lines = said.match_indices("spantap: ").map(|(at, _)| said[at..].lines().next().unwrap());
     let ours = lines.collect::<Vec<_>>().join("\n");
