@@ -91,7 +91,12 @@ impl RedactArgs {
             None => None,
         };
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
-        match config.problems.first() {
+        // What is wrong with other settings does not concern this command.
+        let concerns = |problem: &&config::Problem| match config.redaction {
+            Redaction::Unusable => problem.text.contains("no free text is written"),
+            Redaction::Settings(_) => problem.text.starts_with("`args_hash`"),
+        };
+        match config.problems.iter().find(concerns) {
             Some(problem) => {
                 Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all that is wrong"))
             }
