@@ -26,6 +26,9 @@ use crate::relay::child::{self, SpawnError, Status, TraceEnv};
 use crate::relay::signals::{self, MainThread, Woken};
 use crate::relay::{self, Ended, Relay};
 
+/// Names a command in a message.
+pub type Name = Box<dyn Fn(&[OsString]) -> String>;
+
 /// Everything that `run` needs besides the command.
 pub struct Setup {
     pub trace_env: TraceEnv,
@@ -33,7 +36,7 @@ pub struct Setup {
     /// How long we may outlive the server to write out what is queued.
     pub flush_budget: Duration,
     /// How a command that could not be started is named: without its secrets.
-    pub name: Box<dyn Fn(&[OsString]) -> String>,
+    pub name: Name,
     /// Makes the observer and its sinks; called once the server runs, on a thread of its own.
     pub watch: Build,
 }

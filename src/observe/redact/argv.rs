@@ -44,10 +44,7 @@ impl Redactor {
                 Takes::Unknown => values::looks_random(&text),
                 Takes::Nothing | Takes::Attached => false,
             };
-            cleaned.push(if is_value {
-                before = Takes::Nothing;
-                self.replace_all("flag")
-            } else if attached {
+            cleaned.push(if is_value || attached {
                 before = Takes::Nothing;
                 self.replace_all("flag")
             } else {
