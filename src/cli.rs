@@ -1,9 +1,12 @@
 //! The command line: clap's view of what was typed, one file per group of commands.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::observe::redact::Redactor;
 
 pub mod check;
 pub mod dashboards;
@@ -131,6 +134,21 @@ impl std::fmt::Display for Hinted {
 }
 
 impl std::error::Error for Hinted {}
+
+/// The redactor that the config file asks for, for what a command of a server says. Without a readable
+/// config file nobody knows what was to be hidden: no free text is shown then.
+pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
+    use crate::config::{self, Config, File, process_environment};
+    let args = run::RunArgs { config: config_file.map(Path::to_owned), ..run::RunArgs::default() };
+    let path = config::file_path(&args, &process_environment, crate::places::config_dir().as_deref());
+    let name = crate::identity::server_name(command);
+    match path.as_deref().map(File::read).transpose() {
+        Ok(file) => {
+            Config::resolve(&args, &process_environment, file.flatten().as_ref(), &name).redaction.redactor()
+        }
+        Err(_) => Redactor::closed(),
+    }
+}
 
 /// Attaches the way out to an error.
 pub fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

@@ -94,6 +94,14 @@ pub enum Redaction {
 }
 
 impl Redaction {
+    /// What of these settings shows more than people expect, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        match self {
+            Redaction::Settings(settings) => settings.warnings(),
+            Redaction::Unusable => Vec::new(),
+        }
+    }
+
     /// The redactor that these settings ask for.
     pub fn redactor(&self) -> crate::observe::redact::Redactor {
         use crate::observe::redact::Redactor;
@@ -131,6 +139,13 @@ pub fn file_path(args: &RunArgs, environment: Environment<'_>, config_dir: Optio
 }
 
 impl Config {
+    /// Like [`Config::resolve`] where the config file exists and cannot be read: nobody knows what it
+    /// says is to be hidden.
+    pub fn without_file(args: &RunArgs, environment: Environment<'_>, server_name: &str) -> Config {
+        let config = Config::resolve(args, environment, None, server_name);
+        Config { redaction: Redaction::Unusable, ..config }
+    }
+
     /// Settles every setting for the server `server_name`. Never fails: what cannot be used is in
     /// [`Config::problems`].
     pub fn resolve(

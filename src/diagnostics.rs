@@ -4,7 +4,7 @@
 //! Only our own events pass. What the HTTP and TLS crates log may hold header values and is of no use
 //! to the person in front of the host.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use tracing::field::{Field, Visit};
@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::observe::redact::{self, Redactor};
 
 /// How many daily files of diagnostics are kept.
 const MAX_FILES: usize = 7;
@@ -47,8 +49,13 @@ pub fn install(verbosity: u8, folder: Option<&Path>) {
 
 /// A file a day in `folder`, made private first, since the appender would follow the umask.
 fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // One that was there before; the files in it are what the umask makes them.
+    let metadata = std::fs::metadata(folder)?;
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
     Ok(tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("spantap")
@@ -95,20 +102,21 @@ fn word(level: Level) -> &'static str {
     }
 }
 
+/// `text` on one line and without secrets: paths, URLs and errors of the system are repeated in what we say.
+pub fn safe(text: &str) -> String {
+    Redactor::default().redact(redact::Field::StderrLine, text.as_bytes()).as_str().to_owned()
+}
+
 fn message(event: &Event<'_>) -> String {
     struct Message(String);
     impl Visit for Message {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             if field.name() == "message" {
-                let text = format!("{value:?}");
-                self.0.extend(text.chars().flat_map(|c| {
-                    let visible = if c.is_control() { c.escape_default().collect() } else { vec![c] };
-                    visible.into_iter()
-                }));
+                let _ = write!(self.0, "{value:?}");
             }
         }
     }
     let mut message = Message(String::new());
     event.record(&mut message);
-    message.0
+    safe(&message.0)
 }

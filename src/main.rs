@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use spantap::cli::{Cli, Hinted};
+use spantap::observe::redact::Redactor;
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
@@ -18,10 +19,10 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         let mut stderr = anstream::stderr();
-        let _ = writeln!(stderr, "error: {error:#}");
+        let _ = writeln!(stderr, "error: {}", safe(&format!("{error:#}")));
         match error.downcast_ref::<Hinted>() {
             Some(hinted) => {
-                let _ = writeln!(stderr, "hint: {}", hinted.hint);
+                let _ = writeln!(stderr, "hint: {}", safe(&hinted.hint));
                 ExitCode::from(hinted.status)
             }
             None => ExitCode::FAILURE,
@@ -29,14 +30,26 @@ fn main() -> ExitCode {
     })
 }
 
+/// An error's text without secrets and without what could steer a terminal; its lines stay lines.
+fn safe(text: &str) -> String {
+    Redactor::default().explain(text.as_bytes()).0.to_string()
+}
+
 /// Says what is wrong with the command line, and what a bare word was probably meant to be.
 fn refuse(error: &clap::Error) -> ! {
-    let _ = error.print();
+    // It repeats what was typed, and a host keeps what we say: `--api-key=…` without the dashes before it.
+    let plain = error.render().to_string();
+    let shown = safe(&plain);
+    let _ = match error.use_stderr() && shown != plain {
+        true => write!(anstream::stderr(), "{shown}"),
+        false => error.print(),
+    };
     let word = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
     if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind()) {
         let _ = writeln!(
             anstream::stderr(),
-            "hint: to watch a program put it behind two dashes: spantap -- {word} …"
+            "hint: to watch a program put it behind two dashes: spantap -- {} …",
+            safe(&word)
         );
     }
     std::process::exit(error.exit_code())

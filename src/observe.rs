@@ -121,8 +121,27 @@ struct StderrLines {
     framer: Framer,
     line: Vec<u8>,
     /// The last lines, for the record of an abnormal end.
-    tail: VecDeque<Vec<u8>>,
+    tail: Tail,
     bytes: u64,
+}
+
+/// The last lines as they are. A private key may have begun before them.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    /// Whether one goes on at the first of them.
+    before: redact::KeyLines,
+}
+
+impl Tail {
+    fn push(&mut self, line: Vec<u8>) {
+        if self.lines.len() == STDERR_TAIL
+            && let Some(first) = self.lines.pop_front()
+        {
+            self.before.next(&first);
+        }
+        self.lines.push_back(line);
+    }
 }
 
 /// How much of a stderr line is looked at: its limit and what a secret at the cut may need.
@@ -246,7 +265,8 @@ impl Observer {
         totals.frames = framers.map(|framer| framer.frames);
         totals.frames_lost = framers.iter().map(|framer| framer.frames_lost).sum();
         let end = ServerEnd { at: end.at.max(at), ..end };
-        self.session.end(end, self.stderr.tail.drain(..).collect(), sink);
+        let Tail { lines, before } = std::mem::take(&mut self.stderr.tail);
+        self.session.end(end, before, lines.into(), sink);
     }
 
     /// Hash of each tool definition seen in this session, for the next one.
@@ -313,7 +333,7 @@ impl StderrLines {
 
     fn piece(
         line: &mut Vec<u8>,
-        tail: &mut VecDeque<Vec<u8>>,
+        tail: &mut Tail,
         piece: Piece<'_>,
         at: Moment,
         session: &mut Session,
@@ -328,10 +348,7 @@ impl StderrLines {
                 if session.is_debug(at) {
                     session.stderr_line(line, size, at, sink);
                 }
-                if tail.len() == STDERR_TAIL {
-                    tail.pop_front();
-                }
-                tail.push_back(std::mem::take(line));
+                tail.push(std::mem::take(line));
             }
             Piece::Cut { .. } => line.clear(),
         }

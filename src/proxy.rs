@@ -27,12 +27,17 @@ use crate::relay::pump::WhenFull;
 use crate::relay::signals::{self, MainThread, Woken};
 use crate::relay::{self, Ended, Relay};
 
+/// Names a command in a message.
+pub type Name = Box<dyn Fn(&[OsString]) -> String>;
+
 /// Everything that `run` needs besides the command.
 pub struct Setup {
     pub trace_env: TraceEnv,
     pub relay: relay::Settings,
     /// How long we may outlive the server to write out what is queued.
     pub flush_budget: Duration,
+    /// How a command that could not be started is named: without its secrets.
+    pub name: Name,
     /// Makes the observer and its sinks; called once the server runs, on a thread of its own.
     pub watch: Build,
 }
@@ -122,11 +127,11 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
         (SpawnError::Exec(_), Some(program)) if error.exit_status() == 127 => format!(
             "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
-            program.to_string_lossy()
+            (setup.name)(std::slice::from_ref(program))
         ),
         _ => "check that the file is a program and may be executed".to_owned(),
     };
-    let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", shown(command));
+    let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));
     let _ = std::io::stderr().write_all(text.as_bytes());
     let status = Status::Exited(error.exit_status());
     let at = relay::now();
@@ -156,13 +161,6 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         wait_for_close(&closed, deadline);
     }
     child::mirror(status)
-}
-
-/// The command for a message: the program alone where its arguments could hold secrets.
-fn shown(command: &[OsString]) -> String {
-    let mut redactor = crate::observe::redact::Redactor::new(&crate::observe::redact::Settings::default());
-    let words = redactor.redact_argv(command);
-    words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 fn server_end(ended: Ended) -> ServerEnd {

@@ -103,6 +103,9 @@ impl DoctorArgs {
         for problem in &config.problems {
             findings.warn(problem.to_string(), "mend the line; docs/configuration.md lists the settings");
         }
+        for warning in config.redaction.warnings() {
+            findings.warn(warning, "docs/redaction.md says what each setting shows");
+        }
         let folder = config.log_dir.value.clone().or_else(places::sessions_dir);
         match (&folder, config.log.value) {
             (_, false) => {

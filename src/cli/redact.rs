@@ -8,10 +8,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use super::run::RunArgs;
 use super::{Out, hint};
-use crate::hash_key;
+use crate::config::{self, ArgsHash, Config, File, Redaction, process_environment};
 use crate::observe::canonical::{self, HashKey};
-use crate::observe::redact::{self, Finding, Mode, Redactor, Settings};
+use crate::observe::redact::{self, Finding, Mode, Redactor};
+use crate::{hash_key, places};
 
 #[derive(Debug, Args)]
 pub struct RedactArgs {
@@ -46,15 +48,6 @@ pub enum Hashed {
     Text,
 }
 
-/// What this command needs of the config file.
-#[derive(Debug, Default, serde::Deserialize)]
-struct ConfigFile {
-    #[serde(default)]
-    redaction: Settings,
-    args_hash: Option<String>,
-    hash_key_file: Option<PathBuf>,
-}
-
 impl RedactArgs {
     /// Runs the command.
     ///
@@ -64,11 +57,14 @@ impl RedactArgs {
         if self.rules {
             return list_rules(out);
         }
-        let config = self.config_file()?;
+        let config = self.config()?;
         if let Some(what) = self.hash {
             return print_hash(what, &config, out);
         }
-        let mut settings = config.redaction;
+        let Redaction::Settings(mut settings) = config.redaction else {
+            // Said by the problem that made it so.
+            anyhow::bail!("the [redaction] table of the config file cannot be applied");
+        };
         if self.strict {
             settings.mode = Mode::Strict;
         }
@@ -79,32 +75,34 @@ impl RedactArgs {
         redact_input(&mut redactor, self.explain, out)
     }
 
-    /// The config file, where one is named or lies in its usual place.
-    fn config_file(&self) -> anyhow::Result<ConfigFile> {
-        let usual =
-            base_dirs().map(|dirs| etcetera::BaseStrategy::config_dir(&dirs).join("spantap/config.toml"));
-        let Some(path) = self.config.clone().or(usual) else { return Ok(ConfigFile::default()) };
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.config.is_none() => {
-                return Ok(ConfigFile::default());
+    /// What flags, environment and config file say. What cannot be used is refused here, where somebody
+    /// wants to see what the settings do.
+    fn config(&self) -> anyhow::Result<Config> {
+        let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
+        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+        let file = match &path {
+            Some(path) => {
+                let file = File::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+                if file.is_none() && self.config.is_some() {
+                    anyhow::bail!("cannot read {}: there is no such file", path.display());
+                }
+                file
             }
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            None => None,
         };
-        // The parser's message quotes the file, in which secrets may stand: only the line is named.
-        toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|&byte| byte == b'\n').count() + 1;
-            hint(
-                anyhow::anyhow!("cannot use {}, line {line}", path.display()),
-                "`spantap doctor` says what is wrong with it",
-            )
-        })
+        let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
+        // What is wrong with other settings does not concern this command.
+        let concerns = |problem: &&config::Problem| match config.redaction {
+            Redaction::Unusable => problem.text.contains("no free text is written"),
+            Redaction::Settings(_) => problem.text.starts_with("`args_hash`"),
+        };
+        match config.problems.iter().find(concerns) {
+            Some(problem) => {
+                Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all that is wrong"))
+            }
+            None => Ok(config),
+        }
     }
-}
-
-fn base_dirs() -> Option<impl etcetera::BaseStrategy> {
-    etcetera::choose_base_strategy().ok()
 }
 
 fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
@@ -195,7 +193,11 @@ fn check_value(
     match value {
         serde_json::Value::String(text) => {
             let (_, found) = redactor.explain(text.as_bytes());
-            findings.extend(found.into_iter().map(|finding| (field.to_owned(), finding)));
+            // The message is put together from other fields, each of which is checked by itself: a name of one
+            // announces the value of another.
+            const ANNOUNCED: [&str; 5] = ["key_value", "auth_header", "cookie", "flag", "url"];
+            let counts = |finding: &Finding| field != "message" || !ANNOUNCED.contains(&finding.class);
+            findings.extend(found.into_iter().filter(counts).map(|finding| (field.to_owned(), finding)));
         }
         serde_json::Value::Array(items) => {
             items.iter().for_each(|item| check_value(item, field, redactor, findings));
@@ -207,10 +209,10 @@ fn check_value(
     }
 }
 
-fn print_hash(what: Hashed, config: &ConfigFile, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-    let key = match config.args_hash.as_deref() {
-        Some("sha256") => HashKey::Unkeyed,
-        _ => HashKey::Keyed(installed_key(config.hash_key_file.as_deref())?),
+fn print_hash(what: Hashed, config: &Config, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    let key = match config.args_hash.value {
+        ArgsHash::Sha256 => HashKey::Unkeyed,
+        ArgsHash::Hmac => HashKey::Keyed(installed_key(config.hash_key_file.value.as_deref())?),
     };
     let mut input = Vec::new();
     io::stdin().lock().read_to_end(&mut input).context("cannot read standard input")?;
@@ -222,6 +224,13 @@ fn print_hash(what: Hashed, config: &ConfigFile, out: &mut Out<'_>) -> anyhow::R
         Hashed::Text => canonical::text_hash(&key, &input),
     };
     writeln!(out, "{hash}")?;
+    if what == Hashed::Text
+        && let Some(without) = input.strip_suffix(b"\n")
+    {
+        // `echo`, `pbpaste` and editors put one behind a text that had none.
+        let hash = canonical::text_hash(&key, without.strip_suffix(b"\r").unwrap_or(without));
+        let _ = writeln!(io::stderr(), "without the newline at its end: {hash}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -229,10 +238,7 @@ fn installed_key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
     if let Some(file) = file {
         return Ok(hash_key::from_file(file)?.bytes);
     }
-    let dirs = base_dirs().context("there is no home folder, and thus no hash key")?;
-    let state = etcetera::BaseStrategy::state_dir(&dirs)
-        .unwrap_or_else(|| etcetera::BaseStrategy::data_dir(&dirs))
-        .join("spantap");
+    let state = places::state_dir().context("there is no home folder, and thus no hash key")?;
     match hash_key::known(&state)? {
         Some(key) => Ok(key.bytes),
         None => Err(hint(

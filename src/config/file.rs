@@ -16,6 +16,8 @@ pub struct File {
     /// `[server.NAME]` under that whole name.
     entries: Vec<Entry>,
     problems: Vec<Problem>,
+    /// A line that could not be read may have belonged to `[redaction]`.
+    hides_redaction: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +44,7 @@ impl File {
     /// the parser's own messages quote the file, and a config file may hold secrets.
     pub fn parse(path: &Path, text: &str) -> File {
         let origin = |line| Origin::File { path: path.to_owned(), line };
+        let mentions_redaction = text.contains("redaction");
         let mut problems: Vec<Problem> = Vec::new();
         let mut text = text.to_owned();
         // A line that is no TOML is blanked and the rest read again, so that it takes nothing with it.
@@ -66,12 +69,14 @@ impl File {
                 Err(_) => break DeTable::parse_recoverable(&text).0,
             }
         };
+        let hides_redaction = mentions_redaction && !problems.is_empty();
         let line = |at: usize| line_of(&text, at);
         let mut entries = Vec::new();
         flatten(&mut Vec::new(), table.get_ref(), &line, &mut entries);
         for entry in &entries {
             if !is_known(&entry.name) {
-                let name = entry.name.join(".");
+                // A value may have been written in the place of its name.
+                let name = crate::diagnostics::safe(&entry.name.join("."));
                 let way_out = match nearest(&general(&entry.name)) {
                     Some(setting) => format!("did you mean `{setting}`?"),
                     None => "`spantap doctor` lists them".to_owned(),
@@ -82,7 +87,7 @@ impl File {
                 });
             }
         }
-        File { path: path.to_owned(), entries, problems }
+        File { path: path.to_owned(), entries, problems, hides_redaction }
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
@@ -103,6 +108,26 @@ impl File {
     /// A table, put together from its entries; the server's own replaces the general one.
     pub(super) fn table(&self, server: &str, name: &str) -> Option<(Value, Origin)> {
         self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
+    }
+
+    /// The line of the first entry that `is_bad`, among those of a table.
+    pub(super) fn line_in(
+        &self,
+        server: &str,
+        name: &str,
+        is_bad: impl Fn(&[String], &Value) -> bool,
+    ) -> Option<Origin> {
+        let own = scoped(server, name);
+        let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
+        let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
+        let bad = entries.find(|entry| is_bad(&entry.name[prefix.len()..], &entry.value))?;
+        Some(self.origin(bad.line))
+    }
+
+    /// Whether a line that could not be read may have said what is to be hidden.
+    pub(super) fn hides_redaction(&self) -> Option<Origin> {
+        let first = self.problems.first().filter(|_| self.hides_redaction)?;
+        Some(first.origin.clone())
     }
 
     fn table_under(&self, prefix: &[String]) -> Option<(Value, Origin)> {

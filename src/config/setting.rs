@@ -165,13 +165,40 @@ impl<'a> Resolver<'a> {
     /// The `[redaction]` table. One that cannot be read or applied is worse than none: somebody relies
     /// on it.
     pub(super) fn redaction(&mut self) -> Redaction {
+        if let Some(origin) = self.file.and_then(File::hides_redaction) {
+            let text = "a line of this file cannot be read, and may be one of `redaction`; \
+                        no free text is written until it is mended";
+            self.problems.push(Problem { origin, text: text.to_owned() });
+            return Redaction::Unusable;
+        }
         let table = self.file.and_then(|file| file.table(self.server_name, "redaction"));
         let Some((value, origin)) = table else { return Redaction::Settings(Box::default()) };
-        let settings: Result<crate::observe::redact::Settings, _> = value.try_into();
-        let problem = match &settings {
-            Ok(settings) => settings.check().err().map(|problem| problem.to_string()),
-            Err(_) => Some("`redaction` is not as documented".to_owned()),
+        use crate::observe::redact::Settings;
+        let settings: Result<Settings, _> = value.try_into();
+        let found = |is_bad: &dyn Fn(&[String], &toml::Value) -> bool| {
+            self.file.and_then(|file| file.line_in(self.server_name, "redaction", is_bad))
         };
+        let (problem, line) = match &settings {
+            Ok(settings) => match settings.check() {
+                Ok(()) => (None, None),
+                Err(problem) => {
+                    let key = problem.setting.trim_start_matches("redaction.");
+                    let key = key.split(['[', '.']).next().unwrap_or_default().to_owned();
+                    (Some(problem.to_string()), found(&|name, _| name.first() == Some(&key)))
+                }
+            },
+            Err(_) => {
+                // The reader's own message quotes the value: each entry is tried by itself.
+                let is_bad = |name: &[String], value: &toml::Value| {
+                    let [key] = name else { return true };
+                    let table = toml::Table::from_iter([(key.clone(), value.clone())]);
+                    toml::Value::Table(table).try_into::<Settings>().is_err()
+                };
+                let text = "`redaction` has an entry that is not as in docs/redaction.md".to_owned();
+                (Some(text), found(&is_bad))
+            }
+        };
+        let origin = line.unwrap_or(origin);
         match (problem, settings) {
             (None, Ok(settings)) => Redaction::Settings(Box::new(settings)),
             (problem, _) => {

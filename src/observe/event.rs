@@ -1,7 +1,7 @@
 //! The vocabulary of the house: what the observer says happened.
 //!
 //! No field here is a `String`: what came off the wire is a [`Redacted`], what we computed is a
-//! number, a moment, a hash or one of a closed list of words. A test in `tests/it/tidy.rs` holds
+//! number, a moment, a hash or one of a closed list of words. A test in `tests/it/redaction.rs` holds
 //! this, so that a new field cannot carry text past the redactor.
 
 use std::borrow::Cow;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+mod argv;
 mod entropy;
 mod forging;
 mod keys;
@@ -38,6 +39,12 @@ use settings::Compiled;
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
 /// limit of its [`Field`]. Cloned without a copy: the same names and ids stand in many events.
+///
+/// Nobody else can make one:
+///
+/// ```compile_fail,E0423
+/// let forged = spantap::observe::redact::Redacted("as it came".into());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Redacted(Arc<str>);
 
@@ -105,6 +112,18 @@ impl Field {
             Field::UserId => Some(RevealedField::UserId),
             Field::Name | Field::Id | Field::TraceState => None,
         }
+    }
+}
+
+/// Whether a private key is being printed, at some line of stderr: for those who keep the last lines and
+/// clean them later, when the key's first line is gone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyLines(pem::Lines);
+
+impl KeyLines {
+    /// Takes the next line, as it is.
+    pub fn next(&mut self, line: &[u8]) {
+        self.0.next(line);
     }
 }
 
@@ -214,54 +233,9 @@ impl Redactor {
         Redacted(self.clean(field, head, unseen).into())
     }
 
-    /// Cleans a command line element by element, knowing that a sensitive flag's value may be the
-    /// next element.
-    pub fn redact_argv(&mut self, argv: &[std::ffi::OsString]) -> Vec<Redacted> {
-        use std::os::unix::ffi::OsStrExt;
-        let is_curl = argv
-            .iter()
-            .any(|element| element.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(b"curl"));
-        let mut flag_before = ArgvFlag::None;
-        let mut cleaned = Vec::with_capacity(argv.len());
-        for argument in argv {
-            let text = argument.to_string_lossy();
-            let before = std::mem::replace(&mut flag_before, self.flag(&text, is_curl));
-            let is_value = !text.starts_with('-') && !text.is_empty();
-            cleaned.push(match before {
-                ArgvFlag::Secret if is_value => {
-                    flag_before = ArgvFlag::None;
-                    self.replace_all("flag")
-                }
-                ArgvFlag::UserAndPassword if is_value && text.contains(':') => {
-                    flag_before = ArgvFlag::None;
-                    self.replace_all("flag")
-                }
-                _ => self.redact_argument(argument.as_bytes()),
-            });
-        }
-        cleaned
-    }
-
-    /// An element of a command line is not free text: strict mode keeps it.
-    fn redact_argument(&mut self, argument: &[u8]) -> Redacted {
-        let mode = std::mem::replace(&mut self.rules.mode, Mode::Default);
-        let redacted = self.redact(Field::Message, argument);
-        self.rules.mode = mode;
-        redacted
-    }
-
-    fn flag(&self, element: &str, is_curl: bool) -> ArgvFlag {
-        let name = match element.strip_prefix("--").or_else(|| element.strip_prefix('-')) {
-            Some(name) if !name.contains(['=', ':', ' ']) => name,
-            _ => return ArgvFlag::None,
-        };
-        if is_curl && matches!(name, "u" | "user" | "proxy-user" | "U") {
-            ArgvFlag::UserAndPassword
-        } else if self.rules.keys.is_secret(name) {
-            ArgvFlag::Secret
-        } else {
-            ArgvFlag::None
-        }
+    /// Goes on with lines of stderr from where `state` stands.
+    pub fn resume(&mut self, state: KeyLines) {
+        self.lines = state.0;
     }
 
     fn replace_all(&mut self, class: &'static str) -> Redacted {
@@ -287,7 +261,7 @@ impl Redactor {
         keep: Keep,
         findings: &mut Vec<Finding>,
     ) -> Cow<'a, str> {
-        match self.lines.next(text) {
+        match self.lines.next(text.as_bytes()) {
             pem::Line::Outside => self.rewrite(text, keep, findings),
             pem::Line::Inside => Cow::Owned(self.hide_key_line(findings, text.len())),
             pem::Line::Ends(end) => {
@@ -358,7 +332,7 @@ impl Redactor {
         let mut decoded = decode_json_escapes(text);
         // A sequence that begins right before a secret may end with its first letter: the rules look at
         // such a text once more as it is.
-        if decoded.contains(['\x1b', '\u{9b}', '\u{9d}']) {
+        if forging::may_hold_sequences(&decoded) {
             decoded = Cow::Owned(self.apply(decoded.into_owned(), findings));
         }
         let plain = forging::plain(&decoded, keep);
@@ -419,6 +393,10 @@ impl Redactor {
                 Pass::OwnPatterns => self.own_patterns(text, marks),
                 Pass::Entropy if rules.mode == Mode::Strict => entropy::find(text, marks),
                 Pass::Entropy => {}
+            }
+            // A secret that is coloured in part goes on behind the sequence.
+            if !marks.is_empty() && forging::may_hold_sequences(text) {
+                marks.widen(text.as_bytes(), &forging::sequences(text));
             }
             marks.retain(|mark| {
                 text.get(mark.start..mark.end).is_none_or(|found| {
@@ -499,14 +477,6 @@ impl Pass {
         Pass::OwnPatterns,
         Pass::Entropy,
     ];
-}
-
-/// What an element of a command line says about the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ArgvFlag {
-    None,
-    Secret,
-    UserAndPassword,
 }
 
 fn pii_classes() -> impl Iterator<Item = &'static str> {

@@ -202,3 +202,15 @@ fn the_statuses_of_a_probe_are_those_of_the_documentation() {
         assert!(docs.contains(&row), "{row}");
     }
 }
+
+/// Ten lines are shown, and a key may have begun before them.
+#[test]
+fn a_key_that_a_failing_server_prints_is_not_among_its_last_lines() {
+    let home = Home::new();
+    let body = "MIIEXAMPLEexample0123456789+/EXAMPLEexample0123456789EXAMPLEexam\n";
+    let words = format!("-----BEGIN RSA PRIVATE KEY-----\n{}", body.repeat(30));
+    std::fs::write(home.path().join("words"), words).unwrap();
+    let output = home.spantap(["check", "--", "sh", "-c", "cat words >&2; exit 1"]).output().unwrap();
+    let said = text(&output).1;
+    assert!(said.contains("stderr: [REDACTED:private_key]") && !said.contains("MIIEXAMPLE"), "{said}");
+}

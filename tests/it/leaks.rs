@@ -29,6 +29,10 @@ impl Sink for Lines {
 
 /// Feeds whole lines to an observer at debug level and returns the log.
 fn session(lines: &[(Stream, String)], command: &[&str], redactor: Redactor) -> Vec<String> {
+    session_at(Debug::On, lines, command, redactor)
+}
+
+fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redactor: Redactor) -> Vec<String> {
     let span = Span {
         trace_id: TraceId::new([1; 16]).unwrap(),
         span_id: SpanId::new([2; 8]).unwrap(),
@@ -41,7 +45,7 @@ fn session(lines: &[(Stream, String)], command: &[&str], redactor: Redactor) -> 
         slow: std::time::Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,
-        debug: Debug::On,
+        debug,
         hash_key: HashKey::Keyed([7; 32]),
         connection: span.clone(),
         denials: Denials::standard(),
@@ -98,7 +102,7 @@ fn json(text: &str) -> String {
 }
 
 /// One secret in every place of the protocol that ends up in a record, and in many that do not.
-fn planted(secret: &str) -> Vec<(Stream, String)> {
+pub fn planted(secret: &str) -> Vec<(Stream, String)> {
     use Stream::{Stderr, Stdin, Stdout};
     let text = |before: &str| json(&format!("{before} {secret} end"));
     vec![
@@ -230,7 +234,7 @@ fn planted(secret: &str) -> Vec<(Stream, String)> {
 }
 
 /// The forms in which a secret could have got into a log.
-fn forms(secret: &str) -> Vec<String> {
+pub fn forms(secret: &str) -> Vec<String> {
     let escaped = json(secret);
     let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -280,25 +284,48 @@ fn no_vendor_token_gets_into_a_record_wherever_it_is_planted() {
     }
 }
 
+/// Secrets that what stands before them gives away, and personal data.
+pub const NAMED: [(&str, &str); 13] = [
+    ("password=", "q7Zr2EXAMPLEpw"),
+    ("\"client_secret\": \"", "q7Zr3EXAMPLEpw"),
+    ("Authorization: Bearer ", "q7Zr4EXAMPLEopaque"),
+    ("Cookie: sid=", "q7Zr5EXAMPLEsession"),
+    ("postgres://app:", "q7Zr6EXAMPLEpw@db.example/x"),
+    ("https://h.example/?access_token=", "q7Zr7EXAMPLEpw"),
+    ("https://hooks.slack.com/services/", "T0EXAMPLE/B0EXAMPLE/q7Zr8EXAMPLEhook"),
+    ("run x --api-key ", "q7Zr9EXAMPLEflag"),
+    ("mail ", "anna.example@mail.example.org"),
+    ("card ", "4111 1111 1111 1111"),
+    ("iban ", "DE89370400440532013000"),
+    ("ssn ", "078-05-1123"),
+    ("call ", "+49 30 1234567"),
+];
+
 #[test]
 fn no_named_secret_or_personal_data_gets_into_a_record() {
-    for (before, secret) in [
-        ("password=", "q7Zr2EXAMPLEpw"),
-        ("\"client_secret\": \"", "q7Zr3EXAMPLEpw"),
-        ("Authorization: Bearer ", "q7Zr4EXAMPLEopaque"),
-        ("Cookie: sid=", "q7Zr5EXAMPLEsession"),
-        ("postgres://app:", "q7Zr6EXAMPLEpw@db.example/x"),
-        ("https://h.example/?access_token=", "q7Zr7EXAMPLEpw"),
-        ("mail ", "anna.example@mail.example.org"),
-        ("card ", "4111 1111 1111 1111"),
-        ("iban ", "DE89370400440532013000"),
-        ("ssn ", "078-05-1123"),
-        ("call ", "+49 30 1234567"),
-    ] {
+    for (before, secret) in NAMED {
         let text = format!("{before}{secret}");
         let hidden = secret.split('@').next().unwrap();
         let log = session(&planted(&text), &["mcp-x", "--password", hidden], Redactor::default());
         assert_hidden(hidden, &log);
+    }
+}
+
+/// A private key whose first line was long before the lines that an abnormal end tells.
+#[test]
+fn the_last_words_of_a_server_hold_no_part_of_a_key_that_began_before_them() {
+    let body = "MIIEXAMPLEexample0123456789+/EXAMPLEexample0123456789EXAMPLEexam";
+    for level in [Debug::On, Debug::Off] {
+        let mut lines = vec![(Stream::Stderr, "-----BEGIN RSA PRIVATE KEY-----".to_owned())];
+        lines.extend(std::iter::repeat_n((Stream::Stderr, body.to_owned()), 30));
+        let log = session_at(level, &lines, &["mcp-x"], Redactor::default());
+        assert!(log.iter().any(|line| line.contains("[REDACTED:private_key]")), "{log:?}");
+        assert!(!log.join("").contains("MIIEXAMPLE"), "{log:?}");
+        // The key over, the server may speak again.
+        lines.push((Stream::Stderr, "-----END RSA PRIVATE KEY-----".to_owned()));
+        lines.push((Stream::Stderr, "cannot bind".to_owned()));
+        let log = session_at(level, &lines, &["mcp-x"], Redactor::default());
+        assert!(!log.join("").contains("MIIEXAMPLE") && log.join("").contains("cannot bind"), "{log:?}");
     }
 }
 

@@ -22,6 +22,7 @@ mod redaction;
 mod replay;
 mod report;
 mod schema;
+mod secrets;
 mod sessions;
 mod sinks;
 mod support;

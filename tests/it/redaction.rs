@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use serde::Deserialize;
 use spantap::observe::canonical::HashKey;
 use spantap::observe::redact::{Field, Mode, Pattern, Redactor, RevealedField, Settings, rules};
+use spantap::relay::child;
 
 #[derive(Debug, Deserialize)]
 struct Case {
@@ -56,9 +57,11 @@ fn cleaned(redactor: &mut Redactor, case: &Case) -> String {
 
 fn field(context: &str) -> Field {
     match context {
-        "message" | "notification" => Field::Message,
+        // A config file's error is a message like others.
+        "message" | "notification" | "config" => Field::Message,
         "result" => Field::Summary,
-        "name" => Field::Name,
+        "name" | "client" => Field::Name,
+        "id" => Field::Id,
         "uri" => Field::Uri,
         other => panic!("no field for {other}"),
     }
@@ -398,6 +401,25 @@ fn no_input_takes_more_than_linear_time() {
         "a.",
         "Authorization: ",
         "\\\"",
+        "\x1b[0mghp_EXAMPLEexample0123456789",
+        "jane@example.org\x1b[0m",
+        "Basic QUJDOkRFRkdI ",
+        "token Aa1Bb2Cc3Dd4Ee5Ff6 ",
+        "a:b@h:80 ",
+        "a:b@",
+        "a:@tcp(",
+        "login u password x ",
+        "password:{\"",
+        "\"--token\",\n",
+        "password=\"\"\"",
+        "%22password%22%3A%22",
+        "<x name=\"password\">",
+        "arn:aws:secret:",
+        "a\n=\n",
+        "token=>\n",
+        "token: ${",
+        "token: ${{",
+        "AT61-",
     ];
     let time = |shape: &str, length: usize| {
         let text = shape.repeat(length / shape.len());
@@ -406,9 +428,10 @@ fn no_input_takes_more_than_linear_time() {
         redactors
             .iter_mut()
             .map(|redactor| {
-                let start = std::time::Instant::now();
+                // What this thread has used, which other work on the machine does not change.
+                let start = child::thread_cpu();
                 redactor.explain(text.as_bytes());
-                start.elapsed()
+                std::time::Duration::from_nanos(child::thread_cpu() - start)
             })
             .min()
             .unwrap()
@@ -430,26 +453,8 @@ fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
     }
 }
 
+mod door;
 mod properties;
-
-/// The vocabulary of events has no type that could carry an outside text past the redactor.
-#[test]
-fn no_field_of_an_event_is_a_plain_text() {
-    let path = format!("{}/src/observe/event.rs", env!("CARGO_MANIFEST_DIR"));
-    let source = std::fs::read_to_string(path).unwrap();
-    assert!(source.contains("pub error_message: Option<Redacted>"), "the test reads the right file");
-    for line in source.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("fn ")) {
-        for forbidden in
-            ["String", "OsString", "Vec<u8>", "Box<str>", "Cow<", "PathBuf", "Value", "&'a str", "Box<[u8]>"]
-        {
-            let found = line.match_indices(forbidden).any(|(at, _)| {
-                let before = line[..at].chars().next_back().unwrap_or(' ');
-                !before.is_alphanumeric()
-            });
-            assert!(!found, "a field of {forbidden} in: {line}");
-        }
-    }
-}
 
 fn run_redact(arguments: &[&str], input: &str) -> std::process::Output {
     use std::io::Write;
@@ -541,5 +546,5 @@ fn an_error_about_the_config_file_does_not_quote_it() {
     let output = run_redact(&["--config", config.to_str().unwrap()], "x\n");
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("config.toml, line 2") && !text.contains("EXAMPLE"), "{text}");
+    assert!(text.contains("config.toml:2: `redaction` has an entry") && !text.contains("EXAMPLE"), "{text}");
 }

@@ -102,8 +102,13 @@ impl Session {
 
     pub fn receive(&mut self) -> Value {
         let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
+        self.read_line(&mut line);
         serde_json::from_str(&line).unwrap()
+    }
+
+    /// The next line as the server wrote it.
+    pub fn read_line(&mut self, line: &mut String) {
+        self.output.read_line(line).unwrap();
     }
 
     /// Asks, and returns the answer.

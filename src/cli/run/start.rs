@@ -50,6 +50,11 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         Some(Overload::Wait) => WhenFull::Wait,
         Some(Overload::Lose) | None => WhenFull::Lose,
     };
+    let config_file = args.config.clone();
+    let name = move |command: &[OsString]| {
+        let words = crate::cli::redactor(config_file.as_deref(), command).redact_argv(command);
+        words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
+    };
     let words = command.clone();
     let watch = move |started: &Started| {
         let prepared = prepared.unwrap_or_else(|| prepare(&args, &words, path));
@@ -60,7 +65,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         relay.orphan_grace = grace;
     }
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
-    proxy::run(&command, proxy::Setup { trace_env, relay, flush_budget, watch: Box::new(watch) })
+    proxy::run(&command, proxy::Setup { trace_env, relay, flush_budget, name: Box::new(name), watch: Box::new(watch) })
 }
 
 /// In builds with debug assertions the two time limits that belong to the end can be set in milliseconds:
@@ -111,10 +116,14 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
         Ok(file) => (file.flatten(), None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-            (None, Some(format!("config file `{path}` cannot be read: {error}; going on without it")))
+            let text = "going on without it, and without any free text, since it may say what to hide";
+            (None, Some(format!("config file `{path}` cannot be read: {error}; {text}")))
         }
     };
-    let config = Config::resolve(args, &process_environment, file.as_ref(), &name);
+    let config = match &file_error {
+        None => Config::resolve(args, &process_environment, file.as_ref(), &name),
+        Some(_) => Config::without_file(args, &process_environment, &name),
+    };
     let mut redactor = config.redaction.redactor();
     let configured = config.session_id.value.clone().map(|id| match config.session_id.origin {
         config::Origin::Environment(_) => (id, "environment"),
@@ -211,6 +220,9 @@ impl Prepared {
         }
         for problem in &self.config.problems {
             tracing::warn!("{problem}");
+        }
+        for warning in self.config.redaction.warnings() {
+            tracing::warn!("{warning}");
         }
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());

@@ -125,6 +125,26 @@ fn terminal_sequence(text: &str) -> Option<usize> {
     }
 }
 
+/// Whether a terminal sequence may stand in `text`.
+pub(super) fn may_hold_sequences(text: &str) -> bool {
+    text.contains(['\x1b', '\u{9b}', '\u{9d}'])
+}
+
+/// Where the terminal sequences of `text` start and end, in order.
+pub(super) fn sequences(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text.get(from..).and_then(|rest| rest.find(['\x1b', '\u{9b}', '\u{9d}'])) {
+        let start = from + at;
+        let rest = text.get(start..).unwrap_or_default();
+        let first = rest.chars().next().map_or(1, char::len_utf8);
+        let length = terminal_sequence(rest).unwrap_or(first);
+        found.push((start, start + length));
+        from = start + length;
+    }
+    found
+}
+
 /// How long a text may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limit {

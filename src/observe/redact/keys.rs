@@ -19,6 +19,8 @@ pub(super) enum Name {
     Session,
     /// A secret if the value looks random.
     Weak,
+    /// `pass`: a secret if the value has letters and digits; else it may count tests.
+    Pass,
     /// A secret in the query of a URL.
     Query,
 }
@@ -35,6 +37,11 @@ const WORDS: &[&str] = &[
     "passwort",
     "contraseña",
     "contrasena",
+    "kennwort",
+    "senha",
+    "пароль",
+    "Пароль",
+    "密码",
     "secret",
     "secrets",
     "token",
@@ -49,7 +56,6 @@ const WORDS: &[&str] = &[
     "phpsessid",
     "jsessionid",
     "pgpassword",
-    "samlresponse",
     "cookie",
     "cookies",
     "authorization",
@@ -80,6 +86,13 @@ const PAIRS: &[(&str, &str)] = &[
     ("rediscli", "auth"),
     ("access", "signature"),
     ("art", "api"),
+    ("subscription", "key"),
+    ("saml", "response"),
+    ("hmac", "key"),
+    ("priv", "key"),
+    ("factor", "code"),
+    ("verification", "code"),
+    ("authorization", "code"),
 ];
 
 /// Pairs that even an innocent last word does not excuse.
@@ -290,6 +303,7 @@ impl Words {
             b"sid" | b"session" | b"sess" | b"sessionid" => Some(Name::Session),
             b"key" | b"code" if self.count == 1 => Some(Name::Weak),
             b"auth" => Some(Name::Weak),
+            b"pass" if self.count == 1 => Some(Name::Pass),
             _ => None,
         }
     }
@@ -311,7 +325,9 @@ pub(super) fn judge(name: &str) -> Option<Name> {
 /// What `name` announces in the query or fragment of a URL.
 pub(super) fn judge_query(name: &str) -> Option<Name> {
     match judge(name) {
-        None | Some(Name::Weak) if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) => {
+        None | Some(Name::Weak | Name::Pass)
+            if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) =>
+        {
             Some(Name::Query)
         }
         judged => judged,
@@ -429,7 +445,7 @@ mod tests {
             "kms_key_id",
             "access_token_url",
             "no-auth-token",
-            "pass",
+            "tests-passed",
         ] {
             assert_eq!(judge(name), None, "{name}");
         }

@@ -38,6 +38,39 @@ impl Marks {
         self.marks.clear();
     }
 
+    /// Lets marks that touch one of `gaps` take in the word on its other side.
+    pub(super) fn widen(&mut self, bytes: &[u8], gaps: &[(usize, usize)]) {
+        let is_word = |byte: &&u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'~')
+        };
+        // Up to where the text belongs to a mark already: nothing is looked at twice.
+        let mut covered = 0;
+        for mark in &mut self.marks {
+            if mark.end <= covered {
+                continue;
+            }
+            let mut before = gaps.partition_point(|(start, _)| *start < mark.start);
+            while let Some((start, end)) = before.checked_sub(1).and_then(|at| gaps.get(at)).copied() {
+                if end < mark.start || start < covered {
+                    break;
+                }
+                let word = bytes.get(covered..start).unwrap_or_default();
+                mark.start = start - word.iter().rev().take_while(is_word).count();
+                before -= 1;
+            }
+            let behind = gaps.partition_point(|(_, end)| *end <= mark.end);
+            for (start, end) in gaps.iter().skip(behind).copied() {
+                if start > mark.end {
+                    break;
+                }
+                let word = bytes.get(end..).unwrap_or_default();
+                mark.end = end + word.iter().take_while(is_word).count();
+            }
+            covered = mark.end;
+        }
+        self.settle();
+    }
+
     /// Puts the marks in the order of the text; of those that overlap the widest cover is kept.
     pub(super) fn settle(&mut self) {
         self.marks.sort_by_key(|mark| (mark.start, std::cmp::Reverse(mark.end)));

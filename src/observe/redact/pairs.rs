@@ -8,7 +8,10 @@
 //! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
 //! getsentry/relay pair lists, OpenTelemetry `url.full`.
 
+mod encoded;
 mod extent;
+mod flags;
+mod prose;
 
 use super::keys::{self, Glob, Name};
 use super::marks::Marks;
@@ -35,6 +38,10 @@ impl KeyRules {
 
     /// Whether a flag of this name takes a secret.
     pub(super) fn is_secret(&self, name: &str) -> bool {
+        // `redis-cli --pass`, `openssl -passin`: as names of anything but a flag they say too little.
+        if matches!(name, "pass" | "passin" | "passout") {
+            return !self.allow.iter().any(|glob| glob.matches(name));
+        }
         matches!(self.judge(name, false), Some(Name::Secret | Name::Authorization | Name::Cookies))
     }
 }
@@ -199,11 +206,22 @@ impl<'a> Scan<'a> {
         (start < end).then(|| Key { text: self.slice(start, end), start, quoted })
     }
 
+    /// Back over one line end.
+    fn over_line_end(&self, index: usize) -> usize {
+        match self.bytes.get(..index) {
+            Some([.., b'\n' | b'\r']) => index - 1,
+            Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']) => index - 5,
+            _ => index,
+        }
+    }
+
     /// What the name in front of an operator announces; looks at the words before it where the name alone
     /// says nothing.
     fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
         let judged = self.rules.judge(key.text, in_query);
-        if self.before(key.start) != b' ' || !matches!(judged, None | Some(Name::Weak | Name::Secret)) {
+        if self.before(key.start) != b' '
+            || !matches!(judged, None | Some(Name::Weak | Name::Pass | Name::Secret))
+        {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
@@ -232,6 +250,7 @@ impl<'a> Scan<'a> {
         if operator == b"::" || operator == b":" && self.bytes.get(end..end + 2) == Some(b"//") {
             return end;
         }
+        let is_comparison = self.before(at) == b'!' && operator.starts_with(b"=") || operator == b"===";
         let mut left = at;
         while left + 2 > at
             && left > 0
@@ -239,7 +258,9 @@ impl<'a> Scan<'a> {
         {
             left -= 1;
         }
-        let mut key = self.key_before(left);
+        // On a line of its own, with the name before and the value behind it.
+        let is_alone = self.line_end(end) > 0 && self.ends_line(left);
+        let mut key = self.key_before(if is_alone { self.over_line_end(left) } else { left });
         // `var x: string = …`: the type is in front of the operator, the name before the colon.
         if let Some(found) = &key
             && operator == b"="
@@ -259,9 +280,33 @@ impl<'a> Scan<'a> {
         let context = if operator.contains(&b'=') { Context::Assignment } else { Context::Colon };
         match self.judge(&key, in_query) {
             Some(Name::Weak) | None if self.name_value(&key, end).is_some() => self.done,
-            Some(name) => self.take(&key, name, context, end),
+            // `password !== confirmPassword` compares names, `!= "…"` gives the secret away.
+            Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
+            Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
+            Some(name) => {
+                // `["password"]=>` ends a line where PHP dumps an array.
+                let from = if is_alone || operator == b"=>" { self.skip_space(end) } else { end };
+                self.take(&key, name, context, from)
+            }
             None => end,
         }
+    }
+
+    /// Whether a line end, real or made visible, stands right before `index`.
+    fn ends_line(&self, index: usize) -> bool {
+        matches!(self.before(index), b'\n' | b'\r')
+            || matches!(self.bytes.get(..index), Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']))
+    }
+
+    /// Whether the name that starts at `start` is a part of an Amazon resource name.
+    fn is_in_arn(&self, start: usize) -> bool {
+        const LONGEST: usize = 160;
+        let window = self.bytes.get(start.saturating_sub(LONGEST)..start).unwrap_or_default();
+        let is_part = |byte: &&u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'-' | b'_' | b'/' | b'.' | b'*')
+        };
+        let length = window.iter().rev().take_while(is_part).count();
+        window.get(window.len() - length..).is_some_and(|word| word.starts_with(b"arn:"))
     }
 
     /// Judges the value behind `from` of a name that announces a secret, and marks it.
@@ -272,12 +317,13 @@ impl<'a> Scan<'a> {
             Name::Session if context == Context::Colon && !key.quoted => return from,
             Name::Session => ("cookie", "session"),
             Name::Query => ("url", "query"),
-            Name::Secret | Name::Weak => ("key_value", "key-value"),
+            Name::Secret | Name::Weak | Name::Pass => ("key_value", "key-value"),
         };
         let Some(value) = self.value(from) else { return from };
         let text = self.slice(value.start, value.end);
         let secret = match name {
             Name::Weak => values::looks_random(text),
+            Name::Pass => values::is_mixed(text) && !text.contains([' ', '(', '/']),
             _ => values::is_secret(text, key.text, context, value.quoted),
         };
         if !secret || self.placeholder.is_whole(text) {
@@ -294,7 +340,8 @@ impl<'a> Scan<'a> {
         if !NAMES.iter().any(|name| name.eq_ignore_ascii_case(key.text)) {
             return None;
         }
-        let named = self.value(from).filter(|value| value.quoted)?;
+        // Without quotes in YAML only: `- name: API_TOKEN` and `value: …` on the next line.
+        let named = self.value(from).filter(|value| value.quoted || self.line_end(value.next) > 0)?;
         if !self.rules.judge(self.slice(named.start, named.end), false).is_some_and(|name| name != Name::Weak)
         {
             return None;
@@ -331,70 +378,6 @@ impl<'a> Scan<'a> {
         Some(())
     }
 
-    /// `%3D` and `%253D` in nested URLs.
-    fn percent(&mut self, at: usize) -> usize {
-        let rest = self.bytes.get(at..).unwrap_or_default();
-        let length = match rest {
-            [b'%', b'3', b'D' | b'd', ..] => 3,
-            [b'%', b'2', b'5', b'3', b'D' | b'd', ..] => 5,
-            _ => return at + 1,
-        };
-        let from = at + length;
-        let Some(key) = self.key_before(at) else { return from };
-        if !matches!(self.rules.judge(key.text, true), Some(name) if name != Name::Weak) {
-            return from;
-        }
-        let mut end = from;
-        while !self.is_break(end)
-            && !matches!(self.at(end), b' ' | b'&' | b'#' | b'"' | b'\'' | b'<' | b'>')
-            && !matches!(
-                self.bytes.get(end..end + 3),
-                Some([b'%', b'2', b'3' | b'6']) | Some([b'%', b'2', b'2'])
-            )
-            && self.bytes.get(end..end + 5) != Some(b"%2526")
-        {
-            end += 1;
-        }
-        if end > from && !self.placeholder.is_whole(self.slice(from, end)) {
-            self.marks.push(from, end, "url", "query");
-        }
-        end.max(from)
-    }
-
-    /// `<password>…</password>`.
-    fn element(&mut self, at: usize) -> usize {
-        const LONGEST_TAG: usize = 128;
-        let window = self.bytes.get(at.saturating_sub(LONGEST_TAG)..at).unwrap_or_default();
-        self.budget = self.budget.saturating_sub(window.len() / 8);
-        let Some(open) = memchr::memrchr(b'<', window) else { return at + 1 };
-        let tag = self.slice(at - window.len() + open + 1, at);
-        let name = tag.split([' ', '/', '\t']).next().unwrap_or_default();
-        let name = name.rsplit(':').next().unwrap_or_default();
-        if tag.ends_with('/')
-            || !matches!(self.rules.judge(name, false), Some(Name::Secret | Name::Authorization))
-        {
-            return at + 1;
-        }
-        let start = self.skip_space(at + 1);
-        let rest = self.bytes.get(start..).unwrap_or_default();
-        let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
-        while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
-            end -= 1;
-        }
-        let value = self.slice(start, end);
-        let value = value.split("\\u{a}").next().unwrap_or(value).trim_end();
-        let end = start + value.len();
-        self.budget = self.budget.saturating_sub(end - start);
-        if end > start
-            && !self.placeholder.is_whole(value)
-            && values::is_secret(value, name, Context::Assignment, true)
-        {
-            self.marks.push(start, end, "key_value", "xml-element");
-            return end;
-        }
-        at + 1
-    }
-
     /// `["password", "…"]`, `getenv("api_token", "…")`, `token,…` in a table.
     fn comma(&mut self, at: usize) -> usize {
         let from = at + 1;
@@ -402,9 +385,13 @@ impl<'a> Scan<'a> {
         if self.rules.judge(key.text, false) != Some(Name::Secret) {
             return from;
         }
-        let Some(value) = self.value(from) else { return from };
+        let is_flag = key.quoted && key.text.starts_with('-');
+        let Some(value) = self.value(if is_flag { self.skip_space(from) } else { from }) else { return from };
         let text = self.slice(value.start, value.end);
-        let is_pair = if key.quoted {
+        // `["--api-key", "…", "--port", "80"]`: a command line written as a list.
+        let is_pair = if is_flag {
+            value.quoted && !text.starts_with('-') && !values::is_reference(text)
+        } else if key.quoted {
             let mut behind = self.skip_blanks(value.next);
             while self.at(behind) == b'\\' && self.line_end(behind) == 0 && behind < value.next + 4 {
                 behind += 1;
@@ -420,120 +407,6 @@ impl<'a> Scan<'a> {
         }
         self.marks.push(value.start, value.end, "key_value", "listed-pair");
         value.next
-    }
-
-    /// `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
-    fn adjacent(&mut self, at: usize) -> usize {
-        let mut end = at;
-        while self.before(end) == b'\\' {
-            end -= 1;
-        }
-        let opener = end;
-        while matches!(self.before(end), b' ' | b'\t') && opener - end < 3 {
-            end -= 1;
-        }
-        if !is_name_byte(self.before(end)) {
-            return at + 1;
-        }
-        let Some(key) = self.key_before(end) else { return at + 1 };
-        let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
-        let speaks = keys::is_password(key.text)
-            && !self.rules.allow.iter().any(|glob| glob.matches(key.text))
-            || keys::is_phrase(phrase);
-        // The quote may close the name, not open a value.
-        if !speaks || is_quote(self.before(key.start)) {
-            return at + 1;
-        }
-        let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
-        let text = self.slice(value.start, value.end);
-        if self.placeholder.is_whole(text) || !values::is_secret(text, key.text, Context::Assignment, true) {
-            return at + 1;
-        }
-        self.marks.push(value.start, value.end, "key_value", "quoted-after-name");
-        value.next
-    }
-
-    /// A blank may stand before a flag, or behind `Bearer`.
-    fn blank(&mut self, at: usize) -> usize {
-        if self.at(at + 1) == b'-' {
-            return self.flag(at + 1);
-        }
-        let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
-        if !word.eq_ignore_ascii_case(b"bearer") || self.before(at.saturating_sub(6)).is_ascii_alphanumeric()
-        {
-            return at + 1;
-        }
-        let start = self.skip_blanks(at);
-        let is_token = |byte: &&u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b'-')
-        };
-        let length = self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(is_token).count());
-        let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
-        if token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
-            return at + 1;
-        }
-        self.marks.push(start, start + token.len(), "auth_header", "bearer");
-        start + token.len()
-    }
-
-    /// `--api-key V` and, behind `curl`, `-u user:V`; `at` is at the first dash.
-    fn flag(&mut self, at: usize) -> usize {
-        let mut start = at;
-        while self.at(start) == b'-' && start < at + 2 {
-            start += 1;
-        }
-        let mut end = start;
-        while end < start + LONGEST_NAME && is_name_byte(self.at(end)) {
-            end += 1;
-        }
-        let next = self.skip_blanks(end);
-        let behind = if self.at(end) == b'=' { end + 1 } else { next };
-        let name = self.slice(start, end);
-        if matches!(name, "u" | "user" | "proxy-user" | "U")
-            && self.curl.is_some_and(|curl| curl < at)
-            && behind > end
-        {
-            return self.curl_user(behind);
-        }
-        if next == end || name.is_empty() || self.at(next) == b'-' || !self.rules.is_secret(name) {
-            return end.max(at + 1);
-        }
-        let Some(value) = self.value(next) else { return end };
-        let text = self.slice(value.start, value.end);
-        if self.placeholder.is_whole(text)
-            || !value.quoted && values::is_usage(text)
-            || values::is_reference(text)
-        {
-            return end;
-        }
-        self.marks.push(value.start, value.end, "flag", "flag");
-        value.next
-    }
-
-    /// The password in `user:password`.
-    fn curl_user(&mut self, from: usize) -> usize {
-        let Some(value) = self.value(from) else { return from };
-        // `"user":"password"` and `user:'password'` are one word to a shell.
-        let mut end = value.end;
-        while end < self.bytes.len()
-            && !matches!(self.at(end), b' ' | b'\t')
-            && !self.is_break(end)
-            && !value.quoted
-        {
-            end += 1;
-        }
-        let text = self.slice(value.start, end);
-        let Some(colon) = text.find(':') else { return from };
-        let password = text.get(colon + 1..).unwrap_or_default();
-        let password = password.trim_matches(is_quote_char);
-        let start = text.find(password).map_or(value.start + colon + 1, |_| {
-            value.start + colon + 1 + text.get(colon + 1..).and_then(|rest| rest.find(password)).unwrap_or(0)
-        });
-        if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
-            return from;
-        }
-        self.marks.push(start, start + password.len(), "flag", "curl-user");
-        start + password.len()
     }
 
     /// Marks the rest of a header line, up to the quote that encloses it or the end of the line.
@@ -564,8 +437,4 @@ impl<'a> Scan<'a> {
         self.marks.push(start, start + text.len(), class, rule);
         end.max(from)
     }
-}
-
-fn is_quote_char(c: char) -> bool {
-    matches!(c, '"' | '\'' | '`' | '\\')
 }

@@ -81,8 +81,7 @@ impl Lines {
     const MOST: u32 = 200;
 
     /// Takes the next line.
-    pub(super) fn next(&mut self, text: &str) -> Line {
-        let bytes = text.as_bytes();
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Line {
         let was_open = self.left > 0;
         let mut verdict = Line::Outside;
         let mut rest = 0;

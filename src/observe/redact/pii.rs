@@ -151,6 +151,16 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], marks: &mut Marks) {
             index = end;
             continue;
         }
+        // Its dashes tell it from other numbers in a name: `get_536-22-8472`.
+        if border == b'_'
+            && byte.is_ascii_digit()
+            && has(PiiClass::Ssn)
+            && let Some(end) = ssn(bytes, index)
+        {
+            marks.push(index, end, "ssn", "ssn");
+            index = end;
+            continue;
+        }
         let inside = border.is_ascii_alphanumeric()
             || border == b'_'
             || matches!(border, b'.' | b',' | b'-' | b'+')
@@ -345,6 +355,7 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let mut count = 0;
     let mut index = start;
     let mut best = None;
+    let mut separator = None;
     loop {
         let byte = at(bytes, index);
         if byte.is_ascii_uppercase() || byte.is_ascii_digit() {
@@ -356,7 +367,12 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
             if count >= 15 && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
                 best = Some(index);
             }
-        } else if byte == b' ' && count % 4 == 0 && count >= 4 {
+        } else if matches!(byte, b' ' | b'-')
+            && separator.is_none_or(|known| known == byte)
+            && count % 4 == 0
+            && count >= 4
+        {
+            separator = Some(byte);
             index += 1;
         } else {
             return best;

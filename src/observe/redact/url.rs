@@ -77,5 +77,43 @@ pub(super) fn find(text: &str, marks: &mut Marks) {
             marks.push(start, end, "webhook", rule);
         }
     }
+    // `user:password@tcp(host:port)/name`, as the MySQL driver of Go writes it.
+    for protocol in ["@tcp(", "@unix(", "@udp("] {
+        for at in memmem::find_iter(bytes, protocol.as_bytes()) {
+            const LONGEST: usize = 256;
+            let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+            let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
+            if let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) {
+                marks.push(start + colon + 1, at, "url", "url-user-info");
+            }
+        }
+    }
+    // `user:password@host:port` without a scheme.
+    for at in memchr::memchr_iter(b'@', bytes) {
+        const LONGEST: usize = 128;
+        let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+        let is_part = |byte: &&u8| !is_border(**byte) && !matches!(byte, b'/' | b'@' | b'(' | b'<' | b',');
+        let start = at - window.iter().rev().take_while(is_part).count();
+        let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) else { continue };
+        if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {
+            marks.push(start + colon + 1, at, "url", "url-user-info");
+        }
+    }
     marks.settle();
+}
+
+/// Whether `host:port` stands at the start of `bytes`.
+fn is_host_and_port(bytes: &[u8]) -> bool {
+    let host = bytes
+        .iter()
+        .take(253)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        .count();
+    let Some((b':', port)) = bytes.get(host..).and_then(|rest| rest.split_first()) else { return false };
+    let digits = port.iter().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    host > 0 && (2..=5).contains(&digits) && !port.get(digits).is_some_and(u8::is_ascii_alphanumeric)
+}
+
+fn is_border(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'=')
 }

@@ -38,6 +38,13 @@ const STATES: &[&str] = &[
     "ok",
     "bearer",
     "basic",
+    // What other redactors leave behind.
+    "[redacted]",
+    "<redacted>",
+    "redacted",
+    "[filtered]",
+    "[hidden]",
+    "[masked]",
 ];
 
 /// Names of types, in the languages that write them beside a name.
@@ -95,6 +102,11 @@ const EXPRESSIONS: &[&str] = &[
     "prompt(",
     "await ",
     "new ",
+    "Field(",
+    "Column(",
+    "Depends(",
+    "Header(",
+    "Form(",
 ];
 
 pub(super) fn is_type_name(word: &str) -> bool {
@@ -122,8 +134,21 @@ pub(super) fn is_secret(value: &str, name: &str, context: Context, quoted: bool)
     !(is_state(TYPES)
         || trimmed.eq_ignore_ascii_case(name)
         || context == Context::Colon && is_prose
-        || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start)))
+        || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
+        || is_call(trimmed))
 }
+
+/// Whether `value` calls something without arguments: `tokenizer.next_token()`.
+fn is_call(value: &str) -> bool {
+    value.strip_suffix("()").is_some_and(|callee| {
+        !callee.is_empty()
+            && callee.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b':'))
+    })
+}
+
+/// Tags of YAML in front of the name of what is meant.
+const TAGS: &[&str] =
+    &["!ref", "!Ref", "!Sub", "!GetAtt", "!ImportValue", "!reference", "!secret", "!env", "!vault", "!Join"];
 
 /// Whether `value` only says where a secret comes from: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.
 pub(super) fn is_reference(value: &str) -> bool {
@@ -150,6 +175,7 @@ pub(super) fn is_reference(value: &str) -> bool {
         || inside("<", ">")
         || inside("%(", ")s")
         || value.starts_with("$(")
+        || TAGS.contains(&value)
         || value == "%s"
         || value == "..."
         || value == "…"
@@ -166,9 +192,15 @@ pub(super) fn is_usage(value: &str) -> bool {
 /// arguments are common. One that holds values is not let through.
 pub(super) fn is_schema(value: &str) -> bool {
     let inner = value.trim_start_matches('{').trim_start();
-    let starts = ["\"type\"", "\\\"type\\\"", "'type'", "\"description\"", "\"$ref\"", "\"title\""];
+    let starts = ["\"type\"", "\\\"type\\\"", "'type'", "type:", "\"description\"", "\"$ref\"", "\"title\""];
     starts.iter().any(|start| inner.starts_with(start))
         && ["default", "const", "example", "enum"].iter().all(|word| !value.contains(word))
+}
+
+/// Whether brackets hold a few words of prose: `token: [see docs]`.
+pub(super) fn is_aside(value: &str) -> bool {
+    let inner = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
+    inner.contains(' ') && inner.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
 }
 
 /// Whether a header's value is the middle of a sentence.

@@ -6,7 +6,7 @@ use super::{Peers, Pending, Session, stream_of};
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method, Peer};
-use crate::observe::redact::Field;
+use crate::observe::redact::{Field, KeyLines};
 use crate::observe::{Debug, ServerEnd};
 use crate::relay::tap::{Direction, Gap, Moment, Stream};
 
@@ -215,7 +215,13 @@ impl Session {
     }
 
     /// The last events of the connection.
-    pub(crate) fn end(&mut self, end: ServerEnd, stderr_tail: Vec<Vec<u8>>, sink: &mut dyn Sink) {
+    pub(crate) fn end(
+        &mut self,
+        end: ServerEnd,
+        stderr_state: KeyLines,
+        stderr_tail: Vec<Vec<u8>>,
+        sink: &mut dyn Sink,
+    ) {
         let open: Vec<u64> = self.pending.keys().copied().collect();
         for number in open {
             let Some(pending) = self.pending.get(&number) else { continue };
@@ -245,6 +251,7 @@ impl Session {
             self.tell_lost(end.at, sink);
         }
         let clean = end.reason == EndReason::ServerExited && end.exit_code == Some(0);
+        self.redactor.resume(stderr_state);
         let stderr_tail = match !clean {
             true => stderr_tail.iter().map(|line| self.redactor.redact(Field::StderrLine, line)).collect(),
             false => Vec::new(),

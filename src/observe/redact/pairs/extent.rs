@@ -16,20 +16,34 @@ impl Scan<'_> {
             }
         }
         start = self.skip_wrappers(start);
+        // `${{ secrets.NAME }}` has blanks within.
+        if self.bytes.get(start..start + 2) == Some(b"${") {
+            const LONGEST: usize = 128;
+            let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
+            let close: &[u8] = if window.starts_with(b"${{") { b"}}" } else { b"}" };
+            let length = memchr::memmem::find(window, close).map_or(0, |at| at + close.len());
+            if values::is_reference(self.slice(start, start + length)) {
+                return None;
+            }
+        }
         let backslashes =
             self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(|&&b| b == b'\\').count());
         let quote = self.at(start + backslashes);
+        if let Some(value) = self.triple_quoted(start) {
+            return Some(value);
+        }
         if is_quote(quote) {
             return self.quoted(start + backslashes + 1, quote, backslashes);
         }
         if matches!(self.at(start), b'{' | b'[')
             && self.placeholder.at_start(self.text.get(start..).unwrap_or_default()).is_none()
-            && let Some(end) = self.bracketed(start)
+            && let Some(end) = self.bracketed(start).or_else(|| self.cut_off(start))
         {
             let text = self.slice(start, end);
             // A template, or the schema of a member that is called password.
             if text.starts_with("{{") && values::is_reference(text)
                 || values::is_schema(text)
+                || values::is_aside(text)
                 || end - start <= 2
             {
                 return None;
@@ -41,18 +55,56 @@ impl Scan<'_> {
 
     /// Over `@` and `b` before a quote, and over `Some(` and the like.
     fn skip_wrappers(&self, start: usize) -> usize {
-        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$') && is_quote(self.at(start + 1)) {
+        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N')
+            && is_quote(self.at(start + 1))
+        {
             return start + 1;
         }
         const WRAPPERS: [&str; 6] = ["Some(", "String(", "Secret(", "str(", "String::from(", "Just "];
         let rest = self.text.get(start..).unwrap_or_default();
+        // `string(16) "…"`, as PHP dumps it.
+        if let Some(dumped) = rest.strip_prefix("string(")
+            && let Some((length, value)) = dumped.split_once(") ")
+            && length.len() <= 6
+            && length.bytes().all(|byte| byte.is_ascii_digit())
+            && value.starts_with('"')
+        {
+            return start + rest.len() - value.len();
+        }
         WRAPPERS
             .iter()
             .find(|wrapper| rest.starts_with(**wrapper))
             .map_or(start, |wrapper| start + wrapper.len())
     }
 
-    /// Up to the quote that closes the value; without one, all of the text.
+    /// `"""…"""` and `'''…'''`.
+    fn triple_quoted(&mut self, start: usize) -> Option<Value> {
+        let quotes = self.bytes.get(start..start + 3)?;
+        if quotes != b"\"\"\"" && quotes != b"'''" {
+            return None;
+        }
+        let from = start + 3;
+        let rest = self.bytes.get(from..)?;
+        let length = memchr::memmem::find(rest, quotes).unwrap_or(rest.len());
+        self.budget = self.budget.saturating_sub(length);
+        let end = from + length;
+        (length > 0).then_some(Value {
+            start: from,
+            end,
+            next: (end + 3).min(self.bytes.len()),
+            quoted: true,
+        })
+    }
+
+    /// All of the text, where an object or array that is never closed begins: its end was cut off.
+    fn cut_off(&self, start: usize) -> Option<usize> {
+        let inner = self.skip_space(start + 1);
+        let is_json = matches!(self.at(inner), b'"' | b'\'' | b'{' | b'[')
+            || self.at(inner) == b'\\' && is_quote(self.at(inner + 1));
+        is_json.then_some(self.bytes.len())
+    }
+
+    /// Up to the quote that closes the value; without one, to the end of the line.
     fn quoted(&mut self, start: usize, quote: u8, backslashes: usize) -> Option<Value> {
         let rest = self.bytes.get(start..).unwrap_or_default();
         for found in memchr::memchr_iter(quote, rest) {
@@ -65,7 +117,10 @@ impl Scan<'_> {
             }
         }
         self.budget = self.budget.saturating_sub(rest.len());
-        let end = self.bytes.len();
+        let mut end = start;
+        while end < self.bytes.len() && self.line_end(end) == 0 {
+            end += 1;
+        }
         (end > start).then_some(Value { start, end, next: end, quoted: true })
     }
 
