@@ -39,6 +39,9 @@ pub trait Output: Send {
     /// What has been lost so far, by place and reason; only ever grows.
     fn dropped(&self) -> Vec<Dropped>;
 
+    /// Hears from time to time what all outputs together have lost so far.
+    fn told_of_losses(&mut self, _dropped: &[Dropped]) {}
+
     /// Starts to write out what is queued, without waiting.
     fn begin_close(&mut self);
 
@@ -104,9 +107,14 @@ impl Sink for Exporter {
             self.host_name = Some(name.as_str().to_owned());
         }
         let dropped: Vec<Dropped> = match event.kind {
-            Kind::SessionEnded(_) => self.outputs.iter().flat_map(|output| output.dropped()).collect(),
+            Kind::SessionEnded(_) | Kind::Pulse(_) => {
+                self.outputs.iter().flat_map(|output| output.dropped()).collect()
+            }
             _ => Vec::new(),
         };
+        if !dropped.is_empty() {
+            self.outputs.iter_mut().for_each(|output| output.told_of_losses(&dropped));
+        }
         let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &dropped);
         for output in &mut self.outputs {
             output.take(event, record.as_ref());

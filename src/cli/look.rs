@@ -13,7 +13,7 @@ use crate::read::stats::{By, Sort, Stats};
 use crate::read::tail::{Last, Printer};
 use crate::read::{sessions, units};
 
-mod reading;
+pub(super) mod reading;
 mod report;
 mod show;
 

@@ -102,6 +102,11 @@ impl<'a> Record<'a> {
             call_id: operation.call_id.as_ref().and_then(known),
             user_wait_ms: operation.user_wait.map(Millis::from),
             continues_seq: operation.continues_seq,
+            continues_span_id: operation.continues_span.map(|(_, span_id)| span_id.to_string().into()),
+            continues_trace_id: operation
+                .continues_span
+                .filter(|(trace_id, _)| *trace_id != operation.span.trace_id)
+                .map(|(trace_id, _)| trace_id.to_string().into()),
             task_id_hash: operation.task_id_hash.map(|hash| hash.to_string().into()),
             truncated: operation.truncated.then_some(true),
             redactions: counts(&operation.redactions),
