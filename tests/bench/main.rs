@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 mod figures;
 mod host;
+mod otlp;
 mod records;
 mod roles;
 mod wire;
@@ -32,13 +33,14 @@ fn main() -> ExitCode {
     let bench = Bench::new(logs.path());
     let mut figures = Figures::default();
     let wanted = |name: &str| only.is_empty() || only.contains(&name);
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("calls", calls),
         ("throughput", throughput),
         ("start", start_and_end),
         ("memory", memory),
         ("whole", records::whole_logs),
         ("saturation", records::saturation),
+        ("otlp", otlp::exporting),
     ];
     for (name, part) in parts {
         if wanted(name)
