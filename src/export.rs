@@ -92,9 +92,16 @@ impl Exporter {
         for output in &mut self.outputs {
             output.begin_close();
         }
-        for output in &mut self.outputs {
-            output.finish_close(deadline);
+        for index in 0..self.outputs.len() {
+            // The last points of a collector tell what the outputs before it have lost.
+            let dropped = self.dropped();
+            self.outputs[index].told_of_losses(&dropped);
+            self.outputs[index].finish_close(deadline);
         }
+        self.dropped()
+    }
+
+    fn dropped(&self) -> Vec<Dropped> {
         self.outputs.iter().flat_map(|output| output.dropped()).collect()
     }
 }
@@ -107,9 +114,7 @@ impl Sink for Exporter {
             self.host_name = Some(name.as_str().to_owned());
         }
         let dropped: Vec<Dropped> = match event.kind {
-            Kind::SessionEnded(_) | Kind::Pulse(_) => {
-                self.outputs.iter().flat_map(|output| output.dropped()).collect()
-            }
+            Kind::SessionEnded(_) | Kind::Pulse(_) => self.dropped(),
             _ => Vec::new(),
         };
         if !dropped.is_empty() {

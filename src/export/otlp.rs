@@ -17,6 +17,9 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider, Temporality};
 use opentelemetry_sdk::trace::SpanData;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::logs::Recorder;
 use super::metrics::{Metrics, Prices};
@@ -59,8 +62,24 @@ struct Shared {
     /// Never holds anything: the end is all that metrics are told.
     points: Queue<()>,
     losses: Arc<Losses>,
-    ended: Mutex<bool>,
-    has_ended: Condvar,
+    /// Who sends.
+    baton: Mutex<Baton>,
+    passed: Condvar,
+    /// The thread is to give the sending away.
+    hand_over: Notify,
+    /// All losses are known, those of other outputs too.
+    last_word: Notify,
+}
+
+/// The thread that sends has the observer's low priority, which it cannot give up again, and on a busy
+/// machine that is too little for what has to go out at the end. So whoever closes takes over.
+enum Baton {
+    /// The thread has it.
+    Away,
+    /// It waits to be taken; the task ends when everything is sent.
+    Here(Runtime, JoinHandle<()>),
+    /// Nobody sends any more.
+    Ended,
 }
 
 /// What the thread owns.
@@ -127,8 +146,10 @@ impl Otlp {
             logs: Queue::new(settings.log_limits),
             points: Queue::new(settings.span_limits),
             losses: Arc::new(Losses::new(metrics.as_ref().map(Metrics::otlp_losses))),
-            ended: Mutex::new(false),
-            has_ended: Condvar::new(),
+            baton: Mutex::new(Baton::Away),
+            passed: Condvar::new(),
+            hand_over: Notify::new(),
+            last_word: Notify::new(),
         };
         Otlp {
             tracer: settings.traces.is_some().then(|| Tracer::new(side, settings.sampling())),
@@ -205,13 +226,9 @@ impl Otlp {
         let shared = Arc::clone(&self.shared);
         let started = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| worker.run(first, &shared));
-            let reason = match std::panic::catch_unwind(run) {
-                Ok(Ok(())) => "collector_gone",
-                Ok(Err(reason)) => reason,
-                Err(_) => "exporter_panic",
-            };
-            // What a collector refused a moment ago will not be taken now.
-            shared.end(reason);
+            if std::panic::catch_unwind(run).is_err() {
+                shared.end("exporter_panic");
+            }
         });
         if started.is_err() {
             (self.warn)("no thread for the export; nothing is sent");
@@ -231,8 +248,8 @@ impl Shared {
     /// Counts everything that is left as lost.
     fn end(&self, reason: &'static str) {
         self.losses.add(reason, self.spans.end() + self.logs.end());
-        *lock(&self.ended) = true;
-        self.has_ended.notify_all();
+        *lock(&self.baton) = Baton::Ended;
+        self.passed.notify_all();
     }
 }
 
@@ -254,9 +271,11 @@ impl Output for Otlp {
 
     fn told_of_losses(&mut self, dropped: &[Dropped]) {
         // Our own are counted where they happen.
+        let others = || dropped.iter().filter(|dropped| dropped.place != "otlp");
         if let Some(metrics) = &mut self.metrics {
-            metrics.dropped(dropped.iter().filter(|dropped| dropped.place != "otlp"));
+            metrics.dropped(others());
         }
+        self.shared.losses.hear(others().map(|dropped| dropped.count).sum());
     }
 
     fn begin_close(&mut self) {
@@ -269,33 +288,55 @@ impl Output for Otlp {
         if self.unsent.is_some() {
             return;
         }
-        let ended = lock(&self.shared.ended);
+        self.shared.hand_over.notify_one();
+        self.shared.last_word.notify_one();
+        let baton = lock(&self.shared.baton);
         let left = deadline.saturating_duration_since(Instant::now());
-        let waited = self.shared.has_ended.wait_timeout_while(ended, left, |ended| !*ended);
-        let (ended, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let in_time = *ended;
-        drop(ended);
-        if !in_time {
-            self.shared.end("shutdown");
+        let waited = self.shared.passed.wait_timeout_while(baton, left, |baton| matches!(baton, Baton::Away));
+        let mut baton = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let taken = std::mem::replace(&mut *baton, Baton::Ended);
+        drop(baton);
+        match taken {
+            Baton::Ended => {}
+            Baton::Away => self.shared.end("shutdown"),
+            Baton::Here(runtime, sending) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let sent = runtime.block_on(async { tokio::time::timeout(left, sending).await });
+                self.shared.end(match sent {
+                    // What a collector refused a moment ago will not be taken now.
+                    Ok(Ok(())) => "collector_gone",
+                    Ok(Err(_)) => "exporter_panic",
+                    Err(_) => "shutdown",
+                });
+                // A name that is still being looked up cannot be called back.
+                runtime.shutdown_background();
+            }
         }
     }
 }
 
 impl Worker {
     /// The thread's life.
-    ///
-    /// # Errors
-    /// Why nothing can be sent.
-    fn run(self, first: ResourceMetrics, shared: &Arc<Shared>) -> Result<(), &'static str> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    fn run(self, first: ResourceMetrics, shared: &Arc<Shared>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            // Threads of the thread's own low priority are not kept for the end.
+            .thread_keep_alive(Duration::from_millis(50))
+            .build();
         let Ok(runtime) = runtime else {
             (self.warn)("no runtime for the export; nothing is sent");
-            return Err("no_runtime");
+            return shared.end("no_runtime");
         };
-        runtime.block_on(self.send(first, shared));
-        // A name that is still being looked up cannot be called back.
-        runtime.shutdown_background();
-        Ok(())
+        let all = Arc::clone(shared);
+        let sending = runtime.spawn(async move { self.send(first, &all).await });
+        runtime.block_on(shared.hand_over.notified());
+        let mut baton = lock(&shared.baton);
+        match &*baton {
+            Baton::Ended => runtime.shutdown_background(),
+            _ => *baton = Baton::Here(runtime, sending),
+        }
+        drop(baton);
+        shared.passed.notify_all();
     }
 
     async fn send(self, first: ResourceMetrics, shared: &Arc<Shared>) {
@@ -317,6 +358,7 @@ impl Worker {
         if let Some(points) = points
             && let Ok(points) = points.await
         {
+            shared.last_word.notified().await;
             points.tell_the_last_losses().await;
         }
     }
@@ -344,7 +386,7 @@ impl Worker {
         build: impl Fn(&settings::Target) -> anyhow::Result<C>,
         shared: &Arc<Shared>,
         queue: impl Fn(&Shared) -> &Queue<C::Item> + Send + 'static,
-    ) -> Option<tokio::task::JoinHandle<()>> {
+    ) -> Option<JoinHandle<()>> {
         let Some(mut carrier) = self.exporter(what, target, build) else {
             shared.losses.add("not_configured", queue(shared).end());
             return None;

@@ -66,7 +66,8 @@ pub fn exporting(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resul
         let closed = Plan { rounds, blocks: 12, calls: 150, pause: Duration::ZERO, wiring: Wiring::Pipes };
         closed.measure(bench, &format!("closed loop, {what}"), 1.15, p99_bar, figures)?;
     }
-    let sparse = Plan { rounds, blocks: 2, calls: 10, pause: Duration::from_millis(20), wiring: Wiring::Pipes };
+    let sparse =
+        Plan { rounds, blocks: 2, calls: 10, pause: Duration::from_millis(20), wiring: Wiring::Pipes };
     sparse.measure(&plain, "a call every 20 ms, with OTLP", 1.25, None, figures)?;
 
     let mut link = plain.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;

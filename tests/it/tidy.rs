@@ -145,7 +145,8 @@ fn the_documented_variables_are_those_that_the_code_asks_for() {
         for word in code.split('"').filter(|word| word.starts_with("OTEL_")) {
             // Names are put together from these: OTEL_{}_EXPORTER stands as OTEL_<S>_EXPORTER.
             let name = word.split([' ', ',']).next().unwrap();
-            let name = name.replace("OTLP_{}_{suffix}", "OTLP[_<S>]_").replace("{suffix}", "").replace("{}", "<S>");
+            let name =
+                name.replace("OTLP_{}_{suffix}", "OTLP[_<S>]_").replace("{suffix}", "").replace("{}", "<S>");
             assert!(docs.contains(&name), "{name} in docs/telemetry.md");
             asked += 1;
         }

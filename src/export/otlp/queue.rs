@@ -1,6 +1,7 @@
 //! What waits to be sent, bounded; and what was lost, by reason.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Counts what is lost on the way to a collector.
 pub(super) struct Losses {
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// What others have lost, so far.
+    elsewhere: AtomicU64,
     /// Told of each loss as well: the instrument that counts them.
     told: Option<Told>,
 }
@@ -23,7 +26,7 @@ pub type Told = Box<dyn Fn(&'static str, u64) + Send + Sync>;
 
 impl Losses {
     pub(super) fn new(told: Option<Told>) -> Losses {
-        Losses { counts: Mutex::default(), told }
+        Losses { counts: Mutex::default(), elsewhere: AtomicU64::new(0), told }
     }
 
     pub(super) fn add(&self, reason: &'static str, count: u64) {
@@ -35,8 +38,13 @@ impl Losses {
         }
     }
 
+    pub(super) fn hear(&self, elsewhere: u64) {
+        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+    }
+
+    /// Everything, here and elsewhere: a larger figure is news.
     pub(super) fn total(&self) -> u64 {
-        lock(&self.counts).values().sum()
+        lock(&self.counts).values().sum::<u64>() + self.elsewhere.load(Ordering::Relaxed)
     }
 
     pub(super) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
@@ -252,8 +260,8 @@ impl<T> Queue<T> {
         left as u64
     }
 
-    /// Waits until at most `most` items are left, in hand included; `false` when nothing has been sent for
-    /// `patience`, or nobody sends any more.
+    /// Waits until at most `most` items are left, in hand included, or nobody sends any more; `false` when
+    /// nothing has been sent for `patience`.
     pub(super) fn wait_for_room(&self, most: usize, patience: Duration) -> bool {
         let mut state = lock(&self.state);
         let mut least = usize::MAX;
@@ -261,7 +269,7 @@ impl<T> Queue<T> {
         loop {
             let left = state.waiting.len() + state.in_hand;
             if left <= most || state.ended {
-                return !state.ended;
+                return true;
             }
             if left < least {
                 (least, since) = (left, Instant::now());

@@ -200,12 +200,17 @@ pub fn attributes(attributes: &[KeyValue]) -> String {
     all.join(" ")
 }
 
-fn value(value: Option<&AnyValue>) -> Option<String> {
-    Some(match value?.value.as_ref()? {
+fn value(found: Option<&AnyValue>) -> Option<String> {
+    Some(match found?.value.as_ref()? {
         any_value::Value::StringValue(text) => text.clone(),
         any_value::Value::IntValue(number) => number.to_string(),
         any_value::Value::DoubleValue(number) => number.to_string(),
         any_value::Value::BoolValue(truth) => truth.to_string(),
+        any_value::Value::KvlistValue(list) => format!("{{{}}}", attributes(&list.values)),
+        any_value::Value::ArrayValue(list) => {
+            let items = list.values.iter().map(|item| value(Some(item)).unwrap_or_default());
+            format!("[{}]", items.collect::<Vec<_>>().join(" "))
+        }
         other => format!("{other:?}"),
     })
 }

@@ -1,10 +1,12 @@
 //! Whose trace a span belongs to, and whether it is sent.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 
-use super::collector::{Collector, Manner, text};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use super::collector::{Collector, Manner, points, text};
 use super::{call, start};
-use crate::support::Home;
+use crate::support::{Home, wait_until};
 
 const CALLER: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -17,9 +19,20 @@ fn caller(flags: &str) -> String {
 fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (Vec<String>, Collector) {
     let home = Home::new();
     let collector = Collector::start(Manner::Good);
-    let options = [&["--otlp", collector.endpoint.as_str()], options].concat();
+    let often = ["--otlp", collector.endpoint.as_str(), "--otlp-set", "metric_interval=1"];
+    let options = [often.as_slice(), options].concat();
     let mut child = start(&home, &options, environment);
-    child.stdin.take().unwrap().write_all(lines.concat().as_bytes()).unwrap();
+    let mut to = child.stdin.take().unwrap();
+    to.write_all(lines.concat().as_bytes()).unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.iter().for_each(|_| drop(answers.next().unwrap().unwrap()));
+    // The points of the last calls come with the end, when nothing else is left to send.
+    let seen = |export: &Vec<Metric>| {
+        let counts = points(export, "mcp.server.operation.duration");
+        counts.iter().map(|(_, count)| *count as usize).sum::<usize>() == lines.len()
+    };
+    wait_until("the points", || collector.exports().last().is_some_and(seen));
+    drop(to);
     assert!(child.wait_with_output().unwrap().status.success());
     (collector.spans().iter().map(|span| span.name.clone()).collect(), collector)
 }
