@@ -390,6 +390,61 @@ mod tests {
     }
 
     #[test]
+    fn a_round_is_linked_to_the_one_before_and_to_the_connection() {
+        let round = Record {
+            linked_span_id: Some("00f067aa0ba902b7".into()),
+            linked_trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            continues_span_id: Some("53995c3f42cd8ad8".into()),
+            ..call("ok")
+        };
+        let span = one(&mut Tracer::new(Side::Server, Sampling::default()), &round);
+        let links: Vec<(String, String, String)> = span
+            .links
+            .links
+            .iter()
+            .map(|link| {
+                let context = &link.span_context;
+                let relation = link.attributes[0].value.to_string();
+                (relation, context.trace_id().to_string(), context.span_id().to_string())
+            })
+            .collect();
+        let link = |relation: &str, trace: &str, span: &str| {
+            (relation.to_owned(), trace.to_owned(), span.to_owned())
+        };
+        assert_eq!(
+            links,
+            [
+                link("connection", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
+                link("continues", "0af7651916cd43dd8448eb211c80319c", "53995c3f42cd8ad8"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_slow_is_kept_and_says_that_it_is_sampled() {
+        let slow =
+            Record { trace_flags: Some("02".into()), pending_at: Some(Timestamp(3_000)), ..call("ok") };
+        let keep = Keep { errors: false, slow: true };
+        let span = one(&mut Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
+        assert!(span.span_context.is_sampled());
+        assert_eq!(span.events.events[0].name, "call_pending");
+        assert!(Tracer::new(Side::Server, Sampling::default()).spans(&slow).is_empty());
+    }
+
+    #[test]
+    fn an_id_that_is_text_stands_without_its_quotes() {
+        for (json, id) in [
+            ("7", Some("7")),
+            ("\"7\"", Some("7")),
+            (r#""a\"b""#, Some("a\"b")),
+            ("null", None),
+            ("\"cut off", Some("cut off")),
+        ] {
+            assert_eq!(request_id(json).as_deref(), id, "{json}");
+        }
+    }
+
+    #[test]
     fn the_connection_span_ends_with_the_first_answer() {
         let mut tracer = Tracer::new(Side::Server, Sampling::default());
         let started = Record {
