@@ -12,7 +12,7 @@ use clap::Args;
 mod progress;
 
 use super::look::reading::{Reading, Since};
-use super::look::{SelectArgs, StatusArg};
+use super::look::{SelectArgs, StatusArg, note};
 use super::{Out, hint};
 use crate::cli::run::{RunArgs, Side};
 use crate::config::{self, Config, File, process_environment};
@@ -139,7 +139,7 @@ impl ExportArgs {
         }
         let (settings, warnings) = config.otlp(&process_environment);
         for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {
-            tracing::warn!("{warning}");
+            note(&warning);
         }
         let Some(mut settings) = settings else {
             return Err(hint(
@@ -257,8 +257,7 @@ impl Run {
             };
             let connection = connections.entry(record.connection_id.to_string());
             let otlp = connection.or_insert_with(|| {
-                let warn = |line: &str| tracing::warn!("{line}");
-                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), warn)
+                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), note)
             });
             if lines <= from || !takes(&self.select, &entry) {
                 otlp.pass_over(&record);

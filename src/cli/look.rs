@@ -297,6 +297,6 @@ pub struct ReportArgs {
 }
 
 /// One line on standard error that is no error.
-fn note(text: &str) {
+pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {text}");
 }

@@ -303,6 +303,12 @@ pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
         .filter(|dropped| dropped.count > 0)
         .map(|Dropped { place, reason, count }| format!("{count} at {place} ({reason})"))
         .collect();
+    let (lines, bytes) = watch.observer.not_observed();
+    if bytes > 0 {
+        say(&format!(
+            "{lines} lines ({bytes} bytes) were relayed and not observed: there was no time for it"
+        ));
+    }
     if !lost.is_empty() {
         say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
     }

@@ -74,7 +74,8 @@ fn stderr(output: &Output) -> String {
 
 /// On a machine that is too busy for its flush budget spantap says so, and counts no more.
 fn had_no_time(output: &Output) -> bool {
-    stderr(output).contains("the time to write everything out was over")
+    let stderr = stderr(output);
+    stderr.contains("the time to write everything out was over") || stderr.contains("not observed")
 }
 
 /// What the closing line on stderr says was lost on the way to the collector.
