@@ -249,11 +249,6 @@ impl Observer {
         self.session.end(end, self.stderr.tail.drain(..).collect(), sink);
     }
 
-    /// What was relayed and not observed: whole lines and bytes; final after [`Observer::end`].
-    pub fn not_observed(&self) -> (u64, u64) {
-        (self.session.totals.frames_lost, self.session.totals.bytes_lost)
-    }
-
     /// Hash of each tool definition seen in this session, for the next one.
     pub fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
         self.session.tools()

@@ -176,7 +176,10 @@ impl Watcher {
             more = self.look(super::SLICE) > 0;
         }
         if more {
-            self.count_the_rest();
+            let bytes = self.count_the_rest();
+            if bytes > 0 {
+                say(&format!("{bytes} bytes were relayed and not observed: the time for it was over"));
+            }
         }
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
@@ -186,11 +189,12 @@ impl Watcher {
         });
     }
 
-    /// Time is over: what still waits in the rings is counted, not looked at.
-    fn count_the_rest(&mut self) {
+    /// Time is over: what still waits in the rings is counted, not looked at. Returns how many bytes.
+    fn count_the_rest(&mut self) -> u64 {
         self.build();
         let Watcher { state, taps, .. } = self;
-        let State::Watching(watch) = state else { return };
+        let State::Watching(watch) = state else { return 0 };
+        let mut bytes = 0;
         for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
             tap.snapshot();
             while tap.peek().is_some() {
@@ -207,10 +211,12 @@ impl Watcher {
                         Item::Gap(gap) => gap,
                         Item::End(_) => return,
                     };
+                    bytes += gap.bytes;
                     watch.observer.gap(gap, &mut watch.exporter);
                 });
             }
         }
+        bytes
     }
 
     /// Full detail while there is room, the envelope only while a ring is more than half full.
@@ -303,12 +309,6 @@ pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
         .filter(|dropped| dropped.count > 0)
         .map(|Dropped { place, reason, count }| format!("{count} at {place} ({reason})"))
         .collect();
-    let (lines, bytes) = watch.observer.not_observed();
-    if bytes > 0 {
-        say(&format!(
-            "{lines} lines ({bytes} bytes) were relayed and not observed: there was no time for it"
-        ));
-    }
     if !lost.is_empty() {
         say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
     }
