@@ -153,9 +153,11 @@ impl Http {
             404 => Outcome::lost("http_404"),
             413 => Outcome { too_large: true, ..Outcome::lost("http_413") },
             415 => Outcome::lost("http_415"),
-            401..=499 => Outcome::lost("http_4xx"),
-            500..=599 => Outcome::lost("http_5xx"),
-            _ => Outcome::lost("http_other"),
+            status => Outcome::lost(match status / 100 {
+                4 => "http_4xx",
+                5 => "http_5xx",
+                _ => "http_other",
+            }),
         }
     }
 }
