@@ -41,7 +41,8 @@ impl Sampler {
     pub fn samples(self, trace_id: [u8; 16]) -> bool {
         // The right-most seven bytes are random (W3C Trace Context Level 2).
         let random = trace_id[9..].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        (random as f64) < self.share * (1_u64 << 56) as f64
+        // Of 56 bits a float loses the last: everything is more than what compares as less.
+        self.share >= 1.0 || (random as f64) < self.share * (1_u64 << 56) as f64
     }
 }
 
