@@ -85,6 +85,18 @@ pub struct Config {
     pub problems: Vec<Problem>,
 }
 
+impl Config {
+    /// What is sent to collectors, if anything, and what could not be used of it.
+    pub fn otlp(&self, environment: Environment<'_>) -> (Option<crate::export::otlp::Settings>, Vec<String>) {
+        // The file's endpoint is in the table, where a signal's own wins over it.
+        let flag = match self.otlp_endpoint.origin {
+            Origin::Flag | Origin::Environment(_) => self.otlp_endpoint.value.as_deref(),
+            Origin::File { .. } | Origin::Default => None,
+        };
+        crate::export::otlp::Settings::resolve(flag, &self.otlp, environment)
+    }
+}
+
 /// The `[redaction]` table.
 #[derive(Clone, Debug)]
 pub enum Redaction {
@@ -196,7 +208,9 @@ impl Config {
             side: resolver.get("side", Side::CHOICES, Side::Server, Side::from_word),
             redaction: resolver.redaction(),
             otlp_endpoint: resolver.get("otlp.endpoint", "a URL", None, |text| Some(word(text))),
-            otlp: resolver.table("otlp", "as documented").unwrap_or_default(),
+            otlp: resolver
+                .table_with("otlp", "as documented", "otlp-set", &args.otlp_set)
+                .unwrap_or_default(),
             problems: Vec::new(),
         };
         Config { problems: resolver.problems(), ..config }

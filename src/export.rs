@@ -40,6 +40,9 @@ pub trait Output: Send {
     /// What has been lost so far, by place and reason; only ever grows.
     fn dropped(&self) -> Vec<Dropped>;
 
+    /// Hears from time to time what all outputs together have lost so far.
+    fn told_of_losses(&mut self, _dropped: &[Dropped]) {}
+
     /// Starts to write out what is queued, without waiting.
     fn begin_close(&mut self);
 
@@ -104,8 +107,11 @@ impl Exporter {
         for output in &mut self.outputs {
             output.begin_close();
         }
-        for output in &mut self.outputs {
-            output.finish_close(deadline);
+        for index in 0..self.outputs.len() {
+            // The last points of a collector tell what the outputs before it have lost.
+            let dropped = self.dropped();
+            self.outputs[index].told_of_losses(&dropped);
+            self.outputs[index].finish_close(deadline);
         }
         self.dropped()
     }
@@ -123,7 +129,13 @@ impl Sink for Exporter {
             self.unmade += 1;
             return;
         }
-        let dropped = if is_last { self.dropped() } else { Vec::new() };
+        let dropped = match is_last || matches!(event.kind, Kind::Pulse(_)) {
+            true => self.dropped(),
+            false => Vec::new(),
+        };
+        if !dropped.is_empty() {
+            self.outputs.iter_mut().for_each(|output| output.told_of_losses(&dropped));
+        }
         let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &dropped);
         for output in &mut self.outputs {
             output.take(event, record.as_ref());

@@ -110,7 +110,13 @@ fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         match signals::wait(Some(left)) {
             Woken::LookAround => {}
-            Woken::Timeout if left.is_zero() => return,
+            Woken::Timeout if left.is_zero() => {
+                // Whoever closes says what was lost; on a machine that busy it has not even come to that.
+                let text =
+                    "spantap: the time to write everything out was over; what is missing is not counted\n";
+                let _ = std::io::stderr().write_all(text.as_bytes());
+                return;
+            }
             Woken::Timeout => {}
             Woken::Forward(signal) | Woken::Kernel(signal) => {
                 if signals::asks_to_leave(signal) {

@@ -14,7 +14,6 @@ use super::Out;
 use super::run::RunArgs;
 use crate::config::{self, Config, File, process_environment};
 use crate::export::log::is_session_file;
-use crate::export::otlp;
 use crate::export::record::Record;
 use crate::places;
 use crate::read::units::plural;
@@ -287,8 +286,7 @@ fn hash_key(config: &Config, findings: &mut Findings) {
 }
 
 fn collector(config: &Config, findings: &mut Findings) {
-    let endpoint = config.otlp_endpoint.value.as_deref();
-    let (settings, warnings) = otlp::Settings::resolve(endpoint, &config.otlp, &process_environment);
+    let (settings, warnings) = config.otlp(&process_environment);
     for warning in warnings {
         findings.warn(warning, "docs/telemetry.md lists the variables");
     }

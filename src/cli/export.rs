@@ -1,24 +1,31 @@
 //! `spantap export`: sends recorded sessions to a collector, again or for the first time.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 
+mod progress;
+
+use super::look::reading::{Reading, Since};
+use super::look::{SelectArgs, StatusArg, note};
 use super::{Out, hint};
 use crate::cli::run::{RunArgs, Side};
 use crate::config::{self, Config, File, process_environment};
-use crate::export::log::is_session_file;
 use crate::export::metrics::Prices;
-use crate::export::otlp::settings::Target;
+use crate::export::otlp::settings::OneSignal;
 use crate::export::otlp::{Otlp, Settings};
-use crate::export::record::{EventName, Record};
+use crate::export::record::Record;
 use crate::export::{Identity, Output, trace};
-use crate::{export, places};
+use crate::places;
+use crate::read::entry::Entry;
+use crate::read::files::Source;
+use crate::read::select::Select;
+use progress::{Bar, Progress, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
 #[derive(Debug, Args)]
@@ -26,26 +33,38 @@ pub struct ExportArgs {
     /// Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    otlp_set: Vec<String>,
     /// Whose side the spans take [default: server]
     #[arg(long, value_enum)]
     side: Option<Side>,
     /// Send log records too
     #[arg(long)]
     logs: bool,
-    /// Only sessions (or connections) whose id begins like this
-    #[arg(long, value_name = "PREFIX")]
+    /// Only servers whose name matches; repeatable
+    #[arg(long, value_name = "GLOB", help_heading = "Select")]
+    server: Vec<String>,
+    /// Only tools (or prompts, or resources) whose name matches; repeatable
+    #[arg(long, value_name = "GLOB", help_heading = "Select")]
+    tool: Vec<String>,
+    /// Only sessions or connections whose id begins so
+    #[arg(long, value_name = "PREFIX", help_heading = "Select")]
     session: Option<String>,
-    /// Only this server
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-    /// Only records from then on: RFC 3339, today, yesterday, or an age such as 6h
-    #[arg(long, value_name = "TIME")]
+    /// Only requests of this method, which may hold * and ?
+    #[arg(long, value_name = "NAME", help_heading = "Select")]
+    method: Option<String>,
+    /// Only operations that ended so; error is any failure
+    #[arg(long, value_enum, help_heading = "Select")]
+    status: Option<StatusArg>,
+    /// From when: RFC 3339, today, yesterday, or an age such as 30m, 6h, 7d [default: all]
+    #[arg(long, value_name = "TIME", help_heading = "Select")]
     since: Option<String>,
-    /// Only records before then
-    #[arg(long, value_name = "TIME")]
+    /// Until when, in the same forms
+    #[arg(long, value_name = "TIME", help_heading = "Select")]
     until: Option<String>,
     /// Leave out what an earlier run with --resume has sent there, and remember what this one sends
-    #[arg(long, conflicts_with_all = ["session", "server", "since", "until"])]
+    #[arg(long, conflicts_with_all = ["server", "tool", "session", "method", "status", "since", "until"])]
     resume: bool,
     /// Folder of session logs [default: see spantap doctor]
     #[arg(long, value_name = "DIR")]
@@ -57,8 +76,10 @@ pub struct ExportArgs {
 
 /// How long a collector may take nothing before we give up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the collector has for what is left when all files are read.
+/// How long the collector has for the answer to the last of a file.
 const LAST_WAIT: Duration = Duration::from_secs(30);
+/// After so many records we wait until all are taken, and a resumed run begins there.
+const CHECKPOINT: u64 = 8_192;
 
 impl ExportArgs {
     /// Exit status 1 when something was not taken.
@@ -66,12 +87,60 @@ impl ExportArgs {
     /// # Errors
     /// When there is no collector to send to, or nothing to read.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let run = RunArgs { otlp: self.otlp.clone(), side: self.side, ..RunArgs::default() };
+        let (settings, side) = self.settings()?;
+        let select = SelectArgs {
+            server: self.server,
+            tool: self.tool,
+            session: self.session,
+            method: self.method,
+            status: self.status,
+            since: self.since,
+            until: self.until,
+            log_dir: self.log_dir,
+            ..SelectArgs::default()
+        };
+        let reading = Reading::open(&select, &self.files, Since::Ever)?;
+        let sessions = sessions(reading.sources.clone());
+        if sessions.is_empty() {
+            reading.say_no_data("no session log")?;
+        }
+        let progress = if self.resume { Progress::load() } else { Progress::default() };
+        let bar = Bar::new(reading.sources.len());
+        let select = reading.select;
+        let mut run = Run {
+            settings,
+            side,
+            select,
+            resume: self.resume,
+            progress,
+            bar,
+            sent: Sent::default(),
+            files: 0,
+        };
+        sessions.iter().try_for_each(|session| run.send(session))?;
+        let Run { sent: Sent { records, connections, lost }, bar, .. } = run;
+        drop(bar);
+        writeln!(out, "{records} records of {connections} connections sent, {lost} spans or logs not taken")?;
+        Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn settings(&self) -> anyhow::Result<(Settings, trace::Side)> {
+        let run = RunArgs {
+            otlp: self.otlp.clone(),
+            otlp_set: self.otlp_set.clone(),
+            side: self.side,
+            ..RunArgs::default()
+        };
         let path = config::file_path(&run, &process_environment, places::config_dir().as_deref());
         let file = path.as_deref().map(File::read).transpose()?.flatten();
-        let config = Config::resolve(&run, &process_environment, file.as_ref(), "");
-        let endpoint = config.otlp_endpoint.value.as_deref();
-        let (settings, _) = Settings::resolve(endpoint, &config.otlp, &process_environment);
+        let mut config = Config::resolve(&run, &process_environment, file.as_ref(), "");
+        if self.logs && !matches!(config.otlp.logs, Some(OneSignal::Own(_))) {
+            config.otlp.logs = Some(OneSignal::Sent(true));
+        }
+        let (settings, warnings) = config.otlp(&process_environment);
+        for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {
+            note(&warning);
+        }
         let Some(mut settings) = settings else {
             return Err(hint(
                 anyhow::anyhow!("no collector to send to"),
@@ -80,116 +149,38 @@ impl ExportArgs {
         };
         // Points of a moment that has passed would be taken for points of now.
         settings.metrics = None;
-        if self.logs && settings.logs.is_none() {
-            let mut asked = config.otlp.clone();
-            asked.logs = Some(true);
-            settings.logs =
-                Settings::resolve(endpoint, &asked, &process_environment).0.and_then(|asked| asked.logs);
-        }
         let side = match config.side.value {
             Side::Server => trace::Side::Server,
             Side::Client => trace::Side::Client,
         };
-        let folder = self.log_dir.clone().or(config.log_dir.value).or_else(places::sessions_dir);
-        let files = self.files(folder.as_deref())?;
-        let mut progress = if self.resume { Progress::load() } else { Progress::default() };
-        let window = Window::new(self.since.as_deref(), self.until.as_deref())?;
-        let bar = Bar::new(files.len());
-        let mut sent = Sent::default();
-        for (index, file) in files.iter().enumerate() {
-            bar.show(index, file);
-            let key = key(&settings, file);
-            let from = progress.lines(&key);
-            let read = self.send(file, from, &settings, side, &window, &mut sent)?;
-            progress.set(key, from + read);
-        }
-        bar.clear();
-        if self.resume && sent.lost == 0 {
-            progress.save()?;
-        }
-        let Sent { records, connections, lost } = sent;
-        writeln!(out, "{records} records of {connections} connections sent, {lost} spans or logs not taken")?;
-        Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok((settings, side))
     }
+}
 
-    fn files(&self, folder: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
-        if !self.files.is_empty() {
-            return Ok(self.files.clone());
+/// The parts of each session log together, in their order: later parts build on earlier ones.
+fn sessions(sources: Vec<Source>) -> Vec<Vec<Source>> {
+    let mut sessions: Vec<(PathBuf, Vec<(u64, Source)>)> = Vec::new();
+    for source in sources {
+        let (stem, part) = stem_and_part(source.path().unwrap_or(Path::new("-")));
+        match sessions.iter_mut().rev().find(|(known, _)| *known == stem) {
+            Some((_, parts)) => parts.push((part, source)),
+            None => sessions.push((stem, vec![(part, source)])),
         }
-        let Some(folder) = folder else { bail!("there is no home folder; name the logs with --log-dir") };
-        let entries =
-            std::fs::read_dir(folder).with_context(|| format!("failed to read `{}`", folder.display()))?;
-        let mut files: Vec<PathBuf> = entries
-            .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_str().is_some_and(is_session_file))
-            .map(|entry| entry.path())
-            .collect();
-        files.sort();
-        Ok(files)
     }
+    let in_order = |(_, mut parts): (PathBuf, Vec<(u64, Source)>)| {
+        parts.sort_by_key(|(part, _)| *part);
+        parts.into_iter().map(|(_, source)| source).collect()
+    };
+    sessions.into_iter().map(in_order).collect()
+}
 
-    /// Sends one file's records from line `from` on; returns how many lines it read.
-    fn send(
-        &self,
-        file: &Path,
-        from: u64,
-        settings: &Settings,
-        side: trace::Side,
-        window: &Window,
-        sent: &mut Sent,
-    ) -> anyhow::Result<u64> {
-        let opened =
-            std::fs::File::open(file).with_context(|| format!("failed to read `{}`", file.display()))?;
-        let mut connections: HashMap<String, Otlp> = HashMap::new();
-        let mut lines = 0;
-        let mut reader = BufReader::new(opened);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            // A line without its newline is still being written, or was cut off.
-            if reader.read_until(b'\n', &mut line)? == 0 || line.last() != Some(&b'\n') {
-                break;
-            }
-            lines += 1;
-            let Ok(record) = serde_json::from_slice::<Record<'_>>(&line) else { continue };
-            let is_new = lines > from;
-            // The start of a connection is needed even if it was sent before: its span may end now.
-            if !(is_new || record.event == EventName::SessionStarted) || !self.selects(&record) {
-                continue;
-            }
-            if !window.holds(&record) && record.event != EventName::SessionStarted {
-                continue;
-            }
-            let id = record.connection_id.to_string();
-            let otlp = connections.entry(id).or_insert_with(|| {
-                let warn = |line: &str| tracing::warn!("{line}");
-                Otlp::new(settings.clone(), &identity(&record), side, Prices::default(), warn)
-            });
-            if !otlp.wait_for_room(PATIENCE) {
-                return Err(hint(
-                    anyhow::anyhow!("the collector has taken nothing for {} s", PATIENCE.as_secs()),
-                    "see that it runs, and send the same again; `spantap doctor` looks whether it answers",
-                ));
-            }
-            otlp.send(&record);
-            sent.records += u64::from(is_new);
-        }
-        let deadline = Instant::now() + LAST_WAIT;
-        sent.connections += connections.len() as u64;
-        connections.values_mut().for_each(Output::begin_close);
-        for connection in connections.values_mut() {
-            connection.finish_close(deadline);
-            sent.lost +=
-                connection.dropped().iter().map(|dropped: &export::Dropped| dropped.count).sum::<u64>();
-        }
-        Ok(lines.saturating_sub(from))
-    }
-
-    fn selects(&self, record: &Record<'_>) -> bool {
-        let session = self.session.as_deref().is_none_or(|prefix| {
-            record.session_id.starts_with(prefix) || record.connection_id.starts_with(prefix)
-        });
-        session && self.server.as_deref().is_none_or(|server| record.server_name == server)
+/// `a.2.jsonl.gz` is part 2 of `a`, `a.jsonl` part 0.
+fn stem_and_part(path: &Path) -> (PathBuf, u64) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.trim_end_matches(".gz").trim_end_matches(".zst").trim_end_matches(".jsonl");
+    match name.rsplit_once('.').and_then(|(stem, part)| Some((stem, part.parse().ok()?))) {
+        Some((stem, part)) => (path.with_file_name(stem), part),
+        None => (path.with_file_name(name), 0),
     }
 }
 
@@ -198,6 +189,119 @@ struct Sent {
     records: u64,
     connections: u64,
     lost: u64,
+}
+
+/// One run, through all sessions.
+struct Run {
+    settings: Settings,
+    side: trace::Side,
+    select: Select,
+    resume: bool,
+    progress: Progress,
+    bar: Bar,
+    sent: Sent,
+    /// Files done.
+    files: usize,
+}
+
+impl Run {
+    /// Sends what is new of one session. What has been taken is remembered every now and then, so that a
+    /// run that is cut short goes on there.
+    fn send(&mut self, parts: &[Source]) -> anyhow::Result<()> {
+        let mut connections: HashMap<String, Otlp> = HashMap::new();
+        let mut lines = Vec::new();
+        for source in parts {
+            let key = key(&self.settings, source);
+            let read = self.read(source, &key, &mut connections)?;
+            lines.push((key, read));
+            self.bar.show(self.files, source, self.sent.records);
+            self.files += 1;
+        }
+        self.sent.connections += connections.values().filter(|otlp| otlp.has_sent()).count() as u64;
+        // While a collector asks for patience it gets it; at the close it is asked once more at most.
+        let in_time = connections.values().all(|otlp| otlp.wait_until_sent(PATIENCE));
+        let deadline = Instant::now() + LAST_WAIT;
+        connections.values_mut().for_each(Output::begin_close);
+        connections.values_mut().for_each(|connection| connection.finish_close(deadline));
+        let lost = lost(&connections);
+        self.sent.lost += lost;
+        if lost == 0 {
+            lines.iter().for_each(|(key, lines)| self.progress.set(key, *lines));
+            self.remember()?;
+        }
+        if in_time { Ok(()) } else { Err(nothing_taken()) }
+    }
+
+    /// Sends one file's records; returns up to which line it was read.
+    fn read(
+        &mut self,
+        source: &Source,
+        key: &str,
+        connections: &mut HashMap<String, Otlp>,
+    ) -> anyhow::Result<u64> {
+        let from = self.progress.lines(key);
+        let failed = || format!("failed to read `{}`", source.name());
+        let mut reader = BufReader::new(source.open(0).with_context(failed)?);
+        let mut line = Vec::new();
+        let (mut lines, mut since_checkpoint) = (0, 0);
+        loop {
+            line.clear();
+            // A line without its newline is still being written, or was cut off.
+            if reader.read_until(b'\n', &mut line).with_context(failed)? == 0 || line.last() != Some(&b'\n') {
+                return Ok(lines.max(from));
+            }
+            lines += 1;
+            let (Ok(entry), Ok(record)) = (Entry::parse(&line), serde_json::from_slice::<Record<'_>>(&line))
+            else {
+                continue;
+            };
+            let connection = connections.entry(record.connection_id.to_string());
+            let otlp = connection.or_insert_with(|| {
+                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), note)
+            });
+            if lines <= from || !takes(&self.select, &entry) {
+                otlp.pass_over(&record);
+                continue;
+            }
+            if !otlp.wait_for_room(PATIENCE) {
+                return Err(nothing_taken());
+            }
+            otlp.send(&record);
+            self.sent.records += 1;
+            since_checkpoint += 1;
+            if since_checkpoint == CHECKPOINT {
+                since_checkpoint = 0;
+                self.bar.show(self.files, source, self.sent.records);
+                let sent = connections.values().all(|otlp| otlp.wait_until_sent(PATIENCE));
+                if sent && lost(connections) == 0 {
+                    self.progress.set(key, lines);
+                    self.remember()?;
+                }
+            }
+        }
+    }
+
+    fn remember(&self) -> anyhow::Result<()> {
+        if self.resume { self.progress.save() } else { Ok(()) }
+    }
+}
+
+fn takes(select: &Select, entry: &Entry<'_>) -> bool {
+    match entry.is_operation() || select.is_about_operations() {
+        true => select.takes_operation(entry),
+        false => select.takes_place(entry),
+    }
+}
+
+fn lost(connections: &HashMap<String, Otlp>) -> u64 {
+    connections.values().flat_map(Output::dropped).map(|dropped| dropped.count).sum()
+}
+
+fn nothing_taken() -> anyhow::Error {
+    hint(
+        anyhow::anyhow!("the collector has taken nothing for {} s", PATIENCE.as_secs()),
+        "see that it runs, and send the same again; `spantap doctor` looks whether it answers",
+    )
 }
 
 fn identity(record: &Record<'_>) -> Identity {
@@ -209,93 +313,17 @@ fn identity(record: &Record<'_>) -> Identity {
     }
 }
 
-/// The time that was asked for.
-struct Window {
-    since: Option<i64>,
-    until: Option<i64>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Window {
-    fn new(since: Option<&str>, until: Option<&str>) -> anyhow::Result<Window> {
-        let zone = jiff::tz::TimeZone::system();
-        let now = crate::export::timestamp::Timestamp::now();
-        let read = |text: Option<&str>| {
-            let read = text.map(|text| crate::read::select::moment(text, now, &zone));
-            read.transpose().map_err(|error| anyhow::anyhow!("{error}"))
-        };
-        Ok(Window { since: read(since)?.map(|at| at.0), until: read(until)?.map(|at| at.0) })
-    }
-
-    fn holds(&self, record: &Record<'_>) -> bool {
-        let at = record.timestamp.0;
-        self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
-    }
-}
-
-/// What was sent, where to, and from which file. An endpoint may hold credentials: it is hashed.
-fn key(settings: &Settings, file: &Path) -> String {
-    use sha2::{Digest, Sha256};
-    let path = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let endpoint =
-        |target: &Option<Target>| target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default();
-    let what = format!("{}\n{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs), path.display());
-    Sha256::digest(what).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// How many lines of each file have been sent.
-#[derive(Default)]
-struct Progress(HashMap<String, u64>);
-
-impl Progress {
-    fn file() -> Option<PathBuf> {
-        Some(places::state_dir()?.join("exported.json"))
-    }
-
-    fn load() -> Progress {
-        let text = Progress::file().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
-        Progress(serde_json::from_slice(&text).unwrap_or_default())
-    }
-
-    fn lines(&self, key: &str) -> u64 {
-        self.0.get(key).copied().unwrap_or(0)
-    }
-
-    fn set(&mut self, key: String, lines: u64) {
-        self.0.insert(key, lines);
-    }
-
-    fn save(&self) -> anyhow::Result<()> {
-        let file = Progress::file().context("no home folder to remember in")?;
-        let folder = file.parent().context("no folder")?;
-        std::fs::create_dir_all(folder)?;
-        let temporary = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&temporary, &self.0)?;
-        temporary.persist(&file).with_context(|| format!("failed to write `{}`", file.display()))?;
-        Ok(())
-    }
-}
-
-/// Shows how far we are, where somebody is watching.
-struct Bar {
-    files: usize,
-    shown: bool,
-}
-
-impl Bar {
-    fn new(files: usize) -> Bar {
-        Bar { files, shown: std::io::stderr().is_terminal() }
-    }
-
-    fn show(&self, index: usize, file: &Path) {
-        if self.shown {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            let _ = write!(std::io::stderr(), "\r\x1b[K{}/{} {name}", index + 1, self.files);
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+    #[test]
+    fn parts_belong_to_their_session_in_their_order() {
+        let parts = ["a.jsonl", "b.2.jsonl", "b.10.jsonl.gz", "b.jsonl"].map(|name| {
+            let (stem, part) = stem_and_part(&Path::new("/x").join(name));
+            (stem.display().to_string(), part)
+        });
+        let part = |stem: &str, part| (stem.to_owned(), part);
+        assert_eq!(parts, [part("/x/a", 0), part("/x/b", 2), part("/x/b", 10), part("/x/b", 0)]);
     }
 }

@@ -13,7 +13,7 @@ use crate::read::stats::{By, Sort, Stats};
 use crate::read::tail::{Last, Printer};
 use crate::read::{sessions, units};
 
-mod reading;
+pub(super) mod reading;
 mod report;
 mod show;
 
@@ -297,6 +297,6 @@ pub struct ReportArgs {
 }
 
 /// One line on standard error that is no error.
-fn note(text: &str) {
+pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {text}");
 }

@@ -33,6 +33,9 @@ pub struct RunArgs {
     /// Send spans and metrics to a collector, e.g. http://localhost:4318
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
+    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc or logs=true; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub otlp_set: Vec<String>,
     /// Whose side spans and metrics take [default: server]
     #[arg(long, value_enum)]
     pub side: Option<Side>,

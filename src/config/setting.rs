@@ -162,6 +162,42 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Like [`Resolver::table`], with `KEY=VALUE` entries of the flag `flag` laid over it. An entry that
+    /// cannot be used is refused by itself.
+    pub(super) fn table_with<T: serde::de::DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        flag: &str,
+        entries: &[String],
+    ) -> Option<T> {
+        let (value, origin) = match self.file.and_then(|file| file.table(self.server_name, name)) {
+            Some(found) => found,
+            None => (toml::Value::Table(toml::Table::new()), Origin::Default),
+        };
+        let mut table = value.clone();
+        if table.clone().try_into::<T>().is_err() {
+            self.refuse(name, expected, origin);
+            table = toml::Value::Table(toml::Table::new());
+        }
+        for entry in entries {
+            let laid_over = entry_of(entry).map(|entry| {
+                let mut table = table.clone();
+                lay_over(&mut table, entry);
+                table
+            });
+            match laid_over.filter(|table| table.clone().try_into::<T>().is_ok()) {
+                Some(laid_over) => table = laid_over,
+                None => {
+                    let key = entry.split('=').next().unwrap_or_default();
+                    let text = format!("`--{flag} {key}` is not as documented; ignoring it");
+                    self.problems.push(Problem { origin: Origin::Flag, text });
+                }
+            }
+        }
+        table.try_into().ok()
+    }
+
     /// The `[redaction]` table. One that cannot be read or applied is worse than none: somebody relies
     /// on it.
     pub(super) fn redaction(&mut self) -> Redaction {
@@ -238,9 +274,46 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// `KEY=VALUE` as TOML; a value that is none is text, so that nobody has to quote for two readers.
+fn entry_of(text: &str) -> Option<toml::Value> {
+    let (key, value) = text.split_once('=')?;
+    let quoted = toml::Value::String(value.to_owned());
+    let table = toml::from_str::<toml::Table>(&format!("{key} = {value}"))
+        .or_else(|_| toml::from_str::<toml::Table>(&format!("{key} = {quoted}")));
+    // A line break would begin another entry.
+    table.ok().filter(|table| table.len() == 1 && !text.contains('\n')).map(toml::Value::Table)
+}
+
+/// Tables are merged, everything else is replaced.
+fn lay_over(below: &mut toml::Value, above: toml::Value) {
+    match (below, above) {
+        (toml::Value::Table(below), toml::Value::Table(above)) => {
+            for (key, value) in above {
+                match below.get_mut(&key) {
+                    Some(entry) => lay_over(entry, value),
+                    None => drop(below.insert(key, value)),
+                }
+            }
+        }
+        (below, above) => *below = above,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_is_laid_over_a_table() {
+        let mut table: toml::Value = toml::from_str("a = 1\n[b]\nc = 'x'").unwrap();
+        for entry in ["b.d=true", "a=grpc", "b.\"e.f\"=Bearer x=y", "g=[\"h\"]"] {
+            lay_over(&mut table, entry_of(entry).unwrap());
+        }
+        let wanted: toml::Value =
+            toml::from_str("a = 'grpc'\ng = ['h']\n[b]\nc = 'x'\nd = true\n'e.f' = 'Bearer x=y'").unwrap();
+        assert_eq!(table, wanted);
+        assert_eq!(entry_of("novalue"), None);
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

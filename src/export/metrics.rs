@@ -12,10 +12,12 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::trace::SpanKind;
 
 use super::Dropped;
+use super::otlp::Told;
 use super::record::Record;
 use super::semconv::{self, Instrument, attribute as name};
 use super::trace::{Side, error_type};
 use crate::observe::event::{EndReason, Event, Kind, Operation, Pulse, Status, Target};
+use crate::relay::tap::Direction;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
 const MAX_TOOLS: usize = 200;
@@ -57,6 +59,8 @@ pub struct Metrics {
     prices: Prices,
     started: Option<crate::relay::tap::Moment>,
     initialised: bool,
+    /// The server said no to the handshake.
+    rejected: bool,
     in_flight: i64,
     listed: BTreeSet<String>,
     called: HashSet<String>,
@@ -119,6 +123,7 @@ impl Metrics {
             prices,
             started: None,
             initialised: false,
+            rejected: false,
             in_flight: 0,
             listed: BTreeSet::new(),
             called: HashSet::new(),
@@ -175,7 +180,22 @@ impl Metrics {
         }
         self.open.add(0, &self.with([]));
         self.cpu_time.add(0.0, &self.with([]));
+        self.uptime.record(0.0, &self.with([]));
+        self.depth.record(0, &self.with([]));
         self.gauges();
+    }
+
+    /// Counts what is lost on the way to the collector, wherever that is noticed.
+    pub fn otlp_losses(&self) -> Told {
+        let (lost, server) = (self.lost.clone(), self.server.clone());
+        Box::new(move |reason, count| {
+            let attributes = [
+                KeyValue::new(name::MCP_SERVER_NAME, server.clone()),
+                KeyValue::new(name::SPANTAP_SINK, "otlp"),
+                KeyValue::new(name::SPANTAP_REASON, reason),
+            ];
+            lost.add(count, &attributes);
+        })
     }
 
     fn with<const N: usize>(&self, attributes: [KeyValue; N]) -> Vec<KeyValue> {
@@ -211,6 +231,11 @@ impl Metrics {
             Kind::ToolsListed(listed) => {
                 let room = MAX_TOOLS.saturating_sub(self.listed.len());
                 self.listed.extend(listed.names.iter().take(room).map(|name| name.as_str().to_owned()));
+                for tool in &self.listed {
+                    let most = self.repeats.entry(tool.clone()).or_default();
+                    let tool = KeyValue::new(name::GEN_AI_TOOL_NAME, tool.clone());
+                    self.session_repeats.record(*most, &self.with([tool]));
+                }
                 self.tokens[0] += listed.size.div_ceil(4);
                 self.gauges();
             }
@@ -231,13 +256,15 @@ impl Metrics {
                     (EndReason::ServerDied, _) if !self.initialised => Some("initialize_failed"),
                     (EndReason::ServerDied, None) => Some("exited"),
                     (EndReason::ServerDied, Some(_)) => Some("signalled"),
+                    (EndReason::ServerExited, _) if self.rejected => Some("initialize_failed"),
                     (EndReason::ServerExited, _) => None,
                 };
                 if let Some(failure) = failure {
                     self.failures.add(1, &self.with([KeyValue::new(name::ERROR_TYPE, failure)]));
                 }
                 let age = self.started.map_or(Duration::ZERO, |started| event.at.since(started));
-                let mut attributes = self.with([KeyValue::new(name::NETWORK_TRANSPORT, "pipe")]);
+                let mut attributes =
+                    self.with([KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE)]);
                 attributes.extend(failure.map(|failure| KeyValue::new(name::ERROR_TYPE, failure)));
                 self.session.record(age.as_secs_f64(), &attributes);
                 self.up.record(0, &self.with([]));
@@ -260,11 +287,11 @@ impl Metrics {
         let method = method_label(operation.method.as_str());
         let mut attributes = self.with([
             KeyValue::new(name::MCP_METHOD_NAME, method),
-            KeyValue::new(name::NETWORK_TRANSPORT, "pipe"),
+            KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
         ]);
         if let Some(label) = label {
             attributes.push(KeyValue::new(name::GEN_AI_TOOL_NAME, label.to_owned()));
-            attributes.push(KeyValue::new(name::GEN_AI_OPERATION_NAME, "execute_tool"));
+            attributes.push(KeyValue::new(name::GEN_AI_OPERATION_NAME, semconv::value::EXECUTE_TOOL));
         }
         let version = operation.protocol_version.as_ref();
         attributes
@@ -280,7 +307,12 @@ impl Metrics {
                 if kind == SpanKind::Server { &self.server_operation } else { &self.client_operation };
             histogram.record(seconds, &attributes);
         }
-        self.initialised |= operation.status == Status::Ok;
+        if operation.direction == Direction::ClientToServer {
+            self.initialised |= operation.status == Status::Ok;
+            if matches!(operation.method.as_str(), "initialize" | "server/discover") {
+                self.rejected = operation.error_code.is_some();
+            }
+        }
         self.denials += u64::from(operation.status == Status::Denied && tool.is_some());
         if let (Some(tool), Some(label)) = (tool, label) {
             // A further round of a request is no call of its own, and a turn without calls is none of ours.
@@ -346,7 +378,7 @@ impl Metrics {
     }
 
     /// What the sinks have lost so far.
-    pub fn dropped(&mut self, dropped: &[Dropped]) {
+    pub fn dropped<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped>) {
         for Dropped { place, reason, count } in dropped {
             let told = self.dropped.entry((place, reason)).or_default();
             let new = count.saturating_sub(*told);

@@ -161,6 +161,12 @@ pub struct Record<'a> {
     /// `seq` of the attempt that this one continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues_seq: Option<u64>,
+    /// The span of that attempt.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub continues_span_id: Text<'a>,
+    /// Its trace, where it is another one.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub continues_trace_id: Text<'a>,
     /// Hash of the id of the task that the request is about or made.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub task_id_hash: Text<'a>,

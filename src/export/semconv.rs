@@ -27,6 +27,8 @@ pub mod attribute {
     pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
     /// `pipe` for stdio.
     pub const NETWORK_TRANSPORT: &str = "network.transport";
+    /// The connection, for revisions of MCP that know sessions.
+    pub const MCP_SESSION_ID: &str = "mcp.session.id";
     /// The agent session.
     pub const SESSION_ID: &str = "session.id";
     pub const ENDUSER_ID: &str = "enduser.id";
@@ -41,6 +43,8 @@ pub mod attribute {
     /// Bytes of the result or error.
     pub const SPANTAP_RESULT_SIZE: &str = "spantap.result.size";
     pub const SPANTAP_REPEAT_COUNT: &str = "spantap.repeat_count";
+    /// Of a link: `connection`, or `continues` for the round before.
+    pub const SPANTAP_LINK: &str = "spantap.link";
     pub const SPANTAP_CONTINUES_SEQ: &str = "spantap.continues_seq";
     pub const SPANTAP_TURN_ID: &str = "spantap.turn.id";
     pub const SPANTAP_HOST_NAME: &str = "spantap.host.name";
@@ -56,6 +60,33 @@ pub mod attribute {
     /// `handshake`, `ping`, `tools/list`, `end`.
     pub const SPANTAP_CHECK_STEP: &str = "spantap.check.step";
 }
+
+/// Names of attributes of the resource (OpenTelemetry resource conventions).
+pub mod resource {
+    /// The server's name: each MCP server is a service.
+    pub const SERVICE_NAME: &str = "service.name";
+    /// `mcp`.
+    pub const SERVICE_NAMESPACE: &str = "service.namespace";
+    /// The connection: two writers of one series would add up to nonsense.
+    pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+    /// As the server says in its handshake; on spans and logs only, since metrics begin before it.
+    pub const SERVICE_VERSION: &str = "service.version";
+    pub const TELEMETRY_SDK_NAME: &str = "telemetry.sdk.name";
+    pub const TELEMETRY_SDK_LANGUAGE: &str = "telemetry.sdk.language";
+    pub const TELEMETRY_DISTRO_NAME: &str = "telemetry.distro.name";
+    pub const TELEMETRY_DISTRO_VERSION: &str = "telemetry.distro.version";
+}
+
+/// Values that the conventions fix.
+pub mod value {
+    /// `network.transport` of stdio.
+    pub const PIPE: &str = "pipe";
+    /// `gen_ai.operation.name` of a tool call.
+    pub const EXECUTE_TOOL: &str = "execute_tool";
+}
+
+/// The first revision of MCP without sessions: from it on `mcp.session.id` has no meaning.
+pub const FIRST_WITHOUT_SESSIONS: &str = "2026-07-28";
 
 /// An instrument: name, unit and what it measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +153,9 @@ pub const CLIENT_CAUSED: [i64; 5] = [-32700, -32600, -32601, -32602, -32002];
 
 /// Name of the span that stands for the connection, from spawn to the first answer.
 pub const CONNECT_SPAN: &str = "mcp.connect";
+/// What a link leads to.
+pub const LINK_CONNECTION: &str = "connection";
+pub const LINK_CONTINUES: &str = "continues";
 /// Names of span events.
 pub const EVENT_PROGRESS: &str = "progress";
 pub const EVENT_CANCELLED: &str = "cancelled";
@@ -129,3 +163,8 @@ pub const EVENT_THRASHING: &str = "agent_thrashing";
 pub const EVENT_SLOW: &str = "call_pending";
 /// The instrumentation scope of everything we send.
 pub const SCOPE: &str = "spantap";
+
+/// [`SCOPE`] with our version.
+pub fn scope() -> opentelemetry::InstrumentationScope {
+    opentelemetry::InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
+}

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::trace::{
     Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
+use super::otlp::settings::Sampler;
 use super::record::{EventName, Record};
 use super::semconv::{self, attribute as name};
 use super::timestamp::Timestamp;
@@ -37,21 +38,28 @@ pub struct Keep {
     pub slow: bool,
 }
 
+/// What of a trace is sent, and how much of each text.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sampling {
+    pub keep: Keep,
+    pub sampler: Sampler,
+    /// Longest text of an attribute, in characters.
+    pub value_length: Option<usize>,
+}
+
 /// Turns one connection's records, in their order, into spans.
 #[derive(Debug)]
 pub struct Tracer {
     side: Side,
-    keep: Keep,
+    sampling: Sampling,
     scope: InstrumentationScope,
     /// The connection span, until its end is known.
     connecting: Option<SpanData>,
 }
 
 impl Tracer {
-    pub fn new(side: Side, keep: Keep) -> Tracer {
-        let scope =
-            InstrumentationScope::builder(semconv::SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
-        Tracer { side, keep, scope, connecting: None }
+    pub fn new(side: Side, sampling: Sampling) -> Tracer {
+        Tracer { side, sampling, scope: semconv::scope(), connecting: None }
     }
 
     /// The spans that `record` completes: none, one, or two where the connection was waited for.
@@ -84,7 +92,7 @@ impl Tracer {
             span.attributes.push(KeyValue::new(name::ERROR_TYPE, failure.to_owned()));
             span.status = Status::error(failure.to_owned());
         }
-        self.is_sampled(&span, failure.is_some(), false).then_some(span)
+        self.sampled(span, failure.is_some(), false)
     }
 
     fn connection(&self, record: &Record<'_>) -> Option<SpanData> {
@@ -108,8 +116,19 @@ impl Tracer {
         span.events = events(record);
         span.links = links(record);
         let failed = matches!(record.status.as_deref(), Some("error" | "denied" | "timeout" | "cancelled"));
-        self.is_sampled(&span, failed, record.pending_at.is_some()).then(|| {
-            let context = &span.span_context;
+        self.sampled(span, failed, record.pending_at.is_some())
+    }
+
+    /// The span, if it is to be sent; a span that is sent says that it is sampled.
+    fn sampled(&self, mut span: SpanData, failed: bool, slow: bool) -> Option<SpanData> {
+        let Sampling { keep, sampler, value_length } = self.sampling;
+        let context = span.span_context.clone();
+        // Without a parent-based sampler the caller's flag counts for nothing.
+        let is_sampled = match sampler.parent_based {
+            true => context.is_sampled(),
+            false => sampler.samples(context.trace_id().to_bytes()),
+        };
+        (is_sampled || (keep.errors && failed) || (keep.slow && slow)).then(|| {
             span.span_context = SpanContext::new(
                 context.trace_id(),
                 context.span_id(),
@@ -117,12 +136,12 @@ impl Tracer {
                 false,
                 context.trace_state().clone(),
             );
+            if let Some(length) = value_length {
+                shorten(&mut span.attributes, length);
+            }
+            span.attributes.shrink_to_fit();
             span
         })
-    }
-
-    fn is_sampled(&self, span: &SpanData, failed: bool, slow: bool) -> bool {
-        span.span_context.is_sampled() || (self.keep.errors && failed) || (self.keep.slow && slow)
     }
 
     /// A span with the record's ids and times. `None` where the record has none.
@@ -157,6 +176,17 @@ impl Tracer {
     }
 }
 
+/// Cuts texts to `length` characters (OpenTelemetry "Attribute Limits").
+fn shorten(attributes: &mut [KeyValue], length: usize) {
+    for attribute in attributes {
+        if let Value::String(text) = &attribute.value
+            && let Some((end, _)) = text.as_str().char_indices().nth(length)
+        {
+            attribute.value = Value::from(text.as_str()[..end].to_owned());
+        }
+    }
+}
+
 /// `error.type` by the conventions, which differ by side; `None` where nothing failed.
 pub fn error_type(record: &Record<'_>, kind: &SpanKind) -> Option<String> {
     let word = record.error_type.as_deref()?;
@@ -184,7 +214,7 @@ fn common(record: &Record<'_>) -> Vec<KeyValue> {
         KeyValue::new(name::MCP_SERVER_NAME, record.server_name.to_string()),
         KeyValue::new(name::SESSION_ID, record.session_id.to_string()),
         KeyValue::new(name::SPANTAP_CONNECTION_ID, record.connection_id.to_string()),
-        KeyValue::new(name::NETWORK_TRANSPORT, "pipe"),
+        KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
     ];
     for (key, value) in [
         (name::ENDUSER_ID, &record.user_id),
@@ -197,21 +227,35 @@ fn common(record: &Record<'_>) -> Vec<KeyValue> {
     attributes
 }
 
+/// An id that is a string stands as JSON in the record, and as itself on the span; null is no id.
+fn request_id(json: &str) -> Option<String> {
+    match serde_json::from_str(json) {
+        Ok(serde_json::Value::Null) => None,
+        Ok(serde_json::Value::String(text)) => Some(text),
+        // Cut or redacted: what is left of it.
+        Err(_) => Some(json.trim_matches('"').to_owned()),
+        Ok(_) => Some(json.to_owned()),
+    }
+}
+
 fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
     let mut attributes = common(record);
     let is_call = record.tool_name.is_some();
-    // An id that was a string stands in quotes in the record, and without them on the span.
-    let id = record.request_id.as_deref().map(|id| id.trim_matches('"').to_owned()).filter(|id| id != "null");
+    let id = record.request_id.as_deref().and_then(request_id);
+    // Sessions end with 2026-07-28; over stdio a session is a connection.
+    let version = record.protocol_version.as_deref();
+    let in_session = version.is_some_and(|version| version < semconv::FIRST_WITHOUT_SESSIONS);
     let text = |value: &Option<std::borrow::Cow<'_, str>>| value.as_ref().map(|value| value.to_string());
     for (key, value) in [
         (name::MCP_METHOD_NAME, text(&record.method)),
-        (name::GEN_AI_OPERATION_NAME, is_call.then(|| "execute_tool".to_owned())),
+        (name::GEN_AI_OPERATION_NAME, is_call.then(|| semconv::value::EXECUTE_TOOL.to_owned())),
         (name::GEN_AI_TOOL_NAME, text(&record.tool_name)),
         (name::GEN_AI_PROMPT_NAME, text(&record.prompt_name)),
         (name::MCP_RESOURCE_URI, text(&record.resource_uri)),
         (name::JSONRPC_REQUEST_ID, id),
         (name::JSONRPC_PROTOCOL_VERSION, text(&record.jsonrpc_version)),
         (name::MCP_PROTOCOL_VERSION, text(&record.protocol_version)),
+        (name::MCP_SESSION_ID, in_session.then(|| record.connection_id.to_string())),
         (name::RPC_RESPONSE_STATUS_CODE, record.error_code.map(|code| code.to_string())),
         (name::GEN_AI_TOOL_CALL_ID, text(&record.call_id)),
         (name::SPANTAP_STATUS, text(&record.status)),
@@ -251,18 +295,22 @@ fn events(record: &Record<'_>) -> SpanEvents {
     events
 }
 
-/// To the connection span, where it is not the parent.
+/// To the connection span, where it is not the parent, and to the round that this one continues.
 fn links(record: &Record<'_>) -> SpanLinks {
     let mut links = SpanLinks::default();
-    let trace_id = record.linked_trace_id.as_deref().or(record.trace_id.as_deref());
-    let ids = trace_id.zip(record.linked_span_id.as_deref());
-    let ids =
-        ids.and_then(|(trace, span)| Some((TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?)));
-    links.links.extend(ids.map(|(trace_id, span_id)| {
+    let own = record.trace_id.as_deref();
+    let connection = record.linked_trace_id.as_deref().or(own).zip(record.linked_span_id.as_deref());
+    let round = record.continues_trace_id.as_deref().or(own).zip(record.continues_span_id.as_deref());
+    let relations = [(connection, semconv::LINK_CONNECTION), (round, semconv::LINK_CONTINUES)];
+    for (ids, relation) in relations {
+        let Some((trace_id, span_id)) = ids else { continue };
+        let (Ok(trace_id), Ok(span_id)) = (TraceId::from_hex(trace_id), SpanId::from_hex(span_id)) else {
+            continue;
+        };
         let context =
             SpanContext::new(trace_id, span_id, TraceFlags::default(), false, TraceState::default());
-        Link::new(context, Vec::new(), 0)
-    }));
+        links.links.push(Link::new(context, vec![KeyValue::new(name::SPANTAP_LINK, relation)], 0));
+    }
     links
 }
 
@@ -302,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_tool_call_is_a_server_span_by_the_conventions() {
-        let span = one(&mut Tracer::new(Side::Server, Keep::default()), &call("ok"));
+        let span = one(&mut Tracer::new(Side::Server, Sampling::default()), &call("ok"));
         assert_eq!(span.name, "tools/call read_file");
         assert_eq!(span.span_kind, SpanKind::Server);
         assert_eq!(span.status, Status::Unset);
@@ -315,15 +363,15 @@ mod tests {
     #[test]
     fn what_the_client_did_wrong_is_an_error_of_the_client_only() {
         let wrong = Record { error_code: Some(-32602), error_type: Some("-32602".into()), ..call("error") };
-        let server = one(&mut Tracer::new(Side::Server, Keep::default()), &wrong);
+        let server = one(&mut Tracer::new(Side::Server, Sampling::default()), &wrong);
         assert_eq!(value(&server, "error.type"), None);
         assert_eq!(value(&server, "rpc.response.status_code").as_deref(), Some("-32602"));
         assert_eq!(server.status, Status::Unset);
-        let client = one(&mut Tracer::new(Side::Client, Keep::default()), &wrong);
+        let client = one(&mut Tracer::new(Side::Client, Sampling::default()), &wrong);
         assert_eq!(client.span_kind, SpanKind::Client);
         assert_eq!(value(&client, "error.type").as_deref(), Some("-32602"));
         let tool = Record { error_type: Some("tool_error".into()), ..call("error") };
-        let server = one(&mut Tracer::new(Side::Server, Keep::default()), &tool);
+        let server = one(&mut Tracer::new(Side::Server, Sampling::default()), &tool);
         assert_eq!(value(&server, "error.type").as_deref(), Some("tool_error"));
         assert!(matches!(server.status, Status::Error { .. }));
     }
@@ -333,16 +381,72 @@ mod tests {
         let quiet = Record { trace_flags: Some("00".into()), ..call("ok") };
         let failed =
             Record { trace_flags: Some("00".into()), error_type: Some("tool_error".into()), ..call("error") };
-        let mut plain = Tracer::new(Side::Server, Keep::default());
+        let mut plain = Tracer::new(Side::Server, Sampling::default());
         assert!(plain.spans(&quiet).is_empty() && plain.spans(&failed).is_empty());
-        let mut keeping = Tracer::new(Side::Server, Keep { errors: true, slow: false });
+        let keep = Keep { errors: true, slow: false };
+        let mut keeping = Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() });
         assert!(keeping.spans(&quiet).is_empty());
         assert_eq!(keeping.spans(&failed).len(), 1);
     }
 
     #[test]
+    fn a_round_is_linked_to_the_one_before_and_to_the_connection() {
+        let round = Record {
+            linked_span_id: Some("00f067aa0ba902b7".into()),
+            linked_trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            continues_span_id: Some("53995c3f42cd8ad8".into()),
+            ..call("ok")
+        };
+        let span = one(&mut Tracer::new(Side::Server, Sampling::default()), &round);
+        let links: Vec<(String, String, String)> = span
+            .links
+            .links
+            .iter()
+            .map(|link| {
+                let context = &link.span_context;
+                let relation = link.attributes[0].value.to_string();
+                (relation, context.trace_id().to_string(), context.span_id().to_string())
+            })
+            .collect();
+        let link = |relation: &str, trace: &str, span: &str| {
+            (relation.to_owned(), trace.to_owned(), span.to_owned())
+        };
+        assert_eq!(
+            links,
+            [
+                link("connection", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
+                link("continues", "0af7651916cd43dd8448eb211c80319c", "53995c3f42cd8ad8"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_slow_is_kept_and_says_that_it_is_sampled() {
+        let slow =
+            Record { trace_flags: Some("02".into()), pending_at: Some(Timestamp(3_000)), ..call("ok") };
+        let keep = Keep { errors: false, slow: true };
+        let span = one(&mut Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
+        assert!(span.span_context.is_sampled());
+        assert_eq!(span.events.events[0].name, "call_pending");
+        assert!(Tracer::new(Side::Server, Sampling::default()).spans(&slow).is_empty());
+    }
+
+    #[test]
+    fn an_id_that_is_text_stands_without_its_quotes() {
+        for (json, id) in [
+            ("7", Some("7")),
+            ("\"7\"", Some("7")),
+            (r#""a\"b""#, Some("a\"b")),
+            ("null", None),
+            ("\"cut off", Some("cut off")),
+        ] {
+            assert_eq!(request_id(json).as_deref(), id, "{json}");
+        }
+    }
+
+    #[test]
     fn the_connection_span_ends_with_the_first_answer() {
-        let mut tracer = Tracer::new(Side::Server, Keep::default());
+        let mut tracer = Tracer::new(Side::Server, Sampling::default());
         let started = Record {
             event: EventName::SessionStarted,
             timestamp: Timestamp(100),

@@ -119,6 +119,8 @@ pub struct Operation {
     pub user_wait: Option<Duration>,
     /// The `seq` of the attempt that this one continues (multi round-trip requests).
     pub continues_seq: Option<u64>,
+    /// That attempt's span.
+    pub continues_span: Option<(TraceId, SpanId)>,
     pub task_id_hash: Option<Hash>,
     pub span: Span,
     pub cancelled_at: Option<Moment>,

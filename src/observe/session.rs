@@ -22,7 +22,7 @@ mod rounds;
 mod spans;
 mod state;
 
-use rounds::Rounds;
+use rounds::{Round, Rounds};
 use spans::Spans;
 
 /// Requests that may be open at the same time; a host or server that leaves more unanswered loses the
@@ -58,7 +58,7 @@ pub(super) struct Pending {
     declined: bool,
     /// For a question to a person: the number of the tool call it probably belongs to.
     asked_for: Option<u64>,
-    continues_seq: Option<u64>,
+    continues: Option<Round>,
     task_id_hash: Option<Hash>,
     span: Span,
     /// Bytes that may have held the answer were lost.
@@ -241,10 +241,10 @@ impl Session {
             let Session { spans, redactor, .. } = self;
             spans.assign(&meta, at, |state| redactor.redact(Field::TraceState, state))
         };
-        let continues_seq =
+        let continues =
             self.rounds.continued(method, target.as_ref().map(Target::text), envelope, &self.hashing);
         // The next round of a call is the same call, not one more.
-        let counts = direction == Direction::ClientToServer && continues_seq.is_none();
+        let counts = direction == Direction::ClientToServer && continues.is_none();
         let repeats = match (&target, args_hash) {
             (Some(Target::Tool(tool)), Some(hash)) if counts => {
                 let tool = tool.clone();
@@ -301,7 +301,7 @@ impl Session {
             user_wait: Duration::ZERO,
             declined: false,
             asked_for,
-            continues_seq,
+            continues,
             task_id_hash,
             span,
             maybe_lost: false,
@@ -474,7 +474,8 @@ impl Session {
             progress: pending.progress,
             call_id: pending.call_id,
             user_wait: (!pending.user_wait.is_zero()).then_some(pending.user_wait),
-            continues_seq: pending.continues_seq,
+            continues_seq: pending.continues.map(|round| round.seq),
+            continues_span: pending.continues.map(|round| round.span),
             task_id_hash: answer.task_id_hash.or(pending.task_id_hash),
             span: pending.span,
             cancelled_at: answer.cancelled_at,

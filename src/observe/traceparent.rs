@@ -74,6 +74,11 @@ impl TraceFlags {
         TraceFlags(bits & (Self::SAMPLED | Self::RANDOM))
     }
 
+    /// The same with another decision.
+    pub fn with_sampled(self, sampled: bool) -> TraceFlags {
+        TraceFlags(self.0 & Self::RANDOM | u8::from(sampled))
+    }
+
     pub fn bits(self) -> u8 {
         self.0
     }

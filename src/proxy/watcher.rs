@@ -175,7 +175,10 @@ impl Watcher {
             more = self.look(super::SLICE) > 0;
         }
         if more {
-            self.count_the_rest();
+            let bytes = self.count_the_rest();
+            if bytes > 0 {
+                say(&format!("{bytes} bytes were relayed and not observed: the time for it was over"));
+            }
         }
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
@@ -185,11 +188,12 @@ impl Watcher {
         });
     }
 
-    /// Time is over: what still waits in the rings is counted, not looked at.
-    fn count_the_rest(&mut self) {
+    /// Time is over: what still waits in the rings is counted, not looked at. Returns how many bytes.
+    fn count_the_rest(&mut self) -> u64 {
         self.build();
         let Watcher { state, taps, .. } = self;
-        let State::Watching(watch) = state else { return };
+        let State::Watching(watch) = state else { return 0 };
+        let mut bytes = 0;
         for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
             tap.snapshot();
             while tap.peek().is_some() {
@@ -206,10 +210,12 @@ impl Watcher {
                         Item::Gap(gap) => gap,
                         Item::End(_) => return,
                     };
+                    bytes += gap.bytes;
                     watch.observer.gap(gap, &mut watch.exporter);
                 });
             }
         }
+        bytes
     }
 
     /// Full detail while there is room, the envelope only while a ring is more than half full.

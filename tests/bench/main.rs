@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 mod figures;
 mod host;
 mod observe;
+mod otlp;
 mod records;
 mod roles;
 mod wire;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     let bench = Bench::new(logs.path());
     let mut figures = Figures::default();
     let wanted = |name: &str| only.is_empty() || only.contains(&name);
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("observe", observe::observe),
         ("calls", calls),
         ("throughput", throughput),
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ("memory", memory),
         ("whole", records::whole_logs),
         ("saturation", records::saturation),
+        ("otlp", otlp::exporting),
     ];
     for (name, part) in parts {
         if wanted(name)

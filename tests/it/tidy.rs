@@ -164,11 +164,47 @@ fn the_documented_attributes_and_instruments_are_those_of_the_code() {
         assert!(docs.contains(&row), "{row}");
     }
     let code = read("src/export/semconv.rs");
-    let attributes = code.split("/// An instrument").next().unwrap().lines();
+    let attributes = code.split("/// Values that the conventions fix.").next().unwrap().lines();
     for line in attributes.filter(|line| line.contains(": &str = ")) {
         let name = line.split('"').nth(1).unwrap();
         assert!(docs.contains(&format!("| `{name}` |")), "{name}");
     }
+}
+
+#[test]
+fn the_documented_variables_are_those_that_the_code_asks_for() {
+    let docs = read("docs/telemetry.md");
+    let mut asked = 0;
+    for file in ["src/export/otlp/settings.rs", "src/export/otlp/settings/source.rs"] {
+        let code = read(file);
+        for word in code.split('"').filter(|word| word.starts_with("OTEL_")) {
+            // Names are put together from these: OTEL_{}_EXPORTER stands as OTEL_<S>_EXPORTER.
+            let name = word.split([' ', ',']).next().unwrap();
+            let name =
+                name.replace("OTLP_{}_{suffix}", "OTLP[_<S>]_").replace("{suffix}", "").replace("{}", "<S>");
+            assert!(docs.contains(&name), "{name} in docs/telemetry.md");
+            asked += 1;
+        }
+        for suffix in code.split("self.of(signal, \"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            assert!(docs.contains(&format!("OTEL_EXPORTER_OTLP[_<S>]_{suffix}`")), "{suffix}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked}");
+}
+
+#[test]
+fn the_documented_reasons_are_those_of_the_code() {
+    let docs = read("docs/telemetry.md");
+    let mut told = 0;
+    for file in ["grpc", "transport", "outcome", "lane"] {
+        let code = read(&format!("src/export/otlp/{file}.rs"));
+        for reason in code.split("Outcome::lost(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            assert!(docs.contains(&format!("`{reason}`")), "{reason}");
+            told += 1;
+        }
+    }
+    assert!(told > 10, "{told}");
 }
 
 #[test]

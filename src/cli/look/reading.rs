@@ -25,15 +25,15 @@ use crate::read::units;
 
 /// From when records count if nobody says: all of them where files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Since {
+pub(in crate::cli) enum Since {
     LastDay,
     Ever,
 }
 
 /// Everything that a reading command needs to begin.
-pub(super) struct Reading {
-    pub(super) select: Select,
-    pub(super) sources: Vec<Source>,
+pub(in crate::cli) struct Reading {
+    pub(in crate::cli) select: Select,
+    pub(in crate::cli) sources: Vec<Source>,
     /// Where new files may appear.
     pub(super) folders: Vec<PathBuf>,
     pub(super) terminal: Terminal,
@@ -52,7 +52,11 @@ const LEAST_WIDTH: usize = 40;
 const LONG: u64 = 256 << 20;
 
 impl Reading {
-    pub(super) fn open(args: &SelectArgs, files: &[PathBuf], default: Since) -> anyhow::Result<Reading> {
+    pub(in crate::cli) fn open(
+        args: &SelectArgs,
+        files: &[PathBuf],
+        default: Since,
+    ) -> anyhow::Result<Reading> {
         let zone = TimeZone::system();
         let settings = settings(args);
         let window = window(args, if files.is_empty() { default } else { Since::Ever }, &zone)?;
@@ -115,7 +119,7 @@ impl Reading {
     ///
     /// # Errors
     /// Those of standard error.
-    pub(super) fn say_no_data(&self, what: &str) -> io::Result<()> {
+    pub(in crate::cli) fn say_no_data(&self, what: &str) -> io::Result<()> {
         let mut stderr = io::stderr();
         writeln!(stderr, "{what} in {}", self.whereabouts())?;
         writeln!(stderr, "hint: {}", self.way_to_data())

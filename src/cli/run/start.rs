@@ -12,7 +12,8 @@ use crate::cli::Hinted;
 use crate::config::{self, ArgsHash, Config, File, process_environment};
 use crate::export::log::{self, Log};
 use crate::export::metrics::Prices;
-use crate::export::otlp::{self, Otlp};
+use crate::export::otlp::Otlp;
+use crate::export::otlp::settings::{Sampler, Table};
 use crate::export::timestamp::Timestamp;
 use crate::export::trace::Side;
 use crate::export::{Anchor, Exporter, Identity, Output};
@@ -33,7 +34,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
     let early = Early::read(path.as_deref());
-    let mut prepared = (args.strict || early.needs_all).then(|| prepare(&args, &command, path.clone()));
+    let samples = args.otlp_set.iter().any(|entry| entry.starts_with("sampler"));
+    let mut prepared =
+        (args.strict || samples || early.needs_all).then(|| prepare(&args, &command, path.clone()));
     if let Some(prepared) = &mut prepared
         && prepared.config.strict.value
     {
@@ -43,7 +46,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let untouched = args.no_trace_env
         || process_environment("SPANTAP_TRACE_ENV").is_some_and(|text| text == "false")
         || settled.is_some_and(|config| !config.trace_env.value);
-    let connection = Connection::new();
+    let connection = Connection::new(sampler(settled.map(|config| &config.otlp)));
     let trace_env = if untouched { TraceEnv::Untouched } else { connection.trace_env() };
     let overload = settled.map(|config| config.overload.value).or(args.overload);
     let when_full = match overload {
@@ -65,7 +68,10 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         relay.orphan_grace = grace;
     }
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
-    proxy::run(&command, proxy::Setup { trace_env, relay, flush_budget, name: Box::new(name), watch: Box::new(watch) })
+    proxy::run(
+        &command,
+        proxy::Setup { trace_env, relay, flush_budget, name: Box::new(name), watch: Box::new(watch) },
+    )
 }
 
 /// In builds with debug assertions the two time limits that belong to the end can be set in milliseconds:
@@ -78,6 +84,12 @@ fn test_limit(name: &str) -> Option<Duration> {
     process_environment(name)?.parse().ok().map(Duration::from_millis)
 }
 
+/// Decides about traces that begin here.
+fn sampler(table: Option<&Table>) -> Sampler {
+    let default = Table::default();
+    Sampler::resolve(table.unwrap_or(&default), &process_environment)
+}
+
 /// What the start has to know of the config file before the server runs.
 struct Early {
     /// One of the settings that the start itself depends on may be there.
@@ -88,7 +100,7 @@ impl Early {
     /// Looks for the names of those settings; reading the file in full would delay every server for the
     /// sake of what hardly anybody sets.
     fn read(path: Option<&Path>) -> Early {
-        const NAMES: [&str; 3] = ["strict", "trace_env", "overload"];
+        const NAMES: [&str; 4] = ["strict", "trace_env", "overload", "sampler"];
         let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
         let in_file = |name: &&str| memchr::memmem::find(&text, name.as_bytes()).is_some();
         let in_environment = ["SPANTAP_STRICT", "SPANTAP_OVERLOAD"];
@@ -169,8 +181,7 @@ impl Prepared {
 
     /// The way to a collector, if somebody asked for one.
     fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
-        let flag = self.config.otlp_endpoint.value.as_deref();
-        let (settings, warnings) = otlp::Settings::resolve(flag, &self.config.otlp, &process_environment);
+        let (settings, warnings) = self.config.otlp(&process_environment);
         let side = match self.config.side.value {
             super::Side::Server => Side::Server,
             super::Side::Client => Side::Client,
@@ -342,14 +353,15 @@ struct Connection {
 impl Connection {
     /// A valid `TRACEPARENT` in our environment is the parent; else a new trace begins, and a stale
     /// `TRACESTATE` is dropped with it (W3C Trace Context §3.3).
-    fn new() -> Connection {
+    fn new(sampler: Sampler) -> Connection {
         let parent = process_environment("TRACEPARENT").and_then(|text| TraceParent::parse(&text));
         let trace_state =
             parent.and_then(|_| std::env::var_os("TRACESTATE")).filter(|state| !state.is_empty());
         let trace_id = parent.map_or_else(|| random(TraceId::new), |parent| parent.trace_id);
         let flags = match parent {
-            Some(parent) => parent.flags,
-            None => TraceFlags::new_trace(otlp::settings::samples(trace_id.bytes(), &process_environment)),
+            Some(parent) if sampler.parent_based => parent.flags,
+            Some(parent) => parent.flags.with_sampled(sampler.samples(trace_id.bytes())),
+            None => TraceFlags::new_trace(sampler.samples(trace_id.bytes())),
         };
         Connection { trace_id, span_id: random(SpanId::new), parent, trace_state, flags }
     }

@@ -1,69 +1,51 @@
 //! Exporters of the OpenTelemetry crate, each over a client of ours that keeps its deadlines.
 //!
-//! The crate's own HTTP clients follow the proxy variables even for localhost and read answers of any
-//! length at any speed; ours has one deadline for the whole exchange, follows no redirect and reads at
-//! most 64 KiB of an answer. It also looks at answers, because the crate tells neither how many items a
-//! collector rejected nor why an export failed.
+//! The crate encodes; what goes over the network is ours. Its own clients follow the proxy variables even
+//! for localhost, read answers of any length at any speed and take headers from the environment for
+//! whatever endpoint there is. Ours has one deadline for the whole exchange, follows no redirect, reads at
+//! most 64 KiB of an answer and sends the headers of its settings and no others.
 
-use std::collections::HashMap;
 use std::future::Future;
+use std::io::Read as _;
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT as AGENT};
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     Compression, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
-    WithTonicConfig,
 };
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse,
-    trace::v1::ExportTraceServiceResponse,
-};
-use prost::Message;
+use opentelemetry_sdk::metrics::Temporality;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
+use super::grpc::Grpc;
+use super::outcome::{self, Outcome};
 use super::settings::{Protocol, Signal, Target};
 
 /// The most that is read of an answer.
-const MAX_ANSWER: u64 = 64 << 10;
-/// Longest time that a collector may ask us to stay away.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+pub(super) const MAX_ANSWER: u64 = 64 << 10;
+/// A distribution puts its own product in front of the exporter's.
+pub(super) const USER_AGENT: &str =
+    concat!("spantap/", env!("CARGO_PKG_VERSION"), " OTel-OTLP-Exporter-Rust");
 /// Time for one export where no limit was asked for.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// How the last exchange went.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// Why it failed, as a word; `None` if it did not.
-    pub failure: Option<&'static str>,
-    /// Whether the same may be sent again.
-    pub retryable: bool,
-    pub retry_after: Option<Duration>,
-    /// Items that the collector took the request without.
-    pub rejected: u64,
-}
-
-/// Shared by a client and whoever counts.
-pub type LastOutcome = Arc<Mutex<Outcome>>;
-
-/// One HTTP client for one signal.
-struct Client {
-    agent: ureq::Agent,
-    signal: Signal,
-    json: bool,
-    outcome: LastOutcome,
+/// What the exporter of one signal sends with.
+enum Client {
+    Http(Http),
+    Grpc(Grpc),
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("signal", &self.signal).finish_non_exhaustive()
+        f.write_str("Client")
     }
 }
 
 impl HttpClient for Client {
-    /// Blocks the exporter's own thread, which does nothing else.
     fn send_bytes<'client, 'future>(
         &'client self,
         request: Request<Bytes>,
@@ -72,118 +54,153 @@ impl HttpClient for Client {
         'client: 'future,
         Self: 'future,
     {
-        Box::pin(async move { self.exchange(request) })
-    }
-}
-
-impl Client {
-    fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let answer = self.send(request);
-        let outcome = match &answer {
-            Ok(answer) => self.judge(answer),
-            Err(error) => {
-                let failure = match error {
-                    ureq::Error::Timeout(_) => "timeout",
-                    ureq::Error::HostNotFound => "unknown_host",
-                    ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "tls",
-                    ureq::Error::BodyExceedsLimit(_) => "answer_too_long",
-                    _ => "refused",
-                };
-                Outcome { failure: Some(failure), retryable: true, ..Outcome::default() }
+        Box::pin(async move {
+            let outcome = match self {
+                Client::Http(http) => http.send(request).await,
+                Client::Grpc(grpc) => grpc.send(plain(request)?).await,
+            };
+            let failed = outcome.failure;
+            outcome::report(outcome);
+            match failed {
+                None => Ok(Response::new(Bytes::new())),
+                Some(reason) => Err(HttpError::from(reason)),
             }
-        };
-        if let Ok(mut last) = self.outcome.lock() {
-            *last = outcome;
+        })
+    }
+}
+
+/// The message itself: gRPC compresses by itself, and the environment may have made the crate do it.
+fn plain(request: Request<Bytes>) -> std::io::Result<Bytes> {
+    let (head, body) = request.into_parts();
+    if !head.headers.contains_key(CONTENT_ENCODING) {
+        return Ok(body);
+    }
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(body.as_ref()).read_to_end(&mut plain)?;
+    Ok(plain.into())
+}
+
+/// OTLP over HTTP/1.1. The agent blocks, on a thread of the runtime that is there for that.
+struct Http {
+    agent: ureq::Agent,
+    headers: HeaderMap,
+    signal: Signal,
+    json: bool,
+}
+
+impl Http {
+    fn new(target: &Target, signal: Signal) -> anyhow::Result<Http> {
+        let config = ureq::Agent::config_builder()
+            .tls_config(tls(target)?)
+            .timeout_global(target.timeout)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false);
+        let config = if is_local(&target.endpoint) { config.proxy(None) } else { config };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &target.headers {
+            let (Ok(name), Ok(mut value)) =
+                (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+            else {
+                anyhow::bail!("a header cannot be sent over HTTP");
+            };
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
-        // What the crate makes of an error goes to logs; ours says no more than its kind.
-        answer.map_err(|error| HttpError::from(format!("{error}")))
+        // A user agent that somebody set is theirs.
+        headers.entry(AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+        let json = target.protocol == Protocol::HttpJson;
+        Ok(Http { agent: config.build().new_agent(), headers, signal, json })
     }
 
-    fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
+    async fn send(&self, request: Request<Bytes>) -> Outcome {
         let (mut head, body) = request.into_parts();
-        let agent = format!("spantap/{} {}", env!("CARGO_PKG_VERSION"), "OTel-OTLP-Exporter-Rust");
-        if let Ok(agent) = agent.parse() {
-            head.headers.insert("user-agent", agent);
+        let mut headers = self.headers.clone();
+        for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+            headers.extend(head.headers.remove(&name).map(|value| (name, value)));
         }
-        let request = Request::from_parts(head, body.to_vec());
-        let answer = self.agent.run(request)?;
-        let (head, mut body) = answer.into_parts();
-        let bytes = body.with_config().limit(MAX_ANSWER).read_to_vec()?;
-        Ok(Response::from_parts(head, Bytes::from(bytes)))
+        head.headers = headers;
+        let agent = self.agent.clone();
+        let exchange =
+            move || -> Result<(http::response::Parts, Result<Vec<u8>, ureq::Error>), ureq::Error> {
+                let (head, mut body) = agent.run(Request::from_parts(head, body.to_vec()))?.into_parts();
+                Ok((head, body.with_config().limit(MAX_ANSWER).read_to_vec()))
+            };
+        match tokio::task::spawn_blocking(exchange).await {
+            Ok(Ok((head, body))) => self.judge(&head, body.as_deref()),
+            Ok(Err(error)) => Outcome::not_now(reason(&error)),
+            Err(_) => Outcome::lost("exporter_panic"),
+        }
     }
 
-    /// Source: OTLP specification, "OTLP/HTTP Response".
-    fn judge(&self, answer: &Response<Bytes>) -> Outcome {
-        let status = answer.status().as_u16();
-        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-        let seconds = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        Outcome {
-            failure: match status {
-                200..=299 => None,
-                400..=499 if status != 429 => Some("http_4xx"),
-                429 => Some("http_429"),
-                500..=599 => Some("http_5xx"),
-                _ => Some("http_other"),
+    /// Source: OTLP specification, "OTLP/HTTP Response" and "OTLP/HTTP Throttling".
+    fn judge(&self, head: &http::response::Parts, body: Result<&[u8], &ureq::Error>) -> Outcome {
+        let retry_after = head.headers.get("retry-after").and_then(|value| retry_after(value.to_str().ok()?));
+        match head.status.as_u16() {
+            200..=299 => match body {
+                Ok(body) => Outcome::taken(outcome::rejected(self.signal, self.json, body)),
+                // Taken or not, nobody knows; a second time would be one too many.
+                Err(_) => Outcome::lost("answer_unreadable"),
             },
-            retryable: matches!(status, 429 | 502 | 503 | 504),
-            retry_after: seconds.map(|after| after.min(MAX_RETRY_AFTER)),
-            rejected: if (200..=299).contains(&status) {
-                rejected(self.signal, self.json, answer.body())
-            } else {
-                0
-            },
+            300..=399 => Outcome::lost("http_redirect"),
+            429 => Outcome::not_now("http_429").after(retry_after),
+            503 => Outcome::not_now("http_503").after(retry_after),
+            502 => Outcome::not_now("http_502"),
+            504 => Outcome::not_now("http_504"),
+            400 => Outcome::lost("http_400"),
+            401 => Outcome::lost("http_401"),
+            403 => Outcome::lost("http_403"),
+            404 => Outcome::lost("http_404"),
+            413 => Outcome { too_large: true, ..Outcome::lost("http_413") },
+            415 => Outcome::lost("http_415"),
+            status => Outcome::lost(match status / 100 {
+                4 => "http_4xx",
+                5 => "http_5xx",
+                _ => "http_other",
+            }),
         }
     }
 }
 
-/// `partial_success` of an answer's body: how many items the collector took the request without. An
-/// answer that cannot be read rejects nothing.
-pub fn rejected(signal: Signal, json: bool, body: &[u8]) -> u64 {
-    let count = if json {
-        let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-        let partial = &value["partialSuccess"];
-        let field = match signal {
-            Signal::Traces => &partial["rejectedSpans"],
-            Signal::Metrics => &partial["rejectedDataPoints"],
-            Signal::Logs => &partial["rejectedLogRecords"],
-        };
-        field.as_i64().or_else(|| field.as_str()?.parse().ok())
-    } else {
-        match signal {
-            Signal::Traces => ExportTraceServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_spans),
-            Signal::Metrics => ExportMetricsServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_data_points),
-            Signal::Logs => ExportLogsServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_log_records),
-        }
-    };
-    count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+/// Why there is no answer. Everything here may pass: a connection that failed, or ended without an answer.
+fn reason(error: &ureq::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error {
+        ureq::Error::Timeout(_) => "timeout",
+        ureq::Error::HostNotFound => "unknown_host",
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "tls",
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) => "no_http",
+        ureq::Error::Io(error) => match error.kind() {
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::BrokenPipe => "reset",
+            ErrorKind::TimedOut => "timeout",
+            // rustls tells a bad certificate as bad data.
+            ErrorKind::InvalidData => "tls",
+            _ => "refused",
+        },
+        _ => "refused",
+    }
 }
 
-fn client(target: &Target, signal: Signal, outcome: &LastOutcome) -> anyhow::Result<Client> {
+/// Seconds, or an HTTP date (RFC 9110 §10.2.3).
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(at.as_second()).ok()?);
+    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn tls(target: &Target) -> anyhow::Result<TlsConfig> {
     let mut tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
     if let Some(path) = &target.certificate {
-        let certificates = pem(path)?.into_iter().filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        });
-        tls = tls.root_certs(RootCerts::new_with_certs(&certificates.collect::<Vec<Certificate<'static>>>()));
+        tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
     }
     if let (Some(certificate), Some(key)) = (&target.client_certificate, &target.client_key) {
-        let chain: Vec<Certificate<'static>> = pem(certificate)?
-            .into_iter()
-            .filter_map(|item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            })
-            .collect();
+        let chain = certificates(certificate)?;
         let key = pem(key)?.into_iter().find_map(|item| match item {
             PemItem::PrivateKey(key) => Some(key),
             _ => None,
@@ -191,14 +208,29 @@ fn client(target: &Target, signal: Signal, outcome: &LastOutcome) -> anyhow::Res
         let key: PrivateKey<'static> = key.context("the client key file holds no private key")?;
         tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
     }
-    let config = ureq::Agent::config_builder()
-        .tls_config(tls.build())
-        .timeout_global(target.timeout)
-        .max_redirects(0)
-        .http_status_as_error(false);
-    let config = if is_local(&target.endpoint) { config.proxy(None) } else { config };
-    let json = target.protocol == Protocol::HttpJson;
-    Ok(Client { agent: config.build().new_agent(), signal, json, outcome: Arc::clone(outcome) })
+    Ok(tls.build())
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let certificates: Vec<_> = pem(path)?
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    anyhow::ensure!(!certificates.is_empty(), "`{}` holds no certificate", path.display());
+    Ok(certificates)
+}
+
+fn pem(path: &Path) -> anyhow::Result<Vec<PemItem<'static>>> {
+    parse_pem(&read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|_| anyhow::anyhow!("`{}` is not PEM", path.display()))
+}
+
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))
 }
 
 /// A collector on this machine is never reached through a proxy.
@@ -207,97 +239,65 @@ fn is_local(endpoint: &str) -> bool {
     ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
 }
 
-fn pem(path: &std::path::Path) -> anyhow::Result<Vec<PemItem<'static>>> {
-    let text = std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;
-    parse_pem(&text).collect::<Result<_, _>>().map_err(|_| anyhow::anyhow!("`{}` is not PEM", path.display()))
-}
-
-/// We try again ourselves, from a queue that is bounded, instead of holding one batch for seconds.
-fn once() -> RetryPolicy {
-    RetryPolicy::disabled()
-}
-
 macro_rules! build {
-    ($builder:expr, $target:expr, $signal:expr, $outcome:expr) => {{
-        let (target, timeout) = ($target, $target.timeout.unwrap_or(NO_LIMIT));
-        match target.protocol {
-            Protocol::Grpc => {
-                let mut builder = $builder
-                    .with_tonic()
-                    .with_endpoint(&target.endpoint)
-                    .with_timeout(timeout)
-                    .with_metadata(metadata(target)?)
-                    .with_retry_policy(once());
-                if target.gzip {
-                    builder = builder.with_compression(Compression::Gzip);
-                }
-                if target.endpoint.starts_with("https") {
-                    builder = builder.with_tls_config(grpc_tls(target)?);
-                }
-                builder.build()
-            }
-            protocol => {
-                let mut builder = $builder
-                    .with_http()
-                    .with_http_client(client(target, $signal, $outcome)?)
-                    .with_endpoint(&target.endpoint)
-                    .with_timeout(timeout)
-                    .with_headers(target.headers.iter().cloned().collect::<HashMap<_, _>>())
-                    .with_protocol(match protocol {
-                        Protocol::HttpJson => opentelemetry_otlp::Protocol::HttpJson,
-                        _ => opentelemetry_otlp::Protocol::HttpBinary,
-                    })
-                    .with_retry_policy(once());
-                if target.gzip {
-                    builder = builder.with_compression(Compression::Gzip);
-                }
-                builder.build()
-            }
+    ($builder:expr, $target:expr, $signal:expr) => {{
+        let target: &Target = $target;
+        let client = match target.protocol {
+            Protocol::Grpc => Client::Grpc(Grpc::new(target, $signal)?),
+            _ => Client::Http(Http::new(target, $signal)?),
+        };
+        let mut builder = $builder
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(&target.endpoint)
+            .with_timeout(NO_LIMIT)
+            .with_protocol(match target.protocol {
+                Protocol::HttpJson => opentelemetry_otlp::Protocol::HttpJson,
+                _ => opentelemetry_otlp::Protocol::HttpBinary,
+            })
+            // We try again ourselves, from a queue that is bounded, instead of holding a batch for seconds.
+            .with_retry_policy(RetryPolicy::disabled());
+        if target.gzip && target.protocol != Protocol::Grpc {
+            builder = builder.with_compression(Compression::Gzip);
         }
-        .map_err(|error| anyhow::anyhow!("{error}"))
+        // The crate's message quotes the endpoint, which may hold credentials.
+        builder.build().map_err(|_| anyhow::anyhow!("the endpoint is no URL"))
     }};
 }
 
-pub fn spans(target: &Target, outcome: &LastOutcome) -> anyhow::Result<SpanExporter> {
-    build!(SpanExporter::builder(), target, Signal::Traces, outcome)
+/// # Errors
+/// When the endpoint, a header or a file cannot be used. Must be called inside a runtime.
+pub fn spans(target: &Target) -> anyhow::Result<SpanExporter> {
+    build!(SpanExporter::builder(), target, Signal::Traces)
 }
 
-pub fn logs(target: &Target, outcome: &LastOutcome) -> anyhow::Result<LogExporter> {
-    build!(LogExporter::builder(), target, Signal::Logs, outcome)
+/// # Errors
+/// As [`spans`].
+pub fn logs(target: &Target) -> anyhow::Result<LogExporter> {
+    build!(LogExporter::builder(), target, Signal::Logs)
 }
 
-pub fn metrics(target: &Target, outcome: &LastOutcome, delta: bool) -> anyhow::Result<MetricExporter> {
-    use opentelemetry_sdk::metrics::Temporality;
-    let temporality = if delta { Temporality::Delta } else { Temporality::Cumulative };
-    build!(MetricExporter::builder().with_temporality(temporality), target, Signal::Metrics, outcome)
+/// # Errors
+/// As [`spans`].
+pub fn metrics(target: &Target, temporality: Temporality) -> anyhow::Result<MetricExporter> {
+    build!(MetricExporter::builder().with_temporality(temporality), target, Signal::Metrics)
 }
 
-fn metadata(target: &Target) -> anyhow::Result<tonic::metadata::MetadataMap> {
-    use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
-    let mut map = MetadataMap::new();
-    for (name, value) in &target.headers {
-        let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
-        let value = MetadataValue::try_from(value.as_str());
-        let (Ok(key), Ok(mut value)) = (key, value) else {
-            anyhow::bail!("an OTLP header cannot be sent over gRPC");
-        };
-        value.set_sensitive(true);
-        map.insert(key, value);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_says_seconds_or_a_date() {
+        assert_eq!(retry_after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert!(retry_after("Tue, 31 Dec 2199 23:59:59 GMT").unwrap() > Duration::from_secs(3600));
+        assert_eq!(retry_after("soon"), None);
     }
-    Ok(map)
-}
 
-fn grpc_tls(target: &Target) -> anyhow::Result<tonic::transport::ClientTlsConfig> {
-    use tonic::transport::{Certificate, ClientTlsConfig, Identity};
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))
-    };
-    let mut tls = match &target.certificate {
-        Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let (Some(certificate), Some(key)) = (&target.client_certificate, &target.client_key) {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    #[test]
+    fn only_this_machine_is_local() {
+        assert!(is_local("http://localhost:4318/v1/traces") && is_local("http://127.0.0.1:1"));
+        assert!(!is_local("https://collector.example:4318"));
     }
-    Ok(tls)
 }

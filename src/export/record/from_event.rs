@@ -104,6 +104,11 @@ impl<'a> Record<'a> {
         self.call_id = operation.call_id.as_ref().and_then(known);
         self.user_wait_ms = operation.user_wait.map(Millis::from);
         self.continues_seq = operation.continues_seq;
+        self.continues_span_id = operation.continues_span.map(|(_, span_id)| span_id.text().into());
+        self.continues_trace_id = operation
+            .continues_span
+            .filter(|(trace_id, _)| *trace_id != operation.span.trace_id)
+            .map(|(trace_id, _)| trace_id.text().into());
         self.task_id_hash = operation.task_id_hash.map(|hash| hash.text().into());
         self.truncated = operation.truncated.then_some(true);
         self.redactions = counts(&operation.redactions);

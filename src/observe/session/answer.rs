@@ -1,5 +1,6 @@
 //! Answers: what they say about their request.
 
+use super::rounds::Round;
 use super::{Pending, Session};
 use crate::observe::canonical::Hash;
 use crate::observe::envelope::{Envelope, Member};
@@ -82,9 +83,10 @@ impl Session {
         if self.is_debug(at) && method == Method::ToolsCall && direction == Direction::ServerToClient {
             self.summarise(&pending, &content, answer.result_hash, at, sink);
         }
+        let span = (pending.span.trace_id, pending.span.span_id);
         let seq = self.complete(pending, answer, at, sink);
         if asks_again {
-            self.rounds.asked(seq, method, target, envelope, &self.hashing);
+            self.rounds.asked(Round { seq, span }, method, target, envelope, &self.hashing);
         }
     }
 

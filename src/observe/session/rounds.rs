@@ -8,6 +8,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::mcp::{Method, keys};
 use crate::observe::message;
 use crate::observe::redact::Redacted;
+use crate::observe::traceparent::{SpanId, TraceId};
 
 /// Rounds that wait for their next one; beyond that the oldest is forgotten.
 const MAX_WAITING: usize = 256;
@@ -15,9 +16,16 @@ const MAX_WAITING: usize = 256;
 #[derive(Debug, Default)]
 pub(super) struct Rounds(VecDeque<Waiting>);
 
+/// An attempt that another may continue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    pub(super) seq: u64,
+    pub(super) span: (TraceId, SpanId),
+}
+
 #[derive(Debug)]
 struct Waiting {
-    seq: u64,
+    round: Round,
     /// Of `requestState`, which is opaque and may hold secrets.
     state: Option<Hash>,
     method: Method,
@@ -28,10 +36,10 @@ struct Waiting {
 }
 
 impl Rounds {
-    /// The operation `seq` ended by asking for input.
+    /// The operation `round` ended by asking for input.
     pub(super) fn asked(
         &mut self,
-        seq: u64,
+        round: Round,
         method: Method,
         target: Option<Redacted>,
         result: &Envelope,
@@ -41,7 +49,7 @@ impl Rounds {
             self.0.pop_front();
         }
         self.0.push_back(Waiting {
-            seq,
+            round,
             state: result.raw(Member::ResultRequestState).map(|raw| hashing.raw(&message::text(raw))),
             method,
             target,
@@ -49,7 +57,7 @@ impl Rounds {
         });
     }
 
-    /// The `seq` of the round that `request` continues: the one with the same `requestState`, else the
+    /// The round that `request` continues: the one with the same `requestState`, else the
     /// only one with the same method and inputs. Never a guess between two.
     pub(super) fn continued(
         &mut self,
@@ -57,7 +65,7 @@ impl Rounds {
         target: Option<&Redacted>,
         request: &Envelope,
         hashing: &Hashing,
-    ) -> Option<u64> {
+    ) -> Option<Round> {
         if self.0.is_empty() || !matches!(method, Method::ToolsCall | Method::PromptsGet | Method::Resource) {
             return None;
         }
@@ -80,6 +88,6 @@ impl Rounds {
             (Some(index), None) => index,
             _ => return None,
         };
-        self.0.remove(index).map(|waiting| waiting.seq)
+        self.0.remove(index).map(|waiting| waiting.round)
     }
 }

@@ -1,7 +1,7 @@
 //! The body of a collector's answer, in both encodings.
 
+use spantap::export::otlp::outcome::rejected;
 use spantap::export::otlp::settings::Signal;
-use spantap::export::otlp::transport::rejected;
 
 pub fn run(input: &[u8]) {
     for signal in Signal::ALL {

@@ -75,6 +75,7 @@ impl Filled {
             call_id: self.some(text("toolu_1")),
             user_wait: self.some(Duration::from_millis(5)),
             continues_seq: self.some(3),
+            continues_span: self.some((TraceId::new([9; 16]).unwrap(), SpanId::new([8; 8]).unwrap())),
             task_id_hash: self.some(hash()),
             span: self.span(),
             cancelled_at: self.some(Moment(1_050_000_000)),

@@ -1,0 +1,344 @@
+//! What waits to be sent, bounded; and what was lost, by reason.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use opentelemetry_sdk::Resource;
+use tokio::sync::Notify;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts what is lost on the way to a collector.
+pub(super) struct Losses {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// What others have lost, so far.
+    elsewhere: AtomicU64,
+    /// Told of each loss as well: the instrument that counts them.
+    told: Option<Told>,
+}
+
+/// Takes a reason and how many were lost for it.
+pub type Told = Box<dyn Fn(&'static str, u64) + Send + Sync>;
+
+impl Losses {
+    pub(super) fn new(told: Option<Told>) -> Losses {
+        Losses { counts: Mutex::default(), elsewhere: AtomicU64::new(0), told }
+    }
+
+    pub(super) fn add(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            *lock(&self.counts).entry(reason).or_default() += count;
+            if let Some(told) = &self.told {
+                told(reason, count);
+            }
+        }
+    }
+
+    pub(super) fn hear(&self, elsewhere: u64) {
+        self.elsewhere.store(elsewhere, Ordering::Relaxed);
+    }
+
+    /// Everything, here and elsewhere: a larger figure is news.
+    pub(super) fn total(&self) -> u64 {
+        lock(&self.counts).values().sum::<u64>() + self.elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.counts).clone()
+    }
+}
+
+/// Items of one signal, in the order in which they came.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    /// Something was sent, or the sender has ended: for threads that wait.
+    changed: Condvar,
+    /// Something was put in, or it is the end: for the sender.
+    wake: Notify,
+    limits: Limits,
+}
+
+/// How much waits, and how much goes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub queue: usize,
+    pub batch: usize,
+    /// How long what has come in may wait for more.
+    pub interval: Duration,
+}
+
+struct State<T> {
+    waiting: VecDeque<T>,
+    /// When the oldest of them came in.
+    since: Option<Instant>,
+    /// One of them is not to wait for others.
+    urgent: bool,
+    /// Items that are being sent.
+    in_hand: usize,
+    /// The resource that the next batch is sent with, where it has changed.
+    resource: Option<Resource>,
+    closing: bool,
+    /// Nobody sends any more.
+    ended: bool,
+    /// What was left has been counted as lost.
+    abandoned: bool,
+}
+
+/// What [`Queue::due`] waits for.
+pub(super) enum Due {
+    /// It is time to send.
+    Now,
+    /// It is the end: send everything, whatever was agreed on before.
+    Closing,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(limits: Limits) -> Queue<T> {
+        let state = State {
+            waiting: VecDeque::new(),
+            since: None,
+            urgent: false,
+            in_hand: 0,
+            resource: None,
+            closing: false,
+            ended: false,
+            abandoned: false,
+        };
+        Queue { state: Mutex::new(state), changed: Condvar::new(), wake: Notify::new(), limits }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Puts items in; returns how many found no room.
+    pub(super) fn put(&self, items: impl IntoIterator<Item = T>, urgent: bool) -> u64 {
+        let mut state = lock(&self.state);
+        let before = state.waiting.len();
+        let mut full = 0;
+        for item in items {
+            if state.waiting.len() < self.limits.queue && !state.ended {
+                state.waiting.push_back(item);
+            } else {
+                full += 1;
+            }
+        }
+        let after = state.waiting.len();
+        if before == 0 && after > 0 {
+            state.since = Some(Instant::now());
+        }
+        state.urgent |= urgent;
+        let batch = self.limits.batch;
+        // Waking costs a system call: only where the sender would otherwise sleep too long.
+        let wake = urgent || (before == 0 && after > 0) || (before < batch && after >= batch);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        full
+    }
+
+    /// Whether nobody sends any more.
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+
+    pub(super) fn set_resource(&self, resource: Resource) {
+        lock(&self.state).resource = Some(resource);
+    }
+
+    pub(super) fn new_resource(&self) -> Option<Resource> {
+        lock(&self.state).resource.take()
+    }
+
+    /// Waits until something is to be sent, not before `not_before` except at the end.
+    pub(super) async fn due(&self, not_before: Option<Instant>) -> Due {
+        loop {
+            let wait = {
+                let mut state = lock(&self.state);
+                if state.closing {
+                    return Due::Closing;
+                }
+                let full = state.urgent || state.waiting.len() >= self.limits.batch;
+                let since = state.since.filter(|_| !state.waiting.is_empty());
+                let due = since.map(|since| if full { since } else { since + self.limits.interval });
+                let due = due.map(|due| not_before.map_or(due, |at| at.max(due)));
+                let now = Instant::now();
+                if due.is_some_and(|due| due <= now) {
+                    state.urgent = false;
+                    return Due::Now;
+                }
+                due.map(|due| due - now)
+            };
+            match wait {
+                Some(wait) => drop(tokio::time::timeout(wait, self.wake.notified()).await),
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    /// Waits for `time`; `Due::Closing` as soon as it is the end.
+    pub(super) async fn nap(&self, time: Duration) -> Due {
+        let until = Instant::now() + time;
+        loop {
+            if lock(&self.state).closing {
+                return Due::Closing;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Due::Now;
+            }
+            let _ = tokio::time::timeout(left, self.wake.notified()).await;
+        }
+    }
+
+    /// Up to `batches` lists of up to `size` items; none where fewer than `at_least` wait.
+    pub(super) fn take(&self, batches: usize, size: usize, at_least: usize) -> Vec<Vec<T>> {
+        let mut state = lock(&self.state);
+        let mut taken = Vec::new();
+        if state.waiting.len() < at_least {
+            return taken;
+        }
+        while taken.len() < batches && !state.waiting.is_empty() {
+            let count = state.waiting.len().min(size.max(1));
+            state.in_hand += count;
+            taken.push(state.waiting.drain(..count).collect());
+        }
+        if !state.waiting.is_empty() {
+            state.since = Some(Instant::now());
+        }
+        taken
+    }
+
+    /// `count` items in hand are dealt with; `false` where they have been counted as lost meanwhile.
+    pub(super) fn settle(&self, count: usize) -> bool {
+        let mut state = lock(&self.state);
+        if state.abandoned {
+            return false;
+        }
+        state.in_hand -= count;
+        drop(state);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Items in hand wait again, in front; returns how many of the newest found no room.
+    pub(super) fn put_back(&self, items: Vec<T>) -> u64 {
+        let mut state = lock(&self.state);
+        if state.abandoned {
+            return 0;
+        }
+        state.in_hand -= items.len();
+        for item in items.into_iter().rev() {
+            state.waiting.push_front(item);
+        }
+        state.since.get_or_insert_with(Instant::now);
+        let over = state.waiting.len().saturating_sub(self.limits.queue);
+        let kept = state.waiting.len() - over;
+        state.waiting.truncate(kept);
+        over as u64
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.state).closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Nobody sends any more: what is left, and what was in hand, is lost. Returns how many.
+    pub(super) fn end(&self) -> u64 {
+        let mut state = lock(&self.state);
+        let left = state.waiting.len() + std::mem::take(&mut state.in_hand);
+        state.waiting = VecDeque::new();
+        state.ended = true;
+        state.abandoned = true;
+        drop(state);
+        self.changed.notify_all();
+        left as u64
+    }
+
+    /// Waits until at most `most` items are left, in hand included, or nobody sends any more; `false` when
+    /// nothing has been sent for `patience`.
+    pub(super) fn wait_for_room(&self, most: usize, patience: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let mut least = usize::MAX;
+        let mut since = Instant::now();
+        loop {
+            let left = state.waiting.len() + state.in_hand;
+            if left <= most || state.ended {
+                return true;
+            }
+            if left < least {
+                (least, since) = (left, Instant::now());
+            }
+            let Some(time) = patience.checked_sub(since.elapsed()) else { return false };
+            let waited = self.changed.wait_timeout(state, time);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Queue<u32> {
+        Queue::new(Limits { queue: 4, batch: 2, interval: Duration::from_secs(3600) })
+    }
+
+    #[test]
+    fn what_finds_no_room_is_told() {
+        let queue = queue();
+        assert_eq!(queue.put(0..6, false), 2);
+        assert!(queue.take(9, 3, 5).is_empty());
+        assert_eq!(queue.take(9, 3, 4), [vec![0, 1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn what_was_not_taken_goes_in_front_and_pushes_the_newest_out() {
+        let queue = queue();
+        queue.put(0..4, false);
+        let batch = queue.take(1, 2, 0).remove(0);
+        queue.put(4..6, false);
+        assert_eq!(queue.put_back(batch), 2);
+        assert_eq!(queue.take(1, 9, 0), [vec![0, 1, 2, 3]]);
+    }
+
+    #[test]
+    fn what_is_in_hand_at_the_end_is_lost_once() {
+        let queue = queue();
+        queue.put(0..3, false);
+        let batch = queue.take(1, 2, 0).remove(0);
+        assert_eq!(queue.end(), 3);
+        assert!(!queue.settle(batch.len()));
+        assert_eq!(queue.put_back(batch), 0);
+        assert_eq!(queue.end(), 0);
+        assert_eq!(queue.put([9], false), 1, "nothing is taken any more");
+    }
+
+    #[test]
+    fn a_full_batch_and_an_urgent_item_wait_for_nobody() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let queue = queue();
+        let waits = |not_before| {
+            let due = runtime.block_on(async {
+                tokio::time::timeout(Duration::from_millis(10), queue.due(not_before)).await
+            });
+            due.is_err()
+        };
+        assert!(waits(None));
+        queue.put([1], false);
+        assert!(waits(None), "for the interval");
+        queue.put([2], false);
+        assert!(!waits(None), "a full batch");
+        assert!(waits(Some(Instant::now() + Duration::from_secs(3600))), "a collector is stayed away from");
+        queue.take(1, 1, 0);
+        queue.put([], true);
+        assert!(!waits(None), "urgent");
+        queue.close();
+        assert!(!waits(Some(Instant::now() + Duration::from_secs(3600))), "the end");
+    }
+}

@@ -1,0 +1,341 @@
+//! One signal's settings out of the table and the variables.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::table::Own;
+use super::{Limits, Protocol, Sampler, Signal, TIMEOUT, Table, Target};
+
+/// Where settings come from, and what could not be used of them.
+pub(super) struct Source<'a> {
+    pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) table: &'a Table,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What `OTEL_<S>_EXPORTER` asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Otlp,
+    /// `none`, or an exporter that we do not have.
+    Off,
+}
+
+impl Source<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|text| !text.trim().is_empty())
+    }
+
+    /// A warning is said once, however many signals it concerns.
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
+    }
+
+    /// `OTEL_SDK_DISABLED` turns everything off, whoever asked for it.
+    pub(super) fn is_disabled(&mut self) -> bool {
+        match self.get("OTEL_SDK_DISABLED").map(|text| text.trim().to_ascii_lowercase()) {
+            Some(text) if text == "true" => true,
+            None => false,
+            Some(text) => {
+                if text != "false" {
+                    self.warn("OTEL_SDK_DISABLED is neither true nor false; taking it for false");
+                }
+                false
+            }
+        }
+    }
+
+    /// The signal's own variable, else the general one, with the name that it was found under.
+    fn of(&self, signal: Signal, suffix: &str) -> Option<(String, String)> {
+        [format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.word()), format!("OTEL_EXPORTER_OTLP_{suffix}")]
+            .into_iter()
+            .find_map(|name| Some((self.get(&name)?, name)))
+    }
+
+    pub(super) fn milliseconds(&mut self, name: &str) -> Option<Duration> {
+        self.count(name).map(|millis| Duration::from_millis(millis as u64))
+    }
+
+    pub(super) fn count(&mut self, name: &str) -> Option<usize> {
+        let number = self.get(name)?.trim().parse().ok();
+        if number.is_none() {
+            self.warn(format!("{name} is no whole number; using the default"));
+        }
+        number
+    }
+
+    /// Batches of spans (`OTEL_BSP`) or logs (`OTEL_BLRP`).
+    pub(super) fn limits(&mut self, prefix: &str, default: Limits) -> Limits {
+        let mut at_least_one = |name: &str| match self.count(&format!("{prefix}_{name}")) {
+            Some(0) => {
+                self.warn(format!("{prefix}_{name} is 0; using the default"));
+                None
+            }
+            other => other,
+        };
+        let queue = at_least_one("MAX_QUEUE_SIZE").unwrap_or(default.queue);
+        let batch = at_least_one("MAX_EXPORT_BATCH_SIZE").unwrap_or(default.batch);
+        let interval = self.milliseconds(&format!("{prefix}_SCHEDULE_DELAY")).unwrap_or(default.interval);
+        Limits { queue, batch: batch.min(queue), interval }
+    }
+
+    pub(super) fn is_delta(&mut self) -> bool {
+        let word = self.table.temporality.clone();
+        let word = word.or_else(|| self.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"));
+        match word.as_deref().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("cumulative") => false,
+            Some("delta" | "lowmemory") => true,
+            Some(_) => {
+                self.warn("the metrics' temporality is neither cumulative nor delta; using cumulative");
+                false
+            }
+        }
+    }
+
+    pub(super) fn sampler(&mut self) -> Sampler {
+        let (name, ratio) = match self.table.sampler.clone() {
+            Some(name) => (Some(name), self.table.sampler_arg),
+            None => {
+                let text = self.get("OTEL_TRACES_SAMPLER_ARG");
+                let ratio = text.as_deref().map(|text| text.trim().parse::<f64>().unwrap_or(f64::NAN));
+                (self.get("OTEL_TRACES_SAMPLER"), ratio)
+            }
+        };
+        let Some(name) = name else { return Sampler::default() };
+        if ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+            self.warn("the sampler's argument is no share from 0 to 1; using 1");
+        }
+        let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+        Sampler::named(&name, ratio).unwrap_or_else(|| {
+            self.warn("the traces' sampler is none that spantap has; using parentbased_always_on");
+            Sampler::default()
+        })
+    }
+
+    fn exporter(&mut self, signal: Signal) -> Asked {
+        let name = format!("OTEL_{}_EXPORTER", signal.word());
+        let Some(text) = self.get(&name) else { return Asked::Nothing };
+        let mut asked = Asked::Nothing;
+        for word in text.split(',').map(|word| word.trim().to_ascii_lowercase()) {
+            match word.as_str() {
+                "otlp" => asked = Asked::Otlp,
+                "none" if asked == Asked::Nothing => asked = Asked::Off,
+                "none" | "" => {}
+                // Where the console is standard output, that is the wire.
+                "console" | "logging" | "stdout" | "zipkin" | "prometheus" | "jaeger" => {
+                    self.warn(format!("{name} names an exporter that spantap does not have"));
+                    if asked == Asked::Nothing {
+                        asked = Asked::Off;
+                    }
+                }
+                _ => self.warn(format!("{name} names no known exporter; ignoring it")),
+            }
+        }
+        asked
+    }
+
+    /// Whether and how `signal` is sent. `flag` is the endpoint that `--otlp` names.
+    pub(super) fn target(&mut self, signal: Signal, flag: Option<&str>) -> Option<Target> {
+        let own = self.table.of(signal);
+        let exporter = self.exporter(signal);
+        let asked = self.table.asks_for(signal);
+        if exporter == Asked::Off && asked != Some(true) {
+            return None;
+        }
+        let variable = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.word()));
+        let general = self.get("OTEL_EXPORTER_OTLP_ENDPOINT");
+        // Logs double what the session log holds: they are sent when asked for by name.
+        let by_name = exporter == Asked::Otlp || variable.is_some();
+        if !asked.unwrap_or(signal != Signal::Logs || by_name) {
+            return None;
+        }
+        let protocol = self.protocol(signal, &own);
+        let from_environment = match (&variable, &general) {
+            (Some(variable), _) => Some(variable.clone()),
+            (None, Some(general)) => Some(joined(general, signal, protocol)),
+            (None, None) => None,
+        };
+        let set = match (flag, &own.endpoint, &self.table.endpoint) {
+            (Some(base), ..) => Some(joined(base, signal, protocol)),
+            (None, Some(own), _) => Some(own.clone()),
+            (None, None, Some(base)) => Some(joined(base, signal, protocol)),
+            (None, None, None) => None,
+        };
+        let endpoint = match (set, &from_environment) {
+            (Some(set), _) => set,
+            (None, Some(endpoint)) => endpoint.clone(),
+            (None, None) if exporter != Asked::Otlp => return None,
+            (None, None) if protocol == Protocol::Grpc => "http://localhost:4317".to_owned(),
+            (None, None) => joined("http://localhost:4318", signal, protocol),
+        };
+        let endpoint = self.with_scheme(endpoint, signal, protocol)?;
+        let file = |own: &Option<PathBuf>, suffix| {
+            own.clone().or_else(|| self.of(signal, suffix).map(|(path, _)| PathBuf::from(path)))
+        };
+        let (certificate, client_certificate, client_key) = (
+            file(&own.certificate, "CERTIFICATE"),
+            file(&own.client_certificate, "CLIENT_CERTIFICATE"),
+            file(&own.client_key, "CLIENT_KEY"),
+        );
+        if client_certificate.is_some() != client_key.is_some() {
+            self.warn("a client certificate and a client key are of use together only; sending without");
+        }
+        Some(Target {
+            headers: self.headers(signal, &own, &endpoint, from_environment.as_deref()),
+            gzip: self.gzip(signal, &own),
+            timeout: self.timeout(signal, &own),
+            endpoint,
+            protocol,
+            certificate,
+            client_certificate,
+            client_key,
+        })
+    }
+
+    fn with_scheme(&mut self, endpoint: String, signal: Signal, protocol: Protocol) -> Option<String> {
+        let endpoint = endpoint.trim().to_owned();
+        match endpoint.split_once("://") {
+            Some(("http" | "https", rest)) if !rest.is_empty() => Some(endpoint),
+            None if protocol == Protocol::Grpc => {
+                let insecure = self.of(signal, "INSECURE");
+                let insecure = insecure.is_some_and(|(text, _)| text.trim().eq_ignore_ascii_case("true"));
+                Some(format!("{}://{endpoint}", if insecure { "http" } else { "https" }))
+            }
+            _ => {
+                self.warn(format!("the endpoint for {} is no URL; they are not sent", signal.plural()));
+                None
+            }
+        }
+    }
+
+    fn protocol(&mut self, signal: Signal, own: &Own) -> Protocol {
+        match own.protocol.clone().or_else(|| self.of(signal, "PROTOCOL").map(|(word, _)| word)) {
+            None => Protocol::default(),
+            Some(word) => Protocol::from_word(word.trim()).unwrap_or_else(|| {
+                self.warn(
+                    "the OTLP protocol is none of http/protobuf, http/json and grpc; using http/protobuf",
+                );
+                Protocol::default()
+            }),
+        }
+    }
+
+    fn gzip(&mut self, signal: Signal, own: &Own) -> bool {
+        let word = own.compression.clone().or_else(|| self.of(signal, "COMPRESSION").map(|(word, _)| word));
+        match word.as_deref().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
+            None | Some("none") => false,
+            Some("gzip") => true,
+            Some(_) => {
+                self.warn("the OTLP compression is neither gzip nor none; using none");
+                false
+            }
+        }
+    }
+
+    /// Zero means no limit (specification); the SDK would fail at once.
+    fn timeout(&mut self, signal: Signal, own: &Own) -> Option<Duration> {
+        let export = match signal {
+            Signal::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
+            Signal::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
+            Signal::Logs => "OTEL_BLRP_EXPORT_TIMEOUT",
+        };
+        let timeout = own.timeout.map(Duration::from_secs).or_else(|| {
+            let (_, name) = self.of(signal, "TIMEOUT")?;
+            self.milliseconds(&name)
+        });
+        let timeout = Some(timeout.unwrap_or(TIMEOUT)).filter(|timeout| !timeout.is_zero());
+        let export = self.milliseconds(export).filter(|limit| !limit.is_zero());
+        timeout.into_iter().chain(export).min()
+    }
+
+    /// Headers of the environment go with the environment's endpoint: what proves who we are to one
+    /// collector is not told to another.
+    fn headers(
+        &mut self,
+        signal: Signal,
+        own: &Own,
+        endpoint: &str,
+        from_environment: Option<&str>,
+    ) -> Vec<(String, String)> {
+        let ours = own.headers.clone().unwrap_or_default();
+        let Some((text, name)) = self.of(signal, "HEADERS") else { return ours.into_iter().collect() };
+        if from_environment.is_some_and(|other| authority(other) != authority(endpoint)) {
+            self.warn(format!("{name} belongs to another endpoint; no header of it is sent"));
+            return ours.into_iter().collect();
+        }
+        let mut headers: BTreeMap<String, String> = BTreeMap::new();
+        match pairs(&text) {
+            Some(pairs) => headers.extend(pairs),
+            None => self.warn(format!("{name} is no list of name=value; no header of it is sent")),
+        }
+        let is_ours = |name: &str| ours.keys().any(|own| own.eq_ignore_ascii_case(name));
+        headers.retain(|name, _| !is_ours(name));
+        headers.extend(ours);
+        headers.into_iter().collect()
+    }
+
+    /// Ours win over `OTEL_SERVICE_NAME`, which wins over `OTEL_RESOURCE_ATTRIBUTES`.
+    pub(super) fn resource(&mut self) -> Vec<(String, String)> {
+        let mut attributes: BTreeMap<String, String> = BTreeMap::new();
+        match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| pairs(&text)) {
+            Some(None) => {
+                self.warn("OTEL_RESOURCE_ATTRIBUTES is no list of name=value; it is left out as a whole");
+            }
+            Some(Some(pairs)) => attributes.extend(pairs),
+            None => {}
+        }
+        attributes.extend(self.get("OTEL_SERVICE_NAME").map(|name| ("service.name".to_owned(), name)));
+        attributes.extend(self.table.resource.clone());
+        attributes.into_iter().collect()
+    }
+}
+
+/// Scheme, host and port of a URL.
+fn authority(endpoint: &str) -> String {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{authority}").to_ascii_lowercase()
+}
+
+/// Appends the signal's path to an HTTP base; gRPC has none.
+fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
+    let base = base.trim();
+    match protocol {
+        Protocol::Grpc => base.to_owned(),
+        _ => format!("{}/{}", base.trim_end_matches('/'), signal.path()),
+    }
+}
+
+/// `name=value,name=value`, percent-encoded (W3C Baggage without properties).
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            let (name, value) = entry.split_once('=')?;
+            let name = name.trim();
+            (!name.is_empty()).then_some(())?;
+            Some((name.to_owned(), decoded(value.trim())?))
+        })
+        .collect()
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, others)) = rest.split_first() {
+        if *first == b'%' {
+            let hex = std::str::from_utf8(others.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(hex, 16).ok()?);
+            rest = &others[2..];
+        } else {
+            bytes.push(*first);
+            rest = others;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

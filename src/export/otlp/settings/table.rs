@@ -1,0 +1,99 @@
+//! The `[otlp]` table of the config file, and of `--otlp-set`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Signal;
+
+/// What holds for all signals, and what holds for one of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Table {
+    pub endpoint: Option<String>,
+    pub protocol: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    /// `gzip` or `none`.
+    pub compression: Option<String>,
+    /// PEM files.
+    pub certificate: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    /// Seconds for one export.
+    pub timeout: Option<u64>,
+    pub traces: Option<OneSignal>,
+    pub metrics: Option<OneSignal>,
+    pub logs: Option<OneSignal>,
+    /// `cumulative` or `delta`.
+    pub temporality: Option<String>,
+    /// Seconds.
+    pub metric_interval: Option<u64>,
+    /// `errors`, `slow`: sent although the caller's trace is not sampled.
+    pub always_keep: Vec<String>,
+    /// As in `OTEL_TRACES_SAMPLER` and its `_ARG`.
+    pub sampler: Option<String>,
+    pub sampler_arg: Option<f64>,
+    /// Attributes of the resource.
+    pub resource: BTreeMap<String, String>,
+}
+
+/// Whether a signal is sent, or where and how.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneSignal {
+    Sent(bool),
+    Own(Box<Own>),
+}
+
+/// What one signal has of its own; the rest is as for all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Own {
+    /// Used as it is: no path is added.
+    pub endpoint: Option<String>,
+    pub protocol: Option<String>,
+    /// Instead of those for all signals.
+    pub headers: Option<BTreeMap<String, String>>,
+    pub compression: Option<String>,
+    pub certificate: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    pub timeout: Option<u64>,
+}
+
+impl Table {
+    fn one(&self, signal: Signal) -> Option<&OneSignal> {
+        match signal {
+            Signal::Traces => self.traces.as_ref(),
+            Signal::Metrics => self.metrics.as_ref(),
+            Signal::Logs => self.logs.as_ref(),
+        }
+    }
+
+    /// Whether `signal` is asked for or turned off here.
+    pub(super) fn asks_for(&self, signal: Signal) -> Option<bool> {
+        self.one(signal).map(|one| match one {
+            OneSignal::Sent(sent) => *sent,
+            OneSignal::Own(_) => true,
+        })
+    }
+
+    /// The settings for `signal`: its own, else those for all. The endpoint is its own only.
+    pub(super) fn of(&self, signal: Signal) -> Own {
+        let own = match self.one(signal) {
+            Some(OneSignal::Own(own)) => (**own).clone(),
+            _ => Own::default(),
+        };
+        Own {
+            endpoint: own.endpoint,
+            protocol: own.protocol.or_else(|| self.protocol.clone()),
+            headers: own.headers.or_else(|| Some(self.headers.clone()).filter(|headers| !headers.is_empty())),
+            compression: own.compression.or_else(|| self.compression.clone()),
+            certificate: own.certificate.or_else(|| self.certificate.clone()),
+            client_certificate: own.client_certificate.or_else(|| self.client_certificate.clone()),
+            client_key: own.client_key.or_else(|| self.client_key.clone()),
+            timeout: own.timeout.or(self.timeout),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Settings from flags, tables and variables, as values.
+
+use super::*;
+
+fn resolve(flag: Option<&str>, environment: &[(&str, &str)]) -> (Option<Settings>, Vec<String>) {
+    let lookup =
+        |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Settings::resolve(flag, &Table::default(), &lookup)
+}
+
+fn settings(flag: Option<&str>, environment: &[(&str, &str)]) -> Settings {
+    resolve(flag, environment).0.unwrap()
+}
+
+#[test]
+fn nothing_is_sent_unless_somebody_asks() {
+    assert!(resolve(None, &[]).0.is_none());
+    assert!(resolve(None, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).0.is_none());
+    assert!(resolve(Some("http://h:1"), &[("OTEL_SDK_DISABLED", "TRUE")]).0.is_none());
+    assert!(
+        resolve(Some("http://h:1"), &[("OTEL_TRACES_EXPORTER", "none"), ("OTEL_METRICS_EXPORTER", "none")])
+            .0
+            .is_none()
+    );
+}
+
+#[test]
+fn a_base_gets_a_path_and_a_signals_own_endpoint_does_not() {
+    let both = settings(
+        None,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:1/base/"),
+            ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m:2/own"),
+        ],
+    );
+    assert_eq!(both.traces.unwrap().endpoint, "http://h:1/base/v1/traces");
+    assert_eq!(both.metrics.unwrap().endpoint, "http://m:2/own");
+    assert!(both.logs.is_none());
+}
+
+#[test]
+fn logs_are_sent_when_asked_for_by_name() {
+    assert!(settings(Some("http://h:1"), &[]).logs.is_none());
+    let asked = settings(Some("http://h:1"), &[("OTEL_LOGS_EXPORTER", "otlp")]);
+    assert_eq!(asked.logs.unwrap().endpoint, "http://h:1/v1/logs");
+}
+
+#[test]
+fn zero_is_no_limit_and_nonsense_is_the_default_with_a_word() {
+    let target = |environment: &[(&str, &str)]| {
+        let (settings, warnings) = resolve(Some("http://h:1"), environment);
+        (settings.unwrap().traces.unwrap(), warnings)
+    };
+    assert_eq!(target(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "0")]).0.timeout, None);
+    let (nonsense, warnings) =
+        target(&[("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke")]);
+    assert_eq!(nonsense.timeout, Some(TIMEOUT));
+    assert_eq!(nonsense.protocol, Protocol::HttpProtobuf);
+    assert!(warnings.len() >= 2);
+}
+
+#[test]
+fn lists_are_percent_decoded_and_a_broken_one_is_left_out_whole() {
+    let right = settings(
+        Some("http://h:1"),
+        &[("OTEL_RESOURCE_ATTRIBUTES", "a=b%2Cc, service.name=x"), ("OTEL_SERVICE_NAME", "y")],
+    );
+    assert_eq!(
+        right.resource,
+        [("a".to_owned(), "b,c".to_owned()), ("service.name".to_owned(), "y".to_owned())]
+    );
+    let (wrong, warnings) = resolve(Some("http://h:1"), &[("OTEL_RESOURCE_ATTRIBUTES", "a=b,nonsense")]);
+    assert!(wrong.unwrap().resource.is_empty());
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn headers_are_in_no_debug_text() {
+    let settings = settings(
+        Some("http://h:1"),
+        &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20EXAMPLEsecret")],
+    );
+    let text = format!("{settings:?}");
+    assert!(text.contains("authorization") && !text.contains("EXAMPLEsecret"), "{text}");
+}
+
+fn with_table(
+    flag: Option<&str>,
+    table: &str,
+    environment: &[(&str, &str)],
+) -> (Option<Settings>, Vec<String>) {
+    let lookup =
+        |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Settings::resolve(flag, &toml::from_str(table).unwrap(), &lookup)
+}
+
+#[test]
+fn our_own_settings_win_over_variables_that_may_be_meant_for_the_server() {
+    let (settings, warnings) = with_table(
+        None,
+        "endpoint = 'http://ours:1'\nprotocol = 'grpc'\ntimeout = 3\nresource = { a = 'ours' }",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://theirs:2"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "9000"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=theirs,b=theirs"),
+        ],
+    );
+    let settings = settings.unwrap();
+    let traces = settings.traces.unwrap();
+    assert_eq!((traces.endpoint.as_str(), traces.protocol), ("http://ours:1", Protocol::Grpc));
+    assert_eq!((traces.timeout, traces.gzip), (Some(Duration::from_secs(3)), true));
+    let attribute = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(settings.resource, [attribute("a", "ours"), attribute("b", "theirs")]);
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+#[test]
+fn each_signal_may_go_elsewhere_and_otherwise() {
+    let (settings, _) = with_table(
+        None,
+        "endpoint = 'http://all:1'\nheaders = { a = '1' }\nlogs = false\n\
+         [metrics]\nendpoint = 'http://metrics:2/own'\nprotocol = 'http/json'\nheaders = { b = '2' }",
+        &[("OTEL_LOGS_EXPORTER", "otlp")],
+    );
+    let Settings { traces, metrics, logs, .. } = settings.unwrap();
+    let (traces, metrics) = (traces.unwrap(), metrics.unwrap());
+    assert_eq!(traces.endpoint, "http://all:1/v1/traces");
+    assert_eq!((metrics.endpoint.as_str(), metrics.protocol), ("http://metrics:2/own", Protocol::HttpJson));
+    assert_eq!(metrics.headers, [("b".to_owned(), "2".to_owned())]);
+    assert!(logs.is_none());
+    // The flag is for all of them.
+    let (settings, _) = with_table(Some("http://flag:3"), "[logs]\nendpoint = 'http://logs:2'", &[]);
+    assert_eq!(settings.unwrap().logs.unwrap().endpoint, "http://flag:3/v1/logs");
+}
+
+#[test]
+fn headers_of_one_collector_are_not_told_to_another() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://vendor.example"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret%3D1, x=2"),
+    ];
+    let headers = |flag, variables: &[(&str, &str)]| {
+        let (settings, warnings) = resolve(flag, variables);
+        (settings.unwrap().traces.unwrap().headers, warnings.len())
+    };
+    let both = [("authorization", "secret=1"), ("x", "2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    assert_eq!(headers(None, &variables), (both.to_vec(), 0));
+    assert_eq!(headers(Some("http://localhost:4318"), &variables), (Vec::new(), 1));
+    assert_eq!(headers(Some("http://localhost:4318"), &variables[1..]), (both.to_vec(), 0));
+}
+
+#[test]
+fn a_header_of_ours_replaces_one_of_the_environment_whatever_its_case() {
+    let (settings, _) = with_table(
+        Some("http://h:1"),
+        "headers = { Authorization = 'ours' }",
+        &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=theirs")],
+    );
+    assert_eq!(settings.unwrap().traces.unwrap().headers, [("Authorization".to_owned(), "ours".to_owned())]);
+}
+
+#[test]
+fn exporters_are_a_list_and_standard_output_is_none_of_them() {
+    let traces = |value: &str| {
+        let (settings, warnings) = resolve(Some("http://h:1"), &[("OTEL_TRACES_EXPORTER", value)]);
+        (settings.unwrap().traces.is_some(), warnings.len())
+    };
+    assert_eq!(traces("otlp"), (true, 0));
+    assert_eq!(traces("OTLP,console"), (true, 1));
+    assert_eq!(traces("none"), (false, 0));
+    assert_eq!(traces("console"), (false, 1));
+    assert_eq!(traces("smoke"), (true, 1), "an unknown word is ignored");
+    assert!(resolve(None, &[("OTEL_TRACES_EXPORTER", "console")]).0.is_none());
+    let default = settings(None, &[("OTEL_TRACES_EXPORTER", "otlp")]);
+    assert_eq!(default.traces.unwrap().endpoint, "http://localhost:4318/v1/traces");
+    assert!(default.metrics.is_none());
+}
+
+#[test]
+fn an_endpoint_without_scheme_is_for_grpc_alone_and_secure_unless_said_otherwise() {
+    let endpoint = |variables: &[(&str, &str)]| {
+        let mut all = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "host:4317")];
+        all.extend(variables);
+        resolve(None, &all).0.map(|settings| settings.traces.unwrap().endpoint)
+    };
+    let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+    assert_eq!(endpoint(&[]), None);
+    assert_eq!(endpoint(&[grpc]).as_deref(), Some("https://host:4317"));
+    assert_eq!(
+        endpoint(&[grpc, ("OTEL_EXPORTER_OTLP_INSECURE", "True")]).as_deref(),
+        Some("http://host:4317")
+    );
+    assert!(resolve(Some("ftp://h:1"), &[]).0.is_none());
+}
+
+#[test]
+fn batches_queues_and_intervals_are_as_the_variables_say() {
+    let settings = settings(
+        Some("http://h:1"),
+        &[
+            ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
+            ("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", "7"),
+            ("OTEL_BLRP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "2500"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "400"),
+            ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "0"),
+            ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "12"),
+        ],
+    );
+    let millis = Duration::from_millis;
+    assert_eq!(settings.span_limits, Limits { queue: 100, batch: 100, interval: millis(250) });
+    assert_eq!(settings.log_limits, Limits { batch: 7, ..LIMITS });
+    assert_eq!(settings.metric_interval, millis(2500));
+    assert_eq!(settings.traces.unwrap().timeout, Some(millis(400)));
+    assert_eq!(settings.metrics.unwrap().timeout, None);
+    assert_eq!(settings.value_length, Some(12));
+}
+
+#[test]
+fn a_sampler_that_does_not_exist_is_the_default_with_a_word() {
+    let sampler = |name, ratio| {
+        let variables = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", ratio)];
+        let (settings, warnings) = resolve(Some("http://h:1"), &variables);
+        (settings.unwrap().sampler, warnings.len())
+    };
+    assert_eq!(sampler("xray", ""), (Sampler::default(), 1));
+    assert_eq!(sampler("traceidratio", "0.25"), (Sampler { parent_based: false, share: 0.25 }, 0));
+    assert_eq!(sampler("parentbased_traceidratio", "7"), (Sampler::default(), 1));
+}

@@ -1,0 +1,188 @@
+//! Everything arrives, once, and as the conventions say, over every transport.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::time::Duration;
+
+use super::collector::{Collector, Manner, points, text};
+use super::{call, had_no_time, lost, session, session_until, start, stderr};
+use crate::support::{Home, wait_until};
+
+#[test]
+fn all_three_signals_arrive_over_every_transport_with_what_the_log_says() {
+    for (protocol, compression) in [
+        ("http/protobuf", "none"),
+        ("http/protobuf", "gzip"),
+        ("http/json", "none"),
+        ("http/json", "gzip"),
+        ("grpc", "none"),
+        ("grpc", "gzip"),
+    ] {
+        let home = Home::new();
+        let collector = match protocol {
+            "grpc" => Collector::grpc(Manner::Good),
+            _ => Collector::start(Manner::Good),
+        };
+        let (protocol, compression) = (format!("protocol={protocol}"), format!("compression={compression}"));
+        let options = [
+            ["--otlp", &collector.endpoint],
+            ["--otlp-set", &protocol],
+            ["--otlp-set", &compression],
+            ["--otlp-set", "logs=true"],
+            ["--otlp-set", "headers.x-key=Bearer abc"],
+        ];
+        // What the environment says of compression is the server's.
+        let environment = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+        let (output, _) = session_until(&home, options.as_flattened(), &environment, 3, || {
+            wait_until("the spans", || collector.spans().len() == 5);
+        });
+        assert!(output.status.success());
+        assert_eq!(stderr(&output), "", "{protocol}");
+        for request in collector.requests() {
+            let has = |header: &str| request.headers.iter().any(|line| line.starts_with(header));
+            assert!(has("x-key: bearer abc") && has("user-agent: spantap/"), "{:?}", request.headers);
+            assert!(compression != "compression=gzip" || request.gzip, "{protocol}");
+        }
+        let spans = collector.spans();
+        let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+        let calls = ["tools/call read_file"; 3];
+        assert_eq!(names, [["mcp.connect", "tools/list"].as_slice(), &calls].concat(), "{protocol}");
+        let (connect, call) = (&spans[0], &spans[2]);
+        assert_eq!(call.parent_span_id, connect.span_id);
+        assert_eq!(call.kind, 2, "SERVER");
+        for (name, value) in [
+            ("mcp.method.name", "tools/call"),
+            ("gen_ai.tool.name", "read_file"),
+            ("gen_ai.operation.name", "execute_tool"),
+            ("network.transport", "pipe"),
+            ("jsonrpc.request.id", "1"),
+        ] {
+            assert_eq!(text(call, name).as_deref(), Some(value), "{protocol}");
+        }
+        assert!(text(call, "spantap.args_hash").unwrap().starts_with("hmac-sha256:"));
+
+        let calls: f64 =
+            collector.points("mcp.server.operation.duration").iter().map(|(_, count)| count).sum();
+        assert_eq!(calls, 4.0, "{protocol}");
+        let resource = collector.resource_of_metrics();
+        assert!(resource.contains("service.name=sample") && resource.contains("service.namespace=mcp"));
+
+        let logs = collector.logs();
+        let calls: Vec<_> = logs.iter().filter(|log| log.event_name == "mcp_tool_call").collect();
+        assert_eq!(calls.len(), 3, "{protocol}");
+        assert_eq!((&calls[0].span_id, calls[0].severity_number), (&call.span_id, 9));
+        assert_eq!(logs.len(), home.records().len(), "each record is a log");
+    }
+}
+
+#[test]
+fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
+    /// As many as a build without optimisation observes well within the flush budget.
+    const CALLS: usize = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
+    for manner in [Manner::Good, Manner::Slow(Duration::from_millis(300))] {
+        let home = Home::new();
+        let collector = Collector::start(manner.clone());
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ];
+        let (output, _) = session(&home, &[], &environment, CALLS);
+        assert!(output.status.success());
+        let spans = collector.spans();
+        let ids: BTreeSet<&[u8]> = spans.iter().map(|span| span.span_id.as_slice()).collect();
+        assert_eq!(ids.len(), spans.len(), "a span arrived twice");
+        if had_no_time(&output) {
+            continue;
+        }
+        let lost = lost(&output);
+        // A batch whose answer did not come in time counts as lost although it may have arrived.
+        assert!(spans.len() as u64 + lost >= CALLS as u64 + 2, "{manner:?}: {lost} lost");
+        // A collector that takes everything loses nothing but what the flush budget had no time for.
+        let stderr = stderr(&output);
+        assert!(lost == 0 || stderr.contains("at otlp (shutdown);"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_session_is_seen_while_it_runs_from_zero_on() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let mut child = start(&home, &["--otlp", &collector.endpoint], &[]);
+    wait_until("the first points", || !collector.exports().is_empty());
+    let first = &collector.exports()[0];
+    let server = "mcp.server.name=sample";
+    assert_eq!(points(first, "spantap.server.up"), [(server.to_owned(), 1.0)]);
+    for name in [
+        "spantap.session.tool_calls",
+        "spantap.session.denials",
+        "spantap.operation.in_flight",
+        "spantap.server.connection.failures",
+        "spantap.telemetry.dropped",
+        "spantap.session.tokens",
+        "spantap.server.cpu.time",
+        "spantap.relay.queue.depth",
+    ] {
+        let points = points(first, name);
+        assert!(!points.is_empty() && points.iter().all(|(_, value)| *value == 0.0), "{name}: {points:?}");
+    }
+    let mut to = child.stdin.take().unwrap();
+    to.write_all(call(1, "").as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    wait_until("the connection's span", || collector.spans().iter().any(|span| span.name == "mcp.connect"));
+    wait_until("the call's span", || collector.spans().len() == 2);
+    drop(to);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(collector.points("spantap.server.up"), [(server.to_owned(), 0.0)]);
+}
+
+#[test]
+fn a_tool_has_a_series_from_the_moment_it_is_listed() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    session(&home, &["--otlp", &collector.endpoint], &[], 2);
+    let repeats = collector.points("spantap.session.repeats");
+    let of = |tool: &str| repeats.iter().find(|(attributes, _)| attributes.contains(tool)).map(|(_, n)| *n);
+    assert_eq!(of("gen_ai.tool.name=read_file"), Some(1.0));
+    assert_eq!(of("gen_ai.tool.name=search_issues"), Some(0.0), "{repeats:?}");
+}
+
+#[test]
+fn deltas_add_up_to_the_sum() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let delta = ["--otlp", &collector.endpoint, "--otlp-set", "temporality=delta"];
+    session(&home, &delta, &[], 5);
+    let counts = collector
+        .exports()
+        .iter()
+        .flat_map(|export| points(export, "mcp.server.operation.duration"))
+        .map(|(_, count)| count)
+        .sum::<f64>();
+    assert_eq!(counts, 6.0);
+}
+
+#[test]
+fn too_large_a_batch_goes_in_smaller_ones() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Small(8_000));
+    let (output, _) = session_until(
+        &home,
+        &["--otlp", &collector.endpoint],
+        &[("OTEL_METRICS_EXPORTER", "none"), ("OTEL_BSP_SCHEDULE_DELAY", "500")],
+        60,
+        || wait_until("the spans", || collector.spans().len() == 62),
+    );
+    assert_eq!(stderr(&output), "");
+    assert_eq!(collector.spans().len(), 62);
+}
+
+#[test]
+fn without_being_asked_nothing_is_sent() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let environment =
+        [("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str())];
+    session(&home, &[], &environment, 3);
+    assert!(collector.requests().is_empty());
+}

@@ -1,0 +1,105 @@
+//! What is sent again is what was sent live, and nothing is sent twice.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+use super::collector::{Collector, Manner, attributes};
+use super::{session, stderr};
+use crate::support::{Home, wait_until};
+
+/// Runs `spantap export`, which must succeed; what it printed.
+fn export(home: &Home, options: &[&str]) -> String {
+    let output = home.spantap(["export"]).args(options).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Spans by id, each with its resource and everything that was said about it.
+fn spans(collector: &Collector) -> BTreeMap<Vec<u8>, String> {
+    let spans = collector.spans_of_resources();
+    let all: BTreeMap<Vec<u8>, String> =
+        spans.iter().map(|(resource, span)| (span.span_id.clone(), format!("{resource} {span:?}"))).collect();
+    assert_eq!(all.len(), spans.len(), "a span came twice");
+    all
+}
+
+fn logs(collector: &Collector) -> BTreeMap<String, String> {
+    let logs = collector.logs();
+    let all: BTreeMap<String, String> = logs
+        .iter()
+        .map(|log| {
+            // A map of figures has no order.
+            let rest = LogRecord { attributes: Vec::new(), ..log.clone() };
+            (attributes(&log.attributes), format!("{rest:?}"))
+        })
+        .collect();
+    assert_eq!(all.len(), logs.len(), "a log came twice");
+    all
+}
+
+#[test]
+fn spans_and_logs_sent_again_are_those_sent_live() {
+    let home = Home::new();
+    let (live, again) = (Collector::start(Manner::Good), Collector::grpc(Manner::Good));
+    // Small parts: what a later one builds on stands in an earlier one.
+    let options = ["--otlp", &live.endpoint, "--otlp-set", "logs=true", "--max-log-size", "20k"];
+    let mut host = home.session(&options);
+    host.request(
+        "initialize",
+        serde_json::json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "host", "version": "1"}}),
+    );
+    host.calls(100);
+    wait_until("the spans", || live.spans().len() == 102);
+    let (status, said) = host.end();
+    assert!(status.success() && said.is_empty(), "{said}");
+    let resources: Vec<String> =
+        live.spans_of_resources().into_iter().map(|(resource, _)| resource).collect();
+    assert!(resources.iter().all(|resource| resource.contains("service.version=")), "{}", resources[0]);
+
+    let collector = ["--otlp", &again.endpoint, "--otlp-set", "protocol=grpc", "--logs"];
+    let resume = [collector.as_slice(), &["--resume"]].concat();
+    let records = home.records().len();
+    assert_eq!(
+        export(&home, &resume),
+        format!("{records} records of 1 connections sent, 0 spans or logs not taken\n")
+    );
+    assert!(spans(&again) == spans(&live), "spans differ:\n{:#?}\n{:#?}", spans(&again), spans(&live));
+    assert!(logs(&again) == logs(&live), "logs differ:\n{:#?}\n{:#?}", logs(&again), logs(&live));
+    assert!(export(&home, &resume).starts_with("0 records of 0 connections"), "nothing is sent twice");
+    assert_eq!(spans(&again).len(), spans(&live).len());
+}
+
+#[test]
+fn only_what_was_selected_is_sent() {
+    let home = Home::new();
+    session(&home, &[], &[], 5);
+    let send = |options: &[&str]| {
+        let collector = Collector::start(Manner::Good);
+        export(&home, &[&["--otlp", collector.endpoint.as_str()], options].concat());
+        collector.spans().iter().map(|span| span.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(send(&[]).len(), 7);
+    assert_eq!(send(&["--method", "tools/list"]), ["mcp.connect", "tools/list"]);
+    assert_eq!(send(&["--tool", "read_*"]), ["tools/call read_file"; 5]);
+    assert!(send(&["--until", "2001-01-01"]).is_empty());
+    assert!(send(&["--server", "other"]).is_empty());
+}
+
+#[test]
+fn what_is_not_taken_is_told_and_sent_the_next_time() {
+    let home = Home::new();
+    session(&home, &[], &[], 5);
+    let bad = Collector::start(Manner::Without("/v1/traces"));
+    let good = Collector::start(Manner::Good);
+    let try_with = |collector: &Collector| {
+        home.spantap(["export", "--resume", "--otlp", &collector.endpoint]).output().unwrap()
+    };
+    let refused = try_with(&bad);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).ends_with(", 7 spans or logs not taken\n"));
+    assert!(stderr(&refused).contains("http_404"), "{}", stderr(&refused));
+    let taken = try_with(&good);
+    assert!(taken.status.success());
+    assert_eq!(good.spans().len(), 7);
+}

@@ -1,0 +1,42 @@
+//! `spantap check --every`: a pulse beside the live traffic, with figures of its own.
+
+use super::collector::{Collector, Manner, points};
+use crate::support::{Home, SPANTAP};
+
+#[test]
+fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let pulse = |server: &[&str]| {
+        let options = ["check", "--every", "1ms", "--count", "2", "--server", "web", "--otlp"];
+        let mut command = home.spantap(options);
+        command.arg(&collector.endpoint).arg("--").args(server).output().unwrap()
+    };
+    assert!(pulse(&[SPANTAP, "demo", "--serve"]).status.success());
+    let good = collector.exports().pop().expect("the last export of a pulse tells everything");
+    assert_eq!(points(&good, "spantap.check.up")[0].1, 1.0);
+    let steps = points(&good, "spantap.check.duration");
+    for step in ["handshake", "ping", "tools/list", "end"] {
+        assert!(steps.iter().any(|(attributes, _)| attributes.contains(step)), "{step}: {steps:?}");
+    }
+
+    assert_eq!(pulse(&["/no/such/server"]).status.code(), Some(127));
+    let bad = collector.exports().pop().expect("metrics");
+    assert_eq!(points(&bad, "spantap.check.up")[0].1, 0.0);
+    assert_eq!(points(&bad, "spantap.check.failures_in_a_row")[0].1, 2.0);
+    let failures = points(&bad, "spantap.check.failures");
+    assert!(
+        failures.iter().any(|(attributes, count)| attributes.contains("not_found") && *count == 2.0),
+        "{failures:?}"
+    );
+
+    let others: Vec<String> = good
+        .iter()
+        .chain(&bad)
+        .map(|metric| metric.name.clone())
+        .filter(|name| !name.starts_with("spantap.check."))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    let paths: Vec<String> = collector.requests().into_iter().map(|request| request.path).collect();
+    assert!(paths.iter().all(|path| path == "/v1/metrics"), "{paths:?}");
+}

@@ -1,0 +1,65 @@
+//! TLS: an authority that is given or the system's, and certificates of the client.
+
+use super::certificates::Certificates;
+use super::collector::Collector;
+use super::{had_no_time, lost, session, session_until, stderr};
+use crate::support::{Home, wait_until};
+
+#[test]
+fn a_collector_that_wants_to_see_a_certificate_sees_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::make(folder.path());
+    let set = |key: &str, file: &str| format!("{key}={}", certificates.path(file));
+    let authority = set("certificate", "authority.pem");
+    let (certificate, key) = (set("client_certificate", "client.pem"), set("client_key", "client.key"));
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", certificates.path("authority.pem")),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificates.path("client.pem")),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", certificates.path("client.key")),
+        ("OTEL_METRICS_EXPORTER", "none".to_owned()),
+    ];
+    let system = [("SSL_CERT_FILE", certificates.path("authority.pem"))];
+    let none: [(&str, String); 0] = [];
+    for protocol in ["protocol=http/protobuf", "protocol=http/json", "protocol=grpc"] {
+        let try_with = |set: &[&str], variables: &[(&str, String)], arrives: bool| {
+            let collector = match protocol {
+                "protocol=grpc" => Collector::grpc_with_tls(&certificates),
+                _ => Collector::with_tls(&certificates),
+            };
+            let home = Home::new();
+            let mut options = vec!["--otlp", collector.endpoint.as_str(), "--otlp-set", protocol];
+            options.extend(set.iter().flat_map(|entry| ["--otlp-set", entry]));
+            let variables: Vec<(&str, &str)> =
+                variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let (output, _) = session_until(&home, &options, &variables, 3, || {
+                wait_until("the spans", || !arrives || collector.spans().len() == 5);
+            });
+            let (arrived, lost) = (collector.spans().len(), lost(&output));
+            let wanted = if arrives { (5, 0) } else { (0, 5) };
+            let as_wanted = (arrived, lost) == wanted || (!arrives && arrived == 0 && had_no_time(&output));
+            assert!(as_wanted, "{protocol} {set:?}: {arrived} arrived: {}", stderr(&output));
+        };
+        try_with(&[&authority, &certificate, &key], &none, true);
+        try_with(&[], &variables, true);
+        try_with(&[&certificate, &key], &system, true);
+        // Nobody vouches for the server, or for us.
+        try_with(&[&certificate, &key], &none, false);
+        try_with(&[&authority], &none, false);
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_turn_the_export_off_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::make(folder.path());
+    for set in
+        ["certificate=/nowhere.pem".to_owned(), format!("certificate={}", certificates.path("client.key"))]
+    {
+        let home = Home::new();
+        let (output, _) = session(&home, &["--otlp", "https://localhost:9", "--otlp-set", &set], &[], 3);
+        assert!(output.status.success());
+        let stderr = stderr(&output);
+        assert!(stderr.contains("spans are not sent: "), "{stderr}");
+        assert_eq!(lost(&output), 5, "{stderr}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Whose trace a span belongs to, and whether it is sent.
+
+use std::io::{BufRead, BufReader, Write};
+
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use super::collector::{Collector, Manner, points, text};
+use super::{call, start};
+use crate::support::{Home, wait_until};
+
+const CALLER: &str = "0af7651916cd43dd8448eb211c80319c";
+
+/// The caller's context as a member of `_meta`.
+fn caller(flags: &str) -> String {
+    format!("\"traceparent\":\"00-{CALLER}-b7ad6b7169203331-{flags}\"")
+}
+
+/// Spans of a session with these lines, by name, and the session's records.
+fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (Vec<String>, Collector) {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let often = ["--otlp", collector.endpoint.as_str(), "--otlp-set", "metric_interval=1"];
+    let options = [often.as_slice(), options].concat();
+    let mut child = start(&home, &options, environment);
+    let mut to = child.stdin.take().unwrap();
+    to.write_all(lines.concat().as_bytes()).unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.iter().for_each(|_| drop(answers.next().unwrap().unwrap()));
+    // The points of the last calls come with the end, when nothing else is left to send.
+    let seen = |export: &Vec<Metric>| {
+        let counts = points(export, "mcp.server.operation.duration");
+        counts.iter().map(|(_, count)| *count as usize).sum::<usize>() == lines.len()
+    };
+    wait_until("the points", || collector.exports().last().is_some_and(seen));
+    drop(to);
+    assert!(child.wait_with_output().unwrap().status.success());
+    (collector.spans().iter().map(|span| span.name.clone()).collect(), collector)
+}
+
+/// A call that the sample server answers with an error.
+fn failing(id: usize, meta: &str) -> String {
+    call(id, meta).replace("read_file", "no_such_tool")
+}
+
+#[test]
+fn a_caller_that_is_not_sampled_is_honoured_unless_its_failures_are_to_be_kept() {
+    let lines = [call(1, &caller("00")), failing(2, &caller("00")), call(3, &caller("01"))];
+    let (names, collector) = spans(&lines, &[], &[]);
+    assert_eq!(names, ["mcp.connect", "tools/call read_file"]);
+    let sampled = &collector.spans()[1];
+    assert_eq!(text(sampled, "jsonrpc.request.id").as_deref(), Some("3"));
+    assert_eq!(sampled.links.len(), 1, "to the connection");
+    // Metrics count what is not sampled, too.
+    let calls: f64 = collector.points("mcp.server.operation.duration").iter().map(|(_, count)| count).sum();
+    assert_eq!(calls, 3.0);
+
+    let keep = ["--otlp-set", "always_keep=['errors','slow']"];
+    let (names, _) = spans(&lines, &keep, &[]);
+    assert_eq!(names, ["mcp.connect", "tools/call no_such_tool", "tools/call read_file"]);
+}
+
+#[test]
+fn a_sampler_decides_about_traces_that_begin_here_and_one_without_parents_about_all() {
+    let lines = [call(1, ""), call(2, &caller("01")), call(3, &caller("00"))];
+    let with = |sampler: &str| spans(&lines, &[], &[("OTEL_TRACES_SAMPLER", sampler)]).0.len();
+    assert_eq!(with("parentbased_always_off"), 1, "the sampled caller's");
+    assert_eq!(with("always_off"), 0);
+    assert_eq!(with("always_on"), 4);
+    let set = ["--otlp-set", "sampler=parentbased_always_off"];
+    assert_eq!(spans(&lines, &set, &[("OTEL_TRACES_SAMPLER", "always_on")]).0.len(), 1, "ours wins");
+}
+
+#[test]
+fn a_session_id_is_told_where_the_protocol_knows_sessions() {
+    let initialize = "{\"jsonrpc\":\"2.0\",\"id\":\"a\\\"b\",\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{},\"clientInfo\":{\"name\":\"x\",\"version\":\"1\"}}}\n";
+    let (_, collector) = spans(&[initialize.to_owned(), call(1, "")], &[], &[]);
+    let all = collector.spans();
+    let call_span = all.iter().find(|span| span.name.starts_with("tools/call")).unwrap();
+    assert_eq!(text(call_span, "mcp.session.id"), text(call_span, "spantap.connection.id"));
+    let first = all.iter().find(|span| span.name == "initialize").unwrap();
+    assert_eq!(text(first, "jsonrpc.request.id").as_deref(), Some("a\"b"));
+
+    let modern = "\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\"";
+    let (_, collector) = spans(&[call(1, modern)], &[], &[]);
+    let call_span = collector.spans().pop().unwrap();
+    assert_eq!(text(&call_span, "mcp.protocol.version").as_deref(), Some("2026-07-28"));
+    assert_eq!(text(&call_span, "mcp.session.id"), None);
+}
+
+#[test]
+fn texts_are_cut_where_a_limit_is_set() {
+    let limit = [("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "6")];
+    let (_, collector) = spans(&[call(1, "")], &[], &limit);
+    let call_span = collector.spans().pop().unwrap();
+    assert_eq!(text(&call_span, "gen_ai.tool.name").as_deref(), Some("read_f"));
+}
