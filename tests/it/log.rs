@@ -155,7 +155,7 @@ fn every_record_older_than_a_second_survives_sigkill() {
             }
         }
         let waited = match (waited, kept_waiting(session.child.id())) {
-            (Some(before @ ..u64::MAX), now @ ..u64::MAX) => now - before,
+            (Some(before), now) if before != u64::MAX => now - before,
             _ => u64::MAX,
         };
         let killed = Instant::now();
