@@ -51,7 +51,7 @@ fn doubtful_types(source: &str) -> Vec<String> {
                 }),
             );
         }
-        inside &= !line.starts_with('}') && !(declares(line) && line.ends_with(';'));
+        inside &= !(line.starts_with('}') || declares(line) && line.ends_with(';'));
     }
     doubtful
 }
