@@ -139,24 +139,29 @@ const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
 impl Probe {
-    /// Starts `command`, measures, and ends it.
+    /// Starts `command`, measures, and ends it. `redactor` makes one for what the server says of itself.
     ///
     /// # Errors
     /// What is wrong with the server.
-    pub fn run(&self, command: &[OsString]) -> Result<Health, Failure> {
-        match self.attempt(command, self.era) {
+    pub fn run(&self, command: &[OsString], redactor: &dyn Fn() -> Redactor) -> Result<Health, Failure> {
+        match self.attempt(command, self.era, redactor) {
             // Some servers of the older revisions do not survive a first message they do not know.
             Err((Failure { kind: Kind::Died, .. }, true)) if self.era == Era::Auto => {
-                self.attempt(command, Era::Legacy).map_err(|(failure, _)| failure)
+                self.attempt(command, Era::Legacy, redactor).map_err(|(failure, _)| failure)
             }
             outcome => outcome.map_err(|(failure, _)| failure),
         }
     }
 
     /// One process; a failure says whether the only greeting so far was `server/discover`.
-    fn attempt(&self, command: &[OsString], era: Era) -> Result<Health, (Failure, bool)> {
+    fn attempt(
+        &self,
+        command: &[OsString],
+        era: Era,
+        redactor: &dyn Fn() -> Redactor,
+    ) -> Result<Health, (Failure, bool)> {
         let begin = Instant::now();
-        let mut server = Server::start(command).map_err(|failure| (failure, false))?;
+        let mut server = Server::start(command, redactor).map_err(|failure| (failure, false))?;
         let mut session =
             Session { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
         let mut only_discovered = era != Era::Legacy;

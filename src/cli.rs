@@ -35,6 +35,29 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+impl Cli {
+    /// What was typed. The proxy's own options are tried first and alone: a host waits for its server, and
+    /// to lay out twenty commands costs as much as everything else before the server's start.
+    ///
+    /// # Errors
+    /// What clap has to say: what is wrong, or the help that was asked for.
+    pub fn read() -> Result<Cli, clap::Error> {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            run: run::RunArgs,
+        }
+        let mut words: Vec<OsString> = std::env::args_os().collect();
+        if words.get(1).is_some_and(|word| word == "run") {
+            words.remove(1);
+        }
+        match Alone::try_parse_from(words) {
+            Ok(Alone { run }) if !run.server_command.command.is_empty() => Ok(Cli { run, command: None }),
+            _ => Cli::try_parse(),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a server behind the proxy (the same as spantap -- COMMAND)

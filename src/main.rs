@@ -4,12 +4,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use spantap::cli::{Cli, Hinted};
 use spantap::observe::redact::Redactor;
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
+    let cli = Cli::read().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::{End, Failure, Kind, Problem};
-use crate::observe::redact::{Field, Redactor, Settings};
+use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longer lines than this are no answer to a probe.
 const MAX_LINE: u64 = 16 << 20;
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The last lines of a stream.
-type Tail = Arc<Mutex<VecDeque<Vec<u8>>>>;
+type Tail = Arc<Mutex<VecDeque<Redacted>>>;
 
 pub(super) struct Server {
     child: Child,
@@ -33,6 +33,7 @@ pub(super) struct Server {
     errors: Tail,
     /// Says when stderr has ended.
     errors_end: Receiver<()>,
+    redactor: Redactor,
     last_id: u64,
     /// Lines on stdout that were not JSON-RPC.
     pub(super) banner_lines: usize,
@@ -55,7 +56,8 @@ pub(super) enum Answer {
 }
 
 impl Server {
-    pub(super) fn start(command: &[OsString]) -> Result<Server, Failure> {
+    /// `redactor` makes one for everything that this server says.
+    pub(super) fn start(command: &[OsString], redactor: &dyn Fn() -> Redactor) -> Result<Server, Failure> {
         let [program, args @ ..] = command else {
             let text = "no server command".to_owned();
             return Err(Failure { kind: Kind::NotFound, text, stderr: Vec::new(), banner_lines: 0 });
@@ -74,7 +76,7 @@ impl Server {
                 ErrorKind::PermissionDenied => (Kind::NotExecutable, "not executable".to_owned()),
                 _ => (Kind::NotExecutable, error.to_string()),
             };
-            let program = Redactor::new(&Settings::default()).redact_argv(std::slice::from_ref(program));
+            let program = redactor().redact_argv(std::slice::from_ref(program));
             let program = program.first().map(|word| word.as_str().to_owned()).unwrap_or_default();
             let text = format!("failed to start server `{program}`: {reason}");
             Failure { kind, text, stderr: Vec::new(), banner_lines: 0 }
@@ -83,12 +85,13 @@ impl Server {
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let empty = || Box::new(std::io::empty()) as Box<dyn Read + Send>;
         let lines = read_lines(stdout.unwrap_or_else(empty));
-        let (errors, errors_end) = read_tail(stderr.unwrap_or_else(empty));
+        let (errors, errors_end) = read_tail(stderr.unwrap_or_else(empty), redactor());
         Ok(Server {
             child,
             lines,
             errors,
             errors_end,
+            redactor: redactor(),
             last_id: 0,
             banner_lines: 0,
             first_banner: None,
@@ -161,7 +164,6 @@ impl Server {
     /// The problem with what the process itself had to say about it.
     pub(super) fn failure(mut self, problem: Problem) -> Failure {
         let Problem { mut kind, mut text } = problem;
-        let mut redactor = Redactor::new(&Settings::default());
         if kind == Kind::Died {
             match self.wait(LAST_WORDS) {
                 Some(status) => text = format!("{text} ({})", ending(status)),
@@ -177,7 +179,7 @@ impl Server {
             }
         }
         if let Some(banner) = &self.first_banner {
-            let banner = redactor.redact(Field::Summary, banner.trim_ascii()).as_str().to_owned();
+            let banner = self.redactor.redact(Field::Summary, banner.trim_ascii()).as_str().to_owned();
             if kind == Kind::NoAnswer && !self.spoke {
                 kind = Kind::Banner;
                 text = format!("{text}; it says something else on its stdout: {banner}");
@@ -186,10 +188,7 @@ impl Server {
             }
         }
         let lines = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stderr = lines
-            .iter()
-            .map(|line| redactor.redact(Field::StderrLine, line.trim_ascii_end()).as_str().to_owned())
-            .collect();
+        let stderr = lines.iter().map(Redacted::to_string).collect();
         Failure { kind, text, stderr, banner_lines: self.banner_lines }
     }
 
@@ -263,14 +262,16 @@ fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Keeps the last lines, however many there are; the receiver hears of the end.
-fn read_tail(source: impl Read + Send + 'static) -> (Tail, Receiver<()>) {
+/// Keeps the last lines, however many there are; the receiver hears of the end. All lines pass the
+/// redactor: a private key may begin long before the last ones.
+fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Tail, Receiver<()>) {
     let tail = Tail::default();
     let kept = Arc::clone(&tail);
     let (sender, end) = sync_channel(1);
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         while let Some(line) = next_line(&mut source) {
+            let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == TAIL {
                 kept.pop_front();

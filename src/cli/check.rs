@@ -177,7 +177,9 @@ impl CheckArgs {
             Era::Modern => check::Era::Modern,
             Era::Legacy => check::Era::Legacy,
         };
-        Probe { timeout: self.timeout, era }.run(&self.server_command.command)
+        let command = &self.server_command.command;
+        let redactor = || super::redactor(self.config.as_deref(), command);
+        Probe { timeout: self.timeout, era }.run(command, &redactor)
     }
 
     /// The way to a collector: for a pulse if one is configured, for one check if it is asked for by flag.

@@ -159,8 +159,9 @@ fn a_second_signal_ends_the_flush_at_once() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let output = child.wait_with_output().unwrap();
-    // Who waits until the budget is spent says what was lost.
-    assert_eq!(stderr(&output), "");
+    // Who waits until the budget is spent says how much was lost; who is cut short can only say that.
+    let said = stderr(&output);
+    assert!(!said.contains("records lost"), "{said}");
 }
 
 #[test]
