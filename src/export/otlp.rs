@@ -54,6 +54,7 @@ pub struct Otlp {
     shared: Arc<Shared>,
     /// Taken by the thread when the first event comes.
     unsent: Option<Worker>,
+    prepare_thread: fn(),
     warn: Warn,
 }
 
@@ -189,9 +190,15 @@ impl Otlp {
             attributes,
             shared: Arc::new(shared),
             unsent: Some(Worker { settings, resource, reader, warn: Arc::clone(&warn) }),
+            prepare_thread: || {},
             warn,
         };
         (otlp, made)
+    }
+
+    /// Lets the thread that sends, and those that it starts, call `prepare` first, to lower their priority.
+    pub fn with_thread(self, prepare: fn()) -> Otlp {
+        Otlp { prepare_thread: prepare, ..self }
     }
 
     /// Starts to send, also where no event comes.
@@ -260,8 +267,9 @@ impl Otlp {
             // Before anything has been counted: the first points are zero.
             let _ = reader.0.collect(&mut first);
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, prepare) = (Arc::clone(&self.shared), self.prepare_thread);
         let started = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || {
+            prepare();
             let run = std::panic::AssertUnwindSafe(|| worker.run(first, &shared));
             if std::panic::catch_unwind(run).is_err() {
                 shared.end("exporter_panic");

@@ -191,7 +191,8 @@ impl Prepared {
             per_call: self.config.cost_per_call.clone().into_iter().collect(),
         };
         let otlp = settings.map(|settings| {
-            Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"))
+            let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
+            otlp.with_thread(child::lower_priority)
         });
         (otlp, warnings)
     }
