@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::Redactor;
 
@@ -48,13 +48,26 @@ impl Cli {
             run: run::RunArgs,
         }
         let mut words: Vec<OsString> = std::env::args_os().collect();
+        let mut alone = Alone::command();
         if words.get(1).is_some_and(|word| word == "run") {
             words.remove(1);
+            alone = Cli::without_dashes(alone);
         }
-        match Alone::try_parse_from(words) {
+        let run = alone.try_get_matches_from(words).and_then(|matches| Alone::from_arg_matches(&matches));
+        match run {
             Ok(Alone { run }) if !run.server_command.command.is_empty() => Ok(Cli { run, command: None }),
-            _ => Cli::try_parse(),
+            _ => Cli::whole().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)),
         }
+    }
+
+    /// The whole command line: for help, manual and completions, too.
+    pub fn whole() -> clap::Command {
+        Cli::command().mut_subcommand("run", Cli::without_dashes)
+    }
+
+    /// `spantap run` needs no dashes before the server's command: nothing else could begin there.
+    fn without_dashes(command: clap::Command) -> clap::Command {
+        command.mut_arg("command", |argument| argument.last(false).trailing_var_arg(true))
     }
 }
 

@@ -44,7 +44,9 @@ fn refuse(error: &clap::Error) -> ! {
         false => error.print(),
     };
     let word = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
-    if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind()) {
+    if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind())
+        && Cli::whole().find_subcommand(&word).is_none()
+    {
         let _ = writeln!(
             anstream::stderr(),
             "hint: to watch a program put it behind two dashes: spantap -- {} …",

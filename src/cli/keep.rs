@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 
 use super::run::{RunArgs, duration};
 use super::{Cli, Out, hint};
@@ -114,7 +114,7 @@ impl CompletionsArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         // The generator ends the process where it cannot write, so it writes into memory.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut script);
+        clap_complete::generate(self.shell, &mut Cli::whole(), env!("CARGO_PKG_NAME"), &mut script);
         out.write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }
@@ -132,7 +132,7 @@ impl ManArgs {
     /// # Errors
     /// There is no such command; those of `out`.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let mut program = Cli::command();
+        let mut program = Cli::whole();
         program.build();
         let page = match &self.command {
             None => program,

@@ -21,3 +21,25 @@ fn a_mistyped_command_starts_no_program_and_says_how_one_would_be_started() {
         "{stderr}"
     );
 }
+
+#[test]
+fn the_long_form_starts_the_same_program_with_and_without_dashes() {
+    let home = crate::support::Home::new();
+    for words in [
+        &["--server", "x", "--", "printf", "%s-", "a", "--server", "b"][..],
+        &["run", "--server", "x", "--", "printf", "%s-", "a", "--server", "b"],
+        &["run", "--server", "x", "printf", "%s-", "a", "--server", "b"],
+        &["run", "--wrapped", "1:0", "--strict", "printf", "%s-", "a", "--server", "b"],
+    ] {
+        let output = home.spantap(words.iter().copied()).output().unwrap();
+        let (printed, said) = crate::support::text(&output);
+        assert_eq!((printed.as_str(), said.as_str()), ("a---server-b-", ""), "{words:?}");
+    }
+    for words in [&["run"][..], &["--server", "x"], &["run", "--no-such", "x"]] {
+        let output = home.spantap(words.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+    let output = home.spantap(["run", "--help"]).output().unwrap();
+    let (help, _) = crate::support::text(&output);
+    assert!(help.contains("Usage: spantap run [OPTIONS]") && help.contains("[COMMAND]..."), "{help}");
+}
