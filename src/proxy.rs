@@ -15,7 +15,6 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 mod server_figures;
-mod waiting;
 mod watcher;
 
 use watcher::{Build, Watcher};
@@ -246,21 +245,16 @@ fn catch_up(shared: &Shared) {
 }
 
 /// Observes at normal priority until little is waiting. Where somebody else needs the core (we get
-/// less than the wall clock says, or the pumps had to wait for one) the rest is left to the background:
-/// the traffic comes first.
+/// less than the wall clock says) the rest is left to the background: the traffic comes first.
 fn run_while_there_is_a_core(shared: &Shared) {
     /// A stretch long enough to tell sharing a core from a passing interruption.
     const STRETCH: Duration = Duration::from_millis(4);
     /// Least share of the wall clock that means that nobody was kept waiting.
     const OWN_CORE: f64 = 0.85;
-    /// Most of the wall clock that all pumps together may wait for a core. They need little of one until
-    /// they have much to carry; then every core is theirs.
-    const PUMPS_WAIT: f64 = 0.05;
     /// How long to stay away after having been in the way.
     const BACK_OFF: Duration = Duration::from_millis(60);
-    let pumps = waiting::Pumps::find();
     while !shared.is_ending() {
-        let (wall, cpu, pumps_waited) = (Instant::now(), child::thread_cpu(), pumps.waited());
+        let (wall, cpu) = (Instant::now(), child::thread_cpu());
         let mut waited = Duration::ZERO;
         let more = loop {
             let before = Instant::now();
@@ -277,8 +271,7 @@ fn run_while_there_is_a_core(shared: &Shared) {
         }
         let busy = wall.elapsed().saturating_sub(waited).as_nanos() as f64;
         let own = child::thread_cpu().saturating_sub(cpu) as f64;
-        let pumps_waited = pumps.waited().saturating_sub(pumps_waited).as_nanos() as f64;
-        if own < busy * OWN_CORE || pumps_waited > busy * PUMPS_WAIT {
+        if own < busy * OWN_CORE {
             std::thread::park_timeout(BACK_OFF);
         }
     }
