@@ -43,7 +43,7 @@ pub struct Setup {
 }
 
 /// Time within the flush budget to count and say what was lost.
-const LAST_WORDS: Duration = Duration::from_millis(400);
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// The flush budget once somebody has asked us to leave after the server's end.
 const HURRIED_BUDGET: Duration = Duration::from_millis(600);
 /// First look after this time, and after every look that found something.

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::logs::SdkLogRecord;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{ManualReader, SdkMeterProvider, Temporality};
-use opentelemetry_sdk::trace::SpanData;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -24,8 +22,9 @@ use tokio::task::JoinHandle;
 use super::checks::Checks;
 use super::logs::Recorder;
 use super::metrics::{Metrics, Prices};
+use super::record::line::Kept;
 use super::record::{EventName, Record};
-use super::trace::{Side, Tracer};
+use super::trace::{Maker, Side, Tracer};
 use super::{Dropped, Identity, Output, semconv};
 use crate::observe::event::Event;
 
@@ -36,7 +35,7 @@ mod queue;
 pub mod settings;
 mod transport;
 
-use lane::{Carrier, Points};
+use lane::{Carrier, Logs, Points, Spans, Waiting};
 pub(super) use queue::Told;
 use queue::{Losses, Queue, lock};
 pub use settings::{Settings, Table};
@@ -46,8 +45,10 @@ type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 /// Spans, logs and metrics of one connection, on their way.
 pub struct Otlp {
     tracer: Option<Tracer>,
-    recorder: Option<Recorder>,
+    sends_logs: bool,
     metrics: Option<Metrics>,
+    /// Where the next line is written.
+    buffer: Vec<u8>,
     /// What the resource says of the connection; spans and logs tell the server's version as well, once
     /// it is known.
     attributes: BTreeMap<String, String>,
@@ -59,8 +60,8 @@ pub struct Otlp {
 }
 
 struct Shared {
-    spans: Queue<SpanData>,
-    logs: Queue<SdkLogRecord>,
+    spans: Queue<Waiting>,
+    logs: Queue<Kept>,
     /// Never holds anything: the end is all that metrics are told.
     points: Queue<()>,
     losses: Arc<Losses>,
@@ -87,6 +88,7 @@ enum Baton {
 /// What the thread owns.
 struct Worker {
     settings: Settings,
+    side: Side,
     resource: Resource,
     reader: Option<SharedReader>,
     warn: Warn,
@@ -126,7 +128,7 @@ impl Otlp {
         warn: impl Fn(&str) + Send + Sync + 'static,
     ) -> Otlp {
         let tracer = settings.traces.is_some().then(|| Tracer::new(side, settings.sampling()));
-        let (otlp, metrics) = Otlp::build(settings, identity, warn, |meter| {
+        let (otlp, metrics) = Otlp::build(settings, identity, side, warn, |meter| {
             let metrics = Metrics::new(meter, side, &identity.server_name, prices);
             let losses = metrics.otlp_losses();
             (metrics, Some(losses))
@@ -143,7 +145,7 @@ impl Otlp {
     ) -> (Otlp, Option<Checks>) {
         let settings = Settings { traces: None, logs: None, ..settings };
         let checks = |meter: &Meter| (Checks::new(meter, &identity.server_name, kinds), None);
-        Otlp::build(settings, identity, warn, checks)
+        Otlp::build(settings, identity, Side::Client, warn, checks)
     }
 
     /// Without a tracer. If metrics are to be sent, with what `instruments` makes: instruments, and whom
@@ -151,6 +153,7 @@ impl Otlp {
     fn build<T>(
         settings: Settings,
         identity: &Identity,
+        side: Side,
         warn: impl Fn(&str) + Send + Sync + 'static,
         instruments: impl FnOnce(&Meter) -> (T, Option<Told>),
     ) -> (Otlp, Option<T>) {
@@ -185,11 +188,12 @@ impl Otlp {
         };
         let otlp = Otlp {
             tracer: None,
-            recorder: settings.logs.is_some().then(Recorder::default),
+            sends_logs: settings.logs.is_some(),
             metrics: None,
+            buffer: Vec::new(),
             attributes,
             shared: Arc::new(shared),
-            unsent: Some(Worker { settings, resource, reader, warn: Arc::clone(&warn) }),
+            unsent: Some(Worker { settings, side, resource, reader, warn: Arc::clone(&warn) }),
             prepare_thread: || {},
             warn,
         };
@@ -206,17 +210,24 @@ impl Otlp {
         self.start();
     }
 
-    /// Queues the spans and the log of one record; for live traffic and for recorded sessions alike.
+    /// Queues the spans and the log of one record; for live traffic and for recorded sessions alike. What
+    /// waits is the record's line, so both are made of the same.
     pub fn send(&mut self, record: &Record<'_>) {
         self.learn(record);
-        if let Some(tracer) = &mut self.tracer {
-            let spans = tracer.spans(record);
+        let completed = self.tracer.as_mut().map(|tracer| tracer.take(record)).unwrap_or_default();
+        if let Some(span) = completed.connection {
             // A backend shows nothing of a trace before its root: the connection does not wait.
-            let urgent = spans.iter().any(|span| span.name == semconv::CONNECT_SPAN);
-            self.shared.put(&self.shared.spans, spans, urgent);
+            self.shared.put(&self.shared.spans, Waiting::Connection(Box::new(span)), true);
         }
-        if let Some(recorder) = &self.recorder {
-            self.shared.put(&self.shared.logs, [recorder.log(record)], false);
+        if (completed.operation || self.sends_logs)
+            && let Ok(kept) = Kept::of(record, &mut self.buffer)
+        {
+            if completed.operation {
+                self.shared.put(&self.shared.spans, Waiting::Operation(kept.clone()), false);
+            }
+            if self.sends_logs {
+                self.shared.put(&self.shared.logs, kept, false);
+            }
         }
         self.start();
     }
@@ -226,7 +237,7 @@ impl Otlp {
     pub fn pass_over(&mut self, record: &Record<'_>) {
         self.learn(record);
         if let Some(tracer) = &mut self.tracer {
-            let _ = tracer.spans(record);
+            let _ = tracer.take(record);
         }
     }
 
@@ -283,10 +294,9 @@ impl Otlp {
 }
 
 impl Shared {
-    fn put<T>(&self, queue: &Queue<T>, items: impl IntoIterator<Item = T>, urgent: bool) {
-        let lost = queue.put(items, urgent);
-        if lost > 0 {
-            self.losses.add(if queue.has_ended() { "not_configured" } else { "queue_full" }, lost);
+    fn put<T>(&self, queue: &Queue<T>, item: T, urgent: bool) {
+        if !queue.put(item, urgent) {
+            self.losses.add(if queue.has_ended() { "not_configured" } else { "queue_full" }, 1);
         }
     }
 
@@ -386,8 +396,15 @@ impl Worker {
 
     async fn send(self, first: ResourceMetrics, shared: &Arc<Shared>) {
         let Settings { traces, logs, metrics, metric_interval, .. } = &self.settings;
-        let spans = self.lane("spans", traces.as_ref(), transport::spans, shared, |shared| &shared.spans);
-        let logs = self.lane("logs", logs.as_ref(), transport::logs, shared, |shared| &shared.logs);
+        let spans = |target: &settings::Target| {
+            let maker = Maker::new(self.side, self.settings.sampling().value_length);
+            Ok(Spans { exporter: transport::spans(target)?, maker })
+        };
+        let spans = self.lane("spans", traces.as_ref(), spans, shared, |shared| &shared.spans);
+        let records = |target: &settings::Target| {
+            Ok(Logs { exporter: transport::logs(target)?, recorder: Recorder::default() })
+        };
+        let logs = self.lane("logs", logs.as_ref(), records, shared, |shared| &shared.logs);
         let temporality = self.settings.temporality();
         let points =
             self.exporter("metrics", metrics.as_ref(), |target| transport::metrics(target, temporality));

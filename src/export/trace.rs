@@ -47,42 +47,50 @@ pub struct Sampling {
     pub value_length: Option<usize>,
 }
 
-/// Turns one connection's records, in their order, into spans.
+/// Finds in one connection's records, in their order, what is to be a span.
 #[derive(Debug)]
 pub struct Tracer {
-    side: Side,
     sampling: Sampling,
-    scope: InstrumentationScope,
+    maker: Maker,
     /// The connection span, until its end is known.
     connecting: Option<SpanData>,
 }
 
+/// What a record completes.
+#[derive(Debug, Default)]
+pub struct Completed {
+    /// The connection's span, where it was waited for.
+    pub connection: Option<SpanData>,
+    /// The record's operation is to be a span: of [`Maker::operation`].
+    pub operation: bool,
+}
+
 impl Tracer {
     pub fn new(side: Side, sampling: Sampling) -> Tracer {
-        Tracer { side, sampling, scope: semconv::scope(), connecting: None }
+        Tracer { sampling, maker: Maker::new(side, sampling.value_length), connecting: None }
     }
 
-    /// The spans that `record` completes: none, one, or two where the connection was waited for.
-    pub fn spans(&mut self, record: &Record<'_>) -> Vec<SpanData> {
-        let mut spans = Vec::new();
+    /// What of `record` is to be sent.
+    pub fn take(&mut self, record: &Record<'_>) -> Completed {
+        let mut completed = Completed::default();
         match record.event {
-            EventName::SessionStarted => self.connecting = self.connection(record),
+            EventName::SessionStarted => self.connecting = self.maker.connection(record),
             EventName::McpToolCall | EventName::McpRequest => {
                 // The server has answered: it is connected.
                 if record.result_size_bytes.is_some()
                     && record.direction.as_deref() == Some("client_to_server")
                 {
-                    spans.extend(self.connected(record, None));
+                    completed.connection = self.connected(record, None);
                 }
-                spans.extend(self.operation(record));
+                completed.operation = self.samples_operation(record);
             }
             EventName::SessionEnded => {
                 let failure = record.reason.as_deref().filter(|reason| *reason != "server_exited");
-                spans.extend(self.connected(record, failure));
+                completed.connection = self.connected(record, failure);
             }
             _ => {}
         }
-        spans
+        completed
     }
 
     fn connected(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<SpanData> {
@@ -92,17 +100,47 @@ impl Tracer {
             span.attributes.push(KeyValue::new(name::ERROR_TYPE, failure.to_owned()));
             span.status = Status::error(failure.to_owned());
         }
-        self.sampled(span, failure.is_some(), false)
+        let context = &span.span_context;
+        self.samples(context.trace_id(), context.trace_flags(), failure.is_some(), false)
+            .then(|| self.maker.finish(span))
     }
 
-    fn connection(&self, record: &Record<'_>) -> Option<SpanData> {
-        let mut span = self.span(record, semconv::CONNECT_SPAN.to_owned(), SpanKind::Internal)?;
-        span.parent_span_is_remote = true;
-        span.attributes = common(record);
-        Some(span)
+    fn samples_operation(&self, record: &Record<'_>) -> bool {
+        let failed = matches!(record.status.as_deref(), Some("error" | "denied" | "timeout" | "cancelled"));
+        record.method.is_some()
+            && record.direction.is_some()
+            && ids(record).is_some_and(|(trace_id, _)| {
+                self.samples(trace_id, flags(record), failed, record.pending_at.is_some())
+            })
     }
 
-    fn operation(&self, record: &Record<'_>) -> Option<SpanData> {
+    fn samples(&self, trace_id: TraceId, flags: TraceFlags, failed: bool, slow: bool) -> bool {
+        let Sampling { keep, sampler, .. } = self.sampling;
+        // Without a parent-based sampler the caller's flag counts for nothing.
+        let is_sampled = match sampler.parent_based {
+            true => flags.is_sampled(),
+            false => sampler.samples(trace_id.to_bytes()),
+        };
+        is_sampled || (keep.errors && failed) || (keep.slow && slow)
+    }
+}
+
+/// Makes spans that are to be sent; what a span says depends on its record alone.
+#[derive(Clone, Debug)]
+pub struct Maker {
+    side: Side,
+    value_length: Option<usize>,
+    scope: InstrumentationScope,
+}
+
+impl Maker {
+    /// Texts of attributes are cut to `value_length` characters.
+    pub fn new(side: Side, value_length: Option<usize>) -> Maker {
+        Maker { side, value_length, scope: semconv::scope() }
+    }
+
+    /// The span of an operation. `None` where the record is of none.
+    pub fn operation(&self, record: &Record<'_>) -> Option<SpanData> {
         let method = record.method.as_deref()?;
         let kind = self.side.kind(record.direction.as_deref()?);
         let target = record.tool_name.as_deref().or(record.prompt_name.as_deref());
@@ -115,47 +153,43 @@ impl Tracer {
         }
         span.events = events(record);
         span.links = links(record);
-        let failed = matches!(record.status.as_deref(), Some("error" | "denied" | "timeout" | "cancelled"));
-        self.sampled(span, failed, record.pending_at.is_some())
+        Some(self.finish(span))
     }
 
-    /// The span, if it is to be sent; a span that is sent says that it is sampled.
-    fn sampled(&self, mut span: SpanData, failed: bool, slow: bool) -> Option<SpanData> {
-        let Sampling { keep, sampler, value_length } = self.sampling;
+    /// The span of a connection that has begun.
+    fn connection(&self, record: &Record<'_>) -> Option<SpanData> {
+        let mut span = self.span(record, semconv::CONNECT_SPAN.to_owned(), SpanKind::Internal)?;
+        span.parent_span_is_remote = true;
+        span.attributes = common(record);
+        Some(span)
+    }
+
+    /// A span that is sent says that it is sampled.
+    fn finish(&self, mut span: SpanData) -> SpanData {
         let context = span.span_context.clone();
-        // Without a parent-based sampler the caller's flag counts for nothing.
-        let is_sampled = match sampler.parent_based {
-            true => context.is_sampled(),
-            false => sampler.samples(context.trace_id().to_bytes()),
-        };
-        (is_sampled || (keep.errors && failed) || (keep.slow && slow)).then(|| {
-            span.span_context = SpanContext::new(
-                context.trace_id(),
-                context.span_id(),
-                context.trace_flags() | TraceFlags::SAMPLED,
-                false,
-                context.trace_state().clone(),
-            );
-            if let Some(length) = value_length {
-                shorten(&mut span.attributes, length);
-            }
-            span.attributes.shrink_to_fit();
-            span
-        })
+        span.span_context = SpanContext::new(
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags() | TraceFlags::SAMPLED,
+            false,
+            context.trace_state().clone(),
+        );
+        if let Some(length) = self.value_length {
+            shorten(&mut span.attributes, length);
+        }
+        span
     }
 
     /// A span with the record's ids and times. `None` where the record has none.
     fn span(&self, record: &Record<'_>, name: String, kind: SpanKind) -> Option<SpanData> {
-        let trace_id = TraceId::from_hex(record.trace_id.as_deref()?).ok()?;
-        let span_id = SpanId::from_hex(record.span_id.as_deref()?).ok()?;
-        let flags = u8::from_str_radix(record.trace_flags.as_deref().unwrap_or("00"), 16).unwrap_or(0);
+        let (trace_id, span_id) = ids(record)?;
         let state = record.trace_state.as_deref().and_then(|state| state.parse::<TraceState>().ok());
         let parent = record.parent_span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
         Some(SpanData {
             span_context: SpanContext::new(
                 trace_id,
                 span_id,
-                TraceFlags::new(flags),
+                flags(record),
                 false,
                 state.unwrap_or_default(),
             ),
@@ -174,6 +208,16 @@ impl Tracer {
             instrumentation_scope: self.scope.clone(),
         })
     }
+}
+
+fn ids(record: &Record<'_>) -> Option<(TraceId, SpanId)> {
+    let trace_id = TraceId::from_hex(record.trace_id.as_deref()?).ok()?;
+    Some((trace_id, SpanId::from_hex(record.span_id.as_deref()?).ok()?))
+}
+
+fn flags(record: &Record<'_>) -> TraceFlags {
+    let flags = record.trace_flags.as_deref().unwrap_or("00");
+    TraceFlags::new(u8::from_str_radix(flags, 16).unwrap_or(0))
 }
 
 /// Cuts texts to `length` characters (OpenTelemetry "Attribute Limits").
@@ -335,8 +379,15 @@ mod tests {
         }
     }
 
+    /// The spans that `record` completes, as they are sent.
+    fn spans(tracer: &mut Tracer, record: &Record<'_>) -> Vec<SpanData> {
+        let completed = tracer.take(record);
+        let operation = completed.operation.then(|| tracer.maker.operation(record).unwrap());
+        completed.connection.into_iter().chain(operation).collect()
+    }
+
     fn one(tracer: &mut Tracer, record: &Record<'_>) -> SpanData {
-        let mut spans = tracer.spans(record);
+        let mut spans = spans(tracer, record);
         assert_eq!(spans.len(), 1);
         spans.remove(0)
     }
@@ -382,11 +433,11 @@ mod tests {
         let failed =
             Record { trace_flags: Some("00".into()), error_type: Some("tool_error".into()), ..call("error") };
         let mut plain = Tracer::new(Side::Server, Sampling::default());
-        assert!(plain.spans(&quiet).is_empty() && plain.spans(&failed).is_empty());
+        assert!(spans(&mut plain, &quiet).is_empty() && spans(&mut plain, &failed).is_empty());
         let keep = Keep { errors: true, slow: false };
         let mut keeping = Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() });
-        assert!(keeping.spans(&quiet).is_empty());
-        assert_eq!(keeping.spans(&failed).len(), 1);
+        assert!(spans(&mut keeping, &quiet).is_empty());
+        assert_eq!(spans(&mut keeping, &failed).len(), 1);
     }
 
     #[test]
@@ -428,7 +479,7 @@ mod tests {
         let span = one(&mut Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
         assert!(span.span_context.is_sampled());
         assert_eq!(span.events.events[0].name, "call_pending");
-        assert!(Tracer::new(Side::Server, Sampling::default()).spans(&slow).is_empty());
+        assert!(spans(&mut Tracer::new(Side::Server, Sampling::default()), &slow).is_empty());
     }
 
     #[test]
@@ -455,14 +506,14 @@ mod tests {
             trace_flags: Some("01".into()),
             ..Record::default()
         };
-        assert!(tracer.spans(&started).is_empty());
+        assert!(spans(&mut tracer, &started).is_empty());
         let answered = Record { result_size_bytes: Some(2), ..call("ok") };
-        let spans = tracer.spans(&answered);
+        let both = spans(&mut tracer, &answered);
         assert_eq!(
-            spans.iter().map(|span| span.name.as_ref()).collect::<Vec<_>>(),
+            both.iter().map(|span| span.name.as_ref()).collect::<Vec<_>>(),
             ["mcp.connect", "tools/call read_file"]
         );
-        assert_eq!(spans[0].end_time, time(Timestamp(5_000)));
-        assert_eq!(tracer.spans(&answered).len(), 1);
+        assert_eq!(both[0].end_time, time(Timestamp(5_000)));
+        assert_eq!(spans(&mut tracer, &answered).len(), 1);
     }
 }

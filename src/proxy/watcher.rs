@@ -44,7 +44,7 @@ enum State {
 /// After this many panics the observer is switched off for the rest of the session.
 const MAX_PANICS: u64 = 3;
 /// Part of the flush budget that is kept for the sinks.
-const SINKS_TIME: Duration = Duration::from_millis(500);
+const SINKS_TIME: Duration = Duration::from_millis(400);
 /// How often figures are told while there is traffic.
 const PULSE: Duration = Duration::from_secs(1);
 

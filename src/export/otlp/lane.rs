@@ -16,6 +16,9 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::task::JoinSet;
 
+use super::super::logs::Recorder;
+use super::super::record::line::Kept;
+use super::super::trace::Maker;
 use super::outcome::{self, Outcome};
 use super::queue::{Due, Losses, Queue};
 use super::{SharedReader, Warn, semconv};
@@ -76,39 +79,63 @@ fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(f64::from(byte[0]) / 1024.0)
 }
 
-/// An exporter of single items.
+/// An exporter of single items, which makes of them what is sent.
 pub(super) trait Carrier: Send + Sync + 'static {
-    type Item: Clone + Send + Sync + 'static;
+    type Item: Send + Sync + 'static;
 
-    fn carry(&self, batch: Vec<Self::Item>) -> impl Future<Output = Outcome> + Send;
+    fn carry(&self, batch: &[Self::Item]) -> impl Future<Output = Outcome> + Send;
 
     fn set_resource(&mut self, resource: &Resource);
 }
 
-impl Carrier for opentelemetry_otlp::SpanExporter {
-    type Item = SpanData;
+/// What becomes a span. Many may wait while a collector is away, so most wait as lines, which take a
+/// third of a span's memory.
+pub(super) enum Waiting {
+    Connection(Box<SpanData>),
+    Operation(Kept),
+}
 
-    async fn carry(&self, batch: Vec<SpanData>) -> Outcome {
-        outcome::of(self.export(batch)).await
+pub(super) struct Spans {
+    pub(super) exporter: opentelemetry_otlp::SpanExporter,
+    pub(super) maker: Maker,
+}
+
+impl Carrier for Spans {
+    type Item = Waiting;
+
+    async fn carry(&self, batch: &[Waiting]) -> Outcome {
+        let make = |waiting: &Waiting| match waiting {
+            Waiting::Connection(span) => Some(SpanData::clone(span)),
+            Waiting::Operation(kept) => self.maker.operation(&kept.record().ok()?),
+        };
+        let spans = batch.iter().filter_map(make).collect();
+        outcome::of(self.exporter.export(spans)).await
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        opentelemetry_sdk::trace::SpanExporter::set_resource(self, resource);
+        self.exporter.set_resource(resource);
     }
 }
 
-impl Carrier for opentelemetry_otlp::LogExporter {
-    type Item = SdkLogRecord;
+pub(super) struct Logs {
+    pub(super) exporter: opentelemetry_otlp::LogExporter,
+    pub(super) recorder: Recorder,
+}
 
-    async fn carry(&self, batch: Vec<SdkLogRecord>) -> Outcome {
+impl Carrier for Logs {
+    type Item = Kept;
+
+    async fn carry(&self, batch: &[Kept]) -> Outcome {
         let scope = semconv::scope();
+        let logs: Vec<SdkLogRecord> =
+            batch.iter().filter_map(|kept| Some(self.recorder.log(&kept.record().ok()?))).collect();
         let pairs: Vec<(&SdkLogRecord, &InstrumentationScope)> =
-            batch.iter().map(|log| (log, &scope)).collect();
-        outcome::of(self.export(LogBatch::new(&pairs))).await
+            logs.iter().map(|log| (log, &scope)).collect();
+        outcome::of(self.exporter.export(LogBatch::new(&pairs))).await
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        opentelemetry_sdk::logs::LogExporter::set_resource(self, resource);
+        self.exporter.set_resource(resource);
     }
 }
 
@@ -141,7 +168,7 @@ pub(super) async fn run<C: Carrier>(
             for batch in batches {
                 let carrier = Arc::clone(&shared);
                 on_their_way.spawn(async move {
-                    let outcome = carrier.carry(batch.clone()).await;
+                    let outcome = carrier.carry(&batch).await;
                     (batch, outcome)
                 });
             }

@@ -115,31 +115,25 @@ impl<T> Queue<T> {
         self.limits
     }
 
-    /// Puts items in; returns how many found no room.
-    pub(super) fn put(&self, items: impl IntoIterator<Item = T>, urgent: bool) -> u64 {
+    /// Puts an item in; `false` where it found no room.
+    pub(super) fn put(&self, item: T, urgent: bool) -> bool {
         let mut state = lock(&self.state);
         let before = state.waiting.len();
-        let mut full = 0;
-        for item in items {
-            if state.waiting.len() < self.limits.queue && !state.ended {
-                state.waiting.push_back(item);
-            } else {
-                full += 1;
-            }
+        let has_room = before < self.limits.queue && !state.ended;
+        if has_room {
+            state.waiting.push_back(item);
         }
-        let after = state.waiting.len();
-        if before == 0 && after > 0 {
+        if before == 0 && has_room {
             state.since = Some(Instant::now());
         }
         state.urgent |= urgent;
-        let batch = self.limits.batch;
         // Waking costs a system call: only where the sender would otherwise sleep too long.
-        let wake = urgent || (before == 0 && after > 0) || (before < batch && after >= batch);
+        let wake = urgent || (has_room && (before == 0 || before + 1 == self.limits.batch));
         drop(state);
         if wake {
             self.wake.notify_one();
         }
-        full
+        has_room
     }
 
     /// Whether nobody sends any more.
@@ -292,7 +286,8 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_told() {
         let queue = queue();
-        assert_eq!(queue.put(0..6, false), 2);
+        let taken: Vec<bool> = (0..6).map(|item| queue.put(item, false)).collect();
+        assert_eq!(taken, [true, true, true, true, false, false]);
         assert!(queue.take(9, 3, 5).is_empty());
         assert_eq!(queue.take(9, 3, 4), [vec![0, 1, 2], vec![3]]);
     }
@@ -300,9 +295,9 @@ mod tests {
     #[test]
     fn what_was_not_taken_goes_in_front_and_pushes_the_newest_out() {
         let queue = queue();
-        queue.put(0..4, false);
+        (0..4).for_each(|item| assert!(queue.put(item, false)));
         let batch = queue.take(1, 2, 0).remove(0);
-        queue.put(4..6, false);
+        (4..6).for_each(|item| assert!(queue.put(item, false)));
         assert_eq!(queue.put_back(batch), 2);
         assert_eq!(queue.take(1, 9, 0), [vec![0, 1, 2, 3]]);
     }
@@ -310,13 +305,13 @@ mod tests {
     #[test]
     fn what_is_in_hand_at_the_end_is_lost_once() {
         let queue = queue();
-        queue.put(0..3, false);
+        (0..3).for_each(|item| assert!(queue.put(item, false)));
         let batch = queue.take(1, 2, 0).remove(0);
         assert_eq!(queue.end(), 3);
         assert!(!queue.settle(batch.len()));
         assert_eq!(queue.put_back(batch), 0);
         assert_eq!(queue.end(), 0);
-        assert_eq!(queue.put([9], false), 1, "nothing is taken any more");
+        assert!(!queue.put(9, false), "nothing is taken any more");
     }
 
     #[test]
@@ -330,13 +325,13 @@ mod tests {
             due.is_err()
         };
         assert!(waits(None));
-        queue.put([1], false);
+        queue.put(1, false);
         assert!(waits(None), "for the interval");
-        queue.put([2], false);
+        queue.put(2, false);
         assert!(!waits(None), "a full batch");
         assert!(waits(Some(Instant::now() + Duration::from_secs(3600))), "a collector is stayed away from");
-        queue.take(1, 1, 0);
-        queue.put([], true);
+        queue.take(1, 2, 0);
+        assert!(queue.put(3, true));
         assert!(!waits(None), "urgent");
         queue.close();
         assert!(!waits(Some(Instant::now() + Duration::from_secs(3600))), "the end");

@@ -6,6 +6,7 @@
 //! strings, lists and maps of them, names of events and levels.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use serde::ser::{
     Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer,
@@ -23,6 +24,28 @@ pub fn write(record: &Record<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
     record.serialize(&mut Line(line))?;
     line.push(b'\n');
     Ok(())
+}
+
+/// A record that waits: its line, shared by all that will be made of it.
+#[derive(Clone, Debug)]
+pub struct Kept(Arc<[u8]>);
+
+impl Kept {
+    /// # Errors
+    /// As [`write`].
+    pub fn of(record: &Record<'_>, buffer: &mut Vec<u8>) -> Result<Kept, Error> {
+        buffer.clear();
+        write(record, buffer)?;
+        Ok(Kept(Arc::from(buffer.as_slice())))
+    }
+
+    /// The record again.
+    ///
+    /// # Errors
+    /// Never for what [`Kept::of`] has made.
+    pub fn record(&self) -> Result<Record<'_>, Error> {
+        serde_json::from_slice(&self.0)
+    }
 }
 
 struct Line<'a>(&'a mut Vec<u8>);
@@ -300,6 +323,7 @@ mod tests {
             };
             let mut line = Vec::new();
             write(&record, &mut line).unwrap();
+            prop_assert_eq!(&Kept::of(&record, &mut Vec::new()).unwrap().record().unwrap(), &record);
             let mut expected = serde_json::to_vec(&record).unwrap();
             expected.push(b'\n');
             prop_assert_eq!(String::from_utf8(line).unwrap(), String::from_utf8(expected).unwrap());

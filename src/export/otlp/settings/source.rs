@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::table::Own;
 use super::{Limits, Protocol, Sampler, Signal, TIMEOUT, Table, Target};
+use crate::observe::redact::{Field, Redactor};
 
 /// Where settings come from, and what could not be used of them.
 pub(super) struct Source<'a> {
@@ -279,7 +280,8 @@ impl Source<'_> {
         headers.into_iter().collect()
     }
 
-    /// Ours win over `OTEL_SERVICE_NAME`, which wins over `OTEL_RESOURCE_ATTRIBUTES`.
+    /// Ours win over `OTEL_SERVICE_NAME`, which wins over `OTEL_RESOURCE_ATTRIBUTES`. Whoever set them, a
+    /// secret among them does not leave.
     pub(super) fn resource(&mut self) -> Vec<(String, String)> {
         let mut attributes: BTreeMap<String, String> = BTreeMap::new();
         match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| pairs(&text)) {
@@ -291,8 +293,18 @@ impl Source<'_> {
         }
         attributes.extend(self.get("OTEL_SERVICE_NAME").map(|name| ("service.name".to_owned(), name)));
         attributes.extend(self.table.resource.clone());
-        attributes.into_iter().collect()
+        let mut redactor = Redactor::default();
+        attributes.into_iter().map(|(name, value)| attribute(&mut redactor, &name, &value)).collect()
     }
+}
+
+/// The attribute, with a value that may leave: the name counts, as before a `=` anywhere else.
+fn attribute(redactor: &mut Redactor, name: &str, value: &str) -> (String, String) {
+    let name = redactor.redact(Field::Name, name.as_bytes()).as_str().to_owned();
+    let pair = redactor.redact(Field::Uri, format!("{name}={value}").as_bytes());
+    let value = pair.as_str().strip_prefix(&name).and_then(|rest| rest.strip_prefix('='));
+    let value = value.unwrap_or(pair.as_str()).to_owned();
+    (name, value)
 }
 
 /// Scheme, host and port of a URL.

@@ -60,6 +60,15 @@ fn zero_is_no_limit_and_nonsense_is_the_default_with_a_word() {
 }
 
 #[test]
+fn a_secret_among_the_resource_attributes_does_not_leave() {
+    let text = "deployment.environment.name=prod,api_key=hunter2hunter2,host.url=https://u:pw12345@h/";
+    let resource = settings(Some("http://h:1"), &[("OTEL_RESOURCE_ATTRIBUTES", text)]).resource;
+    let told = format!("{resource:?}");
+    assert!(!told.contains("hunter2") && !told.contains("pw12345"), "{told}");
+    assert!(resource.contains(&("deployment.environment.name".to_owned(), "prod".to_owned())), "{told}");
+}
+
+#[test]
 fn lists_are_percent_decoded_and_a_broken_one_is_left_out_whole() {
     let right = settings(
         Some("http://h:1"),
