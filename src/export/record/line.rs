@@ -323,7 +323,8 @@ mod tests {
             };
             let mut line = Vec::new();
             write(&record, &mut line).unwrap();
-            prop_assert_eq!(&Kept::of(&record, &mut Vec::new()).unwrap().record().unwrap(), &record);
+            let kept = Kept::of(&record, &mut Vec::new()).unwrap();
+            prop_assert_eq!(&kept.record().unwrap(), &record);
             let mut expected = serde_json::to_vec(&record).unwrap();
             expected.push(b'\n');
             prop_assert_eq!(String::from_utf8(line).unwrap(), String::from_utf8(expected).unwrap());
