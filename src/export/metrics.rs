@@ -17,6 +17,7 @@ use super::record::Record;
 use super::semconv::{self, Instrument, attribute as name};
 use super::trace::{Side, error_type};
 use crate::observe::event::{EndReason, Event, Kind, Operation, Pulse, Status, Target};
+use crate::observe::mcp::Method;
 use crate::relay::tap::Direction;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
@@ -284,7 +285,7 @@ impl Metrics {
             _ => None,
         };
         let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
-        let method = method_label(operation.method.as_str());
+        let method = method_label(operation.method_name.as_str());
         let mut attributes = self.with([
             KeyValue::new(name::MCP_METHOD_NAME, method),
             KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
@@ -301,7 +302,7 @@ impl Metrics {
         attributes.extend(code.map(|code| KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code)));
         let seconds = operation.ended.since(operation.started).as_secs_f64();
         // How long a subscription lasts says nothing about how fast the server is.
-        let lasts = matches!(operation.method.as_str(), "subscriptions/listen");
+        let lasts = operation.method == Method::Listen;
         if operation.status != Status::Unknown && !lasts {
             let histogram =
                 if kind == SpanKind::Server { &self.server_operation } else { &self.client_operation };
@@ -309,7 +310,7 @@ impl Metrics {
         }
         if operation.direction == Direction::ClientToServer {
             self.initialised |= operation.status == Status::Ok;
-            if matches!(operation.method.as_str(), "initialize" | "server/discover") {
+            if matches!(operation.method, Method::Initialize | Method::Discover) {
                 self.rejected = operation.error_code.is_some();
             }
         }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::canonical::Hash;
+use super::mcp::Method;
 use super::redact::Redacted;
 use super::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::tap::{Direction, Moment, Stream};
@@ -79,7 +80,9 @@ pub struct Operation {
     /// The JSON text of the id: `1` and `"1"` are different.
     pub request_id: Redacted,
     pub direction: Direction,
-    pub method: Redacted,
+    pub method: Method,
+    /// What is written of its name: other names may look the same once they are cleaned.
+    pub method_name: Redacted,
     pub target: Option<Target>,
     /// The revision in force for this request, as the peers said it (`2025-11-25`).
     pub protocol_version: Option<Redacted>,

@@ -292,7 +292,7 @@ impl Redactor {
     fn clean(&mut self, field: Field, text: &str, unseen: usize) -> String {
         let keep = if field.is_free_text() { Keep::Tabs } else { Keep::Nothing };
         if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
-            let plain = forging::plain(text, keep);
+            let plain = forging::plain(text, keep, &[]);
             return cut(&plain.spelled_out.unwrap_or(plain.seen.into_owned()), field.limit(), unseen, None);
         }
         let (text, note) = if unseen == 0 { forging::split_note(text) } else { (text, "") };
@@ -332,10 +332,17 @@ impl Redactor {
         let mut decoded = decode_json_escapes(text);
         // A sequence that begins right before a secret may end with its first letter: the rules look at
         // such a text once more as it is.
+        let mut found = Vec::new();
         if forging::may_hold_sequences(&decoded) {
-            decoded = Cow::Owned(self.apply(decoded.into_owned(), findings));
+            decoded = Cow::Owned(self.apply(decoded.into_owned(), &mut found));
+            found.sort_by_key(|finding| finding.at);
         }
-        let plain = forging::plain(&decoded, keep);
+        let places: Vec<usize> = found.iter().map(|finding| finding.at).collect();
+        let plain = forging::plain(&decoded, keep, &places);
+        for (finding, (seen, _)) in found.iter_mut().zip(&plain.places) {
+            finding.at = *seen;
+        }
+        findings.append(&mut found);
         let Some(spelled_out) = plain.spelled_out else {
             return match plain.seen {
                 Cow::Borrowed(seen) if seen.len() == text.len() && !self.would_change(seen) => {
@@ -348,10 +355,13 @@ impl Redactor {
         let before = findings.len();
         let cleaned = self.apply(plain.seen.into_owned(), findings);
         if findings.len() > before {
-            Cow::Owned(cleaned)
-        } else {
-            Cow::Owned(self.apply(spelled_out, findings))
+            return Cow::Owned(cleaned);
         }
+        let first = before - plain.places.len();
+        for (finding, (_, spelled_out)) in findings.iter_mut().skip(first).zip(&plain.places) {
+            finding.at = *spelled_out;
+        }
+        Cow::Owned(self.apply(spelled_out, findings))
     }
 
     fn would_change(&self, text: &str) -> bool {
@@ -432,12 +442,14 @@ impl Redactor {
             replaced.push_str(text.get(done..mark.start).unwrap_or_default());
             let at = replaced.len();
             self.rules.placeholder.write(mark.class, &mut replaced);
-            // What was found before moves with the text behind it.
-            let grown = replaced.len() - at;
-            for finding in
-                findings.iter_mut().take(earlier).filter(|finding| finding.at >= at + (mark.end - mark.start))
-            {
-                finding.at = (finding.at + grown).saturating_sub(mark.end - mark.start);
+            // What was found before moves with the text behind it, or is part of what is found now.
+            let (grown, gone) = (replaced.len() - at, mark.end - mark.start);
+            for finding in findings.iter_mut().take(earlier) {
+                if finding.at >= at + gone {
+                    finding.at = finding.at + grown - gone;
+                } else if finding.at > at {
+                    finding.at = at;
+                }
             }
             let anchor = rules::RULES.iter().find(|rule| rule.name == mark.rule).map(|rule| rule.anchor);
             findings.push(Finding {

@@ -452,7 +452,8 @@ impl Session {
         let operation = Operation {
             request_id: pending.request_id,
             direction: pending.direction,
-            method: pending.method_name,
+            method: pending.method,
+            method_name: pending.method_name,
             target: pending.target,
             protocol_version: pending.protocol_version,
             jsonrpc_version: pending.jsonrpc_version,

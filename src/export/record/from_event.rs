@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{EventName, Level, Millis, Record, SCHEMA, Totals};
 use crate::export::{Anchor, Dropped, Identity};
 use crate::observe::event::{self, *};
+use crate::observe::mcp::Method;
 use crate::observe::redact::Redacted;
 
 /// Bytes that stand for one token in estimates.
@@ -60,13 +61,13 @@ impl<'a> Record<'a> {
     }
 
     fn operation(&mut self, operation: &'a Operation, anchor: &Anchor) {
-        let is_call = operation.method.as_str() == "tools/call";
+        let is_call = operation.method == Method::ToolsCall;
         // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
-        let is_probe = operation.method.as_str() == "server/discover";
+        let is_probe = operation.method == Method::Discover;
         let level = if operation.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         let target = operation.target.as_ref().map(Target::text);
         let duration = operation.ended.since(operation.started);
-        let (method, status) = (operation.method.as_str(), operation.status.as_str());
+        let (method, status) = (operation.method_name.as_str(), operation.status.as_str());
         let message = match target {
             Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
             None => [method, ": ", status].concat(),
@@ -77,7 +78,7 @@ impl<'a> Record<'a> {
         self.message = message.into();
         self.request_id = known(&operation.request_id);
         self.direction = Some(operation.direction.as_str().into());
-        self.method = known(&operation.method);
+        self.method = known(&operation.method_name);
         self.protocol_version = operation.protocol_version.as_ref().and_then(known);
         self.jsonrpc_version = operation.jsonrpc_version.as_ref().and_then(known);
         self.args_hash = operation.args_hash.map(|hash| hash.text().into());

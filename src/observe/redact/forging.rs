@@ -13,6 +13,8 @@ pub(super) struct Plain<'a> {
     pub(super) seen: Cow<'a, str>,
     /// Present where it differs from `seen`.
     pub(super) spelled_out: Option<String>,
+    /// Where the asked-for places of the text lie in both forms.
+    pub(super) places: Vec<(usize, usize)>,
 }
 
 /// Whether every byte is a printable ASCII character: nothing to do then.
@@ -40,15 +42,21 @@ impl Keep {
 }
 
 /// Takes terminal sequences and invisible characters out and makes control characters visible, except
-/// those that are kept.
-pub(super) fn plain(text: &str, keep: Keep) -> Plain<'_> {
+/// those that are kept. `places` are bytes of the text, in order, that are to be found again.
+pub(super) fn plain<'a>(text: &'a str, keep: Keep, places: &[usize]) -> Plain<'a> {
     if is_plain(text.as_bytes()) {
-        return Plain { seen: Cow::Borrowed(text), spelled_out: None };
+        let places = places.iter().map(|&place| (place, place)).collect();
+        return Plain { seen: Cow::Borrowed(text), spelled_out: None, places };
     }
     let mut seen = String::with_capacity(text.len() + 16);
     let mut spelled_out: Option<String> = None;
+    let mut found = Vec::with_capacity(places.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
+        let at = text.len() - rest.len();
+        while places.get(found.len()).is_some_and(|&place| place <= at) {
+            found.push((seen.len(), spelled_out.as_ref().unwrap_or(&seen).len()));
+        }
         if let Some(length) = terminal_sequence(rest) {
             rest = rest.get(length..).unwrap_or_default();
             continue;
@@ -63,7 +71,8 @@ pub(super) fn plain(text: &str, keep: Keep) -> Plain<'_> {
             if keep.keeps(c) || !breaks_lines(c) { form.push(c) } else { push_escaped(form, c) }
         }
     }
-    Plain { seen: Cow::Owned(seen), spelled_out }
+    found.resize(places.len(), (seen.len(), spelled_out.as_ref().unwrap_or(&seen).len()));
+    Plain { seen: Cow::Owned(seen), spelled_out, places: found }
 }
 
 fn push_escaped(text: &mut String, c: char) {

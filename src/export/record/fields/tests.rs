@@ -6,6 +6,7 @@ use crate::export::timestamp::Timestamp;
 use crate::export::{Anchor, Dropped, Identity};
 use crate::observe::canonical::{Algorithm, Hash};
 use crate::observe::event::*;
+use crate::observe::mcp::Method;
 use crate::observe::redact::{Field, Redacted, Redactor, Settings};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::tap::{Direction, Moment, Stream};
@@ -49,7 +50,8 @@ impl Filled {
         Kind::Operation(Box::new(Operation {
             request_id: text("7"),
             direction: Direction::ClientToServer,
-            method: text(method),
+            method: Method::new(method.as_bytes()),
+            method_name: text(method),
             protocol_version: self.some(text("2025-11-25")),
             jsonrpc_version: self.some(text("1.0")),
             args_hash: self.some(hash()),
