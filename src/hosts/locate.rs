@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::store::Snapshot;
 use super::table::{HOSTS, Host};
+use super::tree::{Format, Node};
 
 /// Whose file it is: it decides how the proxy is named in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,17 @@ pub struct Found {
     pub host: &'static Host,
     pub scope: Scope,
     pub path: PathBuf,
+}
+
+impl Found {
+    /// What the file says.
+    ///
+    /// # Errors
+    /// Why it cannot be read, in words.
+    pub fn parse(&self) -> Result<Node, String> {
+        let snapshot = Snapshot::read(&self.path).map_err(|error| error.to_string())?;
+        Node::parse(snapshot.text(), Format::of(&snapshot.path))
+    }
 }
 
 /// What places depend on.

@@ -15,8 +15,6 @@ use crate::cli::wrap::{Which, watched};
 use crate::config::{self, Config, File};
 use crate::hosts::entry::{self, Entry, State};
 use crate::hosts::locate::{Found, Scope};
-use crate::hosts::store::Snapshot;
-use crate::hosts::tree::{Format, Node};
 use crate::read::units::plural;
 
 /// How long another spantap may take to say its version.
@@ -30,10 +28,7 @@ pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
     let (mut watched, mut plain) = (0_u64, 0_u64);
     let mut versions = BTreeMap::new();
     for found in &files {
-        let root = Snapshot::read(&found.path)
-            .map_err(|error| error.to_string())
-            .and_then(|snapshot| Node::parse(snapshot.text(), Format::of(&snapshot.path)));
-        let root = match root {
+        let root = match found.parse() {
             Ok(root) => root,
             Err(reason) => {
                 findings.warn(

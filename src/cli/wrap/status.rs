@@ -13,8 +13,6 @@ use crate::cli::{Out, keep};
 use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, State};
 use crate::hosts::locate::Scope;
-use crate::hosts::store::Snapshot;
-use crate::hosts::tree::{Format, Node};
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -54,10 +52,7 @@ impl StatusArgs {
         let logs = keep::folder(self.log_dir.clone());
         let (mut rows, mut broken) = (Vec::new(), Vec::new());
         for found in &files {
-            let root = Snapshot::read(&found.path)
-                .map_err(|error| error.to_string())
-                .and_then(|snapshot| Node::parse(snapshot.text(), Format::of(&snapshot.path)));
-            let root = match root {
+            let root = match found.parse() {
                 Ok(root) => root,
                 Err(reason) => {
                     broken.push((found, reason));
