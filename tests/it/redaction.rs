@@ -495,11 +495,11 @@ fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let clean = folder.path().join("clean.jsonl");
     let leaky = folder.path().join("leaky.jsonl");
-    std::fs::write(&clean, "{\"schema\":\"spantap/1\",\"args_hash\":\"hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\",\"session_id\":\"a1b2c3d4e5f6\",\"error_message\":\"password=[REDACTED:key_value]\"}\n").unwrap();
+    std::fs::write(&clean, "{\"schema\":\"spantap/1\",\"args_hash\":\"hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\",\"session_id\":\"a1b2c3d4e5f6\",\"span_id\":\"4111111111111111\",\"error_message\":\"password=[REDACTED:key_value]\"}\n").unwrap();
     std::fs::write(
         &leaky,
         format!(
-            "{{\"schema\":\"spantap/1\"}}\n{{\"schema\":\"spantap/1\",\"error_message\":\"bad {TOKEN}\"}}\n"
+            "{{\"schema\":\"spantap/1\"}}\n{{\"schema\":\"spantap/1\",\"error_message\":\"bad {TOKEN}\"}}\n{{\"schema\":\"spantap/1\",\"tool_name\":\"4111111111111111\"}}\n"
         ),
     )
     .unwrap();
@@ -513,6 +513,7 @@ fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
         text.contains("leaky.jsonl:2: github by rule github-token") && text.contains("in error_message"),
         "{text}"
     );
+    assert!(text.contains("leaky.jsonl:3: card by rule card"), "an id of a span is none: {text}");
     assert!(!text.contains("EXAMPLE"));
 }
 
