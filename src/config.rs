@@ -13,7 +13,7 @@ use std::time::Duration;
 mod file;
 mod setting;
 
-pub use file::File;
+pub use file::{File, read as read_file};
 pub use setting::{Origin, Problem, Setting, Size};
 use setting::{Resolver, Word};
 

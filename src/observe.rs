@@ -345,6 +345,9 @@ impl StderrLines {
                 line.extend_from_slice(&bytes[..room]);
             }
             Piece::End { size } => {
+                if size > line.len() as u64 {
+                    line.truncate(redact::length_of_whole_words(line));
+                }
                 if session.is_debug(at) {
                     session.stderr_line(line, size, at, sink);
                 }

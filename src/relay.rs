@@ -112,16 +112,17 @@ impl Relay {
     ) -> Result<(Relay, Taps), SpawnError> {
         let host = child::parent();
         let host_mask = Mask::block_all();
+        // Where there is no memory for them the server is not started at all.
+        let ring = |stream, size| ring::pair(stream, size).map_err(SpawnError::Own);
+        let (stdin_in, stdin_out) = ring(Stream::Stdin, settings.ring_size)?;
+        let (stdout_in, stdout_out) = ring(Stream::Stdout, settings.ring_size)?;
+        let (stderr_in, stderr_out) = ring(Stream::Stderr, settings.stderr_ring_size)?;
         let server = child::spawn(command, trace_env, &host_mask)?;
         let spawned = now();
         let stdout = stdio::take_stdout().map_err(SpawnError::Own)?;
         let Server { pid, stdin: to_server, stdout: from_server, stderr: errors } = server;
         let main = MainThread::this();
         let pulses = [(); 3].map(|()| Pulse::new(settings.when_full, help.clone(), move || main.wake()));
-        let ring = |stream, size| ring::pair(stream, size).map_err(SpawnError::Own);
-        let (stdin_in, stdin_out) = ring(Stream::Stdin, settings.ring_size)?;
-        let (stdout_in, stdout_out) = ring(Stream::Stdout, settings.ring_size)?;
-        let (stderr_in, stderr_out) = ring(Stream::Stderr, settings.stderr_ring_size)?;
         let output = |pulse: &Arc<Pulse>, producer: &Producer, from: RawFd, to: RawFd| OutputStream {
             pulse: Arc::clone(pulse),
             ring: Arc::clone(producer.ring()),
@@ -170,7 +171,7 @@ impl Relay {
                     self.close_stderr();
                 }
             }
-            if stdin_ended && child::parent() != self.host {
+            if stdin_ended && child::parent() != self.host && self.nobody_reads() {
                 orphan.look(self.pid, self.orphan_grace);
             }
             let timeout = match (errors_ended && !self.stderr_closed, stdin_ended) {
@@ -252,6 +253,11 @@ impl Relay {
         }
     }
 
+    /// Whether what the server says reaches nobody. A host that ended may have left a reader behind.
+    fn nobody_reads(&self) -> bool {
+        self.outputs[0].pulse.has_ended() || stdio::has_no_reader(self.outputs[0].to)
+    }
+
     /// Ends the host's stderr: the server has closed its own and lives on.
     fn close_stderr(&mut self) {
         self.stderr_closed = true;
@@ -279,7 +285,7 @@ struct Orphan {
 }
 
 impl Orphan {
-    /// The host is provably gone: SIGTERM after `grace`, SIGKILL after as much again.
+    /// The host is provably gone, and nobody reads in its place: SIGTERM after `grace`, SIGKILL after as much again.
     fn look(&mut self, pid: libc::pid_t, grace: Duration) {
         let open_for = now().since(*self.since.get_or_insert_with(now));
         for (number, signal) in [libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {

@@ -1,12 +1,34 @@
 //! The config file: TOML, read entry by entry so that each can be refused by itself.
 
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 use super::{Origin, Problem, SETTINGS, TABLES};
+
+/// More than any config file has; what is larger is something else.
+const LARGEST: u64 = 1 << 20;
+
+/// The bytes of a config file, without waiting: a server's start may depend on it.
+///
+/// # Errors
+/// When it cannot be read, is a pipe, or is larger than a MiB.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LARGEST {
+        true => Err(io::Error::other("it is larger than 1 MiB")),
+        false => Ok(bytes),
+    }
+}
 
 /// A config file as read: entries with their lines, and what could not be read.
 #[derive(Clone, Debug)]
@@ -33,7 +55,10 @@ impl File {
     /// # Errors
     /// When the file exists and cannot be read.
     pub fn read(path: &Path) -> io::Result<Option<File>> {
-        match std::fs::read_to_string(path) {
+        let utf8 = |bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+        };
+        match read(path).and_then(utf8) {
             Ok(text) => Ok(Some(File::parse(path, &text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::canonical::Text;
 use super::envelope::{Envelope, Member};
+use super::redact::whole_words;
 use super::traceparent::TraceParent;
 
 /// The methods that are treated in a way of their own; everything else is `Other`.
@@ -188,7 +189,9 @@ impl<'a> Content<'a> {
                 summary.push('\n');
             }
             match &block.text {
-                Some(text) => summary.push_str(cut(text, window)),
+                // What is cut off may be half a secret.
+                Some(text) if text.len() > window => summary.push_str(whole_words(cut(text, window))),
+                Some(text) => summary.push_str(text),
                 None => {
                     let kind = cut(block.kind.as_deref().unwrap_or("unknown"), 40);
                     let mime = cut(block.mime_type.as_deref().unwrap_or("unknown type"), 80);

@@ -4,6 +4,7 @@ use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
 use super::envelope::{Envelope, Member};
+use super::redact::length_of_whole_words;
 
 /// Told from the members alone, so that a message of any MCP revision, or of none, is classified alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +70,54 @@ pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
             return Cow::Owned(text.into_owned().into_bytes());
         }
         let inner = raw.strip_prefix(b"\"").unwrap_or(raw);
-        return Cow::Borrowed(inner.strip_suffix(b"\"").unwrap_or(inner));
+        return unescaped(inner.strip_suffix(b"\"").unwrap_or(inner));
     }
     Cow::Borrowed(raw)
+}
+
+/// [`text`] for a text that people write, of which only the beginning may have been kept: then its last word
+/// is not in it, since it may be half a secret.
+pub fn free_text(raw: &[u8]) -> Cow<'_, [u8]> {
+    let text = text(raw);
+    let is_whole = match raw {
+        [b'"', inner @ .., b'"'] => inner.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0,
+        [b'"', ..] => false,
+        _ => true,
+    };
+    if is_whole { text } else { Cow::Owned(text[..length_of_whole_words(&text)].to_vec()) }
+}
+
+/// The characters of a string that is no valid JSON, or the beginning of one; an escape that is none, or not
+/// all there, stands as it is.
+fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
+    let mut rest = raw;
+    let mut out = Vec::new();
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        let (before, escape) = rest.split_at(at);
+        out.extend_from_slice(before);
+        // A pair of surrogates is one character.
+        let lengths: &[usize] = if escape.get(1) == Some(&b'u') { &[12, 6] } else { &[2] };
+        let character = lengths.iter().find_map(|&length| {
+            let quoted = [b"\"", escape.get(..length)?, b"\""].concat();
+            let text = serde_json::from_slice::<String>(&quoted).ok()?;
+            (length < 12 || text.chars().count() == 1).then_some((length, text))
+        });
+        match character {
+            Some((length, text)) => {
+                out.extend_from_slice(text.as_bytes());
+                rest = &escape[length..];
+            }
+            None => {
+                out.push(b'\\');
+                rest = &escape[1..];
+            }
+        }
+    }
+    if rest.len() == raw.len() {
+        return Cow::Borrowed(raw);
+    }
+    out.extend_from_slice(rest);
+    Cow::Owned(out)
 }
 
 /// A JSON value in its plainest spelling: the peers need not escape alike.

@@ -228,7 +228,7 @@ impl Redactor {
         let head = text.get(..window).unwrap_or(text);
         let lossy = String::from_utf8_lossy(head);
         let unseen = text.len() - head.len();
-        let head = if unseen > 0 { without_last_word(&lossy) } else { &lossy };
+        let head = if unseen > 0 { whole_words(&lossy) } else { &lossy };
         let unseen = unseen + lossy.len() - head.len();
         Redacted(self.clean(field, head, unseen).into())
     }
@@ -511,14 +511,21 @@ fn is_harmless(text: &[u8]) -> bool {
     }
 }
 
-/// Cuts a window at its end back to the last blank, since what touches the end may be half a secret. A
-/// run without blanks loses 2 KiB: no rule needs more than that to see what it is.
-fn without_last_word(text: &str) -> &str {
+/// A text that was cut off somewhere, without its last word, since what touches the cut may be half a
+/// secret. To be applied to every window before it is redacted: what is shown may come from its end, where
+/// much before it was taken out.
+pub fn whole_words(window: &str) -> &str {
+    let keep = forging::floor_char_boundary(window, length_of_whole_words(window.as_bytes()));
+    window.get(..keep).unwrap_or(window)
+}
+
+/// [`whole_words`] of bytes, as a length. A run without blanks loses 2 KiB: no rule needs more than that to
+/// see what it is.
+pub fn length_of_whole_words(window: &[u8]) -> usize {
     const MOST: usize = 2 << 10;
-    let from = forging::floor_char_boundary(text, text.len().saturating_sub(MOST));
-    let tail = text.get(from..).unwrap_or_default();
-    let keep = from + tail.rfind([' ', '\n', '\t']).unwrap_or(0);
-    text.get(..keep).unwrap_or(text)
+    let from = window.len().saturating_sub(MOST);
+    let tail = window.get(from..).unwrap_or_default();
+    from + memchr::memrchr3(b' ', b'\n', b'\t', tail).unwrap_or(0)
 }
 
 /// JSON that spells letters as `\u0070` is read as the letters it means.

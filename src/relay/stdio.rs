@@ -66,6 +66,22 @@ pub(super) fn waiting(fd: RawFd) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
+/// Whether the pipe or socket behind `fd` has lost its other end, or is `/dev/null`; a file or a terminal
+/// may always be read.
+pub(super) fn has_no_reader(fd: RawFd) -> bool {
+    let mut entry = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one valid entry, and no waiting.
+    let found = unsafe { libc::poll(&mut entry, 1, 0) };
+    if found > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
+        return true;
+    }
+    // SAFETY: a zeroed `stat` is a valid one, and a place for the result.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` lives through the call.
+    let is_known = unsafe { libc::fstat(fd, &mut status) } == 0;
+    is_known && status.st_mode & libc::S_IFMT == libc::S_IFCHR && status.st_rdev == libc::makedev(1, 3)
+}
+
 /// Makes room for `more` bytes in the pipe or socket behind `fd`, as far as the system allows: a
 /// writer that is blocked there goes on.
 pub(super) fn widen(fd: RawFd, more: u64) {

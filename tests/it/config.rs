@@ -148,3 +148,20 @@ fn the_documented_example_is_a_config_file() {
     assert_eq!(config.call_timeout.value, Some(std::time::Duration::from_secs(60)));
     assert!(docs.contains("`.spantap.toml`"));
 }
+
+#[test]
+fn a_config_file_that_never_ends_does_not_keep_the_server_from_starting() {
+    let home = Home::new();
+    let folder = home.path().join(".config/spantap");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.toml");
+    assert!(home.command("mkfifo").arg(&file).status().unwrap().success());
+    for what in ["a pipe", "zeros without end"] {
+        let output = home.spantap(["--", "echo", "served"]).output().unwrap();
+        let (stdout, stderr) = text(&output);
+        assert_eq!((stdout.as_str(), output.status.code()), ("served\n", Some(0)), "{what}");
+        assert!(stderr.contains("config.toml` cannot be read: it is"), "{what}: {stderr}");
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+    }
+}

@@ -103,6 +103,30 @@ fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
     assert_eq!(std::fs::read_to_string(home.path().join("term")).unwrap(), "term\n");
 }
 
+#[test]
+fn a_server_that_is_still_read_outlives_its_host() {
+    // As above: only with the short grace can it be told that nothing happens.
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let home = Home::new();
+    let host = "\"$SPANTAP\" -- bash -c 'trap \"echo term > term\" TERM; echo $PPID $$ > pids.new
+        mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye' > >(cat > out) & wait";
+    let mut host = shell(&home, host).env("SPANTAP_TEST_ORPHAN_GRACE", "200").spawn().unwrap();
+    let pids = home.path().join("pids");
+    wait_until("the server runs", || pids.exists());
+    let pids = std::fs::read_to_string(pids).unwrap();
+    let (wrapper, server) = pids.trim().split_once(' ').unwrap();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    // More than the time after which a server that nobody reads is killed.
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    assert!(!is_gone(server) && !home.path().join("term").exists());
+    std::fs::write(home.path().join("stop"), "").unwrap();
+    wait_until("the wrapper's end", || is_gone(wrapper));
+    wait_until("the last word", || std::fs::read(home.path().join("out")).is_ok_and(|out| out == b"bye\n"));
+}
+
 /// Sends `bytes` through `child` and checks that they come back.
 fn comes_back(mut to: impl Write + Send + 'static, mut from: impl Read, bytes: Vec<u8>) {
     let expected = bytes.clone();

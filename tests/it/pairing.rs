@@ -44,6 +44,21 @@ fn plain_call_is_seen(mut player: Player) -> Vec<Value> {
 }
 
 #[test]
+fn an_error_that_is_null_beside_a_result_is_none() {
+    for (answer, status) in [
+        (json!({"jsonrpc": "2.0", "id": 1, "result": {}, "error": null}), "ok"),
+        (json!({"jsonrpc": "2.0", "id": 1, "error": null, "result": {}}), "ok"),
+        (json!({"jsonrpc": "2.0", "id": 1, "error": null}), "error"),
+        (json!({"jsonrpc": "2.0", "id": 1, "result": null, "error": {"code": 1, "message": "no"}}), "error"),
+    ] {
+        let mut player = Player::new();
+        player.send(CLIENT, call(1));
+        player.send(SERVER, line(answer.clone()));
+        assert_eq!(operations(&player.end())[0]["status"], status, "{answer}");
+    }
+}
+
+#[test]
 fn junk_is_counted_and_told_at_each_doubling_only() {
     let mut player = Player::new();
     for number in 0..1000 {

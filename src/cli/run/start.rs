@@ -101,7 +101,7 @@ impl Early {
     /// sake of what hardly anybody sets.
     fn read(path: Option<&Path>) -> Early {
         const NAMES: [&str; 4] = ["strict", "trace_env", "overload", "sampler"];
-        let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let text = path.and_then(|path| config::read_file(path).ok()).unwrap_or_default();
         let in_file = |name: &&str| memchr::memmem::find(&text, name.as_bytes()).is_some();
         let in_environment = ["SPANTAP_STRICT", "SPANTAP_OVERLOAD"];
         let set = in_environment.iter().any(|name| process_environment(name).is_some());

@@ -133,12 +133,18 @@ impl Http {
         }
     }
 
+    /// Whether the answer is JSON: what it says of itself counts, not what was asked.
+    fn is_json(&self, head: &http::response::Parts) -> bool {
+        let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        kind.map_or(self.json, |kind| kind.starts_with("application/json"))
+    }
+
     /// Source: OTLP specification, "OTLP/HTTP Response" and "OTLP/HTTP Throttling".
     fn judge(&self, head: &http::response::Parts, body: Result<&[u8], &ureq::Error>) -> Outcome {
         let retry_after = head.headers.get("retry-after").and_then(|value| retry_after(value.to_str().ok()?));
         match head.status.as_u16() {
             200..=299 => match body {
-                Ok(body) => Outcome::taken(outcome::rejected(self.signal, self.json, body)),
+                Ok(body) => Outcome::taken(outcome::rejected(self.signal, self.is_json(head), body)),
                 // Taken or not, nobody knows; a second time would be one too many.
                 Err(_) => Outcome::lost("answer_unreadable"),
             },

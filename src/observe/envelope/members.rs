@@ -163,6 +163,12 @@ impl Envelope {
         self.has(member).then_some(&self.captures[member as usize].bytes)
     }
 
+    /// Whether the answer is an error. Beside a result, an `error` that is null is none: some servers write
+    /// both members always, and of four bytes nothing else has been seen there.
+    pub fn has_error(&self) -> bool {
+        self.error_size.is_some_and(|size| size != 4 || self.result_size.is_none())
+    }
+
     pub fn has(&self, member: Member) -> bool {
         self.present & 1 << member as u32 != 0
     }

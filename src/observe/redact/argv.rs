@@ -1,5 +1,6 @@
 //! Command lines, element by element.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -24,8 +25,26 @@ enum Takes {
     UserAndPassword,
     /// In the same element only: `-pSECRET`.
     Attached,
-    /// Something that is a secret if it looks random: `--key`.
+    /// Something that is a secret if it has letters and digits and is no path: `--key`.
     Unknown,
+}
+
+impl Takes {
+    /// Whether `value`, which stands behind the option, is the secret.
+    fn is_met_by(self, value: &str) -> bool {
+        if value.starts_with('-') || value.is_empty() {
+            return false;
+        }
+        match self {
+            Takes::Password => true,
+            // `1000:1000` and `node:node` are users and groups.
+            Takes::UserAndPassword => value.split_once(':').is_some_and(|(user, password)| {
+                user != password && !password.bytes().all(|byte| byte.is_ascii_digit())
+            }),
+            Takes::Unknown => values::is_mixed(value) && !value.contains(['/', '.', '\\', ':']),
+            Takes::Nothing | Takes::Attached => false,
+        }
+    }
 }
 
 impl Redactor {
@@ -37,21 +56,40 @@ impl Redactor {
         for argument in argv {
             let text = argument.to_string_lossy();
             let (takes, attached) = self.option(&text, argv);
-            let is_value = match std::mem::replace(&mut before, takes) {
-                _ if text.starts_with('-') || text.is_empty() => false,
-                Takes::Password => true,
-                Takes::UserAndPassword => text.contains(':'),
-                Takes::Unknown => values::looks_random(&text),
-                Takes::Nothing | Takes::Attached => false,
-            };
+            let is_value = std::mem::replace(&mut before, takes).is_met_by(&text);
             cleaned.push(if is_value || attached {
                 before = Takes::Nothing;
                 self.replace_all("flag")
             } else {
-                self.redact_argument(argument.as_bytes())
+                let text = self.redact_command(&text);
+                self.redact_argument(text.as_bytes())
             });
         }
         cleaned
+    }
+
+    /// An argument that is a command line itself, as of `sh -c`: its words are looked at like ours.
+    fn redact_command<'a>(&mut self, argument: &'a str) -> Cow<'a, str> {
+        if !argument.contains(' ') {
+            return Cow::Borrowed(argument);
+        }
+        let words: Vec<OsString> = argument.split(' ').map(OsString::from).collect();
+        let mut before = Takes::Nothing;
+        let mut hidden = false;
+        let cleaned: Vec<Cow<'_, str>> = argument
+            .split(' ')
+            .map(|word| {
+                let (takes, attached) = self.program_option(word, &words).unwrap_or((Takes::Nothing, false));
+                let is_value = std::mem::replace(&mut before, takes).is_met_by(word);
+                if !is_value && !attached {
+                    return Cow::Borrowed(word);
+                }
+                before = Takes::Nothing;
+                hidden = true;
+                Cow::Owned(self.replace_all("flag").as_str().to_owned())
+            })
+            .collect();
+        if hidden { Cow::Owned(cleaned.join(" ")) } else { Cow::Borrowed(argument) }
     }
 
     /// An element of a command line is not free text: strict mode keeps it.
@@ -64,9 +102,26 @@ impl Redactor {
 
     /// What the option in `element` takes, and whether the secret stands in `element` itself.
     fn option(&self, element: &str, argv: &[OsString]) -> (Takes, bool) {
+        if let Some(found) = self.program_option(element, argv) {
+            return found;
+        }
         let Some(name) = element.strip_prefix("--").or_else(|| element.strip_prefix('-')) else {
             return (Takes::Nothing, false);
         };
+        let is_alone = !name.contains(['=', ':', ' ']);
+        match name {
+            _ if !is_alone => (Takes::Nothing, false),
+            _ if self.rules.keys.is_secret(name) => (Takes::Password, false),
+            _ if self.rules.keys.allows(name) => (Takes::Nothing, false),
+            "user" | "userpwd" => (Takes::UserAndPassword, false),
+            "key" | "auth" | "pat" => (Takes::Unknown, false),
+            _ if name.ends_with("-key") || name.ends_with("_key") => (Takes::Unknown, false),
+            _ => (Takes::Nothing, false),
+        }
+    }
+
+    /// The same for the options of single programs; `None` where `element` is none of them.
+    fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(Takes, bool)> {
         for (programs, options, takes) in OPTIONS {
             let Some(option) = options.iter().find(|option| match option.len() {
                 2 => element.starts_with(**option) && !element.starts_with("--"),
@@ -78,21 +133,15 @@ impl Redactor {
                 continue;
             }
             let rest = element.get(option.len()..).unwrap_or_default();
-            return match takes {
+            return Some(match takes {
                 _ if rest.is_empty() => {
                     (if *takes == Takes::Attached { Takes::Nothing } else { *takes }, false)
                 }
                 Takes::UserAndPassword => (Takes::Nothing, rest.contains(':')),
                 _ => (Takes::Nothing, true),
-            };
+            });
         }
-        let is_alone = !name.contains(['=', ':', ' ']);
-        match name {
-            _ if !is_alone => (Takes::Nothing, false),
-            _ if self.rules.keys.is_secret(name) => (Takes::Password, false),
-            "key" | "auth" => (Takes::Unknown, false),
-            _ => (Takes::Nothing, false),
-        }
+        None
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct KeyRules {
 
 impl KeyRules {
     fn judge(&self, name: &str, in_query: bool) -> Option<Name> {
-        if self.allow.iter().any(|glob| glob.matches(name)) {
+        if self.allows(name) {
             return None;
         }
         if self.extra.iter().any(|glob| glob.matches(name)) || name == "_auth" {
@@ -36,11 +36,16 @@ impl KeyRules {
         if in_query { keys::judge_query(name) } else { keys::judge(name) }
     }
 
+    /// Whether somebody said that the name announces none.
+    pub(super) fn allows(&self, name: &str) -> bool {
+        self.allow.iter().any(|glob| glob.matches(name))
+    }
+
     /// Whether a flag of this name takes a secret.
     pub(super) fn is_secret(&self, name: &str) -> bool {
         // `redis-cli --pass`, `openssl -passin`: as names of anything but a flag they say too little.
         if matches!(name, "pass" | "passin" | "passout") {
-            return !self.allow.iter().any(|glob| glob.matches(name));
+            return !self.allows(name);
         }
         matches!(self.judge(name, false), Some(Name::Secret | Name::Authorization | Name::Cookies))
     }
@@ -284,12 +289,31 @@ impl<'a> Scan<'a> {
             Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
             Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
             Some(name) => {
-                // `["password"]=>` ends a line where PHP dumps an array.
-                let from = if is_alone || operator == b"=>" { self.skip_space(end) } else { end };
+                // `["password"]=>` ends a line where PHP dumps an array, `"password":` where JSON is
+                // spread out, `password:` where YAML is.
+                let goes_on = is_alone
+                    || operator == b"=>"
+                    || operator == b":" && (key.quoted || self.is_indented(end));
+                let from = if goes_on { self.skip_space(end) } else { end };
                 self.take(&key, name, context, from)
             }
             None => end,
         }
+    }
+
+    /// Whether the line ends at `index` and the next one is indented and neither a list nor a pair of its
+    /// own.
+    fn is_indented(&self, index: usize) -> bool {
+        let blanks = self.skip_blanks(index);
+        let mut next = blanks;
+        while self.line_end(next) > 0 {
+            next += self.line_end(next);
+        }
+        let word = self.skip_blanks(next);
+        let rest = self.bytes.get(word..).unwrap_or_default();
+        let name = rest.iter().take_while(|byte| is_name_byte(**byte)).count();
+        let is_pair = matches!(rest.get(name..), Some([b':', b' ' | b'\n' | b'\r' | b'\\', ..] | [b':']));
+        next > blanks && word > next && !is_pair && !matches!(rest, [b'-' | b'*' | b'#', b' ', ..])
     }
 
     /// Whether a line end, real or made visible, stands right before `index`.

@@ -18,6 +18,9 @@ const WEBHOOKS: &[(&str, &str, PathEnd)] = &[
     ("webhook.office.com/webhookb2/", "teams-webhook", PathEnd::Url),
     ("api.telegram.org/bot", "telegram-url", PathEnd::Segment),
     ("hooks.zapier.com/hooks/catch/", "zapier-webhook", PathEnd::Url),
+    // The paths of MCP servers that are somebody's own are their credentials.
+    ("mcp.zapier.com/api/mcp/s/", "zapier-mcp", PathEnd::Segment),
+    ("actions.zapier.com/mcp/", "zapier-mcp", PathEnd::Segment),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -56,6 +59,17 @@ pub(super) fn find(text: &str, marks: &mut Marks) {
                 last_at = Some(end);
             }
             end += 1;
+        }
+        // A database's password may hold what ends an authority, and drivers let it.
+        if last_at.is_none() && is_database(bytes.get(..colon).unwrap_or_default()) {
+            while !ends_url(bytes, end) {
+                if bytes.get(end) == Some(&b'@') {
+                    last_at = Some(end);
+                }
+                end += 1;
+            }
+            let user_info = bytes.get(start..last_at.unwrap_or(start)).unwrap_or_default();
+            last_at = last_at.filter(|_| memchr::memchr(b':', user_info).is_some());
         }
         seen = end;
         let Some(at) = last_at.filter(|&at| at > start) else { continue };
@@ -100,6 +114,13 @@ pub(super) fn find(text: &str, marks: &mut Marks) {
         }
     }
     marks.settle();
+}
+
+/// Whether the scheme of a database or a broker stands at the end of `bytes`.
+fn is_database(bytes: &[u8]) -> bool {
+    const SCHEMES: [&str; 9] =
+        ["postgresql", "postgres", "mysql", "mariadb", "mongodb", "mongodb+srv", "redis", "rediss", "amqp"];
+    SCHEMES.iter().any(|scheme| bytes.ends_with(scheme.as_bytes()))
 }
 
 /// Whether `host:port` stands at the start of `bytes`.

@@ -63,7 +63,7 @@ impl Session {
             let id = raw_id.map(RequestId::new);
             let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(&(asker, id.clone())));
             if !was_cancelled {
-                let what = if envelope.error_size.is_some() { "error" } else { "response" };
+                let what = if envelope.has_error() { "error" } else { "response" };
                 self.unmatched(direction, id.as_ref(), what, error_code(envelope), at, sink);
             }
             return;
@@ -113,8 +113,8 @@ impl Session {
             cancelled_at: None,
             truncated: false,
         };
-        if envelope.error_size.is_some() {
-            let text = envelope.head(Member::ErrorMessage).map(message::text).unwrap_or_default();
+        if envelope.has_error() {
+            let text = envelope.head(Member::ErrorMessage).map(message::free_text).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();
             answer.error_code = error_code(envelope);
             answer.error_type = Some(answer.error_code.map_or(ErrorType::InvalidResponse, ErrorType::Code));

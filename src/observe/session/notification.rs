@@ -31,7 +31,7 @@ impl Session {
             self.redactor.take_counts();
             let method = self.redactor.redact(Field::Name, &method);
             let text = envelope.head(Member::Data).or(envelope.head(Member::Reason));
-            let text = text.map(|raw| self.redactor.redact(Field::Message, &message::text(raw)));
+            let text = text.map(|raw| self.redactor.redact(Field::Message, &message::free_text(raw)));
             let redactions = self.redactor.take_counts();
             let notification = Notification { direction, method, text, size: envelope.size, redactions };
             self.emit(at, Kind::Notification(Box::new(notification)), sink);
