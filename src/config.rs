@@ -150,6 +150,11 @@ pub fn file_path(args: &RunArgs, environment: Environment<'_>, config_dir: Optio
         .or_else(|| config_dir.map(|dir| dir.join("config.toml")))
 }
 
+/// Whether somebody named the config file: then it has to be there.
+pub fn is_named(args: &RunArgs, environment: Environment<'_>) -> bool {
+    args.config.is_some() || environment("SPANTAP_CONFIG").is_some()
+}
+
 impl Config {
     /// Like [`Config::resolve`] where the config file exists and cannot be read: nobody knows what it
     /// says is to be hidden.

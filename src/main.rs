@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
-            command.run(&mut anstream::stdout())
+            spantap::cli::finish(command.run(&mut anstream::stdout()))
         }
         None => cli.run.run(),
     };

@@ -198,7 +198,7 @@ impl Relay {
             if matches!(woken, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
                 && let Some(status) = child::reap(self.pid)
             {
-                let asked = asked || self.pulses[0].has_ended();
+                let asked = asked || self.input_ended_first();
                 let at = now();
                 let hurried = self.drain();
                 return Ended { status, asked, hurried, at };
@@ -250,6 +250,15 @@ impl Relay {
             {
                 hurried_at.get_or_insert_with(now);
             }
+        }
+    }
+
+    /// Whether the server's input ended before its output did. The other way round it is the host that took
+    /// notice of a server's end.
+    fn input_ended_first(&self) -> bool {
+        match (self.pulses[0].ended_at(), self.pulses[1].ended_at()) {
+            (Some(input), Some(output)) => input < output,
+            (input, _) => input.is_some(),
         }
     }
 

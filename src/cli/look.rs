@@ -17,7 +17,8 @@ pub(super) mod reading;
 mod report;
 mod show;
 
-use reading::{Reading, Since, finish};
+pub use reading::finish;
+use reading::{Reading, Since};
 
 /// Which records are read, and how the answer is shown.
 #[derive(Clone, Debug, Default, Args)]

@@ -13,6 +13,7 @@ use super::{Out, hint};
 use crate::config::{self, ArgsHash, Config, File, Redaction, process_environment};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
+use crate::read::files::{Source, Window};
 use crate::{hash_key, places};
 
 #[derive(Debug, Args)]
@@ -159,10 +160,19 @@ fn described(finding: &Finding) -> String {
 fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
     let mut found = 0_u64;
     let mut lines = 0_u64;
+    let mut sources = Vec::new();
     for path in files {
-        let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let found = match path.is_dir() {
+            true => Source::in_dir(path, Window::default()),
+            false => Source::named(path).map(|source| vec![source]),
+        };
+        sources.extend(found.with_context(|| format!("cannot open {}", path.display()))?);
+    }
+    for source in &sources {
+        let name = source.name();
+        let file = source.open(0).with_context(|| format!("cannot open {name}"))?;
         for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
-            let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+            let line = line.with_context(|| format!("cannot read {name}"))?;
             lines += 1;
             let record = serde_json::from_slice::<serde_json::Value>(&line).ok();
             let mut findings = Vec::new();
@@ -176,11 +186,11 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
             for (field, finding) in findings {
                 found += 1;
                 let field = if field.is_empty() { String::new() } else { format!(" in {field}") };
-                writeln!(out, "{}:{}: {}{field}", path.display(), index + 1, described(&finding))?;
+                writeln!(out, "{name}:{}: {}{field}", index + 1, described(&finding))?;
             }
         }
     }
-    writeln!(out, "{lines} lines in {} files checked, {found} places would be redacted", files.len())?;
+    writeln!(out, "{lines} lines in {} files checked, {found} places would be redacted", sources.len())?;
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -236,6 +246,9 @@ fn print_hash(what: Hashed, config: &Config, out: &mut Out<'_>) -> anyhow::Resul
         Hashed::Text => canonical::text_hash(&key, &input),
     };
     writeln!(out, "{hash}")?;
+    if what != Hashed::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+        let _ = writeln!(io::stderr(), "this is not JSON: its bytes were hashed as they are");
+    }
     if what == Hashed::Text
         && let Some(without) = input.strip_suffix(b"\n")
     {

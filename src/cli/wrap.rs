@@ -229,10 +229,15 @@ fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyho
         return Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"));
     }
     let todo = plans.iter().any(|plan| !plan.changed.is_empty());
+    // Once it was decided to write, all is written, whether or not anybody reads what is said of it.
+    let mut unsaid = Ok(());
     if !how.json {
         for plan in &plans {
-            describe(out, plan, how.dry_run)?;
+            unsaid = unsaid.and(describe(out, plan, how.dry_run));
         }
+    }
+    if !how.yes {
+        std::mem::replace(&mut unsaid, Ok(()))?;
     }
     let write = todo && !how.dry_run && (how.yes || (!how.json && confirmed(out, intent)?));
     let mut report = Vec::new();
@@ -241,14 +246,15 @@ fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyho
         let outcome = if write && changes { carry_out(plan, which, how, intent) } else { Ok(plan) };
         match outcome {
             Ok(plan) => {
-                if write && changes && !how.json {
-                    next_steps(out, &plan)?;
+                if write && changes && !how.json && unsaid.is_ok() {
+                    unsaid = next_steps(out, &plan);
                 }
                 report.push(report_of(&plan, write && changes, how.dry_run));
             }
             Err(reason) => failures.push((found, reason)),
         }
     }
+    unsaid?;
     for (found, reason) in &failures {
         if how.json {
             report.push(json!({"host": found.host.id, "scope": found.scope.word(), "file": found.path, "error": reason}));

@@ -37,6 +37,12 @@ pub enum State {
         /// The command behind the proxy was changed by hand since it was wrapped.
         edited: bool,
     },
+    /// Somebody has put the proxy in front of it without `wrap`; it is watched, and theirs to change.
+    ByHand {
+        program: String,
+        /// The arguments of the proxy before `--`.
+        options: Vec<String>,
+    },
     /// Reached over the network: there is no pipe to stand in.
     Remote,
     /// Left alone, and why.
@@ -230,6 +236,18 @@ fn is_disabled(entry: &Node) -> bool {
     says("disabled", "true") || says("enabled", "false")
 }
 
+/// The proxy's options, if `words` run a server behind it: `spantap [run] [OPTIONS] -- COMMAND`.
+fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
+    let (program, rest) = words.split_first()?;
+    let name = program.rsplit(['/', '\\']).next()?;
+    let options = rest.strip_prefix(&["run"]).unwrap_or(rest);
+    let dashes = options.iter().position(|word| *word == "--")?;
+    let is_proxy = name.trim_end_matches(".exe") == "spantap"
+        && (options.len() < rest.len() || options.first()?.starts_with('-'))
+        && options.len() > dashes + 1;
+    is_proxy.then_some(&options[..dashes])
+}
+
 fn state(entry: &Node, shape: Shape) -> State {
     const ADDRESSES: [&str; 5] = ["url", "serverUrl", "httpUrl", "uri", "endpoint"];
     const REMOTE: [&str; 5] = ["http", "sse", "remote", "streamable-http", "streamable_http"];
@@ -249,6 +267,10 @@ fn state(entry: &Node, shape: Shape) -> State {
             program: words[0].to_owned(),
             options: wrapped.options.iter().map(|word| (*word).to_owned()).collect(),
             edited: wrapped.is_edited(&words),
+        },
+        None if let Some(options) = by_hand(&words) => State::ByHand {
+            program: words[0].to_owned(),
+            options: options.iter().map(|word| (*word).to_owned()).collect(),
         },
         // Some hosts hand such a command to a shell; behind the proxy there is none.
         None if words.len() == 1 && words[0].contains(' ') && !words[0].contains(['/', '\\']) => {

@@ -7,11 +7,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::clock;
 use super::ring::{Producer, Room};
-use super::tap::Stream;
+use super::tap::{Moment, Stream};
 
 /// What to do when the ring has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum WhenFull {
 pub struct Pulse {
     /// The stream has ended, in order or not.
     ended: AtomicBool,
+    /// When its last read came back, by the steady clock: before the other side could see the end.
+    last_read: AtomicU64,
     when_full: AtomicU8,
     /// Wakes the catch-up thread; called by the pump at most once per crossing of a quarter.
     help: Box<dyn Fn() + Send + Sync>,
@@ -41,6 +43,7 @@ impl Pulse {
     ) -> Arc<Pulse> {
         Arc::new(Pulse {
             ended: AtomicBool::new(false),
+            last_read: AtomicU64::new(u64::MAX),
             when_full: AtomicU8::new(when_full as u8),
             help: Box::new(help),
             over: Box::new(over),
@@ -49,6 +52,11 @@ impl Pulse {
 
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// When the stream came to its end; `None` while it goes on.
+    pub fn ended_at(&self) -> Option<Moment> {
+        self.has_ended().then(|| Moment(self.last_read.load(Ordering::Relaxed)))
     }
 
     pub fn set_when_full(&self, when_full: WhenFull) {
@@ -116,7 +124,9 @@ pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pul
         called = needs_help;
     }
     let stream = producer.ring().stream();
-    producer.end(clock::now());
+    let end = clock::now();
+    pulse.last_read.store(end.0, Ordering::Relaxed);
+    producer.end(end);
     // The writer first: its peer shall see the end at once. Only the host's stderr stays open for a
     // moment, because our own last words go there: the main thread ends it.
     if stream != Stream::Stderr {

@@ -165,3 +165,17 @@ fn a_config_file_that_never_ends_does_not_keep_the_server_from_starting() {
         std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
     }
 }
+
+#[test]
+fn a_config_file_that_somebody_named_has_to_be_there() {
+    let home = Home::new();
+    let output = home.spantap(["--config", "/nowhere.toml", "--", "echo", "served"]).output().unwrap();
+    let (stdout, stderr) = text(&output);
+    assert_eq!(stdout, "served\n");
+    assert!(stderr.contains("config file `/nowhere.toml` cannot be read: there is none"), "{stderr}");
+    let mut strict = home.spantap(["--strict", "--", "echo", "served"]);
+    let output = strict.env("SPANTAP_CONFIG", "/nowhere.toml").output().unwrap();
+    assert_eq!((text(&output).0.as_str(), output.status.code()), ("", Some(125)));
+    let output = home.spantap(["doctor", "--config", "/nowhere.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output).0);
+}

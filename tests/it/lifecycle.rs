@@ -104,6 +104,21 @@ fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
 }
 
 #[test]
+fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
+    for _ in 0..10 {
+        let home = Home::new();
+        let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut to = child.stdin.take().unwrap();
+        to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").unwrap();
+        child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        drop(to);
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        assert_eq!(home.records().last().unwrap()["reason"], "server_died");
+    }
+}
+
+#[test]
 fn a_server_that_is_still_read_outlives_its_host() {
     // As above: only with the short grace can it be told that nothing happens.
     if !cfg!(debug_assertions) {

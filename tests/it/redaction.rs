@@ -594,6 +594,13 @@ fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
         "{text}"
     );
     assert!(text.contains("leaky.jsonl:3: card by rule card"), "an id of a span is none: {text}");
+    let packed = folder.path().join("packed");
+    std::fs::create_dir(&packed).unwrap();
+    assert!(std::process::Command::new("gzip").args(["-9", leaky]).status().unwrap().success());
+    std::fs::rename(format!("{leaky}.gz"), packed.join("old.jsonl.gz")).unwrap();
+    let output = run_redact(&["--check", packed.to_str().unwrap()], "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("old.jsonl.gz:2: github by rule github-token"), "{text}");
     assert!(!text.contains("EXAMPLE"));
 }
 

@@ -404,3 +404,40 @@ fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
     assert!(forced.status.success());
     assert!(text(&forced).0.contains("closing the window is not enough"));
 }
+
+#[test]
+fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
+    let home = Home::new();
+    let text = format!(
+        r#"{{"mcpServers": {{"a": {{"command": "{SPANTAP}", "args": ["--", "cat"]}},
+        "b": {{"command": "{SPANTAP}", "args": ["run", "--server", "b", "--", "cat"]}},
+        "c": {{"command": "{SPANTAP}", "args": ["demo", "--serve"]}}}}}}"#
+    );
+    let path = put(&home, ".cursor/mcp.json", &text);
+    let watched = |home: &Home| -> Vec<String> {
+        let rows = json(&printed(home, "status --json"));
+        rows.iter().map(|row| row["watched"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(watched(&home), ["yes", "yes", "no"]);
+    let said = printed(&home, "wrap --yes");
+    assert!(said.contains("a: left alone: spantap is in front of it already, put there by hand"), "{said}");
+    assert_eq!(watched(&home), ["yes", "yes", "yes"]);
+    let said = printed(&home, "unwrap --yes");
+    assert!(said.contains("b: left alone: spantap was put there by hand; take it out by hand"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn who_stops_reading_what_is_said_does_not_stop_what_is_written() {
+    let home = Home::new();
+    let files = [".cursor/mcp.json", ".codeium/windsurf/mcp_config.json", ".gemini/settings.json"];
+    for file in files {
+        put(&home, file, r#"{"mcpServers": {"a": {"command": "cat"}}}"#);
+    }
+    let mut child = home.spantap(["wrap", "--yes"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    let rows = json(&printed(&home, "status --json"));
+    assert_eq!(rows.len(), files.len());
+    assert!(rows.iter().all(|row| row["watched"] == "yes"), "{rows:?}");
+}

@@ -42,7 +42,7 @@ pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
         for server in entry::entries(&root, found.host) {
             match &server.state {
                 State::Plain => plain += 1,
-                State::Wrapped { program, options, .. } => {
+                State::Wrapped { program, options, .. } | State::ByHand { program, options } => {
                     here += 1;
                     one(found, &server, program, &mut versions, findings);
                     place(found, &server, options, folder, findings);

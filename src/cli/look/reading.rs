@@ -281,7 +281,7 @@ fn is_unicode() -> bool {
 }
 
 /// A reader that went away (`| head`) is no failure.
-pub(super) fn finish(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+pub fn finish(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     match result {
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other,

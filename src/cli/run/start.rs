@@ -124,7 +124,12 @@ struct Prepared {
 fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepared {
     let name = args.server.clone().or_else(|| process_environment("SPANTAP_SERVER"));
     let name = name.unwrap_or_else(|| identity::server_name(command));
-    let (file, file_error) = match path.as_deref().map(File::read).transpose() {
+    let named = config::is_named(args, &process_environment);
+    let read = |path| match File::read(path) {
+        Ok(None) if named => Err(std::io::Error::other("there is none")),
+        other => other,
+    };
+    let (file, file_error) = match path.as_deref().map(read).transpose() {
         Ok(file) => (file.flatten(), None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();

@@ -106,6 +106,14 @@ impl Plan {
                     skipped.push((label, reason));
                     continue;
                 }
+                (Intent::Wrap { .. }, State::ByHand { .. }) => {
+                    skipped.push((label, "spantap is in front of it already, put there by hand".to_owned()));
+                    continue;
+                }
+                (Intent::Unwrap, State::ByHand { .. }) => {
+                    skipped.push((label, "spantap was put there by hand; take it out by hand".to_owned()));
+                    continue;
+                }
                 (Intent::Wrap { .. }, State::Remote) => {
                     let reason = "remote; to watch it, run it through a bridge such as mcp-remote";
                     skipped.push((label, reason.to_owned()));

@@ -65,7 +65,7 @@ impl StatusArgs {
                 }
                 let (transport, watched, note) = match &server.state {
                     State::Plain => ("stdio", "no", None),
-                    State::Wrapped { program, .. } if !can_start(program) => {
+                    State::Wrapped { program, .. } | State::ByHand { program, .. } if !can_start(program) => {
                         let fix = match found.scope {
                             Scope::User => "`spantap wrap` names this spantap instead",
                             Scope::Project => "put spantap on the PATH",
@@ -78,11 +78,12 @@ impl StatusArgs {
                         ("stdio", "edited", Some(note.to_owned()))
                     }
                     State::Wrapped { .. } => ("stdio", "yes", None),
+                    State::ByHand { .. } => ("stdio", "yes", Some("put in by hand".to_owned())),
                     State::Remote => ("remote", "remote", None),
                     State::Unsupported(reason) => ("other", "no", Some((*reason).to_owned())),
                 };
                 let own = match &server.state {
-                    State::Wrapped { options, .. } => log_dir_of(options),
+                    State::Wrapped { options, .. } | State::ByHand { options, .. } => log_dir_of(options),
                     _ => None,
                 };
                 let seen = own.as_deref().or(logs.as_deref()).and_then(|logs| last_seen(logs, &server.name));
