@@ -108,7 +108,7 @@ impl Kind {
     pub fn hint(self) -> &'static str {
         match self {
             Kind::NotFound => {
-                "hosts started from the desktop have a short PATH; give the full path (`which npx`)"
+                "give the program's full path: hosts started from the desktop have a short PATH"
             }
             Kind::NotExecutable => "make it executable (chmod +x), or put its interpreter in front",
             Kind::Died => "the last lines of its stderr, above, are where to look first",

@@ -213,9 +213,7 @@ impl Config {
             side: resolver.get("side", Side::CHOICES, Side::Server, Side::from_word),
             redaction: resolver.redaction(),
             otlp_endpoint: resolver.get("otlp.endpoint", "a URL", None, |text| Some(word(text))),
-            otlp: resolver
-                .table_with("otlp", "as documented", "otlp-set", &args.otlp_set)
-                .unwrap_or_default(),
+            otlp: resolver.table_with("otlp", "otlp-set", &args.otlp_set).unwrap_or_default(),
             problems: Vec::new(),
         };
         Config { problems: resolver.problems(), ..config }

@@ -47,11 +47,21 @@ fn refuse(error: &clap::Error) -> ! {
     if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind())
         && Cli::whole().find_subcommand(&word).is_none()
     {
-        let _ = writeln!(
-            anstream::stderr(),
-            "hint: to watch a program put it behind two dashes: spantap -- {} …",
-            safe(&word)
-        );
+        let commands = Cli::whole();
+        let likeness = |name: &str| strsim::jaro_winkler(&word, name);
+        let closest = commands
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+            .filter(|name| likeness(name) > 0.85);
+        let _ = match closest {
+            Some(name) => writeln!(anstream::stderr(), "hint: did you mean `spantap {name}`?"),
+            None => writeln!(
+                anstream::stderr(),
+                "hint: to watch a program put it behind two dashes: spantap -- {} …",
+                safe(&word)
+            ),
+        };
     }
     std::process::exit(error.exit_code())
 }

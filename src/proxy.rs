@@ -131,10 +131,17 @@ fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
 fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     let hint = match (error, command.first()) {
         (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
-        (SpawnError::Exec(_), Some(program)) if error.exit_status() == 127 => format!(
-            "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
-            (setup.name)(std::slice::from_ref(program))
-        ),
+        (SpawnError::Exec(_), Some(program))
+            if error.exit_status() == 127 && !program.as_encoded_bytes().contains(&b'/') =>
+        {
+            format!(
+                "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
+                (setup.name)(std::slice::from_ref(program))
+            )
+        }
+        (SpawnError::Exec(_), _) if error.exit_status() == 127 => {
+            "check the path: it, its folder, or the interpreter in its first line is not there".to_owned()
+        }
         _ => "check that the file is a program and may be executed".to_owned(),
     };
     let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));

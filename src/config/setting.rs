@@ -163,23 +163,29 @@ impl<'a> Resolver<'a> {
     }
 
     /// Like [`Resolver::table`], with `KEY=VALUE` entries of the flag `flag` laid over it. An entry that
-    /// cannot be used is refused by itself.
+    /// cannot be used is refused by itself, and the rest counts.
     pub(super) fn table_with<T: serde::de::DeserializeOwned>(
         &mut self,
         name: &'static str,
-        expected: &str,
         flag: &str,
         entries: &[String],
     ) -> Option<T> {
-        let (value, origin) = match self.file.and_then(|file| file.table(self.server_name, name)) {
-            Some(found) => found,
-            None => (toml::Value::Table(toml::Table::new()), Origin::Default),
-        };
-        let mut table = value.clone();
-        if table.clone().try_into::<T>().is_err() {
-            self.refuse(name, expected, origin);
-            table = toml::Value::Table(toml::Table::new());
+        let mut kept = toml::Table::new();
+        if let Some(file) = self.file
+            && let Some((toml::Value::Table(found), origin)) = file.table(self.server_name, name)
+        {
+            for (key, value) in found {
+                let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
+                if alone.try_into::<T>().is_ok() {
+                    kept.insert(key, value);
+                    continue;
+                }
+                let line = file.line_in(self.server_name, name, |path, _| path.first() == Some(&key));
+                let text = format!("an entry of `{name}` is not as documented; ignoring it");
+                self.problems.push(Problem { origin: line.unwrap_or_else(|| origin.clone()), text });
+            }
         }
+        let mut table = toml::Value::Table(kept);
         for entry in entries {
             let laid_over = entry_of(entry).map(|entry| {
                 let mut table = table.clone();

@@ -179,3 +179,15 @@ fn a_config_file_that_somebody_named_has_to_be_there() {
     let output = home.spantap(["doctor", "--config", "/nowhere.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output).0);
 }
+
+#[test]
+fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
+    let home = Home::new();
+    write_config(&home, "[otlp]\nendpoint = 'http://127.0.0.1:9'\nbogus = 1\ntimeout = '5s'\nlogs = true\n");
+    let output = home.spantap(["--", "true"]).output().unwrap();
+    let (_, stderr) = text(&output);
+    for line in [3, 4] {
+        assert!(stderr.contains(&format!(":{line}: an entry of `otlp` is not as documented")), "{stderr}");
+    }
+    assert!(stderr.contains("at otlp"), "what could not be sent was meant to be: {stderr}");
+}

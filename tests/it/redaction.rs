@@ -6,8 +6,6 @@ use std::ffi::OsString;
 
 use serde::Deserialize;
 use spantap::observe::canonical::HashKey;
-use spantap::observe::mcp::Content;
-use spantap::observe::message::free_text;
 use spantap::observe::redact::{Field, Mode, Pattern, Redactor, RevealedField, Settings, rules};
 use spantap::relay::child;
 
@@ -455,6 +453,7 @@ fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
     }
 }
 
+mod attacks;
 mod door;
 mod properties;
 
@@ -490,84 +489,6 @@ fn the_command_redacts_a_text_and_says_why() {
     );
     assert!(why.contains("line 4, column 3: key_value by rule key-value, 12 bytes"), "{why}");
     assert!(!why.contains("EXAMPLE"));
-}
-
-#[test]
-fn a_line_break_between_a_name_and_its_value_hides_nothing() {
-    for text in [
-        "{\n  \"api_key\":\n    \"hunter2horse\"\n}",
-        "{\"password\":\r\n \"hunter2horse\"}",
-        "{\"password\" :\n\n\"hunter2horse\"}",
-        "password:\n  hunter2horse\n",
-        "db:\n  password:\n    hunter2horse",
-    ] {
-        let redacted = Redactor::default().redact(Field::Message, text.as_bytes());
-        assert!(!redacted.as_str().contains("hunter2"), "{text:?}: {redacted}");
-        let (explained, _) = Redactor::default().explain(text.as_bytes());
-        assert!(!explained.as_str().contains("hunter2"), "{text:?}: {explained}");
-    }
-    for text in ["tokens:\n  input: 512", "password:\n  - at least 8 characters", "Password:\nsee below"] {
-        let (explained, findings) = Redactor::default().explain(text.as_bytes());
-        assert!(findings.is_empty(), "{explained}");
-    }
-}
-
-#[test]
-fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
-    const SECRET: &str = "Zq7hunterW";
-    for command in [
-        &["npx", "-y", "@smithery/cli", "run", "x", "--key", SECRET] as &[&str],
-        &["server", "--pat", SECRET],
-        &["server", "--auth", SECRET],
-        &["server", "--service-role-key", SECRET],
-        &["server", "--stripe-key", SECRET],
-        &["server", "--user", "bob:Zq7hunterW"],
-        &["server", "postgresql://u:a/Zq7hunterW@h/db"],
-        &["server", "postgresql://u:a#Zq7hunterW@h/db"],
-        &["server", "mysql://u:a?Zq7hunterW@h/db"],
-        &["sh", "-c", "exec sshpass -p Zq7hunterW true"],
-        &["sh", "-c", "mysql -uroot -pZq7hunterW db"],
-        &["npx", "mcp-remote", "https://mcp.zapier.com/api/mcp/s/Zq7hunterWZq7hunterW/mcp"],
-        &["npx", "mcp-remote", "https://actions.zapier.com/mcp/sk-ak-Zq7hunterWZq7hunterW/sse"],
-    ] {
-        let arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
-        let cleaned = format!("{:?}", Redactor::default().redact_argv(&arguments));
-        assert!(!cleaned.contains("hunter"), "{command:?}: {cleaned}");
-    }
-    for command in [
-        &["docker", "run", "--user", "1000:1000", "-i", "image"] as &[&str],
-        &["server", "--key", "/etc/ssl/server1.key", "--auth", "none", "--primary-key", "id"],
-        &["server", "postgresql://localhost/db", "https://github.com/@scope/package"],
-        &["sh", "-c", "exec  npx  -y server -p 80"],
-    ] {
-        let arguments: Vec<OsString> = command.iter().map(OsString::from).collect();
-        let cleaned: Vec<String> =
-            Redactor::default().redact_argv(&arguments).iter().map(ToString::to_string).collect();
-        assert_eq!(cleaned, command, "nothing to hide");
-    }
-}
-
-#[test]
-fn a_secret_that_the_window_cuts_in_two_is_not_shown_by_half() {
-    // Long enough that the window ends in the token, and gone from what is shown.
-    let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", "MIIEvQ".repeat(750));
-    let token = "hunterhunter7Zq7hunterWhunterhunter7Zq7hunterWhunterhunter7";
-    let near = |size: usize| format!("{} {token}", "\u{1b}[0m".repeat(size / 4));
-    for text in [format!("{key}token={token}"), near(4_540), near(12_240)] {
-        for size in 0..40 {
-            let text = format!("{}{text}", "\u{1b}[0m".repeat(size));
-            let content = serde_json::json!([{ "type": "text", "text": text }]).to_string();
-            for window in [4_596, 12 << 10] {
-                let shown = Content::new(content.as_bytes()).summary(window);
-                let is_whole = shown.contains(token);
-                assert!(is_whole || !shown.contains("hunter"), "{window}: {:?}", &shown[shown.len() - 80..]);
-            }
-        }
-    }
-    let long = format!("{{\"error\":\"{}\\t“4111 {token}", "x".repeat(100));
-    let cut = &long.as_bytes()[9..long.len() - 20];
-    let text = String::from_utf8(free_text(cut).into_owned()).unwrap();
-    assert!(text.ends_with("\t“4111"), "{text}");
 }
 
 #[test]
