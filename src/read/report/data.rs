@@ -294,14 +294,16 @@ impl ServerRow {
 impl Timeline {
     /// From the operations themselves, which must be all there are, in columns of a second or more.
     fn fine(operations: &[Box<[u8]>], first: Timestamp, last: Timestamp) -> Timeline {
-        let step = ((last.0 - first.0) / BUCKETS + 1).max(1_000_000);
-        let buckets = ((last.0 - first.0) / step + 1) as usize;
+        // A forged log may begin after its end.
+        let span = last.0.saturating_sub(first.0).max(0);
+        let step = (span / BUCKETS + 1).max(1_000_000);
+        let buckets = (span / step + 1) as usize;
         let mut servers = BTreeMap::new();
         for entry in operations.iter().filter_map(|line| Entry::parse(line).ok()) {
             let [calls, errors] = servers
                 .entry(clean(&entry.server_name))
                 .or_insert_with(|| [vec![0; buckets], vec![0; buckets]]);
-            let bucket = ((entry.timestamp.0.0 - first.0) / step) as usize;
+            let bucket = (entry.timestamp.0.0.saturating_sub(first.0) / step) as usize;
             if entry.event == EventName::McpToolCall
                 && let (Some(calls), Some(errors)) = (calls.get_mut(bucket), errors.get_mut(bucket))
             {
@@ -315,8 +317,9 @@ impl Timeline {
     fn new(servers: &BTreeMap<Box<str>, Server>, first: Timestamp, last: Timestamp) -> Timeline {
         let minute = |at: Timestamp| at.0.div_euclid(60_000_000);
         let from = minute(first);
-        let step = ((minute(last) - from) / BUCKETS + 1).max(1);
-        let buckets = ((minute(last) - from) / step + 1) as usize;
+        let span = (minute(last) - from).max(0);
+        let step = (span / BUCKETS + 1).max(1);
+        let buckets = (span / step + 1) as usize;
         let mut timeline = Timeline {
             from: from as f64 * 60_000.0,
             step: step as f64 * 60_000.0,

@@ -47,7 +47,7 @@ fn check(text: &str, format: Format, host: &Host, found: Vec<Entry>) {
                     outside_is_untouched(text, &apply(text, &edits), format, entry);
                 }
             }
-            State::Remote | State::Unsupported(_) => {
+            State::ByHand { .. } | State::Remote | State::Unsupported(_) => {
                 assert!(change(text, format, host, &entry.path, Change::Unwrap).is_err());
             }
         }
