@@ -197,7 +197,8 @@ impl SessionsArgs {
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// SESSION, SESSION/SEQ, last, or the request id, trace id, span id or hash of an operation
+    /// SESSION, SESSION/SEQ, last, or of an operation the request, trace, span, tool call or
+    /// conversation id, or a hash
     #[arg(value_name = "WHAT")]
     pub target: Option<String>,
     #[command(flatten)]

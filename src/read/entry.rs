@@ -38,6 +38,8 @@ pub struct Entry<'a> {
     #[serde(borrow)]
     pub turn_id: Text<'a>,
     #[serde(borrow)]
+    pub call_id: Text<'a>,
+    #[serde(borrow)]
     pub request_id: Text<'a>,
     #[serde(borrow)]
     pub direction: Text<'a>,

@@ -19,7 +19,7 @@ pub enum Target {
     /// `SESSION/SEQ`, the session also by its connection.
     Operation { session: String, seq: u64 },
     /// The beginning of a session id, or something that an operation carries: request id, trace id,
-    /// span id, beginning of a hash.
+    /// span id, id of the tool call or conversation, beginning of a hash.
     Word(String),
 }
 
@@ -45,7 +45,7 @@ const LEAST_PREFIX: usize = 6;
 pub struct Finder<'a> {
     select: &'a Select,
     target: &'a Target,
-    /// Last activity by session, of those that had an operation.
+    /// Last activity by session; without operations only of those that were named.
     sessions: BTreeMap<String, Timestamp>,
     operations: Vec<Vec<u8>>,
     /// Operations found beyond those kept.
@@ -91,6 +91,14 @@ impl<'a> Finder<'a> {
         Found::Operations(self.operations)
     }
 
+    fn saw(&mut self, entry: &Entry<'_>) {
+        let last = match self.sessions.get_mut(&*entry.session_id) {
+            Some(last) => last,
+            None => self.sessions.entry(entry.session_id.to_string()).or_default(),
+        };
+        *last = entry.timestamp.0.max(*last);
+    }
+
     fn keep(&mut self, line: &[u8]) {
         if self.operations.len() < CANDIDATES {
             self.operations.push(line.to_owned());
@@ -102,7 +110,16 @@ impl<'a> Finder<'a> {
 
 impl Fold for Finder<'_> {
     fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
-        if !entry.is_operation() || !self.select.takes_operation(entry) {
+        if !self.select.takes_operation(entry) {
+            // A server that did not start has no operation, and yet an end.
+            if let Target::Word(word) = self.target
+                && !entry.is_operation()
+                && !self.select.is_about_operations()
+                && self.select.takes_place(entry)
+                && belongs(entry, word)
+            {
+                self.saw(entry);
+            }
             return;
         }
         let is_session = match self.target {
@@ -116,11 +133,7 @@ impl Fold for Finder<'_> {
             }
         };
         if is_session {
-            let last = match self.sessions.get_mut(&*entry.session_id) {
-                Some(last) => last,
-                None => self.sessions.entry(entry.session_id.to_string()).or_default(),
-            };
-            *last = entry.timestamp.0.max(*last);
+            self.saw(entry);
         }
         if let Target::Word(word) = self.target
             && (!is_session || word.len() < LEAST_PREFIX)
@@ -141,19 +154,28 @@ impl Fold for Finder<'_> {
 }
 
 /// Whether the operation is known by `word`: its request id (with or without the quotes of a text),
-/// its trace or span, or one of its hashes (with or without the name of the function).
+/// its trace or span, the tool call or conversation of the model, or one of its hashes (with or without
+/// the name of the function).
 fn carries(entry: &Entry<'_>, word: &str) -> bool {
     let id = &*entry.request_id;
     let unquoted = id.strip_prefix('"').and_then(|id| id.strip_suffix('"'));
-    if id == word || unquoted == Some(word) || &*entry.trace_id == word || &*entry.span_id == word {
+    let ids = [&entry.trace_id, &entry.span_id, &entry.call_id, &entry.conversation_id];
+    if id == word || unquoted == Some(word) || ids.into_iter().any(|id| &**id == word) {
         return true;
     }
     let begins = |text: &str| {
         let hex = text.rsplit_once(':').map_or(text, |(_, hex)| hex);
         text.starts_with(word) && word.len() > text.len() - hex.len() || hex.starts_with(word)
     };
-    let hashes = [&entry.args_hash, &entry.result_hash, &entry.text_hash, &entry.trace_id];
-    word.len() >= LEAST_PREFIX && hashes.into_iter().any(|hash| begins(hash))
+    let long = [
+        &entry.args_hash,
+        &entry.result_hash,
+        &entry.text_hash,
+        &entry.trace_id,
+        &entry.call_id,
+        &entry.conversation_id,
+    ];
+    word.len() >= LEAST_PREFIX && long.into_iter().any(|text| begins(text))
 }
 
 /// All lines of one session that `show` draws or tells of.
@@ -166,7 +188,17 @@ pub struct OneSession<'a> {
     pub more: u64,
     limit: usize,
     /// What was said about the session apart from its operations, by time.
-    pub events: Vec<(Timestamp, String, Tone)>,
+    pub events: Vec<Event>,
+}
+
+/// Something that was said about a session.
+pub struct Event {
+    pub at: Timestamp,
+    /// Clean.
+    pub text: String,
+    pub tone: Tone,
+    /// The server's last lines on standard error, of an end; clean.
+    pub stderr: Vec<String>,
 }
 
 impl<'a> OneSession<'a> {
@@ -201,7 +233,13 @@ impl Fold for OneSession<'_> {
         if self.select.takes_operation(entry) {
             self.keep(line.to_owned());
         } else if let Some((note, tone)) = super::notes::event(entry) {
-            self.events.push((entry.timestamp.0, note, tone));
+            let record = match entry.event {
+                EventName::SessionEnded => serde_json::from_slice::<Record<'_>>(line).unwrap_or_default(),
+                _ => Record::default(),
+            };
+            let stderr = record.stderr_tail.unwrap_or_default();
+            let stderr = stderr.iter().map(|line| units::clean(line).into_owned()).collect();
+            self.events.push(Event { at: entry.timestamp.0, text: note, tone, stderr });
         }
     }
 

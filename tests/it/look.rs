@@ -176,6 +176,8 @@ fn an_operation_is_found_by_any_of_its_ids() {
         (record["request_id"].to_string().trim_matches('"').to_owned(), true),
         (record["span_id"].as_str().unwrap().to_owned(), false),
         (record["trace_id"].as_str().unwrap().to_owned(), true),
+        (record["call_id"].as_str().unwrap().to_owned(), false),
+        (record["conversation_id"].as_str().unwrap().to_owned(), true),
         (record["result_hash"].as_str().unwrap().to_owned(), false),
         (hash("result_hash"), false),
         (hash("text_hash")[..12].to_owned(), false),
@@ -190,6 +192,51 @@ fn an_operation_is_found_by_any_of_its_ids() {
     }
     let last = text(&run("show last fixtures/logs --server git").stdout);
     assert!(last.starts_with(session), "{last}");
+}
+
+#[test]
+fn a_server_that_did_not_start_is_shown_with_how_it_ended() {
+    for what in ["f8365c04", "1249b154d581"] {
+        let output = run(&format!("show {what} --log-dir fixtures/logs"));
+        assert!(output.status.success(), "show {what}: {}", text(&output.stderr));
+        let shown = text(&output.stdout);
+        assert!(shown.starts_with("f8365c04-65c4-8202-8d23-9d23f9fa1085\nbroken"), "{shown}");
+        assert!(shown.ends_with("  did not start\n"), "{shown}");
+    }
+    assert_eq!(run("show f8365c04 --tool x --log-dir fixtures/logs").status.code(), Some(1));
+}
+
+#[test]
+fn what_a_server_said_last_stands_under_its_end_and_is_harmless() {
+    let shown = text(&run("show ed9219f5 fixtures/logs").stdout);
+    assert!(shown.contains("  died of signal 11\n          Starting default (STDIO) server...\n"), "{shown}");
+    let dir = tempfile::tempdir().unwrap();
+    let line = r#"{"schema":"spantap/1","timestamp":"2026-11-25T19:11:53.988312Z","event":"session_ended","session_id":"crashed","server_name":"s","reason":"server_died","exit_code":3,"stderr_tail":["panic: \u001b[2J","at main"]}"#;
+    std::fs::write(dir.path().join("s.jsonl"), format!("{line}\n")).unwrap();
+    let shown = text(&run(&format!("show crashed {}", dir.path().display())).stdout);
+    assert!(shown.ends_with("  exited with 3\n          panic: \\u{1b}[2J\n          at main\n"), "{shown}");
+}
+
+#[test]
+fn a_suggested_command_names_the_folder_again() {
+    let suggested = |shown: &str| {
+        let line = shown.lines().rev().find(|line| line.contains("spantap show ")).unwrap().trim();
+        line.trim_end_matches(" tells all about the last one").to_owned()
+    };
+    for what in ["ed9219f5", "conv-7f3a"] {
+        let shown = text(&run(&format!("show {what} --log-dir fixtures/logs")).stdout);
+        let command = suggested(&shown);
+        assert!(command.ends_with(" --log-dir fixtures/logs"), "{command}");
+        let again = run(command.strip_prefix("spantap ").unwrap());
+        assert!(text(&again.stdout).contains("what happened"), "{command}: {}", text(&again.stderr));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let blank = dir.path().join("it's here");
+    std::os::unix::fs::symlink(root().join("fixtures/logs"), &blank).unwrap();
+    let output = spantap("show ed9219f5 --log-dir").arg(&blank).env("COLUMNS", "200").output().unwrap();
+    let quoted = format!(" --log-dir '{}/it'\\''s here'", dir.path().display());
+    let command = suggested(&text(&output.stdout));
+    assert!(command.ends_with(&quoted), "{command}");
 }
 
 #[test]

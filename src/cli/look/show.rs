@@ -61,7 +61,7 @@ impl ShowArgs {
             Found::Sessions(sessions) => {
                 writeln!(out, "{} begin so:", units::plural(sessions.len() as u64, "session"))?;
                 for session in sessions.iter().take(LISTED) {
-                    writeln!(out, "  spantap show {}", units::clean(session))?;
+                    writeln!(out, "  spantap show {}{}", units::clean(session), folder(&self.select))?;
                 }
             }
             Found::Operations(lines) => write_operations(&mut out, &reading, &self.select, &lines)?,
@@ -73,6 +73,18 @@ impl ShowArgs {
 
 fn is_file(text: &str) -> bool {
     std::path::Path::new(text).is_file()
+}
+
+/// The folder that was named, as a command names it again; clean.
+fn folder(args: &SelectArgs) -> String {
+    let Some(dir) = &args.log_dir else { return String::new() };
+    let dir = dir.to_string_lossy();
+    let dir = units::clean(&dir);
+    if dir.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+        format!(" --log-dir '{}'", dir.replace('\'', r"'\''"))
+    } else {
+        format!(" --log-dir {dir}")
+    }
 }
 
 fn write_session(
@@ -132,10 +144,17 @@ fn write_session(
     if !notes.is_empty() {
         writeln!(out, "{}", tone.paint(&units::cut(&notes, terminal.width, terminal.ellipsis())))?;
     }
-    one.events.sort_by_key(|(at, ..)| *at);
-    for (instant, text, tone) in &one.events {
-        let line = format!("{}  {text}", at(*instant, "%H:%M:%S"));
-        writeln!(out, "{}", tone.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+    one.events.sort_by_key(|event| event.at);
+    for event in &one.events {
+        let line = format!("{}  {}", at(event.at, "%H:%M:%S"), event.text);
+        writeln!(out, "{}", event.tone.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+        for line in &event.stderr {
+            let line = format!("{:10}{line}", "");
+            writeln!(out, "{}", Tone::Faint.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+        }
+    }
+    if one.operations.is_empty() && one.more == 0 {
+        return Ok(());
     }
     writeln!(out)?;
     waterfall::draw(out, terminal, &turns)?;
@@ -146,8 +165,13 @@ fn write_session(
     let example = one.operations.iter().rev().find_map(|line| Entry::parse(line).ok());
     if let Some(entry) = example {
         let short = sessions::short(&entry.connection_id, 12, true);
-        let hint = format!("spantap show {short}/{} tells all about the last one", entry.seq);
-        writeln!(out, "{}", Tone::Faint.paint(&units::cut(&hint, terminal.width, terminal.ellipsis())))?;
+        let mut hint = format!("spantap show {short}/{}{}", entry.seq, folder(args));
+        let words = " tells all about the last one";
+        // A command is copied, and therefore never cut.
+        if units::width(&hint) + words.len() <= terminal.width {
+            hint.push_str(words);
+        }
+        writeln!(out, "{}", Tone::Faint.paint(&hint))?;
     }
     Ok(())
 }
@@ -189,7 +213,7 @@ fn write_operations(
     for entry in shown.iter().filter_map(|line| Entry::parse(line).ok()) {
         // By the connection: numbers count by connection, and a session may have several.
         let connection = sessions::short(&entry.connection_id, 12, true);
-        writeln!(out, "  spantap show {connection}/{}", entry.seq)?;
+        writeln!(out, "  spantap show {connection}/{}{}", entry.seq, folder(args))?;
     }
     Ok(())
 }
