@@ -19,8 +19,6 @@ pub mod redact;
 pub mod run;
 pub mod wrap;
 
-pub use look::finish;
-
 /// Where a reading command prints: standard output, given by `main` alone.
 pub type Out<'a> = dyn std::io::Write + 'a;
 

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
-            spantap::cli::finish(command.run(&mut anstream::stdout()))
+            finish(command.run(&mut anstream::stdout()))
         }
         None => cli.run.run(),
     };
@@ -26,6 +26,21 @@ fn main() -> ExitCode {
             }
             None => ExitCode::FAILURE,
         }
+    })
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn finish(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    match result {
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        other => other,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
 

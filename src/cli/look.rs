@@ -17,7 +17,6 @@ pub(super) mod reading;
 mod report;
 mod show;
 
-pub use reading::finish;
 use reading::{Reading, Since};
 
 /// Which records are read, and how the answer is shown.
@@ -109,10 +108,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 impl TailArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        finish(self.print(out))
-    }
-
-    fn print(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
         // What is written while the past is being read belongs to the future.
         let mut follower = Follower::after(&reading.sources);
@@ -163,10 +158,6 @@ pub struct SessionsArgs {
 
 impl SessionsArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        finish(self.print(out))
-    }
-
-    fn print(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
         let (found, findings) =
             reading.scan(|| sessions::Sessions::new(&reading.select, &reading.prices, self.connections));
@@ -245,10 +236,6 @@ pub enum SortArg {
 
 impl StatsArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        finish(self.print(out))
-    }
-
-    fn print(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let by = match self.by {
             ByArg::ServerTool => By::ServerTool,
             ByArg::Server => By::Server,

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 
-use super::reading::{Reading, Since, finish};
+use super::reading::{Reading, Since};
 use super::{ReportArgs, note};
 use crate::cli::{Out, hint};
 use crate::export::timestamp::Timestamp;
@@ -14,10 +14,6 @@ use crate::read::units;
 
 impl ReportArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        finish(self.write(out))
-    }
-
-    fn write(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
         let (report, findings) = reading.scan(|| Report::new(&reading.select, &reading.prices));
         reading.report_findings(&findings);

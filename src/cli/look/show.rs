@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::reading::{Reading, Since, finish};
+use super::reading::{Reading, Since};
 use super::{SelectArgs, ShowArgs};
 use crate::cli::{Out, hint};
 use crate::export::record::Record;
@@ -21,11 +21,7 @@ const OPERATIONS: usize = 10_000;
 const LISTED: usize = 20;
 
 impl ShowArgs {
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        finish(self.print(out))
-    }
-
-    fn print(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    pub fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         // `show FILE` shows the last session in a file.
         if let Some(file) = self.target.as_deref().filter(|target| *target == "-" || is_file(target)) {
             self.files.insert(0, PathBuf::from(file));
