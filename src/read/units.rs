@@ -136,7 +136,10 @@ pub fn clean_json(line: &str) -> Cow<'_, str> {
     }
     let mut clean = String::with_capacity(line.len() + 16);
     for c in line.chars() {
-        if is_harmful(c) {
+        if matches!(c, '\t' | '\r' | '\n') {
+            // Within a string it would be escaped already: this is space between the parts.
+            clean.push(' ');
+        } else if is_harmful(c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 let _ = write!(clean, "\\u{unit:04x}");
