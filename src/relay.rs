@@ -1,11 +1,10 @@
 //! Floor 1: bytes only.
 //!
-//! [`Relay::start`] starts the server first thing, then one pump a stream; [`Relay::wait`] forwards
+//! [`Relay::start`] starts the server behind one pump a stream, or nothing at all; [`Relay::wait`] forwards
 //! signals until the server has ended and its last bytes are out; [`child::mirror`] leaves as it left.
 //! Nothing in here knows JSON, and nothing in here waits for an observer.
 
 use std::ffi::OsString;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,8 @@ pub use clock::now;
 pub use stdio::say;
 
 use child::{Server, SpawnError, Status, TraceEnv};
-use pump::{Descriptor, Pulse};
-use ring::{Consumer, Producer, Ring};
+use pump::{Descriptor, Pulse, Pump};
+use ring::{Consumer, Ring};
 use signals::{MainThread, Mask, Woken};
 use tap::{Moment, Stream};
 
@@ -99,7 +98,7 @@ impl Default for Settings {
 }
 
 impl Relay {
-    /// Starts `command` and its pumps. To be called by the main thread before any other exists; blocks
+    /// Starts `command` behind its pumps. To be called by the main thread before any other exists; blocks
     /// all signals. `help` is called when a ring is a quarter full.
     ///
     /// # Errors
@@ -117,33 +116,30 @@ impl Relay {
         let (stdin_in, stdin_out) = ring(Stream::Stdin, settings.ring_size)?;
         let (stdout_in, stdout_out) = ring(Stream::Stdout, settings.ring_size)?;
         let (stderr_in, stderr_out) = ring(Stream::Stderr, settings.stderr_ring_size)?;
-        let server = child::spawn(command, trace_env, &host_mask)?;
-        let spawned = now();
-        let stdout = stdio::take_stdout().map_err(SpawnError::Own)?;
-        let Server { pid, stdin: to_server, stdout: from_server, stderr: errors } = server;
+        // Likewise where there is no process, no thread or no descriptor left.
+        let forked = child::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
         let pulses = [(); 3].map(|()| Pulse::new(settings.when_full, help.clone(), move || main.wake()));
-        let output = |pulse: &Arc<Pulse>, producer: &Producer, from: RawFd, to: RawFd| OutputStream {
-            pulse: Arc::clone(pulse),
-            ring: Arc::clone(producer.ring()),
-            from,
-            to,
+        let [stdout_ring, stderr_ring] = [&stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
+        let pump = |producer, pulse| Pump::new(producer, Arc::clone(pulse)).map_err(SpawnError::Own);
+        let stdin_pump = pump(stdin_in, &pulses[0])?;
+        let stdout_pump = pump(stdout_in, &pulses[1])?;
+        let stderr_pump = pump(stderr_in, &pulses[2])?;
+        let stdout = stdio::take_stdout().map_err(SpawnError::Own)?;
+
+        let Server { pid, stdin: to_server, stdout: from_server, stderr: errors } = forked.exec()?;
+        let spawned = now();
+        let output = |pulse: &Arc<Pulse>, ring, from: RawFd, to: RawFd| {
+            let pulse = Arc::clone(pulse);
+            OutputStream { pulse, ring, from, to }
         };
         let outputs = [
-            output(&pulses[1], &stdout_in, from_server.as_raw_fd(), stdout.as_raw_fd()),
-            output(&pulses[2], &stderr_in, errors.as_raw_fd(), libc::STDERR_FILENO),
+            output(&pulses[1], stdout_ring, from_server.as_raw_fd(), stdout.as_raw_fd()),
+            output(&pulses[2], stderr_ring, errors.as_raw_fd(), libc::STDERR_FILENO),
         ];
-        let pump = |name: &str, from, to, producer: Producer, pulse: &Arc<Pulse>| {
-            let pulse = Arc::clone(pulse);
-            let body = move || pump::run(from, to, producer, &pulse);
-            std::thread::Builder::new().name(name.to_owned()).stack_size(64 << 10).spawn(body).map(drop)
-        };
-        let started = || -> io::Result<()> {
-            pump("stdin", Descriptor::Standard(0), Descriptor::Owned(to_server), stdin_in, &pulses[0])?;
-            pump("stdout", Descriptor::Owned(from_server), Descriptor::Owned(stdout), stdout_in, &pulses[1])?;
-            pump("stderr", Descriptor::Owned(errors), Descriptor::Standard(2), stderr_in, &pulses[2])
-        };
-        started().map_err(SpawnError::Own)?;
+        stdin_pump.start(Descriptor::Standard(libc::STDIN_FILENO), Descriptor::Owned(to_server));
+        stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(stdout));
+        stderr_pump.start(Descriptor::Owned(errors), Descriptor::Standard(libc::STDERR_FILENO));
         let taps = Taps { stdin: stdin_out, stdout: stdout_out, stderr: stderr_out };
         let orphan_grace = settings.orphan_grace;
         Ok((Relay { pid, spawned, pulses, outputs, host, orphan_grace, stderr_closed: false }, taps))
@@ -253,11 +249,11 @@ impl Relay {
         }
     }
 
-    /// Whether the server's input ended before its output did. The other way round it is the host that took
-    /// notice of a server's end.
+    /// Whether the server's input ended before its output did, or before the rest of a server that had only
+    /// closed its output. Otherwise it is the host that took notice of a server's end.
     fn input_ended_first(&self) -> bool {
         match (self.pulses[0].ended_at(), self.pulses[1].ended_at()) {
-            (Some(input), Some(output)) => input < output,
+            (Some(input), Some(output)) => input < output || now().since(output) > LEFTOVERS,
             (input, _) => input.is_some(),
         }
     }

@@ -4,9 +4,10 @@
 //! reset SIGPIPE to its own idea of the default, and keep the signal mask of the spawning thread.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::signals::Mask;
@@ -91,17 +92,26 @@ struct Plan {
     argv: Vec<*const libc::c_char>,
     envp: Option<Vec<*const libc::c_char>>,
     stdio: [RawFd; 3],
-    report: RawFd,
+    /// Our end of the link and the child's.
+    link: [RawFd; 2],
     parent: libc::pid_t,
     sigchld_ignored: bool,
 }
 
-/// Starts `command` from the calling thread, which must be the main one: the parent-death signal is
-/// tied to the thread that forks. `host_mask` is the signal mask that the host gave us.
+/// A child that has only to be told to become the server. Dropped instead, it ends without a trace.
+pub struct Forked {
+    server: Server,
+    link: UnixStream,
+}
+
+/// Makes the process that is to become the server, from the calling thread, which must be the main one:
+/// the parent-death signal is tied to the thread that forks. It should also be the only one, since the C
+/// library changes the disposition of a signal of its own with the first thread. `host_mask` is the signal
+/// mask that the host gave us.
 ///
 /// # Errors
-/// [`SpawnError::Exec`] when the command cannot be executed, [`SpawnError::Own`] for anything before.
-pub fn spawn(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Result<Server, SpawnError> {
+/// [`SpawnError::Own`]: an argument with a NUL byte, no descriptor or no process left.
+pub fn fork(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Result<Forked, SpawnError> {
     let strings: Vec<CString> = command
         .iter()
         .map(|word| CString::new(word.as_bytes()))
@@ -111,8 +121,9 @@ pub fn spawn(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Re
     let pointers = |strings: &[CString]| {
         strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
     };
-    let [stdin, stdout, stderr, report] = [(); 4].map(|()| pipe()).map(|pipe| pipe.map_err(SpawnError::Own));
-    let (stdin, stdout, stderr, report) = (stdin?, stdout?, stderr?, report?);
+    let [stdin, stdout, stderr] = [(); 3].map(|()| pipe()).map(|pipe| pipe.map_err(SpawnError::Own));
+    let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
+    let (link, theirs) = UnixStream::pair().map_err(SpawnError::Own)?;
     let sigchld_ignored = is_ignored(libc::SIGCHLD);
     if sigchld_ignored {
         // With SIGCHLD ignored the kernel reaps the server itself and its status is lost.
@@ -122,28 +133,39 @@ pub fn spawn(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Re
         argv: pointers(&strings),
         envp: environment.as_deref().map(pointers),
         stdio: [stdin.0.as_raw_fd(), stdout.1.as_raw_fd(), stderr.1.as_raw_fd()],
-        report: report.1.as_raw_fd(),
+        link: [link.as_raw_fd(), theirs.as_raw_fd()],
         // SAFETY: cannot fail.
         parent: unsafe { libc::getpid() },
         sigchld_ignored,
     };
     // SAFETY: the child calls only what is safe after fork in a process that may have threads, and
     // ends in `exec` or `_exit`.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err(SpawnError::Own(io::Error::last_os_error())),
+    match unsafe { libc::fork() } {
+        -1 => Err(SpawnError::Own(io::Error::last_os_error())),
         0 => become_server(&plan, host_mask),
-        pid => pid,
-    };
-    drop(report.1);
-    let mut errno = [0; 4];
-    match io::Read::read_exact(&mut std::fs::File::from(report.0), &mut errno) {
-        // The pipe closed by itself at `exec`.
-        Err(_) => Ok(Server { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 }),
-        Ok(()) => {
-            let mut status = 0;
-            // SAFETY: `pid` is our child, which has ended or is about to.
-            unsafe { libc::waitpid(pid, &mut status, 0) };
-            Err(SpawnError::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+        pid => {
+            Ok(Forked { server: Server { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 }, link })
+        }
+    }
+}
+
+impl Forked {
+    /// Has the child execute the command, and waits until it does.
+    ///
+    /// # Errors
+    /// [`SpawnError::Exec`] when the command cannot be executed, [`SpawnError::Own`] when nobody is there.
+    pub fn exec(mut self) -> Result<Server, SpawnError> {
+        self.link.write_all(&[0]).map_err(SpawnError::Own)?;
+        let mut errno = [0; 4];
+        match self.link.read_exact(&mut errno) {
+            // The child's end closed by itself at `exec`.
+            Err(_) => Ok(self.server),
+            Ok(()) => {
+                let mut status = 0;
+                // SAFETY: `pid` is our child, which has ended or is about to.
+                unsafe { libc::waitpid(self.server.pid, &mut status, 0) };
+                Err(SpawnError::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+            }
         }
     }
 }
@@ -161,6 +183,12 @@ fn become_server(plan: &Plan, host_mask: &Mask) -> ! {
             if libc::getppid() != plan.parent {
                 libc::_exit(0);
             }
+        }
+        let [ours, link] = plan.link;
+        libc::close(ours);
+        let mut word = 0_u8;
+        if libc::read(link, (&raw mut word).cast(), 1) != 1 {
+            libc::_exit(0);
         }
         for (target, source) in plan.stdio.into_iter().enumerate() {
             libc::dup2(source, target as RawFd);
@@ -189,7 +217,7 @@ fn become_server(plan: &Plan, host_mask: &Mask) -> ! {
             }
         }
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0).to_ne_bytes();
-        libc::write(plan.report, errno.as_ptr().cast(), errno.len());
+        libc::write(link, errno.as_ptr().cast(), errno.len());
         libc::_exit(127)
     }
 }

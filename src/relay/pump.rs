@@ -6,8 +6,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use super::clock;
 use super::ring::{Producer, Room};
@@ -26,14 +26,17 @@ pub enum WhenFull {
 pub struct Pulse {
     /// The stream has ended, in order or not.
     ended: AtomicBool,
-    /// When its last read came back, by the steady clock: before the other side could see the end.
-    last_read: AtomicU64,
+    /// When the end was read, in nanoseconds of the steady clock, and set before the other side can see it;
+    /// `NOT_YET` until then, and for ever where it was the writing that failed.
+    end_read_at: AtomicU64,
     when_full: AtomicU8,
     /// Wakes the catch-up thread; called by the pump at most once per crossing of a quarter.
     help: Box<dyn Fn() + Send + Sync>,
     /// Tells the main thread that the stream has ended.
     over: Box<dyn Fn() + Send + Sync>,
 }
+
+const NOT_YET: u64 = u64::MAX;
 
 impl Pulse {
     pub fn new(
@@ -43,7 +46,7 @@ impl Pulse {
     ) -> Arc<Pulse> {
         Arc::new(Pulse {
             ended: AtomicBool::new(false),
-            last_read: AtomicU64::new(u64::MAX),
+            end_read_at: AtomicU64::new(NOT_YET),
             when_full: AtomicU8::new(when_full as u8),
             help: Box::new(help),
             over: Box::new(over),
@@ -54,9 +57,12 @@ impl Pulse {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// When the stream came to its end; `None` while it goes on.
+    /// When the writer of the stream was seen to have ended it; `None` while it goes on, and where it was
+    /// the reader who went away. Known a moment before [`Pulse::has_ended`], which waits until the end has
+    /// been passed on.
     pub fn ended_at(&self) -> Option<Moment> {
-        self.has_ended().then(|| Moment(self.last_read.load(Ordering::Relaxed)))
+        let at = self.end_read_at.load(Ordering::Acquire);
+        (at != NOT_YET).then_some(Moment(at))
     }
 
     pub fn set_when_full(&self, when_full: WhenFull) {
@@ -94,8 +100,35 @@ impl Descriptor {
     }
 }
 
+/// A pump whose thread is there, and which has not been told yet what to copy.
+pub struct Pump {
+    tell: mpsc::Sender<(Descriptor, Descriptor)>,
+}
+
+impl Pump {
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn new(producer: Producer, pulse: Arc<Pulse>) -> io::Result<Pump> {
+        let (tell, told) = mpsc::channel();
+        let name = producer.ring().stream().as_str().to_owned();
+        let body = move || {
+            if let Ok((from, to)) = told.recv() {
+                run(from, to, producer, &pulse);
+            }
+        };
+        std::thread::Builder::new().name(name).stack_size(64 << 10).spawn(body)?;
+        Ok(Pump { tell })
+    }
+
+    /// Has it copy `from` to `to` from now on. Dropped instead, it does nothing.
+    pub fn start(self, from: Descriptor, to: Descriptor) {
+        // Its thread waits for nothing else, so there is nobody who could be gone.
+        let _ = self.tell.send((from, to));
+    }
+}
+
 /// Copies `from` to `to` until one of them ends, then ends the other, and nothing else.
-pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pulse) {
+fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pulse) {
     if super::stdio::is_terminal(from.raw()) {
         // Who reads a terminal from the background is stopped by the kernel until it is in the
         // foreground, unless this signal is blocked: then the read would fail instead.
@@ -106,7 +139,10 @@ pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pul
     loop {
         let room = reserve(&mut producer, pulse);
         let len = match read(from.raw(), producer.buffer(&room)) {
-            Ok(0) | Err(_) => break,
+            Ok(0) | Err(_) => {
+                pulse.end_read_at.store(clock::now().0, Ordering::Release);
+                break;
+            }
             Ok(len) => len,
         };
         let read_at = clock::now();
@@ -124,9 +160,7 @@ pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pul
         called = needs_help;
     }
     let stream = producer.ring().stream();
-    let end = clock::now();
-    pulse.last_read.store(end.0, Ordering::Relaxed);
-    producer.end(end);
+    producer.end(clock::now());
     // The writer first: its peer shall see the end at once. Only the host's stderr stays open for a
     // moment, because our own last words go there: the main thread ends it.
     if stream != Stream::Stderr {

@@ -119,6 +119,33 @@ fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
 }
 
 #[test]
+fn a_server_that_dies_while_it_is_written_to_has_died() {
+    for _ in 0..10 {
+        let home = Home::new();
+        let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut to = child.stdin.take().unwrap();
+        while to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").is_ok() {}
+        drop(to);
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        assert_eq!(home.records().last().unwrap()["reason"], "server_died");
+    }
+}
+
+#[test]
+fn a_server_that_only_closed_its_output_has_not_died_when_it_ends_with_its_input() {
+    let home = Home::new();
+    let mut command = home.spantap(["--", "bash", "-c", "exec >&-; cat > /dev/null"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+    // Longer than it takes a host to notice a death.
+    std::thread::sleep(std::time::Duration::from_millis(1300));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert_eq!(home.records().last().unwrap()["reason"], "server_exited");
+}
+
+#[test]
 fn a_server_that_is_still_read_outlives_its_host() {
     // As above: only with the short grace can it be told that nothing happens.
     if !cfg!(debug_assertions) {
@@ -252,7 +279,7 @@ fn with_few_processes_left_it_works_or_says_why_not() {
     let home = Home::new();
     let mut worked = 0;
     let mut words = Vec::new();
-    for processes in [1, 3, 4, 5, 6, 8, 12] {
+    for processes in [1, 2, 3, 4, 5, 6, 8, 12] {
         // A user for each, since the limit counts all processes of a user, also those that are just
         // ending; limits of root do not count.
         let user = format!("--reuid={}", 40_000 + (std::process::id() * 16 + processes) % 20_000);
