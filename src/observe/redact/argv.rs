@@ -23,9 +23,11 @@ enum Takes {
     /// In the same element or the next.
     Password,
     UserAndPassword,
+    /// The same, or a user and a group, as of containers.
+    UserAndPasswordOrGroup,
     /// In the same element only: `-pSECRET`.
     Attached,
-    /// Something that is a secret if it has letters and digits and is no path: `--key`.
+    /// Something that is a secret if it looks random, or has letters and digits and is no path: `--key`.
     Unknown,
 }
 
@@ -37,11 +39,15 @@ impl Takes {
         }
         match self {
             Takes::Password => true,
+            Takes::UserAndPassword => value.contains(':'),
             // `1000:1000` and `node:node` are users and groups.
-            Takes::UserAndPassword => value.split_once(':').is_some_and(|(user, password)| {
-                user != password && !password.bytes().all(|byte| byte.is_ascii_digit())
+            Takes::UserAndPasswordOrGroup => value.split_once(':').is_some_and(|(user, password)| {
+                user != password && value.bytes().any(|byte| !byte.is_ascii_digit() && byte != b':')
             }),
-            Takes::Unknown => values::is_mixed(value) && !value.contains(['/', '.', '\\', ':']),
+            Takes::Unknown => {
+                values::looks_random(value)
+                    || values::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
+            }
             Takes::Nothing | Takes::Attached => false,
         }
     }
@@ -113,7 +119,7 @@ impl Redactor {
             _ if !is_alone => (Takes::Nothing, false),
             _ if self.rules.keys.is_secret(name) => (Takes::Password, false),
             _ if self.rules.keys.allows(name) => (Takes::Nothing, false),
-            "user" | "userpwd" => (Takes::UserAndPassword, false),
+            "user" | "userpwd" => (Takes::UserAndPasswordOrGroup, false),
             "key" | "auth" | "pat" => (Takes::Unknown, false),
             _ if name.ends_with("-key") || name.ends_with("_key") => (Takes::Unknown, false),
             _ => (Takes::Nothing, false),
