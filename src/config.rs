@@ -150,9 +150,20 @@ pub fn file_path(args: &RunArgs, environment: Environment<'_>, config_dir: Optio
         .or_else(|| config_dir.map(|dir| dir.join("config.toml")))
 }
 
-/// Whether somebody named the config file: then it has to be there.
-pub fn is_named(args: &RunArgs, environment: Environment<'_>) -> bool {
-    args.config.is_some() || environment("SPANTAP_CONFIG").is_some()
+/// The config file at `path`, which is where [`file_path`] says. `None` where there is none.
+///
+/// # Errors
+/// When it cannot be read, or when somebody named it and it is not there.
+pub fn read(
+    path: Option<&Path>,
+    args: &RunArgs,
+    environment: Environment<'_>,
+) -> std::io::Result<Option<File>> {
+    let is_named = args.config.is_some() || environment("SPANTAP_CONFIG").is_some();
+    match path.map(File::read).transpose()?.flatten() {
+        None if is_named => Err(std::io::Error::other("there is none")),
+        found => Ok(found),
+    }
 }
 
 impl Config {

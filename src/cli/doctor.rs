@@ -97,7 +97,7 @@ impl DoctorArgs {
             RunArgs { config: self.config.clone(), log_dir: self.log_dir.clone(), ..RunArgs::default() };
         let mut findings = Findings::default();
         let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
-        let file = config_file(path.as_deref(), config::is_named(&args, &process_environment), &mut findings);
+        let file = config_file(path.as_deref(), &args, &mut findings);
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &self.server);
         for problem in &config.problems {
             findings.warn(problem.to_string(), "mend the line; docs/configuration.md lists the settings");
@@ -160,19 +160,12 @@ fn tilde(text: &str) -> String {
     }
 }
 
-fn config_file(path: Option<&Path>, named: bool, findings: &mut Findings) -> Option<File> {
+fn config_file(path: Option<&Path>, args: &RunArgs, findings: &mut Findings) -> Option<File> {
     let path = path?;
-    match File::read(path) {
+    match config::read(Some(path), args, &process_environment) {
         Ok(Some(file)) => {
             findings.ok(format!("config file {}", path.display()));
             Some(file)
-        }
-        Ok(None) if named => {
-            findings.fail(
-                format!("there is no config file {}", path.display()),
-                "mend --config or SPANTAP_CONFIG; until then no free text is recorded",
-            );
-            None
         }
         Ok(None) => {
             findings.ok(format!("no config file at {}: everything is at its default", path.display()));
@@ -181,7 +174,7 @@ fn config_file(path: Option<&Path>, named: bool, findings: &mut Findings) -> Opt
         Err(error) => {
             findings.fail(
                 format!("config file {} cannot be read: {error}", path.display()),
-                "make it readable, or remove it",
+                "make it readable, or remove it and who names it; until then no free text is recorded",
             );
             None
         }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::run::RunArgs;
 use super::{Out, hint};
-use crate::config::{self, ArgsHash, Config, File, Redaction, process_environment};
+use crate::config::{self, ArgsHash, Config, Redaction, process_environment};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
 use crate::read::files::{Source, Window};
@@ -81,16 +81,9 @@ impl RedactArgs {
     fn config(&self) -> anyhow::Result<Config> {
         let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
         let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
-        let file = match &path {
-            Some(path) => {
-                let file = File::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                if file.is_none() && self.config.is_some() {
-                    anyhow::bail!("cannot read {}: there is no such file", path.display());
-                }
-                file
-            }
-            None => None,
-        };
+        let file = config::read(path.as_deref(), &args, &process_environment).with_context(|| {
+            format!("cannot read {}", path.as_deref().unwrap_or(Path::new("the config file")).display())
+        })?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
         // What is wrong with other settings does not concern this command.
         let concerns = |problem: &&config::Problem| match config.redaction {

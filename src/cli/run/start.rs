@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{LogLevel, Overload, RunArgs};
 use crate::cli::Hinted;
-use crate::config::{self, ArgsHash, Config, File, process_environment};
+use crate::config::{self, ArgsHash, Config, process_environment};
 use crate::export::log::{self, Log};
 use crate::export::metrics::Prices;
 use crate::export::otlp::Otlp;
@@ -124,13 +124,8 @@ struct Prepared {
 fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepared {
     let name = args.server.clone().or_else(|| process_environment("SPANTAP_SERVER"));
     let name = name.unwrap_or_else(|| identity::server_name(command));
-    let named = config::is_named(args, &process_environment);
-    let read = |path| match File::read(path) {
-        Ok(None) if named => Err(std::io::Error::other("there is none")),
-        other => other,
-    };
-    let (file, file_error) = match path.as_deref().map(read).transpose() {
-        Ok(file) => (file.flatten(), None),
+    let (file, file_error) = match config::read(path.as_deref(), args, &process_environment) {
+        Ok(file) => (file, None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
             let text = "going on without it, and without any free text, since it may say what to hide";
