@@ -219,14 +219,18 @@ impl Otlp {
             // A backend shows nothing of a trace before its root: the connection does not wait.
             self.shared.put(&self.shared.spans, Waiting::Connection(Box::new(span)), true);
         }
-        if (completed.operation || self.sends_logs)
-            && let Ok(kept) = Kept::of(record, &mut self.buffer)
-        {
-            if completed.operation {
-                self.shared.put(&self.shared.spans, Waiting::Operation(kept.clone()), false);
-            }
-            if self.sends_logs {
-                self.shared.put(&self.shared.logs, kept, false);
+        let items = u64::from(completed.operation) + u64::from(self.sends_logs);
+        if items > 0 {
+            match Kept::of(record, &mut self.buffer) {
+                Ok(kept) => {
+                    if completed.operation {
+                        self.shared.put(&self.shared.spans, Waiting::Operation(kept.clone()), false);
+                    }
+                    if self.sends_logs {
+                        self.shared.put(&self.shared.logs, kept, false);
+                    }
+                }
+                Err(_) => self.shared.losses.add("not_encoded", items),
             }
         }
         self.start();
