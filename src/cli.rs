@@ -125,6 +125,11 @@ impl Command {
         }
     }
 
+    /// Whether its exit status answers a question, which must not turn out well because nobody reads on.
+    pub fn judges(&self) -> bool {
+        matches!(self, Command::Status(_) | Command::Check(_) | Command::Doctor(_) | Command::Redact(_))
+    }
+
     /// Runs a command that is not the proxy.
     ///
     /// # Errors
@@ -174,14 +179,12 @@ impl std::error::Error for Hinted {}
 /// The redactor that the config file asks for, for what a command of a server says. Without a readable
 /// config file nobody knows what was to be hidden: no free text is shown then.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
-    use crate::config::{self, Config, File, process_environment};
+    use crate::config::{self, Config, process_environment};
     let args = run::RunArgs { config: config_file.map(Path::to_owned), ..run::RunArgs::default() };
     let path = config::file_path(&args, &process_environment, crate::places::config_dir().as_deref());
     let name = crate::identity::server_name(command);
-    match path.as_deref().map(File::read).transpose() {
-        Ok(file) => {
-            Config::resolve(&args, &process_environment, file.flatten().as_ref(), &name).redaction.redactor()
-        }
+    match config::read(path.as_deref(), &args, &process_environment) {
+        Ok(file) => Config::resolve(&args, &process_environment, file.as_ref(), &name).redaction.redactor(),
         Err(_) => Redactor::closed(),
     }
 }

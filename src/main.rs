@@ -12,7 +12,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
-            finish(command.run(&mut anstream::stdout()))
+            let judges = command.judges();
+            finish(command.run(&mut anstream::stdout()), judges)
         }
         None => cli.run.run(),
     };
@@ -29,9 +30,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// A reader that went away (`| head`) is no failure.
-fn finish(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+/// A reader that went away (`| head`) is no failure, nor is it a good verdict.
+fn finish(result: anyhow::Result<ExitCode>, judges: bool) -> anyhow::Result<ExitCode> {
     match result {
+        Err(error) if is_broken_pipe(&error) && judges => Ok(ExitCode::FAILURE),
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other,
     }

@@ -254,6 +254,9 @@ fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyho
             Err(reason) => failures.push((found, reason)),
         }
     }
+    if unsaid.is_err() && !failures.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
     unsaid?;
     for (found, reason) in &failures {
         if how.json {

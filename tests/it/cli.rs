@@ -46,3 +46,17 @@ fn the_long_form_starts_the_same_program_with_and_without_dashes() {
     let (help, _) = crate::support::text(&output);
     assert!(help.contains("Usage: spantap run [OPTIONS]") && help.contains("[COMMAND]..."), "{help}");
 }
+
+#[test]
+fn nobody_reading_makes_no_good_verdict_and_no_failure_of_anything_else() {
+    let home = crate::support::Home::new();
+    let leaky = home.path().join("leaky.jsonl");
+    std::fs::write(&leaky, "ghp_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE1\n").unwrap();
+    for (arguments, status) in [(vec!["redact", "--check", leaky.to_str().unwrap()], 1), (vec!["schema"], 0)]
+    {
+        let mut child =
+            home.spantap(arguments.iter().copied()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}

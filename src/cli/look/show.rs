@@ -76,7 +76,9 @@ fn folder(args: &SelectArgs) -> String {
     let Some(dir) = &args.log_dir else { return String::new() };
     let dir = dir.to_string_lossy();
     let dir = units::clean(&dir);
-    if dir.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+    let is_plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
+    if !dir.chars().all(is_plain) {
         format!(" --log-dir '{}'", dir.replace('\'', r"'\''"))
     } else {
         format!(" --log-dir {dir}")
