@@ -1,5 +1,6 @@
 //! Which files can hold the answer, and how to open them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ impl Window {
 
 impl Source {
     /// The session logs in folder `dir` that can hold records of `window`, in the order of their
-    /// names: those not begun after its end (the date in the name is the UTC day of the start) and
+    /// names, one that is there packed and unpacked once: those not begun after its end (the date in the name is the UTC day of the start) and
     /// not last written before its beginning.
     ///
     /// # Errors
@@ -78,6 +79,9 @@ impl Source {
             }
         }
         sources.sort_by(|a, b| a.path().cmp(&b.path()));
+        // `gzip -k` leaves the log where it was: what stands there twice counts once.
+        let mut seen = HashSet::new();
+        sources.retain(|source| seen.insert(source.path().and_then(unpacked_name)));
         Ok(sources)
     }
 
@@ -138,6 +142,12 @@ impl Source {
             ),
         })
     }
+}
+
+/// The name that a log has without packing.
+fn unpacked_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    Some(name.trim_end_matches(".gz").trim_end_matches(".zst").to_owned())
 }
 
 /// Whether the date in `…-YYYY-MM-DD-<12 hex>[.N].jsonl` is after the day of `until`.

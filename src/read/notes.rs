@@ -57,6 +57,18 @@ fn joined(word: &str, detail: &str) -> String {
     }
 }
 
+/// Whether a server that was asked to end did so in another way than well, or by the signal it was asked with.
+fn is_unusual_end(entry: &Entry<'_>) -> bool {
+    // SIGHUP, SIGINT, SIGKILL, SIGTERM.
+    let asks = [1, 2, 9, 15];
+    match (entry.signal, entry.exit_code) {
+        (Some(signal), _) => !asks.contains(&signal),
+        // As programs report that they caught one.
+        (None, Some(code)) => code != 0 && !asks.contains(&code.saturating_sub(128)),
+        (None, None) => false,
+    }
+}
+
 /// What an event that is no operation says, if it is worth a line. Clean.
 pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
     let tone = match entry.event {
@@ -65,10 +77,14 @@ pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
             Tone::Warning
         }
         EventName::SessionEnded if &*entry.reason != "server_exited" => Tone::Bad,
+        EventName::SessionEnded if is_unusual_end(entry) => Tone::Warning,
         _ => return None,
     };
-    let text = match super::sessions::death(entry) {
-        Some(how) if entry.event == EventName::SessionEnded => how,
+    let text = match (super::sessions::death(entry), entry.signal, entry.exit_code) {
+        _ if entry.event != EventName::SessionEnded => units::clean(&entry.message).into_owned(),
+        (Some(how), ..) => how,
+        (None, Some(signal), _) => format!("died of signal {signal} when it was asked to end"),
+        (None, None, Some(code)) => format!("exited with {code} when it was asked to end"),
         _ => units::clean(&entry.message).into_owned(),
     };
     Some((text, tone))

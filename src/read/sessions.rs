@@ -213,6 +213,9 @@ struct Line<'a> {
     most_repeats: u64,
     slow: u64,
     malformed: u64,
+    /// How servers ended that nobody had asked to end.
+    deaths: Vec<&'a str>,
+    records_lost: bool,
     tokens_est: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd_est: Option<f64>,
@@ -243,6 +246,8 @@ pub fn json(id: &str, session: &Session, prices: &Prices, connections: bool) -> 
         most_repeats: session.most_repeats(),
         slow: session.figures.slow,
         malformed: session.malformed,
+        deaths: session.deaths.iter().map(String::as_str).collect(),
+        records_lost: session.lossy,
         tokens_est: session.figures.tokens,
         cost_usd_est: session.figures.cost(prices),
     })

@@ -218,6 +218,28 @@ fn what_a_server_said_last_stands_under_its_end_and_is_harmless() {
 }
 
 #[test]
+fn a_server_that_ended_badly_when_it_was_asked_to_end_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for (end, told) in [
+        (r#""exit_code":3"#, Some("exited with 3 when it was asked to end")),
+        (r#""signal":11"#, Some("died of signal 11 when it was asked to end")),
+        (r#""exit_code":0"#, None),
+        (r#""exit_code":143"#, None),
+        (r#""signal":15"#, None),
+    ] {
+        let line = format!(
+            r#"{{"schema":"spantap/1","timestamp":"2026-11-25T19:11:53.988312Z","event":"session_ended","session_id":"ended","server_name":"s","reason":"server_exited",{end},"stderr_tail":["a word"]}}"#
+        );
+        std::fs::write(dir.path().join("s.jsonl"), format!("{line}\n")).unwrap();
+        let shown = text(&run(&format!("show ended {}", dir.path().display())).stdout);
+        match told {
+            Some(told) => assert!(shown.ends_with(&format!("  {told}\n          a word\n")), "{shown}"),
+            None => assert!(!shown.contains("a word"), "{shown}"),
+        }
+    }
+}
+
+#[test]
 fn a_suggested_command_names_the_folder_again() {
     let suggested = |shown: &str| {
         let line = shown.lines().rev().find(|line| line.contains("spantap show ")).unwrap().trim();
@@ -298,12 +320,15 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
     for (arguments, status) in [
         (format!("tail --log-dir {empty}"), 0),
         (format!("stats --log-dir {empty}"), 0),
-        (format!("sessions --log-dir {empty}/not-yet"), 0),
+        (format!("sessions --log-dir {empty}/not-there"), 1),
+        ("sessions".to_owned(), 0),
         (format!("show --log-dir {empty}"), 1),
         (format!("report --log-dir {empty} -o {empty}/page.html"), 1),
         ("show nobody fixtures/made-logs".to_owned(), 1),
         ("stats /nonexistent.jsonl".to_owned(), 1),
         ("stats --since soon".to_owned(), 2),
+        ("stats --since yesterday --until 2020-01-01".to_owned(), 2),
+        ("report --json fixtures/logs".to_owned(), 2),
     ] {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments}");
@@ -312,6 +337,33 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
         assert!(said.contains("hint: ") || arguments.contains("nonexistent"), "{arguments}: {said}");
     }
     assert!(!dir.path().join("page.html").exists());
+}
+
+#[test]
+fn what_was_asked_for_is_said_where_there_is_none_of_it() {
+    let said = text(&run("stats --server g* --status error --min-duration 90s fixtures/logs").stderr);
+    let expected =
+        "no tool calls with --server g* --status error --min-duration 90000ms in fixtures/logs\nhint: ";
+    assert!(said.starts_with(expected), "{said}");
+    let said = text(&spantap("tail -").stdin(Stdio::null()).output().unwrap().stderr);
+    assert!(said.starts_with("no operations in standard input\nhint: session logs are "), "{said}");
+    let said = text(&run("show 1249b154d581 --json fixtures/logs").stderr);
+    assert!(said.starts_with("note: this session has no operations"), "{said}");
+}
+
+#[test]
+fn a_connection_is_shown_without_the_others_of_its_session() {
+    let whole = records(&format!("show {} --json fixtures/logs", session()));
+    let one = records(&format!("show {} --json fixtures/logs", connection("git")));
+    let servers = |records: &[serde_json::Value]| {
+        records
+            .iter()
+            .map(|record| record["server_name"].as_str().unwrap().to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(servers(&whole).len(), 3);
+    assert_eq!(servers(&one), ["git".to_owned()].into());
+    assert!(!one.is_empty() && one.iter().all(|record| whole.contains(record)));
 }
 
 #[test]
@@ -351,6 +403,10 @@ fn packed_logs_say_the_same_as_plain_ones() {
             std::fs::write(dir.path().join(name), packed).unwrap();
         }
     }
+    // As `gzip -k` leaves it.
+    let name = std::fs::read_dir(root().join("fixtures/logs")).unwrap().map(|entry| entry.unwrap().path());
+    let both = name.into_iter().find(|path| path.to_str().unwrap().contains("/git-")).unwrap();
+    std::fs::copy(&both, dir.path().join(both.file_name().unwrap())).unwrap();
     for arguments in ["stats --json", "sessions --json", "tail --json -n 1000"] {
         let packed = text(&run(&format!("{arguments} {}", dir.path().display())).stdout);
         assert!(!packed.is_empty());

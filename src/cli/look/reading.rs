@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use jiff::tz::TimeZone;
 
 use super::{SelectArgs, StatusArg, note};
@@ -39,8 +40,9 @@ pub(in crate::cli) struct Reading {
     pub(super) prices: Prices,
     /// From which repetition on a call is marked.
     pub(super) warn: u32,
-    /// Where we looked, for people.
+    /// Where we looked, and for what, for people.
     looked: String,
+    wanted: String,
 }
 
 /// Lines are this wide where nobody says.
@@ -59,7 +61,7 @@ impl Reading {
         let zone = TimeZone::system();
         let settings = settings(args);
         let window = window(args, if files.is_empty() { default } else { Since::Ever }, &zone)?;
-        let (sources, folders, looked) = sources(&settings, files, window)?;
+        let (sources, folders, looked) = sources(&settings, args.log_dir.is_some(), files, window)?;
         let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
         let select = Select {
             servers: globs(&args.server),
@@ -85,6 +87,7 @@ impl Reading {
             prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
             warn: settings.thrash_warn.value,
             looked,
+            wanted: wanted(args),
         })
     }
 
@@ -120,7 +123,7 @@ impl Reading {
     /// Those of standard error.
     pub(in crate::cli) fn say_no_data(&self, what: &str) -> io::Result<()> {
         let mut stderr = io::stderr();
-        writeln!(stderr, "{what} in {}", self.whereabouts())?;
+        writeln!(stderr, "{what}{} in {}", self.wanted, self.whereabouts())?;
         writeln!(stderr, "hint: {}", self.way_to_data())
     }
 
@@ -137,18 +140,22 @@ impl Reading {
     }
 
     pub(super) fn way_to_data(&self) -> String {
-        let looked_everywhere = self.select.window == Window::default();
-        match (self.sources.is_empty(), looked_everywhere) {
+        let is_ever = self.select.window == Window::default();
+        match (self.sources.is_empty(), is_ever) {
+            _ if self.folders.is_empty() && is_ever && self.wanted.is_empty() => {
+                "session logs are lines of JSON that begin with `{\"schema\":\"spantap/`".to_owned()
+            }
             (true, true) => {
                 "watch a server with `spantap -- COMMAND`, or all of a host's with `spantap wrap`; \
                 `spantap demo` shows how it looks"
                     .to_owned()
             }
-            (_, false) => {
+            (_, false) if self.wanted.is_empty() => {
                 "look further back with `--since 30d`; `spantap doctor` says whether servers are watched"
                     .to_owned()
             }
-            (false, true) => "the other options leave nothing over; try fewer of them".to_owned(),
+            (_, false) => "look further back with `--since 30d`, or ask for more".to_owned(),
+            (false, true) => "ask for more: nothing that is there is all of that".to_owned(),
         }
     }
 
@@ -188,6 +195,23 @@ impl Reading {
     }
 }
 
+/// The options that leave something out, as they were given; empty if there are none. Clean.
+fn wanted(args: &SelectArgs) -> String {
+    let mut options: Vec<String> = Vec::new();
+    let mut option = |name: &str, value: &str| options.push(format!("{name} {}", units::clean(value)));
+    args.server.iter().for_each(|server| option("--server", server));
+    args.tool.iter().for_each(|tool| option("--tool", tool));
+    args.session.iter().for_each(|session| option("--session", session));
+    args.method.iter().for_each(|method| option("--method", method));
+    if let Some(status) = args.status.and_then(|status| status.to_possible_value()) {
+        option("--status", status.get_name());
+    }
+    if let Some(least) = args.min_duration {
+        option("--min-duration", &format!("{}ms", least.as_millis()));
+    }
+    if options.is_empty() { String::new() } else { format!(" with {}", options.join(" ")) }
+}
+
 /// The settings that matter here: the folder, prices and the mark of repetition.
 fn settings(args: &SelectArgs) -> Config {
     let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
@@ -220,12 +244,23 @@ fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<
         }
         (since, _) => since,
     };
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(Hinted {
+            error: anyhow::anyhow!("--since is not before --until: there is no time between them"),
+            hint: "swap them".to_owned(),
+            status: 2,
+        }
+        .into());
+    }
     Ok(Window { since, until })
 }
 
 /// What to read, where new files may appear, and how to say where we looked.
 fn sources(
     settings: &Config,
+    is_named: bool,
     files: &[PathBuf],
     window: Window,
 ) -> anyhow::Result<(Vec<Source>, Vec<PathBuf>, String)> {
@@ -237,8 +272,13 @@ fn sources(
         return match Source::in_dir(&dir, window) {
             Ok(sources) => Ok((sources, vec![dir], looked)),
             // Nothing was ever recorded: that is an answer, not an error.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), vec![dir], looked)),
-            Err(error) => Err(error).with_context(|| format!("failed to read folder `{}`", dir.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {
+                Ok((Vec::new(), vec![dir], looked))
+            }
+            Err(error) => Err(hint(
+                anyhow::Error::from(error).context(format!("failed to read folder `{}`", dir.display())),
+                "`spantap doctor` says where session logs are",
+            )),
         };
     }
     let mut sources = Vec::new();
@@ -252,7 +292,11 @@ fn sources(
             sources.push(Source::named(file).with_context(failed)?);
         }
     }
-    let names: Vec<String> = files.iter().take(3).map(|file| home_as_tilde(file)).collect();
+    let name = |file: &PathBuf| match file.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => home_as_tilde(file),
+    };
+    let names: Vec<String> = files.iter().take(3).map(name).collect();
     let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
     Ok((sources, folders, format!("{}{more}", names.join(", "))))
 }

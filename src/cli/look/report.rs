@@ -7,13 +7,21 @@ use anyhow::Context;
 
 use super::reading::{Reading, Since};
 use super::{ReportArgs, note};
-use crate::cli::{Out, hint};
+use crate::cli::{Hinted, Out, hint};
 use crate::export::timestamp::Timestamp;
 use crate::read::report::{About, Data, Report, page};
 use crate::read::units;
 
 impl ReportArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        if self.select.json {
+            return Err(Hinted {
+                error: anyhow::anyhow!("`report` writes a page for people, and no JSON"),
+                hint: "`spantap stats --json` and `spantap sessions --json` hold its figures".to_owned(),
+                status: 2,
+            }
+            .into());
+        }
         let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
         let (report, findings) = reading.scan(|| Report::new(&reading.select, &reading.prices));
         reading.report_findings(&findings);

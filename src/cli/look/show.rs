@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::reading::{Reading, Since};
-use super::{SelectArgs, ShowArgs};
+use super::{SelectArgs, ShowArgs, note};
 use crate::cli::{Out, hint};
 use crate::export::record::Record;
 use crate::read::entry::Entry;
@@ -28,7 +28,7 @@ impl ShowArgs {
             self.target = None;
         }
         let target = Target::parse(self.target.as_deref());
-        let reading = Reading::open(&self.select, &self.files, Since::Ever)?;
+        let mut reading = Reading::open(&self.select, &self.files, Since::Ever)?;
         if self.files.iter().any(|file| file.as_os_str() == "-") {
             return Err(hint(
                 anyhow::anyhow!("`show` reads its files more than once, and standard input cannot be"),
@@ -53,7 +53,15 @@ impl ShowArgs {
                     },
                 ));
             }
-            Found::Session(session) => write_session(&mut out, &reading, &self.select, &session)?,
+            Found::Session(session) => {
+                // Known by one of its connections, it is that connection that was asked for.
+                let connection = match &target {
+                    Target::Word(word) if !session.starts_with(word.as_str()) => Some(word.clone()),
+                    _ => None,
+                };
+                reading.select.session = connection.or(reading.select.session);
+                write_session(&mut out, &reading, &self.select, &session)?;
+            }
             Found::Sessions(sessions) => {
                 writeln!(out, "{} begin so:", units::plural(sessions.len() as u64, "session"))?;
                 for session in sessions.iter().take(LISTED) {
@@ -99,6 +107,9 @@ fn write_session(
     if args.json {
         for line in &one.operations {
             writeln!(out, "{}", units::clean_json(&String::from_utf8_lossy(line)))?;
+        }
+        if one.operations.is_empty() {
+            note("this session has no operations; without --json there is what else is known of it");
         }
         return Ok(());
     }
