@@ -103,20 +103,6 @@ impl Kind {
             Kind::NotFound => 127,
         }
     }
-
-    /// What to try.
-    pub fn hint(self) -> &'static str {
-        match self {
-            Kind::NotFound => {
-                "give the program's full path: hosts started from the desktop have a short PATH"
-            }
-            Kind::NotExecutable => "make it executable (chmod +x), or put its interpreter in front",
-            Kind::Died => "the last lines of its stderr, above, are where to look first",
-            Kind::NoAnswer => "a server that downloads itself at first takes longer: --timeout 60s",
-            Kind::Banner => "stdout is for MCP messages alone: start it in its stdio mode, and log to stderr",
-            Kind::ProtocolError => "--era legacy and --era modern try one handshake alone",
-        }
-    }
 }
 
 /// A server that does not work.
@@ -128,6 +114,23 @@ pub struct Failure {
     /// The last lines of its stderr, redacted.
     pub stderr: Vec<String>,
     pub banner_lines: usize,
+}
+
+impl Failure {
+    /// What to try.
+    pub fn hint(&self) -> &'static str {
+        match self.kind {
+            Kind::NotFound => {
+                "give the program's full path: hosts started from the desktop have a short PATH"
+            }
+            Kind::NotExecutable => "make it executable (chmod +x), or put its interpreter in front",
+            Kind::Died if self.stderr.is_empty() => "run the command by hand: it says nothing on stderr",
+            Kind::Died => "the last lines of its stderr, above, are where to look first",
+            Kind::NoAnswer => "a server that downloads itself at first takes longer: --timeout 60s",
+            Kind::Banner => "stdout is for MCP messages alone: start it in its stdio mode, and log to stderr",
+            Kind::ProtocolError => "--era legacy and --era modern try one handshake alone",
+        }
+    }
 }
 
 /// How long `server/discover` may go unanswered before `initialize` is tried too: servers of the older

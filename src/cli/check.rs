@@ -28,13 +28,13 @@ With --every: the status of the last check, once --count is reached.";
 #[command(after_help = STATUSES)]
 pub struct CheckArgs {
     /// How long to wait for each answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::run::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::run::time)]
     pub timeout: Duration,
     /// Which handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
     pub era: Era,
     /// Check again and again, with a line, and metrics to a configured collector, for each
-    #[arg(long, value_name = "DURATION", value_parser = super::run::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::run::time)]
     pub every: Option<Duration>,
     /// Failures in a row after which a pulse raises an alert
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
@@ -103,12 +103,12 @@ impl CheckArgs {
                 return Ok(ExitCode::from(failure.kind.status()));
             }
             Err(failure) => {
+                let (hint, status) = (failure.hint().to_owned(), failure.kind.status());
                 let mut text = failure.text;
                 for line in &failure.stderr {
                     text.push_str("\n  stderr: ");
                     text.push_str(line);
                 }
-                let (hint, status) = (failure.kind.hint().to_owned(), failure.kind.status());
                 return Err(Hinted { error: anyhow!(text), hint, status }.into());
             }
         }
@@ -241,7 +241,7 @@ fn health_json(health: &Health) -> Value {
 fn failure_json(failure: &Failure) -> Value {
     json!({
         "ok": false, "error_type": failure.kind.word(), "error": failure.text, "stderr": failure.stderr,
-        "banner_lines": failure.banner_lines, "hint": failure.kind.hint(),
+        "banner_lines": failure.banner_lines, "hint": failure.hint(),
     })
 }
 

@@ -24,6 +24,7 @@ mod settings;
 use settings::Shown;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing is broken; 1 something is, and is marked so; 2 usage.")]
 pub struct DoctorArgs {
     /// Print the findings and settings as JSON, for a report; no secrets, the home folder as ~
     #[arg(long)]

@@ -142,7 +142,8 @@ impl ManArgs {
                 .with_context(|| format!("there is no command `{name}`"))
                 .map_err(|error| hint(error, "`spantap help` lists them"))?,
         };
-        clap_mangen::Man::new(page).render(out)?;
+        // A command's page would name no version otherwise.
+        clap_mangen::Man::new(page).source(format!("spantap {}", crate::VERSION)).render(out)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -132,3 +132,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let number: f64 = number.parse().map_err(|_| "expected a number first, for example 30s".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_owned())
 }
+
+/// As [`duration`], of something that takes time.
+///
+/// # Errors
+/// As there, and where it is nothing.
+pub fn time(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|duration| match duration {
+        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
+        duration => Ok(duration),
+    })
+}

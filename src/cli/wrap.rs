@@ -59,7 +59,12 @@ pub struct How {
     pub force: bool,
 }
 
+/// What the statuses mean.
+const STATUSES: &str = "\
+Exit status: 0 done, or nothing to do; 1 a file was left alone, or nobody agreed to the change; 2 usage.";
+
 #[derive(Debug, Args)]
+#[command(after_help = STATUSES)]
 pub struct WrapArgs {
     #[command(flatten)]
     pub which: Which,
@@ -71,6 +76,7 @@ pub struct WrapArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = STATUSES)]
 pub struct UnwrapArgs {
     #[command(flatten)]
     pub which: Which,

@@ -205,6 +205,18 @@ impl Otlp {
         Otlp { prepare_thread: prepare, ..self }
     }
 
+    /// Whether the files that a connection needs are there and hold what they should.
+    ///
+    /// # Errors
+    /// The first one that does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
+        [&settings.traces, &settings.metrics, &settings.logs]
+            .into_iter()
+            .flatten()
+            .try_for_each(transport::check)
+    }
+
     /// Starts to send, also where no event comes.
     pub fn open(&mut self) {
         self.start();

@@ -41,6 +41,14 @@ while read -r line; do
 done"#;
 
 #[test]
+fn no_time_at_all_is_no_time() {
+    for option in ["--timeout", "--every"] {
+        let output = Home::new().spantap(["check", option, "0s", "--", "true"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output).1);
+    }
+}
+
+#[test]
 fn a_server_of_the_older_revisions_is_greeted_and_measured() {
     let (status, report) = report(&[], LEGACY);
     assert_eq!(status, 0, "{report}");

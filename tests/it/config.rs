@@ -137,6 +137,22 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
 }
 
 #[test]
+fn strictness_wants_the_files_of_the_way_to_the_collector() {
+    let home = Home::new();
+    std::fs::write(home.path().join("empty.pem"), "nothing\n").unwrap();
+    for file in ["nowhere.pem", "empty.pem"] {
+        let certificate = format!("certificate={}", home.path().join(file).display());
+        let options = ["--strict", "--otlp", "https://localhost:9", "--otlp-set", &certificate];
+        let output =
+            home.spantap(options.iter().copied().chain(["--", "touch", "started"])).output().unwrap();
+        let said = text(&output).1;
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains("export cannot be set up: ") && said.contains(file), "{said}");
+        assert!(!home.path().join("started").exists());
+    }
+}
+
+#[test]
 fn the_documented_example_is_a_config_file() {
     let docs =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();

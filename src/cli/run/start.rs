@@ -208,8 +208,15 @@ impl Prepared {
         if let Some(problem) = self.config.problems.first() {
             return refuse(problem.to_string(), "mend the setting or leave --strict out");
         }
-        if let Some(warning) = self.otlp().1.first() {
+        let (otlp, warnings) = self.otlp();
+        if let Some(warning) = warnings.first() {
             return refuse(warning.clone(), "mend the variable or leave --strict out");
+        }
+        if let Some(Err(error)) = otlp.as_ref().map(Otlp::check) {
+            return refuse(
+                format!("export cannot be set up: {error:#}"),
+                "mend the setting or leave --strict out",
+            );
         }
         self.opened = self.log();
         if let Some(log) = &self.opened

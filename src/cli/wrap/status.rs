@@ -15,6 +15,10 @@ use crate::hosts::entry::{self, State};
 use crate::hosts::locate::Scope;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 all is as it should be; 1 a watched entry names a spantap that is gone, or a file
+cannot be read; 2 usage."
+)]
 pub struct StatusArgs {
     #[command(flatten)]
     pub which: Which,
