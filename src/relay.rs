@@ -249,11 +249,11 @@ impl Relay {
         }
     }
 
-    /// Whether the server's input ended before its output did, or before the rest of a server that had only
+    /// Whether the server's input ended before its output did, or so long after it that this server had only
     /// closed its output. Otherwise it is the host that took notice of a server's end.
     fn input_ended_first(&self) -> bool {
         match (self.pulses[0].ended_at(), self.pulses[1].ended_at()) {
-            (Some(input), Some(output)) => input < output || now().since(output) > LEFTOVERS,
+            (Some(input), Some(output)) => input < output || input.since(output) > LEFTOVERS,
             (input, _) => input.is_some(),
         }
     }

@@ -386,6 +386,15 @@ impl Redactor {
                 return text;
             }
         }
+        // Nothing of the text is left, nor of the places of what was found in it.
+        findings.iter_mut().for_each(|finding| finding.at = 0);
+        findings.push(Finding {
+            rule: "unchecked",
+            class: "unchecked",
+            anchor: None,
+            at: 0,
+            length: text.len(),
+        });
         self.replace_all("unchecked").as_str().to_owned()
     }
 
