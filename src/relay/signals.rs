@@ -74,12 +74,16 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
             }
         }
     };
-    // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken.
-    let code = unsafe { info.assume_init() }.si_code;
+    // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken; the sender of one that
+    // no process sent is another number or nothing.
+    let (code, is_ours) = unsafe {
+        let info = info.assume_init();
+        (info.si_code, info.si_pid() == libc::getpid())
+    };
     match signal {
         -1 => Woken::Timeout,
-        // From a child (positive) or from a thread of ours (`SI_TKILL`), unless a process sent it.
-        libc::SIGCHLD if code != libc::SI_USER && code != libc::SI_QUEUE => Woken::LookAround,
+        // From a child, or from a thread of ours, unless another process sent it.
+        libc::SIGCHLD if code > 0 || is_ours => Woken::LookAround,
         signal if code > 0 && comes_from_terminals(signal) => Woken::Kernel(signal),
         // Our own CPU time is not the server's, which has a limit of the same size for itself.
         libc::SIGXCPU if code > 0 => Woken::LookAround,

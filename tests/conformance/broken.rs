@@ -45,6 +45,7 @@ pub const DEFECTS: &[(&str, &str)] = &[
     ("swallows-signals", "terminal/ctrl-z-and-on"),
     ("swallows-signals", "terminal/background-read"),
     ("swallows-signals", "terminal/hang-up"),
+    ("tells-of-ends-by-signal", "signals/none-of-its-own"),
     ("swallows-signals", "signals/alarm-set-before"),
     ("swallows-signals", "signals/at-any-moment-of-the-start"),
     ("handles-ignored-signals", "signals/ignored-ones-stay-ignored"),
@@ -156,6 +157,10 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         let _ = copy(&name, &mut stream(0), &mut to);
         match name.as_str() {
             "kills-at-eof" => sys::kill(pid, libc::SIGKILL),
+            "tells-of-ends-by-signal" => {
+                sys::kill(pid, libc::SIGCHLD);
+                drop(to);
+            }
             // Never lets go of the pipe.
             "swallows-stdin-end" | "outlives-its-host" => std::mem::forget(to),
             _ => drop(to),

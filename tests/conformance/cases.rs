@@ -79,6 +79,7 @@ const SINGLE: &[(&str, Case)] = &[
     ("status/bad-interpreter", process::bad_interpreter),
     ("status/sigchld-ignored", process::sigchld_ignored),
     ("signals/each-exactly-once", process::every_signal),
+    ("signals/none-of-its-own", process::no_signal_of_its_own),
     ("signals/server-that-ignores-them", server_that_ignores_them),
     ("signals/server-killed-directly", server_killed_directly),
     ("signals/at-any-moment-of-the-start", process::signal_at_any_moment),

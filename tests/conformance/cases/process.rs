@@ -4,9 +4,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::rig::{Rig, Verdict, eventually, expect};
+use crate::rig::{Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::Meeting;
 
@@ -76,6 +76,34 @@ pub fn every_signal(rig: &Rig) -> Verdict {
     expect(twice.is_empty(), &format!("signals arrived twice: {twice:?}"))?;
     control.tell("exit 8")?;
     expect(host.wait()?.code() == Some(8), "status")
+}
+
+/// The end of a stream is told by the stream, and by no signal.
+pub fn no_signal_of_its_own(rig: &Rig) -> Verdict {
+    let meeting = Meeting::new()?;
+    let mut host = rig.start(&["role:party", &meeting.socket])?;
+    let mut control = meeting.control()?;
+    control.ask("close 1", "closed")?;
+    host.read_all()?;
+    control.ask("close 2", "closed")?;
+    host.read_errors()?;
+    control.tell("read")?;
+    host.close_stdin();
+    let begin = Instant::now();
+    while !control.count()?.stdin_ended {
+        expect(begin.elapsed() < deadline(), "the end of stdin did not arrive")?;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What was sent for the ends has been sent before a signal of the host's is passed on.
+    for _ in 0..3 {
+        host.signal(libc::SIGUSR1);
+        let seen = control.signal()?;
+        expect(seen == libc::SIGUSR1, &format!("signal {seen} came with the end of a stream"))?;
+    }
+    let more = control.further_signals()?;
+    expect(more.is_empty(), &format!("signals came with the end of a stream: {more:?}"))?;
+    control.tell("exit 0")?;
+    expect(host.wait()?.code() == Some(0), "status")
 }
 
 /// All signals whose default is death.
