@@ -27,7 +27,8 @@ enum Takes {
     UserAndPasswordOrGroup,
     /// In the same element only: `-pSECRET`.
     Attached,
-    /// Something that is a secret if it looks random, or has letters and digits and is no path: `--key`.
+    /// Something that is a secret if it looks random, or has letters and digits and is no path: `--key`. Of a
+    /// path it is each part that may look so.
     Unknown,
 }
 
@@ -44,6 +45,7 @@ impl Takes {
             Takes::UserAndPasswordOrGroup => value.split_once(':').is_some_and(|(user, password)| {
                 user != password && value.bytes().any(|byte| !byte.is_ascii_digit() && byte != b':')
             }),
+            Takes::Unknown if is_path(value) => value.split(['/', '\\']).any(values::looks_random),
             Takes::Unknown => {
                 values::looks_random(value)
                     || values::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
@@ -63,9 +65,9 @@ impl Redactor {
             let text = argument.to_string_lossy();
             let (takes, attached) = self.option(&text, argv);
             let is_value = std::mem::replace(&mut before, takes).is_met_by(&text);
-            cleaned.push(if is_value || attached {
+            cleaned.push(if is_value || attached.is_some() {
                 before = Takes::Nothing;
-                self.replace_all("flag")
+                self.hide_from(&text, attached.filter(|_| !is_value))
             } else {
                 let text = self.redact_command(&text);
                 self.redact_argument(text.as_bytes())
@@ -85,14 +87,14 @@ impl Redactor {
         let cleaned: Vec<Cow<'_, str>> = argument
             .split(' ')
             .map(|word| {
-                let (takes, attached) = self.program_option(word, &words).unwrap_or((Takes::Nothing, false));
+                let (takes, attached) = self.option(word, &words);
                 let is_value = std::mem::replace(&mut before, takes).is_met_by(word);
-                if !is_value && !attached {
+                if !is_value && attached.is_none() {
                     return Cow::Borrowed(word);
                 }
                 before = Takes::Nothing;
                 hidden = true;
-                Cow::Owned(self.replace_all("flag").as_str().to_owned())
+                Cow::Owned(self.hide_from(word, attached.filter(|_| !is_value)).as_str().to_owned())
             })
             .collect();
         if hidden { Cow::Owned(cleaned.join(" ")) } else { Cow::Borrowed(argument) }
@@ -106,28 +108,45 @@ impl Redactor {
         redacted
     }
 
-    /// What the option in `element` takes, and whether the secret stands in `element` itself.
-    fn option(&self, element: &str, argv: &[OsString]) -> (Takes, bool) {
+    /// `element` with everything from `at` on hidden, or hidden as a whole.
+    fn hide_from(&mut self, element: &str, at: Option<usize>) -> Redacted {
+        let hidden = self.replace_all("flag");
+        match element.get(..at.unwrap_or(0)) {
+            None | Some("") => hidden,
+            Some(name) => self.redact_argument((name.to_owned() + hidden.as_str()).as_bytes()),
+        }
+    }
+
+    /// What the option in `element` takes, and where in `element` itself the secret begins, if it is there.
+    fn option(&self, element: &str, argv: &[OsString]) -> (Takes, Option<usize>) {
         if let Some(found) = self.program_option(element, argv) {
             return found;
         }
-        let Some(name) = element.strip_prefix("--").or_else(|| element.strip_prefix('-')) else {
-            return (Takes::Nothing, false);
+        let Some(option) = element.strip_prefix("--").or_else(|| element.strip_prefix('-')) else {
+            return (Takes::Nothing, None);
         };
-        let is_alone = !name.contains(['=', ':', ' ']);
-        match name {
-            _ if !is_alone => (Takes::Nothing, false),
-            _ if self.rules.keys.is_secret(name) => (Takes::Password, false),
-            _ if self.rules.keys.allows(name) => (Takes::Nothing, false),
-            "user" | "userpwd" => (Takes::UserAndPasswordOrGroup, false),
-            "key" | "auth" | "pat" => (Takes::Unknown, false),
-            _ if name.ends_with("-key") || name.ends_with("_key") => (Takes::Unknown, false),
-            _ => (Takes::Nothing, false),
+        let (name, value) =
+            option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let takes = match name {
+            _ if name.contains([':', ' ']) => Takes::Nothing,
+            _ if self.rules.keys.is_secret(name) => Takes::Password,
+            _ if self.rules.keys.allows(name) => Takes::Nothing,
+            "user" | "userpwd" => Takes::UserAndPasswordOrGroup,
+            "key" | "auth" | "pat" => Takes::Unknown,
+            _ if name.ends_with("-key") || name.ends_with("_key") => Takes::Unknown,
+            _ => Takes::Nothing,
+        };
+        match value {
+            None => (takes, None),
+            Some(value) => {
+                let at = element.len() - value.len();
+                (Takes::Nothing, takes.is_met_by(value).then_some(at))
+            }
         }
     }
 
     /// The same for the options of single programs; `None` where `element` is none of them.
-    fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(Takes, bool)> {
+    fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(Takes, Option<usize>)> {
         for (programs, options, takes) in OPTIONS {
             let Some(option) = options.iter().find(|option| match option.len() {
                 2 => element.starts_with(**option) && !element.starts_with("--"),
@@ -141,14 +160,19 @@ impl Redactor {
             let rest = element.get(option.len()..).unwrap_or_default();
             return Some(match takes {
                 _ if rest.is_empty() => {
-                    (if *takes == Takes::Attached { Takes::Nothing } else { *takes }, false)
+                    (if *takes == Takes::Attached { Takes::Nothing } else { *takes }, None)
                 }
-                Takes::UserAndPassword => (Takes::Nothing, rest.contains(':')),
-                _ => (Takes::Nothing, true),
+                Takes::UserAndPassword => (Takes::Nothing, rest.contains(':').then_some(0)),
+                _ => (Takes::Nothing, Some(0)),
             });
         }
         None
     }
+}
+
+fn is_path(value: &str) -> bool {
+    let is_drive = value.as_bytes().get(1) == Some(&b':') && value.contains('\\');
+    is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start))
 }
 
 fn is_program(word: &OsStr, program: &str) -> bool {

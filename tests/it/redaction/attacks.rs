@@ -43,7 +43,12 @@ fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
         &["server", "postgresql://u:a/Zq7hunterW@h/db"],
         &["server", "postgresql://u:a#Zq7hunterW@h/db"],
         &["server", "mysql://u:a?Zq7hunterW@h/db"],
+        &["server", "--key=Zq7hunterW", "--user=bob:Zq7hunterW", "--pat=Zq7hunterW"],
+        &["server", "--auth=Zq7hunterW", "--stripe-key=Zq7hunterW", "--password=hunter", "-token=hunter"],
         &["sh", "-c", "exec sshpass -p Zq7hunterW true"],
+        &["sh", "-c", "exec server --key Zq7hunterW --user bob:Zq7hunterW --pat=Zq7hunterW"],
+        &["sh", "-c", "curl -u hunter:Zq7hunterW https://h/ --stripe-key Zq7hunterW"],
+        &["server", "--key", "/Zq7kP2vR9tX+hunter4W/mQ3yL8nB=="],
         &["sh", "-c", "mysql -uroot -pZq7hunterW db"],
         &["npx", "mcp-remote", "https://mcp.zapier.com/api/mcp/s/Zq7hunterWZq7hunterW/mcp"],
         &["npx", "mcp-remote", "https://actions.zapier.com/mcp/sk-ak-Zq7hunterWZq7hunterW/sse"],
@@ -55,6 +60,12 @@ fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
     for command in [
         &["docker", "run", "--user", "1000:1000", "-i", "image"] as &[&str],
         &["server", "--key", "/etc/ssl/server1.key", "--auth", "none", "--primary-key", "id"],
+        &["server", "--key", "/home/alice/.ssh/id_ed25519", "--tls-key", "./certs/prod-2024/server-key.pem"],
+        &[
+            "server",
+            "--ssl-key=/etc/letsencrypt/live/mcp2.example.com/privkey.pem",
+            "--key=C:\\certs\\a1.pem",
+        ],
         &["server", "postgresql://localhost/db", "https://github.com/@scope/package"],
         &["sh", "-c", "exec  npx  -y server -p 80"],
     ] {

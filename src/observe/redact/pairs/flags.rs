@@ -56,6 +56,9 @@ impl Scan<'_> {
             end += 1;
         }
         let text = self.slice(value.start, end);
+        if self.placeholder.is_whole(text) {
+            return from;
+        }
         let Some(colon) = text.find(':') else { return from };
         let password = text.get(colon + 1..).unwrap_or_default();
         let password = password.trim_matches(is_quote_char);
