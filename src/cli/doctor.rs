@@ -1,7 +1,8 @@
 //! `spantap doctor`: is everything set up right, and if not, what to do.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,6 +15,7 @@ use super::Out;
 use super::run::RunArgs;
 use crate::config::{self, Config, File, process_environment};
 use crate::export::log::is_session_file;
+use crate::export::otlp::{self, Probed};
 use crate::export::record::Record;
 use crate::places;
 use crate::read::units::plural;
@@ -38,6 +40,12 @@ pub struct DoctorArgs {
     /// Look at this folder of session logs instead of the configured one
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    /// Ask this collector, as the same option of a wrapped server does
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    otlp_set: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +66,7 @@ struct Finding {
 
 /// Less than this free on the logs' disk is worth a word, in KiB.
 const LITTLE_SPACE: u64 = 512 << 10;
-/// How long a collector may take to accept a connection.
+/// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Newest logs whose records are looked at.
 const LOOKED_AT: usize = 20;
@@ -94,14 +102,20 @@ impl DoctorArgs {
     /// # Errors
     /// When the output breaks.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let args =
-            RunArgs { config: self.config.clone(), log_dir: self.log_dir.clone(), ..RunArgs::default() };
+        let args = RunArgs {
+            config: self.config.clone(),
+            log_dir: self.log_dir.clone(),
+            otlp: self.otlp.clone(),
+            otlp_set: self.otlp_set.clone(),
+            ..RunArgs::default()
+        };
         let mut findings = Findings::default();
         let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
         let file = config_file(path.as_deref(), &args, &mut findings);
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &self.server);
-        for problem in &config.problems {
-            findings.warn(problem.to_string(), "mend the line; docs/configuration.md lists the settings");
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        for problem in config.problems.iter().chain(&config::misspelt(names)) {
+            findings.warn(problem.to_string(), "mend it; docs/configuration.md lists the settings");
         }
         for warning in config.redaction.warnings() {
             findings.warn(warning, "docs/redaction.md says what each setting shows");
@@ -118,8 +132,12 @@ impl DoctorArgs {
             }
         }
         hash_key(&config, &mut findings);
-        collector(&config, &mut findings);
-        entries::check(folder.as_deref().filter(|_| config.log.value), &mut findings);
+        if config.otlp(&process_environment).0.is_none() {
+            findings.ok("no collector is configured");
+        }
+        let mut asked = BTreeSet::new();
+        collector(&config, &process_environment, "", &mut asked, &mut findings);
+        entries::check(folder.as_deref().filter(|_| config.log.value), &mut asked, &mut findings);
         environment(&mut findings);
 
         let settings = settings::rows(&config, folder.as_deref(), &self.server);
@@ -203,6 +221,7 @@ fn log_folder(folder: &Path, findings: &mut Findings) {
         ),
     }
     if let Ok(metadata) = fs::metadata(folder)
+        && metadata.is_dir()
         && metadata.mode() & 0o077 != 0
     {
         findings.warn(format!("others can look into {shown}"), format!("chmod 700 {shown}"));
@@ -226,10 +245,14 @@ fn free_kib(folder: &Path) -> Option<u64> {
 
 /// How old the newest record is, and whether all can be read.
 fn logs(folder: &Path, findings: &mut Findings) {
-    let mut files: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let what = format!("log folder {} cannot be read: {error}", folder.display());
+            return findings.fail(what, "check its owner and mode, or name another one with `log_dir`");
+        }
+        entries => entries.into_iter().flatten().flatten(),
+    };
+    let mut files: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| entry.file_name().to_str().is_some_and(is_session_file))
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
@@ -286,38 +309,57 @@ fn hash_key(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn collector(config: &Config, findings: &mut Findings) {
-    let (settings, warnings) = config.otlp(&process_environment);
+/// Whether what `who` would send is taken. A collector that was asked already for a signal is not asked again.
+fn collector(
+    config: &Config,
+    environment: config::Environment<'_>,
+    who: &str,
+    asked: &mut BTreeSet<String>,
+    findings: &mut Findings,
+) {
+    let (settings, warnings) = config.otlp(environment);
     for warning in warnings {
-        findings.warn(warning, "docs/telemetry.md lists the variables");
+        findings.warn(format!("{who}{warning}"), "docs/telemetry.md lists the settings of [otlp] and OTEL_*");
     }
-    let Some(settings) = settings else {
-        return findings.ok("no collector is configured: nothing is sent");
-    };
-    let mut seen = Vec::new();
-    for target in [&settings.traces, &settings.metrics, &settings.logs].into_iter().flatten() {
-        let Some(address) = address(&target.endpoint) else {
-            findings.fail("an OTLP endpoint has no host", "write it as http://HOST:4318");
+    let Some(mut settings) = settings else { return };
+    for target in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
+        target.take_if(|target| !asked.insert(target.endpoint.clone()));
+    }
+    let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut silent = BTreeSet::new();
+    for Probed { signal, endpoint, failure } in otlp::probe(&settings, PATIENCE) {
+        let Some(address) = address(&endpoint) else {
+            findings.fail(format!("{who}an OTLP endpoint has no host"), "write it as http://HOST:4318");
             continue;
         };
-        if seen.contains(&address) {
+        let signal = signal.plural();
+        let Some(reason) = failure else {
+            taken.entry(address).or_default().push(signal);
             continue;
-        }
-        let connected = address
-            .to_socket_addrs()
-            .map_err(|error| error.to_string())
-            .and_then(|mut all| all.next().ok_or_else(|| "no address".to_owned()))
-            .and_then(|address| {
-                TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())
-            });
-        match connected {
-            Ok(_) => findings.ok(format!("the collector at {address} answers")),
-            Err(error) => findings.fail(
-                format!("the collector at {address} does not answer: {error}"),
-                "start it, or mend `otlp.endpoint`; `spantap export` sends later what is missed now",
-            ),
-        }
-        seen.push(address);
+        };
+        let fix = match reason.as_str() {
+            "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => {
+                if silent.insert(address.clone()) {
+                    findings.fail(
+                        format!("{who}the collector at {address} does not answer: {reason}"),
+                        "start it, or mend `otlp.endpoint`; `spantap export` sends later what is missed now",
+                    );
+                }
+                continue;
+            }
+            "tls" => "https or http? A certificate that this machine does not know is named by `certificate`",
+            "http_401" | "http_403" => {
+                "it wants credentials: `headers` of [otlp], or OTEL_EXPORTER_OTLP_HEADERS"
+            }
+            "http_404" => {
+                "mend the path of the endpoint; a signal that it does not take is turned off in [otlp]"
+            }
+            _ => "see what it says itself; docs/telemetry.md lists the settings of [otlp]",
+        };
+        findings.fail(format!("{who}the collector at {address} does not take {signal}: {reason}"), fix);
+    }
+    for (address, signals) in taken {
+        findings.ok(format!("{who}the collector at {address} takes {}", signals.join(", ")));
     }
 }
 

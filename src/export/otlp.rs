@@ -31,14 +31,16 @@ use crate::observe::event::Event;
 mod grpc;
 mod lane;
 pub mod outcome;
+mod probe;
 mod queue;
 pub mod settings;
 mod transport;
 
 use lane::{Carrier, Logs, Points, Spans, Waiting};
+pub use probe::{Probed, probe};
 pub(super) use queue::Told;
 use queue::{Losses, Queue, lock};
-pub use settings::{Settings, Table};
+pub use settings::{Settings, Table, Target};
 
 type Warn = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -205,16 +207,19 @@ impl Otlp {
         Otlp { prepare_thread: prepare, ..self }
     }
 
-    /// Whether the files that a connection needs are there and hold what they should.
+    /// Whether everything can be made that is sent with: endpoints, headers, certificates. Sends nothing.
     ///
     /// # Errors
-    /// The first one that does not.
+    /// The first thing that cannot be used.
     pub fn check(&self) -> anyhow::Result<()> {
         let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
-        [&settings.traces, &settings.metrics, &settings.logs]
-            .into_iter()
-            .flatten()
-            .try_for_each(transport::check)
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _within = runtime.enter();
+        settings.traces.as_ref().map(transport::spans).transpose()?;
+        settings.logs.as_ref().map(transport::logs).transpose()?;
+        let metrics = |target| transport::metrics(target, settings.temporality());
+        settings.metrics.as_ref().map(metrics).transpose()?;
+        Ok(())
     }
 
     /// Starts to send, also where no event comes.

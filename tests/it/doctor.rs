@@ -147,6 +147,34 @@ fn a_collector_that_does_not_answer_is_a_failure_and_its_secrets_stay_unsaid() {
 }
 
 #[test]
+fn a_collector_is_asked_to_take_what_would_be_sent() {
+    use crate::otlp::collector::{Collector, Manner};
+    let home = Home::new();
+    let good = Collector::start(Manner::Good);
+    let address = good.endpoint.trim_start_matches("http://");
+    let (code, findings) = doctor(&home, &format!("--otlp {}", good.endpoint));
+    let takes = format!("ok: the collector at {address} takes traces, metrics");
+    assert!(code == 0 && findings.iter().any(|(what, _)| *what == takes), "{findings:#?}");
+    let bad = Collector::start(Manner::Without("/v1/metrics"));
+    let address = bad.endpoint.trim_start_matches("http://");
+    // As a wrapped server would send it.
+    wrapped(&home, &format!("--otlp {}", bad.endpoint));
+    let refused =
+        format!("fail: cursor server a: the collector at {address} does not take metrics: http_404");
+    expect(&home, 1, &refused, "path of the endpoint");
+    expect(&home, 1, "ok: cursor server a: the collector at", "");
+}
+
+#[test]
+fn an_entry_that_names_what_is_not_there_or_writes_no_log_is_told() {
+    let home = Home::new();
+    wrapped(&home, "--config /nowhere.toml");
+    expect(&home, 1, "fail: cursor server a names config file /nowhere.toml", "--config");
+    wrapped(&home, "--no-log");
+    expect(&home, 0, "warn: cursor server a writes no log", "--no-log");
+}
+
+#[test]
 fn what_hosts_strip_from_the_environment_is_named() {
     let home = Home::new();
     let mut command = home.spantap(["doctor"]);

@@ -3,7 +3,7 @@
 mod arrives;
 mod bad;
 mod certificates;
-mod collector;
+pub mod collector;
 mod export;
 mod pulse;
 mod secure;

@@ -1,7 +1,7 @@
 //! Wrapped servers in host config files: can each be started, is it this version, does it write where
 //! somebody looks, and has its host seen the change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 
-use super::Findings;
+use super::{Findings, collector};
 use crate::cli::Cli;
 use crate::cli::wrap::{Which, watched};
-use crate::config::{self, Config, File};
+use crate::config::{self, Config};
 use crate::hosts::entry::{self, Entry, State};
 use crate::hosts::locate::{Found, Scope};
 use crate::read::units::plural;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks at every entry of the user's files and of this folder's project files; `folder` is where this
 /// doctor looks for logs.
-pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
+pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, findings: &mut Findings) {
     let which = Which { project: true, ..Which::default() };
     let files = crate::cli::wrap::files(&which).unwrap_or_default();
     let (mut watched, mut plain) = (0_u64, 0_u64);
@@ -45,7 +45,7 @@ pub(super) fn check(folder: Option<&Path>, findings: &mut Findings) {
                 State::Wrapped { program, options, .. } | State::ByHand { program, options } => {
                     here += 1;
                     one(found, &server, program, &mut versions, findings);
-                    place(found, &server, options, folder, findings);
+                    runs(found, &server, options, folder, asked, findings);
                 }
                 State::Remote | State::Unsupported(_) => {}
             }
@@ -120,30 +120,48 @@ fn version_of(program: &Path) -> Option<String> {
     said.lines().next().map(str::to_owned)
 }
 
-/// Whether the entry writes its logs where the reading commands look: its host starts it with next to
-/// nothing of this environment.
-fn place(found: &Found, server: &Entry, options: &[String], folder: Option<&Path>, findings: &mut Findings) {
+/// Whether the entry runs as it should, writes its logs where the reading commands look, and reaches its
+/// collector: its host starts it with next to nothing of this environment.
+fn runs(
+    found: &Found,
+    server: &Entry,
+    options: &[String],
+    folder: Option<&Path>,
+    asked: &mut BTreeSet<String>,
+    findings: &mut Findings,
+) {
+    let who = format!("{} server {}", found.host.id, server.name);
     let line = ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "x"]);
     let args = match Cli::try_parse_from(line) {
         Ok(Cli { command: Some(crate::cli::Command::Run(args)), .. }) => args,
         _ => {
             return findings.fail(
-                format!("{} server {} has options that `spantap run` refuses", found.host.id, server.name),
+                format!("{who} has options that `spantap run` refuses"),
                 "`spantap unwrap`, then `spantap wrap` with the options you want",
             );
         }
     };
     let Ok(home) = etcetera::home_dir() else { return };
     let path = config::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
-    let file = path.and_then(|path| File::read(&path).ok().flatten());
+    let file = match config::read(path.as_deref(), &args, &|_| None) {
+        Ok(file) => file,
+        Err(error) => {
+            let path = path.unwrap_or_default();
+            return findings.fail(
+                format!("{who} names config file {}, which cannot be read: {error}", path.display()),
+                "mend the file, or wrap again with another --config",
+            );
+        }
+    };
     let config = Config::resolve(&args, &|_| None, file.as_ref(), &server.name);
+    collector(&config, &|_| None, &format!("{who}: "), asked, findings);
     if !config.log.value {
-        return;
+        return findings.warn(format!("{who} writes no log"), "leave --no-log out, or set `log = true`");
     }
     let theirs = config.log_dir.value.unwrap_or_else(|| home.join(".local/state/spantap/sessions"));
     if folder.is_some_and(|folder| folder != theirs) {
         findings.warn(
-            format!("{} server {} writes its log to {}", found.host.id, server.name, theirs.display()),
+            format!("{who} writes its log to {}", theirs.display()),
             "set `log_dir` in the config file, so that writers and readers agree",
         );
     }

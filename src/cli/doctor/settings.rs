@@ -1,13 +1,13 @@
 //! Every setting with its value and where it came from; nothing that could be a secret is shown.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::{address, tilde};
 use crate::config::{self, Config, Redaction};
-use crate::export::otlp;
+use crate::export::otlp::{self, Target};
 use crate::observe::redact::Mode;
 
 #[derive(Debug, Serialize)]
@@ -117,17 +117,7 @@ fn tables(config: &Config) -> Vec<Shown> {
             ("otlp logs", &settings.logs),
         ];
         for (setting, target) in signals {
-            let value = target.as_ref().map_or_else(
-                || "not sent".to_owned(),
-                |target| {
-                    let gzip = if target.gzip { ", gzip" } else { "" };
-                    format!(
-                        "{} by {}{gzip}",
-                        address(&target.endpoint).unwrap_or_else(none),
-                        word(&target.protocol)
-                    )
-                },
-            );
+            let value = target.as_ref().map_or_else(|| "not sent".to_owned(), way);
             rows.push(shown(setting, value, "flag, OTEL_* and [otlp] together"));
         }
     }
@@ -144,6 +134,28 @@ fn tables(config: &Config) -> Vec<Shown> {
     let prices = config.cost_per_call.len();
     rows.push(shown("cost.per_call", format!("{prices} prices"), file(prices == 0)));
     rows
+}
+
+/// How one signal is sent, without what may be a secret.
+fn way(target: &Target) -> String {
+    let scheme = target.endpoint.split("://").next().unwrap_or_default();
+    let address = address(&target.endpoint).unwrap_or_else(none);
+    let mut way = format!("{scheme}://{address} by {}", target.protocol.word());
+    if target.gzip {
+        way.push_str(", gzip");
+    }
+    way.push_str(&format!(", time limit {}", time(target.timeout)));
+    let names: Vec<&str> = target.headers.iter().map(|(name, _)| name.as_str()).collect();
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let facts = [
+        ("headers", (!names.is_empty()).then(|| names.join(" "))),
+        ("certificate", file(&target.certificate)),
+        ("client certificate", file(&target.client_certificate)),
+    ];
+    for (name, fact) in facts {
+        way.extend(fact.map(|fact| format!(", {name} {fact}")));
+    }
+    way
 }
 
 #[cfg(test)]

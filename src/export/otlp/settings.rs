@@ -33,6 +33,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::HttpProtobuf => "http/protobuf",
+            Protocol::HttpJson => "http/json",
+            Protocol::Grpc => "grpc",
+        }
+    }
+
     fn from_word(word: &str) -> Option<Protocol> {
         match word.to_ascii_lowercase().as_str() {
             "http/protobuf" => Some(Protocol::HttpProtobuf),
@@ -71,7 +79,7 @@ impl Signal {
         }
     }
 
-    fn plural(self) -> &'static str {
+    pub fn plural(self) -> &'static str {
         match self {
             Signal::Traces => "traces",
             Signal::Metrics => "metrics",

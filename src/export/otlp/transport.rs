@@ -200,14 +200,6 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Reads what `target` names for TLS.
-///
-/// # Errors
-/// A file cannot be read, or holds something else.
-pub(super) fn check(target: &Target) -> anyhow::Result<()> {
-    tls(target).map(drop)
-}
-
 fn tls(target: &Target) -> anyhow::Result<TlsConfig> {
     let mut tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
     if let Some(path) = &target.certificate {

@@ -208,7 +208,10 @@ impl Source<'_> {
                 Some(format!("{}://{endpoint}", if insecure { "http" } else { "https" }))
             }
             _ => {
-                self.warn(format!("the endpoint for {} is no URL; they are not sent", signal.plural()));
+                self.warn(format!(
+                    "the endpoint for {} does not begin with http:// or https://; they are not sent",
+                    signal.plural()
+                ));
                 None
             }
         }
