@@ -127,7 +127,11 @@ impl Command {
 
     /// Whether its exit status answers a question, which must not turn out well because nobody reads on.
     pub fn judges(&self) -> bool {
-        matches!(self, Command::Status(_) | Command::Check(_) | Command::Doctor(_) | Command::Redact(_))
+        match self {
+            Command::Status(_) | Command::Check(_) | Command::Doctor(_) => true,
+            Command::Redact(args) => !args.check.is_empty(),
+            _ => false,
+        }
     }
 
     /// Runs a command that is not the proxy.
@@ -175,6 +179,30 @@ impl std::fmt::Display for Hinted {
 }
 
 impl std::error::Error for Hinted {}
+
+/// The exit status of work that is done, however much of what was said of it has been read.
+///
+/// # Errors
+/// What went wrong with saying it, but for a reader that went away.
+fn done(status: ExitCode, said: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    match said {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(status),
+    }
+}
+
+/// The config file that these options name, or the usual one.
+///
+/// # Errors
+/// When it cannot be read.
+fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<crate::config::File>> {
+    use crate::config::{self, process_environment};
+    let path = config::file_path(args, &process_environment, crate::places::config_dir().as_deref());
+    config::read(path.as_deref(), args, &process_environment).map_err(|error| {
+        let path = path.as_deref().unwrap_or(Path::new("")).display();
+        anyhow::anyhow!("config file `{path}` cannot be read: {error}")
+    })
+}
 
 /// The redactor that the config file asks for, for what a command of a server says. Without a readable
 /// config file nobody knows what was to be hidden: no free text is shown then.

@@ -60,7 +60,8 @@ fn refuse(error: &clap::Error) -> ! {
         true => write!(anstream::stderr(), "{shown}"),
         false => error.print(),
     };
-    let word = std::env::args().nth(1).filter(|word| !word.starts_with('-'));
+    let word = std::env::args_os().nth(1).map(|word| word.to_string_lossy().into_owned());
+    let word = word.filter(|word| !word.starts_with('-'));
     if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind())
         && Cli::whole().find_subcommand(&word).is_none()
     {

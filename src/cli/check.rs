@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::run::RunArgs;
 use super::{Hinted, Out, ServerCommand};
 use crate::check::{self, Failure, Health, Probe};
-use crate::config::{self, Config, process_environment};
+use crate::config::{Config, process_environment};
 use crate::export::checks::{Checked, Checks};
 use crate::export::otlp::{self, Otlp};
 use crate::export::{Identity, Output};
-use crate::{identity, places};
+use crate::identity;
 
 /// What the statuses mean; `docs/operations.md` says the same, and a test compares.
 const STATUSES: &str = "\
@@ -78,7 +78,7 @@ impl CheckArgs {
             let example = "put it behind two dashes: spantap check -- npx -y my-server".to_owned();
             return Err(Hinted { error: anyhow!("no server command"), hint: example, status: 2 }.into());
         }
-        let mut metrics = self.metrics();
+        let mut metrics = self.metrics()?;
         let status = match self.every {
             Some(every) => self.pulse(every, &mut metrics, out),
             None => self.once(&mut metrics, out),
@@ -183,14 +183,16 @@ impl CheckArgs {
     }
 
     /// The way to a collector: for a pulse if one is configured, for one check if it is asked for by flag.
-    fn metrics(&self) -> Option<(Otlp, Checks)> {
+    ///
+    /// # Errors
+    /// The config file cannot be read.
+    fn metrics(&self) -> anyhow::Result<Option<(Otlp, Checks)>> {
         if self.every.is_none() && self.otlp.is_none() {
-            return None;
+            return Ok(None);
         }
         let args = RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
         let name = self.server.clone().unwrap_or_else(|| identity::server_name(&self.server_command.command));
-        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
-        let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+        let file = super::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
         let endpoint = config.otlp_endpoint.value.as_deref();
         let (settings, warnings) = otlp::Settings::resolve(endpoint, &config.otlp, &process_environment);
@@ -204,9 +206,10 @@ impl CheckArgs {
             user_id: None,
         };
         let kinds = check::Kind::ALL.map(check::Kind::word);
-        let (mut otlp, checks) = Otlp::of_checks(settings?, &identity, &kinds, warn);
+        let Some(settings) = settings else { return Ok(None) };
+        let (mut otlp, checks) = Otlp::of_checks(settings, &identity, &kinds, warn);
         otlp.open();
-        checks.map(|checks| (otlp, checks))
+        Ok(checks.map(|checks| (otlp, checks)))
     }
 }
 

@@ -1,9 +1,10 @@
 //! `spantap export`: sends recorded sessions to a collector, again or for the first time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,22 +14,26 @@ mod progress;
 
 use super::look::reading::{Reading, Since};
 use super::look::{SelectArgs, StatusArg, note};
-use super::{Out, hint};
+use super::{Out, config_file, done, hint};
 use crate::cli::run::{RunArgs, Side};
-use crate::config::{self, Config, File, process_environment};
+use crate::config::{Config, process_environment};
 use crate::export::metrics::Prices;
 use crate::export::otlp::settings::OneSignal;
 use crate::export::otlp::{Otlp, Settings};
 use crate::export::record::Record;
 use crate::export::{Identity, Output, trace};
-use crate::places;
 use crate::read::entry::Entry;
 use crate::read::files::Source;
+use crate::read::scan::Findings;
 use crate::read::select::Select;
+use crate::read::units::plural;
 use progress::{Bar, Progress, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 all was taken; 1 something was not, or there was nothing to send with; 2 usage."
+)]
 pub struct ExportArgs {
     /// Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]
     #[arg(long, value_name = "URL")]
@@ -60,7 +65,7 @@ pub struct ExportArgs {
     /// From when: RFC 3339, today, yesterday, or an age such as 30m, 6h, 7d [default: all]
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     since: Option<String>,
-    /// Until when, in the same forms
+    /// Until when, in the same forms; a day stands for its beginning
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     until: Option<String>,
     /// Leave out what an earlier run with --resume has sent there, and remember what this one sends
@@ -101,12 +106,9 @@ impl ExportArgs {
         };
         let reading = Reading::open(&select, &self.files, Since::Ever)?;
         let sessions = sessions(reading.sources.clone());
-        if sessions.is_empty() {
-            reading.say_no_data("no session log")?;
-        }
         let progress = if self.resume { Progress::load() } else { Progress::default() };
         let bar = Bar::new(reading.sources.len());
-        let select = reading.select;
+        let select = reading.select.clone();
         let mut run = Run {
             settings,
             side,
@@ -116,12 +118,26 @@ impl ExportArgs {
             bar,
             sent: Sent::default(),
             files: 0,
+            told: Told::default(),
         };
         sessions.iter().try_for_each(|session| run.send(session))?;
-        let Run { sent: Sent { records, connections, lost }, bar, .. } = run;
+        let Run { sent: Sent { records, connections, lost }, bar, resume, .. } = run;
         drop(bar);
-        writeln!(out, "{records} records of {connections} connections sent, {lost} spans or logs not taken")?;
-        Ok(if lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let count = format!("{} of {}", plural(records, "record"), plural(connections, "connection"));
+        if lost.is_empty() {
+            let said = writeln!(out, "{count} sent");
+            if records == 0 && !resume {
+                reading.say_no_data("no records", &Findings::default())?;
+            }
+            return done(ExitCode::SUCCESS, said);
+        }
+        let reasons: Vec<String> = lost.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        let all: u64 = lost.values().sum();
+        let reasons = reasons.join(", ");
+        done(
+            ExitCode::FAILURE,
+            writeln!(out, "{count} read, {all} spans or logs of them not taken: {reasons}"),
+        )
     }
 
     fn settings(&self) -> anyhow::Result<(Settings, trace::Side)> {
@@ -131,8 +147,7 @@ impl ExportArgs {
             side: self.side,
             ..RunArgs::default()
         };
-        let path = config::file_path(&run, &process_environment, places::config_dir().as_deref());
-        let file = path.as_deref().map(File::read).transpose()?.flatten();
+        let file = config_file(&run)?;
         let mut config = Config::resolve(&run, &process_environment, file.as_ref(), "");
         if self.logs && !matches!(config.otlp.logs, Some(OneSignal::Own(_))) {
             config.otlp.logs = Some(OneSignal::Sent(true));
@@ -149,6 +164,12 @@ impl ExportArgs {
         };
         // Points of a moment that has passed would be taken for points of now.
         settings.metrics = None;
+        if settings.traces.is_none() && settings.logs.is_none() {
+            return Err(hint(
+                anyhow::anyhow!("nothing to send: traces are turned off, and logs are not asked for"),
+                "--logs sends log records; traces are turned off by `traces` in [otlp] or OTEL_TRACES_EXPORTER",
+            ));
+        }
         let side = match config.side.value {
             Side::Server => trace::Side::Server,
             Side::Client => trace::Side::Client,
@@ -188,7 +209,22 @@ fn stem_and_part(path: &Path) -> (PathBuf, u64) {
 struct Sent {
     records: u64,
     connections: u64,
-    lost: u64,
+    /// Spans and logs that were not taken, by reason.
+    lost: BTreeMap<&'static str, u64>,
+}
+
+/// Says each line once, whichever connection it is about.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<HashSet<String>>>);
+
+impl Told {
+    fn say(&self, line: &str) {
+        // Nothing runs here that could be affected.
+        let line = line.trim_end_matches("; traffic is not affected");
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned()) {
+            note(line);
+        }
+    }
 }
 
 /// One run, through all sessions.
@@ -202,6 +238,7 @@ struct Run {
     sent: Sent,
     /// Files done.
     files: usize,
+    told: Told,
 }
 
 impl Run {
@@ -224,8 +261,8 @@ impl Run {
         connections.values_mut().for_each(Output::begin_close);
         connections.values_mut().for_each(|connection| connection.finish_close(deadline));
         let lost = lost(&connections);
-        self.sent.lost += lost;
-        if lost == 0 {
+        lost.iter().for_each(|(reason, count)| *self.sent.lost.entry(reason).or_default() += count);
+        if lost.is_empty() {
             lines.iter().for_each(|(key, lines)| self.progress.set(key, *lines));
             self.remember()?;
         }
@@ -257,7 +294,9 @@ impl Run {
             };
             let connection = connections.entry(record.connection_id.to_string());
             let otlp = connection.or_insert_with(|| {
-                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), note)
+                let told = self.told.clone();
+                let warn = move |line: &str| told.say(line);
+                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), warn)
             });
             if lines <= from || !takes(&self.select, &entry) {
                 otlp.pass_over(&record);
@@ -273,7 +312,7 @@ impl Run {
                 since_checkpoint = 0;
                 self.bar.show(self.files, source, self.sent.records);
                 let sent = connections.values().all(|otlp| otlp.wait_until_sent(PATIENCE));
-                if sent && lost(connections) == 0 {
+                if sent && lost(connections).is_empty() {
                     self.progress.set(key, lines);
                     self.remember()?;
                 }
@@ -293,8 +332,13 @@ fn takes(select: &Select, entry: &Entry<'_>) -> bool {
     }
 }
 
-fn lost(connections: &HashMap<String, Otlp>) -> u64 {
-    connections.values().flat_map(Output::dropped).map(|dropped| dropped.count).sum()
+/// What was not taken, by reason.
+fn lost(connections: &HashMap<String, Otlp>) -> BTreeMap<&'static str, u64> {
+    let mut lost = BTreeMap::new();
+    for dropped in connections.values().flat_map(Output::dropped).filter(|dropped| dropped.count > 0) {
+        *lost.entry(dropped.reason).or_default() += dropped.count;
+    }
+    lost
 }
 
 fn nothing_taken() -> anyhow::Error {

@@ -8,8 +8,8 @@ use anyhow::Context;
 use clap::Args;
 
 use super::run::{RunArgs, duration};
-use super::{Cli, Out, hint};
-use crate::config::{self, Config, process_environment};
+use super::{Cli, Out, config_file, done, hint};
+use crate::config::{Config, process_environment};
 use crate::export::log::retention::{self, Kept, Outcome};
 use crate::export::record::fields;
 use crate::places;
@@ -34,14 +34,17 @@ impl PruneArgs {
     /// # Errors
     /// The folder cannot be read, or a file cannot be deleted (the others are, first).
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let folder = folder(self.log_dir).ok_or_else(|| {
+        let is_named = self.log_dir.is_some();
+        let folder = folder(self.log_dir)?.ok_or_else(|| {
             hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
         })?;
         let logs = match retention::session_logs(&folder) {
             // Nothing was ever recorded.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Vec::new(),
             logs => logs.with_context(|| format!("failed to read folder `{}`", folder.display()))?,
         };
+        // All is deleted that is old, whoever reads which.
+        let mut said = Ok(());
         let limit = SystemTime::now().checked_sub(self.older_than);
         let is_old = |log: &Kept| limit.is_some_and(|limit| log.written < limit);
         let (mut deleted, mut size, mut in_use, mut failed) = (0, 0, 0, None);
@@ -55,7 +58,7 @@ impl PruneArgs {
                 Ok(Outcome::Deleted) => {
                     deleted += 1;
                     size += log.size;
-                    writeln!(out, "{}", units::clean(&log.path.display().to_string()))?;
+                    said = said.and(writeln!(out, "{}", units::clean(&log.path.display().to_string())));
                 }
                 Ok(Outcome::InUse) => in_use += 1,
                 Err(error) => {
@@ -68,21 +71,23 @@ impl PruneArgs {
         let files = units::plural(deleted, "file");
         let kept = logs.len() as u64 - deleted;
         let busy = if in_use > 0 { format!(", {in_use} of them old but in use") } else { String::new() };
-        writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", units::bytes(size))?;
+        let said = said.and(writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", units::bytes(size)));
         match failed {
             Some(error) => Err(hint(error, "check who owns the file and its folder")),
-            None => Ok(ExitCode::SUCCESS),
+            None => done(ExitCode::SUCCESS, said),
         }
     }
 }
 
 /// The folder that the proxy writes to with these settings.
-pub(super) fn folder(log_dir: Option<PathBuf>) -> Option<PathBuf> {
+///
+/// # Errors
+/// The config file, which may say where it is, cannot be read.
+pub(super) fn folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     let args = RunArgs { log_dir, ..RunArgs::default() };
-    let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
-    let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+    let file = config_file(&args)?;
     let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
-    config.log_dir.value.or_else(places::sessions_dir)
+    Ok(config.log_dir.value.or_else(places::sessions_dir))
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use super::Hinted;
 use super::run::RunArgs;
 use super::{Out, hint};
 use crate::config::{self, ArgsHash, Config, Redaction, process_environment};
@@ -17,6 +18,9 @@ use crate::read::files::{Source, Window};
 use crate::{hash_key, places};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 done; with --check: 1 something would be redacted, 2 a file cannot be read; 2 usage."
+)]
 pub struct RedactArgs {
     /// Say on stderr which rule replaced what, and where in the output
     #[arg(long)]
@@ -34,7 +38,7 @@ pub struct RedactArgs {
     #[arg(long)]
     pub strict: bool,
     /// Take [redaction] and the hash settings from this config file
-    #[arg(long, value_name = "FILE", env = "SPANTAP_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
@@ -80,10 +84,7 @@ impl RedactArgs {
     /// wants to see what the settings do.
     fn config(&self) -> anyhow::Result<Config> {
         let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
-        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
-        let file = config::read(path.as_deref(), &args, &process_environment).with_context(|| {
-            format!("cannot read {}", path.as_deref().unwrap_or(Path::new("the config file")).display())
-        })?;
+        let file = super::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
         // What is wrong with other settings does not concern this command.
         let concerns = |problem: &&config::Problem| match config.redaction {
@@ -156,16 +157,16 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
     let mut sources = Vec::new();
     for path in files {
         let found = match path.is_dir() {
-            true => Source::in_dir(path, Window::default()),
+            true => Source::all_in_dir(path, Window::default()),
             false => Source::named(path).map(|source| vec![source]),
         };
-        sources.extend(found.with_context(|| format!("cannot open {}", path.display()))?);
+        sources.extend(found.map_err(|error| unchecked(error, "open", &path.display().to_string()))?);
     }
     for source in &sources {
         let name = source.name();
-        let file = source.open(0).with_context(|| format!("cannot open {name}"))?;
+        let file = source.open(0).map_err(|error| unchecked(error, "open", &name))?;
         for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
-            let line = line.with_context(|| format!("cannot read {name}"))?;
+            let line = line.map_err(|error| unchecked(error, "read", &name))?;
             lines += 1;
             let record = serde_json::from_slice::<serde_json::Value>(&line).ok();
             let mut findings = Vec::new();
@@ -185,6 +186,12 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
     }
     writeln!(out, "{lines} lines in {} files checked, {found} places would be redacted", sources.len())?;
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A check that could not be made is none that failed.
+fn unchecked(error: std::io::Error, verb: &str, name: &str) -> anyhow::Error {
+    let error = anyhow::Error::from(error).context(format!("cannot {verb} {name}"));
+    Hinted { error, hint: "nothing can be said about it until it can be read".to_owned(), status: 2 }.into()
 }
 
 fn check_value(

@@ -1,15 +1,17 @@
 //! `wrap`, `unwrap`, `status`: the proxy put into hosts' config files, taken out, and looked for.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
-use super::{Out, hint};
+use super::{Hinted, Out, hint};
 use crate::hosts::diff;
 use crate::hosts::entry::Step;
 use crate::hosts::locate::{self, Found, Scope, Surroundings};
@@ -61,7 +63,8 @@ pub struct How {
 
 /// What the statuses mean.
 const STATUSES: &str = "\
-Exit status: 0 done, or nothing to do; 1 a file was left alone, or nobody agreed to the change; 2 usage.";
+Exit status: 0 done, or nothing to do; 1 a file was left alone, there is no such file or server,
+or nobody agreed to the change; 2 usage.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
@@ -115,10 +118,14 @@ fn surroundings(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> 
 pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
     let environment = crate::config::process_environment;
     if let Some(path) = &which.file {
+        File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let host = match which.hosts.as_slice() {
             [id] => table::host(id),
             [] => host_of(path),
-            _ => anyhow::bail!("--file goes with one --host, whose format it has"),
+            _ => {
+                let error = anyhow::anyhow!("--file goes with one --host, whose format it has");
+                return Err(Hinted { error, hint: "give one --host, or none".to_owned(), status: 2 }.into());
+            }
         };
         let host = host.ok_or_else(|| {
             let text = format!("no list of servers found in `{}`", path.display());
@@ -173,8 +180,8 @@ fn scope_of(host: &'static Host, path: &Path) -> Scope {
     if !users.iter().any(same) && is_named_so() { Scope::Project } else { Scope::User }
 }
 
-/// Where nothing was found, and what to do.
-fn nowhere(which: &Which) -> anyhow::Error {
+/// Where nothing was found, and what to do instead; `command` is what was asked for.
+fn nowhere(which: &Which, command: &str) -> anyhow::Error {
     let environment = crate::config::process_environment;
     let places = locate::places(&surroundings(&environment, which.project), &which.hosts);
     let mut text = String::from("no config file of a host found; looked at");
@@ -185,11 +192,12 @@ fn nowhere(which: &Which) -> anyhow::Error {
         text.push_str(&format!("\n  {name:<15} {}", place.path.display()));
         last = place.host.id;
     }
-    let hint_text = if which.project {
-        "a file in another place: spantap wrap --file FILE; without a file: put `spantap --` in front of the server's command"
+    let more = if which.project {
+        "without a file: put `spantap --` in front of the server's command".to_owned()
     } else {
-        "a file in another place: spantap wrap --file FILE; the files of this folder: spantap wrap --project"
+        format!("the files of this folder: spantap {command} --project")
     };
+    let hint_text = format!("a file in another place: spantap {command} --file FILE; {more}");
     hint(anyhow::anyhow!(text), hint_text)
 }
 
@@ -219,8 +227,12 @@ fn label(name: &str, path: &[Step]) -> String {
 
 fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyhow::Result<ExitCode> {
     let files = files(which)?;
+    if files.is_empty() && matches!(intent, Intent::Unwrap) && which.hosts.is_empty() {
+        writeln!(out, "nothing to do: no host has a config file here")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if files.is_empty() {
-        return Err(nowhere(which));
+        return Err(nowhere(which, intent.command()));
     }
     let mut failures: Vec<(Found, String)> = Vec::new();
     let mut plans = Vec::new();
@@ -239,13 +251,20 @@ fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyho
     let mut unsaid = Ok(());
     if !how.json {
         for plan in &plans {
-            unsaid = unsaid.and(describe(out, plan, how.dry_run));
+            unsaid = unsaid.and(describe(out, plan, how.dry_run || !how.yes));
         }
     }
-    if !how.yes {
-        std::mem::replace(&mut unsaid, Ok(()))?;
+    if !how.yes && unsaid.is_err() {
+        // Who does not read what would be changed agrees to nothing.
+        unsaid?;
+        return Ok(ExitCode::FAILURE);
     }
-    let write = todo && !how.dry_run && (how.yes || (!how.json && confirmed(out, intent)?));
+    let asks = todo && !how.dry_run && !how.yes && !how.json;
+    let agreed = asks && confirmed(out, intent)?;
+    if asks && !agreed {
+        writeln!(out, "nothing was changed")?;
+    }
+    let write = todo && !how.dry_run && (how.yes || agreed);
     let mut report = Vec::new();
     for plan in plans {
         let (found, changes) = (plan.found.clone(), !plan.changed.is_empty());

@@ -48,15 +48,50 @@ fn the_long_form_starts_the_same_program_with_and_without_dashes() {
 }
 
 #[test]
+fn an_argument_that_is_no_text_is_refused_like_another() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = crate::support::Home::new();
+    let word = std::ffi::OsStr::from_bytes(b"\xff");
+    let output = home.spantap([]).arg(word).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", crate::support::text(&output).1);
+}
+
+#[test]
+fn work_is_done_whole_whoever_reads_of_it() {
+    let home = crate::support::Home::new();
+    let logs = home.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    for number in 0..20 {
+        let name = format!("a-2020-01-01-{number:012x}.jsonl");
+        let file = std::fs::File::create(logs.join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut prune = home.spantap(["prune", "--older-than", "30d", "--log-dir", logs.to_str().unwrap()]);
+    assert!(prune.stdout(writer).status().unwrap().success());
+    assert_eq!(std::fs::read_dir(&logs).unwrap().count(), 0);
+    let mut typo = home.spantap(["prune", "--older-than", "30d"]);
+    assert_eq!(typo.env("SPANTAP_CONFIG", "/nowhere.toml").status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn nobody_reading_makes_no_good_verdict_and_no_failure_of_anything_else() {
     let home = crate::support::Home::new();
     let leaky = home.path().join("leaky.jsonl");
     std::fs::write(&leaky, "ghp_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE1\n").unwrap();
-    for (arguments, status) in [(vec!["redact", "--check", leaky.to_str().unwrap()], 1), (vec!["schema"], 0)]
-    {
-        let mut child =
-            home.spantap(arguments.iter().copied()).stdout(std::process::Stdio::piped()).spawn().unwrap();
-        drop(child.stdout.take());
-        assert_eq!(child.wait().unwrap().code(), Some(status), "{arguments:?}");
+    let unlogged = home.path().join("clean.jsonl");
+    std::fs::write(&unlogged, "nothing\n").unwrap();
+    for (arguments, status) in [
+        (vec!["redact", "--check", leaky.to_str().unwrap()], 1),
+        (vec!["redact", "--check", unlogged.to_str().unwrap()], 1),
+        (vec!["redact", "--check", "/nowhere.jsonl"], 2),
+        (vec!["redact", "--rules"], 0),
+        (vec!["schema"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status_seen = home.spantap(arguments.iter().copied()).stdout(writer).status().unwrap();
+        assert_eq!(status_seen.code(), Some(status), "{arguments:?}");
     }
 }

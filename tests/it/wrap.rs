@@ -218,7 +218,10 @@ fn what_cannot_be_wrapped_is_named_with_the_reason_and_left_alone() {
 
 #[test]
 fn an_empty_home_is_told_where_was_looked_and_what_to_do() {
-    for command in ["wrap -y", "unwrap -y", "status"] {
+    let output = run(&Home::new(), "unwrap -y --all");
+    assert_eq!(text(&output).0, "nothing to do: no host has a config file here\n");
+    assert!(output.status.success());
+    for command in ["wrap -y", "unwrap -y --host cursor --host codex", "status"] {
         let output = run(&Home::new(), command);
         assert_eq!(output.status.code(), Some(1));
         let (_, said) = text(&output);
@@ -229,12 +232,30 @@ fn an_empty_home_is_told_where_was_looked_and_what_to_do() {
 }
 
 #[test]
+fn what_was_named_and_is_not_there_is_named() {
+    let home = Home::new();
+    put(&home, ".cursor/mcp.json", CURSOR);
+    for command in ["wrap -y --file nowhere.json", "unwrap --file nowhere.json", "status --file nowhere.json"]
+    {
+        let output = run(&home, command);
+        let said = text(&output).1;
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(said.starts_with("error: cannot read `nowhere.json`: No such file"), "{command}: {said}");
+    }
+    for command in ["wrap -y nosuch", "status nosuch"] {
+        let output = run(&home, command);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(text(&output).1.starts_with("error: no server is called `nosuch`"), "{command}");
+    }
+}
+
+#[test]
 fn an_option_that_run_would_refuse_is_refused_before_anything_is_written() {
     let home = Home::new();
     let path = put(&home, ".cursor/mcp.json", CURSOR);
     for options in ["--no-such-option", "--slow soon", "--server x", "x"] {
         let output = run(&home, &format!("wrap -y -- {options}"));
-        assert_eq!(output.status.code(), Some(1), "{options}");
+        assert_eq!(output.status.code(), Some(2), "{options}");
         assert!(text(&output).1.starts_with("error: "), "{options}");
     }
     assert_eq!(fs::read(path).unwrap(), CURSOR);

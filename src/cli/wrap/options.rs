@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 
 use crate::cli::run::RunArgs;
-use crate::cli::{Cli, hint};
+use crate::cli::{Cli, Hinted};
 use crate::config::{self, Config, Environment, File, process_environment};
 use crate::places;
 
@@ -59,14 +59,18 @@ fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
 pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
     let is_ours = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
     if let Some(word) = options.iter().find(|word| is_ours(word)) {
-        anyhow::bail!("`{word}` cannot be among the options passed on");
+        return Err(refused(anyhow::anyhow!("`{word}` cannot be among the options passed on")));
     }
     let line =
         ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "server"]);
     Cli::try_parse_from(line).map_err(|error| {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        hint(anyhow::anyhow!("{first}"), "options after -- are those of `spantap run --help`")
+        refused(anyhow::anyhow!("{first}"))
     })?;
     Ok(())
+}
+
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    Hinted { error, hint: "options after -- are those of `spantap run --help`".to_owned(), status: 2 }.into()
 }

@@ -21,6 +21,14 @@ pub(super) enum Intent {
 }
 
 impl Intent {
+    /// The name of the command.
+    pub(super) fn command(&self) -> &'static str {
+        match self {
+            Intent::Wrap { .. } => "wrap",
+            Intent::Unwrap => "unwrap",
+        }
+    }
+
     pub(super) fn verb(&self) -> &'static str {
         match self {
             Intent::Wrap { .. } => "Wrap",

@@ -1,5 +1,6 @@
 //! `status`: hosts, their servers, and whether each is watched.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,15 +10,15 @@ use serde_json::json;
 
 use super::watched::can_start;
 use super::{Which, files, label, nowhere};
-use crate::cli::{Out, keep};
+use crate::cli::{Out, hint, keep};
 use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, State};
 use crate::hosts::locate::Scope;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 all is as it should be; 1 a watched entry names a spantap that is gone, or a file
-cannot be read; 2 usage."
+    after_help = "Exit status: 0 all is as it should be; 1 a watched entry names a spantap that is gone, a file
+cannot be read, or there is none, or no such server; 2 usage."
 )]
 pub struct StatusArgs {
     #[command(flatten)]
@@ -51,10 +52,11 @@ impl StatusArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let files = files(&self.which)?;
         if files.is_empty() {
-            return Err(nowhere(&self.which));
+            return Err(nowhere(&self.which, "status"));
         }
-        let logs = keep::folder(self.log_dir.clone());
+        let logs = keep::folder(self.log_dir.clone()).ok().flatten();
         let (mut rows, mut broken) = (Vec::new(), Vec::new());
+        let mut names = BTreeSet::new();
         for found in &files {
             let root = match found.parse() {
                 Ok(root) => root,
@@ -67,6 +69,7 @@ impl StatusArgs {
                 if !self.which.servers.is_empty() && !self.which.servers.contains(&server.name) {
                     continue;
                 }
+                names.insert(server.name.clone());
                 let (transport, watched, note) = match &server.state {
                     State::Plain => ("stdio", "no", None),
                     State::Wrapped { program, .. } | State::ByHand { program, .. } if !can_start(program) => {
@@ -102,6 +105,10 @@ impl StatusArgs {
                     seen,
                 });
             }
+        }
+        let missing = self.which.servers.iter().find(|name| !names.contains(*name));
+        if let (Some(name), true) = (missing, broken.is_empty()) {
+            return Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"));
         }
         if self.json {
             for row in &rows {

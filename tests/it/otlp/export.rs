@@ -60,10 +60,7 @@ fn spans_and_logs_sent_again_are_those_sent_live() {
     let collector = ["--otlp", &again.endpoint, "--otlp-set", "protocol=grpc", "--logs"];
     let resume = [collector.as_slice(), &["--resume"]].concat();
     let records = home.records().len();
-    assert_eq!(
-        export(&home, &resume),
-        format!("{records} records of 1 connections sent, 0 spans or logs not taken\n")
-    );
+    assert_eq!(export(&home, &resume), format!("{records} records of 1 connection sent\n"));
     assert!(spans(&again) == spans(&live), "spans differ:\n{:#?}\n{:#?}", spans(&again), spans(&live));
     assert!(logs(&again) == logs(&live), "logs differ:\n{:#?}\n{:#?}", logs(&again), logs(&live));
     assert!(export(&home, &resume).starts_with("0 records of 0 connections"), "nothing is sent twice");
@@ -87,6 +84,25 @@ fn only_what_was_selected_is_sent() {
 }
 
 #[test]
+fn where_nothing_is_sent_it_does_not_say_that_it_was() {
+    let home = Home::new();
+    session(&home, &[], &[], 5);
+    let collector = Collector::start(Manner::Good);
+    let try_with = |options: &[&str]| {
+        let options = ["export", "--otlp", &collector.endpoint].into_iter().chain(options.iter().copied());
+        let output = home.spantap(options).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output))
+    };
+    let (code, said, error) = try_with(&["--otlp-set", "traces=false"]);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(error.starts_with("error: nothing to send: traces are turned off"), "{error}");
+    let (code, said, error) = try_with(&["--server", "nosuch"]);
+    assert_eq!((code, said.as_str()), (Some(0), "0 records of 0 connections sent\n"));
+    assert!(error.starts_with("no records with --server nosuch in "), "{error}");
+    assert!(collector.spans().is_empty());
+}
+
+#[test]
 fn what_is_not_taken_is_told_and_sent_the_next_time() {
     let home = Home::new();
     session(&home, &[], &[], 5);
@@ -97,7 +113,10 @@ fn what_is_not_taken_is_told_and_sent_the_next_time() {
     };
     let refused = try_with(&bad);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stdout).ends_with(", 7 spans or logs not taken\n"));
+    assert!(
+        String::from_utf8_lossy(&refused.stdout)
+            .ends_with(", 7 spans or logs of them not taken: http_404 7\n")
+    );
     assert!(stderr(&refused).contains("http_404"), "{}", stderr(&refused));
     let taken = try_with(&good);
     assert!(taken.status.success());
