@@ -8,7 +8,6 @@
 //! thread listens for a signal that cuts this short. The relay never touches the baton.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
@@ -98,7 +97,10 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
         thread.unpark();
         wait_for_close(&shared.closed, deadline);
         if !shared.closed.load(Ordering::Acquire) {
-            relay::say("the last records of this session may be lost: there was no time left to write them");
+            // Whoever closes says what was lost; on a machine that busy, or with a signal, it has not come to that.
+            relay::say(
+                "the last records of this session may be lost, uncounted: there was no time left to write them",
+            );
         }
     }
     child::mirror(ended.status)
@@ -110,13 +112,7 @@ fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
         match signals::wait(Some(left)) {
             Woken::LookAround => {}
-            Woken::Timeout if left.is_zero() => {
-                // Whoever closes says what was lost; on a machine that busy it has not even come to that.
-                let text =
-                    "spantap: the time to write everything out was over; what is missing is not counted\n";
-                let _ = std::io::stderr().write_all(text.as_bytes());
-                return;
-            }
+            Woken::Timeout if left.is_zero() => return,
             Woken::Timeout => {}
             Woken::Forward(signal) | Woken::Kernel(signal) => {
                 if signals::asks_to_leave(signal) {
@@ -145,7 +141,7 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         _ => "check that the file is a program and may be executed".to_owned(),
     };
     let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    relay::tell(&text);
     let status = Status::Exited(error.exit_status());
     let at = relay::now();
     let started = Started { pid: None, spawned: at };

@@ -18,7 +18,7 @@ mod stdio;
 pub mod tap;
 
 pub use clock::now;
-pub use stdio::say;
+pub use stdio::{say, tell};
 
 use child::{Server, SpawnError, Status, TraceEnv};
 use pump::{Descriptor, Pulse, Pump};
@@ -151,7 +151,7 @@ impl Relay {
     }
 
     /// Forwards signals until the server has ended and what it wrote has been passed on. Returns how it
-    /// ended, and whether it had been asked to: its stdin had ended, or a signal was forwarded.
+    /// ended, and whether it had been asked to: its stdin had ended first, or a signal was forwarded.
     pub fn wait(&mut self) -> Ended {
         let mut asked = false;
         let mut orphan = Orphan::default();
@@ -275,7 +275,7 @@ impl Relay {
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
     pub status: Status,
-    /// Its stdin had ended, or somebody had sent it a signal through us.
+    /// Its stdin had ended before (see `input_ended_first`), or somebody had sent it a signal through us.
     pub asked: bool,
     /// Somebody asked us to leave after that.
     pub hurried: bool,

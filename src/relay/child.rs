@@ -153,9 +153,10 @@ impl Forked {
     /// Has the child execute the command, and waits until it does.
     ///
     /// # Errors
-    /// [`SpawnError::Exec`] when the command cannot be executed, [`SpawnError::Own`] when nobody is there.
+    /// [`SpawnError::Exec`] when the command cannot be executed.
     pub fn exec(mut self) -> Result<Server, SpawnError> {
-        self.link.write_all(&[0]).map_err(SpawnError::Own)?;
+        // Somebody may have ended it already: then it is reaped like any other.
+        let _ = self.link.write_all(&[0]);
         let mut errno = [0; 4];
         match self.link.read_exact(&mut errno) {
             // The child's end closed by itself at `exec`.

@@ -43,12 +43,16 @@ const PATIENCE_MS: libc::c_int = 100;
 /// Says one line on standard error, in one write. Nothing is said to those who are gone, or who have
 /// left what is there unread: this process must not hang on its own words.
 pub fn say(text: &str) {
-    let line = format!("spantap: {text}\n");
+    tell(&format!("spantap: {text}\n"));
+}
+
+/// The same of lines that are complete.
+pub fn tell(lines: &str) {
     let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry; the bytes are valid for reading.
     unsafe {
         if libc::poll(&mut poll, 1, PATIENCE_MS) == 1 && poll.revents & libc::POLLOUT != 0 {
-            libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+            libc::write(libc::STDERR_FILENO, lines.as_ptr().cast(), lines.len());
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What the conformance suite cannot ask of any wrapper: our own threads, words, limits and patience.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -247,18 +246,27 @@ fn with_something_to_say_and_nobody_to_hear_it_the_session_runs() {
         comes_back(to, from, some_bytes(300_000));
         assert_eq!(child.wait().unwrap().code(), Some(9), "{stderr}");
     }
-    let (_unread, full) = std::io::pipe().unwrap();
-    let filled = full.try_clone().unwrap();
-    std::thread::spawn(move || {
-        let mut filled = File::from(OwnedFd::from(filled));
-        while filled.write_all(&[b'x'; 4096]).is_ok() {}
-    });
+    // Not even where there is no server to run.
+    let (_unread, full) = full();
+    let mut command = home.spantap(["--", "/nonexistent"]);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(127));
+    let (_unread, full) = self::full();
     let mut command = shell(&home, run);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full).spawn().unwrap();
     drop(command);
     let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     comes_back(to, from, some_bytes(300_000));
     assert_eq!(child.wait().unwrap().code(), Some(9), "full and unread");
+}
+
+/// A stream into which nothing more goes, and the end that nobody reads.
+fn full() -> (UnixStream, OwnedFd) {
+    let (unread, full) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while (&full).write_all(b"x").is_ok() {}
+    full.set_nonblocking(false).unwrap();
+    (unread, full.into())
 }
 
 /// spantap with `options` in front of `cat`, started by `setpriv` with `arguments` where this process may.

@@ -128,14 +128,15 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
         Ok(file) => (file, None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-            let text = "going on without it, and without any free text, since it may say what to hide";
-            (None, Some(format!("config file `{path}` cannot be read: {error}; {text}")))
+            (None, Some(format!("config file `{path}` cannot be read: {error}")))
         }
     };
-    let config = match &file_error {
+    let mut config = match &file_error {
         None => Config::resolve(args, &process_environment, file.as_ref(), &name),
         Some(_) => Config::without_file(args, &process_environment, &name),
     };
+    let names = child::environment_names().into_iter().filter_map(|name| name.into_string().ok());
+    config.problems.extend(config::misspelt(names));
     let mut redactor = config.redaction.redactor();
     let configured = config.session_id.value.clone().map(|id| match config.session_id.origin {
         config::Origin::Environment(_) => (id, "environment"),
@@ -235,7 +236,8 @@ impl Prepared {
         std::panic::set_hook(Box::new(say_where));
         diagnostics::install(self.verbose, places::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
         if let Some(error) = &self.file_error {
-            tracing::warn!("{error}");
+            let how = "going on without it, and without any free text, since it may say what to hide";
+            tracing::warn!("{error}; {how}");
         }
         for problem in &self.config.problems {
             tracing::warn!("{problem}");
@@ -409,10 +411,9 @@ fn random<const N: usize, T>(make: impl Fn([u8; N]) -> Option<T>) -> T {
 
 /// A panic of ours is told by its place; its message may quote what was being looked at.
 fn say_where(info: &std::panic::PanicHookInfo<'_>) {
-    use std::io::Write;
     let place =
         info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-    let _ = std::io::stderr().write_all(format!("spantap: internal error{place}\n").as_bytes());
+    relay::say(&format!("internal error{place}"));
 }
 
 type Tools = BTreeMap<String, [u8; 32]>;
