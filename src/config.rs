@@ -15,7 +15,7 @@ mod setting;
 
 pub use file::{File, read as read_file};
 pub use setting::{Origin, Problem, Setting, Size};
-use setting::{Resolver, Word};
+use setting::{Resolver, Word, variable};
 
 use crate::cli::run::{LogLevel, Overload, RunArgs, Side};
 
@@ -164,6 +164,27 @@ pub fn read(
         None if is_named => Err(std::io::Error::other("there is none")),
         found => Ok(found),
     }
+}
+
+/// Variables among `names` that were probably meant as settings and are none.
+pub fn misspelt(names: impl Iterator<Item = String>) -> Vec<Problem> {
+    let known = |name: &str| {
+        name == "SPANTAP_CONFIG" || SETTINGS.iter().any(|(setting, _)| variable(setting) == name)
+    };
+    let meant = |name: &str| {
+        let rest = name.strip_prefix("SPANTAP_")?;
+        let off = rest.strip_prefix("NO_").map(|rest| format!("SPANTAP_{rest}"));
+        match off.filter(|setting| known(setting)) {
+            Some(setting) => Some(format!("{setting}=false")),
+            None => file::nearest(&rest.to_lowercase()).map(variable),
+        }
+    };
+    let misspelt = |name: String| {
+        let meant = meant(&name).filter(|_| !known(&name))?;
+        let text = format!("it is no setting; did you mean {meant}?");
+        Some(Problem { origin: Origin::Environment(name), text })
+    };
+    names.filter_map(misspelt).collect()
 }
 
 impl Config {

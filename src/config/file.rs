@@ -205,7 +205,7 @@ fn general(name: &[String]) -> String {
 }
 
 /// The setting that was probably meant.
-fn nearest(name: &str) -> Option<&'static str> {
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
     /// As clap's for mistyped flags.
     const LIKENESS: f64 = 0.8;
     let likeness = |setting: &str| strsim::jaro_winkler(name, setting);

@@ -83,6 +83,11 @@ pub(super) trait Word: Copy + PartialEq + 'static {
     }
 }
 
+/// The environment variable of the setting `name`.
+pub(super) fn variable(name: &str) -> String {
+    format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"))
+}
+
 /// Looks a setting up in all its sources, strongest first.
 pub(super) struct Resolver<'a> {
     flags: BTreeMap<&'static str, String>,
@@ -262,7 +267,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn sources(&self, name: &'static str) -> Vec<(Vec<String>, Origin)> {
-        let variable = format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
+        let variable = variable(name);
         let flag = self.flags.get(name).map(|text| (vec![text.clone()], Origin::Flag));
         let environment = (self.environment)(&variable)
             .filter(|text| !text.is_empty())

@@ -153,6 +153,32 @@ fn strictness_wants_the_files_of_the_way_to_the_collector() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named_like_a_misspelt_line() {
+    let home = Home::new();
+    for (name, meant) in [("SPANTAP_SLWO", "SPANTAP_SLOW?"), ("SPANTAP_NO_LOG", "SPANTAP_LOG=false?")] {
+        let output = home.spantap(["--", "true"]).env(name, "1").output().unwrap();
+        let said = text(&output).1;
+        assert!(said.contains(&format!("{name}: it is no setting; did you mean {meant}")), "{said}");
+        let output = home.spantap(["--strict", "--", "true"]).env(name, "1").output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+    }
+    // Whatever else somebody calls so is theirs.
+    let output = home.spantap(["--strict", "--", "true"]).env("SPANTAP_CI_CACHE", "/x").output().unwrap();
+    assert_eq!((output.status.code(), text(&output).1.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn strictness_wants_a_way_that_can_be_gone() {
+    let home = Home::new();
+    for options in [&["--otlp", "http://exa mple:4318"][..], &["--otlp", "localhost:4318"]] {
+        let words = ["--strict"].iter().chain(options).chain(&["--", "touch", "started"]);
+        let output = home.spantap(words.copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(125), "{options:?}: {}", text(&output).1);
+        assert!(!home.path().join("started").exists());
+    }
+}
+
+#[test]
 fn the_documented_example_is_a_config_file() {
     let docs =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
