@@ -40,7 +40,7 @@ pub struct SelectArgs {
     /// From when: RFC 3339, today, yesterday, or an age such as 30m, 6h, 7d [default: 24h; show: all]
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     pub since: Option<String>,
-    /// Until when, in the same forms
+    /// Until when, in the same forms; a day stands for its beginning
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     pub until: Option<String>,
     /// Only operations that took at least this long, e.g. 500ms
@@ -108,7 +108,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 impl TailArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
+        let open = if self.follow { Reading::open_early } else { Reading::open };
+        let reading = open(&self.select, &self.files, Since::LastDay)?;
         // What is written while the past is being read belongs to the future.
         let mut follower = Follower::after(&reading.sources);
         let count = self.select.limit.unwrap_or(self.count);
@@ -120,7 +121,7 @@ impl TailArgs {
             printer.write(out, line)?;
         }
         if lines.is_empty() && !self.follow {
-            reading.say_no_data("no operations")?;
+            reading.say_no_data("no operations", &findings)?;
         }
         reading.report_findings(&findings);
         if !self.follow {
@@ -140,9 +141,9 @@ impl TailArgs {
 
 #[derive(Debug, Args)]
 pub struct SessionsArgs {
-    /// At most this many, newest first
-    #[arg(short = 'n', value_name = "N", default_value_t = 20)]
-    pub count: usize,
+    /// At most this many, newest first [default: 20; with --json: all]
+    #[arg(short = 'n', value_name = "N")]
+    pub count: Option<usize>,
     /// One row for each connection to a server
     #[arg(long)]
     pub connections: bool,
@@ -156,6 +157,9 @@ pub struct SessionsArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// Sessions that are listed where nobody says how many.
+const SESSIONS: usize = 20;
+
 impl SessionsArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let reading = Reading::open(&self.select, &self.files, Since::LastDay)?;
@@ -163,7 +167,12 @@ impl SessionsArgs {
             reading.scan(|| sessions::Sessions::new(&reading.select, &reading.prices, self.connections));
         let mut found = found.finish(self.thrashing);
         let all = found.len();
-        found.truncate(self.select.limit.unwrap_or(self.count));
+        let count = match self.select.json {
+            // A script that wants fewer says so.
+            true => self.count.unwrap_or(usize::MAX),
+            false => self.count.unwrap_or(SESSIONS),
+        };
+        found.truncate(self.select.limit.unwrap_or(count));
         if self.select.json {
             for (id, session) in &found {
                 let line = sessions::json(id, session, &reading.prices, self.connections)?;
@@ -179,7 +188,8 @@ impl SessionsArgs {
             out.flush()?;
         }
         if found.is_empty() {
-            reading.say_no_data("no sessions")?;
+            let more = self.thrashing.map(|most| format!(" with a call made more than {most} times"));
+            reading.say_no_data(&format!("no sessions{}", more.unwrap_or_default()), &findings)?;
         }
         reading.report_findings(&findings);
         Ok(ExitCode::SUCCESS)
@@ -263,7 +273,7 @@ impl StatsArgs {
         }
         out.flush()?;
         if summary.is_empty() {
-            reading.say_no_data("no tool calls")?;
+            reading.say_no_data("no tool calls", &findings)?;
         }
         reading.report_findings(&findings);
         Ok(ExitCode::SUCCESS)
@@ -271,6 +281,7 @@ impl StatsArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(mut_arg("json", |argument| argument.hide(true)))]
 pub struct ReportArgs {
     /// Write the page here
     #[arg(short, long, value_name = "FILE", default_value = "spantap-report.html")]

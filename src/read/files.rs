@@ -1,6 +1,6 @@
 //! Which files can hold the answer, and how to open them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -53,12 +53,20 @@ impl Window {
 
 impl Source {
     /// The session logs in folder `dir` that can hold records of `window`, in the order of their
-    /// names, one that is there packed and unpacked once: those not begun after its end (the date in the name is the UTC day of the start) and
+    /// names: those not begun after its end (the date in the name is the UTC day of the start) and
     /// not last written before its beginning.
     ///
     /// # Errors
     /// The folder cannot be read.
     pub fn in_dir(dir: &Path, window: Window) -> io::Result<Vec<Source>> {
+        Source::all_in_dir(dir, window).map(Source::once)
+    }
+
+    /// The same with all that is there twice.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn all_in_dir(dir: &Path, window: Window) -> io::Result<Vec<Source>> {
         let mut sources = Vec::new();
         for file in std::fs::read_dir(dir)? {
             let path = file?.path();
@@ -79,10 +87,36 @@ impl Source {
             }
         }
         sources.sort_by(|a, b| a.path().cmp(&b.path()));
-        // `gzip -k` leaves the log where it was: what stands there twice counts once.
-        let mut seen = HashSet::new();
-        sources.retain(|source| seen.insert(source.path().and_then(unpacked_name)));
         Ok(sources)
+    }
+
+    /// Each of `sources` once, by whatever path, and a log that is there packed and unpacked (`gzip -k` leaves
+    /// it where it was) unpacked. Two that begin otherwise are two.
+    pub fn once(sources: Vec<Source>) -> Vec<Source> {
+        let real = |source: &Source| {
+            source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()))
+        };
+        let is_plain = |source: &Source| matches!(source, Source::File { packing: Packing::Plain, .. });
+        let plain: HashMap<PathBuf, Source> = sources
+            .iter()
+            .filter(|source| is_plain(source))
+            .filter_map(|source| Some((real(source)?, source.clone())))
+            .collect();
+        let mut seen = HashSet::new();
+        let mut is_first = |source: &Source| {
+            let Some(path) = real(source) else { return true };
+            let same = |other: &Source| other.beginning().is_some_and(|it| source.beginning() == Some(it));
+            let is_copy = !is_plain(source) && plain.get(&path.with_extension("")).is_some_and(same);
+            seen.insert(path) && !is_copy
+        };
+        sources.into_iter().filter(|source| is_first(source)).collect()
+    }
+
+    /// What it begins with, if that much is there.
+    fn beginning(&self) -> Option<Vec<u8>> {
+        let mut beginning = vec![0; 128];
+        self.open(0).ok()?.read_exact(&mut beginning).ok()?;
+        Some(beginning)
     }
 
     /// One file that was named, `-` for standard input.
@@ -142,12 +176,6 @@ impl Source {
             ),
         })
     }
-}
-
-/// The name that a log has without packing.
-fn unpacked_name(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    Some(name.trim_end_matches(".gz").trim_end_matches(".zst").to_owned())
 }
 
 /// Whether the date in `…-YYYY-MM-DD-<12 hex>[.N].jsonl` is after the day of `until`.

@@ -199,7 +199,8 @@ impl Row {
         let with_turns = group.turns.conversations() > 0;
         let mut row = Row {
             calls: figures.calls,
-            calls_per_minute: (minutes > 0.0).then(|| figures.calls as f64 / minutes),
+            // Of some seconds it would be a guess.
+            calls_per_minute: (minutes >= 0.5).then(|| figures.calls as f64 / minutes),
             errors: figures.errors(),
             error_rate: figures.error_rate(),
             denied: figures.with_status(Status::Denied),

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::{SelectArgs, StatusArg, note};
 use crate::cli::run::RunArgs;
-use crate::cli::{Hinted, hint};
+use crate::cli::{Hinted, config_file, hint};
 use crate::config::{self, Config};
 use crate::export::timestamp::Timestamp;
 use crate::places;
@@ -43,6 +43,8 @@ pub(in crate::cli) struct Reading {
     /// Where we looked, and for what, for people.
     looked: String,
     wanted: String,
+    /// The time was said, and is not the default.
+    is_chosen: bool,
 }
 
 /// Lines are this wide where nobody says.
@@ -58,10 +60,34 @@ impl Reading {
         files: &[PathBuf],
         default: Since,
     ) -> anyhow::Result<Reading> {
+        let reading = Reading::open_early(args, files, default)?;
+        // A folder that is named has to be there.
+        if files.is_empty()
+            && args.log_dir.is_some()
+            && let Some(dir) = reading.folders.first()
+            && let Err(error) = std::fs::metadata(dir)
+        {
+            return Err(hint(
+                anyhow::Error::from(error).context(format!("failed to read folder `{}`", dir.display())),
+                "`spantap doctor` says where session logs are",
+            ));
+        }
+        Ok(reading)
+    }
+
+    /// The same where the folder may yet be made.
+    ///
+    /// # Errors
+    /// A time that cannot be read, a folder or file that cannot.
+    pub(super) fn open_early(
+        args: &SelectArgs,
+        files: &[PathBuf],
+        default: Since,
+    ) -> anyhow::Result<Reading> {
         let zone = TimeZone::system();
         let settings = settings(args);
         let window = window(args, if files.is_empty() { default } else { Since::Ever }, &zone)?;
-        let (sources, folders, looked) = sources(&settings, args.log_dir.is_some(), files, window)?;
+        let (sources, folders, looked) = sources(&settings, files, window)?;
         let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
         let select = Select {
             servers: globs(&args.server),
@@ -88,6 +114,7 @@ impl Reading {
             warn: settings.thrash_warn.value,
             looked,
             wanted: wanted(args),
+            is_chosen: args.since.is_some() || args.until.is_some(),
         })
     }
 
@@ -121,10 +148,14 @@ impl Reading {
     ///
     /// # Errors
     /// Those of standard error.
-    pub(in crate::cli) fn say_no_data(&self, what: &str) -> io::Result<()> {
-        let mut stderr = io::stderr();
-        writeln!(stderr, "{what}{} in {}", self.wanted, self.whereabouts())?;
-        writeln!(stderr, "hint: {}", self.way_to_data())
+    pub(in crate::cli) fn say_no_data(&self, what: &str, read: &Findings) -> io::Result<()> {
+        let (text, hint) = self.nothing(what, read);
+        writeln!(io::stderr(), "{text}\nhint: {hint}")
+    }
+
+    /// That there is nothing, where we looked and for what; and how to get something.
+    pub(super) fn nothing(&self, what: &str, read: &Findings) -> (String, String) {
+        (format!("{what}{} in {}", self.wanted, self.whereabouts()), self.way_to_data(read))
     }
 
     /// Folder or files, and the time.
@@ -139,10 +170,13 @@ impl Reading {
         format!("{}{time}", self.looked)
     }
 
-    pub(super) fn way_to_data(&self) -> String {
+    fn way_to_data(&self, read: &Findings) -> String {
         let is_ever = self.select.window == Window::default();
-        match (self.sources.is_empty(), is_ever) {
-            _ if self.folders.is_empty() && is_ever && self.wanted.is_empty() => {
+        let has_logs =
+            |dir: &PathBuf| Source::in_dir(dir, Window::default()).is_ok_and(|sources| !sources.is_empty());
+        let nothing_yet = !self.folders.is_empty() && !self.folders.iter().any(has_logs);
+        match (nothing_yet, is_ever || nothing_yet) {
+            _ if self.folders.is_empty() && read.records == 0 => {
                 "session logs are lines of JSON that begin with `{\"schema\":\"spantap/`".to_owned()
             }
             (true, true) => {
@@ -150,12 +184,16 @@ impl Reading {
                 `spantap demo` shows how it looks"
                     .to_owned()
             }
+            (_, false) if self.is_chosen => "ask for another time, or for more".to_owned(),
             (_, false) if self.wanted.is_empty() => {
                 "look further back with `--since 30d`; `spantap doctor` says whether servers are watched"
                     .to_owned()
             }
             (_, false) => "look further back with `--since 30d`, or ask for more".to_owned(),
-            (false, true) => "ask for more: nothing that is there is all of that".to_owned(),
+            (false, true) if self.wanted.is_empty() => {
+                "there are records, and none of this kind; `spantap tail` shows operations".to_owned()
+            }
+            (false, true) => "leave out an option: nothing there fits all of them".to_owned(),
         }
     }
 
@@ -215,8 +253,10 @@ fn wanted(args: &SelectArgs) -> String {
 /// The settings that matter here: the folder, prices and the mark of repetition.
 fn settings(args: &SelectArgs) -> Config {
     let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
-    let path = config::file_path(&run, &config::process_environment, places::config_dir().as_deref());
-    let file = path.and_then(|path| config::File::read(&path).ok().flatten());
+    let file = config_file(&run).unwrap_or_else(|error| {
+        note(&format!("{error}; going on without it"));
+        None
+    });
     Config::resolve(&run, &config::process_environment, file.as_ref(), "")
 }
 
@@ -249,7 +289,7 @@ fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<
     {
         return Err(Hinted {
             error: anyhow::anyhow!("--since is not before --until: there is no time between them"),
-            hint: "swap them".to_owned(),
+            hint: "a day stands for its beginning: `--since yesterday --until today` is yesterday".to_owned(),
             status: 2,
         }
         .into());
@@ -260,7 +300,6 @@ fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<
 /// What to read, where new files may appear, and how to say where we looked.
 fn sources(
     settings: &Config,
-    is_named: bool,
     files: &[PathBuf],
     window: Window,
 ) -> anyhow::Result<(Vec<Source>, Vec<PathBuf>, String)> {
@@ -272,9 +311,7 @@ fn sources(
         return match Source::in_dir(&dir, window) {
             Ok(sources) => Ok((sources, vec![dir], looked)),
             // Nothing was ever recorded: that is an answer, not an error.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {
-                Ok((Vec::new(), vec![dir], looked))
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), vec![dir], looked)),
             Err(error) => Err(hint(
                 anyhow::Error::from(error).context(format!("failed to read folder `{}`", dir.display())),
                 "`spantap doctor` says where session logs are",
@@ -298,7 +335,7 @@ fn sources(
     };
     let names: Vec<String> = files.iter().take(3).map(name).collect();
     let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
-    Ok((sources, folders, format!("{}{more}", names.join(", "))))
+    Ok((Source::once(sources), folders, format!("{}{more}", names.join(", "))))
 }
 
 fn home_as_tilde(path: &Path) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -27,10 +28,8 @@ impl ReportArgs {
         reading.report_findings(&findings);
         let operations = report.operations();
         if operations == 0 {
-            return Err(hint(
-                anyhow::anyhow!("no operations in {}", reading.whereabouts()),
-                reading.way_to_data(),
-            ));
+            let (text, way) = reading.nothing("no operations", &findings);
+            return Err(hint(anyhow::anyhow!(text), way));
         }
         let about = About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -69,7 +68,19 @@ fn open(path: &Path) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    if let Err(error) = opened {
-        note(&format!("`{program}` could not be started: {error}; open {} by hand", path.display()));
-    }
+    let trouble = match opened {
+        Err(error) => format!("`{program}` could not be started: {error}"),
+        Ok(mut child) => {
+            // It hands the page over and ends, or stays with the browser.
+            let patience = Instant::now() + Duration::from_secs(2);
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) if !status.success() => break format!("`{program}` found no browser"),
+                    Ok(None) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(20)),
+                    _ => return,
+                }
+            }
+        }
+    };
+    note(&format!("{trouble}; open {} by hand", path.display()));
 }

@@ -28,6 +28,7 @@ impl ShowArgs {
             self.target = None;
         }
         let target = Target::parse(self.target.as_deref());
+        let again = places(&self.select, &self.files);
         let mut reading = Reading::open(&self.select, &self.files, Since::Ever)?;
         if self.files.iter().any(|file| file.as_os_str() == "-") {
             return Err(hint(
@@ -45,10 +46,11 @@ impl ShowArgs {
                     None | Some("last") => "no session".to_owned(),
                     Some(text) => format!("no session or operation `{}`", units::clean(text)),
                 };
+                let (text, way) = reading.nothing(&what, &findings);
                 return Err(hint(
-                    anyhow::anyhow!("{what} in {}", reading.whereabouts()),
+                    anyhow::anyhow!(text),
                     match self.target {
-                        None => reading.way_to_data(),
+                        None => way,
                         Some(_) => "`spantap sessions` lists sessions, `spantap tail` operations".to_owned(),
                     },
                 ));
@@ -60,15 +62,15 @@ impl ShowArgs {
                     _ => None,
                 };
                 reading.select.session = connection.or(reading.select.session);
-                write_session(&mut out, &reading, &self.select, &session)?;
+                write_session(&mut out, &reading, &self.select, &again, &session)?;
             }
             Found::Sessions(sessions) => {
                 writeln!(out, "{} begin so:", units::plural(sessions.len() as u64, "session"))?;
                 for session in sessions.iter().take(LISTED) {
-                    writeln!(out, "  spantap show {}{}", units::clean(session), folder(&self.select))?;
+                    writeln!(out, "  spantap show {}{again}", units::clean(session))?;
                 }
             }
-            Found::Operations(lines) => write_operations(&mut out, &reading, &self.select, &lines)?,
+            Found::Operations(lines) => write_operations(&mut out, &reading, &self.select, &again, &lines)?,
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -79,24 +81,27 @@ fn is_file(text: &str) -> bool {
     std::path::Path::new(text).is_file()
 }
 
-/// The folder that was named, as a command names it again; clean.
-fn folder(args: &SelectArgs) -> String {
-    let Some(dir) = &args.log_dir else { return String::new() };
-    let dir = dir.to_string_lossy();
-    let dir = units::clean(&dir);
+/// The folder and files that were named, as a command names them again; clean.
+fn places(args: &SelectArgs, files: &[PathBuf]) -> String {
     let is_plain =
         |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
-    if !dir.chars().all(is_plain) {
-        format!(" --log-dir '{}'", dir.replace('\'', r"'\''"))
-    } else {
-        format!(" --log-dir {dir}")
-    }
+    let word = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        let path = units::clean(&path);
+        match path.chars().all(is_plain) {
+            true => path.into_owned(),
+            false => format!("'{}'", path.replace('\'', r"'\''")),
+        }
+    };
+    let dir = args.log_dir.iter().map(|dir| format!(" --log-dir {}", word(dir)));
+    dir.chain(files.iter().map(|file| format!(" {}", word(file)))).collect()
 }
 
 fn write_session(
     out: &mut impl Write,
     reading: &Reading,
     args: &SelectArgs,
+    again: &str,
     session: &str,
 ) -> anyhow::Result<()> {
     let limit = args.limit.unwrap_or(OPERATIONS);
@@ -174,7 +179,7 @@ fn write_session(
     let example = one.operations.iter().rev().find_map(|line| Entry::parse(line).ok());
     if let Some(entry) = example {
         let short = sessions::short(&entry.connection_id, 12, true);
-        let mut hint = format!("spantap show {short}/{}{}", entry.seq, folder(args));
+        let mut hint = format!("spantap show {short}/{}{again}", entry.seq);
         let words = " tells all about the last one";
         // A command is copied, and therefore never cut.
         if units::width(&hint) + words.len() <= terminal.width {
@@ -189,6 +194,7 @@ fn write_operations(
     out: &mut impl Write,
     reading: &Reading,
     args: &SelectArgs,
+    again: &str,
     lines: &[Vec<u8>],
 ) -> anyhow::Result<()> {
     if args.json {
@@ -222,7 +228,7 @@ fn write_operations(
     for entry in shown.iter().filter_map(|line| Entry::parse(line).ok()) {
         // By the connection: numbers count by connection, and a session may have several.
         let connection = sessions::short(&entry.connection_id, 12, true);
-        writeln!(out, "  spantap show {connection}/{}{}", entry.seq, folder(args))?;
+        writeln!(out, "  spantap show {connection}/{}{again}", entry.seq)?;
     }
     Ok(())
 }

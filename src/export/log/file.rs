@@ -153,9 +153,10 @@ impl SessionFile {
                 self.lost.get_or_insert((0, reason));
                 if first {
                     let path = self.settings.folder.display();
+                    let room = if reason == "no_space" { "free some space there or " } else { "" };
                     (self.warn)(&format!(
                         "no log in `{path}`: {error}; the session goes on, records are dropped and counted; \
-                         free some space there or name another folder with --log-dir"
+                         {room}name another folder with --log-dir"
                     ));
                 }
                 self.retry_at = Some(Instant::now() + self.pause);
