@@ -206,11 +206,16 @@ fn general(name: &[String]) -> String {
 
 /// The setting that was probably meant.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, SETTINGS.iter().map(|(setting, _)| *setting))
+}
+
+/// That of `names` which was probably meant by `name`.
+pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// As clap's for mistyped flags.
     const LIKENESS: f64 = 0.8;
-    let likeness = |setting: &str| strsim::jaro_winkler(name, setting);
-    let names = SETTINGS.iter().map(|(setting, _)| *setting).filter(|setting| likeness(setting) >= LIKENESS);
-    names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    let likeness = |other: &str| strsim::jaro_winkler(name, other);
+    let alike = names.filter(|other| likeness(other) >= LIKENESS);
+    alike.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
 fn is_known(name: &[String]) -> bool {

@@ -83,6 +83,30 @@ pub(super) trait Word: Copy + PartialEq + 'static {
     }
 }
 
+/// Why the entry `key` of a table cannot be used. Of the reader's own words only what it expected: the rest
+/// quotes the value.
+fn misfit(place: &str, key: &str, error: &toml::de::Error) -> String {
+    let expected = error.message().lines().next().and_then(|line| line.rsplit_once("expected "));
+    let expected = expected.map_or("", |(_, expected)| expected);
+    // A value may have been written in the place of its name.
+    let entry = format!("`{place}{}`", crate::diagnostics::safe(key));
+    let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    if !names.is_empty() && !names.contains(&key) {
+        let meant = super::file::nearest_of(key, names.into_iter());
+        let way_out = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+        return format!("{entry} is no entry{way_out}");
+    }
+    let wanted = match expected {
+        "u64" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table of texts",
+        "a string" | "path string" => "a text",
+        _ => "what docs/telemetry.md says, for example true, false or a table",
+    };
+    format!("{entry} is not {wanted}; ignoring it")
+}
+
 /// The environment variable of the setting `name`.
 pub(super) fn variable(name: &str) -> String {
     format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"))
@@ -181,30 +205,33 @@ impl<'a> Resolver<'a> {
         {
             for (key, value) in found {
                 let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
-                if alone.try_into::<T>().is_ok() {
+                let Err(error) = alone.try_into::<T>() else {
                     kept.insert(key, value);
                     continue;
-                }
+                };
                 let line = file.line_in(self.server_name, name, |path, _| path.first() == Some(&key));
-                let text = format!("an entry of `{name}` is not as documented; ignoring it");
+                let text = misfit(&format!("{name}."), &key, &error);
                 self.problems.push(Problem { origin: line.unwrap_or_else(|| origin.clone()), text });
             }
         }
         let mut table = toml::Value::Table(kept);
         for entry in entries {
-            let laid_over = entry_of(entry).map(|entry| {
-                let mut table = table.clone();
-                lay_over(&mut table, entry);
-                table
-            });
-            match laid_over.filter(|table| table.clone().try_into::<T>().is_ok()) {
-                Some(laid_over) => table = laid_over,
-                None => {
-                    let key = entry.split('=').next().unwrap_or_default();
-                    let text = format!("`--{flag} {key}` is not as documented; ignoring it");
-                    self.problems.push(Problem { origin: Origin::Flag, text });
+            let key = entry.split('=').next().unwrap_or_default();
+            let mut laid_over = table.clone();
+            let text = match entry_of(entry) {
+                None => format!("`--{flag}` wants KEY=VALUE; ignoring it"),
+                Some(entry) => {
+                    lay_over(&mut laid_over, entry);
+                    match laid_over.clone().try_into::<T>() {
+                        Ok(_) => {
+                            table = laid_over;
+                            continue;
+                        }
+                        Err(error) => misfit(&format!("--{flag} "), key, &error),
+                    }
                 }
-            }
+            };
+            self.problems.push(Problem { origin: Origin::Flag, text });
         }
         table.try_into().ok()
     }

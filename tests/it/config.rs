@@ -225,11 +225,26 @@ fn a_config_file_that_somebody_named_has_to_be_there() {
 #[test]
 fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
     let home = Home::new();
-    write_config(&home, "[otlp]\nendpoint = 'http://127.0.0.1:9'\nbogus = 1\ntimeout = '5s'\nlogs = true\n");
+    let table =
+        "endpoint = 'http://127.0.0.1:9'\nendpiont = 1\ntimeout = '5s'\nlogs = true\nheaders = 'a=b'\n";
+    write_config(&home, &format!("[otlp]\n{table}"));
     let output = home.spantap(["--", "true"]).output().unwrap();
     let (_, stderr) = text(&output);
-    for line in [3, 4] {
-        assert!(stderr.contains(&format!(":{line}: an entry of `otlp` is not as documented")), "{stderr}");
+    for said in [
+        ":3: `otlp.endpiont` is no entry; did you mean `endpoint`?",
+        ":4: `otlp.timeout` is not a number; ignoring it",
+        ":6: `otlp.headers` is not a table of texts; ignoring it",
+    ] {
+        assert!(stderr.contains(said), "{said}: {stderr}");
     }
     assert!(stderr.contains("at otlp"), "what could not be sent was meant to be: {stderr}");
+    let flags = ["--otlp-set", "logs=yes", "--otlp-set", "timeout=ghp_secret", "--otlp-set", "gzip"];
+    let output = home.spantap(flags.into_iter().chain(["--", "true"])).output().unwrap();
+    let (_, stderr) = text(&output);
+    for said in
+        ["`--otlp-set logs` is not ", "`--otlp-set timeout` is not a number", "`--otlp-set` wants KEY=VALUE"]
+    {
+        assert!(stderr.contains(said), "{said}: {stderr}");
+    }
+    assert!(!stderr.contains("ghp_secret"), "{stderr}");
 }

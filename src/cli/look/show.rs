@@ -65,7 +65,7 @@ impl ShowArgs {
                 write_session(&mut out, &reading, &self.select, &again, &session)?;
             }
             Found::Sessions(sessions) => {
-                writeln!(out, "{} begin so:", units::plural(sessions.len() as u64, "session"))?;
+                writeln!(out, "{} match:", units::plural(sessions.len() as u64, "session"))?;
                 for session in sessions.iter().take(LISTED) {
                     writeln!(out, "  spantap show {}{again}", units::clean(session))?;
                 }
