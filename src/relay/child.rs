@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::signals::Mask;
 
@@ -98,6 +99,9 @@ struct Plan {
     sigchld_ignored: bool,
 }
 
+/// How often we look whether the child still goes on to `exec`, which may take long on a slow disk.
+const EXEC_LOOK: Duration = Duration::from_millis(50);
+
 /// A child that has only to be told to become the server. Dropped instead, it ends without a trace.
 pub struct Forked {
     server: Server,
@@ -157,17 +161,26 @@ impl Forked {
     pub fn exec(mut self) -> Result<Server, SpawnError> {
         // Somebody may have ended it already: then it is reaped like any other.
         let _ = self.link.write_all(&[0]);
+        let _ = self.link.set_read_timeout(Some(EXEC_LOOK));
         let mut errno = [0; 4];
-        match self.link.read_exact(&mut errno) {
-            // The child's end closed by itself at `exec`.
-            Err(_) => Ok(self.server),
-            Ok(()) => {
-                let mut status = 0;
-                // SAFETY: `pid` is our child, which has ended or is about to.
-                unsafe { libc::waitpid(self.server.pid, &mut status, 0) };
-                Err(SpawnError::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+        loop {
+            match self.link.read(&mut errno) {
+                Ok(4) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Job control may have stopped it on its way, which stops us too.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if has_stopped(self.server.pid) {
+                        super::signals::stop_self();
+                    }
+                }
+                // The child's end closed by itself at `exec`.
+                Ok(_) | Err(_) => return Ok(self.server),
             }
         }
+        let mut status = 0;
+        // SAFETY: `pid` is our child, which has ended or is about to.
+        unsafe { libc::waitpid(self.server.pid, &mut status, 0) };
+        Err(SpawnError::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
     }
 }
 

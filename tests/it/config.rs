@@ -228,7 +228,7 @@ fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
     let table =
         "endpoint = 'http://127.0.0.1:9'\nendpiont = 1\ntimeout = '5s'\nlogs = true\nheaders = 'a=b'\n";
     write_config(&home, &format!("[otlp]\n{table}"));
-    let output = home.spantap(["--", "true"]).output().unwrap();
+    let output = home.spantap(["--", "true"]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1).output().unwrap();
     let (_, stderr) = text(&output);
     for said in [
         ":3: `otlp.endpiont` is no entry; did you mean `endpoint`?",

@@ -107,6 +107,7 @@ fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
     for _ in 0..10 {
         let home = Home::new();
         let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
+        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut to = child.stdin.take().unwrap();
         to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").unwrap();
@@ -122,6 +123,7 @@ fn a_server_that_dies_while_it_is_written_to_has_died() {
     for _ in 0..10 {
         let home = Home::new();
         let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
+        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut to = child.stdin.take().unwrap();
         while to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").is_ok() {}
@@ -135,6 +137,7 @@ fn a_server_that_dies_while_it_is_written_to_has_died() {
 fn a_server_that_only_closed_its_output_has_not_died_when_it_ends_with_its_input() {
     let home = Home::new();
     let mut command = home.spantap(["--", "bash", "-c", "exec >&-; cat > /dev/null"]);
+    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     // Longer than it takes a host to notice a death.

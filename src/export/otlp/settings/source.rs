@@ -202,7 +202,9 @@ impl Source<'_> {
         let endpoint = endpoint.trim().to_owned();
         let base = endpoint.strip_suffix(signal.path()).map(|base| base.trim_end_matches('/'));
         if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(signal.path()))) {
-            self.warn("the endpoint ends in a signal's path, to which each signal's own is added; leave it out");
+            self.warn(
+                "the endpoint ends in a signal's path, to which each signal's own is added; leave it out",
+            );
         }
         match endpoint.split_once("://") {
             Some(("http" | "https", rest)) if !rest.is_empty() => Some(endpoint),
