@@ -322,8 +322,11 @@ fn collector(
         findings.warn(format!("{who}{warning}"), "docs/telemetry.md lists the settings of [otlp] and OTEL_*");
     }
     let Some(mut settings) = settings else { return };
-    for target in [&mut settings.traces, &mut settings.metrics, &mut settings.logs] {
-        target.take_if(|target| !asked.insert(target.endpoint.clone()));
+    // One endpoint may be that of all signals.
+    let signals =
+        [("traces", &mut settings.traces), ("metrics", &mut settings.metrics), ("logs", &mut settings.logs)];
+    for (signal, target) in signals {
+        target.take_if(|target| !asked.insert(format!("{signal} {}", target.endpoint)));
     }
     let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut silent = BTreeSet::new();

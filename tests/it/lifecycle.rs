@@ -102,13 +102,18 @@ fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
     assert_eq!(std::fs::read_to_string(home.path().join("term")).unwrap(), "term\n");
 }
 
+/// spantap in front of `script`, with time to write its last record on a busy machine.
+fn in_front_of(home: &Home, script: &str) -> std::process::Child {
+    let mut command = home.spantap(["--", "bash", "-c", script]);
+    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+}
+
 #[test]
 fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
     for _ in 0..10 {
         let home = Home::new();
-        let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
-        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = in_front_of(&home, "read line; exit 3");
         let mut to = child.stdin.take().unwrap();
         to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").unwrap();
         child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
@@ -122,9 +127,7 @@ fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
 fn a_server_that_dies_while_it_is_written_to_has_died() {
     for _ in 0..10 {
         let home = Home::new();
-        let mut command = home.spantap(["--", "bash", "-c", "read line; exit 3"]);
-        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = in_front_of(&home, "read line; exit 3");
         let mut to = child.stdin.take().unwrap();
         while to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").is_ok() {}
         drop(to);
@@ -136,9 +139,7 @@ fn a_server_that_dies_while_it_is_written_to_has_died() {
 #[test]
 fn a_server_that_only_closed_its_output_has_not_died_when_it_ends_with_its_input() {
     let home = Home::new();
-    let mut command = home.spantap(["--", "bash", "-c", "exec >&-; cat > /dev/null"]);
-    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = in_front_of(&home, "exec >&-; cat > /dev/null");
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     // Longer than it takes a host to notice a death.
     std::thread::sleep(std::time::Duration::from_millis(1300));
