@@ -155,6 +155,12 @@ fn a_collector_is_asked_to_take_what_would_be_sent() {
     let (code, findings) = doctor(&home, &format!("--otlp {}", good.endpoint));
     let takes = format!("ok: the collector at {address} takes traces, metrics");
     assert!(code == 0 && findings.iter().any(|(what, _)| *what == takes), "{findings:#?}");
+    // One endpoint for all: each signal is asked for by itself.
+    let grpc = Collector::grpc(Manner::Good);
+    let options = format!("--otlp {} --otlp-set protocol=grpc --otlp-set logs=true", grpc.endpoint);
+    let (_, findings) = doctor(&home, &options);
+    let all = |(what, _): &(String, String)| what.ends_with(" takes traces, metrics, logs");
+    assert!(findings.iter().any(all), "{findings:#?}");
     let bad = Collector::start(Manner::Without("/v1/metrics"));
     let address = bad.endpoint.trim_start_matches("http://");
     // As a wrapped server would send it.
