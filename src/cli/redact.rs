@@ -1,6 +1,7 @@
 //! `spantap redact`: tries the redactor on a text, checks existing logs, hashes a text to compare it with
 //! a record.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,17 +23,19 @@ use crate::{hash_key, places};
     after_help = "Exit status: 0 done; with --check: 1 something would be redacted, 2 a file cannot be read; 2 usage."
 )]
 pub struct RedactArgs {
+    /// Text to redact or hash; `-` or none is standard input
+    pub file: Option<PathBuf>,
     /// Say on stderr which rule replaced what, and where in the output
     #[arg(long)]
     pub explain: bool,
-    /// Scan these logs instead of standard input; exit 1 if anything in them would be redacted
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "hash", "rules"])]
+    /// Scan these logs instead; exit 1 if anything in them would be redacted
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "hash", "rules", "file"])]
     pub check: Vec<PathBuf>,
-    /// Print the hash that a record of standard input would have
+    /// Print the hash that a record of the text would have
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with_all = ["explain", "rules"])]
     pub hash: Option<Hashed>,
     /// List the rules for vendor tokens, with the tool that each follows
-    #[arg(long, conflicts_with = "explain")]
+    #[arg(long, conflicts_with_all = ["explain", "file"])]
     pub rules: bool,
     /// Also redact whatever looks random
     #[arg(long)]
@@ -64,7 +67,7 @@ impl RedactArgs {
         }
         let config = self.config()?;
         if let Some(what) = self.hash {
-            return print_hash(what, &config, out);
+            return print_hash(what, self.input()?, &config, out);
         }
         let Redaction::Settings(mut settings) = config.redaction else {
             // Said by the problem that made it so.
@@ -77,7 +80,17 @@ impl RedactArgs {
         if !self.check.is_empty() {
             return check(&self.check, &mut redactor, out);
         }
-        redact_input(&mut redactor, self.explain, out)
+        redact_input(self.input()?, &mut redactor, self.explain, out)
+    }
+
+    fn input(&self) -> anyhow::Result<Box<dyn Read>> {
+        match self.file.as_deref().filter(|file| file.as_os_str() != "-") {
+            None => Ok(Box::new(io::stdin().lock())),
+            Some(file) => {
+                let name = file.display();
+                Ok(Box::new(File::open(file).with_context(|| format!("cannot open {name}"))?))
+            }
+        }
     }
 
     /// What flags, environment and config file say. What cannot be used is refused here, where somebody
@@ -109,13 +122,18 @@ fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
 
 /// Redacts whole lines as they come, so that `tail -f log | spantap redact` works; what comes together
 /// is looked at together, since a value may stand on the line after its name.
-fn redact_input(redactor: &mut Redactor, explain: bool, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+fn redact_input(
+    input: Box<dyn Read>,
+    redactor: &mut Redactor,
+    explain: bool,
+    out: &mut Out<'_>,
+) -> anyhow::Result<ExitCode> {
     const LARGEST: usize = 1 << 20;
-    let mut input = BufReader::with_capacity(LARGEST, io::stdin().lock());
+    let mut input = BufReader::with_capacity(LARGEST, input);
     let mut lines = Vec::new();
     let mut number = 1;
     loop {
-        let read = input.fill_buf().context("cannot read standard input")?;
+        let read = input.fill_buf().context("cannot read the text")?;
         let length = read.len();
         lines.extend_from_slice(read);
         input.consume(length);
@@ -231,26 +249,31 @@ fn is_trace_context(field: &str, text: &str) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn print_hash(what: Hashed, config: &Config, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+fn print_hash(
+    what: Hashed,
+    mut input: Box<dyn Read>,
+    config: &Config,
+    out: &mut Out<'_>,
+) -> anyhow::Result<ExitCode> {
     let key = match config.args_hash.value {
         ArgsHash::Sha256 => HashKey::Unkeyed,
         ArgsHash::Hmac => HashKey::Keyed(installed_key(config.hash_key_file.value.as_deref())?),
     };
-    let mut input = Vec::new();
-    io::stdin().lock().read_to_end(&mut input).context("cannot read standard input")?;
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).context("cannot read the text")?;
     // What a shell puts behind JSON is not part of it; behind a text it may be.
-    let json = input.trim_ascii_end();
+    let json = text.trim_ascii_end();
     let hash = match what {
         Hashed::Args => canonical::args_hash(&key, json),
         Hashed::Result => canonical::result_hash(&key, json),
-        Hashed::Text => canonical::text_hash(&key, &input),
+        Hashed::Text => canonical::text_hash(&key, &text),
     };
     writeln!(out, "{hash}")?;
     if what != Hashed::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
         let _ = writeln!(io::stderr(), "this is not JSON: its bytes were hashed as they are");
     }
     if what == Hashed::Text
-        && let Some(without) = input.strip_suffix(b"\n")
+        && let Some(without) = text.strip_suffix(b"\n")
     {
         // `echo`, `pbpaste` and editors put one behind a text that had none.
         let hash = canonical::text_hash(&key, without.strip_suffix(b"\r").unwrap_or(without));

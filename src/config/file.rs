@@ -135,18 +135,20 @@ impl File {
         self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
     }
 
-    /// The line of the first entry that `is_bad`, among those of a table.
-    pub(super) fn line_in(
+    /// What `look` says of the first entry of a table that it says something of, and the entry's line.
+    pub(super) fn find_in<T>(
         &self,
         server: &str,
         name: &str,
-        is_bad: impl Fn(&[String], &Value) -> bool,
-    ) -> Option<Origin> {
+        look: impl Fn(&[String], &Value) -> Option<T>,
+    ) -> Option<(T, Origin)> {
         let own = scoped(server, name);
         let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
         let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
-        let bad = entries.find(|entry| is_bad(&entry.name[prefix.len()..], &entry.value))?;
-        Some(self.origin(bad.line))
+        entries.find_map(|entry| {
+            let said = look(&entry.name[prefix.len()..], &entry.value)?;
+            Some((said, self.origin(entry.line)))
+        })
     }
 
     /// Whether a line that could not be read may have said what is to be hidden.

@@ -83,18 +83,21 @@ pub(super) trait Word: Copy + PartialEq + 'static {
     }
 }
 
-/// Why the entry `key` of a table cannot be used. Of the reader's own words only what it expected: the rest
-/// quotes the value.
-fn misfit(place: &str, key: &str, error: &toml::de::Error) -> String {
-    let expected = error.message().lines().next().and_then(|line| line.rsplit_once("expected "));
-    let expected = expected.map_or("", |(_, expected)| expected);
+/// Why the entry `key` of a table cannot be used: `place` is what stands before the key, `doc` the page that
+/// says more. Of the reader's own words only what it expected: the rest quotes the value.
+fn misfit(place: &str, key: &str, doc: &str, error: &toml::de::Error) -> String {
+    let message = error.message().lines().next().unwrap_or_default();
+    let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
     // A value may have been written in the place of its name.
     let entry = format!("`{place}{}`", crate::diagnostics::safe(key));
     let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    if !names.is_empty() && !names.contains(&key) {
+    if message.starts_with("unknown field") {
         let meant = super::file::nearest_of(key, names.into_iter());
         let way_out = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
         return format!("{entry} is no entry{way_out}");
+    }
+    if !names.is_empty() {
+        return format!("{entry} is none of {}", names.join(", "));
     }
     let wanted = match expected {
         "u64" | "f64" => "a number",
@@ -102,9 +105,9 @@ fn misfit(place: &str, key: &str, error: &toml::de::Error) -> String {
         "a sequence" => "a list",
         "a map" => "a table of texts",
         "a string" | "path string" => "a text",
-        _ => "what docs/telemetry.md says, for example true, false or a table",
+        _ => return format!("{entry} is not what docs/{doc} says"),
     };
-    format!("{entry} is not {wanted}; ignoring it")
+    format!("{entry} is not {wanted}")
 }
 
 /// The environment variable of the setting `name`.
@@ -209,8 +212,9 @@ impl<'a> Resolver<'a> {
                     kept.insert(key, value);
                     continue;
                 };
-                let line = file.line_in(self.server_name, name, |path, _| path.first() == Some(&key));
-                let text = misfit(&format!("{name}."), &key, &error);
+                let is_it = |path: &[String], _: &toml::Value| (path.first() == Some(&key)).then_some(());
+                let line = file.find_in(self.server_name, name, is_it).map(|(_, line)| line);
+                let text = misfit(&format!("{name}."), &key, "telemetry.md", &error) + "; ignoring it";
                 self.problems.push(Problem { origin: line.unwrap_or_else(|| origin.clone()), text });
             }
         }
@@ -227,7 +231,9 @@ impl<'a> Resolver<'a> {
                             table = laid_over;
                             continue;
                         }
-                        Err(error) => misfit(&format!("--{flag} "), key, &error),
+                        Err(error) => {
+                            misfit(&format!("--{flag} "), key, "telemetry.md", &error) + "; ignoring it"
+                        }
                     }
                 }
             };
@@ -249,36 +255,34 @@ impl<'a> Resolver<'a> {
         let Some((value, origin)) = table else { return Redaction::Settings(Box::default()) };
         use crate::observe::redact::Settings;
         let settings: Result<Settings, _> = value.try_into();
-        let found = |is_bad: &dyn Fn(&[String], &toml::Value) -> bool| {
-            self.file.and_then(|file| file.line_in(self.server_name, "redaction", is_bad))
-        };
-        let (problem, line) = match &settings {
-            Ok(settings) => match settings.check() {
-                Ok(()) => (None, None),
-                Err(problem) => {
-                    let key = problem.setting.trim_start_matches("redaction.");
-                    let key = key.split(['[', '.']).next().unwrap_or_default().to_owned();
-                    (Some(problem.to_string()), found(&|name, _| name.first() == Some(&key)))
-                }
-            },
-            Err(_) => {
-                // The reader's own message quotes the value: each entry is tried by itself.
-                let is_bad = |name: &[String], value: &toml::Value| {
-                    let [key] = name else { return true };
-                    let table = toml::Table::from_iter([(key.clone(), value.clone())]);
-                    toml::Value::Table(table).try_into::<Settings>().is_err()
-                };
-                let text = "`redaction` has an entry that is not as in docs/redaction.md".to_owned();
-                (Some(text), found(&is_bad))
+        let found = self.file.and_then(|file| match &settings {
+            Ok(settings) => {
+                let text = settings.check().err()?;
+                let key = text.setting.trim_start_matches("redaction.");
+                let key = key.split(['[', '.']).next().unwrap_or_default().to_owned();
+                let is_it = |name: &[String], _: &toml::Value| (name.first() == Some(&key)).then_some(());
+                let line = file.find_in(self.server_name, "redaction", is_it).map(|(_, line)| line);
+                Some((text.to_string(), line))
             }
-        };
-        let origin = line.unwrap_or(origin);
-        match (problem, settings) {
+            // Each entry is tried by itself, to name the first that cannot be used.
+            Err(_) => {
+                let why = |name: &[String], value: &toml::Value| {
+                    let key = name.join(".");
+                    let table = toml::Table::from_iter([(key.clone(), value.clone())]);
+                    let error = table.try_into::<Settings>().err()?;
+                    Some(misfit("redaction.", &key, "redaction.md", &error))
+                };
+                let (text, line) = file.find_in(self.server_name, "redaction", why)?;
+                Some((text, Some(line)))
+            }
+        });
+        match (found, settings) {
             (None, Ok(settings)) => Redaction::Settings(Box::new(settings)),
-            (problem, _) => {
-                let problem = problem.unwrap_or_default();
-                let text = format!("{problem}; no free text is written until this is mended");
-                self.problems.push(Problem { origin, text });
+            (found, _) => {
+                let (text, line) = found
+                    .unwrap_or_else(|| ("`redaction` is not what docs/redaction.md says".to_owned(), None));
+                let text = format!("{text}; no free text is written until this is mended");
+                self.problems.push(Problem { origin: line.unwrap_or(origin), text });
                 Redaction::Unusable
             }
         }

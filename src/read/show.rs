@@ -1,6 +1,7 @@
 //! `spantap show`: finds a session or an operation by whatever a person has of it.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::entry::Entry;
@@ -45,8 +46,8 @@ const LEAST_PREFIX: usize = 6;
 pub struct Finder<'a> {
     select: &'a Select,
     target: &'a Target,
-    /// Last activity by session; without operations only of those that were named.
-    sessions: BTreeMap<String, Timestamp>,
+    /// By session; without operations only those that were named.
+    sessions: BTreeMap<String, Seen>,
     operations: Vec<Vec<u8>>,
     /// Operations found beyond those kept.
     pub more: u64,
@@ -55,12 +56,21 @@ pub struct Finder<'a> {
 /// Operations that are kept as candidates.
 const CANDIDATES: usize = 1_000;
 
+/// What is known of a session that matches.
+#[derive(Debug, Default)]
+struct Seen {
+    last: Timestamp,
+    /// Its connections that match, where the session itself does not.
+    connections: BTreeSet<String>,
+}
+
 /// What was found.
 #[derive(Debug)]
 pub enum Found {
     Nothing,
     Session(String),
-    /// Several sessions begin so; newest first.
+    /// Several sessions match: their ids, newest first, or those of their connections where it is these
+    /// that match.
     Sessions(Vec<String>),
     /// Lines of operations, oldest first; never empty.
     Operations(Vec<Vec<u8>>),
@@ -72,31 +82,40 @@ impl<'a> Finder<'a> {
     }
 
     pub fn finish(self) -> Found {
-        let mut sessions: Vec<(String, Timestamp)> =
-            self.sessions.iter().map(|(id, at)| (id.clone(), *at)).collect();
-        sessions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let mut operations = self.operations;
+        operations.sort_by_key(|line| Entry::parse(line).map(|entry| entry.timestamp).ok());
+        let mut sessions: Vec<(String, Seen)> = self.sessions.into_iter().collect();
+        // Stable, and they come in the order of their ids.
+        sessions.sort_by_key(|(_, seen)| Reverse(seen.last));
         let is_short = matches!(self.target, Target::Word(word) if word.len() < LEAST_PREFIX);
-        match (self.target, sessions.len(), self.operations.is_empty()) {
+        match (self.target, sessions.len(), operations.is_empty()) {
             // `3` begins many ids, but as a request id it is complete.
-            (_, _, false) if is_short => self.found_operations(),
+            (_, _, false) if is_short => Found::Operations(operations),
             (Target::Last, 1.., _) | (Target::Word(_), 1, _) => Found::Session(sessions.swap_remove(0).0),
-            (Target::Word(_), 2.., _) => Found::Sessions(sessions.into_iter().map(|(id, _)| id).collect()),
-            (_, _, false) => self.found_operations(),
+            (Target::Word(_), 2.., _) => {
+                let ids = |(session, seen): (String, Seen)| match seen.connections.is_empty() {
+                    true => vec![session],
+                    false => seen.connections.into_iter().collect(),
+                };
+                Found::Sessions(sessions.into_iter().flat_map(ids).collect())
+            }
+            (_, _, false) => Found::Operations(operations),
             _ => Found::Nothing,
         }
     }
 
-    fn found_operations(mut self) -> Found {
-        self.operations.sort_by_key(|line| Entry::parse(line).map(|entry| entry.timestamp).ok());
-        Found::Operations(self.operations)
-    }
-
     fn saw(&mut self, entry: &Entry<'_>) {
-        let last = match self.sessions.get_mut(&*entry.session_id) {
-            Some(last) => last,
+        let seen = match self.sessions.get_mut(&*entry.session_id) {
+            Some(seen) => seen,
             None => self.sessions.entry(entry.session_id.to_string()).or_default(),
         };
-        *last = entry.timestamp.0.max(*last);
+        seen.last = entry.timestamp.0.max(seen.last);
+        if let Target::Word(word) = self.target
+            && !entry.session_id.starts_with(word.as_str())
+            && !seen.connections.contains(&*entry.connection_id)
+        {
+            seen.connections.insert(entry.connection_id.to_string());
+        }
     }
 
     fn keep(&mut self, line: &[u8]) {
@@ -144,9 +163,10 @@ impl Fold for Finder<'_> {
     }
 
     fn merge(&mut self, other: Finder<'_>) {
-        for (session, at) in other.sessions {
-            let last = self.sessions.entry(session).or_default();
-            *last = at.max(*last);
+        for (session, other) in other.sessions {
+            let seen = self.sessions.entry(session).or_default();
+            seen.last = other.last.max(seen.last);
+            seen.connections.extend(other.connections);
         }
         self.more += other.more;
         other.operations.iter().for_each(|line| self.keep(line));
@@ -358,13 +378,13 @@ pub fn write_operation(
         if record.text_hash.is_some() {
             lines.fact(
                 "its text",
-                "spantap redact --hash text < FILE    prints the hash above",
+                "spantap redact --hash text FILE      prints the hash above",
                 Tone::Plain,
             )?;
         }
         lines.fact(
             "its result",
-            "spantap redact --hash result < FILE  prints the hash above",
+            "spantap redact --hash result FILE    prints the hash above",
             Tone::Plain,
         )?;
         lines
@@ -433,18 +453,35 @@ mod tests {
                 r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","request_id":"{request}"}}"#
             )
         };
-        let find = |word: &str| {
-            let (select, target) = (Select::default(), Target::parse(Some(word)));
-            let mut finder = Finder::new(&select, &target);
-            for line in [line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")] {
-                finder.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
-            }
-            finder.finish()
-        };
+        let find = |word| find(word, &[line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")]);
         assert!(matches!(find("4"), Found::Operations(lines) if lines.len() == 1));
         assert!(matches!(find("43"), Found::Session(session) if session == "43b33780"));
         assert!(matches!(find("43b33780"), Found::Session(_)));
         assert!(matches!(find("8"), Found::Nothing));
+    }
+
+    #[test]
+    fn sessions_known_by_their_connections_are_told_apart_by_them() {
+        let line = |session: &str, connection: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","connection_id":"{connection}"}}"#
+            )
+        };
+        let lines = [line("s1", "01a20de7-a"), line("s2", "01a20de7-b"), line("s2", "02")];
+        assert!(
+            matches!(find("01a20d", &lines), Found::Sessions(ids) if ids == ["01a20de7-a", "01a20de7-b"])
+        );
+        assert!(matches!(find("s", &lines), Found::Sessions(ids) if ids == ["s1", "s2"]));
+        assert!(matches!(find("02", &lines), Found::Session(session) if session == "s2"));
+    }
+
+    fn find(word: &str, lines: &[String]) -> Found {
+        let (select, target) = (Select::default(), Target::parse(Some(word)));
+        let mut finder = Finder::new(&select, &target);
+        for line in lines {
+            finder.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
+        }
+        finder.finish()
     }
 
     #[test]

@@ -492,6 +492,19 @@ fn the_command_redacts_a_text_and_says_why() {
 }
 
 #[test]
+fn the_command_reads_a_file_as_it_reads_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sample.txt");
+    std::fs::write(&file, format!("use {TOKEN} here\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let output = run_redact(&[file], "something else");
+    assert_eq!(output.stdout, b"use [REDACTED:github] here\n");
+    let output = run_redact(&["not-there.txt"], TOKEN);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open not-there.txt"));
+}
+
+#[test]
 fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let clean = folder.path().join("clean.jsonl");
@@ -555,5 +568,6 @@ fn an_error_about_the_config_file_does_not_quote_it() {
     let output = run_redact(&["--config", config.to_str().unwrap()], "x\n");
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("config.toml:2: `redaction` has an entry") && !text.contains("EXAMPLE"), "{text}");
+    let named = "config.toml:2: `redaction.mode` is none of default, strict;";
+    assert!(text.contains(named) && !text.contains("EXAMPLE"), "{text}");
 }

@@ -64,10 +64,13 @@ impl ShowArgs {
                 reading.select.session = connection.or(reading.select.session);
                 write_session(&mut out, &reading, &self.select, &again, &session)?;
             }
-            Found::Sessions(sessions) => {
-                writeln!(out, "{} match:", units::plural(sessions.len() as u64, "session"))?;
-                for session in sessions.iter().take(LISTED) {
-                    writeln!(out, "  spantap show {}{again}", units::clean(session))?;
+            Found::Sessions(ids) => {
+                writeln!(out, "{} sessions or connections match:", ids.len())?;
+                for id in ids.iter().take(LISTED) {
+                    writeln!(out, "  spantap show {}{again}", units::clean(id))?;
+                }
+                if ids.len() > LISTED {
+                    writeln!(out, "and {} more; a longer beginning finds fewer", ids.len() - LISTED)?;
                 }
             }
             Found::Operations(lines) => write_operations(&mut out, &reading, &self.select, &again, &lines)?,
