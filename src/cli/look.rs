@@ -37,12 +37,15 @@ pub struct SelectArgs {
     /// Only operations that ended so; error is any failure
     #[arg(long, value_enum, help_heading = "Select")]
     pub status: Option<StatusArg>,
-    /// From when: RFC 3339, today, yesterday, or an age such as 30m, 6h, 7d [default: 24h; show: all]
+    /// From when: RFC 3339, a day as with --on, or an age such as 30m, 6h, 7d [default: 24h; show: all]
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     pub since: Option<String>,
     /// Until when, in the same forms; a day stands for its beginning
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     pub until: Option<String>,
+    /// On which day: today, yesterday, a weekday, or a date
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"], help_heading = "Select")]
+    pub on: Option<String>,
     /// Only operations that took at least this long, e.g. 500ms
     #[arg(long, value_name = "DURATION", value_parser = super::run::duration, help_heading = "Select")]
     pub min_duration: Option<Duration>,

@@ -113,29 +113,14 @@ impl Glob {
     }
 }
 
-/// Reads a point in time: RFC 3339 (without an offset: local time), a date, `now`, `today`,
-/// `yesterday`, or an age such as `30m`, `6h`, `7d`.
+/// Reads a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
+/// `now`, or an age such as `30m`, `6h`, `7d`.
 ///
 /// # Errors
 /// What was expected.
 pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
-    let local = |at: civil::DateTime| {
-        let zoned = at.to_zoned_datetime(zone.clone()).map_err(|error| error.to_string())?;
-        Ok(Timestamp(zoned.timestamp().as_microsecond()))
-    };
-    let day = |ago: i64| {
-        let today = jiff::Timestamp::from_microsecond(now.0)
-            .map_err(|error| error.to_string())?
-            .to_zoned_datetime(zone.clone())
-            .date();
-        let day = today.checked_sub(jiff::Span::new().days(ago)).map_err(|error| error.to_string())?;
-        local(day.at(0, 0, 0, 0))
-    };
-    match text {
-        "now" => return Ok(now),
-        "today" => return day(0),
-        "yesterday" => return day(1),
-        _ => {}
+    if text == "now" {
+        return Ok(now);
     }
     if let Some(age) = age_ms(text) {
         return Ok(Timestamp(now.0.saturating_sub((age * 1000.0) as i64)));
@@ -143,10 +128,53 @@ pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, 
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
-    if let Ok(at) = text.parse::<civil::DateTime>() {
-        return local(at);
+    if let Some(date) = date(text, now, zone) {
+        return instant(date.at(0, 0, 0, 0), zone);
     }
-    Err(format!("`{text}` is no time; for example 6h, 7d, today, 2026-11-24 or 2026-11-24T09:00:00Z"))
+    if let Ok(at) = text.parse::<civil::DateTime>() {
+        return instant(at, zone);
+    }
+    Err(format!("`{text}` is no time; for example 6h, 7d, today, monday, 2026-11-24 or 2026-11-24T09:00:00Z"))
+}
+
+/// Where a local day begins and ends: `today`, `yesterday`, a date, or a weekday, which is the last that has
+/// begun.
+///
+/// # Errors
+/// What was expected.
+pub fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Window, String> {
+    let unknown = || format!("`{text}` is no day; for example today, yesterday, tuesday or 2026-11-24");
+    let date = date(text, now, zone).ok_or_else(unknown)?;
+    let next = date.tomorrow().map_err(|error| error.to_string())?;
+    let at_midnight = |date: civil::Date| instant(date.at(0, 0, 0, 0), zone);
+    Ok(Window { since: Some(at_midnight(date)?), until: Some(at_midnight(next)?) })
+}
+
+fn date(text: &str, now: Timestamp, zone: &TimeZone) -> Option<civil::Date> {
+    use civil::Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
+    let today = jiff::Timestamp::from_microsecond(now.0).ok()?.to_zoned_datetime(zone.clone()).date();
+    let weekday = match text.to_ascii_lowercase().as_str() {
+        "today" => return Some(today),
+        "yesterday" => return today.yesterday().ok(),
+        "monday" | "mon" => Monday,
+        "tuesday" | "tue" => Tuesday,
+        "wednesday" | "wed" => Wednesday,
+        "thursday" | "thu" => Thursday,
+        "friday" | "fri" => Friday,
+        "saturday" | "sat" => Saturday,
+        "sunday" | "sun" => Sunday,
+        date if date.len() == "2026-11-24".len() => return date.parse().ok(),
+        _ => return None,
+    };
+    match today.weekday() == weekday {
+        true => Some(today),
+        false => today.nth_weekday(-1, weekday).ok(),
+    }
+}
+
+fn instant(at: civil::DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
+    let zoned = at.to_zoned_datetime(zone.clone()).map_err(|error| error.to_string())?;
+    Ok(Timestamp(zoned.timestamp().as_microsecond()))
 }
 
 /// Milliseconds of `250ms`, `30s`, `15m`, `2h`, `7d`, `1w`.
@@ -199,6 +227,9 @@ mod tests {
             ("today", "2026-11-23T23:00:00.000000Z"),
             ("yesterday", "2026-11-22T23:00:00.000000Z"),
             ("2026-11-20", "2026-11-19T23:00:00.000000Z"),
+            ("tuesday", "2026-11-23T23:00:00.000000Z"),
+            ("Wed", "2026-11-17T23:00:00.000000Z"),
+            ("monday", "2026-11-22T23:00:00.000000Z"),
             ("2026-11-20T10:00:00", "2026-11-20T09:00:00.000000Z"),
             ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00.000000Z"),
             ("2026-11-20T10:00:00-02:00", "2026-11-20T12:00:00.000000Z"),
@@ -207,6 +238,25 @@ mod tests {
         }
         for text in ["", "soon", "7y", "7", "99999999999999999999d", "2026-02-31"] {
             assert!(moment(text, now, &berlin).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_lasts_as_long_as_the_clocks_of_the_place_say() {
+        let now: Timestamp = "2026-10-26T09:00:00Z".parse().unwrap();
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        for (text, since, until) in [
+            ("2026-10-24", "2026-10-23T22:00:00.000000Z", "2026-10-24T22:00:00.000000Z"),
+            ("sunday", "2026-10-24T22:00:00.000000Z", "2026-10-25T23:00:00.000000Z"),
+            ("yesterday", "2026-10-24T22:00:00.000000Z", "2026-10-25T23:00:00.000000Z"),
+            ("monday", "2026-10-25T23:00:00.000000Z", "2026-10-26T23:00:00.000000Z"),
+        ] {
+            let day = day(text, now, &berlin).unwrap();
+            let found = [day.since, day.until].map(|at| at.unwrap().to_string());
+            assert_eq!(found, [since, until], "{text}");
+        }
+        for text in ["", "7d", "now", "2026-10-24T09:00:00Z", "9999-12-31"] {
+            assert!(day(text, now, &berlin).is_err(), "{text}");
         }
     }
 }

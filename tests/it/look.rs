@@ -331,6 +331,7 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
         ("stats /nonexistent.jsonl".to_owned(), 1),
         ("stats --since soon".to_owned(), 2),
         ("stats --since yesterday --until 2020-01-01".to_owned(), 2),
+        ("stats --on soon".to_owned(), 2),
         ("report --json fixtures/logs".to_owned(), 2),
     ] {
         let output = run(&arguments);
@@ -340,6 +341,20 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
         assert!(said.contains("hint: ") || arguments.contains("nonexistent"), "{arguments}: {said}");
     }
     assert!(!dir.path().join("page.html").exists());
+}
+
+#[test]
+fn a_day_is_chosen_by_its_name() {
+    let all = records("tail -n 1000 --json fixtures/logs");
+    let mut days: Vec<&str> = all.iter().map(|record| &record["timestamp"].as_str().unwrap()[..10]).collect();
+    days.dedup();
+    for day in days {
+        let on_it = records(&format!("tail -n 1000 --json --on {day} fixtures/logs"));
+        let expected: Vec<_> =
+            all.iter().filter(|record| record["timestamp"].as_str().unwrap().starts_with(day)).collect();
+        assert!(on_it.iter().eq(expected), "{day}");
+    }
+    assert!(records("tail --json --on 2026-11-01 fixtures/logs").is_empty());
 }
 
 #[test]

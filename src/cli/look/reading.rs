@@ -19,7 +19,7 @@ use crate::read::entry::Status;
 use crate::read::figures::Prices;
 use crate::read::files::{Source, Window};
 use crate::read::scan::{Findings, Fold, scan};
-use crate::read::select::{Glob, Select, StatusFilter, moment};
+use crate::read::select::{Glob, Select, StatusFilter, day, moment};
 use crate::read::table::Terminal;
 use crate::read::units;
 
@@ -114,7 +114,7 @@ impl Reading {
             warn: settings.thrash_warn.value,
             looked,
             wanted: wanted(args),
-            is_chosen: args.since.is_some() || args.until.is_some(),
+            is_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),
         })
     }
 
@@ -262,15 +262,17 @@ fn settings(args: &SelectArgs) -> Config {
 
 fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<Window> {
     let now = Timestamp::now();
-    let read = |text: &str, option: &str| {
-        moment(text, now, zone).map_err(|problem| {
-            anyhow::Error::from(Hinted {
-                error: anyhow::anyhow!("{option}: {problem}"),
-                hint: "`spantap help stats` lists the forms".to_owned(),
-                status: 2,
-            })
+    let misread = |option: &str, problem: String| {
+        anyhow::Error::from(Hinted {
+            error: anyhow::anyhow!("{option}: {problem}"),
+            hint: "`spantap help stats` lists the forms".to_owned(),
+            status: 2,
         })
     };
+    if let Some(text) = &args.on {
+        return day(text, now, zone).map_err(|problem| misread("--on", problem));
+    }
+    let read = |text: &str, option: &str| moment(text, now, zone).map_err(|problem| misread(option, problem));
     let since = match (&args.since, default) {
         (Some(text), _) => Some(read(text, "--since")?),
         (None, Since::LastDay) => Some(Timestamp(now.0 - 86_400_000_000)),
@@ -289,7 +291,7 @@ fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<
     {
         return Err(Hinted {
             error: anyhow::anyhow!("--since is not before --until: there is no time between them"),
-            hint: "a day stands for its beginning: `--since yesterday --until today` is yesterday".to_owned(),
+            hint: "a day stands for its beginning: `--since monday --until wednesday` is two; `--on` takes a whole one".to_owned(),
             status: 2,
         }
         .into());
