@@ -417,10 +417,7 @@ fn descriptors_stay_blocking(rig: &Rig) -> Verdict {
 fn closed_descriptors(rig: &Rig) -> Verdict {
     for closing in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let line = format!("exec \"$@\" {closing}");
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", &line, "sh"]);
-        let wrapped = rig.command(&["role:exit", "4"]);
-        command.arg(wrapped.get_program()).args(wrapped.get_args());
+        let mut command = rig.scripted("sh", &line, &["role:exit", "4"]);
         let mut host =
             rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         let status = host.wait()?;

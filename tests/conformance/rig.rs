@@ -101,6 +101,15 @@ impl Rig {
         command
     }
 
+    /// The same, started by the script `line` of `shell`, which has the command in `"$@"`.
+    pub fn scripted(&self, shell: &str, line: &str, role: &[&str]) -> Command {
+        let wrapped = self.command(role);
+        let mut command = Command::new(shell);
+        command.args(["-c", line, shell]).arg(wrapped.get_program()).args(wrapped.get_args());
+        self.surroundings(&mut command);
+        command
+    }
+
     /// The helper server without any wrapper.
     pub fn direct(&self, role: &[&str]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap_or_default());

@@ -195,14 +195,7 @@ pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
 pub fn little_room(rig: &Rig) -> Verdict {
     for limit in ["ulimit -n 16", "ulimit -n 12", "ulimit -c 0; ulimit -s 256"] {
         let line = format!("{limit}; exec \"$@\"");
-        let mut command = rig.direct(&[]);
-        command = {
-            let wrapped = rig.command(&["role:noise", "41"]);
-            let mut shell = std::process::Command::new("bash");
-            shell.args(["-c", &line, "bash"]).arg(wrapped.get_program()).args(wrapped.get_args());
-            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            shell
-        };
+        let mut command = rig.scripted("bash", &line, &["role:noise", "41"]);
         let host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         super::exchange_noise(host, 41).map_err(|error| format!("with `{limit}`: {error}"))?;
     }
