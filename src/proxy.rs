@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 mod server_figures;
 mod watcher;
 
-use watcher::{Build, Watcher};
+use watcher::{Build, Time, Watcher};
 pub use watcher::{Started, Watch};
 
 use crate::observe::ServerEnd;
@@ -35,6 +35,9 @@ pub struct Setup {
     pub relay: relay::Settings,
     /// How long we may outlive the server to write out what is queued.
     pub flush_budget: Duration,
+    /// How much longer where something is still to be observed: nothing, unless to lose it is worse than to
+    /// keep the host waiting.
+    pub grace: Duration,
     /// How a command that could not be started is named: without its secrets.
     pub name: Name,
     /// Makes the observer and its sinks; called once the server runs, on a thread of its own.
@@ -62,12 +65,20 @@ pub fn run(command: &[OsString], setup: Setup) -> ! {
         move || helper.get().into_iter().for_each(Thread::unpark)
     };
     match Relay::start(command, &setup.trace_env, &setup.relay, help) {
-        Ok((relay, taps)) => watch(relay, Watcher::new(setup.watch, taps), &helper, setup.flush_budget),
+        Ok((relay, taps)) => {
+            let time = (setup.flush_budget, setup.grace);
+            watch(relay, Watcher::new(setup.watch, taps), &helper, time)
+        }
         Err(error) => fail(command, &error, setup),
     }
 }
 
-fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flush_budget: Duration) -> ! {
+fn watch(
+    mut relay: Relay,
+    mut watcher: Watcher,
+    helper: &OnceLock<Thread>,
+    (flush_budget, grace): (Duration, Duration),
+) -> ! {
     watcher.started = Some(Started { pid: Some(relay.pid), spawned: relay.spawned });
     let shared = Arc::new(Shared {
         watcher: Mutex::new(watcher),
@@ -89,13 +100,17 @@ fn watch(mut relay: Relay, mut watcher: Watcher, helper: &OnceLock<Thread>, flus
     }
 
     let ended = relay.wait();
-    let budget = if ended.hurried { flush_budget.min(HURRIED_BUDGET) } else { flush_budget };
+    let (budget, grace) = match ended.hurried {
+        true => (flush_budget.min(HURRIED_BUDGET), Duration::ZERO),
+        false => (flush_budget, grace),
+    };
     let deadline = Instant::now() + budget;
     if let Some(thread) = helper.get() {
         // The sinks stop a little earlier, so that what they lost can still be said.
-        let _ = shared.ending.set(Ending { end: server_end(ended), deadline: deadline - LAST_WORDS });
+        let time = Time { deadline: deadline - LAST_WORDS, grace };
+        let _ = shared.ending.set(Ending { end: server_end(ended), time });
         thread.unpark();
-        wait_for_close(&shared.closed, deadline);
+        wait_for_close(&shared.closed, deadline + grace);
         if !shared.closed.load(Ordering::Acquire) {
             // Whoever closes says what was lost; on a machine that busy, or with a signal, it has not come to that.
             relay::say(
@@ -160,7 +175,7 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     let closer = std::thread::Builder::new().spawn(move || {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut watch = (setup.watch)(&started);
-            watcher::end(&mut watch, end, deadline - LAST_WORDS);
+            watcher::end(&mut watch, end, Time { deadline: deadline - LAST_WORDS, grace: Duration::ZERO });
         }));
         is_closed.store(true, Ordering::Release);
         main.wake();
@@ -193,7 +208,7 @@ struct Shared {
 
 struct Ending {
     end: ServerEnd,
-    deadline: Instant,
+    time: Time,
 }
 
 impl Shared {
@@ -237,7 +252,7 @@ fn catch_up(shared: &Shared) {
     loop {
         if let Some(ending) = shared.ending.get() {
             let mut watcher = shared.watcher();
-            watcher.finish(ending.end, ending.deadline);
+            watcher.finish(ending.end, ending.time);
             shared.closed.store(true, Ordering::Release);
             shared.main.wake();
             return;

@@ -43,6 +43,8 @@ const PIECE: usize = 256 << 10;
 /// How long a full queue is waited for until the disk has taken another piece. The writer has the
 /// lowest priority, so a busy machine may keep it waiting for this long.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// The same where losing a record is worse than waiting. A disk that stands still for so long hangs.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The log of one connection.
 pub struct Log {
@@ -53,8 +55,9 @@ pub struct Log {
     started: bool,
     /// Where the disk stood still when we last waited for it; until it moves nothing is waited for.
     stuck_at: Option<u64>,
-    /// [`PATIENCE`], but for tests.
     patience: Duration,
+    /// The end, too, waits for the disk as long as it moves.
+    is_patient: bool,
     /// Records that found the queue full since the last one that did not.
     missing: u64,
     /// What the writer's thread does first.
@@ -112,9 +115,15 @@ impl Log {
             started: false,
             stuck_at: None,
             patience: PATIENCE,
+            is_patient: false,
             missing: 0,
             prepare_thread: || {},
         }
+    }
+
+    /// Waits for a disk that moves rather than lose a record.
+    pub fn patient(self) -> Log {
+        Log { patience: LONG_PATIENCE, is_patient: true, ..self }
     }
 
     /// Lets the thread that writes call `prepare` first, to lower its priority.
@@ -319,9 +328,17 @@ impl Output for Log {
 
     fn finish_close(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now());
-        let queue = lock(&self.shared.queue);
-        let waited = self.shared.room.wait_timeout_while(queue, left, |queue| !queue.closed);
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let left = if self.is_patient { left.max(self.patience) } else { left };
+        let mut queue = lock(&self.shared.queue);
+        loop {
+            let before = self.shared.pulse.load(Ordering::Relaxed);
+            let waited = self.shared.room.wait_timeout_while(queue, left, |queue| !queue.closed);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let moved = self.shared.pulse.load(Ordering::Relaxed) != before;
+            if queue.closed || !self.is_patient || !moved {
+                break;
+            }
+        }
         if !queue.closed {
             queue.given_up = true;
             let lost = queue.in_hand + count_lines(&queue.lines);

@@ -33,6 +33,27 @@ pub type Remember = Box<dyn FnOnce(&Observer) + Send>;
 /// Makes the [`Watch`].
 pub type Build = Box<dyn FnOnce(&Started) -> Watch + Send>;
 
+/// The time for the end of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// Of the sinks.
+    pub(super) deadline: Instant,
+    /// How far observing what is left may push it back.
+    pub(super) grace: Duration,
+}
+
+impl Time {
+    fn latest(self) -> Instant {
+        self.deadline + self.grace
+    }
+
+    /// What is left for the sinks after something that began at `begun`, and was not theirs.
+    fn after(self, begun: Instant) -> Time {
+        let used = begun.elapsed().min(self.grace);
+        Time { deadline: self.deadline + used, grace: self.grace - used }
+    }
+}
+
 enum State {
     /// Nothing has been looked at yet.
     Waiting(Build),
@@ -167,9 +188,10 @@ impl Watcher {
     }
 
     /// The last gear: drains the rings, ends every open request, closes the sinks.
-    pub(super) fn finish(&mut self, end: ServerEnd, deadline: Instant) {
+    pub(super) fn finish(&mut self, end: ServerEnd, time: Time) {
+        let begun = Instant::now();
         // Sinks need time too: what cannot be observed by then is counted as lost.
-        let observed_until = deadline - SINKS_TIME;
+        let observed_until = time.latest() - SINKS_TIME;
         let mut more = true;
         while more && Instant::now() < observed_until {
             more = self.look(super::SLICE) > 0;
@@ -180,11 +202,12 @@ impl Watcher {
                 say(&format!("{bytes} bytes were relayed and not observed: the time for it was over"));
             }
         }
+        let time = time.after(begun);
         let pulse = self.pulse();
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         self.guarded(|watch| {
             watch.observer.pulse(pulse, end.at, &mut watch.exporter);
-            self::end(watch, end, deadline);
+            self::end(watch, end, time);
         });
     }
 
@@ -301,13 +324,14 @@ const LAST_WORD: Duration = Duration::from_millis(50);
 const WRITING_TIME: Duration = Duration::from_millis(250);
 
 /// Ends the observation: every request, the session, the sinks; says what was lost.
-pub(super) fn end(watch: &mut Watch, end: ServerEnd, deadline: Instant) {
-    watch.exporter.stop_at(deadline.checked_sub(WRITING_TIME).unwrap_or(deadline));
+pub(super) fn end(watch: &mut Watch, end: ServerEnd, time: Time) {
+    let begun = Instant::now();
+    watch.exporter.stop_at(time.latest() - WRITING_TIME);
     watch.observer.end(end, &mut watch.exporter);
     if let Some(remember) = watch.remember.take() {
         remember(&watch.observer);
     }
-    let dropped = watch.exporter.close(deadline.checked_sub(LAST_WORD).unwrap_or(deadline));
+    let dropped = watch.exporter.close(time.after(begun).deadline - LAST_WORD);
     let lost: Vec<String> = dropped
         .iter()
         .filter(|dropped| dropped.count > 0)

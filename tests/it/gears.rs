@@ -90,6 +90,37 @@ fn with_overload_wait_nothing_is_lost() {
     assert_eq!(totals["stdout_frames"], count);
 }
 
+/// Calls without an answer of their own, which `cat` sends back as requests of the server: two records each.
+fn calls(count: u64) -> Vec<u8> {
+    let call = |n| json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": "t", "arguments": {"n": n}}});
+    (0..count).flat_map(|n| format!("{}\n", call(n)).into_bytes()).collect()
+}
+
+#[test]
+fn with_overload_wait_the_end_waits_for_every_record() {
+    let home = Home::new();
+    let count = 6_000;
+    let arguments = ["--overload", "wait", "--server", "cat", "--", "cat"];
+    let mut command = home.spantap(arguments);
+    // Nothing could be observed in the ordinary time.
+    command.env(FLUSH_BUDGET.0, "700");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut to = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || to.write_all(&calls(count)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = home.records();
+    let of = |direction: &str| {
+        let operations = records.iter().filter(|record| record["direction"] == direction);
+        operations.count() as u64
+    };
+    assert_eq!((of("client_to_server"), of("server_to_client")), (count, count));
+    let numbers: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "a number is missing");
+}
+
 #[test]
 fn one_line_of_many_megabytes_is_one_operation() {
     let home = Home::new();

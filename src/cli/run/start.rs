@@ -30,6 +30,10 @@ use crate::{diagnostics, hash_key, identity, places, relay};
 /// How long we may outlive the server: hosts follow the end of stdin with SIGTERM after two seconds.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
 
+/// How much longer with `--overload=wait`, if something is still to be observed. Whoever wants to go before
+/// sends a signal.
+const GRACE: Duration = Duration::from_secs(60);
+
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
     let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
@@ -49,9 +53,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let connection = Connection::new(sampler(settled.map(|config| &config.otlp)));
     let trace_env = if untouched { TraceEnv::Untouched } else { connection.trace_env() };
     let overload = settled.map(|config| config.overload.value).or(args.overload);
-    let when_full = match overload {
-        Some(Overload::Wait) => WhenFull::Wait,
-        Some(Overload::Lose) | None => WhenFull::Lose,
+    let (when_full, grace) = match overload {
+        Some(Overload::Wait) => (WhenFull::Wait, GRACE),
+        Some(Overload::Lose) | None => (WhenFull::Lose, Duration::ZERO),
     };
     let config_file = args.config.clone();
     let name = move |command: &[OsString]| {
@@ -70,7 +74,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
     proxy::run(
         &command,
-        proxy::Setup { trace_env, relay, flush_budget, name: Box::new(name), watch: Box::new(watch) },
+        proxy::Setup { trace_env, relay, flush_budget, grace, name: Box::new(name), watch: Box::new(watch) },
     )
 }
 
@@ -177,7 +181,11 @@ impl Prepared {
             max_total_size: self.config.max_total_size.value,
         };
         let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
-        Some(log.with_thread(child::lower_priority))
+        match self.config.overload.value {
+            Overload::Lose => Some(log.with_thread(child::lower_priority)),
+            // The traffic waits for it.
+            Overload::Wait => Some(log.patient()),
+        }
     }
 
     /// The way to a collector, if somebody asked for one.
