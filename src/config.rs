@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "/etc/spantap.toml:1: `slow` is not a duration, for example 30s; using the default",
+                "/etc/spantap.toml:1: `slow` is not a duration, for example 30s; ignoring it",
                 "/etc/spantap.toml:3: `colour` is no setting; `spantap doctor` lists them",
             ]
         );

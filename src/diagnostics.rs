@@ -43,7 +43,10 @@ pub fn install(verbosity: u8, folder: Option<&Path>) {
         .with(file_layer.with_filter(own_events));
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some((folder, error)) = failed {
-        tracing::warn!("no diagnostics file in `{}`: {error}; choose another --log-dir", folder.display());
+        tracing::warn!(
+            "no diagnostics file in `{}`: {error}; XDG_STATE_HOME chooses another",
+            folder.display()
+        );
     }
 }
 

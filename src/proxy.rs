@@ -83,6 +83,7 @@ fn watch(
     let shared = Arc::new(Shared {
         watcher: Mutex::new(watcher),
         ending: OnceLock::new(),
+        has_catch_up: AtomicBool::new(false),
         closed: AtomicBool::new(false),
         main: MainThread::this(),
     });
@@ -90,13 +91,21 @@ fn watch(
         let shared = Arc::clone(&shared);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
     };
-    // Without these threads nothing is observed, and everything else goes on.
-    if let Ok(thread) = start("catch-up", catch_up) {
-        let _ = helper.set(thread.thread().clone());
-    }
-    if start("observer", look_by_itself).is_err() && helper.get().is_none() {
-        // Nobody will ever make room in the rings.
-        relay.set_when_full(WhenFull::Lose);
+    // Without these threads nothing is observed, and everything else goes on; one of them is enough.
+    let catch_up = start("catch-up", catch_up).ok();
+    shared.has_catch_up.store(catch_up.is_some(), Ordering::Release);
+    let observer = start("observer", look_by_itself).ok();
+    let threads = [catch_up, observer].map(|thread| Some(thread?.thread().clone()));
+    let closer = threads.into_iter().flatten().next();
+    match &closer {
+        Some(thread) => drop(helper.set(thread.clone())),
+        None => {
+            // Nobody will ever make room in the rings.
+            relay.set_when_full(WhenFull::Lose);
+            relay::say(
+                "this session is not observed: there is no thread left for it; the traffic is not affected",
+            );
+        }
     }
 
     let ended = relay.wait();
@@ -105,7 +114,7 @@ fn watch(
         false => (flush_budget, grace),
     };
     let deadline = Instant::now() + budget;
-    if let Some(thread) = helper.get() {
+    if let Some(thread) = closer {
         // The sinks stop a little earlier, so that what they lost can still be said.
         let time = Time { deadline: deadline - LAST_WORDS, grace };
         let _ = shared.ending.set(Ending { end: server_end(ended), time });
@@ -202,6 +211,8 @@ fn server_end(ended: Ended) -> ServerEnd {
 struct Shared {
     watcher: Mutex<Watcher>,
     ending: OnceLock<Ending>,
+    /// There is a thread for the catch-up gear, which is also the one that closes.
+    has_catch_up: AtomicBool,
     closed: AtomicBool,
     main: MainThread,
 }
@@ -220,6 +231,14 @@ impl Shared {
     fn is_ending(&self) -> bool {
         self.ending.get().is_some()
     }
+
+    fn close(&self) {
+        if let Some(ending) = self.ending.get() {
+            self.watcher().finish(ending.end, ending.time);
+            self.closed.store(true, Ordering::Release);
+            self.main.wake();
+        }
+    }
 }
 
 /// The background gear: looks by itself, at the lowest priority, more and more rarely when nothing
@@ -231,7 +250,7 @@ fn look_by_itself(shared: &Shared) {
     child::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
-        std::thread::sleep(nap);
+        std::thread::park_timeout(nap);
         let mut found = false;
         while !shared.is_ending() {
             let mut watcher = shared.watcher();
@@ -245,17 +264,16 @@ fn look_by_itself(shared: &Shared) {
             }
         }
     }
+    if !shared.has_catch_up.load(Ordering::Acquire) {
+        shared.close();
+    }
 }
 
 /// The catch-up gear: asleep until a ring is a quarter full, or until the end.
 fn catch_up(shared: &Shared) {
     loop {
-        if let Some(ending) = shared.ending.get() {
-            let mut watcher = shared.watcher();
-            watcher.finish(ending.end, ending.time);
-            shared.closed.store(true, Ordering::Release);
-            shared.main.wake();
-            return;
+        if shared.is_ending() {
+            return shared.close();
         }
         std::thread::park();
         run_while_there_is_a_core(shared);

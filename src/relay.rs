@@ -151,9 +151,12 @@ impl Relay {
     }
 
     /// Forwards signals until the server has ended and what it wrote has been passed on. Returns how it
-    /// ended, and whether it had been asked to: its stdin had ended first, or a signal was forwarded.
+    /// ended, and whether it had been asked to: its stdin had ended first, or a signal was forwarded that asks
+    /// to leave, or that it died of.
     pub fn wait(&mut self) -> Ended {
         let mut asked = false;
+        // Others than those ask nobody to leave, and yet may be what the server dies of.
+        let mut forwarded = 0_u128;
         let mut orphan = Orphan::default();
         // Job control asked for a stop: we stop when the server has, for it may well refuse.
         let mut stopping = false;
@@ -178,7 +181,8 @@ impl Relay {
             let woken = signals::wait(timeout);
             match woken {
                 Woken::Forward(signal) => {
-                    asked |= !matches!(signal, libc::SIGCONT | libc::SIGWINCH | libc::SIGCHLD);
+                    asked |= signals::asks_to_leave(signal);
+                    forwarded |= 1 << signal;
                     stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
                     child::send(self.pid, signal);
                 }
@@ -194,7 +198,8 @@ impl Relay {
             if matches!(woken, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
                 && let Some(status) = child::reap(self.pid)
             {
-                let asked = asked || self.input_ended_first();
+                let of_a_forwarded = matches!(status, Status::Killed(signal) if forwarded >> signal & 1 == 1);
+                let asked = asked || of_a_forwarded || self.input_ended_first();
                 let at = now();
                 let hurried = self.drain();
                 return Ended { status, asked, hurried, at };

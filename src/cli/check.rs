@@ -14,7 +14,7 @@ use super::{Hinted, Out, ServerCommand};
 use crate::check::{self, Failure, Health, Probe};
 use crate::config::{Config, process_environment};
 use crate::export::checks::{Checked, Checks};
-use crate::export::otlp::{self, Otlp};
+use crate::export::otlp::Otlp;
 use crate::export::{Identity, Output};
 use crate::identity;
 
@@ -194,9 +194,9 @@ impl CheckArgs {
         let name = self.server.clone().unwrap_or_else(|| identity::server_name(&self.server_command.command));
         let file = super::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
-        let endpoint = config.otlp_endpoint.value.as_deref();
-        let (settings, warnings) = otlp::Settings::resolve(endpoint, &config.otlp, &process_environment);
+        let (settings, warnings) = config.otlp(&process_environment);
         let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {line}"));
+        config.problems.iter().for_each(|problem| warn(&problem.to_string()));
         warnings.iter().for_each(|line| warn(line));
         let connection_id = identity::connection_id();
         let identity = Identity {

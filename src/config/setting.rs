@@ -308,11 +308,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn refuse(&mut self, name: &str, expected: &str, origin: Origin) {
-        let next = match origin {
-            Origin::File { .. } | Origin::Default => "using the default",
-            _ => "ignoring it",
-        };
-        self.problems.push(Problem { origin, text: format!("`{name}` is not {expected}; {next}") });
+        self.problems.push(Problem { origin, text: format!("`{name}` is not {expected}; ignoring it") });
     }
 }
 

@@ -393,27 +393,34 @@ impl Metrics {
     }
 }
 
-/// Methods of MCP are a short list; a peer that makes names up makes one series.
-fn method_label(method: &str) -> String {
-    const PREFIXES: [&str; 13] = [
-        "tools/",
-        "resources/",
-        "prompts/",
-        "completion/",
-        "logging/",
-        "sampling/",
-        "roots/",
-        "elicitation/",
-        "tasks/",
-        "subscriptions/",
-        "server/",
+/// The requests of all revisions of MCP; a peer that makes names up makes one series.
+fn method_label(method: &str) -> &'static str {
+    const REQUESTS: [&str; 23] = [
+        "completion/complete",
+        "elicitation/create",
         "initialize",
+        "logging/setLevel",
         "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "roots/list",
+        "sampling/createMessage",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tasks/update",
+        "tools/call",
+        "tools/list",
     ];
-    match PREFIXES.iter().any(|prefix| method.starts_with(prefix)) && method.len() <= 40 {
-        true => method.to_owned(),
-        false => OTHER.to_owned(),
-    }
+    REQUESTS.into_iter().find(|known| *known == method).unwrap_or(OTHER)
 }
 
 #[cfg(test)]
@@ -430,6 +437,8 @@ mod tests {
     #[test]
     fn names_that_a_peer_makes_up_make_no_series() {
         assert_eq!(method_label("tools/call"), "tools/call");
-        assert_eq!(method_label("x/random-123"), OTHER);
+        for made_up in ["x/random-123", "tools/random-1", "tools/", "pinged", "initialize2"] {
+            assert_eq!(method_label(made_up), OTHER);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::export::{Dropped, Exporter};
 use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
 use crate::relay::ring::Item;
-use crate::relay::tap::{Gap, Moment, Stream};
+use crate::relay::tap::{Chunk, Gap, Moment, Stream};
 use crate::relay::{self, Taps, say};
 
 /// The server process, when the observer is made.
@@ -58,8 +58,10 @@ enum State {
     /// Nothing has been looked at yet.
     Waiting(Build),
     Watching(Box<Watch>),
-    /// The observer has panicked too often; bytes are taken off the rings and forgotten.
-    Off,
+    /// The observer has panicked too often: what is on the rings is counted as lost, and the end is told.
+    Off(Box<Watch>),
+    /// Not even that can be done; bytes are taken off the rings and forgotten.
+    Gone,
 }
 
 /// After this many panics the observer is switched off for the rest of the session.
@@ -136,9 +138,14 @@ impl Watcher {
             if let Item::Chunk(chunk) = &item {
                 size += chunk.bytes.len();
             }
-            let State::Watching(watch) = state else { return };
+            let (watch, is_off) = match state {
+                State::Watching(watch) => (watch, false),
+                State::Off(watch) => (watch, true),
+                State::Waiting(_) | State::Gone => return,
+            };
             let Watch { observer, exporter, .. } = watch.as_mut();
             panicked |= catch_unwind(AssertUnwindSafe(|| match item {
+                Item::Chunk(chunk) if is_off => observer.gap(unseen(&chunk), exporter),
                 Item::Chunk(chunk) => {
                     injected_panic(chunk.bytes);
                     observer.chunk(chunk, exporter);
@@ -173,7 +180,8 @@ impl Watcher {
     /// The nap, or the time until the observer has something to do by itself.
     pub(super) fn until_deadline(&self, nap: Duration) -> Duration {
         let State::Watching(watch) = &self.state else { return nap };
-        match watch.observer.next_deadline() {
+        let deadline = catch_unwind(AssertUnwindSafe(|| watch.observer.next_deadline())).ok().flatten();
+        match deadline {
             Some(deadline) => nap.min(deadline.since(relay::now()).max(super::SHORTEST_NAP)),
             None => nap,
         }
@@ -204,37 +212,31 @@ impl Watcher {
         }
         let time = time.after(begun);
         let pulse = self.pulse();
+        self.guarded(|watch| watch.observer.pulse(pulse, end.at, &mut watch.exporter));
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
-        self.guarded(|watch| {
-            watch.observer.pulse(pulse, end.at, &mut watch.exporter);
+        if let State::Watching(watch) | State::Off(watch) = &mut self.state {
             self::end(watch, end, time);
-        });
+        }
     }
 
     /// Time is over: what still waits in the rings is counted, not looked at. Returns how many bytes.
     fn count_the_rest(&mut self) -> u64 {
         self.build();
         let Watcher { state, taps, .. } = self;
-        let State::Watching(watch) = state else { return 0 };
+        let (State::Watching(watch) | State::Off(watch)) = state else { return 0 };
         let mut bytes = 0;
         for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
             tap.snapshot();
             while tap.peek().is_some() {
                 tap.take(|item| {
                     let gap = match item {
-                        Item::Chunk(chunk) => Gap {
-                            stream: chunk.stream,
-                            offset: chunk.offset,
-                            bytes: chunk.bytes.len() as u64,
-                            newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
-                            ends_line: chunk.bytes.last() == Some(&b'\n'),
-                            read_at: chunk.read_at,
-                        },
+                        Item::Chunk(chunk) => unseen(&chunk),
                         Item::Gap(gap) => gap,
                         Item::End(_) => return,
                     };
                     bytes += gap.bytes;
-                    watch.observer.gap(gap, &mut watch.exporter);
+                    // Whoever fails at counting has nothing left that could be said of it.
+                    let _ = catch_unwind(AssertUnwindSafe(|| watch.observer.gap(gap, &mut watch.exporter)));
                 });
             }
         }
@@ -264,7 +266,7 @@ impl Watcher {
     pub(super) fn build(&mut self) {
         if let State::Waiting(_) = self.state
             && let (State::Waiting(build), Some(started)) =
-                (std::mem::replace(&mut self.state, State::Off), self.started)
+                (std::mem::replace(&mut self.state, State::Gone), self.started)
         {
             match catch_unwind(AssertUnwindSafe(|| build(&started))) {
                 Ok(watch) => self.state = State::Watching(Box::new(watch)),
@@ -302,18 +304,41 @@ impl Watcher {
         }
     }
 
-    /// Says so, and lets the observer go on behind a hole; a third time it is off for good.
+    /// Says so, and lets the observer go on behind a hole; a third time it is off for good, and only counts.
     fn after_panic(&mut self) {
         self.panics += 1;
-        let State::Watching(watch) = &mut self.state else { return };
-        let recovered = self.panics < MAX_PANICS
-            && catch_unwind(AssertUnwindSafe(|| watch.observer.recover(&mut watch.exporter))).is_ok();
-        if recovered {
-            say("the observer failed on something it saw and goes on behind it; the traffic is not affected");
-        } else {
-            self.state = State::Off;
-            say("the observer failed and is off for this session; the traffic is not affected");
-        }
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Watching(mut watch) => {
+                let recover = AssertUnwindSafe(|| watch.observer.recover(&mut watch.exporter));
+                let recovered = catch_unwind(recover).is_ok();
+                if recovered && self.panics < MAX_PANICS {
+                    say(
+                        "the observer failed on something it saw and goes on behind it; the traffic is not affected",
+                    );
+                    State::Watching(watch)
+                } else {
+                    say("the observer failed and is off for this session; the traffic is not affected");
+                    State::Off(watch)
+                }
+            }
+            State::Off(_) => {
+                say("what is not observed of this session cannot be counted either");
+                State::Gone
+            }
+            state => state,
+        };
+    }
+}
+
+/// What a chunk becomes that nobody looks into.
+fn unseen(chunk: &Chunk<'_>) -> Gap {
+    Gap {
+        stream: chunk.stream,
+        offset: chunk.offset,
+        bytes: chunk.bytes.len() as u64,
+        newlines: memchr::memchr_iter(b'\n', chunk.bytes).count() as u64,
+        ends_line: chunk.bytes.last() == Some(&b'\n'),
+        read_at: chunk.read_at,
     }
 }
 
@@ -327,9 +352,14 @@ const WRITING_TIME: Duration = Duration::from_millis(250);
 pub(super) fn end(watch: &mut Watch, end: ServerEnd, time: Time) {
     let begun = Instant::now();
     watch.exporter.stop_at(time.latest() - WRITING_TIME);
-    watch.observer.end(end, &mut watch.exporter);
-    if let Some(remember) = watch.remember.take() {
-        remember(&watch.observer);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        watch.observer.end(end, &mut watch.exporter);
+        if let Some(remember) = watch.remember.take() {
+            remember(&watch.observer);
+        }
+    }));
+    if ended.is_err() {
+        say("the observer failed at the end: what it had still to record is lost, uncounted");
     }
     let dropped = watch.exporter.close(time.after(begun).deadline - LAST_WORD);
     let lost: Vec<String> = dropped

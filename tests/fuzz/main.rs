@@ -111,9 +111,14 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
     let (findings, seeds) = (findings(target), seeds(target));
     let (mut random, mut inputs) = (Random::new(seed), 0);
     let start = Instant::now();
-    // Findings come all, then the seeds as they are, for as long as there is time.
+    // Findings come all, then seeds as they are and changed ones in turns: a second may not last for all.
+    let mut plain = seeds.iter().cycle().skip(random.below(seeds.len())).take(seeds.len());
     while inputs < findings.len() || start.elapsed() < time {
-        let known = findings.iter().chain(&seeds).nth(inputs);
+        let known = match findings.get(inputs) {
+            Some(finding) => Some(finding),
+            None if inputs.is_multiple_of(2) => plain.next(),
+            None => None,
+        };
         let input = known.cloned().unwrap_or_else(|| input(&seeds, &mut random));
         inputs += 1;
         if catch_unwind(AssertUnwindSafe(|| (target.run)(&input))).is_err() {

@@ -125,7 +125,7 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
     assert_eq!(
         lines,
         [
-            line(1, "`slow` is not a duration, for example 30s; using the default"),
+            line(1, "`slow` is not a duration, for example 30s; ignoring it"),
             line(2, "`slwo` is no setting; did you mean `slow`?"),
             line(3, "not valid TOML; this line is ignored"),
         ]

@@ -67,6 +67,11 @@ fn an_observer_that_keeps_panicking_is_switched_off_and_the_traffic_goes_on() {
         through_cat(&home, &[], &[("SPANTAP_TEST_PANIC", "jsonrpc")], notifications(4_000, 100));
     assert_eq!(status, 0);
     assert!(stderr.contains("is off for this session"), "{stderr}");
+    let end = ended(&home);
+    let totals = &end["totals"];
+    assert_eq!(totals["observer_panics"], 3, "{end}");
+    let bytes = |name: &str| totals[name].as_u64().unwrap();
+    assert!(bytes("bytes_lost") > 0 && bytes("frames_lost") > 0, "{end}");
 }
 
 #[test]

@@ -148,6 +148,10 @@ fn every_record_older_than_a_second_survives_sigkill() {
         let mut answered = vec![start];
         let mut waited = None;
         while start.elapsed() < life {
+            // A flood fills what is written at once; a trickle has to be written although nothing follows.
+            if number % 2 == 1 {
+                std::thread::sleep(Duration::from_millis(30));
+            }
             session.calls(1);
             answered.push(Instant::now());
             if waited.is_none() && start.elapsed() + Duration::from_secs(1) >= life {
@@ -172,7 +176,7 @@ fn every_record_older_than_a_second_survives_sigkill() {
         let calls = events(&records).iter().filter(|event| **event == "mcp_tool_call").count();
         let old = answered.iter().filter(|at| killed - **at > Duration::from_secs(1)).count();
         assert!(calls >= old, "{calls} calls in the log, {old} are older than a second");
-        if fair_tries == 3 {
+        if fair_tries == 4 {
             return;
         }
     }

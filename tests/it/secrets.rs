@@ -488,10 +488,10 @@ fn debug_for_a_time_says_when_it_is_over_and_holds_for_the_named_server_only() {
 #[test]
 fn a_config_file_that_cannot_be_applied_closes_the_log_to_texts_and_is_named() {
     for (file, named) in [
-        ("x = 1\n[redaction]\n\nmode = \"off\"\n", ":4: `redaction` has an entry"),
+        ("x = 1\n[redaction]\n\nmode = \"off\"\n", ":4: `redaction.mode` is none of default, strict"),
         (
             "[redaction]\npii = ['email']\nsecrets = 'ghp_EXAMPLEexample0123456789EXAMPLEexamp'\n",
-            ":3: `redaction` has",
+            ":3: `redaction.secrets` is no entry",
         ),
         (
             "[redaction]\nextra_keys = ['a']\nallow_values = ['(']\n",

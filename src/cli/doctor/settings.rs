@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{address, tilde};
 use crate::config::{self, Config, Redaction};
-use crate::export::otlp::{self, Target};
+use crate::export::otlp::Target;
 use crate::observe::redact::Mode;
 
 #[derive(Debug, Serialize)]
@@ -107,8 +107,7 @@ fn tables(config: &Config) -> Vec<Shown> {
         origin: origin.to_owned(),
     };
     let file = |is_default: bool| if is_default { "default" } else { "config file" };
-    let endpoint = config.otlp_endpoint.value.as_deref();
-    let (settings, _) = otlp::Settings::resolve(endpoint, &config.otlp, &config::process_environment);
+    let (settings, _) = config.otlp(&config::process_environment);
     let mut rows = Vec::new();
     if let Some(settings) = settings {
         let signals = [

@@ -241,8 +241,9 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// A collector on this machine is never reached through a proxy.
 fn is_local(endpoint: &str) -> bool {
-    let host = endpoint.split("://").nth(1).unwrap_or_default();
-    ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
+    let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 macro_rules! build {
@@ -304,6 +305,11 @@ mod tests {
     #[test]
     fn only_this_machine_is_local() {
         assert!(is_local("http://localhost:4318/v1/traces") && is_local("http://127.0.0.1:1"));
-        assert!(!is_local("https://collector.example:4318"));
+        assert!(is_local("http://[::1]:4318") && is_local("http://127.9.9.9"));
+        for elsewhere in
+            ["https://collector.example:4318", "http://localhost.example", "http://127.example.com"]
+        {
+            assert!(!is_local(elsewhere), "{elsewhere}");
+        }
     }
 }

@@ -83,7 +83,7 @@ impl Session {
             self.settings.debug = Debug::Off;
             self.emit(now, Kind::DebugEnded, sink);
         }
-        let (slow, hung) = (self.settings.slow, self.settings.slow * HUNG);
+        let (slow, hung) = (self.settings.slow, self.settings.slow.saturating_mul(HUNG));
         for number in self.due(self.slow_cursor, slow, now) {
             self.slow_cursor = number + 1;
             self.report_pending(number, true, now, sink);
@@ -138,7 +138,7 @@ impl Session {
             Debug::Off | Debug::On => None,
         };
         let lost = self.lost_reported.filter(|_| !self.lost.is_empty()).map(|last| last.after(LOSS_INTERVAL));
-        [due(self.slow_cursor, slow), due(self.hung_cursor, slow * HUNG), debug, lost]
+        [due(self.slow_cursor, slow), due(self.hung_cursor, slow.saturating_mul(HUNG)), debug, lost]
             .into_iter()
             .flatten()
             .min()
