@@ -350,7 +350,7 @@ impl Metrics {
     }
 
     fn pulse(&mut self, pulse: &Pulse, event: &Event) {
-        /// Samples of the latency histogram taken from one bucket of one pulse.
+        /// About how many samples one pulse makes of its latency counts, the same share of each bucket.
         const MAX_SAMPLES: u64 = 2_000;
         if let Some(started) = self.started {
             self.uptime.record(event.at.since(started).as_secs_f64(), &self.with([]));
@@ -370,8 +370,9 @@ impl Metrics {
         self.open.add(in_flight - self.in_flight, &attributes);
         self.in_flight = in_flight;
         self.depth.record(pulse.ring_depth, &attributes);
+        let total = pulse.added_latency.iter().map(|(_, count)| count).sum::<u64>().max(MAX_SAMPLES);
         for (bound, count) in &pulse.added_latency {
-            for _ in 0..(*count).min(MAX_SAMPLES) {
+            for _ in 0..(count * MAX_SAMPLES).div_ceil(total) {
                 // Buckets are powers of two; the middle of the bucket stands for it.
                 self.latency.record(*bound as f64 * 0.75e-9, &attributes);
             }

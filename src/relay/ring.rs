@@ -85,6 +85,8 @@ pub struct Ring {
     forwarded: AtomicU64,
     /// Written − read, by powers of two.
     latency: [AtomicU32; BUCKETS],
+    /// What the observer has taken of them.
+    latency_taken: [AtomicU32; BUCKETS],
     #[cfg(loom)]
     shadow: Shadow,
 }
@@ -135,6 +137,7 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         last_read: AtomicU64::new(0),
         forwarded: AtomicU64::new(0),
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
+        latency_taken: std::array::from_fn(|_| AtomicU32::new(0)),
         #[cfg(loom)]
         shadow: Shadow::new(segments * SEGMENT),
     });
@@ -183,9 +186,13 @@ impl Ring {
 
     /// Takes the added-latency counts since the last call: upper bound in nanoseconds, and count.
     pub fn take_latency(&self) -> Vec<(u64, u64)> {
-        let count = |bucket: &AtomicU32| u64::from(bucket.swap(0, Ordering::Relaxed));
-        let buckets = self.latency.iter().enumerate();
-        buckets.map(|(power, bucket)| (1 << power, count(bucket))).filter(|(_, count)| *count > 0).collect()
+        // The producer alone counts, and the observer alone remembers what it has taken: nothing is undone.
+        let new = |(count, taken): (&AtomicU32, &AtomicU32)| {
+            let count = count.load(Ordering::Relaxed);
+            u64::from(count.wrapping_sub(taken.swap(count, Ordering::Relaxed)))
+        };
+        let buckets = self.latency.iter().zip(&self.latency_taken).map(new).enumerate();
+        buckets.map(|(power, count)| (1 << power, count)).filter(|(_, count)| *count > 0).collect()
     }
 
     /// Where the n-th segment says that it lies.
@@ -386,7 +393,7 @@ impl Producer {
         let nanos = written_at.0.saturating_sub(read_at.0);
         let power = (64 - nanos.leading_zeros()) as usize;
         let bucket = &self.ring.latency[power.min(BUCKETS - 1)];
-        bucket.store(bucket.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        bucket.store(bucket.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.ring.forwarded.store(self.ring.bytes.load(Ordering::Relaxed), Ordering::Release);
     }
 

@@ -182,6 +182,10 @@ pub(super) async fn run<C: Carrier>(
                     size = count.div_ceil(2);
                 } else {
                     courtesy.note(&outcome);
+                    if outcome.failure.is_none() {
+                        // One large item says nothing of those that follow.
+                        size = (size + size.div_ceil(8)).min(queue.limits().batch);
+                    }
                 }
                 if smaller || outcome.retryable {
                     come_back.push(batch);
