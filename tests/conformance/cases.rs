@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -48,6 +48,7 @@ const SINGLE: &[(&str, Case)] = &[
     ("copy/hostile-bytes-on-sockets", hostile_bytes_on_sockets),
     ("copy/last-line-without-newline", last_line_without_newline),
     ("copy/burst-before-exit", burst_before_exit),
+    ("copy/burst-before-exit-read-late", streams::burst_read_late),
     ("copy/lines-of-many-sizes", streams::lines_of_many_sizes),
     ("copy/small-pipes-and-signals", streams::small_pipes_and_signals),
     ("copy/plain-files", streams::plain_files),
@@ -100,6 +101,11 @@ const SINGLE: &[(&str, Case)] = &[
     ("terminal/hang-up", terminal::hang_up),
     ("idle/after-every-end", idle::after_every_end),
 ];
+
+/// The status that a death by `signal` may become.
+fn died_of(signal: i32) -> impl Fn(ExitStatus) -> bool {
+    move |status| status.signal() == Some(signal) || status.code() == Some(128 + signal)
+}
 
 /// Both ways and stderr at the same time, in pieces of any size.
 fn hostile_bytes(rig: &Rig) -> Verdict {
@@ -261,7 +267,8 @@ fn server_closes_stdin(rig: &Rig) -> Verdict {
     });
     eventually("a write to a server that closed its stdin returns", || writer.is_finished())?;
     host.signal(libc::SIGTERM);
-    expect(host.wait()?.signal() == Some(libc::SIGTERM), "status")
+    let status = host.wait()?;
+    expect(died_of(libc::SIGTERM)(status), &format!("{status}"))
 }
 
 fn host_closes_stdout(rig: &Rig) -> Verdict {
@@ -343,7 +350,7 @@ fn server_killed_directly(rig: &Rig) -> Verdict {
     let pid: u32 = host.line()?.parse().map_err(|_| "no pid")?;
     sys::kill(pid, libc::SIGKILL);
     let status = host.wait()?;
-    expect(status.signal() == Some(libc::SIGKILL) || status.code() == Some(137), &format!("{status}"))
+    expect(died_of(libc::SIGKILL)(status), &format!("{status}"))
 }
 
 fn killed_wrapper(rig: &Rig) -> Verdict {

@@ -1,9 +1,9 @@
 //! The system calls that the helper servers and the cases need, each with a safe face.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus};
 
 pub fn ignore(signal: i32) {
     // SAFETY: SIG_IGN is valid for every signal that is passed here.
@@ -21,7 +21,7 @@ pub fn die_of(signal: i32) -> ! {
     unsafe {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &none);
-        libc::signal(signal, libc::SIG_DFL);
+        restore_default(signal);
         libc::raise(signal);
     }
     std::process::exit(99)
@@ -44,14 +44,91 @@ pub fn block_signals() {
 
 /// Takes the next blocked signal.
 pub fn next_signal() -> i32 {
-    // SAFETY: the set is filled before it is used, and `signal` is a valid place for the result.
+    next_signal_and_origin().0
+}
+
+/// The same, and whether a process sent it rather than the kernel.
+pub fn next_signal_and_origin() -> (i32, bool) {
+    // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
     unsafe {
         let mut all = std::mem::zeroed();
         libc::sigfillset(&mut all);
-        let mut signal = 0;
-        libc::sigwait(&all, &mut signal);
-        signal
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        loop {
+            let signal = libc::sigwaitinfo(&all, &mut info);
+            if signal > 0 {
+                return (signal, info.si_code <= 0);
+            }
+        }
     }
+}
+
+/// Blocks every signal and lets children be waited for; returns what undoes both, between fork and exec.
+pub fn take_signals() -> impl Fn() + Send + Sync + 'static {
+    // SAFETY: the sets are filled before they are used, and SIG_DFL is valid for SIGCHLD.
+    let (before, children) = unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        (before, libc::signal(libc::SIGCHLD, libc::SIG_DFL))
+    };
+    // SAFETY: both were in force before.
+    move || unsafe {
+        libc::signal(libc::SIGCHLD, children);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+    }
+}
+
+/// Waits until child `pid` ends, or stops: then there is no status.
+pub fn wait_or_stop(pid: u32) -> io::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the result.
+    if unsafe { libc::waitpid(pid as i32, &mut status, libc::WUNTRACED) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((!libc::WIFSTOPPED(status)).then(|| ExitStatus::from_raw(status)))
+}
+
+/// Lets this process, just forked, end with `parent`, which may have ended already.
+pub fn end_with(parent: u32) {
+    die_with_parent();
+    // SAFETY: plain calls.
+    unsafe {
+        if libc::getppid() != parent as i32 {
+            libc::_exit(97);
+        }
+    }
+}
+
+/// Whether `fd` is this process's terminal and another group has it.
+pub fn is_in_background(fd: RawFd) -> bool {
+    // SAFETY: plain calls; on a descriptor of another kind the first fails.
+    unsafe { libc::tcgetpgrp(fd).is_positive() && libc::tcgetpgrp(fd) != libc::getpgrp() }
+}
+
+/// Waits for either of two descriptors to be readable or at its end.
+pub fn either_readable(one: RawFd, other: RawFd) -> (bool, bool) {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut polls = [entry(one), entry(other)];
+    // SAFETY: two valid entries.
+    unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) };
+    (polls[0].revents != 0, polls[1].revents != 0)
+}
+
+/// Whether the pipe that `fd` reads from takes nothing more.
+pub fn is_full_pipe(fd: RawFd) -> bool {
+    let Ok(end) = std::fs::File::options().write(true).open(format!("/proc/self/fd/{fd}")) else {
+        return false;
+    };
+    let mut poll = libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&mut poll, 1, 0) == 0 }
+}
+
+/// Gives the pipe behind `fd` room for what is still under way.
+pub fn widen_pipe(fd: RawFd) {
+    // SAFETY: plain call on a standard stream; on another kind it fails.
+    unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, 1 << 20) };
 }
 
 /// Leaves the session of whoever started us.
@@ -136,6 +213,14 @@ pub fn block(signal: i32) {
 pub fn shrink_pipe(fd: RawFd) {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, 4096) };
+}
+
+/// Whether a process has `signal` still to take.
+pub fn is_pending(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("ShdPnd:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Whether a process has ended, be it collected or not.

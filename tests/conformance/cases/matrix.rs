@@ -1,10 +1,10 @@
 //! The lifecycle table: everything that can happen to a connection, in every state that it may be in.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::NamedCase;
+use super::{NamedCase, died_of};
 use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::{Meeting, STATES, State, Table, words};
@@ -35,11 +35,6 @@ pub fn cases() -> Vec<NamedCase> {
             NamedCase::new(format!("matrix/{name}/{state_name}"), move |rig| event(rig, state))
         })
         .collect()
-}
-
-/// The status that a death by `signal` may become.
-fn died_of(signal: i32) -> impl Fn(ExitStatus) -> bool {
-    move |status| status.signal() == Some(signal) || status.code() == Some(128 + signal)
 }
 
 fn host_closes_stdin(rig: &Rig, state: State) -> Verdict {

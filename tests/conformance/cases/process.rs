@@ -2,10 +2,10 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use super::died_of;
 use crate::rig::{Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::Meeting;
@@ -50,8 +50,7 @@ pub fn signal_at_any_moment(rig: &Rig) -> Verdict {
         std::thread::sleep(Duration::from_micros(step * 250));
         host.signal(libc::SIGTERM);
         let status = host.wait().map_err(|error| format!("SIGTERM was lost: {error}"))?;
-        let mirrored = status.signal() == Some(libc::SIGTERM) || status.code() == Some(128 + libc::SIGTERM);
-        expect(mirrored, &format!("{status}"))?;
+        expect(died_of(libc::SIGTERM)(status), &format!("{status}"))?;
         eventually("nobody is left", || marked(&mark).is_empty())?;
     }
     Ok(())
@@ -114,8 +113,7 @@ pub fn every_death(rig: &Rig) -> Verdict {
     for signal in deadly.chain([libc::SIGRTMIN(), libc::SIGRTMAX()]) {
         let mut host = rig.start(&["role:die", &signal.to_string()])?;
         let status = host.wait()?;
-        let mirrored = status.signal() == Some(signal) || status.code() == Some(128 + signal);
-        expect(mirrored, &format!("death by signal {signal} became {status}"))?;
+        expect(died_of(signal)(status), &format!("death by signal {signal} became {status}"))?;
     }
     Ok(())
 }

@@ -10,13 +10,41 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::exchange_noise;
-use crate::noise::{LENGTH, Noise};
+use crate::noise::{Endless, LENGTH, Noise};
+use crate::party::SEED;
 use crate::rig::{Host, Rig, Verdict, eventually, expect};
-use crate::table::{Reader, State, Table};
+use crate::table::{Meeting, Reader, State, Table};
 use crate::{rig, sys};
 
 fn text(error: std::io::Error) -> String {
     error.to_string()
+}
+
+/// The server fills every pipe and buffer on the way and leaves; only then the host begins to read.
+pub fn burst_read_late(rig: &Rig) -> Verdict {
+    let meeting = Meeting::new()?;
+    let mut host = rig.start(&["role:party", &meeting.socket])?;
+    let mut control = meeting.control()?;
+    control.tell("flood 1")?;
+    let ours = host.from.as_ref().ok_or("no stdout")?.as_raw_fd();
+    eventually("the host's pipe is full", || sys::is_full_pipe(ours))?;
+    // What the wrapper holds back comes on top; however little that is, it is owed.
+    let mut written = control.count()?.outputs[0];
+    loop {
+        std::thread::sleep(Duration::from_millis(30));
+        let before = std::mem::replace(&mut written, control.count()?.outputs[0]);
+        if written == before {
+            break;
+        }
+    }
+    control.tell("exit 19")?;
+    let server = control.server;
+    eventually("the server is gone", || sys::is_gone(server))?;
+    let seen = host.read_all()?;
+    expect(Endless::new(SEED, 1).goes_on_with(&seen), "other bytes on stdout")?;
+    expect(seen.len() as u64 >= written, &format!("{} bytes of {written} on stdout", seen.len()))?;
+    let status = host.wait()?;
+    expect(status.code() == Some(19), &format!("{status}"))
 }
 
 /// Around the sizes of pipes and buffers, where off-by-one errors live.
