@@ -100,8 +100,7 @@ impl File {
         flatten(&mut Vec::new(), table.get_ref(), &line, &mut entries);
         for entry in &entries {
             if !is_known(&entry.name) {
-                // A value may have been written in the place of its name.
-                let name = crate::diagnostics::safe(&entry.name.join("."));
+                let name = shown(&entry.name.join("."));
                 let way_out = match nearest(&general(&entry.name)) {
                     Some(setting) => format!("did you mean `{setting}`?"),
                     None => "`spantap doctor` lists them".to_owned(),
@@ -179,6 +178,16 @@ impl File {
 
     fn origin(&self, line: usize) -> Origin {
         Origin::File { path: self.path.clone(), line }
+    }
+}
+
+/// A name as it may be told. A value may have been written in its place, and what holds characters that no
+/// setting has in its name may be whole lines that a stray quote has made one.
+pub(super) fn shown(name: &str) -> String {
+    let is_odd = |c: char| c.is_control() || matches!(c, '=' | '"' | '\'' | '#');
+    match name.contains(is_odd) {
+        true => "…".to_owned(),
+        false => crate::diagnostics::safe(name),
     }
 }
 

@@ -88,8 +88,7 @@ pub(super) trait Word: Copy + PartialEq + 'static {
 fn misfit(place: &str, key: &str, doc: &str, error: &toml::de::Error) -> String {
     let message = error.message().lines().next().unwrap_or_default();
     let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
-    // A value may have been written in the place of its name.
-    let entry = format!("`{place}{}`", crate::diagnostics::safe(key));
+    let entry = format!("`{place}{}`", super::file::shown(key));
     let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") {
         let meant = super::file::nearest_of(key, names.into_iter());

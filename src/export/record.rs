@@ -243,7 +243,7 @@ pub struct Record<'a> {
     /// Number of the signal that ended the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Sums over the connection.
+    /// Sums over the connection, of requests: each round of a call that is continued counts in `tool_calls`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
     /// Records that did not reach a sink, by sink and reason (`log:queue_full`).
