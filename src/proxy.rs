@@ -234,7 +234,13 @@ impl Shared {
 
     fn close(&self) {
         if let Some(ending) = self.ending.get() {
-            self.watcher().finish(ending.end, ending.time);
+            // Nobody waits for a thread that failed.
+            let finish = || self.watcher().finish(ending.end, ending.time);
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(finish)).is_err() {
+                relay::say(
+                    "the last records of this session may be lost, uncounted: writing them out failed",
+                );
+            }
             self.closed.store(true, Ordering::Release);
             self.main.wake();
         }

@@ -88,7 +88,11 @@ impl RedactArgs {
             None => Ok(Box::new(io::stdin().lock())),
             Some(file) => {
                 let name = file.display();
-                Ok(Box::new(File::open(file).with_context(|| format!("cannot open {name}"))?))
+                let open = File::open(file).and_then(|open| match open.metadata()?.is_dir() {
+                    true => Err(io::ErrorKind::IsADirectory.into()),
+                    false => Ok(open),
+                });
+                Ok(Box::new(open.with_context(|| format!("cannot open {name}"))?))
             }
         }
     }

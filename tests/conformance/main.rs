@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         None => own_tests(),
     };
     let chosen: Vec<Test> = tests.into_iter().filter(|test| test.name.contains(&filter)).collect();
-    if chosen.is_empty() {
+    // Without a wrapper the word may be meant for another of our test binaries.
+    if chosen.is_empty() && wrapper.is_some() {
         println!("no case has `{filter}` in its name");
         return ExitCode::FAILURE;
     }

@@ -499,9 +499,12 @@ fn the_command_reads_a_file_as_it_reads_standard_input() {
     let file = file.to_str().unwrap();
     let output = run_redact(&[file], "something else");
     assert_eq!(output.stdout, b"use [REDACTED:github] here\n");
-    let output = run_redact(&["not-there.txt"], TOKEN);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open not-there.txt"));
+    for unreadable in ["not-there.txt", "src"] {
+        let output = run_redact(&[unreadable], TOKEN);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(&format!("cannot open {unreadable}: ")), "{said}");
+    }
 }
 
 #[test]
