@@ -214,7 +214,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
 /// Passes on what processes send; of what the kernel sends, most goes to the server as well.
 fn forward(defect: &str, pid: u32) {
     loop {
-        let (signal, from_process) = sys::next_signal_and_origin();
+        let (signal, from_process) = sys::next_signal_and_origin(0);
         let only_ours = matches!(signal, libc::SIGHUP | libc::SIGALRM);
         if defect == "ends-when-continued" && signal == libc::SIGCONT {
             // Takes a pause for a sign that its host is gone.

@@ -113,9 +113,21 @@ pub fn play(socket: &str) -> io::Result<()> {
     let say = Say(Arc::new(control.try_clone()?));
     say.line(&format!("hello {}", std::process::id()));
     let signals = say.clone();
+    // Signals that have their default action again: who waits for them, too, would take them away from it.
+    let given_back: Arc<Mutex<u128>> = Arc::default();
+    let left_out = Arc::clone(&given_back);
     std::thread::spawn(move || {
+        let mut known = 0;
         loop {
-            signals.line(&format!("signal {}", sys::next_signal()));
+            let (signal, _) = sys::next_signal_and_origin(known);
+            let now = left_out.lock().map_or(known, |others| *others);
+            if now == known {
+                signals.line(&format!("signal {signal}"));
+            } else {
+                // Our own, that we look again.
+                known = now;
+                signals.line("default");
+            }
         }
     });
     let input = Arc::new(Input::default());
@@ -142,7 +154,10 @@ pub fn play(socket: &str) -> io::Result<()> {
             }
             "default" => {
                 sys::restore_default(fd);
-                say.line("default");
+                if let Ok(mut others) = given_back.lock() {
+                    *others |= 1 << fd;
+                }
+                sys::kill(std::process::id(), libc::SIGURG);
             }
             "grandchild" | "grandchild-in-group" => {
                 let this = std::env::current_exe()?;

@@ -44,15 +44,19 @@ pub fn block_signals() {
 
 /// Takes the next blocked signal.
 pub fn next_signal() -> i32 {
-    next_signal_and_origin().0
+    next_signal_and_origin(0).0
 }
 
-/// The same, and whether a process sent it rather than the kernel.
-pub fn next_signal_and_origin() -> (i32, bool) {
+/// The same without those in `others`, of which bit `n` is signal `n`, and whether a process sent it rather
+/// than the kernel.
+pub fn next_signal_and_origin(others: u128) -> (i32, bool) {
     // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
     unsafe {
         let mut all = std::mem::zeroed();
         libc::sigfillset(&mut all);
+        for signal in (1..128).filter(|signal| others >> signal & 1 == 1) {
+            libc::sigdelset(&mut all, signal);
+        }
         let mut info: libc::siginfo_t = std::mem::zeroed();
         loop {
             let signal = libc::sigwaitinfo(&all, &mut info);
@@ -223,6 +227,13 @@ pub fn is_pending(pid: u32, signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
+/// Whether a process has taken `signal` and does nothing now: what it does about it is done.
+pub fn is_done_with(pid: u32, signal: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut states = threads.map(|thread| state_in(&thread.path().join("stat")));
+    !is_pending(pid, signal) && states.all(|state| state == Some('S'))
+}
+
 /// Whether a process has ended, be it collected or not.
 pub fn is_gone(pid: u32) -> bool {
     matches!(state_of(pid), None | Some('Z' | 'X'))
@@ -230,7 +241,11 @@ pub fn is_gone(pid: u32) -> bool {
 
 /// The state letter of proc_pid_stat(5).
 pub fn state_of(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(std::path::Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn state_in(stat: &std::path::Path) -> Option<char> {
+    let stat = std::fs::read_to_string(stat).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 

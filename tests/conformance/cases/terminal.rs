@@ -123,6 +123,7 @@ pub fn ctrl_z_and_on(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let job = rig.command(&["role:party", &meeting.socket]);
     let mut shell = Shell::start(rig, &job, "foreground", Stdio::piped(), &terminal)?;
+    let pid: u32 = shell.job_is("started")?.parse().map_err(|_| "no pid")?;
     let mut control = meeting.control()?;
     control.ask(&format!("default {}", libc::SIGTSTP), "default")?;
     for _ in 0..3 {
@@ -133,6 +134,8 @@ pub fn ctrl_z_and_on(rig: &Rig) -> Verdict {
         eventually("the server stops", || sys::state_of(server) == Some('T'))?;
         shell.reports.tell("fg")?;
         shell.job_is("continued")?;
+        // Passed on later, it would undo the next stop: nobody types that fast.
+        eventually("SIGCONT is passed on", || sys::is_done_with(pid, libc::SIGCONT))?;
         control.ask("write 1 1003", "wrote")?;
     }
     control.tell("exit 35")?;
