@@ -5,6 +5,7 @@
 mod check;
 mod cli;
 mod config;
+mod contract;
 mod dashboards;
 mod doctor;
 mod gears;
