@@ -195,10 +195,11 @@ fn done(status: ExitCode, said: std::io::Result<()>) -> anyhow::Result<ExitCode>
 ///
 /// # Errors
 /// When it cannot be read.
-fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<crate::config::File>> {
-    use crate::config::{self, process_environment};
-    let path = config::file_path(args, &process_environment, crate::places::config_dir().as_deref());
-    config::read(path.as_deref(), args, &process_environment).map_err(|error| {
+fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<crate::settings::File>> {
+    use crate::settings::{self, process_environment};
+    let path =
+        settings::file_path(args, &process_environment, crate::settings::paths::config_dir().as_deref());
+    settings::read(path.as_deref(), args, &process_environment).map_err(|error| {
         let path = path.as_deref().unwrap_or(Path::new("")).display();
         anyhow::anyhow!("config file `{path}` cannot be read: {error}")
     })
@@ -207,11 +208,12 @@ fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<crate::config::File
 /// The redactor that the config file asks for, for what a command of a server says. Without a readable
 /// config file nobody knows what was to be hidden: no free text is shown then.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
-    use crate::config::{self, Config, process_environment};
+    use crate::settings::{self, Config, process_environment};
     let args = run::RunArgs { config: config_file.map(Path::to_owned), ..run::RunArgs::default() };
-    let path = config::file_path(&args, &process_environment, crate::places::config_dir().as_deref());
-    let name = crate::identity::server_name(command);
-    match config::read(path.as_deref(), &args, &process_environment) {
+    let path =
+        settings::file_path(&args, &process_environment, crate::settings::paths::config_dir().as_deref());
+    let name = crate::settings::server_name::server_name(command);
+    match settings::read(path.as_deref(), &args, &process_environment) {
         Ok(file) => Config::resolve(&args, &process_environment, file.as_ref(), &name).redaction.redactor(),
         Err(_) => Redactor::closed(),
     }

@@ -8,28 +8,10 @@ use std::time::Instant;
 
 use crate::observe::event::{Event, Kind, Sink};
 
-pub mod record;
-pub mod timestamp;
-
-pub mod checks;
 pub mod log;
-pub mod logs;
-pub mod metrics;
 pub mod otlp;
-pub mod semconv;
-pub mod trace;
 
-use record::Record;
-
-/// Which run this is: on every record.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// UUIDv7 in its usual text form.
-    pub connection_id: String,
-    pub session_id: String,
-    pub server_name: String,
-    pub user_id: Option<String>,
-}
+use crate::record::{Anchor, Dropped, Identity, Record};
 
 /// Where records go: a log file, a tracer, a meter, a collector's log endpoint.
 pub trait Output: Send {
@@ -50,16 +32,6 @@ pub trait Output: Send {
     fn finish_close(&mut self, deadline: Instant);
 }
 
-/// Records (or spans, or points) that did not get out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// `log` or `otlp`; `observer` for what reached neither.
-    pub place: &'static str,
-    /// `queue_full`, `no_space`, `refused`, `timeout`, …
-    pub reason: &'static str,
-    pub count: u64,
-}
-
 /// The sink that the observer writes to.
 pub struct Exporter {
     identity: Identity,
@@ -70,21 +42,6 @@ pub struct Exporter {
     stop_at: Option<Instant>,
     /// Records that there was no time to make.
     unmade: u64,
-}
-
-/// Ties the steady clock to the wall clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Anchor {
-    pub moment: crate::relay::tap::Moment,
-    pub wall: timestamp::Timestamp,
-}
-
-impl Anchor {
-    /// The wall-clock time of `moment`.
-    pub fn wall(&self, moment: crate::relay::tap::Moment) -> timestamp::Timestamp {
-        let micros = (i128::from(moment.0) - i128::from(self.moment.0)) / 1000;
-        timestamp::Timestamp(self.wall.0.saturating_add(micros as i64))
-    }
 }
 
 impl Exporter {
@@ -148,7 +105,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::relay::tap::Moment;
+    use crate::relay::chunk::Moment;
 
     /// Counts what it is given.
     #[derive(Clone, Default)]
@@ -176,7 +133,7 @@ mod tests {
             server_name: "fs".to_owned(),
             user_id: None,
         };
-        let anchor = Anchor { moment: Moment(0), wall: timestamp::Timestamp(0) };
+        let anchor = Anchor { moment: Moment(0), wall: crate::record::timestamp::Timestamp(0) };
         let made = Counter::default();
         let mut exporter = Exporter::new(identity, anchor, vec![Box::new(made.clone())]);
         let event = |seq| {

@@ -19,15 +19,23 @@
 //! Nobody on floor 1 knows JSON, nobody on floor 2 does I/O, nobody on floor 3 sees bytes.
 //! `docs/architecture.md` holds the map and the invariants.
 
+pub mod system;
+
 pub mod relay;
 
 pub mod observe;
 
+pub mod record;
+
 pub mod export;
+
+pub mod settings;
 
 pub mod proxy;
 
-pub mod read;
+pub mod query;
+
+pub mod present;
 
 pub mod hosts;
 
@@ -35,14 +43,7 @@ pub mod check;
 
 pub mod demo;
 
-pub mod diagnostics;
-
-pub mod identity;
-pub mod places;
-
 pub mod cli;
-pub mod config;
-pub mod hash_key;
 
 /// The version with the commit it was built from and that commit's day, as far as they are known:
 /// `0.1.0 (abc1234 2026-11-22)`. See `build.rs`.

@@ -15,12 +15,12 @@ pub mod frame;
 mod hex;
 pub mod mcp;
 pub mod message;
-mod patterns;
 pub mod redact;
+mod repeats;
 mod session;
 pub mod traceparent;
 
-use crate::relay::tap::{Chunk, Direction, Gap, Moment, Stream};
+use crate::relay::chunk::{Chunk, Direction, Gap, Moment, Stream};
 use canonical::HashKey;
 use envelope::{Line, Scanner};
 use event::{EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};

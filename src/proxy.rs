@@ -1,6 +1,6 @@
 //! The assembly: the relay, somebody who looks at its copies, and the end.
 //!
-//! The observer and its sinks are one value, the [`Watcher`](watcher::Watcher), behind a mutex that
+//! The observer and its sinks are one value, the [`Watcher`](observer_thread::Watcher), behind a mutex that
 //! works as a baton: whoever holds it observes. Most of the time that is a thread at the lowest
 //! priority, which looks by itself and is never woken by traffic. When a ring is a quarter full, a
 //! second thread at normal priority takes the baton for a while, as long as there is a core for it. At
@@ -13,18 +13,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-mod server_figures;
-mod watcher;
+pub mod diagnostics;
+pub mod identity;
+mod observer_thread;
+mod server_stats;
 
-use watcher::{Build, Time, Watcher};
-pub use watcher::{Started, Watch};
+use observer_thread::{Build, Time, Watcher};
+pub use observer_thread::{Started, Watch};
 
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
-use crate::relay::child::{self, SpawnError, Status, TraceEnv};
 use crate::relay::pump::WhenFull;
-use crate::relay::signals::{self, MainThread, Woken};
 use crate::relay::{self, Ended, Relay};
+use crate::system::process::{self, SpawnError, Status, TraceEnv};
+use crate::system::signals::{self, MainThread, Woken};
 
 /// Names a command in a message.
 pub type Name = Box<dyn Fn(&[OsString]) -> String>;
@@ -102,7 +104,7 @@ fn watch(
         None => {
             // Nobody will ever make room in the rings.
             relay.set_when_full(WhenFull::Lose);
-            relay::say(
+            crate::system::stdio::say(
                 "this session is not observed: there is no thread left for it; the traffic is not affected",
             );
         }
@@ -122,12 +124,12 @@ fn watch(
         wait_for_close(&shared.closed, deadline + grace);
         if !shared.closed.load(Ordering::Acquire) {
             // Whoever closes says what was lost; on a machine that busy, or with a signal, it has not come to that.
-            relay::say(
+            crate::system::stdio::say(
                 "the last records of this session may be lost, uncounted: there was no time left to write them",
             );
         }
     }
-    child::mirror(ended.status)
+    process::mirror(ended.status)
 }
 
 /// Waits until everything is written out, the time is over, or a signal says that it matters no more.
@@ -165,9 +167,9 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         _ => "check that the file is a program and may be executed".to_owned(),
     };
     let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));
-    relay::tell(&text);
+    crate::system::stdio::tell(&text);
     let status = Status::Exited(error.exit_status());
-    let at = relay::now();
+    let at = crate::system::clock::now();
     let started = Started { pid: None, spawned: at };
     let end = ServerEnd {
         at,
@@ -184,7 +186,11 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     let closer = std::thread::Builder::new().spawn(move || {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut watch = (setup.watch)(&started);
-            watcher::end(&mut watch, end, Time { deadline: deadline - LAST_WORDS, grace: Duration::ZERO });
+            observer_thread::end(
+                &mut watch,
+                end,
+                Time { deadline: deadline - LAST_WORDS, grace: Duration::ZERO },
+            );
         }));
         is_closed.store(true, Ordering::Release);
         main.wake();
@@ -193,7 +199,7 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         // The end of the child that could not become the server wakes us, too.
         wait_for_close(&closed, deadline);
     }
-    child::mirror(status)
+    process::mirror(status)
 }
 
 fn server_end(ended: Ended) -> ServerEnd {
@@ -237,7 +243,7 @@ impl Shared {
             // Nobody waits for a thread that failed.
             let finish = || self.watcher().finish(ending.end, ending.time);
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(finish)).is_err() {
-                relay::say(
+                crate::system::stdio::say(
                     "the last records of this session may be lost, uncounted: writing them out failed",
                 );
             }
@@ -253,7 +259,7 @@ fn look_by_itself(shared: &Shared) {
     // Once and at normal priority: on a machine without an idle core this would take a short session's
     // whole life otherwise, and the end would find nobody to hand it a log.
     shared.watcher().build();
-    child::lower_priority();
+    process::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
         std::thread::park_timeout(nap);
@@ -296,7 +302,7 @@ fn run_while_there_is_a_core(shared: &Shared) {
     /// How long to stay away after having been in the way.
     const BACK_OFF: Duration = Duration::from_millis(60);
     while !shared.is_ending() {
-        let (wall, cpu) = (Instant::now(), child::thread_cpu());
+        let (wall, cpu) = (Instant::now(), process::thread_cpu());
         let mut waited = Duration::ZERO;
         let more = loop {
             let before = Instant::now();
@@ -312,7 +318,7 @@ fn run_while_there_is_a_core(shared: &Shared) {
             return;
         }
         let busy = wall.elapsed().saturating_sub(waited).as_nanos() as f64;
-        let own = child::thread_cpu().saturating_sub(cpu) as f64;
+        let own = process::thread_cpu().saturating_sub(cpu) as f64;
         if own < busy * OWN_CORE {
             std::thread::park_timeout(BACK_OFF);
         }

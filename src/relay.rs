@@ -1,7 +1,7 @@
 //! Floor 1: bytes only.
 //!
 //! [`Relay::start`] starts the server behind one pump a stream, or nothing at all; [`Relay::wait`] forwards
-//! signals until the server has ended and its last bytes are out; [`child::mirror`] leaves as it left.
+//! signals until the server has ended and its last bytes are out; [`process::mirror`] leaves as it left.
 //! Nothing in here knows JSON, and nothing in here waits for an observer.
 
 use std::ffi::OsString;
@@ -9,22 +9,17 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub mod child;
-mod clock;
+pub mod chunk;
 pub mod pump;
 pub mod ring;
-pub mod signals;
-mod stdio;
-pub mod tap;
 
-pub use clock::now;
-pub use stdio::{say, tell};
-
-use child::{Server, SpawnError, Status, TraceEnv};
+use crate::system::clock::{Moment, now};
+use crate::system::process::{self, Server, SpawnError, Status, TraceEnv};
+use crate::system::signals::{self, MainThread, Mask, Woken};
+use crate::system::stdio;
+use chunk::Stream;
 use pump::{Descriptor, Pulse, Pump};
 use ring::{Consumer, Ring};
-use signals::{MainThread, Mask, Woken};
-use tap::{Moment, Stream};
 
 /// How long the server's pipes may be silent after its end before we leave, when somebody else (a
 /// process that the server left behind) still holds them.
@@ -109,7 +104,7 @@ impl Relay {
         settings: &Settings,
         help: impl Fn() + Send + Sync + Clone + 'static,
     ) -> Result<(Relay, Taps), SpawnError> {
-        let host = child::parent();
+        let host = process::parent();
         let host_mask = Mask::block_all();
         // Where there is no memory for them the server is not started at all.
         let ring = |stream, size| ring::pair(stream, size).map_err(SpawnError::Own);
@@ -117,7 +112,7 @@ impl Relay {
         let (stdout_in, stdout_out) = ring(Stream::Stdout, settings.ring_size)?;
         let (stderr_in, stderr_out) = ring(Stream::Stderr, settings.stderr_ring_size)?;
         // Likewise where there is no process, no thread or no descriptor left.
-        let forked = child::fork(command, trace_env, &host_mask)?;
+        let forked = process::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
         let pulses = [(); 3].map(|()| Pulse::new(settings.when_full, help.clone(), move || main.wake()));
         let [stdout_ring, stderr_ring] = [&stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
@@ -170,7 +165,7 @@ impl Relay {
                     self.close_stderr();
                 }
             }
-            if stdin_ended && child::parent() != self.host && self.nobody_reads() {
+            if stdin_ended && process::parent() != self.host && self.nobody_reads() {
                 orphan.look(self.pid, self.orphan_grace);
             }
             let timeout = match (errors_ended && !self.stderr_closed, stdin_ended) {
@@ -184,19 +179,19 @@ impl Relay {
                     asked |= signals::asks_to_leave(signal);
                     forwarded |= 1 << signal;
                     stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
-                    child::send(self.pid, signal);
+                    process::send(self.pid, signal);
                 }
                 Woken::Kernel(signal) => {
                     asked |= matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP);
                     stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
                     if signal == libc::SIGHUP && signals::leads_session() {
-                        child::send(self.pid, signal);
+                        process::send(self.pid, signal);
                     }
                 }
                 Woken::LookAround | Woken::Timeout => {}
             }
             if matches!(woken, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
-                && let Some(status) = child::reap(self.pid)
+                && let Some(status) = process::reap(self.pid)
             {
                 let of_a_forwarded = matches!(status, Status::Killed(signal) if forwarded >> signal & 1 == 1);
                 let asked = asked || of_a_forwarded || self.input_ended_first();
@@ -204,7 +199,7 @@ impl Relay {
                 let hurried = self.drain();
                 return Ended { status, asked, hurried, at };
             }
-            if stopping && child::has_stopped(self.pid) {
+            if stopping && process::has_stopped(self.pid) {
                 stopping = false;
                 signals::stop_self();
             }
@@ -301,7 +296,7 @@ impl Orphan {
         for (number, signal) in [libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {
             let number = number as u32;
             if self.sent == number && open_for >= grace * (number + 1) {
-                child::send(pid, signal);
+                process::send(pid, signal);
                 self.sent = number + 1;
             }
         }

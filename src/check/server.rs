@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use super::{End, Failure, Kind, Problem};
+use crate::check::{End, Failure, Kind, Problem};
 use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longer lines than this are no answer to a probe.
@@ -153,7 +153,9 @@ impl Server {
             let answer = match message.get("result") {
                 Some(result) if result.is_object() => Answer::Result(result.clone()),
                 Some(_) => {
-                    return Err(super::protocol_error("the server answered with a result that is no object"));
+                    return Err(crate::check::protocol_error(
+                        "the server answered with a result that is no object",
+                    ));
                 }
                 None => Answer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
             };

@@ -9,14 +9,15 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::run::RunArgs;
-use super::{Hinted, Out, ServerCommand};
 use crate::check::{self, Failure, Health, Probe};
-use crate::config::{Config, process_environment};
-use crate::export::checks::{Checked, Checks};
+use crate::cli::run::RunArgs;
+use crate::cli::{Hinted, Out, ServerCommand};
+use crate::export::Output;
 use crate::export::otlp::Otlp;
-use crate::export::{Identity, Output};
-use crate::identity;
+use crate::export::otlp::checks::{Checked, Checks};
+use crate::proxy::identity;
+use crate::record::Identity;
+use crate::settings::{Config, process_environment};
 
 /// What the statuses mean; `docs/operations.md` says the same, and a test compares.
 const STATUSES: &str = "\
@@ -28,13 +29,13 @@ With --every: the status of the last check, once --count is reached.";
 #[command(after_help = STATUSES)]
 pub struct CheckArgs {
     /// How long to wait for each answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::run::time)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::cli::run::time)]
     pub timeout: Duration,
     /// Which handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
     pub era: Era,
     /// Check again and again, with a line, and metrics to a configured collector, for each
-    #[arg(long, value_name = "DURATION", value_parser = super::run::time)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::run::time)]
     pub every: Option<Duration>,
     /// Failures in a row after which a pulse raises an alert
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
@@ -138,7 +139,7 @@ impl CheckArgs {
                     Ok(health) => health_json(health),
                     Err(failure) => failure_json(failure),
                 };
-                line["timestamp"] = crate::export::timestamp::Timestamp::now().to_string().into();
+                line["timestamp"] = crate::record::timestamp::Timestamp::now().to_string().into();
                 line["failures_in_a_row"] = failures.into();
                 line["alert"] = (failures >= self.alert_after).into();
                 writeln!(out, "{line}")?;
@@ -178,7 +179,7 @@ impl CheckArgs {
             Era::Legacy => check::Era::Legacy,
         };
         let command = &self.server_command.command;
-        let redactor = || super::redactor(self.config.as_deref(), command);
+        let redactor = || crate::cli::redactor(self.config.as_deref(), command);
         Probe { timeout: self.timeout, era }.run(command, &redactor)
     }
 
@@ -191,8 +192,11 @@ impl CheckArgs {
             return Ok(None);
         }
         let args = RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
-        let name = self.server.clone().unwrap_or_else(|| identity::server_name(&self.server_command.command));
-        let file = super::config_file(&args)?;
+        let name = self
+            .server
+            .clone()
+            .unwrap_or_else(|| crate::settings::server_name::server_name(&self.server_command.command));
+        let file = crate::cli::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
         let (settings, warnings) = config.otlp(&process_environment);
         let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {line}"));

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{Out, hint};
+use crate::cli::{Out, hint};
 
 /// One shipped file: its path below the folder, and its text.
 type File = (&'static str, &'static str);

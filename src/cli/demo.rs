@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
 
-use super::{Cli, Out};
+use crate::cli::{Cli, Out};
 use crate::demo::{client, server};
 
 #[derive(Debug, Args)]

@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde::Serialize;
 
-use super::Out;
-use super::run::RunArgs;
-use crate::config::{self, Config, File, process_environment};
+use crate::cli::Out;
+use crate::cli::run::RunArgs;
 use crate::export::log::is_session_file;
 use crate::export::otlp::{self, Probed};
-use crate::export::record::Record;
-use crate::places;
-use crate::read::units::plural;
+use crate::present::format::plural;
+use crate::record::Record;
+use crate::settings::paths;
+use crate::settings::{Config, File, process_environment};
 
 mod entries;
 mod settings;
@@ -110,17 +110,17 @@ impl DoctorArgs {
             ..RunArgs::default()
         };
         let mut findings = Findings::default();
-        let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+        let path = crate::settings::file_path(&args, &process_environment, paths::config_dir().as_deref());
         let file = config_file(path.as_deref(), &args, &mut findings);
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &self.server);
         let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        for problem in config.problems.iter().chain(&config::misspelt(names)) {
+        for problem in config.problems.iter().chain(&crate::settings::misspelt(names)) {
             findings.warn(problem.to_string(), "mend it; docs/configuration.md lists the settings");
         }
         for warning in config.redaction.warnings() {
             findings.warn(warning, "docs/redaction.md says what each setting shows");
         }
-        let folder = config.log_dir.value.clone().or_else(places::sessions_dir);
+        let folder = config.log_dir.value.clone().or_else(paths::sessions_dir);
         match (&folder, config.log.value) {
             (_, false) => {
                 findings.warn("no session log is written", "set `log = true`, or leave --no-log out")
@@ -181,7 +181,7 @@ fn tilde(text: &str) -> String {
 
 fn config_file(path: Option<&Path>, args: &RunArgs, findings: &mut Findings) -> Option<File> {
     let path = path?;
-    match config::read(Some(path), args, &process_environment) {
+    match crate::settings::read(Some(path), args, &process_environment) {
         Ok(Some(file)) => {
             findings.ok(format!("config file {}", path.display()));
             Some(file)
@@ -291,14 +291,14 @@ fn logs(folder: &Path, findings: &mut Findings) {
 }
 
 fn hash_key(config: &Config, findings: &mut Findings) {
-    if config.args_hash.value == config::ArgsHash::Sha256 {
+    if config.args_hash.value == crate::settings::ArgsHash::Sha256 {
         findings
             .warn("hashes are not keyed: short arguments can be guessed from them", "leave `args_hash` out");
         return;
     }
-    let key = match (&config.hash_key_file.value, places::state_dir()) {
-        (Some(file), _) => crate::hash_key::from_file(file),
-        (None, Some(state)) => crate::hash_key::of_installation(&state),
+    let key = match (&config.hash_key_file.value, paths::state_dir()) {
+        (Some(file), _) => crate::settings::hash_key::from_file(file),
+        (None, Some(state)) => crate::settings::hash_key::of_installation(&state),
         (None, None) => return findings.warn("no home folder for the hash key", "set `hash_key_file`"),
     };
     match key {
@@ -312,7 +312,7 @@ fn hash_key(config: &Config, findings: &mut Findings) {
 /// Whether what `who` would send is taken. A collector that was asked already for a signal is not asked again.
 fn collector(
     config: &Config,
-    environment: config::Environment<'_>,
+    environment: crate::settings::Environment<'_>,
     who: &str,
     asked: &mut BTreeSet<String>,
     findings: &mut Findings,

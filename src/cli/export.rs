@@ -12,21 +12,23 @@ use clap::Args;
 
 mod progress;
 
-use super::look::reading::{Reading, Since};
-use super::look::{SelectArgs, StatusArg, note};
-use super::{Out, config_file, done, hint};
+use crate::cli::look::reading::{Reading, Since};
+use crate::cli::look::{SelectArgs, StatusArg, note};
 use crate::cli::run::{RunArgs, Side};
-use crate::config::{Config, process_environment};
-use crate::export::metrics::Prices;
+use crate::cli::{Out, config_file, done, hint};
+use crate::export::Output;
+use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::settings::OneSignal;
+use crate::export::otlp::spans;
 use crate::export::otlp::{Otlp, Settings};
-use crate::export::record::Record;
-use crate::export::{Identity, Output, trace};
-use crate::read::entry::Entry;
-use crate::read::files::Source;
-use crate::read::scan::Findings;
-use crate::read::select::Select;
-use crate::read::units::plural;
+use crate::present::format::plural;
+use crate::query::entry::Entry;
+use crate::query::files::Source;
+use crate::query::scan::Findings;
+use crate::query::select::Select;
+use crate::record::Identity;
+use crate::record::Record;
+use crate::settings::{Config, process_environment};
 use progress::{Bar, Progress, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
@@ -140,7 +142,7 @@ impl ExportArgs {
         )
     }
 
-    fn settings(&self) -> anyhow::Result<(Settings, trace::Side)> {
+    fn settings(&self) -> anyhow::Result<(Settings, spans::Side)> {
         let run = RunArgs {
             otlp: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
@@ -171,8 +173,8 @@ impl ExportArgs {
             ));
         }
         let side = match config.side.value {
-            Side::Server => trace::Side::Server,
-            Side::Client => trace::Side::Client,
+            Side::Server => spans::Side::Server,
+            Side::Client => spans::Side::Client,
         };
         Ok((settings, side))
     }
@@ -230,7 +232,7 @@ impl Told {
 /// One run, through all sessions.
 struct Run {
     settings: Settings,
-    side: trace::Side,
+    side: spans::Side,
     select: Select,
     resume: bool,
     progress: Progress,

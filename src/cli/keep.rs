@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Args;
 
-use super::run::{RunArgs, duration};
-use super::{Cli, Out, config_file, done, hint};
-use crate::config::{Config, process_environment};
+use crate::cli::run::{RunArgs, duration};
+use crate::cli::{Cli, Out, config_file, done, hint};
 use crate::export::log::retention::{self, Kept, Outcome};
-use crate::export::record::fields;
-use crate::places;
-use crate::read::units;
+use crate::present::format;
+use crate::record::schema;
+use crate::settings::paths;
+use crate::settings::{Config, process_environment};
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
@@ -58,7 +58,7 @@ impl PruneArgs {
                 Ok(Outcome::Deleted) => {
                     deleted += 1;
                     size += log.size;
-                    said = said.and(writeln!(out, "{}", units::clean(&log.path.display().to_string())));
+                    said = said.and(writeln!(out, "{}", format::clean(&log.path.display().to_string())));
                 }
                 Ok(Outcome::InUse) => in_use += 1,
                 Err(error) => {
@@ -68,10 +68,10 @@ impl PruneArgs {
             }
         }
         let verb = if self.dry_run { "would delete" } else { "deleted" };
-        let files = units::plural(deleted, "file");
+        let files = format::plural(deleted, "file");
         let kept = logs.len() as u64 - deleted;
         let busy = if in_use > 0 { format!(", {in_use} of them old but in use") } else { String::new() };
-        let said = said.and(writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", units::bytes(size)));
+        let said = said.and(writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", format::bytes(size)));
         match failed {
             Some(error) => Err(hint(error, "check who owns the file and its folder")),
             None => done(ExitCode::SUCCESS, said),
@@ -87,7 +87,7 @@ pub(super) fn folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>
     let args = RunArgs { log_dir, ..RunArgs::default() };
     let file = config_file(&args)?;
     let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
-    Ok(config.log_dir.value.or_else(places::sessions_dir))
+    Ok(config.log_dir.value.or_else(paths::sessions_dir))
 }
 
 #[derive(Debug, Args)]
@@ -99,7 +99,7 @@ impl SchemaArgs {
     /// # Errors
     /// Those of `out`.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        writeln!(out, "{:#}", fields::schema())?;
+        writeln!(out, "{:#}", schema::schema())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::Out;
-use crate::read::follow::Follower;
-use crate::read::stats::{By, Sort, Stats};
-use crate::read::tail::{Last, Printer};
-use crate::read::{sessions, units};
+use crate::cli::Out;
+use crate::present::stats::{By, Sort, Stats};
+use crate::present::tail::{Last, Printer};
+use crate::present::{format, sessions};
+use crate::query::follow::Follower;
 
 pub(super) mod reading;
 mod report;
@@ -47,7 +47,7 @@ pub struct SelectArgs {
     #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"], help_heading = "Select")]
     pub on: Option<String>,
     /// Only operations that took at least this long, e.g. 500ms
-    #[arg(long, value_name = "DURATION", value_parser = super::run::duration, help_heading = "Select")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::run::duration, help_heading = "Select")]
     pub min_duration: Option<Duration>,
     /// At most this many rows or operations
     #[arg(long, value_name = "N", help_heading = "Select")]
@@ -134,8 +134,8 @@ impl TailArgs {
             out.flush()?;
             std::thread::sleep(LOOK_AGAIN);
             follower.round(&reading.folders, |line| {
-                let shown = crate::read::entry::Entry::parse(line)
-                    .is_ok_and(|entry| crate::read::tail::shows(&reading.select, &entry));
+                let shown = crate::query::entry::Entry::parse(line)
+                    .is_ok_and(|entry| crate::present::tail::shows(&reading.select, &entry));
                 if shown { printer.write(out, line) } else { Ok(()) }
             })?;
         }
@@ -179,7 +179,7 @@ impl SessionsArgs {
         if self.select.json {
             for (id, session) in &found {
                 let line = sessions::json(id, session, &reading.prices, self.connections)?;
-                writeln!(out, "{}", units::clean_json(&line))?;
+                writeln!(out, "{}", format::clean_json(&line))?;
             }
         } else if !found.is_empty() {
             let mut out = BufWriter::new(out);
@@ -269,7 +269,7 @@ impl StatsArgs {
         let mut out = BufWriter::new(out);
         if self.select.json {
             for row in summary.rows.iter().take(limit) {
-                writeln!(out, "{}", units::clean_json(&serde_json::to_string(row)?))?;
+                writeln!(out, "{}", format::clean_json(&serde_json::to_string(row)?))?;
             }
         } else if !summary.is_empty() {
             summary.write(&mut out, &reading.terminal, limit)?;

@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::Hinted;
-use super::run::RunArgs;
-use super::{Out, hint};
-use crate::config::{self, ArgsHash, Config, Redaction, process_environment};
+use crate::cli::Hinted;
+use crate::cli::run::RunArgs;
+use crate::cli::{Out, hint};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
-use crate::read::files::{Source, Window};
-use crate::{hash_key, places};
+use crate::query::files::{Source, Window};
+use crate::settings::{self, ArgsHash, Config, Redaction, process_environment};
+use crate::settings::{hash_key, paths};
 
 #[derive(Debug, Args)]
 #[command(
@@ -101,10 +101,10 @@ impl RedactArgs {
     /// wants to see what the settings do.
     fn config(&self) -> anyhow::Result<Config> {
         let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
-        let file = super::config_file(&args)?;
+        let file = crate::cli::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
         // What is wrong with other settings does not concern this command.
-        let concerns = |problem: &&config::Problem| match config.redaction {
+        let concerns = |problem: &&settings::Problem| match config.redaction {
             Redaction::Unusable => problem.text.contains("no free text is written"),
             Redaction::Settings(_) => problem.text.starts_with("`args_hash`"),
         };
@@ -290,7 +290,7 @@ fn installed_key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
     if let Some(file) = file {
         return Ok(hash_key::from_file(file)?.bytes);
     }
-    let state = places::state_dir().context("there is no home folder, and thus no hash key")?;
+    let state = paths::state_dir().context("there is no home folder, and thus no hash key")?;
     match hash_key::known(&state)? {
         Some(key) => Ok(key.bytes),
         None => Err(hint(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Hinted, ServerCommand};
+use crate::cli::{Hinted, ServerCommand};
 
 mod start;
 

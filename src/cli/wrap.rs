@@ -11,7 +11,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
-use super::{Hinted, Out, hint};
+use crate::cli::{Hinted, Out, hint};
 use crate::hosts::diff;
 use crate::hosts::entry::Step;
 use crate::hosts::locate::{self, Found, Scope, Surroundings};
@@ -116,7 +116,7 @@ fn surroundings(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> 
 }
 
 pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
-    let environment = crate::config::process_environment;
+    let environment = crate::settings::process_environment;
     if let Some(path) = &which.file {
         File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let host = match which.hosts.as_slice() {
@@ -170,7 +170,7 @@ fn host_of(path: &Path) -> Option<&'static Host> {
 
 /// Whether a file that was named is a project's, so that it is as careful with it as `--project` is.
 fn scope_of(host: &'static Host, path: &Path) -> Scope {
-    let environment = crate::config::process_environment;
+    let environment = crate::settings::process_environment;
     let users = locate::places(&surroundings(&environment, false), &[host.id.to_owned()]);
     let same = |found: &Found| found.path.canonicalize().ok() == path.canonicalize().ok();
     let is_named_so = || {
@@ -182,7 +182,7 @@ fn scope_of(host: &'static Host, path: &Path) -> Scope {
 
 /// Where nothing was found, and what to do instead; `command` is what was asked for.
 fn nowhere(which: &Which, command: &str) -> anyhow::Error {
-    let environment = crate::config::process_environment;
+    let environment = crate::settings::process_environment;
     let places = locate::places(&surroundings(&environment, which.project), &which.hosts);
     let mut text = String::from("no config file of a host found; looked at");
     let mut last = "";
@@ -405,7 +405,7 @@ fn carry_out(first: Plan, which: &Which, how: &How, intent: &Intent) -> Result<P
             "{name} is running and would write its own version back; quit it, or use --force"
         ));
     }
-    let backups = crate::places::state_dir().map(|folder| folder.join("backups"));
+    let backups = crate::settings::paths::state_dir().map(|folder| folder.join("backups"));
     let mut current = first;
     for _ in 0..ATTEMPTS {
         let done = current

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::record::{EventName, Level, Record, SCHEMA, line};
-use super::timestamp::Timestamp;
-use super::{Dropped, Identity, Output};
+use crate::export::Output;
 use crate::observe::event::Event;
+use crate::record::timestamp::Timestamp;
+use crate::record::{Dropped, Identity};
+use crate::record::{EventName, Level, Record, SCHEMA, line};
 
 mod file;
 pub mod retention;

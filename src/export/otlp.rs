@@ -19,27 +19,34 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::checks::Checks;
-use super::logs::Recorder;
-use super::metrics::{Metrics, Prices};
-use super::record::line::Kept;
-use super::record::{EventName, Record};
-use super::trace::{Maker, Side, Tracer};
-use super::{Dropped, Identity, Output, semconv};
+use crate::export::Output;
+use crate::export::otlp::checks::Checks;
+use crate::export::otlp::logs::Recorder;
+use crate::export::otlp::metrics::{Metrics, Prices};
+use crate::export::otlp::spans::{Maker, Side, Tracer};
 use crate::observe::event::Event;
+use crate::record::line::Kept;
+use crate::record::{Dropped, Identity};
+use crate::record::{EventName, Record};
 
 mod grpc;
-mod lane;
+
+pub mod checks;
+pub mod logs;
+pub mod metrics;
 pub mod outcome;
 mod probe;
 mod queue;
+pub mod semconv;
+mod sender;
 pub mod settings;
+pub mod spans;
 mod transport;
 
-use lane::{Carrier, Logs, Points, Spans, Waiting};
 pub use probe::{Probed, probe};
 pub(super) use queue::Told;
 use queue::{Losses, Queue, lock};
+use sender::{Carrier, Logs, Points, Spans, Waiting};
 pub use settings::{Settings, Table, Target};
 
 type Warn = Arc<dyn Fn(&str) + Send + Sync>;
@@ -477,7 +484,7 @@ impl Worker {
         carrier.set_resource(&self.resource);
         let (shared, warn) = (Arc::clone(shared), Arc::clone(&self.warn));
         Some(tokio::spawn(
-            async move { lane::run(what, carrier, queue(&shared), &shared.losses, warn).await },
+            async move { sender::run(what, carrier, queue(&shared), &shared.losses, warn).await },
         ))
     }
 }

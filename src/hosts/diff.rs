@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::entry::{Parts, at, entries};
-use super::table::Host;
-use super::tree::{Format, Node, Value};
+use crate::hosts::entry::{Parts, at, entries};
+use crate::hosts::table::Host;
+use crate::hosts::tree::{Format, Node, Value};
 
 /// How texts are made fit to be shown.
 pub trait Clean {
@@ -71,7 +71,7 @@ fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Ve
     let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
         return Vec::new();
     };
-    let line = |at: usize| super::tree::line_of(before, at) - 1;
+    let line = |at: usize| crate::hosts::tree::line_of(before, at) - 1;
     entries(&root, host)
         .into_iter()
         .filter_map(|entry| {
@@ -100,7 +100,7 @@ fn masked(text: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> Str
         for (node, (word, cleaned)) in nodes.iter().zip(words.iter().zip(clean.words(&words))) {
             shown.push(node.range.clone());
             if *word != cleaned {
-                masks.push((node.range.clone(), super::splice::quoted(&cleaned)));
+                masks.push((node.range.clone(), crate::hosts::splice::quoted(&cleaned)));
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::table::{Host, Shape};
-use super::tree::{Layout, Node, Value};
+use crate::hosts::table::{Host, Shape};
+use crate::hosts::tree::{Layout, Node, Value};
 
 /// One server of a host's file.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub(super) struct Parts<'a> {
     /// The map that holds them.
     pub holder: &'a Node,
     /// The command's key, and where it stands.
-    pub key: &'a super::tree::Member,
+    pub key: &'a crate::hosts::tree::Member,
     pub command: Command<'a>,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum Command<'a> {
     /// A text and, in another member, the rest.
     Split {
         program: &'a Node,
-        args: Option<&'a super::tree::Member>,
+        args: Option<&'a crate::hosts::tree::Member>,
     },
     OneList(&'a Node),
 }
@@ -112,7 +112,11 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn split(holder: &'a Node, key: &'a super::tree::Member, args: &str) -> Result<Parts<'a>, &'static str> {
+    fn split(
+        holder: &'a Node,
+        key: &'a crate::hosts::tree::Member,
+        args: &str,
+    ) -> Result<Parts<'a>, &'static str> {
         let times = |name: &str| holder.members().iter().filter(|member| member.key == name).count();
         if times(&key.key) > 1 || times(args) > 1 {
             return Err("it says its command or arguments twice");

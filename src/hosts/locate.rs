@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::store::Snapshot;
-use super::table::{HOSTS, Host};
-use super::tree::{Format, Node};
+use crate::hosts::store::Snapshot;
+use crate::hosts::table::{HOSTS, Host};
+use crate::hosts::tree::{Format, Node};
 
 /// Whose file it is: it decides how the proxy is named in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

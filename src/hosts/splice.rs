@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::entry::{Command, Parts, Step, Wrapped, at, entries, is_without_args, mark};
-use super::table::{Host, Shape};
-use super::tree::{Format, Layout, Node, Value};
+use crate::hosts::entry::{Command, Parts, Step, Wrapped, at, entries, is_without_args, mark};
+use crate::hosts::table::{Host, Shape};
+use crate::hosts::tree::{Format, Layout, Node, Value};
 
 /// Text to put where a range of bytes was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ fn without_front(text: &str, list: &Node, last: &Node, next: Option<&Node>) -> R
 }
 
 /// The bytes of an `args` member with what parts it from its neighbours.
-fn member_range(text: &str, program: &Node, args: &super::tree::Member) -> Range<usize> {
+fn member_range(text: &str, program: &Node, args: &crate::hosts::tree::Member) -> Range<usize> {
     let end = args.value.range.end;
     // As wrap wrote it: right behind the command.
     let is_next = program.range.end <= args.key_range.start

@@ -7,7 +7,7 @@ pub struct Host {
     pub id: &'static str,
     /// The name people know.
     pub name: &'static str,
-    /// The user's own files; the first part may be a token of [`super::locate`], a `*` stands for any name.
+    /// The user's own files; the first part may be a token of [`crate::hosts::locate`], a `*` stands for any name.
     pub user_files: &'static [&'static str],
     /// Files of a project, relative to its folder.
     pub project_files: &'static [&'static str],

@@ -2,7 +2,7 @@
 
 use toml_edit::{Document, Item, TableLike, Value as TomlValue};
 
-use super::tree::{Layout, Member, Node, Value, line_of};
+use crate::hosts::tree::{Layout, Member, Node, Value, line_of};
 
 /// Reads TOML; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {

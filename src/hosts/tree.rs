@@ -68,9 +68,9 @@ impl Node {
     /// Why the text is not of that format. The reason never quotes the text, which may hold secrets.
     pub fn parse(text: &str, format: Format) -> Result<Node, String> {
         match format {
-            Format::Json => super::jsonc::parse(text),
-            Format::Toml => super::toml::parse(text),
-            Format::Yaml => super::yaml::parse(text),
+            Format::Json => crate::hosts::jsonc::parse(text),
+            Format::Toml => crate::hosts::toml::parse(text),
+            Format::Yaml => crate::hosts::yaml::parse(text),
         }
     }
 

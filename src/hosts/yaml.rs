@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use yaml_edit::{Document, Mapping, Sequence, YamlNode};
 
-use super::tree::{Layout, Member, Node, Value};
+use crate::hosts::tree::{Layout, Member, Node, Value};
 
 /// Reads one YAML document; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {

@@ -5,7 +5,7 @@
 //! nesting costs nothing and no value is ever built. What matters is captured as raw JSON up to a
 //! limit, hashed as it flows by, or both. It does not validate what it skips.
 
-use super::canonical::{Hasher, Hashing};
+use crate::observe::canonical::{Hasher, Hashing};
 
 mod members;
 #[cfg(test)]

@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::canonical::Hash;
-use super::mcp::Method;
-use super::redact::Redacted;
-use super::traceparent::{SpanId, TraceFlags, TraceId};
-use crate::relay::tap::{Direction, Moment, Stream};
+use crate::observe::canonical::Hash;
+use crate::observe::mcp::Method;
+use crate::observe::redact::Redacted;
+use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
+use crate::relay::chunk::{Direction, Moment, Stream};
 
 /// Takes events, in order, on the observer's thread. A sink never waits for a disk or a network:
 /// what it cannot take it drops and counts.

@@ -7,10 +7,10 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::canonical::Text;
-use super::envelope::{Envelope, Member};
-use super::redact::whole_words;
-use super::traceparent::TraceParent;
+use crate::observe::canonical::Text;
+use crate::observe::envelope::{Envelope, Member};
+use crate::observe::redact::whole_words;
+use crate::observe::traceparent::TraceParent;
 
 /// The methods that are treated in a way of their own; everything else is `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

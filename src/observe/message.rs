@@ -3,8 +3,8 @@
 use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
-use super::envelope::{Envelope, Member};
-use super::redact::length_of_whole_words;
+use crate::observe::envelope::{Envelope, Member};
+use crate::observe::redact::length_of_whole_words;
 
 /// Told from the members alone, so that a message of any MCP revision, or of none, is classified alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

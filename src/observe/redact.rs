@@ -14,28 +14,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-mod argv;
-mod entropy;
-mod forging;
-mod keys;
-mod marks;
-mod pairs;
-mod pem;
-mod pii;
+mod detect;
 mod placeholder;
-mod rules;
-mod settings;
-mod tokens;
-mod url;
-mod values;
+mod policy;
+mod sanitize;
 
-pub use pii::PiiClass;
-pub use settings::{Mode, Pattern, Problem, RevealedField, Settings};
+pub use detect::pii::PiiClass;
+pub use policy::{Mode, Pattern, Problem, RevealedField, Settings};
 
-use super::canonical::{self, HashKey};
-use forging::{Keep, Limit};
-use marks::Marks;
-use settings::Compiled;
+use crate::observe::canonical::{self, HashKey};
+use detect::matches::Matches;
+use detect::{entropy, pairs, pem, pii, rules, tokens, url, values};
+use policy::Compiled;
+use sanitize::{Keep, Limit};
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
 /// limit of its [`Field`]. Cloned without a copy: the same names and ids stand in many events.
@@ -292,13 +283,13 @@ impl Redactor {
     fn clean(&mut self, field: Field, text: &str, unseen: usize) -> String {
         let keep = if field.is_free_text() { Keep::Tabs } else { Keep::Nothing };
         if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
-            let plain = forging::plain(text, keep, &[]);
+            let plain = sanitize::plain(text, keep, &[]);
             return cut(&plain.spelled_out.unwrap_or(plain.seen.into_owned()), field.limit(), unseen, None);
         }
-        let (text, note) = if unseen == 0 { forging::split_note(text) } else { (text, "") };
+        let (text, note) = if unseen == 0 { sanitize::split_note(text) } else { (text, "") };
         if self.rules.mode == Mode::Strict && field.is_free_text() {
             let all = text.len() + unseen;
-            return if all == 0 { note.to_owned() } else { forging::note(all) };
+            return if all == 0 { note.to_owned() } else { sanitize::note(all) };
         }
         let mut findings = Vec::new();
         let mut cleaned = match field {
@@ -317,7 +308,7 @@ impl Redactor {
         // A cut may part a name from its value, or a quote from the other: the rules look once more.
         for _ in 0..Redactor::MOST_ROUNDS {
             let shown = cut(&cleaned, field.limit(), unseen, Some(&self.rules.placeholder));
-            let (body, note) = forging::split_note(&shown);
+            let (body, note) = sanitize::split_note(&shown);
             let again = self.apply(body.to_owned(), &mut findings);
             if again == body {
                 return again + note;
@@ -333,12 +324,12 @@ impl Redactor {
         // A sequence that begins right before a secret may end with its first letter: the rules look at
         // such a text once more as it is.
         let mut found = Vec::new();
-        if forging::may_hold_sequences(&decoded) {
+        if sanitize::may_hold_sequences(&decoded) {
             decoded = Cow::Owned(self.apply(decoded.into_owned(), &mut found));
             found.sort_by_key(|finding| finding.at);
         }
         let places: Vec<usize> = found.iter().map(|finding| finding.at).collect();
-        let plain = forging::plain(&decoded, keep, &places);
+        let plain = sanitize::plain(&decoded, keep, &places);
         for (finding, (seen, _)) in found.iter_mut().zip(&plain.places) {
             finding.at = *seen;
         }
@@ -365,7 +356,7 @@ impl Redactor {
     }
 
     fn would_change(&self, text: &str) -> bool {
-        let mut marks = Marks::default();
+        let mut marks = Matches::default();
         self.pass(text, &mut marks, Pass::ALL)
     }
 
@@ -373,7 +364,7 @@ impl Redactor {
 
     /// Applies the rules until they find nothing more.
     fn apply(&mut self, mut text: String, findings: &mut Vec<Finding>) -> String {
-        let mut marks = Marks::default();
+        let mut marks = Matches::default();
         for _ in 0..Redactor::MOST_ROUNDS {
             let mut changed = false;
             for pass in Pass::ALL {
@@ -399,7 +390,7 @@ impl Redactor {
     }
 
     /// Collects what the given passes find; stops at the first that finds something.
-    fn pass(&self, text: &str, marks: &mut Marks, passes: &[Pass]) -> bool {
+    fn pass(&self, text: &str, marks: &mut Matches, passes: &[Pass]) -> bool {
         let rules = &self.rules;
         passes.iter().any(|pass| {
             marks.clear();
@@ -414,8 +405,8 @@ impl Redactor {
                 Pass::Entropy => {}
             }
             // A secret that is coloured in part goes on behind the sequence.
-            if !marks.is_empty() && forging::may_hold_sequences(text) {
-                marks.widen(text.as_bytes(), &forging::sequences(text));
+            if !marks.is_empty() && sanitize::may_hold_sequences(text) {
+                marks.widen(text.as_bytes(), &sanitize::sequences(text));
             }
             marks.retain(|mark| {
                 text.get(mark.start..mark.end).is_none_or(|found| {
@@ -427,12 +418,12 @@ impl Redactor {
         })
     }
 
-    fn own_patterns(&self, text: &str, marks: &mut Marks) {
+    fn own_patterns(&self, text: &str, marks: &mut Matches) {
         for pattern in &self.rules.patterns {
             for found in pattern.regex.captures_iter(text.as_bytes()) {
                 if let Some(group) = found.get(pattern.group) {
                     // An expression over bytes may stop within a character.
-                    let start = forging::floor_char_boundary(text, group.start());
+                    let start = sanitize::floor_char_boundary(text, group.start());
                     let end = (group.end()..=text.len())
                         .find(|&end| text.is_char_boundary(end))
                         .unwrap_or(text.len());
@@ -443,7 +434,7 @@ impl Redactor {
         marks.settle();
     }
 
-    fn replace(&mut self, text: &str, marks: &Marks, findings: &mut Vec<Finding>) -> String {
+    fn replace(&mut self, text: &str, marks: &Matches, findings: &mut Vec<Finding>) -> String {
         let mut replaced = String::with_capacity(text.len());
         let mut done = 0;
         let earlier = findings.len();
@@ -512,7 +503,7 @@ fn is_harmless(text: &[u8]) -> bool {
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
         && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8;
     is_plain && {
-        let mut marks = Marks::default();
+        let mut marks = Matches::default();
         std::str::from_utf8(text).is_ok_and(|text| {
             tokens::find(text, &mut marks);
             marks.is_empty()
@@ -524,7 +515,7 @@ fn is_harmless(text: &[u8]) -> bool {
 /// secret. To be applied to every window before it is redacted: what is shown may come from its end, where
 /// much before it was taken out.
 pub fn whole_words(window: &str) -> &str {
-    let keep = forging::floor_char_boundary(window, length_of_whole_words(window.as_bytes()));
+    let keep = sanitize::floor_char_boundary(window, length_of_whole_words(window.as_bytes()));
     window.get(..keep).unwrap_or(window)
 }
 
@@ -566,5 +557,5 @@ fn cut(text: &str, limit: Limit, unseen: usize, placeholder: Option<&placeholder
         _ => shown,
     };
     let left_out = text.len() - shown.len() + unseen;
-    if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &forging::note(left_out) }
+    if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &sanitize::note(left_out) }
 }

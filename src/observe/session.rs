@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::canonical::{Hash, Hashing};
-use super::envelope::{Envelope, Member};
-use super::event::*;
-use super::mcp::{Meta, Method, Peer};
-use super::message::{self, MessageKind, RequestId};
-use super::patterns::{Doubling, Repeats, Tools, Turns};
-use super::redact::{Field, Redacted, Redactor};
-use super::{Debug, Settings};
-use crate::relay::tap::{Direction, Moment, Stream};
+use crate::observe::canonical::{Hash, Hashing};
+use crate::observe::envelope::{Envelope, Member};
+use crate::observe::event::*;
+use crate::observe::mcp::{Meta, Method, Peer};
+use crate::observe::message::{self, MessageKind, RequestId};
+use crate::observe::redact::{Field, Redacted, Redactor};
+use crate::observe::repeats::{Doubling, Repeats, Tools, Turns};
+use crate::observe::{Debug, Settings};
+use crate::relay::chunk::{Direction, Moment, Stream};
 
 mod answer;
 mod notification;

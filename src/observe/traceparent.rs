@@ -31,7 +31,7 @@ impl TraceId {
 
     /// 32 lower-case hex digits.
     pub fn text(self) -> String {
-        super::hex::text(&self.0)
+        crate::observe::hex::text(&self.0)
     }
 
     pub fn bytes(self) -> [u8; 16] {
@@ -52,7 +52,7 @@ impl SpanId {
 
     /// 16 lower-case hex digits.
     pub fn text(self) -> String {
-        super::hex::text(&self.0)
+        crate::observe::hex::text(&self.0)
     }
 
     pub fn bytes(self) -> [u8; 8] {
@@ -85,7 +85,7 @@ impl TraceFlags {
 
     /// Two lower-case hex digits.
     pub fn text(self) -> String {
-        super::hex::text(&[self.0])
+        crate::observe::hex::text(&[self.0])
     }
 
     pub fn sampled(self) -> bool {
@@ -95,19 +95,19 @@ impl TraceFlags {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::hex::write(f, &self.0)
+        crate::observe::hex::write(f, &self.0)
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::hex::write(f, &self.0)
+        crate::observe::hex::write(f, &self.0)
     }
 }
 
 impl fmt::Display for TraceFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        super::hex::write(f, &[self.0])
+        crate::observe::hex::write(f, &[self.0])
     }
 }
 

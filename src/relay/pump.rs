@@ -9,9 +9,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use super::clock;
-use super::ring::{Producer, Room};
-use super::tap::{Moment, Stream};
+use crate::relay::chunk::{Moment, Stream};
+use crate::relay::ring::{Producer, Room};
+use crate::system::clock;
 
 /// What to do when the ring has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Descriptor {
     /// `shutdown`: a socket may be two of our streams at once (`2>&1`), and the other one goes on.
     fn close(self) {
         if let Descriptor::Standard(fd) = self {
-            super::stdio::silence(fd);
+            crate::system::stdio::silence(fd);
         }
     }
 }
@@ -129,10 +129,10 @@ impl Pump {
 
 /// Copies `from` to `to` until one of them ends, then ends the other, and nothing else.
 fn run(from: Descriptor, to: Descriptor, mut producer: Producer, pulse: &Pulse) {
-    if super::stdio::is_terminal(from.raw()) {
+    if crate::system::stdio::is_terminal(from.raw()) {
         // Who reads a terminal from the background is stopped by the kernel until it is in the
         // foreground, unless this signal is blocked: then the read would fail instead.
-        super::signals::unblock(libc::SIGTTIN);
+        crate::system::signals::unblock(libc::SIGTTIN);
     }
     let mut called = false;
     let mut filling = Filling::default();

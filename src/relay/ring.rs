@@ -27,8 +27,8 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use super::clock;
-use super::tap::{Chunk, Gap, Moment, Stream};
+use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
+use crate::system::clock;
 
 /// The most that one `read(2)` takes: a pipe's default size, and what fits into a core's cache.
 pub const MAX_READ: usize = 64 << 10;

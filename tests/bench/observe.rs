@@ -4,17 +4,18 @@
 use std::io;
 use std::time::Duration;
 
+use spantap::export::Exporter;
 use spantap::export::log::{self, Log};
-use spantap::export::record::Record;
-use spantap::export::timestamp::Timestamp;
-use spantap::export::{Anchor, Exporter, Identity};
 use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{Event, Sink, Span};
 use spantap::observe::redact::Redactor;
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, Settings};
-use spantap::relay::child::thread_cpu;
-use spantap::relay::tap::{Chunk, Moment, Stream};
+use spantap::record::Record;
+use spantap::record::timestamp::Timestamp;
+use spantap::record::{Anchor, Identity};
+use spantap::relay::chunk::{Chunk, Moment, Stream};
+use spantap::system::process::thread_cpu;
 
 use crate::figures::{Bar, Figures, median};
 use crate::host::Bench;

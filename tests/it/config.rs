@@ -73,7 +73,7 @@ fn every_setting_can_be_said_by_its_variable() {
     ];
     assert_eq!(
         values.map(|(name, _)| name).as_slice(),
-        spantap::config::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        spantap::settings::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
     );
     let variable = |name: &str| format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
     let names: Vec<String> = values.iter().map(|(name, _)| variable(name)).collect();
@@ -183,9 +183,9 @@ fn the_documented_example_is_a_config_file() {
     let docs =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
     let example = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let file = spantap::config::File::parse(Path::new("config.toml"), example);
+    let file = spantap::settings::File::parse(Path::new("config.toml"), example);
     let args = spantap::cli::run::RunArgs::default();
-    let config = spantap::config::Config::resolve(&args, &|_| None, Some(&file), "github");
+    let config = spantap::settings::Config::resolve(&args, &|_| None, Some(&file), "github");
     assert!(config.problems.is_empty(), "{:?}", config.problems);
     assert_eq!(config.call_timeout.value, Some(std::time::Duration::from_secs(60)));
     assert!(docs.contains("`.spantap.toml`"));

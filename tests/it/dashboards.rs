@@ -8,7 +8,7 @@ use std::process::Command;
 use promql_parser::parser::{self, Expr};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
-use spantap::export::semconv::{INSTRUMENTS, Instrument};
+use spantap::export::otlp::semconv::{INSTRUMENTS, Instrument};
 
 /// Instruments for other questions than those of the boards: the client's view, and the process itself.
 const ON_NO_BOARD: &[&str] = &[

@@ -2,15 +2,15 @@
 //!
 //! Everything between the bytes and the line of the log is the real thing: observer, redactor, record.
 
-use spantap::export::record::Record;
-use spantap::export::timestamp::Timestamp;
-use spantap::export::{Anchor, Identity};
 use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{EndReason, Event, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor, rules};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
-use spantap::relay::tap::{Chunk, Moment, Stream};
+use spantap::record::Record;
+use spantap::record::timestamp::Timestamp;
+use spantap::record::{Anchor, Identity};
+use spantap::relay::chunk::{Chunk, Moment, Stream};
 
 /// Lines of the log, as they would be written.
 struct Lines {

@@ -11,7 +11,7 @@ use crate::replay::{CLIENT, Player, SERVER, check_books, settings};
 use serde_json::Value;
 use spantap::observe::Debug;
 use spantap::observe::event::EndReason;
-use spantap::relay::tap::Stream;
+use spantap::relay::chunk::Stream;
 
 #[path = "model/expect.rs"]
 pub mod expect;

@@ -94,7 +94,7 @@ fn a_package_holds_what_a_build_reads_and_no_tests() {
         "README.md",
         "build.rs",
         "src/main.rs",
-        "src/read/report/page.html",
+        "src/present/report/page.html",
         "docs/hosts.md",
         "docs/dashboards/prometheus/rules.yml",
     ] {

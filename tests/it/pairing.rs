@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use spantap::relay::tap::Moment;
+use spantap::relay::chunk::Moment;
 
 use crate::model;
 use crate::replay::{CLIENT, Player, SERVER, check_books, is_operation, settings};

@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spantap::export::record::Record;
-use spantap::export::timestamp::Timestamp;
-use spantap::export::{Anchor, Identity};
 use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{EndReason, Event, Kind, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
-use spantap::relay::tap::{Chunk, Gap, Moment, Stream};
+use spantap::record::Record;
+use spantap::record::timestamp::Timestamp;
+use spantap::record::{Anchor, Identity};
+use spantap::relay::chunk::{Chunk, Gap, Moment, Stream};
 
 pub const CLIENT: Stream = Stream::Stdin;
 pub const SERVER: Stream = Stream::Stdout;

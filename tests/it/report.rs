@@ -56,8 +56,9 @@ fn the_page_says_the_same_as_stats() {
     for row in rows {
         let same = |pair: &&serde_json::Value| {
             // The page holds names in their clean form.
-            let clean =
-                |name: &serde_json::Value| spantap::read::units::clean(name.as_str().unwrap()).into_owned();
+            let clean = |name: &serde_json::Value| {
+                spantap::present::format::clean(name.as_str().unwrap()).into_owned()
+            };
             pair["server"] == clean(&row["server_name"]) && pair["tool"] == clean(&row["tool_name"])
         };
         let pair = data["pairs"].as_array().unwrap().iter().find(same).unwrap();

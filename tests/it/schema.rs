@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use spantap::export::record::fields::{ALWAYS, EVENTS, WHERE_KNOWN, schema};
+use spantap::record::schema::{ALWAYS, EVENTS, WHERE_KNOWN, schema};
 
 use crate::support::*;
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use aho_corasick::AhoCorasick;
 use serde_json::{Value, json};
 use spantap::observe::redact::rules;
-use spantap::relay::tap::Stream;
+use spantap::relay::chunk::Stream;
 
 use crate::leaks::{NAMED, forms, planted};
 use crate::support::*;

@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use spantap::observe::Debug;
 use spantap::observe::event::EndReason;
-use spantap::relay::tap::Stream;
+use spantap::relay::chunk::Stream;
 
 use crate::replay::{CLIENT, Player, SERVER, check_books, settings};
 use crate::support::validate_line;

@@ -168,7 +168,7 @@ pub fn logs_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-    jsonschema::draft202012::new(&spantap::export::record::fields::schema()).expect("a valid schema")
+    jsonschema::draft202012::new(&spantap::record::schema::schema()).expect("a valid schema")
 });
 
 /// The records of a log, every line of which must be whole and as the schema says.

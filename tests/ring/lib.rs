@@ -1,11 +1,16 @@
-//! The ring and what it speaks of, as they stand in `src/relay`.
+//! The ring with the two files it uses, compiled from `src` under the module paths it has there.
 
-#[path = "../../src/relay/clock.rs"]
-mod clock;
-#[path = "../../src/relay/ring.rs"]
-pub mod ring;
-#[path = "../../src/relay/tap.rs"]
-pub mod tap;
+pub mod relay {
+    #[path = "../../../src/relay/chunk.rs"]
+    pub mod chunk;
+    #[path = "../../../src/relay/ring.rs"]
+    pub mod ring;
+}
+
+mod system {
+    #[path = "../../../src/system/clock.rs"]
+    pub mod clock;
+}
 
 #[cfg(all(test, loom))]
 mod orders;

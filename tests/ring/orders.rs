@@ -3,8 +3,8 @@
 
 use loom::thread;
 
-use crate::ring::{Item, Room, pair};
-use crate::tap::{Moment, Stream};
+use crate::relay::ring::{Item, Room, pair};
+use crate::relay::chunk::{Moment, Stream};
 
 /// Two segments, as few as there can be; each holds one or two small entries, so that three or four of
 /// them fill both and turn them round.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 
-use super::{Findings, collector};
 use crate::cli::Cli;
+use crate::cli::doctor::{Findings, collector};
 use crate::cli::wrap::{Which, watched};
-use crate::config::{self, Config};
 use crate::hosts::entry::{self, Entry, State};
 use crate::hosts::locate::{Found, Scope};
-use crate::read::units::plural;
+use crate::present::format::plural;
+use crate::settings::{self, Config};
 
 /// How long another spantap may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -142,8 +142,8 @@ fn runs(
         }
     };
     let Ok(home) = etcetera::home_dir() else { return };
-    let path = config::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
-    let file = match config::read(path.as_deref(), &args, &|_| None) {
+    let path = settings::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
+    let file = match settings::read(path.as_deref(), &args, &|_| None) {
         Ok(file) => file,
         Err(error) => {
             let path = path.unwrap_or_default();

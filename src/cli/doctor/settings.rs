@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{address, tilde};
-use crate::config::{self, Config, Redaction};
+use crate::cli::doctor::{address, tilde};
 use crate::export::otlp::Target;
 use crate::observe::redact::Mode;
+use crate::settings::{self, Config, Redaction};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
@@ -17,7 +17,7 @@ pub(super) struct Shown {
     pub origin: String,
 }
 
-fn row<T>(setting: &'static str, value: &config::Setting<T>, shown: impl Into<String>) -> Shown {
+fn row<T>(setting: &'static str, value: &settings::Setting<T>, shown: impl Into<String>) -> Shown {
     Shown { setting, value: tilde(&shown.into()), origin: tilde(&value.origin.to_string()) }
 }
 
@@ -47,15 +47,15 @@ fn is_set(value: Option<&String>) -> &'static str {
 
 /// The name as the proxy would take it, before it looks at the command.
 fn server_row(flag: &str) -> Shown {
-    let (value, origin) = match (flag, config::process_environment("SPANTAP_SERVER")) {
-        ("", Some(name)) => (name, config::Origin::Environment("SPANTAP_SERVER".to_owned())),
-        ("", None) => ("from the command".to_owned(), config::Origin::Default),
-        (name, _) => (name.to_owned(), config::Origin::Flag),
+    let (value, origin) = match (flag, settings::process_environment("SPANTAP_SERVER")) {
+        ("", Some(name)) => (name, settings::Origin::Environment("SPANTAP_SERVER".to_owned())),
+        ("", None) => ("from the command".to_owned(), settings::Origin::Default),
+        (name, _) => (name.to_owned(), settings::Origin::Flag),
     };
     Shown { setting: "server", value, origin: origin.to_string() }
 }
 
-/// One row for each of [`config::SETTINGS`], in its order, then what the tables come to.
+/// One row for each of [`settings::SETTINGS`], in its order, then what the tables come to.
 pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<Shown> {
     let folder = folder.map_or_else(none, |folder| folder.display().to_string());
     let file = config.hash_key_file.value.as_deref();
@@ -107,7 +107,7 @@ fn tables(config: &Config) -> Vec<Shown> {
         origin: origin.to_owned(),
     };
     let file = |is_default: bool| if is_default { "default" } else { "config file" };
-    let (settings, _) = config.otlp(&config::process_environment);
+    let (settings, _) = config.otlp(&settings::process_environment);
     let mut rows = Vec::new();
     if let Some(settings) = settings {
         let signals = [
@@ -167,8 +167,8 @@ mod tests {
         let args = RunArgs { user_id: Some("ann".to_owned()), ..RunArgs::default() };
         let config = Config::resolve(&args, &|_| None, None, "");
         let rows = rows(&config, None, "");
-        let shown: Vec<&str> = rows.iter().map(|row| row.setting).take(config::SETTINGS.len()).collect();
-        let names: Vec<&str> = config::SETTINGS.iter().map(|(name, _)| *name).collect();
+        let shown: Vec<&str> = rows.iter().map(|row| row.setting).take(settings::SETTINGS.len()).collect();
+        let names: Vec<&str> = settings::SETTINGS.iter().map(|(name, _)| *name).collect();
         assert_eq!(shown, names);
         assert!(rows.iter().all(|row| !row.value.contains("ann")));
     }

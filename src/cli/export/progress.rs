@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::export::otlp::Settings;
 use crate::export::otlp::settings::Target;
-use crate::places;
-use crate::read::files::Source;
+use crate::query::files::Source;
+use crate::settings::paths;
 
 /// How many lines of each file have been taken, and where to.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub(super) struct Progress(HashMap<String, u64>);
 
 impl Progress {
     fn file() -> Option<PathBuf> {
-        Some(places::state_dir()?.join("exported.json"))
+        Some(paths::state_dir()?.join("exported.json"))
     }
 
     /// What earlier runs remember; nothing where that cannot be read.
@@ -72,7 +72,7 @@ impl Bar {
     pub(super) fn show(&self, file: usize, source: &Source, records: u64) {
         if self.watched {
             let name = source.name();
-            let name = crate::read::units::clean(&name);
+            let name = crate::present::format::clean(&name);
             let name = name.rsplit('/').next().unwrap_or_default();
             let text = format!("\r\x1b[K{}/{} {name}, {records} records sent", file + 1, self.files);
             let _ = std::io::stderr().write_all(text.as_bytes());

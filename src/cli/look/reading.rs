@@ -9,19 +9,19 @@ use anyhow::Context;
 use clap::ValueEnum;
 use jiff::tz::TimeZone;
 
-use super::{SelectArgs, StatusArg, note};
+use crate::cli::look::{SelectArgs, StatusArg, note};
 use crate::cli::run::RunArgs;
 use crate::cli::{Hinted, config_file, hint};
-use crate::config::{self, Config};
-use crate::export::timestamp::Timestamp;
-use crate::places;
-use crate::read::entry::Status;
-use crate::read::figures::Prices;
-use crate::read::files::{Source, Window};
-use crate::read::scan::{Findings, Fold, scan};
-use crate::read::select::{Glob, Select, StatusFilter, day, moment};
-use crate::read::table::Terminal;
-use crate::read::units;
+use crate::present::format;
+use crate::present::table::Terminal;
+use crate::query::entry::Status;
+use crate::query::files::{Source, Window};
+use crate::query::scan::{Findings, Fold, scan};
+use crate::query::select::{Glob, Select, StatusFilter, day, moment};
+use crate::query::totals::Prices;
+use crate::record::timestamp::Timestamp;
+use crate::settings::paths;
+use crate::settings::{self, Config};
 
 /// From when records count if nobody says: all of them where files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl Reading {
 
     /// Folder or files, and the time.
     pub(super) fn whereabouts(&self) -> String {
-        let at = |at: Timestamp| units::local(at, &self.terminal.zone, "%Y-%m-%d %H:%M");
+        let at = |at: Timestamp| format::local(at, &self.terminal.zone, "%Y-%m-%d %H:%M");
         let time = match (self.select.window.since, self.select.window.until) {
             (Some(since), Some(until)) => format!(" from {} until {}", at(since), at(until)),
             (Some(since), None) => format!(" since {}", at(since)),
@@ -205,7 +205,7 @@ impl Reading {
     /// What could not be read, one line each; clean.
     pub(super) fn findings(&self, findings: &Findings) -> Vec<String> {
         let files = |names: &[String]| {
-            let shown: Vec<_> = names.iter().take(3).map(|name| units::clean(name)).collect();
+            let shown: Vec<_> = names.iter().take(3).map(|name| format::clean(name)).collect();
             let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
             format!("{}{more}", shown.join(", "))
         };
@@ -222,12 +222,12 @@ impl Reading {
         for (name, lines) in &findings.unreadable {
             notes.push(format!(
                 "{} of {} could not be read",
-                units::plural(*lines, "line"),
-                units::clean(name)
+                format::plural(*lines, "line"),
+                format::clean(name)
             ));
         }
         for (name, error) in &findings.failed {
-            notes.push(format!("{} could not be read: {}", units::clean(name), units::clean(error)));
+            notes.push(format!("{} could not be read: {}", format::clean(name), format::clean(error)));
         }
         notes
     }
@@ -236,7 +236,7 @@ impl Reading {
 /// The options that leave something out, as they were given; empty if there are none. Clean.
 fn wanted(args: &SelectArgs) -> String {
     let mut options: Vec<String> = Vec::new();
-    let mut option = |name: &str, value: &str| options.push(format!("{name} {}", units::clean(value)));
+    let mut option = |name: &str, value: &str| options.push(format!("{name} {}", format::clean(value)));
     args.server.iter().for_each(|server| option("--server", server));
     args.tool.iter().for_each(|tool| option("--tool", tool));
     args.session.iter().for_each(|session| option("--session", session));
@@ -257,7 +257,7 @@ fn settings(args: &SelectArgs) -> Config {
         note(&format!("{error}; going on without it"));
         None
     });
-    Config::resolve(&run, &config::process_environment, file.as_ref(), "")
+    Config::resolve(&run, &settings::process_environment, file.as_ref(), "")
 }
 
 fn window(args: &SelectArgs, default: Since, zone: &TimeZone) -> anyhow::Result<Window> {
@@ -306,7 +306,7 @@ fn sources(
     window: Window,
 ) -> anyhow::Result<(Vec<Source>, Vec<PathBuf>, String)> {
     if files.is_empty() {
-        let dir = settings.log_dir.value.clone().or_else(places::sessions_dir).ok_or_else(|| {
+        let dir = settings.log_dir.value.clone().or_else(paths::sessions_dir).ok_or_else(|| {
             hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
         })?;
         let looked = home_as_tilde(&dir);
@@ -350,14 +350,14 @@ fn home_as_tilde(path: &Path) -> String {
 }
 
 fn width() -> usize {
-    let said = config::process_environment("COLUMNS").and_then(|text| text.parse().ok());
+    let said = settings::process_environment("COLUMNS").and_then(|text| text.parse().ok());
     let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     said.or_else(measured).unwrap_or(WIDTH).max(LEAST_WIDTH)
 }
 
 /// Whether the locale says UTF-8; on Windows consoles do.
 fn is_unicode() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(config::process_environment);
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(settings::process_environment);
     let locale = locale.unwrap_or_default().to_ascii_lowercase().replace('-', "");
     cfg!(windows) || locale.contains("utf8")
 }

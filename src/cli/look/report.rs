@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::reading::{Reading, Since};
-use super::{ReportArgs, note};
+use crate::cli::look::reading::{Reading, Since};
+use crate::cli::look::{ReportArgs, note};
 use crate::cli::{Hinted, Out, hint};
-use crate::export::timestamp::Timestamp;
-use crate::read::report::{About, Data, Report, page};
-use crate::read::units;
+use crate::present::format;
+use crate::present::report::{About, Data, Report, page};
+use crate::record::timestamp::Timestamp;
 
 impl ReportArgs {
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
@@ -34,7 +34,7 @@ impl ReportArgs {
         let about = About {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             made_at: Timestamp::now().0 as f64 / 1000.0,
-            source: units::clean(&reading.whereabouts()).into_owned(),
+            source: format::clean(&reading.whereabouts()).into_owned(),
             warn: reading.warn,
             notes: reading.findings(&findings),
         };
@@ -45,8 +45,8 @@ impl ReportArgs {
         }
         std::fs::write(&self.output, &page)
             .with_context(|| format!("failed to write `{}`", self.output.display()))?;
-        let size = units::bytes(page.len() as u64);
-        let count = units::plural(operations, "operation");
+        let size = format::bytes(page.len() as u64);
+        let count = format::plural(operations, "operation");
         writeln!(out, "{}  {count}, {size}", self.output.display())?;
         if self.open {
             open(&self.output);

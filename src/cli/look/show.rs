@@ -4,16 +4,16 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::reading::{Reading, Since};
-use super::{SelectArgs, ShowArgs, note};
+use crate::cli::look::reading::{Reading, Since};
+use crate::cli::look::{SelectArgs, ShowArgs, note};
 use crate::cli::{Out, hint};
-use crate::export::record::Record;
-use crate::read::entry::Entry;
-use crate::read::show::{Finder, Found, OneSession, Summaries, Target, write_operation};
-use crate::read::table::Tone;
-use crate::read::tail::Printer;
-use crate::read::waterfall::{self, Bar};
-use crate::read::{sessions, units};
+use crate::present::show::{Finder, Found, OneSession, Summaries, Target, write_operation};
+use crate::present::table::Tone;
+use crate::present::tail::Printer;
+use crate::present::waterfall::{self, Bar};
+use crate::present::{format, sessions};
+use crate::query::entry::Entry;
+use crate::record::Record;
 
 /// Operations of a session that are drawn.
 const OPERATIONS: usize = 10_000;
@@ -44,7 +44,7 @@ impl ShowArgs {
             Found::Nothing => {
                 let what = match self.target.as_deref() {
                     None | Some("last") => "no session".to_owned(),
-                    Some(text) => format!("no session or operation `{}`", units::clean(text)),
+                    Some(text) => format!("no session or operation `{}`", format::clean(text)),
                 };
                 let (text, way) = reading.nothing(&what, &findings);
                 return Err(hint(
@@ -67,7 +67,7 @@ impl ShowArgs {
             Found::Sessions(ids) => {
                 writeln!(out, "{} sessions or connections match:", ids.len())?;
                 for id in ids.iter().take(LISTED) {
-                    writeln!(out, "  spantap show {}{again}", units::clean(id))?;
+                    writeln!(out, "  spantap show {}{again}", format::clean(id))?;
                 }
                 if ids.len() > LISTED {
                     writeln!(out, "and {} more; a longer beginning finds fewer", ids.len() - LISTED)?;
@@ -90,7 +90,7 @@ fn places(args: &SelectArgs, files: &[PathBuf]) -> String {
         |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
     let word = |path: &PathBuf| {
         let path = path.to_string_lossy();
-        let path = units::clean(&path);
+        let path = format::clean(&path);
         match path.chars().all(is_plain) {
             true => path.into_owned(),
             false => format!("'{}'", path.replace('\'', r"'\''")),
@@ -114,7 +114,7 @@ fn write_session(
     });
     if args.json {
         for line in &one.operations {
-            writeln!(out, "{}", units::clean_json(&String::from_utf8_lossy(line)))?;
+            writeln!(out, "{}", format::clean_json(&String::from_utf8_lossy(line)))?;
         }
         if one.operations.is_empty() {
             note("this session has no operations; without --json there is what else is known of it");
@@ -134,40 +134,40 @@ fn write_session(
     one.summary.turns.settle();
     let summary = &one.summary;
     let clean = |texts: Vec<&String>| {
-        texts.into_iter().map(|text| units::clean(text).into_owned()).collect::<Vec<_>>().join(", ")
+        texts.into_iter().map(|text| format::clean(text).into_owned()).collect::<Vec<_>>().join(", ")
     };
     let (first, last) = summary.extent.get().unwrap_or_default();
-    let at = |instant, format| units::local(instant, &terminal.zone, format);
+    let at = |instant, format| format::local(instant, &terminal.zone, format);
     let lines = |facts: &[String], separator| {
-        units::lines_of(facts, separator, terminal.width, terminal.ellipsis()).join("\n")
+        format::lines_of(facts, separator, terminal.width, terminal.ellipsis()).join("\n")
     };
-    writeln!(out, "{}", Tone::Strong.paint(&units::clean(session)))?;
+    writeln!(out, "{}", Tone::Strong.paint(&format::clean(session)))?;
     let facts = [
         clean(summary.servers.keys().collect()),
         clean(summary.hosts.iter().collect()),
-        units::span(first, last, &terminal.zone, terminal.dash()),
-        units::duration(summary.extent.ms()),
+        format::span(first, last, &terminal.zone, terminal.dash()),
+        format::duration(summary.extent.ms()),
     ];
     writeln!(out, "{}", lines(&facts, "  "))?;
     let errors = summary.figures.errors();
     let counts = [
-        units::plural(summary.figures.calls, "call"),
-        units::plural(errors, "error"),
-        units::plural(summary.turns.turns(), "turn"),
-        format!("~{} tokens", units::count(summary.figures.tokens)),
+        format::plural(summary.figures.calls, "call"),
+        format::plural(errors, "error"),
+        format::plural(summary.turns.turns(), "turn"),
+        format!("~{} tokens", format::count(summary.figures.tokens)),
     ];
     let (notes, tone) = summary.notes(u64::from(reading.warn));
     writeln!(out, "{}", lines(&counts, ", "))?;
     if !notes.is_empty() {
-        writeln!(out, "{}", tone.paint(&units::cut(&notes, terminal.width, terminal.ellipsis())))?;
+        writeln!(out, "{}", tone.paint(&format::cut(&notes, terminal.width, terminal.ellipsis())))?;
     }
     one.events.sort_by_key(|event| event.at);
     for event in &one.events {
         let line = format!("{}  {}", at(event.at, "%H:%M:%S"), event.text);
-        writeln!(out, "{}", event.tone.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+        writeln!(out, "{}", event.tone.paint(&format::cut(&line, terminal.width, terminal.ellipsis())))?;
         for line in &event.stderr {
             let line = format!("{:10}{line}", "");
-            writeln!(out, "{}", Tone::Faint.paint(&units::cut(&line, terminal.width, terminal.ellipsis())))?;
+            writeln!(out, "{}", Tone::Faint.paint(&format::cut(&line, terminal.width, terminal.ellipsis())))?;
         }
     }
     if one.operations.is_empty() && one.more == 0 {
@@ -185,7 +185,7 @@ fn write_session(
         let mut hint = format!("spantap show {short}/{}{again}", entry.seq);
         let words = " tells all about the last one";
         // A command is copied, and therefore never cut.
-        if units::width(&hint) + words.len() <= terminal.width {
+        if format::width(&hint) + words.len() <= terminal.width {
             hint.push_str(words);
         }
         writeln!(out, "{}", Tone::Faint.paint(&hint))?;
@@ -202,7 +202,7 @@ fn write_operations(
 ) -> anyhow::Result<()> {
     if args.json {
         for line in lines.iter().take(args.limit.unwrap_or(usize::MAX)) {
-            writeln!(out, "{}", units::clean_json(&String::from_utf8_lossy(line)))?;
+            writeln!(out, "{}", format::clean_json(&String::from_utf8_lossy(line)))?;
         }
         return Ok(());
     }
@@ -221,7 +221,7 @@ fn write_operations(
         return Ok(());
     }
     let shown = &lines[lines.len().saturating_sub(args.limit.unwrap_or(LISTED))..];
-    writeln!(out, "{} match; the last of them:", units::plural(lines.len() as u64, "operation"))?;
+    writeln!(out, "{} match; the last of them:", format::plural(lines.len() as u64, "operation"))?;
     let mut printer = Printer::new(reading.terminal.clone(), reading.warn, false);
     printer.prepare(shown);
     for line in shown {

@@ -7,25 +7,28 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{LogLevel, Overload, RunArgs};
 use crate::cli::Hinted;
-use crate::config::{self, ArgsHash, Config, process_environment};
+use crate::cli::run::{LogLevel, Overload, RunArgs};
 use crate::export::log::{self, Log};
-use crate::export::metrics::Prices;
 use crate::export::otlp::Otlp;
+use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::settings::{Sampler, Table};
-use crate::export::timestamp::Timestamp;
-use crate::export::trace::Side;
-use crate::export::{Anchor, Exporter, Identity, Output};
+use crate::export::otlp::spans::Side;
+use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
 use crate::observe::{Debug, Denials, Observer, Settings};
 use crate::proxy::{self, Started, Watch};
-use crate::relay::child::{self, TraceEnv};
+use crate::proxy::{diagnostics, identity};
+use crate::record::timestamp::Timestamp;
+use crate::record::{Anchor, Identity};
+use crate::relay;
 use crate::relay::pump::WhenFull;
-use crate::{diagnostics, hash_key, identity, places, relay};
+use crate::settings::{self, ArgsHash, Config, process_environment};
+use crate::settings::{hash_key, paths};
+use crate::system::process::{self, TraceEnv};
 
 /// How long we may outlive the server: hosts follow the end of stdin with SIGTERM after two seconds.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
@@ -36,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.server_command.command.clone();
-    let path = config::file_path(&args, &process_environment, places::config_dir().as_deref());
+    let path = settings::file_path(&args, &process_environment, paths::config_dir().as_deref());
     let early = Early::read(path.as_deref());
     let samples = args.otlp_set.iter().any(|entry| entry.starts_with("sampler"));
     let mut prepared =
@@ -105,7 +108,7 @@ impl Early {
     /// sake of what hardly anybody sets.
     fn read(path: Option<&Path>) -> Early {
         const NAMES: [&str; 4] = ["strict", "trace_env", "overload", "sampler"];
-        let text = path.and_then(|path| config::read_file(path).ok()).unwrap_or_default();
+        let text = path.and_then(|path| settings::read_file(path).ok()).unwrap_or_default();
         let in_file = |name: &&str| memchr::memmem::find(&text, name.as_bytes()).is_some();
         let in_environment = ["SPANTAP_STRICT", "SPANTAP_OVERLOAD"];
         let set = in_environment.iter().any(|name| process_environment(name).is_some());
@@ -127,8 +130,8 @@ struct Prepared {
 
 fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepared {
     let name = args.server.clone().or_else(|| process_environment("SPANTAP_SERVER"));
-    let name = name.unwrap_or_else(|| identity::server_name(command));
-    let (file, file_error) = match config::read(path.as_deref(), args, &process_environment) {
+    let name = name.unwrap_or_else(|| crate::settings::server_name::server_name(command));
+    let (file, file_error) = match settings::read(path.as_deref(), args, &process_environment) {
         Ok(file) => (file, None),
         Err(error) => {
             let path = path.map(|path| path.display().to_string()).unwrap_or_default();
@@ -139,14 +142,14 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
         None => Config::resolve(args, &process_environment, file.as_ref(), &name),
         Some(_) => Config::without_file(args, &process_environment, &name),
     };
-    let names = child::environment_names().into_iter().filter_map(|name| name.into_string().ok());
-    config.problems.extend(config::misspelt(names));
+    let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
+    config.problems.extend(settings::misspelt(names));
     let mut redactor = config.redaction.redactor();
     let configured = config.session_id.value.clone().map(|id| match config.session_id.origin {
-        config::Origin::Environment(_) => (id, "environment"),
+        settings::Origin::Environment(_) => (id, "environment"),
         _ => (id, "flag"),
     });
-    let session = identity::session_id(configured, &process_environment, child::parent());
+    let session = identity::session_id(configured, &process_environment, process::parent());
     let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();
     let identity = Identity {
         connection_id: identity::connection_id(),
@@ -170,7 +173,7 @@ impl Prepared {
         if !self.config.log.value {
             return None;
         }
-        let folder = self.config.log_dir.value.clone().or_else(places::sessions_dir);
+        let folder = self.config.log_dir.value.clone().or_else(paths::sessions_dir);
         let Some(folder) = folder else {
             tracing::warn!("no log: there is no home folder; name one with --log-dir");
             return None;
@@ -182,7 +185,7 @@ impl Prepared {
         };
         let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
         match self.config.overload.value {
-            Overload::Lose => Some(log.with_thread(child::lower_priority)),
+            Overload::Lose => Some(log.with_thread(process::lower_priority)),
             // The traffic waits for it.
             Overload::Wait => Some(log.patient()),
         }
@@ -192,8 +195,8 @@ impl Prepared {
     fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
         let (settings, warnings) = self.config.otlp(&process_environment);
         let side = match self.config.side.value {
-            super::Side::Server => Side::Server,
-            super::Side::Client => Side::Client,
+            crate::cli::run::Side::Server => Side::Server,
+            crate::cli::run::Side::Client => Side::Client,
         };
         let prices = Prices {
             usd_per_million_tokens: self.config.usd_per_million_tokens.value,
@@ -201,7 +204,7 @@ impl Prepared {
         };
         let otlp = settings.map(|settings| {
             let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
-            otlp.with_thread(child::lower_priority)
+            otlp.with_thread(process::lower_priority)
         });
         (otlp, warnings)
     }
@@ -242,7 +245,7 @@ impl Prepared {
     /// The observer and its sinks, for a server that runs (or could not be started).
     fn watch(mut self, started: &Started, connection: Connection, command: &[OsString]) -> Watch {
         std::panic::set_hook(Box::new(say_where));
-        diagnostics::install(self.verbose, places::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
+        diagnostics::install(self.verbose, paths::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
         if let Some(error) = &self.file_error {
             let how = "going on without it, and without any free text, since it may say what to hide";
             tracing::warn!("{error}; {how}");
@@ -255,7 +258,7 @@ impl Prepared {
         }
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());
-        let now = relay::now();
+        let now = crate::system::clock::now();
         let span = connection.span(&mut self.redactor);
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
@@ -279,7 +282,7 @@ impl Prepared {
             hash_key_id: hash_key.id(),
             spawned: started.spawned,
         };
-        let tools_file = places::tools_file(&self.identity.server_name);
+        let tools_file = paths::tools_file(&self.identity.server_name);
         let known_tools = tools_file.as_deref().and_then(read_tools);
         let settings = Settings {
             slow: self.config.slow.value,
@@ -310,7 +313,7 @@ impl Prepared {
         Watch { observer, exporter, remember: Some(Box::new(remember)) }
     }
 
-    fn debug(&self, now: relay::tap::Moment) -> Debug {
+    fn debug(&self, now: relay::chunk::Moment) -> Debug {
         match (self.config.debug_for.value, self.config.log_level.value) {
             (Some(time), _) => {
                 tracing::info!("debug records for {} s", time.as_secs());
@@ -328,7 +331,7 @@ impl Prepared {
 
     fn environment_names(&mut self) -> Vec<crate::observe::redact::Redacted> {
         use std::os::unix::ffi::OsStrExt;
-        let names = child::environment_names();
+        let names = process::environment_names();
         names.iter().map(|name| self.redactor.redact(Field::Name, name.as_bytes())).collect()
     }
 
@@ -337,7 +340,7 @@ impl Prepared {
             return HashKey::Unkeyed;
         }
         let configured = self.config.hash_key_file.value.as_deref();
-        let key = match (configured, places::state_dir()) {
+        let key = match (configured, paths::state_dir()) {
             (Some(file), _) => hash_key::from_file(file),
             (None, Some(state)) => hash_key::of_installation(&state),
             (None, None) => hash_key::for_this_process(),
@@ -408,7 +411,7 @@ fn random<const N: usize, T>(make: impl Fn([u8; N]) -> Option<T>) -> T {
     loop {
         if getrandom::fill(&mut bytes).is_err() {
             // No source of randomness: the clock and the process are all there is.
-            let seed = relay::now().0 ^ u64::from(std::process::id()) << 32;
+            let seed = crate::system::clock::now().0 ^ u64::from(std::process::id()) << 32;
             bytes.iter_mut().zip(seed.to_ne_bytes().iter().cycle()).for_each(|(to, from)| *to = *from | 1);
         }
         if let Some(value) = make(bytes) {
@@ -421,7 +424,7 @@ fn random<const N: usize, T>(make: impl Fn([u8; N]) -> Option<T>) -> T {
 fn say_where(info: &std::panic::PanicHookInfo<'_>) {
     let place =
         info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-    relay::say(&format!("internal error{place}"));
+    crate::system::stdio::say(&format!("internal error{place}"));
 }
 
 type Tools = BTreeMap<String, [u8; 32]>;

@@ -6,8 +6,8 @@ use clap::Parser;
 
 use crate::cli::run::RunArgs;
 use crate::cli::{Cli, Hinted};
-use crate::config::{self, Config, Environment, File, process_environment};
-use crate::places;
+use crate::settings::paths;
+use crate::settings::{self, Config, Environment, File, process_environment};
 
 /// What the shell says and a host's stripped environment will not: where the config file and the logs
 /// are, when that is not where an entry without options would look.
@@ -19,7 +19,7 @@ pub(super) fn inherited(given: &[String]) -> Vec<String> {
         let path = std::path::absolute(&path).unwrap_or(path);
         options.extend([flag.to_owned(), path.to_string_lossy().into_owned()]);
     };
-    let here = config::file_path(&RunArgs::default(), &process_environment, places::config_dir().as_deref());
+    let here = settings::file_path(&RunArgs::default(), &process_environment, paths::config_dir().as_deref());
     if let Some(file) = here.filter(|file| file.is_file() && Some(file) != config_file_of_hosts().as_ref())
         && !is_given("--config")
     {
@@ -42,12 +42,12 @@ fn config_file_of_hosts() -> Option<PathBuf> {
 /// The folder of session logs by this environment and the config file that holds here; with
 /// `is_stripped`, as without the XDG variables.
 fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
-    let path = config::file_path(&RunArgs::default(), &process_environment, places::config_dir().as_deref());
+    let path = settings::file_path(&RunArgs::default(), &process_environment, paths::config_dir().as_deref());
     let file = path.as_deref().and_then(|path: &Path| File::read(path).ok().flatten());
     let config = Config::resolve(&RunArgs::default(), environment, file.as_ref(), "");
     let default = || match is_stripped {
         true => Some(etcetera::home_dir().ok()?.join(".local/state/spantap/sessions")),
-        false => places::sessions_dir(),
+        false => paths::sessions_dir(),
     };
     config.log_dir.value.or_else(default)
 }

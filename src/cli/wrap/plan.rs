@@ -1,7 +1,7 @@
 //! What `wrap` or `unwrap` would do in one file.
 
-use super::watched::can_start;
-use super::{Which, label, program};
+use crate::cli::wrap::watched::can_start;
+use crate::cli::wrap::{Which, label, program};
 use crate::hosts::entry::{self, State};
 use crate::hosts::locate::{Found, Scope};
 use crate::hosts::splice::{self, Change, Proxy};

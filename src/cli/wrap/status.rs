@@ -8,8 +8,8 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::watched::can_start;
-use super::{Which, files, label, nowhere};
+use crate::cli::wrap::watched::can_start;
+use crate::cli::wrap::{Which, files, label, nowhere};
 use crate::cli::{Out, hint, keep};
 use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, State};

@@ -6,11 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Settings;
-use super::retention::keep_below;
-use crate::export::Identity;
-use crate::export::record::Record;
-use crate::export::timestamp::Timestamp;
+use crate::export::log::Settings;
+use crate::export::log::retention::keep_below;
+use crate::record::Identity;
+use crate::record::Record;
+use crate::record::timestamp::Timestamp;
 
 /// First pause after a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -201,7 +201,7 @@ impl SessionFile {
                 piece.push(b'\n');
             }
             if let Some((count, reason)) = self.lost {
-                piece.extend(super::gap_line(&self.identity, count, reason, seq_of_first(rest)));
+                piece.extend(crate::export::log::gap_line(&self.identity, count, reason, seq_of_first(rest)));
             }
             let open = self.ready().map_err(fail)?;
             append(open, &piece).map_err(|(_, error)| (rest.len(), error))?;
@@ -347,7 +347,7 @@ fn open_private(path: &Path) -> io::Result<Box<dyn Part>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::record::SCHEMA;
+    use crate::record::SCHEMA;
     use std::sync::{Arc, Mutex};
 
     fn identity() -> Identity {

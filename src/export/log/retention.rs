@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::is_session_file;
-use crate::export::timestamp::Timestamp;
+use crate::export::log::is_session_file;
+use crate::record::timestamp::Timestamp;
 
 /// A session log, or a part of one, packed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]

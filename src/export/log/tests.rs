@@ -4,7 +4,7 @@ use std::path::Path;
 use super::file::Part;
 use super::*;
 use crate::observe::event::Kind;
-use crate::relay::tap::Moment;
+use crate::relay::chunk::Moment;
 
 /// What the disk does with each write.
 #[derive(Clone, Copy, PartialEq)]

@@ -14,9 +14,9 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use super::outcome::{self, Outcome};
-use super::settings::{Signal, Target};
-use super::transport::{MAX_ANSWER, USER_AGENT, read};
+use crate::export::otlp::outcome::{self, Outcome};
+use crate::export::otlp::settings::{Signal, Target};
+use crate::export::otlp::transport::{MAX_ANSWER, USER_AGENT, read};
 
 /// One method of one collector.
 pub struct Grpc {

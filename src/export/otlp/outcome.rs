@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::collector::{
 use opentelemetry_sdk::error::OTelSdkResult;
 use prost::Message;
 
-use super::settings::Signal;
+use crate::export::otlp::settings::Signal;
 
 /// Longest time that a collector may ask us to stay away.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);

@@ -8,9 +8,9 @@ use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
 use opentelemetry_sdk::trace::SpanExporter as _;
 
-use super::outcome::{self, Outcome};
-use super::settings::{Settings, Signal, Target};
-use super::transport;
+use crate::export::otlp::outcome::{self, Outcome};
+use crate::export::otlp::settings::{Settings, Signal, Target};
+use crate::export::otlp::transport;
 
 /// What became of one signal's export.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use opentelemetry_sdk::metrics::Temporality;
 
-use super::queue::Limits;
-use crate::export::trace::{Keep, Sampling};
+use crate::export::otlp::queue::Limits;
+use crate::export::otlp::spans::{Keep, Sampling};
 
 mod sampler;
 mod source;

@@ -21,9 +21,9 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::metrics::Temporality;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use super::grpc::Grpc;
-use super::outcome::{self, Outcome};
-use super::settings::{Protocol, Signal, Target};
+use crate::export::otlp::grpc::Grpc;
+use crate::export::otlp::outcome::{self, Outcome};
+use crate::export::otlp::settings::{Protocol, Signal, Target};
 
 /// The most that is read of an answer.
 pub(super) const MAX_ANSWER: u64 = 64 << 10;

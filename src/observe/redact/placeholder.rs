@@ -141,7 +141,7 @@ impl Placeholder {
     /// The start of the placeholder that a cut at `at` would go through.
     pub(super) fn across(&self, text: &str, at: usize) -> Option<usize> {
         const LONGEST: usize = 128;
-        let from = super::forging::floor_char_boundary(text, at.saturating_sub(LONGEST));
+        let from = crate::observe::redact::sanitize::floor_char_boundary(text, at.saturating_sub(LONGEST));
         let window = text.get(from..at)?;
         window
             .rmatch_indices(self.before.as_str())

@@ -1,14 +1,14 @@
 //! Answers: what they say about their request.
 
-use super::rounds::Round;
-use super::{Pending, Session};
 use crate::observe::canonical::Hash;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Content, Meta, Method, Peer};
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::Field;
-use crate::relay::tap::{Direction, Moment};
+use crate::observe::session::rounds::Round;
+use crate::observe::session::{Pending, Session};
+use crate::relay::chunk::{Direction, Moment};
 
 /// How much of a result's text is looked at for a summary or an error message, in bytes: more than is
 /// kept, so that a secret at the cut is still seen whole.

@@ -1,13 +1,13 @@
 //! Notifications: progress and cancellation concern a request, the rest is counted.
 
-use super::answer::Answer;
-use super::{MAX_CANCELLED, Session};
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::Field;
-use crate::relay::tap::{Direction, Moment};
+use crate::observe::session::answer::Answer;
+use crate::observe::session::{MAX_CANCELLED, Session};
+use crate::relay::chunk::{Direction, Moment};
 
 /// Words in the reason of a cancellation that mean that somebody's patience ran out.
 const TIMEOUT_WORDS: [&str; 3] = ["timeout", "timed out", "time out"];

@@ -6,7 +6,7 @@ use crate::observe::event::Span;
 use crate::observe::mcp::Meta;
 use crate::observe::redact::Redacted;
 use crate::observe::traceparent::{SpanId, TraceId};
-use crate::relay::tap::Moment;
+use crate::relay::chunk::Moment;
 
 /// No trace grows for ever: after this many operations, or this long, the next one starts a new trace.
 const MAX_OPERATIONS: u32 = 1_000;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Peers, Pending, Session, stream_of};
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method, Peer};
 use crate::observe::redact::{Field, KeyLines};
+use crate::observe::session::{Peers, Pending, Session, stream_of};
 use crate::observe::{Debug, ServerEnd};
-use crate::relay::tap::{Direction, Gap, Moment, Stream};
+use crate::relay::chunk::{Direction, Gap, Moment, Stream};
 
 /// A call that has been open for this many times `--slow` is reported again.
 const HUNG: u32 = 10;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use spantap::cli::run::RunArgs;
-use spantap::config::{Config, File};
+use spantap::settings::{Config, File};
 
 /// A word that stands in no problem, whatever line it stands on.
 const CANARY: &str = "canary-9f31";

@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use spantap::export::record::Record;
-use spantap::export::timestamp::Timestamp;
-use spantap::read::entry::{Entry, Instant};
-use spantap::read::figures::Prices;
-use spantap::read::report::{About, Data, Report, page};
-use spantap::read::scan::{Fold, Line, Lines};
-use spantap::read::select::Select;
-use spantap::read::sessions::{self, Sessions};
-use spantap::read::show::write_operation;
-use spantap::read::stats::{By, Sort, Stats};
-use spantap::read::table::Terminal;
-use spantap::read::tail::Printer;
-use spantap::read::units;
-use spantap::read::waterfall::{self, Bar};
+use spantap::present::format;
+use spantap::present::report::{About, Data, Report, page};
+use spantap::present::sessions::{self, Sessions};
+use spantap::present::show::write_operation;
+use spantap::present::stats::{By, Sort, Stats};
+use spantap::present::table::Terminal;
+use spantap::present::tail::Printer;
+use spantap::present::waterfall::{self, Bar};
+use spantap::query::entry::{Entry, Instant};
+use spantap::query::scan::{Fold, Line, Lines};
+use spantap::query::select::Select;
+use spantap::query::totals::Prices;
+use spantap::record::Record;
+use spantap::record::timestamp::Timestamp;
 
 use super::pieces;
 
@@ -77,7 +77,7 @@ fn one(line: &[u8]) {
     if let Ok(text) = std::str::from_utf8(line)
         && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
     {
-        let clean = units::clean_json(text);
+        let clean = format::clean_json(text);
         assert!(!clean.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\r')), "{clean:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&clean).ok(), Some(value));
     }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use spantap::relay::tap::Stream;
+use spantap::relay::chunk::Stream;
 
 use super::pieces;
 use crate::random::Random;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use spantap::relay::tap::Moment;
+use spantap::relay::chunk::Moment;
 
 use super::speak::target_text;
 use super::{Act, Answer, Ask, End, Id, Line, Piece};

@@ -1,7 +1,7 @@
 //! Which traces are sent.
 
-use super::source::Source;
-use super::table::Table;
+use crate::export::otlp::settings::source::Source;
+use crate::export::otlp::settings::table::Table;
 
 /// A sampler of the OpenTelemetry specification.
 #[derive(Clone, Copy, Debug, PartialEq)]

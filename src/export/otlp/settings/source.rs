@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::table::Own;
-use super::{Limits, Protocol, Sampler, Signal, TIMEOUT, Table, Target};
+use crate::export::otlp::settings::table::Own;
+use crate::export::otlp::settings::{Limits, Protocol, Sampler, Signal, TIMEOUT, Table, Target};
 use crate::observe::redact::{Field, Redactor};
 
 /// Where settings come from, and what could not be used of them.

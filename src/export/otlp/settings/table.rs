@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::Signal;
+use crate::export::otlp::settings::Signal;
 
 /// What holds for all signals, and what holds for one of them.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,0 +1,13 @@
+//! The detectors: each finds one form of secret or personal data and marks the bytes to replace.
+
+mod argv;
+pub(super) mod entropy;
+pub(super) mod keys;
+pub(super) mod matches;
+pub(super) mod pairs;
+pub(super) mod pem;
+pub(super) mod pii;
+pub(super) mod rules;
+pub(super) mod tokens;
+pub(super) mod url;
+pub(super) mod values;

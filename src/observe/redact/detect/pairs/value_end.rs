@@ -1,0 +1,212 @@
+//! Where a value begins and ends: in quotes, in brackets, or up to a separator.
+
+use crate::observe::redact::detect::pairs::{Scan, Value, is_name_byte, is_quote};
+use crate::observe::redact::detect::values;
+
+impl Scan<'_> {
+    /// The value behind an operator: quoted, in brackets, or up to a separator.
+    pub(super) fn value(&mut self, from: usize) -> Option<Value> {
+        let mut start = self.skip_blanks(from);
+        // A block of YAML begins on the next line.
+        if matches!(self.at(start), b'|' | b'>') {
+            let mark = start + 1 + usize::from(matches!(self.at(start + 1), b'-' | b'+'));
+            let line_end = self.line_end(mark);
+            if line_end > 0 {
+                start = self.skip_space(mark);
+            }
+        }
+        start = self.skip_wrappers(start);
+        // `${{ secrets.NAME }}` has blanks within.
+        if self.bytes.get(start..start + 2) == Some(b"${") {
+            const LONGEST: usize = 128;
+            let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
+            let close: &[u8] = if window.starts_with(b"${{") { b"}}" } else { b"}" };
+            let length = memchr::memmem::find(window, close).map_or(0, |at| at + close.len());
+            if values::is_reference(self.slice(start, start + length)) {
+                return None;
+            }
+        }
+        let backslashes =
+            self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(|&&b| b == b'\\').count());
+        let quote = self.at(start + backslashes);
+        if let Some(value) = self.triple_quoted(start) {
+            return Some(value);
+        }
+        if is_quote(quote) {
+            return self.quoted(start + backslashes + 1, quote, backslashes);
+        }
+        if matches!(self.at(start), b'{' | b'[')
+            && self.placeholder.at_start(self.text.get(start..).unwrap_or_default()).is_none()
+            && let Some(end) = self.bracketed(start).or_else(|| self.cut_off(start))
+        {
+            let text = self.slice(start, end);
+            // A template, or the schema of a member that is called password.
+            if text.starts_with("{{") && values::is_reference(text)
+                || values::is_schema(text)
+                || values::is_aside(text)
+                || end - start <= 2
+            {
+                return None;
+            }
+            return Some(Value { start, end, next: end, quoted: true });
+        }
+        self.bare(start)
+    }
+
+    /// Over `@` and `b` before a quote, and over `Some(` and the like.
+    fn skip_wrappers(&self, start: usize) -> usize {
+        if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N')
+            && is_quote(self.at(start + 1))
+        {
+            return start + 1;
+        }
+        const WRAPPERS: [&str; 6] = ["Some(", "String(", "Secret(", "str(", "String::from(", "Just "];
+        let rest = self.text.get(start..).unwrap_or_default();
+        // `string(16) "…"`, as PHP dumps it.
+        if let Some(dumped) = rest.strip_prefix("string(")
+            && let Some((length, value)) = dumped.split_once(") ")
+            && length.len() <= 6
+            && length.bytes().all(|byte| byte.is_ascii_digit())
+            && value.starts_with('"')
+        {
+            return start + rest.len() - value.len();
+        }
+        WRAPPERS
+            .iter()
+            .find(|wrapper| rest.starts_with(**wrapper))
+            .map_or(start, |wrapper| start + wrapper.len())
+    }
+
+    /// `"""…"""` and `'''…'''`.
+    fn triple_quoted(&mut self, start: usize) -> Option<Value> {
+        let quotes = self.bytes.get(start..start + 3)?;
+        if quotes != b"\"\"\"" && quotes != b"'''" {
+            return None;
+        }
+        let from = start + 3;
+        let rest = self.bytes.get(from..)?;
+        let length = memchr::memmem::find(rest, quotes).unwrap_or(rest.len());
+        self.budget = self.budget.saturating_sub(length);
+        let end = from + length;
+        (length > 0).then_some(Value {
+            start: from,
+            end,
+            next: (end + 3).min(self.bytes.len()),
+            quoted: true,
+        })
+    }
+
+    /// All of the text, where an object or array that is never closed begins: its end was cut off.
+    fn cut_off(&self, start: usize) -> Option<usize> {
+        let inner = self.skip_space(start + 1);
+        let is_json = matches!(self.at(inner), b'"' | b'\'' | b'{' | b'[')
+            || self.at(inner) == b'\\' && is_quote(self.at(inner + 1));
+        is_json.then_some(self.bytes.len())
+    }
+
+    /// Up to the quote that closes the value; without one, to the end of the line.
+    fn quoted(&mut self, start: usize, quote: u8, backslashes: usize) -> Option<Value> {
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        for found in memchr::memchr_iter(quote, rest) {
+            let escapes = rest.get(..found)?.iter().rev().take_while(|&&byte| byte == b'\\').count();
+            let closes = if backslashes == 0 { escapes % 2 == 0 } else { escapes <= backslashes };
+            if closes {
+                self.budget = self.budget.saturating_sub(found);
+                let end = start + found - if backslashes == 0 { 0 } else { escapes };
+                return (end > start).then_some(Value { start, end, next: start + found + 1, quoted: true });
+            }
+        }
+        self.budget = self.budget.saturating_sub(rest.len());
+        let mut end = start;
+        while end < self.bytes.len() && self.line_end(end) == 0 {
+            end += 1;
+        }
+        (end > start).then_some(Value { start, end, next: end, quoted: true })
+    }
+
+    /// Where the bracket at `start` is closed; brackets in strings count too, since the text may be cut.
+    fn bracketed(&mut self, start: usize) -> Option<usize> {
+        let open = self.at(start);
+        let close = if open == b'{' { b'}' } else { b']' };
+        let rest = self.bytes.get(start..)?;
+        let mut depth = 0_usize;
+        for found in memchr::memchr2_iter(open, close, rest) {
+            // The braces of an escape that was made visible are no brackets.
+            if rest.get(found.saturating_sub(2)..=found) == Some(b"\\u{") {
+                continue;
+            }
+            if rest.get(found) == Some(&open) {
+                depth += 1;
+            } else {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    self.budget = self.budget.saturating_sub(found);
+                    return Some(start + found + 1);
+                }
+            }
+        }
+        self.budget = self.budget.saturating_sub(rest.len());
+        None
+    }
+
+    /// Up to a blank, a quote, or a separator with another pair behind it.
+    fn bare(&mut self, start: usize) -> Option<Value> {
+        let mut end = start;
+        while !self.is_break(end) {
+            let stop = match self.at(end) {
+                b' ' | b'\t' | b'"' | b'\'' | b'`' | b'<' => true,
+                b'\\' => is_quote(self.at(end + 1)) || self.at(end + 1) == b'\\',
+                b',' | b';' | b'&' | b'|' => self.separates(end),
+                _ => false,
+            };
+            if stop {
+                break;
+            }
+            end += 1;
+        }
+        // An authorization scheme is not the whole value.
+        let word = self.slice(start, end);
+        if ["bearer", "basic", "token"].iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
+            && self.at(end) == b' '
+        {
+            let next = self.skip_blanks(end);
+            return self.bare(next).map(|value| Value { start, ..value });
+        }
+        self.budget = self.budget.saturating_sub(end - start);
+        let text = self.slice(start, end);
+        let mut shown = text.trim_end_matches(['.', ',', ':', ';', '!', '?']);
+        // A bracket that closes what was opened before the value.
+        while let Some(close) = shown.chars().next_back().filter(|c| matches!(c, ')' | ']' | '}' | '>')) {
+            let open = match close {
+                ')' => '(',
+                ']' => '[',
+                '}' => '{',
+                _ => '<',
+            };
+            if shown.matches(open).count() >= shown.matches(close).count() {
+                break;
+            }
+            shown = shown.get(..shown.len() - 1).unwrap_or_default();
+        }
+        let end = start + shown.len();
+        (end > start).then_some(Value { start, end, next: end, quoted: false })
+    }
+
+    /// Whether another item follows the separator at `at`.
+    fn separates(&self, at: usize) -> bool {
+        let next = at + 1;
+        if self.is_break(next)
+            || matches!(
+                self.at(next),
+                b' ' | b'"' | b'\'' | b')' | b']' | b'}' | b'{' | b'\\' | b',' | b'&' | b'(' | b'['
+            )
+        {
+            return true;
+        }
+        let mut end = next;
+        while end < next + 40 && is_name_byte(self.at(end)) {
+            end += 1;
+        }
+        end > next && matches!(self.at(self.skip_blanks(end)), b'=' | b':' | b',')
+    }
+}

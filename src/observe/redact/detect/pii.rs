@@ -1,0 +1,463 @@
+//! Personal data that has a recognisable form. Names and addresses have none and cannot be found here.
+//!
+//! Sources: Presidio `predefined_recognizers/generic`, getsentry/relay `regexes.rs`; ISO/IEC 7812 (card
+//! numbers, Luhn), ISO 13616 (IBAN, mod 97).
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::redact::detect::matches::Matches;
+
+/// A class of personal data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PiiClass {
+    Email,
+    /// Payment card numbers, with a valid check digit.
+    Card,
+    /// Bank accounts, with valid check digits.
+    Iban,
+    /// US social security numbers, written with dashes.
+    Ssn,
+    /// `+<country>…` and `(ddd) ddd-dddd`.
+    Phone,
+    /// Every IP address.
+    Ip,
+    /// IP addresses that are not private, loopback or link-local.
+    IpPublic,
+    Mac,
+    /// Mobile equipment ids, with a valid check digit.
+    Imei,
+    /// The user's name in `/home/…`, `/Users/…`, `C:\Users\…`.
+    UserPath,
+}
+
+impl PiiClass {
+    /// What is looked for unless the configuration says otherwise.
+    pub const STANDARD: [PiiClass; 5] =
+        [PiiClass::Email, PiiClass::Card, PiiClass::Iban, PiiClass::Ssn, PiiClass::Phone];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            PiiClass::Email => "email",
+            PiiClass::Card => "card",
+            PiiClass::Iban => "iban",
+            PiiClass::Ssn => "ssn",
+            PiiClass::Phone => "phone",
+            PiiClass::Ip | PiiClass::IpPublic => "ip",
+            PiiClass::Mac => "mac",
+            PiiClass::Imei => "imei",
+            PiiClass::UserPath => "user_path",
+        }
+    }
+}
+
+/// Matches personal data of the given classes.
+pub(crate) fn find(text: &str, classes: &[PiiClass], marks: &mut Matches) {
+    let bytes = text.as_bytes();
+    let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let has = |class| classes.contains(&class);
+    if has(PiiClass::Email) {
+        emails(bytes, marks);
+    }
+    if digits >= 4 {
+        if has(PiiClass::Iban) && digits >= 12 {
+            ibans(bytes, marks);
+        }
+        if digits >= 8 {
+            numbers(bytes, classes, marks);
+        }
+        if has(PiiClass::Ip) || has(PiiClass::IpPublic) {
+            addresses(bytes, has(PiiClass::Ip), marks);
+        }
+    }
+    if has(PiiClass::Mac) {
+        macs(bytes, marks);
+    }
+    if has(PiiClass::UserPath) {
+        user_paths(bytes, marks);
+    }
+    marks.settle();
+}
+
+fn at(bytes: &[u8], index: usize) -> u8 {
+    bytes.get(index).copied().unwrap_or(0)
+}
+
+fn before(bytes: &[u8], index: usize) -> u8 {
+    index.checked_sub(1).map_or(0, |index| at(bytes, index))
+}
+
+/// File endings that look like the end of a domain.
+const FILE_ENDINGS: &[&str] = &[
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "ts", "jsx", "tsx", "mjs", "css", "scss",
+    "html", "json", "md", "txt", "rs", "py", "java", "go", "rb", "php", "yml", "yaml", "toml", "lock", "map",
+    "so",
+];
+
+fn emails(bytes: &[u8], marks: &mut Matches) {
+    const LONGEST_LOCAL: usize = 64;
+    for sign in memchr::memchr2_iter(b'@', b'%', bytes) {
+        let domain = match at(bytes, sign) {
+            b'@' => sign + 1,
+            _ if bytes.get(sign..sign + 3) == Some(b"%40") => sign + 3,
+            _ => continue,
+        };
+        let is_local = |byte: &&u8| {
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'\'' | b'!' | b'&' | b'*')
+        };
+        let rest = bytes.get(..sign).unwrap_or_default();
+        let mut local = rest.iter().rev().take(LONGEST_LOCAL).take_while(is_local).count();
+        // A local part starts with a letter or digit.
+        while local > 0 && !at(bytes, sign - local).is_ascii_alphanumeric() {
+            local -= 1;
+        }
+        if local == 0 {
+            continue;
+        }
+        let is_domain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+        let tail = bytes.get(domain..).unwrap_or_default();
+        let mut length = tail.iter().take(253).take_while(is_domain).count();
+        while length > 0 && !at(tail, length - 1).is_ascii_alphanumeric() {
+            length -= 1;
+        }
+        let Some(host) = tail.get(..length).and_then(|host| std::str::from_utf8(host).ok()) else { continue };
+        let Some((name, ending)) = host.rsplit_once('.') else { continue };
+        let is_ending = ending.len() >= 2 && ending.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_file = FILE_ENDINGS.iter().any(|file| file.eq_ignore_ascii_case(ending))
+            && (name.len() <= 3 || name.contains("min"));
+        let user = bytes.get(sign - local..sign).unwrap_or_default();
+        // `git@host:path` is the address of a repository.
+        let is_remote = user == b"git" && matches!(at(tail, length), b':' | b'/');
+        if is_ending && !is_file && !is_remote && !name.is_empty() {
+            marks.push(sign - local, domain + length, "email", "email");
+        }
+    }
+}
+
+/// Runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
+fn numbers(bytes: &[u8], classes: &[PiiClass], marks: &mut Matches) {
+    let has = |class| classes.contains(&class);
+    let mut index = 0;
+    while index < bytes.len() {
+        let byte = at(bytes, index);
+        let border = before(bytes, index);
+        if has(PiiClass::Phone)
+            && matches!(byte, b'+' | b'(')
+            && !border.is_ascii_alphanumeric()
+            && let Some(end) = phone(bytes, index)
+        {
+            marks.push(index, end, "phone", "phone");
+            index = end;
+            continue;
+        }
+        // Its dashes tell it from other numbers in a name: `get_536-22-8472`.
+        if border == b'_'
+            && byte.is_ascii_digit()
+            && has(PiiClass::Ssn)
+            && let Some(end) = ssn(bytes, index)
+        {
+            marks.push(index, end, "ssn", "ssn");
+            index = end;
+            continue;
+        }
+        let inside = border.is_ascii_alphanumeric()
+            || border == b'_'
+            || matches!(border, b'.' | b',' | b'-' | b'+')
+                && before(bytes, index.saturating_sub(1)).is_ascii_digit();
+        if !byte.is_ascii_digit() || inside {
+            index += 1;
+            continue;
+        }
+        if has(PiiClass::Ssn)
+            && let Some(end) = ssn(bytes, index)
+        {
+            marks.push(index, end, "ssn", "ssn");
+            index = end;
+            continue;
+        }
+        if has(PiiClass::Card)
+            && let Some(end) = card(bytes, index)
+        {
+            marks.push(index, end, "card", "card");
+            index = end;
+            continue;
+        }
+        if has(PiiClass::Imei)
+            && let Some(end) = imei(bytes, index)
+        {
+            marks.push(index, end, "imei", "imei");
+            index = end;
+            continue;
+        }
+        // On to the next group of digits: a number before a card must not swallow it.
+        while at(bytes, index).is_ascii_digit() {
+            index += 1;
+        }
+    }
+}
+
+fn ends_number(bytes: &[u8], end: usize) -> bool {
+    let next = at(bytes, end);
+    !(next.is_ascii_alphanumeric()
+        || next == b'_'
+        || matches!(next, b'.' | b'-' | b',') && at(bytes, end + 1).is_ascii_digit())
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, &digit)| {
+            let digit = u32::from(digit);
+            if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// Where the card number that starts at `start` ends: 13 to 19 digits, bare or in groups of three or
+/// more parted by the same blank or dash, with an issuer's first digits and a valid check digit.
+fn card(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut digits = [0_u8; 19];
+    let mut count = 0;
+    let mut index = start;
+    let mut separator = None;
+    let mut best = None;
+    let mut group = 0;
+    loop {
+        let byte = at(bytes, index);
+        if byte.is_ascii_digit() {
+            *digits.get_mut(count)? = byte - b'0';
+            count += 1;
+            group += 1;
+            index += 1;
+            let known = digits.get(..count).unwrap_or_default();
+            if (13..=19).contains(&count) && ends_number(bytes, index) && is_issuer(known) && luhn(known) {
+                best = Some(index);
+            }
+            if count == digits.len() {
+                return best;
+            }
+        } else if matches!(byte, b' ' | b'-')
+            && separator.is_none_or(|known| known == byte)
+            && (3..=6).contains(&group)
+            && at(bytes, index + 1).is_ascii_digit()
+        {
+            separator = Some(byte);
+            group = 0;
+            index += 1;
+        } else {
+            return best;
+        }
+    }
+}
+
+/// First digits of American Express, Visa, Mastercard, Discover, Diners, JCB, UnionPay, Maestro, Mir,
+/// and how long their numbers are.
+fn is_issuer(digits: &[u8]) -> bool {
+    let prefix =
+        |length: usize| digits.iter().take(length).fold(0_u32, |sum, &digit| sum * 10 + u32::from(digit));
+    let (two, three, four) = (prefix(2), prefix(3), prefix(4));
+    match digits.len() {
+        13 | 19 if prefix(1) == 4 => true,
+        14 => matches!(two, 36 | 38 | 39) || matches!(three, 300..=305),
+        15 => matches!(two, 34 | 37) || matches!(four, 2131 | 1800),
+        16 => {
+            prefix(1) == 4
+                || matches!(two, 51..=55 | 62 | 65 | 50 | 56..=58 | 67 | 63)
+                || matches!(four, 2221..=2720 | 6011 | 3528..=3589 | 2200..=2204)
+                || matches!(three, 644..=649)
+        }
+        17..=19 => matches!(two, 62 | 50 | 56..=58 | 63 | 67),
+        _ => false,
+    }
+}
+
+fn imei(bytes: &[u8], start: usize) -> Option<usize> {
+    let run = bytes.get(start..start + 15)?;
+    let digits: Vec<u8> = run.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0').collect();
+    (digits.len() == 15 && ends_number(bytes, start + 15) && luhn(&digits)).then_some(start + 15)
+}
+
+fn ssn(bytes: &[u8], start: usize) -> Option<usize> {
+    let text = bytes.get(start..start + 11)?;
+    let fits = text.iter().enumerate().all(|(place, byte)| match place {
+        3 | 6 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    let issued = text.get(..3) != Some(b"000")
+        && text.get(..3) != Some(b"666")
+        && text.first() != Some(&b'9')
+        && text.get(4..6) != Some(b"00")
+        && text.get(7..) != Some(b"0000");
+    (fits && issued && ends_number(bytes, start + 11)).then_some(start + 11)
+}
+
+fn phone(bytes: &[u8], start: usize) -> Option<usize> {
+    if at(bytes, start) == b'(' {
+        let text = bytes.get(start..start + 14)?;
+        let fits = text.iter().enumerate().all(|(place, byte)| match place {
+            0 => *byte == b'(',
+            4 => *byte == b')',
+            5 => *byte == b' ',
+            9 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+        return (fits && ends_number(bytes, start + 14)).then_some(start + 14);
+    }
+    let mut digits = 0;
+    let mut end = start + 1;
+    let mut index = start + 1;
+    if !matches!(at(bytes, index), b'1'..=b'9') {
+        return None;
+    }
+    while digits < 15 {
+        let byte = at(bytes, index);
+        if byte.is_ascii_digit() {
+            digits += 1;
+            index += 1;
+            end = index;
+        } else if matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/')
+            && (at(bytes, index + 1).is_ascii_digit() || matches!(at(bytes, index + 1), b'(' | b' '))
+        {
+            index += 1;
+        } else {
+            break;
+        }
+    }
+    let next = at(bytes, end);
+    (digits >= 8 && !next.is_ascii_alphanumeric() && next != b'_').then_some(end)
+}
+
+fn ibans(bytes: &[u8], marks: &mut Matches) {
+    let mut index = 0;
+    while index + 15 <= bytes.len() {
+        let starts = at(bytes, index).is_ascii_uppercase()
+            && at(bytes, index + 1).is_ascii_uppercase()
+            && at(bytes, index + 2).is_ascii_digit()
+            && at(bytes, index + 3).is_ascii_digit()
+            && !before(bytes, index).is_ascii_alphanumeric();
+        match starts.then(|| iban(bytes, index)).flatten() {
+            Some(end) => {
+                marks.push(index, end, "iban", "iban");
+                index = end;
+            }
+            None => index += 1,
+        }
+    }
+}
+
+/// Where the account number that starts at `start` ends: 15 to 34 characters, bare or in groups of four.
+fn iban(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut text = [0_u8; 34];
+    let mut count = 0;
+    let mut index = start;
+    let mut best = None;
+    let mut separator = None;
+    loop {
+        let byte = at(bytes, index);
+        if byte.is_ascii_uppercase() || byte.is_ascii_digit() {
+            let Some(slot) = text.get_mut(count) else { return best };
+            *slot = byte;
+            count += 1;
+            index += 1;
+            let known = text.get(..count).unwrap_or_default();
+            if count >= 15 && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
+                best = Some(index);
+            }
+        } else if matches!(byte, b' ' | b'-')
+            && separator.is_none_or(|known| known == byte)
+            && count % 4 == 0
+            && count >= 4
+        {
+            separator = Some(byte);
+            index += 1;
+        } else {
+            return best;
+        }
+    }
+}
+
+fn mod_97(iban: &[u8]) -> u32 {
+    let (country, account) = iban.split_at_checked(4).unwrap_or((iban, &[]));
+    account.iter().chain(country).fold(0, |rest, &byte| match byte {
+        b'0'..=b'9' => (rest * 10 + u32::from(byte - b'0')) % 97,
+        _ => (rest * 100 + u32::from(byte.wrapping_sub(b'A')) + 10) % 97,
+    })
+}
+
+fn addresses(bytes: &[u8], private_too: bool, marks: &mut Matches) {
+    use std::net::IpAddr;
+    let is_part = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
+    let mut index = 0;
+    while index < bytes.len() {
+        if !is_part(at(bytes, index)) || before(bytes, index).is_ascii_alphanumeric() {
+            index += 1;
+            continue;
+        }
+        let start = index;
+        while is_part(at(bytes, index)) {
+            index += 1;
+        }
+        let run = bytes.get(start..index).and_then(|run| std::str::from_utf8(run).ok()).unwrap_or_default();
+        let mut candidate = run.trim_end_matches(['.', ':']);
+        let mut parsed = candidate.parse::<IpAddr>();
+        if parsed.is_err()
+            && let Some((host, _port)) = candidate.rsplit_once(':')
+        {
+            candidate = host;
+            parsed = host.parse::<IpAddr>();
+        }
+        let Ok(address) = parsed else { continue };
+        let is_private = match address {
+            IpAddr::V4(v4) => {
+                v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified()
+            }
+            IpAddr::V6(v6) => {
+                v6.is_loopback()
+                    || v6.is_unspecified()
+                    || (v6.segments()[0] & 0xfe00) == 0xfc00
+                    || (v6.segments()[0] & 0xffc0) == 0xfe80
+            }
+        };
+        if (private_too || !is_private) && candidate.len() >= 7 && !at(bytes, index).is_ascii_alphanumeric() {
+            marks.push(start, start + candidate.len(), "ip", "ip");
+        }
+    }
+}
+
+fn macs(bytes: &[u8], marks: &mut Matches) {
+    const LENGTH: usize = 17;
+    let mut index = 0;
+    while let Some(window) = bytes.get(index..index + LENGTH) {
+        let separator = at(window, 2);
+        let fits = matches!(separator, b':' | b'-')
+            && window.iter().enumerate().all(|(place, byte)| match place % 3 {
+                2 => *byte == separator,
+                _ => byte.is_ascii_hexdigit(),
+            })
+            && !before(bytes, index).is_ascii_alphanumeric()
+            && !at(bytes, index + LENGTH).is_ascii_alphanumeric();
+        if fits {
+            marks.push(index, index + LENGTH, "mac", "mac");
+            index += LENGTH;
+        } else {
+            index += 1;
+        }
+    }
+}
+
+fn user_paths(bytes: &[u8], marks: &mut Matches) {
+    for start in ["/home/", "/Users/", "\\Users\\", "/var/home/"] {
+        for found in memchr::memmem::find_iter(bytes, start.as_bytes()) {
+            let from = found + start.len();
+            let is_name = |byte: &&u8| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') || **byte >= 0x80
+            };
+            let length = bytes.get(from..).map_or(0, |rest| rest.iter().take_while(is_name).count());
+            marks.push(from, from + length, "user_path", "user-path");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Secrets in URLs: user info, and the path of webhooks. Query and fragment are pairs like others.
+//!
+//! Sources: RFC 3986 §3.2.1; OpenTelemetry semantic conventions, `url.full` (user name and password
+//! become `REDACTED`); detect-secrets `basic_auth`; gitleaks `slack-webhook-url`,
+//! `microsoft-teams-webhook`; trufflehog `discordwebhook`.
+
+use memchr::memmem;
+
+use crate::observe::redact::detect::matches::Matches;
+
+/// Hosts with the start of the path behind which everything is a secret, and where that ends.
+const WEBHOOKS: &[(&str, &str, PathEnd)] = &[
+    ("hooks.slack.com/services/", "slack-webhook", PathEnd::Url),
+    ("hooks.slack.com/workflows/", "slack-webhook", PathEnd::Url),
+    ("hooks.slack.com/triggers/", "slack-webhook", PathEnd::Url),
+    ("discord.com/api/webhooks/", "discord-webhook", PathEnd::Url),
+    ("discordapp.com/api/webhooks/", "discord-webhook", PathEnd::Url),
+    ("webhook.office.com/webhookb2/", "teams-webhook", PathEnd::Url),
+    ("api.telegram.org/bot", "telegram-url", PathEnd::Segment),
+    ("hooks.zapier.com/hooks/catch/", "zapier-webhook", PathEnd::Url),
+    // The paths of MCP servers that are somebody's own are their credentials.
+    ("mcp.zapier.com/api/mcp/s/", "zapier-mcp", PathEnd::Segment),
+    ("actions.zapier.com/mcp/", "zapier-mcp", PathEnd::Segment),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum PathEnd {
+    Segment,
+    Url,
+}
+
+/// User names that are no secrets by themselves, as in `ssh://git@host`.
+const HARMLESS_USERS: &[&str] = &["git", "hg", "svn", "ssh", "anonymous", "ftp", "nobody"];
+
+fn ends_url(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at) {
+        None => true,
+        Some(byte) => {
+            matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'<' | b'>')
+                || bytes.get(at..at + 3) == Some(b"\\u{")
+        }
+    }
+}
+
+/// Matches user info and webhook paths in `text`.
+pub(crate) fn find(text: &str, marks: &mut Matches) {
+    let bytes = text.as_bytes();
+    let mut seen = 0;
+    for colon in memmem::find_iter(bytes, b"://") {
+        let start = colon + 3;
+        // Several `://` in one authority: it was looked at with the first.
+        if start < seen {
+            continue;
+        }
+        let mut end = start;
+        let mut last_at = None;
+        while !ends_url(bytes, end) && !matches!(bytes.get(end), Some(b'/' | b'?' | b'#')) {
+            if bytes.get(end) == Some(&b'@') {
+                last_at = Some(end);
+            }
+            end += 1;
+        }
+        // A database's password may hold what ends an authority, and drivers let it.
+        if last_at.is_none() && is_database(bytes.get(..colon).unwrap_or_default()) {
+            while !ends_url(bytes, end) {
+                if bytes.get(end) == Some(&b'@') {
+                    last_at = Some(end);
+                }
+                end += 1;
+            }
+            let user_info = bytes.get(start..last_at.unwrap_or(start)).unwrap_or_default();
+            last_at = last_at.filter(|_| memchr::memchr(b':', user_info).is_some());
+        }
+        seen = end;
+        let Some(at) = last_at.filter(|&at| at > start) else { continue };
+        let user_info = text.get(start..at).unwrap_or_default();
+        if !HARMLESS_USERS.contains(&user_info) {
+            marks.push(start, at, "url", "url-user-info");
+        }
+    }
+    for (host, rule, path_end) in WEBHOOKS {
+        for found in memmem::find_iter(bytes, host.as_bytes()) {
+            let start = found + host.len();
+            let mut end = start;
+            while !ends_url(bytes, end) && (*path_end == PathEnd::Url || bytes.get(end) != Some(&b'/')) {
+                end += 1;
+            }
+            while end > start && matches!(bytes.get(end - 1), Some(b'.' | b',' | b')' | b';' | b':')) {
+                end -= 1;
+            }
+            marks.push(start, end, "webhook", rule);
+        }
+    }
+    // `user:password@tcp(host:port)/name`, as the MySQL driver of Go writes it.
+    for protocol in ["@tcp(", "@unix(", "@udp("] {
+        for at in memmem::find_iter(bytes, protocol.as_bytes()) {
+            const LONGEST: usize = 256;
+            let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+            let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
+            if let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) {
+                marks.push(start + colon + 1, at, "url", "url-user-info");
+            }
+        }
+    }
+    // `user:password@host:port` without a scheme.
+    for at in memchr::memchr_iter(b'@', bytes) {
+        const LONGEST: usize = 128;
+        let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+        let is_part = |byte: &&u8| !is_border(**byte) && !matches!(byte, b'/' | b'@' | b'(' | b'<' | b',');
+        let start = at - window.iter().rev().take_while(is_part).count();
+        let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) else { continue };
+        if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {
+            marks.push(start + colon + 1, at, "url", "url-user-info");
+        }
+    }
+    marks.settle();
+}
+
+/// Whether the scheme of a database or a broker stands at the end of `bytes`.
+fn is_database(bytes: &[u8]) -> bool {
+    const SCHEMES: [&str; 9] =
+        ["postgresql", "postgres", "mysql", "mariadb", "mongodb", "mongodb+srv", "redis", "rediss", "amqp"];
+    SCHEMES.iter().any(|scheme| bytes.ends_with(scheme.as_bytes()))
+}
+
+/// Whether `host:port` stands at the start of `bytes`.
+fn is_host_and_port(bytes: &[u8]) -> bool {
+    let host = bytes
+        .iter()
+        .take(253)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        .count();
+    let Some((b':', port)) = bytes.get(host..).and_then(|rest| rest.split_first()) else { return false };
+    let digits = port.iter().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    host > 0 && (2..=5).contains(&digits) && !port.get(digits).is_some_and(u8::is_ascii_alphanumeric)
+}
+
+fn is_border(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'`' | b'=')
+}

@@ -1,0 +1,253 @@
+//! Events drawn from events: repeated calls, turns, tool definitions that change, and how often a
+//! thing is worth a record.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::observe::canonical::Hash;
+use crate::observe::redact::Redacted;
+use crate::relay::chunk::Moment;
+
+/// Counts calls with the same tool and arguments, per conversation.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    calls: HashMap<RepeatKey, Repeat, foldhash::fast::RandomState>,
+    order: VecDeque<RepeatKey>,
+}
+
+/// Conversation, tool, and hash of the arguments.
+type RepeatKey = (Option<Redacted>, Redacted, Hash);
+
+#[derive(Debug, Default)]
+struct Repeat {
+    count: u32,
+    last_result: Option<Hash>,
+    /// All results so far were equal.
+    same_results: bool,
+}
+
+/// Different calls that are remembered at the same time; beyond that the oldest is forgotten.
+const MAX_CALLS: usize = 4096;
+
+impl Repeats {
+    /// One more call; returns how often it has been made, and whether all its results were equal.
+    pub fn count(&mut self, key: RepeatKey) -> (u32, bool) {
+        if let Some(repeat) = self.calls.get_mut(&key) {
+            repeat.count = repeat.count.saturating_add(1);
+            return (repeat.count, repeat.same_results);
+        }
+        if self.order.len() == MAX_CALLS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.calls.remove(&oldest);
+        }
+        self.order.push_back(key.clone());
+        self.calls.insert(key, Repeat { count: 1, ..Repeat::default() });
+        (1, false)
+    }
+
+    /// A call was answered.
+    pub fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
+        if let Some(repeat) = self.calls.get_mut(key) {
+            let first = repeat.last_result.is_none();
+            repeat.same_results =
+                result.is_some() && (first || (repeat.same_results && repeat.last_result == result));
+            repeat.last_result = result;
+        }
+    }
+
+    /// Whether the n-th call is worth an alarm: the first beyond the threshold, and each doubling of it.
+    pub fn is_alarm(count: u32, threshold: u32) -> bool {
+        let first = threshold.saturating_add(1);
+        count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()
+    }
+}
+
+/// Turns of the conversation, where the client tells none: a new one begins with the first request
+/// after a time with nothing open.
+#[derive(Debug, Default)]
+pub struct Turns {
+    number: u64,
+    /// The text of `number`.
+    current: Option<Redacted>,
+    quiet_since: Option<Moment>,
+    last_told: Option<Redacted>,
+    pub count: u64,
+}
+
+/// How long nothing may be open before the next request begins a new turn.
+pub const TURN_GAP: Duration = Duration::from_secs(15);
+
+impl Turns {
+    /// The number of the turn that a request at `now` belongs to, where the client tells none, as `text`
+    /// writes it; `busy` if other requests are open.
+    pub fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
+        let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
+        match &self.current {
+            Some(current) if !idle => current.clone(),
+            _ => {
+                self.number += 1;
+                self.count += 1;
+                self.current.insert(text(self.number)).clone()
+            }
+        }
+    }
+
+    /// The client says which turn this is.
+    pub fn told(&mut self, turn: &Redacted) {
+        if self.last_told.as_ref() != Some(turn) {
+            self.last_told = Some(turn.clone());
+            self.count += 1;
+        }
+    }
+
+    /// Something was answered; `now` nothing may be open any more.
+    pub fn answered(&mut self, now: Moment) {
+        self.quiet_since = Some(now);
+    }
+}
+
+/// Lets the 1st, 2nd, 4th, 8th … through and says how many there were since the last one.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Doubling {
+    count: u64,
+    told: u64,
+}
+
+impl Doubling {
+    /// One more; `Some(n)` when it is to be told, with the number since the last time.
+    pub fn one_more(&mut self) -> Option<u64> {
+        self.count += 1;
+        self.count.is_power_of_two().then(|| self.rest()).flatten()
+    }
+
+    /// What has not been told yet.
+    pub fn rest(&mut self) -> Option<u64> {
+        let rest = self.count - self.told;
+        self.told = self.count;
+        (rest > 0).then_some(rest)
+    }
+}
+
+/// Definitions of a server's tools, put together from the pages of `tools/list`.
+#[derive(Debug, Default)]
+pub struct Tools {
+    pages: BTreeMap<String, [u8; 32]>,
+    complete: Option<BTreeMap<String, [u8; 32]>>,
+}
+
+/// Tools of one server that are remembered; more are ignored.
+const MAX_TOOLS: usize = 10_000;
+/// Bytes of a tool's name that tell it from others.
+const MAX_TOOL_NAME: usize = 256;
+
+/// How two sets of definitions differ, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub changed: Vec<String>,
+}
+
+impl Tools {
+    /// One page; `last` if no cursor follows. Returns the difference to `known` when complete.
+    pub fn page(
+        &mut self,
+        definitions: impl Iterator<Item = (String, [u8; 32])>,
+        last: bool,
+        known: Option<&BTreeMap<String, [u8; 32]>>,
+    ) -> Option<Drift> {
+        for (mut name, hash) in definitions {
+            name.truncate(name.floor_char_boundary(MAX_TOOL_NAME));
+            if self.pages.len() < MAX_TOOLS || self.pages.contains_key(&name) {
+                self.pages.insert(name, hash);
+            }
+        }
+        if !last {
+            return None;
+        }
+        let pages = std::mem::take(&mut self.pages);
+        let before = self.complete.as_ref().or(known);
+        let drift = before.map(|before| Drift {
+            added: pages.keys().filter(|name| !before.contains_key(*name)).cloned().collect(),
+            removed: before.keys().filter(|name| !pages.contains_key(*name)).cloned().collect(),
+            changed: pages
+                .iter()
+                .filter(|(name, hash)| before.get(*name).is_some_and(|before| before != *hash))
+                .map(|(name, _)| name.clone())
+                .collect(),
+        });
+        self.complete = Some(pages);
+        drift.filter(|drift| *drift != Drift::default())
+    }
+
+    pub fn complete(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+        self.complete.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::redact::{Field, Redactor};
+
+    #[test]
+    fn the_alarm_sounds_at_the_sixth_call_and_at_each_doubling() {
+        let alarms: Vec<u32> = (1..60).filter(|count| Repeats::is_alarm(*count, 5)).collect();
+        assert_eq!(alarms, [6, 12, 24, 48]);
+    }
+
+    #[test]
+    fn a_flood_is_told_at_each_doubling_and_whole_at_the_end() {
+        let mut flood = Doubling::default();
+        let told: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
+        assert_eq!(told, [1, 1, 2, 4, 8, 16, 32]);
+        assert_eq!(flood.rest(), Some(36));
+        assert_eq!(flood.rest(), None);
+    }
+
+    #[test]
+    fn definitions_are_compared_when_the_last_page_is_there() {
+        let known = BTreeMap::from([("a".to_owned(), [1; 32]), ("b".to_owned(), [2; 32])]);
+        let mut tools = Tools::default();
+        let page = |name: &str, hash| [(name.to_owned(), [hash; 32])].into_iter();
+        assert_eq!(tools.page(page("a", 9), false, Some(&known)), None);
+        let drift = tools.page(page("c", 3), true, Some(&known)).unwrap();
+        assert_eq!(drift.added, ["c"]);
+        assert_eq!(drift.removed, ["b"]);
+        assert_eq!(drift.changed, ["a"]);
+        assert_eq!(
+            tools.page([("a".to_owned(), [9; 32]), ("c".to_owned(), [3; 32])].into_iter(), true, None),
+            None
+        );
+    }
+
+    #[test]
+    fn pages_without_end_do_not_grow_without_end() {
+        let mut tools = Tools::default();
+        for page in 0..30_u32 {
+            let names = (0..1000).map(|tool| (format!("{page}-{tool}-{}", "x".repeat(2000)), [0; 32]));
+            tools.page(names, page == 29, None);
+        }
+        let complete = tools.complete().unwrap();
+        assert_eq!(complete.len(), MAX_TOOLS);
+        assert!(complete.keys().all(|name| name.len() == MAX_TOOL_NAME));
+    }
+
+    #[test]
+    fn a_turn_ends_with_fifteen_quiet_seconds() {
+        let mut turns = Turns::default();
+        let second = |n: u64| Moment(n * 1_000_000_000);
+        let mut redactor = Redactor::default();
+        let mut turn = |turns: &mut Turns, at, busy| {
+            let text = |number: u64| redactor.redact(Field::Id, number.to_string().as_bytes());
+            turns.by_gap(second(at), busy, text).to_string()
+        };
+        assert_eq!(turn(&mut turns, 0, false), "1");
+        turns.answered(second(1));
+        assert_eq!(turn(&mut turns, 10, false), "1");
+        assert_eq!(turn(&mut turns, 30, true), "1");
+        turns.answered(second(31));
+        assert_eq!(turn(&mut turns, 47, false), "2");
+    }
+}

@@ -1,0 +1,262 @@
+//! Tables that fit: long texts are cut, columns are dropped, nothing is ever wrapped.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::present::format;
+
+/// What the output can show.
+#[derive(Clone, Debug)]
+pub struct Terminal {
+    /// Columns of a line.
+    pub width: usize,
+    /// Whether characters beyond ASCII can be shown.
+    pub unicode: bool,
+    /// In which instants are shown.
+    pub zone: jiff::tz::TimeZone,
+}
+
+impl Terminal {
+    pub fn ellipsis(&self) -> &'static str {
+        if self.unicode { "…" } else { "..." }
+    }
+
+    /// Between two instants of a range.
+    pub fn dash(&self) -> &'static str {
+        if self.unicode { "–" } else { "-" }
+    }
+
+    /// Between two facts of a line.
+    pub fn dot(&self) -> &'static str {
+        if self.unicode { "·" } else { "-" }
+    }
+}
+
+/// What a text means; colour only repeats what the words say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    #[default]
+    Plain,
+    Strong,
+    Faint,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Tone {
+    pub fn style(self) -> Style {
+        let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
+        match self {
+            Tone::Plain => Style::new(),
+            Tone::Strong => Style::new().bold(),
+            Tone::Faint => Style::new().dimmed(),
+            Tone::Good => colour(AnsiColor::Green),
+            Tone::Warning => colour(AnsiColor::Yellow),
+            Tone::Bad => colour(AnsiColor::Red),
+        }
+    }
+
+    /// `text` in this tone; plain text stays without escapes.
+    pub fn paint(self, text: &str) -> String {
+        match self {
+            Tone::Plain => text.to_owned(),
+            _ if text.is_empty() => String::new(),
+            tone => format!("{}{text}{}", tone.style(), tone.style().render_reset()),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    Left,
+    Right,
+}
+
+/// One column. The one with the highest `drop` goes first; 0 stays.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub title: &'static str,
+    pub align: Align,
+    pub drop: u8,
+    /// Whether its texts may be cut when nothing is left to drop.
+    pub cut: bool,
+}
+
+impl Column {
+    pub const fn left(title: &'static str, drop: u8) -> Column {
+        Column { title, align: Align::Left, drop, cut: true }
+    }
+
+    pub const fn right(title: &'static str, drop: u8) -> Column {
+        Column { title, align: Align::Right, drop, cut: false }
+    }
+}
+
+/// One cell; its text must be clean.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    pub text: String,
+    pub tone: Tone,
+}
+
+impl Cell {
+    pub fn toned(text: impl Into<String>, tone: Tone) -> Cell {
+        Cell { text: text.into(), tone }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell { text, tone: Tone::Plain }
+    }
+}
+
+/// Columns and rows of equal length.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub columns: Vec<Column>,
+    pub rows: Vec<Vec<Cell>>,
+    /// Whether the titles stand above.
+    pub titled: bool,
+}
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+/// Texts are cut to this share of the line before a column is dropped.
+const LONG_SHARE: usize = 5;
+/// A column is not cut below this.
+const LEAST: usize = 6;
+
+impl Table {
+    /// Writes the rows so that no line is wider than the terminal. A column without any text is left
+    /// out.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
+        let widths = self.fit(terminal.width);
+        if self.titled {
+            let titles: Vec<Cell> =
+                self.columns.iter().map(|column| Cell::toned(column.title, Tone::Faint)).collect();
+            self.write_row(out, &titles, &widths, terminal)?;
+        }
+        for row in &self.rows {
+            self.write_row(out, row, &widths, terminal)?;
+        }
+        Ok(())
+    }
+
+    /// The width of each column, `None` for one that is not shown.
+    fn fit(&self, room: usize) -> Vec<Option<usize>> {
+        let mut widths: Vec<Option<usize>> = (0..self.columns.len())
+            .map(|index| {
+                let widest = self.rows.iter().filter_map(|row| row.get(index));
+                let widest = widest.map(|cell| format::width(&cell.text)).max().unwrap_or(0);
+                let title = if self.titled { self.columns[index].title.len() } else { 0 };
+                (widest > 0).then_some(widest.max(title))
+            })
+            .collect();
+        let total = |widths: &[Option<usize>]| {
+            widths.iter().flatten().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP)
+        };
+        let wanted = widths.clone();
+        if total(&widths) > room {
+            // One long name must not push out the figures of all rows.
+            let long = (room / LONG_SHARE).max(LEAST);
+            for (width, column) in widths.iter_mut().zip(&self.columns) {
+                *width = width.map(|width| if column.cut { width.min(long) } else { width });
+            }
+        }
+        while total(&widths) > room {
+            let shown = |index: &usize| widths[*index].is_some();
+            let droppable = (0..self.columns.len())
+                .filter(shown)
+                .filter(|index| self.columns[*index].drop > 0)
+                .max_by_key(|index| self.columns[*index].drop);
+            if let Some(index) = droppable {
+                widths[index] = None;
+                continue;
+            }
+            let widest = (0..self.columns.len())
+                .filter(|index| self.columns[*index].cut)
+                .filter(|index| widths[*index].is_some_and(|width| width > LEAST))
+                .max_by_key(|index| widths[*index]);
+            let Some(index) = widest else { break };
+            let excess = total(&widths) - room;
+            widths[index] = widths[index].map(|width| width.saturating_sub(excess).max(LEAST));
+        }
+        // What the dropped columns left over goes to the texts that were cut most.
+        while total(&widths) < room {
+            let lacks =
+                |index: usize| wanted[index].zip(widths[index]).map_or(0, |(wanted, width)| wanted - width);
+            let Some(index) =
+                (0..widths.len()).filter(|index| lacks(*index) > 0).max_by_key(|index| lacks(*index))
+            else {
+                break;
+            };
+            widths[index] = widths[index].map(|width| width + 1);
+        }
+        widths
+    }
+
+    fn write_row(
+        &self,
+        out: &mut dyn Write,
+        row: &[Cell],
+        widths: &[Option<usize>],
+        terminal: &Terminal,
+    ) -> io::Result<()> {
+        let mut line = String::new();
+        let mut column_start = 0;
+        let mut used = 0;
+        for ((column, cell), width) in self.columns.iter().zip(row).zip(widths) {
+            let Some(width) = *width else { continue };
+            let text = format::cut(&cell.text, width, terminal.ellipsis());
+            let free = width - format::width(&text).min(width);
+            let before = match column.align {
+                Align::Left => 0,
+                Align::Right => free,
+            };
+            if !text.is_empty() {
+                // Blanks only in front of something: no line ends in blanks.
+                line.extend(std::iter::repeat_n(' ', column_start + before - used));
+                line.push_str(&cell.tone.paint(&text));
+                used = column_start + before + format::width(&text);
+            }
+            column_start += width + GAP;
+        }
+        writeln!(out, "{line}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(width: usize) -> String {
+        let row = |name: &str, calls: &str, note: &str| {
+            vec![Cell::from(name.to_owned()), Cell::from(calls.to_owned()), Cell::from(note.to_owned())]
+        };
+        let table = Table {
+            columns: vec![Column::left("NAME", 0), Column::right("CALLS", 0), Column::left("NOTE", 1)],
+            rows: vec![row("search_issues", "412", "slow"), row("東京", "3", "")],
+            titled: true,
+        };
+        let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let mut out = Vec::new();
+        table.write(&mut out, &terminal).unwrap();
+        anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_table_cuts_long_texts_then_drops_columns_and_never_wraps() {
+        assert_eq!(
+            draw(80),
+            "NAME           CALLS  NOTE\nsearch_issues    412  slow\n東京               3\n"
+        );
+        assert_eq!(draw(24), "NAME         CALLS  NOTE\nsearch_iss…    412  slow\n東京             3\n");
+        assert_eq!(draw(16), "NAME       CALLS\nsearch_i…    412\n東京           3\n");
+    }
+}

@@ -1,0 +1,125 @@
+//! What spantap says about itself: one line a warning on standard error, and with `--verbose` a
+//! rolling file. Never standard output: that is the wire.
+//!
+//! Only our own events pass. What the HTTP and TLS crates log may hold header values and is of no use
+//! to the person in front of the host.
+
+use std::fmt::{self, Write as _};
+use std::path::Path;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::observe::redact::{self, Redactor};
+
+/// How many daily files of diagnostics are kept.
+const MAX_FILES: usize = 7;
+
+/// Starts to listen: warnings to standard error; from one `-v` on also notes, there and in a file of
+/// `folder`. A folder that cannot be used is one warning. Calling it twice changes nothing.
+pub fn install(verbosity: u8, folder: Option<&Path>) {
+    let level = match verbosity {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let own_events = Targets::new().with_target(env!("CARGO_PKG_NAME"), level);
+    let file = folder.filter(|_| verbosity > 0).map(|folder| (folder, open(folder)));
+    let failed = file
+        .as_ref()
+        .and_then(|(folder, file)| file.as_ref().err().map(|error| (*folder, error.to_string())));
+    let file = file.and_then(|(_, file)| file.ok());
+    let file_layer = file.map(|file| {
+        tracing_subscriber::fmt::layer().event_format(OneLine).with_writer(std::sync::Mutex::new(file))
+    });
+    let subscriber = tracing_subscriber::registry()
+        .with(StandardError.with_filter(own_events.clone()))
+        .with(file_layer.with_filter(own_events));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if let Some((folder, error)) = failed {
+        tracing::warn!(
+            "no diagnostics file in `{}`: {error}; XDG_STATE_HOME chooses another",
+            folder.display()
+        );
+    }
+}
+
+/// A file a day in `folder`, made private first, since the appender would follow the umask.
+fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // One that was there before; the files in it are what the umask makes them.
+    let metadata = std::fs::metadata(folder)?;
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(tracing_appender::rolling::Builder::new()
+        .rotation(tracing_appender::rolling::Rotation::DAILY)
+        .filename_prefix("spantap")
+        .filename_suffix("log")
+        .max_log_files(MAX_FILES)
+        .build(folder)?)
+}
+
+/// Says an event on standard error, where the server speaks as well.
+struct StandardError;
+
+impl<S: Subscriber> Layer<S> for StandardError {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        crate::system::stdio::say(&format!("{}: {}", word(*event.metadata().level()), message(event)));
+    }
+}
+
+/// An event as one line, its time in front.
+struct OneLine;
+
+impl<S, N> FormatEvent<S, N> for OneLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let now = crate::record::timestamp::Timestamp::now();
+        writeln!(writer, "{now} {}: {}", word(*event.metadata().level()), message(event))
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "note",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// `text` on one line and without secrets: paths, URLs and errors of the system are repeated in what we say.
+pub fn safe(text: &str) -> String {
+    Redactor::default().redact(redact::Field::StderrLine, text.as_bytes()).as_str().to_owned()
+}
+
+fn message(event: &Event<'_>) -> String {
+    struct Message(String);
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+            if field.name() == "message" {
+                let _ = write!(self.0, "{value:?}");
+            }
+        }
+    }
+    let mut message = Message(String::new());
+    event.record(&mut message);
+    safe(&message.0)
+}

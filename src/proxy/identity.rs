@@ -1,0 +1,89 @@
+//! Who this connection is: the ids on every record, and the server's name from its command.
+
+use sha2::{Digest, Sha256};
+
+use crate::settings::Environment;
+
+/// Variables in which hosts tell their session, with the host's name.
+const HOST_SESSIONS: &[(&str, &str)] = &[
+    ("CLAUDE_CODE_SESSION_ID", "claude-code"),
+    ("GROK_SESSION_ID", "grok"),
+    ("GEMINI_SESSION_ID", "gemini-cli"),
+];
+
+/// An agent session's id and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionId {
+    pub id: String,
+    /// `flag`, `environment`, `host` or `derived`.
+    pub source: &'static str,
+}
+
+/// The agent session: what was configured, else the host's own variable, else one derived from the host
+/// process, which all servers that it started share. `parent` is the host's pid.
+pub fn session_id(
+    configured: Option<(String, &'static str)>,
+    environment: Environment<'_>,
+    parent: i32,
+) -> SessionId {
+    if let Some((id, source)) = configured {
+        return SessionId { id, source };
+    }
+    if let Some(id) = HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable)) {
+        return SessionId { id, source: "host" };
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+    SessionId { id: derived(&boot, parent, start_time(&stat).unwrap_or_default()), source: "derived" }
+}
+
+/// The host's own id of the conversation, where it tells one for the whole process.
+pub fn host_conversation(environment: Environment<'_>) -> Option<String> {
+    HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable))
+}
+
+/// Field 22 of proc_pid_stat(5): when the process started, in clock ticks since boot.
+fn start_time(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)
+}
+
+/// A UUIDv8 of boot, process and its start, which together name one process for ever.
+fn derived(boot: &str, parent: i32, started: &str) -> String {
+    let digest = Sha256::digest(format!("spantap session\n{}\n{parent}\n{started}", boot.trim()));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+/// A UUIDv7 for this connection.
+pub fn connection_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut random = [0; 10];
+    let _ = getrandom::fill(&mut random);
+    let millis = u64::try_from(now.as_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_of_one_host_process_share_their_session() {
+        let none = |_: &str| None;
+        let of = |parent| session_id(None, &none, parent);
+        let this = std::process::id() as i32;
+        assert_eq!(of(this), of(this));
+        assert_ne!(of(this).id, of(1).id);
+        assert_eq!(of(this).source, "derived");
+        assert_eq!(of(this).id.as_bytes()[14], b'8');
+    }
+
+    #[test]
+    fn what_is_configured_wins_over_what_the_host_says() {
+        let host = |name: &str| (name == "CLAUDE_CODE_SESSION_ID").then(|| "abc".to_owned());
+        assert_eq!(session_id(None, &host, 1), SessionId { id: "abc".to_owned(), source: "host" });
+        let configured = Some(("mine".to_owned(), "flag"));
+        assert_eq!(session_id(configured, &host, 1).id, "mine");
+    }
+}

@@ -1,0 +1,328 @@
+//! The part of a record that the reading commands need, borrowed from its line.
+//!
+//! `Record` has about ninety fields and owns its texts when read; a report over a million lines
+//! wants neither. An [`Entry`] names the fields that are selected, counted or drawn, under the names
+//! of the record (a test compares), and skips the rest of the line.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+
+/// One line of a session log, as far as it is needed. An absent text is empty.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Entry<'a> {
+    #[serde(borrow)]
+    pub schema: Text<'a>,
+    pub timestamp: Instant,
+    pub event: EventName,
+    #[serde(borrow)]
+    pub message: Text<'a>,
+    pub seq: u64,
+    #[serde(borrow)]
+    pub session_id: Text<'a>,
+    #[serde(borrow)]
+    pub connection_id: Text<'a>,
+    #[serde(borrow)]
+    pub server_name: Text<'a>,
+    #[serde(borrow)]
+    pub host_name: Text<'a>,
+    #[serde(borrow)]
+    pub conversation_id: Text<'a>,
+    #[serde(borrow)]
+    pub turn_id: Text<'a>,
+    #[serde(borrow)]
+    pub call_id: Text<'a>,
+    #[serde(borrow)]
+    pub request_id: Text<'a>,
+    #[serde(borrow)]
+    pub direction: Text<'a>,
+    #[serde(borrow)]
+    pub method: Text<'a>,
+    #[serde(borrow)]
+    pub tool_name: Text<'a>,
+    #[serde(borrow)]
+    pub prompt_name: Text<'a>,
+    #[serde(borrow)]
+    pub resource_uri: Text<'a>,
+    #[serde(borrow)]
+    pub args_hash: Text<'a>,
+    #[serde(borrow)]
+    pub result_hash: Text<'a>,
+    #[serde(borrow)]
+    pub text_hash: Text<'a>,
+    pub started_at: Option<Instant>,
+    pub duration_ms: Option<f64>,
+    pub status: Status,
+    #[serde(borrow)]
+    pub error_type: Text<'a>,
+    #[serde(borrow)]
+    pub error_message: Text<'a>,
+    pub result_size_bytes: Option<u64>,
+    pub args_tokens_est: Option<u64>,
+    pub result_tokens_est: Option<u64>,
+    pub repeat_count: Option<u32>,
+    pub thrashing: Option<bool>,
+    pub pending_at: Option<Instant>,
+    pub user_wait_ms: Option<f64>,
+    pub continues_seq: Option<u64>,
+    #[serde(borrow)]
+    pub trace_id: Text<'a>,
+    #[serde(borrow)]
+    pub span_id: Text<'a>,
+    #[serde(borrow)]
+    pub reason: Text<'a>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub open_ms: Option<f64>,
+    pub count: Option<u64>,
+    pub bytes_lost: Option<u64>,
+    pub records_lost: Option<u64>,
+    #[serde(borrow)]
+    pub result_summary: Text<'a>,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// The line is no JSON object, a field has another type than the record's, or there is no
+    /// `schema` of ours.
+    pub fn parse(line: &'a [u8]) -> Result<Entry<'a>, serde_json::Error> {
+        let entry: Entry<'a> = serde_json::from_slice(line)?;
+        if entry.schema.starts_with("spantap/") {
+            Ok(entry)
+        } else {
+            Err(serde_json::Error::custom("no record of spantap"))
+        }
+    }
+
+    /// Whether the line is a request with its outcome.
+    pub fn is_operation(&self) -> bool {
+        matches!(self.event, EventName::McpToolCall | EventName::McpRequest)
+    }
+
+    /// The tool, prompt or resource that the operation was about; empty where there is none.
+    pub fn target(&self) -> &str {
+        [&self.tool_name, &self.prompt_name, &self.resource_uri]
+            .into_iter()
+            .map(|text| &**text)
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// What to call the operation where there is room for one name: its target, else its method.
+    pub fn name(&self) -> &str {
+        match self.target() {
+            "" => &self.method,
+            target => target,
+        }
+    }
+
+    /// When the request was read.
+    pub fn started(&self) -> Timestamp {
+        match (self.started_at, self.duration_ms) {
+            (Some(started), _) => started.0,
+            (None, Some(duration)) => self.timestamp.0.plus_ms(-duration),
+            (None, None) => self.timestamp.0,
+        }
+    }
+
+    /// Tokens of arguments and result together, by estimate.
+    pub fn tokens(&self) -> u64 {
+        self.args_tokens_est.unwrap_or(0).saturating_add(self.result_tokens_est.unwrap_or(0))
+    }
+}
+
+/// How an operation ended, as the record says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    Ok,
+    Error,
+    Denied,
+    Timeout,
+    Cancelled,
+    /// Not observed, or a word of a newer version: shown apart, never part of an error rate.
+    #[default]
+    Unknown,
+}
+
+impl Status {
+    pub const ALL: [Status; 6] =
+        [Status::Ok, Status::Error, Status::Denied, Status::Timeout, Status::Cancelled, Status::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Denied => "denied",
+            Status::Timeout => "timeout",
+            Status::Cancelled => "cancelled",
+            Status::Unknown => "unknown",
+        }
+    }
+
+    /// Any ending that is known and not good.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Status::Ok | Status::Unknown)
+    }
+}
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
+        let word = Text::deserialize(deserializer)?;
+        Ok(Status::ALL.into_iter().find(|status| status.as_str() == &*word).unwrap_or_default())
+    }
+}
+
+/// A text, borrowed from the line unless it had escapes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Text<'a>(Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        struct Borrowing;
+
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Text<'de>, E> {
+                Ok(Text::default())
+            }
+        }
+
+        deserializer.deserialize_str(Borrowing)
+    }
+}
+
+/// A wall-clock instant, read without a general date parser where it has the form we write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub Timestamp);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Instant, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        match fixed_form(text.as_bytes()) {
+            Some(instant) => Ok(Instant(instant)),
+            None => match text.parse() {
+                Ok(instant) => Ok(Instant(instant)),
+                Err(_) => Err(D::Error::invalid_value(Unexpected::Str(&text), &"an RFC 3339 instant")),
+            },
+        }
+    }
+}
+
+/// Reads `YYYY-MM-DDTHH:MM:SS.ffffffZ` and nothing else.
+fn fixed_form(text: &[u8]) -> Option<Timestamp> {
+    let text: &[u8; 27] = text.try_into().ok()?;
+    const FORM: &[u8; 27] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+    let fits = FORM.iter().zip(text).all(|(form, byte)| match form {
+        b'd' => byte.is_ascii_digit(),
+        literal => literal == byte,
+    });
+    let number = |from: usize, to: usize| {
+        text[from..to].iter().fold(0i64, |sum, digit| sum * 10 + i64::from(digit - b'0'))
+    };
+    if !fits {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
+    let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+    let in_range = (1..=12).contains(&month) && (1..=28).contains(&day);
+    if !in_range || hour > 23 || minute > 59 || second > 59 {
+        return None; // Also the ends of months, which the general parser checks.
+    }
+    // Days from civil date, the year beginning in March so that the leap day is its last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(Timestamp(seconds * 1_000_000 + number(20, 26)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_way_to_read_an_instant_agrees_with_the_long_one() {
+        for text in [
+            "1970-01-01T00:00:00.000000Z",
+            "2000-02-28T23:59:59.999999Z",
+            "2000-02-29T23:59:59.999999Z",
+            "2026-11-24T09:14:03.512004Z",
+            "2026-12-31T00:00:00.000001Z",
+            "2100-03-01T00:00:00.000001Z",
+            "1969-12-28T23:59:59.999999Z",
+        ] {
+            let read: Instant = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+            assert_eq!(read.0, text.parse().unwrap(), "{text}");
+        }
+        for text in ["2026-02-30T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "now", ""] {
+            assert!(serde_json::from_str::<Instant>(&format!("\"{text}\"")).is_err(), "{text}");
+        }
+        let offset: Instant = serde_json::from_str("\"2026-11-24T10:14:03.5+01:00\"").unwrap();
+        assert_eq!(offset.0.to_string(), "2026-11-24T09:14:03.500000Z");
+    }
+
+    #[test]
+    fn every_field_of_an_entry_is_a_field_of_the_record() {
+        let schema = serde_json::to_value(schemars::schema_for!(crate::record::Record<'static>)).unwrap();
+        let source = include_str!("entry.rs");
+        let start = source.find("pub struct Entry").unwrap();
+        let body = &source[start..start + source[start..].find("\n}").unwrap()];
+        let fields: Vec<&str> = body
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':').map(|(name, _)| name))
+            .collect();
+        assert!(fields.len() > 30);
+        for field in fields {
+            assert!(schema["properties"].get(field).is_some(), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_newer_record_is_read_as_far_as_it_is_understood() {
+        let line = br#"{"schema":"spantap/2","timestamp":"2026-11-24T09:14:03.512004Z","event":"teleported","seq":3,"status":"sideways","new":{"a":[1]},"session_id":"a\u0041"}"#;
+        let entry = Entry::parse(line).unwrap();
+        assert_eq!((entry.event, entry.status), (EventName::Unknown, Status::Unknown));
+        assert_eq!(&*entry.session_id, "aA");
+        assert!(Entry::parse(br#"{"level":"info"}"#).is_err());
+        assert!(Entry::parse(b"plain words").is_err());
+    }
+}

@@ -1,0 +1,434 @@
+//! The lines of many files, folded by two threads in constant memory.
+//!
+//! A plain file is cut into stretches of [`STRETCH`] bytes, so that one big file keeps both threads
+//! busy; a line belongs to the stretch in which it begins. Everything else is one stretch. What is
+//! folded must not depend on the order of the lines, and every [`Fold`] can say so by its `merge`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::query::entry::Entry;
+use crate::query::files::{Packing, Source};
+
+/// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap,
+/// small enough that both threads finish together.
+const STRETCH: u64 = 8 << 20;
+/// Bytes asked for in one read.
+const READ: usize = 256 << 10;
+/// A longer line is no record (those end at 1 MiB); it is skipped and counted.
+const MAX_LINE: usize = 4 << 20;
+/// A file that begins with this many lines that are no records is not read further.
+const FOREIGN: u64 = 1_000;
+
+/// What a command adds up, record by record.
+pub trait Fold: Send {
+    /// Whether a line can matter, judged by its bytes alone; false positives are fine.
+    fn wants(&self, _line: &[u8]) -> bool {
+        true
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]);
+
+    /// Adds what another thread has folded.
+    fn merge(&mut self, other: Self);
+}
+
+/// What was read, and what could not be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    pub files: u64,
+    /// Bytes read, before unpacking.
+    pub bytes: u64,
+    /// Lines that are records, as far as they were looked at.
+    pub records: u64,
+    /// Files without a single record, by name.
+    pub foreign: Vec<String>,
+    /// Lines that are no records in files that have some, by file.
+    pub unreadable: BTreeMap<String, u64>,
+    /// Files whose last line was cut off: a session that still runs, or one that was killed.
+    pub torn: u64,
+    /// Files with records of a newer schema.
+    pub newer: Vec<String>,
+    /// Files that could not be read to their end, with the reason.
+    pub failed: BTreeMap<String, String>,
+}
+
+/// Folds all lines of `sources`. `progress` grows by the bytes that are done.
+pub fn scan<F: Fold>(sources: &[Source], make: impl Fn() -> F + Sync, progress: &AtomicU64) -> (F, Findings) {
+    let stretches = cut(sources);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut fold = make();
+        let mut tallies = vec![Tally::default(); sources.len()];
+        let mut buffer = Vec::new();
+        while let Some(stretch) = stretches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let tally = &mut tallies[stretch.source];
+            if let Err(error) = read_stretch(sources, stretch, &mut buffer, &mut fold, tally) {
+                tally.error = Some(error.to_string());
+            }
+            let end = stretch.end.min(sources[stretch.source].size());
+            progress.fetch_add(end.saturating_sub(stretch.start), Ordering::Relaxed);
+        }
+        (fold, tallies)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(stretches.len()).max(1);
+    let (fold, tallies) = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let (mut fold, mut tallies) = work();
+        for other in others {
+            let (other_fold, other_tallies) =
+                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            fold.merge(other_fold);
+            for (tally, other) in tallies.iter_mut().zip(other_tallies) {
+                tally.add(other);
+            }
+        }
+        (fold, tallies)
+    });
+    (fold, findings(sources, tallies))
+}
+
+struct Stretch {
+    source: usize,
+    start: u64,
+    /// Lines that begin here or later belong to the next stretch; `u64::MAX` for the last one.
+    end: u64,
+}
+
+fn cut(sources: &[Source]) -> Vec<Stretch> {
+    let mut stretches = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        let mut start = 0;
+        if let Source::File { packing: Packing::Plain, size, .. } = source {
+            while size - start > STRETCH {
+                stretches.push(Stretch { source: index, start, end: start + STRETCH });
+                start += STRETCH;
+            }
+        }
+        stretches.push(Stretch { source: index, start, end: u64::MAX });
+    }
+    stretches
+}
+
+/// What one thread saw of one file.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    records: u64,
+    unreadable: u64,
+    torn: bool,
+    newer: bool,
+    error: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.records += other.records;
+        self.unreadable += other.unreadable;
+        self.torn |= other.torn;
+        self.newer |= other.newer;
+        self.error = self.error.take().or(other.error);
+    }
+
+    fn line<F: Fold>(&mut self, line: &[u8], complete: bool, fold: &mut F) {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        // What a fold has no use for need not be parsed, but must look like a record not to be counted as
+        // unreadable.
+        if self.records > 0 && looks_like_a_record(line) && !fold.wants(line) {
+            return;
+        }
+        match Entry::parse(line) {
+            Ok(entry) => {
+                self.records += 1;
+                self.newer |= is_newer(&entry.schema);
+                fold.take(&entry, line);
+            }
+            Err(_) if complete => self.unreadable += 1,
+            Err(_) => self.torn = true,
+        }
+    }
+}
+
+/// Whether a line begins and ends as the ones that we write.
+fn looks_like_a_record(line: &[u8]) -> bool {
+    line.starts_with(b"{\"schema\":\"spantap/") && line.ends_with(b"}")
+}
+
+fn is_newer(schema: &str) -> bool {
+    schema != crate::record::SCHEMA
+}
+
+fn read_stretch<F: Fold>(
+    sources: &[Source],
+    stretch: &Stretch,
+    buffer: &mut Vec<u8>,
+    fold: &mut F,
+    tally: &mut Tally,
+) -> io::Result<()> {
+    // One byte earlier: if that is a newline, the first line here is ours.
+    let from = stretch.start.saturating_sub(1);
+    let mut lines = Lines::new(sources[stretch.source].open(from)?, buffer, from);
+    if stretch.start > 0 {
+        lines.next()?;
+    }
+    while lines.position() < stretch.end {
+        match lines.next()? {
+            Line::Whole(line) => tally.line(line, true, fold),
+            Line::Last(line) => tally.line(line, false, fold),
+            Line::TooLong => tally.unreadable += 1,
+            Line::End => break,
+        }
+        if tally.records == 0 && tally.unreadable >= FOREIGN {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn findings(sources: &[Source], tallies: Vec<Tally>) -> Findings {
+    let mut findings = Findings { files: sources.len() as u64, ..Findings::default() };
+    for (source, tally) in sources.iter().zip(tallies) {
+        let name = source.name();
+        findings.bytes += source.size();
+        findings.records += tally.records;
+        findings.torn += u64::from(tally.torn && tally.records > 0);
+        if tally.newer {
+            findings.newer.push(name.clone());
+        }
+        if tally.records == 0 && (tally.unreadable > 0 || tally.torn) {
+            findings.foreign.push(name.clone());
+        } else if tally.unreadable > 0 {
+            findings.unreadable.insert(name.clone(), tally.unreadable);
+        }
+        if let Some(error) = tally.error {
+            findings.failed.insert(name, error);
+        }
+    }
+    findings
+}
+
+/// A line of a stream.
+pub enum Line<'a> {
+    /// Ended by a newline, which is not part of it.
+    Whole(&'a [u8]),
+    /// What stands after the last newline.
+    Last(&'a [u8]),
+    /// Longer than any record.
+    TooLong,
+    End,
+}
+
+/// Cuts a stream into lines without copying them.
+pub struct Lines<'b, R> {
+    input: R,
+    buffer: &'b mut Vec<u8>,
+    /// Where the next line begins in `buffer`.
+    start: usize,
+    /// Bytes of `buffer` that hold data.
+    filled: usize,
+    /// Offset of the next line in the stream.
+    position: u64,
+    ended: bool,
+}
+
+impl<'b, R: Read> Lines<'b, R> {
+    /// `position` is the offset of the stream's next byte.
+    pub fn new(input: R, buffer: &'b mut Vec<u8>, position: u64) -> Lines<'b, R> {
+        Lines { input, buffer, start: 0, filled: 0, position, ended: false }
+    }
+
+    /// Offset at which the next line begins, in bytes.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next line.
+    ///
+    /// # Errors
+    /// The stream cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "a line borrows from the reader")]
+    pub fn next(&mut self) -> io::Result<Line<'_>> {
+        let mut searched = self.start;
+        let mut skipped = false;
+        loop {
+            if let Some(found) = memchr::memchr(b'\n', &self.buffer[searched..self.filled]) {
+                let (from, to) = (self.start, searched + found);
+                self.start = to + 1;
+                self.position += (to + 1 - from) as u64;
+                return Ok(if skipped { Line::TooLong } else { Line::Whole(&self.buffer[from..to]) });
+            }
+            if self.filled - self.start > MAX_LINE {
+                self.position += (self.filled - self.start) as u64;
+                self.start = self.filled;
+                skipped = true;
+            }
+            searched = self.filled - self.start;
+            self.buffer.copy_within(self.start..self.filled, 0);
+            self.filled = searched;
+            self.start = 0;
+            if self.ended || !self.fill()? {
+                self.ended = true;
+                let rest = std::mem::take(&mut self.filled);
+                self.position += rest as u64;
+                return Ok(match rest {
+                    _ if skipped => Line::TooLong,
+                    0 => Line::End,
+                    _ => Line::Last(&self.buffer[..rest]),
+                });
+            }
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<bool> {
+        if self.buffer.len() < self.filled + READ {
+            self.buffer.resize(self.filled + READ, 0);
+        }
+        loop {
+            match self.input.read(&mut self.buffer[self.filled..]) {
+                Ok(count) => {
+                    self.filled += count;
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Seqs(Vec<u64>);
+
+    impl Fold for Seqs {
+        fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+            self.0.push(entry.seq);
+        }
+
+        fn merge(&mut self, other: Seqs) {
+            self.0.extend(other.0);
+        }
+    }
+
+    fn line(seq: u64, filler: usize) -> String {
+        format!("{{\"schema\":\"spantap/1\",\"seq\":{seq},\"message\":\"{}\"}}\n", "x".repeat(filler))
+    }
+
+    fn read(files: &[(&str, &[u8])]) -> (Vec<u64>, Findings) {
+        let dir = tempfile::tempdir().unwrap();
+        let sources: Vec<Source> = files
+            .iter()
+            .map(|(name, bytes)| {
+                let path = dir.path().join(name);
+                std::fs::write(&path, bytes).unwrap();
+                Source::named(&path).unwrap()
+            })
+            .collect();
+        let (mut seqs, findings) = scan(&sources, Seqs::default, &AtomicU64::new(0));
+        seqs.0.sort_unstable();
+        (seqs.0, findings)
+    }
+
+    #[test]
+    fn every_line_of_a_cut_file_is_read_once() {
+        let text: String = (0..9_000).map(|seq| line(seq, 2_000 + (seq as usize * 7919) % 900)).collect();
+        assert!(text.len() as u64 > 2 * STRETCH);
+        let (seqs, findings) = read(&[("a.jsonl", text.as_bytes())]);
+        assert_eq!(seqs, (0..9_000).collect::<Vec<_>>());
+        assert_eq!(findings.records, 9_000);
+    }
+
+    #[test]
+    fn progress_ends_at_the_size_of_all_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes = [0, 10, STRETCH as usize + 1, 3 * STRETCH as usize];
+        let sources: Vec<Source> = sizes
+            .iter()
+            .map(|size| {
+                let path = dir.path().join(format!("{size}.jsonl"));
+                std::fs::write(&path, vec![b'\n'; *size]).unwrap();
+                Source::named(&path).unwrap()
+            })
+            .collect();
+        let progress = AtomicU64::new(0);
+        scan(&sources, Seqs::default, &progress);
+        assert_eq!(progress.into_inner(), sizes.iter().sum::<usize>() as u64);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_counted_though_nobody_wants_it() {
+        struct Nothing;
+
+        impl Fold for Nothing {
+            fn wants(&self, _line: &[u8]) -> bool {
+                false
+            }
+            fn take(&mut self, _entry: &Entry<'_>, _line: &[u8]) {}
+            fn merge(&mut self, _other: Nothing) {}
+        }
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        std::fs::write(&path, format!("{}broken\n{}", line(1, 0), line(2, 0))).unwrap();
+        let (_, findings) = scan(&[Source::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
+        assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_cut_at_a_line_break_neither_loses_nor_doubles_a_line() {
+        let empty = line(0, 0).len();
+        let first = line(0, STRETCH as usize / 4 - empty);
+        assert_eq!(first.len() as u64, STRETCH / 4);
+        let text: String = (0..9).map(|seq| line(seq, STRETCH as usize / 4 - empty)).collect();
+        assert_eq!(read(&[("a.jsonl", text.as_bytes())]).0, (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn packed_files_are_read_like_plain_ones() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(line(1, 5).as_bytes()).unwrap();
+        let mut packed = gzip.finish().unwrap();
+        packed.extend_from_within(..); // a second member
+        let zstd = ruzstd::encoding::compress_to_vec(
+            line(2, 5).as_bytes(),
+            ruzstd::encoding::CompressionLevel::Fastest,
+        );
+        let (seqs, findings) = read(&[("a.jsonl.gz", &packed), ("b.jsonl.zst", &zstd)]);
+        assert_eq!(seqs, [1, 1, 2]);
+        assert_eq!(findings.failed, BTreeMap::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted_and_named() {
+        let torn = format!("{}{}", line(1, 0), &line(2, 50)[..40]);
+        let broken = format!("{}not json\n\n{}", line(3, 0), line(4, 0));
+        let newer = line(5, 0).replace("spantap/1", "spantap/9");
+        let complete_without_newline = line(6, 0);
+        let long = format!("{}{}", line(7, MAX_LINE + READ), line(8, 0));
+        let (seqs, findings) = read(&[
+            ("torn.jsonl", torn.as_bytes()),
+            ("broken.jsonl", broken.as_bytes()),
+            ("newer.jsonl", newer.as_bytes()),
+            ("whole.jsonl", complete_without_newline.trim_end().as_bytes()),
+            ("foreign.jsonl", b"{\"level\":30,\"msg\":\"pino\"}\nhello\n"),
+            ("long.jsonl", long.as_bytes()),
+            ("bad.jsonl.gz", b"this is no gzip"),
+            ("empty.jsonl", b""),
+        ]);
+        assert_eq!(seqs, [1, 3, 4, 5, 6, 8]);
+        let ends = |names: &[String], end: &str| names.len() == 1 && names[0].ends_with(end);
+        assert_eq!(findings.torn, 1);
+        assert!(ends(&findings.foreign, "foreign.jsonl"), "{:?}", findings.foreign);
+        assert!(ends(&findings.newer, "newer.jsonl"), "{:?}", findings.newer);
+        assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [1, 1]);
+        assert!(findings.failed.keys().all(|name| name.ends_with("bad.jsonl.gz")));
+        assert_eq!(findings.failed.len(), 1);
+    }
+}

@@ -1,0 +1,262 @@
+//! Which records count: the SELECT options, checked.
+
+use jiff::civil;
+use jiff::tz::TimeZone;
+
+use crate::query::entry::{Entry, Status};
+use crate::query::files::Window;
+use crate::record::timestamp::Timestamp;
+
+/// What is asked for; the default asks for everything.
+#[derive(Clone, Debug, Default)]
+pub struct Select {
+    /// Any of them; none means all.
+    pub servers: Vec<Glob>,
+    pub tools: Vec<Glob>,
+    /// Beginning of a session id or connection id, or the end of a connection id as in file names.
+    pub session: Option<String>,
+    pub method: Option<Glob>,
+    pub status: Option<StatusFilter>,
+    pub window: Window,
+    /// Milliseconds.
+    pub min_duration: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// Every known ending that is not `ok`.
+    AnyFailure,
+    Is(Status),
+}
+
+impl StatusFilter {
+    fn accepts(self, status: Status) -> bool {
+        match self {
+            StatusFilter::AnyFailure => status.is_failure(),
+            StatusFilter::Is(wanted) => status == wanted,
+        }
+    }
+}
+
+impl Select {
+    /// Whether any record counts that belongs to this server, session and time, whatever it is about.
+    pub fn takes_place(&self, entry: &Entry<'_>) -> bool {
+        self.window.contains(entry.timestamp.0)
+            && matches_any(&self.servers, &entry.server_name)
+            && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
+    }
+
+    /// Whether this operation counts.
+    pub fn takes_operation(&self, entry: &Entry<'_>) -> bool {
+        entry.is_operation()
+            && self.takes_place(entry)
+            && matches_any(&self.tools, entry.target())
+            && self.method.as_ref().is_none_or(|method| method.matches(&entry.method))
+            && self.status.is_none_or(|status| status.accepts(entry.status))
+            && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))
+    }
+
+    /// Whether only some operations are asked for, so that other events say nothing to the point.
+    pub fn is_about_operations(&self) -> bool {
+        !self.tools.is_empty()
+            || self.method.is_some()
+            || self.status.is_some()
+            || self.min_duration.is_some()
+    }
+}
+
+/// Whether a record belongs to the session or connection that a person meant by `wanted`.
+pub fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
+    entry.session_id.starts_with(wanted)
+        || entry.connection_id.starts_with(wanted)
+        || (wanted.len() == 12 && entry.connection_id.ends_with(wanted))
+}
+
+fn matches_any(globs: &[Glob], text: &str) -> bool {
+    globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
+}
+
+/// A pattern in which `*` stands for any text and `?` for one character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(Vec<char>);
+
+impl Glob {
+    pub fn new(pattern: &str) -> Glob {
+        Glob(pattern.chars().collect())
+    }
+
+    pub fn matches(&self, text: &str) -> bool {
+        let text: Vec<char> = text.chars().collect();
+        let (mut at, mut from) = (0, 0);
+        // Where to go on after the last `*` took one character more.
+        let mut retry: Option<(usize, usize)> = None;
+        while from < text.len() {
+            match self.0.get(at) {
+                Some('*') => {
+                    retry = Some((at + 1, from));
+                    at += 1;
+                }
+                Some(wanted) if *wanted == '?' || *wanted == text[from] => {
+                    at += 1;
+                    from += 1;
+                }
+                _ => match retry {
+                    Some((after, taken)) => {
+                        retry = Some((after, taken + 1));
+                        (at, from) = (after, taken + 1);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        self.0[at..].iter().all(|rest| *rest == '*')
+    }
+}
+
+/// Reads a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
+/// `now`, or an age such as `30m`, `6h`, `7d`.
+///
+/// # Errors
+/// What was expected.
+pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
+    if text == "now" {
+        return Ok(now);
+    }
+    if let Some(age) = age_ms(text) {
+        return Ok(Timestamp(now.0.saturating_sub((age * 1000.0) as i64)));
+    }
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    if let Some(date) = date(text, now, zone) {
+        return instant(date.at(0, 0, 0, 0), zone);
+    }
+    if let Ok(at) = text.parse::<civil::DateTime>() {
+        return instant(at, zone);
+    }
+    Err(format!("`{text}` is no time; for example 6h, 7d, today, monday, 2026-11-24 or 2026-11-24T09:00:00Z"))
+}
+
+/// Where a local day begins and ends: `today`, `yesterday`, a date, or a weekday, which is the last that has
+/// begun.
+///
+/// # Errors
+/// What was expected.
+pub fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Window, String> {
+    let unknown = || format!("`{text}` is no day; for example today, yesterday, tuesday or 2026-11-24");
+    let date = date(text, now, zone).ok_or_else(unknown)?;
+    let next = date.tomorrow().map_err(|error| error.to_string())?;
+    let at_midnight = |date: civil::Date| instant(date.at(0, 0, 0, 0), zone);
+    Ok(Window { since: Some(at_midnight(date)?), until: Some(at_midnight(next)?) })
+}
+
+fn date(text: &str, now: Timestamp, zone: &TimeZone) -> Option<civil::Date> {
+    use civil::Weekday::{Friday, Monday, Saturday, Sunday, Thursday, Tuesday, Wednesday};
+    let today = jiff::Timestamp::from_microsecond(now.0).ok()?.to_zoned_datetime(zone.clone()).date();
+    let weekday = match text.to_ascii_lowercase().as_str() {
+        "today" => return Some(today),
+        "yesterday" => return today.yesterday().ok(),
+        "monday" | "mon" => Monday,
+        "tuesday" | "tue" => Tuesday,
+        "wednesday" | "wed" => Wednesday,
+        "thursday" | "thu" => Thursday,
+        "friday" | "fri" => Friday,
+        "saturday" | "sat" => Saturday,
+        "sunday" | "sun" => Sunday,
+        date if date.len() == "2026-11-24".len() => return date.parse().ok(),
+        _ => return None,
+    };
+    match today.weekday() == weekday {
+        true => Some(today),
+        false => today.nth_weekday(-1, weekday).ok(),
+    }
+}
+
+fn instant(at: civil::DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
+    let zoned = at.to_zoned_datetime(zone.clone()).map_err(|error| error.to_string())?;
+    Ok(Timestamp(zoned.timestamp().as_microsecond()))
+}
+
+/// Milliseconds of `250ms`, `30s`, `15m`, `2h`, `7d`, `1w`.
+pub fn age_ms(text: &str) -> Option<f64> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(split);
+    let unit = match unit {
+        "ms" => 1.0,
+        "s" => 1e3,
+        "m" | "min" => 60e3,
+        "h" => 3_600e3,
+        "d" => 86_400e3,
+        "w" => 604_800e3,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().map(|number| number * unit).filter(|ms| *ms < 1e14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_matches_the_whole_name() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("git*", "github", true),
+            ("git", "github", false),
+            ("*hub", "github-hub", true),
+            ("g?t*u*", "github", true),
+            ("g?t", "gt", false),
+            ("*a*b*c", "aabbcc", true),
+            ("é*", "état", true),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_as_people_say_them() {
+        let now: Timestamp = "2026-11-24T09:14:03.500000Z".parse().unwrap();
+        let berlin = TimeZone::fixed(jiff::tz::offset(1));
+        for (text, expected) in [
+            ("now", "2026-11-24T09:14:03.500000Z"),
+            ("30m", "2026-11-24T08:44:03.500000Z"),
+            ("7d", "2026-11-17T09:14:03.500000Z"),
+            ("1.5h", "2026-11-24T07:44:03.500000Z"),
+            ("today", "2026-11-23T23:00:00.000000Z"),
+            ("yesterday", "2026-11-22T23:00:00.000000Z"),
+            ("2026-11-20", "2026-11-19T23:00:00.000000Z"),
+            ("tuesday", "2026-11-23T23:00:00.000000Z"),
+            ("Wed", "2026-11-17T23:00:00.000000Z"),
+            ("monday", "2026-11-22T23:00:00.000000Z"),
+            ("2026-11-20T10:00:00", "2026-11-20T09:00:00.000000Z"),
+            ("2026-11-20T10:00:00Z", "2026-11-20T10:00:00.000000Z"),
+            ("2026-11-20T10:00:00-02:00", "2026-11-20T12:00:00.000000Z"),
+        ] {
+            assert_eq!(moment(text, now, &berlin).unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["", "soon", "7y", "7", "99999999999999999999d", "2026-02-31"] {
+            assert!(moment(text, now, &berlin).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_lasts_as_long_as_the_clocks_of_the_place_say() {
+        let now: Timestamp = "2026-10-26T09:00:00Z".parse().unwrap();
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        for (text, since, until) in [
+            ("2026-10-24", "2026-10-23T22:00:00.000000Z", "2026-10-24T22:00:00.000000Z"),
+            ("sunday", "2026-10-24T22:00:00.000000Z", "2026-10-25T23:00:00.000000Z"),
+            ("yesterday", "2026-10-24T22:00:00.000000Z", "2026-10-25T23:00:00.000000Z"),
+            ("monday", "2026-10-25T23:00:00.000000Z", "2026-10-26T23:00:00.000000Z"),
+        ] {
+            let day = day(text, now, &berlin).unwrap();
+            let found = [day.since, day.until].map(|at| at.unwrap().to_string());
+            assert_eq!(found, [since, until], "{text}");
+        }
+        for text in ["", "7d", "now", "2026-10-24T09:00:00Z", "9999-12-31"] {
+            assert!(day(text, now, &berlin).is_err(), "{text}");
+        }
+    }
+}

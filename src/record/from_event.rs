@@ -1,0 +1,363 @@
+//! The one function that turns an event into a record.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::observe::event::{self, *};
+use crate::observe::mcp::Method;
+use crate::observe::redact::Redacted;
+use crate::record::{Anchor, Dropped, Identity};
+use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
+
+/// Bytes that stand for one token in estimates.
+const BYTES_PER_TOKEN: u64 = 4;
+
+impl<'a> Record<'a> {
+    /// The record of `event`, or `None` for an event that makes none. `host_name` is what the client has
+    /// called itself, and `dropped` what the sinks have lost so far.
+    pub fn new(
+        event: &'a Event,
+        identity: &'a Identity,
+        anchor: &Anchor,
+        host_name: Option<&'a str>,
+        dropped: &[Dropped],
+    ) -> Option<Record<'a>> {
+        let text = |text: &'a Option<Redacted>| text.as_ref().map(|text| Cow::Borrowed(text.as_str()));
+        let mut record = Record {
+            schema: SCHEMA.into(),
+            timestamp: anchor.wall(event.at),
+            seq: event.seq,
+            session_id: identity.session_id.as_str().into(),
+            connection_id: identity.connection_id.as_str().into(),
+            server_name: identity.server_name.as_str().into(),
+            host_name: host_name.map(Cow::Borrowed),
+            user_id: identity.user_id.as_deref().map(Cow::Borrowed),
+            conversation_id: text(&event.conversation_id),
+            turn_id: text(&event.turn_id),
+            ..Record::default()
+        };
+        match &event.kind {
+            Kind::Operation(operation) => record.operation(operation, anchor),
+            Kind::SessionStarted(started) => record.session_started(started),
+            Kind::PeerIdentified(peers) => record.peer_identified(peers),
+            Kind::CallPending(call) => record.pending(call, anchor, EventName::CallPending),
+            Kind::ServerUnresponsive(call) => record.pending(call, anchor, EventName::ServerUnresponsive),
+            Kind::AgentThrashing(thrashing) => record.thrashing(thrashing),
+            Kind::ToolsChanged(changed) => record.tools_changed(changed),
+            Kind::Malformed(malformed) => record.malformed(malformed),
+            Kind::Unmatched(unmatched) => record.unmatched(unmatched),
+            Kind::Gap(lost) => record.gap(lost),
+            Kind::ToolResult(result) => record.tool_result(result),
+            Kind::Notification(notification) => record.notification(notification),
+            Kind::ServerStderr(stderr) => record.server_stderr(stderr),
+            Kind::DebugEnded => {
+                record.event = EventName::DebugEnded;
+                record.message = "debug records end here".into();
+            }
+            Kind::SessionEnded(ended) => record.session_ended(ended, dropped),
+            Kind::ToolsListed(_) | Kind::Pulse(_) => return None,
+        }
+        Some(record)
+    }
+
+    fn operation(&mut self, operation: &'a Operation, anchor: &Anchor) {
+        let is_call = operation.method == Method::ToolsCall;
+        // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
+        let is_probe = operation.method == Method::Discover;
+        let level = if operation.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
+        let target = operation.target.as_ref().map(Target::text);
+        let duration = operation.ended.since(operation.started);
+        let (method, status) = (operation.method_name.as_str(), operation.status.as_str());
+        let message = match target {
+            Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
+            None => [method, ": ", status].concat(),
+        };
+        let progress = operation.progress;
+        self.level = level;
+        self.event = if is_call { EventName::McpToolCall } else { EventName::McpRequest };
+        self.message = message.into();
+        self.request_id = known(&operation.request_id);
+        self.direction = Some(operation.direction.as_str().into());
+        self.method = known(&operation.method_name);
+        self.protocol_version = operation.protocol_version.as_ref().and_then(known);
+        self.jsonrpc_version = operation.jsonrpc_version.as_ref().and_then(known);
+        self.args_hash = operation.args_hash.map(|hash| hash.text().into());
+        self.result_hash = operation.result_hash.map(|hash| hash.text().into());
+        self.text_hash = operation.text_hash.map(|hash| hash.text().into());
+        self.started_at = Some(anchor.wall(operation.started));
+        self.ended_at = Some(anchor.wall(operation.ended));
+        self.duration_ms = Some(duration.into());
+        self.status = Some(operation.status.as_str().into());
+        self.error_code = operation.error_code;
+        self.error_type = operation.error_type.map(ErrorType::text);
+        self.error_message = operation.error_message.as_ref().and_then(known);
+        self.request_size_bytes = Some(operation.request_size);
+        self.result_size_bytes = operation.result_size;
+        self.args_tokens_est = operation.args_size.map(tokens);
+        self.result_tokens_est = operation.result_size.map(tokens);
+        self.repeat_count = operation.repeat_count;
+        self.thrashing = operation.thrashing.then_some(true);
+        self.pending_at = operation.pending_at.map(|at| anchor.wall(at));
+        self.progress_count = progress.map(|progress| progress.count);
+        self.progress_first_at = progress.map(|progress| anchor.wall(progress.first));
+        self.progress_last_at = progress.map(|progress| anchor.wall(progress.last));
+        self.cancelled_at = operation.cancelled_at.map(|at| anchor.wall(at));
+        self.call_id = operation.call_id.as_ref().and_then(known);
+        self.user_wait_ms = operation.user_wait.map(Millis::from);
+        self.continues_seq = operation.continues_seq;
+        self.continues_span_id = operation.continues_span.map(|(_, span_id)| span_id.text().into());
+        self.continues_trace_id = operation
+            .continues_span
+            .filter(|(trace_id, _)| *trace_id != operation.span.trace_id)
+            .map(|(trace_id, _)| trace_id.text().into());
+        self.task_id_hash = operation.task_id_hash.map(|hash| hash.text().into());
+        self.truncated = operation.truncated.then_some(true);
+        self.redactions = counts(&operation.redactions);
+        self.target(operation.target.as_ref());
+        self.span(&operation.span);
+    }
+
+    fn target(&mut self, target: Option<&'a Target>) {
+        match target {
+            Some(Target::Tool(name)) => self.tool_name = known(name),
+            Some(Target::Prompt(name)) => self.prompt_name = known(name),
+            Some(Target::Resource(uri)) => self.resource_uri = known(uri),
+            None => {}
+        }
+    }
+
+    fn span(&mut self, span: &'a Span) {
+        let foreign = span.linked.filter(|(trace_id, _)| *trace_id != span.trace_id);
+        self.trace_id = Some(span.trace_id.text().into());
+        self.span_id = Some(span.span_id.text().into());
+        self.parent_span_id = span.parent_span_id.map(|id| id.text().into());
+        self.linked_span_id = span.linked.map(|(_, span_id)| span_id.text().into());
+        self.linked_trace_id = foreign.map(|(trace_id, _)| trace_id.text().into());
+        self.trace_state = span.trace_state.as_ref().and_then(known);
+        self.trace_flags = Some(span.flags.text().into());
+    }
+
+    fn session_started(&mut self, started: &'a SessionStarted) {
+        let message = match started.child_pid {
+            Some(pid) => format!("watching {} (process {pid})", self.server_name),
+            None => format!("{} could not be started", self.server_name),
+        };
+        self.event = EventName::SessionStarted;
+        self.message = message.into();
+        self.pid = Some(started.pid);
+        self.child_pid = started.child_pid;
+        self.version = Some(env!("CARGO_PKG_VERSION").into());
+        self.command = Some(texts(&started.command));
+        self.environment = Some(texts(&started.environment));
+        self.session_source = Some(started.session_source.into());
+        self.hash_key_id = started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into());
+        self.span(&started.span);
+    }
+
+    fn peer_identified(&mut self, peers: &'a PeerIdentified) {
+        let name = |name: &Option<Redacted>| name.as_ref().map_or("unknown", Redacted::as_str).to_owned();
+        let message = format!("client {}, server {}", name(&peers.client_name), name(&peers.server_name));
+        self.event = EventName::PeerIdentified;
+        self.message = message.into();
+        self.client_name = peers.client_name.as_ref().and_then(known);
+        self.client_version = peers.client_version.as_ref().and_then(known);
+        self.server_self_name = peers.server_name.as_ref().and_then(known);
+        self.server_version = peers.server_version.as_ref().and_then(known);
+        self.protocol_version = peers.protocol_version.as_ref().and_then(known);
+    }
+
+    fn pending(&mut self, call: &'a PendingCall, anchor: &Anchor, event: EventName) {
+        let what = call.target.as_ref().map_or(call.method.as_str(), |target| target.text().as_str());
+        let seconds = call.open_for.as_secs();
+        let message = match event {
+            EventName::ServerUnresponsive => format!("nothing from the server since {what}, {seconds} s ago"),
+            _ => format!("{what} has been open for {seconds} s"),
+        };
+        self.level = Level::Warn;
+        self.event = event;
+        self.message = message.into();
+        self.request_id = known(&call.request_id);
+        self.direction = Some(call.direction.as_str().into());
+        self.method = known(&call.method);
+        self.started_at = Some(anchor.wall(call.started));
+        self.open_ms = Some(call.open_for.into());
+        self.in_flight = Some(call.in_flight);
+        self.target(call.target.as_ref());
+        self.span(&call.span);
+    }
+
+    fn thrashing(&mut self, thrashing: &'a Thrashing) {
+        let Thrashing { request_id, tool, args_hash, count, no_progress, span } = thrashing;
+        self.level = Level::Warn;
+        self.event = EventName::AgentThrashing;
+        self.message = format!("{tool} called {count} times with the same arguments").into();
+        self.request_id = known(request_id);
+        self.tool_name = known(tool);
+        self.args_hash = Some(args_hash.text().into());
+        self.count = Some(u64::from(*count));
+        self.no_progress = Some(*no_progress);
+        self.span(span);
+    }
+
+    fn tools_changed(&mut self, changed: &'a ToolsChanged) {
+        let [added, removed, differ] =
+            [&changed.added, &changed.removed, &changed.changed].map(|names| names.len());
+        self.level = Level::Warn;
+        self.event = EventName::ToolsChanged;
+        self.message = format!("tool definitions: {added} added, {removed} removed, {differ} changed").into();
+        self.added = Some(texts(&changed.added));
+        self.removed = Some(texts(&changed.removed));
+        self.changed = Some(texts(&changed.changed));
+        self.definitions_hash = Some(changed.definitions_hash.text().into());
+    }
+
+    fn malformed(&mut self, malformed: &event::Malformed) {
+        let Malformed { stream, count, size, reason } = *malformed;
+        let reason = match reason {
+            MalformedReason::NotJson => "not_json",
+            MalformedReason::NotJsonRpc => "not_json_rpc",
+            MalformedReason::Partial => "partial",
+        };
+        self.level = Level::Warn;
+        self.event = EventName::Malformed;
+        self.message = match count {
+            1 => format!("a line on {} that is no message", stream.as_str()),
+            count => format!("{count} lines on {} that are no messages", stream.as_str()),
+        }
+        .into();
+        self.stream = Some(stream.as_str().into());
+        self.count = Some(count);
+        self.size_bytes = Some(size);
+        self.reason = Some(reason.into());
+    }
+
+    fn unmatched(&mut self, unmatched: &'a Unmatched) {
+        let Unmatched { request_id, direction, what, error_code, count } = unmatched;
+        self.level = Level::Warn;
+        self.event = EventName::Unmatched;
+        self.message = format!("a {what} that no open request waits for").into();
+        self.request_id = request_id.as_ref().and_then(known);
+        self.direction = Some(direction.as_str().into());
+        self.what = Some((*what).into());
+        self.error_code = *error_code;
+        self.count = Some(*count);
+    }
+
+    fn gap(&mut self, lost: &Lost) {
+        let Lost { place, stream, bytes, frames, records, reason } = *lost;
+        let what = if records > 0 { format!("{records} records") } else { format!("{bytes} bytes") };
+        self.level = Level::Warn;
+        self.event = EventName::Gap;
+        self.message = format!("lost at {place}: {what} ({reason})").into();
+        self.place = Some(place.into());
+        self.stream = stream.map(|stream| stream.as_str().into());
+        self.bytes_lost = (bytes > 0).then_some(bytes);
+        self.frames_lost = (frames > 0).then_some(frames);
+        self.records_lost = (records > 0).then_some(records);
+        self.reason = Some(reason.into());
+    }
+
+    fn tool_result(&mut self, result: &'a ToolResult) {
+        self.level = Level::Debug;
+        self.event = EventName::ToolResult;
+        self.message = format!("result of {}", result.tool).into();
+        self.request_id = known(&result.request_id);
+        self.tool_name = known(&result.tool);
+        self.result_summary = known(&result.summary);
+        self.result_hash = result.result_hash.map(|hash| hash.text().into());
+        self.redactions = counts(&result.redactions);
+    }
+
+    fn notification(&mut self, notification: &'a Notification) {
+        self.level = Level::Debug;
+        self.event = EventName::McpNotification;
+        self.message = notification.method.as_str().into();
+        self.direction = Some(notification.direction.as_str().into());
+        self.method = known(&notification.method);
+        self.text = notification.text.as_ref().and_then(known);
+        self.size_bytes = Some(notification.size);
+        self.redactions = counts(&notification.redactions);
+    }
+
+    fn server_stderr(&mut self, stderr: &'a ServerStderr) {
+        self.level = Level::Debug;
+        self.event = EventName::ServerStderr;
+        self.message = "the server wrote to stderr".into();
+        self.stream = Some("stderr".into());
+        self.text = known(&stderr.line);
+        self.size_bytes = Some(stderr.size);
+        self.redactions = counts(&stderr.redactions);
+    }
+
+    fn session_ended(&mut self, ended: &'a SessionEnded, dropped: &[Dropped]) {
+        let (reason, level) = match ended.reason {
+            EndReason::ServerExited => ("server_exited", Level::Info),
+            EndReason::ServerDied => ("server_died", Level::Error),
+            EndReason::SpawnFailed => ("spawn_failed", Level::Error),
+        };
+        let how = match (ended.exit_code, ended.signal) {
+            (_, Some(signal)) => format!("signal {signal}"),
+            (code, None) => format!("status {}", code.unwrap_or_default()),
+        };
+        let dropped: BTreeMap<Cow<'a, str>, u64> = dropped
+            .iter()
+            .filter(|dropped| dropped.count > 0)
+            .map(|dropped| (format!("{}:{}", dropped.place, dropped.reason).into(), dropped.count))
+            .collect();
+        self.level = level;
+        self.event = EventName::SessionEnded;
+        self.message = format!("{reason}: {how}").into();
+        self.reason = Some(reason.into());
+        self.exit_code = ended.exit_code;
+        self.signal = ended.signal;
+        self.totals = Some((&ended.totals).into());
+        self.dropped = (!dropped.is_empty()).then_some(dropped);
+        self.stderr_tail = (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail));
+    }
+}
+
+impl From<&event::Totals> for Totals {
+    fn from(totals: &event::Totals) -> Totals {
+        let [stdin_bytes, stdout_bytes, stderr_bytes] = totals.bytes;
+        let [stdin_frames, stdout_frames, stderr_frames] = totals.frames;
+        Totals {
+            tool_calls: totals.tool_calls,
+            other_requests: totals.other_requests,
+            errors: totals.errors,
+            denied: totals.denied,
+            notifications: totals.notifications,
+            malformed: totals.malformed,
+            unmatched: totals.unmatched,
+            turns: totals.turns,
+            stdin_bytes,
+            stdout_bytes,
+            stderr_bytes,
+            stdin_frames,
+            stdout_frames,
+            stderr_frames,
+            bytes_lost: totals.bytes_lost,
+            frames_lost: totals.frames_lost,
+            catch_ups: totals.catch_ups,
+            envelope_only: totals.envelope_only,
+            observer_panics: totals.observer_panics,
+        }
+    }
+}
+
+fn known(text: &Redacted) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(text.as_str()))
+}
+
+fn texts(list: &[Redacted]) -> Vec<Cow<'_, str>> {
+    list.iter().map(|text| Cow::Borrowed(text.as_str())).collect()
+}
+
+fn counts(counts: &BTreeMap<&'static str, u32>) -> Option<BTreeMap<Cow<'static, str>, u32>> {
+    let owned = || counts.iter().map(|(class, count)| (Cow::Borrowed(*class), *count)).collect();
+    (!counts.is_empty()).then(owned)
+}
+
+/// An estimate, rounded up.
+fn tokens(bytes: u64) -> u64 {
+    bytes.div_ceil(BYTES_PER_TOKEN)
+}

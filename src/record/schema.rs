@@ -1,0 +1,324 @@
+//! Which fields each event carries, and the JSON Schema of the record that says so.
+//!
+//! The table below is the contract in one place: the schema is made from it, `docs/log.md` prints it,
+//! and a test holds [`Record::new`] to it in both directions.
+
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::record::{EventName, Record, SCHEMA};
+
+/// Fields of every record.
+pub const ALWAYS: &[&str] = &[
+    "schema",
+    "timestamp",
+    "level",
+    "event",
+    "message",
+    "seq",
+    "session_id",
+    "connection_id",
+    "server_name",
+];
+
+/// Fields of every record once they are known.
+pub const WHERE_KNOWN: &[&str] = &["host_name", "user_id", "conversation_id", "turn_id"];
+
+/// What an event carries beyond [`ALWAYS`] and [`WHERE_KNOWN`].
+pub struct EventFields {
+    pub event: EventName,
+    pub required: &'static [&'static str],
+    pub optional: &'static [&'static str],
+}
+
+/// All events, in the order in which `docs/log.md` tells of them.
+pub const EVENTS: &[EventFields] = &[
+    EventFields {
+        event: EventName::SessionStarted,
+        required: &[
+            "pid",
+            "version",
+            "command",
+            "environment",
+            "session_source",
+            "trace_id",
+            "span_id",
+            "trace_flags",
+        ],
+        optional: &["child_pid", "hash_key_id", "parent_span_id", "trace_state"],
+    },
+    EventFields {
+        event: EventName::PeerIdentified,
+        required: &[],
+        optional: &[
+            "client_name",
+            "client_version",
+            "server_self_name",
+            "server_version",
+            "protocol_version",
+        ],
+    },
+    EventFields {
+        event: EventName::McpToolCall,
+        required: OPERATION,
+        optional: &[
+            "tool_name",
+            "protocol_version",
+            "jsonrpc_version",
+            "args_hash",
+            "result_hash",
+            "text_hash",
+            "error_code",
+            "error_type",
+            "error_message",
+            "result_size_bytes",
+            "args_tokens_est",
+            "result_tokens_est",
+            "repeat_count",
+            "thrashing",
+            "pending_at",
+            "progress_count",
+            "progress_first_at",
+            "progress_last_at",
+            "cancelled_at",
+            "call_id",
+            "user_wait_ms",
+            "continues_seq",
+            "continues_span_id",
+            "continues_trace_id",
+            "task_id_hash",
+            "parent_span_id",
+            "linked_span_id",
+            "linked_trace_id",
+            "trace_state",
+            "truncated",
+            "redactions",
+        ],
+    },
+    EventFields {
+        event: EventName::McpRequest,
+        required: OPERATION,
+        optional: &[
+            "prompt_name",
+            "resource_uri",
+            "protocol_version",
+            "jsonrpc_version",
+            "args_hash",
+            "result_hash",
+            "text_hash",
+            "error_code",
+            "error_type",
+            "error_message",
+            "result_size_bytes",
+            "args_tokens_est",
+            "result_tokens_est",
+            "pending_at",
+            "progress_count",
+            "progress_first_at",
+            "progress_last_at",
+            "cancelled_at",
+            "call_id",
+            "user_wait_ms",
+            "continues_seq",
+            "continues_span_id",
+            "continues_trace_id",
+            "task_id_hash",
+            "parent_span_id",
+            "linked_span_id",
+            "linked_trace_id",
+            "trace_state",
+            "truncated",
+            "redactions",
+        ],
+    },
+    EventFields { event: EventName::CallPending, required: PENDING, optional: PENDING_OPTIONAL },
+    EventFields { event: EventName::ServerUnresponsive, required: PENDING, optional: PENDING_OPTIONAL },
+    EventFields {
+        event: EventName::AgentThrashing,
+        required: &[
+            "request_id",
+            "tool_name",
+            "args_hash",
+            "count",
+            "no_progress",
+            "trace_id",
+            "span_id",
+            "trace_flags",
+        ],
+        optional: &["parent_span_id", "linked_span_id", "linked_trace_id", "trace_state"],
+    },
+    EventFields {
+        event: EventName::ToolsChanged,
+        required: &["added", "removed", "changed", "definitions_hash"],
+        optional: &[],
+    },
+    EventFields {
+        event: EventName::Malformed,
+        required: &["stream", "count", "size_bytes", "reason"],
+        optional: &[],
+    },
+    EventFields {
+        event: EventName::Unmatched,
+        required: &["direction", "what", "count"],
+        optional: &["request_id", "error_code"],
+    },
+    EventFields {
+        event: EventName::Gap,
+        required: &["place", "reason"],
+        optional: &["stream", "bytes_lost", "frames_lost", "records_lost"],
+    },
+    EventFields {
+        event: EventName::SessionEnded,
+        required: &["reason", "totals"],
+        optional: &["exit_code", "signal", "dropped", "stderr_tail"],
+    },
+    EventFields {
+        event: EventName::ToolResult,
+        required: &["request_id", "tool_name", "result_summary"],
+        optional: &["result_hash", "redactions"],
+    },
+    EventFields {
+        event: EventName::McpNotification,
+        required: &["direction", "method", "size_bytes"],
+        optional: &["text", "redactions"],
+    },
+    EventFields {
+        event: EventName::ServerStderr,
+        required: &["stream", "text", "size_bytes"],
+        optional: &["redactions"],
+    },
+    EventFields { event: EventName::DebugEnded, required: &[], optional: &[] },
+];
+
+const OPERATION: &[&str] = &[
+    "request_id",
+    "direction",
+    "method",
+    "started_at",
+    "ended_at",
+    "duration_ms",
+    "status",
+    "request_size_bytes",
+    "trace_id",
+    "span_id",
+    "trace_flags",
+];
+const PENDING: &[&str] = &[
+    "request_id",
+    "direction",
+    "method",
+    "started_at",
+    "open_ms",
+    "in_flight",
+    "trace_id",
+    "span_id",
+    "trace_flags",
+];
+const PENDING_OPTIONAL: &[&str] = &[
+    "tool_name",
+    "prompt_name",
+    "resource_uri",
+    "parent_span_id",
+    "linked_span_id",
+    "linked_trace_id",
+    "trace_state",
+];
+
+/// Fields whose text is one of a closed list.
+const WORDS: &[(&str, &[&str])] = &[
+    ("direction", &["client_to_server", "server_to_client"]),
+    ("status", &["ok", "error", "denied", "timeout", "cancelled", "unknown"]),
+    ("session_source", &["flag", "environment", "host", "derived"]),
+    ("stream", &["stdin", "stdout", "stderr"]),
+    ("what", &["response", "error", "cancellation"]),
+];
+
+/// Fields whose text has a form.
+const FORMS: &[(&str, &str)] = &[
+    ("trace_id", "^[0-9a-f]{32}$"),
+    ("linked_trace_id", "^[0-9a-f]{32}$"),
+    ("span_id", "^[0-9a-f]{16}$"),
+    ("parent_span_id", "^[0-9a-f]{16}$"),
+    ("linked_span_id", "^[0-9a-f]{16}$"),
+    ("trace_flags", "^[0-9a-f]{2}$"),
+    ("hash_key_id", "^[0-9a-f]{8}$"),
+    ("args_hash", HASH),
+    ("result_hash", HASH),
+    ("text_hash", HASH),
+    ("task_id_hash", HASH),
+    ("definitions_hash", HASH),
+    ("connection_id", "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$"),
+];
+const HASH: &str = "^(hmac-)?sha256(-raw)?:[0-9a-f]{64}$";
+
+/// The JSON Schema (draft 2020-12) of one line of a log that this version writes: types and
+/// descriptions from [`Record`], and for each event which fields it has.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<Record<'_>>().to_value();
+    let per_event: Vec<Value> = EVENTS.iter().map(EventFields::schema).collect();
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("$id".to_owned(), json!(format!("urn:spantap:log:{SCHEMA}")));
+        root.insert("title".to_owned(), json!(format!("spantap log record, {SCHEMA}")));
+        root.insert("required".to_owned(), json!(ALWAYS));
+        root.insert("allOf".to_owned(), json!(per_event));
+        if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.values_mut().for_each(present);
+            extend(properties, "schema", "const", json!(SCHEMA));
+            WORDS.iter().for_each(|(field, words)| extend(properties, field, "enum", json!(words)));
+            FORMS.iter().for_each(|(field, form)| extend(properties, field, "pattern", json!(form)));
+        }
+    }
+    schema
+}
+
+/// A field that is not known is absent: null is no value of any field, and there are no defaults.
+fn present(field: &mut Value) {
+    let Some(field) = field.as_object_mut() else { return };
+    field.remove("default");
+    let not_null = |kind: &Value| kind != "null" && kind.get("type").is_none_or(|kind| kind != "null");
+    if let Some(Value::Array(kinds)) = field.get_mut("type") {
+        kinds.retain(not_null);
+        if let [kind] = kinds.as_slice() {
+            let kind = kind.clone();
+            field.insert("type".to_owned(), kind);
+        }
+    }
+    if let Some(Value::Array(kinds)) = field.get_mut("anyOf") {
+        kinds.retain(not_null);
+        if let [Value::Object(kind)] = kinds.as_mut_slice() {
+            let mut kind = std::mem::take(kind);
+            field.remove("anyOf");
+            field.append(&mut kind);
+        }
+    }
+}
+
+fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value: Value) {
+    if let Some(field) = properties.get_mut(field).and_then(Value::as_object_mut) {
+        field.insert(keyword.to_owned(), value);
+    }
+}
+
+impl EventFields {
+    /// The event's name as it stands in records.
+    pub fn name(&self) -> String {
+        serde_json::to_value(self.event)
+            .ok()
+            .and_then(|name| name.as_str().map(str::to_owned))
+            .unwrap_or_default()
+    }
+
+    /// `if` it is this event, `then` it has these fields and no others.
+    fn schema(&self) -> Value {
+        let known: Vec<&str> =
+            [ALWAYS, WHERE_KNOWN, self.required, self.optional].into_iter().flatten().copied().collect();
+        json!({
+            "if": {"properties": {"event": {"const": self.name()}}, "required": ["event"]},
+            "then": {"required": self.required, "propertyNames": {"enum": known}},
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::*;
+use crate::observe::canonical::{Algorithm, Hash};
+use crate::observe::event::*;
+use crate::observe::mcp::Method;
+use crate::observe::redact::{Field, Redacted, Redactor, Settings};
+use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
+use crate::record::timestamp::Timestamp;
+use crate::record::{Anchor, Dropped, Identity};
+use crate::relay::chunk::{Direction, Moment, Stream};
+
+fn text(text: &str) -> Redacted {
+    Redactor::new(&Settings::default()).redact(Field::Name, text.as_bytes())
+}
+
+fn hash() -> Hash {
+    Hash { algorithm: Algorithm::HmacSha256, raw: false, digest: [0xab; 32] }
+}
+
+/// Every optional part of an event at once, or none of them.
+#[derive(Clone, Copy, PartialEq)]
+enum Filled {
+    Fully,
+    Barely,
+}
+
+impl Filled {
+    fn some<T>(self, value: T) -> Option<T> {
+        (self == Filled::Fully).then_some(value)
+    }
+
+    fn counts(self) -> BTreeMap<&'static str, u32> {
+        self.some(("email", 2)).into_iter().collect()
+    }
+
+    fn span(self) -> Span {
+        Span {
+            trace_id: TraceId::new([1; 16]).unwrap(),
+            span_id: SpanId::new([2; 8]).unwrap(),
+            parent_span_id: self.some(SpanId::new([3; 8]).unwrap()),
+            linked: self.some((TraceId::new([4; 16]).unwrap(), SpanId::new([5; 8]).unwrap())),
+            trace_state: self.some(text("vendor=1")),
+            flags: TraceFlags::new_trace(true),
+        }
+    }
+
+    fn operation(self, method: &str, target: Option<Target>) -> Kind {
+        Kind::Operation(Box::new(Operation {
+            request_id: text("7"),
+            direction: Direction::ClientToServer,
+            method: Method::new(method.as_bytes()),
+            method_name: text(method),
+            protocol_version: self.some(text("2025-11-25")),
+            jsonrpc_version: self.some(text("1.0")),
+            args_hash: self.some(hash()),
+            result_hash: self.some(hash()),
+            text_hash: self.some(hash()),
+            started: Moment(1_000_000_000),
+            ended: Moment(1_084_120_999),
+            status: Status::Error,
+            error_type: self.some(ErrorType::Code(-32602)),
+            error_code: self.some(-32602),
+            error_message: self.some(text("no such file")),
+            request_size: 100,
+            result_size: self.some(9),
+            args_size: self.some(8),
+            repeat_count: self.some(6).filter(|_| target.is_none() || method == "tools/call"),
+            thrashing: self == Filled::Fully,
+            pending_at: self.some(Moment(1_030_000_000)),
+            progress: self.some(Progress {
+                count: 3,
+                first: Moment(1_001_000_000),
+                last: Moment(1_002_000_000),
+            }),
+            call_id: self.some(text("toolu_1")),
+            user_wait: self.some(Duration::from_millis(5)),
+            continues_seq: self.some(3),
+            continues_span: self.some((TraceId::new([9; 16]).unwrap(), SpanId::new([8; 8]).unwrap())),
+            task_id_hash: self.some(hash()),
+            span: self.span(),
+            cancelled_at: self.some(Moment(1_050_000_000)),
+            truncated: self == Filled::Fully,
+            redactions: self.counts(),
+            target,
+        }))
+    }
+
+    fn pending(self, target: Target) -> Box<PendingCall> {
+        Box::new(PendingCall {
+            request_id: text("7"),
+            direction: Direction::ServerToClient,
+            method: text("tools/call"),
+            target: self.some(target),
+            started: Moment(1),
+            open_for: Duration::from_secs(30),
+            in_flight: 1,
+            span: self.span(),
+        })
+    }
+
+    fn kinds(self) -> Vec<Kind> {
+        let targets = [
+            Target::Tool(text("read_file")),
+            Target::Prompt(text("summary")),
+            Target::Resource(text("file:///x")),
+        ];
+        let mut kinds = vec![
+            Kind::SessionStarted(Box::new(SessionStarted {
+                pid: 1,
+                child_pid: self.some(2),
+                command: vec![text("npx")],
+                environment: vec![text("PATH")],
+                session_source: "derived",
+                // The connection span is linked to nothing.
+                span: Span { linked: None, ..self.span() },
+                hash_key_id: self.some([0, 1, 2, 3]),
+                spawned: Moment(0),
+            })),
+            Kind::PeerIdentified(Box::new(PeerIdentified {
+                client_name: self.some(text("claude-code")),
+                client_version: self.some(text("2.1.0")),
+                server_name: self.some(text("fs")),
+                server_version: self.some(text("1")),
+                protocol_version: self.some(text("2025-11-25")),
+            })),
+            self.operation("tools/call", self.some(targets[0].clone())),
+            Kind::AgentThrashing(Box::new(Thrashing {
+                request_id: text("7"),
+                tool: text("read_file"),
+                args_hash: hash(),
+                count: 6,
+                no_progress: false,
+                span: self.span(),
+            })),
+            Kind::ToolsChanged(ToolsChanged {
+                added: vec![text("a")],
+                removed: vec![],
+                changed: vec![],
+                definitions_hash: hash(),
+            }),
+            Kind::Malformed(Malformed {
+                stream: Stream::Stdout,
+                count: 1,
+                size: 5,
+                reason: MalformedReason::NotJson,
+            }),
+            Kind::Unmatched(Unmatched {
+                request_id: self.some(text("9")),
+                direction: Direction::ServerToClient,
+                what: "response",
+                error_code: self.some(-32601),
+                count: 1,
+            }),
+            Kind::Gap(Lost {
+                place: "tap",
+                stream: self.some(Stream::Stdin),
+                bytes: self.some(10).unwrap_or_default(),
+                frames: self.some(1).unwrap_or_default(),
+                records: self.some(1).unwrap_or_default(),
+                reason: "overload",
+            }),
+            Kind::ToolResult(Box::new(ToolResult {
+                request_id: text("7"),
+                tool: text("read_file"),
+                summary: text("ok"),
+                result_hash: self.some(hash()),
+                redactions: self.counts(),
+            })),
+            Kind::Notification(Box::new(Notification {
+                direction: Direction::ServerToClient,
+                method: text("notifications/message"),
+                text: self.some(text("hello")),
+                size: 12,
+                redactions: self.counts(),
+            })),
+            Kind::ServerStderr(ServerStderr { line: text("boom"), size: 4, redactions: self.counts() }),
+            Kind::DebugEnded,
+            Kind::SessionEnded(Box::new(SessionEnded {
+                reason: EndReason::ServerDied,
+                exit_code: self.some(1),
+                signal: self.some(9),
+                totals: Totals::default(),
+                stderr_tail: self.some(text("panic")).into_iter().collect(),
+            })),
+        ];
+        for target in targets {
+            kinds.push(self.operation("resources/read", self.some(target.clone())).without_tool());
+            kinds.push(Kind::CallPending(self.pending(target.clone())));
+            kinds.push(Kind::ServerUnresponsive(self.pending(target)));
+        }
+        kinds
+    }
+}
+
+impl Kind {
+    /// Repetitions and tools belong to tool calls alone.
+    fn without_tool(mut self) -> Kind {
+        if let Kind::Operation(operation) = &mut self {
+            operation.repeat_count = None;
+            operation.thrashing = false;
+            operation.target.take_if(|target| matches!(target, Target::Tool(_)));
+        }
+        self
+    }
+}
+
+fn records(filled: Filled) -> Vec<Value> {
+    let identity = Identity {
+        connection_id: "01a2027b-0000-7000-8000-0123456789ab".to_owned(),
+        session_id: "s".to_owned(),
+        server_name: "fs".to_owned(),
+        user_id: filled.some("dana".to_owned()),
+    };
+    let anchor = Anchor { moment: Moment(0), wall: Timestamp(1_800_000_000_000_000) };
+    let dropped = filled.some(Dropped { place: "log", reason: "no_space", count: 2 });
+    let dropped: Vec<Dropped> = dropped.into_iter().collect();
+    let event = |(seq, kind)| Event {
+        seq,
+        at: Moment(1_084_120_999),
+        conversation_id: filled.some(text("c")),
+        turn_id: filled.some(text("t")),
+        kind,
+    };
+    let record = |event: Event| {
+        let record = Record::new(&event, &identity, &anchor, filled.some("claude-code"), &dropped).unwrap();
+        serde_json::to_value(record).unwrap()
+    };
+    (0..).zip(filled.kinds()).map(event).map(record).collect()
+}
+
+fn fields(record: &Value) -> BTreeSet<&str> {
+    record.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_record_has_the_fields_of_its_event_and_no_others() {
+    let (full, bare) = (records(Filled::Fully), records(Filled::Barely));
+    for entry in EVENTS {
+        let of = |records: &'static [Value]| records.iter().filter(|record| record["event"] == entry.name());
+        let (full, bare) = (full.clone().leak(), bare.clone().leak());
+        let most: BTreeSet<&str> = of(full).flat_map(fields).collect();
+        let least = of(bare).map(fields).reduce(|a, b| &a & &b).expect("a sample of every event");
+        let required: BTreeSet<&str> = [ALWAYS, entry.required].into_iter().flatten().copied().collect();
+        let known: BTreeSet<&str> = [WHERE_KNOWN, entry.optional].into_iter().flatten().copied().collect();
+        assert_eq!(least, required, "{} at least", entry.name());
+        assert_eq!(most, &required | &known, "{} at most", entry.name());
+    }
+}
+
+#[test]
+fn every_event_is_in_the_table_once() {
+    let names: BTreeSet<String> = EVENTS.iter().map(EventFields::name).collect();
+    assert_eq!(names.len(), EVENTS.len());
+    let schema = schema();
+    let of_the_type = schema["$defs"]["EventName"].to_string();
+    for record in records(Filled::Fully) {
+        let name = record["event"].as_str().unwrap();
+        assert!(names.contains(name), "{name}");
+        assert!(of_the_type.contains(&format!("\"{name}\"")), "{name} in {of_the_type}");
+    }
+    assert!(!of_the_type.contains("unknown"), "{of_the_type}");
+}
+
+#[test]
+fn the_schema_takes_what_is_written() {
+    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    for record in records(Filled::Fully).into_iter().chain(records(Filled::Barely)) {
+        let errors: Vec<String> = validator.iter_errors(&record).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{record}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_not_the_contract() {
+    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    let call = records(Filled::Fully).into_iter().find(|record| record["event"] == "mcp_tool_call").unwrap();
+    for (field, value) in [
+        ("schema", json!("spantap/2")),
+        ("timestamp", json!("2026-11-24T09:14:03Z")),
+        ("level", json!("warning")),
+        ("event", json!("unknown")),
+        ("seq", json!(-1)),
+        ("seq", json!(null)),
+        ("status", json!("failed")),
+        ("direction", json!("in")),
+        ("trace_id", json!("00")),
+        ("args_hash", json!("sha256:12")),
+        ("duration_ms", json!("84.12")),
+        ("error_message", json!(null)),
+        ("arguments", json!({})),
+        // A field of another event.
+        ("exit_code", json!(0)),
+    ] {
+        let mut record = call.clone();
+        record[field] = value;
+        assert!(!validator.is_valid(&record), "{field}: {}", record[field]);
+    }
+    for field in ["schema", "seq", "request_id", "duration_ms", "span_id"] {
+        let mut record = call.clone();
+        record.as_object_mut().unwrap().remove(field);
+        assert!(!validator.is_valid(&record), "without {field}");
+    }
+}
+
+#[test]
+fn durations_have_three_decimals_and_token_estimates_are_rounded_up() {
+    let call = records(Filled::Fully).into_iter().find(|record| record["event"] == "mcp_tool_call").unwrap();
+    assert_eq!(call["duration_ms"].to_string(), "84.12");
+    assert_eq!(call["started_at"], "2027-01-15T08:00:01.000000Z");
+    assert_eq!(call["ended_at"], "2027-01-15T08:00:01.084120Z");
+    assert_eq!(call["timestamp"], call["ended_at"]);
+    assert_eq!([&call["args_tokens_est"], &call["result_tokens_est"]], [2, 3]);
+    assert_eq!(call["level"], "warn");
+}

@@ -1,0 +1,269 @@
+//! The config file: TOML, read entry by entry so that each can be refused by itself.
+
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Value};
+
+use crate::settings::{Origin, Problem, SETTINGS, TABLES};
+
+/// More than any config file has; what is larger is something else.
+const LARGEST: u64 = 1 << 20;
+
+/// The bytes of a config file, without waiting: a server's start may depend on it.
+///
+/// # Errors
+/// When it cannot be read, is a pipe, or is larger than a MiB.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LARGEST {
+        true => Err(io::Error::other("it is larger than 1 MiB")),
+        false => Ok(bytes),
+    }
+}
+
+/// A config file as read: entries with their lines, and what could not be read.
+#[derive(Clone, Debug)]
+pub struct File {
+    pub path: PathBuf,
+    /// Dotted name, line and value of each entry that is not a table, in the file's order; entries of
+    /// `[server.NAME]` under that whole name.
+    entries: Vec<Entry>,
+    problems: Vec<Problem>,
+    /// A line that could not be read may have belonged to `[redaction]`.
+    hides_redaction: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: Vec<String>,
+    line: usize,
+    value: Value,
+}
+
+impl File {
+    /// Reads `path`. A file that does not exist is no file.
+    ///
+    /// # Errors
+    /// When the file exists and cannot be read.
+    pub fn read(path: &Path) -> io::Result<Option<File>> {
+        let utf8 = |bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+        };
+        match read(path).and_then(utf8) {
+            Ok(text) => Ok(Some(File::parse(path, &text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes what can be read of `text`; the rest becomes problems that name lines, never contents:
+    /// the parser's own messages quote the file, and a config file may hold secrets.
+    pub fn parse(path: &Path, text: &str) -> File {
+        let origin = |line| Origin::File { path: path.to_owned(), line };
+        let mentions_redaction = text.contains("redaction");
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut text = text.to_owned();
+        // A line that is no TOML is blanked and the rest read again, so that it takes nothing with it.
+        let table = loop {
+            match DeTable::parse(&text) {
+                Ok(table) => break table,
+                Err(error) if problems.len() < MAX_BAD_LINES => {
+                    let at = error.span().map_or(0, |span| span.start).min(text.len());
+                    let start =
+                        text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                    let end = text.as_bytes()[at..].iter().position(|byte| *byte == b'\n');
+                    let end = end.map_or(text.len(), |length| at + length);
+                    problems.push(Problem {
+                        origin: origin(line_of(&text, at)),
+                        text: "not valid TOML; this line is ignored".to_owned(),
+                    });
+                    if start == end {
+                        break DeTable::parse_recoverable(&text).0;
+                    }
+                    text.replace_range(start..end, "");
+                }
+                Err(_) => break DeTable::parse_recoverable(&text).0,
+            }
+        };
+        let hides_redaction = mentions_redaction && !problems.is_empty();
+        let line = |at: usize| line_of(&text, at);
+        let mut entries = Vec::new();
+        flatten(&mut Vec::new(), table.get_ref(), &line, &mut entries);
+        for entry in &entries {
+            if !is_known(&entry.name) {
+                let name = shown(&entry.name.join("."));
+                let way_out = match nearest(&general(&entry.name)) {
+                    Some(setting) => format!("did you mean `{setting}`?"),
+                    None => "`spantap doctor` lists them".to_owned(),
+                };
+                problems.push(Problem {
+                    origin: origin(entry.line),
+                    text: format!("`{name}` is no setting; {way_out}"),
+                });
+            }
+        }
+        File { path: path.to_owned(), entries, problems, hides_redaction }
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.problems.clone()
+    }
+
+    /// The values of a scalar or list setting as text, the server's own section first.
+    pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<(Vec<String>, Origin)> {
+        let own = self.find(&scoped(server, name));
+        let general = self.find(&split(name));
+        let texts = |value: &Value| match value {
+            Value::Array(items) => items.iter().map(text_of).collect(),
+            other => vec![text_of(other)],
+        };
+        own.into_iter().chain(general).map(|entry| (texts(&entry.value), self.origin(entry.line))).collect()
+    }
+
+    /// A table, put together from its entries; the server's own replaces the general one.
+    pub(super) fn table(&self, server: &str, name: &str) -> Option<(Value, Origin)> {
+        self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
+    }
+
+    /// What `look` says of the first entry of a table that it says something of, and the entry's line.
+    pub(super) fn find_in<T>(
+        &self,
+        server: &str,
+        name: &str,
+        look: impl Fn(&[String], &Value) -> Option<T>,
+    ) -> Option<(T, Origin)> {
+        let own = scoped(server, name);
+        let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
+        let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
+        entries.find_map(|entry| {
+            let said = look(&entry.name[prefix.len()..], &entry.value)?;
+            Some((said, self.origin(entry.line)))
+        })
+    }
+
+    /// Whether a line that could not be read may have said what is to be hidden.
+    pub(super) fn hides_redaction(&self) -> Option<Origin> {
+        let first = self.problems.first().filter(|_| self.hides_redaction)?;
+        Some(first.origin.clone())
+    }
+
+    fn table_under(&self, prefix: &[String]) -> Option<(Value, Origin)> {
+        let mut root = toml::Table::new();
+        let mut first = None;
+        for entry in self.entries.iter().filter(|entry| entry.name.starts_with(prefix)) {
+            let (last, path) = entry.name[prefix.len()..].split_last()?;
+            let mut table = &mut root;
+            for part in path {
+                let next = table.entry(part.clone()).or_insert_with(|| Value::Table(toml::Table::new()));
+                table = next.as_table_mut()?;
+            }
+            table.insert(last.clone(), entry.value.clone());
+            first.get_or_insert(entry.line);
+        }
+        first.map(|line| (Value::Table(root), self.origin(line)))
+    }
+
+    fn find(&self, name: &[String]) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    fn origin(&self, line: usize) -> Origin {
+        Origin::File { path: self.path.clone(), line }
+    }
+}
+
+/// A name as it may be told. A value may have been written in its place, and what holds characters that no
+/// setting has in its name may be whole lines that a stray quote has made one.
+pub(super) fn shown(name: &str) -> String {
+    let is_odd = |c: char| c.is_control() || matches!(c, '=' | '"' | '\'' | '#');
+    match name.contains(is_odd) {
+        true => "…".to_owned(),
+        false => crate::proxy::diagnostics::safe(name),
+    }
+}
+
+/// Beyond this many bad lines it is not a config file.
+const MAX_BAD_LINES: usize = 20;
+
+/// The number, from 1, of the line that the byte `at` stands on.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+fn split(name: &str) -> Vec<String> {
+    name.split('.').map(str::to_owned).collect()
+}
+
+fn scoped(server: &str, name: &str) -> Vec<String> {
+    ["server".to_owned(), server.to_owned()].into_iter().chain(split(name)).collect()
+}
+
+/// The name without the server whose section it stands in.
+fn general(name: &[String]) -> String {
+    match name {
+        [server, _, rest @ ..] if server == "server" && !rest.is_empty() => rest.join("."),
+        _ => name.join("."),
+    }
+}
+
+/// The setting that was probably meant.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, SETTINGS.iter().map(|(setting, _)| *setting))
+}
+
+/// That of `names` which was probably meant by `name`.
+pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// As clap's for mistyped flags.
+    const LIKENESS: f64 = 0.8;
+    let likeness = |other: &str| strsim::jaro_winkler(name, other);
+    let alike = names.filter(|other| likeness(other) >= LIKENESS);
+    alike.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+fn is_known(name: &[String]) -> bool {
+    let general = general(name);
+    SETTINGS.iter().any(|(setting, _)| *setting == general)
+        || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
+}
+
+fn flatten(
+    prefix: &mut Vec<String>,
+    table: &DeTable<'_>,
+    line: &impl Fn(usize) -> usize,
+    entries: &mut Vec<Entry>,
+) {
+    for (key, value) in table {
+        prefix.push(key.get_ref().to_string());
+        match value.get_ref() {
+            DeValue::Table(inner) => flatten(prefix, inner, line, entries),
+            _ => entries.extend(to_value(value.clone()).map(|value| Entry {
+                name: prefix.clone(),
+                line: line(key.span().start),
+                value,
+            })),
+        }
+        prefix.pop();
+    }
+    entries.sort_by_key(|entry| entry.line);
+}
+
+fn to_value(value: Spanned<DeValue<'_>>) -> Option<Value> {
+    use serde::Deserialize;
+    Value::deserialize(toml::de::ValueDeserializer::from(value)).ok()
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
