@@ -14,6 +14,7 @@ pub mod table;
 pub mod tree;
 
 mod jsonc;
+mod parse;
 mod toml;
 mod yaml;
 

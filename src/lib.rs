@@ -21,6 +21,8 @@
 
 pub mod system;
 
+mod text;
+
 pub mod relay;
 
 pub mod observe;

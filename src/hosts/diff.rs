@@ -71,7 +71,7 @@ fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Ve
     let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
         return Vec::new();
     };
-    let line = |at: usize| crate::hosts::tree::line_of(before, at) - 1;
+    let line = |at: usize| crate::text::line_of(before, at) - 1;
     entries(&root, host)
         .into_iter()
         .filter_map(|entry| {

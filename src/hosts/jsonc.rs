@@ -4,7 +4,8 @@ use jsonc_parser::ast;
 use jsonc_parser::common::{Range as Span, Ranged};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use crate::hosts::tree::{Layout, Member, Node, Value, line_of};
+use crate::hosts::tree::{Layout, Member, Node, Value};
+use crate::text::line_of;
 
 /// Reads JSON with comments and trailing commas; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {

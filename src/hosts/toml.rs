@@ -2,7 +2,8 @@
 
 use toml_edit::{Document, Item, TableLike, Value as TomlValue};
 
-use crate::hosts::tree::{Layout, Member, Node, Value, line_of};
+use crate::hosts::tree::{Layout, Member, Node, Value};
+use crate::text::line_of;
 
 /// Reads TOML; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {

@@ -62,18 +62,6 @@ pub struct Member {
 }
 
 impl Node {
-    /// Reads a whole file.
-    ///
-    /// # Errors
-    /// Why the text is not of that format. The reason never quotes the text, which may hold secrets.
-    pub fn parse(text: &str, format: Format) -> Result<Node, String> {
-        match format {
-            Format::Json => crate::hosts::jsonc::parse(text),
-            Format::Toml => crate::hosts::toml::parse(text),
-            Format::Yaml => crate::hosts::yaml::parse(text),
-        }
-    }
-
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -118,9 +106,4 @@ impl Node {
             _ => false,
         }
     }
-}
-
-/// The number, from 1, of the line on which byte `at` stands.
-pub(super) fn line_of(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 use crate::settings::{Origin, Problem, SETTINGS, TABLES};
+use crate::text::line_of;
 
 /// More than any config file has; what is larger is something else.
 const LARGEST: u64 = 1 << 20;
@@ -193,11 +194,6 @@ pub(super) fn shown(name: &str) -> String {
 
 /// Beyond this many bad lines it is not a config file.
 const MAX_BAD_LINES: usize = 20;
-
-/// The number, from 1, of the line that the byte `at` stands on.
-fn line_of(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
-}
 
 fn split(name: &str) -> Vec<String> {
     name.split('.').map(str::to_owned).collect()

@@ -46,16 +46,20 @@ fn named(text: &str) -> Vec<String> {
 /// The rooms of `src`, lowest first, each with the rooms that it may name. `docs/architecture.md` prints
 /// this table.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("text", &[]),
     ("system", &[]),
     ("relay", &["system"]),
     ("observe", &["relay::chunk"]),
     ("record", &["observe", "relay::chunk"]),
     ("export", &["record", "observe", "relay::chunk"]),
-    ("settings", &["export", "record", "observe", "relay", "system", "cli::run", "proxy::diagnostics"]),
+    (
+        "settings",
+        &["text", "export", "record", "observe", "relay", "system", "cli::run", "proxy::diagnostics"],
+    ),
     ("proxy", &["settings", "export", "record", "observe", "relay", "system"]),
     ("query", &["record", "present"]),
     ("present", &["query", "record"]),
-    ("hosts", &[]),
+    ("hosts", &["text"]),
     ("check", &["record", "observe", "system"]),
     ("demo", &[]),
 ];
