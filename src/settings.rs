@@ -83,20 +83,23 @@ pub struct Config {
     pub redaction: Redaction,
     /// `--otlp`, which wins over the table's endpoint.
     pub otlp_endpoint: Setting<Option<String>>,
-    pub otlp: crate::export::otlp::Table,
+    pub otlp: crate::export::otlp::OtlpTable,
     /// What could not be used, one line each.
     pub problems: Vec<Problem>,
 }
 
 impl Config {
     /// What is sent to collectors, if anything, and what could not be used of it.
-    pub fn otlp(&self, environment: Environment<'_>) -> (Option<crate::export::otlp::Settings>, Vec<String>) {
+    pub fn otlp(
+        &self,
+        environment: Environment<'_>,
+    ) -> (Option<crate::export::otlp::OtlpSettings>, Vec<String>) {
         // The file's endpoint is in the table, where a signal's own wins over it.
         let flag = match self.otlp_endpoint.origin {
             Origin::Flag | Origin::Environment(_) => self.otlp_endpoint.value.as_deref(),
             Origin::File { .. } | Origin::Default => None,
         };
-        crate::export::otlp::Settings::resolve(flag, &self.otlp, environment)
+        crate::export::otlp::OtlpSettings::resolve(flag, &self.otlp, environment)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cli::run::RunArgs;
 use crate::cli::{Hinted, Out, ServerCommand};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
-use crate::export::otlp::checks::{Checked, Checks};
+use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
 use crate::proxy::identity;
 use crate::record::Identity;
 use crate::settings::{Config, process_environment};
@@ -91,7 +91,11 @@ impl CheckArgs {
         status
     }
 
-    fn once(&self, metrics: &mut Option<(Otlp, Checks)>, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    fn once(
+        &self,
+        metrics: &mut Option<(Otlp, CheckInstruments)>,
+        out: &mut Out<'_>,
+    ) -> anyhow::Result<ExitCode> {
         let outcome = self.probe();
         if let Some((_, checks)) = metrics {
             checks.take(&checked(&outcome));
@@ -120,7 +124,7 @@ impl CheckArgs {
     fn pulse(
         &self,
         every: Duration,
-        metrics: &mut Option<(Otlp, Checks)>,
+        metrics: &mut Option<(Otlp, CheckInstruments)>,
         out: &mut Out<'_>,
     ) -> anyhow::Result<ExitCode> {
         let (mut failures, mut done) = (0_u32, 0_u64);
@@ -187,7 +191,7 @@ impl CheckArgs {
     ///
     /// # Errors
     /// The config file cannot be read.
-    fn metrics(&self) -> anyhow::Result<Option<(Otlp, Checks)>> {
+    fn metrics(&self) -> anyhow::Result<Option<(Otlp, CheckInstruments)>> {
         if self.every.is_none() && self.otlp.is_none() {
             return Ok(None);
         }
@@ -218,15 +222,17 @@ impl CheckArgs {
 }
 
 /// A check in the words of the instruments.
-fn checked(outcome: &Result<Health, Failure>) -> Checked {
+fn checked(outcome: &Result<Health, Failure>) -> CheckMeasurement {
     match outcome {
         Ok(health) => {
             let mut steps = vec![("handshake", health.handshake), ("ping", health.ping)];
             steps.extend(health.tools.map(|(_, time)| ("tools/list", time)));
             steps.push(("end", health.end.after));
-            Checked::Works(steps.into_iter().map(|(step, time)| (step, time.as_secs_f64())).collect())
+            CheckMeasurement::Works(
+                steps.into_iter().map(|(step, time)| (step, time.as_secs_f64())).collect(),
+            )
         }
-        Err(failure) => Checked::Fails(failure.kind.word()),
+        Err(failure) => CheckMeasurement::Fails(failure.kind.word()),
     }
 }
 

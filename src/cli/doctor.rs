@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::cli::Out;
 use crate::cli::run::RunArgs;
 use crate::export::log::is_session_file;
-use crate::export::otlp::{self, Probed};
+use crate::export::otlp::{self, ProbeResult};
 use crate::present::format::plural;
 use crate::record::Record;
 use crate::settings::paths;
@@ -330,7 +330,7 @@ fn collector(
     }
     let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut silent = BTreeSet::new();
-    for Probed { signal, endpoint, failure } in otlp::probe(&settings, PATIENCE) {
+    for ProbeResult { signal, endpoint, failure } in otlp::probe(&settings, PATIENCE) {
         let Some(address) = address(&endpoint) else {
             findings.fail(format!("{who}an OTLP endpoint has no host"), "write it as http://HOST:4318");
             continue;

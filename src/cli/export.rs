@@ -18,9 +18,9 @@ use crate::cli::run::{RunArgs, Side};
 use crate::cli::{Out, config_file, done, hint};
 use crate::export::Output;
 use crate::export::otlp::metrics::Prices;
-use crate::export::otlp::settings::OneSignal;
+use crate::export::otlp::settings::SignalSwitch;
 use crate::export::otlp::spans;
-use crate::export::otlp::{Otlp, Settings};
+use crate::export::otlp::{Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::Entry;
 use crate::query::files::Source;
@@ -142,7 +142,7 @@ impl ExportArgs {
         )
     }
 
-    fn settings(&self) -> anyhow::Result<(Settings, spans::Side)> {
+    fn settings(&self) -> anyhow::Result<(OtlpSettings, spans::Side)> {
         let run = RunArgs {
             otlp: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
@@ -151,8 +151,8 @@ impl ExportArgs {
         };
         let file = config_file(&run)?;
         let mut config = Config::resolve(&run, &process_environment, file.as_ref(), "");
-        if self.logs && !matches!(config.otlp.logs, Some(OneSignal::Own(_))) {
-            config.otlp.logs = Some(OneSignal::Sent(true));
+        if self.logs && !matches!(config.otlp.logs, Some(SignalSwitch::Own(_))) {
+            config.otlp.logs = Some(SignalSwitch::Sent(true));
         }
         let (settings, warnings) = config.otlp(&process_environment);
         for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {
@@ -231,7 +231,7 @@ impl Told {
 
 /// One run, through all sessions.
 struct Run {
-    settings: Settings,
+    settings: OtlpSettings,
     side: spans::Side,
     select: Select,
     resume: bool,

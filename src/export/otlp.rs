@@ -20,10 +20,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::export::Output;
-use crate::export::otlp::checks::Checks;
-use crate::export::otlp::logs::Recorder;
+use crate::export::otlp::checks::CheckInstruments;
+use crate::export::otlp::logs::LogBuilder;
 use crate::export::otlp::metrics::{Metrics, Prices};
-use crate::export::otlp::spans::{Maker, Side, Tracer};
+use crate::export::otlp::spans::{Side, SpanBuilder, SpanTracker};
 use crate::observe::event::Event;
 use crate::record::line::Kept;
 use crate::record::{Dropped, Identity};
@@ -33,27 +33,30 @@ mod grpc;
 
 pub mod checks;
 pub mod logs;
+mod losses;
 pub mod metrics;
 pub mod outcome;
 mod probe;
 mod queue;
+pub mod sampler;
 pub mod semconv;
 mod sender;
 pub mod settings;
 pub mod spans;
 mod transport;
+mod wire;
 
-pub use probe::{Probed, probe};
-pub(super) use queue::Told;
-use queue::{Losses, Queue, lock};
+use losses::{LossCallback, LossCounts, lock};
+pub use probe::{ProbeResult, probe};
+use queue::Queue;
 use sender::{Carrier, Logs, Points, Spans, Waiting};
-pub use settings::{Settings, Table, Target};
+pub use settings::{OtlpSettings, OtlpTable, SignalTarget};
 
-type Warn = Arc<dyn Fn(&str) + Send + Sync>;
+type WarnCallback = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Spans, logs and metrics of one connection, on their way.
 pub struct Otlp {
-    tracer: Option<Tracer>,
+    tracer: Option<SpanTracker>,
     sends_logs: bool,
     metrics: Option<Metrics>,
     /// Where the next line is written.
@@ -65,7 +68,7 @@ pub struct Otlp {
     /// Taken by the thread when the first event comes.
     unsent: Option<Worker>,
     prepare_thread: fn(),
-    warn: Warn,
+    warn: WarnCallback,
 }
 
 struct Shared {
@@ -73,7 +76,7 @@ struct Shared {
     logs: Queue<Kept>,
     /// Never holds anything: the end is all that metrics are told.
     points: Queue<()>,
-    losses: Arc<Losses>,
+    losses: Arc<LossCounts>,
     /// Who sends.
     baton: Mutex<Baton>,
     passed: Condvar,
@@ -96,15 +99,15 @@ enum Baton {
 
 /// What the thread owns.
 struct Worker {
-    settings: Settings,
+    settings: OtlpSettings,
     side: Side,
     resource: Resource,
     reader: Option<SharedReader>,
-    warn: Warn,
+    warn: WarnCallback,
 }
 
 /// The resource of a connection: the server as a service (or the client, seen from its side).
-fn attributes(identity: &Identity, settings: &Settings) -> BTreeMap<String, String> {
+fn attributes(identity: &Identity, settings: &OtlpSettings) -> BTreeMap<String, String> {
     use semconv::resource as name;
     let own = [
         (name::SERVICE_NAME, identity.server_name.as_str()),
@@ -130,13 +133,13 @@ impl Otlp {
     /// Nothing is opened before the first event; `warn` gets one line when a collector stops taking what
     /// we send, and one when it takes it again.
     pub fn new(
-        settings: Settings,
+        settings: OtlpSettings,
         identity: &Identity,
         side: Side,
         prices: Prices,
         warn: impl Fn(&str) + Send + Sync + 'static,
     ) -> Otlp {
-        let tracer = settings.traces.is_some().then(|| Tracer::new(side, settings.sampling()));
+        let tracer = settings.traces.is_some().then(|| SpanTracker::new(side, settings.sampling()));
         let (otlp, metrics) = Otlp::build(settings, identity, side, warn, |meter| {
             let metrics = Metrics::new(meter, side, &identity.server_name, prices);
             let losses = metrics.otlp_losses();
@@ -147,24 +150,24 @@ impl Otlp {
 
     /// For `spantap check`: metrics alone, with instruments of their own; call [`Otlp::open`] next.
     pub fn of_checks(
-        settings: Settings,
+        settings: OtlpSettings,
         identity: &Identity,
         kinds: &[&'static str],
         warn: impl Fn(&str) + Send + Sync + 'static,
-    ) -> (Otlp, Option<Checks>) {
-        let settings = Settings { traces: None, logs: None, ..settings };
-        let checks = |meter: &Meter| (Checks::new(meter, &identity.server_name, kinds), None);
+    ) -> (Otlp, Option<CheckInstruments>) {
+        let settings = OtlpSettings { traces: None, logs: None, ..settings };
+        let checks = |meter: &Meter| (CheckInstruments::new(meter, &identity.server_name, kinds), None);
         Otlp::build(settings, identity, Side::Client, warn, checks)
     }
 
     /// Without a tracer. If metrics are to be sent, with what `instruments` makes: instruments, and whom
     /// to tell of losses on the way.
     fn build<T>(
-        settings: Settings,
+        settings: OtlpSettings,
         identity: &Identity,
         side: Side,
         warn: impl Fn(&str) + Send + Sync + 'static,
-        instruments: impl FnOnce(&Meter) -> (T, Option<Told>),
+        instruments: impl FnOnce(&Meter) -> (T, Option<LossCallback>),
     ) -> (Otlp, Option<T>) {
         let attributes = attributes(identity, &settings);
         let resource = resource(&attributes);
@@ -184,12 +187,12 @@ impl Otlp {
             made
         });
         let (made, told) = made.unzip();
-        let warn: Warn = Arc::new(warn);
+        let warn: WarnCallback = Arc::new(warn);
         let shared = Shared {
             spans: Queue::new(settings.span_limits),
             logs: Queue::new(settings.log_limits),
             points: Queue::new(settings.span_limits),
-            losses: Arc::new(Losses::new(told.flatten())),
+            losses: Arc::new(LossCounts::new(told.flatten())),
             baton: Mutex::new(Baton::Away),
             passed: Condvar::new(),
             hand_over: Notify::new(),
@@ -358,7 +361,7 @@ impl Output for Otlp {
         if let Some(metrics) = &mut self.metrics {
             metrics.dropped(others());
         }
-        self.shared.losses.hear(others().map(|dropped| dropped.count).sum());
+        self.shared.losses.set_elsewhere(others().map(|dropped| dropped.count).sum());
     }
 
     fn begin_close(&mut self) {
@@ -423,14 +426,14 @@ impl Worker {
     }
 
     async fn send(self, first: ResourceMetrics, shared: &Arc<Shared>) {
-        let Settings { traces, logs, metrics, metric_interval, .. } = &self.settings;
-        let spans = |target: &settings::Target| {
-            let maker = Maker::new(self.side, self.settings.sampling().value_length);
+        let OtlpSettings { traces, logs, metrics, metric_interval, .. } = &self.settings;
+        let spans = |target: &settings::SignalTarget| {
+            let maker = SpanBuilder::new(self.side, self.settings.sampling().value_length);
             Ok(Spans { exporter: transport::spans(target)?, maker })
         };
         let spans = self.lane("spans", traces.as_ref(), spans, shared, |shared| &shared.spans);
-        let records = |target: &settings::Target| {
-            Ok(Logs { exporter: transport::logs(target)?, recorder: Recorder::default() })
+        let records = |target: &settings::SignalTarget| {
+            Ok(Logs { exporter: transport::logs(target)?, builder: LogBuilder::default() })
         };
         let logs = self.lane("logs", logs.as_ref(), records, shared, |shared| &shared.logs);
         let temporality = self.settings.temporality();
@@ -456,8 +459,8 @@ impl Worker {
     fn exporter<E>(
         &self,
         what: &str,
-        target: Option<&settings::Target>,
-        build: impl Fn(&settings::Target) -> anyhow::Result<E>,
+        target: Option<&settings::SignalTarget>,
+        build: impl Fn(&settings::SignalTarget) -> anyhow::Result<E>,
     ) -> Option<E> {
         match build(target?) {
             Ok(exporter) => Some(exporter),
@@ -472,8 +475,8 @@ impl Worker {
     fn lane<C: Carrier>(
         &self,
         what: &'static str,
-        target: Option<&settings::Target>,
-        build: impl Fn(&settings::Target) -> anyhow::Result<C>,
+        target: Option<&settings::SignalTarget>,
+        build: impl Fn(&settings::SignalTarget) -> anyhow::Result<C>,
         shared: &Arc<Shared>,
         queue: impl Fn(&Shared) -> &Queue<C::Item> + Send + 'static,
     ) -> Option<JoinHandle<()>> {

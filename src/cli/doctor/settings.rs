@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::doctor::{address, tilde};
-use crate::export::otlp::Target;
+use crate::export::otlp::SignalTarget;
 use crate::observe::redact::Mode;
 use crate::settings::{self, Config, Redaction};
 
@@ -136,7 +136,7 @@ fn tables(config: &Config) -> Vec<Shown> {
 }
 
 /// How one signal is sent, without what may be a secret.
-fn way(target: &Target) -> String {
+fn way(target: &SignalTarget) -> String {
     let scheme = target.endpoint.split("://").next().unwrap_or_default();
     let address = address(&target.endpoint).unwrap_or_else(none);
     let mut way = format!("{scheme}://{address} by {}", target.protocol.word());

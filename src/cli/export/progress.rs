@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use crate::export::otlp::Settings;
-use crate::export::otlp::settings::Target;
+use crate::export::otlp::OtlpSettings;
+use crate::export::otlp::settings::SignalTarget;
 use crate::query::files::Source;
 use crate::settings::paths;
 
@@ -49,10 +49,11 @@ impl Progress {
 }
 
 /// Which file, and where to. An endpoint may hold credentials: it is hashed.
-pub(super) fn key(settings: &Settings, source: &Source) -> String {
+pub(super) fn key(settings: &OtlpSettings, source: &Source) -> String {
     let path = source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
-    let endpoint =
-        |target: &Option<Target>| target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default();
+    let endpoint = |target: &Option<SignalTarget>| {
+        target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default()
+    };
     let path = path.unwrap_or_default();
     let what = format!("{}\n{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs), path.display());
     Sha256::digest(what).iter().map(|byte| format!("{byte:02x}")).collect()

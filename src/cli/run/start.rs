@@ -12,7 +12,8 @@ use crate::cli::run::{LogLevel, Overload, RunArgs};
 use crate::export::log::{self, Log};
 use crate::export::otlp::Otlp;
 use crate::export::otlp::metrics::Prices;
-use crate::export::otlp::settings::{Sampler, Table};
+use crate::export::otlp::sampler::Sampler;
+use crate::export::otlp::settings::{OtlpSettings, OtlpTable};
 use crate::export::otlp::spans::Side;
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
@@ -92,9 +93,9 @@ fn test_limit(name: &str) -> Option<Duration> {
 }
 
 /// Decides about traces that begin here.
-fn sampler(table: Option<&Table>) -> Sampler {
-    let default = Table::default();
-    Sampler::resolve(table.unwrap_or(&default), &process_environment)
+fn sampler(table: Option<&OtlpTable>) -> Sampler {
+    let default = OtlpTable::default();
+    OtlpSettings::resolve_sampler(table.unwrap_or(&default), &process_environment)
 }
 
 /// What the start has to know of the config file before the server runs.

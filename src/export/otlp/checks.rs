@@ -7,7 +7,7 @@ use crate::export::otlp::semconv::{self, attribute as name};
 
 /// One check, in the words of the instruments.
 #[derive(Clone, Debug)]
-pub enum Checked {
+pub enum CheckMeasurement {
     /// Each step with its seconds.
     Works(Vec<(&'static str, f64)>),
     /// Why it does not, in one word.
@@ -15,7 +15,7 @@ pub enum Checked {
 }
 
 /// The instruments of one pulse.
-pub struct Checks {
+pub struct CheckInstruments {
     server: String,
     in_a_row: u64,
     up: Gauge<u64>,
@@ -24,16 +24,16 @@ pub struct Checks {
     failures_in_a_row: Gauge<u64>,
 }
 
-impl Checks {
-    /// `kinds` are the words of [`Checked::Fails`]: a counter of each begins at 0, so that the first
+impl CheckInstruments {
+    /// `kinds` are the words of [`CheckMeasurement::Fails`]: a counter of each begins at 0, so that the first
     /// failure is an increase.
-    pub fn new(meter: &Meter, server: &str, kinds: &[&'static str]) -> Checks {
+    pub fn new(meter: &Meter, server: &str, kinds: &[&'static str]) -> CheckInstruments {
         let gauge = |instrument: semconv::Instrument| {
             let builder = meter.u64_gauge(instrument.name).with_unit(instrument.unit);
             builder.with_description(instrument.description).build()
         };
         let (duration, failures) = (semconv::CHECK_DURATION, semconv::CHECK_FAILURES);
-        let checks = Checks {
+        let checks = CheckInstruments {
             server: server.to_owned(),
             in_a_row: 0,
             up: gauge(semconv::CHECK_UP),
@@ -55,16 +55,16 @@ impl Checks {
         checks
     }
 
-    pub fn take(&mut self, checked: &Checked) {
+    pub fn take(&mut self, checked: &CheckMeasurement) {
         match checked {
-            Checked::Works(steps) => {
+            CheckMeasurement::Works(steps) => {
                 self.in_a_row = 0;
                 for (step, seconds) in steps {
                     let step = KeyValue::new(name::SPANTAP_CHECK_STEP, *step);
                     self.duration.record(*seconds, &self.with(Some(step)));
                 }
             }
-            Checked::Fails(kind) => {
+            CheckMeasurement::Fails(kind) => {
                 self.in_a_row += 1;
                 self.failures.add(1, &self.with(Some(KeyValue::new(name::ERROR_TYPE, *kind))));
             }

@@ -15,8 +15,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::export::otlp::outcome::{self, Outcome};
-use crate::export::otlp::settings::{Signal, Target};
-use crate::export::otlp::transport::{MAX_ANSWER, USER_AGENT, read};
+use crate::export::otlp::settings::{Signal, SignalTarget};
+use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 
 /// One method of one collector.
 pub struct Grpc {
@@ -33,7 +33,7 @@ impl Grpc {
     ///
     /// # Errors
     /// When a header or file cannot be used.
-    pub fn new(target: &Target, signal: Signal) -> anyhow::Result<Grpc> {
+    pub fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<Grpc> {
         let endpoint = Endpoint::from_shared(target.endpoint.clone());
         let mut endpoint = endpoint.ok().context("the endpoint is no URL")?.user_agent(USER_AGENT)?;
         if target.endpoint.starts_with("https:") {
@@ -117,7 +117,7 @@ fn judge(status: &Status) -> Outcome {
     }
 }
 
-fn metadata(target: &Target) -> anyhow::Result<MetadataMap> {
+fn metadata(target: &SignalTarget) -> anyhow::Result<MetadataMap> {
     let mut map = MetadataMap::new();
     for (name, value) in &target.headers {
         let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -131,7 +131,7 @@ fn metadata(target: &Target) -> anyhow::Result<MetadataMap> {
     Ok(map)
 }
 
-fn tls(target: &Target) -> anyhow::Result<ClientTlsConfig> {
+fn tls(target: &SignalTarget) -> anyhow::Result<ClientTlsConfig> {
     let mut tls = match &target.certificate {
         Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
         None => ClientTlsConfig::new().with_native_roots(),

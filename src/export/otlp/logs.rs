@@ -12,18 +12,18 @@ use crate::record::{EventName, Level, Record};
 
 /// Makes log records.
 #[derive(Debug)]
-pub struct Recorder(SdkLogger);
+pub struct LogBuilder(SdkLogger);
 
-impl Default for Recorder {
-    fn default() -> Recorder {
-        Recorder(SdkLoggerProvider::builder().build().logger(semconv::SCOPE))
+impl Default for LogBuilder {
+    fn default() -> LogBuilder {
+        LogBuilder(SdkLoggerProvider::builder().build().logger(semconv::SCOPE))
     }
 }
 
 /// Fields that have a place of their own in an OTLP log record.
 const PLACED: [&str; 6] = ["timestamp", "level", "message", "trace_id", "span_id", "trace_flags"];
 
-impl Recorder {
+impl LogBuilder {
     pub fn log(&self, record: &Record<'_>) -> SdkLogRecord {
         let mut log = self.0.create_log_record();
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(record.timestamp.0.unsigned_abs());

@@ -11,7 +11,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::trace::SpanKind;
 
-use crate::export::otlp::Told;
+use crate::export::otlp::losses::LossCallback;
 use crate::export::otlp::semconv::{self, Instrument, attribute as name};
 use crate::export::otlp::spans::{Side, error_type};
 use crate::observe::event::{EndReason, Event, Kind, Operation, Pulse, Status, Target};
@@ -187,7 +187,7 @@ impl Metrics {
     }
 
     /// Counts what is lost on the way to the collector, wherever that is noticed.
-    pub fn otlp_losses(&self) -> Told {
+    pub fn otlp_losses(&self) -> LossCallback {
         let (lost, server) = (self.lost.clone(), self.server.clone());
         Box::new(move |reason, count| {
             let attributes = [

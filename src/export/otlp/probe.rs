@@ -9,12 +9,12 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
 use opentelemetry_sdk::trace::SpanExporter as _;
 
 use crate::export::otlp::outcome::{self, Outcome};
-use crate::export::otlp::settings::{Settings, Signal, Target};
+use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport;
 
 /// What became of one signal's export.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probed {
+pub struct ProbeResult {
     pub signal: Signal,
     /// May hold credentials.
     pub endpoint: String,
@@ -24,7 +24,7 @@ pub struct Probed {
 
 /// Sends an empty export of each signal that `settings` has a way for, one after the other, and waits for
 /// each answer at most `patience`.
-pub fn probe(settings: &Settings, patience: Duration) -> Vec<Probed> {
+pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let targets = [
         (Signal::Traces, &settings.traces),
         (Signal::Metrics, &settings.metrics),
@@ -42,7 +42,7 @@ pub fn probe(settings: &Settings, patience: Duration) -> Vec<Probed> {
     let probed = targets
         .map(|(signal, target)| {
             let failure = ask(signal, target).err();
-            Probed { signal, endpoint: target.endpoint.clone(), failure }
+            ProbeResult { signal, endpoint: target.endpoint.clone(), failure }
         })
         .collect();
     if let Ok(runtime) = runtime {
@@ -52,7 +52,7 @@ pub fn probe(settings: &Settings, patience: Duration) -> Vec<Probed> {
     probed
 }
 
-async fn exchange(signal: Signal, target: &Target, settings: &Settings) -> Result<(), String> {
+async fn exchange(signal: Signal, target: &SignalTarget, settings: &OtlpSettings) -> Result<(), String> {
     let unusable = |error: anyhow::Error| format!("{error:#}");
     let Outcome { failure, .. } = match signal {
         Signal::Traces => {

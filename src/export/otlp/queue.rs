@@ -1,77 +1,34 @@
-//! What waits to be sent, bounded; and what was lost, by reason.
+//! Items that wait to be sent, bounded.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::Resource;
 use tokio::sync::Notify;
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Counts what is lost on the way to a collector.
-pub(super) struct Losses {
-    counts: Mutex<BTreeMap<&'static str, u64>>,
-    /// What others have lost, so far.
-    elsewhere: AtomicU64,
-    /// Told of each loss as well: the instrument that counts them.
-    told: Option<Told>,
-}
-
-/// Takes a reason and how many were lost for it.
-pub type Told = Box<dyn Fn(&'static str, u64) + Send + Sync>;
-
-impl Losses {
-    pub(super) fn new(told: Option<Told>) -> Losses {
-        Losses { counts: Mutex::default(), elsewhere: AtomicU64::new(0), told }
-    }
-
-    pub(super) fn add(&self, reason: &'static str, count: u64) {
-        if count > 0 {
-            *lock(&self.counts).entry(reason).or_default() += count;
-            if let Some(told) = &self.told {
-                told(reason, count);
-            }
-        }
-    }
-
-    pub(super) fn hear(&self, elsewhere: u64) {
-        self.elsewhere.store(elsewhere, Ordering::Relaxed);
-    }
-
-    /// Everything, here and elsewhere: a larger figure is news.
-    pub(super) fn total(&self) -> u64 {
-        lock(&self.counts).values().sum::<u64>() + self.elsewhere.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.counts).clone()
-    }
-}
+use crate::export::otlp::losses::lock;
 
 /// Items of one signal, in the order in which they came.
 pub(super) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     /// Something was sent, or the sender has ended: for threads that wait.
     changed: Condvar,
     /// Something was put in, or it is the end: for the sender.
     wake: Notify,
-    limits: Limits,
+    limits: QueueLimits,
 }
 
 /// How much waits, and how much goes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct QueueLimits {
     pub queue: usize,
     pub batch: usize,
     /// How long what has come in may wait for more.
     pub interval: Duration,
 }
 
-struct State<T> {
+struct QueueState<T> {
     waiting: VecDeque<T>,
     /// When the oldest of them came in.
     since: Option<Instant>,
@@ -97,8 +54,8 @@ pub(super) enum Due {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new(limits: Limits) -> Queue<T> {
-        let state = State {
+    pub(super) fn new(limits: QueueLimits) -> Queue<T> {
+        let state = QueueState {
             waiting: VecDeque::new(),
             since: None,
             urgent: false,
@@ -111,7 +68,7 @@ impl<T> Queue<T> {
         Queue { state: Mutex::new(state), changed: Condvar::new(), wake: Notify::new(), limits }
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> QueueLimits {
         self.limits
     }
 
@@ -280,7 +237,7 @@ mod tests {
     use super::*;
 
     fn queue() -> Queue<u32> {
-        Queue::new(Limits { queue: 4, batch: 2, interval: Duration::from_secs(3600) })
+        Queue::new(QueueLimits { queue: 4, batch: 2, interval: Duration::from_secs(3600) })
     }
 
     #[test]

@@ -16,11 +16,12 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::task::JoinSet;
 
-use crate::export::otlp::logs::Recorder;
+use crate::export::otlp::logs::LogBuilder;
+use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::outcome::{self, Outcome};
-use crate::export::otlp::queue::{Due, Losses, Queue};
-use crate::export::otlp::spans::Maker;
-use crate::export::otlp::{SharedReader, Warn, semconv};
+use crate::export::otlp::queue::{Due, Queue};
+use crate::export::otlp::spans::SpanBuilder;
+use crate::export::otlp::{SharedReader, WarnCallback, semconv};
 use crate::record::line::Kept;
 
 /// Batches that are on their way at the same time, where more than one waits.
@@ -30,19 +31,19 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// When a collector that failed may be tried again, and what has been said about it.
-struct Courtesy {
+struct Backoff {
     /// What is sent, for messages.
     what: &'static str,
     pause: Duration,
     not_before: Option<Instant>,
     failing: bool,
     rejecting: bool,
-    warn: Warn,
+    warn: WarnCallback,
 }
 
-impl Courtesy {
-    fn new(what: &'static str, warn: Warn) -> Courtesy {
-        Courtesy { what, pause: FIRST_PAUSE, not_before: None, failing: false, rejecting: false, warn }
+impl Backoff {
+    fn new(what: &'static str, warn: WarnCallback) -> Backoff {
+        Backoff { what, pause: FIRST_PAUSE, not_before: None, failing: false, rejecting: false, warn }
     }
 
     fn may_try(&self) -> bool {
@@ -97,7 +98,7 @@ pub(super) enum Waiting {
 
 pub(super) struct Spans {
     pub(super) exporter: opentelemetry_otlp::SpanExporter,
-    pub(super) maker: Maker,
+    pub(super) maker: SpanBuilder,
 }
 
 impl Carrier for Spans {
@@ -119,7 +120,7 @@ impl Carrier for Spans {
 
 pub(super) struct Logs {
     pub(super) exporter: opentelemetry_otlp::LogExporter,
-    pub(super) recorder: Recorder,
+    pub(super) builder: LogBuilder,
 }
 
 impl Carrier for Logs {
@@ -128,7 +129,7 @@ impl Carrier for Logs {
     async fn carry(&self, batch: &[Kept]) -> Outcome {
         let scope = semconv::scope();
         let logs: Vec<SdkLogRecord> =
-            batch.iter().filter_map(|kept| Some(self.recorder.log(&kept.record().ok()?))).collect();
+            batch.iter().filter_map(|kept| Some(self.builder.log(&kept.record().ok()?))).collect();
         let pairs: Vec<(&SdkLogRecord, &InstrumentationScope)> =
             logs.iter().map(|log| (log, &scope)).collect();
         outcome::of(self.exporter.export(LogBatch::new(&pairs))).await
@@ -144,13 +145,13 @@ pub(super) async fn run<C: Carrier>(
     what: &'static str,
     mut carrier: C,
     queue: &Queue<C::Item>,
-    losses: &Losses,
-    warn: Warn,
+    losses: &LossCounts,
+    warn: WarnCallback,
 ) {
-    let mut courtesy = Courtesy::new(what, warn);
+    let mut backoff = Backoff::new(what, warn);
     let mut size = queue.limits().batch;
     loop {
-        let closing = matches!(queue.due(courtesy.not_before).await, Due::Closing);
+        let closing = matches!(queue.due(backoff.not_before).await, Due::Closing);
         if let Some(resource) = queue.new_resource() {
             carrier.set_resource(&resource);
         }
@@ -158,7 +159,7 @@ pub(super) async fn run<C: Carrier>(
         // What comes in while we send waits its time, unless it fills a batch.
         let mut at_least = 1;
         // At the end nobody waits for a collector's pause; it is asked once more, and that was it.
-        while closing || courtesy.may_try() {
+        while closing || backoff.may_try() {
             let batches = queue.take(CONCURRENT, size, at_least);
             if batches.is_empty() {
                 break;
@@ -181,7 +182,7 @@ pub(super) async fn run<C: Carrier>(
                 if smaller {
                     size = count.div_ceil(2);
                 } else {
-                    courtesy.note(&outcome);
+                    backoff.note(&outcome);
                     if outcome.failure.is_none() {
                         // One large item says nothing of those that follow.
                         size = (size + size.div_ceil(8)).min(queue.limits().batch);
@@ -197,7 +198,7 @@ pub(super) async fn run<C: Carrier>(
             for batch in come_back {
                 losses.add("queue_full", queue.put_back(batch));
             }
-            if closing && !courtesy.may_try() && courtesy.failing {
+            if closing && !backoff.may_try() && backoff.failing {
                 break;
             }
         }
@@ -213,27 +214,27 @@ pub(super) async fn run<C: Carrier>(
 pub(super) struct Points {
     exporter: opentelemetry_otlp::MetricExporter,
     reader: SharedReader,
-    losses: Arc<Losses>,
+    losses: Arc<LossCounts>,
     /// Losses that the last points tell of.
     told: u64,
-    courtesy: Courtesy,
+    backoff: Backoff,
 }
 
 impl Points {
     pub(super) fn new(
         exporter: opentelemetry_otlp::MetricExporter,
         reader: SharedReader,
-        losses: Arc<Losses>,
-        warn: Warn,
+        losses: Arc<LossCounts>,
+        warn: WarnCallback,
     ) -> Points {
-        Points { exporter, reader, losses, told: 0, courtesy: Courtesy::new("metrics", warn) }
+        Points { exporter, reader, losses, told: 0, backoff: Backoff::new("metrics", warn) }
     }
 
     /// Sends `first`, then what there is each `interval` until the end, and at the end.
     pub(super) async fn run(mut self, first: ResourceMetrics, interval: Duration, end: &Queue<()>) -> Points {
         self.send(&first).await;
         while let Due::Now = end.nap(interval).await {
-            if self.courtesy.may_try() {
+            if self.backoff.may_try() {
                 self.send_now().await;
             }
         }
@@ -243,7 +244,7 @@ impl Points {
 
     /// The last points once more, where spans or logs were lost after they had been sent.
     pub(super) async fn tell_the_last_losses(mut self) {
-        if self.losses.total() > self.told && !self.courtesy.failing {
+        if self.losses.total() > self.told && !self.backoff.failing {
             self.send_now().await;
         }
     }
@@ -260,6 +261,6 @@ impl Points {
     /// A point that was not taken is made good by the next one: sums go on.
     async fn send(&mut self, points: &ResourceMetrics) {
         let outcome = outcome::of(self.exporter.export(points)).await;
-        self.courtesy.note(&outcome);
+        self.backoff.note(&outcome);
     }
 }

@@ -11,18 +11,16 @@ use std::time::Duration;
 
 use opentelemetry_sdk::metrics::Temporality;
 
-use crate::export::otlp::queue::Limits;
-use crate::export::otlp::spans::{Keep, Sampling};
+use crate::export::otlp::queue::QueueLimits;
+use crate::export::otlp::sampler::{AlwaysKeep, Sampler, Sampling};
 
-mod sampler;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use sampler::Sampler;
-use source::Source;
-pub use table::{OneSignal, Table};
+use source::OtlpSource;
+pub use table::{OtlpTable, SignalSwitch};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -90,7 +88,7 @@ impl Signal {
 
 /// How one signal is sent.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct SignalTarget {
     /// With its path for HTTP.
     pub endpoint: String,
     pub protocol: Protocol,
@@ -104,10 +102,10 @@ pub struct Target {
     pub client_key: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for SignalTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Target")
+        f.debug_struct("SignalTarget")
             .field("protocol", &self.protocol)
             .field("headers", &headers)
             .finish_non_exhaustive()
@@ -116,18 +114,18 @@ impl std::fmt::Debug for Target {
 
 /// Everything about sending.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    pub traces: Option<Target>,
-    pub metrics: Option<Target>,
-    pub logs: Option<Target>,
+pub struct OtlpSettings {
+    pub traces: Option<SignalTarget>,
+    pub metrics: Option<SignalTarget>,
+    pub logs: Option<SignalTarget>,
     /// Attributes of the resource beyond our own; `service.name` among them if it was set.
     pub resource: Vec<(String, String)>,
     /// Deltas instead of sums since the start.
     pub delta: bool,
     pub metric_interval: Duration,
-    pub span_limits: Limits,
-    pub log_limits: Limits,
-    pub keep: Keep,
+    pub span_limits: QueueLimits,
+    pub log_limits: QueueLimits,
+    pub keep: AlwaysKeep,
     pub sampler: Sampler,
     /// Longest text of an attribute of a span, in characters.
     pub value_length: Option<usize>,
@@ -139,17 +137,17 @@ const METRIC_INTERVAL: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Spans and logs are sent every second: some hosts kill half a second after their first signal. A
 /// session of ten thousand calls that ends at once fits into the queue.
-const LIMITS: Limits = Limits { queue: 16_384, batch: 2_048, interval: Duration::from_secs(1) };
+const LIMITS: QueueLimits = QueueLimits { queue: 16_384, batch: 2_048, interval: Duration::from_secs(1) };
 
-impl Settings {
+impl OtlpSettings {
     /// `flag` is `--otlp`. `None` when nobody asked for anything to be sent. Warnings name variables,
     /// never values.
     pub fn resolve(
         flag: Option<&str>,
-        table: &Table,
+        table: &OtlpTable,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> (Option<Settings>, Vec<String>) {
-        let mut source = Source { environment, table, warnings: Vec::new() };
+    ) -> (Option<OtlpSettings>, Vec<String>) {
+        let mut source = OtlpSource { environment, table, warnings: Vec::new() };
         if source.is_disabled() {
             return (None, source.warnings);
         }
@@ -164,7 +162,7 @@ impl Settings {
         if table.always_keep.iter().any(|word| word != "errors" && word != "slow") {
             source.warn("otlp.always_keep knows errors and slow, and nothing else");
         }
-        let settings = Settings {
+        let settings = OtlpSettings {
             traces,
             metrics,
             logs,
@@ -173,13 +171,18 @@ impl Settings {
             metric_interval: metric_interval.filter(|time| !time.is_zero()).unwrap_or(METRIC_INTERVAL),
             span_limits: source.limits("OTEL_BSP", LIMITS),
             log_limits: source.limits("OTEL_BLRP", LIMITS),
-            keep: Keep { errors: keeps("errors"), slow: keeps("slow") },
+            keep: AlwaysKeep { errors: keeps("errors"), slow: keeps("slow") },
             sampler: source.sampler(),
             value_length: source
                 .count("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT")
                 .or_else(|| source.count("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")),
         };
         (Some(settings), source.warnings)
+    }
+
+    /// Returns the sampler that is set, without a warning if it cannot be used.
+    pub fn resolve_sampler(table: &OtlpTable, environment: &dyn Fn(&str) -> Option<String>) -> Sampler {
+        OtlpSource { environment, table, warnings: Vec::new() }.sampler()
     }
 
     pub fn temporality(&self) -> Temporality {

@@ -8,8 +8,8 @@ use opentelemetry::trace::{
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
+use crate::export::otlp::sampler::Sampling;
 use crate::export::otlp::semconv::{self, attribute as name};
-use crate::export::otlp::settings::Sampler;
 use crate::record::timestamp::Timestamp;
 use crate::record::{EventName, Record};
 
@@ -31,27 +31,11 @@ impl Side {
     }
 }
 
-/// What is sent although the caller's trace was not sampled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    pub errors: bool,
-    pub slow: bool,
-}
-
-/// What of a trace is sent, and how much of each text.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Sampling {
-    pub keep: Keep,
-    pub sampler: Sampler,
-    /// Longest text of an attribute, in characters.
-    pub value_length: Option<usize>,
-}
-
 /// Finds in one connection's records, in their order, what is to be a span.
 #[derive(Debug)]
-pub struct Tracer {
+pub struct SpanTracker {
     sampling: Sampling,
-    maker: Maker,
+    maker: SpanBuilder,
     /// The connection span, until its end is known.
     connecting: Option<SpanData>,
 }
@@ -61,13 +45,13 @@ pub struct Tracer {
 pub struct Completed {
     /// The connection's span, where it was waited for.
     pub connection: Option<SpanData>,
-    /// The record's operation is to be a span: of [`Maker::operation`].
+    /// The record's operation is to be a span: of [`SpanBuilder::operation`].
     pub operation: bool,
 }
 
-impl Tracer {
-    pub fn new(side: Side, sampling: Sampling) -> Tracer {
-        Tracer { sampling, maker: Maker::new(side, sampling.value_length), connecting: None }
+impl SpanTracker {
+    pub fn new(side: Side, sampling: Sampling) -> SpanTracker {
+        SpanTracker { sampling, maker: SpanBuilder::new(side, sampling.value_length), connecting: None }
     }
 
     /// What of `record` is to be sent.
@@ -127,16 +111,16 @@ impl Tracer {
 
 /// Makes spans that are to be sent; what a span says depends on its record alone.
 #[derive(Clone, Debug)]
-pub struct Maker {
+pub struct SpanBuilder {
     side: Side,
     value_length: Option<usize>,
     scope: InstrumentationScope,
 }
 
-impl Maker {
+impl SpanBuilder {
     /// Texts of attributes are cut to `value_length` characters.
-    pub fn new(side: Side, value_length: Option<usize>) -> Maker {
-        Maker { side, value_length, scope: semconv::scope() }
+    pub fn new(side: Side, value_length: Option<usize>) -> SpanBuilder {
+        SpanBuilder { side, value_length, scope: semconv::scope() }
     }
 
     /// The span of an operation. `None` where the record is of none.
@@ -361,6 +345,7 @@ fn links(record: &Record<'_>) -> SpanLinks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::otlp::sampler::AlwaysKeep;
 
     fn call(status: &'static str) -> Record<'static> {
         Record {
@@ -380,13 +365,13 @@ mod tests {
     }
 
     /// The spans that `record` completes, as they are sent.
-    fn spans(tracer: &mut Tracer, record: &Record<'_>) -> Vec<SpanData> {
+    fn spans(tracer: &mut SpanTracker, record: &Record<'_>) -> Vec<SpanData> {
         let completed = tracer.take(record);
         let operation = completed.operation.then(|| tracer.maker.operation(record).unwrap());
         completed.connection.into_iter().chain(operation).collect()
     }
 
-    fn one(tracer: &mut Tracer, record: &Record<'_>) -> SpanData {
+    fn one(tracer: &mut SpanTracker, record: &Record<'_>) -> SpanData {
         let mut spans = spans(tracer, record);
         assert_eq!(spans.len(), 1);
         spans.remove(0)
@@ -401,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_tool_call_is_a_server_span_by_the_conventions() {
-        let span = one(&mut Tracer::new(Side::Server, Sampling::default()), &call("ok"));
+        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &call("ok"));
         assert_eq!(span.name, "tools/call read_file");
         assert_eq!(span.span_kind, SpanKind::Server);
         assert_eq!(span.status, Status::Unset);
@@ -414,15 +399,15 @@ mod tests {
     #[test]
     fn what_the_client_did_wrong_is_an_error_of_the_client_only() {
         let wrong = Record { error_code: Some(-32602), error_type: Some("-32602".into()), ..call("error") };
-        let server = one(&mut Tracer::new(Side::Server, Sampling::default()), &wrong);
+        let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &wrong);
         assert_eq!(value(&server, "error.type"), None);
         assert_eq!(value(&server, "rpc.response.status_code").as_deref(), Some("-32602"));
         assert_eq!(server.status, Status::Unset);
-        let client = one(&mut Tracer::new(Side::Client, Sampling::default()), &wrong);
+        let client = one(&mut SpanTracker::new(Side::Client, Sampling::default()), &wrong);
         assert_eq!(client.span_kind, SpanKind::Client);
         assert_eq!(value(&client, "error.type").as_deref(), Some("-32602"));
         let tool = Record { error_type: Some("tool_error".into()), ..call("error") };
-        let server = one(&mut Tracer::new(Side::Server, Sampling::default()), &tool);
+        let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &tool);
         assert_eq!(value(&server, "error.type").as_deref(), Some("tool_error"));
         assert!(matches!(server.status, Status::Error { .. }));
     }
@@ -432,10 +417,10 @@ mod tests {
         let quiet = Record { trace_flags: Some("00".into()), ..call("ok") };
         let failed =
             Record { trace_flags: Some("00".into()), error_type: Some("tool_error".into()), ..call("error") };
-        let mut plain = Tracer::new(Side::Server, Sampling::default());
+        let mut plain = SpanTracker::new(Side::Server, Sampling::default());
         assert!(spans(&mut plain, &quiet).is_empty() && spans(&mut plain, &failed).is_empty());
-        let keep = Keep { errors: true, slow: false };
-        let mut keeping = Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() });
+        let keep = AlwaysKeep { errors: true, slow: false };
+        let mut keeping = SpanTracker::new(Side::Server, Sampling { keep, ..Sampling::default() });
         assert!(spans(&mut keeping, &quiet).is_empty());
         assert_eq!(spans(&mut keeping, &failed).len(), 1);
     }
@@ -448,7 +433,7 @@ mod tests {
             continues_span_id: Some("53995c3f42cd8ad8".into()),
             ..call("ok")
         };
-        let span = one(&mut Tracer::new(Side::Server, Sampling::default()), &round);
+        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &round);
         let links: Vec<(String, String, String)> = span
             .links
             .links
@@ -475,11 +460,11 @@ mod tests {
     fn what_was_slow_is_kept_and_says_that_it_is_sampled() {
         let slow =
             Record { trace_flags: Some("02".into()), pending_at: Some(Timestamp(3_000)), ..call("ok") };
-        let keep = Keep { errors: false, slow: true };
-        let span = one(&mut Tracer::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
+        let keep = AlwaysKeep { errors: false, slow: true };
+        let span = one(&mut SpanTracker::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
         assert!(span.span_context.is_sampled());
         assert_eq!(span.events.events[0].name, "call_pending");
-        assert!(spans(&mut Tracer::new(Side::Server, Sampling::default()), &slow).is_empty());
+        assert!(spans(&mut SpanTracker::new(Side::Server, Sampling::default()), &slow).is_empty());
     }
 
     #[test]
@@ -497,7 +482,7 @@ mod tests {
 
     #[test]
     fn the_connection_span_ends_with_the_first_answer() {
-        let mut tracer = Tracer::new(Side::Server, Sampling::default());
+        let mut tracer = SpanTracker::new(Side::Server, Sampling::default());
         let started = Record {
             event: EventName::SessionStarted,
             timestamp: Timestamp(100),

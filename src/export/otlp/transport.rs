@@ -23,13 +23,9 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 
 use crate::export::otlp::grpc::Grpc;
 use crate::export::otlp::outcome::{self, Outcome};
-use crate::export::otlp::settings::{Protocol, Signal, Target};
+use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
+use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 
-/// The most that is read of an answer.
-pub(super) const MAX_ANSWER: u64 = 64 << 10;
-/// A distribution puts its own product in front of the exporter's.
-pub(super) const USER_AGENT: &str =
-    concat!("spantap/", env!("CARGO_PKG_VERSION"), " OTel-OTLP-Exporter-Rust");
 /// Time for one export where no limit was asked for.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -89,7 +85,7 @@ struct Http {
 }
 
 impl Http {
-    fn new(target: &Target, signal: Signal) -> anyhow::Result<Http> {
+    fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<Http> {
         let config = ureq::Agent::config_builder()
             .tls_config(tls(target)?)
             .timeout_global(target.timeout)
@@ -200,7 +196,7 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-fn tls(target: &Target) -> anyhow::Result<TlsConfig> {
+fn tls(target: &SignalTarget) -> anyhow::Result<TlsConfig> {
     let mut tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
     if let Some(path) = &target.certificate {
         tls = tls.root_certs(RootCerts::new_with_certs(&certificates(path)?));
@@ -235,10 +231,6 @@ fn pem(path: &Path) -> anyhow::Result<Vec<PemItem<'static>>> {
         .map_err(|_| anyhow::anyhow!("`{}` is not PEM", path.display()))
 }
 
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))
-}
-
 /// A collector on this machine is never reached through a proxy.
 fn is_local(endpoint: &str) -> bool {
     let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
@@ -249,7 +241,7 @@ fn is_local(endpoint: &str) -> bool {
 
 macro_rules! build {
     ($builder:expr, $target:expr, $signal:expr) => {{
-        let target: &Target = $target;
+        let target: &SignalTarget = $target;
         let client = match target.protocol {
             Protocol::Grpc => Client::Grpc(Grpc::new(target, $signal)?),
             _ => Client::Http(Http::new(target, $signal)?),
@@ -275,19 +267,19 @@ macro_rules! build {
 
 /// # Errors
 /// When the endpoint, a header or a file cannot be used. Must be called inside a runtime.
-pub fn spans(target: &Target) -> anyhow::Result<SpanExporter> {
+pub fn spans(target: &SignalTarget) -> anyhow::Result<SpanExporter> {
     build!(SpanExporter::builder(), target, Signal::Traces)
 }
 
 /// # Errors
 /// As [`spans`].
-pub fn logs(target: &Target) -> anyhow::Result<LogExporter> {
+pub fn logs(target: &SignalTarget) -> anyhow::Result<LogExporter> {
     build!(LogExporter::builder(), target, Signal::Logs)
 }
 
 /// # Errors
 /// As [`spans`].
-pub fn metrics(target: &Target, temporality: Temporality) -> anyhow::Result<MetricExporter> {
+pub fn metrics(target: &SignalTarget, temporality: Temporality) -> anyhow::Result<MetricExporter> {
     build!(MetricExporter::builder().with_temporality(temporality), target, Signal::Metrics)
 }
 

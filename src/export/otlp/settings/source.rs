@@ -4,27 +4,28 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::export::otlp::settings::table::Own;
-use crate::export::otlp::settings::{Limits, Protocol, Sampler, Signal, TIMEOUT, Table, Target};
+use crate::export::otlp::sampler::Sampler;
+use crate::export::otlp::settings::table::SignalTable;
+use crate::export::otlp::settings::{OtlpTable, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
 use crate::observe::redact::{Field, Redactor};
 
 /// Where settings come from, and what could not be used of them.
-pub(super) struct Source<'a> {
+pub(super) struct OtlpSource<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
-    pub(super) table: &'a Table,
+    pub(super) table: &'a OtlpTable,
     pub(super) warnings: Vec<String>,
 }
 
 /// What `OTEL_<S>_EXPORTER` asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
+enum ExporterChoice {
     Nothing,
     Otlp,
     /// `none`, or an exporter that we do not have.
     Off,
 }
 
-impl Source<'_> {
+impl OtlpSource<'_> {
     fn get(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|text| !text.trim().is_empty())
     }
@@ -71,7 +72,7 @@ impl Source<'_> {
     }
 
     /// Batches of spans (`OTEL_BSP`) or logs (`OTEL_BLRP`).
-    pub(super) fn limits(&mut self, prefix: &str, default: Limits) -> Limits {
+    pub(super) fn limits(&mut self, prefix: &str, default: QueueLimits) -> QueueLimits {
         let mut at_least_one = |name: &str| match self.count(&format!("{prefix}_{name}")) {
             Some(0) => {
                 self.warn(format!("{prefix}_{name} is 0; using the default"));
@@ -82,7 +83,7 @@ impl Source<'_> {
         let queue = at_least_one("MAX_QUEUE_SIZE").unwrap_or(default.queue);
         let batch = at_least_one("MAX_EXPORT_BATCH_SIZE").unwrap_or(default.batch);
         let interval = self.milliseconds(&format!("{prefix}_SCHEDULE_DELAY")).unwrap_or(default.interval);
-        Limits { queue, batch: batch.min(queue), interval }
+        QueueLimits { queue, batch: batch.min(queue), interval }
     }
 
     pub(super) fn is_delta(&mut self) -> bool {
@@ -118,20 +119,20 @@ impl Source<'_> {
         })
     }
 
-    fn exporter(&mut self, signal: Signal) -> Asked {
+    fn exporter(&mut self, signal: Signal) -> ExporterChoice {
         let name = format!("OTEL_{}_EXPORTER", signal.word());
-        let Some(text) = self.get(&name) else { return Asked::Nothing };
-        let mut asked = Asked::Nothing;
+        let Some(text) = self.get(&name) else { return ExporterChoice::Nothing };
+        let mut asked = ExporterChoice::Nothing;
         for word in text.split(',').map(|word| word.trim().to_ascii_lowercase()) {
             match word.as_str() {
-                "otlp" => asked = Asked::Otlp,
-                "none" if asked == Asked::Nothing => asked = Asked::Off,
+                "otlp" => asked = ExporterChoice::Otlp,
+                "none" if asked == ExporterChoice::Nothing => asked = ExporterChoice::Off,
                 "none" | "" => {}
                 // Where the console is standard output, that is the wire.
                 "console" | "logging" | "stdout" | "zipkin" | "prometheus" | "jaeger" => {
                     self.warn(format!("{name} names an exporter that spantap does not have"));
-                    if asked == Asked::Nothing {
-                        asked = Asked::Off;
+                    if asked == ExporterChoice::Nothing {
+                        asked = ExporterChoice::Off;
                     }
                 }
                 _ => self.warn(format!("{name} names no known exporter; ignoring it")),
@@ -141,17 +142,17 @@ impl Source<'_> {
     }
 
     /// Whether and how `signal` is sent. `flag` is the endpoint that `--otlp` names.
-    pub(super) fn target(&mut self, signal: Signal, flag: Option<&str>) -> Option<Target> {
+    pub(super) fn target(&mut self, signal: Signal, flag: Option<&str>) -> Option<SignalTarget> {
         let own = self.table.of(signal);
         let exporter = self.exporter(signal);
         let asked = self.table.asks_for(signal);
-        if exporter == Asked::Off && asked != Some(true) {
+        if exporter == ExporterChoice::Off && asked != Some(true) {
             return None;
         }
         let variable = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.word()));
         let general = self.get("OTEL_EXPORTER_OTLP_ENDPOINT");
         // Logs double what the session log holds: they are sent when asked for by name.
-        let by_name = exporter == Asked::Otlp || variable.is_some();
+        let by_name = exporter == ExporterChoice::Otlp || variable.is_some();
         if !asked.unwrap_or(signal != Signal::Logs || by_name) {
             return None;
         }
@@ -170,7 +171,7 @@ impl Source<'_> {
         let endpoint = match (set, &from_environment) {
             (Some(set), _) => set,
             (None, Some(endpoint)) => endpoint.clone(),
-            (None, None) if exporter != Asked::Otlp => return None,
+            (None, None) if exporter != ExporterChoice::Otlp => return None,
             (None, None) if protocol == Protocol::Grpc => "http://localhost:4317".to_owned(),
             (None, None) => joined("http://localhost:4318", signal, protocol),
         };
@@ -186,7 +187,7 @@ impl Source<'_> {
         if client_certificate.is_some() != client_key.is_some() {
             self.warn("a client certificate and a client key are of use together only; sending without");
         }
-        Some(Target {
+        Some(SignalTarget {
             headers: self.headers(signal, &own, &endpoint, from_environment.as_deref()),
             gzip: self.gzip(signal, &own),
             timeout: self.timeout(signal, &own),
@@ -223,7 +224,7 @@ impl Source<'_> {
         }
     }
 
-    fn protocol(&mut self, signal: Signal, own: &Own) -> Protocol {
+    fn protocol(&mut self, signal: Signal, own: &SignalTable) -> Protocol {
         match own.protocol.clone().or_else(|| self.of(signal, "PROTOCOL").map(|(word, _)| word)) {
             None => Protocol::default(),
             Some(word) => Protocol::from_word(word.trim()).unwrap_or_else(|| {
@@ -235,7 +236,7 @@ impl Source<'_> {
         }
     }
 
-    fn gzip(&mut self, signal: Signal, own: &Own) -> bool {
+    fn gzip(&mut self, signal: Signal, own: &SignalTable) -> bool {
         let word = own.compression.clone().or_else(|| self.of(signal, "COMPRESSION").map(|(word, _)| word));
         match word.as_deref().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
             None | Some("none") => false,
@@ -248,7 +249,7 @@ impl Source<'_> {
     }
 
     /// Zero means no limit (specification); the SDK would fail at once.
-    fn timeout(&mut self, signal: Signal, own: &Own) -> Option<Duration> {
+    fn timeout(&mut self, signal: Signal, own: &SignalTable) -> Option<Duration> {
         let export = match signal {
             Signal::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
             Signal::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
@@ -268,7 +269,7 @@ impl Source<'_> {
     fn headers(
         &mut self,
         signal: Signal,
-        own: &Own,
+        own: &SignalTable,
         endpoint: &str,
         from_environment: Option<&str>,
     ) -> Vec<(String, String)> {

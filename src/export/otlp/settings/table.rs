@@ -10,7 +10,7 @@ use crate::export::otlp::settings::Signal;
 /// What holds for all signals, and what holds for one of them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Table {
+pub struct OtlpTable {
     pub endpoint: Option<String>,
     pub protocol: Option<String>,
     pub headers: BTreeMap<String, String>,
@@ -22,9 +22,9 @@ pub struct Table {
     pub client_key: Option<PathBuf>,
     /// Seconds for one export.
     pub timeout: Option<u64>,
-    pub traces: Option<OneSignal>,
-    pub metrics: Option<OneSignal>,
-    pub logs: Option<OneSignal>,
+    pub traces: Option<SignalSwitch>,
+    pub metrics: Option<SignalSwitch>,
+    pub logs: Option<SignalSwitch>,
     /// `cumulative` or `delta`.
     pub temporality: Option<String>,
     /// Seconds.
@@ -41,15 +41,15 @@ pub struct Table {
 /// Whether a signal is sent, or where and how.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-pub enum OneSignal {
+pub enum SignalSwitch {
     Sent(bool),
-    Own(Box<Own>),
+    Own(Box<SignalTable>),
 }
 
 /// What one signal has of its own; the rest is as for all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Own {
+pub struct SignalTable {
     /// Used as it is: no path is added.
     pub endpoint: Option<String>,
     pub protocol: Option<String>,
@@ -62,8 +62,8 @@ pub struct Own {
     pub timeout: Option<u64>,
 }
 
-impl Table {
-    fn one(&self, signal: Signal) -> Option<&OneSignal> {
+impl OtlpTable {
+    fn one(&self, signal: Signal) -> Option<&SignalSwitch> {
         match signal {
             Signal::Traces => self.traces.as_ref(),
             Signal::Metrics => self.metrics.as_ref(),
@@ -74,18 +74,18 @@ impl Table {
     /// Whether `signal` is asked for or turned off here.
     pub(super) fn asks_for(&self, signal: Signal) -> Option<bool> {
         self.one(signal).map(|one| match one {
-            OneSignal::Sent(sent) => *sent,
-            OneSignal::Own(_) => true,
+            SignalSwitch::Sent(sent) => *sent,
+            SignalSwitch::Own(_) => true,
         })
     }
 
     /// The settings for `signal`: its own, else those for all. The endpoint is its own only.
-    pub(super) fn of(&self, signal: Signal) -> Own {
+    pub(super) fn of(&self, signal: Signal) -> SignalTable {
         let own = match self.one(signal) {
-            Some(OneSignal::Own(own)) => (**own).clone(),
-            _ => Own::default(),
+            Some(SignalSwitch::Own(own)) => (**own).clone(),
+            _ => SignalTable::default(),
         };
-        Own {
+        SignalTable {
             endpoint: own.endpoint,
             protocol: own.protocol.or_else(|| self.protocol.clone()),
             headers: own.headers.or_else(|| Some(self.headers.clone()).filter(|headers| !headers.is_empty())),

@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn resolve(flag: Option<&str>, environment: &[(&str, &str)]) -> (Option<Settings>, Vec<String>) {
+fn resolve(flag: Option<&str>, environment: &[(&str, &str)]) -> (Option<OtlpSettings>, Vec<String>) {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    Settings::resolve(flag, &Table::default(), &lookup)
+    OtlpSettings::resolve(flag, &OtlpTable::default(), &lookup)
 }
 
-fn settings(flag: Option<&str>, environment: &[(&str, &str)]) -> Settings {
+fn settings(flag: Option<&str>, environment: &[(&str, &str)]) -> OtlpSettings {
     resolve(flag, environment).0.unwrap()
 }
 
@@ -97,10 +97,10 @@ fn with_table(
     flag: Option<&str>,
     table: &str,
     environment: &[(&str, &str)],
-) -> (Option<Settings>, Vec<String>) {
+) -> (Option<OtlpSettings>, Vec<String>) {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    Settings::resolve(flag, &toml::from_str(table).unwrap(), &lookup)
+    OtlpSettings::resolve(flag, &toml::from_str(table).unwrap(), &lookup)
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn each_signal_may_go_elsewhere_and_otherwise() {
          [metrics]\nendpoint = 'http://metrics:2/own'\nprotocol = 'http/json'\nheaders = { b = '2' }",
         &[("OTEL_LOGS_EXPORTER", "otlp")],
     );
-    let Settings { traces, metrics, logs, .. } = settings.unwrap();
+    let OtlpSettings { traces, metrics, logs, .. } = settings.unwrap();
     let (traces, metrics) = (traces.unwrap(), metrics.unwrap());
     assert_eq!(traces.endpoint, "http://all:1/v1/traces");
     assert_eq!((metrics.endpoint.as_str(), metrics.protocol), ("http://metrics:2/own", Protocol::HttpJson));
@@ -220,8 +220,8 @@ fn batches_queues_and_intervals_are_as_the_variables_say() {
         ],
     );
     let millis = Duration::from_millis;
-    assert_eq!(settings.span_limits, Limits { queue: 100, batch: 100, interval: millis(250) });
-    assert_eq!(settings.log_limits, Limits { batch: 7, ..LIMITS });
+    assert_eq!(settings.span_limits, QueueLimits { queue: 100, batch: 100, interval: millis(250) });
+    assert_eq!(settings.log_limits, QueueLimits { batch: 7, ..LIMITS });
     assert_eq!(settings.metric_interval, millis(2500));
     assert_eq!(settings.traces.unwrap().timeout, Some(millis(400)));
     assert_eq!(settings.metrics.unwrap().timeout, None);

@@ -1,12 +1,25 @@
 //! Which traces are sent.
 
-use crate::export::otlp::settings::source::Source;
-use crate::export::otlp::settings::table::Table;
+/// Spans that are sent although the caller's trace was not sampled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlwaysKeep {
+    pub errors: bool,
+    pub slow: bool,
+}
+
+/// How spans are chosen, and how much of each text is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sampling {
+    pub keep: AlwaysKeep,
+    pub sampler: Sampler,
+    /// Longest text of an attribute, in characters.
+    pub value_length: Option<usize>,
+}
 
 /// A sampler of the OpenTelemetry specification.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampler {
-    /// A caller's decision is followed; else every span is decided by `share` alone.
+    /// A caller's decision is followed. Without this every span is decided by `share` alone.
     pub parent_based: bool,
     /// Share of the traces that are sent, of those that begin here.
     pub share: f64,
@@ -19,7 +32,8 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// The sampler with this name; `None` where there is none. `ratio` counts for those by ratio.
+    /// Returns the sampler with this name, or `None` if the name is unknown. `ratio` counts for samplers by
+    /// ratio only.
     pub(super) fn named(name: &str, ratio: Option<f64>) -> Option<Sampler> {
         let name = name.trim().to_ascii_lowercase();
         let root = name.strip_prefix("parentbased_");
@@ -32,16 +46,11 @@ impl Sampler {
         Some(Sampler { parent_based: root.is_some(), share })
     }
 
-    /// The sampler that is set, without a word where it cannot be used.
-    pub fn resolve(table: &Table, environment: &dyn Fn(&str) -> Option<String>) -> Sampler {
-        Source { environment, table, warnings: Vec::new() }.sampler()
-    }
-
-    /// The decision for a trace that nobody has decided about.
+    /// Decides about a trace that no caller has decided about.
     pub fn samples(self, trace_id: [u8; 16]) -> bool {
         // The right-most seven bytes are random (W3C Trace Context Level 2).
         let random = trace_id[9..].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        // Of 56 bits a float loses the last: everything is more than what compares as less.
+        // A float cannot hold all 56 bits, so a share of 1 is not left to the comparison.
         self.share >= 1.0 || (random as f64) < self.share * (1_u64 << 56) as f64
     }
 }
