@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 pub mod diagnostics;
 pub mod identity;
 mod observer_thread;
-mod server_stats;
 
 use observer_thread::{Build, Time, Watcher};
 pub use observer_thread::{Started, Watch};
@@ -24,9 +23,10 @@ pub use observer_thread::{Started, Watch};
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
 use crate::relay::pump::WhenFull;
-use crate::relay::{self, Ended, Relay};
-use crate::system::process::{self, SpawnError, Status, TraceEnv};
+use crate::relay::{self, Relay, ServerExit};
+use crate::system::process::{self, ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
+use crate::system::thread;
 
 /// Names a command in a message.
 pub type Name = Box<dyn Fn(&[OsString]) -> String>;
@@ -34,7 +34,7 @@ pub type Name = Box<dyn Fn(&[OsString]) -> String>;
 /// Everything that `run` needs besides the command.
 pub struct Setup {
     pub trace_env: TraceEnv,
-    pub relay: relay::Settings,
+    pub relay: relay::RelayOptions,
     /// How long we may outlive the server to write out what is queued.
     pub flush_budget: Duration,
     /// How much longer where something is still to be observed: nothing, unless to lose it is worse than to
@@ -67,9 +67,9 @@ pub fn run(command: &[OsString], setup: Setup) -> ! {
         move || helper.get().into_iter().for_each(Thread::unpark)
     };
     match Relay::start(command, &setup.trace_env, &setup.relay, help) {
-        Ok((relay, taps)) => {
+        Ok((relay, readers)) => {
             let time = (setup.flush_budget, setup.grace);
-            watch(relay, Watcher::new(setup.watch, taps), &helper, time)
+            watch(relay, Watcher::new(setup.watch, readers), &helper, time)
         }
         Err(error) => fail(command, &error, setup),
     }
@@ -167,8 +167,8 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         _ => "check that the file is a program and may be executed".to_owned(),
     };
     let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));
-    crate::system::stdio::tell(&text);
-    let status = Status::Exited(error.exit_status());
+    crate::system::stdio::write_lines(&text);
+    let status = ExitStatus::Exited(error.exit_status());
     let at = crate::system::clock::now();
     let started = Started { pid: None, spawned: at };
     let end = ServerEnd {
@@ -202,10 +202,10 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
     process::mirror(status)
 }
 
-fn server_end(ended: Ended) -> ServerEnd {
+fn server_end(ended: ServerExit) -> ServerEnd {
     let (exit_code, signal) = match ended.status {
-        Status::Exited(code) => (Some(code), None),
-        Status::Killed(signal) => (None, Some(signal)),
+        ExitStatus::Exited(code) => (Some(code), None),
+        ExitStatus::Killed(signal) => (None, Some(signal)),
     };
     // Some hosts send the polite signals to the server itself, past us.
     let politely = matches!(signal, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP));
@@ -259,7 +259,7 @@ fn look_by_itself(shared: &Shared) {
     // Once and at normal priority: on a machine without an idle core this would take a short session's
     // whole life otherwise, and the end would find nobody to hand it a log.
     shared.watcher().build();
-    process::lower_priority();
+    thread::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
         std::thread::park_timeout(nap);
@@ -302,7 +302,7 @@ fn run_while_there_is_a_core(shared: &Shared) {
     /// How long to stay away after having been in the way.
     const BACK_OFF: Duration = Duration::from_millis(60);
     while !shared.is_ending() {
-        let (wall, cpu) = (Instant::now(), process::thread_cpu());
+        let (wall, cpu) = (Instant::now(), thread::thread_cpu());
         let mut waited = Duration::ZERO;
         let more = loop {
             let before = Instant::now();
@@ -318,7 +318,7 @@ fn run_while_there_is_a_core(shared: &Shared) {
             return;
         }
         let busy = wall.elapsed().saturating_sub(waited).as_nanos() as f64;
-        let own = process::thread_cpu().saturating_sub(cpu) as f64;
+        let own = thread::thread_cpu().saturating_sub(cpu) as f64;
         if own < busy * OWN_CORE {
             std::thread::park_timeout(BACK_OFF);
         }

@@ -1,8 +1,11 @@
-//! Everything that asks the operating system: processes, signals, clocks and the standard streams.
-//!
-//! Each file covers one subject. The rooms above this one name no system call.
+//! Everything that asks the operating system, one subject a file. The other rooms make no system call of
+//! their own beside the standard library's.
 
 pub mod clock;
+pub mod descriptor;
+pub mod memory;
 pub mod process;
+pub mod procfs;
 pub mod signals;
 pub mod stdio;
+pub mod thread;

@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::settings::Environment;
+use crate::system::procfs::{self, ProcessStat};
 
 /// Variables in which hosts tell their session, with the host's name.
 const HOST_SESSIONS: &[(&str, &str)] = &[
@@ -32,9 +33,8 @@ pub fn session_id(
     if let Some(id) = HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable)) {
         return SessionId { id, source: "host" };
     }
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
-    SessionId { id: derived(&boot, parent, start_time(&stat).unwrap_or_default()), source: "derived" }
+    let started = ProcessStat::read(parent).map(|stat| stat.start_ticks.to_string());
+    SessionId { id: derived(&procfs::boot_id(), parent, &started.unwrap_or_default()), source: "derived" }
 }
 
 /// The host's own id of the conversation, where it tells one for the whole process.
@@ -42,14 +42,9 @@ pub fn host_conversation(environment: Environment<'_>) -> Option<String> {
     HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable))
 }
 
-/// Field 22 of proc_pid_stat(5): when the process started, in clock ticks since boot.
-fn start_time(stat: &str) -> Option<&str> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)
-}
-
 /// A UUIDv8 of boot, process and its start, which together name one process for ever.
 fn derived(boot: &str, parent: i32, started: &str) -> String {
-    let digest = Sha256::digest(format!("spantap session\n{}\n{parent}\n{started}", boot.trim()));
+    let digest = Sha256::digest(format!("spantap session\n{}\n{parent}\n{started}", boot));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::export::Exporter;
 use crate::observe::event::Pulse;
 use crate::observe::{Detail, Observer, ServerEnd};
-use crate::proxy::server_stats;
 use crate::record::Dropped;
-use crate::relay::Taps;
+use crate::relay::StreamReaders;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::relay::ring::Item;
+use crate::system::procfs::ProcessStat;
 use crate::system::stdio::say;
 
 /// The server process, when the observer is made.
@@ -75,7 +75,7 @@ const PULSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Watcher {
     state: State,
-    taps: Taps,
+    readers: StreamReaders,
     pub(super) started: Option<Started>,
     pub(super) catch_ups: u64,
     panics: u64,
@@ -85,10 +85,10 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(build: Build, taps: Taps) -> Watcher {
+    pub(super) fn new(build: Build, readers: StreamReaders) -> Watcher {
         Watcher {
             state: State::Waiting(build),
-            taps,
+            readers,
             started: None,
             catch_ups: 0,
             panics: 0,
@@ -106,18 +106,18 @@ impl Watcher {
         // An answer is read after its request was published. So what lies in stdout's ring now has its
         // request in what we see of stdin's ring a moment later, and the other way round for the part of
         // stdout's ring that is older than something in stdin's.
-        let mark = self.taps.stdout.snapshot();
-        self.taps.stdin.snapshot();
-        self.taps.stdout.snapshot();
-        self.taps.stderr.snapshot();
+        let mark = self.readers.stdout.snapshot();
+        self.readers.stdin.snapshot();
+        self.readers.stdout.snapshot();
+        self.readers.stderr.snapshot();
         while seen < limit {
-            let stdin = self.taps.stdin.peek();
-            let stdout = self.taps.stdout.peek();
+            let stdin = self.readers.stdin.peek();
+            let stdout = self.readers.stdout.peek();
             let next = match (stdin, stdout) {
                 (Some(stdin), Some(stdout)) if stdout < stdin => Stream::Stdout,
                 (Some(_), _) => Stream::Stdin,
-                (None, Some(_)) if self.taps.stdout.is_before(mark) => Stream::Stdout,
-                _ if self.taps.stderr.peek().is_some() => Stream::Stderr,
+                (None, Some(_)) if self.readers.stdout.is_before(mark) => Stream::Stdout,
+                _ if self.readers.stderr.peek().is_some() => Stream::Stderr,
                 _ => break,
             };
             seen += self.take(next);
@@ -127,11 +127,11 @@ impl Watcher {
     }
 
     fn take(&mut self, stream: Stream) -> usize {
-        let Watcher { state, taps, .. } = self;
+        let Watcher { state, readers, .. } = self;
         let tap = match stream {
-            Stream::Stdin => &mut taps.stdin,
-            Stream::Stdout => &mut taps.stdout,
-            Stream::Stderr => &mut taps.stderr,
+            Stream::Stdin => &mut readers.stdin,
+            Stream::Stdout => &mut readers.stdout,
+            Stream::Stderr => &mut readers.stderr,
         };
         // At least one, so that a ring of empty entries ends as well.
         let mut size = 1;
@@ -193,7 +193,7 @@ impl Watcher {
 
     /// Whether more is waiting than the background should be left with.
     pub(super) fn is_pressed(&self) -> bool {
-        [&self.taps.stdin, &self.taps.stdout, &self.taps.stderr].iter().any(|tap| {
+        [&self.readers.stdin, &self.readers.stdout, &self.readers.stderr].iter().any(|tap| {
             let ring = tap.ring();
             ring.depth() > ring.size() / 16
         })
@@ -226,10 +226,10 @@ impl Watcher {
     /// Time is over: what still waits in the rings is counted, not looked at. Returns how many bytes.
     fn count_the_rest(&mut self) -> u64 {
         self.build();
-        let Watcher { state, taps, .. } = self;
+        let Watcher { state, readers, .. } = self;
         let (State::Watching(watch) | State::Off(watch)) = state else { return 0 };
         let mut bytes = 0;
-        for tap in [&mut taps.stdin, &mut taps.stdout, &mut taps.stderr] {
+        for tap in [&mut readers.stdin, &mut readers.stdout, &mut readers.stderr] {
             tap.snapshot();
             while tap.peek().is_some() {
                 tap.take(|item| {
@@ -250,7 +250,7 @@ impl Watcher {
     /// Full detail while there is room, the envelope only while a ring is more than half full.
     fn change_gear(&mut self) {
         let depth = |quarters| {
-            [&self.taps.stdin, &self.taps.stdout].iter().any(|tap| {
+            [&self.readers.stdin, &self.readers.stdout].iter().any(|tap| {
                 let ring = tap.ring();
                 ring.depth() > ring.size() / 4 * quarters
             })
@@ -280,8 +280,8 @@ impl Watcher {
     }
 
     fn pulse(&self) -> Pulse {
-        let figures = self.started.and_then(|started| server_stats::read(started.pid?));
-        let rings = [self.taps.stdin.ring(), self.taps.stdout.ring(), self.taps.stderr.ring()];
+        let stat = self.started.and_then(|started| ProcessStat::read(started.pid?));
+        let rings = [self.readers.stdin.ring(), self.readers.stdout.ring(), self.readers.stderr.ring()];
         let deepest = rings.iter().max_by_key(|ring| ring.depth());
         let mut added_latency: Vec<(u64, u64)> = Vec::new();
         for (bound, count) in rings[..2].iter().flat_map(|ring| ring.take_latency()) {
@@ -292,8 +292,8 @@ impl Watcher {
         }
         Pulse {
             in_flight: 0,
-            server_rss: figures.map(|(rss, _)| rss),
-            server_cpu: figures.map(|(_, cpu)| cpu),
+            server_rss: stat.map(|stat| stat.resident),
+            server_cpu: stat.map(|stat| stat.cpu),
             server_first_answer: None,
             added_latency,
             ring_depth: deepest.map_or(0, |ring| ring.depth() as u64),

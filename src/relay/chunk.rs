@@ -1,7 +1,7 @@
-//! What the relay hands to the observer: who sent which bytes when, and which bytes were lost.
+//! The values that the relay passes to the observer: which stream carried which bytes when, and which bytes
+//! were lost.
 //!
-//! This is the one-way door between floor 1 and floor 2. Nothing in here knows JSON, and nothing
-//! in here lets the observer reach back into the relay.
+//! They go one way. They do not parse JSON, and they give the observer no way to act on the relay.
 
 pub use crate::system::clock::Moment;
 
@@ -22,7 +22,7 @@ impl Stream {
         }
     }
 
-    /// The way its bytes travel in MCP terms; `None` for stderr, which carries no protocol.
+    /// Returns the direction of the stream's messages; `None` for stderr, which carries no protocol.
     pub fn direction(self) -> Option<Direction> {
         match self {
             Stream::Stdin => Some(Direction::ClientToServer),
@@ -60,9 +60,9 @@ impl Direction {
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     pub stream: Stream,
-    /// Bytes of this stream that were read before these, whether observed or lost.
+    /// Number of bytes of this stream that were read before these, observed or lost.
     pub offset: u64,
-    /// When `read(2)` returned them.
+    /// Time at which `read(2)` returned them.
     pub read_at: Moment,
     pub bytes: &'a [u8],
 }
@@ -71,14 +71,14 @@ pub struct Chunk<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub stream: Stream,
-    /// Bytes of this stream that were read before the first lost one.
+    /// Number of bytes of this stream that were read before the first lost one.
     pub offset: u64,
-    /// How many bytes were lost.
+    /// Number of lost bytes.
     pub bytes: u64,
-    /// How many newlines were among them.
+    /// Number of newlines among them.
     pub newlines: u64,
-    /// Whether the last lost byte was a newline, so that the next byte starts a line.
+    /// The last lost byte was a newline, so the next byte starts a line.
     pub ends_line: bool,
-    /// When the first of them was read.
+    /// Time at which the first of them was read.
     pub read_at: Moment,
 }

@@ -1,17 +1,20 @@
-//! The one-way door: a ring that a pump reads straight into, and that an observer looks at later.
+//! The ring: a pump reads straight into it, and the observer reads it later.
 //!
-//! One producer (the pump), one consumer (whoever holds the observer), fixed size, no lock. The pump
-//! reserves room, lets `read(2)` fill it, publishes it with one store and then writes the very same
-//! bytes onward. What was published is visible to the observer before its answer can exist, because
-//! the peer cannot answer what has not been written yet.
+//! It has one producer (the pump), one consumer (the thread that runs the observer), a fixed size and no
+//! lock. The pump reserves room, lets `read(2)` fill it, publishes it with one store and then writes the
+//! same bytes onward. The observer sees a request before its answer can exist, because the pump publishes
+//! the request before it writes it to the peer.
 //!
-//! The memory is cut into segments. The producer fills one after the other, and of those that the
-//! consumer has left it takes the one left last: while the consumer keeps up, two segments do all the
-//! work and stay in a core's cache; when it does not, all of them are there to be filled. Positions are
-//! numbers of bytes since the start, as if the segments were one endless memory.
+//! The memory is divided into segments. The producer fills one after the other and reuses the segment that
+//! the consumer left last. While the consumer keeps up, two segments do all the work and stay in a core's
+//! cache. When it does not, the producer can fill all of them. Positions are numbers of bytes since the
+//! start, as if the segments were one endless memory.
 //!
-//! Each entry is a header of 32 bytes with the bytes behind it, in one piece. A `NEXT` header says that
-//! the segment ends here.
+//! Each entry is a header of 32 bytes, followed by its bytes in one piece. A `NEXT` header marks the end of
+//! a segment.
+//!
+//! The ring is written by hand because a channel costs three to four times the relay itself: it wakes the
+//! observer for each chunk. `cargo bench` measures the relay against two plain copies.
 
 use std::io;
 use std::ops::Range;
@@ -29,21 +32,22 @@ use std::sync::{
 
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::system::clock;
+use crate::system::memory::Mapping;
 
 /// The most that one `read(2)` takes: a pipe's default size, and what fits into a core's cache.
 pub const MAX_READ: usize = 64 << 10;
-/// Room below which a read is not worth its header; the segment then counts as full. A model checker
-/// walks every order of events, and needs segments that are full after a few bytes.
+/// A segment with less room than this counts as full, because a smaller read is not worth its header. The
+/// model checker walks every order of events, so its segments must be full after a few bytes.
 const MIN_READ: usize = if cfg!(loom) { 8 } else { 4 << 10 };
 /// Two of the longest reads with their headers.
 const SEGMENT: usize = if cfg!(loom) { 2 * HEADER + SPARE + 16 } else { 2 * MAX_READ + (4 << 10) };
 const HEADER: usize = 32;
-/// Room that must stay behind an entry for a `NEXT` or an `END`.
+/// Room that must stay after an entry for a `NEXT` or an `END` header.
 const SPARE: usize = 2 * HEADER;
-/// When a burst is over and more than this is still waiting, segments are given back to the system as
-/// they are left.
-const KEEP: usize = 1 << 20;
-/// How long nothing must have been read for a burst to count as over.
+/// When a burst is over and more than this still waits, the consumer gives each segment that it leaves back
+/// to the system.
+const KEPT_AFTER_BURST: usize = 1 << 20;
+/// A burst is over once the pump has read nothing for this long.
 const QUIET: std::time::Duration = std::time::Duration::from_millis(2);
 /// Buckets of the added-latency histogram: bucket `i` counts up to 2^i nanoseconds.
 const BUCKETS: usize = 40;
@@ -64,72 +68,45 @@ const GAP_ENDING_LINE: u32 = 3;
 const NEXT: u32 = 4;
 const END: u32 = 5;
 
-/// What both ends share.
+/// State that the two ends share.
 pub struct Ring {
     stream: Stream,
-    memory: *mut u8,
-    /// Which piece of the memory the n-th segment is, at `n % places.len()`; written by the producer
-    /// before it publishes anything in that segment.
-    places: Box<[AtomicU32]>,
-    /// The position where the next entry will be published; written by the producer.
+    memory: Mapping,
+    /// Piece of the memory that holds the n-th segment, at `n % segments.len()`. The producer writes it before
+    /// it publishes anything in that segment.
+    segments: Box<[AtomicU32]>,
+    /// Position of the next entry to be published. The producer writes it.
     write: AtomicU64,
-    /// The position where the oldest entry that is still needed begins; written by the consumer.
+    /// Position of the oldest entry that the consumer still needs. The consumer writes it.
     read: AtomicU64,
-    /// Entries published so far, stored after `write`; written by the producer.
+    /// Number of entries published, stored after `write`. The producer writes it.
     published: AtomicU64,
-    /// Bytes of the stream so far, observed or not; written by the producer.
+    /// Bytes read from the stream, observed or not. The producer writes it.
     bytes: AtomicU64,
-    /// When `read(2)` last returned something, for the drain rule; written by the producer.
+    /// Time of the last read that returned bytes, for the drain rule. The producer writes it.
     last_read: AtomicU64,
-    /// Bytes that have been passed on, of those; written by the producer.
+    /// Bytes of the stream that have been written onward. The producer writes it.
     forwarded: AtomicU64,
-    /// Written − read, by powers of two.
+    /// Time from read to written, counted by powers of two. The producer writes it.
     latency: [AtomicU32; BUCKETS],
-    /// What the observer has taken of them.
+    /// Counts of `latency` that the observer has already taken.
     latency_taken: [AtomicU32; BUCKETS],
     #[cfg(loom)]
     shadow: Shadow,
 }
 
-// SAFETY: the memory is touched by the producer in segments that the consumer has left and behind
-// `write`, and by the consumer between `read` and `write` only; both positions are published with
-// release stores and read with acquire loads.
-unsafe impl Send for Ring {}
-// SAFETY: as above; the types that touch the memory, `Producer` and `Consumer`, exist once each.
-unsafe impl Sync for Ring {}
-
-impl Drop for Ring {
-    fn drop(&mut self) {
-        // SAFETY: `memory` is the mapping of this size that `pair` made, and nobody else has it now.
-        unsafe { libc::munmap(self.memory.cast(), self.size()) };
-    }
-}
-
-/// Makes a ring of about `size` bytes of address space, at least two segments; memory is used as it is
+/// Makes a ring of about `size` bytes of address space, at least two segments. Memory is used as it is
 /// touched.
 ///
 /// # Errors
-/// When the system refuses the mapping.
+/// If the system refuses the mapping.
 pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
-    let segments = (size / SEGMENT).max(2);
-    // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
-    let memory = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            segments * SEGMENT,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-            -1,
-            0,
-        )
-    };
-    if memory == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
+    let count = (size / SEGMENT).max(2);
+    let memory = Mapping::reserve(count * SEGMENT)?;
     let ring = Arc::new(Ring {
         stream,
-        memory: memory.cast(),
-        places: (0..segments).map(|_| AtomicU32::new(0)).collect(),
+        memory,
+        segments: (0..count).map(|_| AtomicU32::new(0)).collect(),
         write: AtomicU64::new(0),
         read: AtomicU64::new(0),
         published: AtomicU64::new(0),
@@ -139,19 +116,19 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
         latency_taken: std::array::from_fn(|_| AtomicU32::new(0)),
         #[cfg(loom)]
-        shadow: Shadow::new(segments * SEGMENT),
+        shadow: Shadow::new(count * SEGMENT),
     });
     let producer = Producer {
         ring: Arc::clone(&ring),
-        here: Place::default(),
+        here: Cursor::default(),
         reserved: 0,
-        free: Vec::with_capacity(segments),
+        free: Vec::with_capacity(count),
         left: 0,
         untouched: 1,
         gap: None,
         scratch: Vec::new(),
     };
-    Ok((producer, Consumer { ring, here: Place::default(), offset: 0, limit: 0, taken: 0 }))
+    Ok((producer, Consumer { ring, here: Cursor::default(), offset: 0, limit: 0, taken: 0 }))
 }
 
 impl Ring {
@@ -160,25 +137,25 @@ impl Ring {
     }
 
     pub fn size(&self) -> usize {
-        self.places.len() * SEGMENT
+        self.segments.len() * SEGMENT
     }
 
-    /// Bytes of the stream so far.
+    /// Bytes read from the stream.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the stream that have been passed on to the other side.
+    /// Bytes of the stream that have been written to the other side.
     pub fn forwarded(&self) -> u64 {
         self.forwarded.load(Ordering::Acquire)
     }
 
-    /// When something was last read.
+    /// Time of the last read that returned bytes.
     pub fn last_read(&self) -> Moment {
         Moment(self.last_read.load(Ordering::Relaxed))
     }
 
-    /// About how many bytes wait for the observer.
+    /// Approximate number of bytes that wait for the observer.
     pub fn depth(&self) -> usize {
         let read = self.read.load(Ordering::Acquire);
         self.write.load(Ordering::Acquire).saturating_sub(read) as usize
@@ -186,7 +163,7 @@ impl Ring {
 
     /// Takes the added-latency counts since the last call: upper bound in nanoseconds, and count.
     pub fn take_latency(&self) -> Vec<(u64, u64)> {
-        // The producer alone counts, and the observer alone remembers what it has taken: nothing is undone.
+        // The producer alone counts, and the observer alone records what it has taken, so no count is lost.
         let new = |(count, taken): (&AtomicU32, &AtomicU32)| {
             let count = count.load(Ordering::Relaxed);
             u64::from(count.wrapping_sub(taken.swap(count, Ordering::Relaxed)))
@@ -195,18 +172,18 @@ impl Ring {
         buckets.map(|(power, count)| (1 << power, count)).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Where the n-th segment says that it lies.
-    fn place(&self, segment: u64) -> &AtomicU32 {
-        &self.places[(segment % self.places.len() as u64) as usize]
+    /// Piece of the memory that holds the n-th segment.
+    fn piece_of(&self, segment: u64) -> &AtomicU32 {
+        &self.segments[(segment % self.segments.len() as u64) as usize]
     }
 
-    /// Tells the model checker that the producer fills these bytes; the memory itself it cannot see.
+    /// Reports to the model checker, which cannot see the memory, that the producer fills these bytes.
     fn fills(&self, _bytes: Range<usize>) {
         #[cfg(loom)]
         self.shadow.fills(_bytes);
     }
 
-    /// Tells the model checker that the consumer reads these bytes.
+    /// Reports to the model checker that the consumer reads these bytes.
     fn reads(&self, _bytes: Range<usize>) {
         #[cfg(loom)]
         self.shadow.reads(_bytes);
@@ -216,74 +193,75 @@ impl Ring {
         debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
         self.fills(at..at + HEADER);
         // SAFETY: `at` is within the mapping with room for a header, aligned to 8, and outside what the
-        // consumer may look at until `write` is stored.
-        unsafe { self.memory.add(at).cast::<Header>().write(header) };
+        // consumer may read until `write` is stored.
+        unsafe { self.memory.start().add(at).cast::<Header>().write(header) };
     }
 
     fn header(&self, at: usize) -> Header {
         debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
         self.reads(at..at + HEADER);
-        // SAFETY: the consumer reads only below the published `write`, where the producer has put one.
-        unsafe { self.memory.add(at).cast::<Header>().read() }
+        // SAFETY: the consumer reads only below the published `write`, where the producer has put a header.
+        unsafe { self.memory.start().add(at).cast::<Header>().read() }
     }
 }
 
-/// Where one end is: in which segment, where that lies, and how far into it.
+/// Position of one end: its segment, the segment's piece of the memory, and the offset in it.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct Cursor {
     segment: u64,
-    /// Number of its piece of the memory.
+    /// Number of the piece of the memory that holds the segment.
     piece: u32,
     at: usize,
 }
 
-impl Place {
+impl Cursor {
     fn position(self) -> u64 {
         self.segment * SEGMENT as u64 + self.at as u64
     }
 
-    /// Bytes from the start of the memory.
+    /// Returns the offset from the start of the memory.
     fn address(self) -> usize {
         self.piece as usize * SEGMENT + self.at
     }
 
-    /// Entries begin at multiples of eight.
+    /// Moves on by `bytes`, up to a multiple of eight, where the next entry begins.
     fn step(&mut self, bytes: usize) {
         self.at = (self.at + bytes).next_multiple_of(8);
     }
 }
 
-/// Bytes lost since the ring was last able to take some.
+/// Bytes that were not observed since the ring last had room.
 #[derive(Clone, Copy)]
-struct Shed {
+struct LostBytes {
     bytes: u64,
     newlines: u64,
     ends_line: bool,
 }
 
-/// Where the next `read(2)` goes.
+/// Target of the next `read(2)`.
 pub enum Room {
-    /// Into the ring: the bytes will be observed.
+    /// The ring: the bytes will be observed.
     Ring(usize),
-    /// Into a buffer of the pump's own: the bytes will be counted only.
+    /// The pump's own buffer: the bytes will be counted only.
     Full,
 }
 
 /// The pump's end.
 pub struct Producer {
     ring: Arc<Ring>,
-    /// Where the next entry goes.
-    here: Place,
-    /// Bytes behind its header that the consumer has left to us; 0 where nothing was reserved since the
-    /// last entry.
+    /// Position of the next entry.
+    here: Cursor,
+    /// Bytes after the header that are reserved for the next read; 0 if nothing was reserved since the last
+    /// entry.
     reserved: usize,
-    /// Pieces of the memory that the consumer has left, the last one on top.
+    /// Pieces of the memory that the consumer has left, the latest on top.
     free: Vec<u32>,
-    /// Segments before this one have been left, and their pieces are in `free` or in use again.
+    /// First segment that the consumer has not left. The pieces of earlier segments are in `free` or in use
+    /// again.
     left: u64,
-    /// Pieces from this one on have never been used.
+    /// First piece that has never been used.
     untouched: u32,
-    gap: Option<Shed>,
+    gap: Option<LostBytes>,
     scratch: Vec<u8>,
 }
 
@@ -292,14 +270,14 @@ impl Producer {
         &self.ring
     }
 
-    /// How full the ring is, in quarters.
+    /// Returns the fill level of the ring in quarters.
     pub fn quarters(&self) -> usize {
         self.ring.depth() * 4 / self.ring.size()
     }
 
-    /// Finds room for a read, as much as there is in one piece up to [`MAX_READ`].
+    /// Reserves room for a read, in one piece of up to [`MAX_READ`] bytes.
     pub fn reserve(&mut self) -> Room {
-        let room = |place: Place| SEGMENT.saturating_sub(place.at + HEADER + SPARE);
+        let room = |here: Cursor| SEGMENT.saturating_sub(here.at + HEADER + SPARE);
         if room(self.here) < MIN_READ && !self.next_segment() {
             self.reserved = 0;
             return Room::Full;
@@ -308,37 +286,37 @@ impl Producer {
         Room::Ring(self.reserved)
     }
 
-    /// Begins another segment; `false` if the consumer still needs all of them.
+    /// Begins another segment. Returns `false` if the consumer still needs all of them.
     fn next_segment(&mut self) -> bool {
         let needed = self.ring.read.load(Ordering::Acquire) / SEGMENT as u64;
         while self.left < needed {
-            self.free.push(self.ring.place(self.left).load(Ordering::Relaxed));
+            self.free.push(self.ring.piece_of(self.left).load(Ordering::Relaxed));
             self.left += 1;
         }
         let piece = match self.free.pop() {
             Some(piece) => piece,
-            None if (self.untouched as usize) < self.ring.places.len() => {
+            None if (self.untouched as usize) < self.ring.segments.len() => {
                 self.untouched += 1;
                 self.untouched - 1
             }
             None => return false,
         };
         self.ring.put(self.here.address(), Header { kind: NEXT, len: 0, read_at: 0, a: 0, b: 0 });
-        self.here = Place { segment: self.here.segment + 1, piece, at: 0 };
-        self.ring.place(self.here.segment).store(piece, Ordering::Relaxed);
+        self.here = Cursor { segment: self.here.segment + 1, piece, at: 0 };
+        self.ring.piece_of(self.here.segment).store(piece, Ordering::Relaxed);
         self.ring.write.store(self.here.position(), Ordering::Release);
         true
     }
 
-    /// The place that `room` named, for `read(2)` to fill.
+    /// Returns the buffer of `room`, for `read(2)` to fill.
     pub fn buffer(&mut self, room: &Room) -> &mut [u8] {
         match *room {
             Room::Ring(_) => {
                 let (start, len) = (self.here.address() + HEADER, self.reserved);
                 self.ring.fills(start..start + len);
-                // SAFETY: `reserve` checked that these bytes lie within a segment of ours, behind what
-                // the consumer may look at; the exclusive borrow of `self` keeps them ours.
-                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.add(start), len) }
+                // SAFETY: `reserve` checked that these bytes are within a segment of the producer, beyond what
+                // the consumer may read. The exclusive borrow of `self` keeps them the producer's.
+                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.start().add(start), len) }
             }
             Room::Full => {
                 self.scratch.resize(MAX_READ, 0);
@@ -356,26 +334,26 @@ impl Producer {
                 assert!(len <= self.reserved, "more was read than there was room for");
                 self.reserved = 0;
                 let start = self.here.address() + HEADER;
-                // What was lost before these bytes stands in the same header.
+                // The same header counts the bytes that were lost before these.
                 let header = match self.gap.take() {
                     None => Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: 0, b: 0 },
-                    Some(shed) => {
-                        let kind = if shed.ends_line { GAP_ENDING_LINE } else { GAP };
-                        Header { kind, len: len as u32, read_at: read_at.0, a: shed.bytes, b: shed.newlines }
+                    Some(lost) => {
+                        let kind = if lost.ends_line { GAP_ENDING_LINE } else { GAP };
+                        Header { kind, len: len as u32, read_at: read_at.0, a: lost.bytes, b: lost.newlines }
                     }
                 };
                 self.advance(header, HEADER + len);
-                // SAFETY: the bytes were just read into the mapping; the consumer only reads them, and
-                // this producer does not touch them again before it has reserved anew.
-                unsafe { std::slice::from_raw_parts(self.ring.memory.add(start), len) }
+                // SAFETY: the bytes were just read into the mapping. The consumer only reads them, and this
+                // producer does not touch them again before its next reservation.
+                unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) }
             }
             Room::Full => {
                 let bytes = &self.scratch[..len];
                 let newlines = memchr::memchr_iter(b'\n', bytes).count() as u64;
-                let shed = self.gap.get_or_insert(Shed { bytes: 0, newlines: 0, ends_line: false });
-                shed.bytes += len as u64;
-                shed.newlines += newlines;
-                shed.ends_line = bytes.last() == Some(&b'\n');
+                let lost = self.gap.get_or_insert(LostBytes { bytes: 0, newlines: 0, ends_line: false });
+                lost.bytes += len as u64;
+                lost.newlines += newlines;
+                lost.ends_line = bytes.last() == Some(&b'\n');
                 bytes
             }
         }
@@ -388,7 +366,7 @@ impl Producer {
         self.ring.published.store(self.ring.published.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// The published bytes have been written: counts what that took.
+    /// Counts the published bytes as written, and the time that this took.
     pub fn written(&self, read_at: Moment, written_at: Moment) {
         let nanos = written_at.0.saturating_sub(read_at.0);
         let power = (64 - nanos.leading_zeros()) as usize;
@@ -397,19 +375,19 @@ impl Producer {
         self.ring.forwarded.store(self.ring.bytes.load(Ordering::Relaxed), Ordering::Release);
     }
 
-    /// The stream has ended.
+    /// Publishes the end of the stream.
     pub fn end(&mut self, at: Moment) {
         let (kind, a, b) = match self.gap.take() {
-            Some(shed) if shed.ends_line => (END, shed.bytes << 1 | 1, shed.newlines),
-            Some(shed) => (END, shed.bytes << 1, shed.newlines),
+            Some(lost) if lost.ends_line => (END, lost.bytes << 1 | 1, lost.newlines),
+            Some(lost) => (END, lost.bytes << 1, lost.newlines),
             None => (END, 0, 0),
         };
-        // SPARE keeps room for this header behind every entry.
+        // SPARE keeps room for this header after every entry.
         self.advance(Header { kind, len: 0, read_at: at.0, a, b }, HEADER);
     }
 }
 
-/// One thing that a stream did.
+/// One entry of the ring.
 #[derive(Clone, Copy, Debug)]
 pub enum Item<'a> {
     Chunk(Chunk<'a>),
@@ -420,11 +398,11 @@ pub enum Item<'a> {
 /// The observer's end.
 pub struct Consumer {
     ring: Arc<Ring>,
-    /// Where the next entry is.
-    here: Place,
+    /// Position of the next entry.
+    here: Cursor,
     /// Bytes of the stream before the next entry.
     offset: u64,
-    /// The snapshot of `write` up to which may be read.
+    /// Snapshot of `write`. The consumer reads up to this position.
     limit: u64,
     /// Entries taken so far.
     taken: u64,
@@ -435,7 +413,7 @@ impl Consumer {
         &self.ring
     }
 
-    /// Looks how far the producer is; [`Consumer::peek`] goes up to here. Returns a mark for
+    /// Takes a snapshot of the producer's position, up to which [`Consumer::peek`] reads. Returns a mark for
     /// [`Consumer::is_before`].
     pub fn snapshot(&mut self) -> u64 {
         let mark = self.ring.published.load(Ordering::Acquire);
@@ -443,12 +421,12 @@ impl Consumer {
         mark
     }
 
-    /// Whether the next entry was already published when `mark` was taken.
+    /// Returns true if the next entry was already published when `mark` was taken.
     pub fn is_before(&self, mark: u64) -> bool {
         self.taken < mark
     }
 
-    /// When the next entry was read, if there is one.
+    /// Returns the time at which the next entry was read, if there is one.
     pub fn peek(&mut self) -> Option<Moment> {
         self.next_entry().map(|header| Moment(header.read_at))
     }
@@ -468,19 +446,17 @@ impl Consumer {
 
     fn leave_segment(&mut self) {
         let burst_is_over = || clock::now().since(self.ring.last_read()) >= QUIET;
-        if self.ring.depth() > KEEP && burst_is_over() {
-            // SAFETY: the segment lies within the mapping and is the consumer's until `read` has passed it.
-            unsafe {
-                let start = self.ring.memory.add(self.here.piece as usize * SEGMENT);
-                libc::madvise(start.cast(), SEGMENT, libc::MADV_DONTNEED);
-            }
+        if self.ring.depth() > KEPT_AFTER_BURST && burst_is_over() {
+            // The segment is the consumer's until `read` has passed it.
+            let start = self.here.piece as usize * SEGMENT;
+            self.ring.memory.give_back(start..start + SEGMENT);
         }
         let segment = self.here.segment + 1;
-        self.here = Place { segment, piece: self.ring.place(segment).load(Ordering::Relaxed), at: 0 };
+        self.here = Cursor { segment, piece: self.ring.piece_of(segment).load(Ordering::Relaxed), at: 0 };
         self.ring.read.store(self.here.position(), Ordering::Release);
     }
 
-    /// Hands the next entry to `each`, in order: a gap before the bytes that follow it.
+    /// Passes the next entry to `each`: a gap comes before the bytes that follow it.
     pub fn take(&mut self, mut each: impl FnMut(Item<'_>)) {
         let Some(Header { kind, len, read_at, a, b }) = self.next_entry() else { return };
         let read_at = Moment(read_at);
@@ -501,9 +477,9 @@ impl Consumer {
         }
         let (start, len) = (self.here.address() + HEADER, len as usize);
         self.ring.reads(start..start + len);
-        // SAFETY: the header was published together with `len` bytes behind it, which the producer
-        // leaves alone until `read` has passed them.
-        let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.add(start), len) };
+        // SAFETY: the header was published together with the `len` bytes after it. The producer does not touch
+        // them until `read` has passed them.
+        let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) };
         each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes }));
         self.offset += len as u64;
         self.is_done_with(HEADER + len);
@@ -516,7 +492,7 @@ impl Consumer {
     }
 }
 
-/// What the model checker sees in place of the memory: cells of which it knows who may touch them when.
+/// Replaces the memory under the model checker, which checks for each cell who may touch it when.
 #[cfg(loom)]
 struct Shadow(Vec<loom::cell::UnsafeCell<()>>);
 

@@ -8,18 +8,18 @@ use std::time::Duration;
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// The time since `earlier`; zero where the clock seems to have run backwards.
+    /// Returns the time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The moment `duration` later, saturating at the end of time.
+    /// Returns the moment `duration` later, saturating.
     pub fn after(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
-/// Now, on the clock that goes on while the machine is suspended.
+/// Returns the present moment of the clock that goes on while the machine is suspended.
 pub fn now() -> Moment {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the clock to write to; an unknown clock leaves it zero.

@@ -1,7 +1,7 @@
-//! The server process: started exactly as the host would have started it, and mirrored at its end.
+//! Starts the server exactly as the host would have started it, and ends this process as the server ended.
 //!
-//! This is `fork` and `exec` by hand. The standard library's `Command` would sort the environment,
-//! reset SIGPIPE to its own idea of the default, and keep the signal mask of the spawning thread.
+//! The file calls `fork` and `exec` by hand, because the standard library's `Command` sorts the environment,
+//! resets SIGPIPE and keeps the signal mask of the spawning thread.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -11,12 +11,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::system::signals::Mask;
+use crate::system::signals::SignalMask;
 
-/// Whether SIGPIPE was ignored before the Rust runtime ignored it for itself.
+/// True if the host started spantap with SIGPIPE ignored. The Rust runtime always ignores it.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before the runtime's own set-up, which overwrites the disposition of SIGPIPE.
+/// Runs before the set-up of the Rust runtime, which overwrites the disposition of SIGPIPE.
 #[used]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
@@ -40,29 +40,29 @@ fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
     unsafe { libc::signal(signal, disposition) };
 }
 
-/// What is put into the server's copy of the environment.
+/// Change to the server's copy of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceEnv {
-    /// Leave `TRACEPARENT` and `TRACESTATE` as they are.
+    /// Leaves `TRACEPARENT` and `TRACESTATE` as they are.
     Untouched,
-    /// Set `TRACEPARENT`; set `TRACESTATE`, or remove it where there is none.
+    /// Sets `TRACEPARENT`, and sets `TRACESTATE` or removes it.
     Set { traceparent: String, tracestate: Option<OsString> },
 }
 
-/// The running server and our ends of its pipes.
-pub struct Server {
+/// The running server with spantap's ends of its pipes.
+pub struct StartedServer {
     pub pid: libc::pid_t,
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
 }
 
-/// Why the server does not run.
+/// Reason why the server could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
-    /// `exec` refused the command: 127 if it does not exist, 126 otherwise, as env(1).
+    /// `exec` refused the command. The exit status is 127 if the command does not exist, else 126, as in env(1).
     Exec(io::Error),
-    /// We failed before that: 125.
+    /// spantap failed before that. The exit status is 125.
     Own(io::Error),
 }
 
@@ -87,40 +87,46 @@ impl std::fmt::Display for SpawnError {
     }
 }
 
-/// Everything that `fork`'s child needs, laid out before the fork, since after it only calls that are
-/// safe in a signal handler are allowed.
-struct Plan {
+/// Everything that the forked child needs. It is made before the fork, because after the fork only calls that
+/// are safe in a signal handler are allowed.
+struct SpawnPlan {
     argv: Vec<*const libc::c_char>,
     envp: Option<Vec<*const libc::c_char>>,
     stdio: [RawFd; 3],
-    /// Our end of the link and the child's.
+    /// spantap's end of the link, then the child's.
     link: [RawFd; 2],
     parent: libc::pid_t,
     sigchld_ignored: bool,
 }
 
-/// How often we look whether the child still goes on to `exec`, which may take long on a slow disk.
+/// Interval of the check whether job control has stopped the child before `exec`, which may take long on a slow
+/// disk.
 const EXEC_LOOK: Duration = Duration::from_millis(50);
 
-/// A child that has only to be told to become the server. Dropped instead, it ends without a trace.
+/// A child that waits for the command to become the server. If it is dropped instead, it ends without a trace.
 pub struct Forked {
-    server: Server,
+    server: StartedServer,
     link: UnixStream,
 }
 
-/// Makes the process that is to become the server, from the calling thread, which must be the main one:
-/// the parent-death signal is tied to the thread that forks. It should also be the only one, since the C
-/// library changes the disposition of a signal of its own with the first thread. `host_mask` is the signal
-/// mask that the host gave us.
+/// Makes the process that will become the server. `host_mask` is the signal mask that the host gave spantap.
+///
+/// The calling thread must be the main thread, because the parent-death signal is tied to the thread that
+/// forks. It should be the only thread, because the C library changes the disposition of one of its own
+/// signals with the first further thread.
 ///
 /// # Errors
-/// [`SpawnError::Own`]: an argument with a NUL byte, no descriptor or no process left.
-pub fn fork(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Result<Forked, SpawnError> {
+/// [`SpawnError::Own`] if an argument contains a NUL byte, or if the system refuses a descriptor or a process.
+pub fn fork(
+    command: &[OsString],
+    trace_env: &TraceEnv,
+    host_mask: &SignalMask,
+) -> Result<Forked, SpawnError> {
     let strings: Vec<CString> = command
         .iter()
         .map(|word| CString::new(word.as_bytes()))
         .collect::<Result<_, _>>()
-        .map_err(|_| SpawnError::Own(io::Error::other("an argument holds a NUL byte")))?;
+        .map_err(|_| SpawnError::Own(io::Error::other("an argument contains a NUL byte")))?;
     let environment = environment(trace_env);
     let pointers = |strings: &[CString]| {
         strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
@@ -130,10 +136,10 @@ pub fn fork(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Res
     let (link, theirs) = UnixStream::pair().map_err(SpawnError::Own)?;
     let sigchld_ignored = is_ignored(libc::SIGCHLD);
     if sigchld_ignored {
-        // With SIGCHLD ignored the kernel reaps the server itself and its status is lost.
+        // While SIGCHLD is ignored, the kernel reaps the server and its status is lost.
         set_disposition(libc::SIGCHLD, libc::SIG_DFL);
     }
-    let plan = Plan {
+    let plan = SpawnPlan {
         argv: pointers(&strings),
         envp: environment.as_deref().map(pointers),
         stdio: [stdin.0.as_raw_fd(), stdout.1.as_raw_fd(), stderr.1.as_raw_fd()],
@@ -142,24 +148,25 @@ pub fn fork(command: &[OsString], trace_env: &TraceEnv, host_mask: &Mask) -> Res
         parent: unsafe { libc::getpid() },
         sigchld_ignored,
     };
-    // SAFETY: the child calls only what is safe after fork in a process that may have threads, and
+    // SAFETY: the child makes only calls that are safe after a fork in a process that may have threads, and
     // ends in `exec` or `_exit`.
     match unsafe { libc::fork() } {
         -1 => Err(SpawnError::Own(io::Error::last_os_error())),
         0 => become_server(&plan, host_mask),
-        pid => {
-            Ok(Forked { server: Server { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 }, link })
-        }
+        pid => Ok(Forked {
+            server: StartedServer { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 },
+            link,
+        }),
     }
 }
 
 impl Forked {
-    /// Has the child execute the command, and waits until it does.
+    /// Lets the child execute the command, and waits until it does.
     ///
     /// # Errors
-    /// [`SpawnError::Exec`] when the command cannot be executed.
-    pub fn exec(mut self) -> Result<Server, SpawnError> {
-        // Somebody may have ended it already: then it is reaped like any other.
+    /// [`SpawnError::Exec`] if the command cannot be executed.
+    pub fn exec(mut self) -> Result<StartedServer, SpawnError> {
+        // A signal may have ended the child already. It is then reaped like any other server.
         let _ = self.link.write_all(&[0]);
         let _ = self.link.set_read_timeout(Some(EXEC_LOOK));
         let mut errno = [0; 4];
@@ -167,13 +174,13 @@ impl Forked {
             match self.link.read(&mut errno) {
                 Ok(4) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Job control may have stopped it on its way, which stops us too.
+                // Job control may have stopped the child before `exec`. spantap then stops too.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if has_stopped(self.server.pid) {
                         crate::system::signals::stop_self();
                     }
                 }
-                // The child's end closed by itself at `exec`.
+                // The kernel closed the child's end at `exec`.
                 Ok(_) | Err(_) => return Ok(self.server),
             }
         }
@@ -184,13 +191,13 @@ impl Forked {
     }
 }
 
-/// The forked child's way to `exec`; never returns.
-fn become_server(plan: &Plan, host_mask: &Mask) -> ! {
-    // SAFETY: only async-signal-safe calls on values that were made before the fork. `execvpe` looks
-    // the command up in PATH without allocating.
+/// Turns the forked child into the server. Never returns.
+fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
+    // SAFETY: these are async-signal-safe calls on values that were made before the fork. `execvpe` looks the
+    // command up in PATH without allocating.
     unsafe {
-        // With us gone the server goes too, as if the host had killed it. Refused (seccomp), the end of
-        // its stdin remains.
+        // If spantap dies, the kernel kills the server, as if the host had. If the system refuses this (seccomp),
+        // the server still sees the end of its stdin.
         #[cfg(target_os = "linux")]
         {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
@@ -247,11 +254,11 @@ fn environ_pointer() -> *mut *mut *mut libc::c_char {
     unsafe { libc::_NSGetEnviron() }
 }
 
-/// The strings of our environment in their own order, duplicates and all.
+/// Returns the strings of this process's environment in their order, with duplicates.
 fn inherited() -> Vec<Vec<u8>> {
     #[cfg(target_os = "linux")]
-    // SAFETY: nothing in this process changes the environment, so the array stays as the kernel laid it
-    // out: pointers to strings, ended by a null pointer.
+    // SAFETY: nothing in this process changes the environment, so the array is as the kernel made it: pointers
+    // to strings, ended by a null pointer.
     unsafe {
         let mut strings = Vec::new();
         let mut entry = environ;
@@ -265,7 +272,7 @@ fn inherited() -> Vec<Vec<u8>> {
     std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect()
 }
 
-/// The server's environment, or `None` where ours serves as it is.
+/// Returns the server's environment, or `None` if it is the same as spantap's.
 fn environment(trace_env: &TraceEnv) -> Option<Vec<CString>> {
     let TraceEnv::Set { traceparent, tracestate } = trace_env else { return None };
     let ours = |entry: &Vec<u8>| entry.starts_with(b"TRACEPARENT=") || entry.starts_with(b"TRACESTATE=");
@@ -277,20 +284,20 @@ fn environment(trace_env: &TraceEnv) -> Option<Vec<CString>> {
     Some(entries.into_iter().filter_map(|entry| CString::new(entry).ok()).collect())
 }
 
-/// The names of the variables in our environment, which is the server's.
+/// Returns the names of the variables in spantap's environment, which the server inherits.
 pub fn environment_names() -> Vec<OsString> {
     let name = |entry: Vec<u8>| entry.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
     inherited().into_iter().filter_map(name).map(OsString::from_vec).collect()
 }
 
-/// A pipe, read end first; neither end survives `exec`.
+/// Makes a pipe, read end first. Neither end survives `exec`.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for the two descriptors.
     #[cfg(target_os = "linux")]
     let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
-    // SAFETY: as above; nothing else forks between the two calls, since this runs on the main thread
-    // before any other exists.
+    // SAFETY: as above. Nothing else forks between the two calls, because this runs on the main thread before
+    // any other thread exists.
     #[cfg(not(target_os = "linux"))]
     let made = unsafe {
         let made = libc::pipe(ends.as_mut_ptr());
@@ -301,7 +308,7 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     };
     match made {
         0 => {
-            // SAFETY: the kernel just made both, and nobody else knows them.
+            // SAFETY: the kernel just made both, and nothing else owns them.
             Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
         }
         _ => Err(io::Error::last_os_error()),
@@ -310,44 +317,44 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// How the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum ExitStatus {
     Exited(i32),
     Killed(i32),
 }
 
-/// Collects the server if it has ended, without waiting. As process 1 it collects everything else that
-/// has ended too, since nobody else will.
-pub fn reap(pid: libc::pid_t) -> Option<Status> {
+/// Collects the server if it has ended, without waiting. As process 1 it also collects every other process that
+/// has ended, because no other process does.
+pub fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
     // SAFETY: cannot fail.
     let whom = if unsafe { libc::getpid() } == 1 { -1 } else { pid };
     loop {
         let mut status = 0;
         // SAFETY: `status` is a valid place for the result.
         match unsafe { libc::waitpid(whom, &mut status, libc::WNOHANG) } {
-            // Nobody has ended.
+            // No child has ended.
             0 => return None,
             ended if ended == pid => {
                 if libc::WIFEXITED(status) {
-                    return Some(Status::Exited(libc::WEXITSTATUS(status)));
+                    return Some(ExitStatus::Exited(libc::WEXITSTATUS(status)));
                 }
                 if libc::WIFSIGNALED(status) {
-                    return Some(Status::Killed(libc::WTERMSIG(status)));
+                    return Some(ExitStatus::Killed(libc::WTERMSIG(status)));
                 }
             }
             // Interrupted.
             -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            // Somebody else collected it; its status is lost, and there is nothing left to wait for.
-            -1 => return Some(Status::Exited(125)),
-            // An orphan that process 1 inherited.
+            // Other code collected the server. Its status is lost, and there is nothing left to wait for.
+            -1 => return Some(ExitStatus::Exited(125)),
+            // Process 1 inherited this orphan.
             _ => {}
         }
     }
 }
 
-/// Whether the server has been stopped since this was last asked.
+/// Returns true if the server has been stopped since the last call.
 pub fn has_stopped(pid: libc::pid_t) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: `info` is a valid place for the result; zeroed, its pid stays 0 where there is none.
+    // SAFETY: `info` is a valid place for the result. It is zeroed, so its pid stays 0 if there is no result.
     unsafe {
         let options = libc::WSTOPPED | libc::WNOHANG;
         libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) == 0
@@ -355,19 +362,19 @@ pub fn has_stopped(pid: libc::pid_t) -> bool {
     }
 }
 
-/// Sends the server a signal. A server that has ended and is not yet collected takes it without effect.
+/// Sends the server a signal. The signal has no effect on a server that has ended and is not yet collected.
 pub fn send(pid: libc::pid_t, signal: libc::c_int) {
-    // SAFETY: `pid` has not been collected, so the number is still its.
+    // SAFETY: the server has not been collected, so `pid` is still its number.
     unsafe { libc::kill(pid, signal) };
 }
 
-/// Ends this process as the server ended: with the same code, or by the same signal.
-pub fn mirror(status: Status) -> ! {
+/// Ends this process with the server's exit code, or by the signal that ended the server.
+pub fn mirror(status: ExitStatus) -> ! {
     let code = match status {
-        Status::Exited(code) => code,
-        Status::Killed(signal) => {
-            // SAFETY: plain calls on this process, which ends here. No core of ours: the server has
-            // already left its own.
+        ExitStatus::Exited(code) => code,
+        ExitStatus::Killed(signal) => {
+            // SAFETY: plain calls on this process, which ends here. The server has written its own core, so
+            // spantap writes none.
             unsafe {
                 let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                 libc::setrlimit(libc::RLIMIT_CORE, &none);
@@ -377,38 +384,21 @@ pub fn mirror(status: Status) -> ! {
                 crate::system::signals::unblock(signal);
                 libc::kill(libc::getpid(), signal);
             }
-            // A signal that does not kill us here (process 1): what a shell would say.
+            // The signal does not kill process 1. The status is then the one that a shell reports.
             128 + signal
         }
     };
-    // SAFETY: ends the process at once; everything that had to be written has been.
+    // SAFETY: ends the process at once. Everything that had to be written has been.
     unsafe { libc::_exit(code) }
 }
 
-/// Our parent's pid: it changes when the host has died.
+/// Returns the pid of spantap's parent. It changes when the host has died.
 pub fn parent() -> libc::pid_t {
     // SAFETY: cannot fail.
     unsafe { libc::getppid() }
 }
 
-/// Makes the calling thread yield to everybody else (nice 19). Where that is refused it stays as it is.
-pub fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: 0 is the calling thread.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-    }
-}
-
-/// CPU time that the calling thread has used, in nanoseconds.
-pub fn thread_cpu() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the clock to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// The command as people write it, for messages.
+/// Returns the words of the command, joined with blanks, for messages.
 pub fn display(command: &[OsString]) -> String {
     let words: Vec<&OsStr> = command.iter().map(OsString::as_os_str).collect();
     words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

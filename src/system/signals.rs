@@ -1,27 +1,27 @@
-//! Signals: blocked before the first thread, taken one by one by the main thread, and passed on.
+//! Signals: blocked before the first thread, taken one by one by the main thread, and forwarded.
 //!
-//! A blocked signal keeps its disposition, so what the host had set to be ignored is still ignored in
-//! the server, and can still be passed on. Blocked signals are never lost between the start and the
-//! moment the server exists.
+//! A blocked signal keeps its disposition, so a signal that the host ignores is also ignored in the server and
+//! can still be forwarded. A signal that is blocked between the start and the moment the server exists is not
+//! lost.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// A set of signals.
 #[derive(Clone, Copy)]
-pub struct Mask(libc::sigset_t);
+pub struct SignalMask(libc::sigset_t);
 
-impl Mask {
-    /// Blocks every signal in the calling thread, and in all threads that it starts from now on;
-    /// returns what was blocked before.
-    pub fn block_all() -> Mask {
+impl SignalMask {
+    /// Blocks every signal in the calling thread and in all threads that it starts from now on. Returns the
+    /// mask from before.
+    pub fn block_all() -> SignalMask {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: both sets are written before they are read.
         unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-            Mask(before.assume_init())
+            SignalMask(before.assume_init())
         }
     }
 
@@ -32,7 +32,7 @@ impl Mask {
     }
 }
 
-/// Lets `signal` through to the calling thread.
+/// Unblocks `signal` in the calling thread.
 pub fn unblock(signal: libc::c_int) {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set is emptied before it is used.
@@ -43,16 +43,16 @@ pub fn unblock(signal: libc::c_int) {
     }
 }
 
-/// What the main thread was woken for.
+/// Reason why the main thread woke up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// A child has changed, or a thread of ours asked for a look around.
+    /// A child has changed, or a thread of spantap called [`MainThread::wake`].
     LookAround,
-    /// This signal came to us alone: it is to reach the server. SIGCHLD asks for a look around, too.
+    /// This signal came to spantap alone and must be forwarded. SIGCHLD also asks for a look around.
     Forward(libc::c_int),
-    /// A terminal sent this signal to our whole group: the server has it already.
+    /// A terminal sent this signal to the whole process group, so the server already has it.
     Kernel(libc::c_int),
-    /// Nothing for the time given.
+    /// The time-out passed.
     Timeout,
 }
 
@@ -74,52 +74,52 @@ pub fn wait(timeout: Option<Duration>) -> Woken {
             }
         }
     };
-    // SAFETY: zeroed at least, and filled in by the kernel for a signal that was taken; the sender of one that
-    // no process sent is another number or nothing.
+    // SAFETY: `info` is zeroed, and the kernel fills it in for a signal that was taken. The sender's field of a
+    // signal that no process sent has another value or 0.
     let (code, is_ours) = unsafe {
         let info = info.assume_init();
         (info.si_code, info.si_pid() == libc::getpid())
     };
     match signal {
         -1 => Woken::Timeout,
-        // From a child, or from a thread of ours, unless another process sent it.
+        // A child or a thread of spantap sent it, and not another process.
         libc::SIGCHLD if code > 0 || is_ours => Woken::LookAround,
         signal if code > 0 && comes_from_terminals(signal) => Woken::Kernel(signal),
-        // Our own CPU time is not the server's, which has a limit of the same size for itself.
+        // This limit is on spantap's own CPU time. The server has a limit of the same size for itself.
         libc::SIGXCPU if code > 0 => Woken::LookAround,
         signal => Woken::Forward(signal),
     }
 }
 
-/// Whether the kernel sends this signal to a terminal's whole foreground group. Others, such as that of
-/// an `alarm` which was set before we were executed, are meant for the one process that it started.
+/// Returns true if the kernel sends this signal to the whole foreground group of a terminal. Other signals,
+/// such as that of an `alarm` set before spantap was executed, are meant for one process.
 fn comes_from_terminals(signal: libc::c_int) -> bool {
     matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP | libc::SIGCONT | libc::SIGWINCH)
         || asks_to_stop(signal)
 }
 
-/// Job control's ways to stop a program.
+/// Returns true for the signals by which job control stops a program.
 pub fn asks_to_stop(signal: libc::c_int) -> bool {
     matches!(signal, libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }
 
-/// The polite ways to tell a program to leave.
+/// Returns true for the signals that ask a program to exit.
 pub fn asks_to_leave(signal: libc::c_int) -> bool {
     matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT)
 }
 
-/// Whether this process leads its session: of a terminal that hangs up it alone is told.
+/// Returns true if this process leads its session. A terminal that hangs up signals the leader only.
 pub fn leads_session() -> bool {
     // SAFETY: cannot fail for the calling process.
     unsafe { libc::getsid(0) == libc::getpid() }
 }
 
-/// The main thread, as other threads see it.
+/// Handle of the main thread, for other threads.
 #[derive(Clone, Copy)]
 pub struct MainThread(libc::pthread_t);
 
 impl MainThread {
-    /// To be called by the main thread.
+    /// Returns the handle. Only the main thread may call this.
     pub fn this() -> MainThread {
         // SAFETY: cannot fail.
         MainThread(unsafe { libc::pthread_self() })
@@ -132,12 +132,12 @@ impl MainThread {
     }
 }
 
-// SAFETY: a thread's handle may be used by any thread as long as that thread lives.
+// SAFETY: any thread may use the handle of a thread that lives.
 unsafe impl Send for MainThread {}
 // SAFETY: as above.
 unsafe impl Sync for MainThread {}
 
-/// Stops this process, as job control asks; returns when somebody lets it go on.
+/// Stops this process, as job control asks. Returns once the process is continued.
 pub fn stop_self() {
     // SAFETY: plain call.
     unsafe { libc::raise(libc::SIGSTOP) };

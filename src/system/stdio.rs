@@ -3,29 +3,28 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Moves descriptor 1 to a number that only its pump knows, and points 1 at standard error, so that a
-/// stray print of any crate cannot reach the wire.
+/// Moves descriptor 1 to a number that only its pump knows, and points 1 at standard error, so that a stray
+/// print of any crate cannot reach the wire.
 ///
 /// # Errors
-/// When no descriptor is left.
+/// If the system refuses a descriptor.
 pub fn take_stdout() -> io::Result<OwnedFd> {
-    // SAFETY: plain descriptor calls; the runtime has made sure that 0 to 2 are open.
+    // SAFETY: plain descriptor calls. The runtime has made sure that 0 to 2 are open.
     let fd = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above; `dup2` clears the close-on-exec flag of the copy, which 1 never had.
+    // SAFETY: as above. `dup2` clears the close-on-exec flag of the copy, which 1 never had.
     if unsafe { libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: `fd` was just made and nobody else knows it.
+    // SAFETY: `fd` was just made, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts `/dev/null` in the place of a standard descriptor: closes it for the peer and keeps its number
-/// taken.
+/// Replaces a standard descriptor with `/dev/null`. This closes it for the peer and keeps its number taken.
 pub fn silence(fd: RawFd) {
-    // SAFETY: plain descriptor calls on numbers that are ours; a failure leaves the descriptor as it is.
+    // SAFETY: plain descriptor calls on numbers of this process. A failure leaves the descriptor as it is.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         if null >= 0 {
@@ -37,19 +36,19 @@ pub fn silence(fd: RawFd) {
     }
 }
 
-/// How long our own words wait for room on standard error.
+/// Longest wait of spantap's own lines for room on standard error, in milliseconds.
 const PATIENCE_MS: libc::c_int = 100;
 
-/// Says one line on standard error, in one write. Nothing is said to those who are gone, or who have
-/// left what is there unread: this process must not hang on its own words.
+/// Writes one line, prefixed with `spantap: `, to standard error in one write. If the reader is gone or does not
+/// read, the line is dropped, because spantap must not hang on its own messages.
 pub fn say(text: &str) {
-    tell(&format!("spantap: {text}\n"));
+    write_lines(&format!("spantap: {text}\n"));
 }
 
-/// The same of lines that are complete.
-pub fn tell(lines: &str) {
+/// Writes complete lines to standard error, under the same rules as [`say`].
+pub fn write_lines(lines: &str) {
     let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid entry; the bytes are valid for reading.
+    // SAFETY: one valid entry, and the bytes are valid for reading.
     unsafe {
         if libc::poll(&mut poll, 1, PATIENCE_MS) == 1 && poll.revents & libc::POLLOUT != 0 {
             libc::write(libc::STDERR_FILENO, lines.as_ptr().cast(), lines.len());
@@ -57,21 +56,22 @@ pub fn tell(lines: &str) {
     }
 }
 
+/// Returns true if `fd` is a terminal.
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::isatty(fd) == 1 }
 }
 
-/// Bytes that wait in the pipe behind `fd`; 0 where nobody can tell.
+/// Returns the number of bytes that wait in the pipe of `fd`; 0 if unknown.
 pub fn waiting(fd: RawFd) -> u64 {
     let mut count: libc::c_int = 0;
-    // SAFETY: `count` is a valid place for the result; on a descriptor of another kind the call fails.
+    // SAFETY: `count` is a valid place for the result. On a descriptor of another kind the call fails.
     unsafe { libc::ioctl(fd, libc::FIONREAD, &mut count) };
     u64::try_from(count).unwrap_or(0)
 }
 
-/// Whether the pipe or socket behind `fd` has lost its other end, or is `/dev/null`; a file or a terminal
-/// may always be read.
+/// Returns true if the pipe or socket of `fd` has lost its other end, or if `fd` is `/dev/null`. A file or a
+/// terminal may always be read.
 pub fn has_no_reader(fd: RawFd) -> bool {
     let mut entry = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one valid entry, and no waiting.
@@ -79,18 +79,18 @@ pub fn has_no_reader(fd: RawFd) -> bool {
     if found > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
         return true;
     }
-    // SAFETY: a zeroed `stat` is a valid one, and a place for the result.
+    // SAFETY: a zeroed `stat` is a valid value.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `status` lives through the call.
     let is_known = unsafe { libc::fstat(fd, &mut status) } == 0;
     is_known && status.st_mode & libc::S_IFMT == libc::S_IFCHR && status.st_rdev == libc::makedev(1, 3)
 }
 
-/// Makes room for `more` bytes in the pipe or socket behind `fd`, as far as the system allows: a
-/// writer that is blocked there goes on.
+/// Enlarges the pipe or socket of `fd` by `more` bytes, as far as the system allows, so that a blocked writer
+/// goes on.
 pub fn widen(fd: RawFd, more: u64) {
     let more = libc::c_int::try_from(more).unwrap_or(libc::c_int::MAX / 4);
-    // SAFETY: plain calls; on a descriptor of another kind they fail and change nothing.
+    // SAFETY: plain calls. On a descriptor of another kind they fail and change nothing.
     unsafe {
         #[cfg(target_os = "linux")]
         {

@@ -15,7 +15,7 @@ use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
 use spantap::record::{Anchor, Identity};
 use spantap::relay::chunk::{Chunk, Moment, Stream};
-use spantap::system::process::thread_cpu;
+use spantap::system::thread::thread_cpu;
 
 use crate::figures::{Bar, Figures, median};
 use crate::host::Bench;

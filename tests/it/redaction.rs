@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use serde::Deserialize;
 use spantap::observe::canonical::HashKey;
 use spantap::observe::redact::{Field, Mode, Pattern, Redactor, RevealedField, Settings, rules};
-use spantap::system::process;
+use spantap::system::thread;
 
 #[derive(Debug, Deserialize)]
 struct Case {
@@ -429,9 +429,9 @@ fn no_input_takes_more_than_linear_time() {
             .iter_mut()
             .map(|redactor| {
                 // What this thread has used, which other work on the machine does not change.
-                let start = process::thread_cpu();
+                let start = thread::thread_cpu();
                 redactor.explain(text.as_bytes());
-                std::time::Duration::from_nanos(process::thread_cpu() - start)
+                std::time::Duration::from_nanos(thread::thread_cpu() - start)
             })
             .min()
             .unwrap()

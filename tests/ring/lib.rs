@@ -10,6 +10,8 @@ pub mod relay {
 mod system {
     #[path = "../../../src/system/clock.rs"]
     pub mod clock;
+    #[path = "../../../src/system/memory.rs"]
+    pub mod memory;
 }
 
 #[cfg(all(test, loom))]

@@ -16,6 +16,7 @@ use crate::hosts::entry::{self, Entry, State};
 use crate::hosts::locate::{Found, Scope};
 use crate::present::format::plural;
 use crate::settings::{self, Config};
+use crate::system::procfs;
 
 /// How long another spantap may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -170,7 +171,7 @@ fn runs(
 /// Whether a process of the host is older than its file.
 fn seen(found: &Found, findings: &mut Findings) {
     let Ok(changed) = found.path.metadata().and_then(|metadata| metadata.modified()) else { return };
-    let started = |name: &&str| watched::started(name);
+    let started = |name: &&str| procfs::start_times(name);
     let is_older = |started: SystemTime| started < changed;
     if found.host.processes.iter().flat_map(started).any(is_older) {
         findings.warn(

@@ -30,6 +30,7 @@ use crate::relay::pump::WhenFull;
 use crate::settings::{self, ArgsHash, Config, process_environment};
 use crate::settings::{hash_key, paths};
 use crate::system::process::{self, TraceEnv};
+use crate::system::thread;
 
 /// How long we may outlive the server: hosts follow the end of stdin with SIGTERM after two seconds.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
@@ -71,7 +72,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         let prepared = prepared.unwrap_or_else(|| prepare(&args, &words, path));
         prepared.watch(started, connection, &words)
     };
-    let mut relay = relay::Settings { when_full, ..relay::Settings::default() };
+    let mut relay = relay::RelayOptions { when_full, ..relay::RelayOptions::default() };
     if let Some(grace) = test_limit("SPANTAP_TEST_ORPHAN_GRACE") {
         relay.orphan_grace = grace;
     }
@@ -186,7 +187,7 @@ impl Prepared {
         };
         let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
         match self.config.overload.value {
-            Overload::Lose => Some(log.with_thread(process::lower_priority)),
+            Overload::Lose => Some(log.with_thread(thread::lower_priority)),
             // The traffic waits for it.
             Overload::Wait => Some(log.patient()),
         }
@@ -205,7 +206,7 @@ impl Prepared {
         };
         let otlp = settings.map(|settings| {
             let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
-            otlp.with_thread(process::lower_priority)
+            otlp.with_thread(thread::lower_priority)
         });
         (otlp, warnings)
     }

@@ -1,0 +1,53 @@
+//! Blocking reads and writes on descriptors that the host owns too.
+//!
+//! A `File` would close such a descriptor, and `std::io::stdout()` would hold back half a line.
+
+use std::io;
+use std::os::fd::RawFd;
+
+/// Reads what is there into `buffer`, up to its size; 0 is the end of the stream.
+///
+/// # Errors
+/// If the system refuses to read.
+pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the buffer is valid for writing `len` bytes.
+        let count = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+        match usize::try_from(count) {
+            Ok(count) => return Ok(count),
+            Err(_) => again(fd, libc::POLLIN)?,
+        }
+    }
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+/// If the reader is gone, or the system refuses to write.
+pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: the slice is valid for reading `len` bytes.
+        let count = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(count) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(_) => again(fd, libc::POLLOUT)?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns `Ok` if the failed call should be made again. A descriptor that another process made non-blocking
+/// is polled and keeps its flag, because every process that shares the descriptor shares the flag.
+fn again(fd: RawFd, events: libc::c_short) -> io::Result<()> {
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EINTR) => Ok(()),
+        Some(libc::EAGAIN) => {
+            let mut poll = libc::pollfd { fd, events, revents: 0 };
+            // SAFETY: one valid entry. There is no time-out because a stream may be silent for hours.
+            unsafe { libc::poll(&mut poll, 1, -1) };
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}

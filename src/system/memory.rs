@@ -1,0 +1,59 @@
+//! Anonymous memory whose pages count only once they are touched.
+
+use std::io;
+use std::ops::Range;
+
+/// A private mapping of zeroed memory. It is unmapped when dropped.
+pub struct Mapping {
+    start: *mut u8,
+    size: usize,
+}
+
+// SAFETY: the mapping is plain memory that any thread may touch; who touches which part when is decided by
+// its owner.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; a shared reference gives out the address only.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Reserves `size` bytes of address space.
+    ///
+    /// # Errors
+    /// If the system refuses the mapping.
+    pub fn reserve(size: usize) -> io::Result<Mapping> {
+        // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        match start == libc::MAP_FAILED {
+            true => Err(io::Error::last_os_error()),
+            false => Ok(Mapping { start: start.cast(), size }),
+        }
+    }
+
+    /// Address of the first byte.
+    pub fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    /// Gives the pages of `bytes` back to the system. They read as zero afterwards.
+    pub fn give_back(&self, bytes: Range<usize>) {
+        assert!(bytes.end <= self.size);
+        // SAFETY: the range lies within the mapping.
+        unsafe { libc::madvise(self.start.add(bytes.start).cast(), bytes.len(), libc::MADV_DONTNEED) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `start` and `size` are those of a mapping that `reserve` made, and nothing else owns it.
+        unsafe { libc::munmap(self.start.cast(), self.size) };
+    }
+}

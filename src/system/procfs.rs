@@ -1,0 +1,82 @@
+//! Facts about processes, from `/proc`.
+
+use std::time::{Duration, SystemTime};
+
+/// Fields of `/proc/PID/stat`, proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// CPU time in user and system mode.
+    pub cpu: Duration,
+    /// Start of the process, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+impl ProcessStat {
+    /// Reads the facts of process `pid`; `None` if the process is gone or the system has no `/proc`.
+    pub fn read(pid: i32) -> Option<ProcessStat> {
+        ProcessStat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Parses fields 14, 15, 22 and 24. They are counted from the closing parenthesis of the command, which
+    /// may itself contain blanks and parentheses.
+    fn parse(stat: &str) -> Option<ProcessStat> {
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
+        let (user, system, start_ticks, pages) = (number(0)?, number(0)?, number(6)?, number(1)?);
+        let (page, ticks) = (rustix::param::page_size() as u64, rustix::param::clock_ticks_per_second());
+        let cpu = Duration::from_millis((user + system) * 1000 / ticks);
+        Some(ProcessStat { cpu, start_ticks, resident: pages * page })
+    }
+}
+
+/// Returns the id of this boot of the system; empty if unknown.
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Returns when each process called `name` was started.
+#[cfg(target_os = "linux")]
+pub fn start_times(name: &str) -> Vec<SystemTime> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let uptime: f64 = uptime.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let boot = SystemTime::now() - Duration::from_secs_f64(uptime);
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    processes
+        .flatten()
+        .filter(|process| {
+            let comm = std::fs::read_to_string(process.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        })
+        .filter_map(|process| ProcessStat::read(process.file_name().to_str()?.parse().ok()?))
+        .map(|stat| boot + Duration::from_secs_f64(stat.start_ticks as f64 / ticks))
+        .collect()
+}
+
+/// Returns one start time, later than now, if a process called `name` runs. The true start times are unknown
+/// here, so the processes count as new.
+#[cfg(not(target_os = "linux"))]
+pub fn start_times(name: &str) -> Vec<SystemTime> {
+    let found = std::process::Command::new("pgrep").arg("-x").arg(name).output();
+    let is_running = found.is_ok_and(|output| output.status.success());
+    if is_running { vec![SystemTime::now() + Duration::from_secs(1)] } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_parentheses_does_not_shift_the_fields() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 90 0 0 0 12 34 0 0 20 0 1 0 100 2000000 500 184467";
+        let expected = ProcessStat {
+            cpu: Duration::from_millis(460),
+            start_ticks: 100,
+            resident: 500 * rustix::param::page_size() as u64,
+        };
+        assert_eq!(ProcessStat::parse(stat), Some(expected));
+    }
+}
