@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod format;
+pub mod printable;
 pub mod report;
 pub mod sessions;
 pub mod show;
@@ -9,3 +10,5 @@ pub mod stats;
 pub mod table;
 pub mod tail;
 pub mod waterfall;
+
+pub use printable::Printable;

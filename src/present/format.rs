@@ -1,10 +1,10 @@
 //! Numbers, instants and foreign texts in the form in which a person reads them.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use jiff::tz::TimeZone;
 
+use crate::present::Printable;
 use crate::record::timestamp::Timestamp;
 
 /// `0.4 ms`, `84 ms`, `1.24 s`, `12.4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`.
@@ -96,125 +96,31 @@ pub fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> S
     format!("{} {} {dash} {end}", day(first), local(first, zone, clock))
 }
 
-/// Facts side by side, as many on a line as fit; none is cut unless it is wider than a line.
+/// Facts side by side, as many on a line as fit.
 pub fn lines_of(facts: &[String], separator: &str, columns: usize, ellipsis: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for fact in facts.iter().filter(|fact| !fact.is_empty()) {
-        match lines.last_mut() {
-            Some(line) if width(line) + separator.len() + width(fact) <= columns => {
-                line.push_str(separator);
-                line.push_str(fact);
-            }
-            _ => lines.push(cut(fact, columns, ellipsis)),
-        }
-    }
-    lines
+    let facts: Vec<Printable> = facts.iter().map(|fact| Printable::new(fact)).collect();
+    let lines = Printable::lines(&facts, separator, columns, ellipsis);
+    lines.iter().map(ToString::to_string).collect()
 }
 
-/// Makes a text from a file harmless: what could move the cursor, colour the screen, hide or turn
-/// text around is written out as `\u{…}`.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut clean = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_harmful(c) {
-            let _ = write!(clean, "{}", c.escape_unicode());
-        } else {
-            clean.push(c);
-        }
-    }
-    Cow::Owned(clean)
+/// Makes a text from a file harmless.
+pub fn clean(text: &str) -> Cow<'static, str> {
+    Cow::Owned(Printable::new(text).to_string())
 }
 
-/// The same for a line of JSON, which stays the same JSON: in valid JSON such characters stand only
-/// in strings, where they can be escaped.
-pub fn clean_json(line: &str) -> Cow<'_, str> {
-    if !line.chars().any(is_harmful) {
-        return Cow::Borrowed(line);
-    }
-    let mut clean = String::with_capacity(line.len() + 16);
-    for c in line.chars() {
-        if matches!(c, '\t' | '\r' | '\n') {
-            // Within a string it would be escaped already: this is space between the parts.
-            clean.push(' ');
-        } else if is_harmful(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                let _ = write!(clean, "\\u{unit:04x}");
-            }
-        } else {
-            clean.push(c);
-        }
-    }
-    Cow::Owned(clean)
-}
-
-/// Control characters, line and paragraph separators, and format characters: bidi overrides and
-/// isolates, zero-width characters, tags.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// The same for a line of JSON, which stays the same JSON.
+pub fn clean_json(line: &str) -> Printable {
+    Printable::json(line)
 }
 
 /// Columns that a clean text takes on a terminal.
 pub fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
-}
-
-fn char_width(c: char) -> usize {
-    match u32::from(c) {
-        0..=0x2ff => 1,
-        // Marks that stand on the letter before them.
-        0x300..=0x36f
-        | 0x483..=0x489
-        | 0x591..=0x5bd
-        | 0x610..=0x61a
-        | 0x64b..=0x65f
-        | 0x1ab0..=0x1aff
-        | 0x1dc0..=0x1dff
-        | 0x20d0..=0x20ff
-        | 0xfe00..=0xfe0f
-        | 0xfe20..=0xfe2f => 0,
-        // East Asian wide and fullwidth, and pictures.
-        0x1100..=0x115f
-        | 0x2e80..=0x303e
-        | 0x3041..=0xa4cf
-        | 0xa960..=0xa97f
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x1f300..=0x1f64f
-        | 0x1f680..=0x1f6ff
-        | 0x1f900..=0x1f9ff
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
-    }
+    Printable::new(text).width()
 }
 
 /// Cuts a clean text to `columns`, saying that it did.
 pub fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
-    if width(text) <= columns {
-        return text.to_owned();
-    }
-    let room = columns.saturating_sub(width(ellipsis));
-    let mut used = 0;
-    let mut short: String = text
-        .chars()
-        .take_while(|c| {
-            used += char_width(*c);
-            used <= room
-        })
-        .collect();
-    if room > 0 {
-        short.push_str(ellipsis);
-    }
-    short
+    Printable::new(text).cut(columns, ellipsis).to_string()
 }
 
 #[cfg(test)]
@@ -247,46 +153,6 @@ mod tests {
             [percent(0.0), percent(0.0001), percent(0.075), percent(0.9999), percent(1.0)],
             ["0", "<0.1", "7.5", ">99.9", "100"]
         );
-    }
-
-    #[test]
-    fn nothing_that_steers_a_terminal_survives() {
-        for (hostile, text) in [
-            ("\u{1b}[31mred", "\\u{1b}[31mred"),
-            ("a\nb\tc\r", "a\\u{a}b\\u{9}c\\u{d}"),
-            ("\u{9b}2J", "\\u{9b}2J"),
-            ("abc\u{202e}fdp.exe", "abc\\u{202e}fdp.exe"),
-            ("line\u{2028}two\u{feff}", "line\\u{2028}two\\u{feff}"),
-            ("état 東京 مرحبا", "état 東京 مرحبا"),
-        ] {
-            assert_eq!(clean(hostile), text);
-        }
-        let line = serde_json::to_string("\u{9b}\u{202e}\u{e0001}x").unwrap();
-        let cleaned = clean_json(&line).into_owned();
-        assert!(cleaned.is_ascii());
-        assert_eq!(
-            serde_json::from_str::<String>(&cleaned).unwrap(),
-            serde_json::from_str::<String>(&line).unwrap()
-        );
-    }
-
-    #[test]
-    fn texts_are_cut_at_columns() {
-        assert_eq!(cut("東京都庁", 5, "…"), "東京…");
-        assert_eq!(cut("abcdef", 6, "…"), "abcdef");
-        assert_eq!(cut("abcdef", 4, "..."), "a...");
-        assert_eq!(cut("abcdef", 0, "…"), "");
-    }
-
-    #[test]
-    fn facts_that_do_not_fit_go_to_the_next_line() {
-        let facts = ["58 calls", "", "10 errors", "a fact that is wider than a line"].map(str::to_owned);
-        assert_eq!(
-            lines_of(&facts, ", ", 80, "…"),
-            ["58 calls, 10 errors, a fact that is wider than a line"]
-        );
-        assert_eq!(lines_of(&facts, ", ", 20, "…"), ["58 calls, 10 errors", "a fact that is wide…"]);
-        assert!(lines_of(&[], ", ", 20, "…").is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::present::format;
+use crate::present::Printable;
 
 /// What the output can show.
 #[derive(Clone, Debug)]
@@ -94,22 +94,22 @@ impl Column {
     }
 }
 
-/// One cell; its text must be clean.
+/// One cell.
 #[derive(Clone, Debug, Default)]
 pub struct Cell {
-    pub text: String,
+    pub text: Printable,
     pub tone: Tone,
 }
 
 impl Cell {
-    pub fn toned(text: impl Into<String>, tone: Tone) -> Cell {
+    pub fn toned(text: impl Into<Printable>, tone: Tone) -> Cell {
         Cell { text: text.into(), tone }
     }
 }
 
-impl From<String> for Cell {
-    fn from(text: String) -> Cell {
-        Cell { text, tone: Tone::Plain }
+impl<T: Into<Printable>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell { text: text.into(), tone: Tone::Plain }
     }
 }
 
@@ -153,7 +153,7 @@ impl Table {
         let mut widths: Vec<Option<usize>> = (0..self.columns.len())
             .map(|index| {
                 let widest = self.rows.iter().filter_map(|row| row.get(index));
-                let widest = widest.map(|cell| format::width(&cell.text)).max().unwrap_or(0);
+                let widest = widest.map(|cell| cell.text.width()).max().unwrap_or(0);
                 let title = if self.titled { self.columns[index].title.len() } else { 0 };
                 (widest > 0).then_some(widest.max(title))
             })
@@ -213,8 +213,8 @@ impl Table {
         let mut used = 0;
         for ((column, cell), width) in self.columns.iter().zip(row).zip(widths) {
             let Some(width) = *width else { continue };
-            let text = format::cut(&cell.text, width, terminal.ellipsis());
-            let free = width - format::width(&text).min(width);
+            let text = cell.text.cut(width, terminal.ellipsis());
+            let free = width - text.width().min(width);
             let before = match column.align {
                 Align::Left => 0,
                 Align::Right => free,
@@ -223,7 +223,7 @@ impl Table {
                 // Blanks only in front of something: no line ends in blanks.
                 line.extend(std::iter::repeat_n(' ', column_start + before - used));
                 line.push_str(&cell.tone.paint(&text));
-                used = column_start + before + format::width(&text);
+                used = column_start + before + text.width();
             }
             column_start += width + GAP;
         }

@@ -58,7 +58,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["settings", "export", "record", "observe", "relay", "system"]),
     ("query", &["record", "present"]),
-    ("present", &["query", "record"]),
+    ("present", &["query", "record", "observe::redact"]),
     ("hosts", &["text"]),
     ("check", &["record", "observe", "system"]),
     ("demo", &[]),

@@ -93,6 +93,11 @@ fn is_invisible(c: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Returns true if `c` can move a terminal's cursor, or is invisible, or changes how the text around it is shown.
+pub(crate) fn is_unprintable(c: char) -> bool {
+    breaks_lines(c) || is_invisible(c)
+}
+
 /// Length of the terminal sequence at the start of `text` (ECMA-48: CSI, OSC and other strings, two-
 /// character escapes). A string sequence without an end is taken for its first two characters only, so
 /// that it cannot hide what follows.
