@@ -19,9 +19,9 @@
 //! Nobody on floor 1 knows JSON, nobody on floor 2 does I/O, nobody on floor 3 sees bytes.
 //! `docs/architecture.md` holds the map and the invariants.
 
-pub mod system;
+pub mod text;
 
-mod text;
+pub mod system;
 
 pub mod relay;
 

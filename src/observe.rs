@@ -12,7 +12,6 @@ pub mod event;
 pub mod canonical;
 pub mod envelope;
 pub mod frame;
-mod hex;
 pub mod mcp;
 pub mod message;
 pub mod redact;

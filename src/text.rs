@@ -1,5 +1,8 @@
 //! Functions on text that several rooms share. This room imports no other room.
 
+pub mod glob;
+pub(crate) mod hex;
+
 /// Returns the number, counted from 1, of the line that contains byte `at`.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()

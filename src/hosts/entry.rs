@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::hosts::table::{Host, Shape};
 use crate::hosts::tree::{Layout, Node, Value};
+use crate::text::hex;
 
 /// One server of a host's file.
 #[derive(Clone, Debug)]
@@ -61,8 +62,8 @@ pub fn mark(words: &[&str], had_args: bool) -> String {
         hash.update((word.len() as u64).to_be_bytes());
         hash.update(word.as_bytes());
     }
-    let hex: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("{MARK_VERSION}{hex}{}", if had_args { "" } else { NO_ARGS })
+    let hash = hex::text(hash.finalize().get(..6).unwrap_or_default());
+    format!("{MARK_VERSION}{hash}{}", if had_args { "" } else { NO_ARGS })
 }
 
 /// Whether a mark says that the entry had no `args`.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::hosts::store::Snapshot;
 use crate::hosts::table::{HOSTS, Host};
 use crate::hosts::tree::{Format, Node};
+use crate::text::glob::Glob;
 
 /// Whose file it is: it decides how the proxy is named in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,26 +102,21 @@ fn expand(place: &str, around: &Surroundings<'_>) -> Option<PathBuf> {
     Some(base.join(rest))
 }
 
-/// The paths that match a pattern in which `*` stands for any run of characters in one name. A path
-/// without a `*` stands for itself.
+/// The paths that match `pattern`, in which a name with a `*` is a glob.
 fn glob(pattern: &Path) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::new()];
     for part in pattern.components() {
-        let name = part.as_os_str().to_str().filter(|name| name.contains('*'));
-        let Some((head, tail)) = name.and_then(|name| name.split_once('*')) else {
+        let Some(name) = part.as_os_str().to_str().filter(|name| name.contains('*')).map(Glob::new) else {
             for path in &mut paths {
                 path.push(part);
             }
             continue;
         };
-        let fits = |name: &str| {
-            name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
-        };
         let mut matched: Vec<PathBuf> = paths
             .iter()
             .filter_map(|folder| std::fs::read_dir(folder).ok())
             .flat_map(|entries| entries.flatten())
-            .filter(|entry| entry.file_name().to_str().is_some_and(fits))
+            .filter(|entry| entry.file_name().to_str().is_some_and(|file| name.matches(file)))
             .map(|entry| entry.path())
             .collect();
         matched.sort();

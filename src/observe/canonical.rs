@@ -35,7 +35,7 @@ impl Hash {
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(96);
         text.push_str(self.name());
-        crate::observe::hex::push(&mut text, &self.digest);
+        crate::text::hex::push(&mut text, &self.digest);
         text
     }
 

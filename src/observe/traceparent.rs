@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::text::hex;
+
 /// 16 bytes, never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
@@ -31,7 +33,7 @@ impl TraceId {
 
     /// 32 lower-case hex digits.
     pub fn text(self) -> String {
-        crate::observe::hex::text(&self.0)
+        hex::text(&self.0)
     }
 
     pub fn bytes(self) -> [u8; 16] {
@@ -52,7 +54,7 @@ impl SpanId {
 
     /// 16 lower-case hex digits.
     pub fn text(self) -> String {
-        crate::observe::hex::text(&self.0)
+        hex::text(&self.0)
     }
 
     pub fn bytes(self) -> [u8; 8] {
@@ -85,7 +87,7 @@ impl TraceFlags {
 
     /// Two lower-case hex digits.
     pub fn text(self) -> String {
-        crate::observe::hex::text(&[self.0])
+        hex::text(&[self.0])
     }
 
     pub fn sampled(self) -> bool {
@@ -95,19 +97,19 @@ impl TraceFlags {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::observe::hex::write(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
 impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::observe::hex::write(f, &self.0)
+        hex::write(f, &self.0)
     }
 }
 
 impl fmt::Display for TraceFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::observe::hex::write(f, &[self.0])
+        hex::write(f, &[self.0])
     }
 }
 

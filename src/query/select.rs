@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use crate::query::entry::{Entry, Status};
 use crate::query::files::Window;
 use crate::record::timestamp::Timestamp;
+use crate::text::glob::Glob;
 
 /// What is asked for; the default asks for everything.
 #[derive(Clone, Debug, Default)]
@@ -74,43 +75,6 @@ pub fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
 
 fn matches_any(globs: &[Glob], text: &str) -> bool {
     globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
-}
-
-/// A pattern in which `*` stands for any text and `?` for one character.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Glob(Vec<char>);
-
-impl Glob {
-    pub fn new(pattern: &str) -> Glob {
-        Glob(pattern.chars().collect())
-    }
-
-    pub fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        let (mut at, mut from) = (0, 0);
-        // Where to go on after the last `*` took one character more.
-        let mut retry: Option<(usize, usize)> = None;
-        while from < text.len() {
-            match self.0.get(at) {
-                Some('*') => {
-                    retry = Some((at + 1, from));
-                    at += 1;
-                }
-                Some(wanted) if *wanted == '?' || *wanted == text[from] => {
-                    at += 1;
-                    from += 1;
-                }
-                _ => match retry {
-                    Some((after, taken)) => {
-                        retry = Some((after, taken + 1));
-                        (at, from) = (after, taken + 1);
-                    }
-                    None => return false,
-                },
-            }
-        }
-        self.0[at..].iter().all(|rest| *rest == '*')
-    }
 }
 
 /// Reads a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
@@ -196,24 +160,6 @@ pub fn age_ms(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_glob_matches_the_whole_name() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("git*", "github", true),
-            ("git", "github", false),
-            ("*hub", "github-hub", true),
-            ("g?t*u*", "github", true),
-            ("g?t", "gt", false),
-            ("*a*b*c", "aabbcc", true),
-            ("é*", "état", true),
-            ("", "", true),
-            ("", "x", false),
-        ] {
-            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn times_are_read_as_people_say_them() {

@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::query::durations::Durations;
 use crate::query::entry::{Entry, Status};
-use crate::query::select::Glob;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::text::glob::Glob;
 
 /// Prices for the estimate of cost, in USD. Without any no cost is shown.
 #[derive(Clone, Debug, Default)]

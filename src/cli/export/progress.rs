@@ -11,6 +11,7 @@ use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalTarget;
 use crate::query::files::Source;
 use crate::settings::paths;
+use crate::text::hex;
 
 /// How many lines of each file have been taken, and where to.
 #[derive(Default)]
@@ -56,7 +57,7 @@ pub(super) fn key(settings: &OtlpSettings, source: &Source) -> String {
     };
     let path = path.unwrap_or_default();
     let what = format!("{}\n{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs), path.display());
-    Sha256::digest(what).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::text(&Sha256::digest(what))
 }
 
 /// Shows how far we are, where somebody is watching.

@@ -17,11 +17,12 @@ use crate::present::table::Terminal;
 use crate::query::entry::Status;
 use crate::query::files::{Source, Window};
 use crate::query::scan::{Findings, Fold, scan};
-use crate::query::select::{Glob, Select, StatusFilter, day, moment};
+use crate::query::select::{Select, StatusFilter, day, moment};
 use crate::query::totals::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
 use crate::settings::{self, Config};
+use crate::text::glob::Glob;
 
 /// From when records count if nobody says: all of them where files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,7 @@ impl Reading {
         let settings = settings(args);
         let window = window(args, if files.is_empty() { default } else { Since::Ever }, &zone)?;
         let (sources, folders, looked) = sources(&settings, files, window)?;
-        let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+        let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Select {
             servers: globs(&args.server),
             tools: globs(&args.tool),

@@ -31,6 +31,8 @@ use crate::settings::{self, ArgsHash, Config, process_environment};
 use crate::settings::{hash_key, paths};
 use crate::system::process::{self, TraceEnv};
 use crate::system::thread;
+use crate::text::glob::Glob;
+use crate::text::hex;
 
 /// How long we may outlive the server: hosts follow the end of stdin with SIGTERM after two seconds.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
@@ -202,7 +204,12 @@ impl Prepared {
         };
         let prices = Prices {
             usd_per_million_tokens: self.config.usd_per_million_tokens.value,
-            per_call: self.config.cost_per_call.clone().into_iter().collect(),
+            per_call: self
+                .config
+                .cost_per_call
+                .iter()
+                .map(|(pattern, usd)| (Glob::new(pattern), *usd))
+                .collect(),
         };
         let otlp = settings.map(|settings| {
             let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
@@ -446,8 +453,8 @@ fn write_tools(file: &Path, tools: &Tools) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = file.parent().ok_or_else(|| anyhow::anyhow!("no folder"))?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let hex = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let map: BTreeMap<&str, String> = tools.iter().map(|(name, hash)| (name.as_str(), hex(hash))).collect();
+    let map: BTreeMap<&str, String> =
+        tools.iter().map(|(name, hash)| (name.as_str(), hex::text(hash))).collect();
     let temporary = tempfile::NamedTempFile::new_in(folder)?;
     serde_json::to_writer(&temporary, &map)?;
     temporary.persist(file)?;

@@ -19,6 +19,7 @@ use crate::observe::mcp::Method;
 use crate::record::Dropped;
 use crate::record::Record;
 use crate::relay::chunk::Direction;
+use crate::text::glob::Glob;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
 const MAX_TOOLS: usize = 200;
@@ -28,28 +29,14 @@ const OTHER: &str = "_OTHER";
 #[derive(Clone, Debug, Default)]
 pub struct Prices {
     pub usd_per_million_tokens: Option<f64>,
-    /// USD for one call, by `server/tool` with `*` for anything.
-    pub per_call: Vec<(String, f64)>,
+    /// USD for one call, by `server/tool` pattern.
+    pub per_call: Vec<(Glob, f64)>,
 }
 
 impl Prices {
     fn of_call(&self, server: &str, tool: &str) -> f64 {
         let path = format!("{server}/{tool}");
-        self.per_call
-            .iter()
-            .find(|(glob, _)| matches(glob.as_bytes(), path.as_bytes()))
-            .map_or(0.0, |(_, usd)| *usd)
-    }
-}
-
-/// `*` stands for any run of characters.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
-    match glob.split_first() {
-        None => text.is_empty(),
-        Some((b'*', rest)) => (0..=text.len()).any(|skipped| matches(rest, &text[skipped..])),
-        Some((first, rest)) => {
-            text.split_first().is_some_and(|(byte, text)| byte == first && matches(rest, text))
-        }
+        self.per_call.iter().find(|(glob, _)| glob.matches(&path)).map_or(0.0, |(_, usd)| *usd)
     }
 }
 
@@ -430,7 +417,7 @@ mod tests {
 
     #[test]
     fn calls_are_priced_by_glob() {
-        let prices = Prices { usd_per_million_tokens: None, per_call: vec![("search/*".to_owned(), 0.005)] };
+        let prices = Prices { usd_per_million_tokens: None, per_call: vec![(Glob::new("sear?h/*"), 0.005)] };
         assert_eq!(prices.of_call("search", "web"), 0.005);
         assert_eq!(prices.of_call("files", "web"), 0.0);
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
-use crate::observe::redact::detect::keys::Glob;
+use crate::observe::redact::detect::keys::KeyPatterns;
 use crate::observe::redact::detect::pairs::KeyRules;
 use crate::observe::redact::detect::pii::PiiClass;
 use crate::observe::redact::placeholder::{CLASSES, Placeholder};
@@ -159,7 +159,7 @@ impl Compiled {
         let problem = |setting: String, reason: &str| Problem { setting, reason: reason.to_owned() };
         for (list, keys) in [("extra_keys", &settings.extra_keys), ("allow_keys", &settings.allow_keys)] {
             for (index, key) in keys.iter().enumerate() {
-                if key.chars().all(|c| c == '*') {
+                if key.chars().all(|c| matches!(c, '*' | '?')) {
                     return Err(problem(
                         format!("redaction.{list}[{index}]"),
                         "it names every key; name some",
@@ -204,11 +204,13 @@ impl Compiled {
         let own = patterns.iter().map(|pattern| pattern.name).collect();
         let placeholder = Placeholder::new(&settings.placeholder, own)
             .map_err(|reason| problem("redaction.placeholder".to_owned(), reason))?;
-        let globs = |keys: &[String]| keys.iter().map(|key| Glob::new(key)).collect();
         Ok(Compiled {
             mode: settings.mode,
             pii: settings.pii.clone(),
-            keys: KeyRules { extra: globs(&settings.extra_keys), allow: globs(&settings.allow_keys) },
+            keys: KeyRules {
+                extra: KeyPatterns::new(&settings.extra_keys),
+                allow: KeyPatterns::new(&settings.allow_keys),
+            },
             allow_values,
             reveal: settings.reveal_fields.clone(),
             placeholder,

@@ -14,7 +14,7 @@ mod flags;
 mod prose;
 mod value_end;
 
-use crate::observe::redact::detect::keys::{self, Glob, Name};
+use crate::observe::redact::detect::keys::{self, KeyPatterns, Name};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::values::{self, Context};
 use crate::observe::redact::placeholder::Placeholder;
@@ -22,8 +22,8 @@ use crate::observe::redact::placeholder::Placeholder;
 /// What the configuration says about names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyRules {
-    pub(crate) extra: Vec<Glob>,
-    pub(crate) allow: Vec<Glob>,
+    pub(crate) extra: KeyPatterns,
+    pub(crate) allow: KeyPatterns,
 }
 
 impl KeyRules {
@@ -31,7 +31,7 @@ impl KeyRules {
         if self.allows(name) {
             return None;
         }
-        if self.extra.iter().any(|glob| glob.matches(name)) || name == "_auth" {
+        if self.extra.matches(name) || name == "_auth" {
             return Some(Name::Secret);
         }
         if in_query { keys::judge_query(name) } else { keys::judge(name) }
@@ -39,7 +39,7 @@ impl KeyRules {
 
     /// Whether somebody said that the name announces none.
     pub(crate) fn allows(&self, name: &str) -> bool {
-        self.allow.iter().any(|glob| glob.matches(name))
+        self.allow.matches(name)
     }
 
     /// Whether a flag of this name takes a secret.
@@ -235,9 +235,7 @@ impl<'a> Scan<'a> {
             return judged.filter(|_| !keys::is_counting(previous.text));
         }
         let phrase = self.slice(previous.start, key.start + key.text.len());
-        if keys::is_phrase(phrase)
-            && !self.rules.allow.iter().any(|glob| glob.matches(&phrase.replace(' ', "_")))
-        {
+        if keys::is_phrase(phrase) && !self.rules.allow.matches(&phrase.replace(' ', "_")) {
             return Some(Name::Secret);
         }
         // `var apiToken string = …`, `apiToken: str = …`

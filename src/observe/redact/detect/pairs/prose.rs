@@ -38,9 +38,8 @@ impl Scan<'_> {
         if !is_quote(self.before(key.start)) && self.is_told(opener) {
             return self.told(opener + 1);
         }
-        let speaks = keys::is_password(key.text)
-            && !self.rules.allow.iter().any(|glob| glob.matches(key.text))
-            || keys::is_phrase(phrase);
+        let speaks =
+            keys::is_password(key.text) && !self.rules.allow.matches(key.text) || keys::is_phrase(phrase);
         // The quote may close the name, or a text that ends with it, and not open a value.
         if !speaks || !is_apart || is_quote(self.before(key.start)) {
             return at + 1;
@@ -126,7 +125,7 @@ impl Scan<'_> {
             .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
         let is_allowed = || {
             let names = [key.text, &phrase.replace(' ', "_")];
-            self.rules.allow.iter().any(|glob| names.iter().any(|name| glob.matches(name)))
+            names.iter().any(|name| self.rules.allow.matches(name))
         };
         (self.rules.judge(key.text, false) == Some(Name::Secret) || keys::is_phrase(phrase)) && !is_allowed()
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Appends `bytes` as lower-case hex digits.
-pub(super) fn push(text: &mut String, bytes: &[u8]) {
+pub(crate) fn push(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for chunk in bytes.chunks(32) {
         let mut digits = [0; 64];
@@ -16,12 +16,12 @@ pub(super) fn push(text: &mut String, bytes: &[u8]) {
 }
 
 /// Writes `bytes` as lower-case hex digits.
-pub(super) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     f.write_str(&text(bytes))
 }
 
 /// `bytes` as lower-case hex digits.
-pub(super) fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     push(&mut text, bytes);
     text
