@@ -2,6 +2,7 @@
 
 pub mod glob;
 pub(crate) mod hex;
+pub(crate) mod unprintable;
 
 /// Returns the number, counted from 1, of the line that contains byte `at`.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {

@@ -26,7 +26,6 @@ use crate::observe::canonical::{self, HashKey};
 use detect::matches::Matches;
 use detect::{entropy, pairs, pem, pii, rules, tokens, url, values};
 use policy::Compiled;
-pub(crate) use sanitize::is_unprintable;
 use sanitize::{Keep, Limit};
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the

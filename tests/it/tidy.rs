@@ -52,14 +52,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("observe", &["relay::chunk"]),
     ("record", &["observe", "relay::chunk"]),
     ("export", &["record", "observe", "relay::chunk"]),
-    (
-        "settings",
-        &["text", "export", "record", "observe", "relay", "system", "cli::run", "proxy::diagnostics"],
-    ),
+    ("settings", &["export", "record", "observe", "relay", "system", "cli::run", "proxy::diagnostics"]),
     ("proxy", &["settings", "export", "record", "observe", "relay", "system"]),
     ("query", &["record", "present"]),
-    ("present", &["query", "record", "observe::redact"]),
-    ("hosts", &["text"]),
+    ("present", &["query", "record"]),
+    ("hosts", &[]),
     ("check", &["record", "observe", "system"]),
     ("demo", &[]),
 ];

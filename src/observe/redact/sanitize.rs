@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use crate::text::unprintable::{is_control, is_invisible};
+
 /// A text free of terminal sequences, in two forms: as a reader sees it (invisible characters gone),
 /// and as it is (they are shown as `\u{…}`).
 pub(super) struct Plain<'a> {
@@ -68,7 +70,7 @@ pub(super) fn plain<'a>(text: &'a str, keep: Keep, places: &[usize]) -> Plain<'a
             continue;
         }
         for form in [Some(&mut seen), spelled_out.as_mut()].into_iter().flatten() {
-            if keep.keeps(c) || !breaks_lines(c) { form.push(c) } else { push_escaped(form, c) }
+            if keep.keeps(c) || !is_control(c) { form.push(c) } else { push_escaped(form, c) }
         }
     }
     found.resize(places.len(), (seen.len(), spelled_out.as_ref().unwrap_or(&seen).len()));
@@ -77,25 +79,6 @@ pub(super) fn plain<'a>(text: &'a str, keep: Keep, places: &[usize]) -> Plain<'a
 
 fn push_escaped(text: &mut String, c: char) {
     let _ = write!(text, "\\u{{{:x}}}", c as u32);
-}
-
-/// C0, DEL, C1, the line and paragraph separators.
-fn breaks_lines(c: char) -> bool {
-    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}' | '\u{2029}')
-}
-
-/// Bidi controls, zero-width characters, soft hyphen, tags: they change what a reader sees, not what
-/// a program reads.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
-        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Returns true if `c` can move a terminal's cursor, or is invisible, or changes how the text around it is shown.
-pub(crate) fn is_unprintable(c: char) -> bool {
-    breaks_lines(c) || is_invisible(c)
 }
 
 /// Length of the terminal sequence at the start of `text` (ECMA-48: CSI, OSC and other strings, two-
