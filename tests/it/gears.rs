@@ -50,7 +50,7 @@ fn a_panic_in_the_observer_changes_nothing_for_the_traffic_and_is_reported() {
     let bytes = [notifications(20, 10), b"BOOM\n".to_vec(), notifications(20, 10)].concat();
     let (status, stderr) = through_cat(&home, &[], &[("SPANTAP_TEST_PANIC", "BOOM")], bytes);
     assert_eq!(status, 0);
-    assert!(stderr.contains("internal error at src/proxy/watcher.rs"), "{stderr}");
+    assert!(stderr.contains("internal error at src/proxy/observer_thread.rs"), "{stderr}");
     assert!(stderr.contains("the traffic is not affected"), "{stderr}");
     assert!(!stderr.contains("BOOM"), "{stderr}");
     assert!(ended(&home)["totals"]["observer_panics"].as_u64().unwrap() >= 1);

@@ -1,16 +1,14 @@
-//! The ring with the two files it uses, compiled from `src` under the module paths it has there.
+//! The ring with the files it uses, compiled from `src` under the module paths it has there.
 
+#[path = "../../src/relay"]
 pub mod relay {
-    #[path = "../../../src/relay/chunk.rs"]
     pub mod chunk;
-    #[path = "../../../src/relay/ring.rs"]
     pub mod ring;
 }
 
+#[path = "../../src/system"]
 mod system {
-    #[path = "../../../src/system/clock.rs"]
     pub mod clock;
-    #[path = "../../../src/system/memory.rs"]
     pub mod memory;
 }
 

@@ -50,7 +50,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, consumer: &mut crate::ring::Consumer) {
+    fn look(&mut self, consumer: &mut crate::relay::ring::Consumer) {
         let mark = consumer.snapshot();
         assert!(!consumer.is_before(mark) || consumer.peek().is_some());
         while consumer.peek().is_some() {
