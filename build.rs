@@ -1,8 +1,8 @@
-//! Tells the program which commit it is built from: `0.1.0 (abc1234 2026-11-22)`.
+//! Sets the version that the program reports, with the commit it is built from: `0.1.0 (abc1234 2026-11-22)`.
 //!
-//! The commit is known in a git checkout of this very folder, and its id alone in a package that cargo
-//! made from one. Elsewhere (a plain tarball, no git) the version stands alone; nothing here can fail a
-//! build. Debug builds say `debug` instead: each commit would have cargo build everything anew.
+//! A git checkout of this folder gives the commit and its day. A package that cargo made from a checkout gives
+//! the commit only. Without both (a plain tarball, no git) the version has no addition. No case fails the
+//! build. Debug builds report `debug`, because otherwise each commit would rebuild the whole crate.
 
 use std::env;
 use std::fs;
@@ -21,25 +21,25 @@ fn main() {
     println!("cargo:rustc-env=SPANTAP_VERSION={version}{built_from}");
 }
 
-/// Short id and day of the commit that is checked out here.
+/// Returns the short id and the day of the commit that is checked out in `folder`.
 fn of_checkout(folder: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
     };
-    // An unpacked tarball may lie in somebody else's repository.
+    // An unpacked tarball may be inside another repository.
     let top = fs::canonicalize(git(&["rev-parse", "--show-toplevel"])?).ok()?;
     if top != fs::canonicalize(folder).ok()? {
         return None;
     }
-    // A new commit writes here, whatever the branch is.
+    // A new commit on any branch writes to this file.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     println!("cargo:rerun-if-changed={}", folder.join(log).display());
     git(&["log", "-1", "--abbrev=7", "--format=%h %cs"])
 }
 
-/// Cargo notes the commit in the packages it makes.
+/// Returns the short id of the commit that cargo wrote into the package.
 fn of_package(folder: &Path) -> Option<String> {
     let note = folder.join(".cargo_vcs_info.json");
     let text = fs::read_to_string(&note).ok()?;

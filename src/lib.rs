@@ -1,27 +1,29 @@
-//! spantap: sees what an MCP host and an MCP server say to each other, without changing it.
+//! spantap shows what an MCP host and an MCP server say to each other, without changing it.
 //!
-//! The walk of a byte:
+//! The way of a byte:
 //!
 //! ```text
-//! client ─stdin──► pump ──write──► server ─stdout─► pump ──write──► client    floor 1: relay, bytes only
+//! client ─stdin──► pump ──write──► server ─stdout─► pump ──write──► client    relay: bytes only
 //!                   │ ring                           │ ring
-//!                   └───────────────┬────────────────┘  never waited for
-//!                                   ▼ one owner at a time, nice 19             floor 2: observe, pure
-//! 1. Chunk      bytes as read: stream, offset, instant
-//! 2. Frame      one line, cut by the Framer; a hole is a Gap
+//!                   └───────────────┬────────────────┘  the pumps never wait for the observer
+//!                                   ▼ one observer, on a thread at nice 19    observe: no I/O
+//! 1. Chunk      bytes as read: stream, offset, moment
+//! 2. Frame      one line, cut by the Framer; lost bytes are a Gap
 //! 3. Envelope   the JSON-RPC members of the line, by byte range
 //! 4. Message    Request | Response | Notification | Batch | Malformed
 //! 5. Event      what happened, every text Redacted; a request with its answer is an Operation
-//!                                   ▼ Sink                                     floor 3: export, out
-//! 6. Record     the line of the log, `spantap/1`; spans and metrics are made from it
+//!                                   ▼ Sink
+//! 6. Record     one line of the log, `spantap/1`                              record
+//!                                   ▼
+//!               log file, spans, metrics, logs over OTLP                      export
 //! ```
 //!
-//! Nobody on floor 1 knows JSON, nobody on floor 2 does I/O, nobody on floor 3 sees bytes.
-//! `docs/architecture.md` holds the map and the invariants.
-
-pub mod text;
+//! `relay` does not parse JSON, `observe` does no I/O, `export` sees no bytes of the traffic. The modules are
+//! listed from the lowest to the highest: each names only modules above it in this list.
+//! `docs/architecture.md` contains the map, the glossary and the invariants.
 
 pub mod system;
+pub mod text;
 
 pub mod relay;
 
@@ -47,8 +49,8 @@ pub mod demo;
 
 pub mod cli;
 
-/// The version with the commit it was built from and that commit's day, as far as they are known:
-/// `0.1.0 (abc1234 2026-11-22)`. See `build.rs`.
+/// The version with the commit it was built from and the day of that commit, as far as they are known:
+/// `0.1.0 (abc1234 2026-11-22)`. `build.rs` sets it.
 pub const VERSION: &str = match option_env!("SPANTAP_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
