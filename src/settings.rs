@@ -224,7 +224,7 @@ impl Config {
             session_id: resolver.get("session_id", "an id", None, |text| Some(word(text))),
             user_id: resolver.get("user_id", "an id", None, |text| Some(word(text))),
             slow: resolver.get("slow", "a duration, for example 30s", Duration::from_secs(30), |text| {
-                crate::cli::run::duration(text).ok()
+                crate::text::duration::parse(text).ok()
             }),
             call_timeout: resolver.get(
                 "call_timeout",
@@ -286,7 +286,7 @@ fn flags(args: &RunArgs) -> BTreeMap<&'static str, String> {
 }
 
 fn optional_duration(text: &str) -> Option<Option<Duration>> {
-    crate::cli::run::duration(text).ok().map(Some)
+    crate::text::duration::parse(text).ok().map(Some)
 }
 
 /// `~/x` is `x` in the home folder.

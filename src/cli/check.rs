@@ -29,13 +29,13 @@ With --every: the status of the last check, once --count is reached.";
 #[command(after_help = STATUSES)]
 pub struct CheckArgs {
     /// How long to wait for each answer
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::cli::run::time)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::text::duration::parse_positive)]
     pub timeout: Duration,
     /// Which handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
     pub era: Era,
     /// Check again and again, with a line, and metrics to a configured collector, for each
-    #[arg(long, value_name = "DURATION", value_parser = crate::cli::run::time)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse_positive)]
     pub every: Option<Duration>,
     /// Failures in a row after which a pulse raises an alert
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]

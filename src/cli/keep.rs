@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Args;
 
-use crate::cli::run::{RunArgs, duration};
+use crate::cli::run::RunArgs;
 use crate::cli::{Cli, Out, config_file, done, hint};
 use crate::export::log::retention::{self, Kept, Outcome};
 use crate::present::format;
@@ -18,7 +18,7 @@ use crate::settings::{Config, process_environment};
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Delete logs that were last written to longer ago than this, e.g. 30d
-    #[arg(long, value_name = "AGE", value_parser = duration)]
+    #[arg(long, value_name = "AGE", value_parser = crate::text::duration::parse)]
     older_than: Duration,
     /// Say what would be deleted, and delete nothing
     #[arg(short = 'n', long)]

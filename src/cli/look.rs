@@ -47,7 +47,7 @@ pub struct SelectArgs {
     #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"], help_heading = "Select")]
     pub on: Option<String>,
     /// Only operations that took at least this long, e.g. 500ms
-    #[arg(long, value_name = "DURATION", value_parser = crate::cli::run::duration, help_heading = "Select")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse, help_heading = "Select")]
     pub min_duration: Option<Duration>,
     /// At most this many rows or operations
     #[arg(long, value_name = "N", help_heading = "Select")]

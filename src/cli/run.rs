@@ -28,7 +28,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "LEVEL", value_enum)]
     pub log_level: Option<LogLevel>,
     /// Record at debug level for this long, then go back by itself, e.g. 15m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
     pub debug_for: Option<Duration>,
     /// Send spans and metrics to a collector, e.g. http://localhost:4318
     #[arg(long, value_name = "URL")]
@@ -46,10 +46,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "ID")]
     pub user_id: Option<String>,
     /// Report a call that has been open for this long [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
     pub slow: Option<Duration>,
     /// Record a call as timed out if it was answered later than this, or never
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
     pub call_timeout: Option<Duration>,
     /// Report an agent that makes the same call more often than this [default: 5]
     #[arg(long, value_name = "N")]
@@ -112,34 +112,4 @@ impl RunArgs {
         }
         start::run(self)
     }
-}
-
-/// Reads `250ms`, `30s`, `15m`, `2h`, `7d`.
-///
-/// # Errors
-/// What is wrong with the text, and an example of a right one.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        "d" => 86_400.0,
-        _ => return Err("expected a number and ms, s, m, h or d, for example 30s".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "expected a number first, for example 30s".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long".to_owned())
-}
-
-/// As [`duration`], of something that takes time.
-///
-/// # Errors
-/// As there, and where it is nothing.
-pub fn time(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|duration| match duration {
-        Duration::ZERO => Err("it has to be more than nothing".to_owned()),
-        duration => Ok(duration),
-    })
 }

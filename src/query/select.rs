@@ -1,11 +1,14 @@
 //! Which records count: the SELECT options, checked.
 
+use std::time::Duration;
+
 use jiff::civil;
 use jiff::tz::TimeZone;
 
 use crate::query::entry::{Entry, Status};
 use crate::query::files::Window;
 use crate::record::timestamp::Timestamp;
+use crate::text::duration;
 use crate::text::glob::Glob;
 
 /// What is asked for; the default asks for everything.
@@ -77,6 +80,9 @@ fn matches_any(globs: &[Glob], text: &str) -> bool {
     globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
 }
 
+/// Longest age that a point in time is given by: 3,170 years.
+const MAX_AGE: Duration = Duration::from_secs(100_000_000_000);
+
 /// Reads a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
 /// `now`, or an age such as `30m`, `6h`, `7d`.
 ///
@@ -86,8 +92,10 @@ pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, 
     if text == "now" {
         return Ok(now);
     }
-    if let Some(age) = age_ms(text) {
-        return Ok(Timestamp(now.0.saturating_sub((age * 1000.0) as i64)));
+    if let Ok(age) = duration::parse(text)
+        && age < MAX_AGE
+    {
+        return Ok(Timestamp(now.0.saturating_sub(age.as_micros() as i64)));
     }
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
@@ -139,22 +147,6 @@ fn date(text: &str, now: Timestamp, zone: &TimeZone) -> Option<civil::Date> {
 fn instant(at: civil::DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
     let zoned = at.to_zoned_datetime(zone.clone()).map_err(|error| error.to_string())?;
     Ok(Timestamp(zoned.timestamp().as_microsecond()))
-}
-
-/// Milliseconds of `250ms`, `30s`, `15m`, `2h`, `7d`, `1w`.
-pub fn age_ms(text: &str) -> Option<f64> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = text.split_at(split);
-    let unit = match unit {
-        "ms" => 1.0,
-        "s" => 1e3,
-        "m" | "min" => 60e3,
-        "h" => 3_600e3,
-        "d" => 86_400e3,
-        "w" => 604_800e3,
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| number * unit).filter(|ms| *ms < 1e14)
 }
 
 #[cfg(test)]
