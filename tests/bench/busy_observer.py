@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Round trips right behind a burst, while the observer still works through it.
+"""Measures round trips right after a burst, while the observer still processes it.
 
     cargo build --release && tests/bench/busy_observer.py target/release/spantap
 
-A burst of calls goes through `cat` and comes back whole; the single calls that follow at once are timed. Runs
-with spantap and without alternate; the figures are ratios of one run, in microseconds beside them.
+Sends a burst of calls through `cat`, reads it back, and times the single calls that follow at once. Runs with
+and without spantap alternate. Prints the ratio and both times in microseconds.
 """
 import json
 import os
@@ -28,7 +28,7 @@ def read_exactly(fd, count):
 
 
 def times(wrapper):
-    """Nanoseconds of each single round trip behind a burst."""
+    """Nanoseconds of each single round trip after a burst."""
     server = subprocess.Popen([*wrapper, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     to, back = server.stdin.fileno(), server.stdout.fileno()
     taken = []

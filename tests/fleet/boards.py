@@ -1,12 +1,11 @@
-"""The boards say what `spantap stats` says.
+"""Compares the boards with `spantap stats`.
 
     boards.py SPANTAP_BINARY
 
 Real clients call real servers through spantap, which exports to VictoriaMetrics (with Prometheus' names) and
-writes its files. Then every query of the five boards is run there as Grafana would run it, and its numbers
-are compared with `spantap stats --json` for the same sessions: calls, errors, error shares, tokens, repeats,
-and quantiles, which must lie in the bucket that holds the exact one. Grafana's own Foundation SDK loads the
-boards. There is no Grafana server to be had in CI.
+writes its files. Then each query of the five boards runs in VictoriaMetrics as Grafana would run it. Calls,
+errors, error shares, tokens and repeats must equal `spantap stats --json` for the same sessions; a quantile must
+be in the bucket of the exact one. Grafana's own Foundation SDK loads the boards. CI has no Grafana server.
 """
 
 import bisect
@@ -30,12 +29,12 @@ from collectors import victoria
 
 BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, math.inf]
 RANGE = "1h"
-# No price is set, no server dies and no resource is asked for here: these panels have nothing to show.
+# These panels are empty: no price is set, no server dies, no resource is requested.
 EMPTY = {"Other requests that fail", "Estimated cost", "Cost by server", "Connection failures by cause"}
 
 
 def traffic(spantap: str, store, folder: str) -> None:
-    """Runs the sessions, one after the other."""
+    """Runs the sessions in sequence."""
     echo = sessions.call("echo", message="again")
     jobs = [
         ("py2-legacy", "everything", None),
@@ -65,7 +64,7 @@ def boards() -> list:
 
 
 def load_with_foundation_sdk(board: dict) -> None:
-    """Grafana's own model of a dashboard takes the board and gives the same panels and queries back."""
+    """Checks that Grafana's model of a dashboard keeps the board's panels and queries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -76,7 +75,7 @@ def load_with_foundation_sdk(board: dict) -> None:
     back = json.loads(JSONEncoder(sort_keys=True).encode(loaded))
     outline = lambda board: [(panel["type"], panel["title"], [target["expr"] for target in panel.get("targets", [])])
                              for panel in board["panels"]]
-    assert (back["uid"], outline(back)) == (board["uid"], outline(board)), f"{board['uid']} changed on its way"
+    assert (back["uid"], outline(back)) == (board["uid"], outline(board)), f"{board['uid']} differs after loading"
 
 
 def expanded(expr: str) -> str:
@@ -88,7 +87,7 @@ def expanded(expr: str) -> str:
 
 
 class Answers:
-    """The answer of every query: by board and panel, a list of the targets' rows."""
+    """Results of all queries: by board and panel, a list of the targets' rows."""
 
     def __init__(self, store, at: float):
         self.by_panel = {}
@@ -118,7 +117,7 @@ class Answers:
 
 
 def bucket(seconds: float) -> int:
-    """Which bucket holds a duration: the first whose bound is not below it."""
+    """Index of the first bucket whose bound is not below the duration."""
     return bisect.bisect_left(BOUNDS, seconds)
 
 
@@ -132,9 +131,9 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     def same(what: str, board: float, log: float) -> None:
         nonlocal checks
         checks += 1
-        assert math.isclose(board, log, rel_tol=1e-6, abs_tol=1e-9), f"{what}: the board says {board}, the log {log}"
+        assert math.isclose(board, log, rel_tol=1e-6, abs_tol=1e-9), f"{what}: board {board}, log {log}"
 
-    # A tool that the server does not list is counted under _OTHER on metrics, so that nobody can flood labels.
+    # Metrics count a tool that the server does not list as _OTHER, so that a client cannot flood labels.
     def on_metrics(key: tuple) -> tuple:
         return key if key[1] != "no-such-tool" else (key[0], "_OTHER")
 
@@ -150,12 +149,12 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
                            and (record["server_name"], record["tool_name"]) == key)
         for target, (point, name) in enumerate([(0.5, "p50_ms"), (0.95, "p95_ms"), (0.99, "p99_ms")]):
             board = answers.by_tool("mcp-3-latency", "Latency by tool", target)[at]
-            # The sample that a histogram's quantile points to, and the two that the exact one lies between.
+            # The sample of the histogram's quantile, and the two samples around the exact quantile.
             rank = max(math.ceil(point * len(durations)) - 1, 0)
             low, high = (durations[round_(point * (len(durations) - 1))] for round_ in (math.floor, math.ceil))
             assert bucket(low) <= bucket(row[name] / 1e3) <= bucket(high)
             assert bucket(board) == bucket(durations[rank]) or math.isclose(board, BOUNDS[bucket(durations[rank]) - 1]), \
-                f"{key} {name}: the board says {board} s, the log {row[name]} ms of {durations}"
+                f"{key} {name}: board {board} s, log {row[name]} ms of {durations}"
             checks += 1
 
     asked = [record for record in records if record["event"] in ("mcp_tool_call", "mcp_request")]
@@ -163,7 +162,7 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     connections = len({record["connection_id"] for record in records})
     calls = sum(row["calls"] for row in stats.values())
     same("operations", answers.one("mcp-1-health", "Operations"), len(from_client))
-    # By the conventions a code that says that the client was wrong is no error of the server.
+    # By the conventions these codes are errors of the client, not of the server.
     failed = sum(record["status"] != "ok" and record.get("error_code") not in (-32601, -32602) for record in from_client)
     same("error share", answers.one("mcp-1-health", "Error share"), failed / len(from_client))
     same("records lost", answers.one("mcp-1-health", "Records lost"), 0)
@@ -185,7 +184,7 @@ def main() -> int:
         load_with_foundation_sdk(board)
     with victoria() as store:
         traffic(spantap, store, folder)
-        # Each spantap has ended, and so been told that its last export was taken.
+        # Each spantap has ended, so the store has accepted its last export.
         store.flush()
         checks = compare(Answers(store, time.time()), spantap, folder)
     shutil.rmtree(folder)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The lnav format as `spantap dashboards` writes it: accepted by lnav, recognised by the names of session
-# logs, and each record read, so that lnav's SQL counts what `spantap stats` counts.
+# Tests the lnav format that `spantap dashboards` writes: lnav accepts it, recognises session logs by their
+# names and reads each record, so that its SQL counts what `spantap stats` counts.
 set -euo pipefail
 spantap=$(realpath "$1")
 logs=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../../fixtures/logs")
@@ -22,7 +22,7 @@ lnav -n -I "$work/config" \
 [[ $(wc -l < "$work/stats") -ge 4 ]]
 diff "$work/lnav" "$work/stats"
 
-# A line is the record's time, server, event and message.
+# A line shows the record's time, server, event and message.
 lnav -n -I "$work/config" "$logs"/git-*.jsonl > "$work/lines"
 grep -Eq '^[0-9T:.-]+ +git +mcp_tool_call +tools/call git_status: ok  [0-9.]+$' "$work/lines"
 echo "lnav: 3 passed, 0 failed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The alert and recording rules as `spantap dashboards` writes them, for the shipped threshold and for
-# another, checked and tested by promtool; and every query of the boards parsed by it.
+# Checks and tests the alert and recording rules of `spantap dashboards` with promtool, for the default threshold
+# and another. promtool also parses every query of the boards.
 set -euo pipefail
 spantap=$(realpath "$1")
 promtool=$REAL_DEBIAN/usr/bin/promtool

@@ -1,12 +1,12 @@
-"""A thousand exporters against one real collector and one real store: what is lost, and what it costs.
+"""A thousand exporters with one real collector and one real store: measures loss and cost.
 
     scale.py SPANTAP_BINARY [INSTANCES]
 
-Records what spantap exports in one real session, request by request as it came off its exporter. Then
-replays it as INSTANCES connections (1,000 unless said otherwise), each with a `service.instance.id`, trace
-ids and span ids of its own, through rotel to a place that counts: every span must arrive once, and every
-metric of every connection. The metrics go once more into VictoriaMetrics, which must take every request. Prints bytes, CPU time and memory, from which
-docs/operations.md computes what a fleet needs.
+Records the requests of spantap's exporter in one real session. Replays them as INSTANCES connections (default
+1,000), each with its own `service.instance.id`, trace ids and span ids, through rotel to a sink that counts:
+every span must arrive once, and every metric of every connection. Sends the metrics again to VictoriaMetrics,
+which must accept every request. Prints bytes, CPU time and memory, from which docs/operations.md computes the
+needs of a fleet.
 """
 
 import concurrent.futures
@@ -34,7 +34,7 @@ CALLS = 40
 
 
 class Recorded(Sink):
-    """Keeps each request as it came: (path, decoded request, bytes on the wire)."""
+    """Keeps each request: (path, decoded request, bytes on the wire)."""
 
     def __init__(self):
         self.requests = []
@@ -58,7 +58,7 @@ def one_session(spantap: str, folder: str) -> tuple:
 
 
 def as_instance(path: str, request, number: int) -> bytes:
-    """The request as another connection would have sent it, now."""
+    """The same request with the ids of another connection."""
     copy = type(request)()
     copy.CopyFrom(request)
     identity = str(uuid.UUID(int=number + 1))
@@ -124,13 +124,13 @@ def main() -> int:
                 for metric in scope.metrics for point in getattr(metric, metric.WhichOneof("data")).data_points]
                for path, request, _ in requests if path == "/v1/metrics"]
     points = [len(export) for export in exports]
-    # A histogram is a series for each bucket, its count and its sum.
+    # A histogram has a series for each bucket, its count and its sum.
     rows = sum(len(point.bucket_counts) + 2 if hasattr(point, "bucket_counts") else 1 for export in exports for point in export)
 
     def phase(path: str, url: str, pid: int, arrived=lambda: True) -> dict:
         before = cpu_seconds(pid)
         refused, sent, seconds = replay([request for request in requests if request[0] == path], instances, url)
-        wait_until(f"everything of {path}", arrived, 120)
+        wait_until(f"all items of {path}", arrived, 120)
         return {"refused": refused, "sent": sent, "seconds": seconds, "cpu": cpu_seconds(pid) - before}
 
     with Sink() as sink, rotel(sink.url) as collector:
@@ -141,7 +141,7 @@ def main() -> int:
         metrics = phase("/v1/metrics", collector.http, collector.pid, lambda: len(seen()) == len(wanted) * instances)
         ids = {span.span_id for _, span in sink.spans}
         memory = [resident_mib(collector.pid)]
-    # The store by itself: it answers a request when it has taken all of it.
+    # The store alone: it answers a request after it has accepted all of it.
     with victoria() as store:
         stored = phase("/v1/metrics", f"{store.base}/opentelemetry", store.pid)
         memory.append(resident_mib(store.pid))
@@ -159,7 +159,7 @@ def main() -> int:
     print(f"one session of {CALLS} calls: {logged / CALLS:.0f} B of log and {wire('/v1/traces') / CALLS:.0f} B of spans for a call, "
           f"{wire('/v1/metrics') / len(points):.0f} B and {max(points)} points for an export of metrics, {rows} series")
     print(f"{instances} connections: {len(ids)} spans in {traces['seconds']:.1f} s, {rows * instances} samples in {metrics['seconds']:.1f} s, none lost"
-          if not problems else "something was lost")
+          if not problems else "items were lost")
     print(f"collector: {traces['cpu'] * 1e6 / len(ids):.1f} us of CPU for a span, "
           f"{metrics['cpu'] * 1e6 / instances / len(points):.0f} us for an export of metrics, at most {memory[0]:.0f} MiB resident")
     print(f"store: {stored['cpu'] * 1e6 / rows / instances:.1f} us of CPU for a new series, at most {memory[1]:.0f} MiB resident")

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# A thousand exporters against a real collector; see scale.py.
+# Runs a thousand exporters against a real collector; see scale.py.
 exec "$REAL_TOOLS/bin/python" "$(dirname "${BASH_SOURCE[0]}")/scale.py" "$1"

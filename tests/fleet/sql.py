@@ -1,10 +1,9 @@
-"""The SQL of docs/operations.md, run as it stands there, says what `spantap stats` says.
+"""Compares the SQL of docs/operations.md with `spantap stats`.
 
     sql.py SPANTAP_BINARY
 
-Over recorded sessions, over made ones (hostile names, broken lines, files of others) and over ten thousand
-generated calls.
-DuckDB runs every block but ClickHouse's; ClickHouse's engine (chdb) runs its own.
+Runs over recorded sessions, made sessions (hostile names, broken lines, foreign files) and ten thousand
+generated calls. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
 """
 
 import json
@@ -50,7 +49,7 @@ def compare(what: str, rows: list, names: list, ours: dict, keys: int, fields: l
             a, b = row[field], ours[key].get(field)
             absent = lambda x: x is None or (isinstance(x, float) and math.isnan(x))
             same = absent(a) and absent(b) or not (absent(a) or absent(b)) and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-6)
-            assert same, f"{what} {key} {field}: {a}, stats says {b}"
+            assert same, f"{what} {key} {field}: {a}, stats {b}"
 
 
 def run_duckdb(spantap: str, folder: str) -> int:
@@ -66,7 +65,7 @@ def run_duckdb(spantap: str, folder: str) -> int:
         elif name == "by-session":
             compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "turns", "denied", "errors"])
         elif name == "" and folder.startswith(ROOT):
-            assert rows, f"no row: {text}"
+            assert rows, f"no rows: {text}"
         ran += 1
     return ran
 

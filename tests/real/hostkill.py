@@ -1,13 +1,13 @@
-"""Real servers are stopped the way real hosts stop them, with spantap and without it.
+"""Stops real servers in the ways of real hosts, with spantap and without it.
 
     hostkill.py SPANTAP_BINARY
 
-Each pattern is that of a host as it was observed: what it sends, to whom, and how long it waits. After
-one answered call the host stops the server. Promised and asserted: the process that the host started ends
-with the status it would have had without spantap, no process is left behind, and the answered call is in
-the log even where the host's last word is SIGKILL.
+Each pattern was observed in a real host: its signals, their receivers and the pauses between them. The host
+stops the server after one answered call. The script asserts that the process that the host started ends with
+the same status as without spantap, that no process remains, and that the answered call is in the log, even if
+the host ends with SIGKILL.
 
-Expects the REAL_* variables that install.sh prints. Closes with a line `N passed, N failed`.
+Needs the REAL_* variables that install.sh prints. The last line is `N passed, N failed`.
 """
 
 import glob
@@ -31,7 +31,7 @@ PATIENCE = 20.0
 
 
 class Host:
-    """One started server (or proxy) on a socket pair for each of stdin and stdout, as Node hosts do it."""
+    """One started server (or proxy) with a socket pair each for stdin and stdout, as in Node hosts."""
 
     def __init__(self, command: list):
         self.mark = uuid.uuid4().hex
@@ -63,7 +63,7 @@ class Host:
         assert "result" in self.answer(2)
 
     def family(self) -> list:
-        """Processes that carry our mark in their environment: the proxy, the server and what it started."""
+        """Processes with our mark in their environment: the proxy, the server and its children."""
         found = []
         for path in glob.glob("/proc/[0-9]*/environ"):
             try:
@@ -71,11 +71,11 @@ class Host:
                     if self.mark.encode() in file.read():
                         found.append(int(path.split("/")[2]))
             except OSError:
-                pass  # it has just ended
+                pass  # The process has just ended.
         return found
 
     def server(self) -> int:
-        """The server under a proxy, or the server itself: the youngest generation's oldest process."""
+        """The proxy's oldest child, which is the server; without a proxy the started process itself."""
         children = [pid for pid in self.family() if parent(pid) == self.process.pid]
         return min(children) if children else self.process.pid
 
@@ -87,7 +87,7 @@ class Host:
             return False
 
     def kill_after(self, *steps) -> None:
-        """(signal, seconds to wait afterwards) in turn, until the process has ended."""
+        """Sends each (signal, seconds to wait after it) until the process has ended."""
         for number, seconds in steps:
             if self.process.poll() is None:
                 self.process.send_signal(number)
@@ -148,10 +148,10 @@ def stop(pattern, command: list, tool: str, arguments: dict) -> int:
     try:
         host.one_call(tool, arguments)
         pattern(host)
-        assert host.process.returncode is not None, "still running when the host had done all it does"
+        assert host.process.returncode is not None, "still running after the host's last step"
         deadline = time.monotonic() + PATIENCE
         while left := host.family():
-            assert time.monotonic() < deadline, f"left behind: {left}"
+            assert time.monotonic() < deadline, f"remaining processes: {left}"
             time.sleep(0.02)
         return host.process.returncode
     finally:
@@ -182,7 +182,7 @@ def main() -> int:
                 direct = stop(pattern, command, tool, arguments)
                 through = stop(pattern, [spantap, "--log-dir", folder, "--", *command], tool, arguments)
                 assert direct == through, f"status {through} with spantap, {direct} without"
-                # A SIGKILL right after the answer may take the last second's records with it, nothing else may.
+                # Only a SIGKILL right after the answer may lose the records of the last second.
                 if pattern is not killed:
                     assert logged_calls(folder) == 1, f"{logged_calls(folder)} calls in the log"
                 passed += 1

@@ -1,11 +1,11 @@
-"""A pass-through that writes down what passed: stands on one side of spantap, or in its place.
+"""Copies streams and records them. Runs on one side of spantap, or in its place.
 
     recorder.py DIR NAME -- COMMAND ARGS...
 
-Starts COMMAND with three pipes, copies the three streams, and leaves in DIR, for each process of its
-own (some clients start a server twice), NAME-PID.{stdin,stdout,stderr} with every byte and
-NAME-PID.json with {"parent", "child", "status"}; status is negative for a death by signal, as in
-subprocess. Forwards SIGTERM and SIGINT, and ends as the command ended.
+Starts COMMAND with three pipes and copies the three streams. Each recorder process (some clients start a
+server twice) writes to DIR NAME-PID.{stdin,stdout,stderr} with every byte and NAME-PID.json with
+{"parent", "child", "status"}. The status is negative for a death by signal, as in subprocess. Forwards
+SIGTERM and SIGINT, and ends like the command.
 """
 
 import json
@@ -25,7 +25,7 @@ def copy(source: int, target: int, path: str) -> None:
                 while view:
                     view = view[os.write(target, view):]
         except OSError:
-            pass  # the reader has gone; what came is on record
+            pass  # The reader has closed; all bytes are recorded.
 
 
 def main() -> None:

@@ -1,16 +1,16 @@
-"""Real clients drive real servers, with spantap between them and without it.
+"""Runs real clients with real servers, with spantap between them and without it.
 
     sessions.py SPANTAP_BINARY [CLIENT/SERVER ...]
 
-For each pair: once directly, once with spantap between two recorders, once with spantap alone (so that
-it sits on the client's own descriptors). Promised and asserted:
+Runs each pair directly, with spantap between two recorders, and with spantap alone (on the client's own
+descriptors). Asserts that
 
 - the client gets the same tools and results and ends the same way;
 - the server ends the same way;
-- what each of the three streams carried on one side of spantap it carried, byte for byte, on the other;
+- each of the three streams has the same bytes on both sides of spantap;
 - the log has exactly one `mcp_tool_call` for each `tools/call` on the wire, and no record is missing.
 
-Expects the REAL_* variables that install.sh prints. Closes with a line `N passed, N failed`.
+Needs the REAL_* variables that install.sh prints. The last line is `N passed, N failed`.
 """
 
 import concurrent.futures
@@ -48,7 +48,7 @@ def git_repository(folder: str) -> None:
 
 
 def servers(work: str) -> dict:
-    """Each server's command, environment and the calls to make, with at least one that fails."""
+    """Command, environment and calls of each server. At least one call fails."""
     return {
         "everything": {
             "command": [os.path.join(BIN, "mcp-server-everything")],
@@ -103,7 +103,7 @@ def servers(work: str) -> dict:
 
 
 def inspector(scenario_path: str) -> list:
-    """The Inspector starts the server anew for every command: one for the list, one for the first call."""
+    """Commands of the Inspector, which starts a server for each: one for the list, one for the first call."""
     with open(scenario_path) as file:
         scenario = json.load(file)
     config = scenario_path + ".inspector.json"
@@ -134,7 +134,7 @@ def read(path: str) -> bytes:
 
 
 def recordings(folder: str, name: str) -> list:
-    """The recorders of one name: their meta data, with the path of their streams."""
+    """Metadata of all recorders with this name, with the path of their streams."""
     found = []
     for path in sorted(glob.glob(f"{folder}/{name}-*.json")):
         found.append({**json.loads(read(path)), "base": path.removesuffix(".json")})
@@ -147,12 +147,12 @@ def records(folder: str) -> list:
 
 
 def methods(process: dict) -> list:
-    """The methods that a recorded process was sent, in order."""
+    """Methods that a recorded process received, in order."""
     return [json.loads(line).get("method") for line in read(f"{process['base']}.stdin").splitlines() if line.strip()]
 
 
 def drive(client: str, server: dict, command: list, scratch: str, work: str) -> list:
-    """One session: (exit status, stdout as JSON) of each command of the client."""
+    """Runs one session; returns (exit status, stdout as JSON) of each command of the client."""
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     server.get("prepare", lambda _: None)(work)
@@ -175,7 +175,7 @@ def drive(client: str, server: dict, command: list, scratch: str, work: str) -> 
 
 
 def check(spantap: str, client: str, name: str, root: str) -> None:
-    """One pair of client and server, three ways."""
+    """Runs one pair of client and server in the three ways."""
     base = f"{root}/{client}-{name}"
     work = f"{base}/work"
     server = servers(work)[name]
@@ -206,15 +206,15 @@ def check(spantap: str, client: str, name: str, root: str) -> None:
     for process in inner:
         around = [other for other in outer if other["child"] == process["parent"]]
         assert len(around) == 1, f"no recorder around {process}"
-        assert around[0]["status"] == process["status"], f"ended with {process['status']}, seen as {around[0]['status']}"
+        assert around[0]["status"] == process["status"], f"server status {process['status']}, spantap status {around[0]['status']}"
         for stream in ("stdin", "stdout", "stderr"):
             a, b = read(f"{around[0]['base']}.{stream}"), read(f"{process['base']}.{stream}")
-            assert a == b, f"{stream} differs: {len(a)} bytes around spantap, {len(b)} behind it"
+            assert a == b, f"{stream} differs: {len(a)} bytes on the client's side, {len(b)} on the server's side"
         calls += methods(process).count("tools/call")
     assert calls > 0
 
-    # A sibling that a client started only to probe is stopped at any moment of its start, so how it ends
-    # differs from run to run; the processes that did the work end alike.
+    # A client stops a server that it started only as a probe at any moment of its start, so the exit status
+    # of a probe varies. Compare only processes that were asked for their tools.
     expected, actual = (sorted(process["status"] for process in processes if "tools/list" in methods(process))
                         for processes in (recordings(scratch["direct"], "outer"), outer))
     assert expected == actual != [], f"exit statuses direct and with spantap: {expected}, {actual}"
@@ -249,7 +249,7 @@ def main() -> int:
                 passed += 1
                 print(f"ok   {client} x {server}", flush=True)
     if failed:
-        print(f"kept for a look: {root}")
+        print(f"files kept in {root}")
     else:
         shutil.rmtree(root)
     print(f"sessions: {passed} passed, {failed} failed")

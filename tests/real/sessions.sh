@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Real clients and servers with spantap between them; see sessions.py.
+# Runs real clients and servers with spantap between them; see sessions.py.
 exec python3 "$(dirname "${BASH_SOURCE[0]}")/sessions.py" "$1"

@@ -1,14 +1,14 @@
-"""A wrapped config file really works: clients that others wrote start real servers from it.
+"""Tests wrapped config files: third-party clients start real servers from them.
 
     wrapped.py SPANTAP_BINARY [PART OF A CASE'S NAME ...]
 
-- `spantap wrap` edits a file of each format, the client starts every server of it through the proxy and
-  gets the tools and results that it gets from the file as it was, the log has the calls under the names
-  in the file, and `spantap unwrap` gives back the same bytes.
-- `spantap check` finds real servers of either era in order, through the proxy too.
-- A disk without room leaves a config file as it was.
+- `spantap wrap` edits a file of each format. The client starts every server through the proxy and gets the
+  same tools and results as with the original file. The log has the calls under the names in the file, and
+  `spantap unwrap` restores the same bytes.
+- `spantap check` passes for real servers of either era, also through the proxy.
+- If the disk is full, a config file stays unchanged.
 
-Expects the REAL_* variables that install.sh prints, and root for the small disk. Closes with a line
+Needs the REAL_* variables that install.sh prints, and root for the small disk. The last line is
 `N passed, N failed`.
 """
 
@@ -38,7 +38,7 @@ CALLS = {
 
 
 def home(root: str, name: str) -> tuple[str, dict]:
-    """A home folder, and an environment in which nothing else is configured."""
+    """Makes a home folder and an environment without other configuration."""
     folder = os.path.join(root, name)
     os.makedirs(folder)
     return folder, {"HOME": folder, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
@@ -56,7 +56,7 @@ def read(path: str) -> bytes:
 
 
 def entry(server: dict) -> dict:
-    """A server's entry of whatever shape as command, arguments and environment."""
+    """Command, arguments and environment of a server's entry in any shape."""
     command, args = server["command"], server.get("args", [])
     if isinstance(command, list):
         command, args = command[0], command[1:]
@@ -65,7 +65,7 @@ def entry(server: dict) -> dict:
 
 
 def by_sdk(argv: list):
-    """A client of an SDK that starts each server of the parsed file and makes the calls."""
+    """Returns a client of an SDK that starts each server of the parsed file and makes the calls."""
     def drive(path: str, servers: dict, env: dict, scratch: str) -> dict:
         results = {}
         for name, server in servers.items():
@@ -78,7 +78,7 @@ def by_sdk(argv: list):
 
 
 def by_inspector(path: str, servers: dict, env: dict, scratch: str) -> dict:
-    """The Inspector's command line reads the file itself."""
+    """Runs the Inspector, whose command line reads the file."""
     results = {}
     for name in servers:
         base = [os.path.join(BIN, "mcp-inspector"), "--cli", "--config", path, "--server", name, "--method"]
@@ -156,7 +156,7 @@ def wrapped(root: str, name: str) -> None:
     through = drive(path, parse(during), env, folder)
     assert through == direct, f"results differ:\n{direct}\n{through}"
     run([SPANTAP, "wrap", *which, "-y"], env)
-    assert read(path) == during, "wrapping twice changed something"
+    assert read(path) == during, "wrapping twice changed the file"
 
     logs = glob.glob(f"{folder}/.local/state/spantap/sessions/*.jsonl")
     records = [json.loads(line) for log in logs for line in read(log).splitlines()]
@@ -169,7 +169,7 @@ def wrapped(root: str, name: str) -> None:
     assert all(row["last_seen"] for row in status), status
 
     run([SPANTAP, "unwrap", *which, "-y"], env)
-    assert read(path) == before, "the file did not come back"
+    assert read(path) == before, "unwrap did not restore the file"
 
 
 def checked(root: str, name: str, command: list, era: str, expected: str) -> None:
@@ -188,7 +188,7 @@ def full_disk(root: str) -> None:
     config = os.path.join(folder, ".cursor")
     os.makedirs(config)
     text = json.dumps({"mcpServers": {"a": {"command": "cat"}}, "padding": "x" * 40_000})
-    # A name space of its own: the small disk is gone when the script ends.
+    # In a mount namespace of its own, so that the small disk disappears when the script ends.
     script = f"""set -e
         mount -t tmpfs -o size=64k none {config}
         printf %s "$TEXT" > {config}/mcp.json
@@ -230,7 +230,7 @@ def main() -> int:
             text = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
             print(f"FAIL {name}: {text}", flush=True)
     if failed:
-        print(f"kept for a look: {root}")
+        print(f"files kept in {root}")
     else:
         shutil.rmtree(root)
     print(f"wrapped: {passed} passed, {failed} failed")

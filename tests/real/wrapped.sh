@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Wrapped config files started by real clients, real servers probed, a real disk filled; see wrapped.py.
+# Starts wrapped config files with real clients, probes real servers, fills a real disk; see wrapped.py.
 exec python3 "$(dirname "${BASH_SOURCE[0]}")/wrapped.py" "$1"

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Runs the corpus of fixtures/redaction through spantap and through other tools, and prints who missed what.
+"""Runs the corpus of fixtures/redaction through spantap and other tools, and counts the misses of each.
 
     tests/redaction/compare.py [--keep DIR] [--check FILE]
 
-Needs python3 with venv, npm, and a built spantap (SPANTAP, or target/{release,debug}/spantap). The others are
-installed into a temporary folder, pinned: detect-secrets and presidio-analyzer from PyPI, secretlint from npm.
+Needs python3 with venv, npm, and a built spantap (SPANTAP, or target/{release,debug}/spantap). The other tools
+are installed into a temporary folder with pinned versions: detect-secrets and presidio-analyzer from PyPI,
+secretlint from npm.
 
-A text counts as found if any finding of the tool overlaps a secret in it; for a private key any finding
-counts. That is generous: a redactor that replaces only part of a secret, or only the key's first line, would
-not be good enough, and spantap itself is held to every piece of 12 characters. Of the negatives any finding
-is a false alarm.
+A tool has found a text if its findings overlap each secret in it; for a private key any finding counts. This
+favours the other tools: spantap must remove every piece of 12 characters of a secret. In a negative text any
+finding is a false alarm.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def hit(case, found):
         return bool(found)
     for secret in case["secret"]:
         start = case["input"].find(secret)
-        # Parted by a terminal sequence.
+        # A terminal sequence splits the secret.
         if start < 0:
             return bool(found)
         if not any(begin < start + len(secret) and end > start for begin, end, *_ in found):
@@ -118,12 +118,12 @@ def hit(case, found):
 
 
 def spantap(cases):
-    """Which texts are clean afterwards, and which were changed."""
+    """Returns for each text if it is clean after redaction, and if redaction changed it."""
     binary = os.environ.get("SPANTAP") or next(
         (str(path) for kind in ("release", "debug") if (path := ROOT / "target" / kind / "spantap").exists()), None
     )
     if not binary:
-        sys.exit("build spantap first (cargo build), or name it in SPANTAP")
+        sys.exit("spantap is not built; run `cargo build`, or set SPANTAP to its path")
     clean, changed = [], []
     for case in cases:
         run = subprocess.run([binary, "redact", "--explain"], input=case["input"].encode(), capture_output=True, check=True)
@@ -136,8 +136,8 @@ def spantap(cases):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--keep", type=pathlib.Path, help="folder for the installed tools, kept for the next run")
-    parser.add_argument("--check", type=pathlib.Path, help="fail unless each row of the table stands in this file")
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the installed tools, reused by the next run")
+    parser.add_argument("--check", type=pathlib.Path, help="fail unless this file contains each row of the table")
     parser.add_argument("--list", action="store_true", help="list the ids that each tool missed")
     arguments = parser.parse_args()
     positive, negative = read("positive"), read("negative")
@@ -176,7 +176,7 @@ def main():
     if arguments.check:
         absent = [row for row in table if row not in arguments.check.read_text()]
         if absent:
-            sys.exit(f"{arguments.check} does not say:\n" + "\n".join(absent))
+            sys.exit(f"{arguments.check} does not contain:\n" + "\n".join(absent))
     others = sum(not found for found in results["all three together"])
     return 0 if sum(not found for found in clean) <= others else 1
 

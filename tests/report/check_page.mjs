@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// Opens a report from disk in headless Chromium and asserts what the page promises.
+// Opens a report from disk in headless Chromium and checks the promises of the page.
 //
 //   check_page.mjs PAGE [--shots DIR]
 //
-// Speaks the DevTools protocol over a pipe: nothing to install but Node and Chromium. The page must be that of
-// `spantap report` for fixtures/logs (recorded) or fixtures/made-logs, which has hostile names.
+// Uses the DevTools protocol over a pipe; needs only Node and Chromium. The page must be the output of
+// `spantap report` for fixtures/logs (recorded) or fixtures/made-logs (hostile names).
 
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
@@ -43,7 +43,7 @@ browser.once("error", (error) => { console.error(`failed to start Chromium: ${er
 
 try {
   const [, , , to, from] = browser.stdio;
-  to.on("error", () => {}); // Chromium is gone; the time limit says so.
+  to.on("error", () => {}); // If Chromium has ended, the time limit reports it.
   const waiting = new Map();
   const requests = [];
   let number = 0;
@@ -100,7 +100,7 @@ try {
   await send("Page.navigate", { url });
   await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
 
-  // Every board has a picture and a table with data, in the order that the dashboards have.
+  // Every board has a picture and a table with data, in the order of the dashboards.
   const boards = await run(`[...document.querySelectorAll(".board")].map((board) => ({
     name: board.querySelector("h2").textContent,
     marks: board.querySelectorAll(".picture svg :is(rect, circle):not(.hit)").length,
@@ -118,7 +118,7 @@ try {
   check(answers.map((answer) => answer.question).join(" ") === "Alive? Failing? Slow? Looping? Cost?", "the five questions are asked");
   for (const answer of answers) check(answer.text !== "" && answer.bottom < 900, `${answer.question} is answered on the first screen`);
 
-  // What the page computes under a filter that leaves everything is what spantap computed.
+  // With a filter that selects everything the page computes the same figures as spantap.
   const differences = await run(`(() => {
     const near = (a, b) => a === b || Math.abs(a - b) <= 1e-6 * Math.max(1, Math.abs(a));
     const ours = aggregate(ROWS), theirs = everything(), wrong = [];
@@ -141,12 +141,12 @@ try {
     }
     return wrong;
   })()`);
-  check(differences.length === 0, `the page computes otherwise: ${differences.join("; ")}`);
+  check(differences.length === 0, `figures of the page differ: ${differences.join("; ")}`);
 
   // Filters.
   const all = await run("ROWS.length");
   const made = await run("ROWS.some((row) => row.server === 'search')");
-  check(all > 50 && (await filter("")) === all, "an empty filter leaves everything");
+  check(all > 50 && (await filter("")) === all, "an empty filter selects everything");
   const filters = made ? [
     ["server:github", "row.server === 'github'"],
     ["server:git* status:error", "row.server === 'github' && ![0, 5].includes(row.status)"],
@@ -165,48 +165,48 @@ try {
   ];
   for (const [text, predicate] of filters) {
     const left = await filter(text);
-    check(left > 0 && left < all && left === (await run(`ROWS.filter((row) => ${predicate}).length`)), `filter ${text} leaves ${left}`);
+    check(left > 0 && left < all && left === (await run(`ROWS.filter((row) => ${predicate}).length`)), `filter ${text} selects ${left}`);
   }
-  check((await filter("server:nobody")) === 0, "a filter that matches nothing leaves nothing");
-  check((await run("document.querySelectorAll('.board .empty').length")) === 5, "empty boards say so");
+  check((await filter("server:nobody")) === 0, "a filter without a match selects nothing");
+  check((await run("document.querySelectorAll('.board .empty').length")) === 5, "an empty board has a note");
   await filter(made ? "server:search" : "server:everything");
-  check((await run("document.querySelector('#health tbody').textContent")).includes(made ? "signal 11" : "1 of 2 starts went wrong"), "the death of a server is told");
+  check((await run("document.querySelector('#health tbody').textContent")).includes(made ? "signal 11" : "1 of 2 starts went wrong"), "the death of a server is shown");
   await filter("");
 
-  // The waterfall, the chain of ids in it, and the way to check a text.
+  // The waterfall and the chain of ids in it.
   await run("document.querySelector('#shape tbody tr').click()");
   check(await run("place('waterfall').open && place('waterfall').querySelectorAll('.op rect').length > 20"), "a click on a session opens its waterfall");
   await run("document.querySelector('.op').click()");
   const chain = await run("document.querySelector('.chain').textContent");
-  for (const part of ["agent session", "connection", "request id", "trace", "span"]) check(chain.includes(part), `the chain tells the ${part}`);
+  for (const part of ["agent session", "connection", "request id", "trace", "span"]) check(chain.includes(part), `the chain has the ${part}`);
   await run("place('waterfall').close()");
   await run("[...document.querySelectorAll('#errors .link')].at(-1).click()");
   check(await run("place('waterfall').open && document.querySelector('.op[aria-expanded=true]') !== null"), "a click on a failure opens it in its session");
   await shot("waterfall-light", false);
   await run("place('waterfall').close()");
 
-  // Names from the wire are text: no element came of them, and they cannot turn or hide text.
+  // Names from the wire stay text: they make no elements, and cannot reverse or hide text.
   await filter("");
   await run("document.querySelectorAll('button.more').forEach((button) => button.click())");
   const text = await run("document.body.textContent");
-  check(!made || text.includes("<script>alert(1)</script>") && text.includes("</script><img src=x onerror=alert(2)>"), "hostile names are shown as they are");
-  check(!/\[object|undefined|NaN/.test(await run("document.querySelector('main').textContent")), "no value of the script shows through");
+  check(!made || text.includes("<script>alert(1)</script>") && text.includes("</script><img src=x onerror=alert(2)>"), "hostile names are shown as text");
+  check(!/\[object|undefined|NaN/.test(await run("document.querySelector('main').textContent")), "no undefined value is shown");
   check((await run("document.querySelectorAll('img, iframe, object, embed, link, main script').length")) === 0, "no element came from a name");
   check(!/[\u0000-\u0008\u001b\u202e\u2066-\u2069]/.test(text), "no control character reached the page");
 
-  // Views, none of which needs sideways scrolling.
+  // No view needs horizontal scrolling.
   for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [400, "light"], [400, "dark"]]) {
     await view(width, scheme);
     await send("Page.navigate", { url });
     await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
-    check((await run("document.documentElement.scrollWidth")) <= width, `no sideways scrolling at ${width}`);
+    check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling at ${width}`);
     await shot(`${width}-${scheme}`);
   }
   await run("openWaterfall(ROWS.find((row) => /^read_(text_)?file$/.test(row.name)).session)");
   await shot("waterfall-dark-400", false);
 
   const outside = requests.filter((request) => request !== url && request !== "about:blank");
-  check(outside.length === 0, `the page asked for ${outside.join(", ")}`);
+  check(outside.length === 0, `the page requested ${outside.join(", ")}`);
   const { size } = await stat(page);
   check(size < 2_000_000, `the page has ${size} bytes`);
 } catch (error) {
@@ -218,6 +218,6 @@ try {
   await rm(profile, { recursive: true, force: true, maxRetries: 5 });
 }
 
-for (const problem of problems) console.error(`not so: ${problem}`);
-console.log(problems.length === 0 ? "the page keeps its promises" : `${problems.length} promises broken`);
+for (const problem of problems) console.error(`failed: ${problem}`);
+console.log(problems.length === 0 ? "all checks of the page passed" : `${problems.length} checks of the page failed`);
 process.exit(problems.length === 0 ? 0 : 1);

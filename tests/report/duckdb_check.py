@@ -3,7 +3,8 @@
 
   duckdb_check.py SPANTAP FOLDER
 
-Needs the module duckdb (pinned in tests/real/setup/tools.txt). Counts must be equal, percentiles to a part in a billion.
+Needs the module duckdb (pinned in tests/real/setup/tools.txt). Counts must be equal; percentiles may differ by one
+part in a billion.
 """
 
 import json

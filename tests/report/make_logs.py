@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes session logs that look like spantap's: the same bytes on every run.
+"""Writes generated session logs in spantap's format: the same bytes on every run.
 
   make_logs.py DIR             the fixtures of the reading commands (fixtures/made-logs)
   make_logs.py DIR --calls N   N tool calls of an ordinary month, for measuring
 
-Names from the wire are hostile on purpose. Only the standard library is used.
+Names from the wire are deliberately hostile. Needs only the standard library.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def hexes(rng, digits):
 
 
 class Ms:
-    """A number that is written with three decimals."""
+    """Milliseconds, written with three decimals."""
 
     def __init__(self, value):
         self.micros = max(0, round(value * 1000))
@@ -55,7 +55,7 @@ def line(record):
 
 
 class Connection:
-    """One server process behind spantap: one file."""
+    """One connection: a server process wrapped by spantap, with one log file."""
 
     def __init__(self, rng, start, server, session, host, user=None):
         self.rng, self.server, self.session, self.host, self.user = rng, server, session, host, user

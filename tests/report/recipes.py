@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the jq and DuckDB recipes of docs/looking.md as they stand there.
+"""Runs the jq and DuckDB recipes of docs/looking.md.
 
   recipes.py FOLDER
 
-Every recipe must end well and print something. Needs jq and the module duckdb; what the
-document gives to the duckdb command is run through the module instead.
+Every recipe must succeed and print something. Needs jq and the module duckdb, which runs the queries that the
+page passes to the duckdb command.
 """
 
 import pathlib

@@ -10,7 +10,7 @@ const started = JSON.parse(process.argv[3]);
 const clients = {};
 for (const [name, [command, ...args]] of Object.entries(started)) {
     const client = new Client({ name: 'example-editor', version: '0.9.4' });
-    client.onerror = () => {}; // A line that is no message; the client goes on.
+    client.onerror = () => {}; // Ignores a line that is not a message.
     try {
         await client.connect(new StdioClientTransport({ command, args, env, stderr: 'ignore' }));
         await client.listTools();
@@ -38,7 +38,7 @@ const agents = [
         }
         await call('time', 'get_current_time', { timezone: 'Europe/Warsaw' });
         await call('everything', 'echo', { message: 'hello' });
-        // The client gives up, then the person does.
+        // First the client's time limit cancels a call, then the user does.
         await call('everything', 'trigger-long-running-operation', { duration: 30, steps: 3 }, { timeout: 1500 });
         const stop = new AbortController();
         setTimeout(() => stop.abort('the user pressed escape'), 800);

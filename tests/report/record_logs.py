@@ -1,12 +1,12 @@
-"""Records fixtures/logs anew: real servers, driven by agents on the official SDKs, with spantap between them.
+"""Records fixtures/logs: agents on the official SDKs use real servers, with spantap between them.
 
     record_logs.py SPANTAP_BINARY FOLDER
 
-Run it with $REAL_SDK1/bin/python; expects the REAL_* variables that tests/real/setup/install.sh prints.
-What is written differs from run to run (times, ids, pids), so this is not part of CI: the fixtures are the
-recording that was looked at, and a new one means looking at the outputs again (`UPDATE_FIXTURES=1`).
+Run it with $REAL_SDK1/bin/python; it needs the REAL_* variables that tests/real/setup/install.sh prints.
+Times, ids and pids differ in each run, so CI does not run this script. The fixtures are a reviewed recording;
+after a new recording, refresh and review the outputs (`UPDATE_FIXTURES=1 cargo test look`).
 
-The hash key is the public one below, so that anybody can check a hash of the recording.
+The hash key below is public, so that anyone can check a hash of the recording.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ NODE, SDK1, SDK2 = (os.environ[name] for name in ("REAL_NODE", "REAL_SDK1", "REA
 KEY = "5a" * 32
 WORK = "/tmp/garden"
 PATH = ":".join([f"{NODE}/node_modules/.bin", f"{SDK2}/bin", os.environ["PATH"]])
-# The text that this tool returned is kept beside the logs, so that a test can hash it.
+# The text that this tool returned is kept next to the logs, so that a test can hash it.
 KEPT = "git_status"
 
 
 def project() -> None:
-    """A small repository that the servers look at."""
+    """Makes a small repository for the servers."""
     shutil.rmtree(WORK, ignore_errors=True)
     os.makedirs(f"{WORK}/beds")
     files = {
@@ -65,7 +65,7 @@ def watched(spantap: str, logs: str, name: str, options: list, command: list) ->
 
 
 class Agent:
-    """One agent run: its servers, and where it is in its conversation."""
+    """One agent run: its servers and the state of its conversation."""
 
     def __init__(self, spantap: str, logs: str, home: str):
         self.spantap, self.logs, self.env = spantap, logs, environment(home)
@@ -90,7 +90,7 @@ class Agent:
         await session.list_tools()
 
     async def think(self) -> None:
-        """A new turn: the model thinks, then calls."""
+        """Starts a new turn and waits, as if the model were thinking."""
         self.turn += 1
         self.trace = f"{self.random.getrandbits(128):032x}"
         await asyncio.sleep(0.3 + self.random.random())
@@ -165,7 +165,7 @@ class Agent:
 
 
 def kill_server(name: str) -> None:
-    """Crashes the server that this process's spantap with this name watches."""
+    """Crashes the server of this name, a grandchild of this process below spantap."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/stat") as file:
@@ -179,7 +179,7 @@ def kill_server(name: str) -> None:
         if above == os.getpid() and b"--server" in line and line[line.index(b"--server") + 1] == name.encode():
             os.kill(int(pid), signal.SIGSEGV)
             return
-    raise AssertionError(f"{name} is not there")
+    raise AssertionError(f"server {name} is not running")
 
 
 def main() -> None:
@@ -191,12 +191,12 @@ def main() -> None:
     for old in glob.glob(f"{folder}/*.jsonl"):
         os.remove(old)
     project()
-    # Under a short name, because the command line is part of a record.
+    # A short path, because the command line is part of a record.
     program = "/tmp/spantap"
     shutil.copy(spantap, program)
     home = "/tmp/robin"
     env = environment(home)
-    # Each agent is a process of its own: that is what makes a session.
+    # Each agent is a separate process, and so a separate session.
     subprocess.run([sys.executable, __file__, program, folder, home], check=True)
     editors = [
         {"memory": (["sh", "-c", "echo Knowledge graph ready; exec mcp-server-memory"], [])},

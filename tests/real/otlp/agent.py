@@ -1,10 +1,10 @@
-"""An agent with OpenTelemetry: one span of its own, and below it a tool call on each of two servers.
+"""An agent with OpenTelemetry: one span, with a tool call on each of two servers below it.
 
     agent.py SPANTAP_BINARY COLLECTOR_URL LOG_DIR
 
 The Python SDK's client makes a span for each request and puts it into `params._meta.traceparent`. The first
-server is the SDK's, which reads it from there; the second knows nothing of `_meta` and reads TRACEPARENT
-from its environment. Prints the agent's trace and span id.
+server uses the SDK and reads it from there. The second ignores `_meta` and reads TRACEPARENT from its
+environment. Prints the agent's trace and span id.
 """
 
 import asyncio

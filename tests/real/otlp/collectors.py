@@ -1,6 +1,6 @@
-"""Receivers for the tests: rotel and VictoriaMetrics as processes, and the place where rotel forwards to.
+"""Receivers for the tests: rotel and VictoriaMetrics as processes, and a sink to which rotel forwards.
 
-Everything listens on free ports of 127.0.0.1 and ends with its `with` block.
+Each listens on free ports of 127.0.0.1 and ends with its `with` block.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 def wait_until(what: str, condition, seconds: float = PATIENCE):
-    """The first true value of `condition()`; an error that says what was missing after the deadline."""
+    """Returns the first true value of `condition()`; fails after the deadline, naming `what`."""
     deadline = time.monotonic() + seconds
     while True:
         if value := condition():
@@ -59,7 +59,7 @@ def attributes(pairs) -> dict:
 
 
 class Sink:
-    """What arrived behind the collector: flat lists of (resource attributes, item) for each signal."""
+    """Items that the collector forwarded: a flat list of (resource attributes, item) for each signal."""
 
     REQUESTS = {
         "/v1/traces": (ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans"),
@@ -116,7 +116,7 @@ class Sink:
 
 @contextlib.contextmanager
 def process(command: list, log: str, env=None):
-    """A program that is ended with the block; its output goes to `log`."""
+    """Runs a program until the block ends; its output goes to `log`."""
     with open(log, "ab") as output:
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
     try:
@@ -148,7 +148,7 @@ def rotel(forward_to: str):
     http_port, grpc_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="spantap-rotel-") as folder:
         env = {"PATH": os.environ["PATH"], "HOME": folder, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
-        # Where rotel 0.0.1a15 splits a batch, the part behind the cut loses its resource: no batch is that big.
+        # When rotel 0.0.1a15 splits a batch, the second part loses its resource. This limit prevents splits.
         command = [agent, "start", "--batch-max-size", "1000000", "--otlp-http-endpoint", f"127.0.0.1:{http_port}",
                    "--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}", "--exporter", "otlp",
                    "--otlp-exporter-endpoint", forward_to, "--otlp-exporter-protocol", "http",
@@ -163,14 +163,14 @@ def rotel(forward_to: str):
 
 
 class Victoria:
-    """A VictoriaMetrics with Prometheus' names for what comes in by OTLP."""
+    """A VictoriaMetrics that gives OTLP metrics Prometheus' names."""
 
     def __init__(self, port: int, pid: int):
         self.base, self.pid = f"http://127.0.0.1:{port}", pid
         self.otlp_metrics = f"{self.base}/opentelemetry/v1/metrics"
 
     def query(self, expr: str, at: float | None = None) -> list:
-        """Instant query: a list of (labels, number). VictoriaMetrics' own errors become ours."""
+        """Runs an instant query; returns a list of (labels, number). An error of VictoriaMetrics fails the test."""
         form = {"query": expr, "nocache": "1"} | ({"time": f"{at:.3f}"} if at else {})
         return [(item["metric"], float(item["value"][1])) for item in self._get("/api/v1/query", form)]
 

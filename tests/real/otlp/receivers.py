@@ -1,11 +1,11 @@
-"""A real client, a real server and a real collector: what arrives is what the log says.
+"""A real client, a real server and a real collector: items that arrive must match the log.
 
     receivers.py SPANTAP_BINARY
 
 The Python SDK's client drives the everything server through spantap, which exports to rotel over
-http/protobuf and over gRPC; rotel forwards to a place that keeps every item. Each operation of the log must
-have arrived as one span with its ids, times and outcome, each record as one OTLP log, and the last points of
-the duration histogram must add up to the log's calls, by tool and by error.
+http/protobuf and over gRPC; rotel forwards to a sink that keeps every item. Each operation of the log must
+arrive as one span with its ids, times and outcome, and each record as one OTLP log. The last points of the
+duration histogram must add up to the log's calls, by tool and by error.
 """
 
 import collections
@@ -37,9 +37,9 @@ def check_spans(records: list, sink: Sink) -> None:
     expected = {record["span_id"]: record for record in operations(records)}
     wait_until(f"{len(expected)} spans", lambda: {span.span_id.hex() for _, span in sink.spans} >= expected.keys())
     seen = collections.Counter(span.span_id.hex() for _, span in sink.spans)
-    assert max(seen.values()) == 1, f"spans that came twice: {[i for i, n in seen.items() if n > 1]}"
+    assert max(seen.values()) == 1, f"spans that arrived twice: {[i for i, n in seen.items() if n > 1]}"
     extra = [span.name for _, span in sink.spans if span.span_id.hex() not in expected]
-    assert extra == ["mcp.connect"], f"spans of no operation: {extra}"
+    assert extra == ["mcp.connect"], f"spans without an operation: {extra}"
     for resource, span in sink.spans:
         if span.name == "mcp.connect":
             continue
@@ -94,7 +94,7 @@ def check_metrics(records: list, sink: Sink) -> None:
     expected = collections.Counter(record.get("error_type", "") for record in calls)
 
     def last_points(name: str) -> dict:
-        """The newest point of each series: (attributes) -> point."""
+        """Newest point of each series, by attributes."""
         points = {}
         for resource, metric in sink.metrics:
             if metric.name == name:

@@ -1,4 +1,4 @@
-"""A server that knows nothing of `_meta` and takes the trace it belongs to from its environment."""
+"""A server that ignores `_meta` and reads its trace from the environment."""
 
 import json
 import os

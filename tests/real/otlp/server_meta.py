@@ -1,4 +1,4 @@
-"""A server on the Python SDK, which makes a span for each request below the one in `_meta`."""
+"""A server on the Python SDK, which makes a span for each request below the span in `_meta`."""
 
 import sys
 

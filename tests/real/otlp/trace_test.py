@@ -2,8 +2,9 @@
 
     trace_test.py SPANTAP_BINARY
 
-spantap changes no byte, so a server that goes by `_meta` hangs below the client's span, beside spantap's; a
-server that goes by its environment hangs below spantap's connection span, which hangs below the agent's.
+spantap changes no byte. The span of a server that reads `_meta` is therefore a child of the client's span, like
+spantap's own span. The span of a server that reads its environment is a child of spantap's connection span,
+which is a child of the agent's span.
 """
 
 import os
@@ -30,7 +31,7 @@ def main() -> int:
                      "links": [link.span_id.hex() for link in span.links]} for resource, span in sink.spans]
 
         def only(**wanted) -> dict | None:
-            """The one span with these values; None while it has not arrived."""
+            """The only span with these values; None if it has not arrived."""
             found = [span for span in all_spans() if all(span[key] == want for key, want in wanted.items())]
             assert len(found) <= 1, f"{wanted}: {found}"
             return found[0] if found else None

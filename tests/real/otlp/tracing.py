@@ -1,4 +1,4 @@
-"""OpenTelemetry as the programs of the end-to-end test set it up: every span is sent as it ends."""
+"""OpenTelemetry set-up of the programs in the trace test: each span is sent when it ends."""
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Unpacks packages of Debian's rolling suite into a folder, without installing them:
-# promtool, VictoriaMetrics and vmalert are newer there than on the machine, or only there.
+# Unpacks packages of Debian's rolling suite into a folder without installing them: promtool, VictoriaMetrics
+# and vmalert are newer there, or only available there.
 #
 #   debian.sh DIR PACKAGE...      afterwards DIR/usr/bin holds the programs
 #
-# A private apt configuration keeps the system's own lists and packages as they are.
+# A private apt configuration leaves the system's lists and packages unchanged.
 set -euo pipefail
 
 target=$1
@@ -16,7 +16,7 @@ rm -rf "$target.new" "$private"
 mkdir -p "$target.new" "$private"/{lists/partial,archives/partial,parts,trusted}
 : > "$private/status"
 
-# The mirror the machine already uses, so that a mirror set by its owner stays in force.
+# Uses the mirror that the machine is configured for.
 mirror=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f -exec \
     sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([a-z+]+:[^ ]*\/debian)\/?( .*)?$/\3/p' {} + 2>/dev/null | sed -n 1p || true)
 [[ -n $mirror ]] || { echo "error: no Debian mirror is configured; add one to /etc/apt/sources.list" >&2; exit 1; }

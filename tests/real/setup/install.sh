@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Installs the real counterparts that tests/real runs against, each kind in a folder of its own below
-# ~/.cache/spantap-ci whose name ends in a digest of its pinned versions: a second run finds it there,
-# and a changed pin makes a new one. Prints shell assignments to be evaluated: REAL_NODE, REAL_SDK1,
-# REAL_SDK2, REAL_TOOLS, REAL_DEBIAN.
+# Installs the real counterparts for tests/real, each kind in its own folder below ~/.cache/spantap-ci. The
+# folder's name ends in a digest of the pinned versions, so a second run reuses it and a changed version makes a
+# new one. Prints shell assignments for eval: REAL_NODE, REAL_SDK1, REAL_SDK2, REAL_TOOLS, REAL_DEBIAN.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -11,7 +10,7 @@ mkdir -p "$cache"
 
 digest() { cat "$@" | sha256sum | cut -c1-12; }
 
-# provide NAME VARIABLE DIGEST COMMAND...: runs COMMAND FOLDER unless a complete FOLDER is there.
+# provide NAME VARIABLE DIGEST COMMAND...: runs COMMAND FOLDER unless FOLDER is complete.
 provide() {
     local name=$1 variable=$2 folder=$cache/$1-$3
     shift 3
@@ -27,7 +26,7 @@ provide() {
 node_modules() {
     mkdir -p "$1"
     cp "$here"/package.json "$here"/package-lock.json "$1"
-    # Inspector asks for a newer Node than Debian's; its command line works on 20.
+    # Inspector requires a newer Node than Debian's, but its command line works on 20.
     (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
 }
 
