@@ -32,13 +32,17 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The files below a folder, in the order of their names.
+/// Returns the files below a folder, ordered by path, without READMEs.
 fn files(folder: PathBuf) -> Vec<PathBuf> {
     let (mut folders, mut files) = (vec![folder], Vec::new());
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(folder) else { continue };
         for path in entries.flatten().map(|entry| entry.path()) {
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("README.md") {
+                files.push(path);
+            }
         }
     }
     files.sort();
@@ -56,8 +60,9 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for folder in target.seeds {
         if target.unit == Unit::Session {
-            let folders = std::fs::read_dir(fixtures().join(folder)).unwrap();
-            seeds.extend(folders.map(|folder| session(&folder.unwrap().path())));
+            let entries =
+                std::fs::read_dir(fixtures().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            seeds.extend(entries.filter(|path| path.is_dir()).map(|folder| session(&folder)));
             continue;
         }
         for file in files(fixtures().join(folder)) {
