@@ -222,7 +222,7 @@ def fixtures(folder):
     evil.end(at)
     evil.write(folder)
 
-    # 4. A server that does not start, and a session that still runs: its last line is not whole yet.
+    # 4. A server that does not start, and a session that still runs: its last line is incomplete.
     failed = Connection(rng, day + timedelta(hours=4), "broken", "01b3-failed", "cursor")
     failed.end(failed.start + ms(3), "spawn_failed", exit_code=127)
     failed.write(folder)
@@ -232,7 +232,7 @@ def fixtures(folder):
                      turn=f"t{number // 8}")
     running.write(folder, keep=len("".join(running.lines)) - 200)
 
-    # 5. What is not ours.
+    # 5. A file of another tool.
     (folder / "other-tool.jsonl").write_text('{"level":30,"time":1,"msg":"not ours"}\n', encoding="utf-8")
 
 
