@@ -133,8 +133,8 @@ fn exported(title: &str, options: &[&str], logs: &[&Path]) -> (String, String) {
 
 /// Folders of `fixtures/sessions`, by name.
 fn sessions() -> Vec<(String, PathBuf)> {
-    let folders = fs::read_dir(fixtures().join("sessions")).unwrap();
-    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(fixtures().join("sessions")).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     folders.sort();
     folders
         .into_iter()
