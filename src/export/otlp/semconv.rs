@@ -143,9 +143,9 @@ instruments! {
     QUEUE_DEPTH = "gauge" "spantap.relay.queue.depth" "By" "Bytes that wait to be observed";
     CHECK_UP = "gauge" "spantap.check.up" "{server}" "1 if the last check of a pulse passed, else 0";
     CHECK_DURATION = "gauge" "spantap.check.duration" "s" "Time that a step of the last check took";
-    CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "CheckInstruments that failed, by what was wrong";
+    CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by what was wrong";
     CHECK_FAILURES_IN_A_ROW = "gauge" "spantap.check.failures_in_a_row" "{failure}"
-        "CheckInstruments that failed since the last one that passed";
+        "Checks that failed since the last one that passed";
 }
 
 /// Codes that say that the client did something wrong: no error of a server span (MCP conventions).
