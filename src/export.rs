@@ -11,6 +11,7 @@ use crate::observe::event::{Event, Kind, Sink};
 pub mod log;
 pub mod otlp;
 
+use crate::record::words::LossPlace;
 use crate::record::{Anchor, Dropped, Identity, Record};
 
 /// Where records go: a log file, a tracer, a meter, a collector's log endpoint.
@@ -55,7 +56,7 @@ impl Exporter {
     }
 
     fn dropped(&self) -> Vec<Dropped> {
-        let unmade = Dropped { place: "observer", reason: "timeout", count: self.unmade };
+        let unmade = Dropped { place: LossPlace::Observer, reason: "timeout", count: self.unmade };
         self.outputs.iter().flat_map(|output| output.dropped()).chain([unmade]).collect()
     }
 
@@ -145,7 +146,7 @@ mod tests {
         exporter.record(&event(1));
         exporter.record(&event(2));
         let dropped = exporter.close(Instant::now());
-        assert_eq!(dropped, [Dropped { place: "observer", reason: "timeout", count: 2 }]);
+        assert_eq!(dropped, [Dropped { place: LossPlace::Observer, reason: "timeout", count: 2 }]);
         assert_eq!(*made.0.lock().unwrap(), 1);
     }
 }

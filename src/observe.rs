@@ -19,10 +19,10 @@ mod repeats;
 mod session;
 pub mod traceparent;
 
-use crate::relay::chunk::{Chunk, Direction, Gap, Moment, Stream};
+use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use canonical::HashKey;
 use envelope::{Line, Scanner};
-use event::{EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};
+use event::{Direction, EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};
 use frame::{Framer, Piece};
 use session::Session;
 
@@ -302,11 +302,7 @@ impl Lines {
             Piece::End { size } => {
                 let line = scanner.end(|envelope| session.message(direction, envelope, bodies, at, sink));
                 if line == Line::NotJson {
-                    let stream = match direction {
-                        Direction::ClientToServer => Stream::Stdin,
-                        Direction::ServerToClient => Stream::Stdout,
-                    };
-                    session.malformed(stream, MalformedReason::NotJson, size, at, sink);
+                    session.malformed(direction.stream(), MalformedReason::NotJson, size, at, sink);
                 }
                 session.totals.envelope_only += u64::from(!bodies);
             }

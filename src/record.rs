@@ -11,12 +11,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
+use crate::record::words::{Direction, LossPlace, SessionSource, Status, Stream, UnmatchedKind};
 use crate::relay::chunk::Moment;
+use crate::text::words::words;
 
 mod from_event;
 pub mod line;
 pub mod schema;
 pub mod timestamp;
+pub mod words;
 
 /// The only value of `schema` that this version writes.
 pub const SCHEMA: &str = "spantap/1";
@@ -71,8 +74,8 @@ pub struct Record<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub request_id: Text<'a>,
     /// `client_to_server` or `server_to_client`: who asked, or who sent it.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub direction: Text<'a>,
+    #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     /// The JSON-RPC method, such as `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub method: Text<'a>,
@@ -110,8 +113,8 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<Millis>,
     /// `ok`, `error`, `denied`, `timeout`, `cancelled` or `unknown`.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub status: Text<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The JSON-RPC error code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i64>,
@@ -216,8 +219,8 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Vec<Cow<'a, str>>>,
     /// `flag`, `environment`, `host` or `derived`.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub session_source: Text<'a>,
+    #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
+    pub session_source: Option<SessionSource>,
     /// First eight hex digits of the SHA-256 of the hash key.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub hash_key_id: Text<'a>,
@@ -281,14 +284,14 @@ pub struct Record<'a> {
     pub definitions_hash: Text<'a>,
     // ---- malformed, unmatched, gap ----
     /// `stdin`, `stdout` or `stderr` of the server.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub stream: Text<'a>,
+    #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
+    pub stream: Option<Stream>,
     /// Length in bytes of the malformed line, the notification, the stderr line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
     /// Of `unmatched`: `response`, `error` or `cancellation`.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub what: Text<'a>,
+    #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
+    pub what: Option<UnmatchedKind>,
     /// Of `gap`: where it was lost (`tap`, `log`, `otlp`).
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub place: Text<'a>,
@@ -348,6 +351,26 @@ pub enum EventName {
     Unknown,
 }
 
+words!(EventName {
+    SessionStarted = "session_started",
+    PeerIdentified = "peer_identified",
+    McpToolCall = "mcp_tool_call",
+    McpRequest = "mcp_request",
+    CallPending = "call_pending",
+    ServerUnresponsive = "server_unresponsive",
+    AgentThrashing = "agent_thrashing",
+    ToolsChanged = "tools_changed",
+    Malformed = "malformed",
+    Unmatched = "unmatched",
+    Gap = "gap",
+    ToolResult = "tool_result",
+    McpNotification = "mcp_notification",
+    ServerStderr = "server_stderr",
+    DebugEnded = "debug_ended",
+    SessionEnded = "session_ended",
+    Unknown = "unknown",
+});
+
 /// Milliseconds, written with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
 pub struct Millis(pub f64);
@@ -400,8 +423,8 @@ pub struct Identity {
 /// Records (or spans, or points) that did not get out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// `log` or `otlp`; `observer` for what reached neither.
-    pub place: &'static str,
+    /// The output, or the observer for what reached no output.
+    pub place: LossPlace,
     /// `queue_full`, `no_space`, `refused`, `timeout`, …
     pub reason: &'static str,
     pub count: u64,

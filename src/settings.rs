@@ -20,7 +20,8 @@ pub use file::{File, read as read_file};
 pub use resolve::{Origin, Problem, Setting, Size};
 use resolve::{Resolver, Word, variable};
 
-use crate::cli::run::{LogLevel, Overload, RunArgs, Side};
+use crate::cli::run::{LogLevel, Overload, RunArgs};
+use crate::record::words::Side;
 
 /// Every scalar setting: its name in the file, and what it does in one line. `docs/configuration.md`
 /// lists the same, and a test compares.

@@ -4,6 +4,7 @@ pub(crate) mod duration;
 pub mod glob;
 pub(crate) mod hex;
 pub(crate) mod unprintable;
+pub(crate) mod words;
 
 /// Returns the number, counted from 1, of the line that contains byte `at`.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {

@@ -14,12 +14,11 @@ mod progress;
 
 use crate::cli::look::reading::{Reading, Since};
 use crate::cli::look::{SelectArgs, StatusArg, note};
-use crate::cli::run::{RunArgs, Side};
+use crate::cli::run::RunArgs;
 use crate::cli::{Out, config_file, done, hint};
 use crate::export::Output;
 use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::settings::SignalSwitch;
-use crate::export::otlp::spans;
 use crate::export::otlp::{Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::Entry;
@@ -28,6 +27,7 @@ use crate::query::scan::Findings;
 use crate::query::select::Select;
 use crate::record::Identity;
 use crate::record::Record;
+use crate::record::words::Side;
 use crate::settings::{Config, process_environment};
 use progress::{Bar, Progress, key};
 
@@ -142,7 +142,7 @@ impl ExportArgs {
         )
     }
 
-    fn settings(&self) -> anyhow::Result<(OtlpSettings, spans::Side)> {
+    fn settings(&self) -> anyhow::Result<(OtlpSettings, Side)> {
         let run = RunArgs {
             otlp: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
@@ -172,11 +172,7 @@ impl ExportArgs {
                 "--logs sends log records; traces are turned off by `traces` in [otlp] or OTEL_TRACES_EXPORTER",
             ));
         }
-        let side = match config.side.value {
-            Side::Server => spans::Side::Server,
-            Side::Client => spans::Side::Client,
-        };
-        Ok((settings, side))
+        Ok((settings, config.side.value))
     }
 }
 
@@ -232,7 +228,7 @@ impl Told {
 /// One run, through all sessions.
 struct Run {
     settings: OtlpSettings,
-    side: spans::Side,
+    side: Side,
     select: Select,
     resume: bool,
     progress: Progress,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{Hinted, ServerCommand};
+use crate::record::words::Side;
 
 mod start;
 
@@ -80,12 +81,6 @@ pub struct RunArgs {
 pub enum LogLevel {
     Info,
     Debug,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Side {
-    Server,
-    Client,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::export::Output;
 use crate::observe::event::Event;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::LossPlace;
 use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Level, Record, SCHEMA, line};
 
@@ -194,7 +195,7 @@ fn gap_line(identity: &Identity, count: u64, reason: &'static str, next_seq: u64
         connection_id: identity.connection_id.as_str().into(),
         server_name: identity.server_name.as_str().into(),
         user_id: identity.user_id.as_deref().map(Into::into),
-        place: Some("log".into()),
+        place: Some(LossPlace::Log.as_str().into()),
         records_lost: Some(count),
         reason: Some(reason.into()),
         ..Record::default()
@@ -309,7 +310,10 @@ impl Output for Log {
 
     fn dropped(&self) -> Vec<Dropped> {
         let dropped = lock(&self.shared.dropped);
-        dropped.iter().map(|(reason, count)| Dropped { place: "log", reason, count: *count }).collect()
+        dropped
+            .iter()
+            .map(|(reason, count)| Dropped { place: LossPlace::Log, reason, count: *count })
+            .collect()
     }
 
     /// Hands what is queued to a thread of the caller's priority.

@@ -23,9 +23,10 @@ use crate::export::Output;
 use crate::export::otlp::checks::CheckInstruments;
 use crate::export::otlp::logs::LogBuilder;
 use crate::export::otlp::metrics::{Metrics, Prices};
-use crate::export::otlp::spans::{Side, SpanBuilder, SpanTracker};
+use crate::export::otlp::spans::{SpanBuilder, SpanTracker};
 use crate::observe::event::Event;
 use crate::record::line::Kept;
+use crate::record::words::{LossPlace, Side};
 use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Record};
 
@@ -352,12 +353,12 @@ impl Output for Otlp {
 
     fn dropped(&self) -> Vec<Dropped> {
         let counts = self.shared.losses.by_reason();
-        counts.into_iter().map(|(reason, count)| Dropped { place: "otlp", reason, count }).collect()
+        counts.into_iter().map(|(reason, count)| Dropped { place: LossPlace::Otlp, reason, count }).collect()
     }
 
     fn told_of_losses(&mut self, dropped: &[Dropped]) {
         // Our own are counted where they happen.
-        let others = || dropped.iter().filter(|dropped| dropped.place != "otlp");
+        let others = || dropped.iter().filter(|dropped| dropped.place != LossPlace::Otlp);
         if let Some(metrics) = &mut self.metrics {
             metrics.dropped(others());
         }

@@ -12,7 +12,8 @@ use crate::observe::canonical::Hash;
 use crate::observe::mcp::Method;
 use crate::observe::redact::Redacted;
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
-use crate::relay::chunk::{Direction, Moment, Stream};
+use crate::relay::chunk::{Moment, Stream};
+use crate::text::words::words;
 
 /// Takes events, in order, on the observer's thread. A sink never waits for a disk or a network:
 /// what it cannot take it drops and counts.
@@ -167,7 +168,43 @@ pub struct Progress {
     pub last: Moment,
 }
 
+/// Which peer sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    ClientToServer,
+    ServerToClient,
+}
+
+words!(Direction { ClientToServer = "client_to_server", ServerToClient = "server_to_client" });
+
+impl Direction {
+    /// Returns the direction of the messages on `stream`; `None` for stderr, which carries no protocol.
+    pub fn of(stream: Stream) -> Option<Direction> {
+        match stream {
+            Stream::Stdin => Some(Direction::ClientToServer),
+            Stream::Stdout => Some(Direction::ServerToClient),
+            Stream::Stderr => None,
+        }
+    }
+
+    /// Returns the stream that carries the messages of this direction.
+    pub fn stream(self) -> Stream {
+        match self {
+            Direction::ClientToServer => Stream::Stdin,
+            Direction::ServerToClient => Stream::Stdout,
+        }
+    }
+
+    /// Returns the direction of an answer to a message of this direction.
+    pub fn reversed(self) -> Direction {
+        match self {
+            Direction::ClientToServer => Direction::ServerToClient,
+            Direction::ServerToClient => Direction::ClientToServer,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
     Ok,
     Error,
@@ -175,23 +212,24 @@ pub enum Status {
     Denied,
     Timeout,
     Cancelled,
-    /// The answer was not observed; never counted in error rates.
+    /// The answer was not observed, or a newer version wrote the status; never counted in error rates.
+    #[default]
     Unknown,
 }
 
-impl Status {
-    pub const ALL: [Status; 6] =
-        [Status::Ok, Status::Error, Status::Denied, Status::Timeout, Status::Cancelled, Status::Unknown];
+words!(Status {
+    Ok = "ok",
+    Error = "error",
+    Denied = "denied",
+    Timeout = "timeout",
+    Cancelled = "cancelled",
+    Unknown = "unknown",
+});
 
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Ok => "ok",
-            Status::Error => "error",
-            Status::Denied => "denied",
-            Status::Timeout => "timeout",
-            Status::Cancelled => "cancelled",
-            Status::Unknown => "unknown",
-        }
+impl Status {
+    /// Returns true if the ending is known and not good.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Status::Ok | Status::Unknown)
     }
 }
 
@@ -249,8 +287,7 @@ pub struct SessionStarted {
     pub command: Vec<Redacted>,
     /// Names of the variables in the server's environment, never values.
     pub environment: Vec<Redacted>,
-    /// Where `session_id` comes from: `flag`, `environment`, `host` or `derived`.
-    pub session_source: &'static str,
+    pub session_source: SessionSource,
     /// The connection span.
     pub span: Span,
     /// First eight hex digits of the SHA-256 of the hash key; absent for unkeyed hashes.
@@ -258,6 +295,20 @@ pub struct SessionStarted {
     /// When the server process was started.
     pub spawned: Moment,
 }
+
+/// Where a `session_id` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionSource {
+    Flag,
+    /// A variable of spantap.
+    Environment,
+    /// A variable that the host sets.
+    Host,
+    /// The host process.
+    Derived,
+}
+
+words!(SessionSource { Flag = "flag", Environment = "environment", Host = "host", Derived = "derived" });
 
 /// A peer told its name.
 #[derive(Clone, Debug)]
@@ -331,21 +382,31 @@ pub enum MalformedReason {
     Partial,
 }
 
+words!(MalformedReason { NotJson = "not_json", NotJsonRpc = "not_json_rpc", Partial = "partial" });
+
 #[derive(Clone, Debug)]
 pub struct Unmatched {
     pub request_id: Option<Redacted>,
     pub direction: Direction,
-    /// `response`, `error` or `cancellation`.
-    pub what: &'static str,
+    pub what: UnmatchedKind,
     pub error_code: Option<i64>,
     /// Further ones since the last event of this kind, not described one by one.
     pub count: u64,
 }
 
+/// What no open request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnmatchedKind {
+    Response,
+    Error,
+    Cancellation,
+}
+
+words!(UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" });
+
 #[derive(Clone, Copy, Debug)]
 pub struct Lost {
-    /// Where it was lost: `tap` (bytes), `log`, `otlp` (records).
-    pub place: &'static str,
+    pub place: LossPlace,
     pub stream: Option<Stream>,
     pub bytes: u64,
     /// Whole frames among them.
@@ -353,6 +414,19 @@ pub struct Lost {
     pub records: u64,
     pub reason: &'static str,
 }
+
+/// Where bytes or records are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossPlace {
+    /// Between the relay and the observer: bytes.
+    Tap,
+    /// Between the observer and the outputs: records.
+    Observer,
+    Log,
+    Otlp,
+}
+
+words!(LossPlace { Tap = "tap", Observer = "observer", Log = "log", Otlp = "otlp" });
 
 #[derive(Clone, Debug)]
 pub struct ToolResult {
@@ -419,6 +493,12 @@ pub enum EndReason {
     /// The server could not be started.
     SpawnFailed,
 }
+
+words!(EndReason {
+    ServerExited = "server_exited",
+    ServerDied = "server_died",
+    SpawnFailed = "spawn_failed",
+});
 
 /// Sums over the connection.
 #[derive(Clone, Debug, Default)]

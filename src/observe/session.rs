@@ -14,7 +14,7 @@ use crate::observe::message::{self, MessageKind, RequestId};
 use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::observe::repeats::{Doubling, Repeats, Tools, Turns};
 use crate::observe::{Debug, Settings};
-use crate::relay::chunk::{Direction, Moment, Stream};
+use crate::relay::chunk::{Moment, Stream};
 
 mod answer;
 mod notification;
@@ -204,7 +204,7 @@ impl Session {
             MessageKind::Notification => self.notification(direction, envelope, at, sink),
             MessageKind::Response => self.response(direction, envelope, bodies, at, sink),
             MessageKind::Neither => {
-                self.malformed(stream_of(direction), MalformedReason::NotJsonRpc, envelope.size, at, sink);
+                self.malformed(direction.stream(), MalformedReason::NotJsonRpc, envelope.size, at, sink);
             }
         }
     }
@@ -493,13 +493,5 @@ impl Session {
             Debug::On => true,
             Debug::Until(end) => now < end,
         }
-    }
-}
-
-/// The stream that carries the messages of a direction.
-fn stream_of(direction: Direction) -> Stream {
-    match direction {
-        Direction::ClientToServer => Stream::Stdin,
-        Direction::ServerToClient => Stream::Stdout,
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::present::format;
 use crate::present::table::Tone;
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::record::EventName;
+use crate::record::words::{Direction, EndReason, Status};
 
 /// Why an operation deserves a look; empty for one that went well. Clean.
 pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
@@ -46,7 +47,7 @@ pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
     if let Some(seq) = entry.continues_seq {
         notes.push(format!("continues #{seq}"));
     }
-    if &*entry.direction == "server_to_client" {
+    if entry.direction == Some(Direction::ServerToClient) {
         notes.push("asked by the server".to_owned());
     }
     (notes.join(", "), tone)
@@ -78,7 +79,7 @@ pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
         EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
             Tone::Warning
         }
-        EventName::SessionEnded if &*entry.reason != "server_exited" => Tone::Bad,
+        EventName::SessionEnded if &*entry.reason != EndReason::ServerExited.as_str() => Tone::Bad,
         EventName::SessionEnded if is_unusual_end(entry) => Tone::Warning,
         _ => return None,
     };

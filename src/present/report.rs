@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::present::sessions::Sessions;
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
 use crate::query::totals::{Extent, Groups, Prices, Timed};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 
 mod data;
 mod keep;

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::present::format;
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
 use crate::query::totals::{Extent, Figures, Prices, Turns};
 use crate::record::EventName;
+use crate::record::words::{EndReason, Status};
 
 /// Adds up the selected records by session.
 pub struct Sessions<'a> {
@@ -158,9 +159,9 @@ impl Session {
 
 /// How a server ended that nobody asked to end; `None` for an ordinary end.
 pub fn death(entry: &Entry<'_>) -> Option<String> {
-    match (entry.signal, entry.exit_code, &*entry.reason) {
-        (_, _, "server_exited") => None,
-        (_, _, "spawn_failed") => Some("did not start".to_owned()),
+    match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
+        (_, _, Some(EndReason::ServerExited)) => None,
+        (_, _, Some(EndReason::SpawnFailed)) => Some("did not start".to_owned()),
         (Some(signal), _, _) => Some(format!("died of signal {signal}")),
         (_, Some(code), _) => Some(format!("exited with {code}")),
         _ => Some("died".to_owned()),

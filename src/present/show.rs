@@ -10,6 +10,7 @@ use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::{Select, belongs};
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Direction;
 use crate::record::{EventName, Record};
 
 /// What was asked for.
@@ -321,8 +322,8 @@ pub fn write_operation(
 
     let mut lines = Lines { out, terminal };
     lines.section("what happened")?;
-    let asker = match &*entry.direction {
-        "server_to_client" => "asked by the server",
+    let asker = match entry.direction {
+        Some(Direction::ServerToClient) => "asked by the server",
         _ => "asked by the client",
     };
     lines.fact(

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::present::format;
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
 use crate::query::totals::{Extent, Groups, Prices, Timed, Turns};
 use crate::record::EventName;
+use crate::record::words::Status;
 
 /// What makes a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use crate::present::annotations;
 use crate::present::format;
 use crate::present::table::{Terminal, Tone};
 use crate::query::durations::Durations;
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 
 /// One operation, with what its bar needs.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::record::words::SessionSource;
 use crate::settings::Environment;
 use crate::system::procfs::{self, ProcessStat};
 
@@ -16,14 +17,13 @@ const HOST_SESSIONS: &[(&str, &str)] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionId {
     pub id: String,
-    /// `flag`, `environment`, `host` or `derived`.
-    pub source: &'static str,
+    pub source: SessionSource,
 }
 
 /// The agent session: what was configured, else the host's own variable, else one derived from the host
 /// process, which all servers that it started share. `parent` is the host's pid.
 pub fn session_id(
-    configured: Option<(String, &'static str)>,
+    configured: Option<(String, SessionSource)>,
     environment: Environment<'_>,
     parent: i32,
 ) -> SessionId {
@@ -31,10 +31,13 @@ pub fn session_id(
         return SessionId { id, source };
     }
     if let Some(id) = HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable)) {
-        return SessionId { id, source: "host" };
+        return SessionId { id, source: SessionSource::Host };
     }
     let started = ProcessStat::read(parent).map(|stat| stat.start_ticks.to_string());
-    SessionId { id: derived(&procfs::boot_id(), parent, &started.unwrap_or_default()), source: "derived" }
+    SessionId {
+        id: derived(&procfs::boot_id(), parent, &started.unwrap_or_default()),
+        source: SessionSource::Derived,
+    }
 }
 
 /// The host's own id of the conversation, where it tells one for the whole process.
@@ -70,15 +73,18 @@ mod tests {
         let this = std::process::id() as i32;
         assert_eq!(of(this), of(this));
         assert_ne!(of(this).id, of(1).id);
-        assert_eq!(of(this).source, "derived");
+        assert_eq!(of(this).source, SessionSource::Derived);
         assert_eq!(of(this).id.as_bytes()[14], b'8');
     }
 
     #[test]
     fn what_is_configured_wins_over_what_the_host_says() {
         let host = |name: &str| (name == "CLAUDE_CODE_SESSION_ID").then(|| "abc".to_owned());
-        assert_eq!(session_id(None, &host, 1), SessionId { id: "abc".to_owned(), source: "host" });
-        let configured = Some(("mine".to_owned(), "flag"));
+        assert_eq!(
+            session_id(None, &host, 1),
+            SessionId { id: "abc".to_owned(), source: SessionSource::Host }
+        );
+        let configured = Some(("mine".to_owned(), SessionSource::Flag));
         assert_eq!(session_id(configured, &host, 1).id, "mine");
     }
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::{self, Direction, Status};
 
 /// One line of a session log, as far as it is needed. An absent text is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -41,8 +42,8 @@ pub struct Entry<'a> {
     pub call_id: Text<'a>,
     #[serde(borrow)]
     pub request_id: Text<'a>,
-    #[serde(borrow)]
-    pub direction: Text<'a>,
+    #[serde(deserialize_with = "words::known")]
+    pub direction: Option<Direction>,
     #[serde(borrow)]
     pub method: Text<'a>,
     #[serde(borrow)]
@@ -137,47 +138,6 @@ impl<'a> Entry<'a> {
     /// Tokens of arguments and result together, by estimate.
     pub fn tokens(&self) -> u64 {
         self.args_tokens_est.unwrap_or(0).saturating_add(self.result_tokens_est.unwrap_or(0))
-    }
-}
-
-/// How an operation ended, as the record says it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Status {
-    Ok,
-    Error,
-    Denied,
-    Timeout,
-    Cancelled,
-    /// Not observed, or a word of a newer version: shown apart, never part of an error rate.
-    #[default]
-    Unknown,
-}
-
-impl Status {
-    pub const ALL: [Status; 6] =
-        [Status::Ok, Status::Error, Status::Denied, Status::Timeout, Status::Cancelled, Status::Unknown];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Ok => "ok",
-            Status::Error => "error",
-            Status::Denied => "denied",
-            Status::Timeout => "timeout",
-            Status::Cancelled => "cancelled",
-            Status::Unknown => "unknown",
-        }
-    }
-
-    /// Any ending that is known and not good.
-    pub fn is_failure(self) -> bool {
-        !matches!(self, Status::Ok | Status::Unknown)
-    }
-}
-
-impl<'de> Deserialize<'de> for Status {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
-        let word = Text::deserialize(deserializer)?;
-        Ok(Status::ALL.into_iter().find(|status| status.as_str() == &*word).unwrap_or_default())
     }
 }
 

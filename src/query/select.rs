@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::query::files::Window;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 use crate::text::duration;
 use crate::text::glob::Glob;
 

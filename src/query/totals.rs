@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::query::durations::Durations;
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 use crate::text::glob::Glob;
 
 /// Prices for the estimate of cost, in USD. Without any no cost is shown.

@@ -8,6 +8,7 @@ use crate::observe::mcp::Method;
 use crate::observe::redact::Redacted;
 use crate::record::{Anchor, Dropped, Identity};
 use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
+use crate::relay::chunk::Stream;
 
 /// Bytes that stand for one token in estimates.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -77,7 +78,7 @@ impl<'a> Record<'a> {
         self.event = if is_call { EventName::McpToolCall } else { EventName::McpRequest };
         self.message = message.into();
         self.request_id = known(&operation.request_id);
-        self.direction = Some(operation.direction.as_str().into());
+        self.direction = Some(operation.direction);
         self.method = known(&operation.method_name);
         self.protocol_version = operation.protocol_version.as_ref().and_then(known);
         self.jsonrpc_version = operation.jsonrpc_version.as_ref().and_then(known);
@@ -87,7 +88,7 @@ impl<'a> Record<'a> {
         self.started_at = Some(anchor.wall(operation.started));
         self.ended_at = Some(anchor.wall(operation.ended));
         self.duration_ms = Some(duration.into());
-        self.status = Some(operation.status.as_str().into());
+        self.status = Some(operation.status);
         self.error_code = operation.error_code;
         self.error_type = operation.error_type.map(ErrorType::text);
         self.error_message = operation.error_message.as_ref().and_then(known);
@@ -149,7 +150,7 @@ impl<'a> Record<'a> {
         self.version = Some(env!("CARGO_PKG_VERSION").into());
         self.command = Some(texts(&started.command));
         self.environment = Some(texts(&started.environment));
-        self.session_source = Some(started.session_source.into());
+        self.session_source = Some(started.session_source);
         self.hash_key_id = started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into());
         self.span(&started.span);
     }
@@ -177,7 +178,7 @@ impl<'a> Record<'a> {
         self.event = event;
         self.message = message.into();
         self.request_id = known(&call.request_id);
-        self.direction = Some(call.direction.as_str().into());
+        self.direction = Some(call.direction);
         self.method = known(&call.method);
         self.started_at = Some(anchor.wall(call.started));
         self.open_ms = Some(call.open_for.into());
@@ -213,22 +214,17 @@ impl<'a> Record<'a> {
 
     fn malformed(&mut self, malformed: &event::Malformed) {
         let Malformed { stream, count, size, reason } = *malformed;
-        let reason = match reason {
-            MalformedReason::NotJson => "not_json",
-            MalformedReason::NotJsonRpc => "not_json_rpc",
-            MalformedReason::Partial => "partial",
-        };
         self.level = Level::Warn;
         self.event = EventName::Malformed;
         self.message = match count {
-            1 => format!("a line on {} that is no message", stream.as_str()),
-            count => format!("{count} lines on {} that are no messages", stream.as_str()),
+            1 => format!("a line on {stream} that is no message"),
+            count => format!("{count} lines on {stream} that are no messages"),
         }
         .into();
-        self.stream = Some(stream.as_str().into());
+        self.stream = Some(stream);
         self.count = Some(count);
         self.size_bytes = Some(size);
-        self.reason = Some(reason.into());
+        self.reason = Some(reason.as_str().into());
     }
 
     fn unmatched(&mut self, unmatched: &'a Unmatched) {
@@ -237,8 +233,8 @@ impl<'a> Record<'a> {
         self.event = EventName::Unmatched;
         self.message = format!("a {what} that no open request waits for").into();
         self.request_id = request_id.as_ref().and_then(known);
-        self.direction = Some(direction.as_str().into());
-        self.what = Some((*what).into());
+        self.direction = Some(*direction);
+        self.what = Some(*what);
         self.error_code = *error_code;
         self.count = Some(*count);
     }
@@ -249,8 +245,8 @@ impl<'a> Record<'a> {
         self.level = Level::Warn;
         self.event = EventName::Gap;
         self.message = format!("lost at {place}: {what} ({reason})").into();
-        self.place = Some(place.into());
-        self.stream = stream.map(|stream| stream.as_str().into());
+        self.place = Some(place.as_str().into());
+        self.stream = stream;
         self.bytes_lost = (bytes > 0).then_some(bytes);
         self.frames_lost = (frames > 0).then_some(frames);
         self.records_lost = (records > 0).then_some(records);
@@ -272,7 +268,7 @@ impl<'a> Record<'a> {
         self.level = Level::Debug;
         self.event = EventName::McpNotification;
         self.message = notification.method.as_str().into();
-        self.direction = Some(notification.direction.as_str().into());
+        self.direction = Some(notification.direction);
         self.method = known(&notification.method);
         self.text = notification.text.as_ref().and_then(known);
         self.size_bytes = Some(notification.size);
@@ -283,18 +279,15 @@ impl<'a> Record<'a> {
         self.level = Level::Debug;
         self.event = EventName::ServerStderr;
         self.message = "the server wrote to stderr".into();
-        self.stream = Some("stderr".into());
+        self.stream = Some(Stream::Stderr);
         self.text = known(&stderr.line);
         self.size_bytes = Some(stderr.size);
         self.redactions = counts(&stderr.redactions);
     }
 
     fn session_ended(&mut self, ended: &'a SessionEnded, dropped: &[Dropped]) {
-        let (reason, level) = match ended.reason {
-            EndReason::ServerExited => ("server_exited", Level::Info),
-            EndReason::ServerDied => ("server_died", Level::Error),
-            EndReason::SpawnFailed => ("spawn_failed", Level::Error),
-        };
+        let level = if ended.reason == EndReason::ServerExited { Level::Info } else { Level::Error };
+        let reason = ended.reason.as_str();
         let how = match (ended.exit_code, ended.signal) {
             (_, Some(signal)) => format!("signal {signal}"),
             (code, None) => format!("status {}", code.unwrap_or_default()),

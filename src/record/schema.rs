@@ -224,15 +224,6 @@ const PENDING_OPTIONAL: &[&str] = &[
     "trace_state",
 ];
 
-/// Fields whose text is one of a closed list.
-const WORDS: &[(&str, &[&str])] = &[
-    ("direction", &["client_to_server", "server_to_client"]),
-    ("status", &["ok", "error", "denied", "timeout", "cancelled", "unknown"]),
-    ("session_source", &["flag", "environment", "host", "derived"]),
-    ("stream", &["stdin", "stdout", "stderr"]),
-    ("what", &["response", "error", "cancellation"]),
-];
-
 /// Fields whose text has a form.
 const FORMS: &[(&str, &str)] = &[
     ("trace_id", "^[0-9a-f]{32}$"),
@@ -265,7 +256,6 @@ pub fn schema() -> Value {
         if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
             properties.values_mut().for_each(present);
             extend(properties, "schema", "const", json!(SCHEMA));
-            WORDS.iter().for_each(|(field, words)| extend(properties, field, "enum", json!(words)));
             FORMS.iter().for_each(|(field, form)| extend(properties, field, "pattern", json!(form)));
         }
     }
@@ -284,6 +274,9 @@ fn present(field: &mut Value) {
             field.insert("type".to_owned(), kind);
         }
     }
+    if let Some(Value::Array(words)) = field.get_mut("enum") {
+        words.retain(|word| !word.is_null());
+    }
     if let Some(Value::Array(kinds)) = field.get_mut("anyOf") {
         kinds.retain(not_null);
         if let [Value::Object(kind)] = kinds.as_mut_slice() {
@@ -301,20 +294,12 @@ fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value
 }
 
 impl EventFields {
-    /// The event's name as it stands in records.
-    pub fn name(&self) -> String {
-        serde_json::to_value(self.event)
-            .ok()
-            .and_then(|name| name.as_str().map(str::to_owned))
-            .unwrap_or_default()
-    }
-
     /// `if` it is this event, `then` it has these fields and no others.
     fn schema(&self) -> Value {
         let known: Vec<&str> =
             [ALWAYS, WHERE_KNOWN, self.required, self.optional].into_iter().flatten().copied().collect();
         json!({
-            "if": {"properties": {"event": {"const": self.name()}}, "required": ["event"]},
+            "if": {"properties": {"event": {"const": self.event.as_str()}}, "required": ["event"]},
             "then": {"required": self.required, "propertyNames": {"enum": known}},
         })
     }

@@ -4,6 +4,7 @@
 //! They go one way. They do not parse JSON, and they give the observer no way to act on the relay.
 
 pub use crate::system::clock::Moment;
+use crate::text::words::words;
 
 /// One of the server's three standard streams, named as the server sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,48 +14,7 @@ pub enum Stream {
     Stderr,
 }
 
-impl Stream {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stream::Stdin => "stdin",
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        }
-    }
-
-    /// Returns the direction of the stream's messages; `None` for stderr, which carries no protocol.
-    pub fn direction(self) -> Option<Direction> {
-        match self {
-            Stream::Stdin => Some(Direction::ClientToServer),
-            Stream::Stdout => Some(Direction::ServerToClient),
-            Stream::Stderr => None,
-        }
-    }
-}
-
-/// Which peer sent a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Direction {
-    ClientToServer,
-    ServerToClient,
-}
-
-impl Direction {
-    /// The way an answer to a message of this direction travels.
-    pub fn reversed(self) -> Direction {
-        match self {
-            Direction::ClientToServer => Direction::ServerToClient,
-            Direction::ServerToClient => Direction::ClientToServer,
-        }
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Direction::ClientToServer => "client_to_server",
-            Direction::ServerToClient => "server_to_client",
-        }
-    }
-}
+words!(Stream { Stdin = "stdin", Stdout = "stdout", Stderr = "stderr" });
 
 /// Bytes as one `read(2)` returned them, at most 64 KiB.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! Everything between the bytes and the line of the log is the real thing: observer, redactor, record.
 
 use spantap::observe::canonical::HashKey;
-use spantap::observe::event::{EndReason, Event, SessionStarted, Sink, Span};
+use spantap::observe::event::{EndReason, Event, SessionSource, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor, rules};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
@@ -71,7 +71,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         child_pid: Some(2),
         command: words.redact_argv(&command),
         environment: vec![words.redact(Field::Name, b"API_TOKEN")],
-        session_source: "flag",
+        session_source: SessionSource::Flag,
         span,
         hash_key_id: None,
         spawned: Moment(0),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spantap::observe::canonical::HashKey;
-use spantap::observe::event::{EndReason, Event, Kind, SessionStarted, Sink, Span};
+use spantap::observe::event::{EndReason, Event, Kind, SessionSource, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
@@ -90,7 +90,7 @@ impl Player {
             child_pid: Some(2),
             command: vec![redactor.redact(Field::Name, b"server")],
             environment: vec![redactor.redact(Field::Name, b"PATH")],
-            session_source: "flag",
+            session_source: SessionSource::Flag,
             span,
             hash_key_id,
             spawned: Moment(0),

@@ -47,7 +47,7 @@ fn events_table() -> String {
     let mut table = "| event | always | when there is something to say |\n| --- | --- | --- |\n".to_owned();
     for event in EVENTS {
         let (required, optional) = (names(event.required), names(event.optional));
-        table += &format!("| `{}` | {required} | {optional} |\n", event.name());
+        table += &format!("| `{}` | {required} | {optional} |\n", event.event.as_str());
     }
     table
 }

@@ -14,7 +14,6 @@ use crate::export::otlp::Otlp;
 use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::{OtlpSettings, OtlpTable};
-use crate::export::otlp::spans::Side;
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
@@ -24,6 +23,7 @@ use crate::observe::{Debug, Denials, Observer, Settings};
 use crate::proxy::{self, Started, Watch};
 use crate::proxy::{diagnostics, identity};
 use crate::record::timestamp::Timestamp;
+use crate::record::words::SessionSource;
 use crate::record::{Anchor, Identity};
 use crate::relay;
 use crate::relay::pump::WhenFull;
@@ -124,7 +124,7 @@ impl Early {
 struct Prepared {
     config: Config,
     identity: Identity,
-    session_source: &'static str,
+    session_source: SessionSource,
     redactor: Redactor,
     file_error: Option<String>,
     verbose: u8,
@@ -150,8 +150,8 @@ fn prepare(args: &RunArgs, command: &[OsString], path: Option<PathBuf>) -> Prepa
     config.problems.extend(settings::misspelt(names));
     let mut redactor = config.redaction.redactor();
     let configured = config.session_id.value.clone().map(|id| match config.session_id.origin {
-        settings::Origin::Environment(_) => (id, "environment"),
-        _ => (id, "flag"),
+        settings::Origin::Environment(_) => (id, SessionSource::Environment),
+        _ => (id, SessionSource::Flag),
     });
     let session = identity::session_id(configured, &process_environment, process::parent());
     let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();
@@ -198,10 +198,7 @@ impl Prepared {
     /// The way to a collector, if somebody asked for one.
     fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
         let (settings, warnings) = self.config.otlp(&process_environment);
-        let side = match self.config.side.value {
-            crate::cli::run::Side::Server => Side::Server,
-            crate::cli::run::Side::Client => Side::Client,
-        };
+        let side = self.config.side.value;
         let prices = Prices {
             usd_per_million_tokens: self.config.usd_per_million_tokens.value,
             per_call: self

@@ -201,7 +201,7 @@ fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
     while dropped(&log) == 0 && Instant::now() < until {
         std::thread::yield_now();
     }
-    assert_eq!(log.dropped(), [Dropped { place: "log", reason: "writer_panic", count: 1 }]);
+    assert_eq!(log.dropped(), [Dropped { place: LossPlace::Log, reason: "writer_panic", count: 1 }]);
     disk.set(Mood::Well);
     take(&mut log, 1..3);
     close(&mut log, LONG);

@@ -8,7 +8,7 @@ use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
 use serde_json::Value;
 
 use crate::export::otlp::semconv;
-use crate::record::{EventName, Level, Record};
+use crate::record::{Level, Record};
 
 /// Makes log records.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl LogBuilder {
         };
         log.set_severity_number(severity);
         log.set_severity_text(word);
-        log.set_event_name(event_name(record.event));
+        log.set_event_name(record.event.as_str());
         log.set_body(AnyValue::from(record.message.to_string()));
         let trace_id = record.trace_id.as_deref().and_then(|id| TraceId::from_hex(id).ok());
         let span_id = record.span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
@@ -55,29 +55,6 @@ impl LogBuilder {
             }
         }
         log
-    }
-}
-
-/// The event's name, as in the session log.
-fn event_name(event: EventName) -> &'static str {
-    match event {
-        EventName::SessionStarted => "session_started",
-        EventName::PeerIdentified => "peer_identified",
-        EventName::McpToolCall => "mcp_tool_call",
-        EventName::McpRequest => "mcp_request",
-        EventName::CallPending => "call_pending",
-        EventName::ServerUnresponsive => "server_unresponsive",
-        EventName::AgentThrashing => "agent_thrashing",
-        EventName::ToolsChanged => "tools_changed",
-        EventName::Malformed => "malformed",
-        EventName::Unmatched => "unmatched",
-        EventName::Gap => "gap",
-        EventName::ToolResult => "tool_result",
-        EventName::McpNotification => "mcp_notification",
-        EventName::ServerStderr => "server_stderr",
-        EventName::DebugEnded => "debug_ended",
-        EventName::SessionEnded => "session_ended",
-        EventName::Unknown => "unknown",
     }
 }
 

@@ -13,12 +13,12 @@ use opentelemetry::trace::SpanKind;
 
 use crate::export::otlp::losses::LossCallback;
 use crate::export::otlp::semconv::{self, Instrument, attribute as name};
-use crate::export::otlp::spans::{Side, error_type};
-use crate::observe::event::{EndReason, Event, Kind, Operation, Pulse, Status, Target};
+use crate::export::otlp::spans::{error_type, kind_of};
+use crate::observe::event::{Direction, EndReason, Event, Kind, Operation, Pulse, Status, Target};
 use crate::observe::mcp::Method;
 use crate::record::Dropped;
 use crate::record::Record;
-use crate::relay::chunk::Direction;
+use crate::record::words::{LossPlace, Side};
 use crate::text::glob::Glob;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
@@ -61,7 +61,7 @@ pub struct Metrics {
     tokens: [u64; 3],
     charged: f64,
     cpu: Duration,
-    dropped: HashMap<(&'static str, &'static str), u64>,
+    dropped: HashMap<(LossPlace, &'static str), u64>,
     server_operation: Histogram<f64>,
     client_operation: Histogram<f64>,
     session: Histogram<f64>,
@@ -163,8 +163,8 @@ impl Metrics {
         for failure in ["spawn_failed", "initialize_failed", "exited", "signalled"] {
             self.failures.add(0, &self.with([KeyValue::new(name::ERROR_TYPE, failure)]));
         }
-        for sink in ["tap", "log", "otlp"] {
-            self.lost.add(0, &self.with([KeyValue::new(name::SPANTAP_SINK, sink)]));
+        for sink in [LossPlace::Tap, LossPlace::Log, LossPlace::Otlp] {
+            self.lost.add(0, &self.with([KeyValue::new(name::SPANTAP_SINK, sink.as_str())]));
         }
         self.open.add(0, &self.with([]));
         self.cpu_time.add(0.0, &self.with([]));
@@ -179,7 +179,7 @@ impl Metrics {
         Box::new(move |reason, count| {
             let attributes = [
                 KeyValue::new(name::MCP_SERVER_NAME, server.clone()),
-                KeyValue::new(name::SPANTAP_SINK, "otlp"),
+                KeyValue::new(name::SPANTAP_SINK, LossPlace::Otlp.as_str()),
                 KeyValue::new(name::SPANTAP_REASON, reason),
             ];
             lost.add(count, &attributes);
@@ -235,7 +235,7 @@ impl Metrics {
             Kind::Pulse(pulse) => self.pulse(pulse, event),
             Kind::Gap(lost) => {
                 let count = lost.frames.max(lost.records).max(1);
-                let sink = KeyValue::new(name::SPANTAP_SINK, lost.place);
+                let sink = KeyValue::new(name::SPANTAP_SINK, lost.place.as_str());
                 self.lost.add(count, &self.with([sink, KeyValue::new(name::SPANTAP_REASON, lost.reason)]));
             }
             Kind::SessionEnded(ended) => {
@@ -266,7 +266,7 @@ impl Metrics {
     }
 
     fn operation(&mut self, operation: &Operation, record: &Record<'_>) {
-        let kind = self.side.kind(operation.direction.as_str());
+        let kind = kind_of(self.side, operation.direction);
         let tool = match &operation.target {
             Some(Target::Tool(tool)) => Some(tool.as_str()),
             _ => None,
@@ -369,11 +369,11 @@ impl Metrics {
     /// What the sinks have lost so far.
     pub fn dropped<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped>) {
         for Dropped { place, reason, count } in dropped {
-            let told = self.dropped.entry((place, reason)).or_default();
+            let told = self.dropped.entry((*place, reason)).or_default();
             let new = count.saturating_sub(*told);
             *told = (*told).max(*count);
             if new > 0 {
-                let sink = KeyValue::new(name::SPANTAP_SINK, *place);
+                let sink = KeyValue::new(name::SPANTAP_SINK, place.as_str());
                 let attributes = self.with([sink, KeyValue::new(name::SPANTAP_REASON, *reason)]);
                 self.lost.add(new, &attributes);
             }

@@ -11,22 +11,17 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use crate::export::otlp::sampler::Sampling;
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::record::timestamp::Timestamp;
+use crate::record::words::{self, Direction, EndReason, Side};
 use crate::record::{EventName, Record};
 
-/// Whose side the spans (and metrics) take: the same facts, told by the server or by the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Side {
-    #[default]
-    Server,
-    Client,
-}
-
-impl Side {
-    /// The kind of the span of a request that travels in `direction`.
-    pub fn kind(self, direction: &str) -> SpanKind {
-        match (self, direction == "client_to_server") {
-            (Side::Server, true) | (Side::Client, false) => SpanKind::Server,
-            (Side::Server, false) | (Side::Client, true) => SpanKind::Client,
+/// Returns the kind of the span of a request that travels in `direction`, seen from `side`.
+pub fn kind_of(side: Side, direction: Direction) -> SpanKind {
+    match (side, direction) {
+        (Side::Server, Direction::ClientToServer) | (Side::Client, Direction::ServerToClient) => {
+            SpanKind::Server
+        }
+        (Side::Server, Direction::ServerToClient) | (Side::Client, Direction::ClientToServer) => {
+            SpanKind::Client
         }
     }
 }
@@ -61,15 +56,14 @@ impl SpanTracker {
             EventName::SessionStarted => self.connecting = self.maker.connection(record),
             EventName::McpToolCall | EventName::McpRequest => {
                 // The server has answered: it is connected.
-                if record.result_size_bytes.is_some()
-                    && record.direction.as_deref() == Some("client_to_server")
-                {
+                if record.result_size_bytes.is_some() && record.direction == Some(Direction::ClientToServer) {
                     completed.connection = self.connected(record, None);
                 }
                 completed.operation = self.samples_operation(record);
             }
             EventName::SessionEnded => {
-                let failure = record.reason.as_deref().filter(|reason| *reason != "server_exited");
+                let failure =
+                    record.reason.as_deref().filter(|reason| *reason != EndReason::ServerExited.as_str());
                 completed.connection = self.connected(record, failure);
             }
             _ => {}
@@ -90,9 +84,8 @@ impl SpanTracker {
     }
 
     fn samples_operation(&self, record: &Record<'_>) -> bool {
-        let failed = matches!(record.status.as_deref(), Some("error" | "denied" | "timeout" | "cancelled"));
+        let failed = record.status.is_some_and(words::Status::is_failure);
         record.method.is_some()
-            && record.direction.is_some()
             && ids(record).is_some_and(|(trace_id, _)| {
                 self.samples(trace_id, flags(record), failed, record.pending_at.is_some())
             })
@@ -126,7 +119,8 @@ impl SpanBuilder {
     /// The span of an operation. `None` where the record is of none.
     pub fn operation(&self, record: &Record<'_>) -> Option<SpanData> {
         let method = record.method.as_deref()?;
-        let kind = self.side.kind(record.direction.as_deref()?);
+        // A newer version may know a further direction.
+        let kind = kind_of(self.side, record.direction.unwrap_or(Direction::ServerToClient));
         let target = record.tool_name.as_deref().or(record.prompt_name.as_deref());
         let title = target.map_or_else(|| method.to_owned(), |target| format!("{method} {target}"));
         let mut span = self.span(record, title, kind.clone())?;
@@ -218,9 +212,8 @@ fn shorten(attributes: &mut [KeyValue], length: usize) {
 /// `error.type` by the conventions, which differ by side; `None` where nothing failed.
 pub fn error_type(record: &Record<'_>, kind: &SpanKind) -> Option<String> {
     let word = record.error_type.as_deref()?;
-    match record.status.as_deref() {
-        Some("ok" | "unknown") | None => return None,
-        _ => {}
+    if !record.status.is_some_and(words::Status::is_failure) {
+        return None;
     }
     // A person who says no answers all the same.
     if word == "declined" && record.error_code.is_none() {
@@ -286,7 +279,7 @@ fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
         (name::MCP_SESSION_ID, in_session.then(|| record.connection_id.to_string())),
         (name::RPC_RESPONSE_STATUS_CODE, record.error_code.map(|code| code.to_string())),
         (name::GEN_AI_TOOL_CALL_ID, text(&record.call_id)),
-        (name::SPANTAP_STATUS, text(&record.status)),
+        (name::SPANTAP_STATUS, record.status.map(|status| status.as_str().to_owned())),
         (name::SPANTAP_ARGS_HASH, text(&record.args_hash)),
         (name::SPANTAP_RESULT_HASH, text(&record.result_hash)),
     ] {
@@ -347,13 +340,13 @@ mod tests {
     use super::*;
     use crate::export::otlp::sampler::AlwaysKeep;
 
-    fn call(status: &'static str) -> Record<'static> {
+    fn call(status: words::Status) -> Record<'static> {
         Record {
             event: EventName::McpToolCall,
             method: Some("tools/call".into()),
             tool_name: Some("read_file".into()),
-            direction: Some("client_to_server".into()),
-            status: Some(status.into()),
+            direction: Some(Direction::ClientToServer),
+            status: Some(status),
             request_id: Some("\"7\"".into()),
             trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
             span_id: Some("b7ad6b7169203331".into()),
@@ -386,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_tool_call_is_a_server_span_by_the_conventions() {
-        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &call("ok"));
+        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &call(words::Status::Ok));
         assert_eq!(span.name, "tools/call read_file");
         assert_eq!(span.span_kind, SpanKind::Server);
         assert_eq!(span.status, Status::Unset);
@@ -398,7 +391,11 @@ mod tests {
 
     #[test]
     fn what_the_client_did_wrong_is_an_error_of_the_client_only() {
-        let wrong = Record { error_code: Some(-32602), error_type: Some("-32602".into()), ..call("error") };
+        let wrong = Record {
+            error_code: Some(-32602),
+            error_type: Some("-32602".into()),
+            ..call(words::Status::Error)
+        };
         let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &wrong);
         assert_eq!(value(&server, "error.type"), None);
         assert_eq!(value(&server, "rpc.response.status_code").as_deref(), Some("-32602"));
@@ -406,7 +403,7 @@ mod tests {
         let client = one(&mut SpanTracker::new(Side::Client, Sampling::default()), &wrong);
         assert_eq!(client.span_kind, SpanKind::Client);
         assert_eq!(value(&client, "error.type").as_deref(), Some("-32602"));
-        let tool = Record { error_type: Some("tool_error".into()), ..call("error") };
+        let tool = Record { error_type: Some("tool_error".into()), ..call(words::Status::Error) };
         let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &tool);
         assert_eq!(value(&server, "error.type").as_deref(), Some("tool_error"));
         assert!(matches!(server.status, Status::Error { .. }));
@@ -414,9 +411,12 @@ mod tests {
 
     #[test]
     fn an_unsampled_caller_is_honoured_unless_errors_are_kept() {
-        let quiet = Record { trace_flags: Some("00".into()), ..call("ok") };
-        let failed =
-            Record { trace_flags: Some("00".into()), error_type: Some("tool_error".into()), ..call("error") };
+        let quiet = Record { trace_flags: Some("00".into()), ..call(words::Status::Ok) };
+        let failed = Record {
+            trace_flags: Some("00".into()),
+            error_type: Some("tool_error".into()),
+            ..call(words::Status::Error)
+        };
         let mut plain = SpanTracker::new(Side::Server, Sampling::default());
         assert!(spans(&mut plain, &quiet).is_empty() && spans(&mut plain, &failed).is_empty());
         let keep = AlwaysKeep { errors: true, slow: false };
@@ -431,7 +431,7 @@ mod tests {
             linked_span_id: Some("00f067aa0ba902b7".into()),
             linked_trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
             continues_span_id: Some("53995c3f42cd8ad8".into()),
-            ..call("ok")
+            ..call(words::Status::Ok)
         };
         let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &round);
         let links: Vec<(String, String, String)> = span
@@ -458,8 +458,11 @@ mod tests {
 
     #[test]
     fn what_was_slow_is_kept_and_says_that_it_is_sampled() {
-        let slow =
-            Record { trace_flags: Some("02".into()), pending_at: Some(Timestamp(3_000)), ..call("ok") };
+        let slow = Record {
+            trace_flags: Some("02".into()),
+            pending_at: Some(Timestamp(3_000)),
+            ..call(words::Status::Ok)
+        };
         let keep = AlwaysKeep { errors: false, slow: true };
         let span = one(&mut SpanTracker::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
         assert!(span.span_context.is_sampled());
@@ -492,7 +495,7 @@ mod tests {
             ..Record::default()
         };
         assert!(spans(&mut tracer, &started).is_empty());
-        let answered = Record { result_size_bytes: Some(2), ..call("ok") };
+        let answered = Record { result_size_bytes: Some(2), ..call(words::Status::Ok) };
         let both = spans(&mut tracer, &answered);
         assert_eq!(
             both.iter().map(|span| span.name.as_ref()).collect::<Vec<_>>(),

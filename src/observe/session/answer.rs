@@ -8,7 +8,7 @@ use crate::observe::message::{self, RequestId};
 use crate::observe::redact::Field;
 use crate::observe::session::rounds::Round;
 use crate::observe::session::{Pending, Session};
-use crate::relay::chunk::{Direction, Moment};
+use crate::relay::chunk::Moment;
 
 /// How much of a result's text is looked at for a summary or an error message, in bytes: more than is
 /// kept, so that a secret at the cut is still seen whole.
@@ -63,7 +63,7 @@ impl Session {
             let id = raw_id.map(RequestId::new);
             let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(&(asker, id.clone())));
             if !was_cancelled {
-                let what = if envelope.has_error() { "error" } else { "response" };
+                let what = if envelope.has_error() { UnmatchedKind::Error } else { UnmatchedKind::Response };
                 self.unmatched(direction, id.as_ref(), what, error_code(envelope), at, sink);
             }
             return;
@@ -265,7 +265,7 @@ impl Session {
         &mut self,
         direction: Direction,
         id: Option<&RequestId>,
-        what: &'static str,
+        what: UnmatchedKind,
         error_code: Option<i64>,
         at: Moment,
         sink: &mut dyn Sink,

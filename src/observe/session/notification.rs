@@ -7,7 +7,7 @@ use crate::observe::message::{self, RequestId};
 use crate::observe::redact::Field;
 use crate::observe::session::answer::Answer;
 use crate::observe::session::{MAX_CANCELLED, Session};
-use crate::relay::chunk::{Direction, Moment};
+use crate::relay::chunk::Moment;
 
 /// Words in the reason of a cancellation that mean that somebody's patience ran out.
 const TIMEOUT_WORDS: [&str; 3] = ["timeout", "timed out", "time out"];
@@ -80,7 +80,7 @@ impl Session {
                 self.complete(pending, answer, at, sink);
             }
             // Some hosts cancel what was answered a moment ago.
-            None => self.unmatched(direction, Some(&id), "cancellation", None, at, sink),
+            None => self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, at, sink),
         }
     }
 

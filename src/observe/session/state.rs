@@ -6,9 +6,9 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method, Peer};
 use crate::observe::redact::{Field, KeyLines};
-use crate::observe::session::{Peers, Pending, Session, stream_of};
+use crate::observe::session::{Peers, Pending, Session};
 use crate::observe::{Debug, ServerEnd};
-use crate::relay::chunk::{Direction, Gap, Moment, Stream};
+use crate::relay::chunk::{Gap, Moment, Stream};
 
 /// A call that has been open for this many times `--slow` is reported again.
 const HUNG: u32 = 10;
@@ -167,7 +167,7 @@ impl Session {
         lost.0 += gap.bytes;
         lost.1 += gap.newlines;
         self.totals.bytes_lost += gap.bytes;
-        if let Some(direction) = gap.stream.direction() {
+        if let Some(direction) = Direction::of(gap.stream) {
             let answered = |pending: &&mut Box<Pending>| pending.direction == direction.reversed();
             self.pending.values_mut().filter(answered).for_each(|pending| pending.maybe_lost = true);
         }
@@ -178,8 +178,14 @@ impl Session {
 
     fn tell_lost(&mut self, at: Moment, sink: &mut dyn Sink) {
         for (stream, (bytes, frames)) in std::mem::take(&mut self.lost) {
-            let lost =
-                Lost { place: "tap", stream: Some(stream), bytes, frames, records: 0, reason: "overload" };
+            let lost = Lost {
+                place: LossPlace::Tap,
+                stream: Some(stream),
+                bytes,
+                frames,
+                records: 0,
+                reason: "overload",
+            };
             self.emit(at, Kind::Gap(lost), sink);
         }
         self.lost_reported = Some(at);
@@ -243,8 +249,8 @@ impl Session {
         }
         if let Some(count) = self.unmatched.rest() {
             let direction = Direction::ServerToClient;
-            let unmatched =
-                Unmatched { request_id: None, direction, what: "response", error_code: None, count };
+            let what = UnmatchedKind::Response;
+            let unmatched = Unmatched { request_id: None, direction, what, error_code: None, count };
             self.emit(end.at, Kind::Unmatched(unmatched), sink);
         }
         if !self.lost.is_empty() {
@@ -271,7 +277,7 @@ impl Session {
 
     /// A frame whose line was cut by lost bytes.
     pub(crate) fn cut(&mut self, direction: Direction, size: u64, at: Moment, sink: &mut dyn Sink) {
-        self.malformed(stream_of(direction), MalformedReason::Partial, size, at, sink);
+        self.malformed(direction.stream(), MalformedReason::Partial, size, at, sink);
     }
 }
 

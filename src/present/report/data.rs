@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::present::format;
 use crate::present::report::{Pair, ROWS, Report, Server, counts};
-use crate::query::entry::{Entry, Status};
+use crate::query::entry::Entry;
 use crate::query::totals::Prices;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::{Direction, Status};
 use crate::record::{EventName, Record};
 
 /// Operations that can be looked at with all their ids and hashes: half of them the newest, half the
@@ -390,7 +391,7 @@ impl Rows {
             flag(entry.event == EventName::McpToolCall, TOOL_CALL)
                 | flag(entry.continues_seq.is_some(), CONTINUES)
                 | flag(entry.pending_at.is_some(), SLOW)
-                | flag(&*entry.direction == "server_to_client", ASKED_BY_SERVER),
+                | flag(entry.direction == Some(Direction::ServerToClient), ASKED_BY_SERVER),
             figures.cost(prices).unwrap_or(0.0),
         )
     }

@@ -9,7 +9,7 @@ use crate::observe::redact::{Field, Redacted, Redactor, Settings};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::record::timestamp::Timestamp;
 use crate::record::{Anchor, Dropped, Identity};
-use crate::relay::chunk::{Direction, Moment, Stream};
+use crate::relay::chunk::{Moment, Stream};
 
 fn text(text: &str) -> Redacted {
     Redactor::new(&Settings::default()).redact(Field::Name, text.as_bytes())
@@ -112,7 +112,7 @@ impl Filled {
                 child_pid: self.some(2),
                 command: vec![text("npx")],
                 environment: vec![text("PATH")],
-                session_source: "derived",
+                session_source: SessionSource::Derived,
                 // The connection span is linked to nothing.
                 span: Span { linked: None, ..self.span() },
                 hash_key_id: self.some([0, 1, 2, 3]),
@@ -149,12 +149,12 @@ impl Filled {
             Kind::Unmatched(Unmatched {
                 request_id: self.some(text("9")),
                 direction: Direction::ServerToClient,
-                what: "response",
+                what: UnmatchedKind::Response,
                 error_code: self.some(-32601),
                 count: 1,
             }),
             Kind::Gap(Lost {
-                place: "tap",
+                place: LossPlace::Tap,
                 stream: self.some(Stream::Stdin),
                 bytes: self.some(10).unwrap_or_default(),
                 frames: self.some(1).unwrap_or_default(),
@@ -214,7 +214,7 @@ fn records(filled: Filled) -> Vec<Value> {
         user_id: filled.some("dana".to_owned()),
     };
     let anchor = Anchor { moment: Moment(0), wall: Timestamp(1_800_000_000_000_000) };
-    let dropped = filled.some(Dropped { place: "log", reason: "no_space", count: 2 });
+    let dropped = filled.some(Dropped { place: LossPlace::Log, reason: "no_space", count: 2 });
     let dropped: Vec<Dropped> = dropped.into_iter().collect();
     let event = |(seq, kind)| Event {
         seq,
@@ -238,20 +238,22 @@ fn fields(record: &Value) -> BTreeSet<&str> {
 fn a_record_has_the_fields_of_its_event_and_no_others() {
     let (full, bare) = (records(Filled::Fully), records(Filled::Barely));
     for entry in EVENTS {
-        let of = |records: &'static [Value]| records.iter().filter(|record| record["event"] == entry.name());
+        let of = |records: &'static [Value]| {
+            records.iter().filter(|record| record["event"] == entry.event.as_str())
+        };
         let (full, bare) = (full.clone().leak(), bare.clone().leak());
         let most: BTreeSet<&str> = of(full).flat_map(fields).collect();
         let least = of(bare).map(fields).reduce(|a, b| &a & &b).expect("a sample of every event");
         let required: BTreeSet<&str> = [ALWAYS, entry.required].into_iter().flatten().copied().collect();
         let known: BTreeSet<&str> = [WHERE_KNOWN, entry.optional].into_iter().flatten().copied().collect();
-        assert_eq!(least, required, "{} at least", entry.name());
-        assert_eq!(most, &required | &known, "{} at most", entry.name());
+        assert_eq!(least, required, "{} at least", entry.event.as_str());
+        assert_eq!(most, &required | &known, "{} at most", entry.event.as_str());
     }
 }
 
 #[test]
 fn every_event_is_in_the_table_once() {
-    let names: BTreeSet<String> = EVENTS.iter().map(EventFields::name).collect();
+    let names: BTreeSet<&str> = EVENTS.iter().map(|entry| entry.event.as_str()).collect();
     assert_eq!(names.len(), EVENTS.len());
     let schema = schema();
     let of_the_type = schema["$defs"]["EventName"].to_string();

@@ -1,0 +1,138 @@
+//! The closed lists of words in a record, as JSON.
+//!
+//! The observer, which knows no JSON, declares most of them; this module writes and reads them. A log of
+//! a newer version may contain a word that this version does not know. The record is read all the same:
+//! an unknown status is [`Status::Unknown`], and a field with any other unknown word counts as absent.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::ser::{Serialize, Serializer};
+
+pub use crate::observe::event::{
+    Direction, EndReason, LossPlace, MalformedReason, SessionSource, Status, UnmatchedKind,
+};
+pub use crate::relay::chunk::Stream;
+use crate::text::words::words;
+
+/// The side whose view spans and metrics take of an operation: that of the server or that of the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Side {
+    #[default]
+    Server,
+    Client,
+}
+
+words!(Side { Server = "server", Client = "client" });
+
+/// An enum that fields of the record hold.
+pub(crate) trait Word: Sized {
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+macro_rules! json {
+    ($($name:ident),+) => {$(
+        impl Word for $name {
+            fn from_text(text: &str) -> Option<$name> {
+                $name::from_word(text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "enum": $name::ALL.map($name::as_str)})
+            }
+        }
+    )+};
+}
+
+json!(Direction, SessionSource, Status, Stream, UnmatchedKind);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
+        Ok(known(deserializer)?.unwrap_or_default())
+    }
+}
+
+/// Reads a word; `None` if it is null or not in the list.
+///
+/// # Errors
+/// Fails if the value is neither text nor null.
+pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<Option<W>, D::Error> {
+    struct Known<W>(PhantomData<W>);
+
+    impl<'de, W: Word> Visitor<'de> for Known<W> {
+        type Value = Option<W>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a word")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<W>, E> {
+            Ok(W::from_text(text))
+        }
+
+        fn visit_none<E: Error>(self) -> Result<Option<W>, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<W>, D::Error> {
+            deserializer.deserialize_str(self)
+        }
+    }
+
+    deserializer.deserialize_option(Known(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{EventName, Record};
+
+    #[test]
+    fn a_record_with_words_of_a_newer_version_is_kept() {
+        let line = r#"{"schema":"spantap/2","event":"teleported","seq":3,"status":"sideways",
+            "direction":"up","stream":"stdlog","what":null,"session_source":"stars","method":"tools/call"}"#;
+        let record: Record<'_> = serde_json::from_str(line).unwrap();
+        let expected = Record {
+            schema: "spantap/2".into(),
+            event: EventName::Unknown,
+            seq: 3,
+            status: Some(Status::Unknown),
+            method: Some("tools/call".into()),
+            ..Record::default()
+        };
+        assert_eq!(record, expected);
+        assert!(serde_json::from_str::<Record<'_>>(r#"{"direction":1}"#).is_err());
+    }
+
+    #[test]
+    fn each_word_is_read_as_it_is_written() {
+        for status in Status::ALL {
+            let text = serde_json::to_string(&status).unwrap();
+            assert_eq!(text, format!("\"{}\"", status.as_str()));
+            assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+        }
+        for direction in Direction::ALL {
+            let record = Record { direction: Some(direction), ..Record::default() };
+            let line = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record<'_>>(&line).unwrap(), record);
+        }
+    }
+}
