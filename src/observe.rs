@@ -24,7 +24,7 @@ use canonical::HashKey;
 use envelope::{Line, Scanner};
 use event::{Direction, EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};
 use frame::{Framer, Piece};
-use session::Session;
+use session::{Session, Step};
 
 /// How to look at the traffic.
 #[derive(Clone, Debug)]
@@ -171,24 +171,25 @@ impl Observer {
     /// The server runs (or could not be started): emits `session_started`.
     pub fn start(&mut self, started: SessionStarted, at: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(at);
-        self.session.start(started, at, sink);
+        self.session.start(started, &mut Step { now: at, out: sink });
     }
 
     /// Takes bytes of one stream, in the order of their offsets. Chunks of both directions come in
     /// the order in which they were read.
     pub fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn Sink) {
         self.now = self.now.max(chunk.read_at);
-        let Chunk { stream, read_at, bytes, .. } = chunk;
-        match stream {
-            Stream::Stdin => self.stdin.feed(bytes, read_at, &mut self.session, sink),
-            Stream::Stdout => self.stdout.feed(bytes, read_at, &mut self.session, sink),
-            Stream::Stderr => self.stderr.feed(bytes, read_at, &mut self.session, sink),
+        let step = &mut Step { now: chunk.read_at, out: sink };
+        match chunk.stream {
+            Stream::Stdin => self.stdin.feed(chunk.bytes, &mut self.session, step),
+            Stream::Stdout => self.stdout.feed(chunk.bytes, &mut self.session, step),
+            Stream::Stderr => self.stderr.feed(chunk.bytes, &mut self.session, step),
         }
     }
 
     /// Bytes were lost: the line they cut is partial, and its request or answer is unknown.
     pub fn gap(&mut self, gap: Gap, sink: &mut dyn Sink) {
         self.now = self.now.max(gap.read_at);
+        let step = &mut Step { now: gap.read_at, out: sink };
         let lines = match gap.stream {
             Stream::Stdin => &mut self.stdin,
             Stream::Stdout => &mut self.stdout,
@@ -196,7 +197,7 @@ impl Observer {
                 self.stderr.bytes += gap.bytes;
                 self.stderr.framer.gap(gap.newlines, gap.ends_line, |_| {});
                 self.stderr.line.clear();
-                self.session.gap(&gap, gap.read_at, sink);
+                self.session.gap(&gap, step);
                 return;
             }
         };
@@ -205,10 +206,10 @@ impl Observer {
         framer.gap(gap.newlines, gap.ends_line, |piece| {
             if let Piece::Cut { size } = piece {
                 scanner.reset();
-                self.session.cut(*direction, size, gap.read_at, sink);
+                self.session.cut(*direction, size, step);
             }
         });
-        self.session.gap(&gap, gap.read_at, sink);
+        self.session.gap(&gap, step);
     }
 
     /// Under load bodies are not hashed; operations are marked then.
@@ -222,7 +223,7 @@ impl Observer {
     /// Time passes: reports hanging calls, turns debug off. `now` is later than all chunks before.
     pub fn tick(&mut self, now: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
-        self.session.tick(now, sink);
+        self.session.tick(&mut Step { now, out: sink });
     }
 
     /// When [`Observer::tick`] next has something to do; `None`: not before the next chunk.
@@ -232,12 +233,12 @@ impl Observer {
 
     /// Passes figures on, completed with the number of open requests.
     pub fn pulse(&mut self, pulse: Pulse, at: Moment, sink: &mut dyn Sink) {
-        self.session.pulse(pulse, at, sink);
+        self.session.pulse(pulse, &mut Step { now: at, out: sink });
     }
 
     /// Records were lost behind the sink: emits `gap`.
     pub fn lost(&mut self, lost: Lost, at: Moment, sink: &mut dyn Sink) {
-        self.session.lost_records(lost, at, sink);
+        self.session.lost_records(lost, &mut Step { now: at, out: sink });
     }
 
     /// Something in here failed: forgets what it was in the middle of. Each stream goes on at its next
@@ -248,24 +249,24 @@ impl Observer {
             lines.framer.gap(0, false, |_| {});
         }
         self.stderr.line.clear();
-        self.session.forget_open(self.now, sink);
+        self.session.abandon_all(&mut Step { now: self.now, out: sink });
     }
 
     /// The end: the last lines without newline are taken as they are, every open request ends, and
     /// `session_ended` is emitted with the totals.
     pub fn end(&mut self, end: ServerEnd, sink: &mut dyn Sink) {
-        let at = self.now;
-        self.stdin.end(at, &mut self.session, sink);
-        self.stdout.end(at, &mut self.session, sink);
-        self.stderr.end(at, &mut self.session, sink);
+        let step = &mut Step { now: self.now, out: sink };
+        self.stdin.end(&mut self.session, step);
+        self.stdout.end(&mut self.session, step);
+        self.stderr.end(&mut self.session, step);
         let totals = &mut self.session.totals;
         totals.bytes = [self.stdin.bytes, self.stdout.bytes, self.stderr.bytes];
         let framers = [&self.stdin.framer, &self.stdout.framer, &self.stderr.framer];
         totals.frames = framers.map(|framer| framer.frames);
         totals.frames_lost = framers.iter().map(|framer| framer.frames_lost).sum();
-        let end = ServerEnd { at: end.at.max(at), ..end };
+        step.now = end.at.max(self.now);
         let Tail { lines, before } = std::mem::take(&mut self.stderr.tail);
-        self.session.end(end, before, lines.into(), sink);
+        self.session.end(end, before, lines.into(), step);
     }
 
     /// Hash of each tool definition seen in this session, for the next one.
@@ -275,64 +276,62 @@ impl Observer {
 }
 
 impl Lines {
-    fn feed(&mut self, bytes: &[u8], at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+    fn feed(&mut self, bytes: &[u8], session: &mut Session, step: &mut Step<'_>) {
         self.bytes += bytes.len() as u64;
         let Lines { direction, framer, scanner, .. } = self;
-        framer.feed(bytes, |piece| Lines::piece(*direction, scanner, piece, at, session, sink));
+        framer.feed(bytes, |piece| Lines::piece(*direction, scanner, piece, session, step));
     }
 
-    fn end(&mut self, at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+    fn end(&mut self, session: &mut Session, step: &mut Step<'_>) {
         let Lines { direction, framer, scanner, .. } = self;
-        framer.end(|piece| Lines::piece(*direction, scanner, piece, at, session, sink));
+        framer.end(|piece| Lines::piece(*direction, scanner, piece, session, step));
     }
 
     fn piece(
         direction: Direction,
         scanner: &mut Scanner,
         piece: Piece<'_>,
-        at: Moment,
         session: &mut Session,
-        sink: &mut dyn Sink,
+        step: &mut Step<'_>,
     ) {
         let bodies = scanner.bodies();
         match piece {
             Piece::Bytes(bytes) => {
-                scanner.feed(bytes, |envelope| session.message(direction, envelope, bodies, at, sink));
+                scanner.feed(bytes, |envelope| session.message(direction, envelope, bodies, step));
             }
             Piece::End { size } => {
-                let line = scanner.end(|envelope| session.message(direction, envelope, bodies, at, sink));
+                let line = scanner.end(|envelope| session.message(direction, envelope, bodies, step));
                 if line == Line::NotJson {
-                    session.malformed(direction.stream(), MalformedReason::NotJson, size, at, sink);
+                    session.malformed(direction.stream(), MalformedReason::NotJson, size, step);
                 }
                 session.totals.envelope_only += u64::from(!bodies);
             }
             Piece::Cut { size } => {
                 scanner.reset();
-                session.cut(direction, size, at, sink);
+                session.cut(direction, size, step);
             }
         }
     }
 }
 
 impl StderrLines {
-    fn feed(&mut self, bytes: &[u8], at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+    fn feed(&mut self, bytes: &[u8], session: &mut Session, step: &mut Step<'_>) {
         self.bytes += bytes.len() as u64;
         let StderrLines { framer, line, tail, .. } = self;
-        framer.feed(bytes, |piece| StderrLines::piece(line, tail, piece, at, session, sink));
+        framer.feed(bytes, |piece| StderrLines::piece(line, tail, piece, session, step));
     }
 
-    fn end(&mut self, at: Moment, session: &mut Session, sink: &mut dyn Sink) {
+    fn end(&mut self, session: &mut Session, step: &mut Step<'_>) {
         let StderrLines { framer, line, tail, .. } = self;
-        framer.end(|piece| StderrLines::piece(line, tail, piece, at, session, sink));
+        framer.end(|piece| StderrLines::piece(line, tail, piece, session, step));
     }
 
     fn piece(
         line: &mut Vec<u8>,
         tail: &mut Tail,
         piece: Piece<'_>,
-        at: Moment,
         session: &mut Session,
-        sink: &mut dyn Sink,
+        step: &mut Step<'_>,
     ) {
         match piece {
             Piece::Bytes(bytes) => {
@@ -343,8 +342,8 @@ impl StderrLines {
                 if size > line.len() as u64 {
                     line.truncate(redact::length_of_whole_words(line));
                 }
-                if session.is_debug(at) {
-                    session.stderr_line(line, size, at, sink);
+                if session.is_debug(step.now) {
+                    session.stderr_line(line, size, step);
                 }
                 tail.push(std::mem::take(line));
             }

@@ -78,60 +78,88 @@ impl Kind {
 /// One request with its answer, or with the reason why it has none.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    pub facts: CallFacts,
+    pub answer: CallAnswer,
+    pub timing: CallTiming,
+    /// Replacements by the redactor in this operation's texts, by class. Debug only.
+    pub redactions: BTreeMap<&'static str, u32>,
+}
+
+/// The facts of a request, all known when it arrives.
+#[derive(Clone, Debug)]
+pub struct CallFacts {
     /// The JSON text of the id: `1` and `"1"` are different.
     pub request_id: Redacted,
     pub direction: Direction,
     pub method: Method,
-    /// What is written of its name: other names may look the same once they are cleaned.
+    /// The method's name as it is logged. Names that differ may be equal after redaction.
     pub method_name: Redacted,
     pub target: Option<Target>,
-    /// The revision in force for this request, as the peers said it (`2025-11-25`).
+    /// The MCP revision in force for this request, as the peers sent it (`2025-11-25`).
     pub protocol_version: Option<Redacted>,
-    /// `jsonrpc`, only where it is not `2.0`.
+    /// The member `jsonrpc`, if it is not `2.0`.
     pub jsonrpc_version: Option<Redacted>,
-    /// Of `params.arguments`; `tools/call` and `prompts/get` only.
+    /// Hash of `params.arguments`; `tools/call` and `prompts/get` only.
     pub args_hash: Option<Hash>,
-    /// Of the bytes of `result` as received.
-    pub result_hash: Option<Hash>,
-    /// Of the decoded text of `content[]`, where it is one text block of at most 256 KiB.
-    pub text_hash: Option<Hash>,
-    /// The chunk with the request's last byte was read.
-    pub started: Moment,
-    /// The chunk with the answer's last byte was read; or when we stopped waiting.
-    pub ended: Moment,
+    /// Length of `params.arguments` as received, in bytes.
+    pub args_size: Option<u64>,
+    /// Length of the request's line without its newline, in bytes.
+    pub request_size: u64,
+    /// Number of calls with the same server, tool and `args_hash` in this conversation, including
+    /// this one; from 2 on.
+    pub repeat_count: Option<u32>,
+    /// True if `repeat_count` is above the thrash threshold.
+    pub thrashing: bool,
+    pub call_id: Option<Redacted>,
+    /// The attempt that this request continues (multi round-trip requests).
+    pub continues: Option<Round>,
+    /// Hash of `params.taskId`.
+    pub task_id_hash: Option<Hash>,
+    pub span: Span,
+}
+
+/// The answer to a request, or the reason why there is none.
+#[derive(Clone, Debug)]
+pub struct CallAnswer {
     pub status: Status,
     pub error_type: Option<ErrorType>,
     /// The JSON-RPC error code.
     pub error_code: Option<i64>,
     pub error_message: Option<Redacted>,
-    /// Length of the request's line without its newline, in bytes.
-    pub request_size: u64,
     /// Length of `result` (or `error`) as received, in bytes.
-    pub result_size: Option<u64>,
-    /// Length of `params.arguments` as received, in bytes.
-    pub args_size: Option<u64>,
-    /// How many calls with the same server, tool and `args_hash` this conversation has made, this
-    /// one included; from 2 on.
-    pub repeat_count: Option<u32>,
-    /// This call is beyond the thrash threshold.
-    pub thrashing: bool,
+    pub size: Option<u64>,
+    /// Hash of the bytes of `result` as received.
+    pub result_hash: Option<Hash>,
+    /// Hash of the decoded text of `content[]`, if `content[]` is one text block of at most 256 KiB.
+    pub text_hash: Option<Hash>,
+    /// Hash of the task id in the result.
+    pub task_id_hash: Option<Hash>,
+    pub cancelled_at: Option<Moment>,
+    /// True if the result was observed in part only, or was not hashed because of load.
+    pub truncated: bool,
+}
+
+/// When a request began and ended, and what happened while it was open.
+#[derive(Clone, Debug)]
+pub struct CallTiming {
+    /// Read time of the chunk with the request's last byte.
+    pub started: Moment,
+    /// Read time of the chunk with the answer's last byte, or the moment at which we stopped waiting.
+    pub ended: Moment,
     /// When the call was first reported as pending (`--slow`).
     pub pending_at: Option<Moment>,
     pub progress: Option<Progress>,
-    pub call_id: Option<Redacted>,
-    /// How long elicitations and samplings were open while this call alone was.
-    pub user_wait: Option<Duration>,
-    /// The `seq` of the attempt that this one continues (multi round-trip requests).
-    pub continues_seq: Option<u64>,
-    /// That attempt's span.
-    pub continues_span: Option<(TraceId, SpanId)>,
-    pub task_id_hash: Option<Hash>,
-    pub span: Span,
-    pub cancelled_at: Option<Moment>,
-    /// The result (or arguments) were observed in part only, or their hash was skipped under load.
-    pub truncated: bool,
-    /// What the redactor replaced in this operation's fields, by class. Debug only.
-    pub redactions: BTreeMap<&'static str, u32>,
+    /// Time during which elicitations and samplings were open while no other call was.
+    pub user_wait: Duration,
+}
+
+/// One attempt of a multi round-trip request.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// The `seq` of the attempt's operation.
+    pub seq: u64,
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
 }
 
 #[derive(Clone, Debug)]

@@ -62,60 +62,72 @@ impl<'a> Record<'a> {
     }
 
     fn operation(&mut self, operation: &'a Operation, anchor: &Anchor) {
-        let is_call = operation.method == Method::ToolsCall;
+        let Operation { facts, answer, timing, redactions } = operation;
+        self.call_facts(facts);
+        self.call_answer(answer, anchor);
+        self.call_timing(timing, anchor);
         // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
-        let is_probe = operation.method == Method::Discover;
-        let level = if operation.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
-        let target = operation.target.as_ref().map(Target::text);
-        let duration = operation.ended.since(operation.started);
-        let (method, status) = (operation.method_name.as_str(), operation.status.as_str());
+        let is_probe = facts.method == Method::Discover;
+        let target = facts.target.as_ref().map(Target::text);
+        let (method, status) = (facts.method_name.as_str(), answer.status.as_str());
         let message = match target {
             Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
             None => [method, ": ", status].concat(),
         };
-        let progress = operation.progress;
-        self.level = level;
-        self.event = if is_call { EventName::McpToolCall } else { EventName::McpRequest };
+        let task_id_hash = answer.task_id_hash.or(facts.task_id_hash);
+        self.level = if answer.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         self.message = message.into();
-        self.request_id = known(&operation.request_id);
-        self.direction = Some(operation.direction);
-        self.method = known(&operation.method_name);
-        self.protocol_version = operation.protocol_version.as_ref().and_then(known);
-        self.jsonrpc_version = operation.jsonrpc_version.as_ref().and_then(known);
-        self.args_hash = operation.args_hash.map(|hash| hash.text().into());
-        self.result_hash = operation.result_hash.map(|hash| hash.text().into());
-        self.text_hash = operation.text_hash.map(|hash| hash.text().into());
-        self.started_at = Some(anchor.wall(operation.started));
-        self.ended_at = Some(anchor.wall(operation.ended));
-        self.duration_ms = Some(duration.into());
-        self.status = Some(operation.status);
-        self.error_code = operation.error_code;
-        self.error_type = operation.error_type.map(ErrorType::text);
-        self.error_message = operation.error_message.as_ref().and_then(known);
-        self.request_size_bytes = Some(operation.request_size);
-        self.result_size_bytes = operation.result_size;
-        self.args_tokens_est = operation.args_size.map(tokens);
-        self.result_tokens_est = operation.result_size.map(tokens);
-        self.repeat_count = operation.repeat_count;
-        self.thrashing = operation.thrashing.then_some(true);
-        self.pending_at = operation.pending_at.map(|at| anchor.wall(at));
-        self.progress_count = progress.map(|progress| progress.count);
-        self.progress_first_at = progress.map(|progress| anchor.wall(progress.first));
-        self.progress_last_at = progress.map(|progress| anchor.wall(progress.last));
-        self.cancelled_at = operation.cancelled_at.map(|at| anchor.wall(at));
-        self.call_id = operation.call_id.as_ref().and_then(known);
-        self.user_wait_ms = operation.user_wait.map(Millis::from);
-        self.continues_seq = operation.continues_seq;
-        self.continues_span_id = operation.continues_span.map(|(_, span_id)| span_id.text().into());
-        self.continues_trace_id = operation
-            .continues_span
-            .filter(|(trace_id, _)| *trace_id != operation.span.trace_id)
-            .map(|(trace_id, _)| trace_id.text().into());
-        self.task_id_hash = operation.task_id_hash.map(|hash| hash.text().into());
-        self.truncated = operation.truncated.then_some(true);
-        self.redactions = counts(&operation.redactions);
-        self.target(operation.target.as_ref());
-        self.span(&operation.span);
+        self.task_id_hash = task_id_hash.map(|hash| hash.text().into());
+        self.redactions = counts(redactions);
+    }
+
+    fn call_facts(&mut self, facts: &'a CallFacts) {
+        let is_call = facts.method == Method::ToolsCall;
+        self.event = if is_call { EventName::McpToolCall } else { EventName::McpRequest };
+        self.request_id = known(&facts.request_id);
+        self.direction = Some(facts.direction);
+        self.method = known(&facts.method_name);
+        self.protocol_version = facts.protocol_version.as_ref().and_then(known);
+        self.jsonrpc_version = facts.jsonrpc_version.as_ref().and_then(known);
+        self.args_hash = facts.args_hash.map(|hash| hash.text().into());
+        self.args_tokens_est = facts.args_size.map(tokens);
+        self.request_size_bytes = Some(facts.request_size);
+        self.repeat_count = facts.repeat_count;
+        self.thrashing = facts.thrashing.then_some(true);
+        self.call_id = facts.call_id.as_ref().and_then(known);
+        if let Some(round) = facts.continues {
+            let foreign = (round.trace_id != facts.span.trace_id).then_some(round.trace_id);
+            self.continues_seq = Some(round.seq);
+            self.continues_span_id = Some(round.span_id.text().into());
+            self.continues_trace_id = foreign.map(|trace_id| trace_id.text().into());
+        }
+        self.target(facts.target.as_ref());
+        self.span(&facts.span);
+    }
+
+    fn call_answer(&mut self, answer: &'a CallAnswer, anchor: &Anchor) {
+        self.status = Some(answer.status);
+        self.error_code = answer.error_code;
+        self.error_type = answer.error_type.map(ErrorType::text);
+        self.error_message = answer.error_message.as_ref().and_then(known);
+        self.result_size_bytes = answer.size;
+        self.result_tokens_est = answer.size.map(tokens);
+        self.result_hash = answer.result_hash.map(|hash| hash.text().into());
+        self.text_hash = answer.text_hash.map(|hash| hash.text().into());
+        self.cancelled_at = answer.cancelled_at.map(|at| anchor.wall(at));
+        self.truncated = answer.truncated.then_some(true);
+    }
+
+    fn call_timing(&mut self, timing: &CallTiming, anchor: &Anchor) {
+        let user_wait = (!timing.user_wait.is_zero()).then_some(timing.user_wait);
+        self.started_at = Some(anchor.wall(timing.started));
+        self.ended_at = Some(anchor.wall(timing.ended));
+        self.duration_ms = Some(timing.ended.since(timing.started).into());
+        self.pending_at = timing.pending_at.map(|at| anchor.wall(at));
+        self.progress_count = timing.progress.map(|progress| progress.count);
+        self.progress_first_at = timing.progress.map(|progress| anchor.wall(progress.first));
+        self.progress_last_at = timing.progress.map(|progress| anchor.wall(progress.last));
+        self.user_wait_ms = user_wait.map(Millis::from);
     }
 
     fn target(&mut self, target: Option<&'a Target>) {

@@ -266,13 +266,14 @@ impl Metrics {
     }
 
     fn operation(&mut self, operation: &Operation, record: &Record<'_>) {
-        let kind = kind_of(self.side, operation.direction);
-        let tool = match &operation.target {
+        let Operation { facts, answer, timing, .. } = operation;
+        let kind = kind_of(self.side, facts.direction);
+        let tool = match &facts.target {
             Some(Target::Tool(tool)) => Some(tool.as_str()),
             _ => None,
         };
         let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
-        let method = method_label(operation.method_name.as_str());
+        let method = method_label(facts.method_name.as_str());
         let mut attributes = self.with([
             KeyValue::new(name::MCP_METHOD_NAME, method),
             KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
@@ -281,27 +282,27 @@ impl Metrics {
             attributes.push(KeyValue::new(name::GEN_AI_TOOL_NAME, label.to_owned()));
             attributes.push(KeyValue::new(name::GEN_AI_OPERATION_NAME, semconv::value::EXECUTE_TOOL));
         }
-        let version = operation.protocol_version.as_ref();
+        let version = facts.protocol_version.as_ref();
         attributes
             .extend(version.map(|text| KeyValue::new(name::MCP_PROTOCOL_VERSION, text.as_str().to_owned())));
         attributes.extend(error_type(record, &kind).map(|error| KeyValue::new(name::ERROR_TYPE, error)));
-        let code = operation.error_code.map(|code| code.to_string());
+        let code = answer.error_code.map(|code| code.to_string());
         attributes.extend(code.map(|code| KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code)));
-        let seconds = operation.ended.since(operation.started).as_secs_f64();
+        let seconds = timing.ended.since(timing.started).as_secs_f64();
         // How long a subscription lasts says nothing about how fast the server is.
-        let lasts = operation.method == Method::Listen;
-        if operation.status != Status::Unknown && !lasts {
+        let lasts = facts.method == Method::Listen;
+        if answer.status != Status::Unknown && !lasts {
             let histogram =
                 if kind == SpanKind::Server { &self.server_operation } else { &self.client_operation };
             histogram.record(seconds, &attributes);
         }
-        if operation.direction == Direction::ClientToServer {
-            self.initialised |= operation.status == Status::Ok;
-            if matches!(operation.method, Method::Initialize | Method::Discover) {
-                self.rejected = operation.error_code.is_some();
+        if facts.direction == Direction::ClientToServer {
+            self.initialised |= answer.status == Status::Ok;
+            if matches!(facts.method, Method::Initialize | Method::Discover) {
+                self.rejected = answer.error_code.is_some();
             }
         }
-        self.denials += u64::from(operation.status == Status::Denied && tool.is_some());
+        self.denials += u64::from(answer.status == Status::Denied && tool.is_some());
         if let (Some(tool), Some(label)) = (tool, label) {
             // A further round of a request is no call of its own, and a turn without calls is none of ours.
             let begins = record.continues_seq.is_none();
@@ -318,7 +319,7 @@ impl Metrics {
             self.tokens[1] += record.args_tokens_est.unwrap_or(0);
             self.tokens[2] += record.result_tokens_est.unwrap_or(0);
             let most = self.repeats.entry(label.to_owned()).or_default();
-            *most = (*most).max(u64::from(operation.repeat_count.unwrap_or(1)));
+            *most = (*most).max(u64::from(facts.repeat_count.unwrap_or(1)));
             let (most, label) = (*most, label.to_owned());
             self.session_repeats.record(most, &self.with([KeyValue::new(name::GEN_AI_TOOL_NAME, label)]));
         }

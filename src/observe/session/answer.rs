@@ -1,42 +1,26 @@
-//! Answers: what they say about their request.
+//! Answers: how they end their request, and what they change in the state of the connection.
 
 use crate::observe::canonical::Hash;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
-use crate::observe::mcp::{Content, Meta, Method, Peer};
+use crate::observe::mcp::{Content, Method};
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::Field;
-use crate::observe::session::rounds::Round;
-use crate::observe::session::{Pending, Session};
+use crate::observe::redact::{Field, Redacted};
+use crate::observe::session::pending::Pending;
+use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
 
-/// How much of a result's text is looked at for a summary or an error message, in bytes: more than is
-/// kept, so that a secret at the cut is still seen whole.
+/// Bytes of a result's text that are read for a summary or an error message: more than is kept, so
+/// that the redactor sees a secret at the cut as a whole.
 const TEXT_WINDOW: usize = 500 + (4 << 10);
 
-/// How a request ended.
-pub(super) struct Answer {
-    pub status: Status,
-    pub error_type: Option<ErrorType>,
-    pub error_code: Option<i64>,
-    /// As received; redacted when the operation is made.
-    pub error_text: Option<String>,
-    pub size: Option<u64>,
-    pub result_hash: Option<Hash>,
-    pub text_hash: Option<Hash>,
-    pub task_id_hash: Option<Hash>,
-    pub cancelled_at: Option<Moment>,
-    pub truncated: bool,
-}
-
-impl Answer {
-    /// There was no answer.
-    pub(super) fn none(status: Status, error_type: ErrorType) -> Answer {
-        Answer {
+impl CallAnswer {
+    pub(super) fn new(status: Status) -> CallAnswer {
+        CallAnswer {
             status,
-            error_type: Some(error_type),
+            error_type: None,
             error_code: None,
-            error_text: None,
+            error_message: None,
             size: None,
             result_hash: None,
             text_hash: None,
@@ -44,6 +28,11 @@ impl Answer {
             cancelled_at: None,
             truncated: false,
         }
+    }
+
+    /// Returns the answer of a request that was not answered.
+    pub(super) fn missing(status: Status, error_type: ErrorType) -> CallAnswer {
+        CallAnswer { error_type: Some(error_type), ..CallAnswer::new(status) }
     }
 }
 
@@ -53,94 +42,98 @@ impl Session {
         direction: Direction,
         envelope: &Envelope,
         bodies: bool,
-        at: Moment,
-        sink: &mut dyn Sink,
+        step: &mut Step<'_>,
     ) {
         let asker = direction.reversed();
         let raw_id = envelope.head(Member::Id).filter(|raw| *raw != b"null");
-        let number = raw_id.and_then(|raw| self.by_id[asker as usize].get(&*RequestId::normal(raw))).copied();
-        let Some(pending) = number.and_then(|number| self.remove(number)) else {
+        let number = raw_id.and_then(|raw| self.open.number(asker, &RequestId::normal(raw)));
+        let Some(mut pending) = number.and_then(|number| self.open.remove(number)) else {
             let id = raw_id.map(RequestId::new);
-            let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(&(asker, id.clone())));
+            let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(asker, id.clone()));
             if !was_cancelled {
                 let what = if envelope.has_error() { UnmatchedKind::Error } else { UnmatchedKind::Response };
-                self.unmatched(direction, id.as_ref(), what, error_code(envelope), at, sink);
+                self.unmatched(direction, id.as_ref(), what, error_code(envelope), step);
             }
             return;
         };
         if direction == Direction::ServerToClient {
-            self.first_answer.get_or_insert(at);
+            self.first_answer.get_or_insert(step.now);
         }
-        self.learn(&pending, envelope, at, sink);
+        self.update_state(&pending, envelope, step);
         let content = Session::content(&pending, envelope);
-        let mut answer = self.judge(&pending, envelope, &content);
+        let mut answer = self.answer(&mut pending, envelope, &content);
         answer.truncated = !bodies && envelope.result_size.is_some();
         answer.text_hash = content.only_text().map(|text| self.hashing.raw(text.as_bytes()));
-        self.settle_consent(&pending, answer.status, at);
-
-        let asks_again = envelope.raw(Member::ResultType).is_some_and(|raw| raw == b"\"input_required\"");
-        let (method, target) = (pending.method, pending.target.as_ref().map(|target| target.text().clone()));
-        if self.is_debug(at) && method == Method::ToolsCall && direction == Direction::ServerToClient {
-            self.summarise(&pending, &content, answer.result_hash, at, sink);
+        self.settle_consent(&pending, answer.status, step.now);
+        if self.is_debug(step.now) && pending.facts.is_tool_call() {
+            self.summarise(&pending, &content, answer.result_hash, step);
         }
-        let span = (pending.span.trace_id, pending.span.span_id);
-        let seq = self.complete(pending, answer, at, sink);
-        if asks_again {
-            self.rounds.asked(Round { seq, span }, method, target, envelope, &self.hashing);
+        let asks_again = envelope.raw(Member::ResultType).is_some_and(|raw| raw == b"\"input_required\"");
+        let CallFacts { method, target, span, .. } = &pending.facts;
+        let (trace_id, span_id) = (span.trace_id, span.span_id);
+        let asked = asks_again.then(|| (*method, target.as_ref().map(|target| target.text().clone())));
+        let seq = self.complete(pending, answer, step);
+        if let Some((method, target)) = asked {
+            self.rounds.asked(Round { seq, trace_id, span_id }, method, target, envelope, &self.hashing);
         }
     }
 
-    /// The content of a tool's result, read only where something needs it.
+    /// Parses the content of a tool's result. For other methods the content is empty.
     fn content<'a>(pending: &Pending, envelope: &'a Envelope) -> Content<'a> {
         match envelope.raw(Member::Content) {
-            Some(raw) if matches!(pending.method, Method::ToolsCall | Method::TasksResult) => {
+            Some(raw) if matches!(pending.facts.method, Method::ToolsCall | Method::TasksResult) => {
                 Content::new(raw)
             }
             _ => Content::default(),
         }
     }
 
-    fn judge(&self, pending: &Pending, envelope: &Envelope, content: &Content<'_>) -> Answer {
-        let mut answer = Answer {
-            status: Status::Ok,
-            error_type: None,
-            error_code: None,
-            error_text: None,
+    /// Reads the answer. Redactions in its message are counted in `pending`.
+    fn answer(&mut self, pending: &mut Pending, envelope: &Envelope, content: &Content<'_>) -> CallAnswer {
+        let method = pending.facts.method;
+        let mut answer = CallAnswer {
             size: envelope.result_size.or(envelope.error_size),
             result_hash: envelope.result_hash,
-            text_hash: None,
             task_id_hash: self.task_id(envelope),
-            cancelled_at: None,
-            truncated: false,
+            ..CallAnswer::new(Status::Ok)
         };
         if envelope.has_error() {
             let text = envelope.head(Member::ErrorMessage).map(message::free_text).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = String::from_utf8_lossy(&text);
             answer.error_code = error_code(envelope);
             answer.error_type = Some(answer.error_code.map_or(ErrorType::InvalidResponse, ErrorType::Code));
             let refused = answer.error_code.is_some_and(|code| self.settings.denials.codes.contains(&code));
-            answer.status = if refused || self.says_no(&text) { Status::Denied } else { Status::Error };
-            answer.error_text = (!text.is_empty()).then_some(text);
+            answer.status = if refused || self.is_refusal(&text) { Status::Denied } else { Status::Error };
+            answer.error_message = self.error_message(pending, &text);
         } else if envelope.raw(Member::IsError).is_some_and(|raw| raw == b"true") {
-            answer.error_type = Some(ErrorType::ToolError);
             let text = content.summary(TEXT_WINDOW);
-            answer.status = if self.says_no(&text) { Status::Denied } else { Status::Error };
-            answer.error_text = (!text.is_empty()).then_some(text);
-        } else if pending.method == Method::Elicitation {
+            answer.error_type = Some(ErrorType::ToolError);
+            answer.status = if self.is_refusal(&text) { Status::Denied } else { Status::Error };
+            answer.error_message = self.error_message(pending, &text);
+        } else if method == Method::Elicitation {
             let action = envelope.raw(Member::Action);
             if action.is_some_and(|raw| raw == b"\"decline\"" || raw == b"\"cancel\"") {
                 answer.status = Status::Denied;
                 answer.error_type = Some(ErrorType::Declined);
             }
         }
-        if pending.method == Method::Sampling && answer.error_code == Some(-1) {
+        if method == Method::Sampling && answer.error_code == Some(-1) {
             answer.status = Status::Denied;
             answer.error_type = Some(ErrorType::Declined);
         }
         answer
     }
 
-    fn says_no(&self, text: &str) -> bool {
+    fn error_message(&mut self, pending: &mut Pending, text: &str) -> Option<Redacted> {
+        self.redactor.take_counts();
+        let message = (!text.is_empty()).then(|| self.redactor.redact(Field::Message, text.as_bytes()));
+        for (class, count) in self.redactor.take_counts() {
+            *pending.redactions.entry(class).or_default() += count;
+        }
+        message
+    }
+
+    fn is_refusal(&self, text: &str) -> bool {
         let words = &self.settings.denials.words;
         !words.is_empty() && {
             let text = text.to_lowercase();
@@ -156,45 +149,30 @@ impl Session {
         Some(self.hashing.raw(task.get("taskId")?.as_str()?.as_bytes()))
     }
 
-    /// A question to a person was answered: the tool call that it belongs to had to wait that long, and
-    /// if the person said no and the call then fails, it was denied.
-    fn settle_consent(&mut self, pending: &Pending, status: Status, at: Moment) {
-        let Some(call) = pending.asked_for.and_then(|number| self.pending.get_mut(&number)) else { return };
-        call.user_wait += at.since(pending.started);
+    /// Adds the time of a question to a person to the tool call that it belongs to. If the person
+    /// refused and the call fails later, the call was denied.
+    fn settle_consent(&mut self, pending: &Pending, status: Status, now: Moment) {
+        let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) else { return };
+        call.timing.user_wait += now.since(pending.timing.started);
         call.declined |= status == Status::Denied;
     }
 
-    /// What an answer tells about the peers and the tools.
-    fn learn(&mut self, pending: &Pending, envelope: &Envelope, at: Moment, sink: &mut dyn Sink) {
-        if pending.direction != Direction::ClientToServer {
+    /// Updates the peers and the tools from an answer of the server.
+    fn update_state(&mut self, pending: &Pending, envelope: &Envelope, step: &mut Step<'_>) {
+        if pending.facts.direction != Direction::ClientToServer {
             return;
         }
-        let parse = |member| {
-            envelope.raw(member).and_then(|raw| serde_json::from_slice::<serde_json::Value>(raw).ok())
-        };
-        if pending.method == Method::Initialize {
-            self.peers.version = parse(Member::ResultProtocolVersion)
-                .and_then(|version| version.as_str().map(str::to_owned))
-                .or(self.peers.version.take());
-            self.peers.server =
-                parse(Member::ServerInfo).and_then(|info| Peer::new(&info)).or(self.peers.server.take());
-        }
-        if envelope.has(Member::ResultMeta)
-            && let Some(server) = Meta::of(envelope, Member::ResultMeta).server
-        {
-            self.peers.server = Some(server);
-        }
-        self.tell_peers(at, sink);
-        if pending.method == Method::ToolsList
+        self.update_peers(pending.facts.method, envelope, step);
+        if pending.facts.method == Method::ToolsList
             && let Some(raw) = envelope.raw(Member::Tools)
         {
             let last = !envelope.has(Member::NextCursor)
                 || envelope.raw(Member::NextCursor).is_some_and(|raw| raw == b"null" || raw == b"\"\"");
-            self.tools_listed(raw, last, envelope.result_size.unwrap_or(0), at, sink);
+            self.tools_listed(raw, last, envelope.result_size.unwrap_or(0), step);
         }
     }
 
-    fn tools_listed(&mut self, raw: &[u8], last: bool, size: u64, at: Moment, sink: &mut dyn Sink) {
+    fn tools_listed(&mut self, raw: &[u8], last: bool, size: u64, step: &mut Step<'_>) {
         #[derive(serde::Deserialize)]
         struct Named {
             name: String,
@@ -210,7 +188,7 @@ impl Session {
             hashes.push((name.as_str().to_owned(), self.hashing.args(definition.get().as_bytes()).digest));
             listed.push(name);
         }
-        self.emit(at, Kind::ToolsListed(ToolsListed { names: listed, size }), sink);
+        self.emit(Kind::ToolsListed(ToolsListed { names: listed, size }), step);
         let known = self.settings.known_tools.take();
         let drift = self.tools.page(hashes.into_iter(), last, known.as_ref());
         self.settings.known_tools = known;
@@ -228,54 +206,30 @@ impl Session {
                 all.update(name.as_bytes());
                 all.update(hash);
             }
-            let definitions_hash = all.finish(true);
-            self.emit(
-                at,
-                Kind::ToolsChanged(ToolsChanged { added, removed, changed, definitions_hash }),
-                sink,
-            );
+            let changed = ToolsChanged { added, removed, changed, definitions_hash: all.finish(true) };
+            self.emit(Kind::ToolsChanged(changed), step);
         }
     }
 
-    /// Debug: what the tool returned.
+    /// Debug: emits the beginning of a tool's result.
     fn summarise(
         &mut self,
         pending: &Pending,
         content: &Content<'_>,
-        hash: Option<Hash>,
-        at: Moment,
-        sink: &mut dyn Sink,
+        result_hash: Option<Hash>,
+        step: &mut Step<'_>,
     ) {
-        let Some(Target::Tool(tool)) = &pending.target else { return };
+        let Some(Target::Tool(tool)) = &pending.facts.target else { return };
         self.redactor.take_counts();
         let summary = self.redactor.redact(Field::Summary, content.summary(TEXT_WINDOW).as_bytes());
         let result = ToolResult {
-            request_id: pending.request_id.clone(),
+            request_id: pending.facts.request_id.clone(),
             tool: tool.clone(),
             summary,
-            result_hash: hash,
+            result_hash,
             redactions: self.redactor.take_counts(),
         };
-        let kind = Kind::ToolResult(Box::new(result));
-        self.emit_in(pending.conversation.clone(), pending.turn.clone(), at, kind, sink);
-    }
-
-    /// An answer or cancellation that nothing open belongs to.
-    pub(super) fn unmatched(
-        &mut self,
-        direction: Direction,
-        id: Option<&RequestId>,
-        what: UnmatchedKind,
-        error_code: Option<i64>,
-        at: Moment,
-        sink: &mut dyn Sink,
-    ) {
-        self.totals.unmatched += 1;
-        if let Some(count) = self.unmatched.one_more() {
-            let request_id = id.map(|id| self.redactor.redact(Field::Id, id.bytes()));
-            let unmatched = Unmatched { request_id, direction, what, error_code, count };
-            self.emit(at, Kind::Unmatched(unmatched), sink);
-        }
+        self.emit_in(pending.within.clone(), Kind::ToolResult(Box::new(result)), step);
     }
 }
 

@@ -1,96 +1,105 @@
-//! Notifications: progress and cancellation concern a request, the rest is counted.
+//! Notifications: progress and cancellation concern a request, the others are counted.
+
+use std::collections::{HashSet, VecDeque};
 
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::Field;
-use crate::observe::session::answer::Answer;
-use crate::observe::session::{MAX_CANCELLED, Session};
+use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
 
-/// Words in the reason of a cancellation that mean that somebody's patience ran out.
+/// Words in the reason of a cancellation which mean that the asking side stopped waiting.
 const TIMEOUT_WORDS: [&str; 3] = ["timeout", "timed out", "time out"];
+/// Cancelled requests that are remembered, so that their late answers are ignored.
+const MAX_CANCELLED: usize = 1024;
+
+/// Requests that were cancelled, by the side that sent them.
+#[derive(Default)]
+pub(super) struct CancelledRequests {
+    ids: HashSet<(Direction, RequestId)>,
+    order: VecDeque<(Direction, RequestId)>,
+}
+
+impl CancelledRequests {
+    fn insert(&mut self, direction: Direction, id: RequestId) {
+        if self.order.len() == MAX_CANCELLED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        self.ids.insert((direction, id.clone()));
+        self.order.push_back((direction, id));
+    }
+
+    /// Takes out a request. Returns true if it was cancelled and not answered yet.
+    pub(super) fn remove(&mut self, direction: Direction, id: RequestId) -> bool {
+        self.ids.remove(&(direction, id))
+    }
+}
 
 impl Session {
-    pub(super) fn notification(
-        &mut self,
-        direction: Direction,
-        envelope: &Envelope,
-        at: Moment,
-        sink: &mut dyn Sink,
-    ) {
+    pub(super) fn notification(&mut self, direction: Direction, envelope: &Envelope, step: &mut Step<'_>) {
         self.totals.notifications += 1;
         let method = envelope.head(Member::Method).map(message::text).unwrap_or_default();
         match &*method {
-            b"notifications/progress" => self.progress(direction, envelope, at),
-            b"notifications/cancelled" => self.cancel(direction, envelope, at, sink),
+            b"notifications/progress" => self.progress(direction, envelope, step.now),
+            b"notifications/cancelled" => self.cancel(direction, envelope, step),
             _ => {}
         }
-        if self.is_debug(at) {
+        if self.is_debug(step.now) {
             self.redactor.take_counts();
             let method = self.redactor.redact(Field::Name, &method);
             let text = envelope.head(Member::Data).or(envelope.head(Member::Reason));
             let text = text.map(|raw| self.redactor.redact(Field::Message, &message::free_text(raw)));
             let redactions = self.redactor.take_counts();
             let notification = Notification { direction, method, text, size: envelope.size, redactions };
-            self.emit(at, Kind::Notification(Box::new(notification)), sink);
+            self.emit(Kind::Notification(Box::new(notification)), step);
         }
     }
 
-    /// Progress travels against its request, and names it by a token.
-    fn progress(&mut self, direction: Direction, envelope: &Envelope, at: Moment) {
+    /// Counts progress. It is sent in the opposite direction of its request and names it by a token.
+    fn progress(&mut self, direction: Direction, envelope: &Envelope, now: Moment) {
         let Some(token) = envelope.raw(Member::ProgressToken).and_then(message::plain) else { return };
-        let number = self.by_progress_token.get(&(direction.reversed(), token));
-        if let Some(pending) = number.and_then(|number| self.pending.get_mut(number)) {
-            let progress = pending.progress.get_or_insert(Progress { count: 0, first: at, last: at });
+        if let Some(pending) = self.open.by_progress_token(direction.reversed(), token) {
+            let progress =
+                pending.timing.progress.get_or_insert(Progress { count: 0, first: now, last: now });
             progress.count += 1;
-            progress.last = at;
+            progress.last = now;
         }
     }
 
-    /// The asker gives up: the request ends now, and a late answer is swallowed. Only a subscription may
-    /// be ended by the other side.
-    fn cancel(&mut self, direction: Direction, envelope: &Envelope, at: Moment, sink: &mut dyn Sink) {
+    /// Ends a request that its sender cancels, or a subscription that the other side ends. A late
+    /// answer is ignored.
+    fn cancel(&mut self, direction: Direction, envelope: &Envelope, step: &mut Step<'_>) {
         let Some(id) = envelope.head(Member::RequestId).map(RequestId::new) else { return };
-        let own = self.by_id[direction as usize].get(&id).copied();
-        if let Some(pending) = own.and_then(|number| self.remove(number)) {
-            self.remember_cancelled((direction, id));
+        let own = self.open.number(direction, id.bytes());
+        if let Some(pending) = own.and_then(|number| self.open.remove(number)) {
+            self.cancelled.insert(direction, id);
             let reason = envelope.head(Member::Reason).map(message::text).unwrap_or_default();
             let reason = String::from_utf8_lossy(&reason).to_lowercase();
             let (status, error_type) = match TIMEOUT_WORDS.iter().any(|word| reason.contains(word)) {
                 true => (Status::Timeout, ErrorType::Timeout),
                 false => (Status::Cancelled, ErrorType::Cancelled),
             };
-            let answer = Answer { cancelled_at: Some(at), ..Answer::none(status, error_type) };
-            self.complete(pending, answer, at, sink);
+            let answer =
+                CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::missing(status, error_type) };
+            self.complete(pending, answer, step);
             return;
         }
-        let others = self.by_id[direction.reversed() as usize].get(&id).copied();
-        let subscription = others
-            .filter(|number| self.pending.get(number).is_some_and(|open| open.method == Method::Listen));
-        match subscription.and_then(|number| self.remove(number)) {
+        let is_subscription = |number: &u64| {
+            self.open.get(*number).is_some_and(|pending| pending.facts.method == Method::Listen)
+        };
+        let subscription = self.open.number(direction.reversed(), id.bytes()).filter(is_subscription);
+        match subscription.and_then(|number| self.open.remove(number)) {
             Some(pending) => {
-                self.remember_cancelled((direction.reversed(), id));
-                let answer = Answer {
-                    error_type: None,
-                    cancelled_at: Some(at),
-                    ..Answer::none(Status::Ok, ErrorType::Cancelled)
-                };
-                self.complete(pending, answer, at, sink);
+                self.cancelled.insert(direction.reversed(), id);
+                let answer = CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::new(Status::Ok) };
+                self.complete(pending, answer, step);
             }
-            // Some hosts cancel what was answered a moment ago.
-            None => self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, at, sink),
+            // Some hosts cancel a request that was answered a moment ago.
+            None => self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, step),
         }
-    }
-
-    fn remember_cancelled(&mut self, key: (Direction, RequestId)) {
-        if self.cancelled_order.len() == MAX_CANCELLED
-            && let Some(oldest) = self.cancelled_order.pop_front()
-        {
-            self.cancelled.remove(&oldest);
-        }
-        self.cancelled.insert(key.clone());
-        self.cancelled_order.push_back(key);
     }
 }

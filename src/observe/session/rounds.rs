@@ -5,23 +5,16 @@ use std::collections::VecDeque;
 
 use crate::observe::canonical::{Hash, Hashing};
 use crate::observe::envelope::{Envelope, Member};
+use crate::observe::event::Round;
 use crate::observe::mcp::{Method, keys};
 use crate::observe::message;
 use crate::observe::redact::Redacted;
-use crate::observe::traceparent::{SpanId, TraceId};
 
 /// Rounds that wait for their next one; beyond that the oldest is forgotten.
 const MAX_WAITING: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Rounds(VecDeque<Waiting>);
-
-/// An attempt that another may continue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Round {
-    pub(super) seq: u64,
-    pub(super) span: (TraceId, SpanId),
-}
 
 #[derive(Debug)]
 struct Waiting {

@@ -13,7 +13,7 @@ const MAX_OPERATIONS: u32 = 1_000;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
 /// Hands out spans. Ids come from a generator that was seeded with random bytes.
-pub(super) struct Spans {
+pub(super) struct SpanAssigner {
     connection: Span,
     /// The trace of operations whose caller told none.
     trace_id: TraceId,
@@ -22,10 +22,10 @@ pub(super) struct Spans {
     random: Random,
 }
 
-impl Spans {
-    pub(super) fn new(connection: Span, seed: [u8; 32]) -> Spans {
+impl SpanAssigner {
+    pub(super) fn new(connection: Span, seed: [u8; 32]) -> SpanAssigner {
         let trace_id = connection.trace_id;
-        Spans { connection, trace_id, began: None, operations: 0, random: Random::new(seed) }
+        SpanAssigner { connection, trace_id, began: None, operations: 0, random: Random::new(seed) }
     }
 
     /// The caller's context is the parent, with a link to the connection; else the connection is.
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::observe::traceparent::TraceFlags;
 
-    fn spans() -> Spans {
+    fn spans() -> SpanAssigner {
         let connection = Span {
             trace_id: TraceId::new([1; 16]).unwrap(),
             span_id: SpanId::new([2; 8]).unwrap(),
@@ -123,10 +123,10 @@ mod tests {
             trace_state: None,
             flags: TraceFlags::new_trace(true),
         };
-        Spans::new(connection, [3; 32])
+        SpanAssigner::new(connection, [3; 32])
     }
 
-    fn assign(spans: &mut Spans, meta: &Meta, at: u64) -> Span {
+    fn assign(spans: &mut SpanAssigner, meta: &Meta, at: u64) -> Span {
         spans.assign(meta, Moment(at), |_| unreachable!("no tracestate here"))
     }
 

@@ -47,7 +47,7 @@ impl Filled {
     }
 
     fn operation(self, method: &str, target: Option<Target>) -> Kind {
-        Kind::Operation(Box::new(Operation {
+        let facts = CallFacts {
             request_id: text("7"),
             direction: Direction::ClientToServer,
             method: Method::new(method.as_bytes()),
@@ -55,36 +55,44 @@ impl Filled {
             protocol_version: self.some(text("2025-11-25")),
             jsonrpc_version: self.some(text("1.0")),
             args_hash: self.some(hash()),
-            result_hash: self.some(hash()),
-            text_hash: self.some(hash()),
-            started: Moment(1_000_000_000),
-            ended: Moment(1_084_120_999),
+            args_size: self.some(8),
+            request_size: 100,
+            repeat_count: self.some(6).filter(|_| target.is_none() || method == "tools/call"),
+            thrashing: self == Filled::Fully,
+            call_id: self.some(text("toolu_1")),
+            continues: self.some(Round {
+                seq: 3,
+                trace_id: TraceId::new([9; 16]).unwrap(),
+                span_id: SpanId::new([8; 8]).unwrap(),
+            }),
+            task_id_hash: self.some(hash()),
+            span: self.span(),
+            target,
+        };
+        let answer = CallAnswer {
             status: Status::Error,
             error_type: self.some(ErrorType::Code(-32602)),
             error_code: self.some(-32602),
             error_message: self.some(text("no such file")),
-            request_size: 100,
-            result_size: self.some(9),
-            args_size: self.some(8),
-            repeat_count: self.some(6).filter(|_| target.is_none() || method == "tools/call"),
-            thrashing: self == Filled::Fully,
+            size: self.some(9),
+            result_hash: self.some(hash()),
+            text_hash: self.some(hash()),
+            task_id_hash: self.some(hash()),
+            cancelled_at: self.some(Moment(1_050_000_000)),
+            truncated: self == Filled::Fully,
+        };
+        let timing = CallTiming {
+            started: Moment(1_000_000_000),
+            ended: Moment(1_084_120_999),
             pending_at: self.some(Moment(1_030_000_000)),
             progress: self.some(Progress {
                 count: 3,
                 first: Moment(1_001_000_000),
                 last: Moment(1_002_000_000),
             }),
-            call_id: self.some(text("toolu_1")),
-            user_wait: self.some(Duration::from_millis(5)),
-            continues_seq: self.some(3),
-            continues_span: self.some((TraceId::new([9; 16]).unwrap(), SpanId::new([8; 8]).unwrap())),
-            task_id_hash: self.some(hash()),
-            span: self.span(),
-            cancelled_at: self.some(Moment(1_050_000_000)),
-            truncated: self == Filled::Fully,
-            redactions: self.counts(),
-            target,
-        }))
+            user_wait: self.some(Duration::from_millis(5)).unwrap_or_default(),
+        };
+        Kind::Operation(Box::new(Operation { facts, answer, timing, redactions: self.counts() }))
     }
 
     fn pending(self, target: Target) -> Box<PendingCall> {
@@ -198,9 +206,9 @@ impl Kind {
     /// Repetitions and tools belong to tool calls alone.
     fn without_tool(mut self) -> Kind {
         if let Kind::Operation(operation) = &mut self {
-            operation.repeat_count = None;
-            operation.thrashing = false;
-            operation.target.take_if(|target| matches!(target, Target::Tool(_)));
+            operation.facts.repeat_count = None;
+            operation.facts.thrashing = false;
+            operation.facts.target.take_if(|target| matches!(target, Target::Tool(_)));
         }
         self
     }

@@ -1,0 +1,159 @@
+//! The facts of a request, read once from its envelope.
+
+use std::borrow::Cow;
+
+use crate::observe::canonical::Hash;
+use crate::observe::envelope::{Envelope, Member};
+use crate::observe::event::*;
+use crate::observe::mcp::{Meta, Method};
+use crate::observe::message::{self, RequestId};
+use crate::observe::redact::{Field, Redacted};
+use crate::observe::repeats::Repeats;
+use crate::observe::session::{ConversationTurn, Session, Step};
+use crate::relay::chunk::Moment;
+
+/// A request as it was received, with its parsed `_meta`.
+pub(super) struct ReceivedRequest<'a> {
+    pub(super) direction: Direction,
+    pub(super) envelope: &'a Envelope,
+    pub(super) id: RequestId,
+    pub(super) method: Method,
+    method_name: Cow<'a, [u8]>,
+    pub(super) meta: Meta,
+}
+
+impl ReceivedRequest<'_> {
+    pub(super) fn new(direction: Direction, envelope: &Envelope) -> ReceivedRequest<'_> {
+        let method_name = envelope.head(Member::Method).map(message::text).unwrap_or_default();
+        ReceivedRequest {
+            direction,
+            envelope,
+            id: RequestId::new(envelope.head(Member::Id).unwrap_or_default()),
+            method: Method::new(&method_name),
+            method_name,
+            meta: Meta::of(envelope, Member::ParamsMeta),
+        }
+    }
+}
+
+impl CallFacts {
+    /// Returns true for a call that the client makes to one of the server's tools.
+    pub(super) fn is_tool_call(&self) -> bool {
+        self.method == Method::ToolsCall && self.direction == Direction::ClientToServer
+    }
+}
+
+impl Session {
+    /// Reads the facts of a request. [`Session::count_repeats`] completes them.
+    pub(super) fn facts(&mut self, request: &ReceivedRequest<'_>, now: Moment) -> CallFacts {
+        let ReceivedRequest { direction, envelope, method, ref meta, .. } = *request;
+        let target = self.target(method, envelope);
+        let continues =
+            self.rounds.continued(method, target.as_ref().map(Target::text), envelope, &self.hashing);
+        let protocol_version = self.version(meta);
+        let has_args = matches!(method, Method::ToolsCall | Method::PromptsGet);
+        let args_hash = has_args.then(|| self.args_hash(envelope));
+        let jsonrpc = envelope.head(Member::JsonRpc).filter(|raw| *raw != b"\"2.0\"").map(message::text);
+        let jsonrpc = jsonrpc.filter(|text| !text.is_empty() && **text != *b"2.0");
+        let Session { redactor, spans, hashing, .. } = self;
+        CallFacts {
+            request_id: redactor.redact(Field::Id, request.id.bytes()),
+            direction,
+            method,
+            method_name: redactor.redact(Field::Name, &request.method_name),
+            target,
+            protocol_version,
+            jsonrpc_version: jsonrpc.map(|text| redactor.redact(Field::Name, &text)),
+            args_hash,
+            args_size: envelope.size_of(Member::Arguments),
+            request_size: envelope.size,
+            repeat_count: None,
+            thrashing: false,
+            call_id: meta.call.as_deref().map(|call| redactor.redact(Field::Id, call.as_bytes())),
+            continues,
+            task_id_hash: envelope.head(Member::ParamsTaskId).map(|raw| hashing.raw(&message::text(raw))),
+            span: spans.assign(meta, now, |state| redactor.redact(Field::TraceState, state)),
+        }
+    }
+
+    fn target(&mut self, method: Method, envelope: &Envelope) -> Option<Target> {
+        let (member, field): (_, Field) = match method {
+            Method::ToolsCall | Method::PromptsGet => (Member::Name, Field::Name),
+            Method::Resource => (Member::Uri, Field::Uri),
+            _ => return None,
+        };
+        let text = self.redactor.redact(field, &message::text(envelope.head(member)?));
+        Some(match method {
+            Method::ToolsCall => Target::Tool(text),
+            Method::PromptsGet => Target::Prompt(text),
+            _ => Target::Resource(text),
+        })
+    }
+
+    fn args_hash(&self, envelope: &Envelope) -> Hash {
+        match (envelope.raw(Member::Arguments), envelope.long_arguments_hash) {
+            (Some(raw), _) => self.hashing.args(raw),
+            (None, Some(hash)) => hash,
+            (None, None) => self.hashing.args(b"{}"),
+        }
+    }
+
+    pub(super) fn conversation_turn(
+        &mut self,
+        request: &ReceivedRequest<'_>,
+        now: Moment,
+    ) -> ConversationTurn {
+        let conversation_id = match &request.meta.conversation {
+            Some(conversation) => Some(self.redactor.redact(Field::Id, conversation.as_bytes())),
+            None => self.settings.conversation_id.clone(),
+        };
+        ConversationTurn { conversation_id, turn_id: self.turn(request, now) }
+    }
+
+    /// Returns the turn: the client's own id of it, else the caller's trace id, else a number that is
+    /// counted by the gaps between requests. A request of the server without a turn belongs to none,
+    /// because only the client's requests begin turns.
+    fn turn(&mut self, request: &ReceivedRequest<'_>, now: Moment) -> Option<Redacted> {
+        let ReceivedRequest { direction, meta, .. } = request;
+        let trace = meta.trace_parent.map(|parent| parent.trace_id.to_string());
+        if let Some(named) = meta.turn.as_ref().or(trace.as_ref()) {
+            let turn = self.redactor.redact(Field::Id, named.as_bytes());
+            self.turns.told(&turn);
+            return Some(turn);
+        }
+        if *direction == Direction::ServerToClient {
+            return None;
+        }
+        let busy = self.open.any_that_ends();
+        let redactor = &mut self.redactor;
+        let turn =
+            self.turns.by_gap(now, busy, |number| redactor.redact(Field::Id, number.to_string().as_bytes()));
+        Some(turn)
+    }
+
+    /// Counts a tool call with the same arguments, and reports it if the count is an alarm.
+    pub(super) fn count_repeats(
+        &mut self,
+        facts: &mut CallFacts,
+        within: &ConversationTurn,
+        step: &mut Step<'_>,
+    ) {
+        let (Some(Target::Tool(tool)), Some(args_hash)) = (&facts.target, facts.args_hash) else { return };
+        let key = (within.conversation_id.clone(), tool.clone(), args_hash);
+        let (count, no_progress) = self.repeats.count(key);
+        let threshold = self.settings.thrash_threshold;
+        if Repeats::is_alarm(count, threshold) {
+            let thrashing = Thrashing {
+                request_id: facts.request_id.clone(),
+                tool: tool.clone(),
+                args_hash,
+                count,
+                no_progress,
+                span: facts.span.clone(),
+            };
+            self.emit_in(within.clone(), Kind::AgentThrashing(Box::new(thrashing)), step);
+        }
+        facts.repeat_count = (count > 1).then_some(count);
+        facts.thrashing = count > threshold;
+    }
+}
