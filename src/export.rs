@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use crate::observe::event::{Event, Kind, Sink};
+use crate::observe::event::{Event, EventKind, Sink};
 
 pub mod log;
 pub mod otlp;
@@ -77,17 +77,17 @@ impl Exporter {
 
 impl Sink for Exporter {
     fn record(&mut self, event: &Event) {
-        if let Kind::PeerIdentified(peers) = &event.kind
+        if let EventKind::PeerIdentified(peers) = &event.kind
             && let Some(name) = &peers.client_name
         {
             self.host_name = Some(name.as_str().to_owned());
         }
-        let is_last = matches!(event.kind, Kind::SessionEnded(_));
+        let is_last = matches!(event.kind, EventKind::SessionEnded(_));
         if !is_last && self.stop_at.is_some_and(|time| Instant::now() >= time) {
             self.unmade += 1;
             return;
         }
-        let dropped = match is_last || matches!(event.kind, Kind::Pulse(_)) {
+        let dropped = match is_last || matches!(event.kind, EventKind::StatsSample(_)) {
             true => self.dropped(),
             false => Vec::new(),
         };
@@ -138,7 +138,7 @@ mod tests {
         let made = Counter::default();
         let mut exporter = Exporter::new(identity, anchor, vec![Box::new(made.clone())]);
         let event = |seq| {
-            let kind = Kind::DebugEnded;
+            let kind = EventKind::DebugEnded;
             Event { seq, at: Moment(0), conversation_id: None, turn_id: None, kind }
         };
         exporter.record(&event(0));

@@ -21,14 +21,14 @@ pub mod traceparent;
 
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use canonical::HashKey;
-use envelope::{Line, Scanner};
-use event::{Direction, EndReason, Lost, MalformedReason, Pulse, SessionStarted, Sink, Span};
+use envelope::{LineKind, Scanner};
+use event::{Direction, EndReason, Lost, MalformedReason, SessionStarted, Sink, Span, StatsSample};
 use frame::{Framer, Piece};
 use session::{Session, Step};
 
 /// How to look at the traffic.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ObserverSettings {
     /// Report a call that has been open for this long, and again at ten times this.
     pub slow: Duration,
     /// A call answered later than this, or never, ends as `timeout`.
@@ -76,7 +76,7 @@ impl Denials {
 
 /// How much is looked at, which the run loop turns down under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
+pub enum LoadMode {
     Full,
     /// The second gear: no hash over result bodies, no summaries; such operations are marked.
     EnvelopeOnly,
@@ -98,16 +98,16 @@ pub struct ServerEnd {
 /// Turns what the relay copied into events.
 pub struct Observer {
     session: Session,
-    stdin: Lines,
-    stdout: Lines,
+    stdin: MessageLines,
+    stdout: MessageLines,
     stderr: StderrLines,
     /// The latest instant that was seen.
     now: Moment,
-    detail: Detail,
+    load_mode: LoadMode,
 }
 
 /// One stream of messages.
-struct Lines {
+struct MessageLines {
     direction: Direction,
     framer: Framer,
     scanner: Scanner,
@@ -120,19 +120,19 @@ struct StderrLines {
     framer: Framer,
     line: Vec<u8>,
     /// The last lines, for the record of an abnormal end.
-    tail: Tail,
+    tail: StderrTail,
     bytes: u64,
 }
 
 /// The last lines as they are. A private key may have begun before them.
 #[derive(Default)]
-struct Tail {
+struct StderrTail {
     lines: VecDeque<Vec<u8>>,
     /// Whether one goes on at the first of them.
     before: redact::KeyLines,
 }
 
-impl Tail {
+impl StderrTail {
     fn push(&mut self, line: Vec<u8>) {
         if self.lines.len() == STDERR_TAIL
             && let Some(first) = self.lines.pop_front()
@@ -150,9 +150,9 @@ const STDERR_TAIL: usize = 10;
 
 impl Observer {
     /// `random` seeds the span ids.
-    pub fn new(settings: Settings, redactor: redact::Redactor, random: [u8; 32]) -> Observer {
+    pub fn new(settings: ObserverSettings, redactor: redact::Redactor, random: [u8; 32]) -> Observer {
         let session = Session::new(settings, redactor, random);
-        let lines = |direction| Lines {
+        let lines = |direction| MessageLines {
             direction,
             framer: Framer::default(),
             scanner: Scanner::new(session.hashing().clone()),
@@ -164,7 +164,7 @@ impl Observer {
             stderr: StderrLines::default(),
             session,
             now: Moment(0),
-            detail: Detail::Full,
+            load_mode: LoadMode::Full,
         }
     }
 
@@ -202,7 +202,7 @@ impl Observer {
             }
         };
         lines.bytes += gap.bytes;
-        let Lines { direction, framer, scanner, .. } = lines;
+        let MessageLines { direction, framer, scanner, .. } = lines;
         framer.gap(gap.newlines, gap.ends_line, |piece| {
             if let Piece::Cut { size } = piece {
                 scanner.reset();
@@ -213,10 +213,10 @@ impl Observer {
     }
 
     /// Under load bodies are not hashed; operations are marked then.
-    pub fn set_detail(&mut self, detail: Detail) {
-        self.detail = detail;
+    pub fn set_load_mode(&mut self, load_mode: LoadMode) {
+        self.load_mode = load_mode;
         for lines in [&mut self.stdin, &mut self.stdout] {
-            lines.scanner.set_bodies(detail == Detail::Full);
+            lines.scanner.set_bodies(load_mode == LoadMode::Full);
         }
     }
 
@@ -232,8 +232,8 @@ impl Observer {
     }
 
     /// Passes figures on, completed with the number of open requests.
-    pub fn pulse(&mut self, pulse: Pulse, at: Moment, sink: &mut dyn Sink) {
-        self.session.pulse(pulse, &mut Step { now: at, out: sink });
+    pub fn stats_sample(&mut self, sample: StatsSample, at: Moment, sink: &mut dyn Sink) {
+        self.session.stats_sample(sample, &mut Step { now: at, out: sink });
     }
 
     /// Records were lost behind the sink: emits `gap`.
@@ -265,7 +265,7 @@ impl Observer {
         totals.frames = framers.map(|framer| framer.frames);
         totals.frames_lost = framers.iter().map(|framer| framer.frames_lost).sum();
         step.now = end.at.max(self.now);
-        let Tail { lines, before } = std::mem::take(&mut self.stderr.tail);
+        let StderrTail { lines, before } = std::mem::take(&mut self.stderr.tail);
         self.session.end(end, before, lines.into(), step);
     }
 
@@ -275,16 +275,16 @@ impl Observer {
     }
 }
 
-impl Lines {
+impl MessageLines {
     fn feed(&mut self, bytes: &[u8], session: &mut Session, step: &mut Step<'_>) {
         self.bytes += bytes.len() as u64;
-        let Lines { direction, framer, scanner, .. } = self;
-        framer.feed(bytes, |piece| Lines::piece(*direction, scanner, piece, session, step));
+        let MessageLines { direction, framer, scanner, .. } = self;
+        framer.feed(bytes, |piece| MessageLines::piece(*direction, scanner, piece, session, step));
     }
 
     fn end(&mut self, session: &mut Session, step: &mut Step<'_>) {
-        let Lines { direction, framer, scanner, .. } = self;
-        framer.end(|piece| Lines::piece(*direction, scanner, piece, session, step));
+        let MessageLines { direction, framer, scanner, .. } = self;
+        framer.end(|piece| MessageLines::piece(*direction, scanner, piece, session, step));
     }
 
     fn piece(
@@ -301,7 +301,7 @@ impl Lines {
             }
             Piece::End { size } => {
                 let line = scanner.end(|envelope| session.message(direction, envelope, bodies, step));
-                if line == Line::NotJson {
+                if line == LineKind::NotJson {
                     session.malformed(direction.stream(), MalformedReason::NotJson, size, step);
                 }
                 session.totals.envelope_only += u64::from(!bodies);
@@ -328,7 +328,7 @@ impl StderrLines {
 
     fn piece(
         line: &mut Vec<u8>,
-        tail: &mut Tail,
+        tail: &mut StderrTail,
         piece: Piece<'_>,
         session: &mut Session,
         step: &mut Step<'_>,

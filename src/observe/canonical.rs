@@ -174,41 +174,41 @@ pub fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
 
 /// The canonical form of a JSON text, or `None` where it has none.
 pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
-    let value: Value = serde_json::from_slice(json).ok()?;
+    let value: JsonValue = serde_json::from_slice(json).ok()?;
     let mut out = Vec::with_capacity(json.len());
     value.write(&mut out)?;
     Some(out)
 }
 
 /// A JSON value with its members in the order of their canonical form, and no key twice.
-enum Value<'de> {
+enum JsonValue<'de> {
     Null,
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
     Double(f64),
-    String(Text<'de>),
-    Array(Vec<Value<'de>>),
-    Object(Vec<(Text<'de>, Value<'de>)>),
+    String(JsonText<'de>),
+    Array(Vec<JsonValue<'de>>),
+    Object(Vec<(JsonText<'de>, JsonValue<'de>)>),
 }
 
 /// A string, borrowed from the JSON text where that holds no escapes.
-pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
+pub(super) struct JsonText<'de>(pub(super) Cow<'de, str>);
 
-impl Value<'_> {
+impl JsonValue<'_> {
     fn write(&self, out: &mut Vec<u8>) -> Option<()> {
         match self {
-            Value::Null => out.extend_from_slice(b"null"),
-            Value::Bool(true) => out.extend_from_slice(b"true"),
-            Value::Bool(false) => out.extend_from_slice(b"false"),
-            Value::Unsigned(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            Value::Signed(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            Value::Double(number) if number.is_finite() => {
+            JsonValue::Null => out.extend_from_slice(b"null"),
+            JsonValue::Bool(true) => out.extend_from_slice(b"true"),
+            JsonValue::Bool(false) => out.extend_from_slice(b"false"),
+            JsonValue::Unsigned(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            JsonValue::Signed(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            JsonValue::Double(number) if number.is_finite() => {
                 out.extend_from_slice(ryu_js::Buffer::new().format_finite(*number).as_bytes());
             }
-            Value::Double(_) => return None,
-            Value::String(Text(text)) => write_string(text, out),
-            Value::Array(items) => {
+            JsonValue::Double(_) => return None,
+            JsonValue::String(JsonText(text)) => write_string(text, out),
+            JsonValue::Array(items) => {
                 out.push(b'[');
                 for (index, item) in items.iter().enumerate() {
                     if index > 0 {
@@ -218,9 +218,9 @@ impl Value<'_> {
                 }
                 out.push(b']');
             }
-            Value::Object(members) => {
+            JsonValue::Object(members) => {
                 out.push(b'{');
-                for (index, (Text(key), value)) in members.iter().enumerate() {
+                for (index, (JsonText(key), value)) in members.iter().enumerate() {
                     if index > 0 {
                         out.push(b',');
                     }
@@ -283,23 +283,23 @@ fn must_be_escaped(bytes: &[u8]) -> Option<usize> {
     rest.map(|found| at + found)
 }
 
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'de>, D::Error> {
+impl<'de> Deserialize<'de> for JsonText<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonText<'de>, D::Error> {
         struct TextVisitor;
 
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = JsonText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<JsonText<'de>, E> {
+                Ok(JsonText(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<JsonText<'de>, E> {
+                Ok(JsonText(Cow::Owned(text.to_owned())))
             }
         }
 
@@ -307,8 +307,8 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'de>, D::Error> {
+impl<'de> Deserialize<'de> for JsonValue<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonValue<'de>, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
 }
@@ -316,59 +316,59 @@ impl<'de> Deserialize<'de> for Value<'de> {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
+    type Value = JsonValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Bool(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Unsigned(value))
+    fn visit_u64<E>(self, value: u64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Unsigned(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Signed(value))
+    fn visit_i64<E>(self, value: i64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Signed(value))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Double(value))
+    fn visit_f64<E>(self, value: f64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Double(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value<'de>, E> {
-        Ok(Value::String(Text(Cow::Owned(value.to_owned()))))
+    fn visit_str<E>(self, value: &str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::String(JsonText(Cow::Owned(value.to_owned()))))
     }
 
-    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::String(Text(Cow::Borrowed(value))))
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::String(JsonText(Cow::Borrowed(value))))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<JsonValue<'de>, A::Error> {
         let mut array = Vec::new();
         while let Some(item) = items.next_element()? {
             array.push(item);
         }
-        Ok(Value::Array(array))
+        Ok(JsonValue::Array(array))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
-        let mut object: Vec<(Text<'de>, Value<'de>)> = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<JsonValue<'de>, A::Error> {
+        let mut object: Vec<(JsonText<'de>, JsonValue<'de>)> = Vec::new();
         while let Some(member) = members.next_entry()? {
             object.push(member);
         }
         // RFC 8785 §3.2.3: by UTF-16 code units, which differs from bytes above U+FFFF.
-        object.sort_by(|(Text(a), _), (Text(b), _)| a.encode_utf16().cmp(b.encode_utf16()));
+        object.sort_by(|(JsonText(a), _), (JsonText(b), _)| a.encode_utf16().cmp(b.encode_utf16()));
         if object.windows(2).any(|pair| pair[0].0.0 == pair[1].0.0) {
             return Err(A::Error::custom("a key stands twice"));
         }
-        Ok(Value::Object(object))
+        Ok(JsonValue::Object(object))
     }
 }
 

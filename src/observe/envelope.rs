@@ -11,11 +11,11 @@ mod members;
 #[cfg(test)]
 mod tests;
 
-pub use members::{Envelope, MEMBERS, Member, Place};
+pub use members::{Envelope, MEMBERS, Member, MemberParent};
 
 /// What a line turned out to be, when it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum LineKind {
     /// Blank.
     Empty,
     /// One message, or the elements of a batch; all have been handed out.
@@ -71,7 +71,7 @@ pub struct Scanner {
     batch: bool,
     /// 1 in the message's object, 2 in one of its three.
     level: u8,
-    place: Place,
+    place: MemberParent,
     key: Vec<u8>,
     /// Whether the key needs no unescaping any more.
     key_is_plain: bool,
@@ -84,7 +84,7 @@ pub struct Scanner {
     /// Whether we are in the value of `params`, `result` or `error`; where it began in the line, and
     /// where in the current piece its next bytes begin.
     in_outer: bool,
-    outer: Place,
+    outer: MemberParent,
     outer_start: u64,
     outer_from: usize,
     result_hasher: Option<Hasher>,
@@ -108,7 +108,7 @@ impl Scanner {
             escaped: false,
             batch: false,
             level: 0,
-            place: Place::Root,
+            place: MemberParent::Root,
             key: Vec::with_capacity(MAX_RAW_KEY),
             key_is_plain: true,
             key_is_overlong: false,
@@ -116,7 +116,7 @@ impl Scanner {
             member_from: 0,
             arguments_hasher: None,
             in_outer: false,
-            outer: Place::Root,
+            outer: MemberParent::Root,
             outer_start: 0,
             outer_from: 0,
             result_hasher: None,
@@ -181,17 +181,17 @@ impl Scanner {
     }
 
     /// The line is complete: hands out its message and says what the line was.
-    pub fn end(&mut self, mut each: impl FnMut(&Envelope)) -> Line {
+    pub fn end(&mut self, mut each: impl FnMut(&Envelope)) -> LineKind {
         let line = match (self.expect, self.inside) {
-            (Expect::Value, Inside::Structure) => Line::Empty,
+            (Expect::Value, Inside::Structure) => LineKind::Empty,
             (Expect::Nothing, Inside::Structure) => {
                 if !self.batch {
                     self.envelope.size = self.before;
                     each(&self.envelope);
                 }
-                Line::Messages
+                LineKind::Messages
             }
-            _ => Line::NotJson,
+            _ => LineKind::NotJson,
         };
         self.reset();
         line
@@ -222,7 +222,7 @@ impl Scanner {
             (Expect::Value, 0xef | 0xbb | 0xbf) if self.before + (at as u64) < 3 => {}
             (Expect::Value | Expect::Element | Expect::ElementOrEnd, b'{') => {
                 self.level = 1;
-                self.place = Place::Root;
+                self.place = MemberParent::Root;
                 self.message_start = self.before + at as u64;
                 self.expect = Expect::KeyOrEnd;
             }
@@ -270,9 +270,9 @@ impl Scanner {
     fn value_begins(&mut self, byte: u8, at: usize) {
         let key = if self.key_is_plain && !self.key_is_overlong { self.key.as_slice() } else { &[] };
         let outer = match (self.level, key) {
-            (1, b"params") => Some(Place::Params),
-            (1, b"result") => Some(Place::Result),
-            (1, b"error") => Some(Place::Error),
+            (1, b"params") => Some(MemberParent::Params),
+            (1, b"result") => Some(MemberParent::Result),
+            (1, b"error") => Some(MemberParent::Error),
             _ => None,
         };
         if let Some(outer) = outer {
@@ -302,22 +302,22 @@ impl Scanner {
     }
 
     /// The value of `params`, `result` or `error` begins. Where it stands twice the last one counts.
-    fn outer_begins(&mut self, place: Place, at: usize) {
+    fn outer_begins(&mut self, place: MemberParent, at: usize) {
         self.envelope.forget(place);
         self.in_outer = true;
         self.outer_start = self.before + at as u64;
         self.outer_from = at;
         match place {
-            Place::Params => {
+            MemberParent::Params => {
                 self.envelope.has_params = true;
                 self.envelope.long_arguments_hash = None;
             }
-            Place::Result => {
+            MemberParent::Result => {
                 self.envelope.result_size = Some(0);
                 self.result_hasher = self.bodies.then(|| self.hashing.start());
             }
-            Place::Error => self.envelope.error_size = Some(0),
-            Place::Root => {}
+            MemberParent::Error => self.envelope.error_size = Some(0),
+            MemberParent::Root => {}
         }
         self.outer = place;
     }
@@ -326,16 +326,16 @@ impl Scanner {
         self.flow_outer(bytes, at);
         let size = self.before + at as u64 - self.outer_start;
         match self.outer {
-            Place::Result => {
+            MemberParent::Result => {
                 self.envelope.result_size = Some(size);
                 self.envelope.result_hash = self.result_hasher.take().map(|hasher| hasher.finish(true));
             }
-            Place::Error => self.envelope.error_size = Some(size),
-            Place::Params | Place::Root => {}
+            MemberParent::Error => self.envelope.error_size = Some(size),
+            MemberParent::Params | MemberParent::Root => {}
         }
         self.in_outer = false;
         self.level = 1;
-        self.place = Place::Root;
+        self.place = MemberParent::Root;
         self.inside = Inside::Structure;
         self.expect = Expect::CommaOrEnd;
     }

@@ -25,17 +25,17 @@ pub trait Sink {
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Counts the events of this connection from 0 that make a record; a hole in the log's numbers
-    /// is a lost record. Events that make no record ([`Kind::is_recorded`]) repeat the last number.
+    /// is a lost record. Events that make no record ([`EventKind::is_recorded`]) repeat the last number.
     pub seq: u64,
     /// When it happened: for an operation, when it ended.
     pub at: Moment,
     pub conversation_id: Option<Redacted>,
     pub turn_id: Option<Redacted>,
-    pub kind: Kind,
+    pub kind: EventKind,
 }
 
 #[derive(Clone, Debug)]
-pub enum Kind {
+pub enum EventKind {
     SessionStarted(Box<SessionStarted>),
     PeerIdentified(Box<PeerIdentified>),
     /// A request and how it ended. Every observed request makes exactly one of these.
@@ -64,14 +64,14 @@ pub enum Kind {
     /// Debug was on for a time (`--debug-for`) and is now off.
     DebugEnded,
     /// Figures about the server process and ourselves; makes no record, feeds metrics.
-    Pulse(Box<Pulse>),
+    StatsSample(Box<StatsSample>),
     SessionEnded(Box<SessionEnded>),
 }
 
-impl Kind {
+impl EventKind {
     /// Whether this event becomes a line in the log.
     pub fn is_recorded(&self) -> bool {
-        !matches!(self, Kind::ToolsListed(_) | Kind::Pulse(_))
+        !matches!(self, EventKind::ToolsListed(_) | EventKind::StatsSample(_))
     }
 }
 
@@ -94,7 +94,7 @@ pub struct CallFacts {
     pub method: Method,
     /// The method's name as it is logged. Names that differ may be equal after redaction.
     pub method_name: Redacted,
-    pub target: Option<Target>,
+    pub target: Option<CallTarget>,
     /// The MCP revision in force for this request, as the peers sent it (`2025-11-25`).
     pub protocol_version: Option<Redacted>,
     /// The member `jsonrpc`, if it is not `2.0`.
@@ -148,7 +148,7 @@ pub struct CallTiming {
     pub ended: Moment,
     /// When the call was first reported as pending (`--slow`).
     pub pending_at: Option<Moment>,
-    pub progress: Option<Progress>,
+    pub progress: Option<CallProgress>,
     /// Time during which elicitations and samplings were open while no other call was.
     pub user_wait: Duration,
 }
@@ -163,15 +163,15 @@ pub struct Round {
 }
 
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum CallTarget {
     Tool(Redacted),
     Prompt(Redacted),
     Resource(Redacted),
 }
 
-impl Target {
+impl CallTarget {
     pub fn text(&self) -> &Redacted {
-        let (Target::Tool(text) | Target::Prompt(text) | Target::Resource(text)) = self;
+        let (CallTarget::Tool(text) | CallTarget::Prompt(text) | CallTarget::Resource(text)) = self;
         text
     }
 }
@@ -190,7 +190,7 @@ pub struct Span {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct CallProgress {
     pub count: u64,
     pub first: Moment,
     pub last: Moment,
@@ -354,7 +354,7 @@ pub struct PendingCall {
     pub request_id: Redacted,
     pub direction: Direction,
     pub method: Redacted,
-    pub target: Option<Target>,
+    pub target: Option<CallTarget>,
     pub started: Moment,
     pub open_for: Duration,
     /// Requests open at this moment, both directions.
@@ -485,7 +485,7 @@ pub struct ServerStderr {
 
 /// Figures that only metrics use; taken about once a second while there is traffic.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
+pub struct StatsSample {
     /// Requests open, both directions.
     pub in_flight: u64,
     /// Resident memory of the server process, in bytes.
@@ -494,7 +494,7 @@ pub struct Pulse {
     pub server_cpu: Option<Duration>,
     /// Time from spawn to the server's first answer.
     pub server_first_answer: Option<Duration>,
-    /// `written − read` of the chunks since the last pulse: upper bound in nanoseconds (a power of
+    /// `written − read` of the chunks since the last sample: upper bound in nanoseconds (a power of
     /// two) and count.
     pub added_latency: Vec<(u64, u64)>,
     /// Bytes waiting in the fullest ring, and its size.
@@ -507,7 +507,7 @@ pub struct SessionEnded {
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
-    pub totals: Totals,
+    pub totals: SessionTotals,
     /// Redacted last lines of stderr, only when the end was abnormal.
     pub stderr_tail: Vec<Redacted>,
 }
@@ -530,7 +530,7 @@ words!(EndReason {
 
 /// Sums over the connection.
 #[derive(Clone, Debug, Default)]
-pub struct Totals {
+pub struct SessionTotals {
     pub tool_calls: u64,
     /// Operations that are not `tools/call`.
     pub other_requests: u64,

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::observe::canonical::Text;
+use crate::observe::canonical::JsonText;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::redact::whole_words;
 use crate::observe::traceparent::TraceParent;
@@ -217,7 +217,7 @@ impl<'de> Deserialize<'de> for Block<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Block<'de>, A::Error> {
                 let mut block = Block::default();
-                while let Some(Text(key)) = members.next_key()? {
+                while let Some(JsonText(key)) = members.next_key()? {
                     // Where a member stands twice the last one counts.
                     match &*key {
                         "type" => block.kind = members.next_value::<Lenient>()?.0,
@@ -243,7 +243,7 @@ struct Lenient<'de>(Option<Cow<'de, str>>);
 impl<'de> Deserialize<'de> for Lenient<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<'de>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Lenient(serde_json::from_str(raw.get()).ok().map(|Text(text)| text)))
+        Ok(Lenient(serde_json::from_str(raw.get()).ok().map(|JsonText(text)| text)))
     }
 }
 

@@ -66,7 +66,7 @@ impl Repeats {
 /// Turns of the conversation, where the client tells none: a new one begins with the first request
 /// after a time with nothing open.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct TurnCounter {
     number: u64,
     /// The text of `number`.
     current: Option<Redacted>,
@@ -78,7 +78,7 @@ pub struct Turns {
 /// How long nothing may be open before the next request begins a new turn.
 pub const TURN_GAP: Duration = Duration::from_secs(15);
 
-impl Turns {
+impl TurnCounter {
     /// The number of the turn that a request at `now` belongs to, where the client tells none, as `text`
     /// writes it; `busy` if other requests are open.
     pub fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
@@ -109,12 +109,12 @@ impl Turns {
 
 /// Lets the 1st, 2nd, 4th, 8th … through and says how many there were since the last one.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Doubling {
+pub struct FloodCounter {
     count: u64,
     told: u64,
 }
 
-impl Doubling {
+impl FloodCounter {
     /// One more; `Some(n)` when it is to be told, with the number since the last time.
     pub fn one_more(&mut self) -> Option<u64> {
         self.count += 1;
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_told_at_each_doubling_and_whole_at_the_end() {
-        let mut flood = Doubling::default();
+        let mut flood = FloodCounter::default();
         let told: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
         assert_eq!(told, [1, 1, 2, 4, 8, 16, 32]);
         assert_eq!(flood.rest(), Some(36));
@@ -236,10 +236,10 @@ mod tests {
 
     #[test]
     fn a_turn_ends_with_fifteen_quiet_seconds() {
-        let mut turns = Turns::default();
+        let mut turns = TurnCounter::default();
         let second = |n: u64| Moment(n * 1_000_000_000);
         let mut redactor = Redactor::default();
-        let mut turn = |turns: &mut Turns, at, busy| {
+        let mut turn = |turns: &mut TurnCounter, at, busy| {
             let text = |number: u64| redactor.redact(Field::Id, number.to_string().as_bytes());
             turns.by_gap(second(at), busy, text).to_string()
         };

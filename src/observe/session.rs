@@ -10,8 +10,8 @@ use crate::observe::envelope::Envelope;
 use crate::observe::event::*;
 use crate::observe::message::{self, MessageKind};
 use crate::observe::redact::{Field, KeyLines, Redacted, Redactor};
-use crate::observe::repeats::{Repeats, Tools, Turns};
-use crate::observe::{Debug, ServerEnd, Settings};
+use crate::observe::repeats::{Repeats, Tools, TurnCounter};
+use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
 
 mod answer;
@@ -48,7 +48,7 @@ struct ConversationTurn {
 
 /// The state of one connection.
 pub(super) struct Session {
-    settings: Settings,
+    settings: ObserverSettings,
     redactor: Redactor,
     hashing: Hashing,
     spans: SpanAssigner,
@@ -57,18 +57,18 @@ pub(super) struct Session {
     cancelled: CancelledRequests,
     deadlines: Deadlines,
     repeats: Repeats,
-    turns: Turns,
+    turns: TurnCounter,
     tools: Tools,
     rounds: Rounds,
     peers: Peers,
     losses: UnreportedLosses,
     first_answer: Option<Moment>,
     spawned: Option<Moment>,
-    pub(super) totals: Totals,
+    pub(super) totals: SessionTotals,
 }
 
 impl Session {
-    pub(super) fn new(settings: Settings, redactor: Redactor, random: [u8; 32]) -> Session {
+    pub(super) fn new(settings: ObserverSettings, redactor: Redactor, random: [u8; 32]) -> Session {
         Session {
             hashing: Hashing::new(&settings.hash_key),
             spans: SpanAssigner::new(settings.connection.clone(), random),
@@ -79,14 +79,14 @@ impl Session {
             cancelled: CancelledRequests::default(),
             deadlines: Deadlines::default(),
             repeats: Repeats::default(),
-            turns: Turns::default(),
+            turns: TurnCounter::default(),
             tools: Tools::default(),
             rounds: Rounds::default(),
             peers: Peers::default(),
             losses: UnreportedLosses::default(),
             first_answer: None,
             spawned: None,
-            totals: Totals::default(),
+            totals: SessionTotals::default(),
         }
     }
 
@@ -107,13 +107,13 @@ impl Session {
     }
 
     /// Emits an event that belongs to the connection as a whole.
-    fn emit(&mut self, kind: Kind, step: &mut Step<'_>) {
+    fn emit(&mut self, kind: EventKind, step: &mut Step<'_>) {
         let conversation_id = self.settings.conversation_id.clone();
         self.emit_in(ConversationTurn { conversation_id, turn_id: None }, kind, step);
     }
 
     /// Emits an event and returns its `seq`.
-    fn emit_in(&mut self, within: ConversationTurn, kind: Kind, step: &mut Step<'_>) -> u64 {
+    fn emit_in(&mut self, within: ConversationTurn, kind: EventKind, step: &mut Step<'_>) -> u64 {
         let mut seq = self.seq;
         match kind.is_recorded() {
             true => self.seq += 1,
@@ -127,7 +127,7 @@ impl Session {
     pub(super) fn start(&mut self, started: SessionStarted, step: &mut Step<'_>) {
         self.spawned = Some(started.spawned);
         self.deadlines.last_from_server = started.spawned;
-        self.emit(Kind::SessionStarted(Box::new(started)), step);
+        self.emit(EventKind::SessionStarted(Box::new(started)), step);
     }
 
     /// Takes one message. `bodies` is true if the bodies of the message were hashed.
@@ -209,31 +209,31 @@ impl Session {
             Status::Denied => self.totals.denied += 1,
             Status::Ok | Status::Cancelled | Status::Unknown => {}
         }
-        if let (Some(Target::Tool(tool)), Some(args)) = (&facts.target, facts.args_hash) {
+        if let (Some(CallTarget::Tool(tool)), Some(args)) = (&facts.target, facts.args_hash) {
             let key = (within.conversation_id.clone(), tool.clone(), args);
             self.repeats.answered(&key, answer.result_hash);
         }
         if !self.is_debug(step.now) {
             operation.redactions = BTreeMap::new();
         }
-        self.emit_in(within, Kind::Operation(Box::new(operation)), step)
+        self.emit_in(within, EventKind::Operation(Box::new(operation)), step)
     }
 
-    pub(super) fn pulse(&mut self, pulse: Pulse, step: &mut Step<'_>) {
+    pub(super) fn stats_sample(&mut self, sample: StatsSample, step: &mut Step<'_>) {
         let answer = self.first_answer.zip(self.spawned);
-        let pulse = Pulse {
+        let sample = StatsSample {
             in_flight: self.open.len() as u64,
             server_first_answer: answer.map(|(answer, spawned)| answer.since(spawned)),
-            ..pulse
+            ..sample
         };
-        self.emit(Kind::Pulse(Box::new(pulse)), step);
+        self.emit(EventKind::StatsSample(Box::new(sample)), step);
     }
 
     pub(super) fn stderr_line(&mut self, line: &[u8], size: u64, step: &mut Step<'_>) {
         self.redactor.take_counts();
         let line = self.redactor.redact(Field::StderrLine, line);
         let stderr = ServerStderr { line, size, redactions: self.redactor.take_counts() };
-        self.emit(Kind::ServerStderr(stderr), step);
+        self.emit(EventKind::ServerStderr(stderr), step);
     }
 
     /// Ends every open request as `unknown`, because the observer failed and may have missed answers.
@@ -273,6 +273,6 @@ impl Session {
             totals: self.totals.clone(),
             stderr_tail,
         };
-        self.emit(Kind::SessionEnded(Box::new(ended)), step);
+        self.emit(EventKind::SessionEnded(Box::new(ended)), step);
     }
 }

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::export::Exporter;
-use crate::observe::event::Pulse;
-use crate::observe::{Detail, Observer, ServerEnd};
+use crate::observe::event::StatsSample;
+use crate::observe::{LoadMode, Observer, ServerEnd};
 use crate::record::Dropped;
 use crate::relay::StreamReaders;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
@@ -71,7 +71,7 @@ const MAX_PANICS: u64 = 3;
 /// Part of the flush budget that is kept for the sinks.
 const SINKS_TIME: Duration = Duration::from_millis(400);
 /// How often figures are told while there is traffic.
-const PULSE: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Watcher {
     state: State,
@@ -79,9 +79,9 @@ pub(super) struct Watcher {
     pub(super) started: Option<Started>,
     pub(super) catch_ups: u64,
     panics: u64,
-    detail: Detail,
-    next_pulse: Moment,
-    seen_since_pulse: bool,
+    load_mode: LoadMode,
+    next_sample: Moment,
+    seen_since_sample: bool,
 }
 
 impl Watcher {
@@ -92,9 +92,9 @@ impl Watcher {
             started: None,
             catch_ups: 0,
             panics: 0,
-            detail: Detail::Full,
-            next_pulse: Moment(0),
-            seen_since_pulse: false,
+            load_mode: LoadMode::Full,
+            next_sample: Moment(0),
+            seen_since_sample: false,
         }
     }
 
@@ -122,7 +122,7 @@ impl Watcher {
             };
             seen += self.take(next);
         }
-        self.seen_since_pulse |= seen > 0;
+        self.seen_since_sample |= seen > 0;
         seen
     }
 
@@ -166,15 +166,15 @@ impl Watcher {
     /// Time has passed.
     pub(super) fn tick(&mut self) {
         let now = crate::system::clock::now();
-        let pulse = (self.seen_since_pulse && now >= self.next_pulse).then(|| self.pulse());
-        if pulse.is_some() {
-            self.seen_since_pulse = false;
-            self.next_pulse = now.after(PULSE);
+        let sample = (self.seen_since_sample && now >= self.next_sample).then(|| self.stats_sample());
+        if sample.is_some() {
+            self.seen_since_sample = false;
+            self.next_sample = now.after(SAMPLE_INTERVAL);
         }
         self.guarded(|watch| {
             watch.observer.tick(now, &mut watch.exporter);
-            if let Some(pulse) = pulse {
-                watch.observer.pulse(pulse, now, &mut watch.exporter);
+            if let Some(sample) = sample {
+                watch.observer.stats_sample(sample, now, &mut watch.exporter);
             }
         });
     }
@@ -215,8 +215,8 @@ impl Watcher {
             }
         }
         let time = time.after(begun);
-        let pulse = self.pulse();
-        self.guarded(|watch| watch.observer.pulse(pulse, end.at, &mut watch.exporter));
+        let sample = self.stats_sample();
+        self.guarded(|watch| watch.observer.stats_sample(sample, end.at, &mut watch.exporter));
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
         if let State::Watching(watch) | State::Off(watch) = &mut self.state {
             self::end(watch, end, time);
@@ -255,14 +255,14 @@ impl Watcher {
                 ring.depth() > ring.size() / 4 * quarters
             })
         };
-        let detail = match self.detail {
-            Detail::Full if depth(2) => Detail::EnvelopeOnly,
-            Detail::EnvelopeOnly if !depth(1) => Detail::Full,
+        let load_mode = match self.load_mode {
+            LoadMode::Full if depth(2) => LoadMode::EnvelopeOnly,
+            LoadMode::EnvelopeOnly if !depth(1) => LoadMode::Full,
             same => same,
         };
-        if detail != self.detail {
-            self.detail = detail;
-            self.guarded(|watch| watch.observer.set_detail(detail));
+        if load_mode != self.load_mode {
+            self.load_mode = load_mode;
+            self.guarded(|watch| watch.observer.set_load_mode(load_mode));
         }
     }
 
@@ -279,7 +279,7 @@ impl Watcher {
         }
     }
 
-    fn pulse(&self) -> Pulse {
+    fn stats_sample(&self) -> StatsSample {
         let stat = self.started.and_then(|started| ProcessStat::read(started.pid?));
         let rings = [self.readers.stdin.ring(), self.readers.stdout.ring(), self.readers.stderr.ring()];
         let deepest = rings.iter().max_by_key(|ring| ring.depth());
@@ -290,7 +290,7 @@ impl Watcher {
                 None => added_latency.push((bound, count)),
             }
         }
-        Pulse {
+        StatsSample {
             in_flight: 0,
             server_rss: stat.map(|stat| stat.resident),
             server_cpu: stat.map(|stat| stat.cpu),

@@ -38,25 +38,27 @@ impl<'a> Record<'a> {
             ..Record::default()
         };
         match &event.kind {
-            Kind::Operation(operation) => record.operation(operation, anchor),
-            Kind::SessionStarted(started) => record.session_started(started),
-            Kind::PeerIdentified(peers) => record.peer_identified(peers),
-            Kind::CallPending(call) => record.pending(call, anchor, EventName::CallPending),
-            Kind::ServerUnresponsive(call) => record.pending(call, anchor, EventName::ServerUnresponsive),
-            Kind::AgentThrashing(thrashing) => record.thrashing(thrashing),
-            Kind::ToolsChanged(changed) => record.tools_changed(changed),
-            Kind::Malformed(malformed) => record.malformed(malformed),
-            Kind::Unmatched(unmatched) => record.unmatched(unmatched),
-            Kind::Gap(lost) => record.gap(lost),
-            Kind::ToolResult(result) => record.tool_result(result),
-            Kind::Notification(notification) => record.notification(notification),
-            Kind::ServerStderr(stderr) => record.server_stderr(stderr),
-            Kind::DebugEnded => {
+            EventKind::Operation(operation) => record.operation(operation, anchor),
+            EventKind::SessionStarted(started) => record.session_started(started),
+            EventKind::PeerIdentified(peers) => record.peer_identified(peers),
+            EventKind::CallPending(call) => record.pending(call, anchor, EventName::CallPending),
+            EventKind::ServerUnresponsive(call) => {
+                record.pending(call, anchor, EventName::ServerUnresponsive)
+            }
+            EventKind::AgentThrashing(thrashing) => record.thrashing(thrashing),
+            EventKind::ToolsChanged(changed) => record.tools_changed(changed),
+            EventKind::Malformed(malformed) => record.malformed(malformed),
+            EventKind::Unmatched(unmatched) => record.unmatched(unmatched),
+            EventKind::Gap(lost) => record.gap(lost),
+            EventKind::ToolResult(result) => record.tool_result(result),
+            EventKind::Notification(notification) => record.notification(notification),
+            EventKind::ServerStderr(stderr) => record.server_stderr(stderr),
+            EventKind::DebugEnded => {
                 record.event = EventName::DebugEnded;
                 record.message = "debug records end here".into();
             }
-            Kind::SessionEnded(ended) => record.session_ended(ended, dropped),
-            Kind::ToolsListed(_) | Kind::Pulse(_) => return None,
+            EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
+            EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
         }
         Some(record)
     }
@@ -68,7 +70,7 @@ impl<'a> Record<'a> {
         self.call_timing(timing, anchor);
         // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
         let is_probe = facts.method == Method::Discover;
-        let target = facts.target.as_ref().map(Target::text);
+        let target = facts.target.as_ref().map(CallTarget::text);
         let (method, status) = (facts.method_name.as_str(), answer.status.as_str());
         let message = match target {
             Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
@@ -130,11 +132,11 @@ impl<'a> Record<'a> {
         self.user_wait_ms = user_wait.map(Millis::from);
     }
 
-    fn target(&mut self, target: Option<&'a Target>) {
+    fn target(&mut self, target: Option<&'a CallTarget>) {
         match target {
-            Some(Target::Tool(name)) => self.tool_name = known(name),
-            Some(Target::Prompt(name)) => self.prompt_name = known(name),
-            Some(Target::Resource(uri)) => self.resource_uri = known(uri),
+            Some(CallTarget::Tool(name)) => self.tool_name = known(name),
+            Some(CallTarget::Prompt(name)) => self.prompt_name = known(name),
+            Some(CallTarget::Resource(uri)) => self.resource_uri = known(uri),
             None => {}
         }
     }
@@ -321,8 +323,8 @@ impl<'a> Record<'a> {
     }
 }
 
-impl From<&event::Totals> for Totals {
-    fn from(totals: &event::Totals) -> Totals {
+impl From<&event::SessionTotals> for Totals {
+    fn from(totals: &event::SessionTotals) -> Totals {
         let [stdin_bytes, stdout_bytes, stderr_bytes] = totals.bytes;
         let [stdin_frames, stdout_frames, stderr_frames] = totals.frames;
         Totals {

@@ -10,7 +10,7 @@ use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{Event, Sink, Span};
 use spantap::observe::redact::Redactor;
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
-use spantap::observe::{Debug, Denials, Observer, Settings};
+use spantap::observe::{Debug, Denials, Observer, ObserverSettings};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
 use spantap::record::{Anchor, Identity};
@@ -92,8 +92,8 @@ fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
     (thread_cpu() - before) as f64 / 1e3 / calls as f64
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ObserverSettings {
+    ObserverSettings {
         slow: Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,

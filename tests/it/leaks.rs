@@ -6,7 +6,7 @@ use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{EndReason, Event, SessionSource, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor, rules};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
-use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
+use spantap::observe::{Debug, Denials, Observer, ObserverSettings, ServerEnd};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
 use spantap::record::{Anchor, Identity};
@@ -41,7 +41,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         trace_state: None,
         flags: TraceFlags::new_trace(true),
     };
-    let settings = Settings {
+    let settings = ObserverSettings {
         slow: std::time::Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,

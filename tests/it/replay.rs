@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use spantap::observe::canonical::HashKey;
-use spantap::observe::event::{EndReason, Event, Kind, SessionSource, SessionStarted, Sink, Span};
+use spantap::observe::event::{EndReason, Event, EventKind, SessionSource, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor};
 use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
-use spantap::observe::{Debug, Denials, Observer, ServerEnd, Settings};
+use spantap::observe::{Debug, Denials, Observer, ObserverSettings, ServerEnd};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
 use spantap::record::{Anchor, Identity};
@@ -35,7 +35,7 @@ struct Records {
 
 impl Sink for Records {
     fn record(&mut self, event: &Event) {
-        if let Kind::PeerIdentified(peers) = &event.kind
+        if let EventKind::PeerIdentified(peers) = &event.kind
             && let Some(name) = &peers.client_name
         {
             self.host_name = Some(name.as_str().to_owned());
@@ -45,8 +45,8 @@ impl Sink for Records {
     }
 }
 
-pub fn settings() -> Settings {
-    Settings {
+pub fn settings() -> ObserverSettings {
+    ObserverSettings {
         slow: Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,
@@ -71,7 +71,7 @@ impl Player {
         Player::with(settings())
     }
 
-    pub fn with(settings: Settings) -> Player {
+    pub fn with(settings: ObserverSettings) -> Player {
         let identity = Identity {
             connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
             session_id: "run-1".to_owned(),

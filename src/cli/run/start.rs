@@ -19,7 +19,7 @@ use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
-use crate::observe::{Debug, Denials, Observer, Settings};
+use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::{self, Started, Watch};
 use crate::proxy::{diagnostics, identity};
 use crate::record::timestamp::Timestamp;
@@ -290,7 +290,7 @@ impl Prepared {
         };
         let tools_file = paths::tools_file(&self.identity.server_name);
         let known_tools = tools_file.as_deref().and_then(read_tools);
-        let settings = Settings {
+        let settings = ObserverSettings {
             slow: self.config.slow.value,
             call_timeout: self.config.call_timeout.value,
             thrash_threshold: self.config.thrash_threshold.value,

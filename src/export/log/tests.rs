@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::file::Part;
 use super::*;
-use crate::observe::event::Kind;
+use crate::observe::event::EventKind;
 use crate::relay::chunk::Moment;
 
 /// What the disk does with each write.
@@ -107,7 +107,7 @@ fn identity() -> Identity {
 /// Hands over records with the numbers `seqs`, each about 1 KiB long.
 fn take(log: &mut Log, seqs: std::ops::Range<u64>) {
     for seq in seqs {
-        let kind = Kind::DebugEnded;
+        let kind = EventKind::DebugEnded;
         let event = Event { seq, at: Moment(0), conversation_id: None, turn_id: None, kind };
         let message = "x".repeat(1000).into();
         let record = Record { schema: SCHEMA.into(), message, seq, ..Record::default() };

@@ -14,7 +14,9 @@ use opentelemetry::trace::SpanKind;
 use crate::export::otlp::losses::LossCallback;
 use crate::export::otlp::semconv::{self, Instrument, attribute as name};
 use crate::export::otlp::spans::{error_type, kind_of};
-use crate::observe::event::{Direction, EndReason, Event, Kind, Operation, Pulse, Status, Target};
+use crate::observe::event::{
+    CallTarget, Direction, EndReason, Event, EventKind, Operation, StatsSample, Status,
+};
 use crate::observe::mcp::Method;
 use crate::record::Dropped;
 use crate::record::Record;
@@ -212,11 +214,11 @@ impl Metrics {
 
     pub fn take(&mut self, event: &Event, record: Option<&Record<'_>>) {
         match &event.kind {
-            Kind::SessionStarted(started) => {
+            EventKind::SessionStarted(started) => {
                 self.started = Some(started.spawned);
                 self.up.record(u64::from(started.child_pid.is_some()), &self.with([]));
             }
-            Kind::ToolsListed(listed) => {
+            EventKind::ToolsListed(listed) => {
                 let room = MAX_TOOLS.saturating_sub(self.listed.len());
                 self.listed.extend(listed.names.iter().take(room).map(|name| name.as_str().to_owned()));
                 for tool in &self.listed {
@@ -227,18 +229,18 @@ impl Metrics {
                 self.tokens[0] += listed.size.div_ceil(4);
                 self.gauges();
             }
-            Kind::Operation(operation) => {
+            EventKind::Operation(operation) => {
                 if let Some(record) = record {
                     self.operation(operation, record);
                 }
             }
-            Kind::Pulse(pulse) => self.pulse(pulse, event),
-            Kind::Gap(lost) => {
+            EventKind::StatsSample(sample) => self.stats_sample(sample, event),
+            EventKind::Gap(lost) => {
                 let count = lost.frames.max(lost.records).max(1);
                 let sink = KeyValue::new(name::SPANTAP_SINK, lost.place.as_str());
                 self.lost.add(count, &self.with([sink, KeyValue::new(name::SPANTAP_REASON, lost.reason)]));
             }
-            Kind::SessionEnded(ended) => {
+            EventKind::SessionEnded(ended) => {
                 let failure = match (ended.reason, ended.signal) {
                     (EndReason::SpawnFailed, _) => Some("spawn_failed"),
                     (EndReason::ServerDied, _) if !self.initialised => Some("initialize_failed"),
@@ -269,7 +271,7 @@ impl Metrics {
         let Operation { facts, answer, timing, .. } = operation;
         let kind = kind_of(self.side, facts.direction);
         let tool = match &facts.target {
-            Some(Target::Tool(tool)) => Some(tool.as_str()),
+            Some(CallTarget::Tool(tool)) => Some(tool.as_str()),
             _ => None,
         };
         let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
@@ -337,29 +339,29 @@ impl Metrics {
         self.recent_turns.push_front(turn.to_owned());
     }
 
-    fn pulse(&mut self, pulse: &Pulse, event: &Event) {
+    fn stats_sample(&mut self, sample: &StatsSample, event: &Event) {
         /// About how many samples one pulse makes of its latency counts, the same share of each bucket.
         const MAX_SAMPLES: u64 = 2_000;
         if let Some(started) = self.started {
             self.uptime.record(event.at.since(started).as_secs_f64(), &self.with([]));
         }
         let attributes = self.with([]);
-        if let Some(rss) = pulse.server_rss {
+        if let Some(rss) = sample.server_rss {
             self.memory.record(rss, &attributes);
         }
-        if let Some(cpu) = pulse.server_cpu {
+        if let Some(cpu) = sample.server_cpu {
             self.cpu_time.add(cpu.saturating_sub(self.cpu).as_secs_f64(), &attributes);
             self.cpu = self.cpu.max(cpu);
         }
-        if let Some(start) = pulse.server_first_answer {
+        if let Some(start) = sample.server_first_answer {
             self.start.record(start.as_secs_f64(), &attributes);
         }
-        let in_flight = i64::try_from(pulse.in_flight).unwrap_or(i64::MAX);
+        let in_flight = i64::try_from(sample.in_flight).unwrap_or(i64::MAX);
         self.open.add(in_flight - self.in_flight, &attributes);
         self.in_flight = in_flight;
-        self.depth.record(pulse.ring_depth, &attributes);
-        let total = pulse.added_latency.iter().map(|(_, count)| count).sum::<u64>().max(MAX_SAMPLES);
-        for (bound, count) in &pulse.added_latency {
+        self.depth.record(sample.ring_depth, &attributes);
+        let total = sample.added_latency.iter().map(|(_, count)| count).sum::<u64>().max(MAX_SAMPLES);
+        for (bound, count) in &sample.added_latency {
             for _ in 0..(count * MAX_SAMPLES).div_ceil(total) {
                 // Buckets are powers of two; the middle of the bucket stands for it.
                 self.latency.record(*bound as f64 * 0.75e-9, &attributes);

@@ -40,9 +40,9 @@ pub enum Member {
 }
 
 /// Members in the order of their numbers, with where they stand and how many bytes of them are kept.
-pub const MEMBERS: [(Member, Place, &str, usize); 31] = {
+pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
     use Member::*;
-    use Place::*;
+    use MemberParent::*;
     [
         (JsonRpc, Root, "jsonrpc", 1 << 10),
         (Id, Root, "id", 1 << 10),
@@ -80,24 +80,24 @@ pub const MEMBERS: [(Member, Place, &str, usize); 31] = {
 
 /// The object that a member stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum MemberParent {
     Root,
     Params,
     Result,
     Error,
 }
 
-impl Place {
+impl MemberParent {
     /// Numbers of the members that stand here; in [`MEMBERS`] they stand together.
     fn members(self) -> std::ops::Range<usize> {
         const fn first(member: Member) -> usize {
             member as usize
         }
         match self {
-            Place::Root => 0..first(Member::Name),
-            Place::Params => first(Member::Name)..first(Member::IsError),
-            Place::Result => first(Member::IsError)..first(Member::ErrorCode),
-            Place::Error => first(Member::ErrorCode)..MEMBERS.len(),
+            MemberParent::Root => 0..first(Member::Name),
+            MemberParent::Params => first(Member::Name)..first(Member::IsError),
+            MemberParent::Result => first(Member::IsError)..first(Member::ErrorCode),
+            MemberParent::Error => first(Member::ErrorCode)..MEMBERS.len(),
         }
     }
 
@@ -187,7 +187,7 @@ impl Envelope {
     }
 
     /// What stood in `place` so far does not count.
-    pub(super) fn forget(&mut self, place: Place) {
+    pub(super) fn forget(&mut self, place: MemberParent) {
         self.present &= !place.mask();
     }
 
@@ -218,6 +218,6 @@ mod tests {
             assert!(place.members().contains(&number), "{name}");
             assert_eq!(place.member(name.as_bytes()), Some(member));
         }
-        assert_eq!(Place::Params.member(b"content"), None);
+        assert_eq!(MemberParent::Params.member(b"content"), None);
     }
 }

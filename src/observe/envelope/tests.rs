@@ -8,7 +8,7 @@ type Members = Vec<(Member, Vec<u8>)>;
 const KEY: HashKey = HashKey::Keyed([7; 32]);
 
 /// What the scanner found in a line cut at `cuts`: the line's kind, and each message's members.
-fn scan(line: &[u8], cuts: &[usize]) -> (Line, Vec<Members>, Vec<Option<Hash>>) {
+fn scan(line: &[u8], cuts: &[usize]) -> (LineKind, Vec<Members>, Vec<Option<Hash>>) {
     let mut scanner = Scanner::new(Hashing::new(&KEY));
     let (mut found, mut hashes) = (Vec::new(), Vec::new());
     let mut each = |envelope: &Envelope| {
@@ -29,7 +29,7 @@ fn scan(line: &[u8], cuts: &[usize]) -> (Line, Vec<Members>, Vec<Option<Hash>>) 
 
 fn members(line: &str) -> Vec<(Member, String)> {
     let (kind, found, _) = scan(line.as_bytes(), &[]);
-    assert_eq!(kind, Line::Messages, "{line}");
+    assert_eq!(kind, LineKind::Messages, "{line}");
     found.concat().into_iter().map(|(member, raw)| (member, String::from_utf8(raw).unwrap())).collect()
 }
 
@@ -68,7 +68,7 @@ fn every_cut_gives_the_same_members_and_hashes() {
     ];
     for line in lines {
         let whole = scan(line, &[]);
-        assert_eq!(whole.0, Line::Messages);
+        assert_eq!(whole.0, LineKind::Messages);
         for cut in 0..=line.len() {
             assert_eq!(scan(line, &[cut]), whole, "cut at {cut}");
         }
@@ -87,17 +87,17 @@ fn what_is_no_message_is_said_to_be_none() {
     for line in
         ["x", "{", "{]", "[1]", "{\"a\"}", "{\"a\":}", "{\"a\":1}}", "[{}", "[{},]", "3", "\"a\"", "{,}"]
     {
-        assert_eq!(scan(line.as_bytes(), &[]).0, Line::NotJson, "{line}");
+        assert_eq!(scan(line.as_bytes(), &[]).0, LineKind::NotJson, "{line}");
     }
     for line in ["", "  ", "\r"] {
-        assert_eq!(scan(line.as_bytes(), &[]).0, Line::Empty, "{line:?}");
+        assert_eq!(scan(line.as_bytes(), &[]).0, LineKind::Empty, "{line:?}");
     }
 }
 
 #[test]
 fn a_hundred_thousand_levels_cost_nothing() {
     let deep = ["{\"id\":1,\"result\":", &"[".repeat(100_000), &"]".repeat(100_000), "}"].concat();
-    assert_eq!(scan(deep.as_bytes(), &[777]).0, Line::Messages);
+    assert_eq!(scan(deep.as_bytes(), &[777]).0, LineKind::Messages);
 }
 
 fn json() -> impl Strategy<Value = serde_json::Value> {
@@ -134,15 +134,15 @@ proptest! {
             other => vec![other],
         };
         let is_message = elements.iter().all(|element| element.is_object());
-        prop_assert_eq!(kind == Line::Messages, is_message, "{}", text);
+        prop_assert_eq!(kind == LineKind::Messages, is_message, "{}", text);
         if is_message {
             for (element, found) in elements.into_iter().zip(found) {
                 for (member, place, name, _) in MEMBERS {
                     let holder = match place {
-                        Place::Root => element,
-                        Place::Params => &element["params"],
-                        Place::Result => &element["result"],
-                        Place::Error => &element["error"],
+                        MemberParent::Root => element,
+                        MemberParent::Params => &element["params"],
+                        MemberParent::Result => &element["result"],
+                        MemberParent::Error => &element["error"],
                     };
                     let there = holder.get(name);
                     let seen = found.iter().find(|(seen, _)| *seen == member);

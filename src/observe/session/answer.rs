@@ -188,7 +188,7 @@ impl Session {
             hashes.push((name.as_str().to_owned(), self.hashing.args(definition.get().as_bytes()).digest));
             listed.push(name);
         }
-        self.emit(Kind::ToolsListed(ToolsListed { names: listed, size }), step);
+        self.emit(EventKind::ToolsListed(ToolsListed { names: listed, size }), step);
         let known = self.settings.known_tools.take();
         let drift = self.tools.page(hashes.into_iter(), last, known.as_ref());
         self.settings.known_tools = known;
@@ -207,7 +207,7 @@ impl Session {
                 all.update(hash);
             }
             let changed = ToolsChanged { added, removed, changed, definitions_hash: all.finish(true) };
-            self.emit(Kind::ToolsChanged(changed), step);
+            self.emit(EventKind::ToolsChanged(changed), step);
         }
     }
 
@@ -219,7 +219,7 @@ impl Session {
         result_hash: Option<Hash>,
         step: &mut Step<'_>,
     ) {
-        let Some(Target::Tool(tool)) = &pending.facts.target else { return };
+        let Some(CallTarget::Tool(tool)) = &pending.facts.target else { return };
         self.redactor.take_counts();
         let summary = self.redactor.redact(Field::Summary, content.summary(TEXT_WINDOW).as_bytes());
         let result = ToolResult {
@@ -229,7 +229,7 @@ impl Session {
             result_hash,
             redactions: self.redactor.take_counts(),
         };
-        self.emit_in(pending.within.clone(), Kind::ToolResult(Box::new(result)), step);
+        self.emit_in(pending.within.clone(), EventKind::ToolResult(Box::new(result)), step);
     }
 }
 

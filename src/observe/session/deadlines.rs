@@ -34,7 +34,7 @@ impl Session {
             && step.now >= end
         {
             self.settings.debug = Debug::Off;
-            self.emit(Kind::DebugEnded, step);
+            self.emit(EventKind::DebugEnded, step);
         }
         let (slow, hung) = (self.settings.slow, self.settings.slow.saturating_mul(HUNG));
         for number in self.due(self.deadlines.slow_cursor, slow, step.now) {
@@ -100,9 +100,9 @@ impl Session {
         let silent = is_to_server && *last_from_server <= started && !*silence_reported;
         *silence_reported |= silent;
         let unresponsive = silent.then(|| (within.clone(), report.clone()));
-        self.emit_in(within, Kind::CallPending(report), step);
+        self.emit_in(within, EventKind::CallPending(report), step);
         if let Some((within, report)) = unresponsive {
-            self.emit_in(within, Kind::ServerUnresponsive(report), step);
+            self.emit_in(within, EventKind::ServerUnresponsive(report), step);
         }
     }
 }

@@ -49,7 +49,7 @@ impl Session {
         let ReceivedRequest { direction, envelope, method, ref meta, .. } = *request;
         let target = self.target(method, envelope);
         let continues =
-            self.rounds.continued(method, target.as_ref().map(Target::text), envelope, &self.hashing);
+            self.rounds.continued(method, target.as_ref().map(CallTarget::text), envelope, &self.hashing);
         let protocol_version = self.version(meta);
         let has_args = matches!(method, Method::ToolsCall | Method::PromptsGet);
         let args_hash = has_args.then(|| self.args_hash(envelope));
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    fn target(&mut self, method: Method, envelope: &Envelope) -> Option<Target> {
+    fn target(&mut self, method: Method, envelope: &Envelope) -> Option<CallTarget> {
         let (member, field): (_, Field) = match method {
             Method::ToolsCall | Method::PromptsGet => (Member::Name, Field::Name),
             Method::Resource => (Member::Uri, Field::Uri),
@@ -84,9 +84,9 @@ impl Session {
         };
         let text = self.redactor.redact(field, &message::text(envelope.head(member)?));
         Some(match method {
-            Method::ToolsCall => Target::Tool(text),
-            Method::PromptsGet => Target::Prompt(text),
-            _ => Target::Resource(text),
+            Method::ToolsCall => CallTarget::Tool(text),
+            Method::PromptsGet => CallTarget::Prompt(text),
+            _ => CallTarget::Resource(text),
         })
     }
 
@@ -138,7 +138,9 @@ impl Session {
         within: &ConversationTurn,
         step: &mut Step<'_>,
     ) {
-        let (Some(Target::Tool(tool)), Some(args_hash)) = (&facts.target, facts.args_hash) else { return };
+        let (Some(CallTarget::Tool(tool)), Some(args_hash)) = (&facts.target, facts.args_hash) else {
+            return;
+        };
         let key = (within.conversation_id.clone(), tool.clone(), args_hash);
         let (count, no_progress) = self.repeats.count(key);
         let threshold = self.settings.thrash_threshold;
@@ -151,7 +153,7 @@ impl Session {
                 no_progress,
                 span: facts.span.clone(),
             };
-            self.emit_in(within.clone(), Kind::AgentThrashing(Box::new(thrashing)), step);
+            self.emit_in(within.clone(), EventKind::AgentThrashing(Box::new(thrashing)), step);
         }
         facts.repeat_count = (count > 1).then_some(count);
         facts.thrashing = count > threshold;

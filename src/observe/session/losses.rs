@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::observe::event::*;
 use crate::observe::message::RequestId;
 use crate::observe::redact::Field;
-use crate::observe::repeats::Doubling;
+use crate::observe::repeats::FloodCounter;
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::{Gap, Moment, Stream};
 
@@ -17,8 +17,8 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct UnreportedLosses {
     /// Malformed lines, and the length of the last one in bytes.
-    malformed: BTreeMap<(Stream, MalformedReason), (Doubling, u64)>,
-    unmatched: Doubling,
+    malformed: BTreeMap<(Stream, MalformedReason), (FloodCounter, u64)>,
+    unmatched: FloodCounter,
     /// Lost bytes and newlines.
     bytes: BTreeMap<Stream, (u64, u64)>,
     bytes_reported: Option<Moment>,
@@ -47,7 +47,7 @@ impl Session {
         let (flood, last_size) = self.losses.malformed.entry((stream, reason)).or_default();
         *last_size = size;
         if let Some(count) = flood.one_more() {
-            self.emit(Kind::Malformed(Malformed { stream, count, size, reason }), step);
+            self.emit(EventKind::Malformed(Malformed { stream, count, size, reason }), step);
         }
     }
 
@@ -69,7 +69,7 @@ impl Session {
         if let Some(count) = self.losses.unmatched.one_more() {
             let request_id = id.map(|id| self.redactor.redact(Field::Id, id.bytes()));
             let unmatched = Unmatched { request_id, direction, what, error_code, count };
-            self.emit(Kind::Unmatched(unmatched), step);
+            self.emit(EventKind::Unmatched(unmatched), step);
         }
     }
 
@@ -100,27 +100,27 @@ impl Session {
                 records: 0,
                 reason: "overload",
             };
-            self.emit(Kind::Gap(lost), step);
+            self.emit(EventKind::Gap(lost), step);
         }
         self.losses.bytes_reported = Some(step.now);
     }
 
     pub(crate) fn lost_records(&mut self, lost: Lost, step: &mut Step<'_>) {
-        self.emit(Kind::Gap(lost), step);
+        self.emit(EventKind::Gap(lost), step);
     }
 
     /// Emits the counts that have not been reported when the connection ends.
     pub(super) fn report_remaining(&mut self, step: &mut Step<'_>) {
         for ((stream, reason), (mut flood, size)) in std::mem::take(&mut self.losses.malformed) {
             if let Some(count) = flood.rest() {
-                self.emit(Kind::Malformed(Malformed { stream, count, size, reason }), step);
+                self.emit(EventKind::Malformed(Malformed { stream, count, size, reason }), step);
             }
         }
         if let Some(count) = self.losses.unmatched.rest() {
             let direction = Direction::ServerToClient;
             let what = UnmatchedKind::Response;
             let unmatched = Unmatched { request_id: None, direction, what, error_code: None, count };
-            self.emit(Kind::Unmatched(unmatched), step);
+            self.emit(EventKind::Unmatched(unmatched), step);
         }
         if !self.losses.bytes.is_empty() {
             self.report_lost_bytes(step);

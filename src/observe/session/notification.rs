@@ -55,7 +55,7 @@ impl Session {
             let text = text.map(|raw| self.redactor.redact(Field::Message, &message::free_text(raw)));
             let redactions = self.redactor.take_counts();
             let notification = Notification { direction, method, text, size: envelope.size, redactions };
-            self.emit(Kind::Notification(Box::new(notification)), step);
+            self.emit(EventKind::Notification(Box::new(notification)), step);
         }
     }
 
@@ -64,7 +64,7 @@ impl Session {
         let Some(token) = envelope.raw(Member::ProgressToken).and_then(message::plain) else { return };
         if let Some(pending) = self.open.by_progress_token(direction.reversed(), token) {
             let progress =
-                pending.timing.progress.get_or_insert(Progress { count: 0, first: now, last: now });
+                pending.timing.progress.get_or_insert(CallProgress { count: 0, first: now, last: now });
             progress.count += 1;
             progress.last = now;
         }

@@ -85,7 +85,7 @@ impl Session {
             server_version: redact(server.and_then(|server| server.version.as_ref())),
             protocol_version: redact(known.version.as_ref()),
         };
-        self.emit(Kind::PeerIdentified(Box::new(identified)), step);
+        self.emit(EventKind::PeerIdentified(Box::new(identified)), step);
     }
 
     /// Returns the MCP revision that a request is under. The text is shared, because it rarely changes.

@@ -14,10 +14,10 @@ use crate::observe::redact::Redacted;
 const MAX_WAITING: usize = 256;
 
 #[derive(Debug, Default)]
-pub(super) struct Rounds(VecDeque<Waiting>);
+pub(super) struct Rounds(VecDeque<WaitingRound>);
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingRound {
     round: Round,
     /// Of `requestState`, which is opaque and may hold secrets.
     state: Option<Hash>,
@@ -41,7 +41,7 @@ impl Rounds {
         if self.0.len() == MAX_WAITING {
             self.0.pop_front();
         }
-        self.0.push_back(Waiting {
+        self.0.push_back(WaitingRound {
             round,
             state: result.raw(Member::ResultRequestState).map(|raw| hashing.raw(&message::text(raw))),
             method,
@@ -67,7 +67,7 @@ impl Rounds {
         if state.is_none() && responses.is_none() {
             return None;
         }
-        let fits = |waiting: &Waiting| match (&state, &waiting.state) {
+        let fits = |waiting: &WaitingRound| match (&state, &waiting.state) {
             (Some(state), Some(asked)) => state == asked,
             _ => {
                 waiting.method == method

@@ -46,7 +46,7 @@ impl Filled {
         }
     }
 
-    fn operation(self, method: &str, target: Option<Target>) -> Kind {
+    fn operation(self, method: &str, target: Option<CallTarget>) -> EventKind {
         let facts = CallFacts {
             request_id: text("7"),
             direction: Direction::ClientToServer,
@@ -85,17 +85,17 @@ impl Filled {
             started: Moment(1_000_000_000),
             ended: Moment(1_084_120_999),
             pending_at: self.some(Moment(1_030_000_000)),
-            progress: self.some(Progress {
+            progress: self.some(CallProgress {
                 count: 3,
                 first: Moment(1_001_000_000),
                 last: Moment(1_002_000_000),
             }),
             user_wait: self.some(Duration::from_millis(5)).unwrap_or_default(),
         };
-        Kind::Operation(Box::new(Operation { facts, answer, timing, redactions: self.counts() }))
+        EventKind::Operation(Box::new(Operation { facts, answer, timing, redactions: self.counts() }))
     }
 
-    fn pending(self, target: Target) -> Box<PendingCall> {
+    fn pending(self, target: CallTarget) -> Box<PendingCall> {
         Box::new(PendingCall {
             request_id: text("7"),
             direction: Direction::ServerToClient,
@@ -108,14 +108,14 @@ impl Filled {
         })
     }
 
-    fn kinds(self) -> Vec<Kind> {
+    fn kinds(self) -> Vec<EventKind> {
         let targets = [
-            Target::Tool(text("read_file")),
-            Target::Prompt(text("summary")),
-            Target::Resource(text("file:///x")),
+            CallTarget::Tool(text("read_file")),
+            CallTarget::Prompt(text("summary")),
+            CallTarget::Resource(text("file:///x")),
         ];
         let mut kinds = vec![
-            Kind::SessionStarted(Box::new(SessionStarted {
+            EventKind::SessionStarted(Box::new(SessionStarted {
                 pid: 1,
                 child_pid: self.some(2),
                 command: vec![text("npx")],
@@ -126,7 +126,7 @@ impl Filled {
                 hash_key_id: self.some([0, 1, 2, 3]),
                 spawned: Moment(0),
             })),
-            Kind::PeerIdentified(Box::new(PeerIdentified {
+            EventKind::PeerIdentified(Box::new(PeerIdentified {
                 client_name: self.some(text("claude-code")),
                 client_version: self.some(text("2.1.0")),
                 server_name: self.some(text("fs")),
@@ -134,7 +134,7 @@ impl Filled {
                 protocol_version: self.some(text("2025-11-25")),
             })),
             self.operation("tools/call", self.some(targets[0].clone())),
-            Kind::AgentThrashing(Box::new(Thrashing {
+            EventKind::AgentThrashing(Box::new(Thrashing {
                 request_id: text("7"),
                 tool: text("read_file"),
                 args_hash: hash(),
@@ -142,26 +142,26 @@ impl Filled {
                 no_progress: false,
                 span: self.span(),
             })),
-            Kind::ToolsChanged(ToolsChanged {
+            EventKind::ToolsChanged(ToolsChanged {
                 added: vec![text("a")],
                 removed: vec![],
                 changed: vec![],
                 definitions_hash: hash(),
             }),
-            Kind::Malformed(Malformed {
+            EventKind::Malformed(Malformed {
                 stream: Stream::Stdout,
                 count: 1,
                 size: 5,
                 reason: MalformedReason::NotJson,
             }),
-            Kind::Unmatched(Unmatched {
+            EventKind::Unmatched(Unmatched {
                 request_id: self.some(text("9")),
                 direction: Direction::ServerToClient,
                 what: UnmatchedKind::Response,
                 error_code: self.some(-32601),
                 count: 1,
             }),
-            Kind::Gap(Lost {
+            EventKind::Gap(Lost {
                 place: LossPlace::Tap,
                 stream: self.some(Stream::Stdin),
                 bytes: self.some(10).unwrap_or_default(),
@@ -169,46 +169,46 @@ impl Filled {
                 records: self.some(1).unwrap_or_default(),
                 reason: "overload",
             }),
-            Kind::ToolResult(Box::new(ToolResult {
+            EventKind::ToolResult(Box::new(ToolResult {
                 request_id: text("7"),
                 tool: text("read_file"),
                 summary: text("ok"),
                 result_hash: self.some(hash()),
                 redactions: self.counts(),
             })),
-            Kind::Notification(Box::new(Notification {
+            EventKind::Notification(Box::new(Notification {
                 direction: Direction::ServerToClient,
                 method: text("notifications/message"),
                 text: self.some(text("hello")),
                 size: 12,
                 redactions: self.counts(),
             })),
-            Kind::ServerStderr(ServerStderr { line: text("boom"), size: 4, redactions: self.counts() }),
-            Kind::DebugEnded,
-            Kind::SessionEnded(Box::new(SessionEnded {
+            EventKind::ServerStderr(ServerStderr { line: text("boom"), size: 4, redactions: self.counts() }),
+            EventKind::DebugEnded,
+            EventKind::SessionEnded(Box::new(SessionEnded {
                 reason: EndReason::ServerDied,
                 exit_code: self.some(1),
                 signal: self.some(9),
-                totals: Totals::default(),
+                totals: SessionTotals::default(),
                 stderr_tail: self.some(text("panic")).into_iter().collect(),
             })),
         ];
         for target in targets {
             kinds.push(self.operation("resources/read", self.some(target.clone())).without_tool());
-            kinds.push(Kind::CallPending(self.pending(target.clone())));
-            kinds.push(Kind::ServerUnresponsive(self.pending(target)));
+            kinds.push(EventKind::CallPending(self.pending(target.clone())));
+            kinds.push(EventKind::ServerUnresponsive(self.pending(target)));
         }
         kinds
     }
 }
 
-impl Kind {
+impl EventKind {
     /// Repetitions and tools belong to tool calls alone.
-    fn without_tool(mut self) -> Kind {
-        if let Kind::Operation(operation) = &mut self {
+    fn without_tool(mut self) -> EventKind {
+        if let EventKind::Operation(operation) = &mut self {
             operation.facts.repeat_count = None;
             operation.facts.thrashing = false;
-            operation.facts.target.take_if(|target| matches!(target, Target::Tool(_)));
+            operation.facts.target.take_if(|target| matches!(target, CallTarget::Tool(_)));
         }
         self
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 use spantap::observe::canonical::{Hash, HashKey, Hashing};
-use spantap::observe::envelope::{Envelope, Line, MEMBERS, Place, Scanner};
+use spantap::observe::envelope::{Envelope, LineKind, MEMBERS, MemberParent, Scanner};
 
 use super::pieces;
 
@@ -42,13 +42,13 @@ pub fn hashing() -> Hashing {
     Hashing::new(&HashKey::Keyed([7; 32]))
 }
 
-pub fn scan(line: &[u8], most: usize) -> (Line, Vec<Found>) {
+pub fn scan(line: &[u8], most: usize) -> (LineKind, Vec<Found>) {
     let mut found = Vec::new();
     let line = each_envelope(line, most, |envelope| found.push(Found::new(envelope)));
     (line, found)
 }
 
-pub fn each_envelope(line: &[u8], most: usize, mut each: impl FnMut(&Envelope)) -> Line {
+pub fn each_envelope(line: &[u8], most: usize, mut each: impl FnMut(&Envelope)) -> LineKind {
     let mut scanner = Scanner::new(hashing());
     pieces(line, most).into_iter().for_each(|piece| scanner.feed(piece, &mut each));
     scanner.end(&mut each)
@@ -80,10 +80,10 @@ impl Found {
         }
         let members = MEMBERS.iter().map(|(_, place, name, limit)| {
             let holder = match place {
-                Place::Root => Some(&root),
-                Place::Params => places[0].as_ref(),
-                Place::Result => places[1].as_ref(),
-                Place::Error => places[2].as_ref(),
+                MemberParent::Root => Some(&root),
+                MemberParent::Params => places[0].as_ref(),
+                MemberParent::Result => places[1].as_ref(),
+                MemberParent::Error => places[2].as_ref(),
             };
             let raw = holder?.get(*name)?.get().as_bytes();
             Some((raw.len() as u64, raw[..raw.len().min(*limit)].to_vec()))
@@ -105,10 +105,10 @@ impl Found {
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
-fn compare(line: &[u8], (kind, found): &(Line, Vec<Found>)) {
+fn compare(line: &[u8], (kind, found): &(LineKind, Vec<Found>)) {
     let json = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     if json.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
-        assert_eq!((*kind, found.len()), (Line::Empty, 0));
+        assert_eq!((*kind, found.len()), (LineKind::Empty, 0));
         return;
     }
     let Ok(value) = serde_json::from_slice::<&RawValue>(json) else { return };
@@ -117,7 +117,7 @@ fn compare(line: &[u8], (kind, found): &(Line, Vec<Found>)) {
         b'[' => {
             let elements: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap();
             if !elements.iter().all(|element| element.get().starts_with('{')) {
-                assert_eq!(*kind, Line::NotJson);
+                assert_eq!(*kind, LineKind::NotJson);
                 return;
             }
             elements
@@ -126,12 +126,12 @@ fn compare(line: &[u8], (kind, found): &(Line, Vec<Found>)) {
                 .collect()
         }
         _ => {
-            assert_eq!(*kind, Line::NotJson);
+            assert_eq!(*kind, LineKind::NotJson);
             return;
         }
     };
     // A key that is no text (a lone surrogate) cannot be compared.
     let Some(expected) = expected else { return };
-    assert_eq!(*kind, Line::Messages);
+    assert_eq!(*kind, LineKind::Messages);
     assert_eq!(*found, expected);
 }

@@ -1,7 +1,7 @@
 //! What a message is, its ids, its `_meta` and its content, against `serde_json`'s view of them.
 
 use serde_json::Value;
-use spantap::observe::envelope::Line;
+use spantap::observe::envelope::LineKind;
 use spantap::observe::mcp::{Content, Meta, keys};
 use spantap::observe::message::{MessageKind, RequestId, integer, kind, text};
 
@@ -17,7 +17,7 @@ pub fn run(input: &[u8]) {
         let read = each_envelope(line, usize::MAX, |envelope| kinds.push(kind(envelope)));
         let json = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         let Ok(value) = serde_json::from_slice::<Value>(json) else { continue };
-        if read == Line::Messages {
+        if read == LineKind::Messages {
             let messages = match &value {
                 Value::Array(elements) => elements.as_slice(),
                 one => std::slice::from_ref(one),
