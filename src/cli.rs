@@ -1,25 +1,30 @@
-//! The command line: clap's view of what was typed, one file per group of commands.
+//! The command line: arguments as clap parses them, and one file per command.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::Redactor;
+use crate::present::Printable;
+use crate::settings;
 
 pub mod check;
+mod completions;
 pub mod dashboards;
-pub mod demo;
-pub mod doctor;
-pub mod export;
-pub mod keep;
-pub mod look;
-pub mod redact;
+mod demo;
+mod doctor;
+mod export;
+mod look;
+mod man;
+mod prune;
+mod redact;
 pub mod run;
-pub mod wrap;
+mod schema;
+mod wrap;
 
-/// Where a reading command prints: standard output, given by `main` alone.
+/// Standard output of a command that is not the proxy. Only `main` opens it.
 pub type Out<'a> = dyn std::io::Write + 'a;
 
 /// Watch what an MCP host and an MCP server say to each other, without changing it
@@ -36,11 +41,11 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What was typed. The proxy's own options are tried first and alone: a host waits for its server, and
-    /// to lay out twenty commands costs as much as everything else before the server's start.
+    /// Parses the arguments. The proxy's own options are tried first and alone: a host waits for its server,
+    /// and building twenty commands costs as much as everything else before the server's start.
     ///
     /// # Errors
-    /// What clap has to say: what is wrong, or the help that was asked for.
+    /// The arguments are wrong, or help was requested; clap's error contains the text.
     pub fn read() -> Result<Cli, clap::Error> {
         #[derive(Parser)]
         struct Alone {
@@ -60,12 +65,12 @@ impl Cli {
         }
     }
 
-    /// The whole command line: for help, manual and completions, too.
+    /// Returns clap's description of the whole command line, which help, manual and completions use too.
     pub fn whole() -> clap::Command {
         Cli::command().mut_subcommand("run", Cli::without_dashes)
     }
 
-    /// `spantap run` needs no dashes before the server's command: nothing else could begin there.
+    /// Makes `--` before the server's command optional, as for `spantap run`, whose last argument it is.
     fn without_dashes(command: clap::Command) -> clap::Command {
         command.mut_arg("command", |argument| argument.last(false).trailing_var_arg(true))
     }
@@ -73,11 +78,11 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a server behind the proxy (the same as spantap -- COMMAND)
+    /// Run a server behind the proxy (same as spantap -- COMMAND)
     Run(Box<run::RunArgs>),
     /// Put the proxy in front of servers in your hosts' config files
     Wrap(wrap::WrapArgs),
-    /// Take it out again, byte for byte
+    /// Remove the proxy from config files, byte for byte
     Unwrap(wrap::UnwrapArgs),
     /// Show hosts, servers and whether each is watched
     Status(wrap::StatusArgs),
@@ -91,11 +96,11 @@ pub enum Command {
     Stats(look::StatsArgs),
     /// Write one self-contained HTML page
     Report(look::ReportArgs),
-    /// Start a server, shake hands, list its tools, measure
+    /// Start a server, initialize, list its tools, and measure
     Check(check::CheckArgs),
     /// Check config, folders, collector and wrapped servers
     Doctor(doctor::DoctorArgs),
-    /// Watch an embedded sample server being called, and look at the log
+    /// Record calls to an embedded sample server, and show the log
     Demo(demo::DemoArgs),
     /// Send recorded sessions to a collector
     Export(export::ExportArgs),
@@ -104,17 +109,17 @@ pub enum Command {
     /// Write Grafana dashboards, alert rules and collector configs
     Dashboards(dashboards::DashboardsArgs),
     /// Delete old session logs
-    Prune(keep::PruneArgs),
+    Prune(prune::PruneArgs),
     /// Print the JSON Schema of the log record
-    Schema(keep::SchemaArgs),
+    Schema(schema::SchemaArgs),
     /// Print a shell completion script
-    Completions(keep::CompletionsArgs),
+    Completions(completions::CompletionsArgs),
     /// Print the manual page
-    Man(keep::ManArgs),
+    Man(man::ManArgs),
 }
 
 impl Command {
-    /// Whether what the command prints is coloured; `main` settles it before it opens the output.
+    /// Returns the colour choice; `main` applies it before it opens the output.
     pub fn color(&self) -> anstream::ColorChoice {
         match self {
             Command::Tail(args) => args.select.color.into(),
@@ -125,8 +130,8 @@ impl Command {
         }
     }
 
-    /// Whether its exit status answers a question, which must not turn out well because nobody reads on.
-    pub fn judges(&self) -> bool {
+    /// Returns true if the exit status answers a question. A closed output must not turn it into success.
+    pub fn status_is_answer(&self) -> bool {
         match self {
             Command::Status(_) | Command::Check(_) | Command::Doctor(_) => true,
             Command::Redact(args) => !args.check.is_empty(),
@@ -137,7 +142,7 @@ impl Command {
     /// Runs a command that is not the proxy.
     ///
     /// # Errors
-    /// Whatever made the command fail, with a hint where there is a way out; `main` prints it once.
+    /// The command failed. The error has a hint if the user can fix the cause; `main` prints both.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         match self {
             Command::Run(args) => args.run(),
@@ -163,12 +168,12 @@ impl Command {
     }
 }
 
-/// An error with the command that helps: `main` prints `error: …` and then `hint: …`.
+/// An error with a hint: `main` prints `error: …` and then `hint: …`.
 #[derive(Debug)]
 pub struct Hinted {
     pub error: anyhow::Error,
     pub hint: String,
-    /// Exit status; 1 unless the contract says another.
+    /// Exit status; 1 unless the contract has another one.
     pub status: u8,
 }
 
@@ -180,51 +185,69 @@ impl std::fmt::Display for Hinted {
 
 impl std::error::Error for Hinted {}
 
-/// The exit status of work that is done, however much of what was said of it has been read.
+/// Returns the exit status of work that is done, even if the reader of the output is gone.
 ///
 /// # Errors
-/// What went wrong with saying it, but for a reader that went away.
-fn done(status: ExitCode, said: std::io::Result<()>) -> anyhow::Result<ExitCode> {
-    match said {
+/// The output cannot be written for another reason.
+fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    match printed {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(status),
     }
 }
 
-/// The config file that these options name, or the usual one.
+/// Reads the config file that these options name, or the usual one.
 ///
 /// # Errors
-/// When it cannot be read.
-fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<crate::settings::File>> {
-    use crate::settings::{self, process_environment};
-    let path =
-        settings::file_path(args, &process_environment, crate::settings::paths::config_dir().as_deref());
-    settings::read(path.as_deref(), args, &process_environment).map_err(|error| {
+/// The config file cannot be read.
+fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<settings::File>> {
+    let environment = settings::process_environment;
+    let path = settings::file_path(args, &environment, settings::paths::config_dir().as_deref());
+    settings::read(path.as_deref(), args, &environment).map_err(|error| {
         let path = path.as_deref().unwrap_or(Path::new("")).display();
         anyhow::anyhow!("config file `{path}` cannot be read: {error}")
     })
 }
 
-/// The redactor that the config file asks for, for what a command of a server says. Without a readable
-/// config file nobody knows what was to be hidden: no free text is shown then.
+/// Returns the redactor that the config file sets up for texts of a server. If the config file cannot be
+/// read, its rules are unknown, and the redactor shows no free text.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
-    use crate::settings::{self, Config, process_environment};
+    let environment = settings::process_environment;
     let args = run::RunArgs { config: config_file.map(Path::to_owned), ..run::RunArgs::default() };
-    let path =
-        settings::file_path(&args, &process_environment, crate::settings::paths::config_dir().as_deref());
-    let name = crate::settings::server_name::server_name(command);
-    match settings::read(path.as_deref(), &args, &process_environment) {
-        Ok(file) => Config::resolve(&args, &process_environment, file.as_ref(), &name).redaction.redactor(),
+    let path = settings::file_path(&args, &environment, settings::paths::config_dir().as_deref());
+    let name = settings::server_name::server_name(command);
+    match settings::read(path.as_deref(), &args, &environment) {
+        Ok(file) => settings::Config::resolve(&args, &environment, file.as_ref(), &name).redaction.redactor(),
         Err(_) => Redactor::closed(),
     }
 }
 
-/// Attaches the way out to an error.
-pub fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { error, hint: hint.into(), status: 1 }.into()
+/// Attaches a hint to an error.
+fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    exit_with(1, error, hint)
 }
 
-/// The server command, exactly as the host would run it.
+/// Attaches an exit status and a hint to an error.
+fn exit_with(status: u8, error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { error, hint: hint.into(), status }.into()
+}
+
+/// Writes a JSON object as one line that is harmless on a terminal.
+fn write_json(out: &mut Out<'_>, value: &serde_json::Value) -> std::io::Result<()> {
+    writeln!(out, "{}", Printable::json(&value.to_string()))
+}
+
+/// Returns the folder to which the proxy writes session logs; `log_dir` is the folder of a flag.
+///
+/// # Errors
+/// The config file, which may name the folder, cannot be read.
+fn log_folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    let args = run::RunArgs { log_dir, ..run::RunArgs::default() };
+    let file = config_file(&args)?;
+    let config = settings::Config::resolve(&args, &settings::process_environment, file.as_ref(), "");
+    Ok(config.log_dir.value.or_else(settings::paths::sessions_dir))
+}
+
 #[derive(Clone, Debug, Default, Args)]
 pub struct ServerCommand {
     /// The server command, exactly as the host would run it

@@ -1,9 +1,10 @@
 //! Host configuration files: where they are, and how a server entry is edited without touching the rest.
 //!
-//! A file is parsed for byte ranges only and edited by splice, so that comments, order, spacing and line
-//! ends stay as they are, and taking the proxy out again gives the bytes that were there before.
+//! A file is parsed for byte ranges only and edited by splice. Comments, order, spacing and line ends stay
+//! as they are, and `unwrap` restores the original bytes. The editing modes of `jsonc-parser`, `toml_edit`
+//! and `yaml-edit` do not promise this, so `splice` writes the bytes itself.
 //! Every edit is tried in memory first: the result must parse, differ in the one intended way, and undo
-//! to the original; otherwise the entry is left alone and the reason is named.
+//! to the original. An entry that fails this test is not changed, and the reason is reported.
 
 pub mod diff;
 pub mod entry;
@@ -17,8 +18,3 @@ mod jsonc;
 mod parse;
 mod toml;
 mod yaml;
-
-pub use entry::{Entry, State};
-pub use locate::{Found, Scope};
-pub use splice::{Edit, Proxy};
-pub use table::{HOSTS, Host};

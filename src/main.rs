@@ -1,28 +1,28 @@
-//! Arguments, then a command; the only file that may touch standard output, and only for the
-//! commands that are not the proxy.
+//! Parses the arguments, runs a command, and exits with its status. No other file touches standard output,
+//! and this one does so only for commands that are not the proxy.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use spantap::cli::{Cli, Hinted};
-use spantap::observe::redact::Redactor;
+use spantap::observe::redact::{Redacted, Redactor};
 
 fn main() -> ExitCode {
     let cli = Cli::read().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
-            let judges = command.judges();
-            finish(command.run(&mut anstream::stdout()), judges)
+            let status_is_answer = command.status_is_answer();
+            finish(command.run(&mut anstream::stdout()), status_is_answer)
         }
         None => cli.run.run(),
     };
     outcome.unwrap_or_else(|error| {
         let mut stderr = anstream::stderr();
-        let _ = writeln!(stderr, "error: {}", safe(&format!("{error:#}")));
+        let _ = writeln!(stderr, "error: {}", redacted(&format!("{error:#}")));
         match error.downcast_ref::<Hinted>() {
             Some(hinted) => {
-                let _ = writeln!(stderr, "hint: {}", safe(&hinted.hint));
+                let _ = writeln!(stderr, "hint: {}", redacted(&hinted.hint));
                 ExitCode::from(hinted.status)
             }
             None => ExitCode::FAILURE,
@@ -30,10 +30,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// A reader that went away (`| head`) is no failure, nor is it a good verdict.
-fn finish(result: anyhow::Result<ExitCode>, judges: bool) -> anyhow::Result<ExitCode> {
+/// A reader of the output that is gone (`| head`) is a failure only if the exit status is an answer.
+fn finish(result: anyhow::Result<ExitCode>, status_is_answer: bool) -> anyhow::Result<ExitCode> {
     match result {
-        Err(error) if is_broken_pipe(&error) && judges => Ok(ExitCode::FAILURE),
+        Err(error) if is_broken_pipe(&error) && status_is_answer => Ok(ExitCode::FAILURE),
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other,
     }
@@ -46,17 +46,18 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// An error's text without secrets and without what could steer a terminal; its lines stay lines.
-fn safe(text: &str) -> String {
-    Redactor::default().explain(text.as_bytes()).0.to_string()
+/// Redacts a text of one or more lines. The result is harmless on a terminal; its lines stay lines.
+fn redacted(text: &str) -> Redacted {
+    Redactor::default().explain(text.as_bytes()).0
 }
 
-/// Says what is wrong with the command line, and what a bare word was probably meant to be.
+/// Reports an error in the command line, or prints the requested help, and exits. A word that is not a
+/// command gets a hint.
 fn refuse(error: &clap::Error) -> ! {
-    // It repeats what was typed, and a host keeps what we say: `--api-key=…` without the dashes before it.
+    // The report repeats arguments, and a host logs it: `--api-key=…` without `--` before the command.
     let plain = error.render().to_string();
-    let shown = safe(&plain);
-    let _ = match error.use_stderr() && shown != plain {
+    let shown = redacted(&plain);
+    let _ = match error.use_stderr() && shown.as_str() != plain {
         true => write!(anstream::stderr(), "{shown}"),
         false => error.print(),
     };
@@ -76,8 +77,8 @@ fn refuse(error: &clap::Error) -> ! {
             Some(name) => writeln!(anstream::stderr(), "hint: did you mean `spantap {name}`?"),
             None => writeln!(
                 anstream::stderr(),
-                "hint: to watch a program put it behind two dashes: spantap -- {} …",
-                safe(&word)
+                "hint: to watch a program, put `--` before its command: spantap -- {} …",
+                redacted(&word)
             ),
         };
     }

@@ -1,4 +1,4 @@
-//! The process behind a probe: its pipes, its last words and its end.
+//! The server process of a probe: its pipes, its last lines, and its end.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -12,81 +12,89 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::check::{End, Failure, Kind, Problem};
+use crate::check::{FailureKind, ProbeProblem, ServerEnd, ServerFailure};
 use crate::observe::redact::{Field, Redacted, Redactor};
 
-/// Longer lines than this are no answer to a probe.
+/// Longest line, in bytes, that is read whole.
 const MAX_LINE: u64 = 16 << 20;
-/// Lines of stderr that are shown when the server fails.
-const TAIL: usize = 10;
-/// What hosts give a server to end by itself, and again after SIGTERM (the official SDKs: 2 s each).
+/// Number of lines of stderr that are shown when the server fails.
+const MAX_LINES: usize = 10;
+/// How long hosts wait for the server's end, and again after SIGTERM (the official SDKs: 2 s each).
 const GRACE: Duration = Duration::from_secs(2);
-/// How long to wait for what a dead server's pipes still hold; a process it left behind may keep them open.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long to read the pipes of a server that has ended; a process that it started may keep them open.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The last lines of a stream.
-type Tail = Arc<Mutex<VecDeque<Redacted>>>;
+/// Last lines of a stream.
+type LastLines = Arc<Mutex<VecDeque<Redacted>>>;
 
-pub(super) struct Server {
+pub(super) struct ProbeServer {
     child: Child,
     lines: Receiver<Vec<u8>>,
-    errors: Tail,
-    /// Says when stderr has ended.
+    errors: LastLines,
+    /// Receives a message when stderr has ended.
     errors_end: Receiver<()>,
     redactor: Redactor,
     last_id: u64,
-    /// Lines on stdout that were not JSON-RPC.
+    /// Number of lines on stdout that are not JSON-RPC.
     pub(super) banner_lines: usize,
     first_banner: Option<Vec<u8>>,
-    /// Whether a line was JSON-RPC.
-    spoke: bool,
+    /// True if a line was JSON-RPC.
+    has_answered: bool,
     ended: bool,
 }
 
-/// An answer to one of our requests.
-pub(super) struct Reply {
+/// Answer to one of our requests, with the request's id.
+pub(super) struct ProbeReply {
     pub id: u64,
-    pub answer: Answer,
+    pub answer: ProbeAnswer,
 }
 
-pub(super) enum Answer {
+pub(super) enum ProbeAnswer {
     Result(Value),
-    /// The code, if it has one.
+    /// Code of the error, if it has one.
     Error(Option<i64>),
 }
 
-impl Server {
-    /// `redactor` makes one for everything that this server says.
-    pub(super) fn start(command: &[OsString], redactor: &dyn Fn() -> Redactor) -> Result<Server, Failure> {
+impl ProbeServer {
+    /// Starts the server. `redactor` makes the redactors for its texts.
+    pub(super) fn start(
+        command: &[OsString],
+        redactor: &dyn Fn() -> Redactor,
+    ) -> Result<ProbeServer, ServerFailure> {
         let [program, args @ ..] = command else {
             let text = "no server command".to_owned();
-            return Err(Failure { kind: Kind::NotFound, text, stderr: Vec::new(), banner_lines: 0 });
+            return Err(ServerFailure {
+                kind: FailureKind::NotFound,
+                text,
+                stderr: Vec::new(),
+                banner_lines: 0,
+            });
         };
         let child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // So that a launcher and the server behind it can be ended together.
+            // A launcher and the server that it starts are ended together.
             .process_group(0)
             .spawn();
         let mut child = child.map_err(|error| {
             let (kind, reason) = match error.kind() {
-                ErrorKind::NotFound => (Kind::NotFound, "not found".to_owned()),
-                ErrorKind::PermissionDenied => (Kind::NotExecutable, "not executable".to_owned()),
-                _ => (Kind::NotExecutable, error.to_string()),
+                ErrorKind::NotFound => (FailureKind::NotFound, "not found".to_owned()),
+                ErrorKind::PermissionDenied => (FailureKind::NotExecutable, "not executable".to_owned()),
+                _ => (FailureKind::NotExecutable, error.to_string()),
             };
             let program = redactor().redact_argv(std::slice::from_ref(program));
             let program = program.first().map(|word| word.as_str().to_owned()).unwrap_or_default();
             let text = format!("failed to start server `{program}`: {reason}");
-            Failure { kind, text, stderr: Vec::new(), banner_lines: 0 }
+            ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
         })?;
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let empty = || Box::new(std::io::empty()) as Box<dyn Read + Send>;
         let lines = read_lines(stdout.unwrap_or_else(empty));
         let (errors, errors_end) = read_tail(stderr.unwrap_or_else(empty), redactor());
-        Ok(Server {
+        Ok(ProbeServer {
             child,
             lines,
             errors,
@@ -95,36 +103,39 @@ impl Server {
             last_id: 0,
             banner_lines: 0,
             first_banner: None,
-            spoke: false,
+            has_answered: false,
             ended: false,
         })
     }
 
     /// Sends a request; returns its id.
-    pub(super) fn request(&mut self, method: &str, params: Value) -> Result<u64, Problem> {
+    pub(super) fn request(&mut self, method: &str, params: Value) -> Result<u64, ProbeProblem> {
         self.last_id += 1;
         self.send(&json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}))?;
         Ok(self.last_id)
     }
 
-    pub(super) fn send(&mut self, message: &Value) -> Result<(), Problem> {
+    pub(super) fn send(&mut self, message: &Value) -> Result<(), ProbeProblem> {
         let sent = match self.child.stdin.as_mut() {
             Some(stdin) => writeln!(stdin, "{message}").and_then(|()| stdin.flush()),
             None => Ok(()),
         };
-        sent.map_err(|_| Problem { kind: Kind::Died, text: "the server closed its stdin".to_owned() })
+        sent.map_err(|_| ProbeProblem {
+            kind: FailureKind::Died,
+            text: "the server closed its stdin".to_owned(),
+        })
     }
 
-    /// The next answer to any request of ours; `None` when there is none before `deadline`.
-    pub(super) fn reply(&mut self, deadline: Instant) -> Result<Option<Reply>, Problem> {
+    /// Returns the next answer to any of our requests; `None` if there is no answer before `deadline`.
+    pub(super) fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let text = "the server ended before it had answered".to_owned();
-                    return Err(Problem { kind: Kind::Died, text });
+                    let text = "the server ended before it answered".to_owned();
+                    return Err(ProbeProblem { kind: FailureKind::Died, text });
                 }
             };
             if line.trim_ascii().is_empty() {
@@ -136,9 +147,9 @@ impl Server {
                 self.first_banner.get_or_insert(line);
                 continue;
             };
-            self.spoke = true;
+            self.has_answered = true;
             if let Some(method) = message["method"].as_str() {
-                // Servers of the older revisions may ask too; silence would keep them waiting.
+                // Servers of older revisions may send requests, and would wait for the answers.
                 match (message.get("id"), method) {
                     (None, _) => {}
                     (Some(id), "ping") => self.send(&json!({"jsonrpc": "2.0", "id": id, "result": {}}))?,
@@ -151,28 +162,28 @@ impl Server {
             }
             let Some(id) = message["id"].as_u64() else { continue };
             let answer = match message.get("result") {
-                Some(result) if result.is_object() => Answer::Result(result.clone()),
+                Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
                 Some(_) => {
                     return Err(crate::check::protocol_error(
-                        "the server answered with a result that is no object",
+                        "the server answered with a result that is not an object",
                     ));
                 }
-                None => Answer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
+                None => ProbeAnswer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
             };
-            return Ok(Some(Reply { id, answer }));
+            return Ok(Some(ProbeReply { id, answer }));
         }
     }
 
-    /// The problem with what the process itself had to say about it.
-    pub(super) fn failure(mut self, problem: Problem) -> Failure {
-        let Problem { mut kind, mut text } = problem;
-        if kind == Kind::Died {
-            match self.wait(LAST_WORDS) {
+    /// Ends the process and adds its status and last lines to `problem`.
+    pub(super) fn failure(mut self, problem: ProbeProblem) -> ServerFailure {
+        let ProbeProblem { mut kind, mut text } = problem;
+        if kind == FailureKind::Died {
+            match self.wait(DRAIN_TIMEOUT) {
                 Some(status) => text = format!("{text} ({})", ending(status)),
-                None => text = format!("{text}, though its process still runs"),
+                None => text = format!("{text}, but its process still runs"),
             }
-            let _ = self.errors_end.recv_timeout(LAST_WORDS);
-            // What was said behind the last answer counts too.
+            let _ = self.errors_end.recv_timeout(DRAIN_TIMEOUT);
+            // Lines after the last answer count too.
             while let Ok(line) = self.lines.try_recv() {
                 if serde_json::from_slice::<Value>(&line).is_err() && !line.trim_ascii().is_empty() {
                     self.banner_lines += 1;
@@ -182,37 +193,37 @@ impl Server {
         }
         if let Some(banner) = &self.first_banner {
             let banner = self.redactor.redact(Field::Summary, banner.trim_ascii()).as_str().to_owned();
-            if kind == Kind::NoAnswer && !self.spoke {
-                kind = Kind::Banner;
-                text = format!("{text}; it says something else on its stdout: {banner}");
+            if kind == FailureKind::NoAnswer && !self.has_answered {
+                kind = FailureKind::Banner;
+                text = format!("{text}; its stdout has something else: {banner}");
             } else {
-                text = format!("{text}; its stdout also has what is not JSON-RPC: {banner}");
+                text = format!("{text}; its stdout also has a line that is not JSON-RPC: {banner}");
             }
         }
         let lines = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stderr = lines.iter().map(Redacted::to_string).collect();
-        Failure { kind, text, stderr, banner_lines: self.banner_lines }
+        ServerFailure { kind, text, stderr, banner_lines: self.banner_lines }
     }
 
-    /// Ends the process as a host does: closed stdin, then SIGTERM, then SIGKILL.
-    pub(super) fn end(mut self) -> End {
-        self.end_it()
+    /// Ends the process as a host does: closes stdin, then sends SIGTERM, then SIGKILL.
+    pub(super) fn end(mut self) -> ServerEnd {
+        self.terminate()
     }
 
-    fn end_it(&mut self) -> End {
+    fn terminate(&mut self) -> ServerEnd {
         self.ended = true;
         let begin = Instant::now();
         drop(self.child.stdin.take());
         if self.wait(GRACE).is_some() {
-            return End { by: "stdin_closed", after: begin.elapsed() };
+            return ServerEnd { by: "stdin_closed", after: begin.elapsed() };
         }
         self.signal(Signal::TERM);
         if self.wait(GRACE).is_some() {
-            return End { by: "sigterm", after: begin.elapsed() };
+            return ServerEnd { by: "sigterm", after: begin.elapsed() };
         }
         self.signal(Signal::KILL);
         let _ = self.child.wait();
-        End { by: "sigkill", after: begin.elapsed() }
+        ServerEnd { by: "sigkill", after: begin.elapsed() }
     }
 
     fn signal(&self, signal: Signal) {
@@ -222,8 +233,8 @@ impl Server {
         }
     }
 
-    fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
-        let deadline = Instant::now() + patience;
+    fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + timeout;
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Some(status),
@@ -234,10 +245,10 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for ProbeServer {
     fn drop(&mut self) {
         if !self.ended {
-            self.end_it();
+            self.terminate();
         }
     }
 }
@@ -250,7 +261,7 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// Reads lines in a thread of their own; a server that says more than is read has to wait.
+/// Reads lines in a new thread. A server that writes faster than its lines are received has to wait.
 fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = sync_channel(16);
     std::thread::spawn(move || {
@@ -264,10 +275,10 @@ fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Keeps the last lines, however many there are; the receiver hears of the end. All lines pass the
-/// redactor: a private key may begin long before the last ones.
-fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Tail, Receiver<()>) {
-    let tail = Tail::default();
+/// Reads lines in a new thread and keeps the last ones. The receiver gets a message at the end. Every line
+/// passes the redactor, because a private key can begin long before the last lines.
+fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (LastLines, Receiver<()>) {
+    let tail = LastLines::default();
     let kept = Arc::clone(&tail);
     let (sender, end) = sync_channel(1);
     std::thread::spawn(move || {
@@ -275,7 +286,7 @@ fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Tai
         while let Some(line) = next_line(&mut source) {
             let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() == TAIL {
+            if kept.len() == MAX_LINES {
                 kept.pop_front();
             }
             kept.push_back(line);

@@ -1,4 +1,4 @@
-//! `check`: does a server work, and how fast; once for a probe, or again and again as a pulse.
+//! `check`: starts a server and measures whether and how fast it works, once or at an interval.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,50 +9,51 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::check::{self, Failure, Health, Probe};
+use crate::check::{self, Probe, ServerFailure, ServerHealth};
 use crate::cli::run::RunArgs;
-use crate::cli::{Hinted, Out, ServerCommand};
+use crate::cli::{Out, ServerCommand, exit_with, write_json};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
 use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
+use crate::present::Printable;
 use crate::proxy::identity;
 use crate::record::Identity;
 use crate::settings::{Config, process_environment};
 
-/// What the statuses mean; `docs/operations.md` says the same, and a test compares.
+/// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
-Exit status: 0 the server works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP asks;
-5 something else than MCP on its stdout; 126 cannot be executed, 127 not found; 2 usage.
+Exit status: 0 the server works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires;
+5 its stdout has something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
 With --every: the status of the last check, once --count is reached.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
 pub struct CheckArgs {
-    /// How long to wait for each answer
+    /// Time limit of each answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::text::duration::parse_positive)]
     pub timeout: Duration,
-    /// Which handshake to try: both, server/discover alone, or initialize alone
+    /// Handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
-    pub era: Era,
-    /// Check again and again, with a line, and metrics to a configured collector, for each
+    pub era: EraArg,
+    /// Repeat the check at this interval; print a line and send metrics to a configured collector each time
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse_positive)]
     pub every: Option<Duration>,
-    /// Failures in a row after which a pulse raises an alert
+    /// Report an alert after this many failures in a row
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
     pub alert_after: u32,
-    /// End a pulse after this many checks
+    /// End after this many checks
     #[arg(long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Name used in metrics [default: from the command]
     #[arg(long, value_name = "NAME")]
     pub server: Option<String>,
-    /// Send metrics to a collector, e.g. http://localhost:4318
+    /// Send metrics to this collector, e.g. http://localhost:4318
     #[arg(long, value_name = "URL")]
     pub otlp: Option<String>,
     /// Read this config file instead of the usual one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// One JSON object a check instead of a text
+    /// Print one JSON object per check
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -60,33 +61,33 @@ pub struct CheckArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Era {
+pub enum EraArg {
     Auto,
     Modern,
     Legacy,
 }
 
-/// How long the last metrics may take on their way.
-const FLUSH: Duration = Duration::from_secs(2);
+/// Time limit for sending the last metrics.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
-    /// Prints what the server said and how long it took.
+    /// Checks the server and prints the result.
     ///
     /// # Errors
-    /// The server does not work; the exit status says how.
+    /// The server does not work; the exit status is that of the failure.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
-            let example = "put it behind two dashes: spantap check -- npx -y my-server".to_owned();
-            return Err(Hinted { error: anyhow!("no server command"), hint: example, status: 2 }.into());
+            let example = "put `--` before the command: spantap check -- npx -y my-server";
+            return Err(exit_with(2, anyhow!("no server command"), example));
         }
         let mut metrics = self.metrics()?;
         let status = match self.every {
-            Some(every) => self.pulse(every, &mut metrics, out),
+            Some(every) => self.repeat(every, &mut metrics, out),
             None => self.once(&mut metrics, out),
         };
         if let Some((otlp, _)) = &mut metrics {
             otlp.begin_close();
-            otlp.finish_close(Instant::now() + FLUSH);
+            otlp.finish_close(Instant::now() + FLUSH_TIMEOUT);
         }
         status
     }
@@ -98,30 +99,30 @@ impl CheckArgs {
     ) -> anyhow::Result<ExitCode> {
         let outcome = self.probe();
         if let Some((_, checks)) = metrics {
-            checks.take(&checked(&outcome));
+            checks.take(&measurement(&outcome));
         }
         match outcome {
-            Ok(health) if self.json => writeln!(out, "{}", health_json(&health))?,
-            Ok(health) => tell(&health, out)?,
+            Ok(health) if self.json => write_json(out, &health_json(&health))?,
+            Ok(health) => print(&health, out)?,
             Err(failure) if self.json => {
-                writeln!(out, "{}", failure_json(&failure))?;
+                write_json(out, &failure_json(&failure))?;
                 return Ok(ExitCode::from(failure.kind.status()));
             }
             Err(failure) => {
-                let (hint, status) = (failure.hint().to_owned(), failure.kind.status());
+                let (hint, status) = (failure.hint(), failure.kind.status());
                 let mut text = failure.text;
                 for line in &failure.stderr {
                     text.push_str("\n  stderr: ");
                     text.push_str(line);
                 }
-                return Err(Hinted { error: anyhow!(text), hint, status }.into());
+                return Err(exit_with(status, anyhow!(text), hint));
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Checks until `--count` is reached or somebody ends it.
-    fn pulse(
+    /// Repeats the check until `--count` is reached or the user ends it.
+    fn repeat(
         &self,
         every: Duration,
         metrics: &mut Option<(Otlp, CheckInstruments)>,
@@ -134,39 +135,10 @@ impl CheckArgs {
             let before = failures;
             failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
             if let Some((_, checks)) = metrics {
-                checks.take(&checked(&outcome));
+                checks.take(&measurement(&outcome));
             }
-            let alert = failures == self.alert_after;
-            let recovered = failures == 0 && before >= self.alert_after;
-            if self.json {
-                let mut line = match &outcome {
-                    Ok(health) => health_json(health),
-                    Err(failure) => failure_json(failure),
-                };
-                line["timestamp"] = crate::record::timestamp::Timestamp::now().to_string().into();
-                line["failures_in_a_row"] = failures.into();
-                line["alert"] = (failures >= self.alert_after).into();
-                writeln!(out, "{line}")?;
-            } else {
-                let now = jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now());
-                let time = now.strftime("%H:%M:%S");
-                match &outcome {
-                    Ok(health) => writeln!(out, "{time}  ok    {}", summary(health))?,
-                    Err(Failure { kind, text, stderr, .. }) => {
-                        let last = stderr.last().map(|line| format!("; stderr: {line}")).unwrap_or_default();
-                        writeln!(out, "{time}  fail  {}: {text}{last}", kind.word())?;
-                    }
-                }
-            }
-            out.flush()?;
-            // Where nobody reads the lines somebody reads what is on stderr: the journal, a cron mail.
-            let mut stderr = std::io::stderr();
-            if let (true, Err(failure)) = (alert, &outcome) {
-                let _ = writeln!(stderr, "spantap: alert: {failures} failures in a row: {}", failure.text);
-            }
-            if recovered {
-                let _ = writeln!(stderr, "spantap: alert is over: works again after {before} failures");
-            }
+            self.print_line(&outcome, failures, out)?;
+            self.print_alert(&outcome, failures, before);
             done += 1;
             if self.count.is_some_and(|count| done >= count) {
                 return Ok(outcome
@@ -176,18 +148,61 @@ impl CheckArgs {
         }
     }
 
-    fn probe(&self) -> Result<Health, Failure> {
+    /// Prints one check; `failures` is the number of failures in a row.
+    fn print_line(
+        &self,
+        outcome: &Result<ServerHealth, ServerFailure>,
+        failures: u32,
+        out: &mut Out<'_>,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            let mut line = match outcome {
+                Ok(health) => health_json(health),
+                Err(failure) => failure_json(failure),
+            };
+            line["timestamp"] = crate::record::timestamp::Timestamp::now().to_string().into();
+            line["failures_in_a_row"] = failures.into();
+            line["alert"] = (failures >= self.alert_after).into();
+            write_json(out, &line)?;
+        } else {
+            let now = jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now());
+            let time = now.strftime("%H:%M:%S");
+            match outcome {
+                Ok(health) => writeln!(out, "{time}  ok    {}", Printable::new(&summary(health)))?,
+                Err(ServerFailure { kind, text, stderr, .. }) => {
+                    let last = stderr.last().map(|line| format!("; stderr: {line}")).unwrap_or_default();
+                    let text = Printable::new(&format!("{text}{last}"));
+                    writeln!(out, "{time}  fail  {}: {text}", kind.word())?;
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Reports on stderr, for the journal or a cron mail, that an alert begins or ends.
+    fn print_alert(&self, outcome: &Result<ServerHealth, ServerFailure>, failures: u32, before: u32) {
+        let mut stderr = std::io::stderr();
+        if let (true, Err(failure)) = (failures == self.alert_after, outcome) {
+            let text = Printable::new(&failure.text);
+            let _ = writeln!(stderr, "spantap: alert: {failures} failures in a row: {text}");
+        }
+        if failures == 0 && before >= self.alert_after {
+            let _ = writeln!(stderr, "spantap: alert is over: works again after {before} failures");
+        }
+    }
+
+    fn probe(&self) -> Result<ServerHealth, ServerFailure> {
         let era = match self.era {
-            Era::Auto => check::Era::Auto,
-            Era::Modern => check::Era::Modern,
-            Era::Legacy => check::Era::Legacy,
+            EraArg::Auto => check::ProtocolEra::Auto,
+            EraArg::Modern => check::ProtocolEra::Modern,
+            EraArg::Legacy => check::ProtocolEra::Legacy,
         };
         let command = &self.server_command.command;
         let redactor = || crate::cli::redactor(self.config.as_deref(), command);
         Probe { timeout: self.timeout, era }.run(command, &redactor)
     }
 
-    /// The way to a collector: for a pulse if one is configured, for one check if it is asked for by flag.
+    /// Sets up the export of metrics. A single check sends metrics only with `--otlp`.
     ///
     /// # Errors
     /// The config file cannot be read.
@@ -203,7 +218,7 @@ impl CheckArgs {
         let file = crate::cli::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
         let (settings, warnings) = config.otlp(&process_environment);
-        let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {line}"));
+        let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {}", Printable::new(line)));
         config.problems.iter().for_each(|problem| warn(&problem.to_string()));
         warnings.iter().for_each(|line| warn(line));
         let connection_id = identity::connection_id();
@@ -213,7 +228,7 @@ impl CheckArgs {
             server_name: check::name(&name),
             user_id: None,
         };
-        let kinds = check::Kind::ALL.map(check::Kind::word);
+        let kinds = check::FailureKind::ALL.map(check::FailureKind::word);
         let Some(settings) = settings else { return Ok(None) };
         let (mut otlp, checks) = Otlp::of_checks(settings, &identity, &kinds, warn);
         otlp.open();
@@ -221,8 +236,8 @@ impl CheckArgs {
     }
 }
 
-/// A check in the words of the instruments.
-fn checked(outcome: &Result<Health, Failure>) -> CheckMeasurement {
+/// Converts the outcome of a check to a measurement.
+fn measurement(outcome: &Result<ServerHealth, ServerFailure>) -> CheckMeasurement {
     match outcome {
         Ok(health) => {
             let mut steps = vec![("handshake", health.handshake), ("ping", health.ping)];
@@ -236,12 +251,12 @@ fn checked(outcome: &Result<Health, Failure>) -> CheckMeasurement {
     }
 }
 
-/// Milliseconds with three decimals.
+/// Returns milliseconds with three decimals.
 fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn health_json(health: &Health) -> Value {
+fn health_json(health: &ServerHealth) -> Value {
     json!({
         "ok": true, "server": health.name, "version": health.version, "protocol": health.protocol,
         "era": health.era, "handshake_ms": ms(health.handshake), "ping_ms": ms(health.ping),
@@ -251,15 +266,16 @@ fn health_json(health: &Health) -> Value {
     })
 }
 
-fn failure_json(failure: &Failure) -> Value {
+fn failure_json(failure: &ServerFailure) -> Value {
     json!({
         "ok": false, "error_type": failure.kind.word(), "error": failure.text, "stderr": failure.stderr,
         "banner_lines": failure.banner_lines, "hint": failure.hint(),
     })
 }
 
-fn tell(health: &Health, out: &mut Out<'_>) -> anyhow::Result<()> {
-    let Health { name, version, protocol, .. } = health;
+fn print(health: &ServerHealth, out: &mut Out<'_>) -> anyhow::Result<()> {
+    let [name, version, protocol] =
+        [&health.name, &health.version, &health.protocol].map(|text| Printable::new(text));
     writeln!(out, "ok  {name} {version}, protocol {protocol}")?;
     writeln!(out, "    start and handshake  {:>9.1} ms", ms(health.handshake))?;
     writeln!(out, "    {:<19}  {:>9.1} ms", health.ping_method, ms(health.ping))?;
@@ -269,12 +285,12 @@ fn tell(health: &Health, out: &mut Out<'_>) -> anyhow::Result<()> {
     }
     writeln!(out, "    end                  {:>9.1} ms", ms(health.end.after))?;
     for warning in &health.warnings {
-        writeln!(out, "    warning: {warning}")?;
+        writeln!(out, "    warning: {}", Printable::new(warning))?;
     }
     Ok(())
 }
 
-fn summary(health: &Health) -> String {
+fn summary(health: &ServerHealth) -> String {
     let mut text = format!(
         "{} {}  start {:.0} ms  {} {:.1} ms",
         health.name,

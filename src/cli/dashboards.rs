@@ -1,4 +1,4 @@
-//! `spantap dashboards`: writes out the boards, rules and collector configurations of `docs/dashboards`.
+//! `spantap dashboards`: writes the boards, rules and collector configurations of `docs/dashboards`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::cli::{Out, hint};
+use crate::present::Printable;
 
-/// One shipped file: its path below the folder, and its text.
-type File = (&'static str, &'static str);
+/// Path of a shipped file below the folder, and its text.
+type ShippedFile = (&'static str, &'static str);
 
 macro_rules! shipped {
     ($($path:literal),* $(,)?) => {
@@ -18,8 +19,8 @@ macro_rules! shipped {
     };
 }
 
-/// Everything below `docs/dashboards`; a test compares the list with the folder.
-pub const FILES: &[File] = &shipped![
+/// Files below `docs/dashboards`; a test compares the list with the folder.
+pub const FILES: &[ShippedFile] = &shipped![
     "README.md",
     "grafana/mcp-1-health.json",
     "grafana/mcp-2-errors.json",
@@ -42,27 +43,28 @@ pub const FILES: &[File] = &shipped![
     "compose/tempo.yaml",
 ];
 
-/// The threshold that the shipped files are written for: the default of `--thrash-threshold`.
+/// Threshold in the shipped files: the default of `--thrash-threshold`.
 const SHIPPED_THRESHOLD: u32 = 5;
 
 #[derive(Debug, Args)]
 pub struct DashboardsArgs {
-    /// Folder to write to; made if absent
+    /// Folder to write to; created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Alert when an agent makes the same call more often than this
     #[arg(long, visible_alias = "thrashing", value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
     pub thrash_threshold: u32,
-    /// Replace files that are there and differ
+    /// Replace existing files that differ
     #[arg(long)]
     pub force: bool,
 }
 
 impl DashboardsArgs {
-    /// Writes the files, or says which one it did not dare to replace and writes none.
+    /// Writes the files and prints their paths.
     ///
     /// # Errors
-    /// A file that is there with another text, unless `--force`; whatever the file system says.
+    /// A file exists with another text and `--force` is not given (no file is written then), or a file
+    /// cannot be written.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let files: Vec<(PathBuf, String)> = FILES
             .iter()
@@ -72,15 +74,15 @@ impl DashboardsArgs {
             && let Some((path, _)) = files.iter().find(|(path, text)| differs(path, text))
         {
             return Err(hint(
-                anyhow::anyhow!("{} is there and differs", path.display()),
-                "another folder, or --force to replace it",
+                anyhow::anyhow!("{} exists and differs", path.display()),
+                "choose another folder with --out, or replace the file with --force",
             ));
         }
         for (path, text) in &files {
             let folder = path.parent().unwrap_or(&self.out);
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            writeln!(out, "{}", path.display())?;
+            writeln!(out, "{}", Printable::new(&path.to_string_lossy()))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -90,8 +92,8 @@ fn differs(path: &Path, text: &str) -> bool {
     path.exists() && fs::read(path).map_or(true, |found| found != text.as_bytes())
 }
 
-/// The text of a shipped file for another threshold than the shipped one. Its tests stay as they are for
-/// the shipped one, so `rules_test.yml` gets inputs that lie on both sides of the new one.
+/// Returns the text of a shipped file for another threshold. `rules_test.yml` gets inputs on both sides of
+/// the new threshold.
 fn with_threshold(path: &str, text: &str, threshold: u32) -> String {
     let above = u64::from(threshold) + 1;
     match path {

@@ -1,4 +1,4 @@
-//! `spantap demo`: what the proxy writes down, in one command and with nothing installed.
+//! `spantap demo`: records a sample session and shows its log; needs no installed server.
 
 use std::ffi::OsStr;
 use std::io::BufReader;
@@ -10,19 +10,24 @@ use clap::{Args, Parser};
 
 use crate::cli::{Cli, Out};
 use crate::demo::{client, server};
+use crate::present::Printable;
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Folder for the demo's log [default: a new folder for temporary files]
+    /// Folder for the demo's log [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
-    /// Be the sample server that the demo starts
+    /// Run as the sample server that the demo starts
     #[arg(long, hide = true)]
     serve: bool,
 }
 
 impl DemoArgs {
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    /// Runs the demo.
+    ///
+    /// # Errors
+    /// The proxy or the sample server fails, or the log cannot be written or read.
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.serve {
             server::serve(&mut std::io::stdin().lock(), out)?;
             return Ok(ExitCode::SUCCESS);
@@ -31,34 +36,34 @@ impl DemoArgs {
             Some(dir) => dir,
             None => tempfile::Builder::new().prefix("spantap-demo-").tempdir()?.keep(),
         };
-        let calls = watch(&log_dir)?;
+        let calls = record(&log_dir)?;
         let log = newest_log(&log_dir)?;
         writeln!(
             out,
             "A scripted client made {calls} tool calls to a sample server, with spantap between them.\n"
         )?;
         show(&log, out)?;
-        let dir = log_dir.display();
+        let dir = Printable::new(&log_dir.to_string_lossy());
         writeln!(
             out,
-            "\nThe log, one JSON object a line, no arguments and no results in it:\n  {}\n",
-            log.display()
+            "\nThe log, one JSON object per line, without arguments and results:\n  {}\n",
+            Printable::new(&log.to_string_lossy())
         )?;
-        writeln!(out, "Look further:")?;
+        writeln!(out, "See more:")?;
         writeln!(out, "  spantap show last --log-dir {dir}      the session as a waterfall")?;
         writeln!(out, "  spantap stats --log-dir {dir}          calls, errors and percentiles by tool")?;
         writeln!(out, "  spantap report --open --log-dir {dir}  one HTML page\n")?;
         writeln!(out, "Watch your own servers:")?;
         writeln!(
             out,
-            "  spantap wrap                           put it in front of them in your hosts' config files"
+            "  spantap wrap                           put spantap in front of them in your hosts' config files"
         )?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Runs client, proxy and server; returns the number of tool calls.
-fn watch(log_dir: &Path) -> anyhow::Result<usize> {
+/// Runs client, proxy and sample server; returns the number of tool calls.
+fn record(log_dir: &Path) -> anyhow::Result<usize> {
     let spantap = std::env::current_exe().context("cannot find the running spantap binary")?;
     let mut proxy = Command::new(&spantap)
         .arg("--log-dir")
@@ -94,7 +99,7 @@ fn newest_log(dir: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("the proxy wrote no log in `{}`", dir.display()))
 }
 
-/// The operations of the log, as `spantap tail` shows them.
+/// Prints the operations of the log as `spantap tail` does.
 fn show(log: &Path, out: &mut Out<'_>) -> anyhow::Result<()> {
     let words = ["spantap", "tail", "-n", "40"].map(OsStr::new).into_iter().chain([log.as_os_str()]);
     match Cli::try_parse_from(words)?.command {

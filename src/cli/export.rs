@@ -1,4 +1,4 @@
-//! `spantap export`: sends recorded sessions to a collector, again or for the first time.
+//! `spantap export`: sends recorded sessions to a collector.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader};
@@ -29,12 +29,12 @@ use crate::record::Identity;
 use crate::record::Record;
 use crate::record::words::Side;
 use crate::settings::{Config, process_environment};
-use progress::{Bar, Progress, key};
+use progress::{ExportProgress, ProgressLine, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 all was taken; 1 something was not, or there was nothing to send with; 2 usage."
+    after_help = "Exit status: 0 all was taken; 1 something was not, or no collector is configured; 2 usage."
 )]
 pub struct ExportArgs {
     /// Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]
@@ -70,7 +70,7 @@ pub struct ExportArgs {
     /// Until when, in the same forms; a day stands for its beginning
     #[arg(long, value_name = "TIME", help_heading = "Select")]
     until: Option<String>,
-    /// Leave out what an earlier run with --resume has sent there, and remember what this one sends
+    /// Skip records that an earlier run with --resume sent to this collector, and remember those of this run
     #[arg(long, conflicts_with_all = ["server", "tool", "session", "method", "status", "since", "until"])]
     resume: bool,
     /// Folder of session logs [default: see spantap doctor]
@@ -81,18 +81,18 @@ pub struct ExportArgs {
     files: Vec<PathBuf>,
 }
 
-/// How long a collector may take nothing before we give up.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the collector has for the answer to the last of a file.
-const LAST_WAIT: Duration = Duration::from_secs(30);
-/// After so many records we wait until all are taken, and a resumed run begins there.
+/// How long a collector may take no data before the run ends.
+const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for the answers to the last data of a session.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Number of records after which the run waits until all are taken; a resumed run begins there.
 const CHECKPOINT: u64 = 8_192;
 
 impl ExportArgs {
-    /// Exit status 1 when something was not taken.
+    /// Sends the selected records; exit status 1 if the collector did not take all of them.
     ///
     /// # Errors
-    /// When there is no collector to send to, or nothing to read.
+    /// No collector is configured, or nothing can be read.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (settings, side) = self.settings()?;
         let select = SelectArgs {
@@ -108,38 +108,35 @@ impl ExportArgs {
         };
         let reading = Reading::open(&select, &self.files, Since::Ever)?;
         let sessions = sessions(reading.sources.clone());
-        let progress = if self.resume { Progress::load() } else { Progress::default() };
-        let bar = Bar::new(reading.sources.len());
+        let progress = if self.resume { ExportProgress::load() } else { ExportProgress::default() };
+        let bar = ProgressLine::new(reading.sources.len());
         let select = reading.select.clone();
-        let mut run = Run {
+        let mut run = ExportRun {
             settings,
             side,
             select,
             resume: self.resume,
             progress,
             bar,
-            sent: Sent::default(),
+            sent: SentCounts::default(),
             files: 0,
-            told: Told::default(),
+            once: OncePerLine::default(),
         };
         sessions.iter().try_for_each(|session| run.send(session))?;
-        let Run { sent: Sent { records, connections, lost }, bar, resume, .. } = run;
+        let ExportRun { sent: SentCounts { records, connections, lost }, bar, resume, .. } = run;
         drop(bar);
         let count = format!("{} of {}", plural(records, "record"), plural(connections, "connection"));
         if lost.is_empty() {
-            let said = writeln!(out, "{count} sent");
+            let printed = writeln!(out, "{count} sent");
             if records == 0 && !resume {
                 reading.say_no_data("no records", &Findings::default())?;
             }
-            return done(ExitCode::SUCCESS, said);
+            return done(ExitCode::SUCCESS, printed);
         }
         let reasons: Vec<String> = lost.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let all: u64 = lost.values().sum();
         let reasons = reasons.join(", ");
-        done(
-            ExitCode::FAILURE,
-            writeln!(out, "{count} read, {all} spans or logs of them not taken: {reasons}"),
-        )
+        done(ExitCode::FAILURE, writeln!(out, "{count} read, {all} spans or logs not taken: {reasons}"))
     }
 
     fn settings(&self) -> anyhow::Result<(OtlpSettings, Side)> {
@@ -164,11 +161,11 @@ impl ExportArgs {
                 "name one: spantap export --otlp http://localhost:4318",
             ));
         };
-        // Points of a moment that has passed would be taken for points of now.
+        // A collector would take data points of the past for current ones.
         settings.metrics = None;
         if settings.traces.is_none() && settings.logs.is_none() {
             return Err(hint(
-                anyhow::anyhow!("nothing to send: traces are turned off, and logs are not asked for"),
+                anyhow::anyhow!("nothing to send: traces are turned off, and logs are not requested"),
                 "--logs sends log records; traces are turned off by `traces` in [otlp] or OTEL_TRACES_EXPORTER",
             ));
         }
@@ -176,7 +173,7 @@ impl ExportArgs {
     }
 }
 
-/// The parts of each session log together, in their order: later parts build on earlier ones.
+/// Groups the parts of each session log, in their order: later parts depend on earlier ones.
 fn sessions(sources: Vec<Source>) -> Vec<Vec<Source>> {
     let mut sessions: Vec<(PathBuf, Vec<(u64, Source)>)> = Vec::new();
     for source in sources {
@@ -193,7 +190,7 @@ fn sessions(sources: Vec<Source>) -> Vec<Vec<Source>> {
     sessions.into_iter().map(in_order).collect()
 }
 
-/// `a.2.jsonl.gz` is part 2 of `a`, `a.jsonl` part 0.
+/// Returns path and part number of a session log: `a.2.jsonl.gz` is part 2 of `a`, `a.jsonl` part 0.
 fn stem_and_part(path: &Path) -> (PathBuf, u64) {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.trim_end_matches(".gz").trim_end_matches(".zst").trim_end_matches(".jsonl");
@@ -204,19 +201,19 @@ fn stem_and_part(path: &Path) -> (PathBuf, u64) {
 }
 
 #[derive(Default)]
-struct Sent {
+struct SentCounts {
     records: u64,
     connections: u64,
-    /// Spans and logs that were not taken, by reason.
+    /// Number of spans and logs that were not taken, by reason.
     lost: BTreeMap<&'static str, u64>,
 }
 
-/// Says each line once, whichever connection it is about.
+/// Prints each line once, although every connection reports it.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<HashSet<String>>>);
+struct OncePerLine(Arc<Mutex<HashSet<String>>>);
 
-impl Told {
-    fn say(&self, line: &str) {
+impl OncePerLine {
+    fn print(&self, line: &str) {
         // Nothing runs here that could be affected.
         let line = line.trim_end_matches("; traffic is not affected");
         if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned()) {
@@ -225,23 +222,23 @@ impl Told {
     }
 }
 
-/// One run, through all sessions.
-struct Run {
+/// One run over all sessions.
+struct ExportRun {
     settings: OtlpSettings,
     side: Side,
     select: Select,
     resume: bool,
-    progress: Progress,
-    bar: Bar,
-    sent: Sent,
-    /// Files done.
+    progress: ExportProgress,
+    bar: ProgressLine,
+    sent: SentCounts,
+    /// Number of files that are done.
     files: usize,
-    told: Told,
+    once: OncePerLine,
 }
 
-impl Run {
-    /// Sends what is new of one session. What has been taken is remembered every now and then, so that a
-    /// run that is cut short goes on there.
+impl ExportRun {
+    /// Sends the new records of one session. Progress is saved at each checkpoint, so that a run that is cut
+    /// short can be resumed there.
     fn send(&mut self, parts: &[Source]) -> anyhow::Result<()> {
         let mut connections: HashMap<String, Otlp> = HashMap::new();
         let mut lines = Vec::new();
@@ -253,9 +250,9 @@ impl Run {
             self.files += 1;
         }
         self.sent.connections += connections.values().filter(|otlp| otlp.has_sent()).count() as u64;
-        // While a collector asks for patience it gets it; at the close it is asked once more at most.
-        let in_time = connections.values().all(|otlp| otlp.wait_until_sent(PATIENCE));
-        let deadline = Instant::now() + LAST_WAIT;
+        // The wait includes the collector's own retry delays; the close tries at most once more.
+        let in_time = connections.values().all(|otlp| otlp.wait_until_sent(COLLECTOR_TIMEOUT));
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
         connections.values_mut().for_each(Output::begin_close);
         connections.values_mut().for_each(|connection| connection.finish_close(deadline));
         let lost = lost(&connections);
@@ -264,10 +261,10 @@ impl Run {
             lines.iter().for_each(|(key, lines)| self.progress.set(key, *lines));
             self.remember()?;
         }
-        if in_time { Ok(()) } else { Err(nothing_taken()) }
+        if in_time { Ok(()) } else { Err(no_progress()) }
     }
 
-    /// Sends one file's records; returns up to which line it was read.
+    /// Sends the records of one file; returns the number of lines that were read.
     fn read(
         &mut self,
         source: &Source,
@@ -281,7 +278,7 @@ impl Run {
         let (mut lines, mut since_checkpoint) = (0, 0);
         loop {
             line.clear();
-            // A line without its newline is still being written, or was cut off.
+            // A line without a newline is still being written, or was cut off.
             if reader.read_until(b'\n', &mut line).with_context(failed)? == 0 || line.last() != Some(&b'\n') {
                 return Ok(lines.max(from));
             }
@@ -292,16 +289,16 @@ impl Run {
             };
             let connection = connections.entry(record.connection_id.to_string());
             let otlp = connection.or_insert_with(|| {
-                let told = self.told.clone();
-                let warn = move |line: &str| told.say(line);
+                let once = self.once.clone();
+                let warn = move |line: &str| once.print(line);
                 Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), warn)
             });
             if lines <= from || !takes(&self.select, &entry) {
                 otlp.pass_over(&record);
                 continue;
             }
-            if !otlp.wait_for_room(PATIENCE) {
-                return Err(nothing_taken());
+            if !otlp.wait_for_room(COLLECTOR_TIMEOUT) {
+                return Err(no_progress());
             }
             otlp.send(&record);
             self.sent.records += 1;
@@ -309,7 +306,7 @@ impl Run {
             if since_checkpoint == CHECKPOINT {
                 since_checkpoint = 0;
                 self.bar.show(self.files, source, self.sent.records);
-                let sent = connections.values().all(|otlp| otlp.wait_until_sent(PATIENCE));
+                let sent = connections.values().all(|otlp| otlp.wait_until_sent(COLLECTOR_TIMEOUT));
                 if sent && lost(connections).is_empty() {
                     self.progress.set(key, lines);
                     self.remember()?;
@@ -330,7 +327,7 @@ fn takes(select: &Select, entry: &Entry<'_>) -> bool {
     }
 }
 
-/// What was not taken, by reason.
+/// Returns the number of spans and logs that were not taken, by reason.
 fn lost(connections: &HashMap<String, Otlp>) -> BTreeMap<&'static str, u64> {
     let mut lost = BTreeMap::new();
     for dropped in connections.values().flat_map(Output::dropped).filter(|dropped| dropped.count > 0) {
@@ -339,10 +336,10 @@ fn lost(connections: &HashMap<String, Otlp>) -> BTreeMap<&'static str, u64> {
     lost
 }
 
-fn nothing_taken() -> anyhow::Error {
+fn no_progress() -> anyhow::Error {
     hint(
-        anyhow::anyhow!("the collector has taken nothing for {} s", PATIENCE.as_secs()),
-        "see that it runs, and send the same again; `spantap doctor` looks whether it answers",
+        anyhow::anyhow!("the collector has taken nothing for {} s", COLLECTOR_TIMEOUT.as_secs()),
+        "start it and run the command again; `spantap doctor` checks whether it answers",
     )
 }
 

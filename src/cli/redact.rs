@@ -1,5 +1,4 @@
-//! `spantap redact`: tries the redactor on a text, checks existing logs, hashes a text to compare it with
-//! a record.
+//! `spantap redact`: redacts a text, checks existing logs, or hashes a text to compare it with a record.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::cli::Hinted;
 use crate::cli::run::RunArgs;
-use crate::cli::{Out, hint};
+use crate::cli::{Out, exit_with, hint};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
+use crate::present::Printable;
 use crate::query::files::{Source, Window};
 use crate::settings::{self, ArgsHash, Config, Redaction, process_environment};
 use crate::settings::{hash_key, paths};
@@ -23,9 +22,9 @@ use crate::settings::{hash_key, paths};
     after_help = "Exit status: 0 done; with --check: 1 something would be redacted, 2 a file cannot be read; 2 usage."
 )]
 pub struct RedactArgs {
-    /// Text to redact or hash; `-` or none is standard input
+    /// File to redact or hash [default: standard input, also as -]
     pub file: Option<PathBuf>,
-    /// Say on stderr which rule replaced what, and where in the output
+    /// Report on stderr which rule replaced what, and where in the output
     #[arg(long)]
     pub explain: bool,
     /// Scan these logs instead; exit 1 if anything in them would be redacted
@@ -33,26 +32,26 @@ pub struct RedactArgs {
     pub check: Vec<PathBuf>,
     /// Print the hash that a record of the text would have
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with_all = ["explain", "rules"])]
-    pub hash: Option<Hashed>,
-    /// List the rules for vendor tokens, with the tool that each follows
+    pub hash: Option<HashKind>,
+    /// List the rules for vendor tokens and the text that each one looks for
     #[arg(long, conflicts_with_all = ["explain", "file"])]
     pub rules: bool,
-    /// Also redact whatever looks random
+    /// Also redact text that looks random
     #[arg(long)]
     pub strict: bool,
-    /// Take [redaction] and the hash settings from this config file
+    /// Read this config file instead of the usual one
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Which hash of a record to print.
+/// Hash of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Hashed {
-    /// args_hash: JSON, whatever its spelling
+pub enum HashKind {
+    /// args_hash: of JSON, whatever its spelling
     Args,
-    /// result_hash: JSON, byte by byte
+    /// result_hash: of JSON, byte by byte
     Result,
-    /// text_hash: what the model saw
+    /// text_hash: of the text that the model got
     Text,
 }
 
@@ -60,7 +59,7 @@ impl RedactArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// Files that cannot be read, settings that cannot be applied, a hash key that is missing.
+    /// A file cannot be read, a setting cannot be applied, or the hash key does not exist.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.rules {
             return list_rules(out);
@@ -70,7 +69,7 @@ impl RedactArgs {
             return print_hash(what, self.input()?, &config, out);
         }
         let Redaction::Settings(mut settings) = config.redaction else {
-            // Said by the problem that made it so.
+            // `config` refuses such settings with their problem.
             anyhow::bail!("the [redaction] table of the config file cannot be applied");
         };
         if self.strict {
@@ -97,21 +96,19 @@ impl RedactArgs {
         }
     }
 
-    /// What flags, environment and config file say. What cannot be used is refused here, where somebody
-    /// wants to see what the settings do.
+    /// Resolves the settings. A setting that this command uses and that cannot be applied is an error here,
+    /// because the user wants to see its effect.
     fn config(&self) -> anyhow::Result<Config> {
         let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
         let file = crate::cli::config_file(&args)?;
         let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
-        // What is wrong with other settings does not concern this command.
+        // Problems with other settings do not matter here.
         let concerns = |problem: &&settings::Problem| match config.redaction {
             Redaction::Unusable => problem.text.contains("no free text is written"),
             Redaction::Settings(_) => problem.text.starts_with("`args_hash`"),
         };
         match config.problems.iter().find(concerns) {
-            Some(problem) => {
-                Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all that is wrong"))
-            }
+            Some(problem) => Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all problems")),
             None => Ok(config),
         }
     }
@@ -124,8 +121,8 @@ fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Redacts whole lines as they come, so that `tail -f log | spantap redact` works; what comes together
-/// is looked at together, since a value may stand on the line after its name.
+/// Redacts whole lines as they arrive, so that `tail -f log | spantap redact` works. Lines that arrive
+/// together are redacted together, because a value can be on the line after its name.
 fn redact_input(
     input: Box<dyn Read>,
     redactor: &mut Redactor,
@@ -141,7 +138,7 @@ fn redact_input(
         let length = read.len();
         lines.extend_from_slice(read);
         input.consume(length);
-        // Half a line is waited for, unless much is waiting already.
+        // Wait for the rest of a line, unless much text is waiting already.
         let last_end = lines.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let whole = match last_end {
             _ if length == 0 || last_end == lines.len() => lines.len(),
@@ -172,7 +169,7 @@ fn described(finding: &Finding) -> String {
     format!("{} by rule {}{anchor}, {} bytes", finding.class, finding.rule, finding.length)
 }
 
-/// Scans logs: of our own records every text by itself, of anything else every line.
+/// Scans logs: each string of our own records separately, and other files line by line.
 fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
     let mut found = 0_u64;
     let mut lines = 0_u64;
@@ -185,7 +182,7 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
         sources.extend(found.map_err(|error| unchecked(error, "open", &path.display().to_string()))?);
     }
     for source in &sources {
-        let name = source.name();
+        let name = Printable::new(&source.name());
         let file = source.open(0).map_err(|error| unchecked(error, "open", &name))?;
         for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
             let line = line.map_err(|error| unchecked(error, "read", &name))?;
@@ -201,7 +198,8 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
             }
             for (field, finding) in findings {
                 found += 1;
-                let field = if field.is_empty() { String::new() } else { format!(" in {field}") };
+                let field =
+                    if field.is_empty() { String::new() } else { format!(" in {}", Printable::new(&field)) };
                 writeln!(out, "{name}:{}: {}{field}", index + 1, described(&finding))?;
             }
         }
@@ -210,10 +208,10 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A check that could not be made is none that failed.
+/// Returns the error for a file that cannot be read, which has another exit status than a failed check.
 fn unchecked(error: std::io::Error, verb: &str, name: &str) -> anyhow::Error {
     let error = anyhow::Error::from(error).context(format!("cannot {verb} {name}"));
-    Hinted { error, hint: "nothing can be said about it until it can be read".to_owned(), status: 2 }.into()
+    exit_with(2, error, "it was not checked; make it readable, and run the check again")
 }
 
 fn check_value(
@@ -226,8 +224,8 @@ fn check_value(
         serde_json::Value::String(text) if is_trace_context(field, text) => {}
         serde_json::Value::String(text) => {
             let (_, found) = redactor.explain(text.as_bytes());
-            // The message is put together from other fields, each of which is checked by itself: a name of one
-            // announces the value of another.
+            // The message is composed of other fields, which are checked separately. In it, the name from one
+            // field can make the value of another look like a secret.
             const ANNOUNCED: [&str; 5] = ["key_value", "auth_header", "cookie", "flag", "url"];
             let counts = |finding: &Finding| field != "message" || !ANNOUNCED.contains(&finding.class);
             findings.extend(found.into_iter().filter(counts).map(|finding| (field.to_owned(), finding)));
@@ -242,8 +240,8 @@ fn check_value(
     }
 }
 
-/// An id of a trace or a span, which has no room for anything else, and looks like a card's number now and
-/// then (W3C Trace Context §3.2.2).
+/// Returns true if the text is the id of a trace or a span, which contains nothing else but can look like a
+/// card number (W3C Trace Context §3.2.2).
 fn is_trace_context(field: &str, text: &str) -> bool {
     let length = match field {
         _ if field.ends_with("trace_id") => 32,
@@ -254,7 +252,7 @@ fn is_trace_context(field: &str, text: &str) -> bool {
 }
 
 fn print_hash(
-    what: Hashed,
+    what: HashKind,
     mut input: Box<dyn Read>,
     config: &Config,
     out: &mut Out<'_>,
@@ -265,23 +263,23 @@ fn print_hash(
     };
     let mut text = Vec::new();
     input.read_to_end(&mut text).context("cannot read the text")?;
-    // What a shell puts behind JSON is not part of it; behind a text it may be.
+    // White space after JSON comes from the shell; after a text it may be part of the text.
     let json = text.trim_ascii_end();
     let hash = match what {
-        Hashed::Args => canonical::args_hash(&key, json),
-        Hashed::Result => canonical::result_hash(&key, json),
-        Hashed::Text => canonical::text_hash(&key, &text),
+        HashKind::Args => canonical::args_hash(&key, json),
+        HashKind::Result => canonical::result_hash(&key, json),
+        HashKind::Text => canonical::text_hash(&key, &text),
     };
     writeln!(out, "{hash}")?;
-    if what != Hashed::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
-        let _ = writeln!(io::stderr(), "this is not JSON: its bytes were hashed as they are");
+    if what != HashKind::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+        let _ = writeln!(io::stderr(), "the input is not JSON: its bytes were hashed as they are");
     }
-    if what == Hashed::Text
+    if what == HashKind::Text
         && let Some(without) = text.strip_suffix(b"\n")
     {
-        // `echo`, `pbpaste` and editors put one behind a text that had none.
+        // `echo`, `pbpaste` and editors add a newline to a text that has none.
         let hash = canonical::text_hash(&key, without.strip_suffix(b"\r").unwrap_or(without));
-        let _ = writeln!(io::stderr(), "without the newline at its end: {hash}");
+        let _ = writeln!(io::stderr(), "without the newline at the end: {hash}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -295,7 +293,7 @@ fn installed_key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
         Some(key) => Ok(key.bytes),
         None => Err(hint(
             anyhow::anyhow!("there is no hash key in {} yet", state.display()),
-            "it is made when spantap first watches a server; a shared one is named by hash_key_file",
+            "the first recorded session creates it; `hash_key_file` names a shared key",
         )),
     }
 }

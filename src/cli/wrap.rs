@@ -1,149 +1,186 @@
-//! `wrap`, `unwrap`, `status`: the proxy put into hosts' config files, taken out, and looked for.
+//! `wrap`, `unwrap`, `status`: puts the proxy into hosts' config files, removes it, and reports where it is.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use serde_json::json;
 
-use crate::cli::{Hinted, Out, hint};
-use crate::hosts::diff;
-use crate::hosts::entry::Step;
-use crate::hosts::locate::{self, Found, Scope, Surroundings};
-use crate::hosts::store::Replaced;
+use crate::cli::{Out, exit_with, hint};
+use crate::hosts::diff::DiffRedactor;
+use crate::hosts::entry::PathStep;
+use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
+use crate::hosts::store::{FileSnapshot, ReplaceOutcome};
 use crate::hosts::table::{self, HOSTS, Host};
-use crate::hosts::tree::{Format, Node};
-use crate::observe::redact::{Redactor, Settings};
+use crate::hosts::tree::{FileFormat, Node};
+use crate::observe::redact::Redactor;
+use crate::present::Printable;
 
 mod options;
 mod plan;
+mod print;
 mod status;
-pub mod watched;
+pub(crate) mod watched;
 
-use plan::{Changed, Intent, Plan};
+use plan::{FilePlan, WrapAction};
 pub use status::StatusArgs;
 
-/// Which files and which servers in them.
+/// Which servers of which files.
 #[derive(Debug, Default, Args)]
-pub struct Which {
+pub struct ServerSelection {
     /// Only these servers [default: every local (stdio) server found]
     #[arg(value_name = "SERVER")]
-    pub servers: Vec<String>,
+    servers: Vec<String>,
     /// Only this host; repeatable
     #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
-    pub hosts: Vec<String>,
-    /// A config file in an unusual place; --host says whose format it has, if that cannot be told
+    hosts: Vec<String>,
+    /// A config file in an unusual place; --host names its format if the file does not show it
     #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...)
     #[arg(long)]
-    pub project: bool,
+    project: bool,
+}
+
+impl ServerSelection {
+    /// All servers of the user's files and of this folder's project files.
+    pub(crate) fn everything() -> ServerSelection {
+        ServerSelection { project: true, ..ServerSelection::default() }
+    }
+
+    fn takes(&self, server: &str) -> bool {
+        self.servers.is_empty() || self.servers.iter().any(|name| name == server)
+    }
+
+    /// Checks that every server named on the command line is among `found`.
+    ///
+    /// # Errors
+    /// A server is missing.
+    fn check_names<'a>(&self, found: impl Iterator<Item = &'a String> + Clone) -> anyhow::Result<()> {
+        match self.servers.iter().find(|name| !found.clone().any(|known| known == *name)) {
+            Some(name) => {
+                Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
-pub struct How {
+pub struct WriteOptions {
     /// Show the changes as a diff and write nothing
     #[arg(short = 'n', long)]
-    pub dry_run: bool,
+    dry_run: bool,
     /// Do not ask
     #[arg(short, long)]
-    pub yes: bool,
+    yes: bool,
     /// Report as JSON; writes only with --yes
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     /// Write even while the host runs that will write its file back
     #[arg(long)]
-    pub force: bool,
+    force: bool,
 }
 
-/// What the statuses mean.
+/// Meanings of the exit statuses.
 const STATUSES: &str = "\
 Exit status: 0 done, or nothing to do; 1 a file was left alone, there is no such file or server,
-or nobody agreed to the change; 2 usage.";
+or the change was not confirmed; 2 usage.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
 pub struct WrapArgs {
     #[command(flatten)]
-    pub which: Which,
+    selection: ServerSelection,
     #[command(flatten)]
-    pub how: How,
+    options: WriteOptions,
     /// Passed on to 'spantap run' in every wrapped entry
     #[arg(last = true, value_name = "RUN OPTIONS")]
-    pub run_options: Vec<String>,
+    run_options: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
 pub struct UnwrapArgs {
     #[command(flatten)]
-    pub which: Which,
+    selection: ServerSelection,
     #[command(flatten)]
-    pub how: How,
+    options: WriteOptions,
     /// User files and project files of the current folder, every server
     #[arg(long, conflicts_with_all = ["servers", "file"])]
-    pub all: bool,
+    all: bool,
 }
 
 impl WrapArgs {
+    /// Puts the proxy in front of the selected servers.
+    ///
     /// # Errors
-    /// No local server found, options that `run` would refuse, or a file that could not be written.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    /// No local server is found, `run` would refuse an option, or a file cannot be written.
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         options::check(&self.run_options)?;
         let inherited = options::inherited(&self.run_options);
         options::check(&inherited)?;
-        change(out, &self.which, &self.how, &Intent::Wrap { inherited, given: self.run_options })
+        change(out, &self.selection, &self.options, &WrapAction::Wrap { inherited, given: self.run_options })
     }
 }
 
 impl UnwrapArgs {
+    /// Removes the proxy from the selected servers.
+    ///
     /// # Errors
-    /// No wrapped server found, or a file that could not be written.
-    pub fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        self.which.project |= self.all;
-        change(out, &self.which, &self.how, &Intent::Unwrap)
+    /// No wrapped server is found, or a file cannot be written.
+    pub(crate) fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        self.selection.project |= self.all;
+        change(out, &self.selection, &self.options, &WrapAction::Unwrap)
     }
 }
 
-fn surroundings(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> Surroundings<'_> {
+fn search_context(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> SearchContext<'_> {
     let home = environment("HOME").or_else(|| environment("USERPROFILE")).map(PathBuf::from);
-    Surroundings { home, environment, project: project.then(|| std::env::current_dir().ok()).flatten() }
+    SearchContext { home, environment, project: project.then(|| std::env::current_dir().ok()).flatten() }
 }
 
-pub(super) fn files(which: &Which) -> anyhow::Result<Vec<Found>> {
-    let environment = crate::settings::process_environment;
-    if let Some(path) = &which.file {
-        File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let host = match which.hosts.as_slice() {
-            [id] => table::host(id),
-            [] => host_of(path),
-            _ => {
-                let error = anyhow::anyhow!("--file goes with one --host, whose format it has");
-                return Err(Hinted { error, hint: "give one --host, or none".to_owned(), status: 2 }.into());
-            }
-        };
-        let host = host.ok_or_else(|| {
-            let text = format!("no list of servers found in `{}`", path.display());
-            hint(
-                anyhow::anyhow!(text),
-                "say whose file it is: --host HOST, with one of the names that `spantap wrap --help` lists",
-            )
-        })?;
-        return Ok(vec![Found { host, scope: scope_of(host, path), path: path.clone() }]);
+/// Returns the selected files that exist.
+///
+/// # Errors
+/// `--file` cannot be read, or its host is not clear.
+pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<HostFile>> {
+    if let Some(path) = &selection.file {
+        return named_file(path, &selection.hosts).map(|file| vec![file]);
     }
+    let environment = crate::settings::process_environment;
     let mut seen = BTreeSet::new();
-    let mut found = locate::files(&surroundings(&environment, which.project), &which.hosts);
-    // In the home folder a project's file may be the user's own; it counts as that.
-    found.retain(|found| seen.insert(found.path.canonicalize().unwrap_or_else(|_| found.path.clone())));
-    Ok(found)
+    let mut files = locate::files(&search_context(&environment, selection.project), &selection.hosts);
+    // In the home folder a project's file can be the user's own; it counts once, as the user's.
+    files.retain(|file| seen.insert(file.path.canonicalize().unwrap_or_else(|_| file.path.clone())));
+    Ok(files)
 }
 
-/// Whose format a file has that nobody named a host for: by its name, else by what stands in it.
+/// Returns the file that `--file` names, with its host.
+fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
+    File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let host = match hosts {
+        [id] => table::host(id),
+        [] => host_of(path),
+        _ => {
+            let error = anyhow::anyhow!("--file needs exactly one host, whose format the file has");
+            return Err(exit_with(2, error, "give --host once, or not at all"));
+        }
+    };
+    let host = host.ok_or_else(|| {
+        hint(
+            anyhow::anyhow!("no list of servers found in `{}`", path.display()),
+            "name the host of the file: --host HOST; `spantap wrap --help` lists the hosts",
+        )
+    })?;
+    Ok(HostFile { host, scope: scope_of(host, path), path: path.to_owned() })
+}
+
+/// Returns the host whose format a file has: by the file's name, or else by its content.
 fn host_of(path: &Path) -> Option<&'static Host> {
     let by_name = HOSTS.iter().find(|host| {
         let below_home = host.user_files.iter().filter_map(|place| {
@@ -153,46 +190,46 @@ fn host_of(path: &Path) -> Option<&'static Host> {
         below_home.chain(host.project_files.iter().copied()).any(|place| path.ends_with(place))
     });
     let by_content = || {
-        let snapshot = crate::hosts::store::Snapshot::read(path).ok()?;
-        let root = Node::parse(snapshot.text(), Format::of(&snapshot.path)).ok()?;
-        let format = Format::of(&snapshot.path);
-        let holds = |host: &&Host| host.keys.iter().any(|keys| root.get(keys[0]).is_some());
-        let writes = |host: &&Host| {
+        let snapshot = FileSnapshot::read(path).ok()?;
+        let format = FileFormat::of(&snapshot.path);
+        let root = Node::parse(snapshot.text(), format).ok()?;
+        let has_servers = |host: &&Host| host.keys.iter().any(|keys| root.get(keys[0]).is_some());
+        let has_format = |host: &&Host| {
             let mut places = host.user_files.iter().chain(host.project_files);
-            places.any(|place| Format::of(Path::new(place)) == format)
+            places.any(|place| FileFormat::of(Path::new(place)) == format)
         };
-        // The last one is every other program that reads an `mcpServers` file, which is JSON.
-        let others = HOSTS.last().filter(|_| format == Format::Json).filter(holds);
-        others.or_else(|| HOSTS.iter().find(|host| holds(host) && writes(host)))
+        // The last row is any other program that reads an `mcpServers` file, which is JSON.
+        let others = HOSTS.last().filter(|_| format == FileFormat::Json).filter(has_servers);
+        others.or_else(|| HOSTS.iter().find(|host| has_servers(host) && has_format(host)))
     };
     by_name.or_else(by_content)
 }
 
-/// Whether a file that was named is a project's, so that it is as careful with it as `--project` is.
-fn scope_of(host: &'static Host, path: &Path) -> Scope {
+/// Returns the scope of a file that `--file` names. A project's file is treated as with `--project`.
+fn scope_of(host: &'static Host, path: &Path) -> FileScope {
     let environment = crate::settings::process_environment;
-    let users = locate::places(&surroundings(&environment, false), &[host.id.to_owned()]);
-    let same = |found: &Found| found.path.canonicalize().ok() == path.canonicalize().ok();
-    let is_named_so = || {
+    let users = locate::places(&search_context(&environment, false), &[host.id.to_owned()]);
+    let is_same = |file: &HostFile| file.path.canonicalize().ok() == path.canonicalize().ok();
+    let has_project_name = || {
         std::path::absolute(path)
             .is_ok_and(|path| host.project_files.iter().any(|place| path.ends_with(place)))
     };
-    if !users.iter().any(same) && is_named_so() { Scope::Project } else { Scope::User }
+    if !users.iter().any(is_same) && has_project_name() { FileScope::Project } else { FileScope::User }
 }
 
-/// Where nothing was found, and what to do instead; `command` is what was asked for.
-fn nowhere(which: &Which, command: &str) -> anyhow::Error {
+/// Returns the error for a selection without files: the searched paths, and a hint for `command`.
+fn no_file(selection: &ServerSelection, command: &str) -> anyhow::Error {
     let environment = crate::settings::process_environment;
-    let places = locate::places(&surroundings(&environment, which.project), &which.hosts);
-    let mut text = String::from("no config file of a host found; looked at");
+    let places = locate::places(&search_context(&environment, selection.project), &selection.hosts);
+    let mut text = String::from("no config file of a host found; searched:");
     let mut last = "";
     for place in &places {
         // A host with several places is named once.
         let name = if place.host.id == last { "" } else { place.host.id };
-        text.push_str(&format!("\n  {name:<15} {}", place.path.display()));
+        text.push_str(&format!("\n  {name:<15} {}", printable_path(&place.path)));
         last = place.host.id;
     }
-    let more = if which.project {
+    let more = if selection.project {
         "without a file: put `spantap --` in front of the server's command".to_owned()
     } else {
         format!("the files of this folder: spantap {command} --project")
@@ -201,13 +238,17 @@ fn nowhere(which: &Which, command: &str) -> anyhow::Error {
     hint(anyhow::anyhow!(text), hint_text)
 }
 
-/// The name that entries of a scope will call the proxy by.
-fn program(scope: Scope) -> anyhow::Result<String> {
-    if scope == Scope::Project {
+pub(super) fn printable_path(path: &Path) -> Printable {
+    Printable::new(&path.to_string_lossy())
+}
+
+/// Returns the program by which entries of a scope name the proxy.
+fn program(scope: FileScope) -> anyhow::Result<String> {
+    if scope == FileScope::Project {
         return Ok("spantap".to_owned());
     }
     let exe = std::env::current_exe()?;
-    // A link on the PATH outlives an upgrade, what it points to may not.
+    // A link on the PATH outlives an upgrade; the file that it points to may not.
     let on_path = std::env::var_os("PATH").and_then(|path| {
         std::env::split_paths(&path)
             .map(|folder| folder.join("spantap"))
@@ -217,188 +258,112 @@ fn program(scope: Scope) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("the path of spantap itself is not UTF-8"))
 }
 
-/// The server's name; behind it the project where one file holds several.
-fn label(name: &str, path: &[Step]) -> String {
+/// Returns the server's name, followed by the project if one file has the servers of several.
+fn label(name: &str, path: &[PathStep]) -> String {
     match path {
-        [Step::Key(first), Step::Key(project), ..] if first == "projects" => format!("{name} ({project})"),
+        [PathStep::Key(first), PathStep::Key(project), ..] if first == "projects" => {
+            format!("{name} ({project})")
+        }
         _ => name.to_owned(),
     }
 }
 
-fn change(out: &mut Out<'_>, which: &Which, how: &How, intent: &Intent) -> anyhow::Result<ExitCode> {
-    let files = files(which)?;
-    if files.is_empty() && matches!(intent, Intent::Unwrap) && which.hosts.is_empty() {
+/// Files that are left alone, with the reason.
+type Failures = Vec<(HostFile, String)>;
+
+/// Runs `wrap` or `unwrap`: collects a plan for each file, decides whether to write, writes, and reports.
+fn change(
+    out: &mut Out<'_>,
+    selection: &ServerSelection,
+    options: &WriteOptions,
+    action: &WrapAction,
+) -> anyhow::Result<ExitCode> {
+    let files = host_files(selection)?;
+    if files.is_empty() && matches!(action, WrapAction::Unwrap) && selection.hosts.is_empty() {
         writeln!(out, "nothing to do: no host has a config file here")?;
         return Ok(ExitCode::SUCCESS);
     }
     if files.is_empty() {
-        return Err(nowhere(which, intent.command()));
+        return Err(no_file(selection, action.command()));
     }
-    let mut failures: Vec<(Found, String)> = Vec::new();
-    let mut plans = Vec::new();
-    for found in files {
-        match Plan::make(&found, which, intent) {
-            Ok(plan) => plans.push(plan),
-            Err(reason) => failures.push((found, reason)),
-        }
+    let (plans, mut failures) = collect(files, selection, action)?;
+    let has_changes = plans.iter().any(|plan| !plan.changes.is_empty());
+    let mut printed = Ok(());
+    if !options.json {
+        let with_diff = options.dry_run || !options.yes;
+        printed = plans.iter().try_for_each(|plan| print::plan(out, plan, with_diff));
     }
-    let missing = which.servers.iter().find(|name| !plans.iter().any(|plan| plan.names.contains(name)));
-    if let (Some(name), true) = (missing, failures.is_empty()) {
-        return Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"));
+    if !options.yes {
+        // A change that could not be shown is not confirmed.
+        printed?;
+        printed = Ok(());
     }
-    let todo = plans.iter().any(|plan| !plan.changed.is_empty());
-    // Once it was decided to write, all is written, whether or not anybody reads what is said of it.
-    let mut unsaid = Ok(());
-    if !how.json {
-        for plan in &plans {
-            unsaid = unsaid.and(describe(out, plan, how.dry_run || !how.yes));
-        }
-    }
-    if !how.yes && unsaid.is_err() {
-        // Who does not read what would be changed agrees to nothing.
-        unsaid?;
-        return Ok(ExitCode::FAILURE);
-    }
-    let asks = todo && !how.dry_run && !how.yes && !how.json;
-    let agreed = asks && confirmed(out, intent)?;
-    if asks && !agreed {
-        writeln!(out, "nothing was changed")?;
-    }
-    let write = todo && !how.dry_run && (how.yes || agreed);
-    let mut report = Vec::new();
+    let may_write = has_changes && !options.dry_run;
+    let writes = may_write && (options.yes || (!options.json && print::confirm(out, action)?));
+    let mut done = Vec::new();
+    // With --yes every file is written, even if the reader of the output is gone.
     for plan in plans {
-        let (found, changes) = (plan.found.clone(), !plan.changed.is_empty());
-        let outcome = if write && changes { carry_out(plan, which, how, intent) } else { Ok(plan) };
-        match outcome {
+        let (file, writes) = (plan.file.clone(), writes && !plan.changes.is_empty());
+        match if writes { write(plan, selection, options, action) } else { Ok(plan) } {
             Ok(plan) => {
-                if write && changes && !how.json && unsaid.is_ok() {
-                    unsaid = next_steps(out, &plan);
+                if writes && !options.json && printed.is_ok() {
+                    printed = print::next_step(out, &plan);
                 }
-                report.push(report_of(&plan, write && changes, how.dry_run));
+                done.push((plan, writes));
             }
-            Err(reason) => failures.push((found, reason)),
+            Err(reason) => failures.push((file, reason)),
         }
     }
-    if unsaid.is_err() && !failures.is_empty() {
+    if printed.is_err() && !failures.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    unsaid?;
-    for (found, reason) in &failures {
-        if how.json {
-            report.push(json!({"host": found.host.id, "scope": found.scope.word(), "file": found.path, "error": reason}));
-        } else {
-            writeln!(out, "{}: {}: left alone: {reason}", found.host.name, found.path.display())?;
-        }
+    printed?;
+    match options.json {
+        true => print::json(out, &done, &failures, options.dry_run)?,
+        false => print::failures(out, &failures)?,
     }
-    if how.json {
-        for line in report {
-            writeln!(out, "{line}")?;
-        }
-    } else if !todo && failures.is_empty() {
+    if !options.json && !has_changes && failures.is_empty() {
         writeln!(out, "nothing to do")?;
     }
-    Ok(if failures.is_empty() && (write || !todo || how.dry_run) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let is_done = failures.is_empty() && (writes || !has_changes || options.dry_run);
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report_of(plan: &Plan, written: bool, with_diff: bool) -> serde_json::Value {
-    let labels = |wanted: fn(&Changed) -> bool| -> Vec<&str> {
-        plan.changed.iter().filter(|changed| wanted(changed)).map(|changed| changed.label.as_str()).collect()
-    };
-    let mut line = json!({
-        "host": plan.found.host.id, "scope": plan.found.scope.word(), "file": plan.found.path,
-        "changed": labels(|_| true), "edited": labels(|changed| changed.edited),
-        "renewed": labels(|changed| changed.renewed), "written": written,
-        "skipped": plan.skipped.iter()
-            .map(|(server, reason)| json!({"server": server, "reason": reason})).collect::<Vec<_>>(),
-    });
-    if with_diff {
-        line["diff"] = diff_of(plan).into();
+/// Makes a plan for each file.
+///
+/// # Errors
+/// A server that the user named is in none of the files, and every file could be read.
+fn collect(
+    files: Vec<HostFile>,
+    selection: &ServerSelection,
+    action: &WrapAction,
+) -> anyhow::Result<(Vec<FilePlan>, Failures)> {
+    let (mut plans, mut failures) = (Vec::new(), Vec::new());
+    for file in files {
+        match FilePlan::make(&file, selection, action) {
+            Ok(plan) => plans.push(plan),
+            Err(reason) => failures.push((file, reason)),
+        }
     }
-    line
+    if failures.is_empty() {
+        selection.check_names(plans.iter().flat_map(|plan| &plan.names))?;
+    }
+    Ok((plans, failures))
 }
 
-fn describe(out: &mut Out<'_>, plan: &Plan, diff: bool) -> anyhow::Result<()> {
-    if plan.changed.is_empty() && plan.skipped.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "{} ({}): {}", plan.found.host.name, plan.found.scope.word(), plan.found.path.display())?;
-    for Changed { label, edited, renewed, disabled } in &plan.changed {
-        let note = match (edited, renewed, disabled) {
-            (true, ..) => ": changed by hand since it was wrapped; the changes stay, as shown",
-            (_, true, _) => ": wrapped by a spantap that is no longer there; it gets this one",
-            (.., true) => " (disabled)",
-            _ => "",
-        };
-        writeln!(out, "  {label}{note}")?;
-    }
-    for (server, reason) in &plan.skipped {
-        writeln!(out, "  {server}: left alone: {reason}")?;
-    }
-    if plan.found.scope == Scope::Project && !plan.changed.is_empty() {
-        writeln!(
-            out,
-            "  this file is shared: everybody who uses it needs spantap on the PATH of their host"
-        )?;
-    }
-    if diff || plan.changed.iter().any(|changed| changed.edited) {
-        write!(out, "{}", diff_of(plan))?;
-    }
-    Ok(())
-}
-
-fn diff_of(plan: &Plan) -> String {
-    let format = Format::of(&plan.snapshot.path);
-    let mut clean = Shown(Redactor::new(&Settings::default()));
-    diff::diff(plan.snapshot.text(), &plan.after, format, plan.found.host, &mut clean)
-}
-
-/// What of a file may be shown on a terminal: it ends up in screenshots and bug reports.
-struct Shown(Redactor);
-
-impl diff::Clean for Shown {
-    fn words(&mut self, words: &[&str]) -> Vec<String> {
-        let words: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
-        self.0.redact_argv(&words).iter().map(|word| word.as_str().to_owned()).collect()
-    }
-
-    fn line(&mut self, line: &str) -> String {
-        self.0.explain(line.as_bytes()).0.as_str().to_owned()
-    }
-}
-
-fn confirmed(out: &mut Out<'_>, intent: &Intent) -> anyhow::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Err(hint(anyhow::anyhow!("nobody there to ask"), "add --yes to write, or --dry-run to look"));
-    }
-    write!(out, "{} these servers? [y/N] ", intent.verb())?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn next_steps(out: &mut Out<'_>, plan: &Plan) -> anyhow::Result<()> {
-    let servers = plan.changed.len();
-    let noun = if servers == 1 { "server" } else { "servers" };
-    writeln!(
-        out,
-        "{}: {servers} {noun} changed. To take effect: {}",
-        plan.found.host.name, plan.found.host.restart
-    )?;
-    Ok(())
-}
-
-/// Rounds against a host that keeps writing its file.
+/// How often a plan is made anew because the host wrote its file meanwhile.
 const ATTEMPTS: usize = 3;
 
-fn carry_out(first: Plan, which: &Which, how: &How, intent: &Intent) -> Result<Plan, String> {
-    let host = first.found.host;
+/// Writes the file of a plan; returns the plan that was written.
+fn write(
+    first: FilePlan,
+    selection: &ServerSelection,
+    options: &WriteOptions,
+    action: &WrapAction,
+) -> Result<FilePlan, String> {
+    let host = first.file.host;
     if host.writes_back
-        && !how.force
+        && !options.force
         && let Some(name) = host.processes.iter().find(|name| watched::is_running(name))
     {
         return Err(format!(
@@ -408,14 +373,27 @@ fn carry_out(first: Plan, which: &Which, how: &How, intent: &Intent) -> Result<P
     let backups = crate::settings::paths::state_dir().map(|folder| folder.join("backups"));
     let mut current = first;
     for _ in 0..ATTEMPTS {
-        let done = current
-            .snapshot
-            .replace(&current.after, backups.as_deref())
-            .map_err(|error| error.to_string())?;
-        if done == Replaced::Done {
+        let outcome = current.snapshot.replace(&current.after, backups.as_deref());
+        if outcome.map_err(|error| error.to_string())? == ReplaceOutcome::Done {
             return Ok(current);
         }
-        current = Plan::make(&current.found, which, intent)?;
+        current = FilePlan::make(&current.file, selection, action)?;
     }
     Err("the host keeps writing the file; quit it and try again".to_owned())
+}
+
+/// A diff ends up in screenshots and bug reports: it is redacted and printable.
+impl DiffRedactor for Redactor {
+    fn words(&mut self, words: &[&str]) -> Vec<String> {
+        let words: Vec<OsString> = words.iter().map(Into::into).collect();
+        self.redact_argv(&words).iter().map(|word| word.as_str().to_owned()).collect()
+    }
+
+    fn line(&mut self, line: &str) -> String {
+        self.explain(line.as_bytes()).0.as_str().to_owned()
+    }
+
+    fn name(&mut self, name: &str) -> String {
+        Printable::new(name).to_string()
+    }
 }

@@ -1,14 +1,14 @@
-//! The scripted client: an agent that searches, reads the same file again and again, fails, waits, is
-//! told no, and once puts a secret into its arguments.
+//! The scripted client: an agent that searches, reads the same file repeatedly, fails, waits, gets a refusal,
+//! and once puts a secret into its arguments.
 
 use std::io::{self, BufRead, Write};
 
 use serde_json::{Value, json};
 
-/// Stands in the arguments of one call, and nowhere in what spantap writes.
+/// Secret in the arguments of one call. It must not appear in anything that spantap writes.
 pub const SECRET: &str = "sk-EXAMPLE-demo-0123456789abcdefEXAMPLE";
 
-/// One tool call of the script: the tool and its arguments.
+/// Returns the tool calls of the script: tool and arguments.
 fn script() -> Vec<(&'static str, Value)> {
     let readme = || ("read_file", json!({"path": "README.md"}));
     let mut calls = vec![
@@ -21,18 +21,18 @@ fn script() -> Vec<(&'static str, Value)> {
         ("delete_repository", json!({})),
         ("no_such_tool", json!({})),
     ];
-    // Seven times the same call: more than the default thrash threshold of five.
+    // The same call seven times: more than the default thrash threshold of five.
     calls.extend((0..6).map(|_| readme()));
     calls
 }
 
-/// Plays the script against a server behind `to_server` and `from_server`; returns how many tool calls
-/// were made. Closing `to_server` afterwards ends the connection.
+/// Plays the script over the two pipes of a server; returns the number of tool calls. Closing `to_server`
+/// afterwards ends the connection.
 ///
 /// # Errors
-/// When a stream breaks, or the server ends before it has answered.
+/// A stream breaks, or the server ends before it answers.
 pub fn play(to_server: &mut dyn Write, from_server: &mut dyn BufRead) -> io::Result<usize> {
-    let mut client = Client { to_server, from_server };
+    let mut client = SampleClient { to_server, from_server };
     client.request(&json!({
         "jsonrpc": "2.0",
         "id": 0,
@@ -58,19 +58,19 @@ pub fn play(to_server: &mut dyn Write, from_server: &mut dyn BufRead) -> io::Res
     Ok(script.len())
 }
 
-struct Client<'a> {
+struct SampleClient<'a> {
     to_server: &'a mut dyn Write,
     from_server: &'a mut dyn BufRead,
 }
 
-impl Client<'_> {
+impl SampleClient<'_> {
     fn send(&mut self, message: &Value) -> io::Result<()> {
         serde_json::to_writer(&mut self.to_server, message)?;
         self.to_server.write_all(b"\n")?;
         self.to_server.flush()
     }
 
-    /// Sends a request and reads until its answer; declines whatever the server asks meanwhile.
+    /// Sends a request and reads until its answer. Declines every request of the server meanwhile.
     fn request(&mut self, request: &Value) -> io::Result<Value> {
         self.send(request)?;
         let mut line = String::new();

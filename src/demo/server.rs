@@ -1,22 +1,22 @@
-//! The sample server: a small MCP server of the 2025-11-25 revision with tools that work, fail, take
-//! their time and ask first.
+//! The sample server: a small MCP server of the 2025-11-25 revision with tools that succeed, fail,
+//! take some time, and ask for consent.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long `build_report` works, long enough to stand out in a waterfall.
+/// Duration of `build_report`, long enough to be visible in a waterfall.
 const REPORT_TIME: Duration = Duration::from_millis(240);
-/// In how many steps, each reported as progress.
+/// Number of its steps, each reported as progress.
 const REPORT_STEPS: u32 = 4;
 
 /// Serves one connection: reads requests from `input` until it ends, writes answers to `output`.
 ///
 /// # Errors
-/// When a stream breaks; a line that is not JSON is answered with a parse error.
+/// A stream breaks. A line that is not JSON is not an error here: its answer is a parse error.
 pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
-    let mut server = Server { input, output, asked: 0 };
+    let mut server = SampleServer { input, output, asked: 0 };
     while let Some(line) = server.read()? {
         match serde_json::from_str(&line) {
             Ok(message) => server.handle(&message)?,
@@ -26,14 +26,14 @@ pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> 
     Ok(())
 }
 
-struct Server<'a> {
+struct SampleServer<'a> {
     input: &'a mut dyn BufRead,
     output: &'a mut dyn Write,
-    /// Requests this server has sent to the client; gives their ids.
+    /// Number of requests that this server has sent to the client; it makes their ids.
     asked: u64,
 }
 
-impl Server<'_> {
+impl SampleServer<'_> {
     fn read(&mut self) -> io::Result<Option<String>> {
         let mut line = String::new();
         Ok((self.input.read_line(&mut line)? > 0).then_some(line))
@@ -61,7 +61,7 @@ impl Server<'_> {
             Some("tools/list") => success(id, json!({ "tools": tools() })),
             Some("tools/call") => self.call(id, params)?,
             Some(_) => failure(id, -32601, "method not found"),
-            // An answer to a question of ours that nobody waits for any more.
+            // A late answer to a request of this server.
             None => return Ok(()),
         };
         self.send(&answer)
@@ -93,7 +93,7 @@ impl Server<'_> {
         })
     }
 
-    /// Works for a while, telling how far it is.
+    /// Works for a while and reports progress.
     fn report(&mut self, progress_token: &Value) -> io::Result<()> {
         for step in 1..=REPORT_STEPS {
             std::thread::sleep(REPORT_TIME / REPORT_STEPS);
@@ -108,7 +108,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Asks the person at the client; anything but a plain yes is a no.
+    /// Asks the user of the client. Every answer except acceptance is a refusal.
     fn confirm(&mut self, question: &str) -> io::Result<bool> {
         let id = json!(format!("confirm-{}", self.asked));
         self.asked += 1;
@@ -154,7 +154,7 @@ fn tools() -> Value {
         tool("read_file", "Read a file", json!({"path": {"type": "string"}})),
         tool("create_issue", "Create an issue", json!({"title": {"type": "string"}})),
         tool("send_mail", "Send a mail", json!({"to": {"type": "string"}, "api_key": {"type": "string"}})),
-        tool("build_report", "Build the report; takes its time", json!({})),
+        tool("build_report", "Build the report; takes some time", json!({})),
         tool("delete_repository", "Delete the repository, after asking", json!({})),
     ])
 }

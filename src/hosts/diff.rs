@@ -1,31 +1,39 @@
-//! What an edit changes, for a person to read: the lines that differ, by server, without the values that
-//! an edit does not touch. Those are where hosts keep tokens.
+//! Shows an edit to the user: the lines that differ, with their server. Values that the edit does not touch
+//! are hidden, because hosts keep tokens in them.
 
 use std::ops::Range;
 
-use crate::hosts::entry::{Parts, at, entries};
+use crate::hosts::entry::{EntryParts, entries, node_at};
 use crate::hosts::table::Host;
-use crate::hosts::tree::{Format, Node, Value};
+use crate::hosts::tree::{FileFormat, Node, NodeValue};
 
-/// How texts are made fit to be shown.
-pub trait Clean {
-    /// The words of a command line, one for one.
+/// Redacts the texts that a diff shows.
+pub trait DiffRedactor {
+    /// Redacts the words of a command line, one for one.
     fn words(&mut self, words: &[&str]) -> Vec<String>;
-    /// A line of the file, in which comments may hold anything.
+    /// Redacts a line of the file. Its comments may contain anything.
     fn line(&mut self, line: &str) -> String;
+    /// Makes the name of a server printable on one line.
+    fn name(&mut self, name: &str) -> String;
 }
 
-/// Stands for a value that is not shown.
+/// Replaces a value that is not shown.
 const HIDDEN: &str = "…";
-/// Lines longer than this are shown around the difference only.
+/// Longest line, in bytes, that is shown whole. Of a longer one only the part around the difference is shown.
 const LONG: usize = 240;
 /// Characters shown of such a line on either side of the difference.
 const AROUND: usize = 40;
 
-/// The lines that differ, marked with `-` and `+` as `diff -u` does.
-pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> String {
+/// Returns the lines that differ, marked with `-` and `+` as `diff -u` does.
+pub fn diff(
+    before: &str,
+    after: &str,
+    format: FileFormat,
+    host: &Host,
+    redactor: &mut dyn DiffRedactor,
+) -> String {
     let names = changed_servers(before, after, format, host);
-    let (old, new) = (masked(before, format, host, clean), masked(after, format, host, clean));
+    let (old, new) = (masked(before, format, host, redactor), masked(after, format, host, redactor));
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     let mut result = String::new();
     let (mut left, mut right) = (0, 0);
@@ -34,7 +42,7 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
             (left, right) = (left + 1, right + 1);
             continue;
         }
-        // Edits are few and short: the nearest line that both have ends the difference.
+        // Edits are few and short: the nearest common line ends the difference.
         let reach = (old.len() - left) + (new.len() - right);
         let next = (1..=reach).find_map(|sum| {
             (0..=sum).map(|taken| (left + taken, right + sum - taken)).find(|(l, r)| {
@@ -44,8 +52,8 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
         let (to_left, to_right) = next.unwrap_or((old.len(), new.len()));
         let here = left..to_left.max(left + 1);
         let is_here = |lines: &Range<usize>| lines.start < here.end && here.start < lines.end;
-        let inside: Vec<&str> =
-            names.iter().filter(|(lines, _)| is_here(lines)).map(|(_, name)| name.as_str()).collect();
+        let inside: Vec<String> =
+            names.iter().filter(|(lines, _)| is_here(lines)).map(|(_, name)| redactor.name(name)).collect();
         let noun = if inside.len() == 1 { "server" } else { "servers" };
         let server =
             if inside.is_empty() { String::new() } else { format!(", {noun} {}", inside.join(", ")) };
@@ -57,7 +65,7 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
         for (mark, lines) in [('-', old), ('+', new)] {
             for line in lines {
                 result.push(mark);
-                result.push_str(&clean.line(&line));
+                result.push_str(&redactor.line(&line));
                 result.push('\n');
             }
         }
@@ -66,8 +74,13 @@ pub fn diff(before: &str, after: &str, format: Format, host: &Host, clean: &mut 
     result
 }
 
-/// The servers whose commands differ, each with the lines, counted from 0, that it stands on in `before`.
-fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Vec<(Range<usize>, String)> {
+/// Returns the servers whose commands differ, each with its lines in `before`, counted from 0.
+fn changed_servers(
+    before: &str,
+    after: &str,
+    format: FileFormat,
+    host: &Host,
+) -> Vec<(Range<usize>, String)> {
     let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
         return Vec::new();
     };
@@ -75,11 +88,11 @@ fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Ve
     entries(&root, host)
         .into_iter()
         .filter_map(|entry| {
-            let node = at(&root, &entry.path)?;
-            if at(&changed, &entry.path).is_some_and(|now| now.says_the_same(node)) {
+            let node = node_at(&root, &entry.path)?;
+            if node_at(&changed, &entry.path).is_some_and(|now| now.same_value(node)) {
                 return None;
             }
-            // A table of TOML stands on its header alone; its members tell how far it goes.
+            // The range of a TOML table is its header alone; the ranges of its members give its end.
             let members = node.members().iter().map(|member| member.value.range.end);
             let end = members.chain([node.range.end]).max()?;
             Some((line(node.range.start)..line(end) + 1, entry.name))
@@ -87,17 +100,17 @@ fn changed_servers(before: &str, after: &str, format: Format, host: &Host) -> Ve
         .collect()
 }
 
-/// The text with every value hidden that is no word of a server's command; those are cleaned.
-fn masked(text: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> String {
+/// Returns the text with every value hidden, except the words of servers' commands, which are redacted.
+fn masked(text: &str, format: FileFormat, host: &Host, redactor: &mut dyn DiffRedactor) -> String {
     let Ok(root) = Node::parse(text, format) else { return String::new() };
     let mut masks: Vec<(Range<usize>, String)> = Vec::new();
     let mut shown: Vec<Range<usize>> = Vec::new();
     for entry in entries(&root, host) {
-        let Some(node) = at(&root, &entry.path) else { continue };
-        let Ok(parts) = Parts::of(node, host.shape) else { continue };
+        let Some(node) = node_at(&root, &entry.path) else { continue };
+        let Ok(parts) = EntryParts::of(node, host.shape) else { continue };
         let nodes = parts.words();
         let words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
-        for (node, (word, cleaned)) in nodes.iter().zip(words.iter().zip(clean.words(&words))) {
+        for (node, (word, cleaned)) in nodes.iter().zip(words.iter().zip(redactor.words(&words))) {
             shown.push(node.range.clone());
             if *word != cleaned {
                 masks.push((node.range.clone(), crate::hosts::splice::quoted(&cleaned)));
@@ -114,7 +127,7 @@ fn masked(text: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> Str
         }
         result.push_str(text.get(done..range.start).unwrap_or_default());
         result.push_str(&mask);
-        // Lines keep their numbers.
+        // Keep the line numbers.
         let lines = text.get(range.clone()).unwrap_or_default().matches('\n').count();
         result.extend(std::iter::repeat_n('\n', lines));
         done = range.end;
@@ -125,24 +138,24 @@ fn masked(text: &str, format: Format, host: &Host, clean: &mut dyn Clean) -> Str
 
 fn hide(node: &Node, text: &str, shown: &[Range<usize>], masks: &mut Vec<(Range<usize>, String)>) {
     match &node.value {
-        Value::Map { members, .. } => {
+        NodeValue::Map { members, .. } => {
             members.iter().for_each(|member| hide(&member.value, text, shown, masks));
         }
-        Value::List { items, .. } => items.iter().for_each(|item| hide(item, text, shown, masks)),
+        NodeValue::List { items, .. } => items.iter().for_each(|item| hide(item, text, shown, masks)),
         _ if shown.contains(&node.range) || node.range.is_empty() => {}
-        Value::Text(word) if matches!(word.as_str(), "stdio" | "local" | "custom") => {}
-        Value::Text(_) => {
+        NodeValue::Text(word) if matches!(word.as_str(), "stdio" | "local" | "custom") => {}
+        NodeValue::Text(_) => {
             let is_quoted =
                 text.as_bytes().get(node.range.start).is_some_and(|byte| matches!(byte, b'"' | b'\''));
             let mask = if is_quoted { format!("\"{HIDDEN}\"") } else { HIDDEN.to_owned() };
             masks.push((node.range.clone(), mask));
         }
-        Value::Other(word) if matches!(word.as_str(), "true" | "false" | "null" | "~") => {}
-        Value::Other(_) => masks.push((node.range.clone(), HIDDEN.to_owned())),
+        NodeValue::Other(word) if matches!(word.as_str(), "true" | "false" | "null" | "~") => {}
+        NodeValue::Other(_) => masks.push((node.range.clone(), HIDDEN.to_owned())),
     }
 }
 
-/// Cuts what two long lines have in common, as in a file that is one line.
+/// Cuts the common parts of two long lines, as of a file that is one line.
 fn around_difference(old: &[&str], new: &[&str]) -> (Vec<String>, Vec<String>) {
     let whole = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
     let ([before], [after]) = (old, new) else { return (whole(old), whole(new)) };

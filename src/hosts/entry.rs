@@ -1,61 +1,61 @@
-//! A server entry: what it starts, and whether it is watched.
+//! A server's entry in a host's file: its command, and whether spantap watches it.
 
 use sha2::{Digest, Sha256};
 
-use crate::hosts::table::{Host, Shape};
-use crate::hosts::tree::{Layout, Node, Value};
+use crate::hosts::table::{EntryShape, Host};
+use crate::hosts::tree::{Node, NodeLayout, NodeValue};
 use crate::text::hex;
 
-/// One server of a host's file.
+/// Entry of one server in a host's file.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    /// The name of the server.
+pub struct ServerEntry {
     pub name: String,
-    /// The steps from the top of the file to the entry.
-    pub path: Vec<Step>,
-    pub state: State,
-    /// Whether the host does not start it for now; it is wrapped all the same.
+    /// Steps from the top of the file to the entry.
+    pub path: Vec<PathStep>,
+    pub state: EntryState,
+    /// True if the host does not start the server at present. The entry is wrapped all the same.
     pub disabled: bool,
 }
 
-/// One step down a tree.
+/// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PathStep {
     Key(String),
     Index(usize),
 }
 
-/// Whether an entry is watched.
+/// Whether and how spantap watches the server of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum EntryState {
     /// A local server, not wrapped.
     Plain,
     Wrapped {
-        /// The proxy as the entry names it.
+        /// The proxy's program, as the entry names it.
         program: String,
-        /// The arguments of the proxy before `--`.
+        /// Arguments of the proxy before `--`.
         options: Vec<String>,
-        /// The command behind the proxy was changed by hand since it was wrapped.
+        /// True if the server's command was changed by hand after `wrap`.
         edited: bool,
     },
-    /// Somebody has put the proxy in front of it without `wrap`; it is watched, and theirs to change.
+    /// The user put the proxy in front of the server without `wrap`. The server is watched; `wrap` and
+    /// `unwrap` do not change the entry.
     ByHand {
         program: String,
-        /// The arguments of the proxy before `--`.
+        /// Arguments of the proxy before `--`.
         options: Vec<String>,
     },
-    /// Reached over the network: there is no pipe to stand in.
+    /// The server is reached over the network, not over pipes.
     Remote,
-    /// Left alone, and why.
+    /// The entry cannot be wrapped, for this reason.
     Unsupported(&'static str),
 }
 
-/// The mark in front of the hash; it counts up when the way of wrapping changes.
+/// Prefix of the hash. The number grows when the form of a wrapped entry changes.
 const MARK_VERSION: &str = "1:";
-/// After the hash when the entry had no `args` before it was wrapped.
+/// Suffix of the hash if the entry had no `args` before it was wrapped.
 const NO_ARGS: &str = ":no-args";
 
-/// The text of `--wrapped`: it tells an entry edited by hand from one that is as `wrap` left it.
+/// Returns the value of `--wrapped`, which shows later whether the entry was edited by hand.
 pub fn mark(words: &[&str], had_args: bool) -> String {
     let mut hash = Sha256::new();
     for word in words {
@@ -66,61 +66,63 @@ pub fn mark(words: &[&str], had_args: bool) -> String {
     format!("{MARK_VERSION}{hash}{}", if had_args { "" } else { NO_ARGS })
 }
 
-/// Whether a mark says that the entry had no `args`.
+/// Returns true if the entry had no `args` before it was wrapped.
 pub(super) fn is_without_args(mark: &str) -> bool {
     mark.ends_with(NO_ARGS)
 }
 
-/// The parts of an entry that wrapping changes.
-pub(super) struct Parts<'a> {
-    /// The map that holds them.
+/// Parts of an entry that wrapping changes.
+pub(super) struct EntryParts<'a> {
+    /// The map that contains them.
     pub holder: &'a Node,
-    /// The command's key, and where it stands.
-    pub key: &'a crate::hosts::tree::Member,
-    pub command: Command<'a>,
+    /// The member with the command.
+    pub key: &'a crate::hosts::tree::NodeMember,
+    pub command: EntryCommand<'a>,
 }
 
-pub(super) enum Command<'a> {
-    /// A text and, in another member, the rest.
+pub(super) enum EntryCommand<'a> {
+    /// The program, and its arguments in another member.
     Split {
         program: &'a Node,
-        args: Option<&'a crate::hosts::tree::Member>,
+        args: Option<&'a crate::hosts::tree::NodeMember>,
     },
     OneList(&'a Node),
 }
 
-impl<'a> Parts<'a> {
+impl<'a> EntryParts<'a> {
     /// Finds the parts of an entry.
     ///
     /// # Errors
-    /// Why the entry cannot be wrapped.
-    pub(super) fn of(entry: &'a Node, shape: Shape) -> Result<Parts<'a>, &'static str> {
-        let name = if shape == Shape::CmdAndArgs { "cmd" } else { "command" };
+    /// The entry cannot be wrapped; the text is the reason.
+    pub(super) fn of(entry: &'a Node, shape: EntryShape) -> Result<EntryParts<'a>, &'static str> {
+        let name = if shape == EntryShape::CmdAndArgs { "cmd" } else { "command" };
         let key = entry.member(name).ok_or("it has no command")?;
         match (&key.value.value, shape) {
-            (Value::List { items, layout: Layout::Flow }, Shape::OneList) => {
+            (NodeValue::List { items, layout: NodeLayout::Flow }, EntryShape::OneList) => {
                 if items.is_empty() || items.iter().any(|item| item.text().is_none()) {
-                    return Err("its command is not a list of texts");
+                    return Err("its command is not a list of strings");
                 }
-                Ok(Parts { holder: entry, key, command: Command::OneList(&key.value) })
+                Ok(EntryParts { holder: entry, key, command: EntryCommand::OneList(&key.value) })
             }
-            (Value::Text(_), Shape::CommandAndArgs | Shape::CmdAndArgs) => Parts::split(entry, key, "args"),
-            (Value::Map { .. }, Shape::CommandAndArgs) => {
+            (NodeValue::Text(_), EntryShape::CommandAndArgs | EntryShape::CmdAndArgs) => {
+                EntryParts::split(entry, key, "args")
+            }
+            (NodeValue::Map { .. }, EntryShape::CommandAndArgs) => {
                 let inner = key.value.member("path").ok_or("its command has no path")?;
-                Parts::split(&key.value, inner, "args")
+                EntryParts::split(&key.value, inner, "args")
             }
-            _ => Err("its command has a form that is not known"),
+            _ => Err("its command has an unknown form"),
         }
     }
 
     fn split(
         holder: &'a Node,
-        key: &'a crate::hosts::tree::Member,
+        key: &'a crate::hosts::tree::NodeMember,
         args: &str,
-    ) -> Result<Parts<'a>, &'static str> {
+    ) -> Result<EntryParts<'a>, &'static str> {
         let times = |name: &str| holder.members().iter().filter(|member| member.key == name).count();
         if times(&key.key) > 1 || times(args) > 1 {
-            return Err("it says its command or arguments twice");
+            return Err("its command or args member appears twice");
         }
         if key.value.text().is_none_or(str::is_empty) {
             return Err("its command is empty");
@@ -129,35 +131,35 @@ impl<'a> Parts<'a> {
         if let Some(args) = args {
             let items = args.value.items().ok_or("its args are not a list")?;
             if items.iter().any(|item| item.text().is_none()) {
-                return Err("its args are not all texts");
+                return Err("its args are not all strings");
             }
         }
-        Ok(Parts { holder, key, command: Command::Split { program: &key.value, args } })
+        Ok(EntryParts { holder, key, command: EntryCommand::Split { program: &key.value, args } })
     }
 
-    /// Everything that is started, program first.
+    /// Returns the whole command line, program first.
     pub(super) fn words(&self) -> Vec<&'a Node> {
         match &self.command {
-            Command::Split { program, args } => {
+            EntryCommand::Split { program, args } => {
                 let rest = args.and_then(|args| args.value.items()).unwrap_or_default();
                 std::iter::once(*program).chain(rest).collect()
             }
-            Command::OneList(list) => list.items().unwrap_or_default().iter().collect(),
+            EntryCommand::OneList(list) => list.items().unwrap_or_default().iter().collect(),
         }
     }
 }
 
-/// A wrapped command line, taken apart.
-pub(super) struct Wrapped<'a> {
+/// Parts of a wrapped command line.
+pub(super) struct WrappedCommand<'a> {
     pub mark: &'a str,
     pub options: &'a [&'a str],
-    /// Where the old command starts among the words.
+    /// Index of the first word of the server's own command.
     pub old: usize,
 }
 
-impl<'a> Wrapped<'a> {
-    /// `words` if they are what `wrap` writes.
-    pub(super) fn of(words: &'a [&'a str]) -> Option<Wrapped<'a>> {
+impl<'a> WrappedCommand<'a> {
+    /// Splits `words`; returns `None` if `wrap` did not write them.
+    pub(super) fn of(words: &'a [&'a str]) -> Option<WrappedCommand<'a>> {
         if words.get(1) != Some(&"run") {
             return None;
         }
@@ -166,7 +168,7 @@ impl<'a> Wrapped<'a> {
         let at = options.iter().position(|word| *word == "--wrapped")?;
         let mark = options.get(at + 1).filter(|mark| mark.starts_with(MARK_VERSION))?;
         words.get(dashes + 1)?;
-        Some(Wrapped { mark, options, old: dashes + 1 })
+        Some(WrappedCommand { mark, options, old: dashes + 1 })
     }
 
     fn is_edited(&self, words: &[&str]) -> bool {
@@ -174,8 +176,8 @@ impl<'a> Wrapped<'a> {
     }
 }
 
-/// The servers of a file, in its order.
-pub fn entries(root: &Node, host: &Host) -> Vec<Entry> {
+/// Returns the servers of a file, in file order.
+pub fn entries(root: &Node, host: &Host) -> Vec<ServerEntry> {
     let mut found = Vec::new();
     for keys in host.keys {
         descend(root, keys, &mut Vec::new(), &mut |servers, path| {
@@ -183,65 +185,65 @@ pub fn entries(root: &Node, host: &Host) -> Vec<Entry> {
                 let mut path = path.to_vec();
                 path.push(step);
                 let disabled = is_disabled(node);
-                found.push(Entry { name, path, state: state(node, host.shape), disabled });
+                found.push(ServerEntry { name, path, state: state(node, host.shape), disabled });
             }
         });
     }
     found
 }
 
-fn descend(node: &Node, keys: &[&str], path: &mut Vec<Step>, take: &mut dyn FnMut(&Node, &[Step])) {
+fn descend(node: &Node, keys: &[&str], path: &mut Vec<PathStep>, take: &mut dyn FnMut(&Node, &[PathStep])) {
     let Some((first, rest)) = keys.split_first() else {
         return take(node, path);
     };
     let members = node.members();
     for (at, member) in members.iter().enumerate() {
-        // Of members with the same name the last one counts, as it does for hosts.
+        // Hosts use the last of several members with the same name.
         let is_last = !members[at + 1..].iter().any(|later| later.key == member.key);
         if is_last && (*first == "*" || *first == member.key) {
-            path.push(Step::Key(member.key.clone()));
+            path.push(PathStep::Key(member.key.clone()));
             descend(&member.value, rest, path, take);
             path.pop();
         }
     }
 }
 
-fn children(servers: &Node) -> Vec<(String, Step, &Node)> {
+fn children(servers: &Node) -> Vec<(String, PathStep, &Node)> {
     match &servers.value {
-        Value::Map { members, .. } => {
+        NodeValue::Map { members, .. } => {
             let is_last = |at: usize, key: &str| !members[at + 1..].iter().any(|later| later.key == key);
             let numbered = members.iter().enumerate().filter(|(at, member)| is_last(*at, &member.key));
             numbered
-                .map(|(_, member)| (member.key.clone(), Step::Key(member.key.clone()), &member.value))
+                .map(|(_, member)| (member.key.clone(), PathStep::Key(member.key.clone()), &member.value))
                 .collect()
         }
-        Value::List { items, .. } => items
+        NodeValue::List { items, .. } => items
             .iter()
             .enumerate()
             .map(|(at, item)| {
                 let name =
                     item.get("name").and_then(Node::text).map_or_else(|| at.to_string(), str::to_owned);
-                (name, Step::Index(at), item)
+                (name, PathStep::Index(at), item)
             })
             .collect(),
-        Value::Text(_) | Value::Other(_) => Vec::new(),
+        NodeValue::Text(_) | NodeValue::Other(_) => Vec::new(),
     }
 }
 
-/// The node that `path` leads to.
-pub(super) fn at<'a>(root: &'a Node, path: &[Step]) -> Option<&'a Node> {
+/// Returns the node at `path`.
+pub(super) fn node_at<'a>(root: &'a Node, path: &[PathStep]) -> Option<&'a Node> {
     path.iter().try_fold(root, |node, step| match step {
-        Step::Key(key) => node.get(key),
-        Step::Index(index) => node.items()?.get(*index),
+        PathStep::Key(key) => node.get(key),
+        PathStep::Index(index) => node.items()?.get(*index),
     })
 }
 
 fn is_disabled(entry: &Node) -> bool {
-    let says = |key: &str, word: &str| matches!(entry.get(key), Some(Node { value: Value::Other(text), .. }) if text == word);
-    says("disabled", "true") || says("enabled", "false")
+    let has = |key: &str, word: &str| matches!(entry.get(key), Some(Node { value: NodeValue::Other(text), .. }) if text == word);
+    has("disabled", "true") || has("enabled", "false")
 }
 
-/// The proxy's options, if `words` run a server behind it: `spantap [run] [OPTIONS] -- COMMAND`.
+/// Returns the proxy's options if `words` are `spantap [run] [OPTIONS] -- COMMAND`.
 fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
     let (program, rest) = words.split_first()?;
     let name = program.rsplit(['/', '\\']).next()?;
@@ -253,34 +255,34 @@ fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
     is_proxy.then_some(&options[..dashes])
 }
 
-fn state(entry: &Node, shape: Shape) -> State {
+fn state(entry: &Node, shape: EntryShape) -> EntryState {
     const ADDRESSES: [&str; 5] = ["url", "serverUrl", "httpUrl", "uri", "endpoint"];
     const REMOTE: [&str; 5] = ["http", "sse", "remote", "streamable-http", "streamable_http"];
-    let parts = match Parts::of(entry, shape) {
+    let parts = match EntryParts::of(entry, shape) {
         Ok(parts) => parts,
         Err(reason) => {
             let kind = entry.get("type").and_then(Node::text);
             let is_remote = ADDRESSES.iter().any(|key| entry.get(key).is_some())
                 || kind.is_some_and(|kind| REMOTE.contains(&kind));
-            return if is_remote { State::Remote } else { State::Unsupported(reason) };
+            return if is_remote { EntryState::Remote } else { EntryState::Unsupported(reason) };
         }
     };
     let nodes = parts.words();
     let words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
-    match Wrapped::of(&words) {
-        Some(wrapped) => State::Wrapped {
+    match WrappedCommand::of(&words) {
+        Some(wrapped) => EntryState::Wrapped {
             program: words[0].to_owned(),
             options: wrapped.options.iter().map(|word| (*word).to_owned()).collect(),
             edited: wrapped.is_edited(&words),
         },
-        None if let Some(options) = by_hand(&words) => State::ByHand {
+        None if let Some(options) = by_hand(&words) => EntryState::ByHand {
             program: words[0].to_owned(),
             options: options.iter().map(|word| (*word).to_owned()).collect(),
         },
-        // Some hosts hand such a command to a shell; behind the proxy there is none.
+        // Some hosts pass such a command to a shell; the proxy does not.
         None if words.len() == 1 && words[0].contains(' ') && !words[0].contains(['/', '\\']) => {
-            State::Unsupported("its command is a whole line; split it into command and args")
+            EntryState::Unsupported("its command is a whole command line; split it into command and args")
         }
-        None => State::Plain,
+        None => EntryState::Plain,
     }
 }

@@ -4,10 +4,10 @@ use jsonc_parser::ast;
 use jsonc_parser::common::{Range as Span, Ranged};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
-use crate::hosts::tree::{Layout, Member, Node, Value};
+use crate::hosts::tree::{Node, NodeLayout, NodeMember, NodeValue};
 use crate::text::line_of;
 
-/// Reads JSON with comments and trailing commas; see [`Node::parse`].
+/// Parses JSON with comments and trailing commas; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     let options = ParseOptions {
         allow_loose_object_property_names: false,
@@ -19,7 +19,9 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
         .map_err(|error| format!("line {}: not valid JSON", line_of(text, error.range().start)))?;
     match parsed.value {
         Some(value) => Ok(node(&value, text)),
-        None => Ok(Node { range: 0..0, value: Value::Map { members: Vec::new(), layout: Layout::Flow } }),
+        None => {
+            Ok(Node { range: 0..0, value: NodeValue::Map { members: Vec::new(), layout: NodeLayout::Flow } })
+        }
     }
 }
 
@@ -30,20 +32,23 @@ fn bytes(span: Span) -> std::ops::Range<usize> {
 fn node(value: &ast::Value<'_>, text: &str) -> Node {
     let range = bytes(value.range());
     let value = match value {
-        ast::Value::StringLit(literal) => Value::Text(literal.value.to_string()),
-        ast::Value::Array(array) => Value::List {
+        ast::Value::StringLit(literal) => NodeValue::Text(literal.value.to_string()),
+        ast::Value::Array(array) => NodeValue::List {
             items: array.elements.iter().map(|item| node(item, text)).collect(),
-            layout: Layout::Flow,
+            layout: NodeLayout::Flow,
         },
         ast::Value::Object(object) => {
-            let member = |property: &ast::ObjectProp<'_>| Member {
+            let member = |property: &ast::ObjectProp<'_>| NodeMember {
                 key: property.name.as_str().to_owned(),
                 key_range: bytes(property.name.range()),
                 value: node(&property.value, text),
             };
-            Value::Map { members: object.properties.iter().map(member).collect(), layout: Layout::Flow }
+            NodeValue::Map {
+                members: object.properties.iter().map(member).collect(),
+                layout: NodeLayout::Flow,
+            }
         }
-        _ => Value::Other(text.get(range.clone()).unwrap_or_default().to_owned()),
+        _ => NodeValue::Other(text.get(range.clone()).unwrap_or_default().to_owned()),
     };
     Node { range, value }
 }

@@ -1,99 +1,99 @@
-//! From the table's places to the files of this machine.
+//! Finds the files of this machine at the places that the table names.
 
 use std::path::{Path, PathBuf};
 
-use crate::hosts::store::Snapshot;
+use crate::hosts::store::FileSnapshot;
 use crate::hosts::table::{HOSTS, Host};
-use crate::hosts::tree::{Format, Node};
+use crate::hosts::tree::{FileFormat, Node};
 use crate::text::glob::Glob;
 
-/// Whose file it is: it decides how the proxy is named in it.
+/// Owner of a host's file. The scope decides how an entry names the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// One person's, on one machine.
+pub enum FileScope {
+    /// One user, on one machine.
     User,
-    /// Shared with everybody who works on the project.
+    /// All users of a project share the file.
     Project,
 }
 
-impl Scope {
+impl FileScope {
     pub fn word(self) -> &'static str {
         match self {
-            Scope::User => "user",
-            Scope::Project => "project",
+            FileScope::User => "user",
+            FileScope::Project => "project",
         }
     }
 }
 
-/// A file in which a host keeps servers.
+/// Config file in which a host keeps its servers.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct HostFile {
     pub host: &'static Host,
-    pub scope: Scope,
+    pub scope: FileScope,
     pub path: PathBuf,
 }
 
-impl Found {
-    /// What the file says.
+impl HostFile {
+    /// Reads and parses the file.
     ///
     /// # Errors
-    /// Why it cannot be read, in words.
+    /// The file cannot be read or parsed; the text is the reason.
     pub fn parse(&self) -> Result<Node, String> {
-        let snapshot = Snapshot::read(&self.path).map_err(|error| error.to_string())?;
-        Node::parse(snapshot.text(), Format::of(&snapshot.path))
+        let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string())?;
+        Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))
     }
 }
 
-/// What places depend on.
-pub struct Surroundings<'a> {
+/// Folders and variables that the table's places depend on.
+pub struct SearchContext<'a> {
     pub home: Option<PathBuf>,
     pub environment: &'a dyn Fn(&str) -> Option<String>,
-    /// The folder of the project, when its files are wanted too.
+    /// Folder of the project, if project files are searched too.
     pub project: Option<PathBuf>,
 }
 
-/// The files that exist, in the table's order; `wanted` narrows to hosts by id, empty takes all.
-pub fn files(around: &Surroundings<'_>, wanted: &[String]) -> Vec<Found> {
-    places(around, wanted).into_iter().filter(|found| found.path.is_file()).collect()
+/// Returns the files that exist, in the table's order. `wanted` selects hosts by id; empty selects all.
+pub(crate) fn files(context: &SearchContext<'_>, wanted: &[String]) -> Vec<HostFile> {
+    places(context, wanted).into_iter().filter(|found| found.path.is_file()).collect()
 }
 
-/// Every place that is looked at, whether there is a file or not; patterns that match nothing are left out.
-pub fn places(around: &Surroundings<'_>, wanted: &[String]) -> Vec<Found> {
+/// Returns every searched path, whether the file exists or not. A pattern without a match yields no path.
+pub(crate) fn places(context: &SearchContext<'_>, wanted: &[String]) -> Vec<HostFile> {
     let mut found = Vec::new();
     let hosts = HOSTS.iter().filter(|host| wanted.is_empty() || wanted.iter().any(|id| id == host.id));
     for host in hosts {
         for place in host.user_files {
-            let paths = expand(place, around).map(|path| glob(&path)).unwrap_or_default();
-            found.extend(paths.into_iter().map(|path| Found { host, scope: Scope::User, path }));
+            let paths = expand(place, context).map(|path| glob(&path)).unwrap_or_default();
+            found.extend(paths.into_iter().map(|path| HostFile { host, scope: FileScope::User, path }));
         }
         for place in host.project_files {
-            let paths = around.project.as_ref().map(|folder| glob(&folder.join(place))).unwrap_or_default();
-            found.extend(paths.into_iter().map(|path| Found { host, scope: Scope::Project, path }));
+            let paths = context.project.as_ref().map(|folder| glob(&folder.join(place))).unwrap_or_default();
+            found.extend(paths.into_iter().map(|path| HostFile { host, scope: FileScope::Project, path }));
         }
     }
     found
 }
 
-/// Puts the folder in the place of the first part: `~`, `{linux-config}`, `{mac-support}`, `{appdata}`,
-/// `{localappdata}`, or `{VARIABLE:otherwise}`. `None` where this machine has no such folder.
-fn expand(place: &str, around: &Surroundings<'_>) -> Option<PathBuf> {
-    let home = around.home.clone();
+/// Replaces the first part of `place` by its folder. The part is `~`, `{linux-config}`, `{mac-support}`,
+/// `{appdata}`, `{localappdata}` or `{VARIABLE:otherwise}`. Returns `None` if this machine has no such folder.
+fn expand(place: &str, context: &SearchContext<'_>) -> Option<PathBuf> {
+    let home = context.home.clone();
     if let Some(rest) = place.strip_prefix("~/") {
         return Some(home?.join(rest));
     }
     let (token, rest) = place.strip_prefix('{')?.split_once("}/")?;
     let base = match token {
         "linux-config" if cfg!(all(unix, not(target_os = "macos"))) => {
-            (around.environment)("XDG_CONFIG_HOME")
+            (context.environment)("XDG_CONFIG_HOME")
                 .map(PathBuf::from)
                 .or_else(|| Some(home?.join(".config")))?
         }
         "mac-support" if cfg!(target_os = "macos") => home?.join("Library/Application Support"),
-        "appdata" if cfg!(windows) => (around.environment)("APPDATA")?.into(),
-        "localappdata" if cfg!(windows) => (around.environment)("LOCALAPPDATA")?.into(),
+        "appdata" if cfg!(windows) => (context.environment)("APPDATA")?.into(),
+        "localappdata" if cfg!(windows) => (context.environment)("LOCALAPPDATA")?.into(),
         _ => {
             let (variable, otherwise) = token.split_once(':')?;
-            match (around.environment)(variable) {
+            match (context.environment)(variable) {
                 Some(folder) => folder.into(),
                 None => home?.join(otherwise.trim_start_matches('~').trim_start_matches('/')),
             }
@@ -102,7 +102,7 @@ fn expand(place: &str, around: &Surroundings<'_>) -> Option<PathBuf> {
     Some(base.join(rest))
 }
 
-/// The paths that match `pattern`, in which a name with a `*` is a glob.
+/// Returns the paths that match `pattern`, in which a name with a `*` is a glob.
 fn glob(pattern: &Path) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::new()];
     for part in pattern.components() {

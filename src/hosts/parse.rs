@@ -1,6 +1,6 @@
 //! Parses a config file in the syntax of its format.
 
-use crate::hosts::tree::{Format, Node};
+use crate::hosts::tree::{FileFormat, Node};
 use crate::hosts::{jsonc, toml, yaml};
 
 impl Node {
@@ -8,11 +8,11 @@ impl Node {
     ///
     /// # Errors
     /// The text is not valid in that format. The reason never quotes the text, which may contain secrets.
-    pub fn parse(text: &str, format: Format) -> Result<Node, String> {
+    pub fn parse(text: &str, format: FileFormat) -> Result<Node, String> {
         match format {
-            Format::Json => jsonc::parse(text),
-            Format::Toml => toml::parse(text),
-            Format::Yaml => yaml::parse(text),
+            FileFormat::Json => jsonc::parse(text),
+            FileFormat::Toml => toml::parse(text),
+            FileFormat::Yaml => yaml::parse(text),
         }
     }
 }

@@ -1,31 +1,31 @@
-//! Files read and replaced so that nobody's edit is lost.
+//! Reads and replaces files without losing an edit that another program makes meanwhile.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file as it was read.
+/// Content of a file when it was read.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The file itself, behind any links.
+pub struct FileSnapshot {
+    /// Path of the file itself, with links resolved.
     pub path: PathBuf,
     bytes: Vec<u8>,
     has_bom: bool,
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// Files larger than this are no config files.
+/// Size of the largest file that is accepted as a config file.
 const MAX_BYTES: u64 = 64 << 20;
-/// Copies kept of each file.
+/// Number of backups that are kept of each file.
 const BACKUPS: usize = 10;
 
-impl Snapshot {
-    /// Reads a file; a link is followed and its target is what will be written.
+impl FileSnapshot {
+    /// Reads a file. A link is followed, and [`FileSnapshot::replace`] writes its target.
     ///
     /// # Errors
-    /// When it cannot be read, is larger than 64 MiB, or is not UTF-8.
-    pub fn read(path: &Path) -> io::Result<Snapshot> {
+    /// The file cannot be read, is larger than 64 MiB, or is not UTF-8.
+    pub fn read(path: &Path) -> io::Result<FileSnapshot> {
         let path = fs::canonicalize(path)?;
         if fs::metadata(&path)?.len() > MAX_BYTES {
             return Err(io::Error::other("too large for a config file"));
@@ -33,32 +33,32 @@ impl Snapshot {
         let bytes = fs::read(&path)?;
         std::str::from_utf8(&bytes).map_err(|_| io::Error::other("not UTF-8"))?;
         let has_bom = bytes.starts_with(BOM);
-        Ok(Snapshot { path, bytes, has_bom })
+        Ok(FileSnapshot { path, bytes, has_bom })
     }
 
-    /// The text without a byte order mark.
+    /// Returns the text without a byte order mark.
     pub fn text(&self) -> &str {
         let start = if self.has_bom { BOM.len() } else { 0 };
         std::str::from_utf8(&self.bytes[start..]).unwrap_or_default()
     }
 
-    /// Puts `text` in the file's place, unless the file has changed since it was read: then nothing is
-    /// written and the answer is [`Replaced::Changed`]. The new file has the old one's mode, is on disk
-    /// before it takes the name, and a copy of the old one goes to `backups`.
+    /// Replaces the file's text, unless the file has changed since it was read: then nothing is written and
+    /// [`ReplaceOutcome::Changed`] is returned. The new file has the mode and owner of the old one and is on
+    /// disk before it gets the name. A copy of the old file goes to `backups`.
     ///
     /// # Errors
-    /// When something cannot be written; the file is then as it was.
-    pub fn replace(&self, text: &str, backups: Option<&Path>) -> io::Result<Replaced> {
+    /// A file cannot be written. The original is then unchanged.
+    pub fn replace(&self, text: &str, backups: Option<&Path>) -> io::Result<ReplaceOutcome> {
         self.replace_while(text, backups, |_| ())
     }
 
-    /// `meanwhile` is what others do at the two moments at which a race could be lost.
+    /// Same as [`FileSnapshot::replace`]. Tests use `meanwhile` to write the file at the two race points.
     fn replace_while(
         &self,
         text: &str,
         backups: Option<&Path>,
-        meanwhile: impl Fn(Moment),
-    ) -> io::Result<Replaced> {
+        meanwhile: impl Fn(RacePoint),
+    ) -> io::Result<ReplaceOutcome> {
         let folder = self.path.parent().ok_or_else(|| io::Error::other("no folder"))?;
         let metadata = fs::metadata(&self.path)?;
         if metadata.permissions().readonly() {
@@ -75,23 +75,23 @@ impl Snapshot {
         if let Some(backups) = backups {
             back_up(&self.path, &self.bytes, backups)?;
         }
-        meanwhile(Moment::BeforeComparing);
+        meanwhile(RacePoint::BeforeComparing);
         if fs::read(&self.path)? != self.bytes {
-            return Ok(Replaced::Changed);
+            return Ok(ReplaceOutcome::Changed);
         }
-        meanwhile(Moment::BeforeRenaming);
+        meanwhile(RacePoint::BeforeRenaming);
         exchange(file, &self.path, &self.bytes)
     }
 }
 
-/// When somebody else may write.
+/// Points at which another program's write could be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+enum RacePoint {
     BeforeComparing,
     BeforeRenaming,
 }
 
-/// Gives a new file the old one's owner: an administrator may edit another person's file.
+/// Gives a new file the owner of the old one: an administrator may edit another user's file.
 #[cfg(unix)]
 fn same_owner(file: &fs::File, old: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -107,11 +107,11 @@ fn same_owner(_: &fs::File, _: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts `file` in the place of `path` if `path` still holds `expected`. The two names are exchanged, so
-/// that what was there a moment ago can still be looked at: renaming over it would lose what somebody
-/// wrote after the last comparison. A file system that cannot exchange renames.
+/// Replaces `path` by `file` if `path` still contains `expected`. The two names are exchanged, so that the
+/// old content can be compared once more: a rename would lose a write made after the last comparison. On a
+/// file system that cannot exchange names, `file` is renamed.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
-fn exchange(file: tempfile::NamedTempFile, path: &Path, expected: &[u8]) -> io::Result<Replaced> {
+fn exchange(file: tempfile::NamedTempFile, path: &Path, expected: &[u8]) -> io::Result<ReplaceOutcome> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     use rustix::io::Errno;
     let ours = fs::read(file.path())?;
@@ -121,36 +121,36 @@ fn exchange(file: tempfile::NamedTempFile, path: &Path, expected: &[u8]) -> io::
         Ok(()) => {}
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             other.persist(path).map_err(|error| error.error)?;
-            return Ok(Replaced::Done);
+            return Ok(ReplaceOutcome::Done);
         }
         Err(error) => return Err(error.into()),
     }
     if fs::read(&other)? == expected {
-        return Ok(Replaced::Done);
+        return Ok(ReplaceOutcome::Done);
     }
     swap()?;
     if fs::read(&other)? != ours {
-        // Written yet again between the two exchanges: that is the newest.
+        // Another program wrote again between the two exchanges; its version is the newest.
         swap()?;
     }
-    Ok(Replaced::Changed)
+    Ok(ReplaceOutcome::Changed)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn exchange(file: tempfile::NamedTempFile, path: &Path, _: &[u8]) -> io::Result<Replaced> {
+fn exchange(file: tempfile::NamedTempFile, path: &Path, _: &[u8]) -> io::Result<ReplaceOutcome> {
     file.persist(path).map_err(|error| error.error)?;
-    Ok(Replaced::Done)
+    Ok(ReplaceOutcome::Done)
 }
 
-/// What became of a replacement.
+/// Outcome of a replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum ReplaceOutcome {
     Done,
-    /// Somebody else wrote the file meanwhile; read it again.
+    /// Another program wrote the file meanwhile; read it again.
     Changed,
 }
 
-/// Copies go to one folder of our own: beside a project's file they would end up in its repository.
+/// Copies the old content to our own folder: next to a project's file it could get into the repository.
 fn back_up(path: &Path, bytes: &[u8], folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -159,10 +159,10 @@ fn back_up(path: &Path, bytes: &[u8], folder: &Path) -> io::Result<()> {
     builder.create(folder)?;
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let stem: String = path.to_string_lossy().chars().map(safe).collect();
-    // A path may be longer than a name.
+    // A path can be longer than the longest file name.
     let stem: String = stem.chars().skip(stem.chars().count().saturating_sub(180)).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    // A temporary file is made 0600; its name appears when it is complete.
+    // A temporary file has mode 0600; it gets its name when it is complete.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.persist(folder.join(format!("{stem}.{now:020}"))).map_err(|error| error.error)?;
@@ -189,20 +189,20 @@ fn back_up(path: &Path, bytes: &[u8], folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Replaces a file that somebody else writes meanwhile, in place or by a rename; theirs must stay.
-    fn race(moment: Moment, write: fn(&Path)) {
+    /// Replaces a file that `write` changes meanwhile, in place or by a rename; that change must stay.
+    fn race(point: RacePoint, write: fn(&Path)) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mcp.json");
         fs::write(&path, "{}").unwrap();
-        let snapshot = Snapshot::read(&path).unwrap();
-        let theirs = |now| {
-            if now == moment {
+        let snapshot = FileSnapshot::read(&path).unwrap();
+        let interfere = |now| {
+            if now == point {
                 write(&path)
             }
         };
-        assert_eq!(snapshot.replace_while("ours", None, theirs).unwrap(), Replaced::Changed);
+        assert_eq!(snapshot.replace_while("ours", None, interfere).unwrap(), ReplaceOutcome::Changed);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays behind");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     fn in_place(path: &Path) {
@@ -217,14 +217,14 @@ mod tests {
 
     #[test]
     fn an_edit_made_between_reading_and_comparing_is_kept() {
-        race(Moment::BeforeComparing, in_place);
-        race(Moment::BeforeComparing, by_renaming);
+        race(RacePoint::BeforeComparing, in_place);
+        race(RacePoint::BeforeComparing, by_renaming);
     }
 
     #[test]
     fn an_edit_made_between_comparing_and_renaming_is_kept() {
-        race(Moment::BeforeRenaming, in_place);
-        race(Moment::BeforeRenaming, by_renaming);
+        race(RacePoint::BeforeRenaming, in_place);
+        race(RacePoint::BeforeRenaming, by_renaming);
     }
 
     #[test]
@@ -233,8 +233,8 @@ mod tests {
         let (path, backups) = (folder.path().join("mcp.json"), folder.path().join("backups"));
         fs::write(&path, "0").unwrap();
         for round in 1..=12 {
-            let snapshot = Snapshot::read(&path).unwrap();
-            assert_eq!(snapshot.replace(&round.to_string(), Some(&backups)).unwrap(), Replaced::Done);
+            let snapshot = FileSnapshot::read(&path).unwrap();
+            assert_eq!(snapshot.replace(&round.to_string(), Some(&backups)).unwrap(), ReplaceOutcome::Done);
         }
         let mut copies: Vec<PathBuf> =
             fs::read_dir(&backups).unwrap().map(|entry| entry.unwrap().path()).collect();

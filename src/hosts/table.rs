@@ -1,35 +1,35 @@
-//! The hosts: a row each, no code.
+//! The table of hosts: one row per host, no code.
 
-/// Where a host keeps its servers.
+/// A host: where its config files are and how they contain servers.
 #[derive(Debug)]
 pub struct Host {
-    /// The name on the command line.
+    /// Name on the command line.
     pub id: &'static str,
-    /// The name people know.
+    /// Name that is shown to users.
     pub name: &'static str,
-    /// The user's own files; the first part may be a token of [`crate::hosts::locate`], a `*` stands for any name.
+    /// Files of the user. The first part may be a token of [`crate::hosts::locate`]; a `*` matches any name.
     pub user_files: &'static [&'static str],
-    /// Files of a project, relative to its folder.
+    /// Files of a project, relative to the project's folder.
     pub project_files: &'static [&'static str],
-    /// Where the servers stand in the file, key by key; a `*` stands for any key.
+    /// Keys that lead to the servers in the file; a `*` matches any key.
     pub keys: &'static [&'static [&'static str]],
-    pub shape: Shape,
-    /// What makes the host read its file again.
+    pub shape: EntryShape,
+    /// Action that makes the host read its file again.
     pub restart: &'static str,
-    /// What its processes are called, where that is known.
+    /// Names of its processes, if known.
     pub processes: &'static [&'static str],
-    /// Whether a running one writes the file back as it was read, so that an edit would be lost.
+    /// True if the running host writes its own version of the file back, so that an edit would be lost.
     pub writes_back: bool,
 }
 
-/// How an entry says its command.
+/// Form of a command in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// `command` is a text, `args` a list. A map with `path` and `args` under `command` is the same.
+pub enum EntryShape {
+    /// `command` is a string, `args` a list. A map with `path` and `args` under `command` is the same.
     CommandAndArgs,
-    /// `command` is a list with everything.
+    /// `command` is a list with the program and its arguments.
     OneList,
-    /// `cmd` is a text, `args` a list.
+    /// `cmd` is a string, `args` a list.
     CmdAndArgs,
 }
 
@@ -41,13 +41,13 @@ const BASE: Host = Host {
     user_files: &[],
     project_files: &[],
     keys: MCP_SERVERS,
-    shape: Shape::CommandAndArgs,
+    shape: EntryShape::CommandAndArgs,
     restart: "start a new session",
     processes: &[],
     writes_back: false,
 };
 
-/// Every host known, those used most first.
+/// All known hosts, the most used first.
 pub const HOSTS: &[Host] = &[
     Host {
         id: "claude-desktop",
@@ -69,8 +69,8 @@ pub const HOSTS: &[Host] = &[
         user_files: &["{CLAUDE_CONFIG_DIR:~}/.claude.json"],
         project_files: &[".mcp.json"],
         keys: &[&["mcpServers"], &["projects", "*", "mcpServers"]],
-        restart: "start a new session; one that runs now may write its own version back when it ends, \
-                  so look at `spantap status` again",
+        restart: "start a new session; a session that runs now may write its own version back when it ends, \
+                  so check `spantap status` again",
         processes: &["claude"],
         ..BASE
     },
@@ -149,7 +149,7 @@ pub const HOSTS: &[Host] = &[
         ],
         project_files: &["opencode.json", "opencode.jsonc"],
         keys: &[&["mcp"]],
-        shape: Shape::OneList,
+        shape: EntryShape::OneList,
         processes: &["opencode"],
         ..BASE
     },
@@ -169,7 +169,7 @@ pub const HOSTS: &[Host] = &[
             "{appdata}/Block/goose/config/config.yaml",
         ],
         keys: &[&["extensions"]],
-        shape: Shape::CmdAndArgs,
+        shape: EntryShape::CmdAndArgs,
         processes: &["goose", "goosed"],
         ..BASE
     },
@@ -232,11 +232,11 @@ pub const HOSTS: &[Host] = &[
         project_files: &[".warp/.mcp.json"],
         ..BASE
     },
-    // Everything else that reads such a file: Inspector, FastMCP, mcporter, scripts.
+    // Other programs that read such a file: Inspector, FastMCP, mcporter, scripts.
     Host { id: "other", name: "an mcpServers file", ..BASE },
 ];
 
-/// The host called `id`.
+/// Returns the host with this id.
 pub fn host(id: &str) -> Option<&'static Host> {
     HOSTS.iter().find(|host| host.id == id)
 }

@@ -3,59 +3,59 @@
 use std::ops::Range;
 use std::path::Path;
 
-/// How a file is written; told by its name.
+/// Format of a config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// JSON, with comments and trailing commas where the host takes them.
+pub enum FileFormat {
+    /// JSON, with comments and trailing commas if the host accepts them.
     Json,
     Toml,
     Yaml,
 }
 
-impl Format {
-    /// The format of a file: `.toml`, `.yaml` and `.yml` by name, JSON otherwise.
-    pub fn of(path: &Path) -> Format {
+impl FileFormat {
+    /// Returns the format by file name: TOML for `.toml`, YAML for `.yaml` and `.yml`, JSON otherwise.
+    pub fn of(path: &Path) -> FileFormat {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => Format::Toml,
-            Some("yaml" | "yml") => Format::Yaml,
-            _ => Format::Json,
+            Some("toml") => FileFormat::Toml,
+            Some("yaml" | "yml") => FileFormat::Yaml,
+            _ => FileFormat::Json,
         }
     }
 }
 
-/// A value, and the bytes of the text that it stands on.
+/// A value and its byte range in the text.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub range: Range<usize>,
-    pub value: Value,
+    pub value: NodeValue,
 }
 
 #[derive(Clone, Debug)]
-pub enum Value {
+pub enum NodeValue {
     Text(String),
     Map {
-        members: Vec<Member>,
-        layout: Layout,
+        members: Vec<NodeMember>,
+        layout: NodeLayout,
     },
     List {
         items: Vec<Node>,
-        layout: Layout,
+        layout: NodeLayout,
     },
-    /// Anything else, as written.
+    /// Any other value, as written in the file.
     Other(String),
 }
 
-/// How a map or a list is written.
+/// Notation of a map or a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// Between brackets, with commas.
+pub enum NodeLayout {
+    /// In brackets, separated by commas.
     Flow,
-    /// One member a line, without brackets.
+    /// One member per line, without brackets.
     Block,
 }
 
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct NodeMember {
     pub key: String,
     pub key_range: Range<usize>,
     pub value: Node,
@@ -64,27 +64,27 @@ pub struct Member {
 impl Node {
     pub fn text(&self) -> Option<&str> {
         match &self.value {
-            Value::Text(text) => Some(text),
+            NodeValue::Text(text) => Some(text),
             _ => None,
         }
     }
 
     pub fn items(&self) -> Option<&[Node]> {
         match &self.value {
-            Value::List { items, .. } => Some(items),
+            NodeValue::List { items, .. } => Some(items),
             _ => None,
         }
     }
 
-    pub fn members(&self) -> &[Member] {
+    pub fn members(&self) -> &[NodeMember] {
         match &self.value {
-            Value::Map { members, .. } => members,
+            NodeValue::Map { members, .. } => members,
             _ => &[],
         }
     }
 
-    /// The last member called `key`: the one that counts for the parsers of hosts.
-    pub fn member(&self, key: &str) -> Option<&Member> {
+    /// Returns the last member named `key`. Parsers of hosts also use the last one.
+    pub fn member(&self, key: &str) -> Option<&NodeMember> {
         self.members().iter().rev().find(|member| member.key == key)
     }
 
@@ -92,16 +92,16 @@ impl Node {
         self.member(key).map(|member| &member.value)
     }
 
-    /// Whether two trees say the same, wherever it stands and however it is laid out.
-    pub fn says_the_same(&self, other: &Node) -> bool {
+    /// Returns true if both trees have the same values, whatever their byte ranges and layouts are.
+    pub fn same_value(&self, other: &Node) -> bool {
         match (&self.value, &other.value) {
-            (Value::Text(a), Value::Text(b)) | (Value::Other(a), Value::Other(b)) => a == b,
-            (Value::List { items: a, .. }, Value::List { items: b, .. }) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
+            (NodeValue::Text(a), NodeValue::Text(b)) | (NodeValue::Other(a), NodeValue::Other(b)) => a == b,
+            (NodeValue::List { items: a, .. }, NodeValue::List { items: b, .. }) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_value(b))
             }
-            (Value::Map { members: a, .. }, Value::Map { members: b, .. }) => {
+            (NodeValue::Map { members: a, .. }, NodeValue::Map { members: b, .. }) => {
                 let mut pairs = a.iter().zip(b);
-                a.len() == b.len() && pairs.all(|(a, b)| a.key == b.key && a.value.says_the_same(&b.value))
+                a.len() == b.len() && pairs.all(|(a, b)| a.key == b.key && a.value.same_value(&b.value))
             }
             _ => false,
         }

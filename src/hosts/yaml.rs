@@ -4,41 +4,44 @@ use std::str::FromStr;
 
 use yaml_edit::{Document, Mapping, Sequence, YamlNode};
 
-use crate::hosts::tree::{Layout, Member, Node, Value};
+use crate::hosts::tree::{Node, NodeLayout, NodeMember, NodeValue};
 
-/// Reads one YAML document; see [`Node::parse`].
+/// Parses one YAML document; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {
     if text.trim().is_empty() {
-        return Ok(Node { range: 0..0, value: Value::Map { members: Vec::new(), layout: Layout::Block } });
+        return Ok(Node {
+            range: 0..0,
+            value: NodeValue::Map { members: Vec::new(), layout: NodeLayout::Block },
+        });
     }
     let document = Document::from_str(text).map_err(|_| "not one valid YAML document".to_owned())?;
     let mapping = document.as_mapping().ok_or("not a YAML mapping at the top")?;
     Ok(Node { range: 0..text.len(), value: map(&mapping, text) })
 }
 
-fn map(mapping: &Mapping, text: &str) -> Value {
-    let layout = if mapping.is_flow_style() { Layout::Flow } else { Layout::Block };
+fn map(mapping: &Mapping, text: &str) -> NodeValue {
+    let layout = if mapping.is_flow_style() { NodeLayout::Flow } else { NodeLayout::Block };
     let members = mapping
         .entries()
         .filter_map(|entry| {
             let key = node(&entry.key_node()?, text);
             let value = match entry.value_node() {
                 Some(value) => node(&value, text),
-                None => Node { range: key.range.end..key.range.end, value: Value::Other(String::new()) },
+                None => Node { range: key.range.end..key.range.end, value: NodeValue::Other(String::new()) },
             };
             let name = match key.value {
-                Value::Text(name) | Value::Other(name) => name,
-                Value::Map { .. } | Value::List { .. } => return None,
+                NodeValue::Text(name) | NodeValue::Other(name) => name,
+                NodeValue::Map { .. } | NodeValue::List { .. } => return None,
             };
-            Some(Member { key: name, key_range: key.range, value })
+            Some(NodeMember { key: name, key_range: key.range, value })
         })
         .collect();
-    Value::Map { members, layout }
+    NodeValue::Map { members, layout }
 }
 
-fn list(sequence: &Sequence, text: &str) -> Value {
-    let layout = if sequence.is_flow_style() { Layout::Flow } else { Layout::Block };
-    Value::List { items: sequence.values().map(|item| node(&item, text)).collect(), layout }
+fn list(sequence: &Sequence, text: &str) -> NodeValue {
+    let layout = if sequence.is_flow_style() { NodeLayout::Flow } else { NodeLayout::Block };
+    NodeValue::List { items: sequence.values().map(|item| node(&item, text)).collect(), layout }
 }
 
 fn node(source: &YamlNode, text: &str) -> Node {
@@ -58,12 +61,12 @@ fn node(source: &YamlNode, text: &str) -> Node {
                 || scalar.as_i64().is_some()
                 || scalar.as_f64().is_some());
         if is_text && !scalar.is_block() {
-            Value::Text(scalar.as_string())
+            NodeValue::Text(scalar.as_string())
         } else {
-            Value::Other(raw.trim().to_owned())
+            NodeValue::Other(raw.trim().to_owned())
         }
     } else {
-        Value::Other(raw.trim().to_owned())
+        NodeValue::Other(raw.trim().to_owned())
     };
     Node { range, value }
 }

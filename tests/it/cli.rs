@@ -17,7 +17,7 @@ fn a_mistyped_command_starts_no_program_and_says_how_one_would_be_started() {
     assert!(output.stdout.is_empty());
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("hint: to watch a program put it behind two dashes: spantap -- touch"),
+        stderr.contains("hint: to watch a program, put `--` before its command: spantap -- touch"),
         "{stderr}"
     );
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_spantap")).arg("stat").output().unwrap();

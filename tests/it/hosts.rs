@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use spantap::hosts::entry::{State, entries};
-use spantap::hosts::splice::{Change, Proxy, apply, change};
-use spantap::hosts::store::Snapshot;
+use spantap::hosts::entry::{EntryState, entries};
+use spantap::hosts::splice::{EntryChange, ProxyCommand, apply, change};
+use spantap::hosts::store::FileSnapshot;
 use spantap::hosts::table::{HOSTS, Host, host};
-use spantap::hosts::tree::{Format, Node};
+use spantap::hosts::tree::{FileFormat, Node};
 
 const PROGRAM: &str = "/opt/bin/spantap \"x\"";
 
 /// Changes every entry that can be; how many were.
-fn change_all(text: &str, format: Format, host: &Host, step: Change<'_>) -> (String, usize) {
+fn change_all(text: &str, format: FileFormat, host: &Host, step: EntryChange<'_>) -> (String, usize) {
     let root = Node::parse(text, format).unwrap();
     let (mut text, mut count) = (text.to_owned(), 0);
     for entry in entries(&root, host) {
         let applies = match (&entry.state, step) {
-            (State::Plain, Change::Wrap(_)) => true,
-            (State::Wrapped { edited, .. }, Change::Unwrap) => {
+            (EntryState::Plain, EntryChange::Wrap(_)) => true,
+            (EntryState::Wrapped { edited, .. }, EntryChange::Unwrap) => {
                 assert!(!edited, "{} counts as edited", entry.name);
                 true
             }
@@ -35,17 +35,17 @@ fn change_all(text: &str, format: Format, host: &Host, step: Change<'_>) -> (Str
 }
 
 /// Wraps, looks, unwraps; how many servers were wrapped.
-fn round_trip(text: &str, format: Format, host: &Host) -> usize {
+fn round_trip(text: &str, format: FileFormat, host: &Host) -> usize {
     let options = ["--log-dir".to_owned(), "C:\\Protokolle \"ü\"".to_owned()];
-    let proxy = Proxy { program: PROGRAM, options: &options };
-    let (wrapped, count) = change_all(text, format, host, Change::Wrap(&proxy));
-    let (again, none) = change_all(&wrapped, format, host, Change::Wrap(&proxy));
+    let proxy = ProxyCommand { program: PROGRAM, options: &options };
+    let (wrapped, count) = change_all(text, format, host, EntryChange::Wrap(&proxy));
+    let (again, none) = change_all(&wrapped, format, host, EntryChange::Wrap(&proxy));
     assert_eq!((again.as_str(), none), (wrapped.as_str(), 0), "wrapping twice changes something");
     let root = Node::parse(&wrapped, format).unwrap();
     let watched =
-        entries(&root, host).into_iter().filter(|entry| matches!(entry.state, State::Wrapped { .. }));
+        entries(&root, host).into_iter().filter(|entry| matches!(entry.state, EntryState::Wrapped { .. }));
     assert_eq!(watched.count(), count);
-    let (undone, back) = change_all(&wrapped, format, host, Change::Unwrap);
+    let (undone, back) = change_all(&wrapped, format, host, EntryChange::Unwrap);
     assert_eq!(back, count);
     assert_eq!(undone, text, "{}: {wrapped}", host.id);
     count
@@ -68,8 +68,8 @@ fn every_host_s_files_come_back_byte_for_byte() {
     let wrapped: Vec<(String, usize)> = corpus()
         .into_iter()
         .map(|(host, path)| {
-            let text = Snapshot::read(&path).unwrap().text().to_owned();
-            let format = Format::of(&path);
+            let text = FileSnapshot::read(&path).unwrap().text().to_owned();
+            let format = FileFormat::of(&path);
             let count = round_trip(&text, format, host);
             let crlf = text.replace("\r\n", "\n").replace('\n', "\r\n");
             assert_eq!(round_trip(&crlf, format, host), count, "with CRLF");
@@ -119,12 +119,12 @@ fn every_host_s_files_come_back_byte_for_byte() {
 /// What a real file may have; a corpus without it would prove little.
 fn features(host: &Host, path: &Path) -> Vec<&'static str> {
     let bytes = fs::read(path).unwrap();
-    let text = Snapshot::read(path).unwrap().text().to_owned();
-    let format = Format::of(path);
+    let text = FileSnapshot::read(path).unwrap().text().to_owned();
+    let format = FileFormat::of(path);
     let found = entries(&Node::parse(&text, format).unwrap(), host);
     let is_comment = |line: &str| {
         let line = line.trim_start();
-        if format == Format::Json {
+        if format == FileFormat::Json {
             line.starts_with("//") || line.starts_with("/*")
         } else {
             line.starts_with('#')
@@ -138,12 +138,13 @@ fn features(host: &Host, path: &Path) -> Vec<&'static str> {
         ("BOM", bytes.starts_with(b"\xef\xbb\xbf")),
         (
             "escapes",
-            text.contains("\\\\") && text.contains("\\u") || format == Format::Yaml && text.contains("\\\\"),
+            text.contains("\\\\") && text.contains("\\u")
+                || format == FileFormat::Yaml && text.contains("\\\\"),
         ),
         ("not ASCII", !text.is_ascii()),
         ("placeholders", text.contains("${")),
         ("disabled", found.iter().any(|entry| entry.disabled)),
-        ("remote", found.iter().any(|entry| entry.state == State::Remote)),
+        ("remote", found.iter().any(|entry| entry.state == EntryState::Remote)),
     ];
     has.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
@@ -152,7 +153,7 @@ fn features(host: &Host, path: &Path) -> Vec<&'static str> {
 fn the_corpus_has_in_each_format_what_real_files_have() {
     let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (host, path) in corpus() {
-        seen.entry(format!("{:?}", Format::of(&path))).or_default().extend(features(host, &path));
+        seen.entry(format!("{:?}", FileFormat::of(&path))).or_default().extend(features(host, &path));
     }
     for (format, seen) in &mut seen {
         seen.sort_unstable();
@@ -179,11 +180,11 @@ fn every_host_has_its_line_in_the_documentation() {
 fn a_host_that_writes_its_file_anew_does_not_prevent_undoing() {
     let host = host("claude-desktop").unwrap();
     let text = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]},"b":{"env":{},"command":"b"}}}"#;
-    let proxy = Proxy { program: PROGRAM, options: &[] };
-    let (wrapped, _) = change_all(text, Format::Json, host, Change::Wrap(&proxy));
+    let proxy = ProxyCommand { program: PROGRAM, options: &[] };
+    let (wrapped, _) = change_all(text, FileFormat::Json, host, EntryChange::Wrap(&proxy));
     let value: serde_json::Value = serde_json::from_str(&wrapped).unwrap();
     let anew = serde_json::to_string_pretty(&value).unwrap();
-    let (undone, count) = change_all(&anew, Format::Json, host, Change::Unwrap);
+    let (undone, count) = change_all(&anew, FileFormat::Json, host, EntryChange::Unwrap);
     assert_eq!(count, 2);
     let undone: serde_json::Value = serde_json::from_str(&undone).unwrap();
     assert_eq!(undone, serde_json::from_str::<serde_json::Value>(text).unwrap());
@@ -193,12 +194,12 @@ fn a_host_that_writes_its_file_anew_does_not_prevent_undoing() {
 fn a_command_changed_by_hand_counts_as_edited_and_keeps_the_change() {
     let host = host("cursor").unwrap();
     let text = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#;
-    let proxy = Proxy { program: PROGRAM, options: &[] };
-    let (wrapped, _) = change_all(text, Format::Json, host, Change::Wrap(&proxy));
+    let proxy = ProxyCommand { program: PROGRAM, options: &[] };
+    let (wrapped, _) = change_all(text, FileFormat::Json, host, EntryChange::Wrap(&proxy));
     let by_hand = wrapped.replace("pkg", "pkg@2");
-    let entry = entries(&Node::parse(&by_hand, Format::Json).unwrap(), host).remove(0);
-    assert!(matches!(entry.state, State::Wrapped { edited: true, .. }));
-    let edits = change(&by_hand, Format::Json, host, &entry.path, Change::Unwrap).unwrap();
+    let entry = entries(&Node::parse(&by_hand, FileFormat::Json).unwrap(), host).remove(0);
+    assert!(matches!(entry.state, EntryState::Wrapped { edited: true, .. }));
+    let edits = change(&by_hand, FileFormat::Json, host, &entry.path, EntryChange::Unwrap).unwrap();
     assert_eq!(apply(&by_hand, &edits), text.replace("pkg", "pkg@2"));
 }
 
@@ -280,7 +281,7 @@ mod any_file {
             let tables: std::collections::BTreeMap<_, _> = tables.into_iter().collect();
             let text = format!("model = 'x'\n\n{}[profiles.y]\n", tables.values().cloned().collect::<String>());
             let text = if crlf { text.replace('\n', "\r\n") } else { text };
-            prop_assert_eq!(round_trip(&text, Format::Toml, host("codex").unwrap()), tables.len());
+            prop_assert_eq!(round_trip(&text, FileFormat::Toml, host("codex").unwrap()), tables.len());
         }
 
         #[test]
@@ -288,7 +289,7 @@ mod any_file {
             let servers: std::collections::BTreeMap<_, _> = servers.into_iter().collect();
             let text = format!("# goose\nextensions:\n{}other: 1\n", servers.values().cloned().collect::<String>());
             let text = if crlf { text.replace('\n', "\r\n") } else { text };
-            prop_assert_eq!(round_trip(&text, Format::Yaml, host("goose").unwrap()), servers.len());
+            prop_assert_eq!(round_trip(&text, FileFormat::Yaml, host("goose").unwrap()), servers.len());
         }
 
         #[test]
@@ -297,7 +298,7 @@ mod any_file {
         ) {
             let members: Vec<String> = servers.iter().map(|(key, server)| format!("\"{key}\":{server}")).collect();
             let text = format!("{lead}{{\"mcpServers\":{{{}}}}}", members.join(","));
-            prop_assert_eq!(round_trip(&text, Format::Json, host("cursor").unwrap()), servers.len());
+            prop_assert_eq!(round_trip(&text, FileFormat::Json, host("cursor").unwrap()), servers.len());
         }
     }
 }

@@ -114,5 +114,8 @@ fn the_manual_has_a_page_for_the_program_and_for_each_command() {
     assert!(page.contains("older\\-than"), "{page}");
     let output = home.spantap(["man", "nothing"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(text(&output).1, "error: there is no command `nothing`\nhint: `spantap help` lists them\n");
+    assert_eq!(
+        text(&output).1,
+        "error: unknown command `nothing`\nhint: `spantap help` lists the commands\n"
+    );
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -31,7 +31,7 @@ fn printed(home: &Home, arguments: &str) -> String {
     printed
 }
 
-fn json(text: &str) -> Vec<Value> {
+fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -48,7 +48,7 @@ fn wrap_then_unwrap_leaves_the_file_as_it_was() {
     let now = fs::read(&path).unwrap();
     assert!(now.starts_with(b"\xef\xbb\xbf{\r\n"));
     assert!(String::from_utf8_lossy(&now).contains(SPANTAP));
-    let status = json(&printed(&home, "status --json")).remove(0);
+    let status = json_lines(&printed(&home, "status --json")).remove(0);
     assert_eq!((&status["server"], &status["watched"]), (&"a".into(), &"yes".into()));
     assert!(printed(&home, "wrap --yes").ends_with("a: left alone: wrapped already\nnothing to do\n"));
     assert_eq!(fs::read(&path).unwrap(), now);
@@ -95,7 +95,7 @@ fn the_wrapped_entry_starts_the_server_behind_the_proxy() {
     let output = home.command(entry["command"].as_str().unwrap()).args(args).output().unwrap();
     assert_eq!(text(&output).0, "hello\n");
     assert_eq!(logs_in(&home.path().join("logs")).len(), 1);
-    let status = json(&printed(&home, "status --json")).remove(0);
+    let status = json_lines(&printed(&home, "status --json")).remove(0);
     assert!(status["last_seen"].is_string(), "the entry's own folder is looked at: {status}");
 }
 
@@ -108,7 +108,7 @@ fn a_dry_run_shows_the_lines_and_writes_nothing() {
     assert!(shown.contains("+    \"a\": {\"command\": \"/"), "{shown}");
     assert_eq!(fs::read(&path).unwrap(), CURSOR);
     assert!(!home.path().join(".local").exists());
-    let report = json(&printed(&home, "wrap -n --json")).remove(0);
+    let report = json_lines(&printed(&home, "wrap -n --json")).remove(0);
     assert_eq!(report["written"], false);
     assert!(report["diff"].as_str().unwrap().starts_with("@@ line 3"), "{report}");
 }
@@ -267,7 +267,7 @@ fn only_the_named_servers_and_hosts_are_touched() {
     let two = r#"{"mcpServers":{"a":{"command":"cat"},"b":{"command":"cat"}}}"#;
     let cursor = put(&home, ".cursor/mcp.json", two);
     let gemini = put(&home, ".gemini/settings.json", two);
-    let report = json(&printed(&home, "wrap b --host cursor -y --json"));
+    let report = json_lines(&printed(&home, "wrap b --host cursor -y --json"));
     assert_eq!(report.len(), 1);
     assert_eq!((&report[0]["changed"], &report[0]["written"]), (&serde_json::json!(["b"]), &true.into()));
     assert_eq!(fs::read_to_string(gemini).unwrap(), two);
@@ -283,7 +283,7 @@ fn nothing_is_written_unless_somebody_agrees() {
     let path = put(&home, ".cursor/mcp.json", CURSOR);
     let output = run(&home, "wrap");
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).1.contains("hint: add --yes to write, or --dry-run to look"));
+    assert!(text(&output).1.contains("hint: add --yes to write, or --dry-run to see the changes"));
     // A report for a machine does not ask either.
     assert_eq!(run(&home, "wrap --json").status.code(), Some(1));
     assert_eq!(fs::read(path).unwrap(), CURSOR);
@@ -301,12 +301,13 @@ fn an_entry_changed_by_hand_is_shown_with_what_undoing_would_leave() {
     let output = run(&home, "unwrap");
     let (shown, _) = text(&output);
     assert!(
-        shown.contains("a: changed by hand since it was wrapped") && shown.contains("@@ line 1, server a @@"),
+        shown.contains("a: its command was changed by hand after `wrap`")
+            && shown.contains("@@ line 1, server a @@"),
         "{shown}"
     );
     assert!(shown.contains(r#"+{"mcpServers":{"a":{"command":"npx","args":["-y","pkg@2"]}}}"#), "{shown}");
-    assert_eq!(output.status.code(), Some(1), "nobody was asked");
-    let report = json(&printed(&home, "unwrap -y --json")).remove(0);
+    assert_eq!(output.status.code(), Some(1), "the user cannot be asked");
+    let report = json_lines(&printed(&home, "unwrap -y --json")).remove(0);
     assert_eq!(report["edited"], serde_json::json!(["a"]));
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
@@ -325,8 +326,8 @@ fn a_spantap_that_is_gone_is_named_and_replaced_by_this_one() {
     let output = run(&home, "status");
     let (status, _) = text(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(status.contains("stale binary") && status.contains("`/gone/spantap` is not there"), "{status}");
-    let report = json(&printed(&home, "wrap -y --json")).remove(0);
+    assert!(status.contains("stale binary") && status.contains("`/gone/spantap` does not exist"), "{status}");
+    let report = json_lines(&printed(&home, "wrap -y --json")).remove(0);
     assert_eq!(report["renewed"], serde_json::json!(["a"]));
     assert_eq!(fs::read_to_string(&path).unwrap(), wrapped);
     printed(&home, "unwrap -y");
@@ -339,7 +340,7 @@ fn a_disabled_server_is_wrapped_and_shown_as_disabled() {
     put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat","disabled":true}}}"#);
     assert!(printed(&home, "wrap -y").contains("a (disabled)"));
     assert!(printed(&home, "status").contains("a (disabled)"));
-    assert_eq!(json(&printed(&home, "status --json"))[0]["disabled"], true);
+    assert_eq!(json_lines(&printed(&home, "status --json"))[0]["disabled"], true);
 }
 
 #[test]
@@ -363,14 +364,14 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
         ("c.yaml", "mcpServers:\n  - name: a\n    command: cat\n", "continue"),
     ] {
         let path = put(&home, name, content);
-        let report = json(&printed(&home, &format!("wrap --file {name} -y --json"))).remove(0);
+        let report = json_lines(&printed(&home, &format!("wrap --file {name} -y --json"))).remove(0);
         assert_eq!((&report["host"], &report["written"]), (&host.into(), &true.into()), "{name}");
         printed(&home, &format!("unwrap --file {name} -y"));
         assert_eq!(fs::read_to_string(path).unwrap(), content);
     }
     put(&home, "none.json", "{}");
     let output = run(&home, "wrap --file none.json -y");
-    assert!(text(&output).1.contains("hint: say whose file it is: --host HOST"));
+    assert!(text(&output).1.contains("hint: name the host of the file: --host HOST"));
 }
 
 #[test]
@@ -436,7 +437,7 @@ fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
     );
     let path = put(&home, ".cursor/mcp.json", &text);
     let watched = |home: &Home| -> Vec<String> {
-        let rows = json(&printed(home, "status --json"));
+        let rows = json_lines(&printed(home, "status --json"));
         rows.iter().map(|row| row["watched"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(watched(&home), ["yes", "yes", "no"]);
@@ -444,7 +445,7 @@ fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
     assert!(said.contains("a: left alone: spantap is in front of it already, put there by hand"), "{said}");
     assert_eq!(watched(&home), ["yes", "yes", "yes"]);
     let said = printed(&home, "unwrap --yes");
-    assert!(said.contains("b: left alone: spantap was put there by hand; take it out by hand"), "{said}");
+    assert!(said.contains("b: left alone: spantap was put there by hand; remove it by hand"), "{said}");
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
 }
 
@@ -458,7 +459,47 @@ fn who_stops_reading_what_is_said_does_not_stop_what_is_written() {
     let mut child = home.spantap(["wrap", "--yes"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
-    let rows = json(&printed(&home, "status --json"));
+    let rows = json_lines(&printed(&home, "status --json"));
     assert_eq!(rows.len(), files.len());
     assert!(rows.iter().all(|row| row["watched"] == "yes"), "{rows:?}");
+}
+
+/// Colours the terminal, and forges a row of a table and a line of a plan.
+const HOSTILE: &str = "x\u{1b}[31m\u{9b}32m\u{202e}\nclaude-code  project  forged  stdio";
+
+#[test]
+fn texts_of_a_host_file_cannot_steer_the_terminal_or_forge_a_line() {
+    let home = Home::new();
+    let project = home.path().join(HOSTILE);
+    fs::create_dir(&project).unwrap();
+    let wrapped = ["run", "--wrapped", "1:0", HOSTILE, "--", "cat"];
+    let servers = json!({
+        HOSTILE: {"command": "cat", "args": [HOSTILE]},
+        "gone": {"command": format!("/gone/{HOSTILE}"), "args": wrapped},
+        "by-hand": {"command": format!("/{HOSTILE}/spantap"), "args": ["--log-dir", HOSTILE, "--", "cat"]},
+    });
+    fs::write(project.join(".mcp.json"), json!({ "mcpServers": servers }).to_string()).unwrap();
+    for arguments in [
+        "status --project",
+        "status --project --json",
+        "wrap --project -n",
+        "wrap --project -n --json",
+        "doctor",
+        "doctor --json",
+        "wrap --project --yes",
+        "status --project",
+        "unwrap --project -n",
+        "unwrap --project --yes",
+    ] {
+        let mut command = home.spantap(arguments.split_whitespace());
+        let output = command.current_dir(&project).stdin(std::process::Stdio::null()).output().unwrap();
+        let shown = text(&output);
+        let shown = shown.0 + &shown.1;
+        assert!(shown.contains("x\\"), "{arguments}: {shown:?}");
+        assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{arguments}: {shown:?}");
+        assert!(
+            !shown.lines().any(|line| line.starts_with("claude-code  project  forged")),
+            "{arguments}: {shown}"
+        );
+    }
 }

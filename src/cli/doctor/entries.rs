@@ -1,5 +1,5 @@
-//! Wrapped servers in host config files: can each be started, is it this version, does it write where
-//! somebody looks, and has its host seen the change.
+//! Checks wrapped servers in host config files: that spantap can be started and has this version, that logs
+//! go to the folder that reading commands use, and that the host has read the changed file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,49 +10,48 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::Parser;
 
 use crate::cli::Cli;
-use crate::cli::doctor::{Findings, collector};
-use crate::cli::wrap::{Which, watched};
-use crate::hosts::entry::{self, Entry, State};
-use crate::hosts::locate::{Found, Scope};
+use crate::cli::doctor::{DoctorFindings, collector};
+use crate::cli::wrap::{ServerSelection, host_files, watched};
+use crate::hosts::entry::{self, EntryState, ServerEntry};
+use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
 use crate::settings::{self, Config};
 use crate::system::procfs;
 
-/// How long another spantap may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long another spantap may take to print its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at every entry of the user's files and of this folder's project files; `folder` is where this
-/// doctor looks for logs.
-pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, findings: &mut Findings) {
-    let which = Which { project: true, ..Which::default() };
-    let files = crate::cli::wrap::files(&which).unwrap_or_default();
+/// Checks every entry of the user's files and of this folder's project files. `folder` is the folder of
+/// session logs that `doctor` checks.
+pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, findings: &mut DoctorFindings) {
+    let files = host_files(&ServerSelection::everything()).unwrap_or_default();
     let (mut watched, mut plain) = (0_u64, 0_u64);
     let mut versions = BTreeMap::new();
-    for found in &files {
-        let root = match found.parse() {
+    for file in &files {
+        let root = match file.parse() {
             Ok(root) => root,
             Err(reason) => {
                 findings.warn(
-                    format!("{}'s file {} cannot be read: {reason}", found.host.name, found.path.display()),
-                    "mend it; spantap leaves it alone until then",
+                    format!("{}'s file {} cannot be read: {reason}", file.host.name, file.path.display()),
+                    "fix it; spantap does not change it until then",
                 );
                 continue;
             }
         };
         let mut here = 0;
-        for server in entry::entries(&root, found.host) {
+        for server in entry::entries(&root, file.host) {
             match &server.state {
-                State::Plain => plain += 1,
-                State::Wrapped { program, options, .. } | State::ByHand { program, options } => {
+                EntryState::Plain => plain += 1,
+                EntryState::Wrapped { program, options, .. } | EntryState::ByHand { program, options } => {
                     here += 1;
-                    one(found, &server, program, &mut versions, findings);
-                    runs(found, &server, options, folder, asked, findings);
+                    check_program(file, &server, program, &mut versions, findings);
+                    check_options(file, &server, options, folder, asked, findings);
                 }
-                State::Remote | State::Unsupported(_) => {}
+                EntryState::Remote | EntryState::Unsupported(_) => {}
             }
         }
         if here > 0 {
-            seen(found, findings);
+            check_restart(file, findings);
         }
         watched += here;
     }
@@ -66,19 +65,19 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
     }
 }
 
-/// Whether the entry's spantap is there, and is this version.
-fn one(
-    found: &Found,
-    server: &Entry,
+/// Checks that the entry's spantap exists and has this version.
+fn check_program(
+    file: &HostFile,
+    server: &ServerEntry,
     program: &str,
     versions: &mut BTreeMap<PathBuf, Option<String>>,
-    findings: &mut Findings,
+    findings: &mut DoctorFindings,
 ) {
-    let who = format!("{} server {}", found.host.id, server.name);
+    let who = format!("{} server {}", file.host.id, server.name);
     let Some(path) = watched::resolve(program) else {
-        let fix = match found.scope {
-            Scope::User => "`spantap wrap` names this spantap instead; `spantap unwrap` takes it out",
-            Scope::Project => "put spantap on the PATH that the host has",
+        let fix = match file.scope {
+            FileScope::User => "`spantap wrap` names this spantap instead; `spantap unwrap` removes it",
+            FileScope::Project => "put spantap on the PATH that the host has",
         };
         return findings.fail(format!("{who} is wrapped by `{program}`, which cannot be started"), fix);
     };
@@ -96,18 +95,18 @@ fn one(
             "install one of them over the other, or unwrap and wrap again",
         ),
         _ => findings.warn(
-            format!("{who} is wrapped by {}, which does not say that it is spantap", path.display()),
+            format!("{who} is wrapped by {}, which does not report that it is spantap", path.display()),
             "`spantap unwrap`, then `spantap wrap`",
         ),
     }
 }
 
-/// What `PROGRAM -V` says first.
+/// Returns the first line that `PROGRAM -V` prints.
 fn version_of(program: &Path) -> Option<String> {
     let mut command = Command::new(program);
     command.arg("-V").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().ok()?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + VERSION_TIMEOUT;
     while matches!(child.try_wait(), Ok(None)) {
         if Instant::now() >= deadline {
             let _ = child.kill();
@@ -116,22 +115,22 @@ fn version_of(program: &Path) -> Option<String> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let mut said = String::new();
-    child.stdout.take()?.take(4096).read_to_string(&mut said).ok()?;
-    said.lines().next().map(str::to_owned)
+    let mut printed = String::new();
+    child.stdout.take()?.take(4096).read_to_string(&mut printed).ok()?;
+    printed.lines().next().map(str::to_owned)
 }
 
-/// Whether the entry runs as it should, writes its logs where the reading commands look, and reaches its
-/// collector: its host starts it with next to nothing of this environment.
-fn runs(
-    found: &Found,
-    server: &Entry,
+/// Checks that `run` accepts the entry's options, that logs go to `folder`, and that the collector can be
+/// reached. The host passes on almost nothing of this environment, so none of it is used.
+fn check_options(
+    file: &HostFile,
+    server: &ServerEntry,
     options: &[String],
     folder: Option<&Path>,
     asked: &mut BTreeSet<String>,
-    findings: &mut Findings,
+    findings: &mut DoctorFindings,
 ) {
-    let who = format!("{} server {}", found.host.id, server.name);
+    let who = format!("{} server {}", file.host.id, server.name);
     let line = ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "x"]);
     let args = match Cli::try_parse_from(line) {
         Ok(Cli { command: Some(crate::cli::Command::Run(args)), .. }) => args,
@@ -144,18 +143,18 @@ fn runs(
     };
     let Ok(home) = etcetera::home_dir() else { return };
     let path = settings::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
-    let file = match settings::read(path.as_deref(), &args, &|_| None) {
+    let config_file = match settings::read(path.as_deref(), &args, &|_| None) {
         Ok(file) => file,
         Err(error) => {
             let path = path.unwrap_or_default();
             return findings.fail(
                 format!("{who} names config file {}, which cannot be read: {error}", path.display()),
-                "mend the file, or wrap again with another --config",
+                "fix the file, or wrap again with another --config",
             );
         }
     };
-    let config = Config::resolve(&args, &|_| None, file.as_ref(), &server.name);
-    collector(&config, &|_| None, &format!("{who}: "), asked, findings);
+    let config = Config::resolve(&args, &|_| None, config_file.as_ref(), &server.name);
+    collector::check(&config, &|_| None, &format!("{who}: "), asked, findings);
     if !config.log.value {
         return findings.warn(format!("{who} writes no log"), "leave --no-log out, or set `log = true`");
     }
@@ -168,15 +167,15 @@ fn runs(
     }
 }
 
-/// Whether a process of the host is older than its file.
-fn seen(found: &Found, findings: &mut Findings) {
-    let Ok(changed) = found.path.metadata().and_then(|metadata| metadata.modified()) else { return };
+/// Warns if a process of the host is older than its file.
+fn check_restart(file: &HostFile, findings: &mut DoctorFindings) {
+    let Ok(changed) = file.path.metadata().and_then(|metadata| metadata.modified()) else { return };
     let started = |name: &&str| procfs::start_times(name);
     let is_older = |started: SystemTime| started < changed;
-    if found.host.processes.iter().flat_map(started).any(is_older) {
+    if file.host.processes.iter().flat_map(started).any(is_older) {
         findings.warn(
-            format!("{} has been running since before its file was changed", found.host.name),
-            format!("if a server was wrapped since: {}", found.host.restart),
+            format!("{} has been running since before its file was changed", file.host.name),
+            format!("if a server was wrapped since: {}", file.host.restart),
         );
     }
 }

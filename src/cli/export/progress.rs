@@ -1,4 +1,4 @@
-//! What has been sent: remembered for the next run, shown while it goes on.
+//! Progress of an export: saved for the next run, and shown on the terminal.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -9,23 +9,24 @@ use sha2::{Digest, Sha256};
 
 use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalTarget;
+use crate::present::Printable;
 use crate::query::files::Source;
 use crate::settings::paths;
 use crate::text::hex;
 
-/// How many lines of each file have been taken, and where to.
+/// Number of lines that a collector has taken, by file and collector.
 #[derive(Default)]
-pub(super) struct Progress(HashMap<String, u64>);
+pub(super) struct ExportProgress(HashMap<String, u64>);
 
-impl Progress {
+impl ExportProgress {
     fn file() -> Option<PathBuf> {
         Some(paths::state_dir()?.join("exported.json"))
     }
 
-    /// What earlier runs remember; nothing where that cannot be read.
-    pub(super) fn load() -> Progress {
-        let text = Progress::file().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
-        Progress(serde_json::from_slice(&text).unwrap_or_default())
+    /// Loads the progress of earlier runs; empty if it cannot be read.
+    pub(super) fn load() -> ExportProgress {
+        let text = ExportProgress::file().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        ExportProgress(serde_json::from_slice(&text).unwrap_or_default())
     }
 
     pub(super) fn lines(&self, key: &str) -> u64 {
@@ -36,10 +37,12 @@ impl Progress {
         self.0.insert(key.to_owned(), lines);
     }
 
+    /// Saves the progress for the next run.
+    ///
     /// # Errors
-    /// When there is no place to remember in.
+    /// There is no home folder, or the file cannot be written.
     pub(super) fn save(&self) -> anyhow::Result<()> {
-        let file = Progress::file().context("no home folder to remember in")?;
+        let file = ExportProgress::file().context("no home folder to save the progress in")?;
         let folder = file.parent().context("no folder")?;
         std::fs::create_dir_all(folder)?;
         let temporary = tempfile::NamedTempFile::new_in(folder)?;
@@ -49,7 +52,7 @@ impl Progress {
     }
 }
 
-/// Which file, and where to. An endpoint may hold credentials: it is hashed.
+/// Returns the key of a file and a collector. It is a hash, because an endpoint can contain credentials.
 pub(super) fn key(settings: &OtlpSettings, source: &Source) -> String {
     let path = source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let endpoint = |target: &Option<SignalTarget>| {
@@ -60,21 +63,20 @@ pub(super) fn key(settings: &OtlpSettings, source: &Source) -> String {
     hex::text(&Sha256::digest(what))
 }
 
-/// Shows how far we are, where somebody is watching.
-pub(super) struct Bar {
+/// Progress line on stderr, if stderr is a terminal.
+pub(super) struct ProgressLine {
     files: usize,
-    watched: bool,
+    is_terminal: bool,
 }
 
-impl Bar {
-    pub(super) fn new(files: usize) -> Bar {
-        Bar { files, watched: std::io::stderr().is_terminal() }
+impl ProgressLine {
+    pub(super) fn new(files: usize) -> ProgressLine {
+        ProgressLine { files, is_terminal: std::io::stderr().is_terminal() }
     }
 
     pub(super) fn show(&self, file: usize, source: &Source, records: u64) {
-        if self.watched {
-            let name = source.name();
-            let name = crate::present::format::clean(&name);
+        if self.is_terminal {
+            let name = Printable::new(&source.name());
             let name = name.rsplit('/').next().unwrap_or_default();
             let text = format!("\r\x1b[K{}/{} {name}, {records} records sent", file + 1, self.files);
             let _ = std::io::stderr().write_all(text.as_bytes());
@@ -82,9 +84,9 @@ impl Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
-        if self.watched {
+        if self.is_terminal {
             let _ = std::io::stderr().write_all(b"\r\x1b[K");
         }
     }

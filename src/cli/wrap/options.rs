@@ -1,16 +1,16 @@
-//! Options that `wrap` writes into entries.
+//! The options of `run` that `wrap` writes into entries.
 
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
 use crate::cli::run::RunArgs;
-use crate::cli::{Cli, Hinted};
+use crate::cli::{Cli, exit_with};
 use crate::settings::paths;
 use crate::settings::{self, Config, Environment, File, process_environment};
 
-/// What the shell says and a host's stripped environment will not: where the config file and the logs
-/// are, when that is not where an entry without options would look.
+/// Returns options for the config file and the log folder of this shell, if an entry without options would
+/// use others: hosts do not pass on the variables that name them.
 pub(super) fn inherited(given: &[String]) -> Vec<String> {
     let is_given =
         |flag: &str| given.iter().any(|word| word == flag || word.starts_with(&format!("{flag}=")));
@@ -34,13 +34,13 @@ pub(super) fn inherited(given: &[String]) -> Vec<String> {
     options
 }
 
-/// Where an entry without `--config` looks: hosts pass on no more than the home folder.
+/// Returns the config file of an entry without `--config`. Hosts pass on only the home folder.
 fn config_file_of_hosts() -> Option<PathBuf> {
     Some(etcetera::home_dir().ok()?.join(".config/spantap/config.toml"))
 }
 
-/// The folder of session logs by this environment and the config file that holds here; with
-/// `is_stripped`, as without the XDG variables.
+/// Returns the folder of session logs for an environment and this shell's config file. With `is_stripped`,
+/// the XDG variables are ignored.
 fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
     let path = settings::file_path(&RunArgs::default(), &process_environment, paths::config_dir().as_deref());
     let file = path.as_deref().and_then(|path: &Path| File::read(path).ok().flatten());
@@ -52,13 +52,13 @@ fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
     config.log_dir.value.or_else(default)
 }
 
-/// An option that `run` refuses would keep every wrapped server from starting.
+/// Checks options before they are written: an option that `run` refuses would keep the servers from starting.
 ///
 /// # Errors
-/// The first option that `run` would not take, or that `wrap` writes itself.
+/// `run` refuses an option, or `wrap` writes it itself.
 pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
-    let is_ours = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
-    if let Some(word) = options.iter().find(|word| is_ours(word)) {
+    let is_reserved = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
+    if let Some(word) = options.iter().find(|word| is_reserved(word)) {
         return Err(refused(anyhow::anyhow!("`{word}` cannot be among the options passed on")));
     }
     let line =
@@ -72,5 +72,5 @@ pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
 }
 
 fn refused(error: anyhow::Error) -> anyhow::Error {
-    Hinted { error, hint: "options after -- are those of `spantap run --help`".to_owned(), status: 2 }.into()
+    exit_with(2, error, "options after `--` are those of `spantap run --help`")
 }

@@ -1,146 +1,176 @@
-//! What `wrap` or `unwrap` would do in one file.
+//! The changes that `wrap` or `unwrap` makes to one file.
 
 use crate::cli::wrap::watched::can_start;
-use crate::cli::wrap::{Which, label, program};
-use crate::hosts::entry::{self, State};
-use crate::hosts::locate::{Found, Scope};
-use crate::hosts::splice::{self, Change, Proxy};
-use crate::hosts::store::Snapshot;
-use crate::hosts::tree::{Format, Node};
+use crate::cli::wrap::{ServerSelection, label, program};
+use crate::hosts::entry::{self, EntryState, ServerEntry};
+use crate::hosts::locate::{FileScope, HostFile};
+use crate::hosts::splice::{self, EntryChange, ProxyCommand};
+use crate::hosts::store::FileSnapshot;
+use crate::hosts::tree::{FileFormat, Node};
 
-/// Which way the servers are to be changed.
+/// The command, with the options that it writes into entries.
 #[derive(Debug)]
-pub(super) enum Intent {
+pub(super) enum WrapAction {
     Wrap {
-        /// What this shell says and a host will not; for the user's own files only.
+        /// Options from this shell's environment, which hosts do not pass on; for the user's own files only.
         inherited: Vec<String>,
-        /// Options behind `--`.
+        /// Options after `--`.
         given: Vec<String>,
     },
     Unwrap,
 }
 
-impl Intent {
-    /// The name of the command.
+/// Decision about one entry.
+enum EntryDecision<'a> {
+    Change(EntryChange<'a>),
+    /// Leave the entry alone and report this reason.
+    Skip(&'static str),
+    /// Leave the entry alone without a report.
+    Ignore,
+}
+
+impl WrapAction {
+    /// Returns the name of the command.
     pub(super) fn command(&self) -> &'static str {
         match self {
-            Intent::Wrap { .. } => "wrap",
-            Intent::Unwrap => "unwrap",
+            WrapAction::Wrap { .. } => "wrap",
+            WrapAction::Unwrap => "unwrap",
         }
     }
 
     pub(super) fn verb(&self) -> &'static str {
         match self {
-            Intent::Wrap { .. } => "Wrap",
-            Intent::Unwrap => "Unwrap",
+            WrapAction::Wrap { .. } => "Wrap",
+            WrapAction::Unwrap => "Unwrap",
         }
     }
 
-    /// The options of an entry: a shared file gets nothing that holds for this machine alone.
-    fn options(&self, scope: Scope) -> Vec<String> {
+    /// Returns the options of an entry. A shared file gets no option that is valid on this machine alone.
+    fn options(&self, scope: FileScope) -> Vec<String> {
         match (self, scope) {
-            (Intent::Wrap { inherited, given }, Scope::User) => [inherited.as_slice(), given].concat(),
-            (Intent::Wrap { given, .. }, Scope::Project) => given.clone(),
-            (Intent::Unwrap, _) => Vec::new(),
+            (WrapAction::Wrap { inherited, given }, FileScope::User) => {
+                [inherited.as_slice(), given].concat()
+            }
+            (WrapAction::Wrap { given, .. }, FileScope::Project) => given.clone(),
+            (WrapAction::Unwrap, _) => Vec::new(),
+        }
+    }
+
+    fn decide<'a>(
+        &self,
+        state: &EntryState,
+        scope: FileScope,
+        proxy: &'a ProxyCommand<'a>,
+    ) -> EntryDecision<'a> {
+        use EntryDecision::{Change, Ignore, Skip};
+        match (self, state) {
+            (WrapAction::Wrap { .. }, EntryState::Plain) => Change(EntryChange::Wrap(proxy)),
+            // The program of a shared file's entry may exist on the machines of its other users.
+            (WrapAction::Wrap { .. }, EntryState::Wrapped { program, .. })
+                if scope == FileScope::User && !can_start(program) =>
+            {
+                Change(EntryChange::Renew(proxy.program))
+            }
+            (WrapAction::Wrap { given, .. }, EntryState::Wrapped { options, .. }) => {
+                match given.is_empty() || options.ends_with(given) {
+                    true => Skip("wrapped already"),
+                    false => Skip("wrapped already; unwrap it first for other options"),
+                }
+            }
+            (WrapAction::Wrap { .. }, EntryState::ByHand { .. }) => {
+                Skip("spantap is in front of it already, put there by hand")
+            }
+            (WrapAction::Wrap { .. }, EntryState::Remote) => {
+                Skip("remote; to watch it, run it through a bridge such as mcp-remote")
+            }
+            (WrapAction::Wrap { .. }, EntryState::Unsupported(reason)) => Skip(reason),
+            (WrapAction::Unwrap, EntryState::Wrapped { .. }) => Change(EntryChange::Unwrap),
+            (WrapAction::Unwrap, EntryState::ByHand { .. }) => {
+                Skip("spantap was put there by hand; remove it by hand")
+            }
+            (WrapAction::Unwrap, _) => Ignore,
         }
     }
 }
 
-/// A server whose entry changes.
+/// Change of one server's entry.
 #[derive(Debug)]
-pub(super) struct Changed {
+pub(super) struct ServerChange {
     pub label: String,
-    /// Its command was changed by hand since it was wrapped.
+    /// True if the entry is unwrapped and its command was changed by hand after `wrap`.
     pub edited: bool,
-    /// It is wrapped and only gets a spantap that is there.
+    /// True if a wrapped entry only gets another path of spantap, because its own does not exist.
     pub renewed: bool,
-    /// Its host does not start it for now.
+    /// True if the host does not start the server at present.
     pub disabled: bool,
 }
 
-/// What will be, or was, done in one file.
-pub(super) struct Plan {
-    pub found: Found,
-    pub snapshot: Snapshot,
+/// Changes to one file.
+pub(super) struct FilePlan {
+    pub file: HostFile,
+    pub snapshot: FileSnapshot,
+    /// Text of the file after the changes.
     pub after: String,
-    pub changed: Vec<Changed>,
-    /// Servers left alone, and why.
-    pub skipped: Vec<(String, String)>,
-    /// All servers of the file by name.
+    pub changes: Vec<ServerChange>,
+    /// Labels of servers that are left alone, with the reason.
+    pub skipped: Vec<(String, &'static str)>,
+    /// Names of all servers of the file.
     pub names: Vec<String>,
 }
 
-impl Plan {
+impl FilePlan {
+    /// Reads a file and tries the changes to it in memory.
+    ///
     /// # Errors
-    /// Why the file is left alone.
-    pub(super) fn make(found: &Found, which: &Which, intent: &Intent) -> Result<Plan, String> {
-        let snapshot = Snapshot::read(&found.path).map_err(|error| error.to_string())?;
-        let format = Format::of(&snapshot.path);
-        let root = Node::parse(snapshot.text(), format)?;
-        let program = program(found.scope).map_err(|error| error.to_string())?;
-        let options = intent.options(found.scope);
-        let mut after = snapshot.text().to_owned();
-        let (mut changed, mut skipped, mut names) = (Vec::new(), Vec::new(), Vec::new());
-        for server in entry::entries(&root, found.host) {
-            names.push(server.name.clone());
-            if !which.servers.is_empty() && !which.servers.contains(&server.name) {
-                continue;
+    /// The file cannot be read or parsed; the text is the reason.
+    pub(super) fn make(
+        file: &HostFile,
+        selection: &ServerSelection,
+        action: &WrapAction,
+    ) -> Result<FilePlan, String> {
+        let snapshot = FileSnapshot::read(&file.path).map_err(|error| error.to_string())?;
+        let root = Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))?;
+        let program = program(file.scope).map_err(|error| error.to_string())?;
+        let proxy = ProxyCommand { program: &program, options: &action.options(file.scope) };
+        let mut plan = FilePlan {
+            file: file.clone(),
+            after: snapshot.text().to_owned(),
+            snapshot,
+            changes: Vec::new(),
+            skipped: Vec::new(),
+            names: Vec::new(),
+        };
+        for server in entry::entries(&root, file.host) {
+            if selection.takes(&server.name) {
+                match action.decide(&server.state, file.scope, &proxy) {
+                    EntryDecision::Change(change) => plan.add(&server, change),
+                    EntryDecision::Skip(reason) => plan.skip(&server, reason),
+                    EntryDecision::Ignore => {}
+                }
             }
-            let label = label(&server.name, &server.path);
-            let (mut edited, mut renewed) = (false, false);
-            let step = match (intent, &server.state) {
-                (Intent::Wrap { .. }, State::Plain) => {
-                    Change::Wrap(&Proxy { program: &program, options: &options })
-                }
-                (Intent::Unwrap, State::Wrapped { edited: is_edited, .. }) => {
-                    edited = *is_edited;
-                    Change::Unwrap
-                }
-                // A shared file's entry may be right for everybody else.
-                (Intent::Wrap { .. }, State::Wrapped { program: old, .. })
-                    if found.scope == Scope::User && !can_start(old) =>
-                {
-                    renewed = true;
-                    Change::Renew(&program)
-                }
-                (Intent::Wrap { given, .. }, State::Wrapped { options: old, .. }) => {
-                    let differs = !given.is_empty() && !old.ends_with(given);
-                    let reason = "wrapped already";
-                    let reason = if differs {
-                        format!("{reason}; unwrap it first for other options")
-                    } else {
-                        reason.to_owned()
-                    };
-                    skipped.push((label, reason));
-                    continue;
-                }
-                (Intent::Wrap { .. }, State::ByHand { .. }) => {
-                    skipped.push((label, "spantap is in front of it already, put there by hand".to_owned()));
-                    continue;
-                }
-                (Intent::Unwrap, State::ByHand { .. }) => {
-                    skipped.push((label, "spantap was put there by hand; take it out by hand".to_owned()));
-                    continue;
-                }
-                (Intent::Wrap { .. }, State::Remote) => {
-                    let reason = "remote; to watch it, run it through a bridge such as mcp-remote";
-                    skipped.push((label, reason.to_owned()));
-                    continue;
-                }
-                (Intent::Wrap { .. }, State::Unsupported(reason)) => {
-                    skipped.push((label, (*reason).to_owned()));
-                    continue;
-                }
-                (Intent::Unwrap, _) => continue,
-            };
-            match splice::change(&after, format, found.host, &server.path, step) {
-                Ok(edits) => {
-                    after = splice::apply(&after, &edits);
-                    changed.push(Changed { label, edited, renewed, disabled: server.disabled });
-                }
-                Err(reason) => skipped.push((label, reason.to_owned())),
-            }
+            plan.names.push(server.name);
         }
-        Ok(Plan { found: found.clone(), snapshot, after, changed, skipped, names })
+        Ok(plan)
+    }
+
+    fn add(&mut self, server: &ServerEntry, change: EntryChange<'_>) {
+        let format = FileFormat::of(&self.snapshot.path);
+        match splice::change(&self.after, format, self.file.host, &server.path, change) {
+            Ok(edits) => {
+                self.after = splice::apply(&self.after, &edits);
+                let is_unwrapped = matches!(change, EntryChange::Unwrap);
+                self.changes.push(ServerChange {
+                    label: label(&server.name, &server.path),
+                    edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
+                    renewed: matches!(change, EntryChange::Renew(_)),
+                    disabled: server.disabled,
+                });
+            }
+            Err(reason) => self.skip(server, reason),
+        }
+    }
+
+    fn skip(&mut self, server: &ServerEntry, reason: &'static str) {
+        self.skipped.push((label(&server.name, &server.path), reason));
     }
 }

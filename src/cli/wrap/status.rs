@@ -1,19 +1,21 @@
 //! `status`: hosts, their servers, and whether each is watched.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use crate::cli::wrap::watched::can_start;
-use crate::cli::wrap::{Which, files, label, nowhere};
-use crate::cli::{Out, hint, keep};
+use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
+use crate::cli::{Out, log_folder, write_json};
 use crate::export::log::{is_session_file, server_part};
-use crate::hosts::entry::{self, State};
-use crate::hosts::locate::Scope;
+use crate::hosts::entry::{self, EntryState, ServerEntry};
+use crate::hosts::locate::{FileScope, HostFile};
+use crate::present::Printable;
+use crate::present::table::{Cell, Column, Table, Terminal};
 
 #[derive(Debug, Args)]
 #[command(
@@ -22,147 +24,171 @@ cannot be read, or there is none, or no such server; 2 usage."
 )]
 pub struct StatusArgs {
     #[command(flatten)]
-    pub which: Which,
-    /// One JSON object per server
+    selection: ServerSelection,
+    /// Print one JSON object per server
     #[arg(long)]
-    pub json: bool,
-    /// Folder of the session logs, for LAST SEEN [default: see spantap doctor]
+    json: bool,
+    /// Folder of session logs, for LAST SEEN [default: see spantap doctor]
     #[arg(long, value_name = "DIR")]
-    pub log_dir: Option<PathBuf>,
+    log_dir: Option<PathBuf>,
 }
 
-/// What a row says.
-struct Row {
+/// One server.
+struct ServerRow {
     host: &'static str,
     scope: &'static str,
-    server: String,
+    name: String,
+    label: String,
     transport: &'static str,
     watched: &'static str,
     disabled: bool,
-    /// Why it is not watched, or what is wrong with it.
+    /// The reason why the server is not watched, or a problem with its entry.
     note: Option<String>,
-    seen: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
 }
 
 impl StatusArgs {
     /// Prints a row for each server; exit status 1 if an entry or a file is broken.
     ///
     /// # Errors
-    /// When no config file is found.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let files = files(&self.which)?;
+    /// No config file is found, or a server that the user named.
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let files = host_files(&self.selection)?;
         if files.is_empty() {
-            return Err(nowhere(&self.which, "status"));
+            return Err(no_file(&self.selection, "status"));
         }
-        let logs = keep::folder(self.log_dir.clone()).ok().flatten();
-        let (mut rows, mut broken) = (Vec::new(), Vec::new());
-        let mut names = BTreeSet::new();
-        for found in &files {
-            let root = match found.parse() {
-                Ok(root) => root,
-                Err(reason) => {
-                    broken.push((found, reason));
-                    continue;
-                }
-            };
-            for server in entry::entries(&root, found.host) {
-                if !self.which.servers.is_empty() && !self.which.servers.contains(&server.name) {
-                    continue;
-                }
-                names.insert(server.name.clone());
-                let (transport, watched, note) = match &server.state {
-                    State::Plain => ("stdio", "no", None),
-                    State::Wrapped { program, .. } | State::ByHand { program, .. } if !can_start(program) => {
-                        let fix = match found.scope {
-                            Scope::User => "`spantap wrap` names this spantap instead",
-                            Scope::Project => "put spantap on the PATH",
-                        };
-                        ("stdio", "stale binary", Some(format!("`{program}` is not there; {fix}")))
-                    }
-                    State::Wrapped { edited: true, .. } => {
-                        let note =
-                            "its command was changed by hand since it was wrapped; that is what is watched";
-                        ("stdio", "edited", Some(note.to_owned()))
-                    }
-                    State::Wrapped { .. } => ("stdio", "yes", None),
-                    State::ByHand { .. } => ("stdio", "yes", Some("put in by hand".to_owned())),
-                    State::Remote => ("remote", "remote", None),
-                    State::Unsupported(reason) => ("other", "no", Some((*reason).to_owned())),
-                };
-                let own = match &server.state {
-                    State::Wrapped { options, .. } | State::ByHand { options, .. } => log_dir_of(options),
-                    _ => None,
-                };
-                let seen = own.as_deref().or(logs.as_deref()).and_then(|logs| last_seen(logs, &server.name));
-                rows.push(Row {
-                    host: found.host.id,
-                    scope: found.scope.word(),
-                    server: label(&server.name, &server.path),
-                    transport,
-                    watched,
-                    disabled: server.disabled,
-                    note,
-                    seen,
-                });
-            }
+        let (rows, failures) = self.collect(&files);
+        if failures.is_empty() {
+            self.selection.check_names(rows.iter().map(|row| &row.name))?;
         }
-        let missing = self.which.servers.iter().find(|name| !names.contains(*name));
-        if let (Some(name), true) = (missing, broken.is_empty()) {
-            return Err(hint(anyhow::anyhow!("no server is called `{name}`"), "`spantap status` lists them"));
-        }
-        if self.json {
-            for row in &rows {
-                let line = json!({"host": row.host, "scope": row.scope, "server": row.server,
-                    "transport": row.transport, "watched": row.watched, "disabled": row.disabled,
-                    "note": row.note, "last_seen": row.seen.map(|seen| seen.to_string())});
-                writeln!(out, "{line}")?;
-            }
-            for (found, reason) in &broken {
-                writeln!(out, "{}", json!({"host": found.host.id, "file": found.path, "error": reason}))?;
-            }
-        } else {
-            if !rows.is_empty() {
-                table(out, &rows)?;
-            }
-            for row in &rows {
-                if let Some(note) = &row.note {
-                    writeln!(out, "{} {}: {note}", row.host, row.server)?;
-                }
-            }
-            if rows.is_empty() && broken.is_empty() {
-                writeln!(out, "no server in these files:")?;
-                files.iter().try_for_each(|found| writeln!(out, "  {}", found.path.display()))?;
-            }
-            for (found, reason) in &broken {
-                writeln!(out, "{}: {}: {reason}", found.host.id, found.path.display())?;
-            }
+        match self.json {
+            true => print_json(out, &rows, &failures)?,
+            false => print(out, &rows, &failures, &files)?,
         }
         let is_stale = rows.iter().any(|row| row.watched == "stale binary");
-        Ok(if is_stale || !broken.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if is_stale || !failures.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    fn collect(&self, files: &[HostFile]) -> (Vec<ServerRow>, Failures) {
+        let logs = log_folder(self.log_dir.clone()).ok().flatten();
+        let (mut rows, mut failures) = (Vec::new(), Vec::new());
+        for file in files {
+            match file.parse() {
+                Ok(root) => rows.extend(
+                    entry::entries(&root, file.host)
+                        .into_iter()
+                        .filter(|server| self.selection.takes(&server.name))
+                        .map(|server| ServerRow::new(file, server, logs.as_deref())),
+                ),
+                Err(reason) => failures.push((file.clone(), reason)),
+            }
+        }
+        (rows, failures)
     }
 }
 
-fn table(out: &mut Out<'_>, rows: &[Row]) -> anyhow::Result<()> {
-    let heads = ["HOST", "SCOPE", "SERVER", "TRANSPORT", "WATCHED", "LAST SEEN"].map(str::to_owned);
-    let cells = rows.iter().map(|row| {
-        let seen =
-            row.seen.map_or_else(|| "-".to_owned(), |seen| seen.strftime("%Y-%m-%d %H:%M UTC").to_string());
-        let server = if row.disabled { format!("{} (disabled)", row.server) } else { row.server.clone() };
-        [row.host, row.scope, &server, row.transport, row.watched, &seen].map(str::to_owned)
-    });
-    let lines: Vec<[String; 6]> = std::iter::once(heads).chain(cells).collect();
-    for line in &lines {
-        let mut text = String::new();
-        for (column, cell) in line.iter().enumerate() {
-            let width = lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-            text.push_str(&format!("{cell:<width$}  "));
+impl ServerRow {
+    fn new(file: &HostFile, server: ServerEntry, logs: Option<&Path>) -> ServerRow {
+        let (transport, watched, note) = describe(&server.state, file.scope);
+        let own = match &server.state {
+            EntryState::Wrapped { options, .. } | EntryState::ByHand { options, .. } => log_dir_of(options),
+            _ => None,
+        };
+        ServerRow {
+            host: file.host.id,
+            scope: file.scope.word(),
+            label: label(&server.name, &server.path),
+            transport,
+            watched,
+            disabled: server.disabled,
+            note,
+            last_seen: own.as_deref().or(logs).and_then(|logs| last_seen(logs, &server.name)),
+            name: server.name,
         }
-        writeln!(out, "{}", text.trim_end())?;
+    }
+}
+
+/// Returns the transport, whether the server is watched, and a note.
+fn describe(state: &EntryState, scope: FileScope) -> (&'static str, &'static str, Option<String>) {
+    match state {
+        EntryState::Plain => ("stdio", "no", None),
+        EntryState::Wrapped { program, .. } | EntryState::ByHand { program, .. } if !can_start(program) => {
+            let fix = match scope {
+                FileScope::User => "`spantap wrap` names this spantap instead",
+                FileScope::Project => "put spantap on the PATH",
+            };
+            ("stdio", "stale binary", Some(format!("`{program}` does not exist; {fix}")))
+        }
+        EntryState::Wrapped { edited: true, .. } => {
+            let note = "its command was changed by hand after `wrap`; the changed command is watched";
+            ("stdio", "edited", Some(note.to_owned()))
+        }
+        EntryState::Wrapped { .. } => ("stdio", "yes", None),
+        EntryState::ByHand { .. } => ("stdio", "yes", Some("put in by hand".to_owned())),
+        EntryState::Remote => ("remote", "remote", None),
+        EntryState::Unsupported(reason) => ("other", "no", Some((*reason).to_owned())),
+    }
+}
+
+fn print_json(out: &mut Out<'_>, rows: &[ServerRow], failures: &Failures) -> anyhow::Result<()> {
+    for row in rows {
+        let line = json!({"host": row.host, "scope": row.scope, "server": row.label,
+            "transport": row.transport, "watched": row.watched, "disabled": row.disabled,
+            "note": row.note, "last_seen": row.last_seen.map(|seen| seen.to_string())});
+        write_json(out, &line)?;
+    }
+    for (file, reason) in failures {
+        write_json(out, &json!({"host": file.host.id, "file": file.path, "error": reason}))?;
     }
     Ok(())
 }
 
-/// The folder that an entry's own options name.
+fn print(
+    out: &mut Out<'_>,
+    rows: &[ServerRow],
+    failures: &Failures,
+    files: &[HostFile],
+) -> anyhow::Result<()> {
+    if !rows.is_empty() {
+        // Not cut to the terminal: a name that is cut cannot be given to `wrap`.
+        let terminal = Terminal { width: usize::MAX, unicode: true, zone: TimeZone::UTC };
+        table(rows).write(out, &terminal)?;
+    }
+    for row in rows {
+        if let Some(note) = &row.note {
+            writeln!(out, "{} {}: {}", row.host, Printable::new(&row.label), Printable::new(note))?;
+        }
+    }
+    if rows.is_empty() && failures.is_empty() {
+        writeln!(out, "no server in these files:")?;
+        files.iter().try_for_each(|file| writeln!(out, "  {}", printable_path(&file.path)))?;
+    }
+    for (file, reason) in failures {
+        writeln!(out, "{}: {}: {}", file.host.id, printable_path(&file.path), Printable::new(reason))?;
+    }
+    Ok(())
+}
+
+fn table(rows: &[ServerRow]) -> Table {
+    let titles = ["HOST", "SCOPE", "SERVER", "TRANSPORT", "WATCHED", "LAST SEEN"];
+    let cells = |row: &ServerRow| {
+        let disabled = if row.disabled { " (disabled)" } else { "" };
+        let last_seen = row
+            .last_seen
+            .map_or_else(|| "-".to_owned(), |seen| seen.strftime("%Y-%m-%d %H:%M UTC").to_string());
+        let server = format!("{}{disabled}", row.label);
+        [row.host, row.scope, &server, row.transport, row.watched, &last_seen]
+            .map(|text| Cell::from(Printable::new(text)))
+            .to_vec()
+    };
+    Table {
+        columns: titles.map(|title| Column::left(title, 0)).to_vec(),
+        rows: rows.iter().map(cells).collect(),
+        titled: true,
+    }
+}
+
+/// Returns the folder that an entry's own options name.
 fn log_dir_of(options: &[String]) -> Option<PathBuf> {
     let at = options.iter().position(|word| word == "--log-dir" || word.starts_with("--log-dir="))?;
     let folder = match options[at].split_once('=') {
@@ -172,7 +198,7 @@ fn log_dir_of(options: &[String]) -> Option<PathBuf> {
     Some(PathBuf::from(folder))
 }
 
-/// When the newest log of a server was last written to.
+/// Returns when the newest log of a server was last written.
 fn last_seen(logs: &Path, server: &str) -> Option<Timestamp> {
     let server = server_part(server);
     let newest = std::fs::read_dir(logs)
@@ -182,7 +208,7 @@ fn last_seen(logs: &Path, server: &str) -> Option<Timestamp> {
             let name = file.file_name();
             let name = name.to_str().filter(|name| is_session_file(name));
             let rest = name.and_then(|name| name.strip_prefix(&server)?.strip_prefix('-'));
-            // Else it is the log of a server with a longer name.
+            // The log of a server with a longer name is not one of this server.
             rest.is_some_and(|rest| is_session_file(&format!("x-{rest}")) && !is_session_file(rest))
         })
         .filter_map(|file| file.metadata().ok()?.modified().ok())

@@ -1,16 +1,16 @@
 //! Host config files: an entry that is wrapped comes back byte for byte, and everything else in the file
 //! says what it said, as parsers that are not the editor's see it.
 
-use spantap::hosts::entry::{Entry, State, Step, entries};
-use spantap::hosts::splice::{Change, Proxy, apply, change};
+use spantap::hosts::entry::{EntryState, PathStep, ServerEntry, entries};
+use spantap::hosts::splice::{EntryChange, ProxyCommand, apply, change};
 use spantap::hosts::table::{HOSTS, Host};
-use spantap::hosts::tree::{Format, Node};
+use spantap::hosts::tree::{FileFormat, Node};
 
 const PROGRAM: &str = "/opt/bin/spantap \"x\"";
 
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    for format in [Format::Json, Format::Toml, Format::Yaml] {
+    for format in [FileFormat::Json, FileFormat::Toml, FileFormat::Yaml] {
         let Ok(root) = Node::parse(text, format) else { continue };
         // One host of each shape and place of servers.
         for host in ["claude-code", "vscode", "codex", "zed", "opencode", "goose"] {
@@ -20,56 +20,56 @@ pub fn run(input: &[u8]) {
     }
 }
 
-fn check(text: &str, format: Format, host: &Host, found: Vec<Entry>) {
+fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
     let options = ["--log-dir".to_owned(), "C:\\Protokolle \"ü\"".to_owned()];
-    let proxy = Proxy { program: PROGRAM, options: &options };
+    let proxy = ProxyCommand { program: PROGRAM, options: &options };
     for entry in found.iter().take(20) {
         match entry.state {
-            State::Plain => {
-                let Ok(edits) = change(text, format, host, &entry.path, Change::Wrap(&proxy)) else {
+            EntryState::Plain => {
+                let Ok(edits) = change(text, format, host, &entry.path, EntryChange::Wrap(&proxy)) else {
                     continue;
                 };
                 let wrapped = apply(text, &edits);
                 outside_is_untouched(text, &wrapped, format, entry);
                 let root = Node::parse(&wrapped, format).unwrap();
                 let now = entries(&root, host).into_iter().find(|now| now.path == entry.path).unwrap();
-                let State::Wrapped { program, edited, .. } = now.state else {
+                let EntryState::Wrapped { program, edited, .. } = now.state else {
                     panic!("not seen as wrapped: {wrapped}");
                 };
                 assert_eq!((program.as_str(), edited), (PROGRAM, false), "{wrapped}");
-                let undo = change(&wrapped, format, host, &entry.path, Change::Unwrap)
+                let undo = change(&wrapped, format, host, &entry.path, EntryChange::Unwrap)
                     .unwrap_or_else(|reason| panic!("{reason}: {wrapped}"));
                 assert_eq!(apply(&wrapped, &undo), text, "{wrapped}");
                 rewritten_by_its_host(text, &wrapped, format, host, entry);
             }
-            State::Wrapped { .. } => {
-                if let Ok(edits) = change(text, format, host, &entry.path, Change::Unwrap) {
+            EntryState::Wrapped { .. } => {
+                if let Ok(edits) = change(text, format, host, &entry.path, EntryChange::Unwrap) {
                     outside_is_untouched(text, &apply(text, &edits), format, entry);
                 }
             }
-            State::ByHand { .. } | State::Remote | State::Unsupported(_) => {
-                assert!(change(text, format, host, &entry.path, Change::Unwrap).is_err());
+            EntryState::ByHand { .. } | EntryState::Remote | EntryState::Unsupported(_) => {
+                assert!(change(text, format, host, &entry.path, EntryChange::Unwrap).is_err());
             }
         }
     }
 }
 
 /// The file as another parser sees it, where there is one for what this file is written in.
-fn parsed(text: &str, format: Format) -> Option<serde_json::Value> {
+fn parsed(text: &str, format: FileFormat) -> Option<serde_json::Value> {
     match format {
-        Format::Json => serde_json::from_str(text).ok(),
-        Format::Toml => serde_json::to_value(toml::from_str::<toml::Table>(text).ok()?).ok(),
-        Format::Yaml => None,
+        FileFormat::Json => serde_json::from_str(text).ok(),
+        FileFormat::Toml => serde_json::to_value(toml::from_str::<toml::Table>(text).ok()?).ok(),
+        FileFormat::Yaml => None,
     }
 }
 
-fn outside_is_untouched(before: &str, after: &str, format: Format, entry: &Entry) {
+fn outside_is_untouched(before: &str, after: &str, format: FileFormat, entry: &ServerEntry) {
     let Some(mut old) = parsed(before, format) else { return };
     let mut new = parsed(after, format).unwrap_or_else(|| panic!("the edit made it unreadable: {after}"));
     for tree in [&mut old, &mut new] {
         let holder = entry.path.iter().try_fold(tree, |node, step| match step {
-            Step::Key(key) => node.get_mut(key),
-            Step::Index(index) => node.get_mut(index),
+            PathStep::Key(key) => node.get_mut(key),
+            PathStep::Index(index) => node.get_mut(index),
         });
         let holder = holder.and_then(serde_json::Value::as_object_mut);
         let Some(holder) = holder else { panic!("{:?} is gone: {after}", entry.path) };
@@ -81,13 +81,13 @@ fn outside_is_untouched(before: &str, after: &str, format: Format, entry: &Entry
 }
 
 /// A host that writes its file anew, in its own style, still gets back what it had.
-fn rewritten_by_its_host(before: &str, wrapped: &str, format: Format, host: &Host, entry: &Entry) {
-    if format != Format::Json {
+fn rewritten_by_its_host(before: &str, wrapped: &str, format: FileFormat, host: &Host, entry: &ServerEntry) {
+    if format != FileFormat::Json {
         return;
     }
     let (Some(old), Some(value)) = (parsed(before, format), parsed(wrapped, format)) else { return };
     for text in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
-        let Ok(edits) = change(&text, format, host, &entry.path, Change::Unwrap) else { continue };
+        let Ok(edits) = change(&text, format, host, &entry.path, EntryChange::Unwrap) else { continue };
         assert_eq!(parsed(&apply(&text, &edits), format).as_ref(), Some(&old), "{text}");
     }
 }

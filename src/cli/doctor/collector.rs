@@ -1,0 +1,101 @@
+//! Checks that collectors take what would be sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::cli::doctor::DoctorFindings;
+use crate::export::otlp::{self, ProbeResult};
+use crate::settings::{Config, Environment};
+
+/// How long a collector may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Checks that collectors take the signals that are sent with `config`. `who` is the prefix of findings. A
+/// collector is asked once for each signal; `asked` contains the pairs that were asked already.
+pub(super) fn check(
+    config: &Config,
+    environment: Environment<'_>,
+    who: &str,
+    asked: &mut BTreeSet<String>,
+    findings: &mut DoctorFindings,
+) {
+    let (settings, warnings) = config.otlp(environment);
+    for warning in warnings {
+        findings.warn(format!("{who}{warning}"), "docs/telemetry.md lists the settings of [otlp] and OTEL_*");
+    }
+    let Some(mut settings) = settings else { return };
+    // Several signals may have the same endpoint.
+    let signals =
+        [("traces", &mut settings.traces), ("metrics", &mut settings.metrics), ("logs", &mut settings.logs)];
+    for (signal, target) in signals {
+        target.take_if(|target| !asked.insert(format!("{signal} {}", target.endpoint)));
+    }
+    let mut taken: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut silent = BTreeSet::new();
+    for ProbeResult { signal, endpoint, failure } in otlp::probe(&settings, TIMEOUT) {
+        let Some(address) = address(&endpoint) else {
+            findings.fail(format!("{who}an OTLP endpoint has no host"), "write it as http://HOST:4318");
+            continue;
+        };
+        let signal = signal.plural();
+        let Some(reason) = failure else {
+            taken.entry(address).or_default().push(signal);
+            continue;
+        };
+        match fix_of(&reason) {
+            Some(fix) => findings
+                .fail(format!("{who}the collector at {address} does not take {signal}: {reason}"), fix),
+            None if silent.insert(address.clone()) => findings.fail(
+                format!("{who}the collector at {address} does not answer: {reason}"),
+                "start it, or correct `otlp.endpoint`; `spantap export` can send recorded sessions later",
+            ),
+            None => {}
+        }
+    }
+    for (address, signals) in taken {
+        findings.ok(format!("{who}the collector at {address} takes {}", signals.join(", ")));
+    }
+}
+
+/// Returns what the user can do about a signal that is not taken; `None` if the collector does not answer.
+fn fix_of(reason: &str) -> Option<&'static str> {
+    match reason {
+        "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => None,
+        "tls" => Some(
+            "check https or http in the endpoint; `certificate` names a certificate that this machine does not know",
+        ),
+        "http_401" | "http_403" => {
+            Some("set credentials: `headers` of [otlp], or OTEL_EXPORTER_OTLP_HEADERS")
+        }
+        "http_404" => Some("correct the path of the endpoint, or turn the signal off in [otlp]"),
+        _ => Some("read the collector's own log; docs/telemetry.md lists the settings of [otlp]"),
+    }
+}
+
+/// Returns host and port of a URL, without its credentials, path and query.
+pub(super) fn address(endpoint: &str) -> Option<String> {
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
+    let has_port =
+        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = if scheme == "https" { 443 } else { 80 };
+    Some(if has_port { host.to_owned() } else { format!("{host}:{port}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_all_that_is_shown_of_an_endpoint() {
+        for (endpoint, shown) in [
+            ("http://localhost:4318/v1/traces", Some("localhost:4318")),
+            ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
+            ("http://", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(address(endpoint).as_deref(), shown, "{endpoint}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Checks the folder of session logs and the newest logs.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::cli::doctor::DoctorFindings;
+use crate::export::log::is_session_file;
+use crate::present::format::plural;
+use crate::record::Record;
+
+/// Free bytes on the disk of the logs below which there is a warning.
+const LITTLE_SPACE: u64 = 512 << 20;
+/// Number of newest logs whose records are checked.
+const MAX_CHECKED: usize = 20;
+
+/// Checks that the folder can be written, is private, and has room.
+pub(super) fn check_folder(folder: &Path, findings: &mut DoctorFindings) {
+    let shown = folder.display();
+    if !folder.exists() {
+        let parent = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder);
+        match tempfile::NamedTempFile::new_in(parent) {
+            Ok(_) => findings.ok(format!("log folder {shown} will be made by the first session")),
+            Err(error) => findings.fail(
+                format!("log folder {shown} cannot be made: {error}"),
+                "name another one with `log_dir` or --log-dir",
+            ),
+        }
+        return;
+    }
+    match tempfile::NamedTempFile::new_in(folder) {
+        Ok(_) => findings.ok(format!("log folder {shown} can be written")),
+        Err(error) => findings.fail(
+            format!("log folder {shown} cannot be written: {error}"),
+            "name another one with `log_dir` or --log-dir",
+        ),
+    }
+    if let Ok(metadata) = fs::metadata(folder)
+        && metadata.is_dir()
+        && metadata.mode() & 0o077 != 0
+    {
+        findings.warn(format!("other users can read {shown}"), format!("chmod 700 {shown}"));
+    }
+    if let Ok(disk) = rustix::fs::statvfs(folder)
+        && let free = disk.f_bavail.saturating_mul(disk.f_frsize)
+        && free < LITTLE_SPACE
+    {
+        findings.warn(
+            format!("{} MiB free for the logs", free >> 20),
+            "`spantap prune --older-than 30d` makes room; `max_total_size` does so automatically",
+        );
+    }
+}
+
+/// Reports the age of the newest record, and records that cannot be read.
+pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let what = format!("log folder {} cannot be read: {error}", folder.display());
+            return findings.fail(what, "check its owner and mode, or name another one with `log_dir`");
+        }
+        entries => entries.into_iter().flatten().flatten(),
+    };
+    let mut files: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_session_file))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    files.sort();
+    let Some((newest, _)) = files.last() else {
+        findings.warn(
+            "no session has been recorded yet",
+            "`spantap wrap` puts spantap in front of your servers; then restart their host",
+        );
+        return;
+    };
+    let age = match newest.elapsed().unwrap_or_default().as_secs() {
+        age @ 0..=119 => format!("{age} s"),
+        age @ 120..=7199 => format!("{} min", age / 60),
+        age @ 7200..=172_799 => format!("{} h", age / 3600),
+        age => format!("{} d", age / 86_400),
+    };
+    findings.ok(format!("{}, the newest record {age} ago", plural(files.len() as u64, "session file")));
+    for (_, path) in files.iter().rev().take(MAX_CHECKED) {
+        check_records(path, findings);
+    }
+}
+
+fn check_records(path: &Path, findings: &mut DoctorFindings) {
+    let Ok(bytes) = fs::read(path) else {
+        return findings.warn(format!("{} cannot be read", path.display()), "check its owner and mode");
+    };
+    // A last line without its newline is being written, or was cut off by a kill.
+    let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at);
+    let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let bad = lines.filter(|line| serde_json::from_slice::<Record<'_>>(line).is_err()).count();
+    if bad > 0 {
+        findings.warn(
+            format!("{} of {} cannot be read", plural(bad as u64, "record"), path.display()),
+            "readers pass over them; the cause is a full disk or another program that wrote the file",
+        );
+    }
+}

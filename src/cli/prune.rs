@@ -1,0 +1,90 @@
+//! `spantap prune`: deletes old session logs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::cli::{Out, done, hint, log_folder};
+use crate::export::log::retention::{self, Kept, Outcome};
+use crate::present::{Printable, format};
+
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Delete logs that were last written to longer ago than this, e.g. 30d
+    #[arg(long, value_name = "AGE", value_parser = crate::text::duration::parse)]
+    older_than: Duration,
+    /// Print what would be deleted, and delete nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Folder of session logs [default: see spantap doctor]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+}
+
+/// Outcome of a run. Every old log is deleted, even if the reader of the output is gone.
+struct Pruned {
+    printed: std::io::Result<()>,
+    deleted: u64,
+    size: u64,
+    in_use: u64,
+    failed: Option<anyhow::Error>,
+}
+
+impl PruneArgs {
+    /// Deletes old logs and prints a line for each and a line with the sum. Files in use stay.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file cannot be deleted; the other files are deleted first.
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let is_named = self.log_dir.is_some();
+        let folder = log_folder(self.log_dir.clone())?.ok_or_else(|| {
+            hint(anyhow::anyhow!("no folder for session logs is known"), "name one with --log-dir DIR")
+        })?;
+        let logs = match retention::session_logs(&folder) {
+            // No session has been recorded yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Vec::new(),
+            logs => logs.with_context(|| format!("failed to read folder `{}`", folder.display()))?,
+        };
+        let Pruned { printed, deleted, size, in_use, failed } = self.delete(&logs, out);
+        let verb = if self.dry_run { "would delete" } else { "deleted" };
+        let files = format::plural(deleted, "file");
+        let kept = logs.len() as u64 - deleted;
+        let busy = if in_use > 0 { format!(", {in_use} of them old but in use") } else { String::new() };
+        let printed =
+            printed.and(writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", format::bytes(size)));
+        match failed {
+            Some(error) => Err(hint(error, "check who owns the file and its folder")),
+            None => done(ExitCode::SUCCESS, printed),
+        }
+    }
+
+    fn delete(&self, logs: &[Kept], out: &mut Out<'_>) -> Pruned {
+        let mut pruned = Pruned { printed: Ok(()), deleted: 0, size: 0, in_use: 0, failed: None };
+        let limit = SystemTime::now().checked_sub(self.older_than);
+        let is_old = |log: &&Kept| limit.is_some_and(|limit| log.written < limit);
+        for log in logs.iter().filter(is_old) {
+            let outcome = match self.dry_run {
+                true => retention::is_in_use(&log.path)
+                    .map(|in_use| if in_use { Outcome::InUse } else { Outcome::Deleted }),
+                false => retention::delete(&log.path),
+            };
+            match outcome {
+                Ok(Outcome::Deleted) => {
+                    pruned.deleted += 1;
+                    pruned.size += log.size;
+                    let line = writeln!(out, "{}", Printable::new(&log.path.to_string_lossy()));
+                    pruned.printed = pruned.printed.and(line);
+                }
+                Ok(Outcome::InUse) => pruned.in_use += 1,
+                Err(error) => {
+                    let what = format!("failed to delete `{}`", log.path.display());
+                    pruned.failed.get_or_insert(anyhow::Error::from(error).context(what));
+                }
+            }
+        }
+        pruned
+    }
+}
