@@ -14,15 +14,15 @@ use server::{ProbeAnswer, ProbeReply, ProbeServer};
 
 /// Parameters of a probe.
 #[derive(Clone, Copy, Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Time limit of each answer.
-    pub timeout: Duration,
-    pub era: ProtocolEra,
+    pub(crate) timeout: Duration,
+    pub(crate) era: ProtocolEra,
 }
 
 /// Era of the protocol, by its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProtocolEra {
+pub(crate) enum ProtocolEra {
     /// `server/discover`, then `initialize` if the first is not answered (MCP 2026-07-28, dual-era clients).
     Auto,
     /// `server/discover` only: revision 2026-07-28.
@@ -33,32 +33,32 @@ pub enum ProtocolEra {
 
 /// Measurements of a server that works.
 #[derive(Clone, Debug)]
-pub struct ServerHealth {
+pub(crate) struct ServerHealth {
     /// Name that the server reports, redacted.
-    pub name: String,
-    pub version: String,
-    pub protocol: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) protocol: String,
     /// `modern` or `legacy`.
-    pub era: &'static str,
+    pub(crate) era: &'static str,
     /// Time from the start of the process to the end of the handshake.
-    pub handshake: Duration,
+    pub(crate) handshake: Duration,
     /// Round trip of the cheapest request. Its method depends on the era: the modern era has no `ping`.
-    pub ping: Duration,
-    pub ping_method: &'static str,
+    pub(crate) ping: Duration,
+    pub(crate) ping_method: &'static str,
     /// Number of tools, and the time to list all of them; `None` if the server has no tools.
-    pub tools: Option<(usize, Duration)>,
-    pub end: ServerEnd,
+    pub(crate) tools: Option<(usize, Duration)>,
+    pub(crate) end: ServerEnd,
     /// Number of lines on stdout that are not JSON-RPC.
-    pub banner_lines: usize,
-    pub warnings: Vec<String>,
+    pub(crate) banner_lines: usize,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// End of the process after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerEnd {
+pub(crate) struct ServerEnd {
     /// Action that ended it: `stdin_closed`, `sigterm` or `sigkill`.
-    pub by: &'static str,
-    pub after: Duration,
+    pub(crate) by: &'static str,
+    pub(crate) after: Duration,
 }
 
 /// Kind of failure. Scripts, metrics and exit statuses use its word.
@@ -112,18 +112,18 @@ impl FailureKind {
 
 /// Report about a server that does not work.
 #[derive(Clone, Debug)]
-pub struct ServerFailure {
-    pub kind: FailureKind,
+pub(crate) struct ServerFailure {
+    pub(crate) kind: FailureKind,
     /// One line in lower case. Text of the server in it is redacted.
-    pub text: String,
+    pub(crate) text: String,
     /// Last lines of the server's stderr, redacted.
-    pub stderr: Vec<String>,
-    pub banner_lines: usize,
+    pub(crate) stderr: Vec<String>,
+    pub(crate) banner_lines: usize,
 }
 
 impl ServerFailure {
     /// Returns what the user can try.
-    pub fn hint(&self) -> &'static str {
+    pub(crate) fn hint(&self) -> &'static str {
         match self.kind {
             FailureKind::NotFound => {
                 "give the program's full path: hosts started from the desktop have a short PATH"
@@ -155,7 +155,7 @@ impl Probe {
     ///
     /// # Errors
     /// The server does not work.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         command: &[OsString],
         redactor: &dyn Fn() -> Redactor,
@@ -299,17 +299,7 @@ impl ProbeSession<'_> {
                     _ => {}
                 }
             } else if Some(id) == initialize {
-                let result = match answer {
-                    ProbeAnswer::Result(result) => result,
-                    ProbeAnswer::Error(code) => return Err(refused("initialize", code)),
-                };
-                if !result["protocolVersion"].is_string() || !result["capabilities"].is_object() {
-                    return Err(protocol_error(
-                        "the answer to initialize has no protocolVersion or no capabilities",
-                    ));
-                }
-                self.server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
-                return Ok(legacy_greeting(&result));
+                return self.initialized(answer);
             }
         }
     }
@@ -318,6 +308,19 @@ impl ProbeSession<'_> {
         self.modern = false;
         let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": client_info()});
         self.send("initialize", params)
+    }
+
+    /// Checks the answer to `initialize` and ends the handshake.
+    fn initialized(&mut self, answer: ProbeAnswer) -> Result<ServerGreeting, ProbeProblem> {
+        let result = match answer {
+            ProbeAnswer::Result(result) => result,
+            ProbeAnswer::Error(code) => return Err(refused("initialize", code)),
+        };
+        if !result["protocolVersion"].is_string() || !result["capabilities"].is_object() {
+            return Err(protocol_error("the answer to initialize has no protocolVersion or no capabilities"));
+        }
+        self.server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
+        Ok(legacy_greeting(&result))
     }
 
     /// Measures a round trip that costs the server little. An error is an answer too.

@@ -10,9 +10,9 @@ use crate::observe::redact::Redactor;
 use crate::present::Printable;
 use crate::settings;
 
-pub mod check;
+mod check;
 mod completions;
-pub mod dashboards;
+mod dashboards;
 mod demo;
 mod doctor;
 mod export;
@@ -23,6 +23,15 @@ mod redact;
 pub mod run;
 mod schema;
 mod wrap;
+
+/// Help texts of flags that several commands have.
+mod help {
+    pub(super) const CONFIG: &str = "Read this config file instead of the usual one";
+    pub(super) const LOG_DIR: &str = "Folder of session logs [default: see spantap doctor]";
+    pub(super) const OTLP: &str = "Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]";
+    pub(super) const OTLP_SET: &str =
+        "Any entry of the config file's [otlp] table, e.g. protocol=grpc; repeatable";
+}
 
 /// Standard output of a command that is not the proxy. Only `main` opens it.
 pub type Out<'a> = dyn std::io::Write + 'a;

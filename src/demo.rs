@@ -1,5 +1,5 @@
 //! `spantap demo`: a sample MCP server and a scripted client, with the real proxy process and real
 //! pipes between them.
 
-pub mod client;
-pub mod server;
+pub(crate) mod client;
+pub(crate) mod server;

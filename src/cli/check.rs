@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::check::{self, Probe, ServerFailure, ServerHealth};
 use crate::cli::run::RunArgs;
-use crate::cli::{Out, ServerCommand, exit_with, write_json};
+use crate::cli::{Out, ServerCommand, exit_with, help, write_json};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
 use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
@@ -31,33 +31,31 @@ With --every: the status of the last check, once --count is reached.";
 pub struct CheckArgs {
     /// Time limit of each answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::text::duration::parse_positive)]
-    pub timeout: Duration,
+    timeout: Duration,
     /// Handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
-    pub era: EraArg,
+    era: EraArg,
     /// Repeat the check at this interval; print a line and send metrics to a configured collector each time
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse_positive)]
-    pub every: Option<Duration>,
+    every: Option<Duration>,
     /// Report an alert after this many failures in a row
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
-    pub alert_after: u32,
+    alert_after: u32,
     /// End after this many checks
     #[arg(long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
+    count: Option<u64>,
     /// Name used in metrics [default: from the command]
     #[arg(long, value_name = "NAME")]
-    pub server: Option<String>,
-    /// Send metrics to this collector, e.g. http://localhost:4318
-    #[arg(long, value_name = "URL")]
-    pub otlp: Option<String>,
-    /// Read this config file instead of the usual one
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    server: Option<String>,
+    #[arg(long, value_name = "URL", help = help::OTLP)]
+    otlp: Option<String>,
+    #[arg(long, value_name = "FILE", help = help::CONFIG)]
+    config: Option<PathBuf>,
     /// Print one JSON object per check
     #[arg(long)]
-    pub json: bool,
+    json: bool,
     #[command(flatten)]
-    pub server_command: ServerCommand,
+    server_command: ServerCommand,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,7 +73,7 @@ impl CheckArgs {
     ///
     /// # Errors
     /// The server does not work; the exit status is that of the failure.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
             let example = "put `--` before the command: spantap check -- npx -y my-server";
             return Err(exit_with(2, anyhow!("no server command"), example));

@@ -20,7 +20,7 @@ macro_rules! shipped {
 }
 
 /// Files below `docs/dashboards`; a test compares the list with the folder.
-pub const FILES: &[ShippedFile] = &shipped![
+const FILES: &[ShippedFile] = &shipped![
     "README.md",
     "grafana/mcp-1-health.json",
     "grafana/mcp-2-errors.json",
@@ -50,13 +50,13 @@ const SHIPPED_THRESHOLD: u32 = 5;
 pub struct DashboardsArgs {
     /// Folder to write to; created if it does not exist
     #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    out: PathBuf,
     /// Alert when an agent makes the same call more often than this
     #[arg(long, visible_alias = "thrashing", value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
-    pub thrash_threshold: u32,
+    thrash_threshold: u32,
     /// Replace existing files that differ
     #[arg(long)]
-    pub force: bool,
+    force: bool,
 }
 
 impl DashboardsArgs {
@@ -65,7 +65,7 @@ impl DashboardsArgs {
     /// # Errors
     /// A file exists with another text and `--force` is not given (no file is written then), or a file
     /// cannot be written.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let files: Vec<(PathBuf, String)> = FILES
             .iter()
             .map(|(path, text)| (self.out.join(path), with_threshold(path, text, self.thrash_threshold)))

@@ -1,4 +1,4 @@
-//! `spantap doctor`: checks the set-up and tells the user how to fix it.
+//! `spantap doctor`: checks the set-up and reports how to fix it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::Out;
 use crate::cli::run::RunArgs;
+use crate::cli::{Out, help};
 use crate::present::Printable;
 use crate::settings::paths;
 use crate::settings::{Config, File, process_environment};
@@ -29,17 +29,13 @@ pub struct DoctorArgs {
     /// Show the settings that this server has
     #[arg(long, value_name = "NAME", default_value = "")]
     server: String,
-    /// Read this config file instead of the usual one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = help::CONFIG)]
     config: Option<PathBuf>,
-    /// Check this folder of session logs instead of the configured one
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
     log_dir: Option<PathBuf>,
-    /// Check this collector, e.g. http://localhost:4318
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = help::OTLP)]
     otlp: Option<String>,
-    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
 }
 

@@ -15,7 +15,7 @@ mod progress;
 use crate::cli::look::reading::{Reading, Since};
 use crate::cli::look::{SelectArgs, StatusArg, note};
 use crate::cli::run::RunArgs;
-use crate::cli::{Out, config_file, done, hint};
+use crate::cli::{Out, config_file, done, help, hint};
 use crate::export::Output;
 use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::settings::SignalSwitch;
@@ -37,11 +37,9 @@ use progress::{ExportProgress, ProgressLine, key};
     after_help = "Exit status: 0 all was taken; 1 something was not, or no collector is configured; 2 usage."
 )]
 pub struct ExportArgs {
-    /// Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = help::OTLP)]
     otlp: Option<String>,
-    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
     /// Whose side the spans take [default: server]
     #[arg(long, value_enum)]
@@ -73,8 +71,7 @@ pub struct ExportArgs {
     /// Skip records that an earlier run with --resume sent to this collector, and remember those of this run
     #[arg(long, conflicts_with_all = ["server", "tool", "session", "method", "status", "since", "until"])]
     resume: bool,
-    /// Folder of session logs [default: see spantap doctor]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
     log_dir: Option<PathBuf>,
     /// Read these files instead of a folder
     #[arg(value_name = "FILE")]
@@ -93,7 +90,7 @@ impl ExportArgs {
     ///
     /// # Errors
     /// No collector is configured, or nothing can be read.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (settings, side) = self.settings()?;
         let select = SelectArgs {
             server: self.server,

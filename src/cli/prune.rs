@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use clap::Args;
 
-use crate::cli::{Out, done, hint, log_folder};
+use crate::cli::{Out, done, help, hint, log_folder};
 use crate::export::log::retention::{self, Kept, Outcome};
 use crate::present::{Printable, format};
 
@@ -19,8 +19,7 @@ pub struct PruneArgs {
     /// Print what would be deleted, and delete nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Folder of session logs [default: see spantap doctor]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
     log_dir: Option<PathBuf>,
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::cli::run::RunArgs;
-use crate::cli::{Out, exit_with, hint};
+use crate::cli::{Out, exit_with, help, hint};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
 use crate::present::Printable;
@@ -23,25 +23,24 @@ use crate::settings::{hash_key, paths};
 )]
 pub struct RedactArgs {
     /// File to redact or hash [default: standard input, also as -]
-    pub file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// Report on stderr which rule replaced what, and where in the output
     #[arg(long)]
-    pub explain: bool,
+    explain: bool,
     /// Scan these logs instead; exit 1 if anything in them would be redacted
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["explain", "hash", "rules", "file"])]
-    pub check: Vec<PathBuf>,
+    pub(super) check: Vec<PathBuf>,
     /// Print the hash that a record of the text would have
     #[arg(long, value_name = "WHAT", value_enum, conflicts_with_all = ["explain", "rules"])]
-    pub hash: Option<HashKind>,
+    hash: Option<HashKind>,
     /// List the rules for vendor tokens and the text that each one looks for
     #[arg(long, conflicts_with_all = ["explain", "file"])]
-    pub rules: bool,
+    rules: bool,
     /// Also redact text that looks random
     #[arg(long)]
-    pub strict: bool,
-    /// Read this config file instead of the usual one
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    strict: bool,
+    #[arg(long, value_name = "FILE", help = help::CONFIG)]
+    config: Option<PathBuf>,
 }
 
 /// Hash of a record.
@@ -60,7 +59,7 @@ impl RedactArgs {
     ///
     /// # Errors
     /// A file cannot be read, a setting cannot be applied, or the hash key does not exist.
-    pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.rules {
             return list_rules(out);
         }

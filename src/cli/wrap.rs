@@ -199,8 +199,8 @@ fn host_of(path: &Path) -> Option<&'static Host> {
             places.any(|place| FileFormat::of(Path::new(place)) == format)
         };
         // The last row is any other program that reads an `mcpServers` file, which is JSON.
-        let others = HOSTS.last().filter(|_| format == FileFormat::Json).filter(has_servers);
-        others.or_else(|| HOSTS.iter().find(|host| has_servers(host) && has_format(host)))
+        let other = HOSTS.last().filter(|_| format == FileFormat::Json).filter(has_servers);
+        other.or_else(|| HOSTS.iter().find(|host| has_servers(host) && has_format(host)))
     };
     by_name.or_else(by_content)
 }
@@ -332,7 +332,7 @@ fn change(
 /// Makes a plan for each file.
 ///
 /// # Errors
-/// A server that the user named is in none of the files, and every file could be read.
+/// Every file could be read, and a server that the user named is not in them.
 fn collect(
     files: Vec<HostFile>,
     selection: &ServerSelection,

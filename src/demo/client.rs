@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Write};
 use serde_json::{Value, json};
 
 /// Secret in the arguments of one call. It must not appear in anything that spantap writes.
-pub const SECRET: &str = "sk-EXAMPLE-demo-0123456789abcdefEXAMPLE";
+pub(crate) const SECRET: &str = "sk-EXAMPLE-demo-0123456789abcdefEXAMPLE";
 
 /// Returns the tool calls of the script: tool and arguments.
 fn script() -> Vec<(&'static str, Value)> {
@@ -31,7 +31,7 @@ fn script() -> Vec<(&'static str, Value)> {
 ///
 /// # Errors
 /// A stream breaks, or the server ends before it answers.
-pub fn play(to_server: &mut dyn Write, from_server: &mut dyn BufRead) -> io::Result<usize> {
+pub(crate) fn play(to_server: &mut dyn Write, from_server: &mut dyn BufRead) -> io::Result<usize> {
     let mut client = SampleClient { to_server, from_server };
     client.request(&json!({
         "jsonrpc": "2.0",

@@ -15,7 +15,7 @@ const REPORT_STEPS: u32 = 4;
 ///
 /// # Errors
 /// A stream breaks. A line that is not JSON is not an error here: its answer is a parse error.
-pub fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
     let mut server = SampleServer { input, output, asked: 0 };
     while let Some(line) = server.read()? {
         match serde_json::from_str(&line) {

@@ -8,7 +8,7 @@ use crate::hosts::table::Host;
 use crate::hosts::tree::{FileFormat, Node, NodeValue};
 
 /// Redacts the texts that a diff shows.
-pub trait DiffRedactor {
+pub(crate) trait DiffRedactor {
     /// Redacts the words of a command line, one for one.
     fn words(&mut self, words: &[&str]) -> Vec<String>;
     /// Redacts a line of the file. Its comments may contain anything.
@@ -25,7 +25,7 @@ const LONG: usize = 240;
 const AROUND: usize = 40;
 
 /// Returns the lines that differ, marked with `-` and `+` as `diff -u` does.
-pub fn diff(
+pub(crate) fn diff(
     before: &str,
     after: &str,
     format: FileFormat,

@@ -9,7 +9,7 @@ use crate::text::glob::Glob;
 
 /// Owner of a host's file. The scope decides how an entry names the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileScope {
+pub(crate) enum FileScope {
     /// One user, on one machine.
     User,
     /// All users of a project share the file.
@@ -17,7 +17,7 @@ pub enum FileScope {
 }
 
 impl FileScope {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             FileScope::User => "user",
             FileScope::Project => "project",
@@ -27,10 +27,10 @@ impl FileScope {
 
 /// Config file in which a host keeps its servers.
 #[derive(Clone, Debug)]
-pub struct HostFile {
-    pub host: &'static Host,
-    pub scope: FileScope,
-    pub path: PathBuf,
+pub(crate) struct HostFile {
+    pub(crate) host: &'static Host,
+    pub(crate) scope: FileScope,
+    pub(crate) path: PathBuf,
 }
 
 impl HostFile {
@@ -38,18 +38,18 @@ impl HostFile {
     ///
     /// # Errors
     /// The file cannot be read or parsed; the text is the reason.
-    pub fn parse(&self) -> Result<Node, String> {
+    pub(crate) fn parse(&self) -> Result<Node, String> {
         let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string())?;
         Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))
     }
 }
 
 /// Folders and variables that the table's places depend on.
-pub struct SearchContext<'a> {
-    pub home: Option<PathBuf>,
-    pub environment: &'a dyn Fn(&str) -> Option<String>,
+pub(crate) struct SearchContext<'a> {
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
     /// Folder of the project, if project files are searched too.
-    pub project: Option<PathBuf>,
+    pub(crate) project: Option<PathBuf>,
 }
 
 /// Returns the files that exist, in the table's order. `wanted` selects hosts by id; empty selects all.

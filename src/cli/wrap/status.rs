@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::wrap::watched::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
-use crate::cli::{Out, log_folder, write_json};
+use crate::cli::{Out, help, log_folder, write_json};
 use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
@@ -20,7 +20,7 @@ use crate::present::table::{Cell, Column, Table, Terminal};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 all is as it should be; 1 a watched entry names a spantap that is gone, a file
-cannot be read, or there is none, or no such server; 2 usage."
+cannot be read, or no file or no such server is found; 2 usage."
 )]
 pub struct StatusArgs {
     #[command(flatten)]
@@ -28,8 +28,7 @@ pub struct StatusArgs {
     /// Print one JSON object per server
     #[arg(long)]
     json: bool,
-    /// Folder of session logs, for LAST SEEN [default: see spantap doctor]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
     log_dir: Option<PathBuf>,
 }
 

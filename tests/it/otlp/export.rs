@@ -113,10 +113,7 @@ fn what_is_not_taken_is_told_and_sent_the_next_time() {
     };
     let refused = try_with(&bad);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&refused.stdout)
-            .ends_with(", 7 spans or logs of them not taken: http_404 7\n")
-    );
+    assert!(String::from_utf8_lossy(&refused.stdout).ends_with(", 7 spans or logs not taken: http_404 7\n"));
     assert!(stderr(&refused).contains("http_404"), "{}", stderr(&refused));
     let taken = try_with(&good);
     assert!(taken.status.success());
