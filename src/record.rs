@@ -15,6 +15,7 @@ use crate::record::words::{Direction, LossPlace, SessionSource, Status, Stream, 
 use crate::relay::chunk::Moment;
 use crate::text::words::words;
 
+pub mod cost;
 mod from_event;
 pub mod line;
 pub mod schema;

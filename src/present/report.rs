@@ -10,8 +10,9 @@ use crate::present::sessions::Sessions;
 use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
-use crate::query::totals::{Extent, Groups, Prices, Timed};
+use crate::query::totals::{Extent, Groups, Timed};
 use crate::record::EventName;
+use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 

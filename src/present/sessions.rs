@@ -10,8 +10,9 @@ use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
-use crate::query::totals::{Extent, Figures, Prices, Turns};
+use crate::query::totals::{Extent, Figures, Turns};
 use crate::record::EventName;
+use crate::record::cost::Prices;
 use crate::record::words::{EndReason, Status};
 
 /// Adds up the selected records by session.

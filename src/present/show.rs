@@ -250,7 +250,7 @@ impl Fold for OneSession<'_> {
         if *entry.session_id != *self.session || !self.select.takes_place(entry) {
             return;
         }
-        self.summary.take(entry, self.select, &crate::query::totals::Prices::default());
+        self.summary.take(entry, self.select, &crate::record::cost::Prices::default());
         if self.select.takes_operation(entry) {
             self.keep(line.to_owned());
         } else if let Some((note, tone)) = crate::present::annotations::event(entry) {

@@ -10,8 +10,9 @@ use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 use crate::query::entry::Entry;
 use crate::query::scan::Fold;
 use crate::query::select::Select;
-use crate::query::totals::{Extent, Groups, Prices, Timed, Turns};
+use crate::query::totals::{Extent, Groups, Timed, Turns};
 use crate::record::EventName;
+use crate::record::cost::Prices;
 use crate::record::words::Status;
 
 /// What makes a group.

@@ -1,43 +1,14 @@
 //! What is added up about a group of operations, whoever asks and however they are grouped.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::query::durations::Durations;
 use crate::query::entry::Entry;
 use crate::record::EventName;
+use crate::record::cost::{Charge, Prices};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
-use crate::text::glob::Glob;
-
-/// Prices for the estimate of cost, in USD. Without any no cost is shown.
-#[derive(Clone, Debug, Default)]
-pub struct Prices {
-    pub per_million_tokens: Option<f64>,
-    /// What a provider charges for one call, by `server/tool`; the first that matches counts.
-    pub per_call: Vec<(Glob, f64)>,
-}
-
-impl Prices {
-    pub fn new(per_million_tokens: Option<f64>, per_call: &BTreeMap<String, f64>) -> Prices {
-        let per_call = per_call.iter().map(|(pattern, price)| (Glob::new(pattern), *price)).collect();
-        Prices { per_million_tokens, per_call }
-    }
-
-    pub fn any(&self) -> bool {
-        self.per_million_tokens.is_some() || !self.per_call.is_empty()
-    }
-
-    /// Billionths of a dollar for one call: a sum of whole numbers is the same in any order.
-    fn call(&self, entry: &Entry<'_>) -> u64 {
-        if self.per_call.is_empty() || entry.event != EventName::McpToolCall {
-            return 0;
-        }
-        let name = format!("{}/{}", &*entry.server_name, &*entry.tool_name);
-        let price = self.per_call.iter().find(|(glob, _)| glob.matches(&name));
-        price.map_or(0, |(_, price)| (price * 1e9).round() as u64)
-    }
-}
 
 /// Counts of operations. A multi round-trip request is one call: an operation that continues
 /// another adds its ending, time and size, but no call.
@@ -53,7 +24,7 @@ pub struct Figures {
     /// Calls that were open for longer than `--slow` when they were.
     pub slow: u64,
     pub tokens: u64,
-    per_call: u64,
+    per_call: Charge,
 }
 
 impl Figures {
@@ -66,8 +37,8 @@ impl Figures {
         self.most_repeats = self.most_repeats.max(repeats);
         self.slow += u64::from(entry.pending_at.is_some());
         self.tokens = self.tokens.saturating_add(entry.tokens());
-        if begins {
-            self.per_call = self.per_call.saturating_add(prices.call(entry));
+        if begins && entry.event == EventName::McpToolCall {
+            self.per_call.add(prices.call(&entry.server_name, &entry.tool_name));
         }
     }
 
@@ -78,7 +49,7 @@ impl Figures {
         self.most_repeats = self.most_repeats.max(other.most_repeats);
         self.slow += other.slow;
         self.tokens = self.tokens.saturating_add(other.tokens);
-        self.per_call = self.per_call.saturating_add(other.per_call);
+        self.per_call.add(other.per_call);
     }
 
     pub fn with_status(&self, status: Status) -> u64 {
@@ -102,8 +73,7 @@ impl Figures {
 
     /// Estimate in USD; `None` without prices.
     pub fn cost(&self, prices: &Prices) -> Option<f64> {
-        let tokens = self.tokens as f64 / 1e6 * prices.per_million_tokens.unwrap_or(0.0);
-        prices.any().then(|| tokens + self.per_call as f64 / 1e9)
+        prices.any().then(|| prices.tokens(self.tokens).unwrap_or(0.0) + self.per_call.usd())
     }
 }
 
@@ -275,6 +245,8 @@ fn slot<'m, V: Default>(map: &'m mut HashMap<Box<str>, V>, key: &str) -> &'m mut
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn entry(rest: &str) -> String {

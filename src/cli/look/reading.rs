@@ -17,7 +17,7 @@ use crate::present::table::Terminal;
 use crate::query::files::{Source, Window};
 use crate::query::scan::{Findings, Fold, scan};
 use crate::query::select::{Select, StatusFilter, day, moment};
-use crate::query::totals::Prices;
+use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 use crate::settings::paths;

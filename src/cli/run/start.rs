@@ -11,7 +11,6 @@ use crate::cli::Hinted;
 use crate::cli::run::{LogLevel, Overload, RunArgs};
 use crate::export::log::{self, Log};
 use crate::export::otlp::Otlp;
-use crate::export::otlp::metrics::Prices;
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::{OtlpSettings, OtlpTable};
 use crate::export::{Exporter, Output};
@@ -22,6 +21,7 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::{self, Started, Watch};
 use crate::proxy::{diagnostics, identity};
+use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::SessionSource;
 use crate::record::{Anchor, Identity};
@@ -31,7 +31,6 @@ use crate::settings::{self, ArgsHash, Config, process_environment};
 use crate::settings::{hash_key, paths};
 use crate::system::process::{self, TraceEnv};
 use crate::system::thread;
-use crate::text::glob::Glob;
 use crate::text::hex;
 
 /// How long we may outlive the server: hosts follow the end of stdin with SIGTERM after two seconds.
@@ -199,15 +198,7 @@ impl Prepared {
     fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
         let (settings, warnings) = self.config.otlp(&process_environment);
         let side = self.config.side.value;
-        let prices = Prices {
-            usd_per_million_tokens: self.config.usd_per_million_tokens.value,
-            per_call: self
-                .config
-                .cost_per_call
-                .iter()
-                .map(|(pattern, usd)| (Glob::new(pattern), *usd))
-                .collect(),
-        };
+        let prices = Prices::new(self.config.usd_per_million_tokens.value, &self.config.cost_per_call);
         let otlp = settings.map(|settings| {
             let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
             otlp.with_thread(thread::lower_priority)

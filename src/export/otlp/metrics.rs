@@ -20,27 +20,12 @@ use crate::observe::event::{
 use crate::observe::mcp::Method;
 use crate::record::Dropped;
 use crate::record::Record;
+use crate::record::cost::{Charge, Prices};
 use crate::record::words::{LossPlace, Side};
-use crate::text::glob::Glob;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
 const MAX_TOOLS: usize = 200;
 const OTHER: &str = "_OTHER";
-
-/// What calls cost.
-#[derive(Clone, Debug, Default)]
-pub struct Prices {
-    pub usd_per_million_tokens: Option<f64>,
-    /// USD for one call, by `server/tool` pattern.
-    pub per_call: Vec<(Glob, f64)>,
-}
-
-impl Prices {
-    fn of_call(&self, server: &str, tool: &str) -> f64 {
-        let path = format!("{server}/{tool}");
-        self.per_call.iter().find(|(glob, _)| glob.matches(&path)).map_or(0.0, |(_, usd)| *usd)
-    }
-}
 
 /// The instruments of one connection and the sums behind its gauges.
 pub struct Metrics {
@@ -61,7 +46,7 @@ pub struct Metrics {
     denials: u64,
     repeats: HashMap<String, u64>,
     tokens: [u64; 3],
-    charged: f64,
+    charged: Charge,
     cpu: Duration,
     dropped: HashMap<(LossPlace, &'static str), u64>,
     server_operation: Histogram<f64>,
@@ -123,7 +108,7 @@ impl Metrics {
             denials: 0,
             repeats: HashMap::new(),
             tokens: [0; 3],
-            charged: 0.0,
+            charged: Charge::default(),
             cpu: Duration::ZERO,
             dropped: HashMap::new(),
             server_operation: histogram(semconv::SERVER_OPERATION, &semconv::DURATION_BOUNDS),
@@ -204,11 +189,11 @@ impl Metrics {
         let cost = |kind, usd| {
             self.session_cost.record(usd, &self.with([KeyValue::new(name::SPANTAP_COST_KIND, kind)]))
         };
-        if let Some(price) = self.prices.usd_per_million_tokens {
-            cost("llm_estimate", self.tokens.iter().sum::<u64>() as f64 * price / 1e6);
+        if let Some(usd) = self.prices.tokens(self.tokens.iter().sum()) {
+            cost("llm_estimate", usd);
         }
-        if !self.prices.per_call.is_empty() {
-            cost("mcp", self.charged);
+        if self.prices.has_calls() {
+            cost("mcp", self.charged.usd());
         }
     }
 
@@ -316,7 +301,7 @@ impl Metrics {
                 self.called.insert(tool.to_owned());
             }
             if begins {
-                self.charged += self.prices.of_call(&self.server, tool);
+                self.charged.add(self.prices.call(&self.server, tool));
             }
             self.tokens[1] += record.args_tokens_est.unwrap_or(0);
             self.tokens[2] += record.result_tokens_est.unwrap_or(0);
@@ -417,13 +402,6 @@ fn method_label(method: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn calls_are_priced_by_glob() {
-        let prices = Prices { usd_per_million_tokens: None, per_call: vec![(Glob::new("sear?h/*"), 0.005)] };
-        assert_eq!(prices.of_call("search", "web"), 0.005);
-        assert_eq!(prices.of_call("files", "web"), 0.0);
-    }
 
     #[test]
     fn names_that_a_peer_makes_up_make_no_series() {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::present::format;
 use crate::present::report::{Pair, ROWS, Report, Server, counts};
 use crate::query::entry::Entry;
-use crate::query::totals::Prices;
+use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, Status};
 use crate::record::{EventName, Record};

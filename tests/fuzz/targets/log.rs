@@ -15,8 +15,8 @@ use spantap::present::waterfall::{self, Bar};
 use spantap::query::entry::{Entry, Instant};
 use spantap::query::scan::{Fold, Line, Lines};
 use spantap::query::select::Select;
-use spantap::query::totals::Prices;
 use spantap::record::Record;
+use spantap::record::cost::Prices;
 use spantap::record::timestamp::Timestamp;
 
 use super::pieces;

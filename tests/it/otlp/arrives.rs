@@ -186,3 +186,17 @@ fn without_being_asked_nothing_is_sent() {
     session(&home, &[], &environment, 3);
     assert!(collector.requests().is_empty());
 }
+
+#[test]
+fn calls_cost_the_same_live_and_in_the_log() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let folder = home.path().join(".config/spantap");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.toml"), "[cost.per_call]\n\"sample/read_f?le\" = 0.1\n").unwrap();
+    session(&home, &["--otlp", &collector.endpoint], &[], 7);
+    let output = home.spantap(["stats", "--json"]).output().unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let live: f64 = collector.points("spantap.session.cost.usd").iter().map(|(_, usd)| usd).sum();
+    assert_eq!((live, &stats["cost_usd_est"]), (0.7, &serde_json::json!(0.7)), "{stats}");
+}
