@@ -47,7 +47,7 @@ pub(crate) struct ServerHealth {
     pub(crate) ping_method: &'static str,
     /// Number of tools, and the time to list all of them; `None` if the server has no tools.
     pub(crate) tools: Option<(usize, Duration)>,
-    pub(crate) end: ServerEnd,
+    pub(crate) end: ProbeEnd,
     /// Number of lines on stdout that are not JSON-RPC.
     pub(crate) banner_lines: usize,
     pub(crate) warnings: Vec<String>,
@@ -55,7 +55,7 @@ pub(crate) struct ServerHealth {
 
 /// End of the process after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ServerEnd {
+pub(crate) struct ProbeEnd {
     /// Action that ended it: `stdin_closed`, `sigterm` or `sigkill`.
     pub(crate) by: &'static str,
     pub(crate) after: Duration,

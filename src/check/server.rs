@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use crate::check::{FailureKind, ProbeProblem, ServerEnd, ServerFailure};
+use crate::check::{FailureKind, ProbeEnd, ProbeProblem, ServerFailure};
 use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longest line, in bytes, that is read whole.
@@ -39,7 +39,7 @@ pub(super) struct ProbeServer {
     pub(super) banner_lines: usize,
     first_banner: Option<Vec<u8>>,
     /// True if a line was JSON-RPC.
-    has_answered: bool,
+    has_json_rpc: bool,
     ended: bool,
 }
 
@@ -103,7 +103,7 @@ impl ProbeServer {
             last_id: 0,
             banner_lines: 0,
             first_banner: None,
-            has_answered: false,
+            has_json_rpc: false,
             ended: false,
         })
     }
@@ -147,7 +147,7 @@ impl ProbeServer {
                 self.first_banner.get_or_insert(line);
                 continue;
             };
-            self.has_answered = true;
+            self.has_json_rpc = true;
             if let Some(method) = message["method"].as_str() {
                 // Servers of older revisions may send requests, and would wait for the answers.
                 match (message.get("id"), method) {
@@ -193,7 +193,7 @@ impl ProbeServer {
         }
         if let Some(banner) = &self.first_banner {
             let banner = self.redactor.redact(Field::Summary, banner.trim_ascii()).as_str().to_owned();
-            if kind == FailureKind::NoAnswer && !self.has_answered {
+            if kind == FailureKind::NoAnswer && !self.has_json_rpc {
                 kind = FailureKind::Banner;
                 text = format!("{text}; its stdout has something else: {banner}");
             } else {
@@ -206,24 +206,24 @@ impl ProbeServer {
     }
 
     /// Ends the process as a host does: closes stdin, then sends SIGTERM, then SIGKILL.
-    pub(super) fn end(mut self) -> ServerEnd {
+    pub(super) fn end(mut self) -> ProbeEnd {
         self.terminate()
     }
 
-    fn terminate(&mut self) -> ServerEnd {
+    fn terminate(&mut self) -> ProbeEnd {
         self.ended = true;
         let begin = Instant::now();
         drop(self.child.stdin.take());
         if self.wait(GRACE).is_some() {
-            return ServerEnd { by: "stdin_closed", after: begin.elapsed() };
+            return ProbeEnd { by: "stdin_closed", after: begin.elapsed() };
         }
         self.signal(Signal::TERM);
         if self.wait(GRACE).is_some() {
-            return ServerEnd { by: "sigterm", after: begin.elapsed() };
+            return ProbeEnd { by: "sigterm", after: begin.elapsed() };
         }
         self.signal(Signal::KILL);
         let _ = self.child.wait();
-        ServerEnd { by: "sigkill", after: begin.elapsed() }
+        ProbeEnd { by: "sigkill", after: begin.elapsed() }
     }
 
     fn signal(&self, signal: Signal) {

@@ -24,7 +24,7 @@ pub enum PathStep {
     Index(usize),
 }
 
-/// Whether and how spantap watches the server of an entry.
+/// State of an entry: whether spantap watches its server, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryState {
     /// A local server, not wrapped.

@@ -33,7 +33,7 @@ pub struct StatusArgs {
 }
 
 /// One server.
-struct ServerRow {
+struct StatusRow {
     host: &'static str,
     scope: &'static str,
     name: String,
@@ -68,7 +68,7 @@ impl StatusArgs {
         Ok(if is_stale || !failures.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn collect(&self, files: &[HostFile]) -> (Vec<ServerRow>, Failures) {
+    fn collect(&self, files: &[HostFile]) -> (Vec<StatusRow>, Failures) {
         let logs = log_folder(self.log_dir.clone()).ok().flatten();
         let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for file in files {
@@ -77,7 +77,7 @@ impl StatusArgs {
                     entry::entries(&root, file.host)
                         .into_iter()
                         .filter(|server| self.selection.takes(&server.name))
-                        .map(|server| ServerRow::new(file, server, logs.as_deref())),
+                        .map(|server| StatusRow::new(file, server, logs.as_deref())),
                 ),
                 Err(reason) => failures.push((file.clone(), reason)),
             }
@@ -86,14 +86,14 @@ impl StatusArgs {
     }
 }
 
-impl ServerRow {
-    fn new(file: &HostFile, server: ServerEntry, logs: Option<&Path>) -> ServerRow {
+impl StatusRow {
+    fn new(file: &HostFile, server: ServerEntry, logs: Option<&Path>) -> StatusRow {
         let (transport, watched, note) = describe(&server.state, file.scope);
         let own = match &server.state {
             EntryState::Wrapped { options, .. } | EntryState::ByHand { options, .. } => log_dir_of(options),
             _ => None,
         };
-        ServerRow {
+        StatusRow {
             host: file.host.id,
             scope: file.scope.word(),
             label: label(&server.name, &server.path),
@@ -129,7 +129,7 @@ fn describe(state: &EntryState, scope: FileScope) -> (&'static str, &'static str
     }
 }
 
-fn print_json(out: &mut Out<'_>, rows: &[ServerRow], failures: &Failures) -> anyhow::Result<()> {
+fn print_json(out: &mut Out<'_>, rows: &[StatusRow], failures: &Failures) -> anyhow::Result<()> {
     for row in rows {
         let line = json!({"host": row.host, "scope": row.scope, "server": row.label,
             "transport": row.transport, "watched": row.watched, "disabled": row.disabled,
@@ -144,7 +144,7 @@ fn print_json(out: &mut Out<'_>, rows: &[ServerRow], failures: &Failures) -> any
 
 fn print(
     out: &mut Out<'_>,
-    rows: &[ServerRow],
+    rows: &[StatusRow],
     failures: &Failures,
     files: &[HostFile],
 ) -> anyhow::Result<()> {
@@ -168,9 +168,9 @@ fn print(
     Ok(())
 }
 
-fn table(rows: &[ServerRow]) -> Table {
+fn table(rows: &[StatusRow]) -> Table {
     let titles = ["HOST", "SCOPE", "SERVER", "TRANSPORT", "WATCHED", "LAST SEEN"];
-    let cells = |row: &ServerRow| {
+    let cells = |row: &StatusRow| {
         let disabled = if row.disabled { " (disabled)" } else { "" };
         let last_seen = row
             .last_seen
