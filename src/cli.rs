@@ -16,12 +16,17 @@ mod dashboards;
 mod demo;
 mod doctor;
 mod export;
-mod look;
 mod man;
 mod prune;
 mod redact;
+mod report;
 pub mod run;
 mod schema;
+mod selection;
+mod sessions;
+mod show;
+mod stats;
+mod tail;
 mod wrap;
 
 /// Help texts of flags that several commands have.
@@ -96,15 +101,15 @@ pub enum Command {
     /// Show hosts, servers and whether each is watched
     Status(wrap::StatusArgs),
     /// Follow operations as they happen
-    Tail(look::TailArgs),
+    Tail(tail::TailArgs),
     /// List sessions: start, host, server, calls, errors, tokens
-    Sessions(look::SessionsArgs),
+    Sessions(sessions::SessionsArgs),
     /// Show one session or operation, as a waterfall
-    Show(look::ShowArgs),
+    Show(show::ShowArgs),
     /// Calls, errors and p50/p95/p99 by server and tool
-    Stats(look::StatsArgs),
+    Stats(stats::StatsArgs),
     /// Write one self-contained HTML page
-    Report(look::ReportArgs),
+    Report(report::ReportArgs),
     /// Start a server, initialize, list its tools, and measure
     Check(check::CheckArgs),
     /// Check config, folders, collector and wrapped servers
@@ -131,10 +136,10 @@ impl Command {
     /// Returns the colour choice; `main` applies it before it opens the output.
     pub fn color(&self) -> anstream::ColorChoice {
         match self {
-            Command::Tail(args) => args.select.color.into(),
-            Command::Sessions(args) => args.select.color.into(),
-            Command::Show(args) => args.select.color.into(),
-            Command::Stats(args) => args.select.color.into(),
+            Command::Tail(args) => args.output.color.into(),
+            Command::Sessions(args) => args.output.color.into(),
+            Command::Show(args) => args.output.color.into(),
+            Command::Stats(args) => args.output.color.into(),
             _ => anstream::ColorChoice::Auto,
         }
     }

@@ -1,11 +1,12 @@
 //! Draws the answers of `query`: tables, waterfalls, lines and the report page.
 
-pub mod annotations;
+pub(crate) mod annotations;
 pub mod format;
+pub mod operation;
 pub mod printable;
 pub mod report;
+pub(crate) mod session;
 pub mod sessions;
-pub mod show;
 pub mod stats;
 pub mod table;
 pub mod tail;

@@ -1,12 +1,23 @@
 //! Reads session files back into records and computes answers from them.
 //!
 //! `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
-//! decides which records count, `totals` and `durations` add them up.
+//! decides which records count. The folds `last`, `sessions`, `stats`, `find` and `report` compute the answer of
+//! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`top`).
 
-pub mod durations;
+pub(crate) mod durations;
 pub mod entry;
+pub(crate) mod event;
 pub mod files;
-pub mod follow;
+pub(crate) mod find;
+pub(crate) mod follow;
+pub(crate) mod last;
+pub mod report;
+pub mod row;
 pub mod scan;
 pub mod select;
+pub mod sessions;
+pub mod stats;
+mod tight;
+mod top;
 pub mod totals;
+pub mod turns;

@@ -12,18 +12,17 @@ use clap::Args;
 
 mod progress;
 
-use crate::cli::look::reading::{Reading, Since};
-use crate::cli::look::{SelectArgs, StatusArg, note};
 use crate::cli::run::RunArgs;
+use crate::cli::selection::{DefaultRange, Reading, SelectArgs, note, since_help};
 use crate::cli::{Out, config_file, done, help, hint};
 use crate::export::Output;
 use crate::export::otlp::settings::SignalSwitch;
 use crate::export::otlp::{Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::Entry;
-use crate::query::files::Source;
-use crate::query::scan::Findings;
-use crate::query::select::Select;
+use crate::query::files::LogSource;
+use crate::query::scan::ScanFindings;
+use crate::query::select::Selection;
 use crate::record::Identity;
 use crate::record::Record;
 use crate::record::cost::Prices;
@@ -34,6 +33,7 @@ use progress::{ExportProgress, ProgressLine, key};
 /// Send spans and logs of recorded sessions, with the ids and times they had
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("since", |argument| argument.help(since_help("all"))),
     after_help = "Exit status: 0 all was taken; 1 something was not, or no collector is configured; 2 usage."
 )]
 pub struct ExportArgs {
@@ -47,35 +47,11 @@ pub struct ExportArgs {
     /// Send log records too
     #[arg(long)]
     logs: bool,
-    /// Only servers whose name matches; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Select")]
-    server: Vec<String>,
-    /// Only tools (or prompts, or resources) whose name matches; repeatable
-    #[arg(long, value_name = "GLOB", help_heading = "Select")]
-    tool: Vec<String>,
-    /// Only sessions or connections whose id begins so
-    #[arg(long, value_name = "PREFIX", help_heading = "Select")]
-    session: Option<String>,
-    /// Only requests of this method, which may hold * and ?
-    #[arg(long, value_name = "NAME", help_heading = "Select")]
-    method: Option<String>,
-    /// Only operations that ended so; error is any failure
-    #[arg(long, value_enum, help_heading = "Select")]
-    status: Option<StatusArg>,
-    /// From when: RFC 3339, today, yesterday, or an age such as 30m, 6h, 7d [default: all]
-    #[arg(long, value_name = "TIME", help_heading = "Select")]
-    since: Option<String>,
-    /// Until when, in the same forms; a day stands for its beginning
-    #[arg(long, value_name = "TIME", help_heading = "Select")]
-    until: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
     /// Skip records that an earlier run with --resume sent to this collector, and remember those of this run
-    #[arg(long, conflicts_with_all = ["server", "tool", "session", "method", "status", "since", "until"])]
+    #[arg(long, conflicts_with_all = ["server", "tool", "session", "method", "status", "since", "until", "on", "min_duration"])]
     resume: bool,
-    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
-    log_dir: Option<PathBuf>,
-    /// Read these files instead of a folder
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
 }
 
 /// How long a collector may take no data before the run ends.
@@ -92,18 +68,7 @@ impl ExportArgs {
     /// No collector is configured, or nothing can be read.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (settings, side) = self.settings()?;
-        let select = SelectArgs {
-            server: self.server,
-            tool: self.tool,
-            session: self.session,
-            method: self.method,
-            status: self.status,
-            since: self.since,
-            until: self.until,
-            log_dir: self.log_dir,
-            ..SelectArgs::default()
-        };
-        let reading = Reading::open(&select, &self.files, Since::Ever)?;
+        let reading = Reading::open(&self.select, DefaultRange::All)?;
         let sessions = sessions(reading.sources.clone());
         let progress = if self.resume { ExportProgress::load() } else { ExportProgress::default() };
         let bar = ProgressLine::new(reading.sources.len());
@@ -126,7 +91,7 @@ impl ExportArgs {
         if lost.is_empty() {
             let printed = writeln!(out, "{count} sent");
             if records == 0 && !resume {
-                reading.say_no_data("no records", &Findings::default())?;
+                reading.print_no_data("no records", &ScanFindings::default())?;
             }
             return done(ExitCode::SUCCESS, printed);
         }
@@ -171,8 +136,8 @@ impl ExportArgs {
 }
 
 /// Groups the parts of each session log, in their order: later parts depend on earlier ones.
-fn sessions(sources: Vec<Source>) -> Vec<Vec<Source>> {
-    let mut sessions: Vec<(PathBuf, Vec<(u64, Source)>)> = Vec::new();
+fn sessions(sources: Vec<LogSource>) -> Vec<Vec<LogSource>> {
+    let mut sessions: Vec<(PathBuf, Vec<(u64, LogSource)>)> = Vec::new();
     for source in sources {
         let (stem, part) = stem_and_part(source.path().unwrap_or(Path::new("-")));
         match sessions.iter_mut().rev().find(|(known, _)| *known == stem) {
@@ -180,7 +145,7 @@ fn sessions(sources: Vec<Source>) -> Vec<Vec<Source>> {
             None => sessions.push((stem, vec![(part, source)])),
         }
     }
-    let in_order = |(_, mut parts): (PathBuf, Vec<(u64, Source)>)| {
+    let in_order = |(_, mut parts): (PathBuf, Vec<(u64, LogSource)>)| {
         parts.sort_by_key(|(part, _)| *part);
         parts.into_iter().map(|(_, source)| source).collect()
     };
@@ -223,7 +188,7 @@ impl OncePerLine {
 struct ExportRun {
     settings: OtlpSettings,
     side: Side,
-    select: Select,
+    select: Selection,
     resume: bool,
     progress: ExportProgress,
     bar: ProgressLine,
@@ -236,7 +201,7 @@ struct ExportRun {
 impl ExportRun {
     /// Sends the new records of one session. Progress is saved at each checkpoint, so that a run that is cut
     /// short can be resumed there.
-    fn send(&mut self, parts: &[Source]) -> anyhow::Result<()> {
+    fn send(&mut self, parts: &[LogSource]) -> anyhow::Result<()> {
         let mut connections: HashMap<String, Otlp> = HashMap::new();
         let mut lines = Vec::new();
         for source in parts {
@@ -264,7 +229,7 @@ impl ExportRun {
     /// Sends the records of one file; returns the number of lines that were read.
     fn read(
         &mut self,
-        source: &Source,
+        source: &LogSource,
         key: &str,
         connections: &mut HashMap<String, Otlp>,
     ) -> anyhow::Result<u64> {
@@ -317,10 +282,10 @@ impl ExportRun {
     }
 }
 
-fn takes(select: &Select, entry: &Entry<'_>) -> bool {
+fn takes(select: &Selection, entry: &Entry<'_>) -> bool {
     match entry.is_operation() || select.is_about_operations() {
         true => select.takes_operation(entry),
-        false => select.takes_place(entry),
+        false => select.takes_context(entry),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::cli::{Out, exit_with, help, hint};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, Mode, Redactor};
 use crate::present::Printable;
-use crate::query::files::{Source, Window};
+use crate::query::files::{LogSource, TimeWindow};
 use crate::settings::{self, ArgsHash, Config, Redaction, process_environment};
 use crate::settings::{hash_key, paths};
 
@@ -175,8 +175,8 @@ fn check(files: &[PathBuf], redactor: &mut Redactor, out: &mut Out<'_>) -> anyho
     let mut sources = Vec::new();
     for path in files {
         let found = match path.is_dir() {
-            true => Source::all_in_dir(path, Window::default()),
-            false => Source::named(path).map(|source| vec![source]),
+            true => LogSource::all_in_dir(path, TimeWindow::default()),
+            false => LogSource::named(path).map(|source| vec![source]),
         };
         sources.extend(found.map_err(|error| unchecked(error, "open", &path.display().to_string()))?);
     }

@@ -1,32 +1,33 @@
-//! What there is to say about one record, in words.
+//! Notes on one record, in words.
 
-use crate::present::format;
 use crate::present::table::Tone;
-use crate::query::entry::Entry;
-use crate::record::EventName;
-use crate::record::words::{Direction, EndReason, Status};
+use crate::present::{Printable, format};
+use crate::query::event::Severity;
+use crate::query::row::OperationRow;
+use crate::record::words::Status;
 
-/// Why an operation deserves a look; empty for one that went well. Clean.
-pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
+/// Returns what is unusual about an operation; empty for one that succeeded as usual. `warn` is the number of
+/// identical calls from which on a call is marked.
+pub fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
     let mut notes = Vec::new();
     let mut tone = Tone::Plain;
-    match entry.status {
+    match row.status {
         Status::Ok => {}
         Status::Unknown => {
-            notes.push(joined("answer not observed", &entry.error_type));
+            notes.push(joined("answer not observed", &row.error_type));
             tone = Tone::Faint;
         }
         status => {
-            // `error` says less than its type; the other words say more.
+            // The error type is more precise than `error`; the other statuses are more precise than it.
             let word = match status {
-                Status::Error if !entry.error_type.is_empty() => {
-                    format::clean(&entry.error_type).into_owned()
-                }
-                status => status.as_str().to_owned(),
+                Status::Error if !row.error_type.is_empty() => &row.error_type,
+                status => status.as_str(),
             };
-            notes.push(joined(&word, &entry.error_message));
-            tone =
-                if status == Status::Error || status == Status::Timeout { Tone::Bad } else { Tone::Warning };
+            notes.push(joined(word, &row.error_message));
+            tone = match status {
+                Status::Error | Status::Timeout => Tone::Bad,
+                _ => Tone::Warning,
+            };
         }
     }
     let mut warning = |note: String| {
@@ -35,60 +36,36 @@ pub fn operation(entry: &Entry<'_>, warn: u32) -> (String, Tone) {
             tone = Tone::Warning;
         }
     };
-    if let Some(repeats) = entry.repeat_count.filter(|repeats| *repeats >= warn) {
+    if let Some(repeats) = row.repeat_count.filter(|repeats| *repeats >= warn) {
         warning(format!("{repeats}x same arguments"));
     }
-    if entry.pending_at.is_some() {
+    if row.is_slow {
         warning("slow".to_owned());
     }
-    if let Some(wait) = entry.user_wait_ms.filter(|wait| *wait > 0.0) {
+    if let Some(wait) = row.user_wait_ms.filter(|wait| *wait > 0.0) {
         notes.push(format!("{} waiting for the user", format::duration(wait)));
     }
-    if let Some(seq) = entry.continues_seq {
+    if let Some(seq) = row.continues_seq {
         notes.push(format!("continues #{seq}"));
     }
-    if entry.direction == Some(Direction::ServerToClient) {
+    if row.is_from_server {
         notes.push("asked by the server".to_owned());
     }
-    (notes.join(", "), tone)
+    (notes.join(", ").into(), tone)
 }
 
 fn joined(word: &str, detail: &str) -> String {
     match detail {
         "" => word.to_owned(),
-        detail => format!("{word}: {}", format::clean(detail)),
+        detail => format!("{word}: {detail}"),
     }
 }
 
-/// Whether a server that was asked to end did so in another way than well, or by the signal it was asked with.
-fn is_unusual_end(entry: &Entry<'_>) -> bool {
-    // SIGHUP, SIGINT, SIGKILL, SIGTERM.
-    let asks = [1, 2, 9, 15];
-    match (entry.signal, entry.exit_code) {
-        (Some(signal), _) => !asks.contains(&signal),
-        // As programs report that they caught one.
-        (None, Some(code)) => code != 0 && !asks.contains(&code.saturating_sub(128)),
-        (None, None) => false,
-    }
-}
-
-/// What an event that is no operation says, if it is worth a line. Clean.
-pub fn event(entry: &Entry<'_>) -> Option<(String, Tone)> {
-    let tone = match entry.event {
-        EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Tone::Bad,
-        EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
-            Tone::Warning
+impl From<Severity> for Tone {
+    fn from(severity: Severity) -> Tone {
+        match severity {
+            Severity::Warning => Tone::Warning,
+            Severity::Failure => Tone::Bad,
         }
-        EventName::SessionEnded if &*entry.reason != EndReason::ServerExited.as_str() => Tone::Bad,
-        EventName::SessionEnded if is_unusual_end(entry) => Tone::Warning,
-        _ => return None,
-    };
-    let text = match (crate::present::sessions::death(entry), entry.signal, entry.exit_code) {
-        _ if entry.event != EventName::SessionEnded => format::clean(&entry.message).into_owned(),
-        (Some(how), ..) => how,
-        (None, Some(signal), _) => format!("died of signal {signal} when it was asked to end"),
-        (None, None, Some(code)) => format!("exited with {code} when it was asked to end"),
-        _ => format::clean(&entry.message).into_owned(),
-    };
-    Some((text, tone))
+    }
 }

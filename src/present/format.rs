@@ -1,13 +1,10 @@
-//! Numbers, instants and foreign texts in the form in which a person reads them.
-
-use std::borrow::Cow;
+//! Numbers and times in the form in which a person reads them.
 
 use jiff::tz::TimeZone;
 
-use crate::present::Printable;
 use crate::record::timestamp::Timestamp;
 
-/// `0.4 ms`, `84 ms`, `1.24 s`, `12.4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`.
+/// Returns `0.4 ms`, `84 ms`, `1.24 s`, `12.4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`.
 pub fn duration(ms: f64) -> String {
     let seconds = ms / 1000.0;
     let whole = seconds.round() as u64;
@@ -25,7 +22,7 @@ pub fn duration(ms: f64) -> String {
     }
 }
 
-/// `640 B`, `1.2 kB`, `18 kB`, `3.1 MB`: powers of ten, since that is what `kB` means.
+/// Returns `640 B`, `1.2 kB`, `18 kB`, `3.1 MB`: units are powers of ten.
 pub fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
@@ -33,7 +30,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// `940`, `1.2k`, `88k`, `3.1M`.
+/// Returns `940`, `1.2k`, `88k`, `3.1M`.
 pub fn count(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
@@ -52,7 +49,7 @@ fn scaled(count: u64, units: &[&str], gap: &str) -> String {
     format!("{value:.decimals$}{gap}{}", units[unit])
 }
 
-/// `7.5` for 0.075; `0` for none at all, and never `0.0` for some.
+/// Returns `7.5` for 0.075. Only a share of exactly 0 is `0`.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0".to_owned(),
@@ -63,7 +60,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// US dollars: `$12.40`, `$0.031`, `<$0.001`.
+/// Returns US dollars: `$12.40`, `$0.031`, `<$0.001`.
 pub fn usd(amount: f64) -> String {
     match amount {
         0.0 => "$0".to_owned(),
@@ -73,12 +70,12 @@ pub fn usd(amount: f64) -> String {
     }
 }
 
-/// `1 call`, `2 calls`.
+/// Returns `1 call`, `2 calls`.
 pub fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// An instant in the reader's time zone.
+/// Returns a time in the time zone of the reader.
 pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     match jiff::Timestamp::from_microsecond(at.0) {
         Ok(instant) => instant.to_zoned_datetime(zone.clone()).strftime(format).to_string(),
@@ -86,7 +83,7 @@ pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     }
 }
 
-/// From when to when: the day once if it is the same, seconds only where they tell something.
+/// Returns a time span: the day once if both ends are on it, seconds only if the span is shorter than an hour.
 pub fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
     const HOUR_US: i64 = 3_600_000_000;
     let day = |at| local(at, zone, "%Y-%m-%d");
@@ -94,33 +91,6 @@ pub fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> S
     let end = local(last, zone, clock);
     let end = if day(first) == day(last) { end } else { format!("{} {end}", day(last)) };
     format!("{} {} {dash} {end}", day(first), local(first, zone, clock))
-}
-
-/// Facts side by side, as many on a line as fit.
-pub fn lines_of(facts: &[String], separator: &str, columns: usize, ellipsis: &str) -> Vec<String> {
-    let facts: Vec<Printable> = facts.iter().map(|fact| Printable::new(fact)).collect();
-    let lines = Printable::lines(&facts, separator, columns, ellipsis);
-    lines.iter().map(ToString::to_string).collect()
-}
-
-/// Makes a text from a file harmless.
-pub fn clean(text: &str) -> Cow<'static, str> {
-    Cow::Owned(Printable::new(text).to_string())
-}
-
-/// The same for a line of JSON, which stays the same JSON.
-pub fn clean_json(line: &str) -> Printable {
-    Printable::json(line)
-}
-
-/// Columns that a clean text takes on a terminal.
-pub fn width(text: &str) -> usize {
-    Printable::new(text).width()
-}
-
-/// Cuts a clean text to `columns`, saying that it did.
-pub fn cut(text: &str, columns: usize, ellipsis: &str) -> String {
-    Printable::new(text).cut(columns, ellipsis).to_string()
 }
 
 #[cfg(test)]
@@ -156,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_span_says_the_day_once_and_seconds_where_they_matter() {
+    fn a_span_has_the_day_once_and_seconds_where_they_matter() {
         let at = |text: &str| text.parse().unwrap();
         for (first, last, expected) in [
             ("2026-11-25T18:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 18:05:15 - 18:05:40"),

@@ -1,4 +1,4 @@
-//! Tables that fit: long texts are cut, columns are dropped, nothing is ever wrapped.
+//! Tables that fit the terminal: long texts are cut and columns are dropped; no line is wrapped.
 
 use std::io::{self, Write};
 
@@ -6,34 +6,40 @@ use anstyle::{AnsiColor, Style};
 
 use crate::present::Printable;
 
-/// What the output can show.
+/// The capabilities of the output.
 #[derive(Clone, Debug)]
 pub struct Terminal {
     /// Columns of a line.
     pub width: usize,
-    /// Whether characters beyond ASCII can be shown.
+    /// True if characters other than ASCII can be shown.
     pub unicode: bool,
-    /// In which instants are shown.
+    /// Time zone in which times are shown.
     pub zone: jiff::tz::TimeZone,
 }
 
 impl Terminal {
-    pub fn ellipsis(&self) -> &'static str {
+    /// Returns the mark of a cut text.
+    fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
     }
 
-    /// Between two instants of a range.
-    pub fn dash(&self) -> &'static str {
+    /// Returns the dash between the ends of a time span.
+    pub(crate) fn dash(&self) -> &'static str {
         if self.unicode { "–" } else { "-" }
     }
 
-    /// Between two facts of a line.
-    pub fn dot(&self) -> &'static str {
-        if self.unicode { "·" } else { "-" }
+    /// Cuts a text to `columns`.
+    pub(crate) fn cut(&self, text: impl Into<Printable>, columns: usize) -> Printable {
+        text.into().cut(columns, self.ellipsis())
+    }
+
+    /// Puts facts side by side, as many on a line as fit.
+    pub(crate) fn lines(&self, facts: &[Printable], separator: &str) -> Vec<Printable> {
+        Printable::lines(facts, separator, self.width, self.ellipsis())
     }
 }
 
-/// What a text means; colour only repeats what the words say.
+/// The meaning of a text; its colour only repeats the words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     #[default]
@@ -46,7 +52,7 @@ pub enum Tone {
 }
 
 impl Tone {
-    pub fn style(self) -> Style {
+    fn style(self) -> Style {
         let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
         match self {
             Tone::Plain => Style::new(),
@@ -58,10 +64,11 @@ impl Tone {
         }
     }
 
-    /// `text` in this tone; plain text stays without escapes.
-    pub fn paint(self, text: &str) -> String {
+    /// Returns `text` in this tone. Plain text has no escape sequences.
+    pub(crate) fn paint(self, text: impl Into<Printable>) -> String {
+        let text = text.into();
         match self {
-            Tone::Plain => text.to_owned(),
+            Tone::Plain => text.to_string(),
             _ if text.is_empty() => String::new(),
             tone => format!("{}{text}{}", tone.style(), tone.style().render_reset()),
         }
@@ -74,13 +81,14 @@ pub enum Align {
     Right,
 }
 
-/// One column. The one with the highest `drop` goes first; 0 stays.
+/// One column. If the line is too narrow, the column with the highest `drop` is left out first; a column with 0
+/// stays.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
     pub title: &'static str,
     pub align: Align,
     pub drop: u8,
-    /// Whether its texts may be cut when nothing is left to drop.
+    /// True if its texts may be cut when no column is left to drop.
     pub cut: bool,
 }
 
@@ -118,7 +126,7 @@ impl<T: Into<Printable>> From<T> for Cell {
 pub struct Table {
     pub columns: Vec<Column>,
     pub rows: Vec<Vec<Cell>>,
-    /// Whether the titles stand above.
+    /// True if the first line shows the titles.
     pub titled: bool,
 }
 
@@ -130,11 +138,10 @@ const LONG_SHARE: usize = 5;
 const LEAST: usize = 6;
 
 impl Table {
-    /// Writes the rows so that no line is wider than the terminal. A column without any text is left
-    /// out.
+    /// Writes the rows so that no line is wider than the terminal. A column without text is left out.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Writing to `out` failed.
     pub fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
         let widths = self.fit(terminal.width);
         if self.titled {
@@ -148,7 +155,7 @@ impl Table {
         Ok(())
     }
 
-    /// The width of each column, `None` for one that is not shown.
+    /// Returns the width of each column, `None` for a column that is not shown.
     fn fit(&self, room: usize) -> Vec<Option<usize>> {
         let mut widths: Vec<Option<usize>> = (0..self.columns.len())
             .map(|index| {
@@ -163,7 +170,7 @@ impl Table {
         };
         let wanted = widths.clone();
         if total(&widths) > room {
-            // One long name must not push out the figures of all rows.
+            // A long name in one row must not push the numbers of all rows out.
             let long = (room / LONG_SHARE).max(LEAST);
             for (width, column) in widths.iter_mut().zip(&self.columns) {
                 *width = width.map(|width| if column.cut { width.min(long) } else { width });
@@ -187,7 +194,7 @@ impl Table {
             let excess = total(&widths) - room;
             widths[index] = widths[index].map(|width| width.saturating_sub(excess).max(LEAST));
         }
-        // What the dropped columns left over goes to the texts that were cut most.
+        // The room of the dropped columns goes to the columns that were cut most.
         while total(&widths) < room {
             let lacks =
                 |index: usize| wanted[index].zip(widths[index]).map_or(0, |(wanted, width)| wanted - width);
@@ -213,14 +220,14 @@ impl Table {
         let mut used = 0;
         for ((column, cell), width) in self.columns.iter().zip(row).zip(widths) {
             let Some(width) = *width else { continue };
-            let text = cell.text.cut(width, terminal.ellipsis());
+            let text = terminal.cut(&cell.text, width);
             let free = width - text.width().min(width);
             let before = match column.align {
                 Align::Left => 0,
                 Align::Right => free,
             };
             if !text.is_empty() {
-                // Blanks only in front of something: no line ends in blanks.
+                // Blanks are written before a text only: no line ends in blanks.
                 line.extend(std::iter::repeat_n(' ', column_start + before - used));
                 line.push_str(&cell.tone.paint(&text));
                 used = column_start + before + text.width();

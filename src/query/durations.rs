@@ -1,9 +1,9 @@
 //! Exact percentiles from four bytes a sample.
 
-use crate::query::totals::{append_tight, push_tight};
+use crate::query::tight::{append_tight, push_tight};
 
-/// Durations in milliseconds. The log writes them with three decimals, so a whole number of
-/// microseconds in 32 bits holds any of up to 71 minutes exactly; the others are kept as they are.
+/// Durations in milliseconds. The log writes three decimals, so 32 bits of microseconds hold a duration of up
+/// to 71 minutes exactly. All other durations are kept as they are.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
     micros: Vec<u32>,
@@ -33,9 +33,8 @@ impl Durations {
         self.len() == 0
     }
 
-    /// The quantiles at `points` (each between 0 and 1), by linear interpolation between the two
-    /// nearest ranks: what DuckDB and PostgreSQL call `percentile_cont`, and NumPy its default.
-    /// `None` without samples.
+    /// Returns the quantiles at `points` (each between 0 and 1) by linear interpolation between the two nearest
+    /// ranks, as `percentile_cont` of DuckDB and PostgreSQL and NumPy's default do. `None` without samples.
     pub fn quantiles<const N: usize>(&mut self, points: [f64; N]) -> Option<[f64; N]> {
         if self.is_empty() {
             return None;
@@ -49,13 +48,13 @@ impl Durations {
         }))
     }
 
-    /// The sample at `rank` of both sorted lists together.
+    /// Returns the sample at `rank` of both sorted lists together.
     fn at(&self, rank: usize) -> f64 {
         let ms = |micros: u32| f64::from(micros) / 1000.0;
         if self.others.is_empty() {
             return ms(self.micros[rank]);
         }
-        // How many of `others` are among the first `rank` samples: the others are few, so try each.
+        // The number of `others` among the first `rank` samples. There are few, so each is tried.
         let before = self
             .others
             .iter()
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_do_not_fit_the_short_form_take_their_place_among_the_others() {
+    fn samples_that_do_not_fit_the_short_form_are_sorted_among_the_others() {
         let mut samples =
             vec![0.001, 12.345, 5_000_000.0, 0.00015, 9e9, 12.345678, 3.0, 3.0000001, 3.0, -1.0];
         let mut durations = durations(&samples);

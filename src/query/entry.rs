@@ -1,8 +1,8 @@
 //! The part of a record that the reading commands need, borrowed from its line.
 //!
-//! `Record` has about ninety fields and owns its texts when read; a report over a million lines
-//! wants neither. An [`Entry`] names the fields that are selected, counted or drawn, under the names
-//! of the record (a test compares), and skips the rest of the line.
+//! `Record` has about ninety fields and owns its texts when it is read, which is too slow for a report over a
+//! million lines. An [`Entry`] has the fields that are selected, counted or drawn, under the record's names (a
+//! test compares them), and skips the rest of the line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,70 +15,70 @@ use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{self, Direction, Status};
 
-/// One line of a session log, as far as it is needed. An absent text is empty.
+/// The needed fields of one line of a session log. An absent text is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Entry<'a> {
     #[serde(borrow)]
-    pub schema: Text<'a>,
-    pub timestamp: Instant,
+    pub schema: EntryText<'a>,
+    pub timestamp: EntryTime,
     pub event: EventName,
     #[serde(borrow)]
-    pub message: Text<'a>,
+    pub message: EntryText<'a>,
     pub seq: u64,
     #[serde(borrow)]
-    pub session_id: Text<'a>,
+    pub session_id: EntryText<'a>,
     #[serde(borrow)]
-    pub connection_id: Text<'a>,
+    pub connection_id: EntryText<'a>,
     #[serde(borrow)]
-    pub server_name: Text<'a>,
+    pub server_name: EntryText<'a>,
     #[serde(borrow)]
-    pub host_name: Text<'a>,
+    pub host_name: EntryText<'a>,
     #[serde(borrow)]
-    pub conversation_id: Text<'a>,
+    pub conversation_id: EntryText<'a>,
     #[serde(borrow)]
-    pub turn_id: Text<'a>,
+    pub turn_id: EntryText<'a>,
     #[serde(borrow)]
-    pub call_id: Text<'a>,
+    pub call_id: EntryText<'a>,
     #[serde(borrow)]
-    pub request_id: Text<'a>,
+    pub request_id: EntryText<'a>,
     #[serde(deserialize_with = "words::known")]
     pub direction: Option<Direction>,
     #[serde(borrow)]
-    pub method: Text<'a>,
+    pub method: EntryText<'a>,
     #[serde(borrow)]
-    pub tool_name: Text<'a>,
+    pub tool_name: EntryText<'a>,
     #[serde(borrow)]
-    pub prompt_name: Text<'a>,
+    pub prompt_name: EntryText<'a>,
     #[serde(borrow)]
-    pub resource_uri: Text<'a>,
+    pub resource_uri: EntryText<'a>,
     #[serde(borrow)]
-    pub args_hash: Text<'a>,
+    pub args_hash: EntryText<'a>,
     #[serde(borrow)]
-    pub result_hash: Text<'a>,
+    pub result_hash: EntryText<'a>,
     #[serde(borrow)]
-    pub text_hash: Text<'a>,
-    pub started_at: Option<Instant>,
+    pub text_hash: EntryText<'a>,
+    pub started_at: Option<EntryTime>,
     pub duration_ms: Option<f64>,
     pub status: Status,
     #[serde(borrow)]
-    pub error_type: Text<'a>,
+    pub error_type: EntryText<'a>,
     #[serde(borrow)]
-    pub error_message: Text<'a>,
+    pub error_message: EntryText<'a>,
     pub result_size_bytes: Option<u64>,
     pub args_tokens_est: Option<u64>,
     pub result_tokens_est: Option<u64>,
     pub repeat_count: Option<u32>,
     pub thrashing: Option<bool>,
-    pub pending_at: Option<Instant>,
+    pub pending_at: Option<EntryTime>,
     pub user_wait_ms: Option<f64>,
     pub continues_seq: Option<u64>,
     #[serde(borrow)]
-    pub trace_id: Text<'a>,
+    pub trace_id: EntryText<'a>,
     #[serde(borrow)]
-    pub span_id: Text<'a>,
+    pub span_id: EntryText<'a>,
     #[serde(borrow)]
-    pub reason: Text<'a>,
+    pub reason: EntryText<'a>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub open_ms: Option<f64>,
@@ -86,30 +86,32 @@ pub struct Entry<'a> {
     pub bytes_lost: Option<u64>,
     pub records_lost: Option<u64>,
     #[serde(borrow)]
-    pub result_summary: Text<'a>,
+    pub result_summary: EntryText<'a>,
+    #[serde(borrow)]
+    pub stderr_tail: Option<Vec<EntryText<'a>>>,
 }
 
 impl<'a> Entry<'a> {
-    /// Reads one line.
+    /// Parses one line.
     ///
     /// # Errors
-    /// The line is no JSON object, a field has another type than the record's, or there is no
-    /// `schema` of ours.
+    /// The line is not a JSON object, a field has another type than in the record, or `schema` does not begin with
+    /// `spantap/`.
     pub fn parse(line: &'a [u8]) -> Result<Entry<'a>, serde_json::Error> {
         let entry: Entry<'a> = serde_json::from_slice(line)?;
         if entry.schema.starts_with("spantap/") {
             Ok(entry)
         } else {
-            Err(serde_json::Error::custom("no record of spantap"))
+            Err(serde_json::Error::custom("not a record of spantap"))
         }
     }
 
-    /// Whether the line is a request with its outcome.
+    /// Returns true if the line is a request with its outcome.
     pub fn is_operation(&self) -> bool {
         matches!(self.event, EventName::McpToolCall | EventName::McpRequest)
     }
 
-    /// The tool, prompt or resource that the operation was about; empty where there is none.
+    /// Returns the tool, prompt or resource of the operation; empty if it has none.
     pub fn target(&self) -> &str {
         [&self.tool_name, &self.prompt_name, &self.resource_uri]
             .into_iter()
@@ -118,7 +120,7 @@ impl<'a> Entry<'a> {
             .unwrap_or_default()
     }
 
-    /// What to call the operation where there is room for one name: its target, else its method.
+    /// Returns the target, or the method of an operation without one.
     pub fn name(&self) -> &str {
         match self.target() {
             "" => &self.method,
@@ -126,7 +128,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// When the request was read.
+    /// Returns when the request was read.
     pub fn started(&self) -> Timestamp {
         match (self.started_at, self.duration_ms) {
             (Some(started), _) => started.0,
@@ -135,17 +137,17 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Tokens of arguments and result together, by estimate.
+    /// Returns the estimated tokens of arguments and result.
     pub fn tokens(&self) -> u64 {
         self.args_tokens_est.unwrap_or(0).saturating_add(self.result_tokens_est.unwrap_or(0))
     }
 }
 
-/// A text, borrowed from the line unless it had escapes.
+/// A text, borrowed from the line unless it has escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text<'a>(Cow<'a, str>);
+pub struct EntryText<'a>(Cow<'a, str>);
 
-impl Deref for Text<'_> {
+impl Deref for EntryText<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -153,33 +155,33 @@ impl Deref for Text<'_> {
     }
 }
 
-impl fmt::Display for Text<'_> {
+impl fmt::Display for EntryText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for EntryText<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EntryText<'a>, D::Error> {
         struct Borrowing;
 
         impl<'de> Visitor<'de> for Borrowing {
-            type Value = Text<'de>;
+            type Value = EntryText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<EntryText<'de>, E> {
+                Ok(EntryText(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E: Error>(self, text: &str) -> Result<EntryText<'de>, E> {
+                Ok(EntryText(Cow::Owned(text.to_owned())))
             }
 
-            fn visit_unit<E: Error>(self) -> Result<Text<'de>, E> {
-                Ok(Text::default())
+            fn visit_unit<E: Error>(self) -> Result<EntryText<'de>, E> {
+                Ok(EntryText::default())
             }
         }
 
@@ -187,24 +189,24 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// A wall-clock instant, read without a general date parser where it has the form we write.
+/// A wall-clock time. The form that spantap writes is parsed without the general date parser.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Instant(pub Timestamp);
+pub struct EntryTime(pub Timestamp);
 
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Instant, D::Error> {
-        let text = Text::deserialize(deserializer)?;
+impl<'de> Deserialize<'de> for EntryTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EntryTime, D::Error> {
+        let text = EntryText::deserialize(deserializer)?;
         match fixed_form(text.as_bytes()) {
-            Some(instant) => Ok(Instant(instant)),
+            Some(instant) => Ok(EntryTime(instant)),
             None => match text.parse() {
-                Ok(instant) => Ok(Instant(instant)),
+                Ok(instant) => Ok(EntryTime(instant)),
                 Err(_) => Err(D::Error::invalid_value(Unexpected::Str(&text), &"an RFC 3339 instant")),
             },
         }
     }
 }
 
-/// Reads `YYYY-MM-DDTHH:MM:SS.ffffffZ` and nothing else.
+/// Parses `YYYY-MM-DDTHH:MM:SS.ffffffZ`, the form that spantap writes.
 fn fixed_form(text: &[u8]) -> Option<Timestamp> {
     let text: &[u8; 27] = text.try_into().ok()?;
     const FORM: &[u8; 27] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
@@ -222,7 +224,7 @@ fn fixed_form(text: &[u8]) -> Option<Timestamp> {
     let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
     let in_range = (1..=12).contains(&month) && (1..=28).contains(&day);
     if !in_range || hour > 23 || minute > 59 || second > 59 {
-        return None; // Also the ends of months, which the general parser checks.
+        return None; // Days 29 to 31 are left to the general parser, which knows the lengths of months.
     }
     // Days from civil date, the year beginning in March so that the leap day is its last.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -250,13 +252,13 @@ mod tests {
             "2100-03-01T00:00:00.000001Z",
             "1969-12-28T23:59:59.999999Z",
         ] {
-            let read: Instant = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+            let read: EntryTime = serde_json::from_str(&format!("\"{text}\"")).unwrap();
             assert_eq!(read.0, text.parse().unwrap(), "{text}");
         }
         for text in ["2026-02-30T00:00:00.000000Z", "2026-13-01T00:00:00.000000Z", "now", ""] {
-            assert!(serde_json::from_str::<Instant>(&format!("\"{text}\"")).is_err(), "{text}");
+            assert!(serde_json::from_str::<EntryTime>(&format!("\"{text}\"")).is_err(), "{text}");
         }
-        let offset: Instant = serde_json::from_str("\"2026-11-24T10:14:03.5+01:00\"").unwrap();
+        let offset: EntryTime = serde_json::from_str("\"2026-11-24T10:14:03.5+01:00\"").unwrap();
         assert_eq!(offset.0.to_string(), "2026-11-24T09:14:03.500000Z");
     }
 

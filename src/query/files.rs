@@ -1,4 +1,4 @@
-//! Which files can hold the answer, and how to open them.
+//! Finds the files that can hold the answer, and opens them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,65 +8,67 @@ use std::time::UNIX_EPOCH;
 
 use crate::record::timestamp::Timestamp;
 
-/// Something that records can be read from.
+/// A file or stream of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum LogSource {
     File {
         path: PathBuf,
-        packing: Packing,
-        /// Size on disk when it was found, in bytes.
+        compression: Compression,
+        /// Size on disk in bytes when the file was found.
         size: u64,
     },
     Stdin,
 }
 
+/// Compression of a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
+pub enum Compression {
     Plain,
     Gzip,
     Zstd,
 }
 
-impl Packing {
-    fn of(path: &Path) -> Packing {
+impl Compression {
+    fn of(path: &Path) -> Compression {
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("gz") => Packing::Gzip,
-            Some("zst") => Packing::Zstd,
-            _ => Packing::Plain,
+            Some("gz") => Compression::Gzip,
+            Some("zst") => Compression::Zstd,
+            _ => Compression::Plain,
         }
     }
 }
 
-/// The instants that the answer is about; an open end is `None`.
+/// The selected time; `None` is an open end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Window {
+pub struct TimeWindow {
     pub since: Option<Timestamp>,
-    /// The first instant that no longer counts.
+    /// The first time after the window.
     pub until: Option<Timestamp>,
 }
 
-impl Window {
+impl TimeWindow {
     pub fn contains(&self, at: Timestamp) -> bool {
         self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
     }
 }
 
-impl Source {
-    /// The session logs in folder `dir` that can hold records of `window`, in the order of their
-    /// names: those not begun after its end (the date in the name is the UTC day of the start) and
-    /// not last written before its beginning.
+impl LogSource {
+    /// Returns the session logs in folder `dir` that can hold records of `window`, in the order of their names.
+    ///
+    /// It leaves out files begun after the window's end (the date in the name is the UTC day of the start) and
+    /// files last written before its beginning.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn in_dir(dir: &Path, window: Window) -> io::Result<Vec<Source>> {
-        Source::all_in_dir(dir, window).map(Source::once)
+    pub fn in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
+        LogSource::all_in_dir(dir, window).map(LogSource::once)
     }
 
-    /// The same with all that is there twice.
+    /// Returns the same with duplicates.
     ///
     /// # Errors
-    /// As there.
-    pub fn all_in_dir(dir: &Path, window: Window) -> io::Result<Vec<Source>> {
+    /// The folder cannot be read.
+    pub fn all_in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
         let mut sources = Vec::new();
         for file in std::fs::read_dir(dir)? {
             let path = file?.path();
@@ -75,7 +77,7 @@ impl Source {
             if !stem.ends_with(".jsonl") || begins_after(stem, window.until) {
                 continue;
             }
-            // A file that is gone by now, or a broken link, holds nothing.
+            // A file that was deleted since, or a broken link, is left out.
             let Ok(metadata) = std::fs::metadata(&path) else { continue };
             let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let too_old = match (window.since, written) {
@@ -83,94 +85,99 @@ impl Source {
                 _ => false,
             };
             if metadata.is_file() && !too_old {
-                sources.push(Source::File { packing: Packing::of(&path), size: metadata.len(), path });
+                sources.push(LogSource::File {
+                    compression: Compression::of(&path),
+                    size: metadata.len(),
+                    path,
+                });
             }
         }
         sources.sort_by(|a, b| a.path().cmp(&b.path()));
         Ok(sources)
     }
 
-    /// Each of `sources` once, by whatever path, and a log that is there packed and unpacked (`gzip -k` leaves
-    /// it where it was) unpacked. Two that begin otherwise are two.
-    pub fn once(sources: Vec<Source>) -> Vec<Source> {
-        let real = |source: &Source| {
+    /// Removes duplicates: other paths of the same file, and the packed copy of a plain log (`gzip -k` keeps both).
+    /// Files with different first bytes are kept as separate logs.
+    pub fn once(sources: Vec<LogSource>) -> Vec<LogSource> {
+        let real = |source: &LogSource| {
             source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()))
         };
-        let is_plain = |source: &Source| matches!(source, Source::File { packing: Packing::Plain, .. });
-        let plain: HashMap<PathBuf, Source> = sources
+        let is_plain =
+            |source: &LogSource| matches!(source, LogSource::File { compression: Compression::Plain, .. });
+        let plain: HashMap<PathBuf, LogSource> = sources
             .iter()
             .filter(|source| is_plain(source))
             .filter_map(|source| Some((real(source)?, source.clone())))
             .collect();
         let mut seen = HashSet::new();
-        let mut is_first = |source: &Source| {
+        let mut is_first = |source: &LogSource| {
             let Some(path) = real(source) else { return true };
-            let same = |other: &Source| other.beginning().is_some_and(|it| source.beginning() == Some(it));
+            let same = |other: &LogSource| other.beginning().is_some_and(|it| source.beginning() == Some(it));
             let is_copy = !is_plain(source) && plain.get(&path.with_extension("")).is_some_and(same);
             seen.insert(path) && !is_copy
         };
         sources.into_iter().filter(|source| is_first(source)).collect()
     }
 
-    /// What it begins with, if that much is there.
+    /// Returns the first 128 bytes, `None` if there are fewer.
     fn beginning(&self) -> Option<Vec<u8>> {
         let mut beginning = vec![0; 128];
         self.open(0).ok()?.read_exact(&mut beginning).ok()?;
         Some(beginning)
     }
 
-    /// One file that was named, `-` for standard input.
+    /// Returns the file at `path`; `-` is standard input.
     ///
     /// # Errors
-    /// The file does not exist or cannot be looked at.
-    pub fn named(path: &Path) -> io::Result<Source> {
+    /// The metadata of the file cannot be read.
+    pub fn named(path: &Path) -> io::Result<LogSource> {
         if path.as_os_str() == "-" {
-            return Ok(Source::Stdin);
+            return Ok(LogSource::Stdin);
         }
         let size = std::fs::metadata(path)?.len();
-        Ok(Source::File { packing: Packing::of(path), size, path: path.to_owned() })
+        Ok(LogSource::File { compression: Compression::of(path), size, path: path.to_owned() })
     }
 
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Source::File { path, .. } => Some(path),
-            Source::Stdin => None,
+            LogSource::File { path, .. } => Some(path),
+            LogSource::Stdin => None,
         }
     }
 
-    /// What to call it in a message.
+    /// Returns the name for messages.
     pub fn name(&self) -> String {
         match self {
-            Source::File { path, .. } => path.display().to_string(),
-            Source::Stdin => "standard input".to_owned(),
+            LogSource::File { path, .. } => path.display().to_string(),
+            LogSource::Stdin => "standard input".to_owned(),
         }
     }
 
-    /// Size on disk in bytes; 0 where it is not known.
+    /// Returns the size on disk in bytes, 0 if it is unknown.
     pub fn size(&self) -> u64 {
         match self {
-            Source::File { size, .. } => *size,
-            Source::Stdin => 0,
+            LogSource::File { size, .. } => *size,
+            LogSource::Stdin => 0,
         }
     }
 
-    /// Opens it for reading from byte `offset`, which only a plain file can have.
+    /// Opens the source for reading. Only a plain file is read from byte `offset`.
     ///
     /// # Errors
-    /// It cannot be opened, or is not packed as its name says.
+    /// The file cannot be opened, or is not compressed as its name suggests.
     pub fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
-        let Source::File { path, packing, .. } = self else { return Ok(Box::new(io::stdin().lock())) };
+        let LogSource::File { path, compression, .. } = self else { return Ok(Box::new(io::stdin().lock())) };
         let mut file = File::open(path)?;
-        Ok(match packing {
-            Packing::Plain => {
+        Ok(match compression {
+            Compression::Plain => {
                 if offset > 0 {
                     file.seek(SeekFrom::Start(offset))?;
                 }
                 Box::new(file)
             }
-            // Members one after the other are what `cat a.gz b.gz` gives.
-            Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file))),
-            Packing::Zstd => Box::new(
+            // `cat a.gz b.gz` makes a file of several members.
+            Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file))),
+            Compression::Zstd => Box::new(
                 ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(file))
                     .map_err(io::Error::other)?,
             ),
@@ -178,7 +185,7 @@ impl Source {
     }
 }
 
-/// Whether the date in `…-YYYY-MM-DD-<12 hex>[.N].jsonl` is after the day of `until`.
+/// Returns true if the date in `…-YYYY-MM-DD-<12 hex>[.N].jsonl` is after the day of `until`.
 fn begins_after(stem: &str, until: Option<Timestamp>) -> bool {
     let Some(until) = until else { return false };
     let Some(date) = date_in_name(stem) else { return false };
@@ -209,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_day_of_the_start_stands_in_the_name() {
+    fn the_day_of_the_start_is_in_the_name() {
         assert_eq!(date_in_name("git-hub-2026-11-24-0123456789ab.jsonl"), Some((2026, 11, 24)));
         assert_eq!(date_in_name("git-hub-2026-11-24-0123456789ab.12.jsonl"), Some((2026, 11, 24)));
         for other in ["notes.jsonl", "x-2026-11-24.jsonl", "x-26-11-24-0123456789ab.jsonl", "é-–-.jsonl"] {
@@ -218,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_left_out_only_when_it_cannot_hold_the_time_asked_for() {
+    fn a_file_is_left_out_only_if_it_cannot_hold_the_selected_time() {
         let dir = tempfile::tempdir().unwrap();
         for name in [
             "a-2026-11-23-0123456789ab.jsonl",
@@ -230,9 +237,9 @@ mod tests {
         }
         let names = |since: Option<&str>, until: Option<&str>| -> Vec<String> {
             let instant = |text: &str| text.parse().unwrap();
-            let window = Window { since: since.map(instant), until: until.map(instant) };
-            let sources = Source::in_dir(dir.path(), window).unwrap();
-            let name = |source: &Source| source.path()?.file_name()?.to_str().map(str::to_owned);
+            let window = TimeWindow { since: since.map(instant), until: until.map(instant) };
+            let sources = LogSource::in_dir(dir.path(), window).unwrap();
+            let name = |source: &LogSource| source.path()?.file_name()?.to_str().map(str::to_owned);
             sources.iter().filter_map(name).collect()
         };
         assert_eq!(names(None, None).len(), 3);

@@ -1,81 +1,82 @@
 //! Lines that are added to a folder of session logs, as they are added.
 //!
-//! By looking again rather than by file notifications: those differ on every platform and say nothing
-//! on network file systems, and a look at a folder costs microseconds.
+//! The folder is read again and again. File notifications differ between platforms and do not work on network
+//! file systems; reading a folder costs microseconds.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use crate::query::files::{Packing, Source, Window};
+use crate::query::files::{Compression, LogSource, TimeWindow};
 
-/// Bytes read from one file in one round, so that a fast writer cannot starve the others.
+/// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
 const ROUND: u64 = 4 << 20;
 
-/// Where each file was left.
+/// The files that are followed, by path.
 #[derive(Debug, Default)]
-pub struct Follower {
-    places: HashMap<PathBuf, Place>,
+pub struct LogFollower {
+    files: HashMap<PathBuf, FollowedFile>,
 }
 
+/// How far a file has been read.
 #[derive(Debug, Default)]
-struct Place {
+struct FollowedFile {
     offset: u64,
-    /// A line whose end has not been written yet.
+    /// The beginning of a line that is not complete yet.
     partial: Vec<u8>,
 }
 
-impl Follower {
-    /// Starts where each of `sources` ended when it was found.
-    pub fn after(sources: &[Source]) -> Follower {
-        let places = sources.iter().filter_map(|source| match source {
-            Source::File { path, packing: Packing::Plain, size } => {
-                Some((path.clone(), Place { offset: *size, partial: Vec::new() }))
+impl LogFollower {
+    /// Starts at the end that each of `sources` had when it was found.
+    pub fn after(sources: &[LogSource]) -> LogFollower {
+        let files = sources.iter().filter_map(|source| match source {
+            LogSource::File { path, compression: Compression::Plain, size } => {
+                Some((path.clone(), FollowedFile { offset: *size, partial: Vec::new() }))
             }
             _ => None,
         });
-        Follower { places: places.collect() }
+        LogFollower { files: files.collect() }
     }
 
-    /// What was added since the last round, line by line. New files in `folders` are read from their
+    /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their
     /// beginning.
     ///
     /// # Errors
-    /// None of a single file (it may be gone), those of `take`.
+    /// `take` failed. A file that cannot be read is no longer followed.
     pub fn round(
         &mut self,
         folders: &[PathBuf],
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
         for folder in folders {
-            // A folder that does not exist yet is one where nothing has happened yet.
-            for source in Source::in_dir(folder, Window::default()).unwrap_or_default() {
-                if let Source::File { path, packing: Packing::Plain, .. } = source {
-                    self.places.entry(path).or_default();
+            // The folder may not exist yet.
+            for source in LogSource::in_dir(folder, TimeWindow::default()).unwrap_or_default() {
+                if let LogSource::File { path, compression: Compression::Plain, .. } = source {
+                    self.files.entry(path).or_default();
                 }
             }
         }
         let mut gone = Vec::new();
-        for (path, place) in &mut self.places {
-            match place.read(path) {
+        for (path, file) in &mut self.files {
+            match file.read(path) {
                 Ok(added) if added.is_empty() => {}
-                Ok(added) => place.lines(&added, &mut take)?,
+                Ok(added) => file.lines(&added, &mut take)?,
                 Err(_) => gone.push(path.clone()),
             }
         }
         for path in gone {
-            self.places.remove(&path);
+            self.files.remove(&path);
         }
         Ok(())
     }
 }
 
-impl Place {
+impl FollowedFile {
     fn read(&mut self, path: &PathBuf) -> io::Result<Vec<u8>> {
         let size = std::fs::metadata(path)?.len();
         if size < self.offset {
-            *self = Place::default();
+            *self = FollowedFile::default();
         }
         let mut added = Vec::new();
         if size > self.offset {
@@ -106,12 +107,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_whole_from_old_files_and_new_ones() {
+    fn lines_of_old_and_new_files_are_complete() {
         let dir = tempfile::tempdir().unwrap();
         let old = dir.path().join("old.jsonl");
         std::fs::write(&old, "before\n").unwrap();
-        let sources = Source::in_dir(dir.path(), Window::default()).unwrap();
-        let mut follower = Follower::after(&sources);
+        let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
+        let mut follower = LogFollower::after(&sources);
         let folders = [dir.path().to_owned()];
         let mut round = || {
             let mut lines = Vec::new();

@@ -1,52 +1,52 @@
-//! The lines of many files, folded by two threads in constant memory.
+//! The lines of many files, folded by several threads in constant memory.
 //!
-//! A plain file is cut into stretches of [`STRETCH`] bytes, so that one big file keeps both threads
-//! busy; a line belongs to the stretch in which it begins. Everything else is one stretch. What is
-//! folded must not depend on the order of the lines, and every [`Fold`] can say so by its `merge`.
+//! A plain file is cut into stretches of [`STRETCH`] bytes, so that one big file keeps all threads busy. A line
+//! belongs to the stretch in which it begins. A compressed file is one stretch. The result of a [`Fold`] must not
+//! depend on the order of the lines.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::query::entry::Entry;
-use crate::query::files::{Packing, Source};
+use crate::query::files::{Compression, LogSource};
 
-/// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap,
-/// small enough that both threads finish together.
+/// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap, and few enough
+/// that the threads finish together.
 const STRETCH: u64 = 8 << 20;
-/// Bytes asked for in one read.
+/// Size of one read in bytes.
 const READ: usize = 256 << 10;
-/// A longer line is no record (those end at 1 MiB); it is skipped and counted.
+/// A longer line is not a record (records end at 1 MiB); it is skipped and counted.
 const MAX_LINE: usize = 4 << 20;
-/// A file that begins with this many lines that are no records is not read further.
+/// A file that begins with this many lines that are not records is not read further.
 const FOREIGN: u64 = 1_000;
 
-/// What a command adds up, record by record.
+/// The answer of a command, computed record by record.
 pub trait Fold: Send {
-    /// Whether a line can matter, judged by its bytes alone; false positives are fine.
+    /// Returns false if the bytes of a line prove that it does not matter.
     fn wants(&self, _line: &[u8]) -> bool {
         true
     }
 
     fn take(&mut self, entry: &Entry<'_>, line: &[u8]);
 
-    /// Adds what another thread has folded.
+    /// Adds the answer of another thread.
     fn merge(&mut self, other: Self);
 }
 
-/// What was read, and what could not be.
+/// Counts of what was read, and what could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Findings {
+pub struct ScanFindings {
     pub files: u64,
-    /// Bytes read, before unpacking.
+    /// Bytes read, before decompression.
     pub bytes: u64,
-    /// Lines that are records, as far as they were looked at.
+    /// LineReader that were parsed as records.
     pub records: u64,
     /// Files without a single record, by name.
     pub foreign: Vec<String>,
-    /// Lines that are no records in files that have some, by file.
+    /// LineReader that are not records, by file, in files that have records.
     pub unreadable: BTreeMap<String, u64>,
-    /// Files whose last line was cut off: a session that still runs, or one that was killed.
+    /// Files with an incomplete last line: the session is still running or was killed.
     pub torn: u64,
     /// Files with records of a newer schema.
     pub newer: Vec<String>,
@@ -55,12 +55,16 @@ pub struct Findings {
 }
 
 /// Folds all lines of `sources`. `progress` grows by the bytes that are done.
-pub fn scan<F: Fold>(sources: &[Source], make: impl Fn() -> F + Sync, progress: &AtomicU64) -> (F, Findings) {
+pub fn scan<F: Fold>(
+    sources: &[LogSource],
+    make: impl Fn() -> F + Sync,
+    progress: &AtomicU64,
+) -> (F, ScanFindings) {
     let stretches = cut(sources);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut fold = make();
-        let mut tallies = vec![Tally::default(); sources.len()];
+        let mut tallies = vec![FileTally::default(); sources.len()];
         let mut buffer = Vec::new();
         while let Some(stretch) = stretches.get(next.fetch_add(1, Ordering::Relaxed)) {
             let tally = &mut tallies[stretch.source];
@@ -92,15 +96,15 @@ pub fn scan<F: Fold>(sources: &[Source], make: impl Fn() -> F + Sync, progress: 
 struct Stretch {
     source: usize,
     start: u64,
-    /// Lines that begin here or later belong to the next stretch; `u64::MAX` for the last one.
+    /// LineReader that begin here or later belong to the next stretch; `u64::MAX` for the last one.
     end: u64,
 }
 
-fn cut(sources: &[Source]) -> Vec<Stretch> {
+fn cut(sources: &[LogSource]) -> Vec<Stretch> {
     let mut stretches = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let mut start = 0;
-        if let Source::File { packing: Packing::Plain, size, .. } = source {
+        if let LogSource::File { compression: Compression::Plain, size, .. } = source {
             while size - start > STRETCH {
                 stretches.push(Stretch { source: index, start, end: start + STRETCH });
                 start += STRETCH;
@@ -111,9 +115,9 @@ fn cut(sources: &[Source]) -> Vec<Stretch> {
     stretches
 }
 
-/// What one thread saw of one file.
+/// Counts of one thread for one file.
 #[derive(Clone, Debug, Default)]
-struct Tally {
+struct FileTally {
     records: u64,
     unreadable: u64,
     torn: bool,
@@ -121,8 +125,8 @@ struct Tally {
     error: Option<String>,
 }
 
-impl Tally {
-    fn add(&mut self, other: Tally) {
+impl FileTally {
+    fn add(&mut self, other: FileTally) {
         self.records += other.records;
         self.unreadable += other.unreadable;
         self.torn |= other.torn;
@@ -134,8 +138,8 @@ impl Tally {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        // What a fold has no use for need not be parsed, but must look like a record not to be counted as
-        // unreadable.
+        // A line that the fold does not want is not parsed, if it looks like a record. Other lines are parsed, so
+        // that they are counted as unreadable.
         if self.records > 0 && looks_like_a_record(line) && !fold.wants(line) {
             return;
         }
@@ -151,7 +155,7 @@ impl Tally {
     }
 }
 
-/// Whether a line begins and ends as the ones that we write.
+/// Returns true if a line begins and ends like a line that spantap wrote.
 fn looks_like_a_record(line: &[u8]) -> bool {
     line.starts_with(b"{\"schema\":\"spantap/") && line.ends_with(b"}")
 }
@@ -161,24 +165,24 @@ fn is_newer(schema: &str) -> bool {
 }
 
 fn read_stretch<F: Fold>(
-    sources: &[Source],
+    sources: &[LogSource],
     stretch: &Stretch,
     buffer: &mut Vec<u8>,
     fold: &mut F,
-    tally: &mut Tally,
+    tally: &mut FileTally,
 ) -> io::Result<()> {
-    // One byte earlier: if that is a newline, the first line here is ours.
+    // Reading begins one byte earlier: if that byte is a newline, the first line belongs to this stretch.
     let from = stretch.start.saturating_sub(1);
-    let mut lines = Lines::new(sources[stretch.source].open(from)?, buffer, from);
+    let mut lines = LineReader::new(sources[stretch.source].open(from)?, buffer, from);
     if stretch.start > 0 {
         lines.next()?;
     }
     while lines.position() < stretch.end {
         match lines.next()? {
-            Line::Whole(line) => tally.line(line, true, fold),
-            Line::Last(line) => tally.line(line, false, fold),
-            Line::TooLong => tally.unreadable += 1,
-            Line::End => break,
+            LogLine::Whole(line) => tally.line(line, true, fold),
+            LogLine::Last(line) => tally.line(line, false, fold),
+            LogLine::TooLong => tally.unreadable += 1,
+            LogLine::End => break,
         }
         if tally.records == 0 && tally.unreadable >= FOREIGN {
             break;
@@ -187,8 +191,8 @@ fn read_stretch<F: Fold>(
     Ok(())
 }
 
-fn findings(sources: &[Source], tallies: Vec<Tally>) -> Findings {
-    let mut findings = Findings { files: sources.len() as u64, ..Findings::default() };
+fn findings(sources: &[LogSource], tallies: Vec<FileTally>) -> ScanFindings {
+    let mut findings = ScanFindings { files: sources.len() as u64, ..ScanFindings::default() };
     for (source, tally) in sources.iter().zip(tallies) {
         let name = source.name();
         findings.bytes += source.size();
@@ -210,10 +214,10 @@ fn findings(sources: &[Source], tallies: Vec<Tally>) -> Findings {
 }
 
 /// A line of a stream.
-pub enum Line<'a> {
+pub enum LogLine<'a> {
     /// Ended by a newline, which is not part of it.
     Whole(&'a [u8]),
-    /// What stands after the last newline.
+    /// The bytes after the last newline.
     Last(&'a [u8]),
     /// Longer than any record.
     TooLong,
@@ -221,35 +225,35 @@ pub enum Line<'a> {
 }
 
 /// Cuts a stream into lines without copying them.
-pub struct Lines<'b, R> {
+pub struct LineReader<'b, R> {
     input: R,
     buffer: &'b mut Vec<u8>,
-    /// Where the next line begins in `buffer`.
+    /// Start of the next line in `buffer`.
     start: usize,
     /// Bytes of `buffer` that hold data.
     filled: usize,
-    /// Offset of the next line in the stream.
+    /// Offset of the next line in the stream, in bytes.
     position: u64,
     ended: bool,
 }
 
-impl<'b, R: Read> Lines<'b, R> {
+impl<'b, R: Read> LineReader<'b, R> {
     /// `position` is the offset of the stream's next byte.
-    pub fn new(input: R, buffer: &'b mut Vec<u8>, position: u64) -> Lines<'b, R> {
-        Lines { input, buffer, start: 0, filled: 0, position, ended: false }
+    pub fn new(input: R, buffer: &'b mut Vec<u8>, position: u64) -> LineReader<'b, R> {
+        LineReader { input, buffer, start: 0, filled: 0, position, ended: false }
     }
 
-    /// Offset at which the next line begins, in bytes.
+    /// Returns the offset of the next line in bytes.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next line.
+    /// Returns the next line.
     ///
     /// # Errors
     /// The stream cannot be read.
     #[expect(clippy::should_implement_trait, reason = "a line borrows from the reader")]
-    pub fn next(&mut self) -> io::Result<Line<'_>> {
+    pub fn next(&mut self) -> io::Result<LogLine<'_>> {
         let mut searched = self.start;
         let mut skipped = false;
         loop {
@@ -257,7 +261,7 @@ impl<'b, R: Read> Lines<'b, R> {
                 let (from, to) = (self.start, searched + found);
                 self.start = to + 1;
                 self.position += (to + 1 - from) as u64;
-                return Ok(if skipped { Line::TooLong } else { Line::Whole(&self.buffer[from..to]) });
+                return Ok(if skipped { LogLine::TooLong } else { LogLine::Whole(&self.buffer[from..to]) });
             }
             if self.filled - self.start > MAX_LINE {
                 self.position += (self.filled - self.start) as u64;
@@ -273,9 +277,9 @@ impl<'b, R: Read> Lines<'b, R> {
                 let rest = std::mem::take(&mut self.filled);
                 self.position += rest as u64;
                 return Ok(match rest {
-                    _ if skipped => Line::TooLong,
-                    0 => Line::End,
-                    _ => Line::Last(&self.buffer[..rest]),
+                    _ if skipped => LogLine::TooLong,
+                    0 => LogLine::End,
+                    _ => LogLine::Last(&self.buffer[..rest]),
                 });
             }
         }
@@ -321,14 +325,14 @@ mod tests {
         format!("{{\"schema\":\"spantap/1\",\"seq\":{seq},\"message\":\"{}\"}}\n", "x".repeat(filler))
     }
 
-    fn read(files: &[(&str, &[u8])]) -> (Vec<u64>, Findings) {
+    fn read(files: &[(&str, &[u8])]) -> (Vec<u64>, ScanFindings) {
         let dir = tempfile::tempdir().unwrap();
-        let sources: Vec<Source> = files
+        let sources: Vec<LogSource> = files
             .iter()
             .map(|(name, bytes)| {
                 let path = dir.path().join(name);
                 std::fs::write(&path, bytes).unwrap();
-                Source::named(&path).unwrap()
+                LogSource::named(&path).unwrap()
             })
             .collect();
         let (mut seqs, findings) = scan(&sources, Seqs::default, &AtomicU64::new(0));
@@ -349,12 +353,12 @@ mod tests {
     fn progress_ends_at_the_size_of_all_files() {
         let dir = tempfile::tempdir().unwrap();
         let sizes = [0, 10, STRETCH as usize + 1, 3 * STRETCH as usize];
-        let sources: Vec<Source> = sizes
+        let sources: Vec<LogSource> = sizes
             .iter()
             .map(|size| {
                 let path = dir.path().join(format!("{size}.jsonl"));
                 std::fs::write(&path, vec![b'\n'; *size]).unwrap();
-                Source::named(&path).unwrap()
+                LogSource::named(&path).unwrap()
             })
             .collect();
         let progress = AtomicU64::new(0);
@@ -363,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_record_is_counted_though_nobody_wants_it() {
+    fn a_line_that_is_not_a_record_is_counted_even_if_the_fold_wants_no_line() {
         struct Nothing;
 
         impl Fold for Nothing {
@@ -377,7 +381,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         std::fs::write(&path, format!("{}broken\n{}", line(1, 0), line(2, 0))).unwrap();
-        let (_, findings) = scan(&[Source::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
+        let (_, findings) = scan(&[LogSource::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
         assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [1]);
     }
 
@@ -406,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_counted_and_named() {
+    fn lines_that_cannot_be_read_are_counted_and_named() {
         let torn = format!("{}{}", line(1, 0), &line(2, 50)[..40]);
         let broken = format!("{}not json\n\n{}", line(3, 0), line(4, 0));
         let newer = line(5, 0).replace("spantap/1", "spantap/9");
@@ -419,7 +423,7 @@ mod tests {
             ("whole.jsonl", complete_without_newline.trim_end().as_bytes()),
             ("foreign.jsonl", b"{\"level\":30,\"msg\":\"pino\"}\nhello\n"),
             ("long.jsonl", long.as_bytes()),
-            ("bad.jsonl.gz", b"this is no gzip"),
+            ("bad.jsonl.gz", b"this is not gzip"),
             ("empty.jsonl", b""),
         ]);
         assert_eq!(seqs, [1, 3, 4, 5, 6, 8]);

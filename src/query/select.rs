@@ -1,67 +1,80 @@
-//! Which records count: the SELECT options, checked.
+//! The selection of records that count: the parsed SELECT options.
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
 use crate::query::entry::Entry;
-use crate::query::files::Window;
+use crate::query::files::TimeWindow;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 use crate::text::duration;
 use crate::text::glob::Glob;
 
-/// What is asked for; the default asks for everything.
+/// Longest age that a point in time is given by: 3,170 years.
+const MAX_AGE: Duration = Duration::from_secs(100_000_000_000);
+
+/// The conditions on a record; the default selects all records.
 #[derive(Clone, Debug, Default)]
-pub struct Select {
-    /// Any of them; none means all.
+pub struct Selection {
+    /// A record matches any pattern of a list; an empty list matches all.
     pub servers: Vec<Glob>,
     pub tools: Vec<Glob>,
     /// Beginning of a session id or connection id, or the end of a connection id as in file names.
     pub session: Option<String>,
     pub method: Option<Glob>,
     pub status: Option<StatusFilter>,
-    pub window: Window,
-    /// Milliseconds.
+    pub window: TimeWindow,
+    /// Least duration in milliseconds.
     pub min_duration: Option<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The value of `--status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StatusFilter {
-    /// Every known ending that is not `ok`.
-    AnyFailure,
-    Is(Status),
+    Ok,
+    // Any failure. A doc comment would become help text.
+    Error,
+    Denied,
+    Timeout,
+    Cancelled,
+    Unknown,
 }
 
 impl StatusFilter {
     fn accepts(self, status: Status) -> bool {
         match self {
-            StatusFilter::AnyFailure => status.is_failure(),
-            StatusFilter::Is(wanted) => status == wanted,
+            StatusFilter::Ok => status == Status::Ok,
+            StatusFilter::Error => status.is_failure(),
+            StatusFilter::Denied => status == Status::Denied,
+            StatusFilter::Timeout => status == Status::Timeout,
+            StatusFilter::Cancelled => status == Status::Cancelled,
+            StatusFilter::Unknown => status == Status::Unknown,
         }
     }
 }
 
-impl Select {
-    /// Whether any record counts that belongs to this server, session and time, whatever it is about.
-    pub fn takes_place(&self, entry: &Entry<'_>) -> bool {
+impl Selection {
+    /// Returns true if the server, session and time of a record are selected.
+    pub fn takes_context(&self, entry: &Entry<'_>) -> bool {
         self.window.contains(entry.timestamp.0)
             && matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }
 
-    /// Whether this operation counts.
+    /// Returns true if the record is a selected operation.
     pub fn takes_operation(&self, entry: &Entry<'_>) -> bool {
         entry.is_operation()
-            && self.takes_place(entry)
+            && self.takes_context(entry)
             && matches_any(&self.tools, entry.target())
             && self.method.as_ref().is_none_or(|method| method.matches(&entry.method))
             && self.status.is_none_or(|status| status.accepts(entry.status))
             && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))
     }
 
-    /// Whether only some operations are asked for, so that other events say nothing to the point.
+    /// Returns true if the selection depends on properties of operations, so that other events do not count.
     pub fn is_about_operations(&self) -> bool {
         !self.tools.is_empty()
             || self.method.is_some()
@@ -70,7 +83,8 @@ impl Select {
     }
 }
 
-/// Whether a record belongs to the session or connection that a person meant by `wanted`.
+/// Returns true if `wanted` is the beginning of the record's session id or connection id, or the last 12 characters
+/// of its connection id.
 pub fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
     entry.session_id.starts_with(wanted)
         || entry.connection_id.starts_with(wanted)
@@ -81,14 +95,11 @@ fn matches_any(globs: &[Glob], text: &str) -> bool {
     globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
 }
 
-/// Longest age that a point in time is given by: 3,170 years.
-const MAX_AGE: Duration = Duration::from_secs(100_000_000_000);
-
-/// Reads a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
+/// Parses a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
 /// `now`, or an age such as `30m`, `6h`, `7d`.
 ///
 /// # Errors
-/// What was expected.
+/// The text has another form; the error lists the forms.
 pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
     if text == "now" {
         return Ok(now);
@@ -107,20 +118,21 @@ pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, 
     if let Ok(at) = text.parse::<civil::DateTime>() {
         return instant(at, zone);
     }
-    Err(format!("`{text}` is no time; for example 6h, 7d, today, monday, 2026-11-24 or 2026-11-24T09:00:00Z"))
+    Err(format!(
+        "`{text}` is not a time; for example 6h, 7d, today, monday, 2026-11-24 or 2026-11-24T09:00:00Z"
+    ))
 }
 
-/// Where a local day begins and ends: `today`, `yesterday`, a date, or a weekday, which is the last that has
-/// begun.
+/// Parses a local day: `today`, `yesterday`, a date, or a weekday, which means the last one that has begun.
 ///
 /// # Errors
-/// What was expected.
-pub fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Window, String> {
-    let unknown = || format!("`{text}` is no day; for example today, yesterday, tuesday or 2026-11-24");
+/// The text has another form; the error lists the forms.
+pub fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<TimeWindow, String> {
+    let unknown = || format!("`{text}` is not a day; for example today, yesterday, tuesday or 2026-11-24");
     let date = date(text, now, zone).ok_or_else(unknown)?;
     let next = date.tomorrow().map_err(|error| error.to_string())?;
     let at_midnight = |date: civil::Date| instant(date.at(0, 0, 0, 0), zone);
-    Ok(Window { since: Some(at_midnight(date)?), until: Some(at_midnight(next)?) })
+    Ok(TimeWindow { since: Some(at_midnight(date)?), until: Some(at_midnight(next)?) })
 }
 
 fn date(text: &str, now: Timestamp, zone: &TimeZone) -> Option<civil::Date> {
@@ -155,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_people_say_them() {
+    fn times_are_parsed_in_all_forms() {
         let now: Timestamp = "2026-11-24T09:14:03.500000Z".parse().unwrap();
         let berlin = TimeZone::fixed(jiff::tz::offset(1));
         for (text, expected) in [
@@ -181,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_lasts_as_long_as_the_clocks_of_the_place_say() {
+    fn a_day_is_as_long_as_in_its_time_zone() {
         let now: Timestamp = "2026-10-26T09:00:00Z".parse().unwrap();
         let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         for (text, since, until) in [

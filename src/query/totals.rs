@@ -1,33 +1,34 @@
-//! What is added up about a group of operations, whoever asks and however they are grouped.
+//! Totals of a group of operations, for all commands.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::query::durations::Durations;
 use crate::query::entry::Entry;
+use crate::query::tight::{append_tight, push_tight};
 use crate::record::EventName;
 use crate::record::cost::{Charge, Prices};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
-/// Counts of operations. A multi round-trip request is one call: an operation that continues
-/// another adds its ending, time and size, but no call.
+/// Counts of operations. A request in several round trips is one call: an operation that continues another adds
+/// its failure, time and size, but not a call.
 #[derive(Clone, Debug, Default)]
-pub struct Figures {
+pub struct CallTotals {
     pub calls: u64,
     /// In the order of [`Status::ALL`].
     by_status: [u64; 6],
-    /// Calls that had been made before with the same arguments.
+    /// Calls that repeat an earlier call with the same arguments.
     pub repeats: u64,
-    /// The most identical calls in one conversation.
+    /// Greatest number of identical calls in one conversation.
     pub most_repeats: u32,
-    /// Calls that were open for longer than `--slow` when they were.
+    /// Calls that were open for longer than `--slow`.
     pub slow: u64,
     pub tokens: u64,
     per_call: Charge,
 }
 
-impl Figures {
+impl CallTotals {
     pub fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
         let begins = entry.continues_seq.is_none();
         self.calls += u64::from(begins);
@@ -42,7 +43,7 @@ impl Figures {
         }
     }
 
-    pub fn merge(&mut self, other: &Figures) {
+    pub fn merge(&mut self, other: &CallTotals) {
         self.calls += other.calls;
         self.by_status.iter_mut().zip(other.by_status).for_each(|(sum, more)| *sum += more);
         self.repeats += other.repeats;
@@ -56,7 +57,14 @@ impl Figures {
         self.by_status[status as usize]
     }
 
-    /// Operations that are known to have ended otherwise than well.
+    /// Returns the totals of one operation.
+    pub(super) fn of(entry: &Entry<'_>, prices: &Prices) -> CallTotals {
+        let mut totals = CallTotals::default();
+        totals.add(entry, prices);
+        totals
+    }
+
+    /// Returns the number of operations that failed.
     pub fn errors(&self) -> u64 {
         Status::ALL
             .into_iter()
@@ -65,28 +73,28 @@ impl Figures {
             .sum()
     }
 
-    /// Errors among the calls whose ending is known; `None` where there are none of those.
+    /// Returns the share of failures among the calls whose end was observed; `None` without such calls.
     pub fn error_rate(&self) -> Option<f64> {
         let known = self.calls.saturating_sub(self.with_status(Status::Unknown)).max(self.errors());
         (known > 0).then(|| self.errors() as f64 / known as f64)
     }
 
-    /// Estimate in USD; `None` without prices.
+    /// Returns the estimated cost in USD; `None` without prices.
     pub fn cost(&self, prices: &Prices) -> Option<f64> {
         prices.any().then(|| prices.tokens(self.tokens).unwrap_or(0.0) + self.per_call.usd())
     }
 }
 
-/// Turns and conversations, each counted once however many servers took part.
+/// Numbers of turns and conversations. Each counts once, also if several servers took part in it.
 #[derive(Clone, Debug, Default)]
-pub struct Turns {
-    /// Digests in the order of the calls. A set would take twice the memory, and where most calls are
-    /// turns of their own that would be most of what a summary needs.
+pub struct TurnCounts {
+    /// Digests in the order of the calls. A set would take twice the memory, which is most of the memory of a
+    /// summary if most calls are turns of their own.
     turns: Vec<u64>,
     conversations: HashSet<u64>,
 }
 
-impl Turns {
+impl TurnCounts {
     pub fn add(&mut self, entry: &Entry<'_>) {
         let conversation = digest((&*entry.session_id, &*entry.conversation_id));
         if !entry.turn_id.is_empty() {
@@ -98,12 +106,12 @@ impl Turns {
         self.conversations.insert(conversation);
     }
 
-    pub fn merge(&mut self, other: Turns) {
+    pub fn merge(&mut self, other: TurnCounts) {
         append_tight(&mut self.turns, other.turns);
         self.conversations.extend(other.conversations);
     }
 
-    /// Leaves each turn once; [`turns`](Turns::turns) counts only then.
+    /// Removes duplicates. [`turns`](TurnCounts::turns) is correct only afterwards.
     pub fn settle(&mut self) {
         self.turns.sort_unstable();
         self.turns.dedup();
@@ -114,29 +122,9 @@ impl Turns {
         self.turns.len() as u64
     }
 
-    /// Conversations; a session that names none is one.
+    /// Returns the number of conversations. A session without conversation ids counts as one.
     pub fn conversations(&self) -> u64 {
         self.conversations.len() as u64
-    }
-}
-
-/// Adds to a list that may hold something for every operation: room grows by a quarter, not by as much
-/// again, and big blocks are moved by the system without a copy.
-pub(super) fn push_tight<T>(list: &mut Vec<T>, item: T) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / 4 + 16);
-    }
-    list.push(item);
-}
-
-/// Adds one list to another, giving back the memory of what has been moved.
-pub(super) fn append_tight<T>(list: &mut Vec<T>, mut other: Vec<T>) {
-    const PIECE: usize = 1 << 16;
-    while !other.is_empty() {
-        let rest = other.len().saturating_sub(PIECE);
-        list.reserve_exact(other.len() - rest);
-        list.extend(other.drain(rest..));
-        other.shrink_to(rest);
     }
 }
 
@@ -146,11 +134,11 @@ fn digest(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// From when to when.
+/// The time from the first to the last of several events; empty without events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent(Option<(Timestamp, Timestamp)>);
+pub struct TimeSpan(Option<(Timestamp, Timestamp)>);
 
-impl Extent {
+impl TimeSpan {
     pub fn add(&mut self, from: Timestamp, to: Timestamp) {
         self.0 = Some(match self.0 {
             Some((first, last)) => (first.min(from), last.max(to)),
@@ -158,7 +146,7 @@ impl Extent {
         });
     }
 
-    pub fn merge(&mut self, other: Extent) {
+    pub fn merge(&mut self, other: TimeSpan) {
         if let Some((first, last)) = other.0 {
             self.add(first, last);
         }
@@ -173,44 +161,43 @@ impl Extent {
     }
 }
 
-/// Figures with their durations.
+/// Counts with the durations of the operations whose end was observed.
 #[derive(Clone, Debug, Default)]
-pub struct Timed {
-    pub figures: Figures,
-    /// Of everything whose answer was observed.
+pub struct TimedTotals {
+    pub calls: CallTotals,
     pub durations: Durations,
 }
 
-impl Timed {
+impl TimedTotals {
     pub fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
-        self.figures.add(entry, prices);
+        self.calls.add(entry, prices);
         if let (Some(ms), true) = (entry.duration_ms, entry.status != Status::Unknown) {
             self.durations.push(ms);
         }
     }
 
-    pub fn merge(&mut self, other: Timed) {
-        self.figures.merge(&other.figures);
+    pub fn merge(&mut self, other: TimedTotals) {
+        self.calls.merge(&other.calls);
         self.durations.append(other.durations);
     }
 }
 
-/// Values by two texts, found without copying them.
+/// Values by two texts. A look-up does not copy the texts.
 #[derive(Clone, Debug)]
-pub struct Groups<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
+pub struct GroupMap<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
 
-impl<V> Default for Groups<V> {
-    fn default() -> Groups<V> {
-        Groups(HashMap::new())
+impl<V> Default for GroupMap<V> {
+    fn default() -> GroupMap<V> {
+        GroupMap(HashMap::new())
     }
 }
 
-impl<V: Default> Groups<V> {
+impl<V: Default> GroupMap<V> {
     pub fn at(&mut self, first: &str, second: &str) -> &mut V {
         slot(slot(&mut self.0, first), second)
     }
 
-    /// The groups in the order of their names.
+    /// Returns the groups in the order of their names.
     pub fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
         let mut groups: Vec<_> = self
             .0
@@ -223,7 +210,7 @@ impl<V: Default> Groups<V> {
         groups
     }
 
-    pub fn merge(&mut self, other: Groups<V>, mut merge: impl FnMut(&mut V, V)) {
+    pub fn merge(&mut self, other: GroupMap<V>, mut merge: impl FnMut(&mut V, V)) {
         for (first, inner) in other.0 {
             for (second, value) in inner {
                 merge(self.at(&first, &second), value);
@@ -232,14 +219,14 @@ impl<V: Default> Groups<V> {
     }
 }
 
-/// The value at `key`. `HashMap::entry` would want an owned key for every look-up.
+/// Returns the value at `key`. `HashMap::entry` would need an owned key for every look-up.
 fn slot<'m, V: Default>(map: &'m mut HashMap<Box<str>, V>, key: &str) -> &'m mut V {
     if !map.contains_key(key) {
         map.insert(key.into(), V::default());
     }
     match map.get_mut(key) {
         Some(value) => value,
-        None => unreachable!("it was put there just now"),
+        None => unreachable!("the key was inserted above"),
     }
 }
 
@@ -256,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_ending_is_no_error_and_a_continued_call_is_one_call() {
-        let mut figures = Figures::default();
+    fn an_unobserved_end_is_not_an_error_and_a_continued_call_is_one_call() {
+        let mut totals = CallTotals::default();
         for rest in [
             r#""status":"ok","seq":1"#,
             r#""status":"error","seq":2,"continues_seq":1"#,
@@ -265,32 +252,32 @@ mod tests {
             r#""status":"ok","seq":4,"repeat_count":2"#,
             r#""status":"denied","seq":5"#,
         ] {
-            figures.add(&Entry::parse(entry(rest).as_bytes()).unwrap(), &Prices::default());
+            totals.add(&Entry::parse(entry(rest).as_bytes()).unwrap(), &Prices::default());
         }
-        assert_eq!((figures.calls, figures.errors(), figures.with_status(Status::Unknown)), (4, 2, 1));
-        assert_eq!(figures.error_rate(), Some(2.0 / 3.0));
-        assert_eq!((figures.repeats, figures.most_repeats), (1, 2));
-        assert_eq!(Figures::default().error_rate(), None);
+        assert_eq!((totals.calls, totals.errors(), totals.with_status(Status::Unknown)), (4, 2, 1));
+        assert_eq!(totals.error_rate(), Some(2.0 / 3.0));
+        assert_eq!((totals.repeats, totals.most_repeats), (1, 2));
+        assert_eq!(CallTotals::default().error_rate(), None);
     }
 
     #[test]
     fn cost_is_tokens_and_calls_by_their_prices() {
         let prices = Prices::new(Some(3.0), &BTreeMap::from([("search/*".to_owned(), 0.005)]));
-        let mut figures = Figures::default();
+        let mut totals = CallTotals::default();
         let line = entry(r#""status":"ok","args_tokens_est":1000,"result_tokens_est":9000"#);
-        figures.add(&Entry::parse(line.as_bytes()).unwrap(), &prices);
-        assert!((figures.cost(&prices).unwrap() - 0.035).abs() < 1e-12);
-        assert_eq!(figures.cost(&Prices::default()), None);
+        totals.add(&Entry::parse(line.as_bytes()).unwrap(), &prices);
+        assert!((totals.cost(&prices).unwrap() - 0.035).abs() < 1e-12);
+        assert_eq!(totals.cost(&Prices::default()), None);
     }
 
     #[test]
-    fn a_turn_counts_once_however_its_calls_are_mixed_with_those_of_others() {
+    fn a_turn_counts_once_if_its_calls_are_mixed_with_calls_of_other_turns() {
         let lines: Vec<String> = ["a", "b", "a", "b", "a", "c"]
             .iter()
             .map(|turn| entry(&format!(r#""status":"ok","session_id":"s","turn_id":"{turn}""#)))
             .collect();
         let add = |lines: &[String]| {
-            let mut turns = Turns::default();
+            let mut turns = TurnCounts::default();
             lines.iter().for_each(|line| turns.add(&Entry::parse(line.as_bytes()).unwrap()));
             turns
         };
@@ -298,16 +285,5 @@ mod tests {
         all.merge(add(&lines[3..]));
         all.settle();
         assert_eq!((all.turns(), all.conversations()), (3, 1));
-    }
-
-    #[test]
-    fn lists_grow_by_a_quarter() {
-        let mut list = Vec::new();
-        (0..100_000_u64).for_each(|number| push_tight(&mut list, number));
-        assert!(list.capacity() <= 125_020, "{}", list.capacity());
-        let mut other = vec![7; 200_000];
-        append_tight(&mut other, list);
-        assert_eq!(other.len(), 300_000);
-        assert_eq!(other.iter().sum::<u64>(), 7 * 200_000 + (0..100_000).sum::<u64>());
     }
 }

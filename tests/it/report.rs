@@ -57,7 +57,7 @@ fn the_page_says_the_same_as_stats() {
         let same = |pair: &&serde_json::Value| {
             // The page holds names in their clean form.
             let clean = |name: &serde_json::Value| {
-                spantap::present::format::clean(name.as_str().unwrap()).into_owned()
+                spantap::present::Printable::new(name.as_str().unwrap()).to_string()
             };
             pair["server"] == clean(&row["server_name"]) && pair["tool"] == clean(&row["tool_name"])
         };

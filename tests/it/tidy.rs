@@ -54,7 +54,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("export", &["record", "observe", "relay::chunk"]),
     ("settings", &["export", "record", "observe", "relay", "system", "cli::run", "proxy::diagnostics"]),
     ("proxy", &["settings", "export", "record", "observe", "relay", "system"]),
-    ("query", &["record", "present"]),
+    ("query", &["record"]),
     ("present", &["query", "record"]),
     ("hosts", &[]),
     ("check", &["record", "observe", "system"]),

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalTarget;
 use crate::present::Printable;
-use crate::query::files::Source;
+use crate::query::files::LogSource;
 use crate::settings::paths;
 use crate::text::hex;
 
@@ -53,7 +53,7 @@ impl ExportProgress {
 }
 
 /// Returns the key of a file and a collector. It is a hash, because an endpoint can contain credentials.
-pub(super) fn key(settings: &OtlpSettings, source: &Source) -> String {
+pub(super) fn key(settings: &OtlpSettings, source: &LogSource) -> String {
     let path = source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()));
     let endpoint = |target: &Option<SignalTarget>| {
         target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default()
@@ -74,7 +74,7 @@ impl ProgressLine {
         ProgressLine { files, is_terminal: std::io::stderr().is_terminal() }
     }
 
-    pub(super) fn show(&self, file: usize, source: &Source, records: u64) {
+    pub(super) fn show(&self, file: usize, source: &LogSource, records: u64) {
         if self.is_terminal {
             let name = Printable::new(&source.name());
             let name = name.rsplit('/').next().unwrap_or_default();

@@ -1,60 +1,58 @@
-//! What the page holds: the boards over everything, and the operations for filters and waterfalls.
+//! The data of the page: the boards over all operations, and the operations for filters and waterfalls.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::present::format;
-use crate::present::report::{Pair, ROWS, Report, Server, counts};
-use crate::query::entry::Entry;
+use crate::present::Printable;
+use crate::present::sessions::annotation;
+use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, ToolTotals, error_type};
+use crate::query::sessions::SessionTotals;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{Direction, Status};
-use crate::record::{EventName, Record};
+use crate::record::words::Status;
 
-/// Operations that can be looked at with all their ids and hashes: half of them the newest, half the
-/// worst.
+/// Operations whose ids and hashes are in the page: half of them the newest, half the worst.
 const DETAILED: usize = 2_000;
 /// Columns of the picture of calls over time.
 const BUCKETS: i64 = 60;
-
-/// Below this extent, in microseconds, a column that is a minute wide shows nothing.
+/// Time span in microseconds below which columns of a minute are too coarse.
 const FINE: i64 = BUCKETS * 60_000_000;
 
 /// Where the data comes from, in words.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct About {
+pub struct PageSource {
     pub version: String,
     /// When the page was made, milliseconds since 1970.
     pub made_at: f64,
-    /// Folder or files, and the time asked for.
-    pub source: String,
-    /// From which repetition on a call is marked.
+    /// Folder or files, and the selected time.
+    pub source: Printable,
+    /// Number of identical calls from which on a call is marked.
     pub warn: u32,
-    /// Lines and files that could not be read; empty if all could.
-    pub notes: Vec<String>,
+    /// Lines and files that could not be read.
+    pub notes: Vec<Printable>,
 }
 
-/// All that the page shows. Every text in it is clean.
+/// The data of the page.
 #[derive(Debug, Serialize)]
-pub struct Data {
-    about: About,
+pub struct PageData {
+    about: PageSource,
     /// Milliseconds since 1970; the times of rows count from here.
     first: f64,
     last: f64,
     operations: u64,
     priced: bool,
-    pairs: Vec<PairRow>,
-    sessions: Vec<SessionRow>,
-    servers: Vec<ServerRow>,
+    pairs: Vec<ToolBoardRow>,
+    sessions: Vec<SessionBoardRow>,
+    servers: Vec<ServerBoardRow>,
     timeline: Timeline,
-    rows: Rows,
+    rows: OperationTable,
 }
 
 #[derive(Debug, Serialize)]
-struct PairRow {
-    server: String,
-    tool: String,
+struct ToolBoardRow {
+    server: Printable,
+    tool: Printable,
     calls: u64,
     errors: u64,
     denied: u64,
@@ -66,14 +64,14 @@ struct PairRow {
     cost: Option<f64>,
     /// p50, p95, p99, maximum, in milliseconds.
     ms: Option<[f64; 4]>,
-    types: BTreeMap<String, u64>,
+    types: BTreeMap<Printable, u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct SessionRow {
-    id: String,
-    hosts: Vec<String>,
-    servers: Vec<String>,
+struct SessionBoardRow {
+    id: Printable,
+    hosts: Vec<Printable>,
+    servers: Vec<Printable>,
     first: f64,
     last: f64,
     calls: u64,
@@ -86,13 +84,13 @@ struct SessionRow {
     slow: u64,
     tokens: u64,
     cost: Option<f64>,
-    notes: String,
+    notes: Printable,
 }
 
 #[derive(Debug, Serialize)]
-struct ServerRow {
-    name: String,
-    state: String,
+struct ServerBoardRow {
+    name: Printable,
+    state: Printable,
     bad: bool,
     lossy: bool,
     starts: u64,
@@ -100,7 +98,7 @@ struct ServerRow {
     last_seen: f64,
 }
 
-/// Calls and errors by server and stretch of time.
+/// Calls and errors by server and time.
 #[derive(Debug, Default, Serialize)]
 struct Timeline {
     /// Milliseconds since 1970.
@@ -108,183 +106,176 @@ struct Timeline {
     /// Milliseconds.
     step: f64,
     buckets: usize,
-    servers: BTreeMap<String, [Vec<u32>; 2]>,
+    servers: BTreeMap<Printable, [Vec<u32>; 2]>,
 }
 
-/// The operations, names by number.
+/// The operations, with names by number.
 #[derive(Debug, Default, Serialize)]
-struct Rows {
-    servers: Names,
-    names: Names,
-    sessions: Names,
-    turns: Names,
-    types: Names,
-    /// Server, name, session, turn, status, start (ms from `first`), duration (ms or −1), tokens,
-    /// repeat, error type, flags, USD.
-    list: Vec<Row>,
-    /// By place in `list`.
-    details: BTreeMap<usize, Detail>,
+struct OperationTable {
+    servers: NameTable,
+    names: NameTable,
+    sessions: NameTable,
+    turns: NameTable,
+    types: NameTable,
+    list: Vec<PageRow>,
+    /// By index in `list`.
+    details: BTreeMap<usize, OperationDetail>,
 }
 
+/// Server, name, session, turn, status, start (ms from `first`), duration (ms or −1), tokens, repeat, error
+/// type, flags, USD.
 #[derive(Debug, Serialize)]
-struct Row(u32, u32, u32, u32, u8, f64, f64, u64, u32, u32, u8, f64);
+struct PageRow(u32, u32, u32, u32, u8, f64, f64, u64, u32, u32, u8, f64);
 
-/// Flags of a [`Row`].
+/// Flags of a [`PageRow`].
 const TOOL_CALL: u8 = 1;
 const CONTINUES: u8 = 2;
 const SLOW: u8 = 4;
 const ASKED_BY_SERVER: u8 = 8;
 
 #[derive(Debug, Default, Serialize)]
-struct Detail {
-    method: String,
-    connection: String,
+struct OperationDetail {
+    method: Printable,
+    connection: Printable,
     seq: u64,
-    request: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    conversation: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    turn: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    call: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    trace: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    span: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    arguments: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    result: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    text: String,
+    request: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    conversation: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    turn: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    call: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    trace: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    span: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    arguments: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    result: Printable,
+    #[serde(skip_serializing_if = "is_empty")]
+    text: Printable,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    message: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    message: Printable,
 }
 
-/// Clean texts, each once.
+fn is_empty(text: &Printable) -> bool {
+    text.is_empty()
+}
+
+/// Texts without duplicates, in order of their first use.
 #[derive(Debug, Default, Serialize)]
 #[serde(transparent)]
-struct Names {
-    texts: Vec<String>,
+struct NameTable {
+    texts: Vec<Printable>,
     #[serde(skip)]
     index: HashMap<String, u32>,
 }
 
-impl Names {
+impl NameTable {
     fn number(&mut self, text: &str) -> u32 {
         if let Some(number) = self.index.get(text) {
             return *number;
         }
         let number = self.texts.len() as u32;
-        self.texts.push(clean(text));
+        self.texts.push(Printable::new(text));
         self.index.insert(text.to_owned(), number);
         number
     }
-}
-
-fn clean(text: &str) -> String {
-    format::clean(text).into_owned()
 }
 
 fn ms(at: Timestamp) -> f64 {
     at.0 as f64 / 1000.0
 }
 
-/// Why a failure happened, in one word: `error_type`, else the status.
-pub(super) fn error_type<'e>(entry: &'e Entry<'_>) -> &'e str {
-    if entry.error_type.is_empty() { entry.status.as_str() } else { &entry.error_type }
-}
-
-impl Data {
-    pub fn new(report: Report<'_>, about: About) -> Data {
-        let (first, last) = report.extent.get().unwrap_or_default();
+impl PageData {
+    pub fn new(report: ReportTotals<'_>, about: PageSource) -> PageData {
+        let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
         let warn = u64::from(about.warn);
         let newest = report.newest.finish();
-        let timeline = if last.0 - first.0 < FINE && report.operations <= ROWS as u64 {
+        let timeline = if last.0 - first.0 < FINE && report.operations <= MAX_ROWS as u64 {
             Timeline::fine(&newest, first, last)
         } else {
             Timeline::new(&report.servers, first, last)
         };
-        let servers = report.servers.iter().map(|(name, server)| ServerRow::new(name, server)).collect();
-        let rows = Rows::new(newest, report.worst.finish(), first, prices);
-        Data {
+        let session =
+            |(id, session): &(String, SessionTotals)| SessionBoardRow::new(id, session, prices, warn);
+        PageData {
             about,
             first: ms(first),
             last: ms(last),
             operations: report.operations,
             priced: prices.any(),
-            pairs: report.pairs.sorted().into_iter().map(|pair| PairRow::new(pair, prices)).collect(),
-            sessions: report
-                .sessions
-                .finish(None)
-                .iter()
-                .map(|(id, session)| SessionRow::new(id, session, prices, warn))
-                .collect(),
-            servers,
+            pairs: report.tools.sorted().into_iter().map(|tool| ToolBoardRow::new(tool, prices)).collect(),
+            sessions: report.sessions.finish(None).iter().map(session).collect(),
+            servers: report.servers.iter().map(|(name, server)| ServerBoardRow::new(name, server)).collect(),
             timeline,
-            rows,
+            rows: OperationTable::new(&newest, &report.worst.finish(), first),
         }
     }
 }
 
-impl PairRow {
-    fn new((server, tool, mut pair): (Box<str>, Box<str>, Pair), prices: &Prices) -> PairRow {
-        let [errors, denied, unknown] = counts(&pair.timed);
-        let figures = &pair.timed.figures;
-        PairRow {
-            server: clean(&server),
-            tool: clean(&tool),
-            calls: figures.calls,
-            errors,
-            denied,
-            unknown,
-            repeats: figures.repeats,
-            most: figures.most_repeats,
-            slow: figures.slow,
-            tokens: figures.tokens,
-            cost: figures.cost(prices),
-            ms: pair.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
-            types: pair.errors.iter().map(|(error_type, count)| (clean(error_type), *count)).collect(),
+impl ToolBoardRow {
+    fn new((server, tool, mut totals): (Box<str>, Box<str>, ToolTotals), prices: &Prices) -> ToolBoardRow {
+        let calls = &totals.timed.calls;
+        ToolBoardRow {
+            server: Printable::new(&server),
+            tool: Printable::new(&tool),
+            calls: calls.calls,
+            errors: calls.errors(),
+            denied: calls.with_status(Status::Denied),
+            unknown: calls.with_status(Status::Unknown),
+            repeats: calls.repeats,
+            most: calls.most_repeats,
+            slow: calls.slow,
+            tokens: calls.tokens,
+            cost: calls.cost(prices),
+            ms: totals.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
+            types: totals.errors.iter().map(|(name, count)| (Printable::new(name), *count)).collect(),
         }
     }
 }
 
-impl SessionRow {
-    fn new(id: &str, session: &crate::present::sessions::Session, prices: &Prices, warn: u64) -> SessionRow {
-        let (first, last) = session.extent.get().unwrap_or_default();
-        let figures = &session.figures;
-        SessionRow {
-            id: clean(id),
-            hosts: session.hosts.iter().map(|host| clean(host)).collect(),
-            servers: session.servers.keys().map(|server| clean(server)).collect(),
+impl SessionBoardRow {
+    fn new(id: &str, session: &SessionTotals, prices: &Prices, warn: u64) -> SessionBoardRow {
+        let (first, last) = session.span.get().unwrap_or_default();
+        let calls = &session.calls;
+        SessionBoardRow {
+            id: Printable::new(id),
+            hosts: session.hosts.iter().map(|host| Printable::new(host)).collect(),
+            servers: session.servers.keys().map(|server| Printable::new(server)).collect(),
             first: ms(first),
             last: ms(last),
-            calls: figures.calls,
-            errors: figures.errors(),
-            denied: figures.with_status(Status::Denied),
-            unknown: figures.with_status(Status::Unknown),
+            calls: calls.calls,
+            errors: calls.errors(),
+            denied: calls.with_status(Status::Denied),
+            unknown: calls.with_status(Status::Unknown),
             turns: session.turns.turns(),
-            repeats: figures.repeats,
+            repeats: calls.repeats,
             most: session.most_repeats(),
-            slow: figures.slow,
-            tokens: figures.tokens,
-            cost: figures.cost(prices),
-            notes: session.notes(warn).0,
+            slow: calls.slow,
+            tokens: calls.tokens,
+            cost: calls.cost(prices),
+            notes: annotation(session, warn).0,
         }
     }
 }
 
-impl ServerRow {
-    fn new(name: &str, server: &Server) -> ServerRow {
-        let (state, bad) = server.state();
-        ServerRow {
-            name: clean(name),
-            state,
+impl ServerBoardRow {
+    fn new(name: &str, server: &ServerTotals) -> ServerBoardRow {
+        let (state, bad) = match server.last_end() {
+            None => ("no end recorded", false),
+            Some("") => ("ended in order", false),
+            Some(how) => (how, true),
+        };
+        ServerBoardRow {
+            name: Printable::new(name),
+            state: Printable::new(state),
             bad,
-            lossy: server.lossy,
+            lossy: server.is_lossy,
             starts: server.starts,
             failures: server.failures,
             last_seen: ms(server.last_seen),
@@ -293,133 +284,134 @@ impl ServerRow {
 }
 
 impl Timeline {
-    /// From the operations themselves, which must be all there are, in columns of a second or more.
-    fn fine(operations: &[Box<[u8]>], first: Timestamp, last: Timestamp) -> Timeline {
-        // A forged log may begin after its end.
+    /// Makes columns of a second or more, from `rows`, which have to be all operations.
+    fn fine(rows: &[Box<ReportRow>], first: Timestamp, last: Timestamp) -> Timeline {
+        // In a forged log the first time may be after the last.
         let span = last.0.saturating_sub(first.0).max(0);
         let step = (span / BUCKETS + 1).max(1_000_000);
-        let buckets = (span / step + 1) as usize;
-        let mut servers = BTreeMap::new();
-        for entry in operations.iter().filter_map(|line| Entry::parse(line).ok()) {
-            let [calls, errors] = servers
-                .entry(clean(&entry.server_name))
-                .or_insert_with(|| [vec![0; buckets], vec![0; buckets]]);
-            let bucket = (entry.timestamp.0.0.saturating_sub(first.0) / step) as usize;
-            if entry.event == EventName::McpToolCall
-                && let (Some(calls), Some(errors)) = (calls.get_mut(bucket), errors.get_mut(bucket))
-            {
-                *calls += u32::from(entry.continues_seq.is_none());
-                *errors += u32::from(entry.status.is_failure());
-            }
+        let mut timeline = Timeline {
+            from: ms(first),
+            step: step as f64 / 1000.0,
+            buckets: (span / step + 1) as usize,
+            servers: BTreeMap::new(),
+        };
+        for row in rows.iter().map(|row| &row.operation) {
+            let bucket = (row.recorded.0.saturating_sub(first.0) / step) as usize;
+            let is_call = row.is_tool_call;
+            let calls = u32::from(is_call && row.continues_seq.is_none());
+            let errors = u32::from(is_call && row.status.is_failure());
+            timeline.add(&row.server_name, bucket, [calls, errors]);
         }
-        Timeline { from: ms(first), step: step as f64 / 1000.0, buckets, servers }
+        timeline
     }
 
-    fn new(servers: &BTreeMap<Box<str>, Server>, first: Timestamp, last: Timestamp) -> Timeline {
+    /// Makes columns of a minute or more.
+    fn new(servers: &BTreeMap<Box<str>, ServerTotals>, first: Timestamp, last: Timestamp) -> Timeline {
         let minute = |at: Timestamp| at.0.div_euclid(60_000_000);
         let from = minute(first);
         let span = (minute(last) - from).max(0);
         let step = (span / BUCKETS + 1).max(1);
-        let buckets = (span / step + 1) as usize;
         let mut timeline = Timeline {
             from: from as f64 * 60_000.0,
             step: step as f64 * 60_000.0,
-            buckets,
+            buckets: (span / step + 1) as usize,
             servers: BTreeMap::new(),
         };
         for (name, server) in servers {
-            let [calls, errors] =
-                timeline.servers.entry(clean(name)).or_insert_with(|| [vec![0; buckets], vec![0; buckets]]);
+            timeline.add(name, 0, [0, 0]);
             for (minute, counts) in &server.minutes {
-                let bucket = ((minute - from) / step) as usize;
-                if let (Some(calls), Some(errors)) = (calls.get_mut(bucket), errors.get_mut(bucket)) {
-                    *calls += counts[0];
-                    *errors += counts[1];
-                }
+                timeline.add(name, ((minute - from) / step) as usize, *counts);
             }
         }
         timeline
     }
-}
 
-impl Rows {
-    fn new(newest: Vec<Box<[u8]>>, worst: Vec<Box<[u8]>>, first: Timestamp, prices: &Prices) -> Rows {
-        let mut rows = Rows::default();
-        let mut seen = HashSet::new();
-        let half = DETAILED / 2;
-        let detailed: HashSet<(String, u64)> =
-            newest.iter().take(half).chain(worst.iter().take(half)).filter_map(|line| key(line)).collect();
-        let mut lines: Vec<&[u8]> = worst.iter().chain(&newest).map(|line| &**line).collect();
-        lines.retain(|line| key(line).is_some_and(|key| seen.insert(key)));
-        lines.truncate(ROWS);
-        lines.sort_by_cached_key(|line| {
-            Entry::parse(line).ok().map(|entry| (entry.started(), entry.connection_id.to_string(), entry.seq))
-        });
-        for line in lines {
-            let Ok(entry) = Entry::parse(line) else { continue };
-            let place = rows.list.len();
-            let row = rows.row(&entry, first, prices);
-            rows.list.push(row);
-            if detailed.contains(&(entry.connection_id.to_string(), entry.seq)) {
-                rows.details.insert(place, Detail::new(&entry, line));
+    fn add(&mut self, server: &str, bucket: usize, counts: [u32; 2]) {
+        let server = self.servers.entry(Printable::new(server));
+        let columns = server.or_insert_with(|| [vec![0; self.buckets], vec![0; self.buckets]]);
+        for (column, count) in columns.iter_mut().zip(counts) {
+            if let Some(sum) = column.get_mut(bucket) {
+                *sum += count;
             }
         }
-        rows
+    }
+}
+
+impl OperationTable {
+    fn new(newest: &[Box<ReportRow>], worst: &[Box<ReportRow>], first: Timestamp) -> OperationTable {
+        let half = DETAILED / 2;
+        let detailed: HashSet<_> =
+            newest.iter().take(half).chain(worst.iter().take(half)).map(|row| key(row)).collect();
+        let mut seen = HashSet::new();
+        let mut rows: Vec<&ReportRow> = worst.iter().chain(newest).map(Box::as_ref).collect();
+        rows.retain(|row| seen.insert(key(row)));
+        rows.truncate(MAX_ROWS);
+        rows.sort_by(|a, b| a.operation.order().cmp(&b.operation.order()));
+        let mut table = OperationTable::default();
+        for (index, row) in rows.into_iter().enumerate() {
+            let page_row = table.row(row, first);
+            table.list.push(page_row);
+            if detailed.contains(&key(row)) {
+                table.details.insert(index, OperationDetail::new(row));
+            }
+        }
+        table
     }
 
-    fn row(&mut self, entry: &Entry<'_>, first: Timestamp, prices: &Prices) -> Row {
+    fn row(&mut self, row: &ReportRow, first: Timestamp) -> PageRow {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let mut figures = crate::query::totals::Figures::default();
-        figures.add(entry, prices);
-        let error_type = if entry.status.is_failure() { error_type(entry) } else { "" };
-        let turn = if entry.turn_id.is_empty() {
-            String::new()
-        } else {
-            format!("{}\n{}\n{}", &*entry.session_id, &*entry.conversation_id, &*entry.turn_id)
+        let operation = &row.operation;
+        let failure = match operation.status.is_failure() {
+            true => error_type(&operation.error_type, operation.status),
+            false => "",
         };
-        Row(
-            self.servers.number(&entry.server_name),
-            self.names.number(entry.name()),
-            self.sessions.number(&entry.session_id),
+        let turn = match &*operation.turn_id {
+            "" => String::new(),
+            turn => format!("{}\n{}\n{turn}", operation.session_id, operation.conversation_id),
+        };
+        PageRow(
+            self.servers.number(&operation.server_name),
+            self.names.number(operation.name()),
+            self.sessions.number(&operation.session_id),
             self.turns.number(&turn),
-            entry.status as u8,
-            (entry.started().0 - first.0) as f64 / 1000.0,
-            entry.duration_ms.unwrap_or(-1.0),
-            entry.tokens(),
-            entry.repeat_count.unwrap_or(1),
-            self.types.number(error_type),
-            flag(entry.event == EventName::McpToolCall, TOOL_CALL)
-                | flag(entry.continues_seq.is_some(), CONTINUES)
-                | flag(entry.pending_at.is_some(), SLOW)
-                | flag(entry.direction == Some(Direction::ServerToClient), ASKED_BY_SERVER),
-            figures.cost(prices).unwrap_or(0.0),
+            operation.status as u8,
+            (operation.started.0 - first.0) as f64 / 1000.0,
+            operation.duration_ms.unwrap_or(-1.0),
+            operation.tokens,
+            operation.repeat_count.unwrap_or(1),
+            self.types.number(failure),
+            flag(operation.is_tool_call, TOOL_CALL)
+                | flag(operation.continues_seq.is_some(), CONTINUES)
+                | flag(operation.is_slow, SLOW)
+                | flag(operation.is_from_server, ASKED_BY_SERVER),
+            row.cost,
         )
     }
 }
 
-/// Which operation a line is.
-fn key(line: &[u8]) -> Option<(String, u64)> {
-    Entry::parse(line).ok().map(|entry| (entry.connection_id.to_string(), entry.seq))
+/// Returns what identifies an operation.
+fn key(row: &ReportRow) -> (&str, u64) {
+    (&row.operation.connection_id, row.operation.seq)
 }
 
-impl Detail {
-    fn new(entry: &Entry<'_>, line: &[u8]) -> Detail {
-        let record: Record<'_> = serde_json::from_slice(line).unwrap_or_default();
-        Detail {
-            method: clean(&entry.method),
-            connection: clean(&entry.connection_id),
-            seq: entry.seq,
-            request: clean(&entry.request_id),
-            conversation: clean(&entry.conversation_id),
-            turn: clean(&entry.turn_id),
-            call: clean(record.call_id.as_deref().unwrap_or_default()),
-            trace: clean(&entry.trace_id),
-            span: clean(&entry.span_id),
-            arguments: clean(&entry.args_hash),
-            result: clean(&entry.result_hash),
-            text: clean(&entry.text_hash),
-            size: entry.result_size_bytes,
-            message: clean(&entry.error_message),
+impl OperationDetail {
+    fn new(row: &ReportRow) -> OperationDetail {
+        let operation = &row.operation;
+        OperationDetail {
+            method: Printable::new(&operation.method),
+            connection: Printable::new(&operation.connection_id),
+            seq: operation.seq,
+            request: Printable::new(&row.request_id),
+            conversation: Printable::new(&operation.conversation_id),
+            turn: Printable::new(&operation.turn_id),
+            call: Printable::new(&row.call_id),
+            trace: Printable::new(&row.trace_id),
+            span: Printable::new(&row.span_id),
+            arguments: Printable::new(&row.args_hash),
+            result: Printable::new(&row.result_hash),
+            text: Printable::new(&row.text_hash),
+            size: operation.result_size_bytes,
+            message: Printable::new(&operation.error_message),
         }
     }
 }

@@ -2,17 +2,17 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::present::report::Data;
+use crate::present::report::PageData;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPTS: [&str; 3] = [include_str!("data.js"), include_str!("draw.js"), include_str!("boards.js")];
 
-/// The page as HTML.
+/// Returns the page as HTML.
 ///
 /// # Errors
-/// None in practice: every value has a JSON form.
-pub fn page(data: &Data) -> serde_json::Result<String> {
+/// Never: every value has a JSON form.
+pub fn page(data: &PageData) -> serde_json::Result<String> {
     let script = SCRIPTS.concat();
     let json = serde_json::to_string(data)?.replace('<', "\\u003c");
     let policy = format!(
@@ -20,7 +20,7 @@ pub fn page(data: &Data) -> serde_json::Result<String> {
         base64(&Sha256::digest(&script)),
         base64(&Sha256::digest(STYLE)),
     );
-    // The data last: nothing in it can be taken for a mark.
+    // The data comes last, so that `{{…}}` inside it is not replaced.
     let mut page =
         PAGE.replace("{{policy}}", &policy).replace("{{style}}", STYLE).replace("{{script}}", &script);
     if let Some(at) = page.find("{{data}}") {
@@ -29,7 +29,7 @@ pub fn page(data: &Data) -> serde_json::Result<String> {
     Ok(page)
 }
 
-/// RFC 4648 base64 with padding.
+/// Encodes base64 with padding (RFC 4648).
 fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_the_rfc() {
+    fn base64_agrees_with_the_rfc() {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
         {

@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use spantap::present::format;
-use spantap::present::report::{About, Data, Report, page};
-use spantap::present::sessions::{self, Sessions};
-use spantap::present::show::write_operation;
-use spantap::present::stats::{By, Sort, Stats};
+use spantap::present::report::{PageData, PageSource, page};
 use spantap::present::table::Terminal;
-use spantap::present::tail::Printer;
-use spantap::present::waterfall::{self, Bar};
-use spantap::query::entry::{Entry, Instant};
-use spantap::query::scan::{Fold, Line, Lines};
-use spantap::query::select::Select;
+use spantap::present::tail::RowPrinter;
+use spantap::present::{Printable, operation, sessions, stats, waterfall};
+use spantap::query::entry::{Entry, EntryTime};
+use spantap::query::report::ReportTotals;
+use spantap::query::row::{LogRow, NamePool, OperationRow};
+use spantap::query::scan::{Fold, LineReader, LogLine};
+use spantap::query::select::Selection;
+use spantap::query::sessions::SessionTable;
+use spantap::query::stats::{StatsGrouping, StatsOrder, StatsTable};
+use spantap::query::turns::turns;
 use spantap::record::Record;
 use spantap::record::cost::Prices;
 use spantap::record::timestamp::Timestamp;
@@ -45,19 +46,19 @@ impl Read for InPieces<'_> {
 
 fn read_as_lines(input: &[u8], most: usize) {
     let mut buffer = Vec::new();
-    let mut reader = Lines::new(InPieces(pieces(input, most).into_iter()), &mut buffer, 0);
+    let mut reader = LineReader::new(InPieces(pieces(input, most).into_iter()), &mut buffer, 0);
     let mut expected: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     let last = expected.pop().unwrap_or_default();
     let mut position = 0;
     for line in expected {
-        assert!(matches!(reader.next(), Ok(Line::Whole(read)) if read == line));
+        assert!(matches!(reader.next(), Ok(LogLine::Whole(read)) if read == line));
         position += line.len() as u64 + 1;
         assert_eq!(reader.position(), position);
     }
     if !last.is_empty() {
-        assert!(matches!(reader.next(), Ok(Line::Last(read)) if read == last));
+        assert!(matches!(reader.next(), Ok(LogLine::Last(read)) if read == last));
     }
-    assert!(matches!(reader.next(), Ok(Line::End)));
+    assert!(matches!(reader.next(), Ok(LogLine::End)));
 }
 
 fn one(line: &[u8]) {
@@ -65,7 +66,7 @@ fn one(line: &[u8]) {
         && let Ok(instant) = serde_json::from_value::<Timestamp>(text.into())
     {
         let quoted = serde_json::to_string(text).unwrap();
-        assert_eq!(serde_json::from_str::<Instant>(&quoted).ok(), Some(Instant(instant)), "{text}");
+        assert_eq!(serde_json::from_str::<EntryTime>(&quoted).ok(), Some(EntryTime(instant)), "{text}");
     }
     let Ok(entry) = Entry::parse(line) else { return };
     let _ = (entry.started(), entry.tokens(), entry.name(), entry.is_operation());
@@ -77,41 +78,43 @@ fn one(line: &[u8]) {
     if let Ok(text) = std::str::from_utf8(line)
         && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
     {
-        let clean = format::clean_json(text);
+        let clean = Printable::json(text);
         assert!(!clean.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\r')), "{clean:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&clean).ok(), Some(value));
     }
 }
 
 fn show(lines: &[&[u8]]) {
-    let (select, prices) = (Select::default(), Prices::new(Some(3.0), &BTreeMap::new()));
+    let (select, prices) = (Selection::default(), Prices::new(Some(3.0), &BTreeMap::new()));
     for width in [30, 200] {
         let terminal = Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC };
         let mut out = Vec::new();
-        let mut printer = Printer::new(terminal.clone(), 3, false);
-        let mut sessions = Sessions::new(&select, &prices, width > 80);
-        let mut stats = Stats::new(&select, &prices, By::ServerTool);
-        let mut report = Report::new(&select, &prices);
-        let mut bars = Vec::new();
+        let mut printer = RowPrinter::new(terminal.clone(), 3);
+        let mut session_table = SessionTable::new(&select, &prices, width > 80);
+        let mut stats_table = StatsTable::new(&select, &prices, StatsGrouping::ServerTool);
+        let mut report = ReportTotals::new(&select, &prices);
+        let mut names = NamePool::default();
+        let mut rows = Vec::new();
         for line in lines {
-            printer.write(&mut out, line).unwrap();
             let Ok(entry) = Entry::parse(line) else { continue };
-            sessions.take(&entry, line);
-            stats.take(&entry, line);
+            printer.write(&mut out, &LogRow::new(&entry, line, false, &mut names)).unwrap();
+            session_table.take(&entry, line);
+            stats_table.take(&entry, line);
             report.take(&entry, line);
-            if entry.is_operation() && bars.len() < 300 {
-                bars.push(Bar::new(&entry, 3));
-            }
+            let row = OperationRow::new(&entry, &mut names);
             if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
-                write_operation(&mut out, &terminal, &record, &entry, None, 3).unwrap();
+                operation::write(&mut out, &terminal, &row, &record, None, 3).unwrap();
+            }
+            if entry.is_operation() && rows.len() < 300 {
+                rows.push(row);
             }
         }
-        waterfall::mark_slow(&mut bars);
-        waterfall::draw(&mut out, &terminal, &waterfall::turns(bars)).unwrap();
-        stats.finish(Sort::Calls).write(&mut out, &terminal, 50).unwrap();
-        let sessions = sessions.finish(Some(5));
-        sessions::write(&mut out, &terminal, &sessions, &prices, width > 80, 3).unwrap();
-        let page = page(&Data::new(report, About::default())).unwrap();
+        let turns = turns(&rows.iter().collect::<Vec<_>>());
+        waterfall::draw(&mut out, &terminal, &turns, 3).unwrap();
+        stats::write(&mut out, &terminal, &stats_table.finish(StatsOrder::Calls), 50).unwrap();
+        let found = session_table.finish(Some(5));
+        sessions::write(&mut out, &terminal, &found, &prices, width > 80, 3).unwrap();
+        let page = page(&PageData::new(report, PageSource::default())).unwrap();
         assert!(!page.contains('\u{202e}'));
         let text = String::from_utf8(out).expect("what is shown is text");
         let own = anstream::adapter::strip_str(&text).to_string();

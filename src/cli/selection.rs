@@ -1,0 +1,428 @@
+//! The flags that select records, and what a reading command makes of them, the environment and the config file.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+
+use crate::cli::run::RunArgs;
+use crate::cli::{Hinted, config_file, help, hint};
+use crate::present::table::Terminal;
+use crate::present::{Printable, format};
+use crate::query::files::{LogSource, TimeWindow};
+use crate::query::scan::{Fold, ScanFindings, scan};
+use crate::query::select::{Selection, StatusFilter, day, moment};
+use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
+use crate::settings::paths;
+use crate::settings::{self, Config};
+use crate::text::glob::Glob;
+
+/// The flags that select records.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Select")]
+pub(super) struct SelectArgs {
+    /// Only servers whose name matches GLOB; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(super) server: Vec<String>,
+    /// Only tools, prompts or resources whose name matches GLOB; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub(super) tool: Vec<String>,
+    /// Only sessions or connections whose id begins with PREFIX
+    #[arg(long, value_name = "PREFIX")]
+    pub(super) session: Option<String>,
+    /// Only requests with this method; * and ? are wildcards
+    #[arg(long, value_name = "NAME")]
+    pub(super) method: Option<String>,
+    /// Only operations with this status; error is any failure
+    #[arg(long, value_enum)]
+    pub(super) status: Option<StatusFilter>,
+    #[arg(long, value_name = "TIME", help = since_help("24h; show: all"))]
+    pub(super) since: Option<String>,
+    /// End of the time range (same formats as --since); a day means its first instant
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// Only this day: today, yesterday, a weekday or a date
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
+    pub(super) on: Option<String>,
+    /// Only operations that took at least this long, e.g. 500ms
+    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
+    pub(super) min_duration: Option<Duration>,
+    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
+    pub(super) log_dir: Option<PathBuf>,
+    /// Files to read instead of the folder; .gz, .zst and - (standard input) work
+    #[arg(value_name = "FILE", help_heading = None)]
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// Returns the help of `--since`, which differs between commands in its default only.
+pub(super) fn since_help(default: &str) -> String {
+    format!(
+        "Start of the time range: RFC 3339, a day as for --on, or an age such as 30m, 6h, 7d [default: {default}]"
+    )
+}
+
+/// The flags that shape the answer.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct OutputArgs {
+    /// Maximum number of rows or operations
+    #[arg(long, value_name = "N", help_heading = "Select")]
+    pub(super) limit: Option<usize>,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Use colour
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub(super) color: ColorArg,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorArg {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl From<ColorArg> for anstream::ColorChoice {
+    fn from(choice: ColorArg) -> anstream::ColorChoice {
+        match choice {
+            ColorArg::Auto => anstream::ColorChoice::Auto,
+            ColorArg::Always => anstream::ColorChoice::Always,
+            ColorArg::Never => anstream::ColorChoice::Never,
+        }
+    }
+}
+
+/// Prints one line on standard error that is not an error.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", Printable::new(text));
+}
+
+/// The time range of a command without `--since` and `--on`. It is everything if files are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DefaultRange {
+    LastDay,
+    All,
+}
+
+/// Everything that a reading command needs to begin.
+pub(super) struct Reading {
+    pub(super) select: Selection,
+    pub(super) sources: Vec<LogSource>,
+    /// Folders in which new files may appear.
+    pub(super) folders: Vec<PathBuf>,
+    pub(super) terminal: Terminal,
+    pub(super) prices: Prices,
+    /// Number of identical calls from which on a call is marked.
+    pub(super) warn: u32,
+    /// Names of the folder or files, for messages.
+    place: String,
+    /// The flags that select, for messages.
+    wanted: String,
+    /// True if the user chose the time.
+    is_time_chosen: bool,
+}
+
+/// Default width of a line in columns.
+const WIDTH: usize = 80;
+/// Least width: a shorter line cannot hold anything useful.
+const LEAST_WIDTH: usize = 40;
+/// Bytes from which on reading takes long enough to show its progress.
+const LONG: u64 = 256 << 20;
+
+impl Reading {
+    /// # Errors
+    /// A time cannot be parsed, or a folder or file cannot be read.
+    pub(super) fn open(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {
+        let reading = Reading::open_early(args, default)?;
+        // A folder that is named has to exist.
+        if args.files.is_empty()
+            && args.log_dir.is_some()
+            && let Some(dir) = reading.folders.first()
+            && let Err(error) = std::fs::metadata(dir)
+        {
+            return Err(unreadable_folder(dir, error));
+        }
+        Ok(reading)
+    }
+
+    /// Like [`open`](Reading::open), but the folder may not exist yet.
+    ///
+    /// # Errors
+    /// A time cannot be parsed, or a folder or file cannot be read.
+    pub(super) fn open_early(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {
+        let zone = TimeZone::system();
+        let settings = settings(args);
+        let default = if args.files.is_empty() { default } else { DefaultRange::All };
+        let window = window(args, default, &zone)?;
+        let (sources, folders, place) = sources(&settings, &args.files, window)?;
+        let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
+        let select = Selection {
+            servers: globs(&args.server),
+            tools: globs(&args.tool),
+            session: args.session.clone(),
+            method: args.method.as_deref().map(Glob::new),
+            status: args.status,
+            window,
+            min_duration: args.min_duration.map(|duration| duration.as_secs_f64() * 1000.0),
+        };
+        Ok(Reading {
+            select,
+            sources,
+            folders,
+            terminal: Terminal { width: width(), unicode: is_unicode(), zone },
+            prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
+            warn: settings.thrash_warn.value,
+            place,
+            wanted: wanted(args),
+            is_time_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),
+        })
+    }
+
+    /// Folds all records. Shows the progress on a terminal if reading takes long.
+    pub(super) fn scan<F: Fold>(&self, make: impl Fn() -> F + Sync) -> (F, ScanFindings) {
+        let total: u64 = self.sources.iter().map(LogSource::size).sum();
+        let progress = AtomicU64::new(0);
+        if total < LONG || !io::stderr().is_terminal() {
+            return scan(&self.sources, make, &progress);
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let bar = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let share = progress.load(Ordering::Relaxed) as f64 / total as f64;
+                    let filled = (share.min(1.0) * 30.0) as usize;
+                    let bar = format!("{}{}", "#".repeat(filled), "-".repeat(30 - filled));
+                    let _ = write!(io::stderr(), "\rreading [{bar}] {:>3.0} %", share.min(1.0) * 100.0);
+                    std::thread::park_timeout(Duration::from_millis(100));
+                }
+                let _ = write!(io::stderr(), "\r{:46}\r", "");
+            });
+            let result = scan(&self.sources, make, &progress);
+            done.store(true, Ordering::Relaxed);
+            bar.thread().unpark();
+            result
+        })
+    }
+
+    /// Prints on standard error that nothing was found, where, and how to find something.
+    ///
+    /// # Errors
+    /// Writing to standard error failed.
+    pub(super) fn print_no_data(&self, what: &str, read: &ScanFindings) -> io::Result<()> {
+        let (text, hint) = self.no_data(what, read);
+        writeln!(io::stderr(), "{}\nhint: {hint}", Printable::from(text))
+    }
+
+    /// Returns the message that nothing was found, and the hint how to find something.
+    pub(super) fn no_data(&self, what: &str, read: &ScanFindings) -> (String, String) {
+        (format!("{what}{} in {}", self.wanted, self.location()), self.no_data_hint(read))
+    }
+
+    /// Returns folder or files, and the time range.
+    pub(super) fn location(&self) -> String {
+        let at = |at: Timestamp| format::local(at, &self.terminal.zone, "%Y-%m-%d %H:%M");
+        let time = match (self.select.window.since, self.select.window.until) {
+            (Some(since), Some(until)) => format!(" from {} until {}", at(since), at(until)),
+            (Some(since), None) => format!(" since {}", at(since)),
+            (None, Some(until)) => format!(" until {}", at(until)),
+            (None, None) => String::new(),
+        };
+        format!("{}{time}", self.place)
+    }
+
+    fn no_data_hint(&self, read: &ScanFindings) -> String {
+        let has_logs = |dir: &PathBuf| {
+            LogSource::in_dir(dir, TimeWindow::default()).is_ok_and(|sources| !sources.is_empty())
+        };
+        let has_no_logs = !self.folders.is_empty() && !self.folders.iter().any(has_logs);
+        let is_all_time = self.select.window == TimeWindow::default();
+        let is_filtered = !self.wanted.is_empty();
+        if self.folders.is_empty() && read.records == 0 {
+            "session logs are lines of JSON that begin with `{\"schema\":\"spantap/`"
+        } else if has_no_logs {
+            "watch a server with `spantap -- COMMAND`, or all servers of a host with `spantap wrap`; \
+            `spantap demo` shows an example"
+        } else if is_all_time {
+            match is_filtered {
+                true => "leave out an option: no record matches all of them",
+                false => "there are records, but not of this kind; `spantap tail` shows operations",
+            }
+        } else if self.is_time_chosen {
+            "choose another time range, or fewer conditions"
+        } else if is_filtered {
+            "look further back with `--since 30d`, or choose fewer conditions"
+        } else {
+            "look further back with `--since 30d`; `spantap doctor` shows whether servers are watched"
+        }
+        .to_owned()
+    }
+
+    /// Prints on standard error what could not be read.
+    pub(super) fn print_problems(&self, findings: &ScanFindings) {
+        self.problems(findings).iter().for_each(|text| note(text));
+    }
+
+    /// Returns what could not be read, one line each.
+    pub(super) fn problems(&self, findings: &ScanFindings) -> Vec<Printable> {
+        let files = |names: &[String]| {
+            let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
+            format!("{}{more}", names[..names.len().min(3)].join(", "))
+        };
+        let mut problems = Vec::new();
+        if !findings.foreign.is_empty() {
+            problems.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
+        }
+        if !findings.newer.is_empty() {
+            problems.push(format!(
+                "written by a newer spantap, read as far as known: {}",
+                files(&findings.newer)
+            ));
+        }
+        for (name, lines) in &findings.unreadable {
+            problems.push(format!("{} of {name} could not be read", format::plural(*lines, "line")));
+        }
+        for (name, error) in &findings.failed {
+            problems.push(format!("{name} could not be read: {error}"));
+        }
+        problems.into_iter().map(Printable::from).collect()
+    }
+}
+
+fn unreadable_folder(dir: &Path, error: io::Error) -> anyhow::Error {
+    hint(
+        anyhow::Error::from(error).context(format!("failed to read folder `{}`", dir.display())),
+        "`spantap doctor` shows where session logs are",
+    )
+}
+
+/// Returns the given flags that exclude records; empty if there are none.
+fn wanted(args: &SelectArgs) -> String {
+    let mut options = String::new();
+    let mut option = |name: &str, value: &str| options.push_str(&format!(" {name} {value}"));
+    args.server.iter().for_each(|server| option("--server", server));
+    args.tool.iter().for_each(|tool| option("--tool", tool));
+    args.session.iter().for_each(|session| option("--session", session));
+    args.method.iter().for_each(|method| option("--method", method));
+    if let Some(status) = args.status.and_then(|status| status.to_possible_value()) {
+        option("--status", status.get_name());
+    }
+    if let Some(least) = args.min_duration {
+        option("--min-duration", &format!("{}ms", least.as_millis()));
+    }
+    if options.is_empty() { options } else { format!(" with{}", Printable::from(options)) }
+}
+
+/// Resolves the settings that a reading command needs: folder, prices, and the number of repeats to mark.
+fn settings(args: &SelectArgs) -> Config {
+    let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
+    let file = config_file(&run).unwrap_or_else(|error| {
+        note(&format!("{error}; continuing without it"));
+        None
+    });
+    Config::resolve(&run, &settings::process_environment, file.as_ref(), "")
+}
+
+fn window(args: &SelectArgs, default: DefaultRange, zone: &TimeZone) -> anyhow::Result<TimeWindow> {
+    const DAY_US: i64 = 86_400_000_000;
+    let now = Timestamp::now();
+    let usage = |problem: String, hint: &str| {
+        let hint = hint.to_owned();
+        anyhow::Error::from(Hinted { error: anyhow::anyhow!(problem), hint, status: 2 })
+    };
+    let forms = "`spantap help stats` lists the forms";
+    if let Some(text) = &args.on {
+        return day(text, now, zone).map_err(|problem| usage(format!("--on: {problem}"), forms));
+    }
+    let read = |text: &str, option: &str| {
+        moment(text, now, zone).map_err(|problem| usage(format!("{option}: {problem}"), forms))
+    };
+    let until = args.until.as_deref().map(|text| read(text, "--until")).transpose()?;
+    let since = match (&args.since, default) {
+        (Some(text), _) => Some(read(text, "--since")?),
+        // The day before `--until`, if that is in the past.
+        (None, DefaultRange::LastDay) => {
+            let last_day = Timestamp(now.0 - DAY_US);
+            Some(
+                until
+                    .filter(|until| *until <= last_day)
+                    .map_or(last_day, |until| Timestamp(until.0 - DAY_US)),
+            )
+        }
+        (None, DefaultRange::All) => None,
+    };
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(usage(
+            "--since is not before --until: the time range is empty".to_owned(),
+            "a day means its first instant: `--since monday --until wednesday` is two days; `--on` selects a whole day",
+        ));
+    }
+    Ok(TimeWindow { since, until })
+}
+
+/// Returns the files to read, the folders in which new files may appear, and the names of both for messages.
+fn sources(
+    settings: &Config,
+    files: &[PathBuf],
+    window: TimeWindow,
+) -> anyhow::Result<(Vec<LogSource>, Vec<PathBuf>, String)> {
+    if files.is_empty() {
+        let dir = settings.log_dir.value.clone().or_else(paths::sessions_dir).ok_or_else(|| {
+            hint(anyhow::anyhow!("the folder of session logs is unknown"), "name it with --log-dir DIR")
+        })?;
+        let place = home_as_tilde(&dir);
+        return match LogSource::in_dir(&dir, window) {
+            Ok(sources) => Ok((sources, vec![dir], place)),
+            // Nothing was ever recorded: that is an answer, not an error.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Vec::new(), vec![dir], place)),
+            Err(error) => Err(unreadable_folder(&dir, error)),
+        };
+    }
+    let mut sources = Vec::new();
+    let mut folders = Vec::new();
+    for file in files {
+        let failed = || format!("failed to read `{}`", file.display());
+        if file.is_dir() {
+            sources.extend(LogSource::in_dir(file, window).with_context(failed)?);
+            folders.push(file.clone());
+        } else {
+            sources.push(LogSource::named(file).with_context(failed)?);
+        }
+    }
+    let name = |file: &PathBuf| match file.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => home_as_tilde(file),
+    };
+    let names: Vec<String> = files.iter().take(3).map(name).collect();
+    let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
+    Ok((LogSource::once(sources), folders, format!("{}{more}", names.join(", "))))
+}
+
+fn home_as_tilde(path: &Path) -> String {
+    let below_home =
+        etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
+    match below_home {
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
+}
+
+fn width() -> usize {
+    let set = settings::process_environment("COLUMNS").and_then(|text| text.parse().ok());
+    let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    set.or_else(measured).unwrap_or(WIDTH).max(LEAST_WIDTH)
+}
+
+/// Returns true if the locale is UTF-8; consoles of Windows always are.
+fn is_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(settings::process_environment);
+    let locale = locale.unwrap_or_default().to_ascii_lowercase().replace('-', "");
+    cfg!(windows) || locale.contains("utf8")
+}

@@ -1,0 +1,62 @@
+//! `spantap sessions`.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::Out;
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::present::sessions;
+use crate::query::sessions::SessionTable;
+
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// Maximum number of sessions, newest first [default: 20; with --json: all]
+    #[arg(short = 'n', value_name = "N")]
+    count: Option<usize>,
+    /// Print one row per connection to a server
+    #[arg(long)]
+    connections: bool,
+    /// Only sessions with more than N identical calls in a conversation
+    #[arg(long, value_name = "N")]
+    thrashing: Option<u64>,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Default number of sessions in the table. `--json` prints all.
+const SESSIONS: usize = 20;
+
+impl SessionsArgs {
+    pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        let (table, findings) =
+            reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
+        let mut found = table.finish(self.thrashing);
+        let all = found.len();
+        let default = if self.output.json { usize::MAX } else { SESSIONS };
+        found.truncate(self.output.limit.or(self.count).unwrap_or(default));
+        if self.output.json {
+            for (id, session) in &found {
+                writeln!(out, "{}", sessions::json(id, session, &reading.prices, self.connections)?)?;
+            }
+        } else if !found.is_empty() {
+            let mut out = BufWriter::new(out);
+            let warn = u64::from(reading.warn);
+            sessions::write(&mut out, &reading.terminal, &found, &reading.prices, self.connections, warn)?;
+            if all > found.len() {
+                writeln!(out, "{} more; -n {all} shows them", all - found.len())?;
+            }
+            out.flush()?;
+        }
+        if found.is_empty() {
+            let more = self.thrashing.map(|most| format!(" with a call made more than {most} times"));
+            reading.print_no_data(&format!("no sessions{}", more.unwrap_or_default()), &findings)?;
+        }
+        reading.print_problems(&findings);
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,171 @@
+//! `spantap show`.
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::{Out, hint};
+use crate::present::sessions::short_connection;
+use crate::present::tail::RowPrinter;
+use crate::present::{Printable, format, operation, session};
+use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
+use crate::query::row::LogRow;
+use crate::query::scan::ScanFindings;
+use crate::record::Record;
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// SESSION, SESSION/SEQ, last, or an operation's request, trace, span, tool call or conversation id, or a hash
+    #[arg(value_name = "WHAT")]
+    target: Option<String>,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Default number of operations of a session that are drawn.
+const OPERATIONS: usize = 10_000;
+/// Default number of matches that are listed.
+const LISTED: usize = 20;
+
+impl ShowArgs {
+    pub(super) fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        // `show FILE` shows the last session in a file.
+        if let Some(file) = self.target.take_if(|target| *target == "-" || Path::new(target).is_file()) {
+            self.select.files.insert(0, PathBuf::from(file));
+        }
+        let target = SearchTarget::parse(self.target.as_deref());
+        let mut reading = Reading::open(&self.select, DefaultRange::All)?;
+        if self.select.files.iter().any(|file| file.as_os_str() == "-") {
+            return Err(hint(
+                anyhow::anyhow!("`show` reads its files more than once, which standard input does not allow"),
+                "write standard input to a file first",
+            ));
+        }
+        let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
+        let result = search.finish();
+        reading.print_problems(&findings);
+        let mut out = BufWriter::new(out);
+        match result {
+            SearchResult::Nothing => return Err(self.not_found(&reading, &findings)),
+            SearchResult::Session(session_id) => {
+                // If the target is a connection id, only that connection of the session is shown.
+                if let SearchTarget::Word(word) = &target
+                    && !session_id.starts_with(word.as_str())
+                {
+                    reading.select.session = Some(word.clone());
+                }
+                self.write_session(&mut out, &reading, &session_id)?;
+            }
+            SearchResult::Sessions(ids) => self.write_ids(&mut out, &ids)?,
+            SearchResult::Operations(found) if self.output.json => {
+                let limit = self.output.limit.unwrap_or(usize::MAX);
+                write_json(&mut out, &found[..found.len().min(limit)])?;
+            }
+            SearchResult::Operations(found) => match &found[..] {
+                [found] => write_operation(&mut out, &reading, found)?,
+                found => self.write_operations(&mut out, &reading, found)?,
+            },
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn not_found(&self, reading: &Reading, findings: &ScanFindings) -> anyhow::Error {
+        let what = match self.target.as_deref() {
+            None | Some("last") => "no session".to_owned(),
+            Some(text) => format!("no session or operation `{}`", Printable::new(text)),
+        };
+        let (text, way) = reading.no_data(&what, findings);
+        let list = "`spantap sessions` lists sessions, `spantap tail` operations".to_owned();
+        hint(anyhow::anyhow!(text), if self.target.is_none() { way } else { list })
+    }
+
+    fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {
+        let limit = self.output.limit.unwrap_or(OPERATIONS);
+        let json = self.output.json;
+        let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, json));
+        found.settle();
+        if !json {
+            session::write(out, &reading.terminal, session_id, &found, reading.warn, &self.again())?;
+        } else if found.operations.is_empty() {
+            note("this session has no operations; without --json its other events are shown");
+        } else {
+            write_json(out, &found.operations)?;
+        }
+        Ok(())
+    }
+
+    fn write_ids(&self, out: &mut impl Write, ids: &[String]) -> anyhow::Result<()> {
+        let again = self.again();
+        writeln!(out, "{} sessions or connections match:", ids.len())?;
+        for id in ids.iter().take(LISTED) {
+            writeln!(out, "  spantap show {}{again}", Printable::new(id))?;
+        }
+        if ids.len() > LISTED {
+            writeln!(out, "and {} more; a longer prefix matches fewer", ids.len() - LISTED)?;
+        }
+        Ok(())
+    }
+
+    fn write_operations(
+        &self,
+        out: &mut impl Write,
+        reading: &Reading,
+        found: &[OperationMatch],
+    ) -> anyhow::Result<()> {
+        let again = self.again();
+        let shown = &found[found.len().saturating_sub(self.output.limit.unwrap_or(LISTED))..];
+        writeln!(out, "{} match; the last of them:", format::plural(found.len() as u64, "operation"))?;
+        let mut printer = RowPrinter::new(reading.terminal.clone(), reading.warn);
+        let rows: Vec<LogRow> = shown.iter().map(|found| LogRow::Operation(found.row.clone())).collect();
+        rows.iter().for_each(|row| printer.prepare(row));
+        rows.iter().try_for_each(|row| printer.write(out, row))?;
+        writeln!(out, "to show one:")?;
+        for OperationMatch { row, .. } in shown {
+            // The connection is named, since a session may have several, each with its own numbers.
+            writeln!(out, "  spantap show {}/{}{again}", short_connection(&row.connection_id), row.seq)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the options that name the folder and files again in a suggested command.
+    fn again(&self) -> Printable {
+        let is_plain =
+            |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
+        let word = |path: &PathBuf| {
+            let path = Printable::from(path.to_string_lossy());
+            match path.chars().all(is_plain) {
+                true => path.to_string(),
+                false => format!("'{}'", path.replace('\'', r"'\''")),
+            }
+        };
+        let dir = self.select.log_dir.iter().map(|dir| format!(" --log-dir {}", word(dir)));
+        let files = self.select.files.iter().map(|file| format!(" {}", word(file)));
+        Printable::from(dir.chain(files).collect::<String>())
+    }
+}
+
+fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {
+    for found in found {
+        writeln!(out, "{}", Printable::json(&String::from_utf8_lossy(&found.line)))?;
+    }
+    Ok(())
+}
+
+fn write_operation(out: &mut impl Write, reading: &Reading, found: &OperationMatch) -> anyhow::Result<()> {
+    // A newer record may have a field of another type. Only the row is shown then.
+    let record: Record<'_> = serde_json::from_slice(&found.line).unwrap_or_default();
+    let (search, _) = reading.scan(|| SummarySearch {
+        connection_id: found.row.connection_id.to_string(),
+        request_id: record.request_id.as_deref().unwrap_or_default().to_owned(),
+        summary: None,
+    });
+    let summary = search.summary.as_deref();
+    operation::write(out, &reading.terminal, &found.row, &record, summary, reading.warn)?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `spantap tail`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::Out;
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::present::tail::RowPrinter;
+use crate::query::entry::Entry;
+use crate::query::follow::LogFollower;
+use crate::query::last::LastRows;
+use crate::query::row::{LogRow, NamePool};
+
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Keep printing new operations
+    #[arg(short, long)]
+    follow: bool,
+    /// Number of past operations to print first
+    #[arg(short = 'n', value_name = "N", default_value_t = 20)]
+    count: usize,
+    #[command(flatten)]
+    select: SelectArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Time between two rounds of `tail -f`: short for a user, long for a disk.
+const ROUND: Duration = Duration::from_millis(200);
+
+impl TailArgs {
+    pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let open = if self.follow { Reading::open_early } else { Reading::open };
+        let reading = open(&self.select, DefaultRange::LastDay)?;
+        // Made before the scan: lines that are written during the scan are followed.
+        let mut follower = LogFollower::after(&reading.sources);
+        let count = self.output.limit.unwrap_or(self.count);
+        let json = self.output.json;
+        let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));
+        let rows = last.finish();
+        let mut printer = RowPrinter::new(reading.terminal.clone(), reading.warn);
+        rows.iter().for_each(|row| printer.prepare(row));
+        rows.iter().try_for_each(|row| printer.write(out, row))?;
+        if rows.is_empty() && !self.follow {
+            reading.print_no_data("no operations", &findings)?;
+        }
+        reading.print_problems(&findings);
+        if !self.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut names = NamePool::default();
+        loop {
+            out.flush()?;
+            std::thread::sleep(ROUND);
+            follower.round(&reading.folders, |line| match Entry::parse(line) {
+                Ok(entry) if LogRow::is_wanted(&reading.select, &entry) => {
+                    printer.write(out, &LogRow::new(&entry, line, json, &mut names))
+                }
+                _ => Ok(()),
+            })?;
+        }
+    }
+}

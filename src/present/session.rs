@@ -1,0 +1,106 @@
+//! One session: its totals, its events, and its operations as a waterfall.
+
+use std::io::{self, Write};
+
+use crate::present::sessions::{annotation, short_connection};
+use crate::present::table::{Terminal, Tone};
+use crate::present::{Printable, format, waterfall};
+use crate::query::event::EventRow;
+use crate::query::find::SessionReader;
+use crate::query::row::OperationRow;
+use crate::query::turns::turns;
+
+/// Draws a session that was read and settled.
+///
+/// `warn` is the number of identical calls from which on a call is marked. `again` are the folder and files that
+/// a suggested command has to name.
+///
+/// # Errors
+/// Writing to `out` failed.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    session_id: &str,
+    session: &SessionReader<'_>,
+    warn: u32,
+    again: &Printable,
+) -> io::Result<()> {
+    write_totals(out, terminal, session_id, session, warn)?;
+    session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
+    let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
+    if rows.is_empty() && session.more == 0 {
+        return Ok(());
+    }
+    writeln!(out)?;
+    waterfall::draw(out, terminal, &turns(&rows), warn)?;
+    if session.more > 0 {
+        writeln!(out, "{} more; --since, --tool or --limit chooses others", session.more)?;
+    }
+    writeln!(out)?;
+    match rows.last() {
+        Some(last) => write_example(out, terminal, last, again),
+        None => Ok(()),
+    }
+}
+
+fn write_totals(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    session_id: &str,
+    session: &SessionReader<'_>,
+    warn: u32,
+) -> io::Result<()> {
+    let totals = &session.totals;
+    let (first, last) = totals.span.get().unwrap_or_default();
+    writeln!(out, "{}", Tone::Strong.paint(session_id))?;
+    let servers: Vec<&str> = totals.servers.keys().map(String::as_str).collect();
+    let hosts: Vec<&str> = totals.hosts.iter().map(String::as_str).collect();
+    let facts = [
+        servers.join(", "),
+        hosts.join(", "),
+        format::span(first, last, &terminal.zone, terminal.dash()),
+        format::duration(totals.span.ms()),
+    ];
+    let counts = [
+        format::plural(totals.calls.calls, "call"),
+        format::plural(totals.calls.errors(), "error"),
+        format::plural(totals.turns.turns(), "turn"),
+        format!("~{} tokens", format::count(totals.calls.tokens)),
+    ];
+    for (facts, separator) in [(facts, "  "), (counts, ", ")] {
+        for line in terminal.lines(&facts.map(Printable::from), separator) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    let (note, tone) = annotation(totals, u64::from(warn));
+    if !note.is_empty() {
+        writeln!(out, "{}", tone.paint(terminal.cut(note, terminal.width)))?;
+    }
+    Ok(())
+}
+
+fn write_event(out: &mut dyn Write, terminal: &Terminal, event: &EventRow) -> io::Result<()> {
+    let at = format::local(event.at, &terminal.zone, "%H:%M:%S");
+    let line = terminal.cut(format!("{at}  {}", event.text), terminal.width);
+    writeln!(out, "{}", Tone::from(event.severity).paint(line))?;
+    event.stderr.iter().try_for_each(|line| {
+        let line = terminal.cut(format!("{:10}{line}", ""), terminal.width);
+        writeln!(out, "{}", Tone::Faint.paint(line))
+    })
+}
+
+/// Suggests the command that shows the last operation.
+fn write_example(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    last: &OperationRow,
+    again: &Printable,
+) -> io::Result<()> {
+    let mut hint = format!("spantap show {}/{}{again}", short_connection(&last.connection_id), last.seq);
+    let purpose = " tells all about the last one";
+    // A command is copied, and therefore never cut.
+    if Printable::new(&hint).width() + purpose.len() <= terminal.width {
+        hint.push_str(purpose);
+    }
+    writeln!(out, "{}", Tone::Faint.paint(hint))
+}

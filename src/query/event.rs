@@ -1,0 +1,90 @@
+//! Events other than operations that are worth a line: ends, gaps, malformed messages, warnings.
+
+use std::sync::Arc;
+
+use crate::query::entry::Entry;
+use crate::query::row::NamePool;
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::EndReason;
+
+/// How bad an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Warning,
+    Failure,
+}
+
+/// A notable event, as far as it is drawn.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    pub at: Timestamp,
+    pub server_name: Arc<str>,
+    pub severity: Severity,
+    pub text: String,
+    /// The last lines that a server that ended wrote to standard error.
+    pub stderr: Vec<String>,
+}
+
+impl EventRow {
+    /// Copies what is drawn of a notable event.
+    pub fn new(entry: &Entry<'_>, names: &mut NamePool) -> EventRow {
+        let text = match (unexpected_end(entry), entry.signal, entry.exit_code) {
+            _ if entry.event != EventName::SessionEnded => entry.message.to_string(),
+            (Some(how), ..) => how,
+            (None, Some(signal), _) => format!("died of signal {signal} when it was asked to end"),
+            (None, None, Some(code)) => format!("exited with {code} when it was asked to end"),
+            (None, None, None) => entry.message.to_string(),
+        };
+        let stderr = entry.stderr_tail.iter().flatten().filter(|_| entry.event == EventName::SessionEnded);
+        EventRow {
+            at: entry.timestamp.0,
+            server_name: names.share(&entry.server_name),
+            severity: severity(entry).unwrap_or(Severity::Warning),
+            text,
+            stderr: stderr.map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Returns true if an event that is not an operation is worth a line.
+pub fn is_notable(entry: &Entry<'_>) -> bool {
+    severity(entry).is_some()
+}
+
+fn severity(entry: &Entry<'_>) -> Option<Severity> {
+    match entry.event {
+        EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Some(Severity::Failure),
+        EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
+            Some(Severity::Warning)
+        }
+        EventName::SessionEnded if &*entry.reason != EndReason::ServerExited.as_str() => {
+            Some(Severity::Failure)
+        }
+        EventName::SessionEnded if failed_to_end(entry) => Some(Severity::Warning),
+        _ => None,
+    }
+}
+
+/// Returns true if a server that was asked to end neither succeeded nor ended by the signal that asked it.
+fn failed_to_end(entry: &Entry<'_>) -> bool {
+    // SIGHUP, SIGINT, SIGKILL, SIGTERM.
+    let requests = [1, 2, 9, 15];
+    match (entry.signal, entry.exit_code) {
+        (Some(signal), _) => !requests.contains(&signal),
+        // A program that catches a signal exits with 128 and the signal's number.
+        (None, Some(code)) => code != 0 && !requests.contains(&code.saturating_sub(128)),
+        (None, None) => false,
+    }
+}
+
+/// Returns how a server ended that was not asked to end; `None` for an ordinary end.
+pub fn unexpected_end(entry: &Entry<'_>) -> Option<String> {
+    match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
+        (_, _, Some(EndReason::ServerExited)) => None,
+        (_, _, Some(EndReason::SpawnFailed)) => Some("did not start".to_owned()),
+        (Some(signal), _, _) => Some(format!("died of signal {signal}")),
+        (_, Some(code), _) => Some(format!("exited with {code}")),
+        _ => Some("died".to_owned()),
+    }
+}

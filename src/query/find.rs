@@ -1,0 +1,384 @@
+//! `spantap show`: finds a session or operations by an id, a part of an id, or a hash.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::query::entry::Entry;
+use crate::query::event::{EventRow, is_notable};
+use crate::query::row::{NamePool, OperationRow};
+use crate::query::scan::Fold;
+use crate::query::select::{Selection, belongs};
+use crate::query::sessions::SessionTotals;
+use crate::record::EventName;
+use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
+
+/// The argument of `show`, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SearchTarget {
+    /// The session that was active last.
+    Last,
+    /// `SESSION/SEQ`; a connection id also names the session.
+    Operation { session: String, seq: u64 },
+    /// The beginning of a session id, or an id of an operation: request, trace, span, tool call,
+    /// conversation, or the beginning of a hash.
+    Word(String),
+}
+
+impl SearchTarget {
+    pub(crate) fn parse(text: Option<&str>) -> SearchTarget {
+        match text {
+            None | Some("last") => SearchTarget::Last,
+            Some(text) => match text.rsplit_once('/') {
+                Some((session, seq)) if !session.is_empty() => match seq.trim_start_matches('#').parse() {
+                    Ok(seq) => SearchTarget::Operation { session: session.to_owned(), seq },
+                    Err(_) => SearchTarget::Word(text.to_owned()),
+                },
+                _ => SearchTarget::Word(text.to_owned()),
+            },
+        }
+    }
+}
+
+/// Fewest characters of a hash or span id that are searched for, so that `show 1` finds request 1.
+const LEAST_PREFIX: usize = 6;
+/// Most operations that are kept as matches.
+const MATCHES: usize = 1_000;
+
+/// Finds the sessions and operations that match the target.
+pub(crate) struct Search<'a> {
+    select: &'a Selection,
+    target: &'a SearchTarget,
+    names: NamePool,
+    sessions: BTreeMap<String, SessionMatch>,
+    operations: Vec<OperationMatch>,
+}
+
+/// A session that matches.
+#[derive(Debug, Default)]
+struct SessionMatch {
+    last: Timestamp,
+    /// Its connections that match, if the session id does not.
+    connections: BTreeSet<String>,
+}
+
+/// An operation that matches.
+#[derive(Clone, Debug)]
+pub(crate) struct OperationMatch {
+    pub(crate) row: OperationRow,
+    pub(crate) line: Box<[u8]>,
+}
+
+/// The result of a search.
+#[derive(Debug)]
+pub(crate) enum SearchResult {
+    Nothing,
+    Session(String),
+    /// Ids of the sessions that match, newest first; ids of connections where those match instead.
+    Sessions(Vec<String>),
+    /// Operations, oldest first; never empty.
+    Operations(Vec<OperationMatch>),
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(select: &'a Selection, target: &'a SearchTarget) -> Search<'a> {
+        let names = NamePool::default();
+        Search { select, target, names, sessions: BTreeMap::new(), operations: Vec::new() }
+    }
+
+    pub(crate) fn finish(self) -> SearchResult {
+        let mut operations = self.operations;
+        operations.sort_by_key(|found| found.row.recorded);
+        let mut sessions: Vec<(String, SessionMatch)> = self.sessions.into_iter().collect();
+        // The sort is stable: equal ones stay in the order of their ids.
+        sessions.sort_by_key(|(_, session)| Reverse(session.last));
+        let is_short = matches!(self.target, SearchTarget::Word(word) if word.len() < LEAST_PREFIX);
+        match (self.target, sessions.len(), operations.is_empty()) {
+            // `3` is the beginning of many ids, but a complete request id.
+            (_, _, false) if is_short => SearchResult::Operations(operations),
+            (SearchTarget::Last, 1.., _) | (SearchTarget::Word(_), 1, _) => {
+                SearchResult::Session(sessions.swap_remove(0).0)
+            }
+            (SearchTarget::Word(_), 2.., _) => {
+                let ids = |(id, session): (String, SessionMatch)| match session.connections.is_empty() {
+                    true => vec![id],
+                    false => session.connections.into_iter().collect(),
+                };
+                SearchResult::Sessions(sessions.into_iter().flat_map(ids).collect())
+            }
+            (_, _, false) => SearchResult::Operations(operations),
+            _ => SearchResult::Nothing,
+        }
+    }
+
+    fn keep_session(&mut self, entry: &Entry<'_>) {
+        let session = match self.sessions.get_mut(&*entry.session_id) {
+            Some(session) => session,
+            None => self.sessions.entry(entry.session_id.to_string()).or_default(),
+        };
+        session.last = entry.timestamp.0.max(session.last);
+        if let SearchTarget::Word(word) = self.target
+            && !entry.session_id.starts_with(word.as_str())
+            && !session.connections.contains(&*entry.connection_id)
+        {
+            session.connections.insert(entry.connection_id.to_string());
+        }
+    }
+
+    fn keep_operation(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if self.operations.len() < MATCHES {
+            let row = OperationRow::new(entry, &mut self.names);
+            self.operations.push(OperationMatch { row, line: line.into() });
+        }
+    }
+
+    /// Keeps the session of an event that matches: a server that did not start has an end, but no operation.
+    fn take_event(&mut self, entry: &Entry<'_>) {
+        if let SearchTarget::Word(word) = self.target
+            && !entry.is_operation()
+            && !self.select.is_about_operations()
+            && self.select.takes_context(entry)
+            && belongs(entry, word)
+        {
+            self.keep_session(entry);
+        }
+    }
+}
+
+impl Fold for Search<'_> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if !self.select.takes_operation(entry) {
+            self.take_event(entry);
+            return;
+        }
+        match self.target {
+            SearchTarget::Last => self.keep_session(entry),
+            SearchTarget::Operation { session, seq } => {
+                if entry.seq == *seq && belongs(entry, session) {
+                    self.keep_operation(entry, line);
+                }
+            }
+            SearchTarget::Word(word) => {
+                let is_session = belongs(entry, word);
+                if is_session {
+                    self.keep_session(entry);
+                }
+                if (!is_session || word.len() < LEAST_PREFIX) && has_id(entry, word) {
+                    self.keep_operation(entry, line);
+                }
+            }
+        }
+    }
+
+    fn merge(&mut self, other: Search<'_>) {
+        for (id, other) in other.sessions {
+            let session = self.sessions.entry(id).or_default();
+            session.last = other.last.max(session.last);
+            session.connections.extend(other.connections);
+        }
+        self.operations.extend(other.operations);
+        self.operations.truncate(MATCHES);
+    }
+}
+
+/// Returns true if `word` is the operation's request id (with or without the quotes of a text), its trace,
+/// span, tool call or conversation, or the beginning of one of its hashes (with or without the function's name).
+fn has_id(entry: &Entry<'_>, word: &str) -> bool {
+    let id = &*entry.request_id;
+    let unquoted = id.strip_prefix('"').and_then(|id| id.strip_suffix('"'));
+    let ids = [&entry.trace_id, &entry.span_id, &entry.call_id, &entry.conversation_id];
+    if id == word || unquoted == Some(word) || ids.into_iter().any(|id| &**id == word) {
+        return true;
+    }
+    let begins = |text: &str| {
+        let hex = text.rsplit_once(':').map_or(text, |(_, hex)| hex);
+        text.starts_with(word) && word.len() > text.len() - hex.len() || hex.starts_with(word)
+    };
+    let long = [
+        &entry.args_hash,
+        &entry.result_hash,
+        &entry.text_hash,
+        &entry.trace_id,
+        &entry.call_id,
+        &entry.conversation_id,
+    ];
+    word.len() >= LEAST_PREFIX && long.into_iter().any(|text| begins(text))
+}
+
+/// Collects what `show` draws of one session.
+pub(crate) struct SessionReader<'a> {
+    select: &'a Selection,
+    session_id: &'a str,
+    limit: usize,
+    keeps_lines: bool,
+    names: NamePool,
+    /// Lines are empty unless they are kept.
+    pub(crate) operations: Vec<OperationMatch>,
+    /// Number of operations beyond the limit.
+    pub(crate) more: u64,
+    pub(crate) totals: SessionTotals,
+    pub(crate) events: Vec<EventRow>,
+}
+
+impl<'a> SessionReader<'a> {
+    /// Keeps at most `limit` operations; with `keeps_lines` also their lines.
+    pub(crate) fn new(
+        select: &'a Selection,
+        session_id: &'a str,
+        limit: usize,
+        keeps_lines: bool,
+    ) -> SessionReader<'a> {
+        SessionReader {
+            select,
+            session_id,
+            limit,
+            keeps_lines,
+            names: NamePool::default(),
+            operations: Vec::new(),
+            more: 0,
+            totals: SessionTotals::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Sorts operations and events by time, and settles the totals.
+    pub(crate) fn settle(&mut self) {
+        self.operations.sort_by(|a, b| a.row.order().cmp(&b.row.order()));
+        self.events.sort_by_key(|event| event.at);
+        self.totals.turns.settle();
+    }
+}
+
+impl Fold for SessionReader<'_> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if *entry.session_id != *self.session_id || !self.select.takes_context(entry) {
+            return;
+        }
+        self.totals.add(entry, self.select, &Prices::default());
+        if self.select.takes_operation(entry) {
+            if self.operations.len() < self.limit {
+                let line = if self.keeps_lines { line.into() } else { Box::default() };
+                let row = OperationRow::new(entry, &mut self.names);
+                self.operations.push(OperationMatch { row, line });
+            } else {
+                self.more += 1;
+            }
+        } else if is_notable(entry) {
+            self.events.push(EventRow::new(entry, &mut self.names));
+        }
+    }
+
+    fn merge(&mut self, other: SessionReader<'_>) {
+        self.totals.merge(other.totals);
+        self.events.extend(other.events);
+        self.operations.extend(other.operations);
+        let excess = self.operations.len().saturating_sub(self.limit);
+        self.operations.truncate(self.limit);
+        self.more += other.more + excess as u64;
+    }
+}
+
+/// Finds the summary of one operation's result, which is recorded at level debug only.
+pub(crate) struct SummarySearch {
+    pub(crate) connection_id: String,
+    pub(crate) request_id: String,
+    pub(crate) summary: Option<String>,
+}
+
+impl Fold for SummarySearch {
+    fn wants(&self, line: &[u8]) -> bool {
+        memchr::memmem::find(line, b"tool_result").is_some()
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+        let is_same = *entry.connection_id == self.connection_id && *entry.request_id == self.request_id;
+        if entry.event == EventName::ToolResult && is_same && self.summary.is_none() {
+            self.summary = Some(entry.result_summary.to_string());
+        }
+    }
+
+    fn merge(&mut self, other: SummarySearch) {
+        self.summary = self.summary.take().or(other.summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_found_by_each_of_its_ids() {
+        let line = format!(
+            r#"{{"schema":"spantap/1","event":"mcp_tool_call","request_id":"\"r-1\"","trace_id":"{0}","span_id":"00f067aa0ba902b7","args_hash":"hmac-sha256:{1}","result_hash":"hmac-sha256-raw:{2}"}}"#,
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            "a".repeat(64),
+            "0123456789abcdef".repeat(4)
+        );
+        let entry = Entry::parse(line.as_bytes()).unwrap();
+        for (word, expected) in [
+            ("r-1", true),
+            ("\"r-1\"", true),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", true),
+            ("4bf92f", true),
+            ("00f067aa0ba902b7", true),
+            ("hmac-sha256-raw:01234", true),
+            ("0123456789", true),
+            ("hmac-sha256", false),
+            ("aaaaa", false),
+            ("r-", false),
+        ] {
+            assert_eq!(has_id(&entry, word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_short_word_is_a_request_id_before_it_is_the_beginning_of_a_session() {
+        let line = |session: &str, request: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","request_id":"{request}"}}"#
+            )
+        };
+        let find = |word| find(word, &[line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")]);
+        assert!(matches!(find("4"), SearchResult::Operations(found) if found.len() == 1));
+        assert!(matches!(find("43"), SearchResult::Session(session) if session == "43b33780"));
+        assert!(matches!(find("43b33780"), SearchResult::Session(_)));
+        assert!(matches!(find("8"), SearchResult::Nothing));
+    }
+
+    #[test]
+    fn sessions_that_match_by_their_connections_are_listed_by_them() {
+        let line = |session: &str, connection: &str| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","connection_id":"{connection}"}}"#
+            )
+        };
+        let lines = [line("s1", "01a20de7-a"), line("s2", "01a20de7-b"), line("s2", "02")];
+        let ids = |word| match find(word, &lines) {
+            SearchResult::Sessions(ids) => ids,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ids("01a20d"), ["01a20de7-a", "01a20de7-b"]);
+        assert_eq!(ids("s"), ["s1", "s2"]);
+        assert!(matches!(find("02", &lines), SearchResult::Session(session) if session == "s2"));
+    }
+
+    fn find(word: &str, lines: &[String]) -> SearchResult {
+        let (select, target) = (Selection::default(), SearchTarget::parse(Some(word)));
+        let mut search = Search::new(&select, &target);
+        for line in lines {
+            search.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
+        }
+        search.finish()
+    }
+
+    #[test]
+    fn a_target_is_a_session_an_operation_or_a_word() {
+        assert_eq!(SearchTarget::parse(None), SearchTarget::Last);
+        assert_eq!(SearchTarget::parse(Some("last")), SearchTarget::Last);
+        assert_eq!(
+            SearchTarget::parse(Some("01a2/#42")),
+            SearchTarget::Operation { session: "01a2".to_owned(), seq: 42 }
+        );
+        assert_eq!(SearchTarget::parse(Some("a/b")), SearchTarget::Word("a/b".to_owned()));
+    }
+}

@@ -1,0 +1,42 @@
+//! `spantap tail`: the last records of all files.
+
+use crate::query::entry::Entry;
+use crate::query::row::{LogRow, NamePool};
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::top::Top;
+use crate::record::timestamp::Timestamp;
+
+/// Keeps the last wanted lines, by time.
+pub(crate) struct LastRows<'a> {
+    select: &'a Selection,
+    json: bool,
+    names: NamePool,
+    rows: Top<Timestamp, LogRow>,
+}
+
+impl<'a> LastRows<'a> {
+    pub(crate) fn new(select: &'a Selection, count: usize, json: bool) -> LastRows<'a> {
+        LastRows { select, json, names: NamePool::default(), rows: Top::new(count) }
+    }
+
+    /// Returns the rows, earliest first.
+    pub(crate) fn finish(self) -> Vec<LogRow> {
+        let mut rows = self.rows.finish();
+        rows.reverse();
+        rows
+    }
+}
+
+impl Fold for LastRows<'_> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if LogRow::is_wanted(self.select, entry) {
+            let make = |names: &mut NamePool| LogRow::new(entry, line, self.json, names);
+            self.rows.offer(entry.timestamp.0, entry, &mut self.names, make);
+        }
+    }
+
+    fn merge(&mut self, other: LastRows<'_>) {
+        self.rows.merge(other.rows);
+    }
+}

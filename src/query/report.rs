@@ -1,0 +1,224 @@
+//! `spantap report`: totals by tool, session and server, and the operations that the page lists.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::query::entry::Entry;
+use crate::query::event::unexpected_end;
+use crate::query::row::{NamePool, OperationRow};
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::sessions::SessionTable;
+use crate::query::top::Top;
+use crate::query::totals::{CallTotals, GroupMap, TimeSpan, TimedTotals};
+use crate::record::EventName;
+use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
+
+/// Most operations in the page: up to this number its filters compute with all of them.
+pub(crate) const MAX_ROWS: usize = 10_000;
+/// Number of the worst operations that are kept beside the newest, if there are more than [`MAX_ROWS`].
+const WORST: usize = 1_000;
+
+/// Adds up what the page shows.
+pub struct ReportTotals<'a> {
+    select: &'a Selection,
+    pub(crate) prices: &'a Prices,
+    names: NamePool,
+    /// Tool calls by server and tool.
+    pub(crate) tools: GroupMap<ToolTotals>,
+    pub(crate) sessions: SessionTable<'a>,
+    pub(crate) servers: BTreeMap<Box<str>, ServerTotals>,
+    pub(crate) span: TimeSpan,
+    pub(crate) operations: u64,
+    pub(crate) newest: Top<Timestamp, Box<ReportRow>>,
+    /// Failures before successes, long durations before short ones.
+    pub(crate) worst: Top<(bool, u64), Box<ReportRow>>,
+}
+
+/// Totals of one tool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolTotals {
+    pub(crate) timed: TimedTotals,
+    /// Failures by `error_type`.
+    pub(crate) errors: BTreeMap<Box<str>, u64>,
+}
+
+/// Starts, ends and calls of one server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerTotals {
+    pub(crate) last_seen: Timestamp,
+    last_start: Timestamp,
+    /// When and how a process of the server last ended; the text is empty for an ordinary end.
+    last_end: Option<(Timestamp, String)>,
+    pub(crate) starts: u64,
+    /// Processes that died or did not start.
+    pub(crate) failures: u64,
+    /// True if records or bytes were lost.
+    pub(crate) is_lossy: bool,
+    /// Calls and failures by minute since 1970.
+    pub(crate) minutes: HashMap<i64, [u32; 2]>,
+}
+
+/// One operation of the page, with its ids and hashes.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportRow {
+    pub(crate) operation: OperationRow,
+    /// Estimate in USD; 0 without prices.
+    pub(crate) cost: f64,
+    pub(crate) request_id: Box<str>,
+    pub(crate) call_id: Box<str>,
+    pub(crate) trace_id: Box<str>,
+    pub(crate) span_id: Box<str>,
+    pub(crate) args_hash: Box<str>,
+    pub(crate) result_hash: Box<str>,
+    pub(crate) text_hash: Box<str>,
+}
+
+impl ReportRow {
+    fn new(entry: &Entry<'_>, prices: &Prices, names: &mut NamePool) -> ReportRow {
+        ReportRow {
+            operation: OperationRow::new(entry, names),
+            cost: CallTotals::of(entry, prices).cost(prices).unwrap_or(0.0),
+            request_id: (*entry.request_id).into(),
+            call_id: (*entry.call_id).into(),
+            trace_id: (*entry.trace_id).into(),
+            span_id: (*entry.span_id).into(),
+            args_hash: (*entry.args_hash).into(),
+            result_hash: (*entry.result_hash).into(),
+            text_hash: (*entry.text_hash).into(),
+        }
+    }
+}
+
+impl<'a> ReportTotals<'a> {
+    pub fn new(select: &'a Selection, prices: &'a Prices) -> ReportTotals<'a> {
+        ReportTotals {
+            select,
+            prices,
+            names: NamePool::default(),
+            tools: GroupMap::default(),
+            sessions: SessionTable::new(select, prices, false),
+            servers: BTreeMap::new(),
+            span: TimeSpan::default(),
+            operations: 0,
+            newest: Top::new(MAX_ROWS),
+            worst: Top::new(WORST),
+        }
+    }
+
+    fn add_operation(&mut self, entry: &Entry<'_>) {
+        self.operations += 1;
+        self.span.add(entry.started(), entry.timestamp.0);
+        let micros = (entry.duration_ms.unwrap_or(0.0).max(0.0) * 1000.0) as u64;
+        let make = |names: &mut NamePool| Box::new(ReportRow::new(entry, self.prices, names));
+        self.newest.offer(entry.timestamp.0, entry, &mut self.names, make);
+        self.worst.offer((entry.status.is_failure(), micros), entry, &mut self.names, make);
+    }
+
+    fn add_tool_call(&mut self, entry: &Entry<'_>) {
+        let tool = self.tools.at(&entry.server_name, &entry.tool_name);
+        tool.timed.add(entry, self.prices);
+        if entry.status.is_failure() {
+            let error_type = error_type(&entry.error_type, entry.status);
+            match tool.errors.get_mut(error_type) {
+                Some(count) => *count += 1,
+                None => drop(tool.errors.insert(error_type.into(), 1)),
+            }
+        }
+    }
+}
+
+/// Returns why an operation failed, in one word: the error type if it is known, otherwise the status.
+pub(crate) fn error_type(error_type: &str, status: Status) -> &str {
+    if error_type.is_empty() { status.as_str() } else { error_type }
+}
+
+impl<'a> Fold for ReportTotals<'a> {
+    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+        if !self.select.takes_context(entry) {
+            return;
+        }
+        self.sessions.take(entry, line);
+        if !self.servers.contains_key(&*entry.server_name) {
+            self.servers.insert((*entry.server_name).into(), ServerTotals::default());
+        }
+        let Some(server) = self.servers.get_mut(&*entry.server_name) else { return };
+        server.add_event(entry);
+        if !self.select.takes_operation(entry) {
+            return;
+        }
+        let is_tool_call = entry.event == EventName::McpToolCall;
+        if is_tool_call {
+            server.add_call(entry);
+        }
+        self.add_operation(entry);
+        if is_tool_call {
+            self.add_tool_call(entry);
+        }
+    }
+
+    fn merge(&mut self, other: ReportTotals<'a>) {
+        self.tools.merge(other.tools, |tool, other| {
+            tool.timed.merge(other.timed);
+            for (error_type, count) in other.errors {
+                *tool.errors.entry(error_type).or_default() += count;
+            }
+        });
+        self.sessions.merge(other.sessions);
+        for (name, server) in other.servers {
+            self.servers.entry(name).or_default().merge(server);
+        }
+        self.span.merge(other.span);
+        self.operations += other.operations;
+        self.newest.merge(other.newest);
+        self.worst.merge(other.worst);
+    }
+}
+
+impl ServerTotals {
+    fn add_event(&mut self, entry: &Entry<'_>) {
+        let at = entry.timestamp.0;
+        self.last_seen = self.last_seen.max(at);
+        match entry.event {
+            EventName::SessionStarted => {
+                self.starts += 1;
+                self.last_start = self.last_start.max(at);
+            }
+            EventName::Gap => self.is_lossy = true,
+            EventName::SessionEnded => {
+                let how = unexpected_end(entry);
+                self.failures += u64::from(how.is_some());
+                let end = (at, how.unwrap_or_default());
+                self.last_end = self.last_end.take().max(Some(end));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_call(&mut self, entry: &Entry<'_>) {
+        let minute = self.minutes.entry(entry.timestamp.0.0.div_euclid(60_000_000)).or_default();
+        minute[0] += u32::from(entry.continues_seq.is_none());
+        minute[1] += u32::from(entry.status.is_failure());
+    }
+
+    fn merge(&mut self, other: ServerTotals) {
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.last_start = self.last_start.max(other.last_start);
+        self.last_end = self.last_end.take().max(other.last_end);
+        self.starts += other.starts;
+        self.failures += other.failures;
+        self.is_lossy |= other.is_lossy;
+        for (minute, [calls, errors]) in other.minutes {
+            let sum = self.minutes.entry(minute).or_default();
+            sum[0] += calls;
+            sum[1] += errors;
+        }
+    }
+
+    /// Returns how the server last ended; `None` if it started again or no end is recorded. The text is empty
+    /// for an ordinary end.
+    pub(crate) fn last_end(&self) -> Option<&str> {
+        self.last_end.as_ref().filter(|(at, _)| *at >= self.last_start).map(|(_, how)| how.as_str())
+    }
+}

@@ -1,0 +1,161 @@
+//! Owned rows: what a command keeps of a line that it will draw. Each is made of the line's entry once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::query::entry::Entry;
+use crate::query::event::{EventRow, is_notable};
+use crate::query::select::Selection;
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::{Direction, Status};
+
+/// Shares one copy of each name among the rows that hold it.
+#[derive(Debug, Default)]
+pub struct NamePool {
+    names: HashSet<Arc<str>, RandomState>,
+    /// Number of names at which those that no row holds are freed.
+    sweep_at: usize,
+}
+
+impl NamePool {
+    /// Returns the shared copy of `name`.
+    pub fn share(&mut self, name: &str) -> Arc<str> {
+        const LEAST: usize = 1 << 10;
+        if let Some(known) = self.names.get(name) {
+            return Arc::clone(known);
+        }
+        if self.names.len() >= self.sweep_at.max(LEAST) {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.sweep_at = self.names.len() * 2;
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&name));
+        name
+    }
+}
+
+/// One operation, as far as it is drawn. Its names are shared with other rows.
+#[derive(Clone, Debug)]
+pub struct OperationRow {
+    pub session_id: Arc<str>,
+    pub connection_id: Arc<str>,
+    pub server_name: Arc<str>,
+    pub conversation_id: Arc<str>,
+    pub turn_id: Arc<str>,
+    pub method: Arc<str>,
+    /// Tool, prompt or resource; empty if the operation has none.
+    pub target: Arc<str>,
+    pub error_type: Arc<str>,
+    pub error_message: Box<str>,
+    pub seq: u64,
+    pub started: Timestamp,
+    /// Time of the record, which is written at the end.
+    pub recorded: Timestamp,
+    pub duration_ms: Option<f64>,
+    pub user_wait_ms: Option<f64>,
+    pub result_size_bytes: Option<u64>,
+    pub continues_seq: Option<u64>,
+    pub tokens: u64,
+    pub repeat_count: Option<u32>,
+    pub status: Status,
+    pub is_tool_call: bool,
+    /// True if the operation was open for longer than `--slow`.
+    pub is_slow: bool,
+    pub is_from_server: bool,
+}
+
+impl OperationRow {
+    /// Copies what is drawn of an operation.
+    pub fn new(entry: &Entry<'_>, names: &mut NamePool) -> OperationRow {
+        OperationRow {
+            session_id: names.share(&entry.session_id),
+            connection_id: names.share(&entry.connection_id),
+            server_name: names.share(&entry.server_name),
+            conversation_id: names.share(&entry.conversation_id),
+            turn_id: names.share(&entry.turn_id),
+            method: names.share(&entry.method),
+            target: names.share(entry.target()),
+            error_type: names.share(&entry.error_type),
+            error_message: (*entry.error_message).into(),
+            seq: entry.seq,
+            started: entry.started(),
+            recorded: entry.timestamp.0,
+            duration_ms: entry.duration_ms,
+            user_wait_ms: entry.user_wait_ms,
+            result_size_bytes: entry.result_size_bytes,
+            continues_seq: entry.continues_seq,
+            tokens: entry.tokens(),
+            repeat_count: entry.repeat_count,
+            status: entry.status,
+            is_tool_call: entry.event == EventName::McpToolCall,
+            is_slow: entry.pending_at.is_some(),
+            is_from_server: entry.direction == Some(Direction::ServerToClient),
+        }
+    }
+
+    /// Returns the target, or the method of an operation without one.
+    pub fn name(&self) -> &str {
+        if self.target.is_empty() { &self.method } else { &self.target }
+    }
+
+    /// Returns the duration, 0 if it is unknown.
+    pub fn length_ms(&self) -> f64 {
+        self.duration_ms.unwrap_or(0.0).max(0.0)
+    }
+
+    /// Returns when the operation ended by its duration.
+    pub fn ended(&self) -> Timestamp {
+        self.started.plus_ms(self.length_ms())
+    }
+
+    /// Returns the order in which the operations of a session are drawn.
+    pub fn order(&self) -> (Timestamp, &str, u64) {
+        (self.started, &self.connection_id, self.seq)
+    }
+}
+
+/// One line that `tail` prints.
+#[derive(Clone, Debug)]
+pub enum LogRow {
+    Operation(OperationRow),
+    Event(EventRow),
+    /// The line as it was read, for `--json`.
+    Json(Box<[u8]>),
+}
+
+impl LogRow {
+    /// Returns true if `tail` prints the line: a selected operation, or a notable event of the selected servers.
+    pub fn is_wanted(select: &Selection, entry: &Entry<'_>) -> bool {
+        if entry.is_operation() {
+            return select.takes_operation(entry);
+        }
+        !select.is_about_operations() && select.takes_context(entry) && is_notable(entry)
+    }
+
+    /// Copies what is printed of a wanted line.
+    pub fn new(entry: &Entry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {
+        match (json, entry.is_operation()) {
+            (true, _) => LogRow::Json(line.into()),
+            (false, true) => LogRow::Operation(OperationRow::new(entry, names)),
+            (false, false) => LogRow::Event(EventRow::new(entry, names)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_shares_names_and_frees_those_that_no_row_holds() {
+        let mut pool = NamePool::default();
+        let first = pool.share("git");
+        assert!(Arc::ptr_eq(&first, &pool.share("git")));
+        (0..100_000).for_each(|turn| drop(pool.share(&turn.to_string())));
+        assert!(pool.names.len() <= 2_048, "{}", pool.names.len());
+        assert!(Arc::ptr_eq(&first, &pool.share("git")));
+    }
+}

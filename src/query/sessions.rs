@@ -1,0 +1,160 @@
+//! `spantap sessions`: totals of each agent session, or of each connection.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::query::entry::Entry;
+use crate::query::event::unexpected_end;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::totals::{CallTotals, TimeSpan, TurnCounts};
+use crate::record::EventName;
+use crate::record::cost::Prices;
+
+/// Adds up the selected records by session, or by connection.
+pub struct SessionTable<'a> {
+    select: &'a Selection,
+    prices: &'a Prices,
+    by_connection: bool,
+    sessions: HashMap<Box<str>, SessionTotals>,
+}
+
+/// Totals of one session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionTotals {
+    pub session_id: String,
+    pub span: TimeSpan,
+    pub hosts: BTreeSet<String>,
+    /// Calls by server.
+    pub servers: BTreeMap<String, u64>,
+    pub connections: BTreeSet<String>,
+    pub calls: CallTotals,
+    pub turns: TurnCounts,
+    pub operations: u64,
+    /// Greatest number of identical calls that an `agent_thrashing` event reported.
+    pub thrashing: u64,
+    pub malformed: u64,
+    /// True if records or bytes were lost.
+    pub is_lossy: bool,
+    /// Servers that ended without being asked to, each with how it ended.
+    pub deaths: BTreeSet<String>,
+}
+
+impl<'a> SessionTable<'a> {
+    pub fn new(select: &'a Selection, prices: &'a Prices, by_connection: bool) -> SessionTable<'a> {
+        SessionTable { select, prices, by_connection, sessions: HashMap::new() }
+    }
+
+    /// Returns the sessions, newest first; with `thrashing`, only those with more identical calls.
+    pub fn finish(self, thrashing: Option<u64>) -> Vec<(String, SessionTotals)> {
+        let about_operations = self.select.is_about_operations();
+        let mut sessions: Vec<(String, SessionTotals)> = self
+            .sessions
+            .into_iter()
+            .map(|(id, mut session)| {
+                session.turns.settle();
+                (String::from(id), session)
+            })
+            .filter(|(_, session)| !about_operations || session.operations > 0)
+            .filter(|(_, session)| thrashing.is_none_or(|most| session.most_repeats() > most))
+            .collect();
+        sessions.sort_by(|(a_id, a), (b_id, b)| b.span.get().cmp(&a.span.get()).then(a_id.cmp(b_id)));
+        sessions
+    }
+}
+
+impl SessionTotals {
+    /// Returns the greatest number of identical calls in one conversation.
+    pub fn most_repeats(&self) -> u64 {
+        self.thrashing.max(self.calls.most_repeats.into())
+    }
+
+    /// Adds a record of the selected servers, sessions and time.
+    pub(super) fn add(&mut self, entry: &Entry<'_>, select: &Selection, prices: &Prices) {
+        self.span.add(entry.started(), entry.timestamp.0);
+        insert(&mut self.hosts, &entry.host_name);
+        insert(&mut self.connections, &entry.connection_id);
+        if self.session_id.is_empty() {
+            self.session_id = entry.session_id.to_string();
+        }
+        if !self.servers.contains_key(&*entry.server_name) {
+            self.servers.insert(entry.server_name.to_string(), 0);
+        }
+        if !entry.is_operation() {
+            self.add_event(entry);
+        } else if select.takes_operation(entry) {
+            self.operations += 1;
+            if entry.event == EventName::McpToolCall {
+                self.turns.add(entry);
+                self.calls.add(entry, prices);
+                if let Some(calls) = self.servers.get_mut(&*entry.server_name) {
+                    *calls += u64::from(entry.continues_seq.is_none());
+                }
+            }
+        }
+    }
+
+    fn add_event(&mut self, entry: &Entry<'_>) {
+        match entry.event {
+            EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
+            EventName::Malformed => {
+                self.malformed = self.malformed.saturating_add(entry.count.unwrap_or(1));
+            }
+            EventName::Gap => self.is_lossy = true,
+            EventName::SessionEnded => {
+                if let Some(how) = unexpected_end(entry) {
+                    self.deaths.insert(format!("{} {how}", &*entry.server_name));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: SessionTotals) {
+        self.span.merge(other.span);
+        self.hosts.extend(other.hosts);
+        for (server, calls) in other.servers {
+            *self.servers.entry(server).or_default() += calls;
+        }
+        self.connections.extend(other.connections);
+        if self.session_id.is_empty() {
+            self.session_id = other.session_id;
+        }
+        self.calls.merge(&other.calls);
+        self.turns.merge(other.turns);
+        self.operations += other.operations;
+        self.thrashing = self.thrashing.max(other.thrashing);
+        self.malformed = self.malformed.saturating_add(other.malformed);
+        self.is_lossy |= other.is_lossy;
+        self.deaths.extend(other.deaths);
+    }
+}
+
+/// Copies `text` into `set` only if it is new.
+fn insert(set: &mut BTreeSet<String>, text: &str) {
+    if !text.is_empty() && !set.contains(text) {
+        set.insert(text.to_owned());
+    }
+}
+
+impl Fold for SessionTable<'_> {
+    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+        if !self.select.takes_context(entry) {
+            return;
+        }
+        let id = if self.by_connection { &entry.connection_id } else { &entry.session_id };
+        match self.sessions.get_mut(&**id) {
+            Some(session) => session.add(entry, self.select, self.prices),
+            None => {
+                let mut session = SessionTotals::default();
+                session.add(entry, self.select, self.prices);
+                self.sessions.insert((**id).into(), session);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: SessionTable<'_>) {
+        for (id, session) in other.sessions {
+            self.sessions.entry(id).or_default().merge(session);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `spantap stats`: calls, errors and percentiles by group.
+
+use clap::ValueEnum;
+use memchr::memmem::Finder;
+use serde::Serialize;
+
+use crate::query::entry::Entry;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::totals::{GroupMap, TimeSpan, TimedTotals, TurnCounts};
+use crate::record::EventName;
+use crate::record::cost::Prices;
+use crate::record::words::Status;
+
+/// The columns by which calls are grouped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatsGrouping {
+    #[default]
+    #[value(name = "server,tool")]
+    ServerTool,
+    Server,
+    Tool,
+    Session,
+    Host,
+}
+
+/// The column by which rows are sorted, greatest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatsOrder {
+    #[default]
+    Calls,
+    Errors,
+    P95,
+    Tokens,
+}
+
+/// Adds up the selected tool calls; with `--method`, the requests of that method.
+pub struct StatsTable<'a> {
+    select: &'a Selection,
+    prices: &'a Prices,
+    by: StatsGrouping,
+    words: [Finder<'static>; 2],
+    groups: GroupMap<StatsGroup>,
+    total: StatsGroup,
+    span: TimeSpan,
+}
+
+#[derive(Clone, Debug, Default)]
+struct StatsGroup {
+    timed: TimedTotals,
+    turns: TurnCounts,
+}
+
+impl<'a> StatsTable<'a> {
+    pub fn new(select: &'a Selection, prices: &'a Prices, by: StatsGrouping) -> StatsTable<'a> {
+        StatsTable {
+            select,
+            prices,
+            by,
+            words: [Finder::new("mcp_tool_call"), Finder::new("mcp_request")],
+            groups: GroupMap::default(),
+            total: StatsGroup::default(),
+            span: TimeSpan::default(),
+        }
+    }
+
+    fn words(&self) -> &[Finder<'static>] {
+        match self.select.method {
+            Some(_) => &self.words,
+            None => &self.words[..1],
+        }
+    }
+
+    /// Returns the rows, sorted by `order`.
+    pub fn finish(self, order: StatsOrder) -> StatsSummary {
+        let minutes = self.span.ms() / 60_000.0;
+        let mut total = self.total;
+        let mut rows: Vec<StatsRow> = self
+            .groups
+            .sorted()
+            .into_iter()
+            .map(|(first, second, mut group)| {
+                group.turns.settle();
+                let row = StatsRow::new(&mut group, self.prices, minutes).named(self.by, &first, &second);
+                total.turns.merge(group.turns);
+                row
+            })
+            .collect();
+        rows.sort_by(|a, b| match order {
+            StatsOrder::Calls => b.calls.cmp(&a.calls),
+            StatsOrder::Errors => b.errors.cmp(&a.errors).then(b.calls.cmp(&a.calls)),
+            StatsOrder::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
+            StatsOrder::Tokens => b.tokens_est.cmp(&a.tokens_est),
+        });
+        total.turns.settle();
+        let total = StatsRow::new(&mut total, self.prices, minutes);
+        StatsSummary { by: self.by, rows, total, span: self.span }
+    }
+}
+
+impl Fold for StatsTable<'_> {
+    fn wants(&self, line: &[u8]) -> bool {
+        self.words().iter().any(|word| word.find(line).is_some())
+    }
+
+    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+        let wanted = entry.event == EventName::McpToolCall || self.select.method.is_some();
+        if !wanted || !self.select.takes_operation(entry) {
+            return;
+        }
+        let (first, second) = match self.by {
+            StatsGrouping::ServerTool => (&*entry.server_name, entry.name()),
+            StatsGrouping::Server => (&*entry.server_name, ""),
+            StatsGrouping::Tool => (entry.name(), ""),
+            StatsGrouping::Session => (&*entry.session_id, ""),
+            StatsGrouping::Host => (&*entry.host_name, ""),
+        };
+        let group = self.groups.at(first, second);
+        group.timed.add(entry, self.prices);
+        // Turns need memory for every operation, so they are counted once: by group where a row shows them,
+        // otherwise for the total.
+        match self.by {
+            StatsGrouping::Session | StatsGrouping::Host => group.turns.add(entry),
+            _ => self.total.turns.add(entry),
+        }
+        self.total.timed.calls.add(entry, self.prices);
+        self.span.add(entry.started(), entry.timestamp.0);
+    }
+
+    fn merge(&mut self, other: StatsTable<'_>) {
+        self.groups.merge(other.groups, |group, other| {
+            group.timed.merge(other.timed);
+            group.turns.merge(other.turns);
+        });
+        self.total.timed.merge(other.total.timed);
+        self.total.turns.merge(other.total.turns);
+        self.span.merge(other.span);
+    }
+}
+
+/// The rows of `stats`, with their total.
+#[derive(Clone, Debug)]
+pub struct StatsSummary {
+    pub by: StatsGrouping,
+    pub rows: Vec<StatsRow>,
+    pub total: StatsRow,
+    pub span: TimeSpan,
+}
+
+/// One group: the line of `--json`. A field that does not apply is absent.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StatsRow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The tool; with `--method`, the target of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_name: Option<String>,
+    pub calls: u64,
+    /// Calls a minute between the first and the last selected operation of all groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_per_minute: Option<f64>,
+    /// Operations with a known status other than `ok`.
+    pub errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<f64>,
+    pub denied: u64,
+    pub timeouts: u64,
+    pub cancelled: u64,
+    /// Operations whose end was not observed; part of `calls`, not of the error rate.
+    pub unknown: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p95_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ms: Option<f64>,
+    /// Calls that repeat an earlier call with the same arguments.
+    pub repeats: u64,
+    pub most_repeats: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<u64>,
+    pub tokens_est: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd_est: Option<f64>,
+}
+
+impl StatsRow {
+    fn new(group: &mut StatsGroup, prices: &Prices, minutes: f64) -> StatsRow {
+        let calls = &group.timed.calls;
+        let quantiles = group.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]);
+        let has_turns = group.turns.conversations() > 0;
+        StatsRow {
+            calls: calls.calls,
+            // A rate over a few seconds would be a guess.
+            calls_per_minute: (minutes >= 0.5).then(|| calls.calls as f64 / minutes),
+            errors: calls.errors(),
+            error_rate: calls.error_rate(),
+            denied: calls.with_status(Status::Denied),
+            timeouts: calls.with_status(Status::Timeout),
+            cancelled: calls.with_status(Status::Cancelled),
+            unknown: calls.with_status(Status::Unknown),
+            p50_ms: quantiles.map(|quantiles| quantiles[0]),
+            p95_ms: quantiles.map(|quantiles| quantiles[1]),
+            p99_ms: quantiles.map(|quantiles| quantiles[2]),
+            max_ms: quantiles.map(|quantiles| quantiles[3]),
+            repeats: calls.repeats,
+            most_repeats: calls.most_repeats,
+            turns: has_turns.then(|| group.turns.turns()),
+            conversations: has_turns.then(|| group.turns.conversations()),
+            tokens_est: calls.tokens,
+            cost_usd_est: calls.cost(prices),
+            ..StatsRow::default()
+        }
+    }
+
+    fn named(mut self, by: StatsGrouping, first: &str, second: &str) -> StatsRow {
+        let name = match by {
+            StatsGrouping::ServerTool => {
+                self.tool_name = Some(second.to_owned());
+                &mut self.server_name
+            }
+            StatsGrouping::Server => &mut self.server_name,
+            StatsGrouping::Tool => &mut self.tool_name,
+            StatsGrouping::Session => &mut self.session_id,
+            StatsGrouping::Host => &mut self.host_name,
+        };
+        *name = Some(first.to_owned());
+        self
+    }
+}
