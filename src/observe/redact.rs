@@ -1,37 +1,59 @@
 //! The only way from an outside string into an event.
 //!
-//! A [`Redacted`] can be made by a [`Redactor`] alone, and an event holds no other text. Every sink
-//! thus gets values that have been cleaned once, by one definition.
+//! A [`Redacted`] can be made by a [`Redactor`] alone, and an event holds no other text. So every sink
+//! gets text that was redacted once, by one definition.
 //!
-//! The order: terminal sequences and invisible characters out, control characters made visible (so that
-//! the rules see what a reader sees), private keys, URLs, vendor tokens, pairs of name and value, personal
-//! data, the user's patterns, and only then the cut to the field's limit: a token that is cut first is no
-//! longer recognised, and half of it stays. The rules are applied until they find nothing more, so that
-//! cleaning a clean text changes nothing.
+//! A text passes these steps, in this order:
+//!
+//! ```text
+//! window             the first few KiB, in whole words                    redact.rs
+//! strict mode        free text: only its length is kept                   pipeline.rs
+//! key lines          a private key from an earlier line of stderr         detect/pem.rs
+//! JSON escapes       `\u0070` becomes `p`                                 pipeline.rs
+//! sanitize           terminal sequences and invisible characters are      sanitize.rs
+//!                    removed, control characters become visible
+//! detectors, until none finds anything more (at most 8 rounds):           pipeline.rs
+//!   private keys                                                          detect/pem.rs
+//!   URLs             user info, webhook paths                             detect/url.rs
+//!   vendor tokens    one scan for the starts of all rules                 detect/tokens.rs, rules.rs
+//!   pairs            name, operator, value                                detect/pairs.rs, keys.rs, values.rs
+//!   personal data                                                         detect/pii.rs
+//!   custom patterns  the user's                                           policy.rs
+//!   entropy          strict mode only                                     detect/entropy.rs
+//!                    every match becomes a placeholder                    placeholder.rs
+//! cut                to the limit of the field; then the detectors again  pipeline.rs
+//! ```
+//!
+//! The detectors run after sanitizing, so that they see what a reader sees. The cut comes last, because
+//! half a token is not recognised any more. Redacting a redacted text changes nothing.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+mod class;
 mod detect;
+mod pipeline;
 mod placeholder;
 mod policy;
 mod sanitize;
 
+pub use class::{Class, Counts};
+pub use detect::pem::KeyLines;
 pub use detect::pii::PiiClass;
-pub use policy::{Mode, Pattern, Problem, RevealedField, Settings};
+pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettings, RevealedField};
 
-use crate::observe::canonical::{self, HashKey};
+use crate::observe::canonical::HashKey;
+use class::KnownClass;
 use detect::matches::Matches;
-use detect::{entropy, pairs, pem, pii, rules, tokens, url, values};
-use policy::Compiled;
-use sanitize::{Keep, Limit};
+use detect::{rules, tokens};
+use pipeline::Pipeline;
+use policy::CompiledRules;
+use sanitize::{KeptControls, TextLimit};
 
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
-/// limit of its [`Field`]. Cloned without a copy: the same names and ids stand in many events.
+/// limit of its [`Field`]. Cloned without a copy, because many events contain the same names and ids.
 ///
-/// Nobody else can make one:
+/// Other code cannot make one:
 ///
 /// ```compile_fail,E0423
 /// let forged = spantap::observe::redact::Redacted("as it came".into());
@@ -57,14 +79,14 @@ impl fmt::Debug for Redacted {
     }
 }
 
-/// What a text is, which decides its limit and how it is looked at.
+/// The kind of a text. It decides the limit and the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// Tool, prompt, method, peer and server names, versions: 128 characters.
     Name,
     /// Request, call, conversation, turn, session and user ids: 128 characters.
     Id,
-    /// `user_id`: like [`Field::Id`], and hashed where it looks like personal data.
+    /// `user_id`: like [`Field::Id`], and hashed if it contains personal data.
     UserId,
     /// A resource URI: 500 characters; user info, sensitive query and fragment values replaced.
     Uri,
@@ -79,17 +101,17 @@ pub enum Field {
 }
 
 impl Field {
-    fn limit(self) -> Limit {
+    fn limit(self) -> TextLimit {
         match self {
-            Field::Name | Field::Id | Field::UserId => Limit::Characters(128),
-            Field::Uri | Field::Message => Limit::Characters(500),
-            Field::Summary => Limit::Characters(200),
-            Field::StderrLine => Limit::Bytes(8 << 10),
-            Field::TraceState => Limit::Characters(512),
+            Field::Name | Field::Id | Field::UserId => TextLimit::Characters(128),
+            Field::Uri | Field::Message => TextLimit::Characters(500),
+            Field::Summary => TextLimit::Characters(200),
+            Field::StderrLine => TextLimit::Bytes(8 << 10),
+            Field::TraceState => TextLimit::Characters(512),
         }
     }
 
-    /// Texts that people write, in which anything may stand.
+    /// Returns true for texts that people write and that may contain anything.
     fn is_free_text(self) -> bool {
         matches!(self, Field::Message | Field::Summary | Field::StderrLine)
     }
@@ -106,30 +128,27 @@ impl Field {
     }
 }
 
-/// Whether a private key is being printed, at some line of stderr: for those who keep the last lines and
-/// clean them later, when the key's first line is gone.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KeyLines(pem::Lines);
-
-impl KeyLines {
-    /// Takes the next line, as it is.
-    pub fn next(&mut self, line: &[u8]) {
-        self.0.next(line);
-    }
+/// A text that was replaced, for `spantap redact`.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub class: Class,
+    rule: Option<&'static str>,
+    /// The start of the placeholder in the result, in bytes.
+    pub at: usize,
+    /// The length of the replaced text, in bytes.
+    pub length: usize,
 }
 
-/// One thing that was replaced, for those who try rules out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The rule that found it, or the name of a user's pattern.
-    pub rule: &'static str,
-    pub class: &'static str,
-    /// Tool and rule that a vendor token's rule follows.
-    pub anchor: Option<&'static str>,
-    /// Where its placeholder starts in the result, in bytes.
-    pub at: usize,
-    /// How long it was, in bytes.
-    pub length: usize,
+impl Finding {
+    /// Returns the name of the rule, or of the user's pattern.
+    pub fn rule(&self) -> &str {
+        self.rule.unwrap_or(self.class.name())
+    }
+
+    /// Returns the tool and the rule that a rule for vendor tokens follows.
+    pub fn anchor(&self) -> Option<&'static str> {
+        rules::RULES.iter().find(|rule| Some(rule.name) == self.rule).map(|rule| rule.anchor)
+    }
 }
 
 /// One rule for vendor tokens, as `spantap redact --rules` lists it.
@@ -143,77 +162,88 @@ pub struct RuleInfo {
     pub sample: &'static str,
 }
 
-/// All rules for vendor tokens.
+/// Returns all rules for vendor tokens.
 pub fn rules() -> impl Iterator<Item = RuleInfo> {
     rules::RULES.iter().map(|rule| RuleInfo {
         name: rule.name,
-        class: rule.class,
+        class: rule.class.name(),
         anchor: rule.anchor,
         sample: rule.sample,
     })
 }
 
-/// Cleans outside strings. Costs nothing until used: what needs compiling is compiled when first
-/// needed, which is on the observer's thread.
+/// Redacts outside strings. It compiles a rule when a text first needs it, which is on the observer's
+/// thread.
 #[derive(Debug)]
 pub struct Redactor {
-    rules: Compiled,
-    /// For user ids that are personal data.
+    rules: CompiledRules,
+    /// Key for user ids that contain personal data.
     hash_key: Option<HashKey>,
-    lines: pem::Lines,
-    counts: BTreeMap<&'static str, u32>,
+    key_lines: KeyLines,
 }
 
 impl Default for Redactor {
     fn default() -> Redactor {
-        Redactor::new(&Settings::default())
+        Redactor::new(&RedactionSettings::default())
     }
 }
 
 impl Redactor {
-    /// A redactor with these settings, or, where one of them cannot be applied, [`Redactor::closed`]:
-    /// ask [`Settings::check`] first.
-    pub fn new(settings: &Settings) -> Redactor {
+    /// Creates a redactor with these settings, or [`Redactor::closed`] if one of them cannot be applied.
+    /// [`RedactionSettings::check`] returns the reason.
+    pub fn new(settings: &RedactionSettings) -> Redactor {
         Redactor::try_new(settings).unwrap_or_else(|_| Redactor::closed())
     }
 
-    /// A redactor with these settings.
+    /// Creates a redactor with these settings.
     ///
     /// # Errors
-    /// The first setting that cannot be applied.
-    pub fn try_new(settings: &Settings) -> Result<Redactor, Problem> {
-        Compiled::new(settings).map(Redactor::with)
+    /// If a setting cannot be applied.
+    pub fn try_new(settings: &RedactionSettings) -> Result<Redactor, RedactionProblem> {
+        CompiledRules::new(settings).map(Redactor::with)
     }
 
-    /// The redactor for when the settings are not known: strict, and thus without any free text.
+    /// Creates the redactor for unknown settings: strict, so that no free text is recorded.
     pub fn closed() -> Redactor {
-        Redactor::with(Compiled::closed())
+        Redactor::with(CompiledRules::closed())
     }
 
-    fn with(rules: Compiled) -> Redactor {
-        Redactor { rules, hash_key: None, lines: pem::Lines::default(), counts: BTreeMap::new() }
+    fn with(rules: CompiledRules) -> Redactor {
+        Redactor { rules, hash_key: None, key_lines: KeyLines::default() }
     }
 
-    /// Lets user ids that are personal data be hashed with the installation's key instead of hidden.
+    /// Sets the installation's key. With it, a user id that contains personal data is hashed, not replaced.
     pub fn set_hash_key(&mut self, key: HashKey) {
         self.hash_key = Some(key);
     }
 
-    /// Cleans `text` (any bytes; invalid UTF-8 becomes U+FFFD) for `field`. Never fails and never
-    /// panics; the result is at most the field's limit plus a note of how much was cut.
+    /// Redacts `text` (any bytes; invalid UTF-8 becomes U+FFFD) for `field`. Never fails and never
+    /// panics. The result has at most the field's limit, plus a note of how much was cut.
     ///
-    /// Lines of stderr are to be given in their order: a private key may span several.
+    /// The caller must give lines of stderr in their order, because a private key may span several.
     pub fn redact(&mut self, field: Field, text: &[u8]) -> Redacted {
+        self.redact_with_findings(field, text).0
+    }
+
+    /// Does the same as [`Redactor::redact`] and adds to `counts` what was replaced.
+    pub fn redact_counted(&mut self, field: Field, text: &[u8], counts: &mut Counts) -> Redacted {
+        let (redacted, findings) = self.redact_with_findings(field, text);
+        findings.into_iter().for_each(|finding| counts.add(finding.class));
+        redacted
+    }
+
+    fn redact_with_findings(&mut self, field: Field, text: &[u8]) -> (Redacted, Vec<Finding>) {
+        let is_strict = self.rules.mode == RedactionMode::Strict;
         let is_plain_name = field != Field::StderrLine
-            && !(field.is_free_text() && self.rules.mode == Mode::Strict)
-            && !(self.rules.mode == Mode::Strict && text.len() >= 20)
+            && !(field.is_free_text() && is_strict)
+            && !(is_strict && text.len() >= 20)
             && self.rules.patterns.is_empty()
             && self.rules.pii.iter().all(|class| PiiClass::STANDARD.contains(class))
             && is_harmless(text);
         if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
-            return Redacted(text.into());
+            return (Redacted(text.into()), Vec::new());
         }
-        // Whatever is shown comes from this window; a big text is not looked at as a whole.
+        // The shown text comes from this window. A big text is not looked at as a whole.
         const BEYOND_LIMIT: usize = 4 << 10;
         let window = field.limit().number().saturating_mul(4).min(16 << 10) + BEYOND_LIMIT;
         let head = text.get(..window).unwrap_or(text);
@@ -221,341 +251,59 @@ impl Redactor {
         let unseen = text.len() - head.len();
         let head = if unseen > 0 { whole_words(&lossy) } else { &lossy };
         let unseen = unseen + lossy.len() - head.len();
-        Redacted(self.clean(field, head, unseen).into())
+        let mut pipeline = Pipeline::new(&self.rules, self.hash_key.as_ref());
+        let redacted = pipeline.field(field, head, unseen, &mut self.key_lines);
+        (Redacted(redacted.into()), pipeline.findings)
     }
 
-    /// Goes on with lines of stderr from where `state` stands.
+    /// Continues with a line of stderr that comes after the lines that `state` has seen.
     pub fn resume(&mut self, state: KeyLines) {
-        self.lines = state.0;
+        self.key_lines = state;
     }
 
-    fn replace_all(&mut self, class: &'static str) -> Redacted {
-        *self.counts.entry(class).or_default() += 1;
-        let mut text = String::new();
-        self.rules.placeholder.write(class, &mut text);
-        Redacted(text.into())
-    }
-
-    /// Cleans a text of any length, of which lines stay lines, without cutting it, and says what was
-    /// found. Pieces of one text are to be given in their order. For `spantap redact`.
+    /// Redacts a text of any length without cutting it, keeps its lines, and returns what was found. The
+    /// caller must give the pieces of one text in their order.
     pub fn explain(&mut self, text: &[u8]) -> (Redacted, Vec<Finding>) {
         let text = String::from_utf8_lossy(text);
-        let mut findings = Vec::new();
-        let cleaned = self.clean_key_lines(&text, Keep::TabsAndLines, &mut findings).into_owned();
-        (Redacted(cleaned.into()), findings)
+        let mut pipeline = Pipeline::new(&self.rules, None);
+        let redacted = pipeline.next_piece(&text, KeptControls::TabsAndLines, &mut self.key_lines);
+        (Redacted(redacted.into()), pipeline.findings)
     }
 
-    /// Applies all rules to the next piece of a text in which a private key may go on from the last piece.
-    fn clean_key_lines<'a>(
-        &mut self,
-        text: &'a str,
-        keep: Keep,
-        findings: &mut Vec<Finding>,
-    ) -> Cow<'a, str> {
-        match self.lines.next(text.as_bytes()) {
-            pem::Line::Outside => self.rewrite(text, keep, findings),
-            pem::Line::Inside => Cow::Owned(self.hide_key_line(findings, text.len())),
-            pem::Line::Ends(end) => {
-                let mut cleaned = self.hide_key_line(findings, end);
-                let mut more = Vec::new();
-                let rest = self.rewrite(text.get(end..).unwrap_or_default(), keep, &mut more);
-                findings
-                    .extend(more.into_iter().map(|found| Finding { at: found.at + cleaned.len(), ..found }));
-                cleaned.push_str(&rest);
-                Cow::Owned(cleaned)
-            }
-        }
-    }
-
-    fn hide_key_line(&mut self, findings: &mut Vec<Finding>, length: usize) -> String {
+    fn placeholder(&self, class: KnownClass) -> Redacted {
         let mut text = String::new();
-        self.rules.placeholder.write("private_key", &mut text);
-        findings.push(Finding { rule: "private-key", class: "private_key", anchor: None, at: 0, length });
-        *self.counts.entry("private_key").or_default() += 1;
-        text
-    }
-
-    /// What has been replaced since the last call, by class.
-    pub fn take_counts(&mut self) -> BTreeMap<&'static str, u32> {
-        std::mem::take(&mut self.counts)
-    }
-
-    fn clean(&mut self, field: Field, text: &str, unseen: usize) -> String {
-        let keep = if field.is_free_text() { Keep::Tabs } else { Keep::Nothing };
-        if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
-            let plain = sanitize::plain(text, keep, &[]);
-            return cut(&plain.spelled_out.unwrap_or(plain.seen.into_owned()), field.limit(), unseen, None);
-        }
-        let (text, note) = if unseen == 0 { sanitize::split_note(text) } else { (text, "") };
-        if self.rules.mode == Mode::Strict && field.is_free_text() {
-            let all = text.len() + unseen;
-            return if all == 0 { note.to_owned() } else { sanitize::note(all) };
-        }
-        let mut findings = Vec::new();
-        let mut cleaned = match field {
-            Field::StderrLine => self.clean_key_lines(text, keep, &mut findings),
-            _ => self.rewrite(text, keep, &mut findings),
-        };
-        if field == Field::UserId
-            && let Some(key) = &self.hash_key
-            && findings.iter().any(|finding| pii_classes().any(|class| class == finding.class))
-        {
-            return canonical::text_hash(key, text.as_bytes()).to_string();
-        }
-        if unseen == 0 && field.limit().fitting(&cleaned) == cleaned.len() {
-            return if note.is_empty() { cleaned.into_owned() } else { cleaned.into_owned() + note };
-        }
-        // A cut may part a name from its value, or a quote from the other: the rules look once more.
-        for _ in 0..Redactor::MOST_ROUNDS {
-            let shown = cut(&cleaned, field.limit(), unseen, Some(&self.rules.placeholder));
-            let (body, note) = sanitize::split_note(&shown);
-            let again = self.apply(body.to_owned(), &mut findings);
-            if again == body {
-                return again + note;
-            }
-            cleaned = Cow::Owned(again);
-        }
-        self.replace_all("unchecked").as_str().to_owned()
-    }
-
-    /// Applies all rules to a text of any length.
-    fn rewrite<'a>(&mut self, text: &'a str, keep: Keep, findings: &mut Vec<Finding>) -> Cow<'a, str> {
-        let mut decoded = decode_json_escapes(text);
-        // A sequence that begins right before a secret may end with its first letter: the rules look at
-        // such a text once more as it is.
-        let mut found = Vec::new();
-        if sanitize::may_hold_sequences(&decoded) {
-            decoded = Cow::Owned(self.apply(decoded.into_owned(), &mut found));
-            found.sort_by_key(|finding| finding.at);
-        }
-        let places: Vec<usize> = found.iter().map(|finding| finding.at).collect();
-        let plain = sanitize::plain(&decoded, keep, &places);
-        for (finding, (seen, _)) in found.iter_mut().zip(&plain.places) {
-            finding.at = *seen;
-        }
-        findings.append(&mut found);
-        let Some(spelled_out) = plain.spelled_out else {
-            return match plain.seen {
-                Cow::Borrowed(seen) if seen.len() == text.len() && !self.would_change(seen) => {
-                    Cow::Borrowed(text)
-                }
-                seen => Cow::Owned(self.apply(seen.into_owned(), findings)),
-            };
-        };
-        // Invisible characters are shown, unless they hid a secret: then they are gone with it.
-        let before = findings.len();
-        let cleaned = self.apply(plain.seen.into_owned(), findings);
-        if findings.len() > before {
-            return Cow::Owned(cleaned);
-        }
-        let first = before - plain.places.len();
-        for (finding, (_, spelled_out)) in findings.iter_mut().skip(first).zip(&plain.places) {
-            finding.at = *spelled_out;
-        }
-        Cow::Owned(self.apply(spelled_out, findings))
-    }
-
-    fn would_change(&self, text: &str) -> bool {
-        let mut marks = Matches::default();
-        self.pass(text, &mut marks, Pass::ALL)
-    }
-
-    const MOST_ROUNDS: usize = 8;
-
-    /// Applies the rules until they find nothing more.
-    fn apply(&mut self, mut text: String, findings: &mut Vec<Finding>) -> String {
-        let mut marks = Matches::default();
-        for _ in 0..Redactor::MOST_ROUNDS {
-            let mut changed = false;
-            for pass in Pass::ALL {
-                if self.pass(&text, &mut marks, &[*pass]) {
-                    text = self.replace(&text, &marks, findings);
-                    changed = true;
-                }
-            }
-            if !changed {
-                return text;
-            }
-        }
-        // Nothing of the text is left, nor of the places of what was found in it.
-        findings.iter_mut().for_each(|finding| finding.at = 0);
-        findings.push(Finding {
-            rule: "unchecked",
-            class: "unchecked",
-            anchor: None,
-            at: 0,
-            length: text.len(),
-        });
-        self.replace_all("unchecked").as_str().to_owned()
-    }
-
-    /// Collects what the given passes find; stops at the first that finds something.
-    fn pass(&self, text: &str, marks: &mut Matches, passes: &[Pass]) -> bool {
-        let rules = &self.rules;
-        passes.iter().any(|pass| {
-            marks.clear();
-            match pass {
-                Pass::PrivateKeys => pem::find(text, marks),
-                Pass::Urls => url::find(text, marks),
-                Pass::Tokens => tokens::find(text, marks),
-                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, marks),
-                Pass::PersonalData => pii::find(text, &rules.pii, marks),
-                Pass::OwnPatterns => self.own_patterns(text, marks),
-                Pass::Entropy if rules.mode == Mode::Strict => entropy::find(text, marks),
-                Pass::Entropy => {}
-            }
-            // A secret that is coloured in part goes on behind the sequence.
-            if !marks.is_empty() && sanitize::may_hold_sequences(text) {
-                marks.widen(text.as_bytes(), &sanitize::sequences(text));
-            }
-            marks.retain(|mark| {
-                text.get(mark.start..mark.end).is_none_or(|found| {
-                    !rules.placeholder.is_whole(found)
-                        && !rules.allow_values.iter().any(|allowed| allowed.is_match(found.as_bytes()))
-                })
-            });
-            !marks.is_empty()
-        })
-    }
-
-    fn own_patterns(&self, text: &str, marks: &mut Matches) {
-        for pattern in &self.rules.patterns {
-            for found in pattern.regex.captures_iter(text.as_bytes()) {
-                if let Some(group) = found.get(pattern.group) {
-                    // An expression over bytes may stop within a character.
-                    let start = sanitize::floor_char_boundary(text, group.start());
-                    let end = (group.end()..=text.len())
-                        .find(|&end| text.is_char_boundary(end))
-                        .unwrap_or(text.len());
-                    marks.push(start, end, pattern.name, pattern.name);
-                }
-            }
-        }
-        marks.settle();
-    }
-
-    fn replace(&mut self, text: &str, marks: &Matches, findings: &mut Vec<Finding>) -> String {
-        let mut replaced = String::with_capacity(text.len());
-        let mut done = 0;
-        let earlier = findings.len();
-        for mark in marks.iter() {
-            replaced.push_str(text.get(done..mark.start).unwrap_or_default());
-            let at = replaced.len();
-            self.rules.placeholder.write(mark.class, &mut replaced);
-            // What was found before moves with the text behind it, or is part of what is found now.
-            let (grown, gone) = (replaced.len() - at, mark.end - mark.start);
-            for finding in findings.iter_mut().take(earlier) {
-                if finding.at >= at + gone {
-                    finding.at = finding.at + grown - gone;
-                } else if finding.at > at {
-                    finding.at = at;
-                }
-            }
-            let anchor = rules::RULES.iter().find(|rule| rule.name == mark.rule).map(|rule| rule.anchor);
-            findings.push(Finding {
-                rule: mark.rule,
-                class: mark.class,
-                anchor,
-                at,
-                length: mark.end - mark.start,
-            });
-            *self.counts.entry(mark.class).or_default() += 1;
-            done = mark.end;
-        }
-        replaced.push_str(text.get(done..).unwrap_or_default());
-        replaced
+        self.rules.placeholder.write(class.name(), &mut text);
+        Redacted(text.into())
     }
 }
 
-/// Which rules are applied, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
-    PrivateKeys,
-    Urls,
-    Tokens,
-    Pairs,
-    PersonalData,
-    OwnPatterns,
-    Entropy,
-}
-
-impl Pass {
-    const ALL: &[Pass] = &[
-        Pass::PrivateKeys,
-        Pass::Urls,
-        Pass::Tokens,
-        Pass::Pairs,
-        Pass::PersonalData,
-        Pass::OwnPatterns,
-        Pass::Entropy,
-    ];
-}
-
-fn pii_classes() -> impl Iterator<Item = &'static str> {
-    [PiiClass::Email, PiiClass::Card, PiiClass::Iban, PiiClass::Ssn, PiiClass::Phone, PiiClass::Ip]
-        .into_iter()
-        .map(PiiClass::name)
-}
-
-/// Whether a text is too plain to hold a pair, a URL or personal data, and no token: most names are.
+/// Returns true if a text contains no token and is too plain for a pair, a URL or personal data. Most
+/// names are.
 fn is_harmless(text: &[u8]) -> bool {
     let is_plain = text.len() <= 128
         && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
         && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8;
     is_plain && {
-        let mut marks = Matches::default();
+        let mut matches = Matches::default();
         std::str::from_utf8(text).is_ok_and(|text| {
-            tokens::find(text, &mut marks);
-            marks.is_empty()
+            tokens::find(text, &mut matches);
+            matches.is_empty()
         })
     }
 }
 
-/// A text that was cut off somewhere, without its last word, since what touches the cut may be half a
-/// secret. To be applied to every window before it is redacted: what is shown may come from its end, where
-/// much before it was taken out.
+/// Returns a text that was cut off somewhere without its last word, which may be half a secret. Every window
+/// must pass this before it is redacted: if much is replaced by little, the end of the window is shown.
 pub fn whole_words(window: &str) -> &str {
-    let keep = sanitize::floor_char_boundary(window, length_of_whole_words(window.as_bytes()));
-    window.get(..keep).unwrap_or(window)
+    let end = window.floor_char_boundary(length_of_whole_words(window.as_bytes()));
+    window.get(..end).unwrap_or(window)
 }
 
-/// [`whole_words`] of bytes, as a length. A run without blanks loses 2 KiB: no rule needs more than that to
-/// see what it is.
+/// Returns the length of [`whole_words`]. A run without blanks loses 2 KiB: no rule needs more than that
+/// to recognise a secret.
 pub fn length_of_whole_words(window: &[u8]) -> usize {
     const MOST: usize = 2 << 10;
     let from = window.len().saturating_sub(MOST);
     let tail = window.get(from..).unwrap_or_default();
     from + memchr::memrchr3(b' ', b'\n', b'\t', tail).unwrap_or(0)
-}
-
-/// JSON that spells letters as `\u0070` is read as the letters it means.
-fn decode_json_escapes(text: &str) -> Cow<'_, str> {
-    if !text.trim_start().starts_with(['{', '[']) || memchr::memmem::find(text.as_bytes(), b"\\u00").is_none()
-    {
-        return Cow::Borrowed(text);
-    }
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => Cow::Owned(value.to_string()),
-        Err(_) => Cow::Borrowed(text),
-    }
-}
-
-/// Cuts `text` to `limit` and says how many bytes are not shown. A placeholder is kept whole or left out.
-fn cut(text: &str, limit: Limit, unseen: usize, placeholder: Option<&placeholder::Placeholder>) -> String {
-    let mut keep = limit.fitting(text);
-    if keep < text.len()
-        && let Some(start) = placeholder.and_then(|placeholder| placeholder.across(text, keep))
-    {
-        keep = start;
-    }
-    // Nor is a visible escape parted.
-    let shown = text.get(..keep).unwrap_or(text);
-    let shown = match shown.rfind("\\u{") {
-        Some(start) if keep < text.len() && !shown.get(start..).unwrap_or_default().contains('}') => {
-            shown.get(..start).unwrap_or(shown)
-        }
-        _ => shown,
-    };
-    let left_out = text.len() - shown.len() + unseen;
-    if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &sanitize::note(left_out) }
 }

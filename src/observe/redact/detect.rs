@@ -1,4 +1,5 @@
-//! The detectors: each finds one form of secret or personal data and marks the bytes to replace.
+//! The detectors: each finds one form of secret or personal data and adds the spans to replace to
+//! [`matches::Matches`].
 
 mod argv;
 pub(super) mod entropy;

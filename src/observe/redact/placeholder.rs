@@ -1,72 +1,33 @@
-//! What stands where something was taken out.
+//! The placeholder that replaces redacted text.
 
-/// The text of a placeholder, with its class in the middle.
+use std::sync::Arc;
+
+use crate::observe::redact::class::KnownClass;
+
+/// The text of a placeholder, with the name of a class in the middle.
 #[derive(Clone, Debug)]
 pub(super) struct Placeholder {
     before: String,
     after: String,
     has_class: bool,
-    /// Names of the configuration's own patterns, which are classes too.
-    own: Vec<&'static str>,
+    /// Names of the user's patterns, which are classes too.
+    custom: Vec<Arc<str>>,
 }
-
-/// Classes of the built-in rules.
-pub(super) const CLASSES: &[&str] = &[
-    "github",
-    "gitlab",
-    "slack",
-    "stripe",
-    "openai",
-    "anthropic",
-    "model_host",
-    "aws",
-    "google",
-    "azure",
-    "package",
-    "cloud",
-    "vault",
-    "mail",
-    "work",
-    "ci",
-    "jwt",
-    "private_key",
-    "auth_header",
-    "cookie",
-    "url",
-    "webhook",
-    "key_value",
-    "flag",
-    "email",
-    "card",
-    "iban",
-    "ssn",
-    "phone",
-    "ip",
-    "mac",
-    "imei",
-    "user_path",
-    "entropy",
-    "unchecked",
-];
 
 impl Placeholder {
     pub(super) const STANDARD: &str = "[REDACTED:{class}]";
 
     /// `[REDACTED:{class}]`.
     pub(super) fn standard() -> Placeholder {
-        Placeholder {
-            before: "[REDACTED:".to_owned(),
-            after: "]".to_owned(),
-            has_class: true,
-            own: Vec::new(),
-        }
+        let (before, after) = ("[REDACTED:".to_owned(), "]".to_owned());
+        Placeholder { before, after, has_class: true, custom: Vec::new() }
     }
 
     /// Splits a template at `{class}`.
     ///
     /// # Errors
-    /// Why the template cannot be used.
-    pub(super) fn new(template: &str, own: Vec<&'static str>) -> Result<Placeholder, &'static str> {
+    /// If the template is empty, too long, starts with `{class}` or contains a character that is not allowed.
+    pub(super) fn new(template: &str, custom: Vec<Arc<str>>) -> Result<Placeholder, &'static str> {
         if template.is_empty() || template.len() > 64 {
             return Err("must have 1 to 64 characters");
         }
@@ -84,7 +45,7 @@ impl Placeholder {
             return Err("must start with something other than {class}");
         }
         let has_class = template.contains("{class}");
-        Ok(Placeholder { before: before.to_owned(), after: after.to_owned(), has_class, own })
+        Ok(Placeholder { before: before.to_owned(), after: after.to_owned(), has_class, custom })
     }
 
     pub(super) fn write(&self, class: &str, into: &mut String) {
@@ -95,8 +56,8 @@ impl Placeholder {
         into.push_str(&self.after);
     }
 
-    /// Length of the placeholder at the start of `text`, if one stands there. Only known classes count, so
-    /// that nobody else can make one that holds a text of their own.
+    /// Returns the length of the placeholder at the start of `text`. The class must be a known one, so that
+    /// a peer cannot send a text of its own in the form of a placeholder.
     pub(super) fn at_start(&self, text: &str) -> Option<usize> {
         let rest = text.strip_prefix(self.before.as_str())?;
         let class = if self.has_class {
@@ -104,9 +65,9 @@ impl Placeholder {
                 .bytes()
                 .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
                 .count();
-            // The template may go on with such a character too.
+            // The template after the class may start with such a byte too.
             (1..=length).rev().find(|&length| {
-                rest.get(..length).is_some_and(|class| self.knows(class))
+                rest.get(..length).is_some_and(|class| self.is_class(class))
                     && rest.get(length..).is_some_and(|rest| rest.starts_with(self.after.as_str()))
             })?
         } else {
@@ -117,11 +78,11 @@ impl Placeholder {
             .then_some(self.before.len() + class + self.after.len())
     }
 
-    fn knows(&self, class: &str) -> bool {
-        CLASSES.contains(&class) || self.own.contains(&class)
+    fn is_class(&self, name: &str) -> bool {
+        KnownClass::has_name(name) || self.custom.iter().any(|custom| **custom == *name)
     }
 
-    /// Whether `text` is one or more placeholders, parted by nothing but separators, and nothing else.
+    /// Returns true if `text` consists of placeholders, with nothing but separators between them.
     pub(super) fn is_whole(&self, text: &str) -> bool {
         let mut rest = text.trim();
         if rest.is_empty() {
@@ -138,16 +99,16 @@ impl Placeholder {
         true
     }
 
-    /// The start of the placeholder that a cut at `at` would go through.
+    /// Returns the start of the placeholder that a cut at `at` would split.
     pub(super) fn across(&self, text: &str, at: usize) -> Option<usize> {
         const LONGEST: usize = 128;
-        let from = crate::observe::redact::sanitize::floor_char_boundary(text, at.saturating_sub(LONGEST));
+        let from = text.floor_char_boundary(at.saturating_sub(LONGEST));
         let window = text.get(from..at)?;
         window
             .rmatch_indices(self.before.as_str())
             .map(|(start, _)| from + start)
             .chain(
-                // The cut may go through the first part of the template.
+                // The cut may also split the part before the class.
                 (at.saturating_sub(self.before.len())..at).filter(|&start| text.is_char_boundary(start)),
             )
             .find(|&start| {

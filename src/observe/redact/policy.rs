@@ -1,40 +1,42 @@
-//! What a user may configure, and what is wrong with it.
+//! The `[redaction]` settings, their checks, and the form in which the pipeline applies them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::KeyPatterns;
 use crate::observe::redact::detect::pairs::KeyRules;
 use crate::observe::redact::detect::pii::PiiClass;
-use crate::observe::redact::placeholder::{CLASSES, Placeholder};
+use crate::observe::redact::placeholder::Placeholder;
 
-/// The `[redaction]` table of the config file. There is no way to turn the hiding of secrets off.
+/// The `[redaction]` table of the config file. No setting turns the redaction of secrets off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    pub mode: Mode,
-    /// Personal data that is hidden.
+pub struct RedactionSettings {
+    pub mode: RedactionMode,
+    /// Classes of personal data that are replaced.
     pub pii: Vec<PiiClass>,
-    /// Further names whose values are secret; `*` stands for anything, case and `-`/`_` do not matter.
+    /// Patterns of further names whose values are secret. Case and `-`/`_` do not matter.
     pub extra_keys: Vec<String>,
-    /// Names whose values are never secret.
+    /// Patterns of names whose values are never secret.
     pub allow_keys: Vec<String>,
-    /// Expressions; what would be hidden and matches one is shown.
+    /// Expressions. A match of any rule that also matches one of them is not replaced.
     pub allow_values: Vec<String>,
-    /// Fields that are left as they are, made safe for a log only.
+    /// Fields that are recorded without redaction; they are still sanitized and cut.
     pub reveal_fields: Vec<RevealedField>,
-    /// What is put in the place of a secret; `{class}` becomes its class.
+    /// Replacement of a secret; `{class}` becomes its class.
     pub placeholder: String,
     /// The user's own patterns.
-    pub pattern: Vec<Pattern>,
+    pub pattern: Vec<CustomPattern>,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            mode: Mode::Default,
+impl Default for RedactionSettings {
+    fn default() -> RedactionSettings {
+        RedactionSettings {
+            mode: RedactionMode::Default,
             pii: PiiClass::STANDARD.to_vec(),
             extra_keys: Vec::new(),
             allow_keys: Vec::new(),
@@ -46,14 +48,14 @@ impl Default for Settings {
     }
 }
 
-/// How much is hidden.
+/// How much is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mode {
+pub enum RedactionMode {
     /// Known secrets and personal data.
     #[default]
     Default,
-    /// Also whatever looks random; no message texts and no summaries at all.
+    /// Also texts that look random, and all message texts and summaries.
     Strict,
 }
 
@@ -84,8 +86,8 @@ impl RevealedField {
 /// `[[redaction.pattern]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pattern {
-    /// Stands in the placeholder: lower-case letters, digits, `-` and `_`.
+pub struct CustomPattern {
+    /// Class in the placeholder: lower-case letters, digits, `-` and `_`.
     pub name: String,
     /// An expression of the `regex` crate, over ASCII classes.
     pub regex: String,
@@ -96,30 +98,33 @@ pub struct Pattern {
 
 /// A setting that cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The setting, as it is called in the config file: `redaction.allow_values[1]`.
-    pub setting: String,
-    pub reason: String,
+pub struct RedactionProblem {
+    /// The key in `[redaction]`.
+    pub key: &'static str,
+    /// The place within the key's value: `[1]`, `[0].regex`, or nothing.
+    place: String,
+    reason: &'static str,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for RedactionProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot use {}: {}", self.setting, self.reason)
+        write!(f, "cannot use redaction.{}{}: {}", self.key, self.place, self.reason)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for RedactionProblem {}
 
-impl Settings {
+impl RedactionSettings {
     /// Checks every setting.
     ///
     /// # Errors
-    /// The first that cannot be applied, with the way out. Never quotes a value: a pattern may be a secret.
-    pub fn check(&self) -> Result<(), Problem> {
-        Compiled::new(self).map(drop)
+    /// If a setting cannot be applied. The first one is returned, with a way to fix it and without its
+    /// value, because a pattern may be a secret.
+    pub fn check(&self) -> Result<(), RedactionProblem> {
+        CompiledRules::new(self).map(drop)
     }
 
-    /// What the user should be told at the start, one line each.
+    /// Returns the warnings that the user gets at the start, one line each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self
             .reveal_fields
@@ -135,10 +140,10 @@ impl Settings {
     }
 }
 
-/// The settings in the form in which they are applied.
+/// The settings in the form in which the pipeline applies them.
 #[derive(Clone, Debug)]
-pub(super) struct Compiled {
-    pub(super) mode: Mode,
+pub(super) struct CompiledRules {
+    pub(super) mode: RedactionMode,
     pub(super) pii: Vec<PiiClass>,
     pub(super) keys: KeyRules,
     pub(super) allow_values: Vec<Regex>,
@@ -149,68 +154,26 @@ pub(super) struct Compiled {
 
 #[derive(Clone, Debug)]
 pub(super) struct CompiledPattern {
-    pub(super) name: &'static str,
+    pub(super) name: Arc<str>,
     pub(super) regex: Regex,
     pub(super) group: usize,
 }
 
-impl Compiled {
-    pub(super) fn new(settings: &Settings) -> Result<Compiled, Problem> {
-        let problem = |setting: String, reason: &str| Problem { setting, reason: reason.to_owned() };
-        for (list, keys) in [("extra_keys", &settings.extra_keys), ("allow_keys", &settings.allow_keys)] {
-            for (index, key) in keys.iter().enumerate() {
-                if key.chars().all(|c| matches!(c, '*' | '?')) {
-                    return Err(problem(
-                        format!("redaction.{list}[{index}]"),
-                        "it names every key; name some",
-                    ));
-                }
-            }
-        }
-        let mut allow_values = Vec::new();
-        for (index, text) in settings.allow_values.iter().enumerate() {
-            let setting = format!("redaction.allow_values[{index}]");
-            let regex = expression(text).map_err(|reason| problem(setting.clone(), reason))?;
-            if regex.is_match(b"") {
-                return Err(problem(
-                    setting,
-                    "it matches the empty text and would allow every value; anchor it",
-                ));
-            }
-            allow_values.push(regex);
-        }
-        let mut patterns = Vec::new();
-        for (index, pattern) in settings.pattern.iter().enumerate() {
-            let at = |key: &str| format!("redaction.pattern[{index}].{key}");
-            let is_name =
-                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-            if pattern.name.is_empty() || pattern.name.len() > 40 || !pattern.name.bytes().all(is_name) {
-                return Err(problem(at("name"), "use 1 to 40 of a-z, 0-9, - and _"));
-            }
-            if CLASSES.contains(&pattern.name.as_str()) {
-                return Err(problem(at("name"), "a built-in class has this name; choose another"));
-            }
-            let regex = expression(&pattern.regex).map_err(|reason| problem(at("regex"), reason))?;
-            if regex.is_match(b"") {
-                return Err(problem(at("regex"), "it matches the empty text; make it match something"));
-            }
-            if pattern.group >= regex.captures_len() {
-                return Err(problem(at("group"), "the expression has no such group; 0 is the whole match"));
-            }
-            // Counts are kept under this name for as long as the process lives; there is one per pattern.
-            let name: &'static str = String::leak(pattern.name.clone());
-            patterns.push(CompiledPattern { name, regex, group: pattern.group });
-        }
-        let own = patterns.iter().map(|pattern| pattern.name).collect();
-        let placeholder = Placeholder::new(&settings.placeholder, own)
-            .map_err(|reason| problem("redaction.placeholder".to_owned(), reason))?;
-        Ok(Compiled {
+impl CompiledRules {
+    pub(super) fn new(settings: &RedactionSettings) -> Result<CompiledRules, RedactionProblem> {
+        let keys = KeyRules {
+            extra: key_patterns("extra_keys", &settings.extra_keys)?,
+            allow: key_patterns("allow_keys", &settings.allow_keys)?,
+        };
+        let allow_values = allowed_values(&settings.allow_values)?;
+        let patterns = custom_patterns(&settings.pattern)?;
+        let names = patterns.iter().map(|pattern| pattern.name.clone()).collect();
+        let placeholder = Placeholder::new(&settings.placeholder, names)
+            .map_err(|reason| RedactionProblem { key: "placeholder", place: String::new(), reason })?;
+        Ok(CompiledRules {
             mode: settings.mode,
             pii: settings.pii.clone(),
-            keys: KeyRules {
-                extra: KeyPatterns::new(&settings.extra_keys),
-                allow: KeyPatterns::new(&settings.allow_keys),
-            },
+            keys,
             allow_values,
             reveal: settings.reveal_fields.clone(),
             placeholder,
@@ -218,10 +181,10 @@ impl Compiled {
         })
     }
 
-    /// What is applied when the settings cannot be: everything is hidden that strict mode hides.
-    pub(super) fn closed() -> Compiled {
-        Compiled {
-            mode: Mode::Strict,
+    /// The rules for settings that cannot be applied: those of strict mode.
+    pub(super) fn closed() -> CompiledRules {
+        CompiledRules {
+            mode: RedactionMode::Strict,
             pii: PiiClass::STANDARD.to_vec(),
             keys: KeyRules::default(),
             allow_values: Vec::new(),
@@ -232,6 +195,61 @@ impl Compiled {
     }
 }
 
+fn key_patterns(key: &'static str, patterns: &[String]) -> Result<KeyPatterns, RedactionProblem> {
+    match patterns.iter().position(|pattern| pattern.chars().all(|c| matches!(c, '*' | '?'))) {
+        None => Ok(KeyPatterns::new(patterns)),
+        Some(index) => {
+            let reason = "wildcards alone would match every key; use a more specific pattern";
+            Err(RedactionProblem { key, place: format!("[{index}]"), reason })
+        }
+    }
+}
+
+fn allowed_values(expressions: &[String]) -> Result<Vec<Regex>, RedactionProblem> {
+    let compile = |(index, text): (usize, &String)| {
+        let regex = expression(text).and_then(|regex| match regex.is_match(b"") {
+            true => Err("it matches the empty text and would allow every value; anchor it"),
+            false => Ok(regex),
+        });
+        regex.map_err(|reason| RedactionProblem { key: "allow_values", place: format!("[{index}]"), reason })
+    };
+    expressions.iter().enumerate().map(compile).collect()
+}
+
+fn custom_patterns(patterns: &[CustomPattern]) -> Result<Vec<CompiledPattern>, RedactionProblem> {
+    let compile = |(index, pattern): (usize, &CustomPattern)| {
+        compiled(pattern).map_err(|(key, reason)| {
+            let place = format!("[{index}].{key}");
+            RedactionProblem { key: "pattern", place, reason }
+        })
+    };
+    patterns.iter().enumerate().map(compile).collect()
+}
+
+/// Compiles a pattern of the user.
+///
+/// # Errors
+/// If the pattern cannot be applied: its key that is wrong, and the reason.
+fn compiled(pattern: &CustomPattern) -> Result<CompiledPattern, (&'static str, &'static str)> {
+    let is_allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    if !(1..=40).contains(&pattern.name.len()) || !pattern.name.bytes().all(is_allowed) {
+        return Err(("name", "use 1 to 40 of a-z, 0-9, - and _"));
+    }
+    if KnownClass::has_name(&pattern.name) {
+        return Err(("name", "a built-in class has this name; choose another"));
+    }
+    let regex = expression(&pattern.regex).map_err(|reason| ("regex", reason))?;
+    if regex.is_match(b"") {
+        return Err(("regex", "it matches the empty text; make it match something"));
+    }
+    if pattern.group >= regex.captures_len() {
+        return Err(("group", "the expression has no such group; 0 is the whole match"));
+    }
+    Ok(CompiledPattern { name: pattern.name.as_str().into(), regex, group: pattern.group })
+}
+
+/// Compiles an expression of the user, with ASCII classes.
 fn expression(text: &str) -> Result<Regex, &'static str> {
     const SIZE_LIMIT: usize = 1 << 20;
     RegexBuilder::new(text).unicode(false).size_limit(SIZE_LIMIT).build().map_err(|error| match error {

@@ -1,13 +1,14 @@
-//! Strict mode only: whatever looks random goes.
+//! Texts that look random, for strict mode.
 //!
 //! Source: the limits of detect-secrets' `Base64HighEntropyString` (4.5 bits) and
 //! `HexHighEntropyString` (3.0 bits).
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::values;
 
-/// Matches runs that look random, except digests and ids that are announced as such.
-pub(crate) fn find(text: &str, marks: &mut Matches) {
+/// Matches runs that look random, except UUIDs and the digests and ids that the text before them announces.
+pub(crate) fn find(text: &str, matches: &mut Matches) {
     const NAMES: [&str; 10] =
         ["sha1", "sha256", "sha512", "md5", "etag", "integrity", "commit", "trace", "span", "parent"];
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '_' | '-');
@@ -17,17 +18,15 @@ pub(crate) fn find(text: &str, marks: &mut Matches) {
         at += run.len();
         let word = run.trim_end_matches(|c: char| !is_part(c));
         let before = text.get(..start).unwrap_or_default();
-        let tail = before
-            .get(crate::observe::redact::sanitize::floor_char_boundary(before, start.saturating_sub(16))..)
-            .unwrap_or_default();
-        let announced = NAMES.iter().any(|name| tail.to_ascii_lowercase().contains(name));
+        let tail = before.get(before.floor_char_boundary(start.saturating_sub(16))..).unwrap_or_default();
+        let is_announced = NAMES.iter().any(|name| tail.to_ascii_lowercase().contains(name));
         let is_uuid = word.len() == 36 && values::is_digest(word) && word.matches('-').count() == 4;
         let is_hex = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_base64 = word.len() >= 20 && values::is_mixed(word);
-        let random =
+        let is_random =
             is_hex && values::entropy(word) > 3.0 || is_base64 && !is_hex && values::entropy(word) > 4.5;
-        if random && !announced && !is_uuid {
-            marks.push(start, start + word.len(), "entropy", "entropy");
+        if is_random && !is_announced && !is_uuid {
+            matches.push(start, start + word.len(), KnownClass::Entropy, "entropy");
         }
     }
 }

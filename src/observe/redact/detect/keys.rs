@@ -1,33 +1,33 @@
-//! Which names say that what follows is a secret.
+//! The names that announce a secret.
 //!
 //! A name is compared word by word (`dbPassword`, `DB_PASSWORD`, `db-password` are `db` `password`),
-//! so that `author`, `tokenizer` and `keyboard` are not taken for `auth`, `token` and `key`.
+//! so that `author`, `tokenizer` and `keyboard` do not count as `auth`, `token` and `key`.
 //!
 //! Sources: detect-secrets `plugins/keyword.py`, gitleaks `generic-api-key`, sentry-python
 //! `scrubber.py`, getsentry/relay `regexes.rs`, Elastic APM `sanitize_field_names`.
 
 use crate::text::glob::Glob;
 
-/// What a name announces.
+/// The secret that a name announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Name {
-    /// A secret.
+pub(crate) enum NameKind {
+    /// Any secret.
     Secret,
-    /// `Authorization`, `Proxy-Authorization`: the value runs to the end of the header.
+    /// `Authorization`, `Proxy-Authorization`: the value ends with the header.
     Authorization,
-    /// `Cookie`, `Set-Cookie`: likewise.
+    /// `Cookie`, `Set-Cookie`: the value ends with the header.
     Cookies,
-    /// A session, and thus a secret, in `name=value`; a word like any other in prose.
+    /// A session, which is a secret in `name=value` and a common word in prose.
     Session,
     /// A secret if the value looks random.
     Weak,
-    /// `pass`: a secret if the value has letters and digits; else it may count tests.
+    /// `pass`: a secret if the value has letters and digits. Otherwise it may be a number of tests.
     Pass,
     /// A secret in the query of a URL.
     Query,
 }
 
-/// Words any of which makes a name secret.
+/// Words of which one makes a name secret.
 const WORDS: &[&str] = &[
     "password",
     "passwords",
@@ -97,10 +97,10 @@ const PAIRS: &[(&str, &str)] = &[
     ("authorization", "code"),
 ];
 
-/// Pairs that even an innocent last word does not excuse.
+/// Two words in a row that make a name secret, whatever its last word is.
 const SESSION_PAIRS: &[(&str, &str)] = &[("session", "id"), ("connect", "sid")];
 
-/// Parts of a run-together name.
+/// Parts that make a name in one word secret.
 const PARTS: &[&str] = &[
     "password",
     "passwd",
@@ -118,7 +118,7 @@ const PARTS: &[&str] = &[
     "refreshtoken",
 ];
 
-/// A last word that says: this is about the secret, it is not the secret.
+/// Last words of names of facts about a secret.
 const ABOUT: &[&str] = &[
     "count",
     "limit",
@@ -176,10 +176,10 @@ const ABOUT: &[&str] = &[
     "max",
 ];
 
-/// A first word that says the same.
+/// First words of names of facts about a secret.
 const COUNTING: &[&str] = &["max", "min", "num", "total", "count", "no"];
 
-/// Names that are secret in the query or fragment of a URL, beyond those above.
+/// Further names that are secret in the query or fragment of a URL.
 const QUERY: &[&str] = &[
     "key",
     "sig",
@@ -197,22 +197,23 @@ const QUERY: &[&str] = &[
 ];
 
 /// The words of one name, lower-case, without trailing digits.
-pub(crate) struct Words {
-    buffer: [u8; Words::LONGEST],
-    ranges: [(u8, u8); Words::MOST],
+pub(crate) struct NameWords {
+    buffer: [u8; NameWords::LONGEST],
+    ranges: [(u8, u8); NameWords::MOST],
     count: usize,
 }
 
-impl Words {
+impl NameWords {
     const LONGEST: usize = 96;
     const MOST: usize = 12;
 
-    /// Splits at case changes and at everything that is neither letter nor digit. Of a name longer
-    /// than 96 bytes or 12 words the last ones count.
-    pub(crate) fn of(name: &str) -> Words {
+    /// Splits a name at case changes and at every character that is not a letter or digit. Keeps the last
+    /// 96 bytes and the last 12 words.
+    pub(crate) fn of(name: &str) -> NameWords {
         let bytes = name.as_bytes();
-        let bytes = bytes.get(bytes.len().saturating_sub(Words::LONGEST)..).unwrap_or(bytes);
-        let mut words = Words { buffer: [0; Words::LONGEST], ranges: [(0, 0); Words::MOST], count: 0 };
+        let bytes = bytes.get(bytes.len().saturating_sub(NameWords::LONGEST)..).unwrap_or(bytes);
+        let mut words =
+            NameWords { buffer: [0; NameWords::LONGEST], ranges: [(0, 0); NameWords::MOST], count: 0 };
         let mut start = None;
         for (at, &byte) in bytes.iter().enumerate() {
             if let Some(slot) = words.buffer.get_mut(at) {
@@ -248,7 +249,7 @@ impl Words {
         let digits = |range: &[u8]| range.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
         let trailing = self.buffer.get(start..end).map_or(0, digits);
         let end = if trailing < end - start { end - trailing } else { end };
-        if self.count == Words::MOST {
+        if self.count == NameWords::MOST {
             self.ranges.copy_within(1.., 0);
             self.count -= 1;
         }
@@ -278,11 +279,11 @@ impl Words {
         })
     }
 
-    /// What this name announces; `None` for a harmless one.
-    pub(crate) fn judge(&self) -> Option<Name> {
+    /// Returns what this name announces, or `None` for a harmless name.
+    pub(crate) fn judge(&self) -> Option<NameKind> {
         let (first, last) = (self.get(0), self.last());
         if self.has_pair(SESSION_PAIRS) {
-            return Some(Name::Secret);
+            return Some(NameKind::Secret);
         }
         let among = |word: &[u8], list: &[&str]| list.iter().any(|entry| entry.as_bytes() == word);
         if self.count == 0
@@ -292,20 +293,20 @@ impl Words {
             return None;
         }
         match last {
-            b"authorization" => return Some(Name::Authorization),
+            b"authorization" => return Some(NameKind::Authorization),
             b"cookie" | b"cookies" if self.count == 1 || self.count == 2 && first == b"set" => {
-                return Some(Name::Cookies);
+                return Some(NameKind::Cookies);
             }
             _ => {}
         }
         if self.iter().any(|word| among(word, WORDS) || contains_part(word)) || self.has_pair(PAIRS) {
-            return Some(Name::Secret);
+            return Some(NameKind::Secret);
         }
         match last {
-            b"sid" | b"session" | b"sess" | b"sessionid" => Some(Name::Session),
-            b"key" | b"code" if self.count == 1 => Some(Name::Weak),
-            b"auth" => Some(Name::Weak),
-            b"pass" if self.count == 1 => Some(Name::Pass),
+            b"sid" | b"session" | b"sess" | b"sessionid" => Some(NameKind::Session),
+            b"key" | b"code" if self.count == 1 => Some(NameKind::Weak),
+            b"auth" => Some(NameKind::Weak),
+            b"pass" if self.count == 1 => Some(NameKind::Pass),
             _ => None,
         }
     }
@@ -315,49 +316,49 @@ fn contains_part(word: &[u8]) -> bool {
     word.len() >= 6 && PARTS.iter().any(|part| memchr::memmem::find(word, part.as_bytes()).is_some())
 }
 
-/// What `name` announces. Only the last part of a dotted name counts.
-pub(crate) fn judge(name: &str) -> Option<Name> {
+/// Returns what `name` announces. Only the last part of a dotted name counts.
+pub(crate) fn judge(name: &str) -> Option<NameKind> {
     let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
-    if last.len() < name.len() && Words::of(name).has_pair(SESSION_PAIRS) {
-        return Some(Name::Secret);
+    if last.len() < name.len() && NameWords::of(name).has_pair(SESSION_PAIRS) {
+        return Some(NameKind::Secret);
     }
-    Words::of(last).judge()
+    NameWords::of(last).judge()
 }
 
-/// What `name` announces in the query or fragment of a URL.
-pub(crate) fn judge_query(name: &str) -> Option<Name> {
+/// Returns what `name` announces in the query or fragment of a URL.
+pub(crate) fn judge_query(name: &str) -> Option<NameKind> {
     match judge(name) {
-        None | Some(Name::Weak | Name::Pass)
+        None | Some(NameKind::Weak | NameKind::Pass)
             if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) =>
         {
-            Some(Name::Query)
+            Some(NameKind::Query)
         }
         judged => judged,
     }
 }
 
-/// Whether the last two words of `text` name a secret together: `api key`, `identified by`.
+/// Returns true if the last two words of `text` announce a secret together: `api key`, `identified by`.
 pub(crate) fn is_phrase(text: &str) -> bool {
-    let words = Words::of(text);
+    let words = NameWords::of(text);
     let Some(last) = words.count.checked_sub(1) else { return false };
     let Some(before) = last.checked_sub(1) else { return false };
     PAIRS.iter().any(|(a, b)| a.as_bytes() == words.get(before) && b.as_bytes() == words.get(last))
 }
 
-/// Whether a word turns the name behind it into a number of something: `max token`.
+/// Returns true if a word makes the name after it that of a number: `max token`.
 pub(crate) fn is_counting(word: &str) -> bool {
     COUNTING.iter().any(|entry| entry.eq_ignore_ascii_case(word))
 }
 
-/// Whether a name is so clearly one of a secret that a quoted text right behind it is the secret.
+/// Returns true if a quoted text right after `name` is a secret.
 pub(crate) fn is_password(name: &str) -> bool {
     const CLEAR: [&[u8]; 5] = [b"password", b"passwd", b"passphrase", b"pwd", b"passcode"];
-    let words = Words::of(name);
-    words.judge() == Some(Name::Secret)
+    let words = NameWords::of(name);
+    words.judge() == Some(NameKind::Secret)
         && (words.iter().any(|word| CLEAR.contains(&word) || contains_part(word)) || words.has_pair(PAIRS))
 }
 
-/// Names that the user lists: case and `-`/`_` do not matter.
+/// The patterns of names in a setting. Case and `-`/`_` do not matter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyPatterns(Vec<Glob>);
 
@@ -415,7 +416,7 @@ mod tests {
             "SharedAccessKey",
             "db_pass",
         ] {
-            assert_eq!(judge(name), Some(Name::Secret), "{name}");
+            assert_eq!(judge(name), Some(NameKind::Secret), "{name}");
         }
         for name in [
             "author",
@@ -442,10 +443,10 @@ mod tests {
         ] {
             assert_eq!(judge(name), None, "{name}");
         }
-        assert_eq!(judge("Proxy-Authorization"), Some(Name::Authorization));
-        assert_eq!(judge("Set-Cookie"), Some(Name::Cookies));
-        assert_eq!(judge("key"), Some(Name::Weak));
-        assert_eq!(judge_query("key"), Some(Name::Query));
+        assert_eq!(judge("Proxy-Authorization"), Some(NameKind::Authorization));
+        assert_eq!(judge("Set-Cookie"), Some(NameKind::Cookies));
+        assert_eq!(judge("key"), Some(NameKind::Weak));
+        assert_eq!(judge_query("key"), Some(NameKind::Query));
         assert_eq!(judge_query("page"), None);
     }
 

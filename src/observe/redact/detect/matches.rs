@@ -1,86 +1,95 @@
-//! What a pass over a text found: spans to be replaced.
+//! The spans of a text that one pass wants replaced.
 
-/// One span of a text, in bytes, and why it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::observe::redact::class::{Class, KnownClass};
+
+/// One span of a text, in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Match {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    pub(crate) class: &'static str,
-    pub(crate) rule: &'static str,
+    pub(crate) class: Class,
+    /// The built-in rule that found it; `None` for a pattern of the user, whose name is the class.
+    pub(crate) rule: Option<&'static str>,
 }
 
-/// The finds of one pass.
+/// The matches of one pass.
 #[derive(Debug, Default)]
-pub(crate) struct Matches {
-    marks: Vec<Mark>,
-}
+pub(crate) struct Matches(Vec<Match>);
 
 impl Matches {
-    pub(crate) fn push(&mut self, start: usize, end: usize, class: &'static str, rule: &'static str) {
+    pub(crate) fn push(&mut self, start: usize, end: usize, class: KnownClass, rule: &'static str) {
         if start < end {
-            self.marks.push(Mark { start, end, class, rule });
+            self.0.push(Match { start, end, class: class.into(), rule: Some(rule) });
+        }
+    }
+
+    pub(crate) fn push_custom(&mut self, start: usize, end: usize, name: &Arc<str>) {
+        if start < end {
+            self.0.push(Match { start, end, class: Class::Custom(name.clone()), rule: None });
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.marks.is_empty()
+        self.0.is_empty()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Mark> {
-        self.marks.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Match> {
+        self.0.iter()
     }
 
-    pub(crate) fn retain(&mut self, keep: impl FnMut(&Mark) -> bool) {
-        self.marks.retain(keep);
+    pub(crate) fn retain(&mut self, is_kept: impl FnMut(&Match) -> bool) {
+        self.0.retain(is_kept);
     }
 
     pub(crate) fn clear(&mut self) {
-        self.marks.clear();
+        self.0.clear();
     }
 
-    /// Lets marks that touch one of `gaps` take in the word on its other side.
+    /// Extends every match that touches one of `gaps` by the word on the other side of the gap.
     pub(crate) fn widen(&mut self, bytes: &[u8], gaps: &[(usize, usize)]) {
         let is_word = |byte: &&u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'~')
         };
-        // Up to where the text belongs to a mark already: nothing is looked at twice.
+        // The end of the last widened match. No byte before it is looked at again.
         let mut covered = 0;
-        for mark in &mut self.marks {
-            if mark.end <= covered {
+        for found in &mut self.0 {
+            if found.end <= covered {
                 continue;
             }
-            let mut before = gaps.partition_point(|(start, _)| *start < mark.start);
+            let mut before = gaps.partition_point(|(start, _)| *start < found.start);
             while let Some((start, end)) = before.checked_sub(1).and_then(|at| gaps.get(at)).copied() {
-                if end < mark.start || start < covered {
+                if end < found.start || start < covered {
                     break;
                 }
                 let word = bytes.get(covered..start).unwrap_or_default();
-                mark.start = start - word.iter().rev().take_while(is_word).count();
+                found.start = start - word.iter().rev().take_while(is_word).count();
                 before -= 1;
             }
-            let behind = gaps.partition_point(|(_, end)| *end <= mark.end);
-            for (start, end) in gaps.iter().skip(behind).copied() {
-                if start > mark.end {
+            let after = gaps.partition_point(|(_, end)| *end <= found.end);
+            for (start, end) in gaps.iter().skip(after).copied() {
+                if start > found.end {
                     break;
                 }
                 let word = bytes.get(end..).unwrap_or_default();
-                mark.end = end + word.iter().take_while(is_word).count();
+                found.end = end + word.iter().take_while(is_word).count();
             }
-            covered = mark.end;
+            covered = found.end;
         }
         self.settle();
     }
 
-    /// Puts the marks in the order of the text; of those that overlap the widest cover is kept.
+    /// Sorts the matches by position and joins those that overlap. The first of them gives the class.
     pub(crate) fn settle(&mut self) {
-        self.marks.sort_by_key(|mark| (mark.start, std::cmp::Reverse(mark.end)));
-        let mut settled: Vec<Mark> = Vec::with_capacity(self.marks.len());
-        for mark in &self.marks {
-            match settled.last_mut() {
-                Some(last) if mark.start < last.end => last.end = last.end.max(mark.end),
-                _ => settled.push(*mark),
+        self.0.sort_by_key(|found| (found.start, Reverse(found.end)));
+        self.0.dedup_by(|next, kept| {
+            let overlaps = next.start < kept.end;
+            if overlaps {
+                kept.end = kept.end.max(next.end);
             }
-        }
-        self.marks = settled;
+            overlaps
+        });
     }
 }

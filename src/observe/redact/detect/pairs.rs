@@ -1,25 +1,25 @@
-//! Secrets that their name gives away: `name operator value` in whatever notation a text holds, headers,
-//! cookies, query parameters, command-line flags.
+//! Secrets that a name announces: `name operator value` in any notation, headers, cookies, query
+//! parameters, command-line flags.
 //!
-//! One pass over the text, led by the operators: at each, look back for a name, judge it, look ahead for
-//! a value, judge that. A declined pair is passed over up to its operator only, because its value may
-//! hold the next pair (`error: secret=…`).
+//! One pass over the text, led by the operators. At each operator the scanner looks back for a name and
+//! judges it, then looks ahead for a value and judges it. After a pair that is not a secret it continues
+//! right after the operator, because the value may contain the next pair (`error: secret=…`).
 //!
 //! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
 //! getsentry/relay pair lists, OpenTelemetry `url.full`.
 
 mod encoded;
-
 mod flags;
 mod prose;
 mod value_end;
 
-use crate::observe::redact::detect::keys::{self, KeyPatterns, Name};
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::keys::{self, KeyPatterns, NameKind};
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::values::{self, Context};
+use crate::observe::redact::detect::values::{self, PairOperator};
 use crate::observe::redact::placeholder::Placeholder;
 
-/// What the configuration says about names.
+/// The names that the user configures.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KeyRules {
     pub(crate) extra: KeyPatterns,
@@ -27,73 +27,76 @@ pub(crate) struct KeyRules {
 }
 
 impl KeyRules {
-    fn judge(&self, name: &str, in_query: bool) -> Option<Name> {
+    fn judge(&self, name: &str, in_query: bool) -> Option<NameKind> {
         if self.allows(name) {
             return None;
         }
         if self.extra.matches(name) || name == "_auth" {
-            return Some(Name::Secret);
+            return Some(NameKind::Secret);
         }
         if in_query { keys::judge_query(name) } else { keys::judge(name) }
     }
 
-    /// Whether somebody said that the name announces none.
+    /// Returns true if `allow_keys` lists this name as not secret.
     pub(crate) fn allows(&self, name: &str) -> bool {
         self.allow.matches(name)
     }
 
-    /// Whether a flag of this name takes a secret.
+    /// Returns true if a flag of this name takes a secret.
     pub(crate) fn is_secret(&self, name: &str) -> bool {
-        // `redis-cli --pass`, `openssl -passin`: as names of anything but a flag they say too little.
+        // `redis-cli --pass`, `openssl -passin`. Only as names of flags do they announce a secret.
         if matches!(name, "pass" | "passin" | "passout") {
             return !self.allows(name);
         }
-        matches!(self.judge(name, false), Some(Name::Secret | Name::Authorization | Name::Cookies))
+        matches!(
+            self.judge(name, false),
+            Some(NameKind::Secret | NameKind::Authorization | NameKind::Cookies)
+        )
     }
 }
 
 /// Matches the values of all secret names in `text`.
-pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, marks: &mut Matches) {
-    let mut scan = Scan {
+pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    let mut scan = PairScanner {
         text,
         bytes: text.as_bytes(),
         rules,
         placeholder,
-        marks,
+        matches,
         budget: 4096 + text.len() * 16,
         done: 0,
         curl: memchr::memmem::find(text.as_bytes(), b"curl"),
     };
     scan.run();
-    marks.settle();
+    matches.settle();
 }
 
-struct Scan<'a> {
+struct PairScanner<'a> {
     text: &'a str,
     bytes: &'a [u8],
     rules: &'a KeyRules,
     placeholder: &'a Placeholder,
-    marks: &'a mut Matches,
-    /// How many more bytes may be looked at in search of the end of values. Keeps the pass linear;
-    /// whatever is left when it is used up is not shown.
+    matches: &'a mut Matches,
+    /// Number of bytes that the search for the ends of values may still look at. It keeps the pass linear;
+    /// when it is used up, the rest of the text is replaced.
     budget: usize,
-    /// Where the last pair found by [`Scan::name_value`] ended.
+    /// The end of the last pair that [`PairScanner::name_value`] found.
     done: usize,
-    /// Where `curl` was first seen: `-u` behind it takes user and password.
+    /// The first `curl` in the text. `-u` after it takes user and password.
     curl: Option<usize>,
 }
 
-/// A name in front of an operator.
-struct Key<'a> {
+/// A name before an operator.
+struct PairName<'a> {
     text: &'a str,
     start: usize,
-    /// The name stands in quotes of its own.
+    /// The name is in quotes of its own.
     quoted: bool,
 }
 
-/// The part of a text that would be replaced, and where to go on behind it.
+/// A value, and where the scan continues after it.
 #[derive(Clone, Copy)]
-struct Value {
+struct PairValue {
     start: usize,
     end: usize,
     next: usize,
@@ -110,7 +113,7 @@ fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
 }
 
-impl<'a> Scan<'a> {
+impl<'a> PairScanner<'a> {
     fn run(&mut self) {
         let mut at = 0;
         if self.at(0) == b'-' {
@@ -118,7 +121,7 @@ impl<'a> Scan<'a> {
         }
         while at < self.bytes.len() {
             if self.budget == 0 {
-                self.marks.push(at, self.bytes.len(), "unchecked", "unchecked");
+                self.matches.push(at, self.bytes.len(), KnownClass::Unchecked, "unchecked");
                 return;
             }
             at = match self.at(at) {
@@ -145,7 +148,7 @@ impl<'a> Scan<'a> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Length of the line end at `index`: real, made visible, or zero.
+    /// Returns the length of the line end at `index`, real or made visible, or zero.
     fn line_end(&self, index: usize) -> usize {
         match self.bytes.get(index..).unwrap_or_default() {
             [b'\n' | b'\r', ..] => 1,
@@ -167,7 +170,7 @@ impl<'a> Scan<'a> {
         index
     }
 
-    /// Blanks and line ends.
+    /// Skips blanks and line ends.
     fn skip_space(&self, mut index: usize) -> usize {
         loop {
             let next = self.skip_blanks(index) + self.line_end(self.skip_blanks(index));
@@ -178,8 +181,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The name that ends before `end`, behind closing quotes and brackets.
-    fn key_before(&self, end: usize) -> Option<Key<'a>> {
+    /// Returns the name that ends before `end`, without blanks, closing quotes and brackets.
+    fn key_before(&self, end: usize) -> Option<PairName<'a>> {
         let mut end = end;
         while matches!(self.before(end), b' ' | b'\t') {
             end -= 1;
@@ -204,15 +207,15 @@ impl<'a> Scan<'a> {
         while start < end && !self.text.is_char_boundary(start) {
             start += 1;
         }
-        // What follows a percent sign are the digits of an escape.
+        // The digits of an escape follow a percent sign.
         if self.before(start) == b'%' {
             let digits = if self.slice(start, end).starts_with("25") { 4 } else { 2 };
             start = (start + digits).min(end);
         }
-        (start < end).then(|| Key { text: self.slice(start, end), start, quoted })
+        (start < end).then(|| PairName { text: self.slice(start, end), start, quoted })
     }
 
-    /// Back over one line end.
+    /// Returns `index`, or the start of the line end right before it.
     fn over_line_end(&self, index: usize) -> usize {
         match self.bytes.get(..index) {
             Some([.., b'\n' | b'\r']) => index - 1,
@@ -221,22 +224,22 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// What the name in front of an operator announces; looks at the words before it where the name alone
-    /// says nothing.
-    fn judge(&self, key: &Key<'a>, in_query: bool) -> Option<Name> {
+    /// Returns what the name before an operator announces. Looks at the words before the name if the name
+    /// alone announces nothing.
+    fn judge(&self, key: &PairName<'a>, in_query: bool) -> Option<NameKind> {
         let judged = self.rules.judge(key.text, in_query);
         if self.before(key.start) != b' '
-            || !matches!(judged, None | Some(Name::Weak | Name::Pass | Name::Secret))
+            || !matches!(judged, None | Some(NameKind::Weak | NameKind::Pass | NameKind::Secret))
         {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
-        if judged == Some(Name::Secret) {
+        if judged == Some(NameKind::Secret) {
             return judged.filter(|_| !keys::is_counting(previous.text));
         }
         let phrase = self.slice(previous.start, key.start + key.text.len());
         if keys::is_phrase(phrase) && !self.rules.allow.matches(&phrase.replace(' ', "_")) {
-            return Some(Name::Secret);
+            return Some(NameKind::Secret);
         }
         // `var apiToken string = …`, `apiToken: str = …`
         if values::is_type_name(key.text) {
@@ -262,10 +265,10 @@ impl<'a> Scan<'a> {
         {
             left -= 1;
         }
-        // On a line of its own, with the name before and the value behind it.
+        // The operator is on a line of its own, between those of the name and the value.
         let is_alone = self.line_end(end) > 0 && self.ends_line(left);
         let mut key = self.key_before(if is_alone { self.over_line_end(left) } else { left });
-        // `var x: string = …`: the type is in front of the operator, the name before the colon.
+        // `var x: string = …`: the type is before the operator, the name before the colon.
         if let Some(found) = &key
             && operator == b"="
             && values::is_type_name(found.text)
@@ -281,27 +284,26 @@ impl<'a> Scan<'a> {
         }
         let Some(key) = key else { return end };
         let in_query = matches!(self.before(key.start), b'?' | b'&' | b'#' | b';');
-        let context = if operator.contains(&b'=') { Context::Assignment } else { Context::Colon };
+        let kind = if operator.contains(&b'=') { PairOperator::Assignment } else { PairOperator::Colon };
         match self.judge(&key, in_query) {
-            Some(Name::Weak) | None if self.name_value(&key, end).is_some() => self.done,
-            // `password !== confirmPassword` compares names, `!= "…"` gives the secret away.
+            Some(NameKind::Weak) | None if self.name_value(&key, end).is_some() => self.done,
+            // `password !== confirmPassword` compares names, `!= "…"` contains the secret.
             Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
             Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
             Some(name) => {
-                // `["password"]=>` ends a line where PHP dumps an array, `"password":` where JSON is
-                // spread out, `password:` where YAML is.
+                // A line may end with `["password"]=>` (PHP's dump), `"password":` (JSON) or `password:`
+                // (YAML).
                 let goes_on = is_alone
                     || operator == b"=>"
                     || operator == b":" && (key.quoted || self.is_indented(end));
                 let from = if goes_on { self.skip_space(end) } else { end };
-                self.take(&key, name, context, from)
+                self.take(&key, name, kind, from)
             }
             None => end,
         }
     }
 
-    /// Whether the line ends at `index` and the next one is indented and neither a list nor a pair of its
-    /// own.
+    /// Returns true if the line ends at `index` and the next line is indented and is not a list or a pair.
     fn is_indented(&self, index: usize) -> bool {
         let blanks = self.skip_blanks(index);
         let mut next = blanks;
@@ -315,13 +317,13 @@ impl<'a> Scan<'a> {
         next > blanks && word > next && !is_pair && !matches!(rest, [b'-' | b'*' | b'#', b' ', ..])
     }
 
-    /// Whether a line end, real or made visible, stands right before `index`.
+    /// Returns true if a line end, real or made visible, is right before `index`.
     fn ends_line(&self, index: usize) -> bool {
         matches!(self.before(index), b'\n' | b'\r')
             || matches!(self.bytes.get(..index), Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']))
     }
 
-    /// Whether the name that starts at `start` is a part of an Amazon resource name.
+    /// Returns true if the name that starts at `start` is part of an Amazon resource name.
     fn is_in_arn(&self, start: usize) -> bool {
         const LONGEST: usize = 160;
         let window = self.bytes.get(start.saturating_sub(LONGEST)..start).unwrap_or_default();
@@ -332,40 +334,45 @@ impl<'a> Scan<'a> {
         window.get(window.len() - length..).is_some_and(|word| word.starts_with(b"arn:"))
     }
 
-    /// Judges the value behind `from` of a name that announces a secret, and marks it.
-    fn take(&mut self, key: &Key<'a>, name: Name, context: Context, from: usize) -> usize {
-        let (class, rule) = match name {
-            Name::Authorization => return self.header(key, "auth_header", "authorization-header", from),
-            Name::Cookies => return self.header(key, "cookie", "cookie-header", from),
-            Name::Session if context == Context::Colon && !key.quoted => return from,
-            Name::Session => ("cookie", "session"),
-            Name::Query => ("url", "query"),
-            Name::Secret | Name::Weak | Name::Pass => ("key_value", "key-value"),
+    /// Matches the value after `from` if it is the secret that the name announces.
+    fn take(&mut self, key: &PairName<'a>, kind: NameKind, operator: PairOperator, from: usize) -> usize {
+        let (class, rule) = match kind {
+            NameKind::Authorization => {
+                return self.header(key, KnownClass::AuthHeader, "authorization-header", from);
+            }
+            NameKind::Cookies => return self.header(key, KnownClass::Cookie, "cookie-header", from),
+            NameKind::Session if operator == PairOperator::Colon && !key.quoted => return from,
+            NameKind::Session => (KnownClass::Cookie, "session"),
+            NameKind::Query => (KnownClass::Url, "query"),
+            NameKind::Secret | NameKind::Weak | NameKind::Pass => (KnownClass::KeyValue, "key-value"),
         };
         let Some(value) = self.value(from) else { return from };
         let text = self.slice(value.start, value.end);
-        let secret = match name {
-            Name::Weak => values::looks_random(text),
-            Name::Pass => values::is_mixed(text) && !text.contains([' ', '(', '/']),
-            _ => values::is_secret(text, key.text, context, value.quoted),
+        let secret = match kind {
+            NameKind::Weak => values::looks_random(text),
+            NameKind::Pass => values::is_mixed(text) && !text.contains([' ', '(', '/']),
+            _ => values::is_secret(text, key.text, operator, value.quoted),
         };
         if !secret || self.placeholder.is_whole(text) {
             return from;
         }
-        self.marks.push(value.start, value.end, class, rule);
+        self.matches.push(value.start, value.end, class, rule);
         value.next.max(from)
     }
 
-    /// `{"name": "X-Api-Key", "value": …}`, `key="ApiKey" value="…"`.
-    fn name_value(&mut self, key: &Key<'a>, from: usize) -> Option<()> {
+    /// Matches the value of `{"name": "X-Api-Key", "value": …}` and `key="ApiKey" value="…"`.
+    fn name_value(&mut self, key: &PairName<'a>, from: usize) -> Option<()> {
         const NAMES: [&str; 8] = ["name", "key", "header", "field", "variable", "param", "parameter", "k"];
         const VALUES: [&str; 5] = ["value", "val", "v", "content", "values"];
         if !NAMES.iter().any(|name| name.eq_ignore_ascii_case(key.text)) {
             return None;
         }
-        // Without quotes in YAML only: `- name: API_TOKEN` and `value: …` on the next line.
+        // Only YAML omits the quotes: `- name: API_TOKEN` and `value: …` on the next line.
         let named = self.value(from).filter(|value| value.quoted || self.line_end(value.next) > 0)?;
-        if !self.rules.judge(self.slice(named.start, named.end), false).is_some_and(|name| name != Name::Weak)
+        if !self
+            .rules
+            .judge(self.slice(named.start, named.end), false)
+            .is_some_and(|name| name != NameKind::Weak)
         {
             return None;
         }
@@ -395,31 +402,31 @@ impl<'a> Scan<'a> {
         }
         let value = self.value(at + 1)?;
         if !self.placeholder.is_whole(self.slice(value.start, value.end)) {
-            self.marks.push(value.start, value.end, "key_value", "name-value");
+            self.matches.push(value.start, value.end, KnownClass::KeyValue, "name-value");
         }
         self.done = value.next;
         Some(())
     }
 
-    /// `["password", "…"]`, `getenv("api_token", "…")`, `token,…` in a table.
+    /// Matches the value of `["password", "…"]`, `getenv("api_token", "…")`, and `token,…` in a table.
     fn comma(&mut self, at: usize) -> usize {
         let from = at + 1;
         let Some(key) = self.key_before(at) else { return from };
-        if self.rules.judge(key.text, false) != Some(Name::Secret) {
+        if self.rules.judge(key.text, false) != Some(NameKind::Secret) {
             return from;
         }
         let is_flag = key.quoted && key.text.starts_with('-');
         let Some(value) = self.value(if is_flag { self.skip_space(from) } else { from }) else { return from };
         let text = self.slice(value.start, value.end);
-        // `["--api-key", "…", "--port", "80"]`: a command line written as a list.
+        // `["--api-key", "…", "--port", "80"]` is a command line as a list.
         let is_pair = if is_flag {
             value.quoted && !text.starts_with('-') && !values::is_reference(text)
         } else if key.quoted {
-            let mut behind = self.skip_blanks(value.next);
-            while self.at(behind) == b'\\' && self.line_end(behind) == 0 && behind < value.next + 4 {
-                behind += 1;
+            let mut after = self.skip_blanks(value.next);
+            while self.at(after) == b'\\' && self.line_end(after) == 0 && after < value.next + 4 {
+                after += 1;
             }
-            let closes = matches!(self.at(behind), b')' | b']');
+            let closes = matches!(self.at(after), b')' | b']');
             let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             value.quoted && closes && !is_word
         } else {
@@ -428,12 +435,12 @@ impl<'a> Scan<'a> {
         if !is_pair || self.placeholder.is_whole(text) {
             return from;
         }
-        self.marks.push(value.start, value.end, "key_value", "listed-pair");
+        self.matches.push(value.start, value.end, KnownClass::KeyValue, "listed-pair");
         value.next
     }
 
     /// Matches the rest of a header line, up to the quote that encloses it or the end of the line.
-    fn header(&mut self, key: &Key<'a>, class: &'static str, rule: &'static str, from: usize) -> usize {
+    fn header(&mut self, key: &PairName<'a>, class: KnownClass, rule: &'static str, from: usize) -> usize {
         let start = self.skip_blanks(from);
         let enclosing = self.before(key.start);
         let (start, end) = if is_quote(self.at(start)) || self.at(start) == b'\\' && self.line_end(start) == 0
@@ -457,7 +464,7 @@ impl<'a> Scan<'a> {
         if text.is_empty() || self.placeholder.is_whole(text) || values::is_prose_header(text) {
             return from;
         }
-        self.marks.push(start, start + text.len(), class, rule);
+        self.matches.push(start, start + text.len(), class, rule);
         end.max(from)
     }
 }

@@ -4,22 +4,25 @@
 
 use memchr::memmem;
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const PUTTY: &[u8] = b"PuTTY-User-Key-File-";
-/// Between `BEGIN` and the dashes that close the line.
+/// Starts the last line of a PuTTY key: `Private-MAC: <hex>`.
+const PUTTY_END: &[u8] = b"Private-MAC:";
+/// Bytes between `BEGIN` and the dashes that close the line.
 const LONGEST_LABEL: usize = 64;
 
 /// Matches every private key in `text`: from `BEGIN` to the end of its `END` line, or to the end of the
-/// text. Line ends may be real, escaped or blanks.
-pub(crate) fn find(text: &str, marks: &mut Matches) {
+/// text. Line ends may be real, escaped, or replaced by blanks.
+pub(crate) fn find(text: &str, matches: &mut Matches) {
     let bytes = text.as_bytes();
     let mut from = 0;
     while let Some(start) = next_key(bytes, from) {
         let end = key_end(bytes, start);
-        marks.push(start, end, "private_key", "private-key");
+        matches.push(start, end, KnownClass::PrivateKey, "private-key");
         from = end;
     }
 }
@@ -44,11 +47,10 @@ fn is_private(bytes: &[u8], label: usize) -> bool {
 fn key_end(bytes: &[u8], start: usize) -> usize {
     let body = bytes.get(start..).unwrap_or_default();
     if body.starts_with(PUTTY) {
-        // The last line is `Private-MAC: <hex>`.
-        return memmem::find(body, b"Private-MAC:").map_or(bytes.len(), |at| {
-            let rest = body.get(at + 12..).unwrap_or_default();
+        return memmem::find(body, PUTTY_END).map_or(bytes.len(), |at| {
+            let rest = body.get(at + PUTTY_END.len()..).unwrap_or_default();
             let tail = rest.iter().take_while(|byte| byte.is_ascii_hexdigit() || **byte == b' ').count();
-            start + at + 12 + tail
+            start + at + PUTTY_END.len() + tail
         });
     }
     let Some(end) = memmem::find(body, END) else { return bytes.len() };
@@ -58,65 +60,54 @@ fn key_end(bytes: &[u8], start: usize) -> usize {
     start + end + END.len() + dashes
 }
 
-/// Remembers, from one line of stderr to the next, that a private key is being printed.
+/// Follows a private key from one line of stderr to the next. A caller that keeps only the last lines and
+/// redacts them later needs it, because the first line of the key may be gone by then.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lines {
-    /// Lines that may still belong to the key.
+pub struct KeyLines {
+    /// Number of lines that may still belong to the key.
     left: u32,
 }
 
-/// What to do with a line of stderr.
+/// Where a line of stderr is, in relation to a private key that began on an earlier line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
-    /// It holds no part of a key that began earlier.
+pub(crate) enum KeyLine {
+    /// No part of the line belongs to the key.
     Outside,
-    /// All of it belongs to a key.
+    /// The whole line belongs to the key.
     Inside,
-    /// The key ends on it, at this byte.
+    /// The key ends on the line, at this byte.
     Ends(usize),
 }
 
-impl Lines {
-    /// A key of 4096 bytes has 64 lines; beyond this the `END` line was lost.
+impl KeyLines {
+    /// A key of 4096 bytes has 64 lines. After this many lines its `END` line was lost.
     const MOST: u32 = 200;
 
-    /// Takes the next line.
-    pub(crate) fn next(&mut self, bytes: &[u8]) -> Line {
-        let was_open = self.left > 0;
-        let mut verdict = Line::Outside;
-        let mut rest = 0;
-        if was_open {
-            let end = memmem::find(bytes, END).or_else(|| memmem::find(bytes, b"Private-MAC:"));
-            match end {
-                Some(at) => {
-                    let end = key_end(bytes, 0).max(at);
-                    let end = if bytes.get(at..).is_some_and(|line| line.starts_with(END)) {
-                        end
-                    } else {
-                        bytes.len()
-                    };
-                    self.left = 0;
-                    verdict = Line::Ends(end);
-                    rest = end;
-                }
-                None => {
-                    self.left -= 1;
-                    return Line::Inside;
-                }
+    /// Takes the next line, as the server wrote it.
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> KeyLine {
+        let mut line = KeyLine::Outside;
+        let mut from = 0;
+        if self.left > 0 {
+            let armour = memmem::find(bytes, END);
+            if armour.is_none() && memmem::find(bytes, PUTTY_END).is_none() {
+                self.left -= 1;
+                return KeyLine::Inside;
             }
+            self.left = 0;
+            from = armour.map_or(bytes.len(), |at| key_end(bytes, 0).max(at));
+            line = KeyLine::Ends(from);
         }
-        // The last key that begins here and does not end here goes on in the next line.
-        let mut from = rest;
+        // A key that begins on this line and does not end on it goes on in the next line.
         while let Some(start) = next_key(bytes, from) {
             let end = key_end(bytes, start);
-            let closed = bytes.get(start..end).is_some_and(|key| {
-                memmem::find(key, END).is_some() || memmem::find(key, b"Private-MAC:").is_some()
+            let is_closed = bytes.get(start..end).is_some_and(|key| {
+                memmem::find(key, END).is_some() || memmem::find(key, PUTTY_END).is_some()
             });
-            if !closed {
-                self.left = Lines::MOST;
+            if !is_closed {
+                self.left = KeyLines::MOST;
             }
             from = end;
         }
-        verdict
+        line
     }
 }

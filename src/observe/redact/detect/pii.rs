@@ -1,10 +1,11 @@
-//! Personal data that has a recognisable form. Names and addresses have none and cannot be found here.
+//! Personal data that has a recognisable form. Names and postal addresses have none and are not found.
 //!
 //! Sources: Presidio `predefined_recognizers/generic`, getsentry/relay `regexes.rs`; ISO/IEC 7812 (card
 //! numbers, Luhn), ISO 13616 (IBAN, mod 97).
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 
 /// A class of personal data.
@@ -32,51 +33,37 @@ pub enum PiiClass {
 }
 
 impl PiiClass {
-    /// What is looked for unless the configuration says otherwise.
+    /// The default of `redaction.pii`.
     pub const STANDARD: [PiiClass; 5] =
         [PiiClass::Email, PiiClass::Card, PiiClass::Iban, PiiClass::Ssn, PiiClass::Phone];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            PiiClass::Email => "email",
-            PiiClass::Card => "card",
-            PiiClass::Iban => "iban",
-            PiiClass::Ssn => "ssn",
-            PiiClass::Phone => "phone",
-            PiiClass::Ip | PiiClass::IpPublic => "ip",
-            PiiClass::Mac => "mac",
-            PiiClass::Imei => "imei",
-            PiiClass::UserPath => "user_path",
-        }
-    }
 }
 
 /// Matches personal data of the given classes.
-pub(crate) fn find(text: &str, classes: &[PiiClass], marks: &mut Matches) {
+pub(crate) fn find(text: &str, classes: &[PiiClass], matches: &mut Matches) {
     let bytes = text.as_bytes();
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
     let has = |class| classes.contains(&class);
     if has(PiiClass::Email) {
-        emails(bytes, marks);
+        emails(bytes, matches);
     }
     if digits >= 4 {
         if has(PiiClass::Iban) && digits >= 12 {
-            ibans(bytes, marks);
+            ibans(bytes, matches);
         }
         if digits >= 8 {
-            numbers(bytes, classes, marks);
+            numbers(bytes, classes, matches);
         }
         if has(PiiClass::Ip) || has(PiiClass::IpPublic) {
-            addresses(bytes, has(PiiClass::Ip), marks);
+            addresses(bytes, has(PiiClass::Ip), matches);
         }
     }
     if has(PiiClass::Mac) {
-        macs(bytes, marks);
+        macs(bytes, matches);
     }
     if has(PiiClass::UserPath) {
-        user_paths(bytes, marks);
+        user_paths(bytes, matches);
     }
-    marks.settle();
+    matches.settle();
 }
 
 fn at(bytes: &[u8], index: usize) -> u8 {
@@ -87,14 +74,14 @@ fn before(bytes: &[u8], index: usize) -> u8 {
     index.checked_sub(1).map_or(0, |index| at(bytes, index))
 }
 
-/// File endings that look like the end of a domain.
-const FILE_ENDINGS: &[&str] = &[
+/// File name extensions that look like the end of a domain.
+const FILE_EXTENSIONS: &[&str] = &[
     "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "ts", "jsx", "tsx", "mjs", "css", "scss",
     "html", "json", "md", "txt", "rs", "py", "java", "go", "rb", "php", "yml", "yaml", "toml", "lock", "map",
     "so",
 ];
 
-fn emails(bytes: &[u8], marks: &mut Matches) {
+fn emails(bytes: &[u8], matches: &mut Matches) {
     const LONGEST_LOCAL: usize = 64;
     for sign in memchr::memchr2_iter(b'@', b'%', bytes) {
         let domain = match at(bytes, sign) {
@@ -124,19 +111,19 @@ fn emails(bytes: &[u8], marks: &mut Matches) {
         let Some(host) = tail.get(..length).and_then(|host| std::str::from_utf8(host).ok()) else { continue };
         let Some((name, ending)) = host.rsplit_once('.') else { continue };
         let is_ending = ending.len() >= 2 && ending.bytes().all(|byte| byte.is_ascii_alphabetic());
-        let is_file = FILE_ENDINGS.iter().any(|file| file.eq_ignore_ascii_case(ending))
+        let is_file = FILE_EXTENSIONS.iter().any(|file| file.eq_ignore_ascii_case(ending))
             && (name.len() <= 3 || name.contains("min"));
         let user = bytes.get(sign - local..sign).unwrap_or_default();
         // `git@host:path` is the address of a repository.
         let is_remote = user == b"git" && matches!(at(tail, length), b':' | b'/');
         if is_ending && !is_file && !is_remote && !name.is_empty() {
-            marks.push(sign - local, domain + length, "email", "email");
+            matches.push(sign - local, domain + length, KnownClass::Email, "email");
         }
     }
 }
 
-/// Runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
-fn numbers(bytes: &[u8], classes: &[PiiClass], marks: &mut Matches) {
+/// Matches runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
+fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
     let has = |class| classes.contains(&class);
     let mut index = 0;
     while index < bytes.len() {
@@ -147,17 +134,17 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], marks: &mut Matches) {
             && !border.is_ascii_alphanumeric()
             && let Some(end) = phone(bytes, index)
         {
-            marks.push(index, end, "phone", "phone");
+            matches.push(index, end, KnownClass::Phone, "phone");
             index = end;
             continue;
         }
-        // Its dashes tell it from other numbers in a name: `get_536-22-8472`.
+        // The dashes distinguish it from other numbers in a name: `get_536-22-8472`.
         if border == b'_'
             && byte.is_ascii_digit()
             && has(PiiClass::Ssn)
             && let Some(end) = ssn(bytes, index)
         {
-            marks.push(index, end, "ssn", "ssn");
+            matches.push(index, end, KnownClass::Ssn, "ssn");
             index = end;
             continue;
         }
@@ -172,25 +159,25 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], marks: &mut Matches) {
         if has(PiiClass::Ssn)
             && let Some(end) = ssn(bytes, index)
         {
-            marks.push(index, end, "ssn", "ssn");
+            matches.push(index, end, KnownClass::Ssn, "ssn");
             index = end;
             continue;
         }
         if has(PiiClass::Card)
             && let Some(end) = card(bytes, index)
         {
-            marks.push(index, end, "card", "card");
+            matches.push(index, end, KnownClass::Card, "card");
             index = end;
             continue;
         }
         if has(PiiClass::Imei)
             && let Some(end) = imei(bytes, index)
         {
-            marks.push(index, end, "imei", "imei");
+            matches.push(index, end, KnownClass::Imei, "imei");
             index = end;
             continue;
         }
-        // On to the next group of digits: a number before a card must not swallow it.
+        // Only this group of digits is skipped: a card number may follow.
         while at(bytes, index).is_ascii_digit() {
             index += 1;
         }
@@ -217,8 +204,8 @@ fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Where the card number that starts at `start` ends: 13 to 19 digits, bare or in groups of three or
-/// more parted by the same blank or dash, with an issuer's first digits and a valid check digit.
+/// Returns the end of the card number that starts at `start`: 13 to 19 digits, bare or in groups of three
+/// to six with the same blank or dash between them, with an issuer's first digits and a valid check digit.
 fn card(bytes: &[u8], start: usize) -> Option<usize> {
     let mut digits = [0_u8; 19];
     let mut count = 0;
@@ -254,8 +241,8 @@ fn card(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// First digits of American Express, Visa, Mastercard, Discover, Diners, JCB, UnionPay, Maestro, Mir,
-/// and how long their numbers are.
+/// Returns true if the first digits and the length are those of American Express, Visa, Mastercard,
+/// Discover, Diners, JCB, UnionPay, Maestro or Mir.
 fn is_issuer(digits: &[u8]) -> bool {
     let prefix =
         |length: usize| digits.iter().take(length).fold(0_u32, |sum, &digit| sum * 10 + u32::from(digit));
@@ -331,7 +318,7 @@ fn phone(bytes: &[u8], start: usize) -> Option<usize> {
     (digits >= 8 && !next.is_ascii_alphanumeric() && next != b'_').then_some(end)
 }
 
-fn ibans(bytes: &[u8], marks: &mut Matches) {
+fn ibans(bytes: &[u8], matches: &mut Matches) {
     let mut index = 0;
     while index + 15 <= bytes.len() {
         let starts = at(bytes, index).is_ascii_uppercase()
@@ -341,7 +328,7 @@ fn ibans(bytes: &[u8], marks: &mut Matches) {
             && !before(bytes, index).is_ascii_alphanumeric();
         match starts.then(|| iban(bytes, index)).flatten() {
             Some(end) => {
-                marks.push(index, end, "iban", "iban");
+                matches.push(index, end, KnownClass::Iban, "iban");
                 index = end;
             }
             None => index += 1,
@@ -349,7 +336,8 @@ fn ibans(bytes: &[u8], marks: &mut Matches) {
     }
 }
 
-/// Where the account number that starts at `start` ends: 15 to 34 characters, bare or in groups of four.
+/// Returns the end of the account number that starts at `start`: 15 to 34 characters, bare or in groups
+/// of four.
 fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let mut text = [0_u8; 34];
     let mut count = 0;
@@ -388,7 +376,7 @@ fn mod_97(iban: &[u8]) -> u32 {
     })
 }
 
-fn addresses(bytes: &[u8], private_too: bool, marks: &mut Matches) {
+fn addresses(bytes: &[u8], private_too: bool, matches: &mut Matches) {
     use std::net::IpAddr;
     let is_part = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let mut index = 0;
@@ -423,12 +411,12 @@ fn addresses(bytes: &[u8], private_too: bool, marks: &mut Matches) {
             }
         };
         if (private_too || !is_private) && candidate.len() >= 7 && !at(bytes, index).is_ascii_alphanumeric() {
-            marks.push(start, start + candidate.len(), "ip", "ip");
+            matches.push(start, start + candidate.len(), KnownClass::Ip, "ip");
         }
     }
 }
 
-fn macs(bytes: &[u8], marks: &mut Matches) {
+fn macs(bytes: &[u8], matches: &mut Matches) {
     const LENGTH: usize = 17;
     let mut index = 0;
     while let Some(window) = bytes.get(index..index + LENGTH) {
@@ -441,7 +429,7 @@ fn macs(bytes: &[u8], marks: &mut Matches) {
             && !before(bytes, index).is_ascii_alphanumeric()
             && !at(bytes, index + LENGTH).is_ascii_alphanumeric();
         if fits {
-            marks.push(index, index + LENGTH, "mac", "mac");
+            matches.push(index, index + LENGTH, KnownClass::Mac, "mac");
             index += LENGTH;
         } else {
             index += 1;
@@ -449,7 +437,7 @@ fn macs(bytes: &[u8], marks: &mut Matches) {
     }
 }
 
-fn user_paths(bytes: &[u8], marks: &mut Matches) {
+fn user_paths(bytes: &[u8], matches: &mut Matches) {
     for start in ["/home/", "/Users/", "\\Users\\", "/var/home/"] {
         for found in memchr::memmem::find_iter(bytes, start.as_bytes()) {
             let from = found + start.len();
@@ -457,7 +445,7 @@ fn user_paths(bytes: &[u8], marks: &mut Matches) {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') || **byte >= 0x80
             };
             let length = bytes.get(from..).map_or(0, |rest| rest.iter().take_while(is_name).count());
-            marks.push(from, from + length, "user_path", "user-path");
+            matches.push(from, from + length, KnownClass::UserPath, "user-path");
         }
     }
 }

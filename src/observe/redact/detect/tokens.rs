@@ -1,33 +1,34 @@
-//! Finds vendor tokens, JSON web tokens and the like: one scan for all their starts, then a look at
-//! what surrounds each hit.
+//! Finds vendor tokens and JSON web tokens: one scan for the starts of all of them, then a look at the
+//! text around each hit.
 //!
-//! Nothing is compiled before the first text that could hold a token, and a rule's expression not before
-//! its start was seen.
+//! The list of starts is compiled for the first text that may contain a token, and the expression of a
+//! rule when its start is seen for the first time.
 
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::rules::{Border, RULES, Rule};
+use crate::observe::redact::detect::rules::{RULES, TokenBorder, TokenRule};
 
-/// The shortest token any rule takes.
+/// Bytes of the shortest token that a rule takes.
 const SHORTEST: usize = 14;
 
-struct Starts {
+struct TokenStarts {
     automaton: AhoCorasick,
-    /// Index into [`RULES`] of every start; beyond its end: a JSON web token.
+    /// Index into [`RULES`] of every start; its length for a JSON web token.
     rules: Vec<usize>,
-    /// The expressions of the rules, compiled when first needed.
+    /// The expressions of the rules, compiled at their first use.
     rests: Vec<OnceLock<Option<Regex>>>,
 }
 
-/// Beginnings of base64url for `{"`, `{\n  "` and `{ "`.
+/// Starts of the base64url of `{"`, `{\n  "` and `{ "`.
 const JWT_STARTS: [&str; 4] = ["eyJ", "ewog", "ewoi", "eyAi"];
 
-fn starts() -> Option<&'static Starts> {
-    static STARTS: OnceLock<Option<Starts>> = OnceLock::new();
+fn starts() -> Option<&'static TokenStarts> {
+    static STARTS: OnceLock<Option<TokenStarts>> = OnceLock::new();
     STARTS
         .get_or_init(|| {
             let mut texts = Vec::new();
@@ -43,30 +44,30 @@ fn starts() -> Option<&'static Starts> {
             let automaton =
                 AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(texts).ok()?;
             let rests = RULES.iter().map(|_| OnceLock::new()).collect();
-            Some(Starts { automaton, rules, rests })
+            Some(TokenStarts { automaton, rules, rests })
         })
         .as_ref()
 }
 
-/// Compiles the rest of a rule: ASCII classes only, anchored where the start ends.
+/// Compiles the rest of a rule: with ASCII classes, anchored where the start ends.
 fn compile(rest: &str) -> Option<Regex> {
     RegexBuilder::new(&format!("^(?:{rest})")).unicode(false).build().ok()
 }
 
 /// Matches every token in `text`.
-pub(crate) fn find(text: &str, marks: &mut Matches) {
+pub(crate) fn find(text: &str, matches: &mut Matches) {
     let bytes = text.as_bytes();
     if bytes.len() < SHORTEST {
         return;
     }
-    find_discord(bytes, marks);
+    find_discord(bytes, matches);
     let Some(starts) = starts() else {
-        // Without the list of starts nothing can be said about the text.
-        marks.push(0, text.len(), "unchecked", "unchecked");
+        // Without the list of starts the text cannot be checked.
+        matches.push(0, text.len(), KnownClass::Unchecked, "unchecked");
         return;
     };
     let mut jwt_failed_until = 0;
-    // Where the last token ended: a start inside a token is none.
+    // The end of the last token. A start within a token does not count.
     let mut done = 0;
     for hit in starts.automaton.find_overlapping_iter(bytes) {
         if hit.start() < done {
@@ -87,35 +88,43 @@ pub(crate) fn find(text: &str, marks: &mut Matches) {
             None => {
                 let found = jwt_at(bytes, hit.start(), &mut jwt_failed_until);
                 if let Some(end) = found {
-                    marks.push(hit.start(), end, "jwt", "jwt");
+                    matches.push(hit.start(), end, KnownClass::Jwt, "jwt");
                     done = end;
                 }
                 None
             }
         };
         if let Some(((start, end), rule)) = token {
-            marks.push(start, end, rule.class, rule.name);
+            matches.push(start, end, rule.class, rule.name);
             done = end;
-            if rule.class == "aws"
-                && let Some((start, end)) = aws_secret_behind(bytes, end)
+            if rule.class == KnownClass::Aws
+                && let Some((start, end)) = aws_secret_after(bytes, end)
             {
-                marks.push(start, end, "aws", "aws-secret-key");
+                matches.push(start, end, KnownClass::Aws, "aws-secret-key");
                 done = end;
             }
         }
     }
-    marks.settle();
+    matches.settle();
 }
 
-/// Where the token whose start is at `start..end` begins and ends, if it is one.
-fn token_at(bytes: &[u8], rule: &Rule, rest: &Regex, start: usize, end: usize) -> Option<(usize, usize)> {
+/// Returns the span of the token of `rule` whose start is at `start..end`.
+fn token_at(
+    bytes: &[u8],
+    rule: &TokenRule,
+    rest: &Regex,
+    start: usize,
+    end: usize,
+) -> Option<(usize, usize)> {
     let before = bytes.get(..start)?;
     let last = before.last().copied().unwrap_or(b' ');
     let begin = match rule.border {
-        Border::None => start,
-        Border::NotAlphanumeric | Border::NotAlphanumericMixed if !last.is_ascii_alphanumeric() => start,
-        Border::NotAlphanumericOrDash if !last.is_ascii_alphanumeric() && last != b'-' => start,
-        Border::Lead { set, least, most } => {
+        TokenBorder::None => start,
+        TokenBorder::NotAlphanumeric | TokenBorder::NotAlphanumericMixed if !last.is_ascii_alphanumeric() => {
+            start
+        }
+        TokenBorder::NotAlphanumericOrDash if !last.is_ascii_alphanumeric() && last != b'-' => start,
+        TokenBorder::Lead { set, least, most } => {
             let lead = before.iter().rev().take(most).take_while(|&&byte| set(byte)).count();
             if lead < least {
                 return None;
@@ -125,11 +134,11 @@ fn token_at(bytes: &[u8], rule: &Rule, rest: &Regex, start: usize, end: usize) -
         _ => return None,
     };
     let found = rest.find(bytes.get(end..)?)?;
-    // A class that only looks at what comes next is not part of the token.
+    // The last group of such a rule only looks ahead. It is not part of the token.
     let looked_ahead = rule.rest.ends_with("|$)")
         && found.as_bytes().last().is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let stop = end + found.end() - usize::from(looked_ahead);
-    if matches!(rule.border, Border::NotAlphanumericMixed) {
+    if matches!(rule.border, TokenBorder::NotAlphanumericMixed) {
         let token = bytes.get(end..stop)?;
         let has = |test: fn(&u8) -> bool| token.iter().any(test);
         if !(has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)) {
@@ -143,9 +152,9 @@ fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Where the JSON web token that starts at `start` ends: two to five parts of base64url, the first at
-/// least ten characters, the second ten or, for encrypted tokens, none. `failed_until` remembers a run
-/// that was no token, so that its later starts are not looked at again.
+/// Returns the end of the JSON web token that starts at `start`: two to five parts of base64url, of which
+/// the first and one other have at least ten characters. `failed_until` is the end of the last run that is
+/// not a token, so that no other start within that run is looked at.
 fn jwt_at(bytes: &[u8], start: usize, failed_until: &mut usize) -> Option<usize> {
     let border = start.checked_sub(1).and_then(|at| bytes.get(at)).copied().unwrap_or(b' ');
     if border.is_ascii_alphanumeric() || start < *failed_until {
@@ -174,8 +183,9 @@ fn jwt_at(bytes: &[u8], start: usize, failed_until: &mut usize) -> Option<usize>
     None
 }
 
-/// A secret key right behind an AWS key id: 40 or more characters of base64 after a few separators.
-fn aws_secret_behind(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
+/// Returns the span of the secret key right after an AWS key id: 40 or more characters of base64 after a
+/// few separators.
+fn aws_secret_after(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
     const LENGTH: usize = 40;
     const MOST: usize = 128;
     let rest = bytes.get(end..)?;
@@ -193,9 +203,9 @@ fn aws_secret_behind(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
     (gap > 0 && run >= LENGTH).then_some((end + gap, end + gap + run))
 }
 
-/// Discord bot tokens have no distinctive start: 23 to 28 characters from `M`, `N` or `O` on, a dot, six
-/// characters, a dot, at least 27 characters (detect-secrets: discord).
-fn find_discord(bytes: &[u8], marks: &mut Matches) {
+/// Matches Discord bot tokens, which have no distinctive start: 23 to 28 characters of which the first is
+/// `M`, `N` or `O`, a dot, six characters, a dot, at least 27 characters (detect-secrets: discord).
+fn find_discord(bytes: &[u8], matches: &mut Matches) {
     for dot in memchr::memchr_iter(b'.', bytes) {
         if bytes.get(dot + 7) != Some(&b'.') {
             continue;
@@ -210,7 +220,7 @@ fn find_discord(bytes: &[u8], marks: &mut Matches) {
             .map_or(0, |rest| rest.iter().take(128).take_while(|&&b| is_base64url(b)).count());
         let first = bytes.get(dot.wrapping_sub(id)).copied().unwrap_or(0);
         if middle && (23..=28).contains(&id) && tail >= 27 && matches!(first, b'M' | b'N' | b'O') {
-            marks.push(dot - id, dot + 8 + tail, "mail", "discord-bot-token");
+            matches.push(dot - id, dot + 8 + tail, KnownClass::Mail, "discord-bot-token");
         }
     }
 }
@@ -223,10 +233,11 @@ mod tests {
     fn every_rule_finds_its_own_sample() {
         for rule in RULES {
             let text = format!("({})", rule.sample);
-            let mut marks = Matches::default();
-            find(&text, &mut marks);
-            let found: Vec<_> = marks.iter().map(|mark| (mark.start, mark.end, mark.class)).collect();
-            assert_eq!(found, [(1, text.len() - 1, rule.class)], "{}: {text}", rule.name);
+            let mut matches = Matches::default();
+            find(&text, &mut matches);
+            let found: Vec<_> =
+                matches.iter().map(|found| (found.start, found.end, found.class.name())).collect();
+            assert_eq!(found, [(1, text.len() - 1, rule.class.name())], "{}: {text}", rule.name);
             assert!(!rule.anchor.is_empty());
         }
     }

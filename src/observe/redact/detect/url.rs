@@ -1,4 +1,4 @@
-//! Secrets in URLs: user info, and the path of webhooks. Query and fragment are pairs like others.
+//! Secrets in URLs: user info and the path of webhooks. `pairs` finds those in query and fragment.
 //!
 //! Sources: RFC 3986 §3.2.1; OpenTelemetry semantic conventions, `url.full` (user name and password
 //! become `REDACTED`); detect-secrets `basic_auth`; gitleaks `slack-webhook-url`,
@@ -6,30 +6,31 @@
 
 use memchr::memmem;
 
+use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 
-/// Hosts with the start of the path behind which everything is a secret, and where that ends.
-const WEBHOOKS: &[(&str, &str, PathEnd)] = &[
-    ("hooks.slack.com/services/", "slack-webhook", PathEnd::Url),
-    ("hooks.slack.com/workflows/", "slack-webhook", PathEnd::Url),
-    ("hooks.slack.com/triggers/", "slack-webhook", PathEnd::Url),
-    ("discord.com/api/webhooks/", "discord-webhook", PathEnd::Url),
-    ("discordapp.com/api/webhooks/", "discord-webhook", PathEnd::Url),
-    ("webhook.office.com/webhookb2/", "teams-webhook", PathEnd::Url),
-    ("api.telegram.org/bot", "telegram-url", PathEnd::Segment),
-    ("hooks.zapier.com/hooks/catch/", "zapier-webhook", PathEnd::Url),
-    // The paths of MCP servers that are somebody's own are their credentials.
-    ("mcp.zapier.com/api/mcp/s/", "zapier-mcp", PathEnd::Segment),
-    ("actions.zapier.com/mcp/", "zapier-mcp", PathEnd::Segment),
+/// Hosts with the start of a path, and where the secret that follows it ends.
+const WEBHOOKS: &[(&str, &str, WebhookEnd)] = &[
+    ("hooks.slack.com/services/", "slack-webhook", WebhookEnd::Url),
+    ("hooks.slack.com/workflows/", "slack-webhook", WebhookEnd::Url),
+    ("hooks.slack.com/triggers/", "slack-webhook", WebhookEnd::Url),
+    ("discord.com/api/webhooks/", "discord-webhook", WebhookEnd::Url),
+    ("discordapp.com/api/webhooks/", "discord-webhook", WebhookEnd::Url),
+    ("webhook.office.com/webhookb2/", "teams-webhook", WebhookEnd::Url),
+    ("api.telegram.org/bot", "telegram-url", WebhookEnd::Segment),
+    ("hooks.zapier.com/hooks/catch/", "zapier-webhook", WebhookEnd::Url),
+    // The path of a user's own MCP server is the credential.
+    ("mcp.zapier.com/api/mcp/s/", "zapier-mcp", WebhookEnd::Segment),
+    ("actions.zapier.com/mcp/", "zapier-mcp", WebhookEnd::Segment),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-enum PathEnd {
+enum WebhookEnd {
     Segment,
     Url,
 }
 
-/// User names that are no secrets by themselves, as in `ssh://git@host`.
+/// User names that are not secret without a password, as in `ssh://git@host`.
 const HARMLESS_USERS: &[&str] = &["git", "hg", "svn", "ssh", "anonymous", "ftp", "nobody"];
 
 fn ends_url(bytes: &[u8], at: usize) -> bool {
@@ -43,13 +44,13 @@ fn ends_url(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Matches user info and webhook paths in `text`.
-pub(crate) fn find(text: &str, marks: &mut Matches) {
+pub(crate) fn find(text: &str, matches: &mut Matches) {
     let bytes = text.as_bytes();
-    let mut seen = 0;
+    let mut looked_at = 0;
     for colon in memmem::find_iter(bytes, b"://") {
         let start = colon + 3;
-        // Several `://` in one authority: it was looked at with the first.
-        if start < seen {
+        // This `://` is within the authority that was looked at before.
+        if start < looked_at {
             continue;
         }
         let mut end = start;
@@ -60,7 +61,7 @@ pub(crate) fn find(text: &str, marks: &mut Matches) {
             }
             end += 1;
         }
-        // A database's password may hold what ends an authority, and drivers let it.
+        // Drivers accept a database's password that contains `/`, `?` or `#`.
         if last_at.is_none() && is_database(bytes.get(..colon).unwrap_or_default()) {
             while !ends_url(bytes, end) {
                 if bytes.get(end) == Some(&b'@') {
@@ -71,34 +72,34 @@ pub(crate) fn find(text: &str, marks: &mut Matches) {
             let user_info = bytes.get(start..last_at.unwrap_or(start)).unwrap_or_default();
             last_at = last_at.filter(|_| memchr::memchr(b':', user_info).is_some());
         }
-        seen = end;
+        looked_at = end;
         let Some(at) = last_at.filter(|&at| at > start) else { continue };
         let user_info = text.get(start..at).unwrap_or_default();
         if !HARMLESS_USERS.contains(&user_info) {
-            marks.push(start, at, "url", "url-user-info");
+            matches.push(start, at, KnownClass::Url, "url-user-info");
         }
     }
     for (host, rule, path_end) in WEBHOOKS {
         for found in memmem::find_iter(bytes, host.as_bytes()) {
             let start = found + host.len();
             let mut end = start;
-            while !ends_url(bytes, end) && (*path_end == PathEnd::Url || bytes.get(end) != Some(&b'/')) {
+            while !ends_url(bytes, end) && (*path_end == WebhookEnd::Url || bytes.get(end) != Some(&b'/')) {
                 end += 1;
             }
             while end > start && matches!(bytes.get(end - 1), Some(b'.' | b',' | b')' | b';' | b':')) {
                 end -= 1;
             }
-            marks.push(start, end, "webhook", rule);
+            matches.push(start, end, KnownClass::Webhook, rule);
         }
     }
-    // `user:password@tcp(host:port)/name`, as the MySQL driver of Go writes it.
+    // `user:password@tcp(host:port)/name` of Go's MySQL driver.
     for protocol in ["@tcp(", "@unix(", "@udp("] {
         for at in memmem::find_iter(bytes, protocol.as_bytes()) {
             const LONGEST: usize = 256;
             let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
             let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
             if let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) {
-                marks.push(start + colon + 1, at, "url", "url-user-info");
+                matches.push(start + colon + 1, at, KnownClass::Url, "url-user-info");
             }
         }
     }
@@ -110,20 +111,20 @@ pub(crate) fn find(text: &str, marks: &mut Matches) {
         let start = at - window.iter().rev().take_while(is_part).count();
         let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) else { continue };
         if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {
-            marks.push(start + colon + 1, at, "url", "url-user-info");
+            matches.push(start + colon + 1, at, KnownClass::Url, "url-user-info");
         }
     }
-    marks.settle();
+    matches.settle();
 }
 
-/// Whether the scheme of a database or a broker stands at the end of `bytes`.
+/// Returns true if `bytes` ends with the scheme of a database or a broker.
 fn is_database(bytes: &[u8]) -> bool {
     const SCHEMES: [&str; 9] =
         ["postgresql", "postgres", "mysql", "mariadb", "mongodb", "mongodb+srv", "redis", "rediss", "amqp"];
     SCHEMES.iter().any(|scheme| bytes.ends_with(scheme.as_bytes()))
 }
 
-/// Whether `host:port` stands at the start of `bytes`.
+/// Returns true if `bytes` starts with `host:port`.
 fn is_host_and_port(bytes: &[u8]) -> bool {
     let host = bytes
         .iter()

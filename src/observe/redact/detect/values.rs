@@ -1,15 +1,15 @@
-//! Whether what stands behind a secret's name is a secret, or prose, code, a reference, a schema.
+//! Judges the value that follows the name of a secret: a secret, or prose, code, a reference, a schema.
 
-/// How name and value are joined.
+/// The text between a name and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Context {
-    /// By something with `=` in it, or by markup.
+pub(crate) enum PairOperator {
+    /// An operator that contains `=`, or markup.
     Assignment,
-    /// By a colon, as in prose too.
+    /// A colon, which also occurs in prose.
     Colon,
 }
 
-/// Values that say something about a secret.
+/// Values that describe a secret.
 const STATES: &[&str] = &[
     "null",
     "none",
@@ -38,7 +38,7 @@ const STATES: &[&str] = &[
     "ok",
     "bearer",
     "basic",
-    // What other redactors leave behind.
+    // The placeholders of other redactors.
     "[redacted]",
     "<redacted>",
     "redacted",
@@ -47,7 +47,7 @@ const STATES: &[&str] = &[
     "[masked]",
 ];
 
-/// Names of types, in the languages that write them beside a name.
+/// Names of types, as several languages write them next to a name.
 const TYPES: &[&str] = &[
     "string",
     "str",
@@ -70,7 +70,7 @@ const TYPES: &[&str] = &[
     "password",
 ];
 
-/// First parts of expressions in code.
+/// Starts of expressions in code.
 const EXPRESSIONS: &[&str] = &[
     "this.",
     "self.",
@@ -113,8 +113,8 @@ pub(crate) fn is_type_name(word: &str) -> bool {
     TYPES.iter().any(|name| name.eq_ignore_ascii_case(word)) && !word.eq_ignore_ascii_case("password")
 }
 
-/// Whether `value`, behind the secret name `name`, is to be hidden.
-pub(crate) fn is_secret(value: &str, name: &str, context: Context, quoted: bool) -> bool {
+/// Returns true if `value`, which follows the secret name `name`, is a secret.
+pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted: bool) -> bool {
     let trimmed = value.trim();
     let is_state = |list: &[&str]| list.iter().any(|word| word.eq_ignore_ascii_case(trimmed));
     if trimmed.is_empty()
@@ -133,12 +133,12 @@ pub(crate) fn is_secret(value: &str, name: &str, context: Context, quoted: bool)
     let is_prose = trimmed.len() <= 20 && trimmed.chars().all(|c| c.is_lowercase() || c == '\'');
     !(is_state(TYPES)
         || trimmed.eq_ignore_ascii_case(name)
-        || context == Context::Colon && is_prose
+        || operator == PairOperator::Colon && is_prose
         || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
         || is_call(trimmed))
 }
 
-/// Whether `value` calls something without arguments: `tokenizer.next_token()`.
+/// Returns true for a call without arguments: `tokenizer.next_token()`.
 fn is_call(value: &str) -> bool {
     value.strip_suffix("()").is_some_and(|callee| {
         !callee.is_empty()
@@ -146,11 +146,11 @@ fn is_call(value: &str) -> bool {
     })
 }
 
-/// Tags of YAML in front of the name of what is meant.
+/// YAML tags that precede a reference.
 const TAGS: &[&str] =
     &["!ref", "!Ref", "!Sub", "!GetAtt", "!ImportValue", "!reference", "!secret", "!env", "!vault", "!Join"];
 
-/// Whether `value` only says where a secret comes from: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.
+/// Returns true if `value` only names the source of a secret: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.
 pub(crate) fn is_reference(value: &str) -> bool {
     let is_name = |text: &str| {
         !text.is_empty()
@@ -181,15 +181,15 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || value == "…"
 }
 
-/// Whether the words of a flag's description follow it, and not its value: `--token TOKEN`.
+/// Returns true if `value` is part of the description of a flag, as in `--token TOKEN`.
 pub(crate) fn is_usage(value: &str) -> bool {
     let value = value.trim_end_matches([']', '>', ')']);
     value.len() <= 4 && value.bytes().all(|byte| byte.is_ascii_lowercase())
         || value.bytes().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'_' | b'<' | b'['))
 }
 
-/// Whether a bracketed value is a JSON Schema, which says what a secret looks like: tools with such
-/// arguments are common. One that holds values is not let through.
+/// Returns true if a bracketed value is a JSON Schema without values, as many tools have it for an argument
+/// that is a secret.
 pub(crate) fn is_schema(value: &str) -> bool {
     let inner = value.trim_start_matches('{').trim_start();
     let starts = ["\"type\"", "\\\"type\\\"", "'type'", "type:", "\"description\"", "\"$ref\"", "\"title\""];
@@ -197,13 +197,13 @@ pub(crate) fn is_schema(value: &str) -> bool {
         && ["default", "const", "example", "enum"].iter().all(|word| !value.contains(word))
 }
 
-/// Whether brackets hold a few words of prose: `token: [see docs]`.
+/// Returns true if brackets contain a few words of prose: `token: [see docs]`.
 pub(crate) fn is_aside(value: &str) -> bool {
     let inner = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
     inner.contains(' ') && inner.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
 }
 
-/// Whether a header's value is the middle of a sentence.
+/// Returns true if the value of a header is part of a sentence.
 pub(crate) fn is_prose_header(value: &str) -> bool {
     const SCHEMES: [&str; 8] = ["basic", "bearer", "token", "negotiate", "digest", "apikey", "ntlm", "key"];
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
@@ -211,15 +211,15 @@ pub(crate) fn is_prose_header(value: &str) -> bool {
         || word.len() <= 16 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && !SCHEMES.contains(&word)
 }
 
-/// Whether a value has letters and digits, as keys and tokens do.
+/// Returns true if a value has letters and digits, as keys and tokens do.
 pub(crate) fn is_mixed(value: &str) -> bool {
     value.len() >= 8
         && value.bytes().any(|byte| byte.is_ascii_digit())
         && value.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-/// Whether a value under a weak name (`key`, `code`, `auth`) looks random: the limits of gitleaks'
-/// generic rule. Identifiers and digests are what logs are made of and do not count.
+/// Returns true if the value of a weak name (`key`, `code`, `auth`) looks random, by the limits of gitleaks'
+/// generic rule. Identifiers and digests do not count, because logs are full of them.
 pub(crate) fn looks_random(value: &str) -> bool {
     value.len() >= 16
         && is_mixed(value)
@@ -228,12 +228,12 @@ pub(crate) fn looks_random(value: &str) -> bool {
         && entropy(value) >= 3.5
 }
 
-/// UUIDs, and digests in hexadecimal.
+/// Returns true for UUIDs and hexadecimal digests.
 pub(crate) fn is_digest(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// Shannon entropy in bits per byte.
+/// Returns the Shannon entropy in bits per byte.
 pub(crate) fn entropy(value: &str) -> f64 {
     let mut counts = [0_u32; 256];
     for byte in value.bytes() {

@@ -1,9 +1,10 @@
-//! Pairs in notations that have no operator of their own: percent-encoded URLs and JSON, XML elements.
+//! Pairs in notations without an operator of their own: percent-encoded URLs and JSON, XML elements.
 
-use crate::observe::redact::detect::pairs::{Context, Name, Scan, values};
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::pairs::{NameKind, PairOperator, PairScanner, values};
 
-impl Scan<'_> {
-    /// `%3D` and `%253D` in nested URLs, `%22name%22%3A%22…%22` in JSON within them.
+impl PairScanner<'_> {
+    /// Matches the value after `%3D` and `%253D` in nested URLs, and of `%22name%22%3A%22…%22` in JSON in a URL.
     pub(super) fn percent(&mut self, at: usize) -> usize {
         let rest = self.bytes.get(at..).unwrap_or_default();
         if let [b'%', b'3', b'A' | b'a', rest @ ..] = rest {
@@ -16,7 +17,7 @@ impl Scan<'_> {
         };
         let from = at + length;
         let Some(key) = self.key_before(at) else { return from };
-        if !matches!(self.rules.judge(key.text, true), Some(name) if name != Name::Weak) {
+        if !matches!(self.rules.judge(key.text, true), Some(name) if name != NameKind::Weak) {
             return from;
         }
         let mut end = from;
@@ -31,12 +32,12 @@ impl Scan<'_> {
             end += 1;
         }
         if end > from && !self.placeholder.is_whole(self.slice(from, end)) {
-            self.marks.push(from, end, "url", "query");
+            self.matches.push(from, end, KnownClass::Url, "query");
         }
         end.max(from)
     }
 
-    /// The value behind the colon at `at`, up to the next quote.
+    /// Matches the value after the colon at `at`, up to the next quote.
     fn percent_json(&mut self, at: usize, rest: &[u8]) -> usize {
         const QUOTE: &[u8] = b"%22";
         let from = at + 3;
@@ -45,7 +46,7 @@ impl Scan<'_> {
             return from;
         }
         let Some(key) = self.key_before(closing) else { return from };
-        if !matches!(self.rules.judge(key.text, false), Some(name) if name != Name::Weak) {
+        if !matches!(self.rules.judge(key.text, false), Some(name) if name != NameKind::Weak) {
             return from;
         }
         let blanks = rest.chunks_exact(3).take_while(|chunk| *chunk == b"%20").count() * 3;
@@ -65,11 +66,11 @@ impl Scan<'_> {
         if end == start || self.placeholder.is_whole(self.slice(start, end)) {
             return from;
         }
-        self.marks.push(start, end, "url", "query");
+        self.matches.push(start, end, KnownClass::Url, "query");
         end
     }
 
-    /// `<password>…</password>`, `<property name="password">…</property>`.
+    /// Matches the content of `<password>…</password>` and `<property name="password">…</property>`.
     pub(super) fn element(&mut self, at: usize) -> usize {
         const LONGEST_TAG: usize = 128;
         let window = self.bytes.get(at.saturating_sub(LONGEST_TAG)..at).unwrap_or_default();
@@ -78,8 +79,9 @@ impl Scan<'_> {
         let tag = self.slice(at - window.len() + open + 1, at);
         let name = tag.split([' ', '/', '\t']).next().unwrap_or_default();
         let name = name.rsplit(':').next().unwrap_or_default();
-        let is_secret =
-            |name: &str| matches!(self.rules.judge(name, false), Some(Name::Secret | Name::Authorization));
+        let is_secret = |name: &str| {
+            matches!(self.rules.judge(name, false), Some(NameKind::Secret | NameKind::Authorization))
+        };
         let name = if is_secret(name) { Some(name) } else { named_in(tag).filter(|name| is_secret(name)) };
         let Some(name) = name.filter(|_| !tag.ends_with('/')) else { return at + 1 };
         let start = self.skip_space(at + 1);
@@ -94,16 +96,16 @@ impl Scan<'_> {
         self.budget = self.budget.saturating_sub(end - start);
         if end > start
             && !self.placeholder.is_whole(value)
-            && values::is_secret(value, name, Context::Assignment, true)
+            && values::is_secret(value, name, PairOperator::Assignment, true)
         {
-            self.marks.push(start, end, "key_value", "xml-element");
+            self.matches.push(start, end, KnownClass::KeyValue, "xml-element");
             return end;
         }
         at + 1
     }
 }
 
-/// The attribute of an element's tag that names what the element holds.
+/// Returns the attribute of a tag that names the content of the element.
 fn named_in(tag: &str) -> Option<&str> {
     ["name=", "key=", "id="].iter().find_map(|attribute| {
         let (_, rest) = tag.split_once(attribute)?;

@@ -1,9 +1,10 @@
 //! Command-line flags in a text.
 
-use crate::observe::redact::detect::pairs::{LONGEST_NAME, Scan, is_name_byte, values};
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::pairs::{LONGEST_NAME, PairScanner, is_name_byte, values};
 
-impl Scan<'_> {
-    /// `--api-key V` and, behind `curl`, `-u user:V`; `at` is at the first dash.
+impl PairScanner<'_> {
+    /// Matches the value of `--api-key V` and, after `curl`, of `-u user:V`. `at` is the first dash.
     pub(super) fn flag(&mut self, at: usize) -> usize {
         let mut start = at;
         while self.at(start) == b'-' && start < at + 2 {
@@ -14,11 +15,11 @@ impl Scan<'_> {
             end += 1;
         }
         let next = self.skip_blanks(end);
-        let behind = if self.at(end) == b'=' { end + 1 } else { next };
+        let value_start = if self.at(end) == b'=' { end + 1 } else { next };
         let name = self.slice(start, end);
         if self.curl.is_some_and(|curl| curl < at) {
-            if matches!(name, "u" | "user" | "proxy-user" | "U") && behind > end {
-                return self.curl_user(behind);
+            if matches!(name, "u" | "user" | "proxy-user" | "U") && value_start > end {
+                return self.curl_user(value_start);
             }
             // `-uUSER:PASSWORD`
             if start == at + 1 && name.starts_with(['u', 'U']) && self.at(end) == b':' {
@@ -39,14 +40,14 @@ impl Scan<'_> {
         {
             return end;
         }
-        self.marks.push(value.start, value.end, "flag", "flag");
+        self.matches.push(value.start, value.end, KnownClass::Flag, "flag");
         value.next
     }
 
-    /// The password in `user:password`.
+    /// Matches the password in `user:password`.
     fn curl_user(&mut self, from: usize) -> usize {
         let Some(value) = self.value(from) else { return from };
-        // `"user":"password"` and `user:'password'` are one word to a shell.
+        // For a shell, `"user":"password"` and `user:'password'` are one word.
         let mut end = value.end;
         while end < self.bytes.len()
             && !matches!(self.at(end), b' ' | b'\t')
@@ -68,7 +69,7 @@ impl Scan<'_> {
         if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
             return from;
         }
-        self.marks.push(start, start + password.len(), "flag", "curl-user");
+        self.matches.push(start, start + password.len(), KnownClass::Flag, "curl-user");
         start + password.len()
     }
 }

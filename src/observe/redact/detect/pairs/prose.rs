@@ -1,17 +1,20 @@
 //! Pairs without an operator, in sentences and in SQL: `PASSWORD '…'`, `invalid token …`, `Bearer …`.
 
-use crate::observe::redact::detect::pairs::{Context, Name, Scan, is_name_byte, is_quote, keys, values};
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::pairs::{
+    NameKind, PairOperator, PairScanner, is_name_byte, is_quote, keys, values,
+};
 
-/// Words that may stand between a secret's name and the secret.
+/// Words between the name of a secret and the secret.
 const GLUE: &[&str] =
     &["is", "was", "value", "provided", "given", "received", "supplied", "sent", "used", "got"];
 
-/// Where tokens in sentences begin to look like tokens.
-const SHORTEST_TOLD: usize = 16;
-const LONGEST_TOLD: usize = 512;
+/// Bytes of the shortest and the longest token in a sentence.
+const SHORTEST_ANNOUNCED: usize = 16;
+const LONGEST_ANNOUNCED: usize = 512;
 
-impl Scan<'_> {
-    /// `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
+impl PairScanner<'_> {
+    /// Matches the quoted text of `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
     pub(super) fn adjacent(&mut self, at: usize) -> usize {
         let mut end = at;
         while self.before(end) == b'\\' {
@@ -27,36 +30,36 @@ impl Scan<'_> {
         }
         let Some(mut key) = self.key_before(end) else { return at + 1 };
         // `the password was '…'`
-        let mut is_told = false;
+        let mut has_verb = false;
         if matches!(key.text, "is" | "was" | "to" | "be")
             && let Some(previous) = self.key_before(key.start)
         {
-            (key, is_told) = (previous, true);
+            (key, has_verb) = (previous, true);
         }
         let end = key.start + key.text.len();
         let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
-        if !is_quote(self.before(key.start)) && self.is_told(opener) {
-            return self.told(opener + 1);
+        if !is_quote(self.before(key.start)) && self.is_announced_token(opener) {
+            return self.take_announced(opener + 1);
         }
         let speaks =
             keys::is_password(key.text) && !self.rules.allow.matches(key.text) || keys::is_phrase(phrase);
-        // The quote may close the name, or a text that ends with it, and not open a value.
-        if !speaks || !is_apart || is_quote(self.before(key.start)) {
+        // The quote may close the name, or a text that ends with the name. Then it opens no value.
+        if !announces || !is_apart || is_quote(self.before(key.start)) {
             return at + 1;
         }
         let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
         let text = self.slice(value.start, value.end);
         if self.placeholder.is_whole(text)
-            || !values::is_secret(text, key.text, Context::Assignment, true)
-            || is_told && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
+            || !values::is_secret(text, key.text, PairOperator::Assignment, true)
+            || has_verb && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
         {
             return at + 1;
         }
-        self.marks.push(value.start, value.end, "key_value", "quoted-after-name");
+        self.matches.push(value.start, value.end, KnownClass::KeyValue, "quoted-after-name");
         value.next
     }
 
-    /// A blank may stand before a flag, or behind `Bearer`.
+    /// Matches the secret after a blank: that of a flag, after `password`, `Basic`, `Bearer` or in a sentence.
     pub(super) fn blank(&mut self, at: usize) -> usize {
         if self.at(at + 1) == b'-' {
             return self.flag(at + 1);
@@ -64,8 +67,8 @@ impl Scan<'_> {
         if self.bytes.get(..at).is_some_and(|before| before.ends_with(b"password")) {
             return self.netrc(at);
         }
-        if self.is_told(at) {
-            return self.told(at + 1);
+        if self.is_announced_token(at) {
+            return self.take_announced(at + 1);
         }
         let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
         if word.ends_with(b"asic") {
@@ -84,11 +87,11 @@ impl Scan<'_> {
         if token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return at + 1;
         }
-        self.marks.push(start, start + token.len(), "auth_header", "bearer");
+        self.matches.push(start, start + token.len(), KnownClass::AuthHeader, "bearer");
         start + token.len()
     }
 
-    /// `machine HOST login USER password V`; `at` is behind `password`.
+    /// Matches the value of `machine HOST login USER password V`. `at` is right after `password`.
     fn netrc(&mut self, at: usize) -> usize {
         let user = self.key_before(at - "password".len());
         let login = user.and_then(|user| self.key_before(user.start));
@@ -99,15 +102,17 @@ impl Scan<'_> {
         if self.placeholder.is_whole(self.slice(value.start, value.end)) {
             return at + 1;
         }
-        self.marks.push(value.start, value.end, "key_value", "netrc");
+        self.matches.push(value.start, value.end, KnownClass::KeyValue, "netrc");
         value.next
     }
 
-    /// Whether what stands behind the blank or quote at `at` looks like a token, and the words before call it
-    /// one: `invalid token '…'`, `Incorrect API key provided: …`.
-    fn is_told(&self, at: usize) -> bool {
-        let length = self.told_length(at + 1);
-        if length < SHORTEST_TOLD || !is_token(self.bytes.get(at + 1..at + 1 + length).unwrap_or_default()) {
+    /// Returns true if the text after the blank or quote at `at` looks like a token, and the words before it
+    /// announce one: `invalid token '…'`, `Incorrect API key provided: …`.
+    fn is_announced_token(&self, at: usize) -> bool {
+        let length = self.announced_length(at + 1);
+        if length < SHORTEST_ANNOUNCED
+            || !is_token(self.bytes.get(at + 1..at + 1 + length).unwrap_or_default())
+        {
             return false;
         }
         let mut end = at;
@@ -127,41 +132,42 @@ impl Scan<'_> {
             let names = [key.text, &phrase.replace(' ', "_")];
             names.iter().any(|name| self.rules.allow.matches(name))
         };
-        (self.rules.judge(key.text, false) == Some(Name::Secret) || keys::is_phrase(phrase)) && !is_allowed()
+        (self.rules.judge(key.text, false) == Some(NameKind::Secret) || keys::is_phrase(phrase))
+            && !is_allowed()
     }
 
-    fn told_length(&self, from: usize) -> usize {
+    fn announced_length(&self, from: usize) -> usize {
         let is_part = |byte: &&u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'=' | b'~')
         };
         let rest = self.bytes.get(from..).unwrap_or_default();
-        let length = rest.iter().take(LONGEST_TOLD).take_while(is_part).count();
+        let length = rest.iter().take(LONGEST_ANNOUNCED).take_while(is_part).count();
         self.slice(from, from + length).trim_end_matches(['.', '-', '/']).len()
     }
 
-    fn told(&mut self, start: usize) -> usize {
-        let end = start + self.told_length(start);
+    fn take_announced(&mut self, start: usize) -> usize {
+        let end = start + self.announced_length(start);
         self.budget = self.budget.saturating_sub(end - start);
-        self.marks.push(start, end, "key_value", "told");
+        self.matches.push(start, end, KnownClass::KeyValue, "told");
         end
     }
 
-    /// `Basic` with user and password in base64 behind it; `at` is the blank between.
+    /// Matches user and password in base64 after `Basic`. `at` is the blank between them.
     fn basic(&mut self, at: usize) -> usize {
         let start = self.skip_blanks(at);
         let rest = self.bytes.get(start..).unwrap_or_default();
         let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-        let length = rest.iter().take(LONGEST_TOLD).take_while(is_part).count();
+        let length = rest.iter().take(LONGEST_ANNOUNCED).take_while(is_part).count();
         if length < 8 || !is_user_and_password(rest.get(..length).unwrap_or_default()) {
             return at + 1;
         }
-        self.marks.push(start, start + length, "auth_header", "basic");
+        self.matches.push(start, start + length, KnownClass::AuthHeader, "basic");
         start + length
     }
 }
 
-/// Whether letters of both cases and digits change as often as chance has it: not a path, an id, or a name
-/// in code (`UnexpectedEndOfInput2`).
+/// Returns true if letters of both cases and digits alternate as in a random text, unlike in a path, an id,
+/// or a name in code (`UnexpectedEndOfInput2`).
 fn is_token(bytes: &[u8]) -> bool {
     let kind = |byte: u8| match byte {
         b'A'..=b'Z' => 0,
@@ -186,7 +192,7 @@ fn is_token(bytes: &[u8]) -> bool {
         && std::str::from_utf8(bytes).is_ok_and(values::looks_random)
 }
 
-/// Whether base64 says `user:password` in printable ASCII (RFC 7617).
+/// Returns true if base64 contains `user:password` in printable ASCII (RFC 7617).
 fn is_user_and_password(base64: &[u8]) -> bool {
     let mut word = 0_u32;
     let mut bits = 0_u32;

@@ -1,22 +1,22 @@
-//! Where a value begins and ends: in quotes, in brackets, or up to a separator.
+//! The extent of a value: in quotes, in brackets, or up to a separator.
 
-use crate::observe::redact::detect::pairs::{Scan, Value, is_name_byte, is_quote};
+use crate::observe::redact::detect::pairs::{PairScanner, PairValue, is_name_byte, is_quote};
 use crate::observe::redact::detect::values;
 
-impl Scan<'_> {
-    /// The value behind an operator: quoted, in brackets, or up to a separator.
-    pub(super) fn value(&mut self, from: usize) -> Option<Value> {
+impl PairScanner<'_> {
+    /// Returns the value after an operator.
+    pub(super) fn value(&mut self, from: usize) -> Option<PairValue> {
         let mut start = self.skip_blanks(from);
-        // A block of YAML begins on the next line.
+        // A block of YAML starts on the next line.
         if matches!(self.at(start), b'|' | b'>') {
-            let mark = start + 1 + usize::from(matches!(self.at(start + 1), b'-' | b'+'));
-            let line_end = self.line_end(mark);
+            let sign = start + 1 + usize::from(matches!(self.at(start + 1), b'-' | b'+'));
+            let line_end = self.line_end(sign);
             if line_end > 0 {
-                start = self.skip_space(mark);
+                start = self.skip_space(sign);
             }
         }
         start = self.skip_wrappers(start);
-        // `${{ secrets.NAME }}` has blanks within.
+        // `${{ secrets.NAME }}` contains blanks.
         if self.bytes.get(start..start + 2) == Some(b"${") {
             const LONGEST: usize = 128;
             let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
@@ -40,7 +40,7 @@ impl Scan<'_> {
             && let Some(end) = self.bracketed(start).or_else(|| self.cut_off(start))
         {
             let text = self.slice(start, end);
-            // A template, or the schema of a member that is called password.
+            // Not a secret: a template, a schema, an aside.
             if text.starts_with("{{") && values::is_reference(text)
                 || values::is_schema(text)
                 || values::is_aside(text)
@@ -48,12 +48,12 @@ impl Scan<'_> {
             {
                 return None;
             }
-            return Some(Value { start, end, next: end, quoted: true });
+            return Some(PairValue { start, end, next: end, quoted: true });
         }
         self.bare(start)
     }
 
-    /// Over `@` and `b` before a quote, and over `Some(` and the like.
+    /// Skips `@`, `b` and other prefixes of a quote, and wrappers like `Some(`.
     fn skip_wrappers(&self, start: usize) -> usize {
         if matches!(self.at(start), b'@' | b'b' | b'r' | b'f' | b'u' | b'$' | b'N')
             && is_quote(self.at(start + 1))
@@ -62,7 +62,7 @@ impl Scan<'_> {
         }
         const WRAPPERS: [&str; 6] = ["Some(", "String(", "Secret(", "str(", "String::from(", "Just "];
         let rest = self.text.get(start..).unwrap_or_default();
-        // `string(16) "…"`, as PHP dumps it.
+        // `string(16) "…"` in PHP's dumps.
         if let Some(dumped) = rest.strip_prefix("string(")
             && let Some((length, value)) = dumped.split_once(") ")
             && length.len() <= 6
@@ -77,8 +77,8 @@ impl Scan<'_> {
             .map_or(start, |wrapper| start + wrapper.len())
     }
 
-    /// `"""…"""` and `'''…'''`.
-    fn triple_quoted(&mut self, start: usize) -> Option<Value> {
+    /// Returns the value in `"""…"""` or `'''…'''`.
+    fn triple_quoted(&mut self, start: usize) -> Option<PairValue> {
         let quotes = self.bytes.get(start..start + 3)?;
         if quotes != b"\"\"\"" && quotes != b"'''" {
             return None;
@@ -88,7 +88,7 @@ impl Scan<'_> {
         let length = memchr::memmem::find(rest, quotes).unwrap_or(rest.len());
         self.budget = self.budget.saturating_sub(length);
         let end = from + length;
-        (length > 0).then_some(Value {
+        (length > 0).then_some(PairValue {
             start: from,
             end,
             next: (end + 3).min(self.bytes.len()),
@@ -96,7 +96,7 @@ impl Scan<'_> {
         })
     }
 
-    /// All of the text, where an object or array that is never closed begins: its end was cut off.
+    /// Returns the end of the text if an object or array starts at `start`, whose end was cut off.
     fn cut_off(&self, start: usize) -> Option<usize> {
         let inner = self.skip_space(start + 1);
         let is_json = matches!(self.at(inner), b'"' | b'\'' | b'{' | b'[')
@@ -104,8 +104,8 @@ impl Scan<'_> {
         is_json.then_some(self.bytes.len())
     }
 
-    /// Up to the quote that closes the value; without one, to the end of the line.
-    fn quoted(&mut self, start: usize, quote: u8, backslashes: usize) -> Option<Value> {
+    /// Returns the value up to the closing quote or, without one, to the end of the line.
+    fn quoted(&mut self, start: usize, quote: u8, backslashes: usize) -> Option<PairValue> {
         let rest = self.bytes.get(start..).unwrap_or_default();
         for found in memchr::memchr_iter(quote, rest) {
             let escapes = rest.get(..found)?.iter().rev().take_while(|&&byte| byte == b'\\').count();
@@ -113,7 +113,12 @@ impl Scan<'_> {
             if closes {
                 self.budget = self.budget.saturating_sub(found);
                 let end = start + found - if backslashes == 0 { 0 } else { escapes };
-                return (end > start).then_some(Value { start, end, next: start + found + 1, quoted: true });
+                return (end > start).then_some(PairValue {
+                    start,
+                    end,
+                    next: start + found + 1,
+                    quoted: true,
+                });
             }
         }
         self.budget = self.budget.saturating_sub(rest.len());
@@ -121,17 +126,18 @@ impl Scan<'_> {
         while end < self.bytes.len() && self.line_end(end) == 0 {
             end += 1;
         }
-        (end > start).then_some(Value { start, end, next: end, quoted: true })
+        (end > start).then_some(PairValue { start, end, next: end, quoted: true })
     }
 
-    /// Where the bracket at `start` is closed; brackets in strings count too, since the text may be cut.
+    /// Returns the end of the brackets that open at `start`. Brackets in strings count, because the text may be
+    /// cut.
     fn bracketed(&mut self, start: usize) -> Option<usize> {
         let open = self.at(start);
         let close = if open == b'{' { b'}' } else { b']' };
         let rest = self.bytes.get(start..)?;
         let mut depth = 0_usize;
         for found in memchr::memchr2_iter(open, close, rest) {
-            // The braces of an escape that was made visible are no brackets.
+            // The brace of a `\u{…}` escape does not count.
             if rest.get(found.saturating_sub(2)..=found) == Some(b"\\u{") {
                 continue;
             }
@@ -149,8 +155,8 @@ impl Scan<'_> {
         None
     }
 
-    /// Up to a blank, a quote, or a separator with another pair behind it.
-    fn bare(&mut self, start: usize) -> Option<Value> {
+    /// Returns the value up to a blank, a quote, or a separator before another item.
+    fn bare(&mut self, start: usize) -> Option<PairValue> {
         let mut end = start;
         while !self.is_break(end) {
             let stop = match self.at(end) {
@@ -164,18 +170,18 @@ impl Scan<'_> {
             }
             end += 1;
         }
-        // An authorization scheme is not the whole value.
+        // The value of a header continues after the authorization scheme.
         let word = self.slice(start, end);
         if ["bearer", "basic", "token"].iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
             && self.at(end) == b' '
         {
             let next = self.skip_blanks(end);
-            return self.bare(next).map(|value| Value { start, ..value });
+            return self.bare(next).map(|value| PairValue { start, ..value });
         }
         self.budget = self.budget.saturating_sub(end - start);
         let text = self.slice(start, end);
         let mut shown = text.trim_end_matches(['.', ',', ':', ';', '!', '?']);
-        // A bracket that closes what was opened before the value.
+        // A closing bracket belongs to a bracket that was opened before the value.
         while let Some(close) = shown.chars().next_back().filter(|c| matches!(c, ')' | ']' | '}' | '>')) {
             let open = match close {
                 ')' => '(',
@@ -189,10 +195,10 @@ impl Scan<'_> {
             shown = shown.get(..shown.len() - 1).unwrap_or_default();
         }
         let end = start + shown.len();
-        (end > start).then_some(Value { start, end, next: end, quoted: false })
+        (end > start).then_some(PairValue { start, end, next: end, quoted: false })
     }
 
-    /// Whether another item follows the separator at `at`.
+    /// Returns true if another item follows the separator at `at`.
     fn separates(&self, at: usize) -> bool {
         let next = at + 1;
         if self.is_break(next)

@@ -1,0 +1,127 @@
+//! The classes of what is replaced, and how often each was.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! known_classes {
+    ($($class:ident = $name:literal)*) => {
+        /// A class of the built-in rules.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum KnownClass { $($class),* }
+
+        impl KnownClass {
+            const ALL: &[KnownClass] = &[$(KnownClass::$class),*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(KnownClass::$class => $name),* }
+            }
+        }
+    };
+}
+
+known_classes! {
+    GitHub = "github"
+    GitLab = "gitlab"
+    Slack = "slack"
+    Stripe = "stripe"
+    OpenAi = "openai"
+    Anthropic = "anthropic"
+    ModelHost = "model_host"
+    Aws = "aws"
+    Google = "google"
+    Azure = "azure"
+    Package = "package"
+    Cloud = "cloud"
+    Vault = "vault"
+    Mail = "mail"
+    Work = "work"
+    Ci = "ci"
+    Jwt = "jwt"
+    PrivateKey = "private_key"
+    AuthHeader = "auth_header"
+    Cookie = "cookie"
+    Url = "url"
+    Webhook = "webhook"
+    KeyValue = "key_value"
+    Flag = "flag"
+    Email = "email"
+    Card = "card"
+    Iban = "iban"
+    Ssn = "ssn"
+    Phone = "phone"
+    Ip = "ip"
+    Mac = "mac"
+    Imei = "imei"
+    UserPath = "user_path"
+    Entropy = "entropy"
+    Unchecked = "unchecked"
+}
+
+impl KnownClass {
+    pub(super) fn has_name(name: &str) -> bool {
+        KnownClass::ALL.iter().any(|class| class.name() == name)
+    }
+}
+
+/// The class of a replaced text. Its name is in the placeholder and in the counts of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    Known(KnownClass),
+    /// The name of a pattern in the user's configuration; never that of a known class.
+    Custom(Arc<str>),
+}
+
+impl Class {
+    pub fn name(&self) -> &str {
+        match self {
+            Class::Known(class) => class.name(),
+            Class::Custom(name) => name,
+        }
+    }
+}
+
+impl From<KnownClass> for Class {
+    fn from(class: KnownClass) -> Class {
+        Class::Known(class)
+    }
+}
+
+/// By name: the order of the counts in a record.
+impl Ord for Class {
+    fn cmp(&self, other: &Class) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for Class {
+    fn partial_cmp(&self, other: &Class) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How many texts of each class were replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts(BTreeMap<Class, u32>);
+
+impl Counts {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Iterates over the counts in the order of the names of their classes.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.iter().map(|(class, count)| (class.name(), *count))
+    }
+
+    pub(super) fn add(&mut self, class: impl Into<Class>) {
+        *self.0.entry(class.into()).or_default() += 1;
+    }
+}

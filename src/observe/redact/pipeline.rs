@@ -1,0 +1,303 @@
+//! The steps between a text and its redacted form, in the order that the parent module shows.
+
+use std::borrow::Cow;
+
+use crate::observe::canonical::{self, HashKey};
+use crate::observe::redact::class::{Class, KnownClass};
+use crate::observe::redact::detect::matches::{Match, Matches};
+use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
+use crate::observe::redact::detect::{entropy, pairs, pem, pii, tokens, url};
+use crate::observe::redact::placeholder::Placeholder;
+use crate::observe::redact::policy::{CompiledRules, RedactionMode};
+use crate::observe::redact::sanitize::{self, KeptControls, TextLimit};
+use crate::observe::redact::{Field, Finding};
+
+/// One run over one text.
+pub(super) struct Pipeline<'a> {
+    rules: &'a CompiledRules,
+    /// Key for user ids that contain personal data.
+    hash_key: Option<&'a HashKey>,
+    /// What was replaced so far.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// A detector, in the order in which they are applied.
+#[derive(Clone, Copy, Debug)]
+enum Pass {
+    PrivateKeys,
+    Urls,
+    Tokens,
+    Pairs,
+    PersonalData,
+    CustomPatterns,
+    Entropy,
+}
+
+impl Pass {
+    const ALL: &[Pass] = &[
+        Pass::PrivateKeys,
+        Pass::Urls,
+        Pass::Tokens,
+        Pass::Pairs,
+        Pass::PersonalData,
+        Pass::CustomPatterns,
+        Pass::Entropy,
+    ];
+}
+
+impl<'a> Pipeline<'a> {
+    /// Number of rounds after which a text that still changes is replaced as a whole.
+    const MOST_ROUNDS: usize = 8;
+
+    pub(super) fn new(rules: &'a CompiledRules, hash_key: Option<&'a HashKey>) -> Pipeline<'a> {
+        Pipeline { rules, hash_key, findings: Vec::new() }
+    }
+
+    /// Redacts `text` for `field`. `unseen` is the number of bytes after `text` that are not looked at.
+    pub(super) fn field(
+        &mut self,
+        field: Field,
+        text: &str,
+        unseen: usize,
+        key_lines: &mut KeyLines,
+    ) -> String {
+        let kept = if field.is_free_text() { KeptControls::Tabs } else { KeptControls::None };
+        if field.revealed_by().is_some_and(|field| self.rules.reveal.contains(&field)) {
+            let text = sanitize::sanitize(text, kept, &[]);
+            return cut(&text.spelled_out.unwrap_or(text.visible.into_owned()), field.limit(), unseen, None);
+        }
+        let (text, note) = if unseen == 0 { sanitize::split_cut_note(text) } else { (text, "") };
+        if self.rules.mode == RedactionMode::Strict && field.is_free_text() {
+            let all = text.len() + unseen;
+            return if all == 0 { note.to_owned() } else { sanitize::cut_note(all) };
+        }
+        let mut redacted = match field {
+            Field::StderrLine => self.next_piece(text, kept, key_lines),
+            _ => self.rewrite(text, kept),
+        };
+        if field == Field::UserId
+            && let Some(key) = self.hash_key
+            && self.findings.iter().any(is_personal_data)
+        {
+            return canonical::text_hash(key, text.as_bytes()).to_string();
+        }
+        if unseen == 0 && field.limit().fitting(&redacted) == redacted.len() {
+            return if note.is_empty() { redacted.into_owned() } else { redacted.into_owned() + note };
+        }
+        // A cut may separate a name from its value, or one quote from the other: the detectors run again.
+        for _ in 0..Pipeline::MOST_ROUNDS {
+            let shown = cut(&redacted, field.limit(), unseen, Some(&self.rules.placeholder));
+            let (body, note) = sanitize::split_cut_note(&shown);
+            let again = self.detect(body.to_owned());
+            if again == body {
+                return again + note;
+            }
+            redacted = Cow::Owned(again);
+        }
+        self.hide_whole(KnownClass::Unchecked, "unchecked", redacted.len())
+    }
+
+    /// Redacts the next piece of a text in which a private key may continue from an earlier piece.
+    pub(super) fn next_piece<'t>(
+        &mut self,
+        text: &'t str,
+        kept: KeptControls,
+        key_lines: &mut KeyLines,
+    ) -> Cow<'t, str> {
+        match key_lines.next(text.as_bytes()) {
+            KeyLine::Outside => self.rewrite(text, kept),
+            KeyLine::Inside => Cow::Owned(self.hide_key_line(text.len())),
+            KeyLine::Ends(end) => {
+                let mut redacted = self.hide_key_line(end);
+                let key = self.findings.len();
+                let rest = self.rewrite(text.get(end..).unwrap_or_default(), kept);
+                for finding in self.findings.iter_mut().skip(key) {
+                    finding.at += redacted.len();
+                }
+                redacted.push_str(&rest);
+                Cow::Owned(redacted)
+            }
+        }
+    }
+
+    fn hide_key_line(&mut self, length: usize) -> String {
+        self.hide_whole(KnownClass::PrivateKey, "private-key", length)
+    }
+
+    /// Returns the placeholder for a text of `length` bytes that is replaced as a whole.
+    fn hide_whole(&mut self, class: KnownClass, rule: &'static str, length: usize) -> String {
+        let mut text = String::new();
+        self.rules.placeholder.write(class.name(), &mut text);
+        self.findings.push(Finding { class: Class::Known(class), rule: Some(rule), at: 0, length });
+        text
+    }
+
+    /// Sanitizes a text of any length and replaces what the detectors find in it.
+    fn rewrite<'t>(&mut self, text: &'t str, kept: KeptControls) -> Cow<'t, str> {
+        let before = self.findings.len();
+        let mut decoded = decode_json_escapes(text);
+        // A sequence right before a secret may end with the first letter of the secret. So the detectors
+        // look at such a text before the sequences are removed, too.
+        if sanitize::may_hold_sequences(&decoded) {
+            decoded = Cow::Owned(self.detect(decoded.into_owned()));
+        }
+        let found = self.findings.get_mut(before..).unwrap_or_default();
+        found.sort_by_key(|finding| finding.at);
+        let positions: Vec<usize> = found.iter().map(|finding| finding.at).collect();
+        let sanitized = sanitize::sanitize(&decoded, kept, &positions);
+        for (finding, (visible, _)) in found.iter_mut().zip(&sanitized.positions) {
+            finding.at = *visible;
+        }
+        let Some(spelled_out) = sanitized.spelled_out else {
+            return match sanitized.visible {
+                Cow::Borrowed(visible) if visible.len() == text.len() && !self.would_change(visible) => {
+                    Cow::Borrowed(text)
+                }
+                visible => Cow::Owned(self.detect(visible.into_owned())),
+            };
+        };
+        // Invisible characters are shown, unless they hid a secret: then they are replaced with it.
+        let sequences = self.findings.len();
+        let redacted = self.detect(sanitized.visible.into_owned());
+        if self.findings.len() > sequences {
+            return Cow::Owned(redacted);
+        }
+        let found = self.findings.iter_mut().skip(before);
+        for (finding, (_, spelled_out)) in found.zip(&sanitized.positions) {
+            finding.at = *spelled_out;
+        }
+        Cow::Owned(self.detect(spelled_out))
+    }
+
+    fn would_change(&self, text: &str) -> bool {
+        self.find(text, &mut Matches::default(), Pass::ALL)
+    }
+
+    /// Replaces what the detectors find, until they find nothing more.
+    fn detect(&mut self, mut text: String) -> String {
+        let mut matches = Matches::default();
+        for _ in 0..Pipeline::MOST_ROUNDS {
+            let mut changed = false;
+            for pass in Pass::ALL {
+                if self.find(&text, &mut matches, &[*pass]) {
+                    text = self.replace(&text, &matches);
+                    changed = true;
+                }
+            }
+            if !changed {
+                return text;
+            }
+        }
+        // The text is gone, and with it the positions of everything that was found in it.
+        self.findings.iter_mut().for_each(|finding| finding.at = 0);
+        self.hide_whole(KnownClass::Unchecked, "unchecked", text.len())
+    }
+
+    /// Collects the matches of `passes`. Stops after the first pass that has any, and returns true.
+    fn find(&self, text: &str, matches: &mut Matches, passes: &[Pass]) -> bool {
+        let rules = self.rules;
+        passes.iter().any(|pass| {
+            matches.clear();
+            match pass {
+                Pass::PrivateKeys => pem::find(text, matches),
+                Pass::Urls => url::find(text, matches),
+                Pass::Tokens => tokens::find(text, matches),
+                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, matches),
+                Pass::PersonalData => pii::find(text, &rules.pii, matches),
+                Pass::CustomPatterns => self.find_custom(text, matches),
+                Pass::Entropy if rules.mode == RedactionMode::Strict => entropy::find(text, matches),
+                Pass::Entropy => {}
+            }
+            // A secret of which a part is coloured continues after the sequence.
+            if !matches.is_empty() && sanitize::may_hold_sequences(text) {
+                matches.widen(text.as_bytes(), &sanitize::sequences(text));
+            }
+            matches.retain(|found| !self.is_allowed(text, found));
+            !matches.is_empty()
+        })
+    }
+
+    /// Returns true if a match is a placeholder already, or a value that the user allows.
+    fn is_allowed(&self, text: &str, found: &Match) -> bool {
+        text.get(found.start..found.end).is_some_and(|text| {
+            self.rules.placeholder.is_whole(text)
+                || self.rules.allow_values.iter().any(|allowed| allowed.is_match(text.as_bytes()))
+        })
+    }
+
+    fn find_custom(&self, text: &str, matches: &mut Matches) {
+        for pattern in &self.rules.patterns {
+            for found in pattern.regex.captures_iter(text.as_bytes()) {
+                if let Some(group) = found.get(pattern.group) {
+                    // An expression over bytes may end within a character.
+                    let start = text.floor_char_boundary(group.start());
+                    let end = text.ceil_char_boundary(group.end());
+                    matches.push_custom(start, end, &pattern.name);
+                }
+            }
+        }
+        matches.settle();
+    }
+
+    fn replace(&mut self, text: &str, matches: &Matches) -> String {
+        let mut replaced = String::with_capacity(text.len());
+        let mut done = 0;
+        let earlier = self.findings.len();
+        for found in matches.iter() {
+            replaced.push_str(text.get(done..found.start).unwrap_or_default());
+            let at = replaced.len();
+            self.rules.placeholder.write(found.class.name(), &mut replaced);
+            // An earlier finding moves with the text after the match, or is part of the match.
+            let (grown, length) = (replaced.len() - at, found.end - found.start);
+            for finding in self.findings.iter_mut().take(earlier) {
+                if finding.at >= at + length {
+                    finding.at = finding.at + grown - length;
+                } else if finding.at > at {
+                    finding.at = at;
+                }
+            }
+            self.findings.push(Finding { class: found.class.clone(), rule: found.rule, at, length });
+            done = found.end;
+        }
+        replaced.push_str(text.get(done..).unwrap_or_default());
+        replaced
+    }
+}
+
+fn is_personal_data(finding: &Finding) -> bool {
+    use KnownClass::{Card, Email, Iban, Ip, Phone, Ssn};
+    matches!(finding.class, Class::Known(Email | Card | Iban | Ssn | Phone | Ip))
+}
+
+/// Reads JSON that writes a letter as `\u0070` as the letters that it means.
+fn decode_json_escapes(text: &str) -> Cow<'_, str> {
+    if !text.trim_start().starts_with(['{', '[']) || memchr::memmem::find(text.as_bytes(), b"\\u00").is_none()
+    {
+        return Cow::Borrowed(text);
+    }
+    match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(value) => Cow::Owned(value.to_string()),
+        Err(_) => Cow::Borrowed(text),
+    }
+}
+
+/// Cuts `text` to `limit` and appends the number of bytes that are not shown. A placeholder is kept whole
+/// or left out.
+fn cut(text: &str, limit: TextLimit, unseen: usize, placeholder: Option<&Placeholder>) -> String {
+    let mut end = limit.fitting(text);
+    if end < text.len()
+        && let Some(start) = placeholder.and_then(|placeholder| placeholder.across(text, end))
+    {
+        end = start;
+    }
+    // A `\u{…}` escape is kept whole or left out as well.
+    let shown = text.get(..end).unwrap_or(text);
+    let shown = match shown.rfind("\\u{") {
+        Some(start) if end < text.len() && !shown.get(start..).unwrap_or_default().contains('}') => {
+            shown.get(..start).unwrap_or(shown)
+        }
+        _ => shown,
+    };
+    let left_out = text.len() - shown.len() + unseen;
+    if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &sanitize::cut_note(left_out) }
+}
