@@ -107,7 +107,7 @@ impl Config {
 /// The `[redaction]` table.
 #[derive(Clone, Debug)]
 pub enum Redaction {
-    Settings(Box<crate::observe::redact::Settings>),
+    Settings(Box<crate::observe::redact::RedactionSettings>),
     /// There is one that cannot be applied: no free text is written at all.
     Unusable,
 }

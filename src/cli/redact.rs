@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::cli::run::RunArgs;
 use crate::cli::{Out, exit_with, help, hint};
 use crate::observe::canonical::{self, HashKey};
-use crate::observe::redact::{self, Finding, Mode, Redactor};
+use crate::observe::redact::{self, Finding, RedactionMode, Redactor};
 use crate::present::Printable;
 use crate::query::files::{LogSource, TimeWindow};
 use crate::settings::{self, ArgsHash, Config, Redaction, process_environment};
@@ -72,7 +72,7 @@ impl RedactArgs {
             anyhow::bail!("the [redaction] table of the config file cannot be applied");
         };
         if self.strict {
-            settings.mode = Mode::Strict;
+            settings.mode = RedactionMode::Strict;
         }
         let mut redactor = Redactor::try_new(&settings)?;
         if !self.check.is_empty() {
@@ -164,8 +164,8 @@ fn redact_input(
 }
 
 fn described(finding: &Finding) -> String {
-    let anchor = finding.anchor.map(|anchor| format!(" (after {anchor})")).unwrap_or_default();
-    format!("{} by rule {}{anchor}, {} bytes", finding.class, finding.rule, finding.length)
+    let anchor = finding.anchor().map(|anchor| format!(" (after {anchor})")).unwrap_or_default();
+    format!("{} by rule {}{anchor}, {} bytes", finding.class, finding.rule(), finding.length)
 }
 
 /// Scans logs: each string of our own records separately, and other files line by line.
@@ -226,7 +226,7 @@ fn check_value(
             // The message is composed of other fields, which are checked separately. In it, the name from one
             // field can make the value of another look like a secret.
             const ANNOUNCED: [&str; 5] = ["key_value", "auth_header", "cookie", "flag", "url"];
-            let counts = |finding: &Finding| field != "message" || !ANNOUNCED.contains(&finding.class);
+            let counts = |finding: &Finding| field != "message" || !ANNOUNCED.contains(&finding.class.name());
             findings.extend(found.into_iter().filter(counts).map(|finding| (field.to_owned(), finding)));
         }
         serde_json::Value::Array(items) => {

@@ -5,12 +5,11 @@
 //! this, so that a new field cannot carry text past the redactor.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::observe::canonical::Hash;
 use crate::observe::mcp::Method;
-use crate::observe::redact::Redacted;
+use crate::observe::redact::{Counts, Redacted};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
@@ -82,7 +81,7 @@ pub struct Operation {
     pub answer: CallAnswer,
     pub timing: CallTiming,
     /// Replacements by the redactor in this operation's texts, by class. Debug only.
-    pub redactions: BTreeMap<&'static str, u32>,
+    pub redactions: Counts,
 }
 
 /// The facts of a request, all known when it arrives.
@@ -462,7 +461,7 @@ pub struct ToolResult {
     pub tool: Redacted,
     pub summary: Redacted,
     pub result_hash: Option<Hash>,
-    pub redactions: BTreeMap<&'static str, u32>,
+    pub redactions: Counts,
 }
 
 #[derive(Clone, Debug)]
@@ -472,7 +471,7 @@ pub struct Notification {
     /// Of `notifications/message`: its text.
     pub text: Option<Redacted>,
     pub size: u64,
-    pub redactions: BTreeMap<&'static str, u32>,
+    pub redactions: Counts,
 }
 
 #[derive(Clone, Debug)]
@@ -480,7 +479,7 @@ pub struct ServerStderr {
     pub line: Redacted,
     /// Length of the line as written, in bytes.
     pub size: u64,
-    pub redactions: BTreeMap<&'static str, u32>,
+    pub redactions: Counts,
 }
 
 /// Figures that only metrics use; taken about once a second while there is traffic.

@@ -9,7 +9,7 @@ use crate::observe::canonical::Hashing;
 use crate::observe::envelope::Envelope;
 use crate::observe::event::*;
 use crate::observe::message::{self, MessageKind};
-use crate::observe::redact::{Field, KeyLines, Redacted, Redactor};
+use crate::observe::redact::{Counts, Field, KeyLines, Redacted, Redactor};
 use crate::observe::repeats::{Repeats, Tools, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
@@ -152,7 +152,7 @@ impl Session {
     }
 
     fn request(&mut self, direction: Direction, envelope: &Envelope, step: &mut Step<'_>) {
-        let request = ReceivedRequest::new(direction, envelope);
+        let mut request = ReceivedRequest::new(direction, envelope);
         if let Some(number) = self.open.number(direction, request.id.bytes()) {
             self.abandon_request(number, Status::Error, ErrorType::Superseded, step);
         }
@@ -160,9 +160,8 @@ impl Session {
             self.abandon_request(oldest, Status::Unknown, ErrorType::Evicted, step);
         }
         self.identify(&request, step);
-        self.redactor.take_counts();
-        let mut facts = self.facts(&request, step.now);
-        let within = self.conversation_turn(&request, step.now);
+        let mut facts = self.facts(&mut request, step.now);
+        let within = self.conversation_turn(&mut request, step.now);
         // The next round of a call is the same call and is counted once.
         if direction == Direction::ClientToServer && facts.continues.is_none() {
             self.count_repeats(&mut facts, &within, step);
@@ -172,7 +171,7 @@ impl Session {
             false => self.totals.other_requests += 1,
         }
         let asked_for = facts.method.asks_consent().then(|| self.open.only_tool_call()).flatten();
-        let ReceivedRequest { id, meta, .. } = request;
+        let ReceivedRequest { id, meta, redactions, .. } = request;
         self.open.insert(Pending {
             id,
             facts,
@@ -188,7 +187,7 @@ impl Session {
             declined: false,
             asked_for,
             maybe_lost: false,
-            redactions: self.redactor.take_counts(),
+            redactions,
         });
     }
 
@@ -214,7 +213,7 @@ impl Session {
             self.repeats.answered(&key, answer.result_hash);
         }
         if !self.is_debug(step.now) {
-            operation.redactions = BTreeMap::new();
+            operation.redactions = Counts::default();
         }
         self.emit_in(within, EventKind::Operation(Box::new(operation)), step)
     }
@@ -230,10 +229,9 @@ impl Session {
     }
 
     pub(super) fn stderr_line(&mut self, line: &[u8], size: u64, step: &mut Step<'_>) {
-        self.redactor.take_counts();
-        let line = self.redactor.redact(Field::StderrLine, line);
-        let stderr = ServerStderr { line, size, redactions: self.redactor.take_counts() };
-        self.emit(EventKind::ServerStderr(stderr), step);
+        let mut redactions = Counts::default();
+        let line = self.redactor.redact_counted(Field::StderrLine, line, &mut redactions);
+        self.emit(EventKind::ServerStderr(ServerStderr { line, size, redactions }), step);
     }
 
     /// Ends every open request as `unknown`, because the observer failed and may have missed answers.

@@ -252,14 +252,14 @@ impl<'a> Resolver<'a> {
         }
         let table = self.file.and_then(|file| file.table(self.server_name, "redaction"));
         let Some((value, origin)) = table else { return Redaction::Settings(Box::default()) };
-        use crate::observe::redact::Settings;
-        let settings: Result<Settings, _> = value.try_into();
+        use crate::observe::redact::RedactionSettings;
+        let settings: Result<RedactionSettings, _> = value.try_into();
         let found = self.file.and_then(|file| match &settings {
             Ok(settings) => {
                 let text = settings.check().err()?;
-                let key = text.setting.trim_start_matches("redaction.");
-                let key = key.split(['[', '.']).next().unwrap_or_default().to_owned();
-                let is_it = |name: &[String], _: &toml::Value| (name.first() == Some(&key)).then_some(());
+                let is_it = |name: &[String], _: &toml::Value| {
+                    name.first().is_some_and(|name| name == text.key).then_some(())
+                };
                 let line = file.find_in(self.server_name, "redaction", is_it).map(|(_, line)| line);
                 Some((text.to_string(), line))
             }
@@ -268,7 +268,7 @@ impl<'a> Resolver<'a> {
                 let why = |name: &[String], value: &toml::Value| {
                     let key = name.join(".");
                     let table = toml::Table::from_iter([(key.clone(), value.clone())]);
-                    let error = table.try_into::<Settings>().err()?;
+                    let error = table.try_into::<RedactionSettings>().err()?;
                     Some(misfit("redaction.", &key, "redaction.md", &error))
                 };
                 let (text, line) = file.find_in(self.server_name, "redaction", why)?;

@@ -6,7 +6,9 @@ use std::ffi::OsString;
 
 use serde::Deserialize;
 use spantap::observe::canonical::HashKey;
-use spantap::observe::redact::{Field, Mode, Pattern, Redactor, RevealedField, Settings, rules};
+use spantap::observe::redact::{
+    Counts, CustomPattern, Field, RedactionMode, RedactionSettings, Redactor, RevealedField, rules,
+};
 use spantap::system::thread;
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +38,7 @@ fn corpus(name: &str) -> Vec<Case> {
 }
 
 /// Reads a case the way its field is read in a session.
-fn cleaned(redactor: &mut Redactor, case: &Case) -> String {
+fn cleaned(redactor: &mut Redactor, case: &Case, counts: &mut Counts) -> String {
     match (&case.input, case.context.as_str()) {
         (Input::Arguments(arguments), _) => {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
@@ -47,11 +49,13 @@ fn cleaned(redactor: &mut Redactor, case: &Case) -> String {
         (Input::Text(text), "stderr") => {
             let lines: Vec<String> = text
                 .split('\n')
-                .map(|line| redactor.redact(Field::StderrLine, line.as_bytes()).to_string())
+                .map(|line| redactor.redact_counted(Field::StderrLine, line.as_bytes(), counts).to_string())
                 .collect();
             lines.join("\n")
         }
-        (Input::Text(text), context) => redactor.redact(field(context), text.as_bytes()).to_string(),
+        (Input::Text(text), context) => {
+            redactor.redact_counted(field(context), text.as_bytes(), counts).to_string()
+        }
     }
 }
 
@@ -73,7 +77,7 @@ fn every_secret_of_the_corpus_is_gone_and_the_text_around_it_stays() {
     assert!(cases.len() >= 300);
     let mut wrong = Vec::new();
     for case in &cases {
-        let cleaned = cleaned(&mut Redactor::default(), case);
+        let cleaned = cleaned(&mut Redactor::default(), case, &mut Counts::default());
         for secret in &case.secret {
             // Nor any piece of it that would help.
             let pieces = secret.as_bytes().windows(secret.len().min(12));
@@ -97,9 +101,13 @@ fn at_most_two_in_a_hundred_harmless_texts_lose_anything() {
     let mut redactor = Redactor::default();
     let mut lost = Vec::new();
     for case in &cases {
-        redactor.take_counts();
-        let cleaned = cleaned(&mut redactor, case);
-        if !redactor.take_counts().is_empty() {
+        let mut counts = Counts::default();
+        let cleaned = cleaned(&mut redactor, case, &mut counts);
+        let has_lost = match &case.input {
+            Input::Arguments(arguments) => cleaned != arguments.join(" "),
+            Input::Text(_) => !counts.is_empty(),
+        };
+        if has_lost {
             lost.push(format!("{} {}: {cleaned}", case.id, case.source));
         }
     }
@@ -236,7 +244,9 @@ fn a_placeholder_cannot_be_forged_to_carry_a_secret() {
 
 #[test]
 fn strict_mode_shows_no_free_text_and_nothing_that_looks_random() {
-    let mut redactor = Redactor::try_new(&Settings { mode: Mode::Strict, ..Settings::default() }).unwrap();
+    let mut redactor =
+        Redactor::try_new(&RedactionSettings { mode: RedactionMode::Strict, ..RedactionSettings::default() })
+            .unwrap();
     for field in [Field::Message, Field::Summary, Field::StderrLine] {
         assert_eq!(redactor.redact(field, b"disk is full").to_string(), "…(+12 bytes)");
         assert_eq!(redactor.redact(field, "…(+12 bytes)".as_bytes()).to_string(), "…(+12 bytes)");
@@ -252,7 +262,7 @@ fn strict_mode_shows_no_free_text_and_nothing_that_looks_random() {
 
 #[test]
 fn what_the_user_configures_is_applied() {
-    let settings: Settings = toml::from_str(
+    let settings: RedactionSettings = toml::from_str(
         r#"
         pii = ["ip_public"]
         extra_keys = ["employee_no", "x-tenant-*"]
@@ -266,9 +276,9 @@ fn what_the_user_configures_is_applied() {
         settings.check().unwrap_err().to_string(),
         "cannot use redaction.placeholder: may hold letters, digits, {class} and any of [ ] : _ - * # . ! ~"
     );
-    let settings = Settings {
+    let settings = RedactionSettings {
         placeholder: "***{class}***".to_owned(),
-        pattern: vec![Pattern {
+        pattern: vec![CustomPattern {
             name: "acme-ticket".to_owned(),
             regex: "id=(ACME-[0-9]{6})".to_owned(),
             group: 1,
@@ -290,7 +300,8 @@ fn what_the_user_configures_is_applied() {
 
 #[test]
 fn a_setting_that_cannot_be_applied_is_named_with_the_way_out() {
-    let wrong = |text: &str| toml::from_str::<Settings>(text).unwrap().check().unwrap_err().to_string();
+    let wrong =
+        |text: &str| toml::from_str::<RedactionSettings>(text).unwrap().check().unwrap_err().to_string();
     assert!(
         wrong("allow_values = ['a', '(']")
             .starts_with("cannot use redaction.allow_values[1]: not a valid expression")
@@ -303,15 +314,18 @@ fn a_setting_that_cannot_be_applied_is_named_with_the_way_out() {
     );
     assert!(wrong("[[pattern]]\nname='a'\nregex='(x{1000}){1000}'").contains("too big"));
     assert!(wrong("extra_keys = ['*']").starts_with("cannot use redaction.extra_keys[0]"));
-    assert!(toml::from_str::<Settings>("mode = 'off'").is_err());
-    assert!(toml::from_str::<Settings>("secrets = false").is_err());
+    assert!(toml::from_str::<RedactionSettings>("mode = 'off'").is_err());
+    assert!(toml::from_str::<RedactionSettings>("secrets = false").is_err());
     let mut closed = Redactor::new(&toml::from_str("allow_values = ['(']").unwrap());
     assert_eq!(closed.redact(Field::Message, b"hello").to_string(), "…(+5 bytes)");
 }
 
 #[test]
 fn a_revealed_field_is_still_safe_for_a_log() {
-    let settings = Settings { reveal_fields: vec![RevealedField::ErrorMessage], ..Settings::default() };
+    let settings = RedactionSettings {
+        reveal_fields: vec![RevealedField::ErrorMessage],
+        ..RedactionSettings::default()
+    };
     assert_eq!(settings.warnings().len(), 1);
     let mut redactor = Redactor::try_new(&settings).unwrap();
     assert_eq!(
@@ -337,10 +351,12 @@ fn a_user_id_that_is_an_address_is_hashed_where_there_is_a_key() {
 
 #[test]
 fn what_was_replaced_is_counted_by_class() {
-    let mut redactor = Redactor::default();
-    redactor.redact(Field::Message, format!("{TOKEN} {TOKEN} a@example.org").as_bytes());
-    assert_eq!(redactor.take_counts().into_iter().collect::<Vec<_>>(), [("email", 1), ("github", 2)]);
-    assert!(redactor.take_counts().is_empty());
+    let mut counts = Counts::default();
+    let text = format!("{TOKEN} {TOKEN} a@example.org");
+    Redactor::default().redact_counted(Field::Message, text.as_bytes(), &mut counts);
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [("email", 1), ("github", 2)]);
+    Redactor::default().redact_counted(Field::Message, b"harmless", &mut counts);
+    assert_eq!(counts.iter().collect::<Vec<_>>(), [("email", 1), ("github", 2)]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::doctor::{address, tilde};
 use crate::export::otlp::SignalTarget;
-use crate::observe::redact::Mode;
+use crate::observe::redact::RedactionMode;
 use crate::settings::{self, Config, Redaction};
 
 #[derive(Debug, Serialize)]
@@ -123,8 +123,8 @@ fn tables(config: &Config) -> Vec<Shown> {
     let redaction = match &config.redaction {
         Redaction::Unusable => "cannot be applied: no free text is written".to_owned(),
         Redaction::Settings(settings) => match settings.mode {
-            Mode::Default => "default rules".to_owned(),
-            Mode::Strict => "strict: no free text".to_owned(),
+            RedactionMode::Default => "default rules".to_owned(),
+            RedactionMode::Strict => "strict: no free text".to_owned(),
         },
     };
     let is_default =

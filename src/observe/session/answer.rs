@@ -5,7 +5,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Content, Method};
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::{Field, Redacted};
+use crate::observe::redact::{Counts, Field, Redacted};
 use crate::observe::session::pending::Pending;
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
@@ -125,12 +125,8 @@ impl Session {
     }
 
     fn error_message(&mut self, pending: &mut Pending, text: &str) -> Option<Redacted> {
-        self.redactor.take_counts();
-        let message = (!text.is_empty()).then(|| self.redactor.redact(Field::Message, text.as_bytes()));
-        for (class, count) in self.redactor.take_counts() {
-            *pending.redactions.entry(class).or_default() += count;
-        }
-        message
+        let counts = &mut pending.redactions;
+        (!text.is_empty()).then(|| self.redactor.redact_counted(Field::Message, text.as_bytes(), counts))
     }
 
     fn is_refusal(&self, text: &str) -> bool {
@@ -220,14 +216,15 @@ impl Session {
         step: &mut Step<'_>,
     ) {
         let Some(CallTarget::Tool(tool)) = &pending.facts.target else { return };
-        self.redactor.take_counts();
-        let summary = self.redactor.redact(Field::Summary, content.summary(TEXT_WINDOW).as_bytes());
+        let mut redactions = Counts::default();
+        let summary = content.summary(TEXT_WINDOW);
+        let summary = self.redactor.redact_counted(Field::Summary, summary.as_bytes(), &mut redactions);
         let result = ToolResult {
             request_id: pending.facts.request_id.clone(),
             tool: tool.clone(),
             summary,
             result_hash,
-            redactions: self.redactor.take_counts(),
+            redactions,
         };
         self.emit_in(pending.within.clone(), EventKind::ToolResult(Box::new(result)), step);
     }

@@ -7,7 +7,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method};
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::{Field, Redacted};
+use crate::observe::redact::{Counts, Field, Redacted};
 use crate::observe::repeats::Repeats;
 use crate::observe::session::{ConversationTurn, Session, Step};
 use crate::relay::chunk::Moment;
@@ -20,6 +20,8 @@ pub(super) struct ReceivedRequest<'a> {
     pub(super) method: Method,
     method_name: Cow<'a, [u8]>,
     pub(super) meta: Meta,
+    /// What was replaced in the texts of this request.
+    pub(super) redactions: Counts,
 }
 
 impl ReceivedRequest<'_> {
@@ -32,6 +34,7 @@ impl ReceivedRequest<'_> {
             method: Method::new(&method_name),
             method_name,
             meta: Meta::of(envelope, Member::ParamsMeta),
+            redactions: Counts::default(),
         }
     }
 }
@@ -45,44 +48,46 @@ impl CallFacts {
 
 impl Session {
     /// Reads the facts of a request. [`Session::count_repeats`] completes them.
-    pub(super) fn facts(&mut self, request: &ReceivedRequest<'_>, now: Moment) -> CallFacts {
-        let ReceivedRequest { direction, envelope, method, ref meta, .. } = *request;
-        let target = self.target(method, envelope);
+    pub(super) fn facts(&mut self, request: &mut ReceivedRequest<'_>, now: Moment) -> CallFacts {
+        let ReceivedRequest { direction, envelope, method, ref meta, ref mut redactions, .. } = *request;
+        let target = self.target(method, envelope, redactions);
         let continues =
             self.rounds.continued(method, target.as_ref().map(CallTarget::text), envelope, &self.hashing);
-        let protocol_version = self.version(meta);
+        let protocol_version = self.version(meta, redactions);
         let has_args = matches!(method, Method::ToolsCall | Method::PromptsGet);
         let args_hash = has_args.then(|| self.args_hash(envelope));
         let jsonrpc = envelope.head(Member::JsonRpc).filter(|raw| *raw != b"\"2.0\"").map(message::text);
         let jsonrpc = jsonrpc.filter(|text| !text.is_empty() && **text != *b"2.0");
         let Session { redactor, spans, hashing, .. } = self;
+        let mut redact = |field, text: &[u8]| redactor.redact_counted(field, text, redactions);
         CallFacts {
-            request_id: redactor.redact(Field::Id, request.id.bytes()),
+            request_id: redact(Field::Id, request.id.bytes()),
             direction,
             method,
-            method_name: redactor.redact(Field::Name, &request.method_name),
+            method_name: redact(Field::Name, &request.method_name),
             target,
             protocol_version,
-            jsonrpc_version: jsonrpc.map(|text| redactor.redact(Field::Name, &text)),
+            jsonrpc_version: jsonrpc.map(|text| redact(Field::Name, &text)),
             args_hash,
             args_size: envelope.size_of(Member::Arguments),
             request_size: envelope.size,
             repeat_count: None,
             thrashing: false,
-            call_id: meta.call.as_deref().map(|call| redactor.redact(Field::Id, call.as_bytes())),
+            call_id: meta.call.as_deref().map(|call| redact(Field::Id, call.as_bytes())),
             continues,
             task_id_hash: envelope.head(Member::ParamsTaskId).map(|raw| hashing.raw(&message::text(raw))),
-            span: spans.assign(meta, now, |state| redactor.redact(Field::TraceState, state)),
+            span: spans.assign(meta, now, |state| redact(Field::TraceState, state)),
         }
     }
 
-    fn target(&mut self, method: Method, envelope: &Envelope) -> Option<CallTarget> {
+    fn target(&mut self, method: Method, envelope: &Envelope, counts: &mut Counts) -> Option<CallTarget> {
         let (member, field): (_, Field) = match method {
             Method::ToolsCall | Method::PromptsGet => (Member::Name, Field::Name),
             Method::Resource => (Member::Uri, Field::Uri),
             _ => return None,
         };
-        let text = self.redactor.redact(field, &message::text(envelope.head(member)?));
+        let text = message::text(envelope.head(member)?);
+        let text = self.redactor.redact_counted(field, &text, counts);
         Some(match method {
             Method::ToolsCall => CallTarget::Tool(text),
             Method::PromptsGet => CallTarget::Prompt(text),
@@ -100,11 +105,11 @@ impl Session {
 
     pub(super) fn conversation_turn(
         &mut self,
-        request: &ReceivedRequest<'_>,
+        request: &mut ReceivedRequest<'_>,
         now: Moment,
     ) -> ConversationTurn {
         let conversation_id = match &request.meta.conversation {
-            Some(conversation) => Some(self.redactor.redact(Field::Id, conversation.as_bytes())),
+            Some(id) => Some(self.redactor.redact_counted(Field::Id, id.as_bytes(), &mut request.redactions)),
             None => self.settings.conversation_id.clone(),
         };
         ConversationTurn { conversation_id, turn_id: self.turn(request, now) }
@@ -113,11 +118,13 @@ impl Session {
     /// Returns the turn: the client's own id of it, else the caller's trace id, else a number that is
     /// counted by the gaps between requests. A request of the server without a turn belongs to none,
     /// because only the client's requests begin turns.
-    fn turn(&mut self, request: &ReceivedRequest<'_>, now: Moment) -> Option<Redacted> {
-        let ReceivedRequest { direction, meta, .. } = request;
+    fn turn(&mut self, request: &mut ReceivedRequest<'_>, now: Moment) -> Option<Redacted> {
+        let ReceivedRequest { direction, meta, redactions, .. } = request;
+        let redactor = &mut self.redactor;
+        let mut redact = |id: &str| redactor.redact_counted(Field::Id, id.as_bytes(), redactions);
         let trace = meta.trace_parent.map(|parent| parent.trace_id.to_string());
         if let Some(named) = meta.turn.as_ref().or(trace.as_ref()) {
-            let turn = self.redactor.redact(Field::Id, named.as_bytes());
+            let turn = redact(named);
             self.turns.told(&turn);
             return Some(turn);
         }
@@ -125,10 +132,7 @@ impl Session {
             return None;
         }
         let busy = self.open.any_that_ends();
-        let redactor = &mut self.redactor;
-        let turn =
-            self.turns.by_gap(now, busy, |number| redactor.redact(Field::Id, number.to_string().as_bytes()));
-        Some(turn)
+        Some(self.turns.by_gap(now, busy, |number| redact(&number.to_string())))
     }
 
     /// Counts a tool call with the same arguments, and reports it if the count is an alarm.

@@ -6,7 +6,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::Field;
+use crate::observe::redact::{Counts, Field};
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
 
@@ -49,11 +49,11 @@ impl Session {
             _ => {}
         }
         if self.is_debug(step.now) {
-            self.redactor.take_counts();
-            let method = self.redactor.redact(Field::Name, &method);
+            let mut redactions = Counts::default();
+            let mut redact = |field, text: &[u8]| self.redactor.redact_counted(field, text, &mut redactions);
+            let method = redact(Field::Name, &method);
             let text = envelope.head(Member::Data).or(envelope.head(Member::Reason));
-            let text = text.map(|raw| self.redactor.redact(Field::Message, &message::free_text(raw)));
-            let redactions = self.redactor.take_counts();
+            let text = text.map(|raw| redact(Field::Message, &message::free_text(raw)));
             let notification = Notification { direction, method, text, size: envelope.size, redactions };
             self.emit(EventKind::Notification(Box::new(notification)), step);
         }

@@ -1,18 +1,18 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
 use crate::observe::canonical::{Algorithm, Hash};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
-use crate::observe::redact::{Field, Redacted, Redactor, Settings};
+use crate::observe::redact::{Counts, Field, Redacted, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::record::timestamp::Timestamp;
 use crate::record::{Anchor, Dropped, Identity};
 use crate::relay::chunk::{Moment, Stream};
 
 fn text(text: &str) -> Redacted {
-    Redactor::new(&Settings::default()).redact(Field::Name, text.as_bytes())
+    Redactor::default().redact(Field::Name, text.as_bytes())
 }
 
 fn hash() -> Hash {
@@ -31,8 +31,12 @@ impl Filled {
         (self == Filled::Fully).then_some(value)
     }
 
-    fn counts(self) -> BTreeMap<&'static str, u32> {
-        self.some(("email", 2)).into_iter().collect()
+    fn counts(self) -> Counts {
+        let mut counts = Counts::default();
+        if self == Filled::Fully {
+            Redactor::default().redact_counted(Field::Message, b"a@example.org b@example.org", &mut counts);
+        }
+        counts
     }
 
     fn span(self) -> Span {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use spantap::observe::redact::{Field, Mode, Redactor, Settings};
+use spantap::observe::redact::{Field, RedactionMode, RedactionSettings, Redactor};
 
 use crate::random::Random;
 
@@ -35,7 +35,7 @@ pub fn run(input: &[u8]) {
             assert_eq!(redactor.redact(field, input), once);
         }
     }
-    let strict = Settings { mode: Mode::Strict, ..Settings::default() };
+    let strict = RedactionSettings { mode: RedactionMode::Strict, ..RedactionSettings::default() };
     let mut strict = Redactor::try_new(&strict).expect("strict needs nothing");
     for field in [Field::Message, Field::Summary, Field::StderrLine] {
         let out = strict.redact(field, input);

@@ -41,7 +41,7 @@ impl PairScanner<'_> {
         if !is_quote(self.before(key.start)) && self.is_announced_token(opener) {
             return self.take_announced(opener + 1);
         }
-        let speaks =
+        let announces =
             keys::is_password(key.text) && !self.rules.allow.matches(key.text) || keys::is_phrase(phrase);
         // The quote may close the name, or a text that ends with the name. Then it opens no value.
         if !announces || !is_apart || is_quote(self.before(key.start)) {
