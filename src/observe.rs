@@ -1,8 +1,7 @@
-//! Floor 2: from bytes to events.
+//! From bytes to events.
 //!
-//! One owner at a time, no locks, no I/O, no clock: a [`Chunk`] brings the instant at which it was
-//! read, so that a recorded session replays to the same events. [`Observer`] is a value; whichever
-//! thread holds it may feed it.
+//! [`Observer`] is a plain value without locks, I/O or a clock, and the thread that owns it feeds it. A
+//! [`Chunk`] contains the moment at which it was read, so a recorded session replays to the same events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -26,47 +25,46 @@ use event::{Direction, EndReason, Lost, MalformedReason, SessionStarted, Sink, S
 use frame::{Framer, Piece};
 use session::{Session, Step};
 
-/// How to look at the traffic.
+/// Settings of the observer.
 #[derive(Clone, Debug)]
 pub struct ObserverSettings {
-    /// Report a call that has been open for this long, and again at ten times this.
+    /// A call that has been open for this long is reported, and again after ten times as long.
     pub slow: Duration,
-    /// A call answered later than this, or never, ends as `timeout`.
+    /// A call that is answered later than this, or never, ends as `timeout`.
     pub call_timeout: Option<Duration>,
-    /// Report the same call made more often than this.
+    /// A call that is made more often than this with the same arguments is reported.
     pub thrash_threshold: u32,
-    /// Whether debug events (result summaries, notifications, stderr lines) are made.
     pub debug: Debug,
     pub hash_key: HashKey,
-    /// The connection span: parent of, or linked from, every operation.
+    /// The connection span, which is the parent of every operation or linked from it.
     pub connection: Span,
-    /// What says that an error is a refusal.
+    /// Rules by which an error is a refusal.
     pub denials: Denials,
-    /// Conversation known from outside (a host's environment variable).
+    /// Conversation from an environment variable of the host.
     pub conversation_id: Option<redact::Redacted>,
-    /// Hash of each tool definition at the last session with this server, by hashed or plain name.
-    pub known_tools: Option<std::collections::BTreeMap<String, [u8; 32]>>,
+    /// Hash of each tool definition in the last session with this server, by redacted name.
+    pub known_tools: Option<BTreeMap<String, [u8; 32]>>,
 }
 
-/// Whether debug events are made.
+/// Setting for debug events: result summaries, notifications and lines of stderr.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Debug {
     Off,
     On,
-    /// On until this moment, then off by itself.
+    /// On until this moment.
     Until(Moment),
 }
 
-/// Which JSON-RPC errors are refusals by a person or a policy.
+/// Rules by which a JSON-RPC error is a refusal by a person or a policy.
 #[derive(Clone, Debug, Default)]
 pub struct Denials {
     pub codes: Vec<i64>,
-    /// Lower-case words; an error message that contains one of them is a refusal.
+    /// Lower-case words. An error message that contains one of them is a refusal.
     pub words: Vec<String>,
 }
 
 impl Denials {
-    /// What servers and hosts are known to use.
+    /// Returns the codes and words that servers and hosts are known to use.
     pub fn standard() -> Denials {
         let words =
             ["denied", "forbidden", "unauthorized", "unauthorised", "not authorized", "rejected by user"];
@@ -74,36 +72,35 @@ impl Denials {
     }
 }
 
-/// How much is looked at, which the run loop turns down under load.
+/// Detail of the observation, which the observer thread lowers under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadMode {
     Full,
-    /// The second gear: no hash over result bodies, no summaries; such operations are marked.
+    /// Result bodies are not hashed or summarised, and operations are marked as truncated.
     EnvelopeOnly,
 }
 
-/// How the connection ended, as the relay saw it.
+/// End of the connection, as the relay observed it.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerEnd {
     pub at: Moment,
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
-    /// How often the catch-up gear ran.
+    /// Number of times that the observer thread caught up with full rings.
     pub catch_ups: u64,
-    /// Panics of the observer that the run loop caught.
+    /// Panics of the observer that the observer thread caught.
     pub observer_panics: u64,
 }
 
-/// Turns what the relay copied into events.
+/// Turns the chunks that the relay copied into events.
 pub struct Observer {
     session: Session,
     stdin: MessageLines,
     stdout: MessageLines,
     stderr: StderrLines,
-    /// The latest instant that was seen.
+    /// The latest moment of a chunk, a gap or a tick.
     now: Moment,
-    load_mode: LoadMode,
 }
 
 /// One stream of messages.
@@ -114,21 +111,21 @@ struct MessageLines {
     bytes: u64,
 }
 
-/// The server's stderr, of which short beginnings of lines are looked at.
+/// The server's stderr, of which the beginnings of lines are kept.
 #[derive(Default)]
 struct StderrLines {
     framer: Framer,
     line: Vec<u8>,
-    /// The last lines, for the record of an abnormal end.
+    /// The last lines, for the event of an abnormal end.
     tail: StderrTail,
     bytes: u64,
 }
 
-/// The last lines as they are. A private key may have begun before them.
+/// The last lines of stderr, not redacted yet.
 #[derive(Default)]
 struct StderrTail {
     lines: VecDeque<Vec<u8>>,
-    /// Whether one goes on at the first of them.
+    /// State before the first line: a private key may have begun in an earlier one.
     before: redact::KeyLines,
 }
 
@@ -143,13 +140,13 @@ impl StderrTail {
     }
 }
 
-/// How much of a stderr line is looked at: its limit and what a secret at the cut may need.
+/// Bytes of a stderr line that are kept: the limit of the field, and room for a secret at the cut.
 const STDERR_LINE: usize = (8 << 10) + (4 << 10);
-/// How many of the last lines of stderr an abnormal end tells.
+/// Lines of stderr in the event of an abnormal end.
 const STDERR_TAIL: usize = 10;
 
 impl Observer {
-    /// `random` seeds the span ids.
+    /// Creates the observer of one connection. `random` seeds the span ids.
     pub fn new(settings: ObserverSettings, redactor: redact::Redactor, random: [u8; 32]) -> Observer {
         let session = Session::new(settings, redactor, random);
         let lines = |direction| MessageLines {
@@ -164,18 +161,16 @@ impl Observer {
             stderr: StderrLines::default(),
             session,
             now: Moment(0),
-            load_mode: LoadMode::Full,
         }
     }
 
-    /// The server runs (or could not be started): emits `session_started`.
+    /// Emits `session_started`, after the server was started or could not be started.
     pub fn start(&mut self, started: SessionStarted, at: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(at);
         self.session.start(started, &mut Step { now: at, out: sink });
     }
 
-    /// Takes bytes of one stream, in the order of their offsets. Chunks of both directions come in
-    /// the order in which they were read.
+    /// Takes bytes of one stream. Chunks of all streams have to be fed in the order in which they were read.
     pub fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn Sink) {
         self.now = self.now.max(chunk.read_at);
         let step = &mut Step { now: chunk.read_at, out: sink };
@@ -186,7 +181,7 @@ impl Observer {
         }
     }
 
-    /// Bytes were lost: the line they cut is partial, and its request or answer is unknown.
+    /// Takes note of lost bytes. The line that they cut is partial, and its request or answer is unknown.
     pub fn gap(&mut self, gap: Gap, sink: &mut dyn Sink) {
         self.now = self.now.max(gap.read_at);
         let step = &mut Step { now: gap.read_at, out: sink };
@@ -212,37 +207,36 @@ impl Observer {
         self.session.gap(&gap, step);
     }
 
-    /// Under load bodies are not hashed; operations are marked then.
+    /// Sets the detail for messages that begin from now on.
     pub fn set_load_mode(&mut self, load_mode: LoadMode) {
-        self.load_mode = load_mode;
         for lines in [&mut self.stdin, &mut self.stdout] {
             lines.scanner.set_bodies(load_mode == LoadMode::Full);
         }
     }
 
-    /// Time passes: reports hanging calls, turns debug off. `now` is later than all chunks before.
+    /// Reports hanging calls and turns debug off. `now` is later than all chunks before.
     pub fn tick(&mut self, now: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
         self.session.tick(&mut Step { now, out: sink });
     }
 
-    /// When [`Observer::tick`] next has something to do; `None`: not before the next chunk.
+    /// Returns the moment at which [`Observer::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.session.next_deadline()
     }
 
-    /// Passes figures on, completed with the number of open requests.
+    /// Emits `sample`, completed with the number of open requests.
     pub fn stats_sample(&mut self, sample: StatsSample, at: Moment, sink: &mut dyn Sink) {
         self.session.stats_sample(sample, &mut Step { now: at, out: sink });
     }
 
-    /// Records were lost behind the sink: emits `gap`.
+    /// Emits `gap` for records that a sink lost.
     pub fn lost(&mut self, lost: Lost, at: Moment, sink: &mut dyn Sink) {
         self.session.lost_records(lost, &mut Step { now: at, out: sink });
     }
 
-    /// Something in here failed: forgets what it was in the middle of. Each stream goes on at its next
-    /// line, and open requests end as `unknown`.
+    /// Resets the observer after a panic. Each stream continues at its next line, and open requests end as
+    /// `unknown`.
     pub fn recover(&mut self, sink: &mut dyn Sink) {
         for lines in [&mut self.stdin, &mut self.stdout] {
             lines.scanner.reset();
@@ -252,8 +246,8 @@ impl Observer {
         self.session.abandon_all(&mut Step { now: self.now, out: sink });
     }
 
-    /// The end: the last lines without newline are taken as they are, every open request ends, and
-    /// `session_ended` is emitted with the totals.
+    /// Ends the connection: takes last lines without a newline, ends every open request, and emits
+    /// `session_ended` with the totals.
     pub fn end(&mut self, end: ServerEnd, sink: &mut dyn Sink) {
         let step = &mut Step { now: self.now, out: sink };
         self.stdin.end(&mut self.session, step);
@@ -269,7 +263,7 @@ impl Observer {
         self.session.end(end, before, lines.into(), step);
     }
 
-    /// Hash of each tool definition seen in this session, for the next one.
+    /// Returns the hash of each tool definition in this session, for the next one.
     pub fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
         self.session.tools()
     }

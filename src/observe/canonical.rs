@@ -1,8 +1,9 @@
-//! Hashes that let two values be compared without either being kept.
+//! Hashes by which two values can be compared without keeping either.
 //!
-//! Arguments are hashed over their canonical form: RFC 8785 (JCS), with integers that fit into 64 bits
-//! kept exact, where JCS would round beyond 2^53. What has no canonical form (duplicate keys, lone
-//! surrogates, numbers out of range, more than 128 levels) is hashed as received and marked `-raw`.
+//! Arguments are hashed over their canonical form: RFC 8785 (JCS), with the difference that integers of
+//! up to 64 bits are exact, while JCS rounds them beyond 2^53. Arguments without a canonical form
+//! (duplicate keys, lone surrogates, numbers out of range, more than 128 levels) are hashed as received
+//! and marked `-raw`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,18 +12,18 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 
-/// The longest arguments that are canonicalised, in bytes; longer ones are hashed as received.
+/// Length of the longest arguments that are canonicalised, in bytes. Longer ones are hashed as received.
 pub const MAX_CANONICAL: usize = 256 << 10;
 
-/// Which function made a [`Hash`].
+/// The function that computed a [`Hash`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     HmacSha256,
     Sha256,
 }
 
-/// A hash as it stands in the log: `hmac-sha256:<64 hex>`, with `-raw` behind the algorithm where
-/// it covers bytes as received instead of their canonical form.
+/// A hash, written as `hmac-sha256:<64 hex>`, or as `hmac-sha256-raw:<64 hex>` if it covers bytes as
+/// received instead of their canonical form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash {
     pub algorithm: Algorithm,
@@ -31,7 +32,7 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// As [`Display`](fmt::Display) writes it, without the formatting machinery: a record holds three.
+    /// Returns the text of [`Display`](fmt::Display), without the cost of formatting: a record holds three.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(96);
         text.push_str(self.name());
@@ -71,7 +72,7 @@ pub enum HashKey {
 }
 
 impl HashKey {
-    /// First four bytes of the SHA-256 of the key, so that a change of key is visible in the log.
+    /// Returns the first four bytes of the key's SHA-256, by which a change of the key is visible in the log.
     pub fn id(&self) -> Option<[u8; 4]> {
         match self {
             HashKey::Keyed(key) => {
@@ -107,12 +108,12 @@ impl Hashing {
         }
     }
 
-    /// A hasher for bytes that come in pieces.
+    /// Returns a hasher for bytes that arrive in pieces.
     pub fn start(&self) -> Hasher {
         self.start.clone()
     }
 
-    /// Of the JSON text of `params.arguments`.
+    /// Hashes the JSON text of `params.arguments`.
     pub fn args(&self, raw: &[u8]) -> Hash {
         match canonical(raw) {
             Some(canonical) => self.of(&canonical, false),
@@ -120,7 +121,7 @@ impl Hashing {
         }
     }
 
-    /// Of bytes as received: a `result`, a decoded text, an opaque id.
+    /// Hashes bytes as received: a `result`, a decoded text, an opaque id.
     pub fn raw(&self, bytes: &[u8]) -> Hash {
         self.of(bytes, true)
     }
@@ -132,7 +133,7 @@ impl Hashing {
     }
 }
 
-/// Hashes bytes as they come.
+/// Hashes bytes that arrive in pieces.
 #[derive(Clone)]
 pub enum Hasher {
     Keyed(Box<Hmac<Sha256>>),
@@ -147,7 +148,7 @@ impl Hasher {
         }
     }
 
-    /// `raw`: the bytes were as received.
+    /// Returns the hash. `raw` is true if the bytes were as received.
     pub fn finish(self, raw: bool) -> Hash {
         let (algorithm, digest) = match self {
             Hasher::Keyed(hmac) => (Algorithm::HmacSha256, hmac.finalize().into_bytes().into()),
@@ -157,22 +158,22 @@ impl Hasher {
     }
 }
 
-/// `args_hash` of the JSON text of `params.arguments`; an absent member counts as `{}`.
+/// Returns the `args_hash` of the JSON text of `params.arguments`; an absent member counts as `{}`.
 pub fn args_hash(key: &HashKey, arguments: &[u8]) -> Hash {
     Hashing::new(key).args(arguments)
 }
 
-/// `result_hash` of the JSON text of `result`, byte for byte.
+/// Returns the `result_hash` of the JSON text of `result`, byte for byte.
 pub fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
     Hashing::new(key).raw(result)
 }
 
-/// `text_hash` of the decoded text of a single content block.
+/// Returns the `text_hash` of the decoded text of a single content block.
 pub fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
     Hashing::new(key).raw(text)
 }
 
-/// The canonical form of a JSON text, or `None` where it has none.
+/// Returns the canonical form of a JSON text, if it has one.
 pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
     let value: JsonValue = serde_json::from_slice(json).ok()?;
     let mut out = Vec::with_capacity(json.len());
@@ -180,7 +181,7 @@ pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A JSON value with its members in the order of their canonical form, and no key twice.
+/// A JSON value with unique keys in canonical order.
 enum JsonValue<'de> {
     Null,
     Bool(bool),
@@ -192,7 +193,7 @@ enum JsonValue<'de> {
     Object(Vec<(JsonText<'de>, JsonValue<'de>)>),
 }
 
-/// A string, borrowed from the JSON text where that holds no escapes.
+/// A string, borrowed from the JSON text if it contains no escapes.
 pub(super) struct JsonText<'de>(pub(super) Cow<'de, str>);
 
 impl JsonValue<'_> {
@@ -262,11 +263,11 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Where the first control character, quote or backslash is; eight bytes are looked at together.
+/// Returns the position of the first control character, quote or backslash. Checks eight bytes at once.
 fn must_be_escaped(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
-    // The lowest marked byte is the first of its kind; marks above it may be false, by borrowing.
+    // The lowest mark is right. The subtraction borrows, so marks above it may be false.
     let below = |word: u64, limit: u64| word.wrapping_sub(limit * ONES) & !word & HIGH;
     let mut words = bytes.chunks_exact(8);
     let mut at = 0;
@@ -366,7 +367,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         // RFC 8785 §3.2.3: by UTF-16 code units, which differs from bytes above U+FFFF.
         object.sort_by(|(JsonText(a), _), (JsonText(b), _)| a.encode_utf16().cmp(b.encode_utf16()));
         if object.windows(2).any(|pair| pair[0].0.0 == pair[1].0.0) {
-            return Err(A::Error::custom("a key stands twice"));
+            return Err(A::Error::custom("duplicate key"));
         }
         Ok(JsonValue::Object(object))
     }
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_canonical_form_has_none() {
+    fn some_json_has_no_canonical_form() {
         let deep = [b"[".repeat(200), b"]".repeat(200)].concat();
         for json in [&b"{\"a\":1,\"a\":1}"[..], b"\"\\ud800\"", b"1e400", b"\"\xff\"", &deep, b"{} x", b""] {
             assert_eq!(canonical(json), None, "{}", String::from_utf8_lossy(json));

@@ -1,9 +1,9 @@
-//! One pass over a line of any size: finds the members that matter by their place, in constant memory.
+//! Finds the members of a message in one pass over a line of any size, in constant memory.
 //!
-//! A JSON-RPC message is an object; inside its `params`, `result` and `error` only direct members
-//! matter. The scanner follows these two levels and skips everything below by counting brackets, so
-//! nesting costs nothing and no value is ever built. What matters is captured as raw JSON up to a
-//! limit, hashed as it flows by, or both. It does not validate what it skips.
+//! Only direct members of the message and of its `params`, `result` and `error` are needed. The scanner
+//! follows these two levels and skips deeper ones by counting brackets, so nesting costs nothing and no
+//! value is built. Members are captured as raw JSON up to a limit, hashed as their bytes arrive, or both.
+//! Skipped bytes are not validated.
 
 use crate::observe::canonical::{Hasher, Hashing};
 
@@ -13,12 +13,12 @@ mod tests;
 
 pub use members::{Envelope, MEMBERS, Member, MemberParent};
 
-/// What a line turned out to be, when it has ended.
+/// The kind of a complete line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
     /// Blank.
     Empty,
-    /// One message, or the elements of a batch; all have been handed out.
+    /// One message, or the elements of a batch.
     Messages,
     /// Not JSON, or not an object or array of objects.
     NotJson,
@@ -37,11 +37,11 @@ enum Expect {
     Colon,
     MemberValue,
     CommaOrEnd,
-    /// Behind a batch's element.
+    /// After an element of a batch.
     ElementEnd,
-    /// Behind the line's value.
+    /// After the line's value.
     Nothing,
-    /// The line is not what we read; the rest of it is passed over.
+    /// The line is not a message; the rest of it is skipped.
     Broken,
 }
 
@@ -57,11 +57,11 @@ enum Inside {
     Scalar,
     /// An object or array that is skipped, this many levels deep.
     Skipped(u32),
-    /// A string within it.
+    /// A string in a skipped object or array.
     SkippedString(u32),
 }
 
-/// Follows one stream's lines. Feed it the bytes of a line, then end the line.
+/// Scans the lines of one stream: the caller feeds the bytes of a line, then ends the line.
 pub struct Scanner {
     hashing: Hashing,
     envelope: Envelope,
@@ -69,11 +69,11 @@ pub struct Scanner {
     inside: Inside,
     escaped: bool,
     batch: bool,
-    /// 1 in the message's object, 2 in one of its three.
+    /// 1 in the message's object, 2 in its `params`, `result` or `error`.
     level: u8,
     place: MemberParent,
     key: Vec<u8>,
-    /// Whether the key needs no unescaping any more.
+    /// True if the key contains no escapes.
     key_is_plain: bool,
     key_is_overlong: bool,
     /// The member that is being captured, and where in the current piece its next bytes begin.
@@ -81,8 +81,8 @@ pub struct Scanner {
     member_from: usize,
     /// Hashes arguments that are too long to be kept.
     arguments_hasher: Option<Hasher>,
-    /// Whether we are in the value of `params`, `result` or `error`; where it began in the line, and
-    /// where in the current piece its next bytes begin.
+    /// True in the value of `params`, `result` or `error`, which is `outer`. The value begins at
+    /// `outer_start` in the line, and its next bytes begin at `outer_from` in the current piece.
     in_outer: bool,
     outer: MemberParent,
     outer_start: u64,
@@ -91,11 +91,11 @@ pub struct Scanner {
     message_start: u64,
     /// Bytes of the line before the current piece.
     before: u64,
-    /// Whether bodies are hashed and their texts kept.
+    /// True if result bodies are hashed and their texts kept.
     bodies: bool,
 }
 
-/// The longest key that can be one of ours, in bytes as written: six for each escaped character.
+/// Length of the longest member's key in bytes, if every character is written as an escape of six.
 const MAX_RAW_KEY: usize = 6 * 24;
 
 impl Scanner {
@@ -126,7 +126,7 @@ impl Scanner {
         }
     }
 
-    /// Whether result bodies are hashed and their texts kept; for messages that begin from now on.
+    /// Sets whether result bodies are hashed and their texts kept, for messages that begin from now on.
     pub fn set_bodies(&mut self, bodies: bool) {
         self.bodies = bodies;
     }
@@ -135,7 +135,7 @@ impl Scanner {
         self.bodies
     }
 
-    /// Takes bytes of the current line; `each` gets every element of a batch as it is complete.
+    /// Takes bytes of the current line. Calls `each` with every complete element of a batch.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&Envelope)) {
         self.member_from = 0;
         self.outer_from = 0;
@@ -180,7 +180,7 @@ impl Scanner {
         self.before += bytes.len() as u64;
     }
 
-    /// The line is complete: hands out its message and says what the line was.
+    /// Ends the line: calls `each` with its message and returns the kind of the line.
     pub fn end(&mut self, mut each: impl FnMut(&Envelope)) -> LineKind {
         let line = match (self.expect, self.inside) {
             (Expect::Value, Inside::Structure) => LineKind::Empty,
@@ -258,7 +258,7 @@ impl Scanner {
         }
     }
 
-    /// The line is not what we follow.
+    /// Marks the line as not a message.
     fn break_off(&mut self) {
         self.expect = Expect::Broken;
         self.inside = Inside::Structure;
@@ -301,7 +301,7 @@ impl Scanner {
         };
     }
 
-    /// The value of `params`, `result` or `error` begins. Where it stands twice the last one counts.
+    /// Begins the value of `params`, `result` or `error`. The last of two equal members counts.
     fn outer_begins(&mut self, place: MemberParent, at: usize) {
         self.envelope.forget(place);
         self.in_outer = true;
@@ -342,7 +342,7 @@ impl Scanner {
 
     fn value_ends(&mut self, bytes: &[u8], at: usize) {
         if self.level == 1 && self.in_outer {
-            // A `params`, `result` or `error` that is no object.
+            // The value of `params`, `result` or `error` is not an object.
             return self.outer_ends(bytes, at);
         }
         self.flow_member(bytes, at);
@@ -382,9 +382,8 @@ impl Scanner {
         }
     }
 
-    /// Goes on in a string at `at`; returns where it stopped and whether the closing quote was passed.
+    /// Continues in a string at `at`. Returns the next position, and true after the closing quote.
     fn string_end(&mut self, bytes: &[u8], mut at: usize) -> (usize, bool) {
-        // The first call for a value comes with its opening quote already passed by `structure`.
         if self.escaped {
             self.escaped = false;
             at += 1;
@@ -422,7 +421,7 @@ impl Scanner {
         next
     }
 
-    /// A key written with escapes is the same key.
+    /// Replaces the escapes of the key.
     fn unescape_key(&mut self) {
         let quoted = [b"\"", self.key.as_slice(), b"\""].concat();
         if let Ok(key) = serde_json::from_slice::<String>(&quoted) {
@@ -431,7 +430,7 @@ impl Scanner {
         }
     }
 
-    /// Goes on in a skipped object or array, `depth` levels deep.
+    /// Continues in a skipped object or array, `depth` levels deep.
     fn skip(&mut self, bytes: &[u8], mut at: usize, mut depth: u32) -> usize {
         while let Some(byte) = bytes.get(at) {
             at += 1;

@@ -1,8 +1,8 @@
-//! The vocabulary of the house: what the observer says happened.
+//! The events that the observer emits.
 //!
-//! No field here is a `String`: what came off the wire is a [`Redacted`], what we computed is a
-//! number, a moment, a hash or one of a closed list of words. A test in `tests/it/redaction.rs` holds
-//! this, so that a new field cannot carry text past the redactor.
+//! A text from outside is always a [`Redacted`]. All other fields are numbers, moments, hashes or words
+//! of a closed list. A test reads the declarations in this file, so that a new field cannot carry text
+//! past the redactor.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
 
-/// Takes events, in order, on the observer's thread. A sink never waits for a disk or a network:
-/// what it cannot take it drops and counts.
+/// Takes events in their order, on the observer thread. A sink never waits for a disk or a network: it
+/// drops and counts the events that it cannot take.
 pub trait Sink {
     fn record(&mut self, event: &Event);
 }
 
-/// One thing that happened, and the conversation it belongs to.
+/// One event of a connection.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Counts the events of this connection from 0 that make a record; a hole in the log's numbers
-    /// is a lost record. Events that make no record ([`EventKind::is_recorded`]) repeat the last number.
+    /// Number of this event among the recorded events of the connection, from 0. A missing number in the
+    /// log is a lost record. An event that is not recorded ([`EventKind::is_recorded`]) repeats the last one.
     pub seq: u64,
-    /// When it happened: for an operation, when it ended.
+    /// When the event happened; for an operation, when it ended.
     pub at: Moment,
     pub conversation_id: Option<Redacted>,
     pub turn_id: Option<Redacted>,
@@ -37,38 +37,38 @@ pub struct Event {
 pub enum EventKind {
     SessionStarted(Box<SessionStarted>),
     PeerIdentified(Box<PeerIdentified>),
-    /// A request and how it ended. Every observed request makes exactly one of these.
+    /// A request and its end. Every observed request makes exactly one operation.
     Operation(Box<Operation>),
-    /// A call has been open for longer than `--slow`; again at ten times that.
+    /// A call has been open for `--slow`; again after ten times as long.
     CallPending(Box<PendingCall>),
-    /// The server has answered nothing at all for as long as a call has been open.
+    /// The server has sent no message since a pending call began.
     ServerUnresponsive(Box<PendingCall>),
     AgentThrashing(Box<Thrashing>),
     /// The tool definitions differ from those of the last session with this server.
     ToolsChanged(ToolsChanged),
-    /// A `tools/list` answer was seen; makes no record, feeds metrics.
+    /// A page of a `tools/list` answer. For metrics only; not recorded.
     ToolsListed(ToolsListed),
-    /// Lines that are not JSON-RPC, of one direction, since the last such event.
+    /// Lines of one stream that are not JSON-RPC, since the last such event.
     Malformed(Malformed),
-    /// An answer (or cancellation) that no open request waits for.
+    /// An answer or a cancellation that belongs to no open request.
     Unmatched(Unmatched),
     /// Bytes or records that were lost.
     Gap(Lost),
-    /// Debug only: what a tool returned, in at most 200 redacted characters.
+    /// Debug only: the beginning of a tool's result, in at most 200 redacted characters.
     ToolResult(Box<ToolResult>),
     /// Debug only.
     Notification(Box<Notification>),
     /// Debug only: one line of the server's stderr.
     ServerStderr(ServerStderr),
-    /// Debug was on for a time (`--debug-for`) and is now off.
+    /// The time of `--debug-for` is over, and debug is off.
     DebugEnded,
-    /// Figures about the server process and ourselves; makes no record, feeds metrics.
+    /// Measurements of the server process and of the proxy. For metrics only; not recorded.
     StatsSample(Box<StatsSample>),
     SessionEnded(Box<SessionEnded>),
 }
 
 impl EventKind {
-    /// Whether this event becomes a line in the log.
+    /// Returns true if this event becomes a line in the log.
     pub fn is_recorded(&self) -> bool {
         !matches!(self, EventKind::ToolsListed(_) | EventKind::StatsSample(_))
     }
@@ -117,7 +117,7 @@ pub struct CallFacts {
     pub span: Span,
 }
 
-/// The answer to a request, or the reason why there is none.
+/// The answer to a request, or the reason why it is missing.
 #[derive(Clone, Debug)]
 pub struct CallAnswer {
     pub status: Status,
@@ -175,14 +175,14 @@ impl CallTarget {
     }
 }
 
-/// Where an operation stands in its trace.
+/// The span of an operation or a connection.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub trace_id: TraceId,
     pub span_id: SpanId,
-    /// The caller's span from `_meta.traceparent`, else the connection span.
+    /// The caller's span from `_meta.traceparent`, or else the connection span.
     pub parent_span_id: Option<SpanId>,
-    /// The connection span, where it is not the parent: linked to with its own trace.
+    /// The connection span, if it is not the parent.
     pub linked: Option<(TraceId, SpanId)>,
     pub trace_state: Option<Redacted>,
     pub flags: TraceFlags,
@@ -195,7 +195,7 @@ pub struct CallProgress {
     pub last: Moment,
 }
 
-/// Which peer sent a message.
+/// The direction in which a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     ClientToServer,
@@ -235,7 +235,7 @@ impl Direction {
 pub enum Status {
     Ok,
     Error,
-    /// A person or a policy said no.
+    /// A person or a policy refused the request.
     Denied,
     Timeout,
     Cancelled,
@@ -260,7 +260,7 @@ impl Status {
     }
 }
 
-/// Why an operation did not end well: the closed list behind `error_type` and `error.type`.
+/// The reason why an operation failed: the closed list of `error_type` and `error.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorType {
     /// The JSON-RPC code, written as decimal text.
@@ -275,9 +275,9 @@ pub enum ErrorType {
     ServerExited,
     /// The session ended before the answer.
     Unanswered,
-    /// The same side used the same id again while the request was open.
+    /// The same side sent the same id again while the request was open.
     Superseded,
-    /// The answer may have been in bytes that were not observed.
+    /// Bytes that may have held the answer were not observed.
     Gap,
     /// Too many requests were open, and this one was the oldest.
     Evicted,
@@ -286,7 +286,7 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
-    /// The word (or code) as it stands in records and on spans.
+    /// Returns the word (or code) that records and spans contain.
     pub fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             ErrorType::Code(code) => return Cow::Owned(code.to_string()),
@@ -304,26 +304,26 @@ impl ErrorType {
     }
 }
 
-/// Who runs, and under which ids. The first event of every connection.
+/// The processes of a connection. The first event of every connection.
 #[derive(Clone, Debug)]
 pub struct SessionStarted {
     pub pid: u32,
-    /// Absent when the server could not be started.
+    /// Absent if the server could not be started.
     pub child_pid: Option<u32>,
     /// The command and its arguments, redacted element by element.
     pub command: Vec<Redacted>,
-    /// Names of the variables in the server's environment, never values.
+    /// Names of the variables in the server's environment, without their values.
     pub environment: Vec<Redacted>,
     pub session_source: SessionSource,
     /// The connection span.
     pub span: Span,
-    /// First eight hex digits of the SHA-256 of the hash key; absent for unkeyed hashes.
+    /// First four bytes of the SHA-256 of the hash key; absent for unkeyed hashes.
     pub hash_key_id: Option<[u8; 4]>,
     /// When the server process was started.
     pub spawned: Moment,
 }
 
-/// Where a `session_id` comes from.
+/// The source of a `session_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionSource {
     Flag,
@@ -337,7 +337,7 @@ pub enum SessionSource {
 
 words!(SessionSource { Flag = "flag", Environment = "environment", Host = "host", Derived = "derived" });
 
-/// A peer told its name.
+/// The known names of both peers, after a peer sent one.
 #[derive(Clone, Debug)]
 pub struct PeerIdentified {
     pub client_name: Option<Redacted>,
@@ -347,7 +347,7 @@ pub struct PeerIdentified {
     pub protocol_version: Option<Redacted>,
 }
 
-/// A call that hangs.
+/// A call that has been open for a long time.
 #[derive(Clone, Debug)]
 pub struct PendingCall {
     pub request_id: Redacted,
@@ -356,19 +356,19 @@ pub struct PendingCall {
     pub target: Option<CallTarget>,
     pub started: Moment,
     pub open_for: Duration,
-    /// Requests open at this moment, both directions.
+    /// Requests that are open at this moment, in both directions.
     pub in_flight: u64,
     pub span: Span,
 }
 
-/// One call is repeated with the same arguments.
+/// A call that is repeated with the same arguments.
 #[derive(Clone, Debug)]
 pub struct Thrashing {
     pub request_id: Redacted,
     pub tool: Redacted,
     pub args_hash: Hash,
     pub count: u32,
-    /// The results are equal too.
+    /// True if the results are equal too.
     pub no_progress: bool,
     pub span: Span,
 }
@@ -385,27 +385,27 @@ pub struct ToolsChanged {
 pub struct ToolsListed {
     /// The names of one page of a `tools/list` answer.
     pub names: Vec<Redacted>,
-    /// Length of the page's `result`, in bytes: what the definitions cost the model's context.
+    /// Length of the page's `result`, in bytes. The definitions fill the model's context.
     pub size: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Malformed {
     pub stream: Stream,
-    /// Lines since the last event of this kind.
+    /// Lines since the last such event.
     pub count: u64,
-    /// Length of the last of them, in bytes.
+    /// Length of the last line, in bytes.
     pub size: u64,
     pub reason: MalformedReason,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MalformedReason {
-    /// A line that is not JSON: a banner, a log line, binary junk.
+    /// A line that is not JSON, such as a banner, a log line or binary data.
     NotJson,
-    /// JSON that is no JSON-RPC message.
+    /// JSON that is not a JSON-RPC message.
     NotJsonRpc,
-    /// A line cut by lost bytes.
+    /// A line that was cut by lost bytes.
     Partial,
 }
 
@@ -417,11 +417,11 @@ pub struct Unmatched {
     pub direction: Direction,
     pub what: UnmatchedKind,
     pub error_code: Option<i64>,
-    /// Further ones since the last event of this kind, not described one by one.
+    /// Messages since the last such event; this event describes the last one.
     pub count: u64,
 }
 
-/// What no open request waits for.
+/// The kind of an unmatched message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnmatchedKind {
     Response,
@@ -436,13 +436,13 @@ pub struct Lost {
     pub place: LossPlace,
     pub stream: Option<Stream>,
     pub bytes: u64,
-    /// Whole frames among them.
+    /// Frames that were lost with the bytes.
     pub frames: u64,
     pub records: u64,
     pub reason: &'static str,
 }
 
-/// Where bytes or records are lost.
+/// The place where bytes or records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LossPlace {
     /// Between the relay and the observer: bytes.
@@ -468,7 +468,7 @@ pub struct ToolResult {
 pub struct Notification {
     pub direction: Direction,
     pub method: Redacted,
-    /// Of `notifications/message`: its text.
+    /// The text of `notifications/message`, or the reason of a cancellation.
     pub text: Option<Redacted>,
     pub size: u64,
     pub redactions: Counts,
@@ -477,27 +477,28 @@ pub struct Notification {
 #[derive(Clone, Debug)]
 pub struct ServerStderr {
     pub line: Redacted,
-    /// Length of the line as written, in bytes.
+    /// Length of the line as the server wrote it, in bytes.
     pub size: u64,
     pub redactions: Counts,
 }
 
-/// Figures that only metrics use; taken about once a second while there is traffic.
+/// Measurements for metrics, taken about once a second during traffic.
 #[derive(Clone, Debug, Default)]
 pub struct StatsSample {
-    /// Requests open, both directions.
+    /// Requests that are open, in both directions.
     pub in_flight: u64,
     /// Resident memory of the server process, in bytes.
     pub server_rss: Option<u64>,
-    /// CPU time the server process has used, user and system.
+    /// CPU time of the server process, user and system.
     pub server_cpu: Option<Duration>,
-    /// Time from spawn to the server's first answer.
+    /// Time from the start of the server process to its first answer.
     pub server_first_answer: Option<Duration>,
-    /// `written − read` of the chunks since the last sample: upper bound in nanoseconds (a power of
-    /// two) and count.
+    /// Times from the read to the write of a chunk since the last sample: upper bound in nanoseconds (a
+    /// power of two), and count.
     pub added_latency: Vec<(u64, u64)>,
-    /// Bytes waiting in the fullest ring, and its size.
+    /// Bytes in the fullest ring.
     pub ring_depth: u64,
+    /// Size of that ring, in bytes.
     pub ring_size: u64,
 }
 
@@ -507,15 +508,15 @@ pub struct SessionEnded {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub totals: SessionTotals,
-    /// Redacted last lines of stderr, only when the end was abnormal.
+    /// The last lines of stderr, if the end was abnormal.
     pub stderr_tail: Vec<Redacted>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// The server exited after its stdin was closed, or on a signal that was forwarded to it.
+    /// The server exited after its stdin was closed, or because of a forwarded signal.
     ServerExited,
-    /// The server ended although nobody asked it to.
+    /// The server ended without being asked to.
     ServerDied,
     /// The server could not be started.
     SpawnFailed,
@@ -527,7 +528,7 @@ words!(EndReason {
     SpawnFailed = "spawn_failed",
 });
 
-/// Sums over the connection.
+/// Sums over a connection.
 #[derive(Clone, Debug, Default)]
 pub struct SessionTotals {
     pub tool_calls: u64,
@@ -539,17 +540,18 @@ pub struct SessionTotals {
     pub malformed: u64,
     pub unmatched: u64,
     pub turns: u64,
-    /// Bytes relayed: stdin, stdout, stderr.
+    /// Relayed bytes of stdin, stdout and stderr.
     pub bytes: [u64; 3],
-    /// Lines seen: stdin, stdout, stderr.
+    /// Observed lines of stdin, stdout and stderr.
     pub frames: [u64; 3],
     /// Bytes not observed.
     pub bytes_lost: u64,
     /// Frames not observed.
     pub frames_lost: u64,
-    /// What the overload gears did: how often catch-up ran, frames observed without body hash.
+    /// Number of times that the observer thread caught up with full rings.
     pub catch_ups: u64,
+    /// Frames that were observed without hashing their bodies.
     pub envelope_only: u64,
-    /// Panics caught in the observer.
+    /// Panics of the observer that were caught.
     pub observer_panics: u64,
 }

@@ -1,13 +1,13 @@
-//! Lines out of chunks: any split of the same bytes gives the same lines.
+//! Lines from chunks: any split of the same bytes gives the same lines.
 
-/// What a stream's bytes are, piece by piece. A line of any size is never put together here.
+/// A piece of a stream. A line is never collected, so that it may have any size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// Bytes of the current line, without its newline.
     Bytes(&'a [u8]),
-    /// The current line is complete; its length without the newline, in bytes.
+    /// The end of the current line, with its length without the newline, in bytes.
     End { size: u64 },
-    /// The current line was cut by lost bytes: what came before it is all there will be.
+    /// The current line was cut by lost bytes after this many bytes.
     Cut { size: u64 },
 }
 
@@ -16,9 +16,9 @@ pub enum Piece<'a> {
 pub struct Framer {
     /// Bytes of the current line so far.
     size: u64,
-    /// Behind lost bytes: everything up to the next newline belongs to a line that was cut.
+    /// True after lost bytes: the bytes up to the next newline belong to a line that was cut.
     skipping: bool,
-    /// Complete lines seen.
+    /// Complete lines.
     pub frames: u64,
     /// Lines of which a part or all was lost.
     pub frames_lost: u64,
@@ -49,7 +49,8 @@ impl Framer {
         }
     }
 
-    /// Bytes of the stream were lost, `newlines` among them; `ends_line`: the next byte begins a line.
+    /// Takes note of lost bytes with `newlines` among them. `ends_line` is true if the next byte begins a
+    /// line.
     pub fn gap(&mut self, newlines: u64, ends_line: bool, mut each: impl FnMut(Piece<'_>)) {
         if self.size > 0 {
             each(Piece::Cut { size: self.size });
@@ -59,7 +60,7 @@ impl Framer {
         self.skipping = !ends_line;
     }
 
-    /// The stream has ended: a last line without newline is a line.
+    /// Ends the stream. A last line without a newline is a line.
     pub fn end(&mut self, mut each: impl FnMut(Piece<'_>)) {
         if self.size > 0 {
             each(Piece::End { size: self.size });

@@ -1,4 +1,4 @@
-//! What MCP means by a method and by `_meta`, for every revision up to 2026-07-28.
+//! Methods, `_meta` and tool contents of MCP, for every revision up to 2026-07-28.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,24 +12,24 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::redact::whole_words;
 use crate::observe::traceparent::TraceParent;
 
-/// The methods that are treated in a way of their own; everything else is `Other`.
+/// The methods that are treated specially; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Initialize,
-    /// 2026-07-28; a server of an older revision answers with an error, which is normal.
+    /// 2026-07-28. A server of an older revision answers with an error, which is normal.
     Discover,
     ToolsCall,
     ToolsList,
     PromptsGet,
-    /// Has a resource URI: `resources/read`, `…/subscribe`, `…/unsubscribe`.
+    /// `resources/read`, `…/subscribe` and `…/unsubscribe`, which name a resource by URI.
     Resource,
     /// Stays open until the subscription ends (2026-07-28).
     Listen,
     /// Stays open until the task ends (2025-11-25).
     TasksResult,
-    /// `tasks/…` with a task id.
+    /// The other `tasks/…` with a task id.
     Tasks,
-    /// A person is asked.
+    /// The server asks a person.
     Elicitation,
     Sampling,
     Other,
@@ -53,18 +53,18 @@ impl Method {
         }
     }
 
-    /// Whether an open request of this kind says nothing about the server's health.
+    /// Returns true if the method waits for a person or an event, so that a long wait is normal.
     pub fn waits_by_design(self) -> bool {
         matches!(self, Method::Listen | Method::TasksResult | Method::Elicitation | Method::Sampling)
     }
 
-    /// Whether somebody is asked who may say no.
+    /// Returns true if a person is asked, who may refuse.
     pub fn asks_consent(self) -> bool {
         matches!(self, Method::Elicitation | Method::Sampling)
     }
 }
 
-/// Where hosts put their ids into `_meta`; the first that is there wins.
+/// Members of `_meta` in which hosts send their ids; the first that is present is used.
 const CONVERSATION_KEYS: &[&str] = &[
     "vscode.conversationId",
     "threadId",
@@ -75,10 +75,10 @@ const CONVERSATION_KEYS: &[&str] = &[
 const TURN_KEYS: &[&str] = &["vscode.requestId", "turnId", "turn_id", "ai.opencode/messageID"];
 const CALL_KEYS: &[&str] =
     &["claudecode/toolUseId", "vscode.toolCallId", "toolCallId", "callId", "call_id", "ai.opencode/callID"];
-/// Codex puts its ids one level deeper.
+/// Members of `_meta` that contain such members themselves (Codex).
 const NESTED: &[&str] = &["x-codex-turn-metadata"];
 
-/// The parts of a request's `_meta` that we read.
+/// The members of `_meta` that are used.
 #[derive(Debug, Default)]
 pub struct Meta {
     pub trace_parent: Option<TraceParent>,
@@ -93,7 +93,7 @@ pub struct Meta {
     pub server: Option<Peer>,
 }
 
-/// What a peer calls itself; unverified.
+/// The name and version that a peer sends of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     pub name: Option<String>,
@@ -101,7 +101,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// From an `Implementation` object: `{"name": …, "version": …}`.
+    /// Reads an `Implementation` object: `{"name": …, "version": …}`.
     pub fn new(value: &Value) -> Option<Peer> {
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
         let peer = Peer { name: text("name"), version: text("version") };
@@ -110,7 +110,7 @@ impl Peer {
 }
 
 impl Meta {
-    /// Reads a `_meta` object; what is of another type than expected is left out.
+    /// Reads a `_meta` object. Members of an unexpected type are left out.
     pub fn new(raw: &[u8]) -> Meta {
         let Ok(Value::Object(meta)) = serde_json::from_slice(raw) else { return Meta::default() };
         let id = |value: &Value| match value {
@@ -149,11 +149,11 @@ impl Meta {
     }
 }
 
-/// The content of a tool result, as far as we look at it.
+/// The content blocks of a tool's result.
 #[derive(Debug, Default)]
 pub struct Content<'a>(Vec<Block<'a>>);
 
-/// One block of the content. A member of another type than MCP says counts as absent.
+/// One content block. A member of an unexpected type counts as absent.
 #[derive(Debug, Default)]
 struct Block<'a> {
     kind: Option<Cow<'a, str>>,
@@ -164,12 +164,12 @@ struct Block<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// Reads a `content` array. What is no array of objects has no content.
+    /// Reads a `content` array. Any other JSON is an empty content.
     pub fn new(raw: &'a [u8]) -> Content<'a> {
         Content(serde_json::from_slice(raw).unwrap_or_default())
     }
 
-    /// The decoded text, where there is exactly one block and it is a text: what the model saw.
+    /// Returns the decoded text if the content is exactly one text block.
     pub fn only_text(&self) -> Option<&str> {
         match self.0.as_slice() {
             [block] if block.kind.as_deref() == Some("text") => block.text.as_deref(),
@@ -177,8 +177,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// What stands in for the whole: texts as they are, anything else by kind and size, at most about
-    /// `window` bytes.
+    /// Returns a summary of about `window` bytes at most: texts as they are, other blocks as kind and size.
     pub fn summary(&self, window: usize) -> String {
         let mut summary = String::new();
         for block in &self.0 {
@@ -189,7 +188,7 @@ impl<'a> Content<'a> {
                 summary.push('\n');
             }
             match &block.text {
-                // What is cut off may be half a secret.
+                // The last word may be half a secret.
                 Some(text) if text.len() > window => summary.push_str(whole_words(cut(text, window))),
                 Some(text) => summary.push_str(text),
                 None => {
@@ -218,12 +217,12 @@ impl<'de> Deserialize<'de> for Block<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Block<'de>, A::Error> {
                 let mut block = Block::default();
                 while let Some(JsonText(key)) = members.next_key()? {
-                    // Where a member stands twice the last one counts.
+                    // The last of two equal members counts.
                     match &*key {
-                        "type" => block.kind = members.next_value::<Lenient>()?.0,
-                        "text" => block.text = members.next_value::<Lenient>()?.0,
-                        "mimeType" => block.mime_type = members.next_value::<Lenient>()?.0,
-                        "data" => block.data = members.next_value::<Lenient>()?.0.map(|data| data.len()),
+                        "type" => block.kind = members.next_value::<LenientText>()?.0,
+                        "text" => block.text = members.next_value::<LenientText>()?.0,
+                        "mimeType" => block.mime_type = members.next_value::<LenientText>()?.0,
+                        "data" => block.data = members.next_value::<LenientText>()?.0.map(|data| data.len()),
                         _ => {
                             members.next_value::<IgnoredAny>()?;
                         }
@@ -237,22 +236,22 @@ impl<'de> Deserialize<'de> for Block<'de> {
     }
 }
 
-/// A string that is expected, or anything else that is passed over.
-struct Lenient<'de>(Option<Cow<'de, str>>);
+/// A string, or `None` for a value of another type.
+struct LenientText<'de>(Option<Cow<'de, str>>);
 
-impl<'de> Deserialize<'de> for Lenient<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Lenient<'de>, D::Error> {
+impl<'de> Deserialize<'de> for LenientText<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LenientText<'de>, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Lenient(serde_json::from_str(raw.get()).ok().map(|JsonText(text)| text)))
+        Ok(LenientText(serde_json::from_str(raw.get()).ok().map(|JsonText(text)| text)))
     }
 }
 
-/// At most `limit` bytes of `text`, cut between characters.
+/// Returns at most `limit` bytes of `text`, cut between characters.
 fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// The sorted keys of a JSON object.
+/// Returns the sorted keys of a JSON object.
 pub fn keys(raw: &[u8]) -> Vec<String> {
     match serde_json::from_slice::<Value>(raw) {
         Ok(Value::Object(members)) => {
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_may_stand_in_meta() {
+    fn meta_may_contain_anything() {
         for raw in [&b"3"[..], b"[]", b"{\"progressToken\":{}}", b"{\"traceparent\":7}", b"{", b""] {
             Meta::new(raw);
         }

@@ -1,4 +1,4 @@
-//! What a scanned line is in JSON-RPC terms.
+//! Messages in JSON-RPC terms: their kinds, ids and texts.
 
 use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::redact::length_of_whole_words;
 
-/// Told from the members alone, so that a message of any MCP revision, or of none, is classified alike.
+/// The kind of a message. It depends on the members alone, so that messages of any MCP revision are
+/// classified alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
     /// `method` and `id`.
     Request,
-    /// `method` and no `id`.
+    /// `method` without `id`.
     Notification,
-    /// No `method`, and `result` or `error`.
+    /// `result` or `error`, without `method`.
     Response,
     /// Anything else.
     Neither,
@@ -29,18 +30,18 @@ pub fn kind(envelope: &Envelope) -> MessageKind {
     }
 }
 
-/// A request id as the peers compare it: `1`, `1.0` and `"1"` are three ids, and a string is the same
-/// however it is escaped. An id of another type than string or number is kept as it stands.
+/// A request id as the peers compare it: `1`, `1.0` and `"1"` are three ids, and differently escaped
+/// strings are equal. An id that is not a string or a number is kept as received.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct RequestId(Arc<[u8]>);
 
 impl RequestId {
-    /// From the raw JSON of an `id` member, of which more may have been there than was kept.
+    /// Reads the raw JSON of an `id` member, or its beginning if the member was too long.
     pub fn new(raw: &[u8]) -> RequestId {
         RequestId(RequestId::normal(raw).into())
     }
 
-    /// The bytes by which an id is found, without an id being made.
+    /// Returns the bytes of the id of this raw JSON, without an allocation if possible.
     pub fn normal(raw: &[u8]) -> Cow<'_, [u8]> {
         let needs_care = raw.first() == Some(&b'"') && (raw.contains(&b'\\') || !raw.is_ascii());
         let normal = if needs_care {
@@ -51,7 +52,7 @@ impl RequestId {
         normal.map_or(Cow::Borrowed(raw), Cow::Owned)
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -63,7 +64,8 @@ impl Borrow<[u8]> for RequestId {
     }
 }
 
-/// The text of a JSON string; anything else, or a string that was cut off, as it stands.
+/// Returns the text of a JSON string. Other JSON is returned as it is, and a string that was cut off
+/// without its quote.
 pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
     if raw.first() == Some(&b'"') {
         if let Ok(text) = serde_json::from_slice::<Cow<'_, str>>(raw) {
@@ -75,8 +77,8 @@ pub fn text(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Borrowed(raw)
 }
 
-/// [`text`] for a text that people write, of which only the beginning may have been kept: then its last word
-/// is not in it, since it may be half a secret.
+/// Returns the text of a JSON string that people write. If only its beginning was kept, the last word is
+/// left out, because it may be half a secret.
 pub fn free_text(raw: &[u8]) -> Cow<'_, [u8]> {
     let text = text(raw);
     let is_whole = match raw {
@@ -87,15 +89,15 @@ pub fn free_text(raw: &[u8]) -> Cow<'_, [u8]> {
     if is_whole { text } else { Cow::Owned(text[..length_of_whole_words(&text)].to_vec()) }
 }
 
-/// The characters of a string that is no valid JSON, or the beginning of one; an escape that is none, or not
-/// all there, stands as it is.
+/// Replaces the escapes in a string that is not valid JSON or was cut off. Invalid and incomplete escapes
+/// are kept as they are.
 fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
     let mut rest = raw;
     let mut out = Vec::new();
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let (before, escape) = rest.split_at(at);
         out.extend_from_slice(before);
-        // A pair of surrogates is one character.
+        // An escaped character outside the BMP is a pair of surrogates.
         let lengths: &[usize] = if escape.get(1) == Some(&b'u') { &[12, 6] } else { &[2] };
         let character = lengths.iter().find_map(|&length| {
             let quoted = [b"\"", escape.get(..length)?, b"\""].concat();
@@ -120,14 +122,14 @@ fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// A JSON value in its plainest spelling: the peers need not escape alike.
+/// Returns the shortest spelling of a JSON value, because the peers may escape it differently.
 pub fn plain(raw: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&serde_json::from_slice::<serde_json::Value>(raw).ok()?).ok()
 }
 
-/// A JSON integer, or a number that is one.
+/// Returns the value of a JSON number without a fraction.
 pub fn integer(raw: &[u8]) -> Option<i64> {
-    /// Beyond these a double is no `i64`, and the cast would give another number.
+    /// Doubles that fit into an `i64`. The cast of others would give another number.
     const RANGE: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
     let number: serde_json::Number = serde_json::from_slice(raw).ok()?;
     number.as_i64().or_else(|| {

@@ -1,5 +1,4 @@
-//! Events drawn from events: repeated calls, turns, tool definitions that change, and how often a
-//! thing is worth a record.
+//! State that is derived from many messages: repeated calls, turns, tool definitions, and floods.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,15 +21,15 @@ type RepeatKey = (Option<Redacted>, Redacted, Hash);
 struct Repeat {
     count: u32,
     last_result: Option<Hash>,
-    /// All results so far were equal.
+    /// True if all results so far were equal.
     same_results: bool,
 }
 
-/// Different calls that are remembered at the same time; beyond that the oldest is forgotten.
+/// Different calls that are counted at the same time; the oldest makes room.
 const MAX_CALLS: usize = 4096;
 
 impl Repeats {
-    /// One more call; returns how often it has been made, and whether all its results were equal.
+    /// Counts one more call. Returns the number of such calls, and true if all their results were equal.
     pub fn count(&mut self, key: RepeatKey) -> (u32, bool) {
         if let Some(repeat) = self.calls.get_mut(&key) {
             repeat.count = repeat.count.saturating_add(1);
@@ -46,7 +45,7 @@ impl Repeats {
         (1, false)
     }
 
-    /// A call was answered.
+    /// Takes the result of a call.
     pub fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
         if let Some(repeat) = self.calls.get_mut(key) {
             let first = repeat.last_result.is_none();
@@ -56,31 +55,32 @@ impl Repeats {
         }
     }
 
-    /// Whether the n-th call is worth an alarm: the first beyond the threshold, and each doubling of it.
+    /// Returns true if the call with this number is an alarm: the first above the threshold, and each
+    /// doubling of that number.
     pub fn is_alarm(count: u32, threshold: u32) -> bool {
         let first = threshold.saturating_add(1);
         count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()
     }
 }
 
-/// Turns of the conversation, where the client tells none: a new one begins with the first request
-/// after a time with nothing open.
+/// Counts the turns of a conversation. If the client does not name its turns, a new turn begins with the
+/// first request after [`TURN_GAP`] without an open request.
 #[derive(Debug, Default)]
 pub struct TurnCounter {
     number: u64,
     /// The text of `number`.
     current: Option<Redacted>,
     quiet_since: Option<Moment>,
-    last_told: Option<Redacted>,
+    last_named: Option<Redacted>,
     pub count: u64,
 }
 
-/// How long nothing may be open before the next request begins a new turn.
+/// Time without an open request after which the next request begins a new turn.
 pub const TURN_GAP: Duration = Duration::from_secs(15);
 
 impl TurnCounter {
-    /// The number of the turn that a request at `now` belongs to, where the client tells none, as `text`
-    /// writes it; `busy` if other requests are open.
+    /// Returns the turn of a request at `now` that does not name its turn. `busy` is true if other requests
+    /// are open, and `text` writes the turn's number.
     pub fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
         let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
         match &self.current {
@@ -93,55 +93,55 @@ impl TurnCounter {
         }
     }
 
-    /// The client says which turn this is.
-    pub fn told(&mut self, turn: &Redacted) {
-        if self.last_told.as_ref() != Some(turn) {
-            self.last_told = Some(turn.clone());
+    /// Takes the name of a turn from a request.
+    pub fn named(&mut self, turn: &Redacted) {
+        if self.last_named.as_ref() != Some(turn) {
+            self.last_named = Some(turn.clone());
             self.count += 1;
         }
     }
 
-    /// Something was answered; `now` nothing may be open any more.
+    /// Takes note of an answer, after which no request may be open.
     pub fn answered(&mut self, now: Moment) {
         self.quiet_since = Some(now);
     }
 }
 
-/// Lets the 1st, 2nd, 4th, 8th … through and says how many there were since the last one.
+/// Counts events of a flood and lets the 1st, 2nd, 4th, 8th … be reported.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct FloodCounter {
     count: u64,
-    told: u64,
+    reported: u64,
 }
 
 impl FloodCounter {
-    /// One more; `Some(n)` when it is to be told, with the number since the last time.
+    /// Counts one more event. Returns the number since the last report if this event is to be reported.
     pub fn one_more(&mut self) -> Option<u64> {
         self.count += 1;
         self.count.is_power_of_two().then(|| self.rest()).flatten()
     }
 
-    /// What has not been told yet.
+    /// Returns the number of events that have not been reported.
     pub fn rest(&mut self) -> Option<u64> {
-        let rest = self.count - self.told;
-        self.told = self.count;
+        let rest = self.count - self.reported;
+        self.reported = self.count;
         (rest > 0).then_some(rest)
     }
 }
 
-/// Definitions of a server's tools, put together from the pages of `tools/list`.
+/// Hashes of a server's tool definitions by name, collected from the pages of `tools/list`.
 #[derive(Debug, Default)]
 pub struct Tools {
     pages: BTreeMap<String, [u8; 32]>,
     complete: Option<BTreeMap<String, [u8; 32]>>,
 }
 
-/// Tools of one server that are remembered; more are ignored.
+/// Tools of one server that are compared; the others are ignored.
 const MAX_TOOLS: usize = 10_000;
-/// Bytes of a tool's name that tell it from others.
+/// Bytes of a tool's name that are compared.
 const MAX_TOOL_NAME: usize = 256;
 
-/// How two sets of definitions differ, by name.
+/// The difference between two sets of definitions, by name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Drift {
     pub added: Vec<String>,
@@ -150,7 +150,8 @@ pub struct Drift {
 }
 
 impl Tools {
-    /// One page; `last` if no cursor follows. Returns the difference to `known` when complete.
+    /// Adds one page. After the `last` one, returns the difference to the previous definitions, or else to
+    /// `known`.
     pub fn page(
         &mut self,
         definitions: impl Iterator<Item = (String, [u8; 32])>,
@@ -200,8 +201,8 @@ mod tests {
     #[test]
     fn a_flood_is_told_at_each_doubling_and_whole_at_the_end() {
         let mut flood = FloodCounter::default();
-        let told: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
-        assert_eq!(told, [1, 1, 2, 4, 8, 16, 32]);
+        let reported: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
+        assert_eq!(reported, [1, 1, 2, 4, 8, 16, 32]);
         assert_eq!(flood.rest(), Some(36));
         assert_eq!(flood.rest(), None);
     }

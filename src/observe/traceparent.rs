@@ -21,17 +21,17 @@ pub struct SpanId([u8; 8]);
 pub struct TraceFlags(u8);
 
 impl TraceId {
-    /// `None` for the invalid all-zero id.
+    /// Returns `None` for the invalid all-zero id.
     pub fn new(bytes: [u8; 16]) -> Option<TraceId> {
         (bytes != [0; 16]).then_some(TraceId(bytes))
     }
 
-    /// From 32 lower-case hex digits.
+    /// Parses 32 lower-case hex digits.
     pub fn from_hex(text: &str) -> Option<TraceId> {
         lower_hex(text.as_bytes()).and_then(TraceId::new)
     }
 
-    /// 32 lower-case hex digits.
+    /// Returns 32 lower-case hex digits.
     pub fn text(self) -> String {
         hex::text(&self.0)
     }
@@ -42,17 +42,17 @@ impl TraceId {
 }
 
 impl SpanId {
-    /// `None` for the invalid all-zero id.
+    /// Returns `None` for the invalid all-zero id.
     pub fn new(bytes: [u8; 8]) -> Option<SpanId> {
         (bytes != [0; 8]).then_some(SpanId(bytes))
     }
 
-    /// From 16 lower-case hex digits.
+    /// Parses 16 lower-case hex digits.
     pub fn from_hex(text: &str) -> Option<SpanId> {
         lower_hex(text.as_bytes()).and_then(SpanId::new)
     }
 
-    /// 16 lower-case hex digits.
+    /// Returns 16 lower-case hex digits.
     pub fn text(self) -> String {
         hex::text(&self.0)
     }
@@ -66,17 +66,17 @@ impl TraceFlags {
     const SAMPLED: u8 = 0b01;
     const RANDOM: u8 = 0b10;
 
-    /// A trace that starts here: its id is random, and `sampled` is the sampler's decision.
+    /// Returns the flags of a new trace: its id is random, and `sampled` is the sampler's decision.
     pub fn new_trace(sampled: bool) -> TraceFlags {
         TraceFlags(Self::RANDOM | u8::from(sampled))
     }
 
-    /// Unknown bits are dropped (§3.2.2.5.3: they must be sent as zero).
+    /// Returns the flags without unknown bits, which must be sent as zero (§3.2.2.5.3).
     pub fn from_bits(bits: u8) -> TraceFlags {
         TraceFlags(bits & (Self::SAMPLED | Self::RANDOM))
     }
 
-    /// The same with another decision.
+    /// Returns the flags with another decision.
     pub fn with_sampled(self, sampled: bool) -> TraceFlags {
         TraceFlags(self.0 & Self::RANDOM | u8::from(sampled))
     }
@@ -85,7 +85,7 @@ impl TraceFlags {
         self.0
     }
 
-    /// Two lower-case hex digits.
+    /// Returns two lower-case hex digits.
     pub fn text(self) -> String {
         hex::text(&[self.0])
     }
@@ -135,8 +135,8 @@ pub struct TraceParent {
 
 impl TraceParent {
     /// Parses a header value strictly: lower-case hex, no all-zero id, no version `ff`, version `00`
-    /// of exactly 55 bytes, later versions of at least 55 with a `-` behind. `None` for anything else;
-    /// the caller then starts a new trace and discards `tracestate`.
+    /// of exactly 55 bytes, later versions of at least 55 bytes and then a `-`. Returns `None` for any
+    /// other text; the caller then starts a new trace and discards `tracestate`.
     pub fn parse(text: &str) -> Option<TraceParent> {
         let text = text.as_bytes();
         if text.len() < 55 || text[2] != b'-' || text[35] != b'-' || text[52] != b'-' {
@@ -159,7 +159,7 @@ impl TraceParent {
 }
 
 impl fmt::Display for TraceParent {
-    /// The header value, always as version `00`.
+    /// Writes the header value, always as version `00`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{}-{}", self.trace_id, self.parent_id, self.flags)
     }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_standard_forbids_is_refused() {
+    fn headers_that_the_standard_forbids_are_refused() {
         for wrong in [
             "",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-3",

@@ -1,4 +1,4 @@
-//! What the scanner looks for, and where it keeps what it finds.
+//! The members that the scanner captures.
 
 use crate::observe::canonical::{Hash, MAX_CANONICAL};
 
@@ -39,7 +39,7 @@ pub enum Member {
     ErrorMessage,
 }
 
-/// Members in the order of their numbers, with where they stand and how many bytes of them are kept.
+/// Members in the order of their numbers: parent, key, and limit of the captured bytes.
 pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
     use Member::*;
     use MemberParent::*;
@@ -78,7 +78,7 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
     ]
 };
 
-/// The object that a member stands in.
+/// The object that contains a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberParent {
     Root,
@@ -88,7 +88,7 @@ pub enum MemberParent {
 }
 
 impl MemberParent {
-    /// Numbers of the members that stand here; in [`MEMBERS`] they stand together.
+    /// Returns the numbers of this parent's members, which are neighbours in [`MEMBERS`].
     fn members(self) -> std::ops::Range<usize> {
         const fn first(member: Member) -> usize {
             member as usize
@@ -101,13 +101,13 @@ impl MemberParent {
         }
     }
 
-    /// The member of this name, if it is one of ours.
+    /// Returns the captured member with this key.
     pub(super) fn member(self, name: &[u8]) -> Option<Member> {
         let here = &MEMBERS[self.members()];
         here.iter().find(|(_, _, known, _)| known.as_bytes() == name).map(|(member, ..)| *member)
     }
 
-    /// A bit for each member that stands here.
+    /// Returns a bit for each member of this parent.
     fn mask(self) -> u32 {
         self.members().fold(0, |mask, number| mask | 1 << number)
     }
@@ -117,24 +117,24 @@ impl MemberParent {
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     pub(super) bytes: Vec<u8>,
-    /// Length of the whole member, which may be more than was kept.
+    /// Length of the whole member, which may be longer than `bytes`.
     pub(super) size: u64,
 }
 
-/// What was found in one message. Reused for the next one.
+/// The members of one message. The buffers are reused for the next message.
 pub struct Envelope {
     pub(super) captures: [Capture; MEMBERS.len()],
-    /// A bit for each member that was there.
+    /// A bit for each member that is present.
     present: u32,
     pub has_params: bool,
-    /// Length of `result`, in bytes, where there is one.
+    /// Length of `result` in bytes, if it is present.
     pub result_size: Option<u64>,
     pub result_hash: Option<Hash>,
-    /// Length of `error`, in bytes, where there is one.
+    /// Length of `error` in bytes, if it is present.
     pub error_size: Option<u64>,
-    /// Of arguments too long to be canonicalised.
+    /// Hash of arguments that are too long to be canonicalised.
     pub long_arguments_hash: Option<Hash>,
-    /// Length of this message, in bytes; within a batch, of its element.
+    /// Length of this message in bytes; in a batch, of its element.
     pub size: u64,
 }
 
@@ -152,19 +152,19 @@ impl Envelope {
         }
     }
 
-    /// The raw JSON of a member, if it was there and not too long.
+    /// Returns the raw JSON of a member, if it is present and not longer than its limit.
     pub fn raw(&self, member: Member) -> Option<&[u8]> {
         let capture = &self.captures[member as usize];
         (self.has(member) && capture.size == capture.bytes.len() as u64).then_some(&capture.bytes)
     }
 
-    /// The first bytes of a member that was there, however long.
+    /// Returns the beginning of a member, if it is present.
     pub fn head(&self, member: Member) -> Option<&[u8]> {
         self.has(member).then_some(&self.captures[member as usize].bytes)
     }
 
-    /// Whether the answer is an error. Beside a result, an `error` that is null is none: some servers write
-    /// both members always, and of four bytes nothing else has been seen there.
+    /// Returns true if the answer is an error. An `error` of four bytes beside a `result` is taken for `null`,
+    /// because some servers always write both members.
     pub fn has_error(&self) -> bool {
         self.error_size.is_some_and(|size| size != 4 || self.result_size.is_none())
     }
@@ -173,12 +173,12 @@ impl Envelope {
         self.present & 1 << member as u32 != 0
     }
 
-    /// Length of a member in bytes.
+    /// Returns the length of a member in bytes.
     pub fn size_of(&self, member: Member) -> Option<u64> {
         self.has(member).then_some(self.captures[member as usize].size)
     }
 
-    /// A member begins; where it stands twice the last one counts.
+    /// Begins a member. The last of two equal members counts.
     pub(super) fn begin(&mut self, member: Member) {
         self.present |= 1 << member as u32;
         let capture = &mut self.captures[member as usize];
@@ -186,15 +186,16 @@ impl Envelope {
         capture.bytes.clear();
     }
 
-    /// What stood in `place` so far does not count.
+    /// Forgets the members of `place`.
     pub(super) fn forget(&mut self, place: MemberParent) {
         self.present &= !place.mask();
     }
 
     pub(super) fn clear(&mut self) {
-        /// Buffers larger than this are given back between messages.
-        const KEEP: usize = 16 << 10;
-        for capture in self.captures.iter_mut().filter(|capture| capture.bytes.capacity() > KEEP) {
+        /// Capacity in bytes above which a buffer is freed between messages.
+        const MAX_IDLE_CAPACITY: usize = 16 << 10;
+        for capture in self.captures.iter_mut().filter(|capture| capture.bytes.capacity() > MAX_IDLE_CAPACITY)
+        {
             capture.bytes = Vec::new();
         }
         self.present = 0;
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_members_of_a_place_stand_together() {
+    fn the_members_of_a_parent_are_neighbours() {
         for (number, (member, place, name, _)) in MEMBERS.into_iter().enumerate() {
             assert_eq!(member as usize, number);
             assert!(place.members().contains(&number), "{name}");

@@ -7,7 +7,7 @@ type Members = Vec<(Member, Vec<u8>)>;
 
 const KEY: HashKey = HashKey::Keyed([7; 32]);
 
-/// What the scanner found in a line cut at `cuts`: the line's kind, and each message's members.
+/// Scans a line in pieces cut at `cuts`. Returns its kind, and the members and result hash of each message.
 fn scan(line: &[u8], cuts: &[usize]) -> (LineKind, Vec<Members>, Vec<Option<Hash>>) {
     let mut scanner = Scanner::new(Hashing::new(&KEY));
     let (mut found, mut hashes) = (Vec::new(), Vec::new());

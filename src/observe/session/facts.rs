@@ -125,7 +125,7 @@ impl Session {
         let trace = meta.trace_parent.map(|parent| parent.trace_id.to_string());
         if let Some(named) = meta.turn.as_ref().or(trace.as_ref()) {
             let turn = redact(named);
-            self.turns.told(&turn);
+            self.turns.named(&turn);
             return Some(turn);
         }
         if *direction == Direction::ServerToClient {

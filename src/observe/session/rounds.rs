@@ -1,5 +1,5 @@
-//! Requests that go several rounds: a result that asks for input ends its request, and the client sends
-//! the same method again with a new id (2026-07-28, multi round-trip requests).
+//! Multi round-trip requests (2026-07-28): a result that asks for input ends its request, and the client
+//! sends the same method again with a new id.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::observe::mcp::{Method, keys};
 use crate::observe::message;
 use crate::observe::redact::Redacted;
 
-/// Rounds that wait for their next one; beyond that the oldest is forgotten.
+/// Rounds that may wait for their next one; the oldest makes room.
 const MAX_WAITING: usize = 256;
 
 #[derive(Debug, Default)]
@@ -19,17 +19,17 @@ pub(super) struct Rounds(VecDeque<WaitingRound>);
 #[derive(Debug)]
 struct WaitingRound {
     round: Round,
-    /// Of `requestState`, which is opaque and may hold secrets.
+    /// Hash of `requestState`, which is opaque and may contain secrets.
     state: Option<Hash>,
     method: Method,
-    /// The method's target, since the same tool is asked again.
+    /// The target of the method, which is the same in every round.
     target: Option<Redacted>,
-    /// What input was asked for.
+    /// Keys of `inputRequests`.
     inputs: Vec<String>,
 }
 
 impl Rounds {
-    /// The operation `round` ended by asking for input.
+    /// Remembers a round whose result asked for input.
     pub(super) fn asked(
         &mut self,
         round: Round,
@@ -50,8 +50,8 @@ impl Rounds {
         });
     }
 
-    /// The round that `request` continues: the one with the same `requestState`, else the
-    /// only one with the same method and inputs. Never a guess between two.
+    /// Returns the round that `request` continues: the only one with the same `requestState`, or else the
+    /// only one with the same method, target and inputs.
     pub(super) fn continued(
         &mut self,
         method: Method,

@@ -1,4 +1,4 @@
-//! Which span an operation is, and where it hangs in its trace.
+//! Spans of operations.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use crate::observe::redact::Redacted;
 use crate::observe::traceparent::{SpanId, TraceId};
 use crate::relay::chunk::Moment;
 
-/// No trace grows for ever: after this many operations, or this long, the next one starts a new trace.
+/// Operations of one trace, so that no trace grows without limit. The next operation starts a new trace.
 const MAX_OPERATIONS: u32 = 1_000;
+/// Age of a trace after which the next operation starts a new one.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// Hands out spans. Ids come from a generator that was seeded with random bytes.
+/// Assigns spans to operations.
 pub(super) struct SpanAssigner {
     connection: Span,
-    /// The trace of operations whose caller told none.
+    /// The trace of operations whose caller sent no trace context.
     trace_id: TraceId,
     began: Option<Moment>,
     operations: u32,
@@ -28,7 +29,8 @@ impl SpanAssigner {
         SpanAssigner { connection, trace_id, began: None, operations: 0, random: Random::new(seed) }
     }
 
-    /// The caller's context is the parent, with a link to the connection; else the connection is.
+    /// Returns the span of a new operation. Its parent is the caller's span, with a link to the connection
+    /// span, or else the connection span.
     pub(super) fn assign(
         &mut self,
         meta: &Meta,
@@ -66,7 +68,7 @@ impl SpanAssigner {
     }
 }
 
-/// xoshiro256++ (Blackman and Vigna): ids have to be spread, not unguessable.
+/// xoshiro256++ (Blackman and Vigna). Ids have to be distinct; they need not be unguessable.
 struct Random([u64; 4]);
 
 impl Random {
