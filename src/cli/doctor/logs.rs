@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::cli::doctor::DoctorFindings;
 use crate::export::log::is_session_file;
-use crate::present::format::plural;
+use crate::present::format::{self, plural};
 use crate::record::Record;
 
 /// Free bytes on the disk of the logs below which there is a warning.
@@ -75,12 +75,7 @@ pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
         );
         return;
     };
-    let age = match newest.elapsed().unwrap_or_default().as_secs() {
-        age @ 0..=119 => format!("{age} s"),
-        age @ 120..=7199 => format!("{} min", age / 60),
-        age @ 7200..=172_799 => format!("{} h", age / 3600),
-        age => format!("{} d", age / 86_400),
-    };
+    let age = format::duration(newest.elapsed().unwrap_or_default().as_secs_f64() * 1000.0);
     findings.ok(format!("{}, the newest record {age} ago", plural(files.len() as u64, "session file")));
     for (_, path) in files.iter().rev().take(MAX_CHECKED) {
         check_records(path, findings);
