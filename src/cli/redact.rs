@@ -278,7 +278,7 @@ fn print_hash(
     {
         // `echo`, `pbpaste` and editors add a newline to a text that has none.
         let hash = canonical::text_hash(&key, without.strip_suffix(b"\r").unwrap_or(without));
-        let _ = writeln!(io::stderr(), "without the newline at its end: {hash}");
+        let _ = writeln!(io::stderr(), "without the newline at the end: {hash}");
     }
     Ok(ExitCode::SUCCESS)
 }

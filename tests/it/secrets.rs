@@ -444,7 +444,7 @@ fn the_hashes_of_a_recorded_call_are_those_of_its_arguments_result_and_text() {
     // `echo` puts a newline behind it, which may or may not be meant.
     let (other, hint) = hash("text", &format!("{seen}\n"));
     assert_ne!(other, found);
-    assert_eq!(hint, format!("without the newline at its end: {found}\n"));
+    assert_eq!(hint, format!("without the newline at the end: {found}\n"));
 }
 
 /// Debug for one server, from the config file, and off again by itself.
