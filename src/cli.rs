@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::Redactor;
 use crate::present::Printable;
-use crate::settings;
+use crate::settings::{Given, Settings, Sources, paths, process_environment, server_name};
 
 mod check;
 mod completions;
@@ -31,11 +31,21 @@ mod wrap;
 
 /// Help texts of flags that several commands have.
 mod help {
+    use crate::settings::DECLARATIONS;
+
     pub(super) const CONFIG: &str = "Read this config file instead of the usual one";
-    pub(super) const LOG_DIR: &str = "Folder of session logs [default: see spantap doctor]";
-    pub(super) const OTLP: &str = "Collector, e.g. http://localhost:4318 [default: from the config file or OTEL_EXPORTER_OTLP_ENDPOINT]";
     pub(super) const OTLP_SET: &str =
         "Any entry of the config file's [otlp] table, e.g. protocol=grpc; repeatable";
+
+    /// Returns the help of the flag of the setting `name`.
+    pub(super) fn of(name: &str) -> String {
+        DECLARATIONS.iter().find(|setting| setting.name == name).map_or_else(String::new, |setting| {
+            match setting.default {
+                "none" => setting.help.to_owned(),
+                default => format!("{} [default: {default}]", setting.help),
+            }
+        })
+    }
 }
 
 /// Standard output of a command that is not the proxy. Only `main` opens it.
@@ -61,20 +71,16 @@ impl Cli {
     /// # Errors
     /// The arguments are wrong, or help was requested; clap's error contains the text.
     pub fn read() -> Result<Cli, clap::Error> {
-        #[derive(Parser)]
-        struct Alone {
-            #[command(flatten)]
-            run: run::RunArgs,
-        }
         let mut words: Vec<OsString> = std::env::args_os().collect();
-        let mut alone = Alone::command();
+        let mut alone = run::RunArgs::augment_args(clap::Command::new("spantap"));
         if words.get(1).is_some_and(|word| word == "run") {
             words.remove(1);
             alone = Cli::without_dashes(alone);
         }
-        let run = alone.try_get_matches_from(words).and_then(|matches| Alone::from_arg_matches(&matches));
+        let run =
+            alone.try_get_matches_from(words).and_then(|matches| run::RunArgs::from_arg_matches(&matches));
         match run {
-            Ok(Alone { run }) if !run.server_command.command.is_empty() => Ok(Cli { run, command: None }),
+            Ok(run) if !run.server_command.command.is_empty() => Ok(Cli { run, command: None }),
             _ => Cli::whole().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)),
         }
     }
@@ -210,30 +216,28 @@ fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCo
     }
 }
 
-/// Reads the config file that these options name, or the usual one.
+/// Returns the settings of `given`, of this process's environment and of the config file.
 ///
 /// # Errors
 /// The config file cannot be read.
-fn config_file(args: &run::RunArgs) -> anyhow::Result<Option<settings::File>> {
-    let environment = settings::process_environment;
-    let path = settings::file_path(args, &environment, settings::paths::config_dir().as_deref());
-    settings::read(path.as_deref(), args, &environment).map_err(|error| {
-        let path = path.as_deref().unwrap_or(Path::new("")).display();
-        anyhow::anyhow!("config file `{path}` cannot be read: {error}")
-    })
+fn settings(given: Given) -> anyhow::Result<Settings> {
+    let sources = sources(given);
+    match sources.file() {
+        Ok(_) => Ok(sources.settings("")),
+        Err(error) => Err(anyhow::anyhow!("{error}")),
+    }
+}
+
+/// Reads the sources of settings: `given`, this process's environment, the config file.
+fn sources(given: Given) -> Sources<'static> {
+    Sources::read(given, &process_environment, paths::config_dir().as_deref())
 }
 
 /// Returns the redactor that the config file sets up for texts of a server. If the config file cannot be
 /// read, its rules are unknown, and the redactor shows no free text.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
-    let environment = settings::process_environment;
-    let args = run::RunArgs { config: config_file.map(Path::to_owned), ..run::RunArgs::default() };
-    let path = settings::file_path(&args, &environment, settings::paths::config_dir().as_deref());
-    let name = settings::server_name::server_name(command);
-    match settings::read(path.as_deref(), &args, &environment) {
-        Ok(file) => settings::Config::resolve(&args, &environment, file.as_ref(), &name).redaction.redactor(),
-        Err(_) => Redactor::closed(),
-    }
+    let given = Given { config: config_file.map(Path::to_owned), ..Given::default() };
+    sources(given).settings(&server_name::server_name(command)).redaction.redactor()
 }
 
 /// Attaches a hint to an error.
@@ -256,10 +260,7 @@ fn write_json(out: &mut Out<'_>, value: &serde_json::Value) -> std::io::Result<(
 /// # Errors
 /// The config file, which may name the folder, cannot be read.
 fn log_folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
-    let args = run::RunArgs { log_dir, ..run::RunArgs::default() };
-    let file = config_file(&args)?;
-    let config = settings::Config::resolve(&args, &settings::process_environment, file.as_ref(), "");
-    Ok(config.log_dir.value.or_else(settings::paths::sessions_dir))
+    Ok(settings(Given { log_dir, ..Given::default() })?.log_folder())
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-pub mod diagnostics;
-pub mod identity;
+pub(crate) mod connection_span;
+pub(crate) mod diagnostics;
+pub(crate) mod identity;
+pub(crate) mod known_tools;
 mod observer_thread;
 
 use observer_thread::{Build, Time, Watcher};

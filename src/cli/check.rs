@@ -10,7 +10,6 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::check::{self, Probe, ServerFailure, ServerHealth};
-use crate::cli::run::RunArgs;
 use crate::cli::{Out, ServerCommand, exit_with, help, write_json};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
@@ -18,7 +17,7 @@ use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
 use crate::present::Printable;
 use crate::proxy::identity;
 use crate::record::Identity;
-use crate::settings::{Config, process_environment};
+use crate::settings::{Given, process_environment};
 
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
@@ -47,7 +46,7 @@ pub struct CheckArgs {
     /// Name used in metrics [default: from the command]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
-    #[arg(long, value_name = "URL", help = help::OTLP)]
+    #[arg(long, value_name = "URL", help = help::of("otlp.endpoint"))]
     otlp: Option<String>,
     #[arg(long, value_name = "FILE", help = help::CONFIG)]
     config: Option<PathBuf>,
@@ -208,16 +207,18 @@ impl CheckArgs {
         if self.every.is_none() && self.otlp.is_none() {
             return Ok(None);
         }
-        let args = RunArgs { config: self.config.clone(), otlp: self.otlp.clone(), ..RunArgs::default() };
+        let given =
+            Given { config: self.config.clone(), otlp_endpoint: self.otlp.clone(), ..Given::default() };
         let name = self
             .server
             .clone()
             .unwrap_or_else(|| crate::settings::server_name::server_name(&self.server_command.command));
-        let file = crate::cli::config_file(&args)?;
-        let config = Config::resolve(&args, &process_environment, file.as_ref(), &name);
-        let (settings, warnings) = config.otlp(&process_environment);
+        let sources = crate::cli::sources(given);
+        sources.file().map_err(|error| anyhow!("{error}"))?;
+        let resolved = sources.settings(&name);
+        let (settings, warnings) = resolved.otlp(&process_environment);
         let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {}", Printable::new(line)));
-        config.problems.iter().for_each(|problem| warn(&problem.to_string()));
+        resolved.problems.iter().for_each(|problem| warn(&problem.to_string()));
         warnings.iter().for_each(|line| warn(line));
         let connection_id = identity::connection_id();
         let identity = Identity {

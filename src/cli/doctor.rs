@@ -7,18 +7,15 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::run::RunArgs;
 use crate::cli::{Out, help};
 use crate::present::Printable;
-use crate::settings::paths;
-use crate::settings::{Config, File, process_environment};
+use crate::settings::hash_key::{self, HashKeySource};
+use crate::settings::{Given, Settings, Sources, misspelt_variables, process_environment};
 
 mod collector;
 mod entries;
 mod logs;
 mod settings;
-
-use collector::address;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 nothing is broken; 1 something is, and is marked `fail`; 2 usage.")]
@@ -31,9 +28,9 @@ pub struct DoctorArgs {
     server: String,
     #[arg(long, value_name = "FILE", help = help::CONFIG)]
     config: Option<PathBuf>,
-    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
+    #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
-    #[arg(long, value_name = "URL", help = help::OTLP)]
+    #[arg(long, value_name = "URL", help = help::of("otlp.endpoint"))]
     otlp: Option<String>,
     #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
@@ -99,20 +96,20 @@ impl DoctorArgs {
     /// # Errors
     /// The output cannot be written.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let args = RunArgs {
-            config: self.config.clone(),
-            log_dir: self.log_dir.clone(),
-            otlp: self.otlp.clone(),
-            otlp_set: self.otlp_set.clone(),
-            ..RunArgs::default()
-        };
+        let sources = crate::cli::sources(Given {
+            config: self.config,
+            log_dir: self.log_dir,
+            otlp_endpoint: self.otlp,
+            otlp_set: self.otlp_set,
+            server: Some(self.server.clone()).filter(|server| !server.is_empty()),
+            ..Given::default()
+        });
         let mut findings = DoctorFindings::default();
-        let path = crate::settings::file_path(&args, &process_environment, paths::config_dir().as_deref());
-        let file = config_file(path.as_deref(), &args, &mut findings);
-        let config = Config::resolve(&args, &process_environment, file.as_ref(), &self.server);
-        let folder = config.log_dir.value.clone().or_else(paths::sessions_dir);
+        config_file(&sources, &mut findings);
+        let config = sources.settings(&self.server);
+        let folder = config.log_folder();
         check(&config, folder.as_deref(), &mut findings);
-        let settings = settings::rows(&config, folder.as_deref(), &self.server);
+        let settings = settings::rows(&config, folder.as_deref());
         if self.json {
             let report = serde_json::json!({
                 "version": crate::VERSION,
@@ -137,9 +134,9 @@ impl DoctorArgs {
 }
 
 /// Checks everything except the config file; `folder` is the folder of session logs.
-fn check(config: &Config, folder: Option<&Path>, findings: &mut DoctorFindings) {
+fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings) {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    for problem in config.problems.iter().chain(&crate::settings::misspelt(names)) {
+    for problem in config.problems.iter().chain(&misspelt_variables(names)) {
         findings.warn(problem.to_string(), "fix it; docs/configuration.md lists the settings");
     }
     for warning in config.redaction.warnings() {
@@ -171,45 +168,34 @@ fn tilde(text: &str) -> String {
     }
 }
 
-fn config_file(path: Option<&Path>, args: &RunArgs, findings: &mut DoctorFindings) -> Option<File> {
-    let path = path?;
-    match crate::settings::read(Some(path), args, &process_environment) {
-        Ok(Some(file)) => {
-            findings.ok(format!("config file {}", path.display()));
-            Some(file)
-        }
-        Ok(None) => {
+fn config_file(sources: &Sources<'_>, findings: &mut DoctorFindings) {
+    match (sources.file(), sources.path()) {
+        (Ok(_), None) => {}
+        (Ok(Some(_)), Some(path)) => findings.ok(format!("config file {}", path.display())),
+        (Ok(None), Some(path)) => {
             findings.ok(format!("no config file at {}: every setting has its default", path.display()));
-            None
         }
-        Err(error) => {
-            findings.fail(
-                format!("config file {} cannot be read: {error}", path.display()),
-                "make it readable, or remove it together with the flag or variable that points to it; \
-                 free text is not recorded until then",
-            );
-            None
-        }
+        (Err(error), _) => findings.fail(
+            format!("config file {} cannot be read: {}", error.path.display(), error.error),
+            "make it readable, or remove it together with the flag or variable that points to it; \
+             free text is not recorded until then",
+        ),
     }
 }
 
-fn hash_key(config: &Config, findings: &mut DoctorFindings) {
-    if config.args_hash.value == crate::settings::ArgsHash::Sha256 {
-        findings
-            .warn("hashes are not keyed: short arguments can be guessed from them", "leave `args_hash` out");
-        return;
-    }
-    let key = match (&config.hash_key_file.value, paths::state_dir()) {
-        (Some(file), _) => crate::settings::hash_key::from_file(file),
-        (None, Some(state)) => crate::settings::hash_key::of_installation(&state),
-        (None, None) => return findings.warn("no home folder for the hash key", "set `hash_key_file`"),
-    };
-    match key {
-        Ok(_) => findings.ok("the hash key exists and is private"),
-        Err(error) => findings.fail(
-            error.to_string(),
-            "fix it; hashes of different sessions can be compared only with a usable key",
-        ),
+fn hash_key(config: &Settings, findings: &mut DoctorFindings) {
+    let source = hash_key::choose(config);
+    match source {
+        HashKeySource::Unkeyed => findings
+            .warn("hashes are not keyed: short arguments can be guessed from them", "leave `args_hash` out"),
+        HashKeySource::Process => findings.warn("no home folder for the hash key", "set `hash_key_file`"),
+        HashKeySource::File(_) | HashKeySource::Installation(_) => match source.load_or_make() {
+            Ok(_) => findings.ok("the hash key exists and is private"),
+            Err(error) => findings.fail(
+                error.to_string(),
+                "fix it; hashes of different sessions can be compared only with a usable key",
+            ),
+        },
     }
 }
 

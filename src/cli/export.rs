@@ -12,9 +12,8 @@ use clap::Args;
 
 mod progress;
 
-use crate::cli::run::RunArgs;
 use crate::cli::selection::{DefaultRange, Reading, SelectArgs, note, since_help};
-use crate::cli::{Out, config_file, done, help, hint};
+use crate::cli::{Out, done, help, hint};
 use crate::export::Output;
 use crate::export::otlp::settings::SignalSwitch;
 use crate::export::otlp::{Otlp, OtlpSettings};
@@ -27,7 +26,7 @@ use crate::record::Identity;
 use crate::record::Record;
 use crate::record::cost::Prices;
 use crate::record::words::Side;
-use crate::settings::{Config, process_environment};
+use crate::settings::{Given, process_environment};
 use progress::{ExportProgress, ProgressLine, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
@@ -37,7 +36,7 @@ use progress::{ExportProgress, ProgressLine, key};
     after_help = "Exit status: 0 all was taken; 1 something was not, or no collector is configured; 2 usage."
 )]
 pub struct ExportArgs {
-    #[arg(long, value_name = "URL", help = help::OTLP)]
+    #[arg(long, value_name = "URL", help = help::of("otlp.endpoint"))]
     otlp: Option<String>,
     #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
@@ -102,16 +101,14 @@ impl ExportArgs {
     }
 
     fn settings(&self) -> anyhow::Result<(OtlpSettings, Side)> {
-        let run = RunArgs {
-            otlp: self.otlp.clone(),
+        let mut config = crate::cli::settings(Given {
+            otlp_endpoint: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
             side: self.side,
-            ..RunArgs::default()
-        };
-        let file = config_file(&run)?;
-        let mut config = Config::resolve(&run, &process_environment, file.as_ref(), "");
-        if self.logs && !matches!(config.otlp.logs, Some(SignalSwitch::Own(_))) {
-            config.otlp.logs = Some(SignalSwitch::Sent(true));
+            ..Given::default()
+        })?;
+        if self.logs && !matches!(config.otlp_table.logs, Some(SignalSwitch::Own(_))) {
+            config.otlp_table.logs = Some(SignalSwitch::Sent(true));
         }
         let (settings, warnings) = config.otlp(&process_environment);
         for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {

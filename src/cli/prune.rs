@@ -19,7 +19,7 @@ pub struct PruneArgs {
     /// Print what would be deleted, and delete nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
+    #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
 }
 

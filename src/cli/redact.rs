@@ -2,20 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use crate::cli::run::RunArgs;
 use crate::cli::{Out, exit_with, help, hint};
 use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::{self, Finding, RedactionMode, Redactor};
 use crate::present::Printable;
 use crate::query::files::{LogSource, TimeWindow};
-use crate::settings::{self, ArgsHash, Config, Redaction, process_environment};
-use crate::settings::{hash_key, paths};
+use crate::settings::hash_key::{self, HashKeySource};
+use crate::settings::{Given, Problem, Redaction, Settings};
 
 #[derive(Debug, Args)]
 #[command(
@@ -63,12 +62,12 @@ impl RedactArgs {
         if self.rules {
             return list_rules(out);
         }
-        let config = self.config()?;
+        let config = self.settings()?;
         if let Some(what) = self.hash {
             return print_hash(what, self.input()?, &config, out);
         }
         let Redaction::Settings(mut settings) = config.redaction else {
-            // `config` refuses such settings with their problem.
+            // `settings` refuses such settings with their problem.
             anyhow::bail!("the [redaction] table of the config file cannot be applied");
         };
         if self.strict {
@@ -97,18 +96,16 @@ impl RedactArgs {
 
     /// Resolves the settings. A setting that this command uses and that cannot be applied is an error here,
     /// because the user wants to see its effect.
-    fn config(&self) -> anyhow::Result<Config> {
-        let args = RunArgs { config: self.config.clone(), ..RunArgs::default() };
-        let file = crate::cli::config_file(&args)?;
-        let config = Config::resolve(&args, &process_environment, file.as_ref(), "");
+    fn settings(&self) -> anyhow::Result<Settings> {
+        let settings = crate::cli::settings(Given { config: self.config.clone(), ..Given::default() })?;
         // Problems with other settings do not matter here.
-        let concerns = |problem: &&settings::Problem| match config.redaction {
-            Redaction::Unusable => problem.text.contains("no free text is written"),
-            Redaction::Settings(_) => problem.text.starts_with("`args_hash`"),
+        let concerns = |problem: &&Problem| match settings.redaction {
+            Redaction::Unusable => problem.setting == Some("redaction"),
+            Redaction::Settings(_) => problem.setting == Some("args_hash"),
         };
-        match config.problems.iter().find(concerns) {
+        match settings.problems.iter().find(concerns) {
             Some(problem) => Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all problems")),
-            None => Ok(config),
+            None => Ok(settings),
         }
     }
 }
@@ -253,13 +250,10 @@ fn is_trace_context(field: &str, text: &str) -> bool {
 fn print_hash(
     what: HashKind,
     mut input: Box<dyn Read>,
-    config: &Config,
+    config: &Settings,
     out: &mut Out<'_>,
 ) -> anyhow::Result<ExitCode> {
-    let key = match config.args_hash.value {
-        ArgsHash::Sha256 => HashKey::Unkeyed,
-        ArgsHash::Hmac => HashKey::Keyed(installed_key(config.hash_key_file.value.as_deref())?),
-    };
+    let key = installed_key(&hash_key::choose(config))?;
     let mut text = Vec::new();
     input.read_to_end(&mut text).context("cannot read the text")?;
     // White space after JSON comes from the shell; after a text it may be part of the text.
@@ -283,16 +277,13 @@ fn print_hash(
     Ok(ExitCode::SUCCESS)
 }
 
-fn installed_key(file: Option<&Path>) -> anyhow::Result<[u8; 32]> {
-    if let Some(file) = file {
-        return Ok(hash_key::from_file(file)?.bytes);
-    }
-    let state = paths::state_dir().context("there is no home folder, and thus no hash key")?;
-    match hash_key::known(&state)? {
-        Some(key) => Ok(key.bytes),
-        None => Err(hint(
+fn installed_key(source: &HashKeySource) -> anyhow::Result<HashKey> {
+    match (source.load()?, source) {
+        (Some(key), _) => Ok(key),
+        (None, HashKeySource::Installation(state)) => Err(hint(
             anyhow::anyhow!("there is no hash key in {} yet", state.display()),
             "the first recorded session creates it; `hash_key_file` names a shared key",
         )),
+        (None, _) => Err(anyhow::anyhow!("there is no home folder, and thus no hash key")),
     }
 }

@@ -1,110 +1,115 @@
 //! `spantap [OPTIONS] -- COMMAND [ARGS]…` and its long form `spantap run`.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use crate::cli::{Hinted, ServerCommand};
-use crate::record::words::Side;
+use crate::cli::{ServerCommand, exit_with, help};
+use crate::settings::{DECLARATIONS, Declaration, Flag, FlagValue, Given};
 
 mod start;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
-    /// Name used in logs and metrics [default: from the command, e.g. server-filesystem]
-    #[arg(long, value_name = "NAME")]
-    pub server: Option<String>,
-    /// Folder for session logs [default: see spantap doctor]
-    #[arg(long, value_name = "DIR")]
-    pub log_dir: Option<PathBuf>,
-    /// Write no session log
-    #[arg(long)]
-    pub no_log: bool,
-    /// Start a new file part at this size [default: 64MiB]
-    #[arg(long, value_name = "SIZE")]
-    pub max_log_size: Option<String>,
-    /// What to record: info, or debug with result summaries and stderr lines
-    #[arg(long, value_name = "LEVEL", value_enum)]
-    pub log_level: Option<LogLevel>,
-    /// Record at debug level for this long, then go back by itself, e.g. 15m
-    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
-    pub debug_for: Option<Duration>,
-    /// Send spans and metrics to a collector, e.g. http://localhost:4318
-    #[arg(long, value_name = "URL")]
-    pub otlp: Option<String>,
-    /// Any entry of the config file's [otlp] table, e.g. protocol=grpc or logs=true; may be repeated
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub otlp_set: Vec<String>,
-    /// Whose side spans and metrics take [default: server]
-    #[arg(long, value_enum)]
-    pub side: Option<Side>,
-    /// Agent session that this connection belongs to [default: from the host]
-    #[arg(long, value_name = "ID")]
-    pub session_id: Option<String>,
-    /// Person on whose behalf the host runs
-    #[arg(long, value_name = "ID")]
-    pub user_id: Option<String>,
-    /// Report a call that has been open for this long [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
-    pub slow: Option<Duration>,
-    /// Record a call as timed out if it was answered later than this, or never
-    #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
-    pub call_timeout: Option<Duration>,
-    /// Report an agent that makes the same call more often than this [default: 5]
-    #[arg(long, value_name = "N")]
-    pub thrash_threshold: Option<u32>,
-    /// When the observer cannot keep up: lose records, or slow the traffic down [default: lose]
-    #[arg(long, value_enum)]
-    pub overload: Option<Overload>,
-    /// Leave TRACEPARENT and TRACESTATE in the server's environment alone
-    #[arg(long)]
-    pub no_trace_env: bool,
-    /// Read this config file instead of the usual one
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Refuse to start if logging or export cannot be set up
-    #[arg(long)]
-    pub strict: bool,
-    /// Say more on stderr, and write spantap's own diagnostics to a file
-    #[arg(short, long, action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    #[command(flatten)]
+    pub(crate) given: Given,
+    /// Print more on stderr, and write spantap's own diagnostics to a file
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
     /// Mark of `spantap wrap`; ignored
     #[arg(long, value_name = "MARK", hide = true)]
-    pub wrapped: Option<String>,
+    wrapped: Option<String>,
     #[command(flatten)]
-    pub server_command: ServerCommand,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    Info,
-    Debug,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Overload {
-    Lose,
-    Wait,
+    pub(crate) server_command: ServerCommand,
 }
 
 impl RunArgs {
     /// Becomes the proxy and ends as the server ends.
     ///
     /// # Errors
-    /// Before the server is started only: no command (2), or with `--strict` a set-up that does not
-    /// work (125).
+    /// Before the server is started only: if there is no command (status 2), or if with `--strict` a part of
+    /// the set-up fails (status 125).
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
-            return Err(Hinted {
-                error: anyhow::anyhow!("no server command"),
-                hint: "put it behind two dashes: spantap -- npx -y @modelcontextprotocol/server-filesystem /data"
-                    .to_owned(),
-                status: 2,
-            }
-            .into());
+            return Err(exit_with(
+                2,
+                anyhow::anyhow!("no server command"),
+                "put `--` before the command: spantap -- npx -y @modelcontextprotocol/server-filesystem /data",
+            ));
         }
         start::run(self)
+    }
+}
+
+const OTLP_SET: &str = "otlp-set";
+const CONFIG: &str = "config";
+
+/// The flags are those of the declared settings.
+impl Args for Given {
+    fn augment_args(command: Command) -> Command {
+        let otlp_set = Arg::new(OTLP_SET)
+            .long(OTLP_SET)
+            .value_name("KEY=VALUE")
+            .action(ArgAction::Append)
+            .help(help::OTLP_SET);
+        let config = Arg::new(CONFIG)
+            .long(CONFIG)
+            .value_name("FILE")
+            .value_parser(value_parser!(std::path::PathBuf))
+            .help(help::CONFIG);
+        command.args(DECLARATIONS.iter().filter_map(argument)).args([otlp_set, config])
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Given::augment_args(command)
+    }
+}
+
+/// Returns the flag of a setting, if it has one.
+fn argument(setting: &'static Declaration) -> Option<Arg> {
+    let argument = Arg::new(setting.name);
+    Some(match setting.flag {
+        Flag::None => return None,
+        Flag::Switch { long, help, .. } => argument.long(long).action(ArgAction::SetTrue).help(help),
+        Flag::Value { long, value_name } => {
+            let argument = argument.long(long).value_name(value_name).help(help::of(setting.name));
+            match setting.flag_value {
+                FlagValue::Path => argument.value_parser(value_parser!(std::ffi::OsString)),
+                FlagValue::Text => argument,
+                FlagValue::Checked(check) => {
+                    argument.value_parser(move |text: &str| check(text).map(|()| text.to_owned()))
+                }
+                FlagValue::Word(words) => argument.value_parser(PossibleValuesParser::new(words())),
+            }
+        }
+    })
+}
+
+impl FromArgMatches for Given {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Given, clap::Error> {
+        let mut given = Given::default();
+        given.update_from_arg_matches(matches)?;
+        Ok(given)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for setting in DECLARATIONS {
+            let typed = || matches.value_source(setting.name) == Some(ValueSource::CommandLine);
+            match setting.flag {
+                Flag::Switch { value, .. } if typed() => (setting.give)(self, OsStr::new(value)),
+                Flag::Value { .. } => {
+                    if let Some(text) = matches.get_raw(setting.name).and_then(|mut texts| texts.next()) {
+                        (setting.give)(self, text);
+                    }
+                }
+                Flag::None | Flag::Switch { .. } => {}
+            }
+        }
+        self.otlp_set.extend(matches.get_many::<String>(OTLP_SET).unwrap_or_default().cloned());
+        self.config = matches.get_one(CONFIG).cloned();
+        Ok(())
     }
 }

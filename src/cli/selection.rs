@@ -9,8 +9,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
-use crate::cli::run::RunArgs;
-use crate::cli::{Hinted, config_file, help, hint};
+use crate::cli::{Hinted, help, hint};
 use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
@@ -18,8 +17,7 @@ use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, StatusFilter, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
-use crate::settings::paths;
-use crate::settings::{self, Config};
+use crate::settings::{Given, Settings, process_variable};
 use crate::text::glob::Glob;
 
 /// The flags that select records.
@@ -52,7 +50,7 @@ pub(super) struct SelectArgs {
     /// Only operations that took at least this long, e.g. 500ms
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
     pub(super) min_duration: Option<Duration>,
-    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
+    #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     pub(super) log_dir: Option<PathBuf>,
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
     #[arg(value_name = "FILE", help_heading = None)]
@@ -319,13 +317,12 @@ fn wanted(args: &SelectArgs) -> String {
 }
 
 /// Resolves the settings that a reading command needs: folder, prices, and the number of repeats to mark.
-fn settings(args: &SelectArgs) -> Config {
-    let run = RunArgs { log_dir: args.log_dir.clone(), ..RunArgs::default() };
-    let file = config_file(&run).unwrap_or_else(|error| {
+fn settings(args: &SelectArgs) -> Settings {
+    let sources = crate::cli::sources(Given { log_dir: args.log_dir.clone(), ..Given::default() });
+    if let Err(error) = sources.file() {
         note(&format!("{error}; continuing without it"));
-        None
-    });
-    Config::resolve(&run, &settings::process_environment, file.as_ref(), "")
+    }
+    sources.settings("")
 }
 
 fn window(args: &SelectArgs, default: DefaultRange, zone: &TimeZone) -> anyhow::Result<TimeWindow> {
@@ -369,12 +366,12 @@ fn window(args: &SelectArgs, default: DefaultRange, zone: &TimeZone) -> anyhow::
 
 /// Returns the files to read, the folders in which new files may appear, and the names of both for messages.
 fn sources(
-    settings: &Config,
+    settings: &Settings,
     files: &[PathBuf],
     window: TimeWindow,
 ) -> anyhow::Result<(Vec<LogSource>, Vec<PathBuf>, String)> {
     if files.is_empty() {
-        let dir = settings.log_dir.value.clone().or_else(paths::sessions_dir).ok_or_else(|| {
+        let dir = settings.log_folder().ok_or_else(|| {
             hint(anyhow::anyhow!("the folder of session logs is unknown"), "name it with --log-dir DIR")
         })?;
         let place = home_as_tilde(&dir);
@@ -415,14 +412,14 @@ fn home_as_tilde(path: &Path) -> String {
 }
 
 fn width() -> usize {
-    let set = settings::process_environment("COLUMNS").and_then(|text| text.parse().ok());
+    let set = process_variable("COLUMNS").and_then(|text| text.parse().ok());
     let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     set.or_else(measured).unwrap_or(WIDTH).max(LEAST_WIDTH)
 }
 
 /// Returns true if the locale is UTF-8; consoles of Windows always are.
 fn is_unicode() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(settings::process_environment);
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(process_variable);
     let locale = locale.unwrap_or_default().to_ascii_lowercase().replace('-', "");
     cfg!(windows) || locale.contains("utf8")
 }

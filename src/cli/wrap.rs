@@ -152,7 +152,7 @@ pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<Host
     if let Some(path) = &selection.file {
         return named_file(path, &selection.hosts).map(|file| vec![file]);
     }
-    let environment = crate::settings::process_environment;
+    let environment = crate::settings::process_variable;
     let mut seen = BTreeSet::new();
     let mut files = locate::files(&search_context(&environment, selection.project), &selection.hosts);
     // In the home folder a project's file can be the user's own; it counts once, as the user's.
@@ -207,7 +207,7 @@ fn host_of(path: &Path) -> Option<&'static Host> {
 
 /// Returns the scope of a file that `--file` names. A project's file is treated as with `--project`.
 fn scope_of(host: &'static Host, path: &Path) -> FileScope {
-    let environment = crate::settings::process_environment;
+    let environment = crate::settings::process_variable;
     let users = locate::places(&search_context(&environment, false), &[host.id.to_owned()]);
     let is_same = |file: &HostFile| file.path.canonicalize().ok() == path.canonicalize().ok();
     let has_project_name = || {
@@ -219,7 +219,7 @@ fn scope_of(host: &'static Host, path: &Path) -> FileScope {
 
 /// Returns the error for a selection without files: the searched paths, and a hint for `command`.
 fn no_file(selection: &ServerSelection, command: &str) -> anyhow::Error {
-    let environment = crate::settings::process_environment;
+    let environment = crate::settings::process_variable;
     let places = locate::places(&search_context(&environment, selection.project), &selection.hosts);
     let mut text = String::from("no config file of a host found; searched:");
     let mut last = "";

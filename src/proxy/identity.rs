@@ -1,36 +1,35 @@
-//! Who this connection is: the ids on every record, and the server's name from its command.
+//! The ids of a connection, which every record contains.
 
 use sha2::{Digest, Sha256};
 
 use crate::record::words::SessionSource;
-use crate::settings::Environment;
 use crate::system::procfs::{self, ProcessStat};
 
-/// Variables in which hosts tell their session, with the host's name.
+/// Variables that contain a host's session, with the host's name.
 const HOST_SESSIONS: &[(&str, &str)] = &[
     ("CLAUDE_CODE_SESSION_ID", "claude-code"),
     ("GROK_SESSION_ID", "grok"),
     ("GEMINI_SESSION_ID", "gemini-cli"),
 ];
 
-/// An agent session's id and where it was found.
+/// The id of an agent session and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionId {
-    pub id: String,
-    pub source: SessionSource,
+pub(crate) struct SessionId {
+    pub(crate) id: String,
+    pub(crate) source: SessionSource,
 }
 
-/// The agent session: what was configured, else the host's own variable, else one derived from the host
-/// process, which all servers that it started share. `parent` is the host's pid.
-pub fn session_id(
+/// Returns the agent session: the configured one, else that of the host's variable, else one derived from the
+/// host process, which all servers of the host share. `parent` is the host's pid.
+pub(crate) fn session_id(
     configured: Option<(String, SessionSource)>,
-    environment: Environment<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
     parent: i32,
 ) -> SessionId {
     if let Some((id, source)) = configured {
         return SessionId { id, source };
     }
-    if let Some(id) = HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable)) {
+    if let Some(id) = HOST_SESSIONS.iter().find_map(|(name, _)| variable(name)) {
         return SessionId { id, source: SessionSource::Host };
     }
     let started = ProcessStat::read(parent).map(|stat| stat.start_ticks.to_string());
@@ -40,12 +39,12 @@ pub fn session_id(
     }
 }
 
-/// The host's own id of the conversation, where it tells one for the whole process.
-pub fn host_conversation(environment: Environment<'_>) -> Option<String> {
-    HOST_SESSIONS.iter().find_map(|(variable, _)| environment(variable))
+/// Returns the host's id of the conversation, if a variable of the host contains it.
+pub(crate) fn host_conversation(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    HOST_SESSIONS.iter().find_map(|(name, _)| variable(name))
 }
 
-/// A UUIDv8 of boot, process and its start, which together name one process for ever.
+/// Returns a UUIDv8 of boot, pid and start time, which together identify one process permanently.
 fn derived(boot: &str, parent: i32, started: &str) -> String {
     let digest = Sha256::digest(format!("spantap session\n{}\n{parent}\n{started}", boot));
     let mut bytes = [0; 16];
@@ -53,8 +52,8 @@ fn derived(boot: &str, parent: i32, started: &str) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
 }
 
-/// A UUIDv7 for this connection.
-pub fn connection_id() -> String {
+/// Makes a UUIDv7 for this connection.
+pub(crate) fn connection_id() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut random = [0; 10];
     let _ = getrandom::fill(&mut random);

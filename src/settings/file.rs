@@ -1,5 +1,6 @@
-//! The config file: TOML, read entry by entry so that each can be refused by itself.
+//! The config file: TOML, read entry by entry so that one bad entry does not affect the others.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -7,21 +8,27 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
-use crate::settings::{Origin, Problem, SETTINGS, TABLES};
+use crate::observe::redact::{Field, Redactor};
+use crate::settings::kind::Written;
+use crate::settings::resolve::{Origin, Problem};
+use crate::settings::table::DECLARATIONS;
 use crate::text::line_of;
 
-/// More than any config file has; what is larger is something else.
+/// Tables that are read as a whole.
+const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "server"];
+
+/// Largest config file, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// The bytes of a config file, without waiting: a server's start may depend on it.
+/// Reads the bytes of a config file without waiting: the start of a server depends on it.
 ///
 /// # Errors
-/// When it cannot be read, is a pipe, or is larger than a MiB.
-pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// If the file cannot be read, is a pipe, or is larger than 1 MiB.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_fifo() || kind.is_socket() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
@@ -31,15 +38,15 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A config file as read: entries with their lines, and what could not be read.
+/// The entries of a config file with their lines, and the lines that cannot be read.
 #[derive(Clone, Debug)]
 pub struct File {
-    pub path: PathBuf,
-    /// Dotted name, line and value of each entry that is not a table, in the file's order; entries of
-    /// `[server.NAME]` under that whole name.
+    path: PathBuf,
+    /// Entries that are not tables, in the order of the file. The name of an entry of `[server.NAME]` begins
+    /// with `server` and the server's name.
     entries: Vec<Entry>,
     problems: Vec<Problem>,
-    /// A line that could not be read may have belonged to `[redaction]`.
+    /// True if a line that cannot be read may belong to `[redaction]`.
     hides_redaction: bool,
 }
 
@@ -51,13 +58,14 @@ struct Entry {
 }
 
 impl File {
-    /// Reads `path`. A file that does not exist is no file.
+    /// Reads the file `path`; returns `None` if it does not exist.
     ///
     /// # Errors
-    /// When the file exists and cannot be read.
-    pub fn read(path: &Path) -> io::Result<Option<File>> {
+    /// If the file exists and cannot be read.
+    pub(super) fn read(path: &Path) -> io::Result<Option<File>> {
         let utf8 = |bytes| {
-            String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8"))
+            String::from_utf8(bytes)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
         };
         match read(path).and_then(utf8) {
             Ok(text) => Ok(Some(File::parse(path, &text))),
@@ -66,14 +74,14 @@ impl File {
         }
     }
 
-    /// Takes what can be read of `text`; the rest becomes problems that name lines, never contents:
-    /// the parser's own messages quote the file, and a config file may hold secrets.
+    /// Parses `text`. Each line that cannot be read is a problem that contains the number of the line. The
+    /// messages of the TOML parser are not used: they quote the file, which may contain secrets.
     pub fn parse(path: &Path, text: &str) -> File {
         let origin = |line| Origin::File { path: path.to_owned(), line };
         let mentions_redaction = text.contains("redaction");
         let mut problems: Vec<Problem> = Vec::new();
         let mut text = text.to_owned();
-        // A line that is no TOML is blanked and the rest read again, so that it takes nothing with it.
+        // A line that is not TOML is blanked and the text parsed again, so that the other lines count.
         let table = loop {
             match DeTable::parse(&text) {
                 Ok(table) => break table,
@@ -85,6 +93,7 @@ impl File {
                     let end = end.map_or(text.len(), |length| at + length);
                     problems.push(Problem {
                         origin: origin(line_of(&text, at)),
+                        setting: None,
                         text: "not valid TOML; this line is ignored".to_owned(),
                     });
                     if start == end {
@@ -104,11 +113,12 @@ impl File {
                 let name = shown(&entry.name.join("."));
                 let way_out = match nearest(&general(&entry.name)) {
                     Some(setting) => format!("did you mean `{setting}`?"),
-                    None => "`spantap doctor` lists them".to_owned(),
+                    None => "`spantap doctor` lists the settings".to_owned(),
                 };
                 problems.push(Problem {
                     origin: origin(entry.line),
-                    text: format!("`{name}` is no setting; {way_out}"),
+                    setting: None,
+                    text: format!("unknown setting `{name}`; {way_out}"),
                 });
             }
         }
@@ -119,23 +129,28 @@ impl File {
         self.problems.clone()
     }
 
-    /// The values of a scalar or list setting as text, the server's own section first.
-    pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<(Vec<String>, Origin)> {
+    /// Returns the texts of a setting: of the server's own section, then of the top level.
+    pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<Written> {
+        // `server` is the table of the servers' sections.
+        if name == "server" {
+            return Vec::new();
+        }
         let own = self.find(&scoped(server, name));
         let general = self.find(&split(name));
         let texts = |value: &Value| match value {
             Value::Array(items) => items.iter().map(text_of).collect(),
             other => vec![text_of(other)],
         };
-        own.into_iter().chain(general).map(|entry| (texts(&entry.value), self.origin(entry.line))).collect()
+        let written = |entry: &Entry| Written { texts: texts(&entry.value), origin: self.origin(entry.line) };
+        own.into_iter().chain(general).map(written).collect()
     }
 
-    /// A table, put together from its entries; the server's own replaces the general one.
+    /// Returns a table, made of its entries: that of the server's own section, else that of the top level.
     pub(super) fn table(&self, server: &str, name: &str) -> Option<(Value, Origin)> {
         self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
     }
 
-    /// What `look` says of the first entry of a table that it says something of, and the entry's line.
+    /// Returns the first result of `look` for an entry of the table `name`, with the entry's line.
     pub(super) fn find_in<T>(
         &self,
         server: &str,
@@ -146,12 +161,12 @@ impl File {
         let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
         let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
         entries.find_map(|entry| {
-            let said = look(&entry.name[prefix.len()..], &entry.value)?;
-            Some((said, self.origin(entry.line)))
+            let found = look(&entry.name[prefix.len()..], &entry.value)?;
+            Some((found, self.origin(entry.line)))
         })
     }
 
-    /// Whether a line that could not be read may have said what is to be hidden.
+    /// Returns the first line that cannot be read, if one may belong to `[redaction]`.
     pub(super) fn hides_redaction(&self) -> Option<Origin> {
         let first = self.problems.first().filter(|_| self.hides_redaction)?;
         Some(first.origin.clone())
@@ -182,17 +197,17 @@ impl File {
     }
 }
 
-/// A name as it may be told. A value may have been written in its place, and what holds characters that no
-/// setting has in its name may be whole lines that a stray quote has made one.
+/// Returns a name of the file in a form that a message may contain. The user may have written a value in the
+/// place of the name. A name with characters that settings do not use may be several lines after a stray quote.
 pub(super) fn shown(name: &str) -> String {
     let is_odd = |c: char| c.is_control() || matches!(c, '=' | '"' | '\'' | '#');
     match name.contains(is_odd) {
         true => "…".to_owned(),
-        false => crate::proxy::diagnostics::safe(name),
+        false => Redactor::default().redact(Field::StderrLine, name.as_bytes()).as_str().to_owned(),
     }
 }
 
-/// Beyond this many bad lines it is not a config file.
+/// Most lines that are blanked; a file with more of them is not a config file.
 const MAX_BAD_LINES: usize = 20;
 
 fn split(name: &str) -> Vec<String> {
@@ -203,7 +218,7 @@ fn scoped(server: &str, name: &str) -> Vec<String> {
     ["server".to_owned(), server.to_owned()].into_iter().chain(split(name)).collect()
 }
 
-/// The name without the server whose section it stands in.
+/// Returns the name of an entry without the server to whose section it belongs.
 fn general(name: &[String]) -> String {
     match name {
         [server, _, rest @ ..] if server == "server" && !rest.is_empty() => rest.join("."),
@@ -211,12 +226,12 @@ fn general(name: &[String]) -> String {
     }
 }
 
-/// The setting that was probably meant.
+/// Returns the setting that the user probably meant by `name`.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    nearest_of(name, SETTINGS.iter().map(|(setting, _)| *setting))
+    nearest_of(name, DECLARATIONS.iter().map(|setting| setting.name))
 }
 
-/// That of `names` which was probably meant by `name`.
+/// Returns the one of `names` that the user probably meant by `name`.
 pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// As clap's for mistyped flags.
     const LIKENESS: f64 = 0.8;
@@ -227,7 +242,7 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
 
 fn is_known(name: &[String]) -> bool {
     let general = general(name);
-    SETTINGS.iter().any(|(setting, _)| *setting == general)
+    DECLARATIONS.iter().any(|setting| setting.name == general)
         || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
 }
 
@@ -257,9 +272,9 @@ fn to_value(value: Spanned<DeValue<'_>>) -> Option<Value> {
     Value::deserialize(toml::de::ValueDeserializer::from(value)).ok()
 }
 
-fn text_of(value: &Value) -> String {
+fn text_of(value: &Value) -> OsString {
     match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => text.into(),
+        other => other.to_string().into(),
     }
 }

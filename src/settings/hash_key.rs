@@ -1,7 +1,7 @@
 //! The key of all hashes of one installation: 32 bytes from the operating system, made once.
 //!
-//! It lies in the state folder and not beside the logs, since those are shipped. Nobody else may be able
-//! to read it: whoever has the key can guess short arguments from their hashes.
+//! The key is in the state folder and not beside the logs, because logs are shipped. Only its owner may be
+//! able to read it: a reader of the key can guess short arguments from their hashes.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -11,53 +11,82 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::observe::canonical::HashKey;
+use crate::record::timestamp::Timestamp;
+use crate::settings::{ArgsHash, Settings, paths};
+
 /// Length of a key, in bytes.
 const LENGTH: usize = 32;
 const NAME: &str = "hash-key";
 
-/// Where the key comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The installation's own file, made now or earlier.
-    Installation,
+/// The place of the hash key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HashKeySource {
+    /// Hashes are not keyed.
+    Unkeyed,
     /// The file that `hash_key_file` names.
-    File,
-    /// Made for this process, because it can be kept nowhere: hashes of two processes differ.
+    File(PathBuf),
+    /// The installation's own file in this state folder.
+    Installation(PathBuf),
+    /// No file: there is no home folder. The key is made for this process, so that hashes of two processes
+    /// differ.
     Process,
 }
 
-/// A key and where it comes from.
-#[derive(Clone)]
-pub struct Key {
-    pub bytes: [u8; LENGTH],
-    pub source: Source,
-}
-
-impl Key {
-    /// The first four bytes of the key's SHA-256: shows when a key has changed.
-    pub fn id(&self) -> [u8; 4] {
-        let digest = Sha256::digest(self.bytes);
-        let mut id = [0; 4];
-        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-        id
+/// Returns the place of the hash key that these settings choose.
+pub(crate) fn choose(settings: &Settings) -> HashKeySource {
+    match (settings.args_hash.value, &settings.hash_key_file.value, paths::state_dir()) {
+        (ArgsHash::Sha256, ..) => HashKeySource::Unkeyed,
+        (ArgsHash::Hmac, Some(file), _) => HashKeySource::File(file.clone()),
+        (ArgsHash::Hmac, None, Some(state)) => HashKeySource::Installation(state),
+        (ArgsHash::Hmac, None, None) => HashKeySource::Process,
     }
 }
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("bytes", &"[REDACTED]").field("source", &self.source).finish()
+impl HashKeySource {
+    /// Returns the key. The installation's key is made now if it does not exist.
+    ///
+    /// # Errors
+    /// If the key exists and cannot be read or trusted, or if it cannot be made.
+    pub(crate) fn load_or_make(&self) -> Result<HashKey, HashKeyError> {
+        match self {
+            HashKeySource::Installation(state) => of_installation(state).map(HashKey::Keyed),
+            HashKeySource::Process => random().map(HashKey::Keyed),
+            HashKeySource::Unkeyed => Ok(HashKey::Unkeyed),
+            HashKeySource::File(path) => from_file(path).map(HashKey::Keyed),
+        }
+    }
+
+    /// Returns the key, or `None` if it has not been made yet.
+    ///
+    /// # Errors
+    /// If the key exists and cannot be read or trusted.
+    pub(crate) fn load(&self) -> Result<Option<HashKey>, HashKeyError> {
+        match self {
+            HashKeySource::Unkeyed => Ok(Some(HashKey::Unkeyed)),
+            HashKeySource::File(path) => from_file(path).map(|key| Some(HashKey::Keyed(key))),
+            HashKeySource::Installation(state) => Ok(known(state)?.map(HashKey::Keyed)),
+            HashKeySource::Process => Ok(None),
+        }
     }
 }
 
-/// Why there is no key.
+/// Makes a key for this process only. Without random bytes from the operating system the key is a hash of
+/// time and pid, which at least differs from process to process; a fixed key would not.
+pub(crate) fn for_this_process() -> HashKey {
+    let seed = || Sha256::digest(format!("{} {}", std::process::id(), Timestamp::now())).into();
+    HashKey::Keyed(random().unwrap_or_else(|_| seed()))
+}
+
+/// The reason why there is no key.
 #[derive(Debug)]
-pub enum Error {
-    /// The file can be read by others, is not ours, or is not a plain file of its own.
+pub(crate) enum HashKeyError {
+    /// Other users can read the file, or it is not ours, or it is not a regular file.
     Unsafe {
         path: PathBuf,
         reason: &'static str,
     },
-    /// The file does not hold 32 bytes.
+    /// The file does not contain 32 bytes.
     Length {
         path: PathBuf,
     },
@@ -65,113 +94,97 @@ pub enum Error {
         path: PathBuf,
         error: io::Error,
     },
-    /// The operating system gives no random bytes.
+    /// The operating system returns no random bytes.
     Random(getrandom::Error),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for HashKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Unsafe { path, reason } => {
+            HashKeyError::Unsafe { path, reason } => {
                 write!(
                     f,
                     "hash key {} {reason}: chmod 600 it, or remove it to have a new one made",
                     path.display()
                 )
             }
-            Error::Length { path } => write!(
+            HashKeyError::Length { path } => write!(
                 f,
                 "hash key {} is not 32 bytes (or 64 hex digits): make one with `openssl rand -out FILE 32`",
                 path.display()
             ),
-            Error::Io { path, error } => write!(f, "cannot use hash key {}: {error}", path.display()),
-            Error::Random(error) => write!(f, "cannot make a hash key: {error}"),
+            HashKeyError::Io { path, error } => {
+                write!(f, "cannot use hash key {}: {error}", path.display())
+            }
+            HashKeyError::Random(error) => write!(f, "cannot make a hash key: {error}"),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for HashKeyError {}
 
-/// The key in the file that the user names: 32 bytes, or 64 hex digits.
-///
-/// # Errors
-/// The file cannot be read, can be read by others, or holds no key.
-pub fn from_file(path: &Path) -> Result<Key, Error> {
-    // A user may link to where secrets are mounted; what is linked to is what is checked.
-    let bytes = read(path, 0)?;
-    Ok(Key { bytes, source: Source::File })
+/// Reads the key in the file that the user names: 32 bytes, or 64 hex digits.
+fn from_file(path: &Path) -> Result<[u8; LENGTH], HashKeyError> {
+    // The user may link to a folder of mounted secrets. The target of the link is checked.
+    read(path, 0)
 }
 
-/// The installation's key in the folder `state`, if one was made.
-///
-/// # Errors
-/// The key exists and cannot be trusted or read.
-pub fn known(state: &Path) -> Result<Option<Key>, Error> {
+/// Reads the installation's key in the folder `state`, if it exists.
+fn known(state: &Path) -> Result<Option<[u8; LENGTH]>, HashKeyError> {
     match read(&state.join(NAME), libc::O_NOFOLLOW) {
-        Ok(bytes) => Ok(Some(Key { bytes, source: Source::Installation })),
-        Err(Error::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(key) => Ok(Some(key)),
+        Err(HashKeyError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// The installation's key in the folder `state`, made now if there is none. Processes that start at once
-/// get the same.
-///
-/// # Errors
-/// The key exists and cannot be trusted, or it can be neither read nor made.
-pub fn of_installation(state: &Path) -> Result<Key, Error> {
+/// Returns the installation's key in the folder `state`, and makes it if it does not exist. Processes that
+/// start at once get the same key.
+fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
     let path = state.join(NAME);
-    let io = |error| Error::Io { path: path.clone(), error };
+    let io = |error| HashKeyError::Io { path: path.clone(), error };
     if let Some(key) = known(state)? {
         return Ok(key);
     }
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io)?;
     let bytes = random()?;
-    // Written beside and linked into its place: the name never shows a key that is half there, and who
-    // comes second finds the first one's.
+    // The key is written to a temporary file and linked to its name: the name never shows half a key, and if
+    // two processes race, the second uses the first one's key.
     let mut suffix = [0; 8];
-    getrandom::fill(&mut suffix).map_err(Error::Random)?;
-    let beside = state.join(format!("{NAME}.{:016x}", u64::from_ne_bytes(suffix)));
+    getrandom::fill(&mut suffix).map_err(HashKeyError::Random)?;
+    let temporary = state.join(format!("{NAME}.{:016x}", u64::from_ne_bytes(suffix)));
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(&beside)
+        .open(&temporary)
         .and_then(|mut file| {
             file.write_all(&bytes)?;
             file.sync_all()
         })
-        .and_then(|()| match std::fs::hard_link(&beside, &path) {
+        .and_then(|()| match std::fs::hard_link(&temporary, &path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         });
-    let _ = std::fs::remove_file(&beside);
+    let _ = std::fs::remove_file(&temporary);
     written.map_err(io)?;
-    // Whoever was first: what counts is in the file.
-    read(&path, libc::O_NOFOLLOW).map(|bytes| Key { bytes, source: Source::Installation })
+    // Another process may have been first: the key in the file counts.
+    read(&path, libc::O_NOFOLLOW)
 }
 
-/// A key for this process only, for when there is nowhere to keep one.
-///
-/// # Errors
-/// The operating system gives no random bytes.
-pub fn for_this_process() -> Result<Key, Error> {
-    Ok(Key { bytes: random()?, source: Source::Process })
-}
-
-fn random() -> Result<[u8; LENGTH], Error> {
+fn random() -> Result<[u8; LENGTH], HashKeyError> {
     let mut bytes = [0; LENGTH];
-    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    getrandom::fill(&mut bytes).map_err(HashKeyError::Random)?;
     Ok(bytes)
 }
 
-fn read(path: &Path, flags: i32) -> Result<[u8; LENGTH], Error> {
+fn read(path: &Path, flags: i32) -> Result<[u8; LENGTH], HashKeyError> {
     let io = |error: io::Error| match error.raw_os_error() {
-        Some(libc::ELOOP) => Error::Unsafe { path: path.to_owned(), reason: "is a link" },
-        _ => Error::Io { path: path.to_owned(), error },
+        Some(libc::ELOOP) => HashKeyError::Unsafe { path: path.to_owned(), reason: "is a link" },
+        _ => HashKeyError::Io { path: path.to_owned(), error },
     };
-    // Not to hang on a pipe that somebody put there.
+    // Without O_NONBLOCK the open would hang on a pipe.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(flags | libc::O_CLOEXEC | libc::O_NONBLOCK)
@@ -180,32 +193,32 @@ fn read(path: &Path, flags: i32) -> Result<[u8; LENGTH], Error> {
     check(&file, path, flags & libc::O_NOFOLLOW != 0)?;
     let mut text = Vec::new();
     file.take(256).read_to_end(&mut text).map_err(io)?;
-    key_in(&text).ok_or_else(|| Error::Length { path: path.to_owned() })
+    key_in(&text).ok_or_else(|| HashKeyError::Length { path: path.to_owned() })
 }
 
-/// Refuses a file that others could have read, or could have put there.
-fn check(file: &File, path: &Path, is_ours: bool) -> Result<(), Error> {
-    let metadata = file.metadata().map_err(|error| Error::Io { path: path.to_owned(), error })?;
-    let refuse = |reason| Err(Error::Unsafe { path: path.to_owned(), reason });
+/// Refuses a file that other users can read, or that another user made.
+fn check(file: &File, path: &Path, is_ours: bool) -> Result<(), HashKeyError> {
+    let metadata = file.metadata().map_err(|error| HashKeyError::Io { path: path.to_owned(), error })?;
+    let refuse = |reason| Err(HashKeyError::Unsafe { path: path.to_owned(), reason });
     if !metadata.is_file() {
         return refuse("is not a regular file");
     }
     if metadata.mode() & 0o077 != 0 {
         return refuse("can be read by others");
     }
-    // Only root can open what is another user's and closed to others.
+    // Only root can open a private file of another user.
     let is_another = |user| metadata.uid() != user && metadata.uid() != 0;
     if effective_user().is_some_and(is_another) {
         return refuse("belongs to another user");
     }
-    // Two links for the moment in which it is put in its place.
+    // The file has two links until its temporary name is removed.
     if is_ours && metadata.nlink() > 2 {
         return refuse("has other names");
     }
     Ok(())
 }
 
-/// Who we are; not known where there is no `/proc`.
+/// Returns the effective user of this process, if there is a `/proc`.
 fn effective_user() -> Option<u32> {
     std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
 }
@@ -239,17 +252,16 @@ mod tests {
         let folder = folder();
         let state = folder.path().join("state/spantap");
         let first = of_installation(&state).unwrap();
-        assert_eq!(first.source, Source::Installation);
         let again = of_installation(&state).unwrap();
-        assert_eq!((first.bytes, first.id()), (again.bytes, again.id()));
-        assert_ne!(first.bytes, [0; 32]);
+        assert_eq!(first, again);
+        assert_ne!(first, [0; 32]);
+        let source = HashKeySource::Installation(state.clone());
+        let keys = [source.load().unwrap().unwrap(), source.load_or_make().unwrap()];
+        assert!(keys.iter().all(|key| key.id() == HashKey::Keyed(first).id()));
         assert_eq!(std::fs::metadata(state.join(NAME)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
-        assert!(
-            !format!("{first:?}").contains(&first.bytes[0].to_string())
-                || format!("{first:?}").contains("REDACTED")
-        );
+        assert!(format!("{:?}", keys[0]).contains("REDACTED"));
     }
 
     #[test]
@@ -261,7 +273,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        of_installation(folder.path()).unwrap().bytes
+                        of_installation(folder.path()).unwrap()
                     })
                 })
                 .collect();
@@ -281,7 +293,7 @@ mod tests {
             assert!(error.contains("can be read by others: chmod 600"), "{error}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(of_installation(folder.path()).unwrap().bytes, [1; 32]);
+        assert_eq!(of_installation(folder.path()).unwrap(), [1; 32]);
     }
 
     #[test]
@@ -304,7 +316,7 @@ mod tests {
         let write = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            from_file(&path).map(|key| key.bytes)
+            from_file(&path)
         };
         assert_eq!(write(&[9; 32]).unwrap(), [9; 32]);
         assert_eq!(write(format!("{}\n", "09".repeat(32)).as_bytes()).unwrap(), [9; 32]);

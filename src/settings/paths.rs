@@ -1,29 +1,64 @@
-//! Where spantap keeps things: XDG folders on every Unix.
+//! The folders and files of spantap: XDG folders on every Unix.
 
 use std::path::PathBuf;
 
 use etcetera::{BaseStrategy, base_strategy::Xdg};
+use sha2::{Digest, Sha256};
+
+use crate::text::hex;
 
 const NAME: &str = "spantap";
 
-/// `$XDG_STATE_HOME/spantap`, by default `~/.local/state/spantap`; `None` without a home folder.
-pub fn state_dir() -> Option<PathBuf> {
+/// Returns `$XDG_STATE_HOME/spantap`, by default `~/.local/state/spantap`; `None` without a home folder.
+pub(crate) fn state_dir() -> Option<PathBuf> {
     Some(Xdg::new().ok()?.state_dir()?.join(NAME))
 }
 
-/// `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`.
-pub fn config_dir() -> Option<PathBuf> {
+/// Returns `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`.
+pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(Xdg::new().ok()?.config_dir().join(NAME))
 }
 
-/// The default folder of the session logs.
-pub fn sessions_dir() -> Option<PathBuf> {
+/// Returns the default folder of the session logs.
+pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }
 
-/// What is remembered of a server between its sessions.
-pub fn tools_file(server_name: &str) -> Option<PathBuf> {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let name: String = server_name.chars().map(safe).collect();
-    Some(state_dir()?.join("tools").join(format!("{}.json", name.trim_start_matches('.'))))
+/// Returns the file in which the tools of a server are remembered between its sessions.
+pub(crate) fn tools_file(server_name: &str) -> Option<PathBuf> {
+    Some(state_dir()?.join("tools").join(tools_file_name(server_name)))
+}
+
+/// Returns the server's name with `.json`. A name that is long, or has characters that a file name should not
+/// have, is cut and cleaned, and gets a hash of the whole name, so that no two servers share a file.
+fn tools_file_name(server_name: &str) -> String {
+    /// Longest name that is used as it is, in bytes.
+    const LONGEST: usize = 100;
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_ordinary =
+        !server_name.is_empty() && !server_name.starts_with('.') && server_name.len() <= LONGEST;
+    if is_ordinary && server_name.chars().all(is_safe) {
+        return format!("{server_name}.json");
+    }
+    let safe = |c: char| if is_safe(c) { c } else { '_' };
+    let name: String = server_name.chars().take(LONGEST).map(safe).collect();
+    let hash = hex::text(&Sha256::digest(server_name)[..8]);
+    // No name that is used as it is has a `~`.
+    format!("{}~{hash}.json", name.trim_start_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_has_a_tools_file_of_its_own_with_a_name_of_limited_length() {
+        assert_eq!(tools_file_name("server-filesystem_1.2"), "server-filesystem_1.2.json");
+        let long = "x".repeat(300);
+        let names = ["a b", "a_b", "a:b", ".a", "a", "", "日本", "本日", &long, &long[1..]];
+        let files: std::collections::BTreeSet<String> =
+            names.iter().map(|name| tools_file_name(name)).collect();
+        assert_eq!(files.len(), names.len(), "{files:?}");
+        assert!(files.iter().all(|file| file.len() <= 130 && !file.starts_with('.')), "{files:?}");
+    }
 }

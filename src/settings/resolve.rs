@@ -1,18 +1,24 @@
-//! One setting: looked up source by source, and remembered with where it was found.
+//! The sources of the settings, and the order in which they win: flag, environment variable, the server's
+//! own section of the config file, its top level, default.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use crate::settings::{Environment, File, Redaction};
+use crate::settings::kind::{self, Kind, Written};
+use crate::settings::table::{Given, Settings, variable};
+use crate::settings::tables::Redaction;
+use crate::settings::{Environment, File, server_name};
 
-/// A value and where it came from.
+/// A value and its origin.
 #[derive(Clone, Debug)]
 pub struct Setting<T> {
     pub value: T,
     pub origin: Origin,
 }
 
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Flag,
@@ -32,10 +38,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Something in the settings that cannot be used. Its text names the setting, never its value.
+/// A value that cannot be used. Its text names the setting, never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub origin: Origin,
+    /// The setting or table; `None` for a name or a line that is unknown.
+    pub setting: Option<&'static str>,
     pub text: String,
 }
 
@@ -45,324 +53,160 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A size in bytes, as people write it.
-pub struct Size;
+/// A config file that exists, or that the user named, and that cannot be read.
+#[derive(Debug)]
+pub struct FileError {
+    pub(crate) path: PathBuf,
+    pub(crate) error: io::Error,
+}
 
-impl Size {
-    /// Reads `4096`, `64KiB`, `64k`, `1.5GiB`, `2GB`; 1 k is 1024 with and without the `i`.
-    pub fn parse(text: &str) -> Option<u64> {
-        let text = text.trim();
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let number: f64 = text[..split].parse().ok()?;
-        let unit = text[split..].trim().to_ascii_lowercase();
-        let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
-            "" => 0,
-            "k" => 10,
-            "m" => 20,
-            "g" => 30,
-            "t" => 40,
-            _ => return None,
-        };
-        let bytes = number * (1u64 << shift) as f64;
-        (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "config file `{}` cannot be read: {}", self.path.display(), self.error)
     }
 }
 
-/// A choice that is one word in flags, environment and file.
-pub(super) trait Word: Copy + PartialEq + 'static {
-    /// The words, as an error says them.
-    const CHOICES: &'static str;
-    const WORDS: &'static [(&'static str, Self)];
+impl std::error::Error for FileError {}
 
-    fn from_word(text: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
-    }
-
-    fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, choice)| *choice == self).map_or("", |(word, _)| word)
-    }
-}
-
-/// Why the entry `key` of a table cannot be used: `place` is what stands before the key, `doc` the page that
-/// says more. Of the reader's own words only what it expected: the rest quotes the value.
-fn misfit(place: &str, key: &str, doc: &str, error: &toml::de::Error) -> String {
-    let message = error.message().lines().next().unwrap_or_default();
-    let expected = message.rsplit_once("expected ").map_or("", |(_, expected)| expected);
-    let entry = format!("`{place}{}`", crate::settings::file::shown(key));
-    let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    if message.starts_with("unknown field") {
-        let meant = crate::settings::file::nearest_of(key, names.into_iter());
-        let way_out = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
-        return format!("{entry} is no entry{way_out}");
-    }
-    if !names.is_empty() {
-        return format!("{entry} is none of {}", names.join(", "));
-    }
-    let wanted = match expected {
-        "u64" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "a list",
-        "a map" => "a table of texts",
-        "a string" | "path string" => "a text",
-        _ => return format!("{entry} is not what docs/{doc} says"),
-    };
-    format!("{entry} is not {wanted}")
-}
-
-/// The environment variable of the setting `name`.
-pub(super) fn variable(name: &str) -> String {
-    format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"))
-}
-
-/// Looks a setting up in all its sources, strongest first.
-pub(super) struct Resolver<'a> {
-    flags: BTreeMap<&'static str, String>,
+/// Everything that settings come from, read once.
+pub struct Sources<'a> {
+    given: Given,
     environment: Environment<'a>,
-    file: Option<&'a File>,
-    server_name: &'a str,
-    problems: Vec<Problem>,
+    path: Option<PathBuf>,
+    file: Result<Option<File>, FileError>,
 }
 
-impl<'a> Resolver<'a> {
-    pub(super) fn new(
-        flags: BTreeMap<&'static str, String>,
-        environment: Environment<'a>,
-        file: Option<&'a File>,
-        server_name: &'a str,
-    ) -> Resolver<'a> {
+impl<'a> Sources<'a> {
+    /// Reads the config file: `--config`, else `SPANTAP_CONFIG`, else `config.toml` in `config_dir`. A file
+    /// of the current folder is never read: a cloned repository must not steer the proxy.
+    pub fn read(given: Given, environment: Environment<'a>, config_dir: Option<&Path>) -> Sources<'a> {
+        let (path, is_named) = config_file(&given, environment, config_dir).unzip();
+        let missing = || io::Error::other("the file does not exist");
+        let file = match path.as_deref().map(File::read).transpose() {
+            Ok(None | Some(None)) if is_named == Some(true) => Err(missing()),
+            Ok(file) => Ok(file.flatten()),
+            Err(error) => Err(error),
+        };
+        let file = file.map_err(|error| FileError { path: path.clone().unwrap_or_default(), error });
+        Sources { given, environment, path, file }
+    }
+
+    /// Makes sources of a config file that was read already.
+    pub fn with_file(given: Given, environment: Environment<'a>, file: File) -> Sources<'a> {
+        Sources { given, environment, path: None, file: Ok(Some(file)) }
+    }
+
+    /// Returns the path of the config file, which need not exist.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Returns the config file, if there is one.
+    ///
+    /// # Errors
+    /// If the file exists, or the user named it, and it cannot be read.
+    pub fn file(&self) -> Result<Option<&File>, &FileError> {
+        self.file.as_ref().map(Option::as_ref)
+    }
+
+    /// Returns the name of the server that `command` starts: the configured name, else one derived from the
+    /// command.
+    pub(crate) fn server_name(&self, command: &[OsString]) -> String {
+        self.resolver("").server().value.unwrap_or_else(|| server_name::server_name(command))
+    }
+
+    /// Returns a resolver of single settings of the server `server_name`.
+    pub(crate) fn resolver(&'a self, server_name: &'a str) -> Resolver<'a> {
+        let file = self.file.as_ref().ok().and_then(Option::as_ref);
         let problems = file.map(File::problems).unwrap_or_default();
-        Resolver { flags, environment, file, server_name, problems }
+        Resolver { given: &self.given, environment: self.environment, file, server_name, problems }
     }
 
-    /// The first source that has `name` in a form that `read` takes.
-    pub(super) fn get<T>(
+    /// Resolves every setting of the server `server_name`. A value that cannot be used is a problem of the
+    /// result, and the next source counts. If the config file cannot be read, its redaction is not known: no
+    /// free text is written.
+    pub fn settings(&self, server_name: &str) -> Settings {
+        let mut settings = self.resolver(server_name).settings();
+        if self.file.is_err() {
+            settings.redaction = Redaction::Unusable;
+        }
+        for text in [&mut settings.session_id, &mut settings.user_id, &mut settings.otlp_endpoint] {
+            text.value.take_if(|text| text.is_empty());
+        }
+        for path in [&mut settings.log_dir, &mut settings.hash_key_file] {
+            path.value = path.value.take().map(kind::expand_home);
+        }
+        settings
+    }
+}
+
+/// Returns the path of the config file, and true if the user named it.
+pub(crate) fn config_file(
+    given: &Given,
+    environment: Environment<'_>,
+    config_dir: Option<&Path>,
+) -> Option<(PathBuf, bool)> {
+    let named = given.config.clone().or_else(|| environment("SPANTAP_CONFIG").map(PathBuf::from));
+    let usual = || Some((config_dir?.join("config.toml"), false));
+    named.map(|path| (path, true)).or_else(usual)
+}
+
+/// Resolves settings one by one, and collects the values that cannot be used.
+pub(crate) struct Resolver<'a> {
+    pub(super) given: &'a Given,
+    environment: Environment<'a>,
+    pub(super) file: Option<&'a File>,
+    pub(super) server_name: &'a str,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Resolver<'_> {
+    /// Returns the value of the first source of the setting `name` that `kind` can parse. `given` is the
+    /// value of its flag.
+    pub(super) fn get<G, T: From<G>>(
         &mut self,
         name: &'static str,
-        expected: &str,
-        default: T,
-        read: impl Fn(&str) -> Option<T>,
+        kind: &Kind<G>,
+        given: Option<G>,
+        default: impl FnOnce() -> T,
     ) -> Setting<T> {
-        for (texts, origin) in self.sources(name) {
-            match texts.as_slice() {
-                [text] => match read(text) {
-                    Some(value) => return Setting { value, origin },
-                    None => self.refuse(name, expected, origin),
-                },
-                _ => self.refuse(name, expected, origin),
+        if let Some(value) = given {
+            return Setting { value: value.into(), origin: Origin::Flag };
+        }
+        if self.given.unusable.contains(&name) {
+            self.refuse(name, kind.expected, Origin::Flag);
+        }
+        for written in self.written(name) {
+            match (kind.parse)(&written) {
+                Some(value) => return Setting { value: value.into(), origin: written.origin },
+                None => self.refuse(name, kind.expected, written.origin),
             }
         }
-        Setting { value: default, origin: Origin::Default }
+        Setting { value: default(), origin: Origin::Default }
     }
 
-    /// Like [`Resolver::get`] for a list: an array in the file, commas elsewhere.
-    pub(super) fn list<T>(
-        &mut self,
-        name: &'static str,
-        expected: &str,
-        default: Vec<T>,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Setting<Vec<T>> {
-        for (texts, origin) in self.sources(name) {
-            let split =
-                |text: &String| text.split(',').map(|part| part.trim().to_owned()).collect::<Vec<_>>();
-            let parts: Vec<String> = match origin {
-                Origin::File { .. } => texts,
-                _ => texts.iter().flat_map(split).collect(),
-            };
-            match parts.iter().map(|part| read(part)).collect() {
-                Some(value) => return Setting { value, origin },
-                None => self.refuse(name, expected, origin),
-            }
-        }
-        Setting { value: default, origin: Origin::Default }
+    /// Returns the texts of the setting `name` in the environment and the config file.
+    fn written(&self, name: &str) -> impl Iterator<Item = Written> + use<> {
+        let variable = variable(name);
+        let environment = (self.environment)(&variable)
+            .filter(|text| !text.is_empty())
+            .map(|text| Written { texts: vec![text], origin: Origin::Environment(variable) });
+        let file = self.file.map(|file| file.scalars(self.server_name, name)).unwrap_or_default();
+        environment.into_iter().chain(file)
     }
 
-    /// A table of the file with a shape of its own, read by serde.
-    pub(super) fn table<T: serde::de::DeserializeOwned>(
-        &mut self,
-        name: &'static str,
-        expected: &str,
-    ) -> Option<T> {
-        let (value, origin) = self.file?.table(self.server_name, name)?;
-        match value.try_into() {
-            Ok(table) => Some(table),
-            Err(_) => {
-                self.refuse(name, expected, origin);
-                None
-            }
-        }
+    pub(super) fn refuse(&mut self, name: &'static str, expected: &str, origin: Origin) {
+        let text = format!("`{name}` is not {expected}; ignoring it");
+        self.problems.push(Problem { origin, setting: Some(name), text });
     }
 
-    /// Like [`Resolver::table`], with `KEY=VALUE` entries of the flag `flag` laid over it. An entry that
-    /// cannot be used is refused by itself, and the rest counts.
-    pub(super) fn table_with<T: serde::de::DeserializeOwned>(
-        &mut self,
-        name: &'static str,
-        flag: &str,
-        entries: &[String],
-    ) -> Option<T> {
-        let mut kept = toml::Table::new();
-        if let Some(file) = self.file
-            && let Some((toml::Value::Table(found), origin)) = file.table(self.server_name, name)
-        {
-            for (key, value) in found {
-                let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
-                let Err(error) = alone.try_into::<T>() else {
-                    kept.insert(key, value);
-                    continue;
-                };
-                let is_it = |path: &[String], _: &toml::Value| (path.first() == Some(&key)).then_some(());
-                let line = file.find_in(self.server_name, name, is_it).map(|(_, line)| line);
-                let text = misfit(&format!("{name}."), &key, "telemetry.md", &error) + "; ignoring it";
-                self.problems.push(Problem { origin: line.unwrap_or_else(|| origin.clone()), text });
-            }
-        }
-        let mut table = toml::Value::Table(kept);
-        for entry in entries {
-            let key = entry.split('=').next().unwrap_or_default();
-            let mut laid_over = table.clone();
-            let text = match entry_of(entry) {
-                None => format!("`--{flag}` wants KEY=VALUE; ignoring it"),
-                Some(entry) => {
-                    lay_over(&mut laid_over, entry);
-                    match laid_over.clone().try_into::<T>() {
-                        Ok(_) => {
-                            table = laid_over;
-                            continue;
-                        }
-                        Err(error) => {
-                            misfit(&format!("--{flag} "), key, "telemetry.md", &error) + "; ignoring it"
-                        }
-                    }
-                }
-            };
-            self.problems.push(Problem { origin: Origin::Flag, text });
-        }
-        table.try_into().ok()
-    }
-
-    /// The `[redaction]` table. One that cannot be read or applied is worse than none: somebody relies
-    /// on it.
-    pub(super) fn redaction(&mut self) -> Redaction {
-        if let Some(origin) = self.file.and_then(File::hides_redaction) {
-            let text = "a line of this file cannot be read, and may be one of `redaction`; \
-                        no free text is written until it is mended";
-            self.problems.push(Problem { origin, text: text.to_owned() });
-            return Redaction::Unusable;
-        }
-        let table = self.file.and_then(|file| file.table(self.server_name, "redaction"));
-        let Some((value, origin)) = table else { return Redaction::Settings(Box::default()) };
-        use crate::observe::redact::RedactionSettings;
-        let settings: Result<RedactionSettings, _> = value.try_into();
-        let found = self.file.and_then(|file| match &settings {
-            Ok(settings) => {
-                let text = settings.check().err()?;
-                let is_it = |name: &[String], _: &toml::Value| {
-                    name.first().is_some_and(|name| name == text.key).then_some(())
-                };
-                let line = file.find_in(self.server_name, "redaction", is_it).map(|(_, line)| line);
-                Some((text.to_string(), line))
-            }
-            // Each entry is tried by itself, to name the first that cannot be used.
-            Err(_) => {
-                let why = |name: &[String], value: &toml::Value| {
-                    let key = name.join(".");
-                    let table = toml::Table::from_iter([(key.clone(), value.clone())]);
-                    let error = table.try_into::<RedactionSettings>().err()?;
-                    Some(misfit("redaction.", &key, "redaction.md", &error))
-                };
-                let (text, line) = file.find_in(self.server_name, "redaction", why)?;
-                Some((text, Some(line)))
-            }
-        });
-        match (found, settings) {
-            (None, Ok(settings)) => Redaction::Settings(Box::new(settings)),
-            (found, _) => {
-                let (text, line) = found
-                    .unwrap_or_else(|| ("`redaction` is not what docs/redaction.md says".to_owned(), None));
-                let text = format!("{text}; no free text is written until this is mended");
-                self.problems.push(Problem { origin: line.unwrap_or(origin), text });
-                Redaction::Unusable
-            }
-        }
-    }
-
-    /// What could not be used, in the order of the file.
-    pub(super) fn problems(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| match problem.origin {
+    /// Returns the problems in the order of the file.
+    pub(super) fn problems(&mut self) -> Vec<Problem> {
+        let mut problems = std::mem::take(&mut self.problems);
+        problems.sort_by_key(|problem| match problem.origin {
             Origin::File { line, .. } => line,
             _ => 0,
         });
-        self.problems
-    }
-
-    fn sources(&self, name: &'static str) -> Vec<(Vec<String>, Origin)> {
-        let variable = variable(name);
-        let flag = self.flags.get(name).map(|text| (vec![text.clone()], Origin::Flag));
-        let environment = (self.environment)(&variable)
-            .filter(|text| !text.is_empty())
-            .map(|text| (vec![text], Origin::Environment(variable)));
-        let file = self.file.into_iter().flat_map(|file| file.scalars(self.server_name, name));
-        flag.into_iter().chain(environment).chain(file).collect()
-    }
-
-    fn refuse(&mut self, name: &str, expected: &str, origin: Origin) {
-        self.problems.push(Problem { origin, text: format!("`{name}` is not {expected}; ignoring it") });
-    }
-}
-
-/// `KEY=VALUE` as TOML; a value that is none is text, so that nobody has to quote for two readers.
-fn entry_of(text: &str) -> Option<toml::Value> {
-    let (key, value) = text.split_once('=')?;
-    let quoted = toml::Value::String(value.to_owned());
-    let table = toml::from_str::<toml::Table>(&format!("{key} = {value}"))
-        .or_else(|_| toml::from_str::<toml::Table>(&format!("{key} = {quoted}")));
-    // A line break would begin another entry.
-    table.ok().filter(|table| table.len() == 1 && !text.contains('\n')).map(toml::Value::Table)
-}
-
-/// Tables are merged, everything else is replaced.
-fn lay_over(below: &mut toml::Value, above: toml::Value) {
-    match (below, above) {
-        (toml::Value::Table(below), toml::Value::Table(above)) => {
-            for (key, value) in above {
-                match below.get_mut(&key) {
-                    Some(entry) => lay_over(entry, value),
-                    None => drop(below.insert(key, value)),
-                }
-            }
-        }
-        (below, above) => *below = above,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_is_laid_over_a_table() {
-        let mut table: toml::Value = toml::from_str("a = 1\n[b]\nc = 'x'").unwrap();
-        for entry in ["b.d=true", "a=grpc", "b.\"e.f\"=Bearer x=y", "g=[\"h\"]"] {
-            lay_over(&mut table, entry_of(entry).unwrap());
-        }
-        let wanted: toml::Value =
-            toml::from_str("a = 'grpc'\ng = ['h']\n[b]\nc = 'x'\nd = true\n'e.f' = 'Bearer x=y'").unwrap();
-        assert_eq!(table, wanted);
-        assert_eq!(entry_of("novalue"), None);
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [
-            ("4096", Some(4096)),
-            ("64MiB", Some(64 << 20)),
-            ("64 mb", Some(64 << 20)),
-            ("1.5k", Some(1536)),
-            ("x", None),
-            ("-1", None),
-        ] {
-            assert_eq!(Size::parse(text), bytes, "{text}");
-        }
+        problems
     }
 }

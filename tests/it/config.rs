@@ -73,7 +73,7 @@ fn every_setting_can_be_said_by_its_variable() {
     ];
     assert_eq!(
         values.map(|(name, _)| name).as_slice(),
-        spantap::settings::SETTINGS.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+        spantap::settings::DECLARATIONS.iter().map(|setting| setting.name).collect::<Vec<_>>()
     );
     let variable = |name: &str| format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"));
     let names: Vec<String> = values.iter().map(|(name, _)| variable(name)).collect();
@@ -82,6 +82,22 @@ fn every_setting_can_be_said_by_its_variable() {
     let report = doctor(&home, "", &environment);
     for ((name, _), variable) in values.iter().zip(&names) {
         assert_eq!(setting(&report, name).1, *variable, "{name}");
+    }
+}
+
+#[test]
+fn a_log_folder_may_have_a_name_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    for (name, is_flag) in [(&b"flag-\xff"[..], true), (b"variable-\xff", false)] {
+        let folder = home.path().join(std::ffi::OsStr::from_bytes(name));
+        let mut command = home.spantap(Vec::<&str>::new());
+        match is_flag {
+            true => command.arg("--log-dir").arg(&folder),
+            false => command.env("SPANTAP_LOG_DIR", &folder),
+        };
+        assert!(command.args(["--", "true"]).output().unwrap().status.success());
+        assert_eq!(logs_in(&folder).len(), 1, "{folder:?}");
     }
 }
 
@@ -126,7 +142,7 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
         lines,
         [
             line(1, "`slow` is not a duration, for example 30s; ignoring it"),
-            line(2, "`slwo` is no setting; did you mean `slow`?"),
+            line(2, "unknown setting `slwo`; did you mean `slow`?"),
             line(3, "not valid TOML; this line is ignored"),
         ]
     );
@@ -158,7 +174,7 @@ fn a_misspelt_variable_is_named_like_a_misspelt_line() {
     for (name, meant) in [("SPANTAP_SLWO", "SPANTAP_SLOW?"), ("SPANTAP_NO_LOG", "SPANTAP_LOG=false?")] {
         let output = home.spantap(["--", "true"]).env(name, "1").output().unwrap();
         let said = text(&output).1;
-        assert!(said.contains(&format!("{name}: it is no setting; did you mean {meant}")), "{said}");
+        assert!(said.contains(&format!("{name}: unknown setting; did you mean {meant}")), "{said}");
         let output = home.spantap(["--strict", "--", "true"]).env(name, "1").output().unwrap();
         assert_eq!(output.status.code(), Some(125));
     }
@@ -184,8 +200,8 @@ fn the_documented_example_is_a_config_file() {
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
     let example = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let file = spantap::settings::File::parse(Path::new("config.toml"), example);
-    let args = spantap::cli::run::RunArgs::default();
-    let config = spantap::settings::Config::resolve(&args, &|_| None, Some(&file), "github");
+    let given = spantap::settings::Given::default();
+    let config = spantap::settings::Sources::with_file(given, &|_| None, file).settings("github");
     assert!(config.problems.is_empty(), "{:?}", config.problems);
     assert_eq!(config.call_timeout.value, Some(std::time::Duration::from_secs(60)));
     assert!(docs.contains("`.spantap.toml`"));
@@ -214,7 +230,10 @@ fn a_config_file_that_somebody_named_has_to_be_there() {
     let output = home.spantap(["--config", "/nowhere.toml", "--", "echo", "served"]).output().unwrap();
     let (stdout, stderr) = text(&output);
     assert_eq!(stdout, "served\n");
-    assert!(stderr.contains("config file `/nowhere.toml` cannot be read: there is none"), "{stderr}");
+    assert!(
+        stderr.contains("config file `/nowhere.toml` cannot be read: the file does not exist"),
+        "{stderr}"
+    );
     let mut strict = home.spantap(["--strict", "--", "echo", "served"]);
     let output = strict.env("SPANTAP_CONFIG", "/nowhere.toml").output().unwrap();
     assert_eq!((text(&output).0.as_str(), output.status.code()), ("", Some(125)));
@@ -231,7 +250,7 @@ fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
     let output = home.spantap(["--", "true"]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1).output().unwrap();
     let (_, stderr) = text(&output);
     for said in [
-        ":3: `otlp.endpiont` is no entry; did you mean `endpoint`?",
+        ":3: `otlp.endpiont` is not an entry; did you mean `endpoint`?",
         ":4: `otlp.timeout` is not a number; ignoring it",
         ":6: `otlp.headers` is not a table of texts; ignoring it",
     ] {
@@ -241,9 +260,11 @@ fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
     let flags = ["--otlp-set", "logs=yes", "--otlp-set", "timeout=ghp_secret", "--otlp-set", "gzip"];
     let output = home.spantap(flags.into_iter().chain(["--", "true"])).output().unwrap();
     let (_, stderr) = text(&output);
-    for said in
-        ["`--otlp-set logs` is not ", "`--otlp-set timeout` is not a number", "`--otlp-set` wants KEY=VALUE"]
-    {
+    for said in [
+        "`--otlp-set logs` is not ",
+        "`--otlp-set timeout` is not a number",
+        "`--otlp-set` expects KEY=VALUE",
+    ] {
         assert!(stderr.contains(said), "{said}: {stderr}");
     }
     assert!(!stderr.contains("ghp_secret"), "{stderr}");

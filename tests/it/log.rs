@@ -265,7 +265,7 @@ fn debug_records_are_there_when_asked_for_and_as_the_schema_says() {
     session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
     session.calls(1);
     let (_, said) = session.end();
-    assert!(said.contains("debug records are on for good"), "{said}");
+    assert!(said.contains("debug records are on until you turn them off"), "{said}");
     let records = home.records();
     for event in ["tool_result", "mcp_notification"] {
         assert!(events(&records).contains(&event), "{event} in {:?}", events(&records));

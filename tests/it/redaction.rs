@@ -587,6 +587,6 @@ fn an_error_about_the_config_file_does_not_quote_it() {
     let output = run_redact(&["--config", config.to_str().unwrap()], "x\n");
     assert!(!output.status.success());
     let text = String::from_utf8(output.stderr).unwrap();
-    let named = "config.toml:2: `redaction.mode` is none of default, strict;";
+    let named = "config.toml:2: `redaction.mode` is not one of default, strict;";
     assert!(text.contains(named) && !text.contains("EXAMPLE"), "{text}");
 }

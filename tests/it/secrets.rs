@@ -235,7 +235,7 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     let lines = said.match_indices("spantap: ").map(|(at, _)| said[at..].lines().next().unwrap());
     let ours = lines.collect::<Vec<_>>().join("\n");
     search.assert_absent("stderr", ours.as_bytes());
-    for warning in ["`slow` is not a duration", "is no setting", "not valid TOML", "debug records are on"] {
+    for warning in ["`slow` is not a duration", "unknown setting", "not valid TOML", "debug records are on"] {
         assert!(ours.contains(warning), "{warning}: {ours}");
     }
 
@@ -396,7 +396,10 @@ fn a_hash_key_that_is_a_link_or_open_to_others_is_refused_with_a_word_and_left_a
         assert!(output.status.success());
         let said = text(&output).1;
         let reason = if is_link { "is a link" } else { "can be read by others" };
-        assert!(said.contains(reason) && said.contains("compare with no other session's"), "{said}");
+        assert!(
+            said.contains(reason) && said.contains("cannot be compared with those of other sessions"),
+            "{said}"
+        );
         assert!(!target.exists());
         let is_as_before = if is_link { key.is_symlink() } else { std::fs::read(&key).unwrap() == [7; 32] };
         assert!(is_as_before && key.symlink_metadata().unwrap().nlink() == 1);
@@ -477,7 +480,10 @@ fn debug_for_a_time_says_when_it_is_over_and_holds_for_the_named_server_only() {
     assert!(!records[ended..].iter().any(|record| record["event"] == "tool_result"), "{records:?}");
     let (summaries, said, records) = run("loud");
     assert_eq!(summaries, 2);
-    assert!(said.contains("debug records are on for good") && said.contains("--debug-for"), "{said}");
+    assert!(
+        said.contains("debug records are on until you turn them off") && said.contains("--debug-for"),
+        "{said}"
+    );
     for record in records.iter().filter(|record| record["event"] == "tool_result") {
         assert!(record["result_summary"].as_str().unwrap().split('…').next().unwrap().chars().count() <= 200);
         assert!(record["result_hash"].is_string());
@@ -488,10 +494,10 @@ fn debug_for_a_time_says_when_it_is_over_and_holds_for_the_named_server_only() {
 #[test]
 fn a_config_file_that_cannot_be_applied_closes_the_log_to_texts_and_is_named() {
     for (file, named) in [
-        ("x = 1\n[redaction]\n\nmode = \"off\"\n", ":4: `redaction.mode` is none of default, strict"),
+        ("x = 1\n[redaction]\n\nmode = \"off\"\n", ":4: `redaction.mode` is not one of default, strict"),
         (
             "[redaction]\npii = ['email']\nsecrets = 'ghp_EXAMPLEexample0123456789EXAMPLEexamp'\n",
-            ":3: `redaction.secrets` is no entry",
+            ":3: `redaction.secrets` is not an entry",
         ),
         (
             "[redaction]\nextra_keys = ['a']\nallow_values = ['(']\n",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::doctor::DoctorFindings;
 use crate::export::otlp::{self, ProbeResult};
-use crate::settings::{Config, Environment};
+use crate::settings::{Environment, Settings, address};
 
 /// How long a collector may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Checks that collectors take the signals that are sent with `config`. `who` is the prefix of findings. A
 /// collector is asked once for each signal; `asked` contains the pairs that were asked already.
 pub(super) fn check(
-    config: &Config,
+    config: &Settings,
     environment: Environment<'_>,
     who: &str,
     asked: &mut BTreeSet<String>,
@@ -69,33 +69,5 @@ fn fix_of(reason: &str) -> Option<&'static str> {
         }
         "http_404" => Some("correct the path of the endpoint, or turn the signal off in [otlp]"),
         _ => Some("read the collector's own log; docs/telemetry.md lists the settings of [otlp]"),
-    }
-}
-
-/// Returns host and port of a URL, without its credentials, path and query.
-pub(super) fn address(endpoint: &str) -> Option<String> {
-    let (scheme, rest) = endpoint.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
-    let has_port =
-        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let port = if scheme == "https" { 443 } else { 80 };
-    Some(if has_port { host.to_owned() } else { format!("{host}:{port}") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_all_that_is_shown_of_an_endpoint() {
-        for (endpoint, shown) in [
-            ("http://localhost:4318/v1/traces", Some("localhost:4318")),
-            ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
-            ("http://", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(address(endpoint).as_deref(), shown, "{endpoint}");
-        }
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::wrap::{ServerSelection, host_files, watched};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
-use crate::settings::{self, Config};
+use crate::settings::{FileError, Sources};
 use crate::system::procfs;
 
 /// How long another spantap may take to print its version.
@@ -142,18 +142,14 @@ fn check_options(
         }
     };
     let Ok(home) = etcetera::home_dir() else { return };
-    let path = settings::file_path(&args, &|_| None, Some(&home.join(".config/spantap")));
-    let config_file = match settings::read(path.as_deref(), &args, &|_| None) {
-        Ok(file) => file,
-        Err(error) => {
-            let path = path.unwrap_or_default();
-            return findings.fail(
-                format!("{who} names config file {}, which cannot be read: {error}", path.display()),
-                "fix the file, or wrap again with another --config",
-            );
-        }
-    };
-    let config = Config::resolve(&args, &|_| None, config_file.as_ref(), &server.name);
+    let sources = Sources::read(args.given, &|_| None, Some(&home.join(".config/spantap")));
+    if let Err(FileError { path, error }) = sources.file() {
+        return findings.fail(
+            format!("{who} names config file {}, which cannot be read: {error}", path.display()),
+            "fix the file, or wrap again with another --config",
+        );
+    }
+    let config = sources.settings(&server.name);
     collector::check(&config, &|_| None, &format!("{who}: "), asked, findings);
     if !config.log.value {
         return findings.warn(format!("{who} writes no log"), "leave --no-log out, or set `log = true`");

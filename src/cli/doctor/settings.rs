@@ -1,113 +1,55 @@
-//! Every setting with its value and where it came from; nothing that could be a secret is shown.
+//! Every setting with its value and its origin, without any part that may be a secret.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::doctor::{address, tilde};
+use crate::cli::doctor::tilde;
 use crate::export::otlp::SignalTarget;
 use crate::observe::redact::RedactionMode;
-use crate::settings::{self, Config, Redaction};
+use crate::settings::{DECLARATIONS, Declaration, Redaction, Settings, address, process_environment};
 
 #[derive(Debug, Serialize)]
-pub(super) struct Shown {
+pub(super) struct SettingRow {
     pub setting: &'static str,
     pub value: String,
     pub origin: String,
 }
 
-fn row<T>(setting: &'static str, value: &settings::Setting<T>, shown: impl Into<String>) -> Shown {
-    Shown { setting, value: tilde(&shown.into()), origin: tilde(&value.origin.to_string()) }
-}
-
-fn word(value: &impl std::fmt::Debug) -> String {
-    format!("{value:?}").to_lowercase()
-}
-
 fn time(time: Option<Duration>) -> String {
-    time.map_or_else(none, |time| format!("{} s", time.as_secs_f64()))
+    time.map_or_else(|| "none".to_owned(), |time| format!("{} s", time.as_secs_f64()))
 }
 
-fn size(bytes: Option<u64>) -> String {
-    bytes.map_or_else(none, |bytes| match bytes {
-        0..1_048_576 => format!("{bytes} B"),
-        _ => format!("{} MiB", bytes >> 20),
-    })
-}
-
-fn none() -> String {
-    "none".to_owned()
-}
-
-/// Ids may name a person: whether there is one is enough.
-fn is_set(value: Option<&String>) -> &'static str {
-    if value.is_some() { "set" } else { "none" }
-}
-
-/// The name as the proxy would take it, before it looks at the command.
-fn server_row(flag: &str) -> Shown {
-    let (value, origin) = match (flag, settings::process_environment("SPANTAP_SERVER")) {
-        ("", Some(name)) => (name, settings::Origin::Environment("SPANTAP_SERVER".to_owned())),
-        ("", None) => ("from the command".to_owned(), settings::Origin::Default),
-        (name, _) => (name.to_owned(), settings::Origin::Flag),
+/// Returns one row for each declared setting, then one for each table; `folder` is the folder of the logs.
+pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow> {
+    let folder = folder.map(|folder| folder.display().to_string());
+    let row = |setting: &Declaration| {
+        let value = match setting.name {
+            "log_dir" => folder.clone(),
+            "server" => (setting.show)(settings).or_else(|| Some("from the command".to_owned())),
+            _ => (setting.show)(settings),
+        };
+        SettingRow {
+            setting: setting.name,
+            value: tilde(value.as_deref().unwrap_or("none")),
+            origin: tilde(&(setting.origin)(settings).to_string()),
+        }
     };
-    Shown { setting: "server", value, origin: origin.to_string() }
-}
-
-/// One row for each of [`settings::SETTINGS`], in its order, then what the tables come to.
-pub(super) fn rows(config: &Config, folder: Option<&Path>, server: &str) -> Vec<Shown> {
-    let folder = folder.map_or_else(none, |folder| folder.display().to_string());
-    let file = config.hash_key_file.value.as_deref();
-    let codes: Vec<String> = config.denied_codes.value.iter().map(i64::to_string).collect();
-    let price = config.usd_per_million_tokens.value;
-    let endpoint = config.otlp_endpoint.value.as_deref().and_then(address).unwrap_or_else(none);
-    let mut rows = vec![
-        server_row(server),
-        row("log", &config.log, config.log.value.to_string()),
-        row("log_dir", &config.log_dir, folder),
-        row("max_log_size", &config.max_log_size, size(Some(config.max_log_size.value))),
-        row("max_total_size", &config.max_total_size, size(config.max_total_size.value)),
-        row("log_level", &config.log_level, word(&config.log_level.value)),
-        row("debug_for", &config.debug_for, time(config.debug_for.value)),
-        row("session_id", &config.session_id, is_set(config.session_id.value.as_ref())),
-        row("user_id", &config.user_id, is_set(config.user_id.value.as_ref())),
-        row("slow", &config.slow, time(Some(config.slow.value))),
-        row("call_timeout", &config.call_timeout, time(config.call_timeout.value)),
-        row("overload", &config.overload, word(&config.overload.value)),
-        row("trace_env", &config.trace_env, config.trace_env.value.to_string()),
-        row("strict", &config.strict, config.strict.value.to_string()),
-        row("args_hash", &config.args_hash, word(&config.args_hash.value)),
-        row(
-            "hash_key_file",
-            &config.hash_key_file,
-            file.map_or_else(none, |file| file.display().to_string()),
-        ),
-        row("thrash.threshold", &config.thrash_threshold, config.thrash_threshold.value.to_string()),
-        row("thrash.warn", &config.thrash_warn, config.thrash_warn.value.to_string()),
-        row("denied.codes", &config.denied_codes, codes.join(", ")),
-        row("denied.words", &config.denied_words, format!("{} words", config.denied_words.value.len())),
-        row(
-            "cost.usd_per_million_tokens",
-            &config.usd_per_million_tokens,
-            price.map_or_else(none, |price| price.to_string()),
-        ),
-        row("otlp.endpoint", &config.otlp_endpoint, endpoint),
-        row("side", &config.side, word(&config.side.value)),
-    ];
-    rows.extend(tables(config));
+    let mut rows: Vec<SettingRow> = DECLARATIONS.iter().map(row).collect();
+    rows.extend(tables(settings));
     rows
 }
 
-/// Where a table's value is from is said with the value: it is put together from several sources.
-fn tables(config: &Config) -> Vec<Shown> {
-    let shown = |setting, value: String, origin: &str| Shown {
+/// Returns the rows of the tables. A table has several sources, so its origin is a text.
+fn tables(config: &Settings) -> Vec<SettingRow> {
+    let shown = |setting, value: String, origin: &str| SettingRow {
         setting,
         value: tilde(&value),
         origin: origin.to_owned(),
     };
     let file = |is_default: bool| if is_default { "default" } else { "config file" };
-    let (settings, _) = config.otlp(&settings::process_environment);
+    let (settings, _) = config.otlp(&process_environment);
     let mut rows = Vec::new();
     if let Some(settings) = settings {
         let signals = [
@@ -135,10 +77,10 @@ fn tables(config: &Config) -> Vec<Shown> {
     rows
 }
 
-/// How one signal is sent, without what may be a secret.
+/// Describes how one signal is sent, without any part that may be a secret.
 fn way(target: &SignalTarget) -> String {
     let scheme = target.endpoint.split("://").next().unwrap_or_default();
-    let address = address(&target.endpoint).unwrap_or_else(none);
+    let address = address(&target.endpoint).unwrap_or_else(|| "none".to_owned());
     let mut way = format!("{scheme}://{address} by {}", target.protocol.word());
     if target.gzip {
         way.push_str(", gzip");
@@ -155,21 +97,4 @@ fn way(target: &SignalTarget) -> String {
         way.extend(fact.map(|fact| format!(", {name} {fact}")));
     }
     way
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::run::RunArgs;
-
-    #[test]
-    fn every_setting_is_shown_once_and_no_value_that_names_a_person() {
-        let args = RunArgs { user_id: Some("ann".to_owned()), ..RunArgs::default() };
-        let config = Config::resolve(&args, &|_| None, None, "");
-        let rows = rows(&config, None, "");
-        let shown: Vec<&str> = rows.iter().map(|row| row.setting).take(settings::SETTINGS.len()).collect();
-        let names: Vec<&str> = settings::SETTINGS.iter().map(|(name, _)| *name).collect();
-        assert_eq!(shown, names);
-        assert!(rows.iter().all(|row| !row.value.contains("ann")));
-    }
 }

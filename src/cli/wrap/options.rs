@@ -1,13 +1,11 @@
 //! The options of `run` that `wrap` writes into entries.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::cli::run::RunArgs;
 use crate::cli::{Cli, exit_with};
-use crate::settings::paths;
-use crate::settings::{self, Config, Environment, File, process_environment};
+use crate::settings::{Environment, Given, Sources, config_file, paths, process_environment};
 
 /// Returns options for the config file and the log folder of this shell, if an entry without options would
 /// use others: hosts do not pass on the variables that name them.
@@ -19,7 +17,8 @@ pub(super) fn inherited(given: &[String]) -> Vec<String> {
         let path = std::path::absolute(&path).unwrap_or(path);
         options.extend([flag.to_owned(), path.to_string_lossy().into_owned()]);
     };
-    let here = settings::file_path(&RunArgs::default(), &process_environment, paths::config_dir().as_deref());
+    let here = config_file(&Given::default(), &process_environment, paths::config_dir().as_deref());
+    let here = here.map(|(path, _)| path);
     if let Some(file) = here.filter(|file| file.is_file() && Some(file) != config_file_of_hosts().as_ref())
         && !is_given("--config")
     {
@@ -42,14 +41,14 @@ fn config_file_of_hosts() -> Option<PathBuf> {
 /// Returns the folder of session logs for an environment and this shell's config file. With `is_stripped`,
 /// the XDG variables are ignored.
 fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
-    let path = settings::file_path(&RunArgs::default(), &process_environment, paths::config_dir().as_deref());
-    let file = path.as_deref().and_then(|path: &Path| File::read(path).ok().flatten());
-    let config = Config::resolve(&RunArgs::default(), environment, file.as_ref(), "");
+    let here = config_file(&Given::default(), &process_environment, paths::config_dir().as_deref());
+    let given = Given { config: here.map(|(path, _)| path), ..Given::default() };
+    let settings = Sources::read(given, environment, None).settings("");
     let default = || match is_stripped {
         true => Some(etcetera::home_dir().ok()?.join(".local/state/spantap/sessions")),
         false => paths::sessions_dir(),
     };
-    config.log_dir.value.or_else(default)
+    settings.log_dir.value.or_else(default)
 }
 
 /// Checks options before they are written: an option that `run` refuses would keep the servers from starting.

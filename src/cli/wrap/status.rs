@@ -28,7 +28,7 @@ pub struct StatusArgs {
     /// Print one JSON object per server
     #[arg(long)]
     json: bool,
-    #[arg(long, value_name = "DIR", help = help::LOG_DIR)]
+    #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
 }
 

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use spantap::cli::run::RunArgs;
-use spantap::settings::{Config, File};
+use spantap::settings::{File, Given, Sources};
 
 /// A word that stands in no problem, whatever line it stands on.
 const CANARY: &str = "canary-9f31";
@@ -25,13 +24,13 @@ pub fn run(input: &[u8]) {
 }
 
 fn resolve(text: &str) -> String {
-    let args = RunArgs::default();
     let file = File::parse(Path::new("config.toml"), text);
+    let sources = Sources::with_file(Given::default(), &|_| None, file);
     let mut problems = String::new();
     for server in ["server", "a.b", ""] {
-        let config = Config::resolve(&args, &|_| None, Some(&file), server);
-        let _ = config.redaction.redactor();
-        for problem in &config.problems {
+        let settings = sources.settings(server);
+        let _ = settings.redaction.redactor();
+        for problem in &settings.problems {
             problems.push_str(&format!("{problem}\n"));
         }
     }

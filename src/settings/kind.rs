@@ -1,0 +1,238 @@
+//! The kinds of values that settings have: how each kind is parsed and shown.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use crate::settings::Origin;
+use crate::text::duration;
+
+/// The text of one setting, as one source contains it.
+pub(super) struct Written {
+    /// The items of a list of the config file; otherwise one text.
+    pub(super) texts: Vec<OsString>,
+    pub(super) origin: Origin,
+}
+
+impl Written {
+    fn only(&self) -> Option<&OsStr> {
+        match self.texts.as_slice() {
+            [text] => Some(text),
+            _ => None,
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.only()?.to_str()
+    }
+
+    /// Parses the items of a list: an array in the config file, separated by commas elsewhere.
+    fn items<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        match (&self.origin, self.only()) {
+            (Origin::Flag | Origin::Environment(_), Some(text)) => {
+                text.to_str()?.split(',').map(|item| parse(item.trim())).collect()
+            }
+            _ => self.texts.iter().map(|item| parse(item.to_str()?)).collect(),
+        }
+    }
+}
+
+/// How the value of a flag is checked while the command line is parsed.
+#[derive(Clone, Copy)]
+pub(crate) enum FlagValue {
+    /// Any bytes.
+    Path,
+    /// Any text. A text that the setting cannot use becomes a problem, and the next source counts.
+    Text,
+    /// A text for which the function returns no error.
+    Checked(fn(&str) -> Result<(), String>),
+    /// One of a few words.
+    Word(fn() -> Vec<PossibleValue>),
+}
+
+/// How the values of one kind are parsed and shown.
+pub(super) struct Kind<T: 'static> {
+    /// The form that a problem asks for.
+    pub(super) expected: &'static str,
+    pub(super) flag_value: FlagValue,
+    pub(super) parse: fn(&Written) -> Option<T>,
+    /// Shows a value to the user, without any part that may be a secret.
+    pub(super) show: fn(&T) -> String,
+}
+
+pub(super) const BOOL: Kind<bool> = Kind {
+    expected: "true or false",
+    flag_value: FlagValue::Text,
+    parse: |written| written.text()?.parse().ok(),
+    show: bool::to_string,
+};
+
+/// A path may have bytes that are not UTF-8.
+const fn path(expected: &'static str) -> Kind<PathBuf> {
+    Kind {
+        expected,
+        flag_value: FlagValue::Path,
+        parse: |written| written.only().map(PathBuf::from),
+        show: |path| path.display().to_string(),
+    }
+}
+
+pub(super) const FOLDER: Kind<PathBuf> = path("a folder");
+pub(super) const FILE: Kind<PathBuf> = path("a file");
+
+pub(super) const SIZE: Kind<u64> = Kind {
+    expected: "a size, for example 64MiB",
+    flag_value: FlagValue::Text,
+    parse: |written| size(written.text()?),
+    show: |bytes| match bytes {
+        0..1_048_576 => format!("{bytes} B"),
+        _ => format!("{} MiB", bytes >> 20),
+    },
+};
+
+const fn time(expected: &'static str) -> Kind<Duration> {
+    Kind {
+        expected,
+        flag_value: FlagValue::Checked(|text| {
+            duration::parse(text).map(drop).map_err(|error| error.to_string())
+        }),
+        parse: |written| duration::parse(written.text()?).ok(),
+        show: |time| format!("{} s", time.as_secs_f64()),
+    }
+}
+
+pub(super) const DEBUG_TIME: Kind<Duration> = time("a duration, for example 15m");
+pub(super) const SLOW_TIME: Kind<Duration> = time("a duration, for example 30s");
+pub(super) const CALL_TIME: Kind<Duration> = time("a duration, for example 60s");
+
+pub(super) const COUNT: Kind<u32> = Kind {
+    expected: "a number",
+    flag_value: FlagValue::Checked(|text| text.parse::<u32>().map(drop).map_err(|error| error.to_string())),
+    parse: |written| written.text()?.parse().ok(),
+    show: u32::to_string,
+};
+
+pub(super) const PRICE: Kind<f64> = Kind {
+    expected: "a price",
+    flag_value: FlagValue::Text,
+    parse: |written| written.text()?.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0),
+    show: f64::to_string,
+};
+
+pub(super) const NAME: Kind<String> = Kind {
+    expected: "a name",
+    flag_value: FlagValue::Text,
+    parse: |written| written.text().map(str::to_owned),
+    show: String::clone,
+};
+
+/// An id may name a person: only its presence is shown.
+pub(super) const ID: Kind<String> = Kind {
+    expected: "an id",
+    flag_value: FlagValue::Text,
+    parse: |written| written.text().map(str::to_owned),
+    show: |_| "set".to_owned(),
+};
+
+/// A URL may contain credentials: only its host and port are shown.
+pub(super) const URL: Kind<String> = Kind {
+    expected: "a URL",
+    flag_value: FlagValue::Text,
+    parse: |written| written.text().map(str::to_owned),
+    show: |url| address(url).unwrap_or_else(|| "none".to_owned()),
+};
+
+pub(super) const CODES: Kind<Vec<i64>> = Kind {
+    expected: "a list of numbers",
+    flag_value: FlagValue::Text,
+    parse: |written| written.items(|text| text.parse().ok()),
+    show: |codes| codes.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
+};
+
+pub(super) const WORDS: Kind<Vec<String>> = Kind {
+    expected: "a list of words",
+    flag_value: FlagValue::Text,
+    parse: |written| written.items(|text| Some(text.to_lowercase())),
+    show: |words| format!("{} words", words.len()),
+};
+
+/// Returns the kind of a setting that is one of a few words.
+pub(super) const fn word<T: ValueEnum>(expected: &'static str) -> Kind<T> {
+    Kind {
+        expected,
+        flag_value: FlagValue::Word(|| T::value_variants().iter().filter_map(T::to_possible_value).collect()),
+        parse: |written| T::from_str(written.text()?, false).ok(),
+        show: |word| word.to_possible_value().map_or_else(String::new, |word| word.get_name().to_owned()),
+    }
+}
+
+/// Parses `4096`, `64KiB`, `64k`, `1.5GiB`, `2GB`; 1 k is 1024 with and without the `i`.
+fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..split].parse().ok()?;
+    let unit = text[split..].trim().to_ascii_lowercase();
+    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    let bytes = number * (1u64 << shift) as f64;
+    (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
+}
+
+/// Returns host and port of a URL, without user, path and query.
+pub(crate) fn address(endpoint: &str) -> Option<String> {
+    let (scheme, rest) = endpoint.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
+    let has_port =
+        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = if scheme == "https" { 443 } else { 80 };
+    Some(if has_port { host.to_owned() } else { format!("{host}:{port}") })
+}
+
+/// Returns `path` with a leading `~/` replaced by the home folder.
+pub(super) fn expand_home(path: PathBuf) -> PathBuf {
+    match (path.strip_prefix("~"), etcetera::home_dir()) {
+        (Ok(rest), Ok(home)) if path.as_os_str().as_encoded_bytes().starts_with(b"~/") => home.join(rest),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4096", Some(4096)),
+            ("64MiB", Some(64 << 20)),
+            ("64 mb", Some(64 << 20)),
+            ("1.5k", Some(1536)),
+            ("x", None),
+            ("-1", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_all_that_is_shown_of_an_endpoint() {
+        for (endpoint, shown) in [
+            ("http://localhost:4318/v1/traces", Some("localhost:4318")),
+            ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
+            ("http://", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(address(endpoint).as_deref(), shown, "{endpoint}");
+        }
+    }
+}

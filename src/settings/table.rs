@@ -1,0 +1,331 @@
+//! The table of the settings. A setting is declared here and nowhere else: its flag, its environment
+//! variable, its key in the config file, its row in `spantap doctor` and its row in
+//! `docs/configuration.md` are made from the declaration.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::export::otlp;
+use crate::record::words::Side;
+use crate::settings::kind::{self, FlagValue, Kind, Written};
+use crate::settings::resolve::{Origin, Problem, Resolver, Setting};
+use crate::settings::tables::Redaction;
+use crate::settings::words::{ArgsHash, LogLevel, Overload};
+
+/// The flag of a setting, without its dashes.
+#[derive(Clone, Copy)]
+pub(crate) enum Flag {
+    None,
+    /// A flag without a value, which sets the setting to `value`.
+    Switch {
+        long: &'static str,
+        value: &'static str,
+        help: &'static str,
+    },
+    /// A flag with a value, which the help calls `value_name`.
+    Value {
+        long: &'static str,
+        value_name: &'static str,
+    },
+}
+
+const fn value(long: &'static str, value_name: &'static str) -> Flag {
+    Flag::Value { long, value_name }
+}
+
+/// The declaration of one setting.
+pub struct Declaration {
+    /// Key in the config file. The variable is `SPANTAP_` with the name in upper case and `_` for `.`.
+    pub name: &'static str,
+    pub(crate) help: &'static str,
+    /// The default as a text for people; "none" if there is no default.
+    pub(crate) default: &'static str,
+    pub(crate) flag: Flag,
+    pub(crate) flag_value: FlagValue,
+    /// Sets the setting to a text of the command line.
+    pub(crate) give: fn(&mut Given, &OsStr),
+    /// Shows the value, without any part that may be a secret; `None` if there is no value.
+    pub(crate) show: fn(&Settings) -> Option<String>,
+    pub(crate) origin: fn(&Settings) -> &Origin,
+}
+
+impl Declaration {
+    /// Returns the environment variable of this setting.
+    pub(crate) fn variable(&self) -> String {
+        variable(self.name)
+    }
+
+    /// Returns the row of this setting in `docs/configuration.md`.
+    pub fn documentation(&self) -> String {
+        let flag = match self.flag {
+            Flag::None => String::new(),
+            Flag::Switch { long, .. } | Flag::Value { long, .. } => format!("`--{long}` "),
+        };
+        let default = match self.default {
+            phrase if phrase == "none" || phrase.contains(' ') => phrase.to_owned(),
+            literal => format!("`{literal}`"),
+        };
+        format!("| `{}` | {flag}| {default} | {} |", self.name, self.help)
+    }
+}
+
+/// Returns the environment variable of the setting `name`.
+pub(super) fn variable(name: &str) -> String {
+    format!("SPANTAP_{}", name.to_uppercase().replace('.', "_"))
+}
+
+macro_rules! value_type {
+    ($given:ty) => {
+        $given
+    };
+    ($given:ty, $value:ty) => {
+        $value
+    };
+}
+
+macro_rules! settings {
+    ($(
+        $(#[$doc:meta])*
+        $field:ident: $given:ty $(=> $value:ty)? = $default:expr, {
+            name: $name:literal, kind: $kind:expr, default: $shown:literal,
+            flag: $flag:expr,
+            help: $help:literal $(,)?
+        }
+    )*) => {
+        /// The settings that the command line gives.
+        #[derive(Clone, Debug, Default)]
+        pub struct Given {
+            /// The config file to read instead of the usual one.
+            pub config: Option<PathBuf>,
+            /// Entries of the `[otlp]` table, each `KEY=VALUE`.
+            pub otlp_set: Vec<String>,
+            $($(#[$doc])* pub $field: Option<$given>,)*
+            /// Names of the settings whose flag has an unusable value.
+            pub(crate) unusable: Vec<&'static str>,
+        }
+
+        /// All settings, each with its origin.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $($(#[$doc])* pub $field: Setting<value_type!($given $(, $value)?)>,)*
+            /// Price of one call in USD, by glob over `server/tool`.
+            pub cost_per_call: BTreeMap<String, f64>,
+            pub redaction: Redaction,
+            /// The `[otlp]` table with the entries of `--otlp-set`.
+            pub otlp_table: otlp::OtlpTable,
+            /// The values that cannot be used, in the order of the config file.
+            pub problems: Vec<Problem>,
+        }
+
+        /// All declared settings, in the order in which they are shown.
+        pub static DECLARATIONS: &[Declaration] = &[$(Declaration {
+            name: $name,
+            help: $help,
+            default: $shown,
+            flag: $flag,
+            flag_value: { const KIND: Kind<$given> = $kind; KIND.flag_value },
+            give: |given, text| {
+                const KIND: Kind<$given> = $kind;
+                let written = Written { texts: vec![text.to_owned()], origin: Origin::Flag };
+                given.$field = (KIND.parse)(&written);
+                if given.$field.is_none() {
+                    given.unusable.push($name);
+                }
+            },
+            show: |settings| {
+                const KIND: Kind<$given> = $kind;
+                let value: Option<&$given> = (&settings.$field.value).into();
+                value.map(KIND.show)
+            },
+            origin: |settings| &settings.$field.origin,
+        }),*];
+
+        impl Resolver<'_> {
+            $(pub(crate) fn $field(&mut self) -> Setting<value_type!($given $(, $value)?)> {
+                self.get($name, &$kind, self.given.$field.clone(), || $default)
+            })*
+
+            /// Resolves every setting.
+            pub(super) fn settings(mut self) -> Settings {
+                Settings {
+                    $($field: self.$field(),)*
+                    cost_per_call: self.cost_per_call(),
+                    redaction: self.redaction(),
+                    otlp_table: self.otlp_table(),
+                    problems: self.problems(),
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    server: String => Option<String> = None, {
+        name: "server", kind: kind::NAME, default: "from the command, e.g. server-filesystem",
+        flag: value("server", "NAME"),
+        help: "Name of the server in logs and metrics",
+    }
+    log: bool = true, {
+        name: "log", kind: kind::BOOL, default: "true",
+        flag: Flag::Switch { long: "no-log", value: "false", help: "Write no session log" },
+        help: "Write a session log",
+    }
+    /// `None`: the folder of [`sessions_dir`](crate::settings::paths::sessions_dir).
+    log_dir: PathBuf => Option<PathBuf> = None, {
+        name: "log_dir", kind: kind::FOLDER, default: "spantap/sessions in $XDG_STATE_HOME or ~/.local/state",
+        flag: value("log-dir", "DIR"),
+        help: "Folder for session logs",
+    }
+    /// In bytes.
+    max_log_size: u64 = 64 << 20, {
+        name: "max_log_size", kind: kind::SIZE, default: "64MiB",
+        flag: value("max-log-size", "SIZE"),
+        help: "Size at which a session log continues in a new file part",
+    }
+    /// In bytes.
+    max_total_size: u64 => Option<u64> = None, {
+        name: "max_total_size", kind: SIZE_OF_ALL, default: "none",
+        flag: Flag::None,
+        help: "Size of all session logs together; at start the oldest are deleted until the rest fits",
+    }
+    log_level: LogLevel = LogLevel::Info, {
+        name: "log_level", kind: kind::word("info or debug"), default: "info",
+        flag: value("log-level", "LEVEL"),
+        help: "Level of detail: info, or debug with result summaries, notifications and stderr lines",
+    }
+    debug_for: Duration => Option<Duration> = None, {
+        name: "debug_for", kind: kind::DEBUG_TIME, default: "none",
+        flag: value("debug-for", "DURATION"),
+        help: "Record at debug level for this long after the start, then at info level, e.g. 15m",
+    }
+    session_id: String => Option<String> = None, {
+        name: "session_id", kind: kind::ID, default: "from the host",
+        flag: value("session-id", "ID"),
+        help: "Agent session that this connection belongs to",
+    }
+    user_id: String => Option<String> = None, {
+        name: "user_id", kind: kind::ID, default: "none",
+        flag: value("user-id", "ID"),
+        help: "Person on whose behalf the host runs",
+    }
+    slow: Duration = Duration::from_secs(30), {
+        name: "slow", kind: kind::SLOW_TIME, default: "30s",
+        flag: value("slow", "DURATION"),
+        help: "Report a call that has been open for this long",
+    }
+    call_timeout: Duration => Option<Duration> = None, {
+        name: "call_timeout", kind: kind::CALL_TIME, default: "none",
+        flag: value("call-timeout", "DURATION"),
+        help: "Record a call as timed out if it was answered later than this, or never",
+    }
+    overload: Overload = Overload::Lose, {
+        name: "overload", kind: kind::word("lose or wait"), default: "lose",
+        flag: value("overload", "OVERLOAD"),
+        help: "When the observer cannot keep up: lose records, or wait and slow the traffic down",
+    }
+    trace_env: bool = true, {
+        name: "trace_env", kind: kind::BOOL, default: "true",
+        flag: Flag::Switch {
+            long: "no-trace-env",
+            value: "false",
+            help: "Leave TRACEPARENT and TRACESTATE in the server's environment alone",
+        },
+        help: "Set TRACEPARENT and TRACESTATE in the server's environment",
+    }
+    strict: bool = false, {
+        name: "strict", kind: kind::BOOL, default: "false",
+        flag: Flag::Switch {
+            long: "strict",
+            value: "true",
+            help: "Refuse to start if logging or export cannot be set up",
+        },
+        help: "Refuse to start if logging or export cannot be set up",
+    }
+    args_hash: ArgsHash = ArgsHash::Hmac, {
+        name: "args_hash", kind: kind::word("hmac or sha256"), default: "hmac",
+        flag: Flag::None,
+        help: "Hash of arguments and results: hmac with a secret key, or sha256, from which short values can be guessed",
+    }
+    /// `None`: the key of this installation.
+    hash_key_file: PathBuf => Option<PathBuf> = None, {
+        name: "hash_key_file", kind: kind::FILE, default: "one key per installation",
+        flag: Flag::None,
+        help: "File with the 32-byte hash key, to share one key across machines",
+    }
+    thrash_threshold: u32 = 5, {
+        name: "thrash.threshold", kind: kind::COUNT, default: "5",
+        flag: value("thrash-threshold", "N"),
+        help: "Report an agent that makes the same call more often than this",
+    }
+    thrash_warn: u32 = 3, {
+        name: "thrash.warn", kind: kind::COUNT, default: "3",
+        flag: Flag::None,
+        help: "Mark a call on the terminal from this repetition on",
+    }
+    denied_codes: Vec<i64> = crate::observe::Denials::standard().codes, {
+        name: "denied.codes", kind: kind::CODES, default: "-1, 401, 403",
+        flag: Flag::None,
+        help: "JSON-RPC error codes that mean a refusal",
+    }
+    /// In lower case.
+    denied_words: Vec<String> = crate::observe::Denials::standard().words, {
+        name: "denied.words", kind: kind::WORDS, default: "denied, forbidden, …",
+        flag: Flag::None,
+        help: "Words in an error message that mean a refusal",
+    }
+    usd_per_million_tokens: f64 => Option<f64> = None, {
+        name: "cost.usd_per_million_tokens", kind: kind::PRICE, default: "none",
+        flag: Flag::None,
+        help: "Price of a million tokens in USD, for the estimate of cost",
+    }
+    /// Wins over the endpoints of the `[otlp]` table if a flag or a variable contains it.
+    otlp_endpoint: String => Option<String> = None, {
+        name: "otlp.endpoint", kind: kind::URL, default: "none",
+        flag: value("otlp", "URL"),
+        help: "Collector that receives spans and metrics, e.g. http://localhost:4318",
+    }
+    side: Side = Side::Server, {
+        name: "side", kind: kind::word("server or client"), default: "server",
+        flag: value("side", "SIDE"),
+        help: "Side of the connection that spans and metrics describe",
+    }
+}
+
+const SIZE_OF_ALL: Kind<u64> = Kind { expected: "a size, for example 2GiB", ..kind::SIZE };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Sources;
+
+    #[test]
+    fn the_default_that_is_shown_is_the_value_without_a_source() {
+        let settings = Sources::read(Given::default(), &|_| None, None).settings("");
+        for declaration in DECLARATIONS {
+            let mut given = Given::default();
+            (declaration.give)(&mut given, OsStr::new(declaration.default));
+            let parsed = Sources::read(given, &|_| None, None).settings("");
+            let is_literal = declaration.default != "none" && !declaration.default.contains(' ');
+            if is_literal || declaration.name == "denied.codes" {
+                assert_eq!(
+                    (declaration.show)(&settings),
+                    (declaration.show)(&parsed),
+                    "{}",
+                    declaration.name
+                );
+            } else if declaration.name != "denied.words" {
+                assert_eq!((declaration.show)(&settings), None, "{}", declaration.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_name_a_person_is_not_shown() {
+        let given = Given { user_id: Some("ann".into()), session_id: Some("ann".into()), ..Given::default() };
+        let settings = Sources::read(given, &|_| None, None).settings("");
+        let mut shown = DECLARATIONS.iter().filter_map(|declaration| (declaration.show)(&settings));
+        assert!(shown.all(|value| !value.contains("ann")));
+    }
+}
