@@ -16,6 +16,7 @@ use crate::relay::chunk::Moment;
 use crate::text::words::words;
 
 pub mod cost;
+pub mod file_name;
 mod from_event;
 pub mod line;
 pub mod schema;

@@ -25,6 +25,7 @@ use crate::query::select::Selection;
 use crate::record::Identity;
 use crate::record::Record;
 use crate::record::cost::Prices;
+use crate::record::file_name::stem_and_part;
 use crate::record::words::Side;
 use crate::settings::{Given, process_environment};
 use progress::{ExportProgress, ProgressLine, key};
@@ -136,7 +137,10 @@ impl ExportArgs {
 fn sessions(sources: Vec<LogSource>) -> Vec<Vec<LogSource>> {
     let mut sessions: Vec<(PathBuf, Vec<(u64, LogSource)>)> = Vec::new();
     for source in sources {
-        let (stem, part) = stem_and_part(source.path().unwrap_or(Path::new("-")));
+        let path = source.path().unwrap_or(Path::new("-"));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (stem, part) = stem_and_part(&name);
+        let stem = path.with_file_name(stem);
         match sessions.iter_mut().rev().find(|(known, _)| *known == stem) {
             Some((_, parts)) => parts.push((part, source)),
             None => sessions.push((stem, vec![(part, source)])),
@@ -147,16 +151,6 @@ fn sessions(sources: Vec<LogSource>) -> Vec<Vec<LogSource>> {
         parts.into_iter().map(|(_, source)| source).collect()
     };
     sessions.into_iter().map(in_order).collect()
-}
-
-/// Returns path and part number of a session log: `a.2.jsonl.gz` is part 2 of `a`, `a.jsonl` part 0.
-fn stem_and_part(path: &Path) -> (PathBuf, u64) {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.trim_end_matches(".gz").trim_end_matches(".zst").trim_end_matches(".jsonl");
-    match name.rsplit_once('.').and_then(|(stem, part)| Some((stem, part.parse().ok()?))) {
-        Some((stem, part)) => (path.with_file_name(stem), part),
-        None => (path.with_file_name(name), 0),
-    }
 }
 
 #[derive(Default)]
@@ -308,20 +302,5 @@ fn identity(record: &Record<'_>) -> Identity {
         session_id: record.session_id.to_string(),
         server_name: record.server_name.to_string(),
         user_id: record.user_id.as_ref().map(|user| user.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_belong_to_their_session_in_their_order() {
-        let parts = ["a.jsonl", "b.2.jsonl", "b.10.jsonl.gz", "b.jsonl"].map(|name| {
-            let (stem, part) = stem_and_part(&Path::new("/x").join(name));
-            (stem.display().to_string(), part)
-        });
-        let part = |stem: &str, part| (stem.to_owned(), part);
-        assert_eq!(parts, [part("/x/a", 0), part("/x/b", 2), part("/x/b", 10), part("/x/b", 0)]);
     }
 }

@@ -22,7 +22,6 @@ mod file;
 pub mod retention;
 
 use file::SessionFile;
-pub use file::{file_name, is_session_file, server_part};
 
 /// How the log is kept.
 #[derive(Clone, Debug)]

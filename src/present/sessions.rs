@@ -107,7 +107,7 @@ pub fn write(
         Column::left("NOTES", 0),
     ];
     // The year is shown only if it differs between rows.
-    let year = |session: &SessionTotals| session.span.get().map(|(first, _)| first.date().0);
+    let year = |session: &SessionTotals| session.span.get().map(|(first, _)| first.date().year());
     let same_year = sessions.windows(2).all(|pair| year(&pair[0].1) == year(&pair[1].1));
     let format = if same_year { "%m-%d %H:%M" } else { "%Y-%m-%d %H:%M" };
     let row = |(id, session): &(String, SessionTotals)| {

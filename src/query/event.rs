@@ -38,7 +38,7 @@ impl EventRow {
         };
         let stderr = entry.stderr_tail.iter().flatten().filter(|_| entry.event == EventName::SessionEnded);
         EventRow {
-            at: entry.timestamp.0,
+            at: entry.timestamp,
             server_name: names.share(&entry.server_name),
             severity: severity(entry).unwrap_or(Severity::Warning),
             text,

@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
 
 /// A file or stream of records.
@@ -73,8 +74,10 @@ impl LogSource {
         for file in std::fs::read_dir(dir)? {
             let path = file?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let stem = name.trim_end_matches(".gz").trim_end_matches(".zst");
-            if !stem.ends_with(".jsonl") || begins_after(stem, window.until) {
+            let name = unpacked(name);
+            let begins_after =
+                |until: Timestamp| SessionFileName::parse(name).is_some_and(|name| name.date > until.date());
+            if !name.ends_with(".jsonl") || window.until.is_some_and(begins_after) {
                 continue;
             }
             // A file that was deleted since, or a broken link, is left out.
@@ -185,44 +188,9 @@ impl LogSource {
     }
 }
 
-/// Returns true if the date in `…-YYYY-MM-DD-<12 hex>[.N].jsonl` is after the day of `until`.
-fn begins_after(stem: &str, until: Option<Timestamp>) -> bool {
-    let Some(until) = until else { return false };
-    let Some(date) = date_in_name(stem) else { return false };
-    date > until.date()
-}
-
-fn date_in_name(stem: &str) -> Option<(i64, u32, u32)> {
-    let (name, _) = stem.split_once(".jsonl").unwrap_or((stem, ""));
-    let name = match name.rsplit_once('.') {
-        Some((name, part)) if part.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => name,
-    };
-    let mut parts = name.rsplitn(5, '-');
-    let id = parts.next()?;
-    if id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
-    let of_length = |text: &str, length: usize| text.len() == length;
-    if !of_length(day, 2) || !of_length(month, 2) || !of_length(year, 4) {
-        return None;
-    }
-    Some((year.parse().ok()?, month.parse().ok()?, day.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_day_of_the_start_is_in_the_name() {
-        assert_eq!(date_in_name("git-hub-2026-11-24-0123456789ab.jsonl"), Some((2026, 11, 24)));
-        assert_eq!(date_in_name("git-hub-2026-11-24-0123456789ab.12.jsonl"), Some((2026, 11, 24)));
-        for other in ["notes.jsonl", "x-2026-11-24.jsonl", "x-26-11-24-0123456789ab.jsonl", "é-–-.jsonl"] {
-            assert_eq!(date_in_name(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn a_file_is_left_out_only_if_it_cannot_hold_the_selected_time() {

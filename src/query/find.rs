@@ -116,7 +116,7 @@ impl<'a> Search<'a> {
             Some(session) => session,
             None => self.sessions.entry(entry.session_id.to_string()).or_default(),
         };
-        session.last = entry.timestamp.0.max(session.last);
+        session.last = entry.timestamp.max(session.last);
         if let SearchTarget::Word(word) = self.target
             && !entry.session_id.starts_with(word.as_str())
             && !session.connections.contains(&*entry.connection_id)

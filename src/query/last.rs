@@ -32,7 +32,7 @@ impl Fold for LastRows<'_> {
     fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
         if LogRow::is_wanted(self.select, entry) {
             let make = |names: &mut NamePool| LogRow::new(entry, line, self.json, names);
-            self.rows.offer(entry.timestamp.0, entry, &mut self.names, make);
+            self.rows.offer(entry.timestamp, entry, &mut self.names, make);
         }
     }
 

@@ -109,10 +109,10 @@ impl<'a> ReportTotals<'a> {
 
     fn add_operation(&mut self, entry: &Entry<'_>) {
         self.operations += 1;
-        self.span.add(entry.started(), entry.timestamp.0);
+        self.span.add(entry.started(), entry.timestamp);
         let micros = (entry.duration_ms.unwrap_or(0.0).max(0.0) * 1000.0) as u64;
         let make = |names: &mut NamePool| Box::new(ReportRow::new(entry, self.prices, names));
-        self.newest.offer(entry.timestamp.0, entry, &mut self.names, make);
+        self.newest.offer(entry.timestamp, entry, &mut self.names, make);
         self.worst.offer((entry.status.is_failure(), micros), entry, &mut self.names, make);
     }
 
@@ -178,7 +178,7 @@ impl<'a> Fold for ReportTotals<'a> {
 
 impl ServerTotals {
     fn add_event(&mut self, entry: &Entry<'_>) {
-        let at = entry.timestamp.0;
+        let at = entry.timestamp;
         self.last_seen = self.last_seen.max(at);
         match entry.event {
             EventName::SessionStarted => {
@@ -197,7 +197,7 @@ impl ServerTotals {
     }
 
     fn add_call(&mut self, entry: &Entry<'_>) {
-        let minute = self.minutes.entry(entry.timestamp.0.0.div_euclid(60_000_000)).or_default();
+        let minute = self.minutes.entry(entry.timestamp.0.div_euclid(60_000_000)).or_default();
         minute[0] += u32::from(entry.continues_seq.is_none());
         minute[1] += u32::from(entry.status.is_failure());
     }

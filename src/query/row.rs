@@ -82,7 +82,7 @@ impl OperationRow {
             error_message: (*entry.error_message).into(),
             seq: entry.seq,
             started: entry.started(),
-            recorded: entry.timestamp.0,
+            recorded: entry.timestamp,
             duration_ms: entry.duration_ms,
             user_wait_ms: entry.user_wait_ms,
             result_size_bytes: entry.result_size_bytes,

@@ -59,7 +59,7 @@ impl StatusFilter {
 impl Selection {
     /// Returns true if the server, session and time of a record are selected.
     pub fn takes_context(&self, entry: &Entry<'_>) -> bool {
-        self.window.contains(entry.timestamp.0)
+        self.window.contains(entry.timestamp)
             && matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }

@@ -70,7 +70,7 @@ impl SessionTotals {
 
     /// Adds a record of the selected servers, sessions and time.
     pub(super) fn add(&mut self, entry: &Entry<'_>, select: &Selection, prices: &Prices) {
-        self.span.add(entry.started(), entry.timestamp.0);
+        self.span.add(entry.started(), entry.timestamp);
         insert(&mut self.hosts, &entry.host_name);
         insert(&mut self.connections, &entry.connection_id);
         if self.session_id.is_empty() {

@@ -124,7 +124,7 @@ impl Fold for StatsTable<'_> {
             _ => self.total.turns.add(entry),
         }
         self.total.timed.calls.add(entry, self.prices);
-        self.span.add(entry.started(), entry.timestamp.0);
+        self.span.add(entry.started(), entry.timestamp);
     }
 
     fn merge(&mut self, other: StatsTable<'_>) {

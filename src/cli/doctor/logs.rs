@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::cli::doctor::DoctorFindings;
-use crate::export::log::is_session_file;
 use crate::present::format::{self, plural};
 use crate::record::Record;
+use crate::record::file_name::SessionFileName;
 
 /// Free bytes on the disk of the logs below which there is a warning.
 const LITTLE_SPACE: u64 = 512 << 20;
@@ -64,7 +64,7 @@ pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
         entries => entries.into_iter().flatten().flatten(),
     };
     let mut files: Vec<(SystemTime, PathBuf)> = entries
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_session_file))
+        .filter(|entry| entry.file_name().to_str().and_then(SessionFileName::parse).is_some())
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     files.sort();

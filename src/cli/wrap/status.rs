@@ -11,11 +11,11 @@ use serde_json::json;
 use crate::cli::wrap::watched::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
 use crate::cli::{Out, help, log_folder, write_json};
-use crate::export::log::{is_session_file, server_part};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::Printable;
 use crate::present::table::{Cell, Column, Table, Terminal};
+use crate::record::file_name::{SessionFileName, server_part};
 
 #[derive(Debug, Args)]
 #[command(
@@ -204,11 +204,8 @@ fn last_seen(logs: &Path, server: &str) -> Option<Timestamp> {
         .ok()?
         .flatten()
         .filter(|file| {
-            let name = file.file_name();
-            let name = name.to_str().filter(|name| is_session_file(name));
-            let rest = name.and_then(|name| name.strip_prefix(&server)?.strip_prefix('-'));
-            // The log of a server with a longer name is not one of this server.
-            rest.is_some_and(|rest| is_session_file(&format!("x-{rest}")) && !is_session_file(rest))
+            let name = file.file_name().to_str().and_then(SessionFileName::parse);
+            name.is_some_and(|name| name.server == server)
         })
         .filter_map(|file| file.metadata().ok()?.modified().ok())
         .max()?;

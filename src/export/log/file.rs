@@ -10,52 +10,12 @@ use crate::export::log::Settings;
 use crate::export::log::retention::keep_below;
 use crate::record::Identity;
 use crate::record::Record;
+use crate::record::file_name::SessionFileName;
 use crate::record::timestamp::Timestamp;
 
 /// First pause after a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Characters of the server's name that go into a file name.
-const MAX_NAME: usize = 64;
-
-/// `<server>-YYYY-MM-DD-<last 12 hex digits of connection_id>`, with `.N` from the second part on.
-pub fn file_name(identity: &Identity, day: Timestamp, part: u32) -> String {
-    let server = server_part(&identity.server_name);
-    let (year, month, day) = day.date();
-    let id = &identity.connection_id[identity.connection_id.len().saturating_sub(12)..];
-    match part {
-        0 => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.jsonl"),
-        part => format!("{server}-{year:04}-{month:02}-{day:02}-{id}.{part}.jsonl"),
-    }
-}
-
-/// A server's name as it stands in file names.
-pub fn server_part(server: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let server: String = server.chars().take(MAX_NAME).map(safe).collect();
-    // Neither a hidden file nor an option to those who type `rm *`.
-    let server = server.trim_start_matches(['.', '-']);
-    if server.is_empty() { "server".to_owned() } else { server.to_owned() }
-}
-
-/// Whether a file name has the form that [`file_name`] gives.
-pub fn is_session_file(name: &str) -> bool {
-    let Some(stem) = name.strip_suffix(".jsonl") else { return false };
-    let stem = match stem.rsplit_once('.') {
-        Some((stem, part)) if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) => stem,
-        _ => stem,
-    };
-    let shape = |text: &str, pattern: &str| {
-        text.len() == pattern.len()
-            && text.bytes().zip(pattern.bytes()).all(|(byte, pattern)| match pattern {
-                b'9' => byte.is_ascii_digit(),
-                b'f' => byte.is_ascii_hexdigit(),
-                other => byte == other,
-            })
-    };
-    const TAIL: &str = "-9999-99-99-ffffffffffff";
-    stem.len() > TAIL.len() && stem.is_ascii() && shape(&stem[stem.len() - TAIL.len()..], TAIL)
-}
 
 /// What a part is written to; a trait so that tests can let it fail.
 pub(super) trait Part: Send {
@@ -81,11 +41,10 @@ pub(super) type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Part>> + Sen
 pub(super) struct SessionFile {
     settings: Settings,
     identity: Identity,
-    /// The day in the file's name: that of the first record.
-    day: Timestamp,
     open: Opener,
     current: Option<Open>,
-    next_part: u32,
+    /// The name of the next part.
+    next: SessionFileName,
     warn: Box<dyn Fn(&str) + Send>,
     pause: Duration,
     retry_at: Option<Instant>,
@@ -116,12 +75,11 @@ impl SessionFile {
         open: Opener,
     ) -> SessionFile {
         SessionFile {
+            next: SessionFileName::first(&identity, Timestamp::now()),
             settings,
             identity,
-            day: Timestamp::now(),
             open,
             current: None,
-            next_part: 0,
             warn,
             pause: FIRST_PAUSE,
             retry_at: None,
@@ -242,17 +200,17 @@ impl SessionFile {
     fn open_next(&mut self) -> io::Result<&mut Open> {
         make_private_folder(&self.settings.folder)?;
         loop {
-            let path = self.settings.folder.join(file_name(&self.identity, self.day, self.next_part));
-            self.next_part = self.next_part.saturating_add(1);
+            let path = self.settings.folder.join(self.next.to_string());
+            self.next.part = self.next.part.saturating_add(1);
             match (self.open)(&path) {
                 Ok(part) => {
                     let open = Open { part, path, size: 0, checked: true, torn: false };
                     self.make_room();
                     return Ok(self.current.insert(open));
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.next_part < u32::MAX => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.next.part < u32::MAX => {}
                 Err(error) => {
-                    self.next_part -= 1;
+                    self.next.part -= 1;
                     return Err(error);
                 }
             }
@@ -359,19 +317,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_name_is_safe_and_recognised() {
-        let name = file_name(&identity(), Timestamp(0), 0);
-        assert_eq!(name, "git_hub__-1970-01-01-0123456789ab.jsonl");
-        assert!(is_session_file(&name));
-        assert!(is_session_file(&file_name(&identity(), Timestamp(0), 12)));
-        for other in
-            ["x.jsonl", "a-1970-01-01-0123456789ab.json", "-1970-01-01-0123456789ab.jsonl", "é.jsonl"]
-        {
-            assert!(!is_session_file(other), "{other}");
-        }
-    }
-
     /// A disk whose writes do what the script says: take some bytes, or fail; then all goes well.
     #[derive(Clone, Default)]
     struct Disk {
@@ -398,6 +343,10 @@ mod tests {
         let disk = disk.clone();
         let open: Opener = Box::new(move |_| Ok(Box::new(disk.clone())));
         SessionFile::with_opener(settings, identity(), Box::new(|_| {}), open)
+    }
+
+    fn path_of_part(file: &SessionFile, part: u32) -> PathBuf {
+        file.settings.folder.join(SessionFileName { part, ..file.next.clone() }.to_string())
     }
 
     fn line(seq: u64) -> Vec<u8> {
@@ -451,11 +400,10 @@ mod tests {
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         let lines: Vec<u8> = (0..5).flat_map(line).collect();
         assert_eq!(file.write(&lines), None);
-        let part =
-            |number| std::fs::read(folder.path().join(file_name(&identity(), file.day, number))).unwrap();
+        let part = |number| std::fs::read(path_of_part(&file, number)).unwrap();
         assert_eq!([part(0), part(1), part(2)].concat(), lines);
         assert_eq!(part(0).len() as u64, size * 2);
-        let mode = std::fs::metadata(folder.path().join(file_name(&identity(), file.day, 0))).unwrap().mode();
+        let mode = std::fs::metadata(path_of_part(&file, 0)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
@@ -468,8 +416,7 @@ mod tests {
         file.write(&line(0));
         std::fs::remove_dir_all(folder.path().join("logs")).unwrap();
         assert_eq!(file.write(&line(1)), None);
-        let part = folder.path().join("logs").join(file_name(&identity(), file.day, 1));
-        assert_eq!(std::fs::read(part).unwrap(), line(1));
+        assert_eq!(std::fs::read(path_of_part(&file, 1)).unwrap(), line(1));
     }
 
     #[test]
@@ -478,8 +425,7 @@ mod tests {
         let settings =
             Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
-        let at = |part| folder.path().join(file_name(&identity(), file.day, part));
-        let (link, dangling, directory, other, ours) = (at(0), at(1), at(2), at(3), at(4));
+        let [link, dangling, directory, other, ours] = [0, 1, 2, 3, 4].map(|part| path_of_part(&file, part));
         std::fs::write(folder.path().join("precious"), "mine").unwrap();
         std::os::unix::fs::symlink("precious", &link).unwrap();
         std::os::unix::fs::symlink("made-for-somebody", &dangling).unwrap();
@@ -509,20 +455,5 @@ mod tests {
         file.retry_at = None;
         assert_eq!(file.write(&line(8)), None);
         assert_eq!((file.retry_at, file.pause), (None, FIRST_PAUSE));
-    }
-
-    #[test]
-    fn odd_server_names_make_plain_file_names() {
-        for (server, expected) in [
-            ("", "server"),
-            ("..", "server"),
-            ("-rf", "rf"),
-            ("../../etc/passwd", "_.._etc_passwd"),
-            ("a b\n\u{202e}c", "a_b__c"),
-        ] {
-            let name = file_name(&Identity { server_name: server.to_owned(), ..identity() }, Timestamp(0), 0);
-            assert_eq!(name, format!("{expected}-1970-01-01-0123456789ab.jsonl"));
-            assert!(is_session_file(&name), "{name}");
-        }
     }
 }

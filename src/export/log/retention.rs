@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::export::log::is_session_file;
+use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
 
 /// A session log, or a part of one, packed or not.
@@ -37,10 +37,7 @@ pub fn session_logs(folder: &Path) -> io::Result<Vec<Kept>> {
     let mut logs = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let unpacked = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-        if !is_session_file(unpacked) {
+        if SessionFileName::parse(unpacked(&entry.file_name().to_string_lossy())).is_none() {
             continue;
         }
         // Of a link this is the link itself, which is no file of ours.
@@ -87,6 +84,7 @@ pub fn is_in_use(log: &Path) -> io::Result<bool> {
 /// # Errors
 /// The folder cannot be read. A file that cannot be deleted is passed over.
 pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
+    let day = |time| Timestamp::from(time).date();
     let today = day(now);
     let logs = session_logs(folder)?;
     let mut total: u64 = logs.iter().map(|log| log.size).sum();
@@ -99,10 +97,6 @@ pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<
         }
     }
     Ok(())
-}
-
-fn day(time: SystemTime) -> (i64, u32, u32) {
-    Timestamp::from(time).date()
 }
 
 #[cfg(test)]
