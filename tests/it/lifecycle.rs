@@ -1,24 +1,16 @@
-//! What the conformance suite cannot ask of any wrapper: our own threads, words, limits and patience.
+//! What the conformance suite cannot check of every wrapper: our own threads, messages, limits and patience.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command};
+use std::time::Duration;
 
-use serde_json::Value;
-
+use crate::support::run::{Run, noise, notifications};
 use crate::support::*;
 
-/// Runs `script` in a shell with `SPANTAP` set to the binary.
-fn shell(home: &Home, script: &str) -> Command {
-    let mut command = home.command("bash");
-    command.args(["-c", script]).env("SPANTAP", SPANTAP);
-    command
-}
-
-/// Whether a process has ended, be it collected or not.
+/// Returns true if a process has ended, also if its parent has not collected it.
 fn is_gone(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
@@ -29,47 +21,37 @@ fn children(pid: u32) -> Vec<u32> {
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// `unshare` in front of spantap as the first process of a name space, or `None` where that is refused.
-fn as_process_1(home: &Home, script: &str) -> Option<Command> {
-    let probe = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "true"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("no process name space may be made here; nothing was tested as process 1");
-        return None;
-    }
-    let mut command = home.command("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", SPANTAP, "--", "bash", "-c", script]);
-    Some(command)
+/// Runs spantap around `script` as the first process of a name space. `None` means skipped.
+fn as_process_1(script: &str) -> Option<Run> {
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc"];
+    let is_allowed = can_run(&[&unshare[..], &["true"]].concat(), "spantap as process 1");
+    is_allowed.then(|| Run::wrapping_script(script).launched_by(&unshare))
 }
 
 #[test]
 fn as_process_1_it_reports_the_status_and_collects_orphans() {
     for (script, expected) in [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
-        let home = Home::new();
-        let Some(mut command) = as_process_1(&home, script) else { return };
-        assert_eq!(command.output().unwrap().status.code(), Some(expected), "{script}");
+        let Some(run) = as_process_1(script) else { return };
+        run.expect_exit(expected);
     }
-    let home = Home::new();
     let orphans = "for n in 1 2 3 4 5 6 7 8; do bash -c 'true & true & true &'; done
         while grep -lq '^State:.Z' /proc/[0-9]*/status 2> /dev/null; do sleep 0.02; done; echo clean";
-    let output = as_process_1(&home, orphans).unwrap().output().unwrap();
-    assert_eq!(text(&output).0, "clean\n");
+    let Some(run) = as_process_1(orphans) else { return };
+    assert_eq!(run.end().stdout(), "clean\n");
 }
 
 #[test]
 fn as_process_1_it_passes_signals_on() {
-    let home = Home::new();
     let script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-    let Some(mut command) = as_process_1(&home, script) else { return };
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut from = child.stdout.take().unwrap();
-    let mut ready = [0; 6];
-    from.read_exact(&mut ready).unwrap();
-    let [first] = children(child.id())[..] else { panic!() };
+    let Some(run) = as_process_1(script) else { return };
+    let mut session = run.start();
+    let mut ready = String::new();
+    session.read_line(&mut ready);
+    assert_eq!(ready, "ready\n");
+    let [first] = children(session.pid())[..] else { panic!() };
     kill(first, "TERM");
-    let mut rest = String::new();
-    from.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "term\n");
-    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert_eq!(session.read_to_end(), b"term\n");
+    assert_eq!(session.end().0.code(), Some(3));
 }
 
 fn kill(pid: u32, signal: &str) {
@@ -77,49 +59,83 @@ fn kill(pid: u32, signal: &str) {
     assert!(sent.success());
 }
 
-#[test]
-fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
-    // The hook that shortens the grace is compiled into builds with debug assertions only.
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    let home = Home::new();
-    // In the background of a script stdin is /dev/null: it has ended. The script is the host.
-    let host = "\"$SPANTAP\" -- bash -c 'trap \"echo term >> term\" TERM; echo $PPID $$ > pids.new
-        mv pids.new pids; while :; do sleep 0.05; done' > /dev/null 2>&1 & wait";
-    let mut host = shell(&home, host).env("SPANTAP_TEST_ORPHAN_GRACE", "300").spawn().unwrap();
-    let pids = home.path().join("pids");
-    wait_until("the server runs", || pids.exists());
-    let pids = std::fs::read_to_string(pids).unwrap();
-    let (wrapper, server) = pids.trim().split_once(' ').unwrap();
-    // As long as the host lives, the end of stdin is no order to kill.
-    std::thread::sleep(std::time::Duration::from_millis(900));
-    assert!(!is_gone(server) && !home.path().join("term").exists());
-    host.kill().unwrap();
-    host.wait().unwrap();
-    wait_until("SIGKILL to the server that ignored SIGTERM", || is_gone(server));
-    wait_until("the wrapper's end", || is_gone(wrapper));
-    assert_eq!(std::fs::read_to_string(home.path().join("term")).unwrap(), "term\n");
+/// A host with a server that ignores SIGTERM and runs until the file `stop` exists.
+struct Hosted {
+    home: Home,
+    host: Child,
+    wrapper: String,
+    server: String,
 }
 
-/// spantap in front of `script`, with time to write its last record on a busy machine.
-fn in_front_of(home: &Home, script: &str) -> std::process::Child {
-    let mut command = home.spantap(["--", "bash", "-c", script]);
-    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+impl Hosted {
+    /// Starts a host that redirects the server's output by `output`.
+    fn start(output: &str) -> Hosted {
+        // In the background of a script stdin is /dev/null, so it ends at once. The script is the host.
+        let script = format!(
+            "\"$SPANTAP\" -- bash -c 'trap \"echo term >> term\" TERM; echo $PPID $$ > pids.new
+            mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye' {output} & wait"
+        );
+        let home = Home::new();
+        let run = Run::shell(&script).home(&home).env("SPANTAP_TEST_ORPHAN_GRACE", "300");
+        let host = run.command().spawn().unwrap();
+        let pids = home.path().join("pids");
+        wait_until("the server runs", || pids.exists());
+        let pids = std::fs::read_to_string(pids).unwrap();
+        let (wrapper, server) = pids.trim().split_once(' ').unwrap();
+        let (wrapper, server) = (wrapper.to_owned(), server.to_owned());
+        Hosted { home, host, wrapper, server }
+    }
+
+    fn kill_host(&mut self) {
+        self.host.kill().unwrap();
+        self.host.wait().unwrap();
+    }
+
+    /// Runs longer than the time after which spantap kills a server without a host and without a reader:
+    /// another such server is killed meanwhile.
+    fn outlive_an_orphan() {
+        let mut orphan = Hosted::start("> /dev/null 2>&1");
+        orphan.kill_host();
+        wait_until("the end of an orphan", || is_gone(&orphan.server));
+    }
+
+    fn is_undisturbed(&self) -> bool {
+        !is_gone(&self.server) && !self.home.path().join("term").exists()
+    }
+}
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "needs SPANTAP_TEST_ORPHAN_GRACE, which builds with debug assertions have"
+)]
+fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
+    let mut hosted = Hosted::start("> /dev/null 2>&1");
+    // While the host lives, the end of stdin is not a reason to kill.
+    Hosted::outlive_an_orphan();
+    assert!(hosted.is_undisturbed());
+    hosted.kill_host();
+    wait_until("SIGKILL to the server that ignored SIGTERM", || is_gone(&hosted.server));
+    wait_until("the wrapper's end", || is_gone(&hosted.wrapper));
+    assert_eq!(std::fs::read_to_string(hosted.home.path().join("term")).unwrap(), "term\n");
+}
+
+const INITIALIZE: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n";
+
+/// Returns the reason of the last record, which is the session's end.
+fn reason(home: &Home) -> String {
+    home.records().last().unwrap()["reason"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
     for _ in 0..10 {
         let home = Home::new();
-        let mut child = in_front_of(&home, "read line; exit 3");
-        let mut to = child.stdin.take().unwrap();
-        to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").unwrap();
-        child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
-        drop(to);
-        assert_eq!(child.wait().unwrap().code(), Some(3));
-        assert_eq!(home.records().last().unwrap()["reason"], "server_died");
+        let mut session = Run::wrapping_script("read line; exit 3").home(&home).unhurried().start();
+        session.write(INITIALIZE).unwrap();
+        session.read_to_end();
+        assert_eq!(session.end().0.code(), Some(3));
+        assert_eq!(reason(&home), "server_died");
     }
 }
 
@@ -127,81 +143,50 @@ fn a_server_that_dies_has_died_however_fast_the_host_takes_notice() {
 fn a_server_that_dies_while_it_is_written_to_has_died() {
     for _ in 0..10 {
         let home = Home::new();
-        let mut child = in_front_of(&home, "read line; exit 3");
-        let mut to = child.stdin.take().unwrap();
-        while to.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n").is_ok() {}
-        drop(to);
-        assert_eq!(child.wait().unwrap().code(), Some(3));
-        assert_eq!(home.records().last().unwrap()["reason"], "server_died");
+        let mut session = Run::wrapping_script("read line; exit 3").home(&home).unhurried().start();
+        while session.write(INITIALIZE).is_ok() {}
+        assert_eq!(session.end().0.code(), Some(3));
+        assert_eq!(reason(&home), "server_died");
     }
 }
 
 #[test]
 fn a_server_that_only_closed_its_output_has_not_died_when_it_ends_with_its_input() {
     let home = Home::new();
-    let mut child = in_front_of(&home, "exec >&-; cat > /dev/null");
-    child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
-    // Longer than it takes a host to notice a death.
-    std::thread::sleep(std::time::Duration::from_millis(1300));
-    drop(child.stdin.take());
-    assert!(child.wait().unwrap().success());
-    assert_eq!(home.records().last().unwrap()["reason"], "server_exited");
+    let run = Run::wrapping_script("exec >&-; cat > /dev/null").home(&home).unhurried();
+    let mut session = run.start();
+    session.read_to_end();
+    // Spantap allows a host one second to notice a death. Only the clock can show that it has passed.
+    std::thread::sleep(Duration::from_millis(1_300));
+    assert!(session.end().0.success());
+    assert_eq!(reason(&home), "server_exited");
 }
 
 #[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "needs SPANTAP_TEST_ORPHAN_GRACE, which builds with debug assertions have"
+)]
 fn a_server_that_is_still_read_outlives_its_host() {
-    // As above: only with the short grace can it be told that nothing happens.
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    let home = Home::new();
-    let host = "\"$SPANTAP\" -- bash -c 'trap \"echo term > term\" TERM; echo $PPID $$ > pids.new
-        mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye' > >(cat > out) & wait";
-    let mut host = shell(&home, host).env("SPANTAP_TEST_ORPHAN_GRACE", "200").spawn().unwrap();
-    let pids = home.path().join("pids");
-    wait_until("the server runs", || pids.exists());
-    let pids = std::fs::read_to_string(pids).unwrap();
-    let (wrapper, server) = pids.trim().split_once(' ').unwrap();
-    host.kill().unwrap();
-    host.wait().unwrap();
-    // More than the time after which a server that nobody reads is killed.
-    std::thread::sleep(std::time::Duration::from_millis(900));
-    assert!(!is_gone(server) && !home.path().join("term").exists());
-    std::fs::write(home.path().join("stop"), "").unwrap();
-    wait_until("the wrapper's end", || is_gone(wrapper));
-    wait_until("the last word", || std::fs::read(home.path().join("out")).is_ok_and(|out| out == b"bye\n"));
-}
-
-/// Sends `bytes` through `child` and checks that they come back.
-fn comes_back(mut to: impl Write + Send + 'static, mut from: impl Read, bytes: Vec<u8>) {
-    let expected = bytes.clone();
-    let writer = std::thread::spawn(move || to.write_all(&bytes));
-    let mut seen = Vec::new();
-    from.read_to_end(&mut seen).unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(seen == expected, "{} bytes of {}", seen.len(), expected.len());
-}
-
-fn some_bytes(count: usize) -> Vec<u8> {
-    let mut state = 88_172_645_463_325_252_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    std::iter::repeat_with(next).take(count).collect()
+    let mut hosted = Hosted::start("> >(cat > out)");
+    hosted.kill_host();
+    Hosted::outlive_an_orphan();
+    assert!(hosted.is_undisturbed());
+    let file = |name: &str| hosted.home.path().join(name);
+    std::fs::write(file("stop"), "").unwrap();
+    wait_until("the wrapper's end", || is_gone(&hosted.wrapper));
+    wait_until("the last output", || std::fs::read(file("out")).is_ok_and(|out| out == b"bye\n"));
 }
 
 #[test]
 fn descriptors_that_are_non_blocking_already_cost_no_byte_and_no_turning() {
-    let home = Home::new();
     let (to, stdin) = UnixStream::pair().unwrap();
     let (from, stdout) = UnixStream::pair().unwrap();
     stdin.set_nonblocking(true).unwrap();
     stdout.set_nonblocking(true).unwrap();
     let flag = stdout.try_clone().unwrap();
-    let mut command = home.spantap(["--", "cat"]);
+    let run = Run::wrapping("cat");
+    let mut command = run.command();
     let mut child = command.stdin(OwnedFd::from(stdin)).stdout(OwnedFd::from(stdout)).spawn().unwrap();
     drop(command);
     let used = || {
@@ -210,13 +195,13 @@ fn descriptors_that_are_non_blocking_already_cost_no_byte_and_no_turning() {
             tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap());
         stats.map(|stat| stat.split(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
     };
-    // Idle, with a read that would fail at once if it were repeated; the start may fall into a first look.
+    // Spantap is idle. A repeated read would fail at once and use time. The start may fall into the first window.
     let mut windows = (0..10).map(|_| {
         let before = used();
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(1));
         used() - before
     });
-    assert!(windows.any(|nanos| nanos < 10_000_000), "it turns while it is idle");
+    assert!(windows.any(|nanos| nanos < 10_000_000), "spantap uses time while it is idle");
     let close = to.try_clone().unwrap();
     let reader = std::thread::spawn(move || {
         let mut from = from;
@@ -224,8 +209,8 @@ fn descriptors_that_are_non_blocking_already_cost_no_byte_and_no_turning() {
         from.read_exact(&mut seen).unwrap();
         seen
     });
-    (&to).write_all(&some_bytes(3_000_000)).unwrap();
-    assert!(reader.join().unwrap() == some_bytes(3_000_000));
+    (&to).write_all(&noise(3_000_000)).unwrap();
+    assert!(reader.join().unwrap() == noise(3_000_000));
     close.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(child.wait().unwrap().success());
     let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", flag.as_raw_fd())).unwrap();
@@ -238,33 +223,21 @@ fn descriptors_that_are_non_blocking_already_cost_no_byte_and_no_turning() {
 fn with_something_to_say_and_nobody_to_hear_it_the_session_runs() {
     let home = Home::new();
     std::fs::write(home.path().join("file"), "in the way").unwrap();
-    // Closed, broken, full and unread, and a full device.
-    let run = "exec \"$SPANTAP\" --log-dir file -v -- bash -c 'cat; exit 9'";
+    let script = "exec \"$SPANTAP\" --log-dir file -v -- bash -c 'cat; exit 9'";
+    // Standard error is closed, a full device, or a pipe whose reader has gone.
     for stderr in ["2>&-", "2> /dev/full", "2> >(exec 0<&-; sleep 0.1)"] {
-        let mut child = shell(&home, &format!("{run} {stderr}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        comes_back(to, from, some_bytes(300_000));
-        assert_eq!(child.wait().unwrap().code(), Some(9), "{stderr}");
+        let run = Run::shell(&format!("{script} {stderr}")).home(&home);
+        run.send(noise(300_000)).expect_exit(9).expect_echo();
     }
-    // Not even where there is no server to run.
+    // The same holds if the server does not start.
     let (_unread, full) = full();
-    let mut command = home.spantap(["--", "/nonexistent"]);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(full).status().unwrap();
-    assert_eq!(status.code(), Some(127));
+    Run::wrapping("/nonexistent").home(&home).stderr(full).expect_exit(127);
     let (_unread, full) = self::full();
-    let mut command = shell(&home, run);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full).spawn().unwrap();
-    drop(command);
-    let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    comes_back(to, from, some_bytes(300_000));
-    assert_eq!(child.wait().unwrap().code(), Some(9), "full and unread");
+    let run = Run::shell(script).home(&home).stderr(full);
+    run.send(noise(300_000)).expect_exit(9).expect_echo();
 }
 
-/// A stream into which nothing more goes, and the end that nobody reads.
+/// Returns a stream that takes no more bytes, and its other end, which is not read.
 fn full() -> (UnixStream, OwnedFd) {
     let (unread, full) = UnixStream::pair().unwrap();
     full.set_nonblocking(true).unwrap();
@@ -273,55 +246,33 @@ fn full() -> (UnixStream, OwnedFd) {
     (unread, full.into())
 }
 
-/// spantap with `options` in front of `cat`, started by `setpriv` with `arguments` where this process may.
-fn with_privileges(home: &Home, arguments: &[&str], limits: &str, options: &str) -> Option<Command> {
-    let probe = Command::new("setpriv").args(arguments).args([SPANTAP, "--version"]).output();
-    if !probe.is_ok_and(|output| output.status.success()) {
-        eprintln!("setpriv {arguments:?} is not allowed here; nothing was tested with it");
-        return None;
-    }
-    let mut command = home.command("setpriv");
-    let script = format!("{limits} exec {SPANTAP} {options} -- cat");
-    command.args(arguments).args(["bash", "-c", &script]);
-    Some(command)
-}
-
 #[test]
 fn with_few_processes_left_it_works_or_says_why_not() {
-    let home = Home::new();
     let mut worked = 0;
     let mut words = Vec::new();
     for processes in [1, 2, 3, 4, 5, 6, 8, 12] {
-        // A user for each, since the limit counts all processes of a user, also those that are just
-        // ending; limits of root do not count.
+        // Each try has a user of its own, because the limit counts all processes of a user, also those that
+        // are ending. The limit does not apply to root.
         let user = format!("--reuid={}", 40_000 + (std::process::id() * 16 + processes) % 20_000);
-        let arguments = [user.as_str(), "--regid=65534", "--clear-groups"];
-        let limit = format!("ulimit -u {processes};");
-        // More than the rings hold, so that somebody who waited for an observer would wait for ever.
-        let Some(mut command) = with_privileges(&home, &arguments, &limit, "--no-log --overload wait") else {
+        let setpriv = ["setpriv", &user, "--regid=65534", "--clear-groups"];
+        if !can_run(&[&setpriv[..], &[SPANTAP, "--version"]].concat(), "spantap with few processes") {
             return;
-        };
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.unwrap();
-        let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let line = [vec![b'x'; 4095], b"\n".to_vec()].concat();
-        let writer = std::thread::spawn(move || (0..5 << 10).try_for_each(|_| to.write_all(&line)));
-        let mut buffer = vec![0; 1 << 16];
-        let mut seen = 0;
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            seen += count;
         }
-        let _ = writer.join().unwrap();
-        let output = child.wait_with_output().unwrap();
-        let said = text(&output).1;
-        words.push(format!("{processes}: {}: {said}", output.status));
-        match output.status.code() {
+        let limit = format!("ulimit -u {processes}; exec \"$@\"");
+        let launcher = [&setpriv[..], &["bash", "-c", &limit, "bash"]].concat();
+        let run = Run::wrapping("cat").options(&["--no-log", "--overload", "wait"]).launched_by(&launcher);
+        // More than the rings hold, so that a pump that waited for an observer would wait for ever.
+        let line = [vec![b'x'; 4095], b"\n".to_vec()].concat();
+        let ended = run.send(line.repeat(5 << 10)).end();
+        let said = &ended.stderr;
+        words.push(format!("{processes}: {}: {said}", ended.status));
+        match ended.status.code() {
             Some(0) => {
-                assert_eq!(seen, 20 << 20, "with {processes} processes");
+                ended.expect_echo();
                 worked += 1;
             }
-            // The shell's own word for it is 254 or 126.
-            Some(125 | 126 | 254) => assert!(seen == 0 && !said.is_empty(), "{said}"),
+            // The shell reports the same failure with 254 or 126.
+            Some(125 | 126 | 254) => assert!(ended.stdout.is_empty() && !said.is_empty(), "{said}"),
             other => panic!("with {processes} processes: {other:?}, {said}"),
         }
     }
@@ -343,11 +294,11 @@ fn threads(pid: u32) -> Vec<(String, i64)> {
 #[test]
 fn who_observes_is_at_the_lowest_priority_and_who_relays_is_not() {
     let home = Home::new();
-    // A collector that is not there: what is said about it does not matter here.
+    // The collector does not exist. The messages about that do not matter here.
     let mut session = home.session(&["--otlp", "http://127.0.0.1:9"]);
     session.calls(2);
     let nice = |name: &str| {
-        threads(session.child.id()).into_iter().find(|(known, _)| known == name).map(|(_, nice)| nice)
+        threads(session.pid()).into_iter().find(|(known, _)| known == name).map(|(_, nice)| nice)
     };
     for background in ["observer", "log", "otlp"] {
         wait_until(&format!("{background} at nice 19"), || nice(background) == Some(19));
@@ -359,41 +310,25 @@ fn who_observes_is_at_the_lowest_priority_and_who_relays_is_not() {
     session.end();
 }
 
-fn notifications(count: usize) -> Vec<u8> {
-    let pad = "x".repeat(900);
-    let line = |n| {
-        format!(
-            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{{\"data\":{n},\"pad\":\"{pad}\"}}}}\n"
-        )
-    };
-    (0..count).flat_map(|n| line(n).into_bytes()).collect()
-}
-
-fn totals(folder: &Path) -> Value {
-    let records = logs_in(folder).iter().flat_map(|log| validate_log(log)).collect::<Vec<_>>();
-    records.iter().find(|record| record["event"] == "session_ended").expect("the end")["totals"].clone()
-}
-
-fn flood(command: &mut Command, count: usize) -> Output {
-    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    comes_back(to, from, notifications(count));
-    child.wait_with_output().unwrap()
+/// Sends `count` notifications through spantap and checks that all of them were observed, both ways.
+fn observe_a_whole_flood(run: Run, count: u64) -> serde_json::Value {
+    let run = run.options(&["--overload", "wait"]).unhurried().send(notifications(count, 900));
+    let totals = run.expect_exit(0).expect_echo().totals();
+    assert_eq!(totals["frames_lost"], 0, "{totals}");
+    assert_eq!((&totals["stdin_frames"], &totals["stdout_frames"]), (&count.into(), &count.into()));
+    totals
 }
 
 #[test]
 fn without_the_right_to_raise_priorities_the_catch_up_gear_works_and_nothing_is_lost() {
-    let home = Home::new();
-    let dropped = ["--bounding-set=-sys_nice", "--inh-caps=-sys_nice"];
-    let options = "--log-dir logs --overload wait";
-    let Some(mut command) = with_privileges(&home, &dropped, "", options) else { return };
-    let output = flood(&mut command, 30_000);
-    assert!(output.status.success(), "{}", text(&output).1);
-    let totals = totals(&home.path().join("logs"));
-    assert_eq!(totals["frames_lost"], 0, "{totals}");
-    assert_eq!((&totals["stdin_frames"], &totals["stdout_frames"]), (&30_000.into(), &30_000.into()));
+    let setpriv = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"];
+    if !can_run(
+        &[&setpriv[..], &[SPANTAP, "--version"]].concat(),
+        "spantap without the right to raise priorities",
+    ) {
+        return;
+    }
+    let totals = observe_a_whole_flood(Run::wrapping("cat").launched_by(&setpriv), 30_000);
     assert!(totals["catch_ups"].as_u64().unwrap() > 0, "{totals}");
 }
 
@@ -419,29 +354,19 @@ impl Drop for Busy {
 
 #[test]
 fn with_overload_wait_nothing_is_lost_while_every_core_is_busy() {
-    let home = Home::new();
     let _busy = Busy::cores();
-    let output = flood(&mut home.spantap(["--log-dir", "logs", "--overload", "wait", "--", "cat"]), 25_000);
-    assert!(output.status.success(), "{}", text(&output).1);
-    let totals = totals(&home.path().join("logs"));
-    assert_eq!(totals["frames_lost"], 0, "{totals}");
-    assert_eq!((&totals["stdin_frames"], &totals["stdout_frames"]), (&25_000.into(), &25_000.into()));
+    observe_a_whole_flood(Run::wrapping("cat"), 25_000);
 }
 
 #[test]
 fn a_signal_after_the_servers_end_cuts_the_wait_for_whoever_holds_its_pipes() {
     let home = Home::new();
-    // The server leaves a process behind that holds and fills its stderr, which nobody reads.
+    // The server leaves a process that holds and fills its stderr, which the test does not read.
     let script = "setsid bash -c 'echo $$ > holder; while :; do echo noise >&2; done' & \
         while [ ! -s holder ]; do :; done; exit 4";
-    let mut child = home
-        .spantap(["--", "bash", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let status = child.wait().unwrap();
+    let mut session = Run::wrapping_script(script).home(&home).start();
+    session.close_input();
+    let status = session.child.wait().unwrap();
     let holder = std::fs::read_to_string(home.path().join("holder")).unwrap();
     Command::new("kill").args(["-9", holder.trim()]).status().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(4), None));

@@ -180,7 +180,7 @@ fn every_record_older_than_a_second_survives_sigkill() {
             return;
         }
     }
-    eprintln!("only {fair_tries} of 12 tries had a core to spare");
+    skip(&format!("the age of lost records: only {fair_tries} of 12 tries had a core to spare"));
 }
 
 #[test]

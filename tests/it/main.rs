@@ -1,7 +1,5 @@
 //! Promises about the whole program, one module each.
 
-#![allow(clippy::print_stderr, reason = "a test that a machine cannot run says so")]
-
 mod check;
 mod cli;
 mod config;

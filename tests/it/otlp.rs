@@ -1,4 +1,4 @@
-//! What a collector receives, and what happens when it is not there, slow or mad.
+//! What a collector receives, and what happens if it is missing, slow or faulty.
 
 mod arrives;
 mod bad;
@@ -9,57 +9,47 @@ mod pulse;
 mod secure;
 mod traces;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::support::{Home, SPANTAP};
+use crate::support::run::Run;
+use crate::support::{Home, Session};
 
-/// A session of `calls` tool calls with the sample server, all sent at once; what spantap said, and how
-/// long it outlived the last answer.
-fn session(home: &Home, options: &[&str], environment: &[(&str, &str)], calls: usize) -> (Output, Duration) {
+/// A session with the sample server that has ended.
+struct Ended {
+    is_success: bool,
+    stderr: String,
+    /// Time from the end of the host's input to the end of spantap.
+    took: Duration,
+}
+
+/// Runs a session of one listing and `calls` tool calls, all sent at once.
+fn session(home: &Home, options: &[&str], environment: &[(&str, &str)], calls: usize) -> Ended {
     session_until(home, options, environment, calls, || {})
 }
 
-/// The same; the session ends only after `until` has returned.
+/// Runs a session like [`session`], which ends only after `until` has returned.
 fn session_until(
     home: &Home,
     options: &[&str],
     environment: &[(&str, &str)],
     calls: usize,
     until: impl FnOnce(),
-) -> (Output, Duration) {
-    let mut child = start(home, options, environment);
-    let mut to = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || {
-        let mut text = String::from("{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"tools/list\"}\n");
-        for id in 1..=calls {
-            text.push_str(&call(id, ""));
-        }
-        let _ = to.write_all(text.as_bytes());
-        to
-    });
-    let mut lines = 0;
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while lines <= calls && stdout.read_line(&mut line).unwrap() > 0 {
+) -> Ended {
+    let mut session = start(home, options, environment);
+    let calls: Vec<String> = (1..=calls).map(|id| call(id, "")).collect();
+    let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"tools/list\"}}\n{}", calls.concat());
+    for line in session.exchange(text.as_bytes(), calls.len() + 1) {
         assert!(line.starts_with("{\"jsonrpc\"") || line.starts_with("{\"id\""), "on the wire: {line}");
-        line.clear();
-        lines += 1;
     }
-    assert_eq!(lines, calls + 1);
-    let to = writer.join().unwrap();
     until();
-    drop(to);
-    let ended = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    (output, ended.elapsed())
+    let begun = Instant::now();
+    let (status, stderr) = session.end();
+    Ended { is_success: status.success(), stderr, took: begun.elapsed() }
 }
 
-fn start(home: &Home, options: &[&str], environment: &[(&str, &str)]) -> Child {
-    let mut command = home.spantap(["--server", "sample"]);
-    command.args(options).arg("--").args([SPANTAP, "demo", "--serve"]).envs(environment.iter().copied());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+fn start(home: &Home, options: &[&str], environment: &[(&str, &str)]) -> Session {
+    let run = Run::wrapping_sample().home(home).options(&["--server", "sample"]);
+    run.options(options).envs(environment).start()
 }
 
 /// One call, with `meta` as the members of its `_meta`.
@@ -69,23 +59,19 @@ fn call(id: usize, meta: &str) -> String {
     )
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+impl Ended {
+    /// Returns true if the machine was too busy for spantap's flush budget. What was lost is not counted then.
+    fn had_no_time(&self) -> bool {
+        self.stderr.contains("not observed")
+    }
 
-/// On a machine that is too busy for its flush budget spantap says so, and counts no more.
-fn had_no_time(output: &Output) -> bool {
-    let stderr = stderr(output);
-    stderr.contains("the time to write everything out was over") || stderr.contains("not observed")
-}
-
-/// What the closing line on stderr says was lost on the way to the collector.
-fn lost(output: &Output) -> u64 {
-    let stderr = stderr(output);
-    let line = stderr.lines().find(|line| line.contains("records lost")).unwrap_or_default();
-    let parts = line.split(": ").last().unwrap_or_default().split(", ");
-    parts
-        .filter(|part| part.contains(" at otlp"))
-        .filter_map(|part| part.split(' ').next()?.parse::<u64>().ok())
-        .sum()
+    /// Returns the number of records that were lost on the way to the collector, by the last line on stderr.
+    fn lost(&self) -> u64 {
+        let line = self.stderr.lines().find(|line| line.contains("records lost")).unwrap_or_default();
+        let parts = line.split(": ").last().unwrap_or_default().split(", ");
+        parts
+            .filter(|part| part.contains(" at otlp"))
+            .filter_map(|part| part.split(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
 }

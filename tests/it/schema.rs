@@ -119,8 +119,7 @@ fn the_examples_in_docs_are_records() {
 
 #[test]
 fn the_recipes_in_docs_work_on_real_logs() {
-    if std::process::Command::new("jq").arg("--version").output().is_err() {
-        eprintln!("jq is not installed; the recipes are not run");
+    if !can_run(&["jq", "--version"], "the recipes in docs/log.md") {
         return;
     }
     let home = Home::new();

@@ -345,9 +345,12 @@ fn the_search_finds_every_form_and_piece_of_a_secret() {
     for piece in [&TOKEN[..14], &TOKEN[13..27], &TOKEN[26..]] {
         assert!(search.first(piece.as_bytes()).is_some(), "{piece}");
     }
+    if !can_run(&["base64", "--version"], "secrets in base64") {
+        return;
+    }
     for shift in 0..3 {
-        let encoded = Command::new("base64").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let Ok(mut encoder) = encoded else { return };
+        let mut encoder =
+            Command::new("base64").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let text = format!("{}{TOKEN} and more", "x".repeat(shift));
         encoder.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(search.first(&encoder.wait_with_output().unwrap().stdout).is_some(), "base64 at {shift}");

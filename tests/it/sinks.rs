@@ -1,13 +1,14 @@
-//! A log that cannot be written, for whatever reason: the session goes on, one line says so, and
+//! A log that cannot be written, for whatever reason: the session goes on, one line reports it, and
 //! observed = written + dropped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
+use crate::support::run::Run;
 use crate::support::*;
 
 /// `(written, told as lost)`: records of the observer, and how many the gaps in the log stand for.
@@ -59,10 +60,8 @@ fn a_strict_session_does_not_start_without_its_log() {
 #[test]
 fn a_file_size_limit_loses_and_counts_and_spares_the_traffic() {
     let home = Home::new();
-    let script = format!("ulimit -f 4; exec {SPANTAP} --log-dir logs -- {SPANTAP} demo --serve");
-    let mut command = home.command("bash");
-    command.args(["-c", &script]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-    let mut session = Session::start(command);
+    let run = Run::wrapping_sample().home(&home).options(&["--log-dir", "logs"]).unhurried();
+    let mut session = run.launched_by(&["bash", "-c", "ulimit -f 4; exec \"$@\"", "bash"]).start();
     session.calls(50);
     let (status, said) = session.end();
     assert!(status.success(), "{said}");
@@ -78,23 +77,13 @@ fn a_file_size_limit_loses_and_counts_and_spares_the_traffic() {
 #[test]
 fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap() {
     let home = Home::new();
-    let disk = home.path().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"]).arg(&disk).output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        // The same with injected errors: export::log::file::tests.
-        eprintln!(
-            "no small file system may be mounted here; a full disk is tested with injected errors only"
-        );
-        return;
-    }
-    let disk = Mounted(&disk);
-    // Once it is gone there is room for everything, however little had been tried before.
+    // Tests of export::log::file inject the same errors on machines that do not allow a mount.
+    let Some(disk) = Disk::mount(&home, "size=64k") else { return };
+    // Without the ballast there is room for everything, however little was written before.
     fs::write(disk.0.join("ballast"), vec![0; 56 << 10]).unwrap();
     let mut session = home.session(&["--log-dir", disk.0.to_str().unwrap()]);
     session.calls(30);
-    let log = || logs_in(disk.0).into_iter().find(|path| path.extension().is_some());
+    let log = || logs_in(&disk.0).into_iter().find(|path| path.extension().is_some());
     wait_until("the disk is full", || log().is_some_and(|log| log.metadata().unwrap().len() == 8 << 10));
     session.calls(3);
     fs::remove_file(disk.0.join("ballast")).unwrap();
@@ -117,11 +106,23 @@ fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap
     assert_eq!(said.matches("no log in").count(), 1, "{said}");
 }
 
-struct Mounted<'a>(&'a Path);
+/// A file system of its own below a home folder.
+struct Disk(PathBuf);
 
-impl Drop for Mounted<'_> {
+impl Disk {
+    /// Mounts a file system with `options`. `None` means skipped.
+    fn mount(home: &Home, options: &str) -> Option<Disk> {
+        let disk = home.path().join("disk");
+        fs::create_dir(&disk).unwrap();
+        let options = format!("{options},mode=700");
+        let mount = ["mount", "-t", "tmpfs", "-o", &options, "tmpfs", disk.to_str().unwrap()];
+        can_run(&mount, "a log on a file system of its own").then_some(Disk(disk))
+    }
+}
+
+impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
@@ -206,15 +207,8 @@ fn a_log_that_is_rotated_and_emptied_again_and_again_under_traffic_loses_nothing
 #[test]
 fn a_read_only_file_system_costs_the_log_and_nothing_else() {
     let home = Home::new();
-    let disk = home.path().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "ro,mode=700", "tmpfs"]).arg(&disk).output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("no file system may be mounted here; a read-only one was not tested");
-        return;
-    }
-    let disk = Mounted(&disk);
-    for folder in [disk.0.to_owned(), disk.0.join("below")] {
+    let Some(disk) = Disk::mount(&home, "ro") else { return };
+    for folder in [disk.0.clone(), disk.0.join("below")] {
         let mut session = home.session(&["--log-dir", folder.to_str().unwrap()]);
         session.calls(3);
         let (status, said) = session.end();
@@ -230,27 +224,18 @@ fn a_folder_without_permission_costs_what_comes_then_and_it_is_counted() {
     let folder = home.path().join("logs");
     fs::create_dir(&folder).unwrap();
     let mode = |mode| fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
-    // Root may do everything, so somebody else is asked to.
-    let somebody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
-    let mut command = match is_root {
-        false => home.command(SPANTAP),
-        true => {
-            let probe = Command::new("setpriv").args(somebody).args([SPANTAP, "--version"]).output();
-            if !probe.is_ok_and(|output| output.status.success()) {
-                eprintln!("nobody else may run spantap here; missing permission was not tested");
-                return;
-            }
-            std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
-            fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-            let mut command = home.command("setpriv");
-            command.args(somebody).arg(SPANTAP);
-            command
+    let mut run = Run::wrapping_sample().home(&home).options(&["--log-dir", "logs"]).unhurried();
+    // Permissions do not limit root, so spantap runs as another user.
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        let setpriv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        if !can_run(&[&setpriv[..], &[SPANTAP, "--version"]].concat(), "a log without permission") {
+            return;
         }
-    };
-    command.args(["--log-dir", "logs", "--", SPANTAP, "demo", "--serve"]);
-    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-    let mut session = Session::start(command);
+        std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        run = run.launched_by(&setpriv);
+    }
+    let mut session = run.start();
     session.calls(3);
     wait_until("all calls in the log", || {
         logs_in(&folder).iter().flat_map(|log| validate_torn_log(log)).count() > 3
@@ -273,24 +258,16 @@ fn a_folder_without_permission_costs_what_comes_then_and_it_is_counted() {
 #[test]
 fn a_flood_into_a_full_disk_keeps_the_books_and_the_memory() {
     let home = Home::new();
-    let disk = home.path().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"]).arg(&disk).output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("no small file system may be mounted here; a flood into a full one was not tested");
-        return;
-    }
-    let disk = Mounted(&disk);
+    let Some(disk) = Disk::mount(&home, "size=256k") else { return };
     let mut session = home.session(&["--log-dir", disk.0.to_str().unwrap()]);
     session.calls(3_000);
-    let peak = fs::read_to_string(format!("/proc/{}/status", session.child.id())).unwrap();
+    let peak = fs::read_to_string(format!("/proc/{}/status", session.pid())).unwrap();
     let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
     let (status, said) = session.end();
     assert!(status.success(), "{said}");
     let mut records = Vec::new();
-    for log in logs_in(disk.0) {
+    for log in logs_in(&disk.0) {
         let text = fs::read_to_string(&log).unwrap();
         // A record that was cut when the disk was full stays torn.
         let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok());

@@ -1,10 +1,11 @@
-//! What the modules share: a home of one's own, sessions with the sample server, logs that are held to
-//! the schema whenever they are read.
+//! Home folders, runs and sessions for tests, and logs that are validated by the schema whenever they are read.
 
-use std::io::{BufRead, BufReader, Read, Write};
+pub mod run;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 /// A deadline that only a failing test reaches.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// Lets spantap take longer at its end than it may, for what must not depend on the machine's speed.
-/// Builds without debug assertions do not listen to it.
+/// Gives spantap more time at its end than it takes in use, so that a test does not depend on the machine's
+/// speed. Builds without debug assertions ignore it.
 pub const FLUSH_BUDGET: (&str, &str) = ("SPANTAP_TEST_FLUSH_BUDGET", "60000");
 
 pub const SPANTAP: &str = env!("CARGO_BIN_EXE_spantap");
@@ -28,12 +29,32 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A home folder that no other test has.
-pub struct Home(tempfile::TempDir);
+/// Reports that this machine cannot run a test. With `CI` set it fails, since CI must run every test.
+#[track_caller]
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
+    // The test harness captures what macros print.
+    let _ = writeln!(io::stderr(), "skipped: {reason}");
+}
+
+/// Returns true if the probe `command` succeeds. Otherwise `what` is skipped.
+#[track_caller]
+pub fn can_run(command: &[&str], what: &str) -> bool {
+    let probe = Command::new(command[0]).args(&command[1..]).output();
+    let is_allowed = probe.is_ok_and(|output| output.status.success());
+    if !is_allowed {
+        skip(&format!("{what}: this machine does not allow `{}`", command.join(" ")));
+    }
+    is_allowed
+}
+
+/// A home folder that is not shared with another test. It is removed with its last clone.
+#[derive(Clone)]
+pub struct Home(Arc<tempfile::TempDir>);
 
 impl Home {
     pub fn new() -> Home {
-        Home(tempfile::tempdir().unwrap())
+        Home(Arc::new(tempfile::tempdir().unwrap()))
     }
 
     pub fn path(&self) -> &Path {
@@ -64,12 +85,9 @@ impl Home {
         command
     }
 
-    /// spantap with `options` in front of the sample server, ready for calls. It takes the time that it
-    /// needs at its end.
+    /// Starts spantap with `options` around the sample server. It takes the time that it needs at its end.
     pub fn session(&self, options: &[&str]) -> Session {
-        let mut command = self.spantap(options.iter().copied().chain(["--", SPANTAP, "demo", "--serve"]));
-        command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-        Session::start(command)
+        run::Run::wrapping_sample().home(self).options(options).unhurried().start()
     }
 
     /// All records of the default folder, in the order of files and lines.
@@ -95,9 +113,39 @@ impl Session {
         Session { child, input, output, last_id: 0 }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn send(&mut self, message: &Value) {
-        let line = format!("{message}\n");
-        self.input.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+        self.write(format!("{message}\n").as_bytes()).unwrap();
+    }
+
+    /// Writes bytes, which fails once the server no longer reads.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.input.as_mut().unwrap().write_all(bytes)
+    }
+
+    /// Writes lines while it reads as many lines as `answers`.
+    pub fn exchange(&mut self, bytes: &[u8], answers: usize) -> Vec<String> {
+        let (input, output) = (self.input.as_mut().unwrap(), &mut self.output);
+        std::thread::scope(|scope| {
+            scope.spawn(|| input.write_all(bytes));
+            let lines: Vec<String> = output.lines().take(answers).map(Result::unwrap).collect();
+            assert_eq!(lines.len(), answers, "the server ended early: {lines:?}");
+            lines
+        })
+    }
+
+    /// Reads until the server closes its output.
+    pub fn read_to_end(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.output.read_to_end(&mut rest).unwrap();
+        rest
+    }
+
+    pub fn close_input(&mut self) {
+        self.input = None;
     }
 
     pub fn receive(&mut self) -> Value {
@@ -135,9 +183,9 @@ impl Session {
         }
     }
 
-    /// Closes standard input and waits for the end; the status and what was said on standard error.
+    /// Closes standard input and waits for the end. Returns the status and the text on standard error.
     pub fn end(mut self) -> (ExitStatus, String) {
-        drop(self.input.take());
+        self.close_input();
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap(), said)
@@ -152,8 +200,8 @@ impl Drop for Session {
     }
 }
 
-/// The session logs of a folder in the order of their names, later parts behind earlier ones; none where
-/// there is no folder.
+/// Returns the session logs of a folder in the order of their names, later parts after earlier ones. A folder
+/// that does not exist has no logs.
 pub fn logs_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut logs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

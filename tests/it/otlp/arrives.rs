@@ -1,11 +1,10 @@
 //! Everything arrives, once, and as the conventions say, over every transport.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
 use std::time::Duration;
 
 use super::collector::{Collector, Manner, points, text};
-use super::{call, had_no_time, lost, session, session_until, start, stderr};
+use super::{call, session, session_until, start};
 use crate::support::{Home, wait_until};
 
 #[test]
@@ -33,11 +32,11 @@ fn all_three_signals_arrive_over_every_transport_with_what_the_log_says() {
         ];
         // What the environment says of compression is the server's.
         let environment = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
-        let (output, _) = session_until(&home, options.as_flattened(), &environment, 3, || {
+        let ended = session_until(&home, options.as_flattened(), &environment, 3, || {
             wait_until("the spans", || collector.spans().len() == 5);
         });
-        assert!(output.status.success());
-        assert_eq!(stderr(&output), "", "{protocol}");
+        assert!(ended.is_success);
+        assert_eq!(ended.stderr, "", "{protocol}");
         for request in collector.requests() {
             let has = |header: &str| request.headers.iter().any(|line| line.starts_with(header));
             assert!(has("x-key: bearer abc") && has("user-agent: spantap/"), "{:?}", request.headers);
@@ -86,19 +85,19 @@ fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ];
-        let (output, _) = session(&home, &[], &environment, CALLS);
-        assert!(output.status.success());
+        let ended = session(&home, &[], &environment, CALLS);
+        assert!(ended.is_success);
         let spans = collector.spans();
         let ids: BTreeSet<&[u8]> = spans.iter().map(|span| span.span_id.as_slice()).collect();
         assert_eq!(ids.len(), spans.len(), "a span arrived twice");
-        if had_no_time(&output) {
+        if ended.had_no_time() {
             continue;
         }
-        let lost = lost(&output);
+        let lost = ended.lost();
         // A batch whose answer did not come in time counts as lost although it may have arrived.
         assert!(spans.len() as u64 + lost >= CALLS as u64 + 2, "{manner:?}: {lost} lost");
         // A collector that takes everything loses nothing but what the flush budget had no time for.
-        let stderr = stderr(&output);
+        let stderr = &ended.stderr;
         assert!(lost == 0 || stderr.contains("at otlp (shutdown);"), "{stderr}");
     }
 }
@@ -107,7 +106,7 @@ fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
 fn a_session_is_seen_while_it_runs_from_zero_on() {
     let home = Home::new();
     let collector = Collector::start(Manner::Good);
-    let mut child = start(&home, &["--otlp", &collector.endpoint], &[]);
+    let mut session = start(&home, &["--otlp", &collector.endpoint], &[]);
     wait_until("the first points", || !collector.exports().is_empty());
     let first = &collector.exports()[0];
     let server = "mcp.server.name=sample";
@@ -125,14 +124,10 @@ fn a_session_is_seen_while_it_runs_from_zero_on() {
         let points = points(first, name);
         assert!(!points.is_empty() && points.iter().all(|(_, value)| *value == 0.0), "{name}: {points:?}");
     }
-    let mut to = child.stdin.take().unwrap();
-    to.write_all(call(1, "").as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    session.exchange(call(1, "").as_bytes(), 1);
     wait_until("the connection's span", || collector.spans().iter().any(|span| span.name == "mcp.connect"));
     wait_until("the call's span", || collector.spans().len() == 2);
-    drop(to);
-    assert!(child.wait().unwrap().success());
+    assert!(session.end().0.success());
     assert_eq!(collector.points("spantap.server.up"), [(server.to_owned(), 0.0)]);
 }
 
@@ -166,14 +161,14 @@ fn deltas_add_up_to_the_sum() {
 fn too_large_a_batch_goes_in_smaller_ones() {
     let home = Home::new();
     let collector = Collector::start(Manner::Small(8_000));
-    let (output, _) = session_until(
+    let ended = session_until(
         &home,
         &["--otlp", &collector.endpoint],
         &[("OTEL_METRICS_EXPORTER", "none"), ("OTEL_BSP_SCHEDULE_DELAY", "500")],
         60,
         || wait_until("the spans", || collector.spans().len() == 62),
     );
-    assert_eq!(stderr(&output), "");
+    assert_eq!(ended.stderr, "");
     assert_eq!(collector.spans().len(), 62);
 }
 

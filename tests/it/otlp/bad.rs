@@ -1,11 +1,10 @@
 //! A bad collector costs its data and nothing else; a bad configuration costs nothing on the wire.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
 use super::collector::{Collector, Manner, points};
-use super::{call, had_no_time, lost, session, session_until, start, stderr};
+use super::{call, session, session_until, start};
 use crate::support::{Home, wait_until};
 
 #[test]
@@ -67,12 +66,12 @@ fn a_bad_collector_costs_its_data_and_nothing_else() {
                     let home = Home::new();
                     let protocol = format!("protocol={protocol}");
                     let options = ["--otlp", endpoint, "--otlp-set", &protocol];
-                    let (output, took) = session(&home, &options, &[], 20);
-                    let stderr = stderr(&output);
-                    assert!(output.status.success(), "{name}: {stderr}");
+                    let ended = session(&home, &options, &[], 20);
+                    let (stderr, took) = (&ended.stderr, ended.took);
+                    assert!(ended.is_success, "{name}: {stderr}");
                     assert!(took < Duration::from_secs(10), "{name}: gone after {took:?}");
-                    if !had_no_time(&output) {
-                        assert_eq!(lost(&output), 22, "{name}: {stderr}");
+                    if !ended.had_no_time() {
+                        assert_eq!(ended.lost(), 22, "{name}: {stderr}");
                         assert!(stderr.contains(&format!("at otlp ({reason}")), "{name}: {stderr}");
                     }
                     assert!(stderr.lines().all(|line| line.starts_with("spantap: ")), "{name}: {stderr}");
@@ -91,11 +90,11 @@ fn what_a_collector_rejects_in_part_is_counted() {
     ] {
         let home = Home::new();
         let options = ["--otlp", &collector.endpoint, "--otlp-set", protocol, "--otlp-set", "metrics=false"];
-        let (output, _) = session_until(&home, &options, &[], 5, || {
+        let ended = session_until(&home, &options, &[], 5, || {
             wait_until("the spans", || collector.spans().len() == 7);
         });
         let requests = collector.requests().len() as u64;
-        assert_eq!(lost(&output), requests, "{}", stderr(&output));
+        assert_eq!(ended.lost(), requests, "{}", ended.stderr);
     }
 }
 
@@ -103,10 +102,10 @@ fn what_a_collector_rejects_in_part_is_counted() {
 fn a_signal_that_hangs_costs_the_others_nothing_and_what_is_lost_is_told_with_the_last_points() {
     let home = Home::new();
     let collector = Collector::start(Manner::HangingOn("/v1/metrics"));
-    let (output, _) = session_until(&home, &["--otlp", &collector.endpoint], &[], 20, || {
+    let ended = session_until(&home, &["--otlp", &collector.endpoint], &[], 20, || {
         wait_until("the spans", || collector.spans().len() == 22);
     });
-    assert_eq!(lost(&output), 0, "{}", stderr(&output));
+    assert_eq!(ended.lost(), 0, "{}", ended.stderr);
 
     let home = Home::new();
     let collector = Collector::start(Manner::HangingOn("/v1/traces"));
@@ -115,18 +114,18 @@ fn a_signal_that_hangs_costs_the_others_nothing_and_what_is_lost_is_told_with_th
         let points = collector.exports().last().map(|last| points(last, "mcp.server.operation.duration"));
         points.unwrap_or_default().iter().map(|(_, count)| count).sum::<f64>()
     };
-    let (output, _) = session_until(&home, &options, &[], 20, || {
+    let ended = session_until(&home, &options, &[], 20, || {
         wait_until("the points", || calls(&collector) == 21.0);
     });
-    assert!(had_no_time(&output) || lost(&output) == 22, "{}", stderr(&output));
+    assert!(ended.had_no_time() || ended.lost() == 22, "{}", ended.stderr);
 
     let home = Home::new();
     let collector = Collector::start(Manner::Without("/v1/traces"));
-    let (output, _) = session(&home, &["--otlp", &collector.endpoint], &[], 20);
-    assert!(had_no_time(&output) || lost(&output) == 22, "{}", stderr(&output));
+    let ended = session(&home, &["--otlp", &collector.endpoint], &[], 20);
+    assert!(ended.had_no_time() || ended.lost() == 22, "{}", ended.stderr);
     let dropped = collector.points("spantap.telemetry.dropped");
     let told = dropped.iter().find(|(attributes, _)| attributes.contains("spantap.reason=http_404"));
-    assert!(had_no_time(&output) || told.is_some_and(|(_, count)| *count == 22.0), "{dropped:?}");
+    assert!(ended.had_no_time() || told.is_some_and(|(_, count)| *count == 22.0), "{dropped:?}");
 }
 
 #[test]
@@ -136,31 +135,29 @@ fn what_the_log_lost_is_told_to_the_collector() {
     let no_folder = home.path().join("file");
     std::fs::write(&no_folder, "").unwrap();
     let options = ["--otlp", &collector.endpoint, "--log-dir", no_folder.to_str().unwrap()];
-    let (output, _) = session(&home, &options, &[], 5);
+    let ended = session(&home, &options, &[], 5);
     let dropped = collector.points("spantap.telemetry.dropped");
     let log = |(attributes, count): &&(String, f64)| attributes.contains("spantap.sink=log") && *count > 0.0;
-    assert!(had_no_time(&output) || dropped.iter().any(|point| log(&point)), "{dropped:?}");
+    assert!(ended.had_no_time() || dropped.iter().any(|point| log(&point)), "{dropped:?}");
 }
 
 #[test]
 fn a_second_signal_ends_the_flush_at_once() {
     let home = Home::new();
     let collector = Collector::start(Manner::Hanging);
-    let mut child = start(&home, &["--otlp", &collector.endpoint], &[]);
-    let mut to = child.stdin.take().unwrap();
-    to.write_all(call(1, "").as_bytes()).unwrap();
-    drop(to);
-    child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+    let mut session = start(&home, &["--otlp", &collector.endpoint], &[]);
+    session.write(call(1, "").as_bytes()).unwrap();
+    session.close_input();
+    session.read_to_end();
     // The first signal may still find the server, and is passed on to it.
-    let pid = libc::pid_t::try_from(child.id()).unwrap();
-    while child.try_wait().unwrap().is_none() {
-        // SAFETY: our own child, which has not been waited for.
+    let pid = libc::pid_t::try_from(session.pid()).unwrap();
+    while session.child.try_wait().unwrap().is_none() {
+        // SAFETY: our own child, whose end has not been collected.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
         std::thread::sleep(Duration::from_millis(10));
     }
-    let output = child.wait_with_output().unwrap();
-    // Who waits until the budget is spent says how much was lost; who is cut short can only say that.
-    let said = stderr(&output);
+    let (_, said) = session.end();
+    // Spantap reports how much was lost only if it waits until the budget is spent.
     assert!(!said.contains("records lost"), "{said}");
 }
 
@@ -194,8 +191,8 @@ fn nothing_but_the_wire_is_on_stdout_under_any_misconfiguration() {
     ] {
         let home = Home::new();
         // `session` looks at every line of stdout.
-        let (output, _) = session(&home, &["-vvv", "--otlp-set", "nonsense=1"], &[base, (name, value)], 2);
-        assert!(output.status.success(), "{name}={value}");
-        assert!(!stderr(&output).contains("pass@"), "a password: {}", stderr(&output));
+        let ended = session(&home, &["-vvv", "--otlp-set", "nonsense=1"], &[base, (name, value)], 2);
+        assert!(ended.is_success, "{name}={value}");
+        assert!(!ended.stderr.contains("pass@"), "a password: {}", ended.stderr);
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use super::collector::{Collector, Manner, attributes};
-use super::{session, stderr};
-use crate::support::{Home, wait_until};
+use super::session;
+use crate::support::{Home, text, wait_until};
 
 /// Runs `spantap export`, which must succeed; what it printed.
 fn export(home: &Home, options: &[&str]) -> String {
     let output = home.spantap(["export"]).args(options).output().unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.status.success(), "{}", text(&output).1);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -91,7 +91,7 @@ fn where_nothing_is_sent_it_does_not_say_that_it_was() {
     let try_with = |options: &[&str]| {
         let options = ["export", "--otlp", &collector.endpoint].into_iter().chain(options.iter().copied());
         let output = home.spantap(options).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), stderr(&output))
+        (output.status.code(), String::from_utf8(output.stdout.clone()).unwrap(), text(&output).1)
     };
     let (code, said, error) = try_with(&["--otlp-set", "traces=false"]);
     assert_eq!((code, said.as_str()), (Some(1), ""));
@@ -114,7 +114,7 @@ fn what_is_not_taken_is_told_and_sent_the_next_time() {
     let refused = try_with(&bad);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stdout).ends_with(", 7 spans or logs not taken: http_404 7\n"));
-    assert!(stderr(&refused).contains("http_404"), "{}", stderr(&refused));
+    assert!(text(&refused).1.contains("http_404"), "{}", text(&refused).1);
     let taken = try_with(&good);
     assert!(taken.status.success());
     assert_eq!(good.spans().len(), 7);

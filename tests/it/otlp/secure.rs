@@ -2,7 +2,7 @@
 
 use super::certificates::Certificates;
 use super::collector::Collector;
-use super::{had_no_time, lost, session, session_until, stderr};
+use super::{session, session_until};
 use crate::support::{Home, wait_until};
 
 #[test]
@@ -31,13 +31,13 @@ fn a_collector_that_wants_to_see_a_certificate_sees_ours() {
             options.extend(set.iter().flat_map(|entry| ["--otlp-set", entry]));
             let variables: Vec<(&str, &str)> =
                 variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let (output, _) = session_until(&home, &options, &variables, 3, || {
+            let ended = session_until(&home, &options, &variables, 3, || {
                 wait_until("the spans", || !arrives || collector.spans().len() == 5);
             });
-            let (arrived, lost) = (collector.spans().len(), lost(&output));
+            let (arrived, lost) = (collector.spans().len(), ended.lost());
             let wanted = if arrives { (5, 0) } else { (0, 5) };
-            let as_wanted = (arrived, lost) == wanted || (!arrives && arrived == 0 && had_no_time(&output));
-            assert!(as_wanted, "{protocol} {set:?}: {arrived} arrived: {}", stderr(&output));
+            let as_wanted = (arrived, lost) == wanted || (!arrives && arrived == 0 && ended.had_no_time());
+            assert!(as_wanted, "{protocol} {set:?}: {arrived} arrived: {}", ended.stderr);
         };
         try_with(&[&authority, &certificate, &key], &none, true);
         try_with(&[], &variables, true);
@@ -56,10 +56,10 @@ fn files_that_cannot_be_used_turn_the_export_off_and_nothing_else() {
         ["certificate=/nowhere.pem".to_owned(), format!("certificate={}", certificates.path("client.key"))]
     {
         let home = Home::new();
-        let (output, _) = session(&home, &["--otlp", "https://localhost:9", "--otlp-set", &set], &[], 3);
-        assert!(output.status.success());
-        let stderr = stderr(&output);
+        let ended = session(&home, &["--otlp", "https://localhost:9", "--otlp-set", &set], &[], 3);
+        assert!(ended.is_success);
+        let stderr = &ended.stderr;
         assert!(stderr.contains("spans are not sent: "), "{stderr}");
-        assert_eq!(lost(&output), 5, "{stderr}");
+        assert_eq!(ended.lost(), 5, "{stderr}");
     }
 }

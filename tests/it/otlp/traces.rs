@@ -1,7 +1,5 @@
 //! Whose trace a span belongs to, and whether it is sent.
 
-use std::io::{BufRead, BufReader, Write};
-
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::collector::{Collector, Manner, points, text};
@@ -21,19 +19,15 @@ fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (V
     let collector = Collector::start(Manner::Good);
     let often = ["--otlp", collector.endpoint.as_str(), "--otlp-set", "metric_interval=1"];
     let options = [often.as_slice(), options].concat();
-    let mut child = start(&home, &options, environment);
-    let mut to = child.stdin.take().unwrap();
-    to.write_all(lines.concat().as_bytes()).unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.iter().for_each(|_| drop(answers.next().unwrap().unwrap()));
+    let mut session = start(&home, &options, environment);
+    session.exchange(lines.concat().as_bytes(), lines.len());
     // The points of the last calls come with the end, when nothing else is left to send.
     let seen = |export: &Vec<Metric>| {
         let counts = points(export, "mcp.server.operation.duration");
         counts.iter().map(|(_, count)| *count as usize).sum::<usize>() == lines.len()
     };
     wait_until("the points", || collector.exports().last().is_some_and(seen));
-    drop(to);
-    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(session.end().0.success());
     (collector.spans().iter().map(|span| span.name.clone()).collect(), collector)
 }
 
