@@ -180,7 +180,9 @@ fn every_record_older_than_a_second_survives_sigkill() {
             return;
         }
     }
-    skip(&format!("the age of lost records: only {fair_tries} of 12 tries had a core to spare"));
+    if fair_tries == 0 {
+        skip("records older than a second: none of 12 tries had a core to spare");
+    }
 }
 
 #[test]
