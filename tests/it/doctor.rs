@@ -189,3 +189,23 @@ fn what_hosts_strip_from_the_environment_is_named() {
     assert!(printed.contains("stripped by most hosts: OTEL_EXPORTER_OTLP_HEADERS"), "{printed}");
     assert!(!printed.contains("s3cret"), "{printed}");
 }
+
+#[test]
+fn a_program_that_a_project_names_is_not_started_and_its_collector_is_not_asked() {
+    let home = Home::new();
+    let program = put(&home, "bin/spantap", "#!/bin/sh\ntouch started\n");
+    std::fs::set_permissions(program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let options = format!("\"--otlp\", \"http://{}\"", collector.local_addr().unwrap());
+    let entry = format!("{{\"command\": \"./bin/spantap\", \"args\": [{options}, \"--\", \"cat\"]}}");
+    put(&home, ".mcp.json", &format!("{{\"mcpServers\": {{\"a\": {entry}}}}}"));
+    expect(
+        &home,
+        0,
+        "warn: claude-code server a is wrapped by ./bin/spantap, which was not started",
+        "spantap",
+    );
+    assert!(!home.path().join("started").exists());
+    assert!(collector.accept().is_err());
+}

@@ -86,6 +86,15 @@ fn check_program(
     if ours.is_ok_and(|ours| ours == path) {
         return;
     }
+    // A cloned repository can name any program.
+    if file.scope == FileScope::Project && program.contains('/') {
+        return findings.warn(
+            format!(
+                "{who} is wrapped by {program}, which was not started, because a project's file names it"
+            ),
+            "name it `spantap`, and put spantap on the PATH that the host has",
+        );
+    }
     let version = versions.entry(path.clone()).or_insert_with(|| version_of(&path));
     let own = format!("spantap {}", crate::VERSION);
     match version {
@@ -150,7 +159,10 @@ fn check_options(
         );
     }
     let config = sources.settings(&server.name);
-    collector::check(&config, &|_| None, &format!("{who}: "), asked, findings);
+    // A cloned repository can name any collector, too.
+    if file.scope == FileScope::User {
+        collector::check(&config, &|_| None, &format!("{who}: "), asked, findings);
+    }
     if !config.log.value {
         return findings.warn(format!("{who} writes no log"), "leave --no-log out, or set `log = true`");
     }
