@@ -166,7 +166,7 @@ pub struct RuleInfo {
 pub fn rules() -> impl Iterator<Item = RuleInfo> {
     rules::RULES.iter().map(|rule| RuleInfo {
         name: rule.name,
-        class: rule.class.name(),
+        class: rule.class.as_str(),
         anchor: rule.anchor,
         sample: rule.sample,
     })
@@ -272,7 +272,7 @@ impl Redactor {
 
     fn placeholder(&self, class: KnownClass) -> Redacted {
         let mut text = String::new();
-        self.rules.placeholder.write(class.name(), &mut text);
+        self.rules.placeholder.write(class.as_str(), &mut text);
         Redacted(text.into())
     }
 }

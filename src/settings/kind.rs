@@ -189,13 +189,9 @@ fn size(text: &str) -> Option<u64> {
 
 /// Returns host and port of a URL, without user, path and query.
 pub(crate) fn address(endpoint: &str) -> Option<String> {
-    let (scheme, rest) = endpoint.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
-    let has_port =
-        host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let port = if scheme == "https" { 443 } else { 80 };
-    Some(if has_port { host.to_owned() } else { format!("{host}:{port}") })
+    let uri: http::Uri = endpoint.parse().ok()?;
+    let port = if uri.scheme()? == &http::uri::Scheme::HTTPS { 443 } else { 80 };
+    Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(port)))
 }
 
 /// Returns `path` with a leading `~/` replaced by the home folder.
@@ -229,6 +225,7 @@ mod tests {
         for (endpoint, shown) in [
             ("http://localhost:4318/v1/traces", Some("localhost:4318")),
             ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
+            ("http://[::1]/v1", Some("[::1]:80")),
             ("http://", None),
             ("nonsense", None),
         ] {

@@ -12,7 +12,7 @@ impl Glob {
     /// Returns true if the whole of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
         let (mut pattern, mut rest) = (self.0.chars(), text.chars());
-        // What follows the last `*` in the pattern, and the text that this `*` has not taken yet.
+        // The pattern after its last `*`, and the text that this `*` has not taken yet.
         let mut after_star = None;
         loop {
             let untaken = rest.clone();

@@ -1,4 +1,4 @@
-//! Bytes as hex digits. A record holds some three hundred of them, so they are not formatted one by one.
+//! Writes bytes as hex digits, without `format!`: a record contains some three hundred digits.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     f.write_str(&text(bytes))
 }
 
-/// `bytes` as lower-case hex digits.
+/// Returns `bytes` as lower-case hex digits.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     push(&mut text, bytes);

@@ -1,23 +1,20 @@
-//! The classes of what is replaced, and how often each was.
+//! The classes of redacted texts, and their counts.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::words::words;
+
+/// Declares the enum and its words in one list.
 macro_rules! known_classes {
-    ($($class:ident = $name:literal)*) => {
+    ($($class:ident = $word:literal)*) => {
         /// A class of the built-in rules.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum KnownClass { $($class),* }
 
-        impl KnownClass {
-            const ALL: &[KnownClass] = &[$(KnownClass::$class),*];
-
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(KnownClass::$class => $name),* }
-            }
-        }
+        words!(KnownClass { $($class = $word),* });
     };
 }
 
@@ -59,12 +56,6 @@ known_classes! {
     Unchecked = "unchecked"
 }
 
-impl KnownClass {
-    pub(super) fn has_name(name: &str) -> bool {
-        KnownClass::ALL.iter().any(|class| class.name() == name)
-    }
-}
-
 /// The class of a replaced text. Its name is in the placeholder and in the counts of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -76,7 +67,7 @@ pub enum Class {
 impl Class {
     pub fn name(&self) -> &str {
         match self {
-            Class::Known(class) => class.name(),
+            Class::Known(class) => class.as_str(),
             Class::Custom(name) => name,
         }
     }
@@ -107,7 +98,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// How many texts of each class were replaced.
+/// Number of replaced texts, by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts(BTreeMap<Class, u32>);
 

@@ -17,11 +17,11 @@ pub(super) struct Pipeline<'a> {
     rules: &'a CompiledRules,
     /// Key for user ids that contain personal data.
     hash_key: Option<&'a HashKey>,
-    /// What was replaced so far.
+    /// The replaced texts so far.
     pub(super) findings: Vec<Finding>,
 }
 
-/// A detector, in the order in which they are applied.
+/// A detector. The detectors are applied in this order.
 #[derive(Clone, Copy, Debug)]
 enum Pass {
     PrivateKeys,
@@ -127,7 +127,7 @@ impl<'a> Pipeline<'a> {
     /// Returns the placeholder for a text of `length` bytes that is replaced as a whole.
     fn hide_whole(&mut self, class: KnownClass, rule: &'static str, length: usize) -> String {
         let mut text = String::new();
-        self.rules.placeholder.write(class.name(), &mut text);
+        self.rules.placeholder.write(class.as_str(), &mut text);
         self.findings.push(Finding { class: Class::Known(class), rule: Some(rule), at: 0, length });
         text
     }
@@ -137,7 +137,7 @@ impl<'a> Pipeline<'a> {
         let before = self.findings.len();
         let mut decoded = decode_json_escapes(text);
         // A sequence right before a secret may end with the first letter of the secret. So the detectors
-        // look at such a text before the sequences are removed, too.
+        // also look at the text with its sequences.
         if sanitize::may_hold_sequences(&decoded) {
             decoded = Cow::Owned(self.detect(decoded.into_owned()));
         }

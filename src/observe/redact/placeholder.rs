@@ -79,7 +79,7 @@ impl Placeholder {
     }
 
     fn is_class(&self, name: &str) -> bool {
-        KnownClass::has_name(name) || self.custom.iter().any(|custom| **custom == *name)
+        KnownClass::from_word(name).is_some() || self.custom.iter().any(|custom| **custom == *name)
     }
 
     /// Returns true if `text` consists of placeholders, with nothing but separators between them.

@@ -236,7 +236,7 @@ fn compiled(pattern: &CustomPattern) -> Result<CompiledPattern, (&'static str, &
     if !(1..=40).contains(&pattern.name.len()) || !pattern.name.bytes().all(is_allowed) {
         return Err(("name", "use 1 to 40 of a-z, 0-9, - and _"));
     }
-    if KnownClass::has_name(&pattern.name) {
+    if KnownClass::from_word(&pattern.name).is_some() {
         return Err(("name", "a built-in class has this name; choose another"));
     }
     let regex = expression(&pattern.regex).map_err(|reason| ("regex", reason))?;

@@ -20,7 +20,7 @@ pub(super) struct ReceivedRequest<'a> {
     pub(super) method: Method,
     method_name: Cow<'a, [u8]>,
     pub(super) meta: Meta,
-    /// What was replaced in the texts of this request.
+    /// Number of replaced texts in this request.
     pub(super) redactions: Counts,
 }
 

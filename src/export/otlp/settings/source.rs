@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::{Authority, Scheme};
+
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::table::SignalTable;
 use crate::export::otlp::settings::{OtlpTable, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
@@ -317,11 +319,10 @@ fn attribute(redactor: &mut Redactor, name: &str, value: &str) -> (String, Strin
     (name, value)
 }
 
-/// Scheme, host and port of a URL.
-fn authority(endpoint: &str) -> String {
-    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    format!("{scheme}://{authority}").to_ascii_lowercase()
+/// Returns scheme, host and port of a URL.
+fn authority(endpoint: &str) -> Option<(Option<Scheme>, Authority)> {
+    let parts = endpoint.trim().parse::<http::Uri>().ok()?.into_parts();
+    Some((parts.scheme, parts.authority?))
 }
 
 /// Appends the signal's path to an HTTP base; gRPC has none.

@@ -124,6 +124,12 @@ fn emails(bytes: &[u8], matches: &mut Matches) {
 
 /// Matches runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
 fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
+    type NumberEnd = fn(&[u8], usize) -> Option<usize>;
+    const FORMS: [(PiiClass, KnownClass, &str, NumberEnd); 3] = [
+        (PiiClass::Ssn, KnownClass::Ssn, "ssn", ssn),
+        (PiiClass::Card, KnownClass::Card, "card", card),
+        (PiiClass::Imei, KnownClass::Imei, "imei", imei),
+    ];
     let has = |class| classes.contains(&class);
     let mut index = 0;
     while index < bytes.len() {
@@ -156,24 +162,11 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
             index += 1;
             continue;
         }
-        if has(PiiClass::Ssn)
-            && let Some(end) = ssn(bytes, index)
-        {
-            matches.push(index, end, KnownClass::Ssn, "ssn");
-            index = end;
-            continue;
-        }
-        if has(PiiClass::Card)
-            && let Some(end) = card(bytes, index)
-        {
-            matches.push(index, end, KnownClass::Card, "card");
-            index = end;
-            continue;
-        }
-        if has(PiiClass::Imei)
-            && let Some(end) = imei(bytes, index)
-        {
-            matches.push(index, end, KnownClass::Imei, "imei");
+        let found = FORMS.iter().find_map(|(personal, class, rule, end)| {
+            has(*personal).then(|| end(bytes, index)).flatten().map(|end| (end, *class, *rule))
+        });
+        if let Some((end, class, rule)) = found {
+            matches.push(index, end, class, rule);
             index = end;
             continue;
         }

@@ -6,7 +6,7 @@
 
 use crate::observe::redact::class::KnownClass::{self, *};
 
-/// How one kind of token is recognised.
+/// A rule for one kind of token.
 pub(crate) struct TokenRule {
     pub(crate) name: &'static str,
     pub(crate) class: KnownClass,

@@ -237,7 +237,7 @@ mod tests {
             find(&text, &mut matches);
             let found: Vec<_> =
                 matches.iter().map(|found| (found.start, found.end, found.class.name())).collect();
-            assert_eq!(found, [(1, text.len() - 1, rule.class.name())], "{}: {text}", rule.name);
+            assert_eq!(found, [(1, text.len() - 1, rule.class.as_str())], "{}: {text}", rule.name);
             assert!(!rule.anchor.is_empty());
         }
     }

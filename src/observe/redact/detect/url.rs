@@ -45,6 +45,15 @@ fn ends_url(bytes: &[u8], at: usize) -> bool {
 
 /// Matches user info and webhook paths in `text`.
 pub(crate) fn find(text: &str, matches: &mut Matches) {
+    find_user_info(text, matches);
+    find_webhooks(text.as_bytes(), matches);
+    find_driver_names(text.as_bytes(), matches);
+    find_without_scheme(text.as_bytes(), matches);
+    matches.settle();
+}
+
+/// Matches the user info of URLs with a scheme.
+fn find_user_info(text: &str, matches: &mut Matches) {
     let bytes = text.as_bytes();
     let mut looked_at = 0;
     for colon in memmem::find_iter(bytes, b"://") {
@@ -79,6 +88,10 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
             matches.push(start, at, KnownClass::Url, "url-user-info");
         }
     }
+}
+
+/// Matches the secret part of the paths of [`WEBHOOKS`].
+fn find_webhooks(bytes: &[u8], matches: &mut Matches) {
     for (host, rule, path_end) in WEBHOOKS {
         for found in memmem::find_iter(bytes, host.as_bytes()) {
             let start = found + host.len();
@@ -92,10 +105,13 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
             matches.push(start, end, KnownClass::Webhook, rule);
         }
     }
-    // `user:password@tcp(host:port)/name` of Go's MySQL driver.
+}
+
+/// Matches the password in `user:password@tcp(host:port)/name` of Go's MySQL driver.
+fn find_driver_names(bytes: &[u8], matches: &mut Matches) {
+    const LONGEST: usize = 256;
     for protocol in ["@tcp(", "@unix(", "@udp("] {
         for at in memmem::find_iter(bytes, protocol.as_bytes()) {
-            const LONGEST: usize = 256;
             let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
             let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
             if let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) {
@@ -103,9 +119,12 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
             }
         }
     }
-    // `user:password@host:port` without a scheme.
+}
+
+/// Matches the password in `user:password@host:port`.
+fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
+    const LONGEST: usize = 128;
     for at in memchr::memchr_iter(b'@', bytes) {
-        const LONGEST: usize = 128;
         let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
         let is_part = |byte: &&u8| !is_border(**byte) && !matches!(byte, b'/' | b'@' | b'(' | b'<' | b',');
         let start = at - window.iter().rev().take_while(is_part).count();
@@ -114,7 +133,6 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
             matches.push(start + colon + 1, at, KnownClass::Url, "url-user-info");
         }
     }
-    matches.settle();
 }
 
 /// Returns true if `bytes` ends with the scheme of a database or a broker.

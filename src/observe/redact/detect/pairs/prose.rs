@@ -148,7 +148,7 @@ impl PairScanner<'_> {
     fn take_announced(&mut self, start: usize) -> usize {
         let end = start + self.announced_length(start);
         self.budget = self.budget.saturating_sub(end - start);
-        self.matches.push(start, end, KnownClass::KeyValue, "told");
+        self.matches.push(start, end, KnownClass::KeyValue, "announced-token");
         end
     }
 
