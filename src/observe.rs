@@ -21,7 +21,7 @@ pub mod traceparent;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use canonical::HashKey;
 use envelope::{LineKind, Scanner};
-use event::{Direction, EndReason, Lost, MalformedReason, SessionStarted, Sink, Span, StatsSample};
+use event::{Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
 use frame::{Framer, Piece};
 use session::{Session, Step};
 
@@ -208,7 +208,7 @@ impl Observer {
     }
 
     /// Sets the detail for messages that begin from now on.
-    pub fn set_load_mode(&mut self, load_mode: LoadMode) {
+    pub(crate) fn set_load_mode(&mut self, load_mode: LoadMode) {
         for lines in [&mut self.stdin, &mut self.stdout] {
             lines.scanner.set_bodies(load_mode == LoadMode::Full);
         }
@@ -226,13 +226,8 @@ impl Observer {
     }
 
     /// Emits `sample`, completed with the number of open requests.
-    pub fn stats_sample(&mut self, sample: StatsSample, at: Moment, sink: &mut dyn Sink) {
+    pub(crate) fn stats_sample(&mut self, sample: StatsSample, at: Moment, sink: &mut dyn Sink) {
         self.session.stats_sample(sample, &mut Step { now: at, out: sink });
-    }
-
-    /// Emits `gap` for records that a sink lost.
-    pub fn lost(&mut self, lost: Lost, at: Moment, sink: &mut dyn Sink) {
-        self.session.lost_records(lost, &mut Step { now: at, out: sink });
     }
 
     /// Resets the observer after a panic. Each stream continues at its next line, and open requests end as
@@ -264,7 +259,7 @@ impl Observer {
     }
 
     /// Returns the hash of each tool definition in this session, for the next one.
-    pub fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+    pub(crate) fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
         self.session.tools()
     }
 }

@@ -33,7 +33,7 @@ pub struct Hash {
 
 impl Hash {
     /// Returns the text of [`Display`](fmt::Display), without the cost of formatting: a record holds three.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::with_capacity(96);
         text.push_str(self.name());
         crate::text::hex::push(&mut text, &self.digest);
@@ -109,12 +109,12 @@ impl Hashing {
     }
 
     /// Returns a hasher for bytes that arrive in pieces.
-    pub fn start(&self) -> Hasher {
+    pub(crate) fn start(&self) -> Hasher {
         self.start.clone()
     }
 
     /// Hashes the JSON text of `params.arguments`.
-    pub fn args(&self, raw: &[u8]) -> Hash {
+    pub(crate) fn args(&self, raw: &[u8]) -> Hash {
         match canonical(raw) {
             Some(canonical) => self.of(&canonical, false),
             None => self.of(raw, true),
@@ -135,13 +135,13 @@ impl Hashing {
 
 /// Hashes bytes that arrive in pieces.
 #[derive(Clone)]
-pub enum Hasher {
+pub(crate) enum Hasher {
     Keyed(Box<Hmac<Sha256>>),
     Unkeyed(Sha256),
 }
 
 impl Hasher {
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Hasher::Keyed(hmac) => hmac.update(bytes),
             Hasher::Unkeyed(sha) => Digest::update(sha, bytes),
@@ -149,7 +149,7 @@ impl Hasher {
     }
 
     /// Returns the hash. `raw` is true if the bytes were as received.
-    pub fn finish(self, raw: bool) -> Hash {
+    pub(crate) fn finish(self, raw: bool) -> Hash {
         let (algorithm, digest) = match self {
             Hasher::Keyed(hmac) => (Algorithm::HmacSha256, hmac.finalize().into_bytes().into()),
             Hasher::Unkeyed(sha) => (Algorithm::Sha256, sha.finalize().into()),
@@ -159,17 +159,17 @@ impl Hasher {
 }
 
 /// Returns the `args_hash` of the JSON text of `params.arguments`; an absent member counts as `{}`.
-pub fn args_hash(key: &HashKey, arguments: &[u8]) -> Hash {
+pub(crate) fn args_hash(key: &HashKey, arguments: &[u8]) -> Hash {
     Hashing::new(key).args(arguments)
 }
 
 /// Returns the `result_hash` of the JSON text of `result`, byte for byte.
-pub fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
+pub(crate) fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
     Hashing::new(key).raw(result)
 }
 
 /// Returns the `text_hash` of the decoded text of a single content block.
-pub fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
+pub(crate) fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
     Hashing::new(key).raw(text)
 }
 
@@ -237,7 +237,7 @@ impl JsonValue<'_> {
 }
 
 /// Appends `text` as ECMAScript's `JSON.stringify` writes a string (RFC 8785 §3.2.2.2).
-pub fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     out.reserve(rest.len() + 2);
     out.push(b'"');

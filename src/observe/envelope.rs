@@ -127,11 +127,11 @@ impl Scanner {
     }
 
     /// Sets whether result bodies are hashed and their texts kept, for messages that begin from now on.
-    pub fn set_bodies(&mut self, bodies: bool) {
+    pub(crate) fn set_bodies(&mut self, bodies: bool) {
         self.bodies = bodies;
     }
 
-    pub fn bodies(&self) -> bool {
+    pub(crate) fn bodies(&self) -> bool {
         self.bodies
     }
 
@@ -198,7 +198,7 @@ impl Scanner {
     }
 
     /// Forgets the current line.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.envelope.clear();
         self.expect = Expect::Value;
         self.inside = Inside::Structure;

@@ -69,7 +69,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Returns true if this event becomes a line in the log.
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         !matches!(self, EventKind::ToolsListed(_) | EventKind::StatsSample(_))
     }
 }
@@ -169,7 +169,7 @@ pub enum CallTarget {
 }
 
 impl CallTarget {
-    pub fn text(&self) -> &Redacted {
+    pub(crate) fn text(&self) -> &Redacted {
         let (CallTarget::Tool(text) | CallTarget::Prompt(text) | CallTarget::Resource(text)) = self;
         text
     }
@@ -206,7 +206,7 @@ words!(Direction { ClientToServer = "client_to_server", ServerToClient = "server
 
 impl Direction {
     /// Returns the direction of the messages on `stream`; `None` for stderr, which carries no protocol.
-    pub fn of(stream: Stream) -> Option<Direction> {
+    pub(crate) fn of(stream: Stream) -> Option<Direction> {
         match stream {
             Stream::Stdin => Some(Direction::ClientToServer),
             Stream::Stdout => Some(Direction::ServerToClient),
@@ -215,7 +215,7 @@ impl Direction {
     }
 
     /// Returns the stream that carries the messages of this direction.
-    pub fn stream(self) -> Stream {
+    pub(crate) fn stream(self) -> Stream {
         match self {
             Direction::ClientToServer => Stream::Stdin,
             Direction::ServerToClient => Stream::Stdout,
@@ -223,7 +223,7 @@ impl Direction {
     }
 
     /// Returns the direction of an answer to a message of this direction.
-    pub fn reversed(self) -> Direction {
+    pub(crate) fn reversed(self) -> Direction {
         match self {
             Direction::ClientToServer => Direction::ServerToClient,
             Direction::ServerToClient => Direction::ClientToServer,
@@ -255,7 +255,7 @@ words!(Status {
 
 impl Status {
     /// Returns true if the ending is known and not good.
-    pub fn is_failure(self) -> bool {
+    pub(crate) fn is_failure(self) -> bool {
         !matches!(self, Status::Ok | Status::Unknown)
     }
 }
@@ -287,7 +287,7 @@ pub enum ErrorType {
 
 impl ErrorType {
     /// Returns the word (or code) that records and spans contain.
-    pub fn text(self) -> Cow<'static, str> {
+    pub(crate) fn text(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             ErrorType::Code(code) => return Cow::Owned(code.to_string()),
             ErrorType::ToolError => "tool_error",

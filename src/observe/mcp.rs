@@ -36,7 +36,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub fn new(name: &[u8]) -> Method {
+    pub(crate) fn new(name: &[u8]) -> Method {
         match name {
             b"initialize" => Method::Initialize,
             b"server/discover" => Method::Discover,
@@ -54,12 +54,12 @@ impl Method {
     }
 
     /// Returns true if the method waits for a person or an event, so that a long wait is normal.
-    pub fn waits_by_design(self) -> bool {
+    pub(crate) fn waits_by_design(self) -> bool {
         matches!(self, Method::Listen | Method::TasksResult | Method::Elicitation | Method::Sampling)
     }
 
     /// Returns true if a person is asked, who may refuse.
-    pub fn asks_consent(self) -> bool {
+    pub(crate) fn asks_consent(self) -> bool {
         matches!(self, Method::Elicitation | Method::Sampling)
     }
 }
@@ -102,7 +102,7 @@ pub struct Peer {
 
 impl Peer {
     /// Reads an `Implementation` object: `{"name": …, "version": …}`.
-    pub fn new(value: &Value) -> Option<Peer> {
+    pub(crate) fn new(value: &Value) -> Option<Peer> {
         let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
         let peer = Peer { name: text("name"), version: text("version") };
         (peer != Peer::default()).then_some(peer)
@@ -144,7 +144,7 @@ impl Meta {
         }
     }
 
-    pub fn of(envelope: &Envelope, member: Member) -> Meta {
+    pub(crate) fn of(envelope: &Envelope, member: Member) -> Meta {
         envelope.raw(member).map(Meta::new).unwrap_or_default()
     }
 }
@@ -170,7 +170,7 @@ impl<'a> Content<'a> {
     }
 
     /// Returns the decoded text if the content is exactly one text block.
-    pub fn only_text(&self) -> Option<&str> {
+    pub(crate) fn only_text(&self) -> Option<&str> {
         match self.0.as_slice() {
             [block] if block.kind.as_deref() == Some("text") => block.text.as_deref(),
             _ => None,

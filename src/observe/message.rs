@@ -42,7 +42,7 @@ impl RequestId {
     }
 
     /// Returns the bytes of the id of this raw JSON, without an allocation if possible.
-    pub fn normal(raw: &[u8]) -> Cow<'_, [u8]> {
+    pub(crate) fn normal(raw: &[u8]) -> Cow<'_, [u8]> {
         let needs_care = raw.first() == Some(&b'"') && (raw.contains(&b'\\') || !raw.is_ascii());
         let normal = if needs_care {
             serde_json::from_slice::<String>(raw).ok().and_then(|text| serde_json::to_vec(&text).ok())
@@ -123,7 +123,7 @@ fn unescaped(raw: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Returns the shortest spelling of a JSON value, because the peers may escape it differently.
-pub fn plain(raw: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn plain(raw: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&serde_json::from_slice::<serde_json::Value>(raw).ok()?).ok()
 }
 

@@ -9,7 +9,7 @@ use crate::relay::chunk::Moment;
 
 /// Counts calls with the same tool and arguments, per conversation.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub(crate) struct Repeats {
     calls: HashMap<RepeatKey, Repeat, foldhash::fast::RandomState>,
     order: VecDeque<RepeatKey>,
 }
@@ -30,7 +30,7 @@ const MAX_CALLS: usize = 4096;
 
 impl Repeats {
     /// Counts one more call. Returns the number of such calls, and true if all their results were equal.
-    pub fn count(&mut self, key: RepeatKey) -> (u32, bool) {
+    pub(crate) fn count(&mut self, key: RepeatKey) -> (u32, bool) {
         if let Some(repeat) = self.calls.get_mut(&key) {
             repeat.count = repeat.count.saturating_add(1);
             return (repeat.count, repeat.same_results);
@@ -46,7 +46,7 @@ impl Repeats {
     }
 
     /// Takes the result of a call.
-    pub fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
+    pub(crate) fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
         if let Some(repeat) = self.calls.get_mut(key) {
             let first = repeat.last_result.is_none();
             repeat.same_results =
@@ -57,7 +57,7 @@ impl Repeats {
 
     /// Returns true if the call with this number is an alarm: the first above the threshold, and each
     /// doubling of that number.
-    pub fn is_alarm(count: u32, threshold: u32) -> bool {
+    pub(crate) fn is_alarm(count: u32, threshold: u32) -> bool {
         let first = threshold.saturating_add(1);
         count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()
     }
@@ -66,7 +66,7 @@ impl Repeats {
 /// Counts the turns of a conversation. If the client does not name its turns, a new turn begins with the
 /// first request after [`TURN_GAP`] without an open request.
 #[derive(Debug, Default)]
-pub struct TurnCounter {
+pub(crate) struct TurnCounter {
     number: u64,
     /// The text of `number`.
     current: Option<Redacted>,
@@ -76,12 +76,12 @@ pub struct TurnCounter {
 }
 
 /// Time without an open request after which the next request begins a new turn.
-pub const TURN_GAP: Duration = Duration::from_secs(15);
+pub(crate) const TURN_GAP: Duration = Duration::from_secs(15);
 
 impl TurnCounter {
     /// Returns the turn of a request at `now` that does not name its turn. `busy` is true if other requests
     /// are open, and `text` writes the turn's number.
-    pub fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
+    pub(crate) fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
         let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
         match &self.current {
             Some(current) if !idle => current.clone(),
@@ -94,7 +94,7 @@ impl TurnCounter {
     }
 
     /// Takes the name of a turn from a request.
-    pub fn named(&mut self, turn: &Redacted) {
+    pub(crate) fn named(&mut self, turn: &Redacted) {
         if self.last_named.as_ref() != Some(turn) {
             self.last_named = Some(turn.clone());
             self.count += 1;
@@ -102,27 +102,27 @@ impl TurnCounter {
     }
 
     /// Takes note of an answer, after which no request may be open.
-    pub fn answered(&mut self, now: Moment) {
+    pub(crate) fn answered(&mut self, now: Moment) {
         self.quiet_since = Some(now);
     }
 }
 
 /// Counts events of a flood and lets the 1st, 2nd, 4th, 8th … be reported.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct FloodCounter {
+pub(crate) struct FloodCounter {
     count: u64,
     reported: u64,
 }
 
 impl FloodCounter {
     /// Counts one more event. Returns the number since the last report if this event is to be reported.
-    pub fn one_more(&mut self) -> Option<u64> {
+    pub(crate) fn one_more(&mut self) -> Option<u64> {
         self.count += 1;
         self.count.is_power_of_two().then(|| self.rest()).flatten()
     }
 
     /// Returns the number of events that have not been reported.
-    pub fn rest(&mut self) -> Option<u64> {
+    pub(crate) fn rest(&mut self) -> Option<u64> {
         let rest = self.count - self.reported;
         self.reported = self.count;
         (rest > 0).then_some(rest)
@@ -131,7 +131,7 @@ impl FloodCounter {
 
 /// Hashes of a server's tool definitions by name, collected from the pages of `tools/list`.
 #[derive(Debug, Default)]
-pub struct Tools {
+pub(crate) struct Tools {
     pages: BTreeMap<String, [u8; 32]>,
     complete: Option<BTreeMap<String, [u8; 32]>>,
 }
@@ -143,7 +143,7 @@ const MAX_TOOL_NAME: usize = 256;
 
 /// The difference between two sets of definitions, by name.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Drift {
+pub(crate) struct Drift {
     pub added: Vec<String>,
     pub removed: Vec<String>,
     pub changed: Vec<String>,
@@ -152,7 +152,7 @@ pub struct Drift {
 impl Tools {
     /// Adds one page. After the `last` one, returns the difference to the previous definitions, or else to
     /// `known`.
-    pub fn page(
+    pub(crate) fn page(
         &mut self,
         definitions: impl Iterator<Item = (String, [u8; 32])>,
         last: bool,
@@ -182,7 +182,7 @@ impl Tools {
         drift.filter(|drift| *drift != Drift::default())
     }
 
-    pub fn complete(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+    pub(crate) fn complete(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
         self.complete.as_ref()
     }
 }

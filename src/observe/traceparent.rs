@@ -26,17 +26,12 @@ impl TraceId {
         (bytes != [0; 16]).then_some(TraceId(bytes))
     }
 
-    /// Parses 32 lower-case hex digits.
-    pub fn from_hex(text: &str) -> Option<TraceId> {
-        lower_hex(text.as_bytes()).and_then(TraceId::new)
-    }
-
     /// Returns 32 lower-case hex digits.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         hex::text(&self.0)
     }
 
-    pub fn bytes(self) -> [u8; 16] {
+    pub(crate) fn bytes(self) -> [u8; 16] {
         self.0
     }
 }
@@ -47,18 +42,9 @@ impl SpanId {
         (bytes != [0; 8]).then_some(SpanId(bytes))
     }
 
-    /// Parses 16 lower-case hex digits.
-    pub fn from_hex(text: &str) -> Option<SpanId> {
-        lower_hex(text.as_bytes()).and_then(SpanId::new)
-    }
-
     /// Returns 16 lower-case hex digits.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         hex::text(&self.0)
-    }
-
-    pub fn bytes(self) -> [u8; 8] {
-        self.0
     }
 }
 
@@ -72,12 +58,12 @@ impl TraceFlags {
     }
 
     /// Returns the flags without unknown bits, which must be sent as zero (§3.2.2.5.3).
-    pub fn from_bits(bits: u8) -> TraceFlags {
+    pub(crate) fn from_bits(bits: u8) -> TraceFlags {
         TraceFlags(bits & (Self::SAMPLED | Self::RANDOM))
     }
 
     /// Returns the flags with another decision.
-    pub fn with_sampled(self, sampled: bool) -> TraceFlags {
+    pub(crate) fn with_sampled(self, sampled: bool) -> TraceFlags {
         TraceFlags(self.0 & Self::RANDOM | u8::from(sampled))
     }
 
@@ -86,12 +72,8 @@ impl TraceFlags {
     }
 
     /// Returns two lower-case hex digits.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         hex::text(&[self.0])
-    }
-
-    pub fn sampled(self) -> bool {
-        self.0 & Self::SAMPLED != 0
     }
 }
 

@@ -153,7 +153,7 @@ impl Envelope {
     }
 
     /// Returns the raw JSON of a member, if it is present and not longer than its limit.
-    pub fn raw(&self, member: Member) -> Option<&[u8]> {
+    pub(crate) fn raw(&self, member: Member) -> Option<&[u8]> {
         let capture = &self.captures[member as usize];
         (self.has(member) && capture.size == capture.bytes.len() as u64).then_some(&capture.bytes)
     }
@@ -165,11 +165,11 @@ impl Envelope {
 
     /// Returns true if the answer is an error. An `error` of four bytes beside a `result` is taken for `null`,
     /// because some servers always write both members.
-    pub fn has_error(&self) -> bool {
+    pub(crate) fn has_error(&self) -> bool {
         self.error_size.is_some_and(|size| size != 4 || self.result_size.is_none())
     }
 
-    pub fn has(&self, member: Member) -> bool {
+    pub(crate) fn has(&self, member: Member) -> bool {
         self.present & 1 << member as u32 != 0
     }
 

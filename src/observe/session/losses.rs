@@ -105,10 +105,6 @@ impl Session {
         self.losses.bytes_reported = Some(step.now);
     }
 
-    pub(crate) fn lost_records(&mut self, lost: Lost, step: &mut Step<'_>) {
-        self.emit(EventKind::Gap(lost), step);
-    }
-
     /// Emits the counts that have not been reported when the connection ends.
     pub(super) fn report_remaining(&mut self, step: &mut Step<'_>) {
         for ((stream, reason), (mut flood, size)) in std::mem::take(&mut self.losses.malformed) {

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(span.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(span.parent_span_id.unwrap().to_string(), "b7ad6b7169203331");
         assert!(span.linked.is_some());
-        assert!(!span.flags.sampled());
+        assert_eq!(span.flags, TraceFlags::from_bits(0));
     }
 
     #[test]
