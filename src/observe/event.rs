@@ -507,7 +507,7 @@ pub struct SessionEnded {
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
-    pub totals: SessionTotals,
+    pub totals: ConnectionTotals,
     /// The last lines of stderr, if the end was abnormal.
     pub stderr_tail: Vec<Redacted>,
 }
@@ -530,7 +530,7 @@ words!(EndReason {
 
 /// Sums over a connection.
 #[derive(Clone, Debug, Default)]
-pub struct SessionTotals {
+pub struct ConnectionTotals {
     pub tool_calls: u64,
     /// Operations that are not `tools/call`.
     pub other_requests: u64,

@@ -64,7 +64,7 @@ pub(super) struct Session {
     losses: UnreportedLosses,
     first_answer: Option<Moment>,
     spawned: Option<Moment>,
-    pub(super) totals: SessionTotals,
+    pub(super) totals: ConnectionTotals,
 }
 
 impl Session {
@@ -86,7 +86,7 @@ impl Session {
             losses: UnreportedLosses::default(),
             first_answer: None,
             spawned: None,
-            totals: SessionTotals::default(),
+            totals: ConnectionTotals::default(),
         }
     }
 

@@ -323,8 +323,8 @@ impl<'a> Record<'a> {
     }
 }
 
-impl From<&event::SessionTotals> for Totals {
-    fn from(totals: &event::SessionTotals) -> Totals {
+impl From<&event::ConnectionTotals> for Totals {
+    fn from(totals: &event::ConnectionTotals) -> Totals {
         let [stdin_bytes, stdout_bytes, stderr_bytes] = totals.bytes;
         let [stdin_frames, stdout_frames, stderr_frames] = totals.frames;
         Totals {

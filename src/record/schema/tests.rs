@@ -193,7 +193,7 @@ impl Filled {
                 reason: EndReason::ServerDied,
                 exit_code: self.some(1),
                 signal: self.some(9),
-                totals: SessionTotals::default(),
+                totals: ConnectionTotals::default(),
                 stderr_tail: self.some(text("panic")).into_iter().collect(),
             })),
         ];
