@@ -148,7 +148,7 @@ pub struct CallTiming {
     /// When the call was first reported as pending (`--slow`).
     pub pending_at: Option<Moment>,
     pub progress: Option<CallProgress>,
-    /// Time during which elicitations and samplings were open while no other call was.
+    /// Time for which elicitations and samplings were open while this was the only open tool call.
     pub user_wait: Duration,
 }
 

@@ -25,7 +25,7 @@ struct Repeat {
     same_results: bool,
 }
 
-/// Different calls that are counted at the same time; the oldest makes room.
+/// Different calls that are counted at the same time. If there are more, the oldest one is forgotten.
 const MAX_CALLS: usize = 4096;
 
 impl Repeats {

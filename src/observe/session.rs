@@ -257,9 +257,9 @@ impl Session {
         self.report_remaining(step);
         let clean = end.reason == EndReason::ServerExited && end.exit_code == Some(0);
         self.redactor.resume(key_lines);
-        let stderr_tail = match !clean {
-            true => stderr_tail.iter().map(|line| self.redactor.redact(Field::StderrLine, line)).collect(),
-            false => Vec::new(),
+        let stderr_tail = match clean {
+            true => Vec::new(),
+            false => stderr_tail.iter().map(|line| self.redactor.redact(Field::StderrLine, line)).collect(),
         };
         self.totals.turns = self.turns.count;
         self.totals.catch_ups = end.catch_ups;

@@ -115,9 +115,8 @@ impl Session {
         ConversationTurn { conversation_id, turn_id: self.turn(request, now) }
     }
 
-    /// Returns the turn: the client's own id of it, else the caller's trace id, else a number that is
-    /// counted by the gaps between requests. A request of the server without a turn belongs to none,
-    /// because only the client's requests begin turns.
+    /// Returns the turn: the id in the request, else the caller's trace id, else a number that is counted by
+    /// the gaps between requests. Only requests of the client are numbered.
     fn turn(&mut self, request: &mut ReceivedRequest<'_>, now: Moment) -> Option<Redacted> {
         let ReceivedRequest { direction, meta, redactions, .. } = request;
         let redactor = &mut self.redactor;

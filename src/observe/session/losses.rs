@@ -1,4 +1,4 @@
-//! Losses and junk: lost bytes, malformed lines and unmatched answers. Floods of them are summed up.
+//! Lost bytes, malformed lines and unmatched answers. Floods of them are summed up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::relay::chunk::{Gap, Moment, Stream};
 /// Lost bytes are reported at most this often.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts of what has not been reported yet.
+/// Counts that have not been reported yet.
 #[derive(Default)]
 pub(super) struct UnreportedLosses {
     /// Malformed lines, and the length of the last one in bytes.

@@ -45,7 +45,7 @@ impl Session {
         if let Some(version) = &meta.protocol_version {
             known.version = Some(version.clone());
         }
-        // After `initialize` the answer reports the peers; without a handshake a request does.
+        // The answer to `initialize` reports the peers. Without a handshake a request reports them.
         if method != Method::Initialize {
             self.report_peers(step);
         }

@@ -1,7 +1,7 @@
 //! Open requests.
 //!
 //! They are found by the side that sent them and by id, because before the 2026-07-28 revision both
-//! sides send requests and both count ids from zero. Their number is bounded: the oldest makes room.
+//! sides send requests and both count ids from zero. Their number is bounded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,8 +13,7 @@ use crate::observe::redact::Counts;
 use crate::observe::session::ConversationTurn;
 use crate::relay::chunk::Moment;
 
-/// Requests that may be open at the same time; a host or server that leaves more unanswered loses the
-/// oldest as `evicted`.
+/// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
 const MAX_PENDING: usize = 16_384;
 
 /// A request without its answer.

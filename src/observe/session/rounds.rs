@@ -10,7 +10,7 @@ use crate::observe::mcp::{Method, keys};
 use crate::observe::message;
 use crate::observe::redact::Redacted;
 
-/// Rounds that may wait for their next one; the oldest makes room.
+/// Rounds that may wait for their next one. If more wait, the oldest one is forgotten.
 const MAX_WAITING: usize = 256;
 
 #[derive(Debug, Default)]
