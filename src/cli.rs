@@ -72,7 +72,7 @@ impl Cli {
     /// The arguments are wrong, or help was requested; clap's error contains the text.
     pub fn read() -> Result<Cli, clap::Error> {
         let mut words: Vec<OsString> = std::env::args_os().collect();
-        let mut alone = run::RunArgs::augment_args(clap::Command::new("spantap"));
+        let mut alone = run::RunArgs::augment_args_for_update(clap::Command::new("spantap"));
         if words.get(1).is_some_and(|word| word == "run") {
             words.remove(1);
             alone = Cli::without_dashes(alone);

@@ -1,15 +1,15 @@
-//! The assembly: the relay, somebody who looks at its copies, and the end.
+//! The assembly of a session: the relay, the threads that observe its copies, and the end.
 //!
-//! The observer and its sinks are one value, the [`Watcher`](observer_thread::Watcher), behind a mutex that
-//! works as a baton: whoever holds it observes. Most of the time that is a thread at the lowest
-//! priority, which looks by itself and is never woken by traffic. When a ring is a quarter full, a
-//! second thread at normal priority takes the baton for a while, as long as there is a core for it. At
-//! the end that second thread takes it for good, drains the rings and closes the sinks, while the main
-//! thread listens for a signal that cuts this short. The relay never touches the baton.
+//! The observer and its sinks are one value, the [`ObserverThread`], in a mutex. Most of the time a background
+//! thread at the lowest priority holds the mutex; it wakes up at intervals, and traffic never wakes it. When a
+//! ring is a quarter full, a catch-up thread at normal priority takes the mutex for a while, as long as it has
+//! a core of its own. At the end the catch-up thread takes the mutex permanently, drains the rings and closes
+//! the sinks, while the main thread waits for a signal that cuts this short. The relay never touches the mutex.
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -19,122 +19,131 @@ pub(crate) mod identity;
 pub(crate) mod known_tools;
 mod observer_thread;
 
-use observer_thread::{Build, Time, Watcher};
-pub use observer_thread::{Started, Watch};
+use observer_thread::{BuildObserver, ObserverThread, ShutdownBudget};
+pub(crate) use observer_thread::{ServerStart, SessionObserver};
 
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
 use crate::relay::pump::WhenFull;
-use crate::relay::{self, Relay, ServerExit};
+use crate::relay::{Relay, RelayOptions, ServerExit};
 use crate::system::process::{self, ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
+use crate::system::stdio::{say, write_lines};
 use crate::system::thread;
 
-/// Names a command in a message.
-pub type Name = Box<dyn Fn(&[OsString]) -> String>;
+/// Shows a command in a message, without its secrets.
+pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;
 
-/// Everything that `run` needs besides the command.
-pub struct Setup {
-    pub trace_env: TraceEnv,
-    pub relay: relay::RelayOptions,
-    /// How long we may outlive the server to write out what is queued.
-    pub flush_budget: Duration,
-    /// How much longer where something is still to be observed: nothing, unless to lose it is worse than to
-    /// keep the host waiting.
-    pub grace: Duration,
-    /// How a command that could not be started is named: without its secrets.
-    pub name: Name,
-    /// Makes the observer and its sinks; called once the server runs, on a thread of its own.
-    pub watch: Build,
+/// Everything that [`run`] needs besides the command.
+pub(crate) struct ProxyOptions {
+    pub(crate) trace_env: TraceEnv,
+    pub(crate) relay: RelayOptions,
+    /// How long spantap may outlive the server to write queued records.
+    pub(crate) flush_budget: Duration,
+    /// How much longer spantap may stay if chunks are still to be observed. Zero, unless losing them is worse
+    /// than keeping the host waiting.
+    pub(crate) grace: Duration,
+    pub(crate) show_command: ShowCommand,
+    /// Makes the observer and its sinks; called on a thread of its own after the server has been started.
+    pub(crate) build_observer: BuildObserver,
 }
 
-/// Time within the flush budget to count and say what was lost.
-const LAST_WORDS: Duration = Duration::from_millis(300);
-/// The flush budget once somebody has asked us to leave after the server's end.
+/// Part of the flush budget that is reserved to count and report lost records.
+const REPORT_BUDGET: Duration = Duration::from_millis(300);
+/// The flush budget if a signal asked spantap to leave.
 const HURRIED_BUDGET: Duration = Duration::from_millis(600);
-/// First look after this time, and after every look that found something.
+/// First pause of the background loop, and its pause after chunks were observed.
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
-/// Longest time between two looks when nothing happens: four wake-ups a second.
+/// Longest pause of the background loop without traffic: four wake-ups a second.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
-/// How much is observed before the baton is offered to others.
+/// Bytes that are observed before the mutex is released.
 const SLICE: usize = 256 << 10;
-/// The same at the lowest priority, where a slice may take long and the end waits for it.
+/// Same at the lowest priority, where a slice may take long while the end waits for the mutex.
 const BACKGROUND_SLICE: usize = 32 << 10;
 
-/// Runs `command` behind the proxy until it ends, and then ends this process the same way.
-pub fn run(command: &[OsString], setup: Setup) -> ! {
+/// Runs `command` with the proxy around it until it ends, and then ends this process in the same way.
+pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
     let helper: Arc<OnceLock<Thread>> = Arc::default();
     let help = {
         let helper = Arc::clone(&helper);
         move || helper.get().into_iter().for_each(Thread::unpark)
     };
-    match Relay::start(command, &setup.trace_env, &setup.relay, help) {
-        Ok((relay, readers)) => {
-            let time = (setup.flush_budget, setup.grace);
-            watch(relay, Watcher::new(setup.watch, readers), &helper, time)
+    match Relay::start(command, &options.trace_env, &options.relay, help) {
+        Ok((mut relay, readers)) => {
+            let mut observer = ObserverThread::new(options.build_observer, readers);
+            observer.started = Some(ServerStart { pid: Some(relay.pid), spawned: relay.spawned });
+            let session = Session::start(observer);
+            match &session.closer {
+                Some(thread) => drop(helper.set(thread.clone())),
+                None => {
+                    // No thread will make room in the rings.
+                    relay.set_when_full(WhenFull::Lose);
+                    say(
+                        "this session is not recorded: no thread can be started for it; traffic is not affected",
+                    );
+                }
+            }
+            let exit = relay.wait();
+            session.finish(exit, options.flush_budget, options.grace);
+            process::mirror(exit.status)
         }
-        Err(error) => fail(command, &error, setup),
+        Err(error) => fail(command, &error, options),
     }
 }
 
-fn watch(
-    mut relay: Relay,
-    mut watcher: Watcher,
-    helper: &OnceLock<Thread>,
-    (flush_budget, grace): (Duration, Duration),
-) -> ! {
-    watcher.started = Some(Started { pid: Some(relay.pid), spawned: relay.spawned });
-    let shared = Arc::new(Shared {
-        watcher: Mutex::new(watcher),
-        ending: OnceLock::new(),
-        has_catch_up: AtomicBool::new(false),
-        closed: AtomicBool::new(false),
-        main: MainThread::this(),
-    });
-    let start = |name: &str, body: fn(&Shared)| {
-        let shared = Arc::clone(&shared);
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
-    };
-    // Without these threads nothing is observed, and everything else goes on; one of them is enough.
-    let catch_up = start("catch-up", catch_up).ok();
-    shared.has_catch_up.store(catch_up.is_some(), Ordering::Release);
-    let observer = start("observer", look_by_itself).ok();
-    let threads = [catch_up, observer].map(|thread| Some(thread?.thread().clone()));
-    let closer = threads.into_iter().flatten().next();
-    match &closer {
-        Some(thread) => drop(helper.set(thread.clone())),
-        None => {
-            // Nobody will ever make room in the rings.
-            relay.set_when_full(WhenFull::Lose);
-            crate::system::stdio::say(
-                "this session is not observed: there is no thread left for it; the traffic is not affected",
-            );
-        }
+/// The threads of a running session.
+struct Session {
+    shared: Arc<SharedObserver>,
+    /// The thread that closes the sinks, if a thread could be started.
+    closer: Option<Thread>,
+}
+
+impl Session {
+    /// Starts the threads. Without them nothing is observed, and the traffic is not affected. One of the two
+    /// threads is enough.
+    fn start(observer: ObserverThread) -> Session {
+        let shared = Arc::new(SharedObserver {
+            observer: Mutex::new(observer),
+            ending: OnceLock::new(),
+            has_catch_up: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            main: MainThread::this(),
+        });
+        let start = |name: &str, body: fn(&SharedObserver)| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
+        };
+        let catch_up = start("catch-up", catch_up).ok();
+        shared.has_catch_up.store(catch_up.is_some(), Ordering::Release);
+        let background = start("observer", background_loop).ok();
+        let threads = [catch_up, background].map(|thread| Some(thread?.thread().clone()));
+        let closer = threads.into_iter().flatten().next();
+        Session { shared, closer }
     }
 
-    let ended = relay.wait();
-    let (budget, grace) = match ended.hurried {
-        true => (flush_budget.min(HURRIED_BUDGET), Duration::ZERO),
-        false => (flush_budget, grace),
-    };
-    let deadline = Instant::now() + budget;
-    if let Some(thread) = closer {
-        // The sinks stop a little earlier, so that what they lost can still be said.
-        let time = Time { deadline: deadline - LAST_WORDS, grace };
-        let _ = shared.ending.set(Ending { end: server_end(ended), time });
+    /// Waits until the observer and its sinks have ended, at most for the budget.
+    fn finish(self, exit: ServerExit, flush_budget: Duration, grace: Duration) {
+        let Session { shared, closer: Some(thread) } = self else { return };
+        let (flush_budget, grace) = match exit.hurried {
+            true => (flush_budget.min(HURRIED_BUDGET), Duration::ZERO),
+            false => (flush_budget, grace),
+        };
+        let deadline = Instant::now() + flush_budget;
+        let budget = ShutdownBudget { deadline: deadline - REPORT_BUDGET, grace };
+        let _ = shared.ending.set((server_end(exit), budget));
         thread.unpark();
         wait_for_close(&shared.closed, deadline + grace);
         if !shared.closed.load(Ordering::Acquire) {
-            // Whoever closes says what was lost; on a machine that busy, or with a signal, it has not come to that.
-            crate::system::stdio::say(
-                "the last records of this session may be lost, uncounted: there was no time left to write them",
+            // The thread that closes reports lost records. It has not come to that: the machine is too busy, or a
+            // signal has arrived.
+            say(
+                "the last records of this session may be lost, and their number is unknown: shutdown deadline reached",
             );
         }
     }
-    process::mirror(ended.status)
 }
 
-/// Waits until everything is written out, the time is over, or a signal says that it matters no more.
+/// Waits until the sinks are closed, until `deadline`, or until a signal asks spantap to leave.
 fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
     while !closed.load(Ordering::Acquire) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -151,28 +160,15 @@ fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
     }
 }
 
-/// The server could not be started: one line on stderr, the session in the log, the status of env(1).
-fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
-    let hint = match (error, command.first()) {
-        (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
-        (SpawnError::Exec(_), Some(program))
-            if error.exit_status() == 127 && !program.as_encoded_bytes().contains(&b'/') =>
-        {
-            format!(
-                "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
-                (setup.name)(std::slice::from_ref(program))
-            )
-        }
-        (SpawnError::Exec(_), _) if error.exit_status() == 127 => {
-            "check the path: it, its folder, or the interpreter in its first line is not there".to_owned()
-        }
-        _ => "check that the file is a program and may be executed".to_owned(),
-    };
-    let text = format!("error: failed to start server `{}`: {error}\nhint: {hint}\n", (setup.name)(command));
-    crate::system::stdio::write_lines(&text);
+/// Ends this process after the server could not be started: one line on stderr, the session in the log, the
+/// status of env(1).
+fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
+    let hint = spawn_hint(command, error, &options.show_command);
+    let shown = (options.show_command)(command);
+    write_lines(&format!("error: failed to start server `{shown}`: {error}\nhint: {hint}\n"));
     let status = ExitStatus::Exited(error.exit_status());
     let at = crate::system::clock::now();
-    let started = Started { pid: None, spawned: at };
+    let started = ServerStart { pid: None, spawned: at };
     let end = ServerEnd {
         at,
         reason: EndReason::SpawnFailed,
@@ -181,59 +177,70 @@ fn fail(command: &[OsString], error: &SpawnError, setup: Setup) -> ! {
         catch_ups: 0,
         observer_panics: 0,
     };
-    let deadline = Instant::now() + setup.flush_budget;
+    let deadline = Instant::now() + options.flush_budget;
+    let budget = ShutdownBudget { deadline: deadline - REPORT_BUDGET, grace: Duration::ZERO };
     let main = MainThread::this();
     let closed = Arc::new(AtomicBool::new(false));
     let is_closed = Arc::clone(&closed);
+    let build_observer = options.build_observer;
     let closer = std::thread::Builder::new().spawn(move || {
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut watch = (setup.watch)(&started);
-            observer_thread::end(
-                &mut watch,
-                end,
-                Time { deadline: deadline - LAST_WORDS, grace: Duration::ZERO },
-            );
-        }));
+        let _ = catch_unwind(AssertUnwindSafe(|| build_observer(&started).end(end, budget)));
         is_closed.store(true, Ordering::Release);
         main.wake();
     });
     if closer.is_ok() {
-        // The end of the child that could not become the server wakes us, too.
+        // The end of the child that failed to execute the server also wakes the main thread.
         wait_for_close(&closed, deadline);
     }
     process::mirror(status)
 }
 
-fn server_end(ended: ServerExit) -> ServerEnd {
-    let (exit_code, signal) = match ended.status {
+/// Returns what the user can do after the server could not be started.
+fn spawn_hint(command: &[OsString], error: &SpawnError, show_command: &ShowCommand) -> String {
+    match (error, command.first()) {
+        (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
+        (SpawnError::Exec(_), Some(program))
+            if error.exit_status() == 127 && !program.as_encoded_bytes().contains(&b'/') =>
+        {
+            format!(
+                "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
+                show_command(std::slice::from_ref(program))
+            )
+        }
+        (SpawnError::Exec(_), _) if error.exit_status() == 127 => {
+            "check the path: the file, its folder, or the interpreter in its first line does not exist"
+                .to_owned()
+        }
+        _ => "check that the file is a program and may be executed".to_owned(),
+    }
+}
+
+fn server_end(exit: ServerExit) -> ServerEnd {
+    let (exit_code, signal) = match exit.status {
         ExitStatus::Exited(code) => (Some(code), None),
         ExitStatus::Killed(signal) => (None, Some(signal)),
     };
-    // Some hosts send the polite signals to the server itself, past us.
+    // Some hosts send these signals to the server itself, and not to spantap.
     let politely = matches!(signal, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP));
-    let reason = if ended.asked || politely { EndReason::ServerExited } else { EndReason::ServerDied };
-    ServerEnd { at: ended.at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 }
+    let reason = if exit.asked || politely { EndReason::ServerExited } else { EndReason::ServerDied };
+    ServerEnd { at: exit.at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 }
 }
 
-/// What the threads of the observing half share.
-struct Shared {
-    watcher: Mutex<Watcher>,
-    ending: OnceLock<Ending>,
-    /// There is a thread for the catch-up gear, which is also the one that closes.
+/// The state that the main thread, the background loop and the catch-up loop share.
+struct SharedObserver {
+    observer: Mutex<ObserverThread>,
+    /// Set once the server has ended.
+    ending: OnceLock<(ServerEnd, ShutdownBudget)>,
+    /// True if there is a catch-up thread, which is also the thread that closes the sinks.
     has_catch_up: AtomicBool,
     closed: AtomicBool,
     main: MainThread,
 }
 
-struct Ending {
-    end: ServerEnd,
-    time: Time,
-}
-
-impl Shared {
-    fn watcher(&self) -> std::sync::MutexGuard<'_, Watcher> {
-        // Panics are caught inside; a poisoned lock would still hold a usable watcher.
-        self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+impl SharedObserver {
+    fn observer(&self) -> MutexGuard<'_, ObserverThread> {
+        // Panics are caught inside; a poisoned lock still has a usable observer.
+        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_ending(&self) -> bool {
@@ -241,12 +248,12 @@ impl Shared {
     }
 
     fn close(&self) {
-        if let Some(ending) = self.ending.get() {
-            // Nobody waits for a thread that failed.
-            let finish = || self.watcher().finish(ending.end, ending.time);
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(finish)).is_err() {
-                crate::system::stdio::say(
-                    "the last records of this session may be lost, uncounted: writing them out failed",
+        if let Some((end, budget)) = self.ending.get() {
+            // A panic must not keep the main thread waiting.
+            let finish = || self.observer().finish(*end, *budget);
+            if catch_unwind(AssertUnwindSafe(finish)).is_err() {
+                say(
+                    "the last records of this session may be lost, and their number is unknown: writing them failed",
                 );
             }
             self.closed.store(true, Ordering::Release);
@@ -255,25 +262,24 @@ impl Shared {
     }
 }
 
-/// The background gear: looks by itself, at the lowest priority, more and more rarely when nothing
-/// happens.
-fn look_by_itself(shared: &Shared) {
-    // Once and at normal priority: on a machine without an idle core this would take a short session's
-    // whole life otherwise, and the end would find nobody to hand it a log.
-    shared.watcher().build();
+/// Observes at the lowest priority, at intervals that grow while there is no traffic.
+fn background_loop(shared: &SharedObserver) {
+    // Once and at normal priority: on a machine without an idle core this would otherwise take the whole time of
+    // a short session, and there would be no log at the end.
+    shared.observer().build();
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
         std::thread::park_timeout(nap);
         let mut found = false;
         while !shared.is_ending() {
-            let mut watcher = shared.watcher();
-            let more = watcher.look(BACKGROUND_SLICE);
-            found |= more > 0;
-            if more < BACKGROUND_SLICE {
-                watcher.tick();
+            let mut observer = shared.observer();
+            let observed = observer.observe(BACKGROUND_SLICE);
+            found |= observed > 0;
+            if observed < BACKGROUND_SLICE {
+                observer.tick();
                 nap = if found { SHORTEST_NAP } else { (nap * 4).min(LONGEST_NAP) };
-                nap = watcher.until_deadline(nap);
+                nap = observer.until_deadline(nap);
                 break;
             }
         }
@@ -283,35 +289,35 @@ fn look_by_itself(shared: &Shared) {
     }
 }
 
-/// The catch-up gear: asleep until a ring is a quarter full, or until the end.
-fn catch_up(shared: &Shared) {
+/// Sleeps until a ring is a quarter full, or until the end.
+fn catch_up(shared: &SharedObserver) {
     loop {
         if shared.is_ending() {
             return shared.close();
         }
         std::thread::park();
-        run_while_there_is_a_core(shared);
+        catch_up_loop(shared);
     }
 }
 
-/// Observes at normal priority until little is waiting. Where somebody else needs the core (we get
-/// less than the wall clock says) the rest is left to the background: the traffic comes first.
-fn run_while_there_is_a_core(shared: &Shared) {
-    /// A stretch long enough to tell sharing a core from a passing interruption.
+/// Observes at normal priority until few chunks are waiting. If another process needs the core (this thread
+/// gets less CPU time than time has passed), the loop pauses, because the traffic comes first.
+fn catch_up_loop(shared: &SharedObserver) {
+    /// A stretch that is long enough to distinguish a shared core from a short interruption.
     const STRETCH: Duration = Duration::from_millis(4);
-    /// Least share of the wall clock that means that nobody was kept waiting.
+    /// Smallest share of the elapsed time that means that this thread has the core to itself.
     const OWN_CORE: f64 = 0.85;
-    /// How long to stay away after having been in the way.
+    /// Pause after a stretch on a shared core.
     const BACK_OFF: Duration = Duration::from_millis(60);
     while !shared.is_ending() {
         let (wall, cpu) = (Instant::now(), thread::thread_cpu());
         let mut waited = Duration::ZERO;
         let more = loop {
             let before = Instant::now();
-            let mut watcher = shared.watcher();
+            let mut observer = shared.observer();
             waited += before.elapsed();
-            watcher.catch_ups += 1;
-            let more = watcher.look(SLICE) >= SLICE && watcher.is_pressed();
+            observer.catch_ups += 1;
+            let more = observer.observe(SLICE) >= SLICE && observer.is_pressed();
             if !more || wall.elapsed() >= STRETCH || shared.is_ending() {
                 break more;
             }

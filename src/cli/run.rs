@@ -1,6 +1,7 @@
 //! `spantap [OPTIONS] -- COMMAND [ARGS]…` and its long form `spantap run`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
@@ -50,42 +51,46 @@ const CONFIG: &str = "config";
 /// The flags are those of the declared settings.
 impl Args for Given {
     fn augment_args(command: Command) -> Command {
-        let otlp_set = Arg::new(OTLP_SET)
-            .long(OTLP_SET)
-            .value_name("KEY=VALUE")
-            .action(ArgAction::Append)
-            .help(help::OTLP_SET);
-        let config = Arg::new(CONFIG)
-            .long(CONFIG)
-            .value_name("FILE")
-            .value_parser(value_parser!(std::path::PathBuf))
-            .help(help::CONFIG);
-        command.args(DECLARATIONS.iter().filter_map(argument)).args([otlp_set, config])
+        add_flags(command, true)
     }
 
+    /// Leaves the help out: the start of a server does not need it, and each text would be copied.
     fn augment_args_for_update(command: Command) -> Command {
-        Given::augment_args(command)
+        add_flags(command, false)
     }
 }
 
-/// Returns the flag of a setting, if it has one.
-fn argument(setting: &'static Declaration) -> Option<Arg> {
-    let argument = Arg::new(setting.name);
-    Some(match setting.flag {
-        Flag::None => return None,
-        Flag::Switch { long, help, .. } => argument.long(long).action(ArgAction::SetTrue).help(help),
-        Flag::Value { long, value_name } => {
-            let argument = argument.long(long).value_name(value_name).help(help::of(setting.name));
-            match setting.flag_value {
-                FlagValue::Path => argument.value_parser(value_parser!(std::ffi::OsString)),
-                FlagValue::Text => argument,
-                FlagValue::Checked(check) => {
-                    argument.value_parser(move |text: &str| check(text).map(|()| text.to_owned()))
-                }
-                FlagValue::Word(words) => argument.value_parser(PossibleValuesParser::new(words())),
+fn add_flags(command: Command, has_help: bool) -> Command {
+    let with = |argument: Arg, help: &dyn Fn() -> String| match has_help {
+        true => argument.help(help()),
+        false => argument,
+    };
+    let flag = |setting: &'static Declaration| {
+        let argument = Arg::new(setting.name);
+        Some(match setting.flag {
+            Flag::None => return None,
+            Flag::Switch { long, help, .. } => {
+                with(argument.long(long).action(ArgAction::SetTrue), &|| help.to_owned())
             }
-        }
-    })
+            Flag::Value { long, value_name } => {
+                let argument = argument.long(long).value_name(value_name);
+                let argument = match setting.flag_value {
+                    FlagValue::Path => argument.value_parser(value_parser!(OsString)),
+                    FlagValue::Text => argument,
+                    FlagValue::Checked(check) => {
+                        argument.value_parser(move |text: &str| check(text).map(|()| text.to_owned()))
+                    }
+                    FlagValue::Word(words) => argument.value_parser(PossibleValuesParser::new(words())),
+                };
+                with(argument, &|| help::of(setting.name))
+            }
+        })
+    };
+    let otlp_set = Arg::new(OTLP_SET).long(OTLP_SET).value_name("KEY=VALUE").action(ArgAction::Append);
+    let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf));
+    command
+        .args(DECLARATIONS.iter().filter_map(flag))
+        .args([with(otlp_set, &|| help::OTLP_SET.to_owned()), with(config, &|| help::CONFIG.to_owned())])
 }
 
 impl FromArgMatches for Given {

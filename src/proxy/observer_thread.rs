@@ -1,4 +1,4 @@
-//! The baton: the observer with its sinks and the rings that it looks into.
+//! The state that the observer threads share: the observer, its sinks, and the rings that they read.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -13,70 +13,71 @@ use crate::relay::ring::Item;
 use crate::system::procfs::ProcessStat;
 use crate::system::stdio::say;
 
-/// The server process, when the observer is made.
+/// The start of the server, as the observer needs it.
 #[derive(Clone, Copy, Debug)]
-pub struct Started {
-    /// `None` when it could not be started.
-    pub pid: Option<i32>,
-    pub spawned: Moment,
+pub(crate) struct ServerStart {
+    /// `None` if the server could not be started.
+    pub(crate) pid: Option<i32>,
+    pub(crate) spawned: Moment,
 }
 
-/// An observer and where its events go. It has been told of the start.
-pub struct Watch {
-    pub observer: Observer,
-    pub exporter: Exporter,
-    /// Called with the tools seen, at the end.
-    pub remember: Option<Remember>,
+/// The observer of a session, which has observed its start, and its sinks.
+pub(crate) struct SessionObserver {
+    pub(crate) observer: Observer,
+    pub(crate) exporter: Exporter,
+    /// Called at the end with the tools that were seen.
+    pub(crate) remember_tools: Option<RememberTools>,
 }
 
-/// Keeps what the next session with this server should know.
-pub type Remember = Box<dyn FnOnce(&Observer) + Send>;
+/// Saves the tools for the next session with this server.
+pub(crate) type RememberTools = Box<dyn FnOnce(&Observer) + Send>;
 
-/// Makes the [`Watch`].
-pub type Build = Box<dyn FnOnce(&Started) -> Watch + Send>;
+/// Makes the [`SessionObserver`].
+pub(crate) type BuildObserver = Box<dyn FnOnce(&ServerStart) -> SessionObserver + Send>;
 
-/// The time for the end of a session.
+/// The time that the end of a session may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    /// Of the sinks.
+pub(super) struct ShutdownBudget {
+    /// Deadline of the sinks.
     pub(super) deadline: Instant,
-    /// How far observing what is left may push it back.
+    /// How far the observation of the remaining chunks may move the deadline.
     pub(super) grace: Duration,
 }
 
-impl Time {
+impl ShutdownBudget {
     fn latest(self) -> Instant {
         self.deadline + self.grace
     }
 
-    /// What is left for the sinks after something that began at `begun`, and was not theirs.
-    fn after(self, begun: Instant) -> Time {
+    /// Returns the budget of the sinks after other work, which began at `begun`.
+    fn after(self, begun: Instant) -> ShutdownBudget {
         let used = begun.elapsed().min(self.grace);
-        Time { deadline: self.deadline + used, grace: self.grace - used }
+        ShutdownBudget { deadline: self.deadline + used, grace: self.grace - used }
     }
 }
 
-enum State {
-    /// Nothing has been looked at yet.
-    Waiting(Build),
-    Watching(Box<Watch>),
-    /// The observer has panicked too often: what is on the rings is counted as lost, and the end is told.
-    Off(Box<Watch>),
-    /// Not even that can be done; bytes are taken off the rings and forgotten.
-    Gone,
+enum ObserverState {
+    /// The observer has not been made yet.
+    NotBuilt(BuildObserver),
+    Observing(Box<SessionObserver>),
+    /// The observer has panicked too often. Chunks are counted as lost, and the end is recorded.
+    Counting(Box<SessionObserver>),
+    /// Counting has panicked, too. Chunks are taken off the rings and dropped.
+    Off,
 }
 
-/// After this many panics the observer is switched off for the rest of the session.
+/// After this many panics the observer only counts for the rest of the session.
 const MAX_PANICS: u64 = 3;
-/// Part of the flush budget that is kept for the sinks.
+/// Part of the flush budget that is reserved for the sinks.
 const SINKS_TIME: Duration = Duration::from_millis(400);
-/// How often figures are told while there is traffic.
+/// Interval of the statistics while there is traffic.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct Watcher {
-    state: State,
+/// The observer and the rings. The threads share it by a mutex.
+pub(super) struct ObserverThread {
+    state: ObserverState,
     readers: StreamReaders,
-    pub(super) started: Option<Started>,
+    pub(super) started: Option<ServerStart>,
     pub(super) catch_ups: u64,
     panics: u64,
     load_mode: LoadMode,
@@ -84,10 +85,10 @@ pub(super) struct Watcher {
     seen_since_sample: bool,
 }
 
-impl Watcher {
-    pub(super) fn new(build: Build, readers: StreamReaders) -> Watcher {
-        Watcher {
-            state: State::Waiting(build),
+impl ObserverThread {
+    pub(super) fn new(build: BuildObserver, readers: StreamReaders) -> ObserverThread {
+        ObserverThread {
+            state: ObserverState::NotBuilt(build),
             readers,
             started: None,
             catch_ups: 0,
@@ -98,14 +99,14 @@ impl Watcher {
         }
     }
 
-    /// Observes what is waiting, up to about `limit` bytes; returns how many bytes it was.
-    pub(super) fn look(&mut self, limit: usize) -> usize {
+    /// Observes waiting chunks of about `limit` bytes; returns the number of observed bytes.
+    pub(super) fn observe(&mut self, limit: usize) -> usize {
         self.build();
-        self.change_gear();
+        self.update_load_mode();
         let mut seen = 0;
-        // An answer is read after its request was published. So what lies in stdout's ring now has its
-        // request in what we see of stdin's ring a moment later, and the other way round for the part of
-        // stdout's ring that is older than something in stdin's.
+        // A pump publishes a request before it reads the answer. So if an answer is in stdout's ring now, its
+        // request is in a later snapshot of stdin's ring. Chunks of stdout after `mark` wait for that snapshot,
+        // unless stdin's ring has a later chunk.
         let mark = self.readers.stdout.snapshot();
         self.readers.stdin.snapshot();
         self.readers.stdout.snapshot();
@@ -127,27 +128,27 @@ impl Watcher {
     }
 
     fn take(&mut self, stream: Stream) -> usize {
-        let Watcher { state, readers, .. } = self;
-        let tap = match stream {
+        let ObserverThread { state, readers, .. } = self;
+        let reader = match stream {
             Stream::Stdin => &mut readers.stdin,
             Stream::Stdout => &mut readers.stdout,
             Stream::Stderr => &mut readers.stderr,
         };
-        // At least one, so that a ring of empty entries ends as well.
+        // At least 1, so that `observe` also ends on a ring of empty entries.
         let mut size = 1;
         let mut panicked = false;
-        tap.take(|item| {
+        reader.take(|item| {
             if let Item::Chunk(chunk) = &item {
                 size += chunk.bytes.len();
             }
-            let (watch, is_off) = match state {
-                State::Watching(watch) => (watch, false),
-                State::Off(watch) => (watch, true),
-                State::Waiting(_) | State::Gone => return,
+            let (session, only_counts) = match state {
+                ObserverState::Observing(session) => (session, false),
+                ObserverState::Counting(session) => (session, true),
+                ObserverState::NotBuilt(_) | ObserverState::Off => return,
             };
-            let Watch { observer, exporter, .. } = watch.as_mut();
+            let SessionObserver { observer, exporter, .. } = session.as_mut();
             panicked |= catch_unwind(AssertUnwindSafe(|| match item {
-                Item::Chunk(chunk) if is_off => observer.gap(unseen(&chunk), exporter),
+                Item::Chunk(chunk) if only_counts => observer.gap(gap_of(&chunk), exporter),
                 Item::Chunk(chunk) => {
                     injected_panic(chunk.bytes);
                     observer.chunk(chunk, exporter);
@@ -163,7 +164,7 @@ impl Watcher {
         size
     }
 
-    /// Time has passed.
+    /// Reports deadlines that have passed, and statistics.
     pub(super) fn tick(&mut self) {
         let now = crate::system::clock::now();
         let sample = (self.seen_since_sample && now >= self.next_sample).then(|| self.stats_sample());
@@ -171,18 +172,18 @@ impl Watcher {
             self.seen_since_sample = false;
             self.next_sample = now.after(SAMPLE_INTERVAL);
         }
-        self.guarded(|watch| {
-            watch.observer.tick(now, &mut watch.exporter);
+        self.guarded(|session| {
+            session.observer.tick(now, &mut session.exporter);
             if let Some(sample) = sample {
-                watch.observer.stats_sample(sample, now, &mut watch.exporter);
+                session.observer.stats_sample(sample, now, &mut session.exporter);
             }
         });
     }
 
-    /// The nap, or the time until the observer has something to do by itself.
+    /// Returns `nap`, or the time until the observer's next deadline if that is shorter.
     pub(super) fn until_deadline(&self, nap: Duration) -> Duration {
-        let State::Watching(watch) = &self.state else { return nap };
-        let deadline = catch_unwind(AssertUnwindSafe(|| watch.observer.next_deadline())).ok().flatten();
+        let ObserverState::Observing(session) = &self.state else { return nap };
+        let deadline = catch_unwind(AssertUnwindSafe(|| session.observer.next_deadline())).ok().flatten();
         match deadline {
             Some(deadline) => {
                 nap.min(deadline.since(crate::system::clock::now()).max(crate::proxy::SHORTEST_NAP))
@@ -191,67 +192,69 @@ impl Watcher {
         }
     }
 
-    /// Whether more is waiting than the background should be left with.
+    /// Returns true if a ring is too full for the background loop alone.
     pub(super) fn is_pressed(&self) -> bool {
-        [&self.readers.stdin, &self.readers.stdout, &self.readers.stderr].iter().any(|tap| {
-            let ring = tap.ring();
+        [&self.readers.stdin, &self.readers.stdout, &self.readers.stderr].iter().any(|reader| {
+            let ring = reader.ring();
             ring.depth() > ring.size() / 16
         })
     }
 
-    /// The last gear: drains the rings, ends every open request, closes the sinks.
-    pub(super) fn finish(&mut self, end: ServerEnd, time: Time) {
+    /// Drains the rings, ends every open request, closes the sinks.
+    pub(super) fn finish(&mut self, end: ServerEnd, budget: ShutdownBudget) {
         let begun = Instant::now();
-        // Sinks need time too: what cannot be observed by then is counted as lost.
-        let observed_until = time.latest() - SINKS_TIME;
+        // The sinks need time, too: chunks that are not observed by then are counted as lost.
+        let observed_until = budget.latest() - SINKS_TIME;
         let mut more = true;
         while more && Instant::now() < observed_until {
-            more = self.look(crate::proxy::SLICE) > 0;
+            more = self.observe(crate::proxy::SLICE) > 0;
         }
         if more {
             let bytes = self.count_the_rest();
             if bytes > 0 {
-                say(&format!("{bytes} bytes were relayed and not observed: the time for it was over"));
+                say(&format!("{bytes} bytes were forwarded but not recorded: shutdown deadline reached"));
             }
         }
-        let time = time.after(begun);
+        let budget = budget.after(begun);
         let sample = self.stats_sample();
-        self.guarded(|watch| watch.observer.stats_sample(sample, end.at, &mut watch.exporter));
+        self.guarded(|session| session.observer.stats_sample(sample, end.at, &mut session.exporter));
         let end = ServerEnd { catch_ups: self.catch_ups, observer_panics: self.panics, ..end };
-        if let State::Watching(watch) | State::Off(watch) = &mut self.state {
-            self::end(watch, end, time);
+        if let ObserverState::Observing(session) | ObserverState::Counting(session) = &mut self.state {
+            session.end(end, budget);
         }
     }
 
-    /// Time is over: what still waits in the rings is counted, not looked at. Returns how many bytes.
+    /// Counts the chunks on the rings as lost; returns their number of bytes.
     fn count_the_rest(&mut self) -> u64 {
         self.build();
-        let Watcher { state, readers, .. } = self;
-        let (State::Watching(watch) | State::Off(watch)) = state else { return 0 };
+        let ObserverThread { state, readers, .. } = self;
+        let (ObserverState::Observing(session) | ObserverState::Counting(session)) = state else { return 0 };
         let mut bytes = 0;
-        for tap in [&mut readers.stdin, &mut readers.stdout, &mut readers.stderr] {
-            tap.snapshot();
-            while tap.peek().is_some() {
-                tap.take(|item| {
+        for reader in [&mut readers.stdin, &mut readers.stdout, &mut readers.stderr] {
+            reader.snapshot();
+            while reader.peek().is_some() {
+                reader.take(|item| {
                     let gap = match item {
-                        Item::Chunk(chunk) => unseen(&chunk),
+                        Item::Chunk(chunk) => gap_of(&chunk),
                         Item::Gap(gap) => gap,
                         Item::End(_) => return,
                     };
                     bytes += gap.bytes;
-                    // Whoever fails at counting has nothing left that could be said of it.
-                    let _ = catch_unwind(AssertUnwindSafe(|| watch.observer.gap(gap, &mut watch.exporter)));
+                    // If counting panics too, there is nothing more to report.
+                    let count = || session.observer.gap(gap, &mut session.exporter);
+                    let _ = catch_unwind(AssertUnwindSafe(count));
                 });
             }
         }
         bytes
     }
 
-    /// Full detail while there is room, the envelope only while a ring is more than half full.
-    fn change_gear(&mut self) {
+    /// Reduces the observer to envelopes while a ring is more than half full, until it is less than a quarter
+    /// full.
+    fn update_load_mode(&mut self) {
         let depth = |quarters| {
-            [&self.readers.stdin, &self.readers.stdout].iter().any(|tap| {
-                let ring = tap.ring();
+            [&self.readers.stdin, &self.readers.stdout].iter().any(|reader| {
+                let ring = reader.ring();
                 ring.depth() > ring.size() / 4 * quarters
             })
         };
@@ -262,19 +265,21 @@ impl Watcher {
         };
         if load_mode != self.load_mode {
             self.load_mode = load_mode;
-            self.guarded(|watch| watch.observer.set_load_mode(load_mode));
+            self.guarded(|session| session.observer.set_load_mode(load_mode));
         }
     }
 
-    /// Makes the observer and its sinks, unless they are there.
+    /// Makes the observer and its sinks, if they do not exist yet.
     pub(super) fn build(&mut self) {
-        if let State::Waiting(_) = self.state
-            && let (State::Waiting(build), Some(started)) =
-                (std::mem::replace(&mut self.state, State::Gone), self.started)
+        if let ObserverState::NotBuilt(_) = self.state
+            && let (ObserverState::NotBuilt(build), Some(started)) =
+                (std::mem::replace(&mut self.state, ObserverState::Off), self.started)
         {
             match catch_unwind(AssertUnwindSafe(|| build(&started))) {
-                Ok(watch) => self.state = State::Watching(Box::new(watch)),
-                Err(_) => say("the observer could not be set up and is off; the traffic is not affected"),
+                Ok(session) => self.state = ObserverState::Observing(Box::new(session)),
+                Err(_) => say(
+                    "the observer cannot be set up: this session is not recorded; traffic is not affected",
+                ),
             }
         }
     }
@@ -301,41 +306,40 @@ impl Watcher {
         }
     }
 
-    fn guarded(&mut self, act: impl FnOnce(&mut Watch)) {
-        let State::Watching(watch) = &mut self.state else { return };
-        if catch_unwind(AssertUnwindSafe(|| act(watch))).is_err() {
+    /// Calls `act` if the observer observes, and handles its panic.
+    fn guarded(&mut self, act: impl FnOnce(&mut SessionObserver)) {
+        let ObserverState::Observing(session) = &mut self.state else { return };
+        if catch_unwind(AssertUnwindSafe(|| act(session))).is_err() {
             self.after_panic();
         }
     }
 
-    /// Says so, and lets the observer go on behind a hole; a third time it is off for good, and only counts.
+    /// Reports the panic. The observer continues after a gap; from [`MAX_PANICS`] on it only counts.
     fn after_panic(&mut self) {
         self.panics += 1;
-        self.state = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Watching(mut watch) => {
-                let recover = AssertUnwindSafe(|| watch.observer.recover(&mut watch.exporter));
+        self.state = match std::mem::replace(&mut self.state, ObserverState::Off) {
+            ObserverState::Observing(mut session) => {
+                let recover = AssertUnwindSafe(|| session.observer.recover(&mut session.exporter));
                 let recovered = catch_unwind(recover).is_ok();
                 if recovered && self.panics < MAX_PANICS {
-                    say(
-                        "the observer failed on something it saw and goes on behind it; the traffic is not affected",
-                    );
-                    State::Watching(watch)
+                    say("the observer failed on a message and continues after it; traffic is not affected");
+                    ObserverState::Observing(session)
                 } else {
-                    say("the observer failed and is off for this session; the traffic is not affected");
-                    State::Off(watch)
+                    say("the observer failed and is off for this session; traffic is not affected");
+                    ObserverState::Counting(session)
                 }
             }
-            State::Off(_) => {
-                say("what is not observed of this session cannot be counted either");
-                State::Gone
+            ObserverState::Counting(_) => {
+                say("the rest of this session is not recorded, and the number of lost records is unknown");
+                ObserverState::Off
             }
             state => state,
         };
     }
 }
 
-/// What a chunk becomes that nobody looks into.
-fn unseen(chunk: &Chunk<'_>) -> Gap {
+/// Returns the gap that replaces a chunk which is not observed.
+fn gap_of(chunk: &Chunk<'_>) -> Gap {
     Gap {
         stream: chunk.stream,
         offset: chunk.offset,
@@ -346,37 +350,38 @@ fn unseen(chunk: &Chunk<'_>) -> Gap {
     }
 }
 
-/// What is left of the time after the sinks were given up, to say so.
-const LAST_WORD: Duration = Duration::from_millis(50);
-/// Part of the time that the sinks have to write out what has been made; what would be made later is
-/// counted only.
+/// Time between the deadline of the sinks and that of the session, to report what the sinks lost.
+const REPORT_TIME: Duration = Duration::from_millis(50);
+/// Part of the budget in which the sinks write the records that they have. Later records are only counted.
 const WRITING_TIME: Duration = Duration::from_millis(250);
 
-/// Ends the observation: every request, the session, the sinks; says what was lost.
-pub(super) fn end(watch: &mut Watch, end: ServerEnd, time: Time) {
-    let begun = Instant::now();
-    watch.exporter.stop_at(time.latest() - WRITING_TIME);
-    let ended = catch_unwind(AssertUnwindSafe(|| {
-        watch.observer.end(end, &mut watch.exporter);
-        if let Some(remember) = watch.remember.take() {
-            remember(&watch.observer);
+impl SessionObserver {
+    /// Ends every request, the session and the sinks; reports lost records.
+    pub(super) fn end(&mut self, end: ServerEnd, budget: ShutdownBudget) {
+        let begun = Instant::now();
+        self.exporter.stop_at(budget.latest() - WRITING_TIME);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            self.observer.end(end, &mut self.exporter);
+            if let Some(remember_tools) = self.remember_tools.take() {
+                remember_tools(&self.observer);
+            }
+        }));
+        if ended.is_err() {
+            say("the observer failed at the end: its last records are lost, and their number is unknown");
         }
-    }));
-    if ended.is_err() {
-        say("the observer failed at the end: what it had still to record is lost, uncounted");
-    }
-    let dropped = watch.exporter.close(time.after(begun).deadline - LAST_WORD);
-    let lost: Vec<String> = dropped
-        .iter()
-        .filter(|dropped| dropped.count > 0)
-        .map(|Dropped { place, reason, count }| format!("{count} at {place} ({reason})"))
-        .collect();
-    if !lost.is_empty() {
-        say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
+        let dropped = self.exporter.close(budget.after(begun).deadline - REPORT_TIME);
+        let lost: Vec<String> = dropped
+            .iter()
+            .filter(|dropped| dropped.count > 0)
+            .map(|Dropped { place, reason, count }| format!("{count} at {place} ({reason})"))
+            .collect();
+        if !lost.is_empty() {
+            say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
+        }
     }
 }
 
-/// In builds with debug assertions, `SPANTAP_TEST_PANIC` names a text on whose sight the observer panics.
+/// Panics in builds with debug assertions if the text in `SPANTAP_TEST_PANIC` appears in `bytes`.
 fn injected_panic(bytes: &[u8]) {
     if cfg!(debug_assertions)
         && let Some(trigger) = std::env::var_os("SPANTAP_TEST_PANIC")

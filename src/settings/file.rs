@@ -105,9 +105,11 @@ impl File {
             }
         };
         let hides_redaction = mentions_redaction && !problems.is_empty();
-        let line = |at: usize| line_of(&text, at);
+        let newlines: Vec<usize> = memchr::memchr_iter(b'\n', text.as_bytes()).collect();
+        let line = |at: usize| 1 + newlines.partition_point(|newline| *newline < at);
         let mut entries = Vec::new();
         flatten(&mut Vec::new(), table.get_ref(), &line, &mut entries);
+        entries.sort_by_key(|entry| entry.line);
         for entry in &entries {
             if !is_known(&entry.name) {
                 let name = shown(&entry.name.join("."));
@@ -264,7 +266,6 @@ fn flatten(
         }
         prefix.pop();
     }
-    entries.sort_by_key(|entry| entry.line);
 }
 
 fn to_value(value: Spanned<DeValue<'_>>) -> Option<Value> {

@@ -18,7 +18,7 @@ use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::connection_span::ConnectionSpan;
 use crate::proxy::known_tools::KnownTools;
-use crate::proxy::{self, Started, Watch, diagnostics, identity};
+use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics, identity};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::SessionSource;
@@ -62,21 +62,16 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let trace_env = if early.trace_env { span.trace_env() } else { TraceEnv::Untouched };
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
 
-    let names = (Arc::clone(&sources), server.clone());
-    let name = move |command: &[OsString]| {
-        let (sources, server) = &names;
-        let words = sources.settings(server).redaction.redactor().redact_argv(command);
+    let (words, of_messages, server_of_messages) = (command.clone(), Arc::clone(&sources), server.clone());
+    let show_command = Box::new(move |command: &[OsString]| {
+        let words = of_messages.settings(&server_of_messages).redaction.redactor().redact_argv(command);
         words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
-    };
-    let words = command.clone();
-    let watch = move |started: &Started| {
+    });
+    let build_observer = Box::new(move |started: &ServerStart| {
         let session = checked.unwrap_or_else(|| SessionSetup::new(&sources, server, verbose));
-        session.watch(started, &span, &words)
-    };
-    proxy::run(
-        &command,
-        proxy::Setup { trace_env, relay, flush_budget, grace, name: Box::new(name), watch: Box::new(watch) },
-    )
+        session.observer(started, &span, &words)
+    });
+    proxy::run(&command, ProxyOptions { trace_env, relay, flush_budget, grace, show_command, build_observer })
 }
 
 /// Returns a time limit of the end in builds with debug assertions, in milliseconds: the time of an orphaned
@@ -214,7 +209,12 @@ impl SessionSetup {
     }
 
     /// Makes the observer and its sinks for a server that runs (or could not be started).
-    fn watch(mut self, started: &Started, span: &ConnectionSpan, command: &[OsString]) -> Watch {
+    fn observer(
+        mut self,
+        started: &ServerStart,
+        span: &ConnectionSpan,
+        command: &[OsString],
+    ) -> SessionObserver {
         std::panic::set_hook(Box::new(report_panic));
         diagnostics::install(self.verbose, paths::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
         self.warn();
@@ -239,12 +239,12 @@ impl SessionSetup {
         let _ = getrandom::fill(&mut random);
         let mut observer = Observer::new(settings, self.redactor, random);
         observer.start(session_started, started.spawned, &mut exporter);
-        let remember = move |observer: &Observer| {
+        let remember_tools = move |observer: &Observer| {
             if let Some(tools) = observer.tools() {
                 known_tools.update(tools);
             }
         };
-        Watch { observer, exporter, remember: Some(Box::new(remember)) }
+        SessionObserver { observer, exporter, remember_tools: Some(Box::new(remember_tools)) }
     }
 
     /// Warns of everything in the settings that the user should know.
