@@ -38,7 +38,7 @@ mod policy;
 mod sanitize;
 
 pub use class::{Class, Counts};
-pub use detect::pem::KeyLines;
+pub(crate) use detect::pem::KeyLines;
 pub use detect::pii::PiiClass;
 pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettings, RevealedField};
 
@@ -257,7 +257,7 @@ impl Redactor {
     }
 
     /// Continues with a line of stderr that comes after the lines that `state` has seen.
-    pub fn resume(&mut self, state: KeyLines) {
+    pub(crate) fn resume(&mut self, state: KeyLines) {
         self.key_lines = state;
     }
 
@@ -294,14 +294,14 @@ fn is_harmless(text: &[u8]) -> bool {
 
 /// Returns a text that was cut off somewhere without its last word, which may be half a secret. Every window
 /// must pass this before it is redacted: if much is replaced by little, the end of the window is shown.
-pub fn whole_words(window: &str) -> &str {
+pub(crate) fn whole_words(window: &str) -> &str {
     let end = window.floor_char_boundary(length_of_whole_words(window.as_bytes()));
     window.get(..end).unwrap_or(window)
 }
 
 /// Returns the length of [`whole_words`]. A run without blanks loses 2 KiB: no rule needs more than that
 /// to recognise a secret.
-pub fn length_of_whole_words(window: &[u8]) -> usize {
+pub(crate) fn length_of_whole_words(window: &[u8]) -> usize {
     const MOST: usize = 2 << 10;
     let from = window.len().saturating_sub(MOST);
     let tail = window.get(from..).unwrap_or_default();

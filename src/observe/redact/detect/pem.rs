@@ -63,7 +63,7 @@ fn key_end(bytes: &[u8], start: usize) -> usize {
 /// Follows a private key from one line of stderr to the next. A caller that keeps only the last lines and
 /// redacts them later needs it, because the first line of the key may be gone by then.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct KeyLines {
+pub(crate) struct KeyLines {
     /// Number of lines that may still belong to the key.
     left: u32,
 }
