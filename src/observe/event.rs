@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::observe::canonical::Hash;
 use crate::observe::mcp::Method;
-use crate::observe::redact::{Counts, Redacted};
+use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
@@ -81,7 +81,7 @@ pub struct Operation {
     pub answer: CallAnswer,
     pub timing: CallTiming,
     /// Replacements by the redactor in this operation's texts, by class. Debug only.
-    pub redactions: Counts,
+    pub redactions: RedactionCounts,
 }
 
 /// The facts of a request, all known when it arrives.
@@ -461,7 +461,7 @@ pub struct ToolResult {
     pub tool: Redacted,
     pub summary: Redacted,
     pub result_hash: Option<Hash>,
-    pub redactions: Counts,
+    pub redactions: RedactionCounts,
 }
 
 #[derive(Clone, Debug)]
@@ -471,7 +471,7 @@ pub struct Notification {
     /// The text of `notifications/message`, or the reason of a cancellation.
     pub text: Option<Redacted>,
     pub size: u64,
-    pub redactions: Counts,
+    pub redactions: RedactionCounts,
 }
 
 #[derive(Clone, Debug)]
@@ -479,7 +479,7 @@ pub struct ServerStderr {
     pub line: Redacted,
     /// Length of the line as the server wrote it, in bytes.
     pub size: u64,
-    pub redactions: Counts,
+    pub redactions: RedactionCounts,
 }
 
 /// Measurements for metrics, taken about once a second during traffic.

@@ -37,7 +37,7 @@ mod placeholder;
 mod policy;
 mod sanitize;
 
-pub use class::{Class, Counts};
+pub use class::{RedactionClass, RedactionCounts};
 pub(crate) use detect::pem::KeyLines;
 pub use detect::pii::PiiClass;
 pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettings, RevealedField};
@@ -131,7 +131,7 @@ impl Field {
 /// A text that was replaced, for `spantap redact`.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    pub class: Class,
+    pub class: RedactionClass,
     rule: Option<&'static str>,
     /// The start of the placeholder in the result, in bytes.
     pub at: usize,
@@ -226,7 +226,7 @@ impl Redactor {
     }
 
     /// Does the same as [`Redactor::redact`] and adds to `counts` what was replaced.
-    pub fn redact_counted(&mut self, field: Field, text: &[u8], counts: &mut Counts) -> Redacted {
+    pub fn redact_counted(&mut self, field: Field, text: &[u8], counts: &mut RedactionCounts) -> Redacted {
         let (redacted, findings) = self.redact_with_findings(field, text);
         findings.into_iter().for_each(|finding| counts.add(finding.class));
         redacted

@@ -9,7 +9,7 @@ use crate::observe::canonical::Hashing;
 use crate::observe::envelope::Envelope;
 use crate::observe::event::*;
 use crate::observe::message::{self, MessageKind};
-use crate::observe::redact::{Counts, Field, KeyLines, Redacted, Redactor};
+use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
 use crate::observe::repeats::{Repeats, Tools, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
@@ -213,7 +213,7 @@ impl Session {
             self.repeats.answered(&key, answer.result_hash);
         }
         if !self.is_debug(step.now) {
-            operation.redactions = Counts::default();
+            operation.redactions = RedactionCounts::default();
         }
         self.emit_in(within, EventKind::Operation(Box::new(operation)), step)
     }
@@ -229,7 +229,7 @@ impl Session {
     }
 
     pub(super) fn stderr_line(&mut self, line: &[u8], size: u64, step: &mut Step<'_>) {
-        let mut redactions = Counts::default();
+        let mut redactions = RedactionCounts::default();
         let line = self.redactor.redact_counted(Field::StderrLine, line, &mut redactions);
         self.emit(EventKind::ServerStderr(ServerStderr { line, size, redactions }), step);
     }

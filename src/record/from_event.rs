@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
-use crate::observe::redact::{Counts, Redacted};
+use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::record::{Anchor, Dropped, Identity};
 use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
 use crate::relay::chunk::Stream;
@@ -359,7 +359,7 @@ fn texts(list: &[Redacted]) -> Vec<Cow<'_, str>> {
     list.iter().map(|text| Cow::Borrowed(text.as_str())).collect()
 }
 
-fn counts(counts: &Counts) -> Option<BTreeMap<Cow<'_, str>, u32>> {
+fn counts(counts: &RedactionCounts) -> Option<BTreeMap<Cow<'_, str>, u32>> {
     let owned = || counts.iter().map(|(class, count)| (Cow::Borrowed(class), count)).collect();
     (!counts.is_empty()).then(owned)
 }

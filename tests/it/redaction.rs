@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use serde::Deserialize;
 use spantap::observe::canonical::HashKey;
 use spantap::observe::redact::{
-    Counts, CustomPattern, Field, RedactionMode, RedactionSettings, Redactor, RevealedField, rules,
+    CustomPattern, Field, RedactionCounts, RedactionMode, RedactionSettings, Redactor, RevealedField, rules,
 };
 use spantap::system::thread;
 
@@ -38,7 +38,7 @@ fn corpus(name: &str) -> Vec<Case> {
 }
 
 /// Reads a case the way its field is read in a session.
-fn cleaned(redactor: &mut Redactor, case: &Case, counts: &mut Counts) -> String {
+fn cleaned(redactor: &mut Redactor, case: &Case, counts: &mut RedactionCounts) -> String {
     match (&case.input, case.context.as_str()) {
         (Input::Arguments(arguments), _) => {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
@@ -77,7 +77,7 @@ fn every_secret_of_the_corpus_is_gone_and_the_text_around_it_stays() {
     assert!(cases.len() >= 300);
     let mut wrong = Vec::new();
     for case in &cases {
-        let cleaned = cleaned(&mut Redactor::default(), case, &mut Counts::default());
+        let cleaned = cleaned(&mut Redactor::default(), case, &mut RedactionCounts::default());
         for secret in &case.secret {
             // Nor any piece of it that would help.
             let pieces = secret.as_bytes().windows(secret.len().min(12));
@@ -101,7 +101,7 @@ fn at_most_two_in_a_hundred_harmless_texts_lose_anything() {
     let mut redactor = Redactor::default();
     let mut lost = Vec::new();
     for case in &cases {
-        let mut counts = Counts::default();
+        let mut counts = RedactionCounts::default();
         let cleaned = cleaned(&mut redactor, case, &mut counts);
         let has_lost = match &case.input {
             Input::Arguments(arguments) => cleaned != arguments.join(" "),
@@ -351,7 +351,7 @@ fn a_user_id_that_is_an_address_is_hashed_where_there_is_a_key() {
 
 #[test]
 fn what_was_replaced_is_counted_by_class() {
-    let mut counts = Counts::default();
+    let mut counts = RedactionCounts::default();
     let text = format!("{TOKEN} {TOKEN} a@example.org");
     Redactor::default().redact_counted(Field::Message, text.as_bytes(), &mut counts);
     assert_eq!(counts.iter().collect::<Vec<_>>(), [("email", 1), ("github", 2)]);

@@ -58,41 +58,41 @@ known_classes! {
 
 /// The class of a replaced text. Its name is in the placeholder and in the counts of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum RedactionClass {
     Known(KnownClass),
     /// The name of a pattern in the user's configuration; never that of a known class.
     Custom(Arc<str>),
 }
 
-impl Class {
+impl RedactionClass {
     pub fn name(&self) -> &str {
         match self {
-            Class::Known(class) => class.as_str(),
-            Class::Custom(name) => name,
+            RedactionClass::Known(class) => class.as_str(),
+            RedactionClass::Custom(name) => name,
         }
     }
 }
 
-impl From<KnownClass> for Class {
-    fn from(class: KnownClass) -> Class {
-        Class::Known(class)
+impl From<KnownClass> for RedactionClass {
+    fn from(class: KnownClass) -> RedactionClass {
+        RedactionClass::Known(class)
     }
 }
 
 /// By name: the order of the counts in a record.
-impl Ord for Class {
-    fn cmp(&self, other: &Class) -> Ordering {
+impl Ord for RedactionClass {
+    fn cmp(&self, other: &RedactionClass) -> Ordering {
         self.name().cmp(other.name())
     }
 }
 
-impl PartialOrd for Class {
-    fn partial_cmp(&self, other: &Class) -> Option<Ordering> {
+impl PartialOrd for RedactionClass {
+    fn partial_cmp(&self, other: &RedactionClass) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for RedactionClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -100,9 +100,9 @@ impl fmt::Display for Class {
 
 /// Number of replaced texts, by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts(BTreeMap<Class, u32>);
+pub struct RedactionCounts(BTreeMap<RedactionClass, u32>);
 
-impl Counts {
+impl RedactionCounts {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -112,7 +112,7 @@ impl Counts {
         self.0.iter().map(|(class, count)| (class.name(), *count))
     }
 
-    pub(super) fn add(&mut self, class: impl Into<Class>) {
+    pub(super) fn add(&mut self, class: impl Into<RedactionClass>) {
         *self.0.entry(class.into()).or_default() += 1;
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::observe::canonical::{self, HashKey};
-use crate::observe::redact::class::{Class, KnownClass};
+use crate::observe::redact::class::{KnownClass, RedactionClass};
 use crate::observe::redact::detect::matches::{Match, Matches};
 use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
 use crate::observe::redact::detect::{entropy, pairs, pem, pii, tokens, url};
@@ -128,7 +128,7 @@ impl<'a> Pipeline<'a> {
     fn hide_whole(&mut self, class: KnownClass, rule: &'static str, length: usize) -> String {
         let mut text = String::new();
         self.rules.placeholder.write(class.as_str(), &mut text);
-        self.findings.push(Finding { class: Class::Known(class), rule: Some(rule), at: 0, length });
+        self.findings.push(Finding { class: RedactionClass::Known(class), rule: Some(rule), at: 0, length });
         text
     }
 
@@ -266,7 +266,7 @@ impl<'a> Pipeline<'a> {
 
 fn is_personal_data(finding: &Finding) -> bool {
     use KnownClass::{Card, Email, Iban, Ip, Phone, Ssn};
-    matches!(finding.class, Class::Known(Email | Card | Iban | Ssn | Phone | Ip))
+    matches!(finding.class, RedactionClass::Known(Email | Card | Iban | Ssn | Phone | Ip))
 }
 
 /// Reads JSON that writes a letter as `\u0070` as the letters that it means.

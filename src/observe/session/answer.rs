@@ -5,7 +5,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Content, Method};
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::{Counts, Field, Redacted};
+use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::session::pending::Pending;
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
@@ -216,7 +216,7 @@ impl Session {
         step: &mut Step<'_>,
     ) {
         let Some(CallTarget::Tool(tool)) = &pending.facts.target else { return };
-        let mut redactions = Counts::default();
+        let mut redactions = RedactionCounts::default();
         let summary = content.summary(TEXT_WINDOW);
         let summary = self.redactor.redact_counted(Field::Summary, summary.as_bytes(), &mut redactions);
         let result = ToolResult {

@@ -7,7 +7,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method};
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::{Counts, Field, Redacted};
+use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::repeats::Repeats;
 use crate::observe::session::{ConversationTurn, Session, Step};
 use crate::relay::chunk::Moment;
@@ -21,7 +21,7 @@ pub(super) struct ReceivedRequest<'a> {
     method_name: Cow<'a, [u8]>,
     pub(super) meta: Meta,
     /// Number of replaced texts in this request.
-    pub(super) redactions: Counts,
+    pub(super) redactions: RedactionCounts,
 }
 
 impl ReceivedRequest<'_> {
@@ -34,7 +34,7 @@ impl ReceivedRequest<'_> {
             method: Method::new(&method_name),
             method_name,
             meta: Meta::of(envelope, Member::ParamsMeta),
-            redactions: Counts::default(),
+            redactions: RedactionCounts::default(),
         }
     }
 }
@@ -80,7 +80,12 @@ impl Session {
         }
     }
 
-    fn target(&mut self, method: Method, envelope: &Envelope, counts: &mut Counts) -> Option<CallTarget> {
+    fn target(
+        &mut self,
+        method: Method,
+        envelope: &Envelope,
+        counts: &mut RedactionCounts,
+    ) -> Option<CallTarget> {
         let (member, field): (_, Field) = match method {
             Method::ToolsCall | Method::PromptsGet => (Member::Name, Field::Name),
             Method::Resource => (Member::Uri, Field::Uri),

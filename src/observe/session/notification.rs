@@ -6,7 +6,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
-use crate::observe::redact::{Counts, Field};
+use crate::observe::redact::{Field, RedactionCounts};
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
 
@@ -49,7 +49,7 @@ impl Session {
             _ => {}
         }
         if self.is_debug(step.now) {
-            let mut redactions = Counts::default();
+            let mut redactions = RedactionCounts::default();
             let mut redact = |field, text: &[u8]| self.redactor.redact_counted(field, text, &mut redactions);
             let method = redact(Field::Name, &method);
             let text = envelope.head(Member::Data).or(envelope.head(Member::Reason));

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method, Peer};
-use crate::observe::redact::{Counts, Field, Redacted};
+use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::session::facts::ReceivedRequest;
 use crate::observe::session::{Session, Step};
 
@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// Returns the MCP revision that a request is under. The text is shared, because it rarely changes.
-    pub(super) fn version(&mut self, meta: &Meta, counts: &mut Counts) -> Option<Redacted> {
+    pub(super) fn version(&mut self, meta: &Meta, counts: &mut RedactionCounts) -> Option<Redacted> {
         let Peers { known, last_version, .. } = &mut self.peers;
         let version = meta.protocol_version.as_deref().or(known.version.as_deref())?;
         if last_version.as_ref().is_none_or(|last| last.as_str() != version) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::RequestId;
-use crate::observe::redact::Counts;
+use crate::observe::redact::RedactionCounts;
 use crate::observe::session::ConversationTurn;
 use crate::relay::chunk::Moment;
 
@@ -30,7 +30,7 @@ pub(super) struct Pending {
     pub(super) asked_for: Option<u64>,
     /// True if bytes that may have held the answer were lost.
     pub(super) maybe_lost: bool,
-    pub(super) redactions: Counts,
+    pub(super) redactions: RedactionCounts,
 }
 
 impl Pending {

@@ -5,7 +5,7 @@ use super::*;
 use crate::observe::canonical::{Algorithm, Hash};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
-use crate::observe::redact::{Counts, Field, Redacted, Redactor};
+use crate::observe::redact::{Field, Redacted, RedactionCounts, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::record::timestamp::Timestamp;
 use crate::record::{Anchor, Dropped, Identity};
@@ -31,8 +31,8 @@ impl Filled {
         (self == Filled::Fully).then_some(value)
     }
 
-    fn counts(self) -> Counts {
-        let mut counts = Counts::default();
+    fn counts(self) -> RedactionCounts {
+        let mut counts = RedactionCounts::default();
         if self == Filled::Fully {
             Redactor::default().redact_counted(Field::Message, b"a@example.org b@example.org", &mut counts);
         }

@@ -3,14 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::observe::redact::class::{Class, KnownClass};
+use crate::observe::redact::class::{KnownClass, RedactionClass};
 
 /// One span of a text, in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Match {
     pub(crate) start: usize,
     pub(crate) end: usize,
-    pub(crate) class: Class,
+    pub(crate) class: RedactionClass,
     /// The built-in rule that found it; `None` for a pattern of the user, whose name is the class.
     pub(crate) rule: Option<&'static str>,
 }
@@ -28,7 +28,7 @@ impl Matches {
 
     pub(crate) fn push_custom(&mut self, start: usize, end: usize, name: &Arc<str>) {
         if start < end {
-            self.0.push(Match { start, end, class: Class::Custom(name.clone()), rule: None });
+            self.0.push(Match { start, end, class: RedactionClass::Custom(name.clone()), rule: None });
         }
     }
 
