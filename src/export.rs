@@ -1,8 +1,8 @@
-//! Floor 3: out.
+//! Sends records out: to the session log and to a collector.
 //!
-//! [`Exporter`] turns each event into one record and offers it to every output. An output stands
-//! behind its own bounded queue: what it cannot take at once it drops and counts, so a hanging disk
-//! does not stop the collector and the other way round.
+//! [`Exporter`] turns each event into one record and offers it to every output. Each output has a bounded
+//! queue of its own and drops and counts the records that do not fit. A disk that hangs therefore does not
+//! stop the collector, and a collector that hangs does not stop the log.
 
 use std::time::Instant;
 
@@ -12,45 +12,45 @@ pub mod log;
 pub mod otlp;
 
 use crate::record::words::LossPlace;
-use crate::record::{Anchor, Dropped, Identity, Record};
+use crate::record::{ClockAnchor, Dropped, Identity, Record};
 
-/// Where records go: a log file, a tracer, a meter, a collector's log endpoint.
+/// A receiver of records: the session log or a collector.
 pub trait Output: Send {
-    /// Takes one event, and its record if it makes one. Never waits for a disk or a network beyond
-    /// what its own documentation says, never fails: what is not taken is counted.
+    /// Takes one event, and its record if it makes one. Never fails: a record that is not taken is counted.
+    /// Waits for a disk or a network only as its own documentation allows.
     fn take(&mut self, event: &Event, record: Option<&Record<'_>>);
 
-    /// What has been lost so far, by place and reason; only ever grows.
+    /// Returns the losses so far by place and reason. The counts only grow.
     fn dropped(&self) -> Vec<Dropped>;
 
-    /// Hears from time to time what all outputs together have lost so far.
-    fn told_of_losses(&mut self, _dropped: &[Dropped]) {}
+    /// Receives, from time to time, the losses of all outputs so far.
+    fn update_losses(&mut self, _dropped: &[Dropped]) {}
 
-    /// Starts to write out what is queued, without waiting.
+    /// Starts to write the queued records out, without waiting.
     fn begin_close(&mut self);
 
-    /// Waits until everything is out, or until `deadline`; what is left then is counted as dropped.
+    /// Waits until everything is out, at most until `deadline`; counts the rest as dropped.
     fn finish_close(&mut self, deadline: Instant);
 }
 
-/// The sink that the observer writes to.
+/// The sink of the observer: makes a record of each event and gives it to all outputs.
 pub struct Exporter {
     identity: Identity,
-    anchor: Anchor,
+    anchor: ClockAnchor,
     host_name: Option<String>,
     outputs: Vec<Box<dyn Output>>,
-    /// From then on records are counted, not made, but for the session's last one.
+    /// When records begin to be counted instead of made; the session's last record is always made.
     stop_at: Option<Instant>,
-    /// Records that there was no time to make.
+    /// Number of records that were not made.
     unmade: u64,
 }
 
 impl Exporter {
-    pub fn new(identity: Identity, anchor: Anchor, outputs: Vec<Box<dyn Output>>) -> Exporter {
+    pub fn new(identity: Identity, anchor: ClockAnchor, outputs: Vec<Box<dyn Output>>) -> Exporter {
         Exporter { identity, anchor, host_name: None, outputs, stop_at: None, unmade: 0 }
     }
 
-    /// The session is over and time is short: from `time` on, records are counted as lost instead of made.
+    /// Sets the time after which records are counted as lost instead of made, because the session has ended.
     pub fn stop_at(&mut self, time: Instant) {
         self.stop_at = Some(time);
     }
@@ -60,15 +60,15 @@ impl Exporter {
         self.outputs.iter().flat_map(|output| output.dropped()).chain([unmade]).collect()
     }
 
-    /// Writes everything out, all outputs at the same time, until `deadline` at the latest.
+    /// Writes everything out, all outputs at the same time, at most until `deadline`. Returns all losses.
     pub fn close(&mut self, deadline: Instant) -> Vec<Dropped> {
         for output in &mut self.outputs {
             output.begin_close();
         }
         for index in 0..self.outputs.len() {
-            // The last points of a collector tell what the outputs before it have lost.
+            // The last metrics of a collector contain the losses of the outputs before it.
             let dropped = self.dropped();
-            self.outputs[index].told_of_losses(&dropped);
+            self.outputs[index].update_losses(&dropped);
             self.outputs[index].finish_close(deadline);
         }
         self.dropped()
@@ -92,7 +92,7 @@ impl Sink for Exporter {
             false => Vec::new(),
         };
         if !dropped.is_empty() {
-            self.outputs.iter_mut().for_each(|output| output.told_of_losses(&dropped));
+            self.outputs.iter_mut().for_each(|output| output.update_losses(&dropped));
         }
         let record = Record::new(event, &self.identity, &self.anchor, self.host_name.as_deref(), &dropped);
         for output in &mut self.outputs {
@@ -108,11 +108,11 @@ mod tests {
     use super::*;
     use crate::relay::chunk::Moment;
 
-    /// Counts what it is given.
+    /// Counts the records that it takes.
     #[derive(Clone, Default)]
-    struct Counter(Arc<Mutex<u64>>);
+    struct RecordCounter(Arc<Mutex<u64>>);
 
-    impl Output for Counter {
+    impl Output for RecordCounter {
         fn take(&mut self, _: &Event, record: Option<&Record<'_>>) {
             *self.0.lock().unwrap() += u64::from(record.is_some());
         }
@@ -134,8 +134,8 @@ mod tests {
             server_name: "fs".to_owned(),
             user_id: None,
         };
-        let anchor = Anchor { moment: Moment(0), wall: crate::record::timestamp::Timestamp(0) };
-        let made = Counter::default();
+        let anchor = ClockAnchor { moment: Moment(0), wall: crate::record::timestamp::Timestamp(0) };
+        let made = RecordCounter::default();
         let mut exporter = Exporter::new(identity, anchor, vec![Box::new(made.clone())]);
         let event = |seq| {
             let kind = EventKind::DebugEnded;

@@ -1,8 +1,8 @@
-//! The log record, `spantap/1`: the contract between the proxy and everything that reads its logs.
+//! The log record, `spantap/1`: the contract between the proxy and every reader of its logs.
 //!
-//! One flat JSON object a line; a field that is not known is absent, never null. [`Record::new`] is
-//! the one function that turns an [`Event`] into a record; log line, live span, metric point and the
-//! span that `spantap export` sends later are all made from it, so they cannot disagree.
+//! A record is one flat JSON object on one line. An unknown field is absent, never null. [`Record::new`] alone
+//! turns an event into a record; the log line, the live span, the metric point and the span that `spantap
+//! export` sends later are all made from the record, so they cannot disagree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,21 +12,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, LossPlace, SessionSource, Status, Stream, UnmatchedKind};
-use crate::relay::chunk::Moment;
-use crate::text::words::words;
 
 pub mod cost;
 pub mod file_name;
 mod from_event;
+mod identity;
 pub mod line;
 pub mod schema;
 pub mod timestamp;
 pub mod words;
 
+pub use identity::Identity;
+pub use timestamp::ClockAnchor;
+pub use words::{EventName, Level};
+
 /// The only value of `schema` that this version writes.
 pub const SCHEMA: &str = "spantap/1";
 
-type Text<'a> = Option<Cow<'a, str>>;
+type RecordText<'a> = Option<Cow<'a, str>>;
 
 /// One line of a session log. Which fields an event carries stands in `docs/log.md`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,51 +63,51 @@ pub struct Record<'a> {
     // ---- on every record, where known ----
     /// The MCP host (`claude-code`): what the client calls itself.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub host_name: Text<'a>,
+    pub host_name: RecordText<'a>,
     /// The person on whose behalf the host runs, if somebody configured one.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub user_id: Text<'a>,
+    pub user_id: RecordText<'a>,
     /// The host's id of the conversation, where a request or the host's environment tells it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub conversation_id: Text<'a>,
+    pub conversation_id: RecordText<'a>,
     /// One question of the user and what the agent does about it: the host's id, the caller's trace, or a
     /// number that a pause moves on.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub turn_id: Text<'a>,
+    pub turn_id: RecordText<'a>,
     // ---- operations ----
     /// The JSON text of the request's id: `1` and `"1"` are different.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub request_id: Text<'a>,
+    pub request_id: RecordText<'a>,
     /// `client_to_server` or `server_to_client`: who asked, or who sent it.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// The JSON-RPC method, such as `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub method: Text<'a>,
+    pub method: RecordText<'a>,
     /// `params.name` of `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub tool_name: Text<'a>,
+    pub tool_name: RecordText<'a>,
     /// `params.name` of `prompts/get`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub prompt_name: Text<'a>,
+    pub prompt_name: RecordText<'a>,
     /// `params.uri`, with credentials and secret query values replaced.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub resource_uri: Text<'a>,
+    pub resource_uri: RecordText<'a>,
     /// The MCP revision in force, such as `2025-11-25`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub protocol_version: Text<'a>,
+    pub protocol_version: RecordText<'a>,
     /// The `jsonrpc` member, only where it is not `2.0`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub jsonrpc_version: Text<'a>,
+    pub jsonrpc_version: RecordText<'a>,
     /// `hmac-sha256:<64 hex>` of the canonical arguments.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub args_hash: Text<'a>,
+    pub args_hash: RecordText<'a>,
     /// `hmac-sha256-raw:<64 hex>` of the bytes of `result`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub result_hash: Text<'a>,
+    pub result_hash: RecordText<'a>,
     /// `hmac-sha256-raw:<64 hex>` of the one text block of `content[]`, decoded: what the model saw.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub text_hash: Text<'a>,
+    pub text_hash: RecordText<'a>,
     /// When the request's last byte was read from the asker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -122,10 +125,10 @@ pub struct Record<'a> {
     pub error_code: Option<i64>,
     /// Why it failed: a code, `tool_error`, `timeout`, `server_exited`, …
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub error_type: Text<'a>,
+    pub error_type: RecordText<'a>,
     /// What the error says, redacted, at most 500 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub error_message: Text<'a>,
+    pub error_message: RecordText<'a>,
     /// Bytes of the request's line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_size_bytes: Option<u64>,
@@ -161,7 +164,7 @@ pub struct Record<'a> {
     pub cancelled_at: Option<Timestamp>,
     /// The model's id of the tool call, where the client tells it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub call_id: Text<'a>,
+    pub call_id: RecordText<'a>,
     /// Milliseconds a person was being asked while the call was open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_wait_ms: Option<Millis>,
@@ -170,34 +173,34 @@ pub struct Record<'a> {
     pub continues_seq: Option<u64>,
     /// The span of that attempt.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub continues_span_id: Text<'a>,
+    pub continues_span_id: RecordText<'a>,
     /// Its trace, where it is another one.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub continues_trace_id: Text<'a>,
+    pub continues_trace_id: RecordText<'a>,
     /// Hash of the id of the task that the request is about or made.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub task_id_hash: Text<'a>,
+    pub task_id_hash: RecordText<'a>,
     /// 32 hex digits: the trace that the operation belongs to.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub trace_id: Text<'a>,
+    pub trace_id: RecordText<'a>,
     /// 16 hex digits: the operation's own span.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub span_id: Text<'a>,
+    pub span_id: RecordText<'a>,
     /// The caller's span from `_meta.traceparent`, else the connection span.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub parent_span_id: Text<'a>,
+    pub parent_span_id: RecordText<'a>,
     /// The connection span, where it is not the parent.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub linked_span_id: Text<'a>,
+    pub linked_span_id: RecordText<'a>,
     /// The trace of the connection span, where it is another one.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub linked_trace_id: Text<'a>,
+    pub linked_trace_id: RecordText<'a>,
     /// `tracestate` as received, redacted.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub trace_state: Text<'a>,
+    pub trace_state: RecordText<'a>,
     /// Two hex digits, as in `traceparent`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub trace_flags: Text<'a>,
+    pub trace_flags: RecordText<'a>,
     /// Observed in part only, or without a body hash under load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
@@ -213,7 +216,7 @@ pub struct Record<'a> {
     pub child_pid: Option<u32>,
     /// The version of spantap.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub version: Text<'a>,
+    pub version: RecordText<'a>,
     /// The redacted command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<Cow<'a, str>>>,
@@ -225,25 +228,25 @@ pub struct Record<'a> {
     pub session_source: Option<SessionSource>,
     /// First eight hex digits of the SHA-256 of the hash key.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub hash_key_id: Text<'a>,
+    pub hash_key_id: RecordText<'a>,
     // ---- peer_identified ----
     /// What the client calls itself.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub client_name: Text<'a>,
+    pub client_name: RecordText<'a>,
     /// The client's version, as it says.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub client_version: Text<'a>,
+    pub client_version: RecordText<'a>,
     /// What the server calls itself; `server_name` is what we call it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub server_self_name: Text<'a>,
+    pub server_self_name: RecordText<'a>,
     /// The server's version, as it says.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub server_version: Text<'a>,
+    pub server_version: RecordText<'a>,
     // ---- session_ended ----
     /// Of `session_ended`: `server_exited`, `server_died`, `spawn_failed`. Of `gap` and `malformed`:
     /// what went wrong.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub reason: Text<'a>,
+    pub reason: RecordText<'a>,
     /// Exit status of the server, where it exited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -283,7 +286,7 @@ pub struct Record<'a> {
     pub changed: Option<Vec<Cow<'a, str>>>,
     /// Hash over all definitions as they are now.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub definitions_hash: Text<'a>,
+    pub definitions_hash: RecordText<'a>,
     // ---- malformed, unmatched, gap ----
     /// `stdin`, `stdout` or `stderr` of the server.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
@@ -296,7 +299,7 @@ pub struct Record<'a> {
     pub what: Option<UnmatchedKind>,
     /// Of `gap`: where it was lost (`tap`, `log`, `otlp`).
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub place: Text<'a>,
+    pub place: RecordText<'a>,
     /// Bytes that were relayed and not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_lost: Option<u64>,
@@ -309,69 +312,11 @@ pub struct Record<'a> {
     // ---- debug ----
     /// What the tool returned, redacted, at most 200 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub result_summary: Text<'a>,
+    pub result_summary: RecordText<'a>,
     /// Of `mcp_notification`: the text of `notifications/message`. Of `server_stderr`: the line.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    pub text: Text<'a>,
+    pub text: RecordText<'a>,
 }
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    Debug,
-    #[default]
-    Info,
-    Warn,
-    Error,
-}
-
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum EventName {
-    SessionStarted,
-    PeerIdentified,
-    McpToolCall,
-    McpRequest,
-    CallPending,
-    ServerUnresponsive,
-    AgentThrashing,
-    ToolsChanged,
-    Malformed,
-    Unmatched,
-    Gap,
-    ToolResult,
-    McpNotification,
-    ServerStderr,
-    DebugEnded,
-    SessionEnded,
-    /// A newer version's event, only ever read.
-    #[default]
-    #[serde(other)]
-    #[schemars(skip)]
-    Unknown,
-}
-
-words!(EventName {
-    SessionStarted = "session_started",
-    PeerIdentified = "peer_identified",
-    McpToolCall = "mcp_tool_call",
-    McpRequest = "mcp_request",
-    CallPending = "call_pending",
-    ServerUnresponsive = "server_unresponsive",
-    AgentThrashing = "agent_thrashing",
-    ToolsChanged = "tools_changed",
-    Malformed = "malformed",
-    Unmatched = "unmatched",
-    Gap = "gap",
-    ToolResult = "tool_result",
-    McpNotification = "mcp_notification",
-    ServerStderr = "server_stderr",
-    DebugEnded = "debug_ended",
-    SessionEnded = "session_ended",
-    Unknown = "unknown",
-});
 
 /// Milliseconds, written with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize, JsonSchema)]
@@ -412,17 +357,7 @@ pub struct Totals {
     pub observer_panics: u64,
 }
 
-/// Which run this is: on every record.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// UUIDv7 in its usual text form.
-    pub connection_id: String,
-    pub session_id: String,
-    pub server_name: String,
-    pub user_id: Option<String>,
-}
-
-/// Records (or spans, or points) that did not get out.
+/// The number of records, spans or points that did not leave the process, at one place for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The output, or the observer for what reached no output.
@@ -430,19 +365,4 @@ pub struct Dropped {
     /// `queue_full`, `no_space`, `refused`, `timeout`, …
     pub reason: &'static str,
     pub count: u64,
-}
-
-/// Ties the steady clock to the wall clock.
-#[derive(Clone, Copy, Debug)]
-pub struct Anchor {
-    pub moment: Moment,
-    pub wall: Timestamp,
-}
-
-impl Anchor {
-    /// The wall-clock time of `moment`.
-    pub fn wall(&self, moment: Moment) -> Timestamp {
-        let micros = (i128::from(moment.0) - i128::from(self.moment.0)) / 1000;
-        Timestamp(self.wall.0.saturating_add(micros as i64))
-    }
 }

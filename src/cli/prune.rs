@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::cli::{Out, done, help, hint, log_folder};
-use crate::export::log::retention::{self, Kept, Outcome};
+use crate::export::log::retention::{self, Deletion, LogFile};
 use crate::present::{Printable, format};
 
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub struct PruneArgs {
     log_dir: Option<PathBuf>,
 }
 
-/// Outcome of a run. Every old log is deleted, even if the reader of the output is gone.
+/// Deletion of a run. Every old log is deleted, even if the reader of the output is gone.
 struct Pruned {
     printed: std::io::Result<()>,
     deleted: u64,
@@ -60,24 +60,24 @@ impl PruneArgs {
         }
     }
 
-    fn delete(&self, logs: &[Kept], out: &mut Out<'_>) -> Pruned {
+    fn delete(&self, logs: &[LogFile], out: &mut Out<'_>) -> Pruned {
         let mut pruned = Pruned { printed: Ok(()), deleted: 0, size: 0, in_use: 0, failed: None };
         let limit = SystemTime::now().checked_sub(self.older_than);
-        let is_old = |log: &&Kept| limit.is_some_and(|limit| log.written < limit);
+        let is_old = |log: &&LogFile| limit.is_some_and(|limit| log.written < limit);
         for log in logs.iter().filter(is_old) {
             let outcome = match self.dry_run {
                 true => retention::is_in_use(&log.path)
-                    .map(|in_use| if in_use { Outcome::InUse } else { Outcome::Deleted }),
+                    .map(|in_use| if in_use { Deletion::InUse } else { Deletion::Deleted }),
                 false => retention::delete(&log.path),
             };
             match outcome {
-                Ok(Outcome::Deleted) => {
+                Ok(Deletion::Deleted) => {
                     pruned.deleted += 1;
                     pruned.size += log.size;
                     let line = writeln!(out, "{}", Printable::new(&log.path.to_string_lossy()));
                     pruned.printed = pruned.printed.and(line);
                 }
-                Ok(Outcome::InUse) => pruned.in_use += 1,
+                Ok(Deletion::InUse) => pruned.in_use += 1,
                 Err(error) => {
                     let what = format!("failed to delete `{}`", log.path.display());
                     pruned.failed.get_or_insert(anyhow::Error::from(error).context(what));

@@ -1,9 +1,9 @@
-//! The session log: one file for each connection, a line for each record.
+//! The session log: one file for each connection, one line for each record.
 //!
-//! The observer's thread writes its lines into a bounded buffer in memory; a thread of our own takes
-//! them out in large pieces. That thread alone may hang with the disk. `tracing_appender::non_blocking`
-//! would do most of this, but it counts lines instead of bytes, cannot wait for a burst to drain, and
-//! its guard prints to standard output, which is the wire, when its worker is stuck at the end.
+//! The observer thread puts lines into a bounded queue in memory. The writer thread takes them out in large
+//! pieces, so only the writer hangs if the disk hangs. `tracing_appender::non_blocking` would do most of
+//! this, but it counts lines instead of bytes, cannot wait for a burst to drain, and its guard prints to
+//! standard output, which carries the protocol, if its worker is stuck at the end.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,70 +23,71 @@ pub mod retention;
 
 use file::SessionFile;
 
-/// How the log is kept.
+/// Folder and limits of the session log.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct LogSettings {
     pub folder: PathBuf,
-    /// Size at which a new part is begun, in bytes.
+    /// Bytes after which a new part begins.
     pub max_size: u64,
-    /// Size in bytes of all session logs of the folder together, beyond which the oldest are deleted
-    /// when this one is opened; `None` deletes nothing.
+    /// Bytes of all session logs of the folder together. If they are more when this log is opened, the
+    /// oldest logs are deleted; `None` deletes nothing.
     pub max_total_size: Option<u64>,
 }
 
-/// Bytes that may wait for the disk. The rings behind the observer are the larger buffer.
+/// Bytes that may wait for the disk. The rings before the observer are the larger buffer.
 const MAX_QUEUE: usize = 4 << 20;
-/// How long lines may wait for company before they are written together; a record is in the kernel's
-/// hands well within a second.
+/// How long the writer waits for more lines, to write them together. The kernel has a record well within a
+/// second.
 const LINGER: Duration = Duration::from_millis(20);
-/// The most that is written at once, in bytes: the unit in which the disk is seen to move.
+/// Largest number of bytes in one write; each write counts as progress of the disk.
 const PIECE: usize = 256 << 10;
-/// How long a full queue is waited for until the disk has taken another piece. The writer has the
-/// lowest priority, so a busy machine may keep it waiting for this long.
+/// How long the observer thread waits for progress if the queue is full. The writer thread has the lowest
+/// priority, so a busy machine may delay it for this long.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// The same where losing a record is worse than waiting. A disk that stands still for so long hangs.
+/// The same if waiting is better than losing a record. A disk without progress for so long hangs.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The log of one connection.
 pub struct Log {
-    shared: Arc<Shared>,
+    shared: Arc<LogState>,
     identity: Identity,
     line: Vec<u8>,
-    /// Whether the writer has been started; it is when the first line comes.
+    /// True once the writer thread has been started, which the first line does.
     started: bool,
-    /// Where the disk stood still when we last waited for it; until it moves nothing is waited for.
+    /// The progress of the disk when the last wait ended without any; no wait begins before it changes.
     stuck_at: Option<u64>,
     patience: Duration,
-    /// The end, too, waits for the disk as long as it moves.
+    /// True if the end, too, waits for the disk as long as it makes progress.
     is_patient: bool,
-    /// Records that found the queue full since the last one that did not.
+    /// Number of records that did not fit into the queue since the last one that did.
     missing: u64,
-    /// What the writer's thread does first.
+    /// Called first by the writer thread.
     prepare_thread: fn(),
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
-    /// There is something to write, or it is time to close.
+/// The state that the observer thread, the writer thread and the closing thread share.
+struct LogState {
+    queue: Mutex<LineQueue>,
+    /// Notified if there are lines to write, or if the log closes.
     ready: Condvar,
-    /// There is room again.
+    /// Notified if lines have been written.
     room: Condvar,
     file: Mutex<SessionFile>,
     dropped: Mutex<BTreeMap<&'static str, u64>>,
-    /// Pieces that the disk has taken.
-    pulse: AtomicU64,
+    /// Number of pieces that the disk has taken.
+    progress: AtomicU64,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LineQueue {
     lines: Vec<u8>,
     closing: bool,
-    /// Lines that are being written now.
+    /// Number of lines that are being written now.
     in_hand: u64,
-    /// The last line is written, and none will come.
+    /// True if the last line is written and no line will follow.
     closed: bool,
-    /// Nobody waits for what is still being written; it has been counted as lost.
-    given_up: bool,
+    /// True if the deadline is over: the lines in hand have been counted as lost.
+    abandoned: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,20 +95,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Log {
-    /// A log that will be opened when its first record comes. `warn` gets one line when the log cannot
-    /// be written, and another when it can again.
-    pub fn new(settings: Settings, identity: &Identity, warn: impl Fn(&str) + Send + 'static) -> Log {
+    /// Returns a log whose file is opened by the first record. Calls `warn` with one line when the log cannot
+    /// be written, and with another one when it can be written again.
+    pub fn new(settings: LogSettings, identity: &Identity, warn: impl Fn(&str) + Send + 'static) -> Log {
         Log::on(SessionFile::new(settings, identity.clone(), Box::new(warn)), identity)
     }
 
     fn on(file: SessionFile, identity: &Identity) -> Log {
-        let shared = Shared {
-            queue: Mutex::new(Queue::default()),
+        let shared = LogState {
+            queue: Mutex::new(LineQueue::default()),
             ready: Condvar::new(),
             room: Condvar::new(),
             file: Mutex::new(file),
             dropped: Mutex::new(BTreeMap::new()),
-            pulse: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
         };
         Log {
             shared: Arc::new(shared),
@@ -122,12 +123,12 @@ impl Log {
         }
     }
 
-    /// Waits for a disk that moves rather than lose a record.
+    /// Waits for a disk that makes progress rather than lose a record.
     pub fn patient(self) -> Log {
         Log { patience: LONG_PATIENCE, is_patient: true, ..self }
     }
 
-    /// Lets the thread that writes call `prepare` first, to lower its priority.
+    /// Lets the writer thread call `prepare` first, to lower its priority.
     pub fn with_thread(self, prepare: fn()) -> Log {
         Log { prepare_thread: prepare, ..self }
     }
@@ -135,7 +136,7 @@ impl Log {
     /// Opens the file now, for `--strict`.
     ///
     /// # Errors
-    /// Why the folder or the file cannot be used.
+    /// Fails if the folder or the file cannot be used.
     pub fn open_now(&self) -> std::io::Result<PathBuf> {
         lock(&self.shared.file).open_now()
     }
@@ -144,7 +145,7 @@ impl Log {
     fn queue(&mut self, seq: u64) {
         let mut queue = lock(&self.shared.queue);
         while !queue.lines.is_empty() && queue.lines.len() + self.line.len() > MAX_QUEUE {
-            let before = self.shared.pulse.load(Ordering::Relaxed);
+            let before = self.shared.progress.load(Ordering::Relaxed);
             if self.stuck_at == Some(before) {
                 drop(queue);
                 self.missing += 1;
@@ -153,8 +154,8 @@ impl Log {
             let (woken, timeout) =
                 self.shared.room.wait_timeout(queue, self.patience).unwrap_or_else(PoisonError::into_inner);
             queue = woken;
-            let stands = timeout.timed_out() && self.shared.pulse.load(Ordering::Relaxed) == before;
-            self.stuck_at = stands.then_some(before);
+            let is_stuck = timeout.timed_out() && self.shared.progress.load(Ordering::Relaxed) == before;
+            self.stuck_at = is_stuck.then_some(before);
         }
         let before = queue.lines.len();
         if self.missing > 0 {
@@ -173,15 +174,16 @@ impl Log {
             let (shared, prepare) = (Arc::clone(&self.shared), self.prepare_thread);
             let body = move || {
                 prepare();
-                shared.write_along();
+                shared.write_while_open();
             };
-            // Without a writer the lines are written when the log is closed.
+            // Without a writer thread the lines are written when the log is closed.
             let _ = std::thread::Builder::new().name("log".to_owned()).spawn(body);
         }
     }
 }
 
-/// The record of records lost, in the place of the last of them: the one before number `next_seq`.
+/// Returns the line that reports `count` lost records. It has the number of the last of them, the one before
+/// `next_seq`.
 fn gap_line(identity: &Identity, count: u64, reason: &'static str, next_seq: u64) -> Vec<u8> {
     let record = Record {
         schema: SCHEMA.into(),
@@ -208,21 +210,21 @@ fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-impl Shared {
+impl LogState {
     fn count(&self, reason: &'static str, lost: u64) {
         *lock(&self.dropped).entry(reason).or_default() += lost;
     }
 
-    /// The writer's life: waits for lines, gathers some more, writes them. After a failure they wait for
-    /// the next attempt, as many as there is room for.
-    fn write_along(&self) {
+    /// Runs the writer thread until the log closes: waits for lines, gathers more, writes them. After a
+    /// failure the lines stay in the queue, as far as they fit, until the next attempt.
+    fn write_while_open(&self) {
         let mut retry_at: Option<Instant> = None;
         loop {
             let mut queue = lock(&self.queue);
             while queue.lines.is_empty() && !queue.closing {
                 queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
-            let wait = |queue, time, condition: fn(&mut Queue) -> bool| {
+            let wait = |queue, time, condition: fn(&mut LineQueue) -> bool| {
                 let waited = self.ready.wait_timeout_while(queue, time, condition);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             };
@@ -231,7 +233,7 @@ impl Shared {
                 queue = wait(queue, pause, |queue| !queue.closing);
             }
             queue = wait(queue, LINGER, |queue| !queue.closing && queue.lines.len() < MAX_QUEUE / 4);
-            // What is left then is for the closing thread.
+            // The closing thread writes the rest.
             if queue.closing {
                 return;
             }
@@ -242,7 +244,8 @@ impl Shared {
         }
     }
 
-    /// The end: a thread of the closer's own priority, since the writer may be at the lowest.
+    /// Writes the rest and closes the file. Runs on a thread of its own, since the writer thread may have the
+    /// lowest priority.
     fn write_rest(&self) {
         let mut file = lock(&self.file);
         file.try_again_now();
@@ -252,8 +255,8 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// Writes all that is queued. Whoever holds the file is the one who takes lines out, so they keep
-    /// their order.
+    /// Writes all queued lines. Only the thread that has locked the file takes lines out, so they keep their
+    /// order.
     fn write(&self, file: &mut SessionFile) {
         let lines = {
             let mut queue = lock(&self.queue);
@@ -272,12 +275,12 @@ impl Shared {
                 Err(_) => Some(("writer_panic", count_lines(piece))),
             };
             if lost.is_none() {
-                self.pulse.fetch_add(1, Ordering::Relaxed);
+                self.progress.fetch_add(1, Ordering::Relaxed);
             }
             let mut queue = lock(&self.queue);
             queue.in_hand -= count_lines(piece);
-            // What was given up has been counted already.
-            let lost = lost.filter(|_| !queue.given_up);
+            // After the deadline these lines have been counted already.
+            let lost = lost.filter(|_| !queue.abandoned);
             drop(queue);
             self.room.notify_all();
             if let Some((reason, count)) = lost {
@@ -287,7 +290,7 @@ impl Shared {
     }
 }
 
-/// At most [`PIECE`] bytes of whole lines, at least one line, and the rest.
+/// Splits `lines` after at most [`PIECE`] bytes of whole lines, but after one line at the earliest.
 fn first_piece(lines: &[u8]) -> (&[u8], &[u8]) {
     if lines.len() <= PIECE {
         return (lines, &[]);
@@ -297,7 +300,7 @@ fn first_piece(lines: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl Output for Log {
-    /// Waits for the disk only while its queue is full and the disk is moving.
+    /// Waits for the disk only while the queue is full and the disk makes progress.
     fn take(&mut self, _: &Event, record: Option<&Record<'_>>) {
         let Some(record) = record else { return };
         self.line.clear();
@@ -315,7 +318,7 @@ impl Output for Log {
             .collect()
     }
 
-    /// Hands what is queued to a thread of the caller's priority.
+    /// Gives the queued lines to a thread that has the caller's priority.
     fn begin_close(&mut self) {
         lock(&self.shared.queue).closing = true;
         self.shared.ready.notify_all();
@@ -335,16 +338,16 @@ impl Output for Log {
         let left = if self.is_patient { left.max(self.patience) } else { left };
         let mut queue = lock(&self.shared.queue);
         loop {
-            let before = self.shared.pulse.load(Ordering::Relaxed);
+            let before = self.shared.progress.load(Ordering::Relaxed);
             let waited = self.shared.room.wait_timeout_while(queue, left, |queue| !queue.closed);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            let moved = self.shared.pulse.load(Ordering::Relaxed) != before;
+            let moved = self.shared.progress.load(Ordering::Relaxed) != before;
             if queue.closed || !self.is_patient || !moved {
                 break;
             }
         }
         if !queue.closed {
-            queue.given_up = true;
+            queue.abandoned = true;
             let lost = queue.in_hand + count_lines(&queue.lines);
             drop(queue);
             self.shared.count("timeout", lost);

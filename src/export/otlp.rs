@@ -357,7 +357,7 @@ impl Output for Otlp {
         counts.into_iter().map(|(reason, count)| Dropped { place: LossPlace::Otlp, reason, count }).collect()
     }
 
-    fn told_of_losses(&mut self, dropped: &[Dropped]) {
+    fn update_losses(&mut self, dropped: &[Dropped]) {
         // Our own are counted where they happen.
         let others = || dropped.iter().filter(|dropped| dropped.place != LossPlace::Otlp);
         if let Some(metrics) = &mut self.metrics {

@@ -1,4 +1,4 @@
-//! The one function that turns an event into a record.
+//! Turns an event into a record.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,20 +6,20 @@ use std::collections::BTreeMap;
 use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
-use crate::record::{Anchor, Dropped, Identity};
+use crate::record::{ClockAnchor, Dropped, Identity};
 use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
 use crate::relay::chunk::Stream;
 
-/// Bytes that stand for one token in estimates.
+/// Bytes of one token, for estimates.
 const BYTES_PER_TOKEN: u64 = 4;
 
 impl<'a> Record<'a> {
-    /// The record of `event`, or `None` for an event that makes none. `host_name` is what the client has
-    /// called itself, and `dropped` what the sinks have lost so far.
+    /// Returns the record of `event`, or `None` if the event makes no record. `host_name` is the name that
+    /// the client has given itself, and `dropped` contains the losses of the outputs so far.
     pub fn new(
         event: &'a Event,
         identity: &'a Identity,
-        anchor: &Anchor,
+        anchor: &ClockAnchor,
         host_name: Option<&'a str>,
         dropped: &[Dropped],
     ) -> Option<Record<'a>> {
@@ -63,7 +63,7 @@ impl<'a> Record<'a> {
         Some(record)
     }
 
-    fn operation(&mut self, operation: &'a Operation, anchor: &Anchor) {
+    fn operation(&mut self, operation: &'a Operation, anchor: &ClockAnchor) {
         let Operation { facts, answer, timing, redactions } = operation;
         self.call_facts(facts);
         self.call_answer(answer, anchor);
@@ -107,7 +107,7 @@ impl<'a> Record<'a> {
         self.span(&facts.span);
     }
 
-    fn call_answer(&mut self, answer: &'a CallAnswer, anchor: &Anchor) {
+    fn call_answer(&mut self, answer: &'a CallAnswer, anchor: &ClockAnchor) {
         self.status = Some(answer.status);
         self.error_code = answer.error_code;
         self.error_type = answer.error_type.map(ErrorType::text);
@@ -120,7 +120,7 @@ impl<'a> Record<'a> {
         self.truncated = answer.truncated.then_some(true);
     }
 
-    fn call_timing(&mut self, timing: &CallTiming, anchor: &Anchor) {
+    fn call_timing(&mut self, timing: &CallTiming, anchor: &ClockAnchor) {
         let user_wait = (!timing.user_wait.is_zero()).then_some(timing.user_wait);
         self.started_at = Some(anchor.wall(timing.started));
         self.ended_at = Some(anchor.wall(timing.ended));
@@ -181,7 +181,7 @@ impl<'a> Record<'a> {
         self.protocol_version = peers.protocol_version.as_ref().and_then(known);
     }
 
-    fn pending(&mut self, call: &'a PendingCall, anchor: &Anchor, event: EventName) {
+    fn pending(&mut self, call: &'a PendingCall, anchor: &ClockAnchor, event: EventName) {
         let what = call.target.as_ref().map_or(call.method.as_str(), |target| target.text().as_str());
         let seconds = call.open_for.as_secs();
         let message = match event {
@@ -364,7 +364,7 @@ fn counts(counts: &RedactionCounts) -> Option<BTreeMap<Cow<'_, str>, u32>> {
     (!counts.is_empty()).then(owned)
 }
 
-/// An estimate, rounded up.
+/// Estimates the tokens in `bytes` of text, rounded up.
 fn tokens(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }

@@ -1,7 +1,7 @@
-//! Which fields each event carries, and the JSON Schema of the record that says so.
+//! The fields of each event, and the JSON Schema of the record.
 //!
-//! The table below is the contract in one place: the schema is made from it, `docs/log.md` prints it,
-//! and a test holds [`Record::new`] to it in both directions.
+//! The table of events is the contract in one place: the schema is made from it, `docs/log.md` prints it, and a
+//! test compares it with [`Record::new`] in both directions.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -24,14 +24,14 @@ pub const ALWAYS: &[&str] = &[
 /// Fields of every record once they are known.
 pub const WHERE_KNOWN: &[&str] = &["host_name", "user_id", "conversation_id", "turn_id"];
 
-/// What an event carries beyond [`ALWAYS`] and [`WHERE_KNOWN`].
+/// The fields of an event beyond [`ALWAYS`] and [`WHERE_KNOWN`].
 pub struct EventFields {
     pub event: EventName,
     pub required: &'static [&'static str],
     pub optional: &'static [&'static str],
 }
 
-/// All events, in the order in which `docs/log.md` tells of them.
+/// All events, in the order of `docs/log.md`.
 pub const EVENTS: &[EventFields] = &[
     EventFields {
         event: EventName::SessionStarted,
@@ -242,8 +242,8 @@ const FORMS: &[(&str, &str)] = &[
 ];
 const HASH: &str = "^(hmac-)?sha256(-raw)?:[0-9a-f]{64}$";
 
-/// The JSON Schema (draft 2020-12) of one line of a log that this version writes: types and
-/// descriptions from [`Record`], and for each event which fields it has.
+/// Returns the JSON Schema (draft 2020-12) of one line of a log that this version writes. It has types and
+/// descriptions from [`Record`], and the fields of each event.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut schema = generator.into_root_schema_for::<Record<'_>>().to_value();
@@ -254,7 +254,7 @@ pub fn schema() -> Value {
         root.insert("required".to_owned(), json!(ALWAYS));
         root.insert("allOf".to_owned(), json!(per_event));
         if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
-            properties.values_mut().for_each(present);
+            properties.values_mut().for_each(without_null);
             extend(properties, "schema", "const", json!(SCHEMA));
             FORMS.iter().for_each(|(field, form)| extend(properties, field, "pattern", json!(form)));
         }
@@ -262,8 +262,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// A field that is not known is absent: null is no value of any field, and there are no defaults.
-fn present(field: &mut Value) {
+/// Removes null and the default from the schema of a field, since an unknown field is absent.
+fn without_null(field: &mut Value) {
     let Some(field) = field.as_object_mut() else { return };
     field.remove("default");
     let not_null = |kind: &Value| kind != "null" && kind.get("type").is_none_or(|kind| kind != "null");
@@ -294,7 +294,7 @@ fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value
 }
 
 impl EventFields {
-    /// `if` it is this event, `then` it has these fields and no others.
+    /// Returns the rule that a record of this event has these fields and no other fields.
     fn schema(&self) -> Value {
         let known: Vec<&str> =
             [ALWAYS, WHERE_KNOWN, self.required, self.optional].into_iter().flatten().copied().collect();

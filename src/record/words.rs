@@ -8,8 +8,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
-use serde::ser::{Serialize, Serializer};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use crate::observe::event::{
     Direction, EndReason, LossPlace, MalformedReason, SessionSource, Status, UnmatchedKind,
@@ -26,6 +26,64 @@ pub enum Side {
 }
 
 words!(Side { Server = "server", Client = "client" });
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum EventName {
+    SessionStarted,
+    PeerIdentified,
+    McpToolCall,
+    McpRequest,
+    CallPending,
+    ServerUnresponsive,
+    AgentThrashing,
+    ToolsChanged,
+    Malformed,
+    Unmatched,
+    Gap,
+    ToolResult,
+    McpNotification,
+    ServerStderr,
+    DebugEnded,
+    SessionEnded,
+    /// An event of a newer version; never written.
+    #[default]
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+words!(EventName {
+    SessionStarted = "session_started",
+    PeerIdentified = "peer_identified",
+    McpToolCall = "mcp_tool_call",
+    McpRequest = "mcp_request",
+    CallPending = "call_pending",
+    ServerUnresponsive = "server_unresponsive",
+    AgentThrashing = "agent_thrashing",
+    ToolsChanged = "tools_changed",
+    Malformed = "malformed",
+    Unmatched = "unmatched",
+    Gap = "gap",
+    ToolResult = "tool_result",
+    McpNotification = "mcp_notification",
+    ServerStderr = "server_stderr",
+    DebugEnded = "debug_ended",
+    SessionEnded = "session_ended",
+    Unknown = "unknown",
+});
 
 /// An enum that fields of the record hold.
 pub(crate) trait Word: Sized {
@@ -75,9 +133,9 @@ impl<'de> Deserialize<'de> for Status {
 /// # Errors
 /// Fails if the value is neither text nor null.
 pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<Option<W>, D::Error> {
-    struct Known<W>(PhantomData<W>);
+    struct WordVisitor<W>(PhantomData<W>);
 
-    impl<'de, W: Word> Visitor<'de> for Known<W> {
+    impl<'de, W: Word> Visitor<'de> for WordVisitor<W> {
         type Value = Option<W>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,7 +155,7 @@ pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Resu
         }
     }
 
-    deserializer.deserialize_option(Known(PhantomData))
+    deserializer.deserialize_option(WordVisitor(PhantomData))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ObserverSettings};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
-use spantap::record::{Anchor, Identity};
+use spantap::record::{ClockAnchor, Identity};
 use spantap::relay::chunk::{Chunk, Moment, Stream};
 use spantap::system::thread::thread_cpu;
 
@@ -31,7 +31,7 @@ impl Sink for Nowhere {
 }
 
 /// Makes records and forgets them.
-struct Records(Identity, Anchor);
+struct Records(Identity, ClockAnchor);
 
 impl Sink for Records {
     fn record(&mut self, event: &Event) {
@@ -47,12 +47,12 @@ pub fn observe(_: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> 
         server_name: "bench".to_owned(),
         user_id: None,
     };
-    let anchor = Anchor { moment: Moment(0), wall: Timestamp::now() };
+    let anchor = ClockAnchor { moment: Moment(0), wall: Timestamp::now() };
     let mut costs = [(); 3].map(|()| Vec::new());
     for _ in 0..rounds {
         let folder = tempfile::tempdir()?;
         let settings =
-            log::Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+            log::LogSettings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
         let log = Log::new(settings, &identity, |_| {});
         let mut to_log = Exporter::new(identity.clone(), anchor, vec![Box::new(log)]);
         let mut to_records = Records(identity.clone(), anchor);

@@ -9,13 +9,13 @@ use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ObserverSettings, ServerEnd};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
-use spantap::record::{Anchor, Identity};
+use spantap::record::{ClockAnchor, Identity};
 use spantap::relay::chunk::{Chunk, Moment, Stream};
 
 /// Lines of the log, as they would be written.
 struct Lines {
     identity: Identity,
-    anchor: Anchor,
+    anchor: ClockAnchor,
     lines: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
     };
     let mut sink = Lines {
         identity,
-        anchor: Anchor { moment: Moment(0), wall: Timestamp::default() },
+        anchor: ClockAnchor { moment: Moment(0), wall: Timestamp::default() },
         lines: Vec::new(),
     };
     let mut words = Redactor::default();

@@ -12,7 +12,7 @@ use spantap::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use spantap::observe::{Debug, Denials, Observer, ObserverSettings, ServerEnd};
 use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
-use spantap::record::{Anchor, Identity};
+use spantap::record::{ClockAnchor, Identity};
 use spantap::relay::chunk::{Chunk, Gap, Moment, Stream};
 
 pub const CLIENT: Stream = Stream::Stdin;
@@ -28,7 +28,7 @@ pub struct Player {
 
 struct Records {
     identity: Identity,
-    anchor: Anchor,
+    anchor: ClockAnchor,
     host_name: Option<String>,
     lines: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Player {
             user_id: None,
         };
         let wall = Timestamp(1_790_000_000_000_000);
-        let anchor = Anchor { moment: Moment(0), wall };
+        let anchor = ClockAnchor { moment: Moment(0), wall };
         let mut records = Records { identity, anchor, host_name: None, lines: Vec::new() };
         let span = settings.connection.clone();
         let hash_key_id = settings.hash_key.id();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::cli::exit_with;
 use crate::cli::run::RunArgs;
-use crate::export::log::{self, Log};
+use crate::export::log::{Log, LogSettings};
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::{Otlp, OtlpSettings};
 use crate::export::{Exporter, Output};
@@ -22,7 +22,7 @@ use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::SessionSource;
-use crate::record::{Anchor, Identity};
+use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
 use crate::settings::{LogLevel, Origin, Overload, Settings, Sources};
@@ -183,7 +183,7 @@ impl SessionSetup {
             tracing::warn!("no log: there is no home folder; name one with --log-dir");
             return None;
         };
-        let settings = log::Settings {
+        let settings = LogSettings {
             folder,
             max_size: self.settings.max_log_size.value,
             max_total_size: self.settings.max_total_size.value,
@@ -271,7 +271,7 @@ impl SessionSetup {
             tracing::warn!("{warning}");
         }
         outputs.extend(otlp.map(|otlp| Box::new(otlp) as Box<dyn Output>));
-        Exporter::new(self.identity.clone(), Anchor { moment: now, wall: Timestamp::now() }, outputs)
+        Exporter::new(self.identity.clone(), ClockAnchor { moment: now, wall: Timestamp::now() }, outputs)
     }
 
     fn observer_settings(

@@ -1,4 +1,4 @@
-//! The file behind a session log: private, in parts, and back again after the disk was full.
+//! The file of a session log: private, in parts, and reopened after a failure.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::export::log::Settings;
+use crate::export::log::LogSettings;
 use crate::export::log::retention::keep_below;
 use crate::record::Identity;
 use crate::record::Record;
@@ -17,14 +17,14 @@ use crate::record::timestamp::Timestamp;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// What a part is written to; a trait so that tests can let it fail.
-pub(super) trait Part: Send {
+/// The open file of one part; a trait, so that tests can let it fail.
+pub(super) trait LogPart: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Whether `path` still is this file.
+    /// Returns true if `path` still is this file.
     fn is_at(&self, path: &Path) -> bool;
 }
 
-impl Part for File {
+impl LogPart for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write(bytes)
     }
@@ -35,44 +35,48 @@ impl Part for File {
     }
 }
 
-pub(super) type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn Part>> + Send>;
+pub(super) type PartOpener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn LogPart>> + Send>;
 
 /// The parts of one session's log.
 pub(super) struct SessionFile {
-    settings: Settings,
+    settings: LogSettings,
     identity: Identity,
-    open: Opener,
-    current: Option<Open>,
+    open: PartOpener,
+    current: Option<OpenPart>,
     /// The name of the next part.
     next: SessionFileName,
     warn: Box<dyn Fn(&str) + Send>,
     pause: Duration,
     retry_at: Option<Instant>,
-    /// Records lost since the last one that was written, why, and the last one's number.
+    /// Number of records lost since the last one that was written, and the reason.
     lost: Option<(u64, &'static str)>,
 }
 
-struct Open {
-    part: Box<dyn Part>,
+struct OpenPart {
+    part: Box<dyn LogPart>,
     path: PathBuf,
     size: u64,
-    /// Whether the path has been seen to be this file since the last lines came: what is written behind
-    /// a deletion or a rotation is not lost with the old file.
+    /// True if the path was checked to be this file since the last lines came. Lines that come after the
+    /// file was deleted or moved are therefore not lost with it.
     checked: bool,
-    /// The last write stopped within a line.
+    /// True if the last write stopped within a line.
     torn: bool,
 }
 
 impl SessionFile {
-    pub(super) fn new(settings: Settings, identity: Identity, warn: Box<dyn Fn(&str) + Send>) -> SessionFile {
+    pub(super) fn new(
+        settings: LogSettings,
+        identity: Identity,
+        warn: Box<dyn Fn(&str) + Send>,
+    ) -> SessionFile {
         SessionFile::with_opener(settings, identity, warn, Box::new(open_private))
     }
 
     pub(super) fn with_opener(
-        settings: Settings,
+        settings: LogSettings,
         identity: Identity,
         warn: Box<dyn Fn(&str) + Send>,
-        open: Opener,
+        open: PartOpener,
     ) -> SessionFile {
         SessionFile {
             next: SessionFileName::first(&identity, Timestamp::now()),
@@ -95,10 +99,11 @@ impl SessionFile {
         }
     }
 
-    /// Appends whole lines; returns what was lost and why. After a failure nothing is tried for a while.
+    /// Appends whole lines. Returns why and how many were lost. After a failure, lines are lost until the next
+    /// attempt is due.
     pub(super) fn write(&mut self, lines: &[u8]) -> Option<(&'static str, u64)> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
-            return Some(self.give_up(lines));
+            return Some(self.lose(lines));
         }
         if let Some(open) = &mut self.current {
             open.checked = false;
@@ -119,23 +124,28 @@ impl SessionFile {
                 }
                 self.retry_at = Some(Instant::now() + self.pause);
                 self.pause = (self.pause * 2).min(MAX_PAUSE);
-                // A part at its limit is left; an empty one would only be followed by more of its kind.
+                // The next attempt opens a new part, for example if this one is at a size limit of the system. An
+                // empty part is kept, since the next one would fail in the same way.
                 if reason != "no_space" && reason != "io_error" {
                     self.current.take_if(|open| open.size > 0);
                 }
-                Some(self.give_up(&lines[lines.len() - rest..]))
+                Some(self.lose(&lines[lines.len() - rest..]))
             }
         }
     }
 
-    fn give_up(&mut self, lines: &[u8]) -> (&'static str, u64) {
+    /// Counts `lines` as lost.
+    fn lose(&mut self, lines: &[u8]) -> (&'static str, u64) {
         let count = memchr::memchr_iter(b'\n', lines).count() as u64;
         let lost = self.lost.get_or_insert((0, "unwritable"));
         lost.0 += count;
         (lost.1, count)
     }
 
-    /// On failure: how many bytes of `lines` were not written, the line that was cut included.
+    /// Writes `lines` into as many parts as they need.
+    ///
+    /// # Errors
+    /// Returns how many bytes at the end of `lines` were not written, with the line that was cut.
     fn try_write(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
         let mut rest = lines;
         while !rest.is_empty() {
@@ -170,7 +180,7 @@ impl SessionFile {
             self.retry_at = None;
             let open = self.ready().map_err(fail)?;
             if let Err((written, error)) = append(open, &rest[..whole]) {
-                // What was written of a line is lost with the rest of it.
+                // A line that was written in part is lost as a whole.
                 let kept = memchr::memrchr(b'\n', &rest[..written]).map_or(0, |at| at + 1);
                 return Err((rest.len() - kept, error));
             }
@@ -179,8 +189,8 @@ impl SessionFile {
         Ok(())
     }
 
-    /// The current part; a new one where there is none, or where the path is no longer ours.
-    fn ready(&mut self) -> io::Result<&mut Open> {
+    /// Returns the open part. Opens a new one if there is none, or if its path is another file by now.
+    fn ready(&mut self) -> io::Result<&mut OpenPart> {
         let moved = match &mut self.current {
             Some(open) if !open.checked => {
                 open.checked = true;
@@ -197,14 +207,14 @@ impl SessionFile {
     }
 
     /// Opens the next part that does not exist yet.
-    fn open_next(&mut self) -> io::Result<&mut Open> {
+    fn open_next(&mut self) -> io::Result<&mut OpenPart> {
         make_private_folder(&self.settings.folder)?;
         loop {
             let path = self.settings.folder.join(self.next.to_string());
             self.next.part = self.next.part.saturating_add(1);
             match (self.open)(&path) {
                 Ok(part) => {
-                    let open = Open { part, path, size: 0, checked: true, torn: false };
+                    let open = OpenPart { part, path, size: 0, checked: true, torn: false };
                     self.make_room();
                     return Ok(self.current.insert(open));
                 }
@@ -217,14 +227,14 @@ impl SessionFile {
         }
     }
 
-    /// With `max_total_size`, deletes old logs, once. Failing at that is no reason to fail.
+    /// Deletes old logs once, if `max_total_size` is set. A failure is ignored, since the log can be written.
     fn make_room(&mut self) {
         if let Some(max_total) = self.settings.max_total_size.take() {
             let _ = keep_below(&self.settings.folder, max_total, SystemTime::now());
         }
     }
 
-    /// When to try again after a failure.
+    /// Returns when the next attempt after a failure is due.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -239,14 +249,17 @@ impl SessionFile {
     }
 }
 
-/// The number of the first record of `lines`.
+/// Returns the number of the first record of `lines`.
 fn seq_of_first(lines: &[u8]) -> u64 {
     let line = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice::<Record<'_>>(line).map_or(0, |record| record.seq)
 }
 
-/// Appends all of `bytes`; on failure says how many were written.
-fn append(open: &mut Open, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+/// Appends all of `bytes`.
+///
+/// # Errors
+/// Returns how many bytes were written before the failure.
+fn append(open: &mut OpenPart, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {
         match open.part.append(&bytes[written..]) {
@@ -275,8 +288,8 @@ fn reason(error: &io::Error) -> &'static str {
     }
 }
 
-/// Makes a folder that only its owner can look into. One that is there already is taken as it is, unless
-/// it belongs to somebody else and others may write to it.
+/// Makes a folder that only its owner can read. A folder that exists is used as it is, unless it belongs to
+/// another user and is writable by its group or by all.
 fn make_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let there = std::fs::metadata(folder)?;
@@ -284,20 +297,20 @@ fn make_private_folder(folder: &Path) -> io::Result<()> {
     if there.uid() != ours && there.mode() & 0o022 != 0 {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "the folder belongs to somebody else and others may write to it",
+            "the folder belongs to another user, and other users may write to it",
         ));
     }
     Ok(())
 }
 
-/// A new file that only its owner can read, never behind a link, locked as long as it is written.
-fn open_private(path: &Path) -> io::Result<Box<dyn Part>> {
+/// Creates a file that only its owner can read, without following a link, and locks it while it is open.
+fn open_private(path: &Path) -> io::Result<Box<dyn LogPart>> {
     let mut options = OpenOptions::new();
     options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
     let file = options.open(path)?;
-    // A umask may have taken more away than we want.
+    // The umask may have removed the owner's permissions.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    // `spantap prune` leaves files alone that somebody holds; where locks do not work, it goes by age.
+    // `spantap prune` does not delete a locked file. Without a working lock it decides by age.
     let _ = file.try_lock_shared();
     Ok(Box::new(file))
 }
@@ -317,14 +330,14 @@ mod tests {
         }
     }
 
-    /// A disk whose writes do what the script says: take some bytes, or fail; then all goes well.
+    /// A disk whose writes follow a script: take some bytes, or fail. After the script all writes succeed.
     #[derive(Clone, Default)]
-    struct Disk {
+    struct ScriptedDisk {
         script: Arc<Mutex<Vec<Result<usize, i32>>>>,
         content: Arc<Mutex<Vec<u8>>>,
     }
 
-    impl Part for Disk {
+    impl LogPart for ScriptedDisk {
         fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let mut script = self.script.lock().unwrap();
             let step = if script.is_empty() { Ok(bytes.len()) } else { script.remove(0) };
@@ -338,10 +351,10 @@ mod tests {
         }
     }
 
-    fn on(disk: &Disk, max_size: u64) -> SessionFile {
-        let settings = Settings { folder: std::env::temp_dir(), max_size, max_total_size: None };
+    fn on(disk: &ScriptedDisk, max_size: u64) -> SessionFile {
+        let settings = LogSettings { folder: std::env::temp_dir(), max_size, max_total_size: None };
         let disk = disk.clone();
-        let open: Opener = Box::new(move |_| Ok(Box::new(disk.clone())));
+        let open: PartOpener = Box::new(move |_| Ok(Box::new(disk.clone())));
         SessionFile::with_opener(settings, identity(), Box::new(|_| {}), open)
     }
 
@@ -357,10 +370,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_cost_is_counted_and_told_by_the_first_record_after_it() {
+    fn a_full_disk_is_counted_and_reported_before_the_first_record_after_it() {
         for (error, word) in [(libc::ENOSPC, "no_space"), (libc::EIO, "io_error"), (libc::EDQUOT, "no_space")]
         {
-            let disk = Disk::default();
+            let disk = ScriptedDisk::default();
             let mut file = on(&disk, u64::MAX);
             assert_eq!(file.write(&line(0)), None);
             // The second record is cut in the middle, the third is not tried.
@@ -384,7 +397,7 @@ mod tests {
 
     #[test]
     fn short_writes_lose_nothing() {
-        let disk = Disk::default();
+        let disk = ScriptedDisk::default();
         let mut file = on(&disk, u64::MAX);
         disk.script.lock().unwrap().extend([Ok(1), Ok(7), Err(libc::EINTR), Ok(3)]);
         assert_eq!(file.write(&[line(0), line(1)].concat()), None);
@@ -396,7 +409,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let size = line(0).len() as u64;
         let settings =
-            Settings { folder: folder.path().to_owned(), max_size: size * 2 + 5, max_total_size: None };
+            LogSettings { folder: folder.path().to_owned(), max_size: size * 2 + 5, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         let lines: Vec<u8> = (0..5).flat_map(line).collect();
         assert_eq!(file.write(&lines), None);
@@ -411,7 +424,7 @@ mod tests {
     fn a_log_that_was_moved_or_deleted_goes_on_in_a_new_part() {
         let folder = tempfile::tempdir().unwrap();
         let settings =
-            Settings { folder: folder.path().join("logs"), max_size: u64::MAX, max_total_size: None };
+            LogSettings { folder: folder.path().join("logs"), max_size: u64::MAX, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         file.write(&line(0));
         std::fs::remove_dir_all(folder.path().join("logs")).unwrap();
@@ -423,24 +436,24 @@ mod tests {
     fn what_was_planted_under_our_name_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let settings =
-            Settings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+            LogSettings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
         let mut file = SessionFile::new(settings, identity(), Box::new(|_| {}));
         let [link, dangling, directory, other, ours] = [0, 1, 2, 3, 4].map(|part| path_of_part(&file, part));
         std::fs::write(folder.path().join("precious"), "mine").unwrap();
         std::os::unix::fs::symlink("precious", &link).unwrap();
-        std::os::unix::fs::symlink("made-for-somebody", &dangling).unwrap();
+        std::os::unix::fs::symlink("made-for-another", &dangling).unwrap();
         std::fs::create_dir(&directory).unwrap();
-        std::fs::write(&other, "somebody's").unwrap();
+        std::fs::write(&other, "another's").unwrap();
         assert_eq!(file.write(&line(0)), None);
         assert_eq!(std::fs::read(ours).unwrap(), line(0));
         assert_eq!(std::fs::read(folder.path().join("precious")).unwrap(), b"mine");
-        assert!(!folder.path().join("made-for-somebody").exists());
-        assert_eq!(std::fs::read(other).unwrap(), b"somebody's");
+        assert!(!folder.path().join("made-for-another").exists());
+        assert_eq!(std::fs::read(other).unwrap(), b"another's");
     }
 
     #[test]
     fn a_pause_doubles_up_to_its_limit_and_ends_with_success() {
-        let disk = Disk::default();
+        let disk = ScriptedDisk::default();
         let mut file = on(&disk, u64::MAX);
         let mut pauses = Vec::new();
         for seq in 0..7 {

@@ -1,6 +1,6 @@
-//! Deleting old session logs, which happens only where somebody asked for it: `spantap prune`, or
-//! `max_total_size`. A file that a live process writes to is never deleted, nor is anything that has
-//! not the name of a session log.
+//! Deletes old session logs, only for `spantap prune` or with the setting `max_total_size`.
+//!
+//! Never deletes a file that a live process writes to, or a file without the name of a session log.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -11,78 +11,79 @@ use std::time::SystemTime;
 use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
 
-/// A session log, or a part of one, packed or not.
+/// The file of a session log or of one of its parts, packed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct LogFile {
     pub path: PathBuf,
     /// Bytes on disk.
     pub size: u64,
-    /// When it was last written to.
+    /// When the file was last written.
     pub written: SystemTime,
 }
 
-/// What became of a file that was to be deleted.
+/// The result of an attempt to delete a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Deletion {
     Deleted,
-    /// A live process holds it.
+    /// A live process writes to the file.
     InUse,
 }
 
-/// The session logs of a folder, those that were written to longest ago first.
+/// Returns the session logs of `folder`, the one with the oldest last write first.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn session_logs(folder: &Path) -> io::Result<Vec<Kept>> {
+/// Fails if the folder cannot be read.
+pub fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
     let mut logs = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if SessionFileName::parse(unpacked(&entry.file_name().to_string_lossy())).is_none() {
             continue;
         }
-        // Of a link this is the link itself, which is no file of ours.
+        // `DirEntry::metadata` does not follow symbolic links; a link is not a session log.
         let Ok(metadata) = entry.metadata() else { continue };
         if let Ok(written) = metadata.modified()
             && metadata.is_file()
         {
-            logs.push(Kept { path: entry.path(), size: metadata.len(), written });
+            logs.push(LogFile { path: entry.path(), size: metadata.len(), written });
         }
     }
     logs.sort_by(|a, b| (a.written, &a.path).cmp(&(b.written, &b.path)));
     Ok(logs)
 }
 
-/// Deletes `log` unless a live process holds it. A file that is gone already counts as deleted.
+/// Deletes `log` unless a live process writes to it. A file that does not exist counts as deleted.
 ///
 /// # Errors
-/// The file cannot be opened or deleted.
-pub fn delete(log: &Path) -> io::Result<Outcome> {
+/// Fails if the file cannot be opened or deleted.
+pub fn delete(log: &Path) -> io::Result<Deletion> {
     match is_in_use(log) {
-        Ok(true) => Ok(Outcome::InUse),
-        Ok(false) => std::fs::remove_file(log).map(|()| Outcome::Deleted),
+        Ok(true) => Ok(Deletion::InUse),
+        Ok(false) => std::fs::remove_file(log).map(|()| Deletion::Deleted),
         Err(error) => Err(error),
     }
     .or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(Outcome::Deleted),
+        io::ErrorKind::NotFound => Ok(Deletion::Deleted),
         _ => Err(error),
     })
 }
 
-/// Whether a live process holds the lock that a writer has on its log.
+/// Returns true if a live process holds the lock that a writer has on its log.
 ///
 /// # Errors
-/// The file cannot be opened.
+/// Fails if the file cannot be opened.
 pub fn is_in_use(log: &Path) -> io::Result<bool> {
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
-    // Where locks do not work, age alone decides.
+    // On a file system without locks the age alone decides.
     Ok(matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Deletes the oldest session logs of `folder` until all of them together take at most `max_total`
-/// bytes. Those of the current day (UTC) and those in use stay, even if that leaves more.
+/// Deletes the oldest session logs of `folder` until all of them together take at most `max_total` bytes.
+/// Logs of the current day (UTC) and logs in use stay, even if that leaves more. A file that cannot be deleted
+/// is skipped.
 ///
 /// # Errors
-/// The folder cannot be read. A file that cannot be deleted is passed over.
+/// Fails if the folder cannot be read.
 pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
     let day = |time| Timestamp::from(time).date();
     let today = day(now);
@@ -92,7 +93,7 @@ pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<
         if total <= max_total {
             break;
         }
-        if matches!(delete(&log.path), Ok(Outcome::Deleted)) {
+        if matches!(delete(&log.path), Ok(Deletion::Deleted)) {
             total -= log.size;
         }
     }
@@ -136,12 +137,12 @@ mod tests {
         let log = log(folder.path(), 1, 100, DAY * 9);
         let holder = File::open(&log).unwrap();
         holder.lock_shared().unwrap();
-        assert_eq!(delete(&log).unwrap(), Outcome::InUse);
+        assert_eq!(delete(&log).unwrap(), Deletion::InUse);
         keep_below(folder.path(), 0, SystemTime::now()).unwrap();
         assert!(log.exists());
         drop(holder);
-        assert_eq!(delete(&log).unwrap(), Outcome::Deleted);
-        assert_eq!(delete(&log).unwrap(), Outcome::Deleted, "gone already");
+        assert_eq!(delete(&log).unwrap(), Deletion::Deleted);
+        assert_eq!(delete(&log).unwrap(), Deletion::Deleted, "gone already");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 use std::io;
 use std::path::Path;
 
-use super::file::Part;
+use super::file::LogPart;
 use super::*;
 use crate::observe::event::EventKind;
 use crate::relay::chunk::Moment;
 
-/// What the disk does with each write.
+/// Behaviour of the disk at each write.
 #[derive(Clone, Copy, PartialEq)]
-enum Mood {
+enum DiskMode {
     Well,
     /// Every write takes this long.
     Slow(Duration),
@@ -18,32 +18,32 @@ enum Mood {
 }
 
 struct DiskState {
-    mood: Mood,
+    mode: DiskMode,
     content: Vec<u8>,
-    /// A write has come and hangs.
+    /// True while a write hangs.
     is_hanging: bool,
 }
 
-/// A disk in memory whose mood can be changed.
+/// A disk in memory whose behaviour can be changed.
 #[derive(Clone)]
-struct Disk(Arc<(Mutex<DiskState>, Condvar)>);
+struct ModelDisk(Arc<(Mutex<DiskState>, Condvar)>);
 
-impl Disk {
-    fn new(mood: Mood) -> Disk {
-        let state = DiskState { mood, content: Vec::new(), is_hanging: false };
-        Disk(Arc::new((Mutex::new(state), Condvar::new())))
+impl ModelDisk {
+    fn new(mode: DiskMode) -> ModelDisk {
+        let state = DiskState { mode, content: Vec::new(), is_hanging: false };
+        ModelDisk(Arc::new((Mutex::new(state), Condvar::new())))
     }
 
     fn log(&self) -> Log {
         let identity = identity();
-        let settings = Settings { folder: std::env::temp_dir(), max_size: u64::MAX, max_total_size: None };
+        let settings = LogSettings { folder: std::env::temp_dir(), max_size: u64::MAX, max_total_size: None };
         let disk = self.clone();
-        let open = Box::new(move |_: &Path| Ok(Box::new(disk.clone()) as Box<dyn Part>));
+        let open = Box::new(move |_: &Path| Ok(Box::new(disk.clone()) as Box<dyn LogPart>));
         Log::on(SessionFile::with_opener(settings, identity.clone(), Box::new(|_| {}), open), &identity)
     }
 
-    fn set(&self, mood: Mood) {
-        lock(&self.0.0).mood = mood;
+    fn set(&self, mode: DiskMode) {
+        lock(&self.0.0).mode = mode;
         self.0.1.notify_all();
     }
 
@@ -59,25 +59,25 @@ impl Disk {
     }
 }
 
-impl Part for Disk {
+impl LogPart for ModelDisk {
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (state, changed) = &*self.0;
         let mut state = lock(state);
-        match state.mood {
-            Mood::Well => {}
-            Mood::Slow(time) => {
+        match state.mode {
+            DiskMode::Well => {}
+            DiskMode::Slow(time) => {
                 drop(state);
                 std::thread::sleep(time);
                 state = lock(&self.0.0);
             }
-            Mood::Hangs => {
+            DiskMode::Hangs => {
                 state.is_hanging = true;
                 changed.notify_all();
-                state = changed.wait_while(state, |state| state.mood == Mood::Hangs).unwrap();
+                state = changed.wait_while(state, |state| state.mode == DiskMode::Hangs).unwrap();
                 state.is_hanging = false;
             }
-            Mood::Full => return Err(io::Error::from_raw_os_error(libc::ENOSPC)),
-            Mood::Panics => {
+            DiskMode::Full => return Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            DiskMode::Panics => {
                 drop(state);
                 panic!("injected");
             }
@@ -104,7 +104,7 @@ fn identity() -> Identity {
     }
 }
 
-/// Hands over records with the numbers `seqs`, each about 1 KiB long.
+/// Gives `log` records with the numbers `seqs`, each about 1 KiB long.
 fn take(log: &mut Log, seqs: std::ops::Range<u64>) {
     for seq in seqs {
         let kind = EventKind::DebugEnded;
@@ -124,8 +124,8 @@ fn dropped(log: &Log) -> u64 {
     log.dropped().iter().map(|dropped| dropped.count).sum()
 }
 
-/// Records of the observer that were written; a gap is the log's own.
-fn written(disk: &Disk) -> u64 {
+/// Returns how many records of the observer were written; the log itself makes gaps.
+fn written(disk: &ModelDisk) -> u64 {
     disk.records().iter().filter(|record| record.event != EventName::Gap).count() as u64
 }
 
@@ -133,7 +133,7 @@ const MORE_THAN_THE_QUEUE: u64 = MAX_QUEUE as u64 / 1000 + 1000;
 
 #[test]
 fn a_record_is_written_without_waiting_for_the_next_or_the_end() {
-    let disk = Disk::new(Mood::Well);
+    let disk = ModelDisk::new(DiskMode::Well);
     let mut log = disk.log();
     take(&mut log, 0..1);
     disk.wait_until(|state| state.content.ends_with(b"\n"));
@@ -141,7 +141,7 @@ fn a_record_is_written_without_waiting_for_the_next_or_the_end() {
 
 #[test]
 fn a_burst_on_a_slow_disk_loses_nothing_and_keeps_its_order() {
-    let disk = Disk::new(Mood::Slow(Duration::from_millis(2)));
+    let disk = ModelDisk::new(DiskMode::Slow(Duration::from_millis(2)));
     let mut log = disk.log();
     log.patience = LONG;
     take(&mut log, 0..3 * MORE_THAN_THE_QUEUE);
@@ -153,25 +153,25 @@ fn a_burst_on_a_slow_disk_loses_nothing_and_keeps_its_order() {
 
 #[test]
 fn a_hanging_disk_is_waited_for_once_and_every_loss_is_counted() {
-    let disk = Disk::new(Mood::Hangs);
+    let disk = ModelDisk::new(DiskMode::Hangs);
     let mut log = disk.log();
     take(&mut log, 0..1);
     disk.wait_until(|state| state.is_hanging);
     let all = 10 * MORE_THAN_THE_QUEUE;
     let before = Instant::now();
     take(&mut log, 1..all);
-    // Had each of the lost records been waited for, this would have taken hours.
+    // A wait for each of the lost records would have taken hours.
     assert!(before.elapsed() < LONG);
     let full = log.dropped();
     assert_eq!(full.iter().map(|dropped| dropped.reason).collect::<Vec<_>>(), ["queue_full"]);
     close(&mut log, Duration::from_millis(20));
-    assert_eq!(dropped(&log), all, "the one in the disk's hands is given up too");
-    disk.set(Mood::Well);
+    assert_eq!(dropped(&log), all, "the record that the disk has not written yet counts too");
+    disk.set(DiskMode::Well);
 }
 
 #[test]
 fn a_disk_that_moves_again_gets_a_record_of_the_gap() {
-    let disk = Disk::new(Mood::Hangs);
+    let disk = ModelDisk::new(DiskMode::Hangs);
     let mut log = disk.log();
     take(&mut log, 0..1);
     disk.wait_until(|state| state.is_hanging);
@@ -179,7 +179,7 @@ fn a_disk_that_moves_again_gets_a_record_of_the_gap() {
     take(&mut log, 1..all);
     let lost = dropped(&log);
     assert!(lost > 0);
-    disk.set(Mood::Well);
+    disk.set(DiskMode::Well);
     disk.wait_until(|state| state.content.len() > MAX_QUEUE / 2);
     take(&mut log, all..all + 1);
     close(&mut log, LONG);
@@ -194,7 +194,7 @@ fn a_disk_that_moves_again_gets_a_record_of_the_gap() {
 
 #[test]
 fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
-    let disk = Disk::new(Mood::Panics);
+    let disk = ModelDisk::new(DiskMode::Panics);
     let mut log = disk.log();
     take(&mut log, 0..1);
     let until = Instant::now() + LONG;
@@ -202,7 +202,7 @@ fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
         std::thread::yield_now();
     }
     assert_eq!(log.dropped(), [Dropped { place: LossPlace::Log, reason: "writer_panic", count: 1 }]);
-    disk.set(Mood::Well);
+    disk.set(DiskMode::Well);
     take(&mut log, 1..3);
     close(&mut log, LONG);
     assert_eq!(written(&disk), 2);
@@ -210,14 +210,14 @@ fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
 
 #[test]
 fn the_end_tries_a_disk_once_more_that_was_full_a_moment_ago() {
-    let disk = Disk::new(Mood::Full);
+    let disk = ModelDisk::new(DiskMode::Full);
     let mut log = disk.log();
     take(&mut log, 0..1);
     let until = Instant::now() + LONG;
     while dropped(&log) == 0 && Instant::now() < until {
         std::thread::yield_now();
     }
-    disk.set(Mood::Well);
+    disk.set(DiskMode::Well);
     take(&mut log, 1..2);
     close(&mut log, LONG);
     let all: u64 = 2;
@@ -229,7 +229,7 @@ fn the_end_tries_a_disk_once_more_that_was_full_a_moment_ago() {
 #[test]
 fn a_log_without_records_ends_at_once_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { folder: folder.path().join("logs"), max_size: 1, max_total_size: None };
+    let settings = LogSettings { folder: folder.path().join("logs"), max_size: 1, max_total_size: None };
     let mut log = Log::new(settings, &identity(), |_| {});
     close(&mut log, LONG);
     assert!(!folder.path().join("logs").exists());

@@ -8,7 +8,7 @@ use crate::observe::mcp::Method;
 use crate::observe::redact::{Field, Redacted, RedactionCounts, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::record::timestamp::Timestamp;
-use crate::record::{Anchor, Dropped, Identity};
+use crate::record::{ClockAnchor, Dropped, Identity};
 use crate::relay::chunk::{Moment, Stream};
 
 fn text(text: &str) -> Redacted {
@@ -19,7 +19,7 @@ fn hash() -> Hash {
     Hash { algorithm: Algorithm::HmacSha256, raw: false, digest: [0xab; 32] }
 }
 
-/// Every optional part of an event at once, or none of them.
+/// Samples of events that have all optional parts or no optional part.
 #[derive(Clone, Copy, PartialEq)]
 enum Filled {
     Fully,
@@ -173,6 +173,18 @@ impl Filled {
                 records: self.some(1).unwrap_or_default(),
                 reason: "overload",
             }),
+        ];
+        for target in targets {
+            kinds.push(self.operation("resources/read", self.some(target.clone())).without_tool());
+            kinds.push(EventKind::CallPending(self.pending(target.clone())));
+            kinds.push(EventKind::ServerUnresponsive(self.pending(target)));
+        }
+        kinds.extend(self.debug_and_last_kinds());
+        kinds
+    }
+
+    fn debug_and_last_kinds(self) -> [EventKind; 5] {
+        [
             EventKind::ToolResult(Box::new(ToolResult {
                 request_id: text("7"),
                 tool: text("read_file"),
@@ -196,18 +208,12 @@ impl Filled {
                 totals: ConnectionTotals::default(),
                 stderr_tail: self.some(text("panic")).into_iter().collect(),
             })),
-        ];
-        for target in targets {
-            kinds.push(self.operation("resources/read", self.some(target.clone())).without_tool());
-            kinds.push(EventKind::CallPending(self.pending(target.clone())));
-            kinds.push(EventKind::ServerUnresponsive(self.pending(target)));
-        }
-        kinds
+        ]
     }
 }
 
 impl EventKind {
-    /// Repetitions and tools belong to tool calls alone.
+    /// Removes repetitions and the tool, which only tool calls have.
     fn without_tool(mut self) -> EventKind {
         if let EventKind::Operation(operation) = &mut self {
             operation.facts.repeat_count = None;
@@ -225,7 +231,7 @@ fn records(filled: Filled) -> Vec<Value> {
         server_name: "fs".to_owned(),
         user_id: filled.some("dana".to_owned()),
     };
-    let anchor = Anchor { moment: Moment(0), wall: Timestamp(1_800_000_000_000_000) };
+    let anchor = ClockAnchor { moment: Moment(0), wall: Timestamp(1_800_000_000_000_000) };
     let dropped = filled.some(Dropped { place: LossPlace::Log, reason: "no_space", count: 2 });
     let dropped: Vec<Dropped> = dropped.into_iter().collect();
     let event = |(seq, kind)| Event {
