@@ -190,20 +190,20 @@ impl Command {
 
 /// An error with a hint: `main` prints `error: …` and then `hint: …`.
 #[derive(Debug)]
-pub struct Hinted {
+pub struct HintedError {
     pub error: anyhow::Error,
     pub hint: String,
     /// Exit status; 1 unless the contract has another one.
     pub status: u8,
 }
 
-impl std::fmt::Display for Hinted {
+impl std::fmt::Display for HintedError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:#}", self.error)
     }
 }
 
-impl std::error::Error for Hinted {}
+impl std::error::Error for HintedError {}
 
 /// Returns the exit status of work that is done, even if the reader of the output is gone.
 ///
@@ -247,7 +247,7 @@ fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 
 /// Attaches an exit status and a hint to an error.
 fn exit_with(status: u8, error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { error, hint: hint.into(), status }.into()
+    HintedError { error, hint: hint.into(), status }.into()
 }
 
 /// Writes a JSON object as one line that is harmless on a terminal.

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use spantap::cli::{Cli, Hinted};
+use spantap::cli::{Cli, HintedError};
 use spantap::observe::redact::{Redacted, Redactor};
 
 fn main() -> ExitCode {
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     outcome.unwrap_or_else(|error| {
         let mut stderr = anstream::stderr();
         let _ = writeln!(stderr, "error: {}", redacted(&format!("{error:#}")));
-        match error.downcast_ref::<Hinted>() {
+        match error.downcast_ref::<HintedError>() {
             Some(hinted) => {
                 let _ = writeln!(stderr, "hint: {}", redacted(&hinted.hint));
                 ExitCode::from(hinted.status)

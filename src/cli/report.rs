@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
-use crate::cli::{Hinted, Out, hint};
+use crate::cli::{Out, exit_with, hint};
 use crate::present::report::{PageData, PageSource, page};
 use crate::present::{Printable, format};
 use crate::query::report::ReportTotals;
@@ -32,12 +32,9 @@ pub struct ReportArgs {
 impl ReportArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.output.json {
-            return Err(Hinted {
-                error: anyhow::anyhow!("`report` writes an HTML page, not JSON"),
-                hint: "`spantap stats --json` and `spantap sessions --json` print its numbers".to_owned(),
-                status: 2,
-            }
-            .into());
+            let error = anyhow::anyhow!("`report` writes an HTML page, not JSON");
+            let hint = "`spantap stats --json` and `spantap sessions --json` print its numbers";
+            return Err(exit_with(2, error, hint));
         }
         let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         let (report, findings) = reading.scan(|| ReportTotals::new(&reading.select, &reading.prices));

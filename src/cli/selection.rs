@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
-use crate::cli::{Hinted, help, hint};
+use crate::cli::{exit_with, help, hint};
 use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
@@ -328,10 +328,7 @@ fn settings(args: &SelectArgs) -> Settings {
 fn window(args: &SelectArgs, default: DefaultRange, zone: &TimeZone) -> anyhow::Result<TimeWindow> {
     const DAY_US: i64 = 86_400_000_000;
     let now = Timestamp::now();
-    let usage = |problem: String, hint: &str| {
-        let hint = hint.to_owned();
-        anyhow::Error::from(Hinted { error: anyhow::anyhow!(problem), hint, status: 2 })
-    };
+    let usage = |problem: String, hint: &str| exit_with(2, anyhow::anyhow!(problem), hint);
     let forms = "`spantap help stats` lists the forms";
     if let Some(text) = &args.on {
         return day(text, now, zone).map_err(|problem| usage(format!("--on: {problem}"), forms));
