@@ -98,7 +98,7 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a server behind the proxy (same as spantap -- COMMAND)
+    /// Run a server through the proxy (same as spantap -- COMMAND)
     Run(Box<run::RunArgs>),
     /// Put the proxy in front of servers in your hosts' config files
     Wrap(wrap::WrapArgs),

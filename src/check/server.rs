@@ -126,7 +126,7 @@ impl ProbeServer {
         })
     }
 
-    /// Returns the next answer to any of our requests; `None` if there is no answer before `deadline`.
+    /// Returns the next answer to any of our requests; `None` if none arrives before `deadline`.
     pub(super) fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

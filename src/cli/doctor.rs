@@ -144,7 +144,9 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
     }
     match (folder, config.log.value) {
         (_, false) => findings.warn("no session log is written", "set `log = true`, or leave --no-log out"),
-        (None, true) => findings.fail("there is no home folder for the logs", "set `log_dir`"),
+        (None, true) => {
+            findings.fail("the logs have no folder, because the home folder is not known", "set `log_dir`")
+        }
         (Some(folder), true) => {
             logs::check_folder(folder, findings);
             logs::check_files(folder, findings);

@@ -281,9 +281,9 @@ fn installed_key(source: &HashKeySource) -> anyhow::Result<HashKey> {
     match (source.load()?, source) {
         (Some(key), _) => Ok(key),
         (None, HashKeySource::Installation(state)) => Err(hint(
-            anyhow::anyhow!("there is no hash key in {} yet", state.display()),
+            anyhow::anyhow!("no hash key exists in {} yet", state.display()),
             "the first recorded session creates it; `hash_key_file` names a shared key",
         )),
-        (None, _) => Err(anyhow::anyhow!("there is no home folder, and thus no hash key")),
+        (None, _) => Err(anyhow::anyhow!("the home folder is not known, and thus no hash key")),
     }
 }

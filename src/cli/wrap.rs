@@ -88,7 +88,7 @@ pub struct WriteOptions {
 
 /// Meanings of the exit statuses.
 const STATUSES: &str = "\
-Exit status: 0 done, or nothing to do; 1 a file was left alone, there is no such file or server,
+Exit status: 0 done, or nothing to do; 1 a file was left alone, a file or server was not found,
 or the change was not confirmed; 2 usage.";
 
 #[derive(Debug, Args)]

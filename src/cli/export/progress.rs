@@ -40,7 +40,7 @@ impl ExportProgress {
     /// Saves the progress for the next run.
     ///
     /// # Errors
-    /// There is no home folder, or the file cannot be written.
+    /// The home folder is not known, or the file cannot be written.
     pub(super) fn save(&self) -> anyhow::Result<()> {
         let file = ExportProgress::file().context("no home folder to save the progress in")?;
         let folder = file.parent().context("no folder")?;
