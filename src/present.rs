@@ -1,9 +1,9 @@
 //! Draws the answers of `query`: tables, waterfalls, lines and the report page.
 
 pub(crate) mod annotations;
-pub mod format;
+pub(crate) mod format;
 pub mod operation;
-pub mod printable;
+mod printable;
 pub mod report;
 pub(crate) mod session;
 pub mod sessions;

@@ -7,7 +7,7 @@
 pub(crate) mod durations;
 pub mod entry;
 pub(crate) mod event;
-pub mod files;
+pub(crate) mod files;
 pub(crate) mod find;
 pub(crate) mod follow;
 pub(crate) mod last;
@@ -19,5 +19,5 @@ pub mod sessions;
 pub mod stats;
 mod tight;
 mod top;
-pub mod totals;
+pub(crate) mod totals;
 pub mod turns;

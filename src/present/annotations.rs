@@ -8,7 +8,7 @@ use crate::record::words::Status;
 
 /// Returns what is unusual about an operation; empty for one that succeeded as usual. `warn` is the number of
 /// identical calls from which on a call is marked.
-pub fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
+pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
     let mut notes = Vec::new();
     let mut tone = Tone::Plain;
     match row.status {

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use crate::record::timestamp::Timestamp;
 
 /// Returns `0.4 ms`, `84 ms`, `1.24 s`, `12.4 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`.
-pub fn duration(ms: f64) -> String {
+pub(crate) fn duration(ms: f64) -> String {
     let seconds = ms / 1000.0;
     let whole = seconds.round() as u64;
     match ms {
@@ -23,7 +23,7 @@ pub fn duration(ms: f64) -> String {
 }
 
 /// Returns `640 B`, `1.2 kB`, `18 kB`, `3.1 MB`: units are powers of ten.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
         _ => scaled(count, &["kB", "MB", "GB", "TB", "PB", "EB"], " "),
@@ -31,7 +31,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Returns `940`, `1.2k`, `88k`, `3.1M`.
-pub fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),
         _ => scaled(count, &["k", "M", "G", "T", "P", "E"], ""),
@@ -50,7 +50,7 @@ fn scaled(count: u64, units: &[&str], gap: &str) -> String {
 }
 
 /// Returns `7.5` for 0.075. Only a share of exactly 0 is `0`.
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0".to_owned(),
         percent if percent < 0.05 => "<0.1".to_owned(),
@@ -61,7 +61,7 @@ pub fn percent(share: f64) -> String {
 }
 
 /// Returns US dollars: `$12.40`, `$0.031`, `<$0.001`.
-pub fn usd(amount: f64) -> String {
+pub(crate) fn usd(amount: f64) -> String {
     match amount {
         0.0 => "$0".to_owned(),
         _ if amount < 0.001 => "<$0.001".to_owned(),
@@ -71,12 +71,12 @@ pub fn usd(amount: f64) -> String {
 }
 
 /// Returns `1 call`, `2 calls`.
-pub fn plural(count: u64, word: &str) -> String {
+pub(crate) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Returns a time in the time zone of the reader.
-pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
+pub(crate) fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
     match jiff::Timestamp::from_microsecond(at.0) {
         Ok(instant) => instant.to_zoned_datetime(zone.clone()).strftime(format).to_string(),
         Err(_) => at.to_string(),
@@ -84,7 +84,7 @@ pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
 }
 
 /// Returns a time span: the day once if both ends are on it, seconds only if the span is shorter than an hour.
-pub fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
+pub(crate) fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
     const HOUR_US: i64 = 3_600_000_000;
     let day = |at| local(at, zone, "%Y-%m-%d");
     let clock = if last.0.saturating_sub(first.0) < HOUR_US { "%H:%M:%S" } else { "%H:%M" };

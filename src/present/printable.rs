@@ -46,12 +46,12 @@ impl Printable {
     }
 
     /// Returns the number of terminal columns.
-    pub fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.chars().map(char_width).sum()
     }
 
     /// Cuts the text to `columns`; `ellipsis` marks the cut.
-    pub fn cut(&self, columns: usize, ellipsis: &str) -> Printable {
+    pub(crate) fn cut(&self, columns: usize, ellipsis: &str) -> Printable {
         if self.width() <= columns {
             return self.clone();
         }
@@ -71,7 +71,12 @@ impl Printable {
     }
 
     /// Puts facts side by side, as many on a line as fit. A fact is cut only if it is wider than a line.
-    pub fn lines(facts: &[Printable], separator: &str, columns: usize, ellipsis: &str) -> Vec<Printable> {
+    pub(crate) fn lines(
+        facts: &[Printable],
+        separator: &str,
+        columns: usize,
+        ellipsis: &str,
+    ) -> Vec<Printable> {
         let mut lines: Vec<Printable> = Vec::new();
         for fact in facts.iter().filter(|fact| !fact.is_empty()) {
             match lines.last_mut() {

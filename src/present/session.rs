@@ -97,7 +97,7 @@ fn write_example(
     again: &Printable,
 ) -> io::Result<()> {
     let mut hint = format!("spantap show {}/{}{again}", short_connection(&last.connection_id), last.seq);
-    let purpose = " tells all about the last one";
+    let purpose = " shows the last one in full";
     // A command is copied, and therefore never cut.
     if Printable::new(&hint).width() + purpose.len() <= terminal.width {
         hint.push_str(purpose);

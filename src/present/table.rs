@@ -41,7 +41,7 @@ impl Terminal {
 
 /// The meaning of a text; its colour only repeats the words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     #[default]
     Plain,
     Strong,
@@ -76,7 +76,7 @@ impl Tone {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     Left,
     Right,
 }
@@ -84,33 +84,33 @@ pub enum Align {
 /// One column. If the line is too narrow, the column with the highest `drop` is left out first; a column with 0
 /// stays.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
-    pub title: &'static str,
-    pub align: Align,
-    pub drop: u8,
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    pub(crate) align: Align,
+    pub(crate) drop: u8,
     /// True if its texts may be cut when no column is left to drop.
-    pub cut: bool,
+    pub(crate) cut: bool,
 }
 
 impl Column {
-    pub const fn left(title: &'static str, drop: u8) -> Column {
+    pub(crate) const fn left(title: &'static str, drop: u8) -> Column {
         Column { title, align: Align::Left, drop, cut: true }
     }
 
-    pub const fn right(title: &'static str, drop: u8) -> Column {
+    pub(crate) const fn right(title: &'static str, drop: u8) -> Column {
         Column { title, align: Align::Right, drop, cut: false }
     }
 }
 
 /// One cell.
 #[derive(Clone, Debug, Default)]
-pub struct Cell {
-    pub text: Printable,
-    pub tone: Tone,
+pub(crate) struct Cell {
+    pub(crate) text: Printable,
+    pub(crate) tone: Tone,
 }
 
 impl Cell {
-    pub fn toned(text: impl Into<Printable>, tone: Tone) -> Cell {
+    pub(crate) fn toned(text: impl Into<Printable>, tone: Tone) -> Cell {
         Cell { text: text.into(), tone }
     }
 }
@@ -123,11 +123,11 @@ impl<T: Into<Printable>> From<T> for Cell {
 
 /// Columns and rows of equal length.
 #[derive(Clone, Debug)]
-pub struct Table {
-    pub columns: Vec<Column>,
-    pub rows: Vec<Vec<Cell>>,
+pub(crate) struct Table {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Vec<Cell>>,
     /// True if the first line shows the titles.
-    pub titled: bool,
+    pub(crate) titled: bool,
 }
 
 /// Blanks between two columns.
@@ -142,7 +142,7 @@ impl Table {
     ///
     /// # Errors
     /// Writing to `out` failed.
-    pub fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
         let widths = self.fit(terminal.width);
         if self.titled {
             let titles: Vec<Cell> =

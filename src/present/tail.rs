@@ -27,7 +27,7 @@ impl RowPrinter {
     }
 
     /// Widens the columns for a row that will be written.
-    pub fn prepare(&mut self, row: &LogRow) {
+    pub(crate) fn prepare(&mut self, row: &LogRow) {
         match row {
             LogRow::Operation(row) => {
                 self.widen(&row.server_name);

@@ -5,13 +5,13 @@ use crate::query::tight::{append_tight, push_tight};
 /// Durations in milliseconds. The log writes three decimals, so 32 bits of microseconds hold a duration of up
 /// to 71 minutes exactly. All other durations are kept as they are.
 #[derive(Clone, Debug, Default)]
-pub struct Durations {
+pub(crate) struct Durations {
     micros: Vec<u32>,
     others: Vec<f64>,
 }
 
 impl Durations {
-    pub fn push(&mut self, ms: f64) {
+    pub(crate) fn push(&mut self, ms: f64) {
         let micros = (ms * 1000.0).round();
         if (0.0..=f64::from(u32::MAX)).contains(&micros) && micros / 1000.0 == ms {
             push_tight(&mut self.micros, micros as u32);
@@ -20,22 +20,22 @@ impl Durations {
         }
     }
 
-    pub fn append(&mut self, other: Durations) {
+    pub(crate) fn append(&mut self, other: Durations) {
         append_tight(&mut self.micros, other.micros);
         append_tight(&mut self.others, other.others);
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.micros.len() + self.others.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Returns the quantiles at `points` (each between 0 and 1) by linear interpolation between the two nearest
     /// ranks, as `percentile_cont` of DuckDB and PostgreSQL and NumPy's default do. `None` without samples.
-    pub fn quantiles<const N: usize>(&mut self, points: [f64; N]) -> Option<[f64; N]> {
+    pub(crate) fn quantiles<const N: usize>(&mut self, points: [f64; N]) -> Option<[f64; N]> {
         if self.is_empty() {
             return None;
         }

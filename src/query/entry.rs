@@ -20,75 +20,75 @@ use crate::record::words::{self, Direction, Status};
 #[serde(default)]
 pub struct Entry<'a> {
     #[serde(borrow)]
-    pub schema: EntryText<'a>,
-    pub timestamp: Timestamp,
-    pub event: EventName,
+    pub(crate) schema: EntryText<'a>,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) event: EventName,
     #[serde(borrow)]
-    pub message: EntryText<'a>,
-    pub seq: u64,
+    pub(crate) message: EntryText<'a>,
+    pub(crate) seq: u64,
     #[serde(borrow)]
-    pub session_id: EntryText<'a>,
+    pub(crate) session_id: EntryText<'a>,
     #[serde(borrow)]
-    pub connection_id: EntryText<'a>,
+    pub(crate) connection_id: EntryText<'a>,
     #[serde(borrow)]
-    pub server_name: EntryText<'a>,
+    pub(crate) server_name: EntryText<'a>,
     #[serde(borrow)]
-    pub host_name: EntryText<'a>,
+    pub(crate) host_name: EntryText<'a>,
     #[serde(borrow)]
-    pub conversation_id: EntryText<'a>,
+    pub(crate) conversation_id: EntryText<'a>,
     #[serde(borrow)]
-    pub turn_id: EntryText<'a>,
+    pub(crate) turn_id: EntryText<'a>,
     #[serde(borrow)]
-    pub call_id: EntryText<'a>,
+    pub(crate) call_id: EntryText<'a>,
     #[serde(borrow)]
-    pub request_id: EntryText<'a>,
+    pub(crate) request_id: EntryText<'a>,
     #[serde(deserialize_with = "words::known")]
-    pub direction: Option<Direction>,
+    pub(crate) direction: Option<Direction>,
     #[serde(borrow)]
-    pub method: EntryText<'a>,
+    pub(crate) method: EntryText<'a>,
     #[serde(borrow)]
-    pub tool_name: EntryText<'a>,
+    pub(crate) tool_name: EntryText<'a>,
     #[serde(borrow)]
-    pub prompt_name: EntryText<'a>,
+    pub(crate) prompt_name: EntryText<'a>,
     #[serde(borrow)]
-    pub resource_uri: EntryText<'a>,
+    pub(crate) resource_uri: EntryText<'a>,
     #[serde(borrow)]
-    pub args_hash: EntryText<'a>,
+    pub(crate) args_hash: EntryText<'a>,
     #[serde(borrow)]
-    pub result_hash: EntryText<'a>,
+    pub(crate) result_hash: EntryText<'a>,
     #[serde(borrow)]
-    pub text_hash: EntryText<'a>,
-    pub started_at: Option<Timestamp>,
-    pub duration_ms: Option<f64>,
-    pub status: Status,
+    pub(crate) text_hash: EntryText<'a>,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) duration_ms: Option<f64>,
+    pub(crate) status: Status,
     #[serde(borrow)]
-    pub error_type: EntryText<'a>,
+    pub(crate) error_type: EntryText<'a>,
     #[serde(borrow)]
-    pub error_message: EntryText<'a>,
-    pub result_size_bytes: Option<u64>,
-    pub args_tokens_est: Option<u64>,
-    pub result_tokens_est: Option<u64>,
-    pub repeat_count: Option<u32>,
-    pub thrashing: Option<bool>,
-    pub pending_at: Option<Timestamp>,
-    pub user_wait_ms: Option<f64>,
-    pub continues_seq: Option<u64>,
+    pub(crate) error_message: EntryText<'a>,
+    pub(crate) result_size_bytes: Option<u64>,
+    pub(crate) args_tokens_est: Option<u64>,
+    pub(crate) result_tokens_est: Option<u64>,
+    pub(crate) repeat_count: Option<u32>,
+    pub(crate) thrashing: Option<bool>,
+    pub(crate) pending_at: Option<Timestamp>,
+    pub(crate) user_wait_ms: Option<f64>,
+    pub(crate) continues_seq: Option<u64>,
     #[serde(borrow)]
-    pub trace_id: EntryText<'a>,
+    pub(crate) trace_id: EntryText<'a>,
     #[serde(borrow)]
-    pub span_id: EntryText<'a>,
+    pub(crate) span_id: EntryText<'a>,
     #[serde(borrow)]
-    pub reason: EntryText<'a>,
-    pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
-    pub open_ms: Option<f64>,
-    pub count: Option<u64>,
-    pub bytes_lost: Option<u64>,
-    pub records_lost: Option<u64>,
+    pub(crate) reason: EntryText<'a>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) open_ms: Option<f64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) bytes_lost: Option<u64>,
+    pub(crate) records_lost: Option<u64>,
     #[serde(borrow)]
-    pub result_summary: EntryText<'a>,
+    pub(crate) result_summary: EntryText<'a>,
     #[serde(borrow)]
-    pub stderr_tail: Option<Vec<EntryText<'a>>>,
+    pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
 }
 
 impl<'a> Entry<'a> {
@@ -112,7 +112,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Returns the tool, prompt or resource of the operation; empty if it has none.
-    pub fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         [&self.tool_name, &self.prompt_name, &self.resource_uri]
             .into_iter()
             .map(|text| &**text)
@@ -201,7 +201,7 @@ mod tests {
         let body = &source[start..start + source[start..].find("\n}").unwrap()];
         let fields: Vec<&str> = body
             .lines()
-            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':').map(|(name, _)| name))
+            .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(':').map(|(name, _)| name))
             .collect();
         assert!(fields.len() > 30);
         for field in fields {

@@ -10,7 +10,7 @@ use crate::record::words::EndReason;
 
 /// How bad an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     Warning,
     Failure,
 }
@@ -18,17 +18,17 @@ pub enum Severity {
 /// A notable event, as far as it is drawn.
 #[derive(Clone, Debug)]
 pub struct EventRow {
-    pub at: Timestamp,
-    pub server_name: Arc<str>,
-    pub severity: Severity,
-    pub text: String,
+    pub(crate) at: Timestamp,
+    pub(crate) server_name: Arc<str>,
+    pub(crate) severity: Severity,
+    pub(crate) text: String,
     /// The last lines that a server that ended wrote to standard error.
-    pub stderr: Vec<String>,
+    pub(crate) stderr: Vec<String>,
 }
 
 impl EventRow {
     /// Copies what is drawn of a notable event.
-    pub fn new(entry: &Entry<'_>, names: &mut NamePool) -> EventRow {
+    pub(crate) fn new(entry: &Entry<'_>, names: &mut NamePool) -> EventRow {
         let text = match (unexpected_end(entry), entry.signal, entry.exit_code) {
             _ if entry.event != EventName::SessionEnded => entry.message.to_string(),
             (Some(how), ..) => how,
@@ -48,7 +48,7 @@ impl EventRow {
 }
 
 /// Returns true if an event that is not an operation is worth a line.
-pub fn is_notable(entry: &Entry<'_>) -> bool {
+pub(crate) fn is_notable(entry: &Entry<'_>) -> bool {
     severity(entry).is_some()
 }
 
@@ -79,7 +79,7 @@ fn failed_to_end(entry: &Entry<'_>) -> bool {
 }
 
 /// Returns how a server ended that was not asked to end; `None` for an ordinary end.
-pub fn unexpected_end(entry: &Entry<'_>) -> Option<String> {
+pub(crate) fn unexpected_end(entry: &Entry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
         (_, _, Some(EndReason::ServerExited)) => None,
         (_, _, Some(EndReason::SpawnFailed)) => Some("did not start".to_owned()),

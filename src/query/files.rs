@@ -11,7 +11,7 @@ use crate::record::timestamp::Timestamp;
 
 /// A file or stream of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogSource {
+pub(crate) enum LogSource {
     File {
         path: PathBuf,
         compression: Compression,
@@ -23,7 +23,7 @@ pub enum LogSource {
 
 /// Compression of a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     Plain,
     Gzip,
     Zstd,
@@ -41,14 +41,14 @@ impl Compression {
 
 /// The selected time; `None` is an open end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeWindow {
-    pub since: Option<Timestamp>,
+pub(crate) struct TimeWindow {
+    pub(crate) since: Option<Timestamp>,
     /// The first time after the window.
-    pub until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
 }
 
 impl TimeWindow {
-    pub fn contains(&self, at: Timestamp) -> bool {
+    pub(crate) fn contains(&self, at: Timestamp) -> bool {
         self.since.is_none_or(|since| at >= since) && self.until.is_none_or(|until| at < until)
     }
 }
@@ -61,7 +61,7 @@ impl LogSource {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
+    pub(crate) fn in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
         LogSource::all_in_dir(dir, window).map(LogSource::once)
     }
 
@@ -69,7 +69,7 @@ impl LogSource {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn all_in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
+    pub(crate) fn all_in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
         let mut sources = Vec::new();
         for file in std::fs::read_dir(dir)? {
             let path = file?.path();
@@ -101,7 +101,7 @@ impl LogSource {
 
     /// Removes duplicates: other paths of the same file, and the packed copy of a plain log (`gzip -k` keeps both).
     /// Files with different first bytes are kept as separate logs.
-    pub fn once(sources: Vec<LogSource>) -> Vec<LogSource> {
+    pub(crate) fn once(sources: Vec<LogSource>) -> Vec<LogSource> {
         let real = |source: &LogSource| {
             source.path().map(|path| path.canonicalize().unwrap_or_else(|_| path.to_owned()))
         };
@@ -133,7 +133,7 @@ impl LogSource {
     ///
     /// # Errors
     /// The metadata of the file cannot be read.
-    pub fn named(path: &Path) -> io::Result<LogSource> {
+    pub(crate) fn named(path: &Path) -> io::Result<LogSource> {
         if path.as_os_str() == "-" {
             return Ok(LogSource::Stdin);
         }
@@ -141,7 +141,7 @@ impl LogSource {
         Ok(LogSource::File { compression: Compression::of(path), size, path: path.to_owned() })
     }
 
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             LogSource::File { path, .. } => Some(path),
             LogSource::Stdin => None,
@@ -149,7 +149,7 @@ impl LogSource {
     }
 
     /// Returns the name for messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             LogSource::File { path, .. } => path.display().to_string(),
             LogSource::Stdin => "standard input".to_owned(),
@@ -157,7 +157,7 @@ impl LogSource {
     }
 
     /// Returns the size on disk in bytes, 0 if it is unknown.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match self {
             LogSource::File { size, .. } => *size,
             LogSource::Stdin => 0,
@@ -168,7 +168,7 @@ impl LogSource {
     ///
     /// # Errors
     /// The file cannot be opened, or is not compressed as its name suggests.
-    pub fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
+    pub(crate) fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
         let LogSource::File { path, compression, .. } = self else { return Ok(Box::new(io::stdin().lock())) };
         let mut file = File::open(path)?;
         Ok(match compression {

@@ -15,7 +15,7 @@ const ROUND: u64 = 4 << 20;
 
 /// The files that are followed, by path.
 #[derive(Debug, Default)]
-pub struct LogFollower {
+pub(crate) struct LogFollower {
     files: HashMap<PathBuf, FollowedFile>,
 }
 
@@ -29,7 +29,7 @@ struct FollowedFile {
 
 impl LogFollower {
     /// Starts at the end that each of `sources` had when it was found.
-    pub fn after(sources: &[LogSource]) -> LogFollower {
+    pub(crate) fn after(sources: &[LogSource]) -> LogFollower {
         let files = sources.iter().filter_map(|source| match source {
             LogSource::File { path, compression: Compression::Plain, size } => {
                 Some((path.clone(), FollowedFile { offset: *size, partial: Vec::new() }))
@@ -44,7 +44,7 @@ impl LogFollower {
     ///
     /// # Errors
     /// `take` failed. A file that cannot be read is no longer followed.
-    pub fn round(
+    pub(crate) fn round(
         &mut self,
         folders: &[PathBuf],
         mut take: impl FnMut(&[u8]) -> io::Result<()>,

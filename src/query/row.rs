@@ -22,7 +22,7 @@ pub struct NamePool {
 
 impl NamePool {
     /// Returns the shared copy of `name`.
-    pub fn share(&mut self, name: &str) -> Arc<str> {
+    pub(crate) fn share(&mut self, name: &str) -> Arc<str> {
         const LEAST: usize = 1 << 10;
         if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
@@ -40,31 +40,31 @@ impl NamePool {
 /// One operation, as far as it is drawn. Its names are shared with other rows.
 #[derive(Clone, Debug)]
 pub struct OperationRow {
-    pub session_id: Arc<str>,
-    pub connection_id: Arc<str>,
-    pub server_name: Arc<str>,
-    pub conversation_id: Arc<str>,
-    pub turn_id: Arc<str>,
-    pub method: Arc<str>,
+    pub(crate) session_id: Arc<str>,
+    pub(crate) connection_id: Arc<str>,
+    pub(crate) server_name: Arc<str>,
+    pub(crate) conversation_id: Arc<str>,
+    pub(crate) turn_id: Arc<str>,
+    pub(crate) method: Arc<str>,
     /// Tool, prompt or resource; empty if the operation has none.
-    pub target: Arc<str>,
-    pub error_type: Arc<str>,
-    pub error_message: Box<str>,
-    pub seq: u64,
-    pub started: Timestamp,
+    pub(crate) target: Arc<str>,
+    pub(crate) error_type: Arc<str>,
+    pub(crate) error_message: Box<str>,
+    pub(crate) seq: u64,
+    pub(crate) started: Timestamp,
     /// Time of the record, which is written at the end.
-    pub recorded: Timestamp,
-    pub duration_ms: Option<f64>,
-    pub user_wait_ms: Option<f64>,
-    pub result_size_bytes: Option<u64>,
-    pub continues_seq: Option<u64>,
-    pub tokens: u64,
-    pub repeat_count: Option<u32>,
-    pub status: Status,
-    pub is_tool_call: bool,
+    pub(crate) recorded: Timestamp,
+    pub(crate) duration_ms: Option<f64>,
+    pub(crate) user_wait_ms: Option<f64>,
+    pub(crate) result_size_bytes: Option<u64>,
+    pub(crate) continues_seq: Option<u64>,
+    pub(crate) tokens: u64,
+    pub(crate) repeat_count: Option<u32>,
+    pub(crate) status: Status,
+    pub(crate) is_tool_call: bool,
     /// True if the operation was open for longer than `--slow`.
-    pub is_slow: bool,
-    pub is_from_server: bool,
+    pub(crate) is_slow: bool,
+    pub(crate) is_from_server: bool,
 }
 
 impl OperationRow {
@@ -97,22 +97,22 @@ impl OperationRow {
     }
 
     /// Returns the target, or the method of an operation without one.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         if self.target.is_empty() { &self.method } else { &self.target }
     }
 
     /// Returns the duration, 0 if it is unknown.
-    pub fn length_ms(&self) -> f64 {
+    pub(crate) fn length_ms(&self) -> f64 {
         self.duration_ms.unwrap_or(0.0).max(0.0)
     }
 
     /// Returns when the operation ended by its duration.
-    pub fn ended(&self) -> Timestamp {
+    pub(crate) fn ended(&self) -> Timestamp {
         self.started.plus_ms(self.length_ms())
     }
 
     /// Returns the order in which the operations of a session are drawn.
-    pub fn order(&self) -> (Timestamp, &str, u64) {
+    pub(crate) fn order(&self) -> (Timestamp, &str, u64) {
         (self.started, &self.connection_id, self.seq)
     }
 }
@@ -128,7 +128,7 @@ pub enum LogRow {
 
 impl LogRow {
     /// Returns true if `tail` prints the line: a selected operation, or a notable event of the selected servers.
-    pub fn is_wanted(select: &Selection, entry: &Entry<'_>) -> bool {
+    pub(crate) fn is_wanted(select: &Selection, entry: &Entry<'_>) -> bool {
         if entry.is_operation() {
             return select.takes_operation(entry);
         }

@@ -36,26 +36,26 @@ pub trait Fold: Send {
 
 /// Counts of what was read, and what could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScanFindings {
-    pub files: u64,
+pub(crate) struct ScanFindings {
+    pub(crate) files: u64,
     /// Bytes read, before decompression.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// LineReader that were parsed as records.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Files without a single record, by name.
-    pub foreign: Vec<String>,
+    pub(crate) foreign: Vec<String>,
     /// LineReader that are not records, by file, in files that have records.
-    pub unreadable: BTreeMap<String, u64>,
+    pub(crate) unreadable: BTreeMap<String, u64>,
     /// Files with an incomplete last line: the session is still running or was killed.
-    pub torn: u64,
+    pub(crate) torn: u64,
     /// Files with records of a newer schema.
-    pub newer: Vec<String>,
+    pub(crate) newer: Vec<String>,
     /// Files that could not be read to their end, with the reason.
-    pub failed: BTreeMap<String, String>,
+    pub(crate) failed: BTreeMap<String, String>,
 }
 
 /// Folds all lines of `sources`. `progress` grows by the bytes that are done.
-pub fn scan<F: Fold>(
+pub(crate) fn scan<F: Fold>(
     sources: &[LogSource],
     make: impl Fn() -> F + Sync,
     progress: &AtomicU64,

@@ -20,20 +20,20 @@ const MAX_AGE: Duration = Duration::from_secs(100_000_000_000);
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// A record matches any pattern of a list; an empty list matches all.
-    pub servers: Vec<Glob>,
-    pub tools: Vec<Glob>,
+    pub(crate) servers: Vec<Glob>,
+    pub(crate) tools: Vec<Glob>,
     /// Beginning of a session id or connection id, or the end of a connection id as in file names.
-    pub session: Option<String>,
-    pub method: Option<Glob>,
-    pub status: Option<StatusFilter>,
-    pub window: TimeWindow,
+    pub(crate) session: Option<String>,
+    pub(crate) method: Option<Glob>,
+    pub(crate) status: Option<StatusFilter>,
+    pub(crate) window: TimeWindow,
     /// Least duration in milliseconds.
-    pub min_duration: Option<f64>,
+    pub(crate) min_duration: Option<f64>,
 }
 
 /// The value of `--status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StatusFilter {
+pub(crate) enum StatusFilter {
     Ok,
     // Any failure. A doc comment would become help text.
     Error,
@@ -58,14 +58,14 @@ impl StatusFilter {
 
 impl Selection {
     /// Returns true if the server, session and time of a record are selected.
-    pub fn takes_context(&self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn takes_context(&self, entry: &Entry<'_>) -> bool {
         self.window.contains(entry.timestamp)
             && matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }
 
     /// Returns true if the record is a selected operation.
-    pub fn takes_operation(&self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn takes_operation(&self, entry: &Entry<'_>) -> bool {
         entry.is_operation()
             && self.takes_context(entry)
             && matches_any(&self.tools, entry.target())
@@ -75,7 +75,7 @@ impl Selection {
     }
 
     /// Returns true if the selection depends on properties of operations, so that other events do not count.
-    pub fn is_about_operations(&self) -> bool {
+    pub(crate) fn is_about_operations(&self) -> bool {
         !self.tools.is_empty()
             || self.method.is_some()
             || self.status.is_some()
@@ -85,7 +85,7 @@ impl Selection {
 
 /// Returns true if `wanted` is the beginning of the record's session id or connection id, or the last 12 characters
 /// of its connection id.
-pub fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
+pub(crate) fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
     entry.session_id.starts_with(wanted)
         || entry.connection_id.starts_with(wanted)
         || (wanted.len() == 12 && entry.connection_id.ends_with(wanted))
@@ -100,7 +100,7 @@ fn matches_any(globs: &[Glob], text: &str) -> bool {
 ///
 /// # Errors
 /// The text has another form; the error lists the forms.
-pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
     if text == "now" {
         return Ok(now);
     }
@@ -127,7 +127,7 @@ pub fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, 
 ///
 /// # Errors
 /// The text has another form; the error lists the forms.
-pub fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<TimeWindow, String> {
+pub(crate) fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<TimeWindow, String> {
     let unknown = || format!("`{text}` is not a day; for example today, yesterday, tuesday or 2026-11-24");
     let date = date(text, now, zone).ok_or_else(unknown)?;
     let next = date.tomorrow().map_err(|error| error.to_string())?;

@@ -21,22 +21,22 @@ pub struct SessionTable<'a> {
 /// Totals of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionTotals {
-    pub session_id: String,
-    pub span: TimeSpan,
-    pub hosts: BTreeSet<String>,
+    pub(crate) session_id: String,
+    pub(crate) span: TimeSpan,
+    pub(crate) hosts: BTreeSet<String>,
     /// Calls by server.
-    pub servers: BTreeMap<String, u64>,
-    pub connections: BTreeSet<String>,
-    pub calls: CallTotals,
-    pub turns: TurnCounts,
-    pub operations: u64,
+    pub(crate) servers: BTreeMap<String, u64>,
+    pub(crate) connections: BTreeSet<String>,
+    pub(crate) calls: CallTotals,
+    pub(crate) turns: TurnCounts,
+    pub(crate) operations: u64,
     /// Greatest number of identical calls that an `agent_thrashing` event reported.
-    pub thrashing: u64,
-    pub malformed: u64,
+    pub(crate) thrashing: u64,
+    pub(crate) malformed: u64,
     /// True if records or bytes were lost.
-    pub is_lossy: bool,
+    pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
-    pub deaths: BTreeSet<String>,
+    pub(crate) deaths: BTreeSet<String>,
 }
 
 impl<'a> SessionTable<'a> {
@@ -64,7 +64,7 @@ impl<'a> SessionTable<'a> {
 
 impl SessionTotals {
     /// Returns the greatest number of identical calls in one conversation.
-    pub fn most_repeats(&self) -> u64 {
+    pub(crate) fn most_repeats(&self) -> u64 {
         self.thrashing.max(self.calls.most_repeats.into())
     }
 

@@ -141,37 +141,37 @@ impl Fold for StatsTable<'_> {
 /// The rows of `stats`, with their total.
 #[derive(Clone, Debug)]
 pub struct StatsSummary {
-    pub by: StatsGrouping,
-    pub rows: Vec<StatsRow>,
-    pub total: StatsRow,
-    pub span: TimeSpan,
+    pub(crate) by: StatsGrouping,
+    pub(crate) rows: Vec<StatsRow>,
+    pub(crate) total: StatsRow,
+    pub(crate) span: TimeSpan,
 }
 
 /// One group: the line of `--json`. A field that does not apply is absent.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct StatsRow {
+pub(crate) struct StatsRow {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
     /// The tool; with `--method`, the target of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tool_name: Option<String>,
+    pub(crate) tool_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<String>,
+    pub(crate) session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_name: Option<String>,
-    pub calls: u64,
+    pub(crate) host_name: Option<String>,
+    pub(crate) calls: u64,
     /// Calls a minute between the first and the last selected operation of all groups.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub calls_per_minute: Option<f64>,
+    pub(crate) calls_per_minute: Option<f64>,
     /// Operations with a known status other than `ok`.
-    pub errors: u64,
+    pub(crate) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_rate: Option<f64>,
-    pub denied: u64,
-    pub timeouts: u64,
-    pub cancelled: u64,
+    pub(crate) error_rate: Option<f64>,
+    pub(crate) denied: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) cancelled: u64,
     /// Operations whose end was not observed; part of `calls`, not of the error rate.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -179,17 +179,17 @@ pub struct StatsRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_ms: Option<f64>,
+    pub(crate) max_ms: Option<f64>,
     /// Calls that repeat an earlier call with the same arguments.
-    pub repeats: u64,
-    pub most_repeats: u32,
+    pub(crate) repeats: u64,
+    pub(crate) most_repeats: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub turns: Option<u64>,
+    pub(crate) turns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub conversations: Option<u64>,
-    pub tokens_est: u64,
+    pub(crate) conversations: Option<u64>,
+    pub(crate) tokens_est: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost_usd_est: Option<f64>,
+    pub(crate) cost_usd_est: Option<f64>,
 }
 
 impl StatsRow {

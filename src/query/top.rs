@@ -10,7 +10,7 @@ use crate::query::row::NamePool;
 /// Keeps the items with the greatest keys. Connection and number order items with equal keys, so that the
 /// result does not depend on the order in which threads offer them.
 #[derive(Debug)]
-pub struct Top<K, T> {
+pub(crate) struct Top<K, T> {
     most: usize,
     /// The least item is on top.
     items: BinaryHeap<Reverse<RankedItem<K, T>>>,
@@ -25,12 +25,12 @@ struct RankedItem<K, T> {
 }
 
 impl<K: Ord, T> Top<K, T> {
-    pub fn new(most: usize) -> Top<K, T> {
+    pub(crate) fn new(most: usize) -> Top<K, T> {
         Top { most, items: BinaryHeap::new() }
     }
 
     /// Keeps what `make` returns if `key` is one of the greatest so far.
-    pub fn offer(
+    pub(crate) fn offer(
         &mut self,
         key: K,
         entry: &Entry<'_>,
@@ -44,7 +44,7 @@ impl<K: Ord, T> Top<K, T> {
         self.push(RankedItem { key, connection_id, seq: entry.seq, item: make(names) });
     }
 
-    pub fn merge(&mut self, other: Top<K, T>) {
+    pub(crate) fn merge(&mut self, other: Top<K, T>) {
         other.items.into_iter().for_each(|Reverse(item)| self.push(item));
     }
 
@@ -56,7 +56,7 @@ impl<K: Ord, T> Top<K, T> {
     }
 
     /// Returns the items, greatest first.
-    pub fn finish(self) -> Vec<T> {
+    pub(crate) fn finish(self) -> Vec<T> {
         self.items.into_sorted_vec().into_iter().map(|Reverse(ranked)| ranked.item).collect()
     }
 }

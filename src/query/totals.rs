@@ -14,22 +14,22 @@ use crate::record::words::Status;
 /// Counts of operations. A request in several round trips is one call: an operation that continues another adds
 /// its failure, time and size, but not a call.
 #[derive(Clone, Debug, Default)]
-pub struct CallTotals {
-    pub calls: u64,
+pub(crate) struct CallTotals {
+    pub(crate) calls: u64,
     /// In the order of [`Status::ALL`].
     by_status: [u64; 6],
     /// Calls that repeat an earlier call with the same arguments.
-    pub repeats: u64,
+    pub(crate) repeats: u64,
     /// Greatest number of identical calls in one conversation.
-    pub most_repeats: u32,
+    pub(crate) most_repeats: u32,
     /// Calls that were open for longer than `--slow`.
-    pub slow: u64,
-    pub tokens: u64,
+    pub(crate) slow: u64,
+    pub(crate) tokens: u64,
     per_call: Charge,
 }
 
 impl CallTotals {
-    pub fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
         let begins = entry.continues_seq.is_none();
         self.calls += u64::from(begins);
         self.by_status[entry.status as usize] += u64::from(begins || entry.status != Status::Ok);
@@ -43,7 +43,7 @@ impl CallTotals {
         }
     }
 
-    pub fn merge(&mut self, other: &CallTotals) {
+    pub(crate) fn merge(&mut self, other: &CallTotals) {
         self.calls += other.calls;
         self.by_status.iter_mut().zip(other.by_status).for_each(|(sum, more)| *sum += more);
         self.repeats += other.repeats;
@@ -53,7 +53,7 @@ impl CallTotals {
         self.per_call.add(other.per_call);
     }
 
-    pub fn with_status(&self, status: Status) -> u64 {
+    pub(crate) fn with_status(&self, status: Status) -> u64 {
         self.by_status[status as usize]
     }
 
@@ -65,7 +65,7 @@ impl CallTotals {
     }
 
     /// Returns the number of operations that failed.
-    pub fn errors(&self) -> u64 {
+    pub(crate) fn errors(&self) -> u64 {
         Status::ALL
             .into_iter()
             .filter(|status| status.is_failure())
@@ -74,20 +74,20 @@ impl CallTotals {
     }
 
     /// Returns the share of failures among the calls whose end was observed; `None` without such calls.
-    pub fn error_rate(&self) -> Option<f64> {
+    pub(crate) fn error_rate(&self) -> Option<f64> {
         let known = self.calls.saturating_sub(self.with_status(Status::Unknown)).max(self.errors());
         (known > 0).then(|| self.errors() as f64 / known as f64)
     }
 
     /// Returns the estimated cost in USD; `None` without prices.
-    pub fn cost(&self, prices: &Prices) -> Option<f64> {
+    pub(crate) fn cost(&self, prices: &Prices) -> Option<f64> {
         prices.any().then(|| prices.tokens(self.tokens).unwrap_or(0.0) + self.per_call.usd())
     }
 }
 
 /// Numbers of turns and conversations. Each counts once, also if several servers took part in it.
 #[derive(Clone, Debug, Default)]
-pub struct TurnCounts {
+pub(crate) struct TurnCounts {
     /// Digests in the order of the calls. A set would take twice the memory, which is most of the memory of a
     /// summary if most calls are turns of their own.
     turns: Vec<u64>,
@@ -95,7 +95,7 @@ pub struct TurnCounts {
 }
 
 impl TurnCounts {
-    pub fn add(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>) {
         let conversation = digest((&*entry.session_id, &*entry.conversation_id));
         if !entry.turn_id.is_empty() {
             let turn = digest((conversation, &*entry.turn_id));
@@ -106,24 +106,24 @@ impl TurnCounts {
         self.conversations.insert(conversation);
     }
 
-    pub fn merge(&mut self, other: TurnCounts) {
+    pub(crate) fn merge(&mut self, other: TurnCounts) {
         append_tight(&mut self.turns, other.turns);
         self.conversations.extend(other.conversations);
     }
 
     /// Removes duplicates. [`turns`](TurnCounts::turns) is correct only afterwards.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.turns.sort_unstable();
         self.turns.dedup();
     }
 
-    pub fn turns(&self) -> u64 {
+    pub(crate) fn turns(&self) -> u64 {
         debug_assert!(self.turns.is_sorted(), "settled");
         self.turns.len() as u64
     }
 
     /// Returns the number of conversations. A session without conversation ids counts as one.
-    pub fn conversations(&self) -> u64 {
+    pub(crate) fn conversations(&self) -> u64 {
         self.conversations.len() as u64
     }
 }
@@ -136,47 +136,47 @@ fn digest(value: impl Hash) -> u64 {
 
 /// The time from the first to the last of several events; empty without events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeSpan(Option<(Timestamp, Timestamp)>);
+pub(crate) struct TimeSpan(Option<(Timestamp, Timestamp)>);
 
 impl TimeSpan {
-    pub fn add(&mut self, from: Timestamp, to: Timestamp) {
+    pub(crate) fn add(&mut self, from: Timestamp, to: Timestamp) {
         self.0 = Some(match self.0 {
             Some((first, last)) => (first.min(from), last.max(to)),
             None => (from, to),
         });
     }
 
-    pub fn merge(&mut self, other: TimeSpan) {
+    pub(crate) fn merge(&mut self, other: TimeSpan) {
         if let Some((first, last)) = other.0 {
             self.add(first, last);
         }
     }
 
-    pub fn get(&self) -> Option<(Timestamp, Timestamp)> {
+    pub(crate) fn get(&self) -> Option<(Timestamp, Timestamp)> {
         self.0
     }
 
-    pub fn ms(&self) -> f64 {
+    pub(crate) fn ms(&self) -> f64 {
         self.0.map_or(0.0, |(first, last)| (last.0 - first.0) as f64 / 1000.0)
     }
 }
 
 /// Counts with the durations of the operations whose end was observed.
 #[derive(Clone, Debug, Default)]
-pub struct TimedTotals {
-    pub calls: CallTotals,
-    pub durations: Durations,
+pub(crate) struct TimedTotals {
+    pub(crate) calls: CallTotals,
+    pub(crate) durations: Durations,
 }
 
 impl TimedTotals {
-    pub fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
         self.calls.add(entry, prices);
         if let (Some(ms), true) = (entry.duration_ms, entry.status != Status::Unknown) {
             self.durations.push(ms);
         }
     }
 
-    pub fn merge(&mut self, other: TimedTotals) {
+    pub(crate) fn merge(&mut self, other: TimedTotals) {
         self.calls.merge(&other.calls);
         self.durations.append(other.durations);
     }
@@ -184,7 +184,7 @@ impl TimedTotals {
 
 /// Values by two texts. A look-up does not copy the texts.
 #[derive(Clone, Debug)]
-pub struct GroupMap<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
+pub(crate) struct GroupMap<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
 
 impl<V> Default for GroupMap<V> {
     fn default() -> GroupMap<V> {
@@ -193,12 +193,12 @@ impl<V> Default for GroupMap<V> {
 }
 
 impl<V: Default> GroupMap<V> {
-    pub fn at(&mut self, first: &str, second: &str) -> &mut V {
+    pub(crate) fn at(&mut self, first: &str, second: &str) -> &mut V {
         slot(slot(&mut self.0, first), second)
     }
 
     /// Returns the groups in the order of their names.
-    pub fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
+    pub(crate) fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
         let mut groups: Vec<_> = self
             .0
             .into_iter()
@@ -210,7 +210,7 @@ impl<V: Default> GroupMap<V> {
         groups
     }
 
-    pub fn merge(&mut self, other: GroupMap<V>, mut merge: impl FnMut(&mut V, V)) {
+    pub(crate) fn merge(&mut self, other: GroupMap<V>, mut merge: impl FnMut(&mut V, V)) {
         for (first, inner) in other.0 {
             for (second, value) in inner {
                 merge(self.at(&first, &second), value);

@@ -9,15 +9,15 @@ use crate::record::words::Status;
 /// The operations that an agent started between two answers of its model.
 #[derive(Clone, Debug, Default)]
 pub struct Turn<'r> {
-    pub operations: Vec<TurnOperation<'r>>,
+    pub(crate) operations: Vec<TurnOperation<'r>>,
     /// False for a group without a tool call that names its turn, such as greetings and listings.
-    pub is_named: bool,
+    pub(crate) is_named: bool,
 }
 
 /// An operation of a turn.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnOperation<'r> {
-    pub row: &'r OperationRow,
+    pub(crate) row: &'r OperationRow,
     /// The 95th percentile of its tool, if the operation took much longer than usual.
     pub exceeded_p95_ms: Option<f64>,
 }

@@ -246,7 +246,7 @@ fn a_server_that_ended_badly_when_it_was_asked_to_end_is_told() {
 fn a_suggested_command_names_the_folder_again() {
     let suggested = |shown: &str| {
         let line = shown.lines().rev().find(|line| line.contains("spantap show ")).unwrap().trim();
-        line.trim_end_matches(" tells all about the last one").to_owned()
+        line.trim_end_matches(" shows the last one in full").to_owned()
     };
     for what in ["ed9219f5", "conv-7f3a"] {
         let shown = text(&run(&format!("show {what} --log-dir fixtures/logs")).stdout);

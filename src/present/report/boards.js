@@ -1,11 +1,11 @@
-// The five boards, the answers above them, the waterfall, and what connects them.
+// The five boards, the answers above them, the waterfall, and the links between them.
 
 const place = (id) => document.getElementById(id);
 const quote = (text) => (/[\s"]/.test(text) ? `"${text.replace(/"/g, "?")}"` : text);
 const shortId = (id) => fit(id, 12);
 const tokens = (number) => "~" + count(number);
 const money = (item) => (DATA.priced ? "~" + usd(item.cost ?? 0) : "");
-// Within an hour, minutes do not tell one moment from another.
+// A time span of less than an hour needs seconds to distinguish times.
 const SHORT = DATA.last - DATA.first < 3600e3;
 const priceColumn = () => (DATA.priced ? [["Cost~", money, "n"]] : []);
 
@@ -24,7 +24,7 @@ function board(id, name, question, ...content) {
   );
 }
 
-// How the server was last known to be, and what happened before.
+// Returns the last known state of a server, and its earlier failures.
 function state(server) {
   const earlier = server.failures - (server.bad ? 1 : 0);
   return [server.state, earlier > 0 ? `${server.failures} of ${plural(server.starts, "start")} went wrong` : "", server.lossy ? "records lost" : ""]
@@ -84,7 +84,7 @@ function health(figures) {
     ["Starts", (server) => server.starts, "n wide"],
     ["Last seen", (server) => moment(server.last_seen, SHORT), "n wide"],
   ], (server) => filterBy("server:" + quote(server.name)));
-  board("health", "Server health and rate", "Which servers ran, how busy they were, and how each was last known to be.", picture, rows);
+  board("health", "Server health and rate", "Which servers ran, how busy they were, and their last known state.", picture, rows);
 }
 
 function errors(figures) {
@@ -107,7 +107,7 @@ function errors(figures) {
     ],
     latest.length === 0 ? [] : [element("h3", {}, "Latest failures"), operations(latest, 6)],
   ];
-  board("errors", "Top error tools", "What fails, how often, and as what. Calls whose end was not observed are not errors.", content.flat(Infinity));
+  board("errors", "Top error tools", "Which tools fail, how often, and with which error. A call whose end was not observed is not an error.", content.flat(Infinity));
 }
 
 function operations(rows, most) {
@@ -163,7 +163,7 @@ function latency(figures) {
     ], open),
     element("h3", {}, "Slowest calls"), operations(slowest, 6),
   ];
-  board("latency", "Latency by (server, tool)", "How long calls take, on a logarithmic scale; the slowest at the 95th percentile first.", content.flat(Infinity));
+  board("latency", "Latency by (server, tool)", "How long calls take, on a logarithmic scale, sorted by the 95th percentile.", content.flat(Infinity));
 }
 
 const tick = (ms) => (ms < 1 ? ms + " ms" : ms < 1000 ? ms + " ms" : ms / 1000 + " s");
@@ -201,9 +201,9 @@ function shape(figures) {
       ["Same call", (session) => (session.most > 1 ? toned(session.most + "\u00d7", session.most > DATA.about.warn ? "warn" : "") : ""), "n"],
       ["Notes", (session) => toned(session.notes, "warn")],
     ], (session) => openWaterfall(session.id)),
-    element("p", { class: "muted" }, "What a host refused by itself never reaches a server, so it is not here; the host's own telemetry has it."),
+    element("p", { class: "muted" }, "Calls that a host refuses before it sends them are not recorded; the telemetry of the host has them."),
   ];
-  board("shape", "Session shape", "How agents work: calls in a turn, refusals, and the same call over and over.", content);
+  board("shape", "Session shape", "How agents work: calls per turn, refusals, and repeated calls.", content);
 }
 
 function cost(figures) {
@@ -229,7 +229,7 @@ function cost(figures) {
       ...priceColumn(),
     ], (session) => openWaterfall(session.id), 8),
   ];
-  board("cost", "Cost", "Estimates: bytes divided by four are tokens. What the model itself costs, only its host knows.", content);
+  board("cost", "Cost", "Estimates: four bytes are one token. The cost of the model is not included; only the host knows it.", content);
 }
 
 function answers(figures) {
@@ -248,12 +248,12 @@ function answers(figures) {
     element("b", {}, question), element("strong", {}, answer), element("span", {}, detail));
   place("answers").replaceChildren(
     card("health", "Alive?", dead.length === 0 ? plural(figures.servers.length, "server") : `${dead.length} of ${figures.servers.length} ended badly`,
-      dead.length + died.length === 0 ? "none ended badly" : [...dead, ...died].map((server) => `${server.name} ${server.bad ? server.state : "died before"}`).join("; "),
+      dead.length + died.length === 0 ? "no failures" : [...dead, ...died].map((server) => `${server.name} ${server.bad ? server.state : "died before"}`).join("; "),
       dead.length > 0 ? "bad" : died.length > 0 ? "warn" : "good"),
     card("errors", "Failing?", share === null ? "no calls" : `${percent(share)} of calls`,
       often ? `most often ${often.tool} on ${often.server}, ${percent(rate(often))}` : "no errors", share >= 0.2 ? "bad" : share > 0 ? "warn" : "good"),
     card("latency", "Slow?", slowest ? `p95 up to ${duration(slowest.ms[1]).replaceAll(" ", "\u00a0")}` : "no calls",
-      slowest ? `${slowest.tool} on ${slowest.server}; ${total.slow === 0 ? "none" : total.slow} reported as slow` : "", total.slow > 0 ? "warn" : "plain"),
+      slowest ? `${slowest.tool} on ${slowest.server}; ${total.slow} reported as slow` : "", total.slow > 0 ? "warn" : "plain"),
     card("shape", "Looping?", most > 1 ? `${most} identical calls` : "no repeats",
       most > 1 ? `${looped ? looped.tool + " " : ""}in session ${shortId(loop.id)}` : "no call was made twice", most > DATA.about.warn ? "warn" : "good"),
     card("cost", "Cost?", DATA.priced ? "~" + usd(total.cost) : `${tokens(total.tokens)} tokens`,
@@ -261,7 +261,7 @@ function answers(figures) {
   );
 }
 
-// What a server asks while it works on a call has no turn of its own: it is part of the call's.
+// A request of the server during a call has no turn of its own: it belongs to the call's.
 function turnsOf(rows) {
   const calls = rows.filter((row) => isToolCall(row) && row.hasTurn);
   const asking = (row) => calls.find((call) => call.server === row.server && call.start <= row.start && row.start <= call.start + call.ms);
@@ -279,7 +279,7 @@ function openWaterfall(session, chosen) {
   const blocks = [...turns].map(([turn, list]) => {
     const start = Math.min(...list.map((row) => row.start));
     const end = Math.max(...list.map((row) => row.start + Math.max(0, row.ms)));
-    // Greetings and listings happen without anybody having asked for something.
+    // A group without a tool call that names its turn, such as greetings and listings, is not a turn.
     const name = turn === -1 || !list.some(isToolCall) ? "Outside turns" : "Turn " + ++number;
     return element("div", { class: "turn" },
       element("h3", {}, element("span", {}, `${name} \u00b7 ${moment(start, true)}`), element("span", {}, duration(end - start))),
@@ -288,7 +288,7 @@ function openWaterfall(session, chosen) {
   const dialog = place("waterfall");
   const close = element("button", { type: "button", class: "plain", onclick: () => dialog.close() }, "Close");
   const facts = about ? [about.servers.join(", "), about.hosts.join(", "), moment(about.first, true), plural(about.calls, "call"), plural(about.errors, "error"), about.notes] : [];
-  const missing = COMPLETE ? [] : [element("p", { class: "notice" }, "This page keeps the newest and the worst operations; `spantap show` draws them all.")];
+  const missing = COMPLETE ? [] : [element("p", { class: "notice" }, "This page contains only the newest and the worst operations; `spantap show` draws all of them.")];
   dialog.replaceChildren(element("div", { class: "sheet" },
     element("div", { class: "sheet-head" }, element("h2", { id: "waterfall-title", class: "mono" }, session), close),
     element("p", { class: "muted" }, facts.filter((fact) => fact !== "").join(" \u00b7 ")), missing,
@@ -336,7 +336,7 @@ function chain(row) {
       ["in a terminal", `spantap show ${detail.connection.slice(-12)}/${detail.seq}`],
       ["is it the text?", detail.text ? "spantap redact --hash text < FILE prints the hash above if the server sent it" : ""]);
   } else {
-    facts.push(["more", "ids and hashes are kept for the newest and the worst operations"]);
+    facts.push(["more", "the page has ids and hashes only of the newest and the worst operations"]);
   }
   return element("dl", { class: "chain" }, facts.filter(([, value]) => value).flatMap(([name, value]) => [
     element("dt", {}, name), element("dd", { class: "mono" }, value)]));
@@ -356,12 +356,12 @@ function update() {
   place("matches").textContent = filtered ? plural(CURRENT.length, "operation") : "";
   place("partial").hidden = !filtered || COMPLETE;
   place("partial").textContent =
-    `Of ${DATA.operations} operations this page keeps the newest and the worst ${ROWS.length}; with a filter the figures are of those only.`;
+    `This page contains the newest and the worst ${ROWS.length} of ${DATA.operations} operations; with a filter, the numbers count only these.`;
 }
 
 place("about").textContent =
   `${DATA.about.source} \u00b7 ${moment(DATA.first, SHORT)} \u2013 ${moment(DATA.last, SHORT)} \u00b7 ${plural(DATA.operations, "operation")}`;
-place("footer").textContent = [`Made by spantap ${DATA.about.version} on ${moment(DATA.about.made_at)}; times are local. Nothing in this page loads or sends anything.`,
+place("footer").textContent = [`Made by spantap ${DATA.about.version} on ${moment(DATA.about.made_at)}; times are local. This page does not load or send anything.`,
   ...DATA.about.notes].join(" \u00b7 ");
 place("filter").addEventListener("submit", (event) => event.preventDefault());
 place("query").addEventListener("input", update);

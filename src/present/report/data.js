@@ -1,6 +1,6 @@
 "use strict";
-// The data, the filter, and the boards' figures under a filter. Without one the boards are those that
-// spantap computed over every operation; with one they are computed here, by the same definitions.
+// The data, the filter, and the boards' figures. Without a filter, the boards show the figures that spantap
+// computed over all operations. With a filter, they are computed here by the same definitions.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const STATUS = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
@@ -89,7 +89,7 @@ function addCounts(sum, row) {
 
 const noCounts = () => ({ calls: 0, errors: 0, denied: 0, unknown: 0, repeats: 0, most: 0, slow: 0, tokens: 0, cost: 0 });
 
-// The boards' figures over `rows`.
+// Computes the boards' figures over `rows`.
 function aggregate(rows) {
   const pairs = new Map();
   const sessions = new Map();

@@ -22,15 +22,15 @@ const FINE: i64 = BUCKETS * 60_000_000;
 /// Where the data comes from, in words.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PageSource {
-    pub version: String,
+    pub(crate) version: String,
     /// When the page was made, milliseconds since 1970.
-    pub made_at: f64,
+    pub(crate) made_at: f64,
     /// Folder or files, and the selected time.
-    pub source: Printable,
+    pub(crate) source: Printable,
     /// Number of identical calls from which on a call is marked.
-    pub warn: u32,
+    pub(crate) warn: u32,
     /// Lines and files that could not be read.
-    pub notes: Vec<Printable>,
+    pub(crate) notes: Vec<Printable>,
 }
 
 /// The data of the page.

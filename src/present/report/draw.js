@@ -1,4 +1,4 @@
-// Numbers in words, elements, pictures, tables. Text goes in as text nodes and in no other way.
+// Number formats, elements, pictures, tables. Text enters the page as text nodes only.
 
 function duration(ms) {
   if (!(ms >= 0)) return "?";
@@ -65,7 +65,7 @@ function svg(tag, attributes, ...children) {
   return made;
 }
 
-// A drawing as wide as its place, so that its text keeps its size on a telephone too.
+// A drawing as wide as its container, so that its text has the same size on a telephone.
 function drawing(label, height, draw) {
   const place = element("div", { class: "picture" });
   const render = () => {
@@ -86,7 +86,7 @@ function fit(text, columns) {
 
 const title = (text) => svg("title", {}, text);
 
-// One bar a row; parts are [value, class, what].
+// One bar per row; parts are [value, class, title].
 function bars(label, rows, most) {
   const shown = rows.slice(0, most);
   const step = 24;
@@ -148,12 +148,12 @@ function toned(text, tone) {
   return element("span", { class: tone }, text);
 }
 
-// A name that breaks between its words where a column is narrow.
+// A name that breaks between its words if a column is narrow.
 function breakable(name) {
   return element("span", {}, name.split(/(?<=_)/).map((part, index) => (index === 0 ? part : [element("wbr"), part])));
 }
 
-// A tool and, in a quieter voice, where it lives.
+// A tool, and its server in small letters.
 function toolOn(tool, server) {
   return element("span", {}, tool, " ", element("small", {}, "on " + server));
 }
