@@ -118,7 +118,7 @@ pub struct CallFacts {
 }
 
 /// The answer to a request, or the reason why it is missing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CallAnswer {
     pub status: Status,
     pub error_type: Option<ErrorType>,
@@ -139,7 +139,7 @@ pub struct CallAnswer {
 }
 
 /// When a request began and ended, and what happened while it was open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CallTiming {
     /// Read time of the chunk with the request's last byte.
     pub started: Moment,

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_told_at_each_doubling_and_whole_at_the_end() {
+    fn a_flood_is_reported_at_each_doubling_and_whole_at_the_end() {
         let mut flood = FloodCounter::default();
         let reported: Vec<u64> = (0..100).filter_map(|_| flood.one_more()).collect();
         assert_eq!(reported, [1, 1, 2, 4, 8, 16, 32]);

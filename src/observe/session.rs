@@ -3,7 +3,6 @@
 //! Every request that was observed ends in exactly one operation.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::observe::canonical::Hashing;
 use crate::observe::envelope::Envelope;
@@ -175,13 +174,7 @@ impl Session {
         self.open.insert(Pending {
             id,
             facts,
-            timing: CallTiming {
-                started: step.now,
-                ended: step.now,
-                pending_at: None,
-                progress: None,
-                user_wait: Duration::ZERO,
-            },
+            timing: CallTiming { started: step.now, ended: step.now, ..CallTiming::default() },
             within,
             progress_token: meta.progress_token,
             declined: false,

@@ -15,24 +15,9 @@ use crate::relay::chunk::Moment;
 const TEXT_WINDOW: usize = 500 + (4 << 10);
 
 impl CallAnswer {
-    pub(super) fn new(status: Status) -> CallAnswer {
-        CallAnswer {
-            status,
-            error_type: None,
-            error_code: None,
-            error_message: None,
-            size: None,
-            result_hash: None,
-            text_hash: None,
-            task_id_hash: None,
-            cancelled_at: None,
-            truncated: false,
-        }
-    }
-
     /// Returns the answer of a request that was not answered.
     pub(super) fn missing(status: Status, error_type: ErrorType) -> CallAnswer {
-        CallAnswer { error_type: Some(error_type), ..CallAnswer::new(status) }
+        CallAnswer { status, error_type: Some(error_type), ..CallAnswer::default() }
     }
 }
 
@@ -92,10 +77,11 @@ impl Session {
     fn answer(&mut self, pending: &mut Pending, envelope: &Envelope, content: &Content<'_>) -> CallAnswer {
         let method = pending.facts.method;
         let mut answer = CallAnswer {
+            status: Status::Ok,
             size: envelope.result_size.or(envelope.error_size),
             result_hash: envelope.result_hash,
             task_id_hash: self.task_id(envelope),
-            ..CallAnswer::new(Status::Ok)
+            ..CallAnswer::default()
         };
         if envelope.has_error() {
             let text = envelope.head(Member::ErrorMessage).map(message::free_text).unwrap_or_default();

@@ -95,7 +95,8 @@ impl Session {
         match subscription.and_then(|number| self.open.remove(number)) {
             Some(pending) => {
                 self.cancelled.insert(direction.reversed(), id);
-                let answer = CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::new(Status::Ok) };
+                let answer =
+                    CallAnswer { status: Status::Ok, cancelled_at: Some(step.now), ..CallAnswer::default() };
                 self.complete(pending, answer, step);
             }
             // Some hosts cancel a request that was answered a moment ago.
