@@ -51,7 +51,7 @@ impl Exporter {
     }
 
     /// Sets the time after which records are counted as lost instead of made, because the session has ended.
-    pub fn stop_at(&mut self, time: Instant) {
+    pub(crate) fn stop_at(&mut self, time: Instant) {
         self.stop_at = Some(time);
     }
 

@@ -14,13 +14,13 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, LossPlace, SessionSource, Status, Stream, UnmatchedKind};
 
 pub mod cost;
-pub mod file_name;
+pub(crate) mod file_name;
 mod from_event;
 mod identity;
-pub mod line;
+pub(crate) mod line;
 pub mod schema;
 pub mod timestamp;
-pub mod words;
+pub(crate) mod words;
 
 pub use identity::Identity;
 pub use timestamp::ClockAnchor;

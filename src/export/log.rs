@@ -19,7 +19,7 @@ use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Level, Record, SCHEMA, line};
 
 mod file;
-pub mod retention;
+pub(crate) mod retention;
 
 use file::SessionFile;
 
@@ -124,12 +124,12 @@ impl Log {
     }
 
     /// Waits for a disk that makes progress rather than lose a record.
-    pub fn patient(self) -> Log {
+    pub(crate) fn patient(self) -> Log {
         Log { patience: LONG_PATIENCE, is_patient: true, ..self }
     }
 
     /// Lets the writer thread call `prepare` first, to lower its priority.
-    pub fn with_thread(self, prepare: fn()) -> Log {
+    pub(crate) fn with_thread(self, prepare: fn()) -> Log {
         Log { prepare_thread: prepare, ..self }
     }
 
@@ -137,7 +137,7 @@ impl Log {
     ///
     /// # Errors
     /// Fails if the folder or the file cannot be used.
-    pub fn open_now(&self) -> std::io::Result<PathBuf> {
+    pub(crate) fn open_now(&self) -> std::io::Result<PathBuf> {
         lock(&self.shared.file).open_now()
     }
 

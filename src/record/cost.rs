@@ -18,17 +18,17 @@ impl Prices {
         Prices { per_million_tokens, per_call: per_call.collect() }
     }
 
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.per_million_tokens.is_some() || self.has_calls()
     }
 
     /// Returns true if calls have prices of their own.
-    pub fn has_calls(&self) -> bool {
+    pub(crate) fn has_calls(&self) -> bool {
         !self.per_call.is_empty()
     }
 
     /// Returns the price of one call of `tool`.
-    pub fn call(&self, server: &str, tool: &str) -> Charge {
+    pub(crate) fn call(&self, server: &str, tool: &str) -> Charge {
         if self.per_call.is_empty() {
             return Charge::default();
         }
@@ -38,25 +38,25 @@ impl Prices {
     }
 
     /// Returns the price of `tokens` in USD; `None` without a price for tokens.
-    pub fn tokens(&self, tokens: u64) -> Option<f64> {
+    pub(crate) fn tokens(&self, tokens: u64) -> Option<f64> {
         self.per_million_tokens.map(|usd| tokens as f64 * usd / 1e6)
     }
 }
 
 /// The price of calls in billionths of a dollar: a sum of whole numbers is the same in any order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Charge(u64);
+pub(crate) struct Charge(u64);
 
 impl Charge {
     fn of_usd(usd: f64) -> Charge {
         Charge((usd * 1e9).round() as u64)
     }
 
-    pub fn add(&mut self, other: Charge) {
+    pub(crate) fn add(&mut self, other: Charge) {
         self.0 = self.0.saturating_add(other.0);
     }
 
-    pub fn usd(self) -> f64 {
+    pub(crate) fn usd(self) -> f64 {
         self.0 as f64 / 1e9
     }
 }

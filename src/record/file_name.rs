@@ -16,20 +16,20 @@ const PACKED: [&str; 2] = [".gz", ".zst"];
 
 /// `<server>-YYYY-MM-DD-<end of the connection id>.jsonl`; parts after the first one end with `.N.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionFileName {
+pub(crate) struct SessionFileName {
     /// The server's name with safe characters only: [`server_part`].
-    pub server: String,
+    pub(crate) server: String,
     /// UTC day of the first record.
-    pub date: Date,
+    pub(crate) date: Date,
     /// The last 12 hex digits of the connection id.
-    pub connection: String,
+    pub(crate) connection: String,
     /// Number of the part, from 0.
-    pub part: u32,
+    pub(crate) part: u32,
 }
 
 impl SessionFileName {
     /// Returns the name of the first part of a log that begins at `begin`.
-    pub fn first(identity: &Identity, begin: Timestamp) -> SessionFileName {
+    pub(crate) fn first(identity: &Identity, begin: Timestamp) -> SessionFileName {
         let id = &identity.connection_id;
         SessionFileName {
             server: server_part(&identity.server_name),
@@ -40,7 +40,7 @@ impl SessionFileName {
     }
 
     /// Parses the name of an unpacked log. Returns `None` for any other file name.
-    pub fn parse(name: &str) -> Option<SessionFileName> {
+    pub(crate) fn parse(name: &str) -> Option<SessionFileName> {
         let stem = name.strip_suffix(".jsonl").filter(|stem| stem.is_ascii())?;
         let (stem, part) = match stem.rsplit_once('.') {
             Some((stem, part)) if is_number(part) => (stem, part.parse().ok()?),
@@ -68,7 +68,7 @@ impl fmt::Display for SessionFileName {
 }
 
 /// Returns the server's name as it appears in file names.
-pub fn server_part(server: &str) -> String {
+pub(crate) fn server_part(server: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let server: String = server.chars().take(MAX_SERVER).map(safe).collect();
     // A leading dot hides a file; a command such as `rm *` reads a leading dash as an option.
@@ -77,13 +77,13 @@ pub fn server_part(server: &str) -> String {
 }
 
 /// Removes the suffix of a packed log from its name.
-pub fn unpacked(name: &str) -> &str {
+pub(crate) fn unpacked(name: &str) -> &str {
     PACKED.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 /// Splits the name of any log, packed or not, at its part number: `a.2.jsonl.gz` is part 2 of `a`, and
 /// `a.jsonl` is part 0.
-pub fn stem_and_part(name: &str) -> (&str, u64) {
+pub(crate) fn stem_and_part(name: &str) -> (&str, u64) {
     let name = unpacked(name);
     let name = name.strip_suffix(".jsonl").unwrap_or(name);
     match name.rsplit_once('.').and_then(|(stem, part)| Some((stem, part.parse().ok()?))) {

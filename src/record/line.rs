@@ -20,7 +20,7 @@ use crate::record::Record;
 ///
 /// # Errors
 /// Fails if the record contains a value of a kind that records do not have, which a test rules out.
-pub fn write(record: &Record<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
+pub(crate) fn write(record: &Record<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
     record.serialize(&mut LineSerializer(line))?;
     line.push(b'\n');
     Ok(())
@@ -28,12 +28,12 @@ pub fn write(record: &Record<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
 
 /// A record that waits: its line, shared by all that will be made of it.
 #[derive(Clone, Debug)]
-pub struct Kept(Arc<[u8]>);
+pub(crate) struct Kept(Arc<[u8]>);
 
 impl Kept {
     /// # Errors
     /// As [`write`].
-    pub fn of(record: &Record<'_>, buffer: &mut Vec<u8>) -> Result<Kept, Error> {
+    pub(crate) fn of(record: &Record<'_>, buffer: &mut Vec<u8>) -> Result<Kept, Error> {
         buffer.clear();
         write(record, buffer)?;
         Ok(Kept(Arc::from(buffer.as_slice())))
@@ -43,7 +43,7 @@ impl Kept {
     ///
     /// # Errors
     /// Never for what [`Kept::of`] has made.
-    pub fn record(&self) -> Result<Record<'_>, Error> {
+    pub(crate) fn record(&self) -> Result<Record<'_>, Error> {
         serde_json::from_slice(&self.0)
     }
 }

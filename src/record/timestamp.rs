@@ -22,14 +22,14 @@ impl Timestamp {
 
     /// Returns the instant `ms` milliseconds later, or earlier if `ms` is negative. The result stays within
     /// the years that a record can contain, so that the difference of two instants does not overflow.
-    pub fn plus_ms(self, ms: f64) -> Timestamp {
+    pub(crate) fn plus_ms(self, ms: f64) -> Timestamp {
         /// -9999-01-01 and the end of 9999, UTC.
         const YEARS: std::ops::RangeInclusive<i64> = -377_705_116_800_000_000..=253_402_300_799_999_999;
         Timestamp(self.0.saturating_add((ms * 1000.0) as i64).clamp(*YEARS.start(), *YEARS.end()))
     }
 
     /// Returns the UTC day.
-    pub fn date(self) -> Date {
+    pub(crate) fn date(self) -> Date {
         self.civil().date()
     }
 

@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use crate::observe::event::{
-    Direction, EndReason, LossPlace, MalformedReason, SessionSource, Status, UnmatchedKind,
+pub(crate) use crate::observe::event::{
+    Direction, EndReason, LossPlace, SessionSource, Status, UnmatchedKind,
 };
-pub use crate::relay::chunk::Stream;
+pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
 
 /// The side whose view spans and metrics take of an operation: that of the server or that of the client.

@@ -13,17 +13,17 @@ use crate::record::timestamp::Timestamp;
 
 /// The file of a session log or of one of its parts, packed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFile {
-    pub path: PathBuf,
+pub(crate) struct LogFile {
+    pub(crate) path: PathBuf,
     /// Bytes on disk.
-    pub size: u64,
+    pub(crate) size: u64,
     /// When the file was last written.
-    pub written: SystemTime,
+    pub(crate) written: SystemTime,
 }
 
 /// The result of an attempt to delete a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub(crate) enum Deletion {
     Deleted,
     /// A live process writes to the file.
     InUse,
@@ -33,7 +33,7 @@ pub enum Deletion {
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
-pub fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
+pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
     let mut logs = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -56,7 +56,7 @@ pub fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
 ///
 /// # Errors
 /// Fails if the file cannot be opened or deleted.
-pub fn delete(log: &Path) -> io::Result<Deletion> {
+pub(crate) fn delete(log: &Path) -> io::Result<Deletion> {
     match is_in_use(log) {
         Ok(true) => Ok(Deletion::InUse),
         Ok(false) => std::fs::remove_file(log).map(|()| Deletion::Deleted),
@@ -72,7 +72,7 @@ pub fn delete(log: &Path) -> io::Result<Deletion> {
 ///
 /// # Errors
 /// Fails if the file cannot be opened.
-pub fn is_in_use(log: &Path) -> io::Result<bool> {
+pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
     // On a file system without locks the age alone decides.
     Ok(matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -84,7 +84,7 @@ pub fn is_in_use(log: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
-pub fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
+pub(crate) fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
     let day = |time| Timestamp::from(time).date();
     let today = day(now);
     let logs = session_logs(folder)?;
