@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::export::log::LogSettings;
-use crate::export::log::retention::keep_below;
+use crate::export::log::retention::limit_total_size;
 use crate::record::Identity;
 use crate::record::Record;
 use crate::record::file_name::SessionFileName;
@@ -230,7 +230,7 @@ impl SessionFile {
     /// Deletes old logs once, if `max_total_size` is set. A failure is ignored, since the log can be written.
     fn make_room(&mut self) {
         if let Some(max_total) = self.settings.max_total_size.take() {
-            let _ = keep_below(&self.settings.folder, max_total, SystemTime::now());
+            let _ = limit_total_size(&self.settings.folder, max_total, SystemTime::now());
         }
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// Fails if the folder cannot be read.
-pub(crate) fn keep_below(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
+pub(crate) fn limit_total_size(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
     let day = |time| Timestamp::from(time).date();
     let today = day(now);
     let logs = session_logs(folder)?;
@@ -119,7 +119,7 @@ mod tests {
     fn the_oldest_go_first_and_only_until_the_rest_fits() {
         let folder = tempfile::tempdir().unwrap();
         let logs = [3, 4, 2].map(|days| log(folder.path(), days, 100, DAY * days));
-        keep_below(folder.path(), 250, SystemTime::now()).unwrap();
+        limit_total_size(folder.path(), 250, SystemTime::now()).unwrap();
         assert_eq!(logs.map(|log| log.exists()), [true, false, true]);
     }
 
@@ -127,7 +127,7 @@ mod tests {
     fn todays_logs_stay_however_large() {
         let folder = tempfile::tempdir().unwrap();
         let log = log(folder.path(), 1, 100, Duration::ZERO);
-        keep_below(folder.path(), 0, SystemTime::now()).unwrap();
+        limit_total_size(folder.path(), 0, SystemTime::now()).unwrap();
         assert!(log.exists());
     }
 
@@ -138,7 +138,7 @@ mod tests {
         let holder = File::open(&log).unwrap();
         holder.lock_shared().unwrap();
         assert_eq!(delete(&log).unwrap(), Deletion::InUse);
-        keep_below(folder.path(), 0, SystemTime::now()).unwrap();
+        limit_total_size(folder.path(), 0, SystemTime::now()).unwrap();
         assert!(log.exists());
         drop(holder);
         assert_eq!(delete(&log).unwrap(), Deletion::Deleted);
