@@ -1,8 +1,8 @@
-//! What spantap says about itself: one line a warning on standard error, and with `--verbose` a
-//! rolling file. Never standard output: that is the wire.
+//! Diagnostics of spantap itself: one line per warning on standard error, and a rolling file with `--verbose`.
+//! Standard output is the wire and is never used.
 //!
-//! Only our own events pass. What the HTTP and TLS crates log may hold header values and is of no use
-//! to the person in front of the host.
+//! Only events of this crate are reported. Events of the HTTP and TLS crates may contain header values and do not
+//! help the user of a host.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -17,12 +17,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::redact::{self, Redactor};
 
-/// How many daily files of diagnostics are kept.
+/// Number of daily files that are kept.
 const MAX_FILES: usize = 7;
 
-/// Starts to listen: warnings to standard error; from one `-v` on also notes, there and in a file of
-/// `folder`. A folder that cannot be used is one warning. Calling it twice changes nothing.
-pub fn install(verbosity: u8, folder: Option<&Path>) {
+/// Installs the subscriber. Warnings go to standard error; with at least one `-v` also notes, to standard error
+/// and to a file in `folder`. A folder that cannot be used is one warning. A second call has no effect.
+pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
     let level = match verbosity {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
@@ -50,11 +50,11 @@ pub fn install(verbosity: u8, folder: Option<&Path>) {
     }
 }
 
-/// A file a day in `folder`, made private first, since the appender would follow the umask.
+/// Opens the file of the day in `folder`, which is made private first: the appender follows the umask.
 fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // One that was there before; the files in it are what the umask makes them.
+    // The folder may have existed before, and the umask decides who can read the files in it.
     let metadata = std::fs::metadata(folder)?;
     if metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
@@ -67,7 +67,7 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
         .build(folder)?)
 }
 
-/// Says an event on standard error, where the server speaks as well.
+/// Writes an event to standard error, which the server uses, too.
 struct StandardError;
 
 impl<S: Subscriber> Layer<S> for StandardError {
@@ -76,7 +76,7 @@ impl<S: Subscriber> Layer<S> for StandardError {
     }
 }
 
-/// An event as one line, its time in front.
+/// Formats an event as one line that begins with its time.
 struct OneLine;
 
 impl<S, N> FormatEvent<S, N> for OneLine
@@ -105,8 +105,8 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// `text` on one line and without secrets: paths, URLs and errors of the system are repeated in what we say.
-pub fn safe(text: &str) -> String {
+/// Returns `text` on one line and without secrets: our messages contain paths, URLs and errors of the system.
+fn safe(text: &str) -> String {
     Redactor::default().redact(redact::Field::StderrLine, text.as_bytes()).as_str().to_owned()
 }
 

@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 
-/// A program that starts another one, whose name then is what counts.
+/// A program that starts another program, whose name becomes the server's name.
 struct Launcher {
     name: &'static str,
-    /// Words between the launcher and what it launches.
+    /// Words between the launcher and the launched program.
     verbs: &'static [&'static str],
-    /// Options with a value, which is not what is launched.
+    /// Options with a value that is not the launched program.
     with_value: &'static [&'static str],
-    /// Options whose value is what is launched.
+    /// Options whose value is the launched program.
     naming: &'static [&'static str],
 }
 
@@ -113,7 +113,7 @@ impl Launcher {
         matches!(self.name, "sh" | "bash" | "zsh" | "cmd")
     }
 
-    /// What is launched with these arguments, if that can be told.
+    /// Returns the name of the program that is launched with these arguments, if they contain one.
     fn launches(&self, arguments: &[String]) -> Option<String> {
         if self.name == "spantap" {
             let at = arguments.iter().position(|word| word == "--")?;
@@ -148,13 +148,13 @@ impl Launcher {
     }
 }
 
-/// `-c`, alone or behind other letters, and what cmd.exe calls it.
+/// Returns true for `-c`, alone or after other letters, and for `/c` of cmd.exe.
 fn is_script_option(word: &str) -> bool {
     word.eq_ignore_ascii_case("/c")
         || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'))
 }
 
-/// The last command of a shell script is the one that becomes the server.
+/// Returns the name of the last command of a shell script, which becomes the server.
 fn script_name(script: &str) -> Option<String> {
     let command = script.split(['&', ';', '|', '\n']).map(str::trim).rfind(|command| !command.is_empty())?;
     let words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned());
@@ -162,8 +162,8 @@ fn script_name(script: &str) -> Option<String> {
     named(&words)
 }
 
-/// A short name for the server that `command` starts: the package, the module or the script's stem.
-pub fn server_name(command: &[OsString]) -> String {
+/// Returns a short name for the server that `command` starts: the package, the module or the script's stem.
+pub(crate) fn server_name(command: &[OsString]) -> String {
     let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     named(&words).filter(|name| !name.is_empty()).unwrap_or_else(|| "server".to_owned())
 }
@@ -174,7 +174,7 @@ fn named(words: &[String]) -> Option<String> {
     Some(launched.unwrap_or_else(|| package(program)))
 }
 
-/// The file name without folder and ending.
+/// Returns the file name without folder and ending.
 fn stem(path: &str) -> String {
     const ENDINGS: &[&str] = &[
         ".exe", ".cmd", ".bat", ".sh", ".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".jar", ".dll",
@@ -185,7 +185,7 @@ fn stem(path: &str) -> String {
     stem.unwrap_or(name).to_owned()
 }
 
-/// `server-x` from `@scope/server-x@1.2`, from `jsr:@scope/server-x` and from a path to it.
+/// Returns `server-x` for `@scope/server-x@1.2`, for `jsr:@scope/server-x` and for a path to it.
 fn package(word: &str) -> String {
     let is_registry = ["npm:", "jsr:"].iter().find_map(|registry| word.strip_prefix(registry));
     let word = is_registry.unwrap_or(word);
@@ -197,11 +197,11 @@ fn package(word: &str) -> String {
     stem(name)
 }
 
-/// The stem of a path, or where that is a generic word the name of the folder it lies in.
+/// Returns the stem of a path, or the name of its folder if the stem is a generic word.
 fn path_name(path: &str) -> String {
     const STEMS: &[&str] = &["index", "main", "server", "cli", "app", "__main__"];
     const FOLDERS: &[&str] = &["dist", "build", "src", "bin", "lib", "out", "target", "release", "debug"];
-    /// What lies in these belongs to a person or to the system.
+    /// Folders of users and of the system, whose names do not name a server.
     const ROOTS: &[&str] =
         &["home", "Users", "usr", "local", "opt", "srv", "tmp", "var", "root", ".", "..", "/", ""];
     let path = match path.rsplit_once('@') {
@@ -223,7 +223,7 @@ fn path_name(path: &str) -> String {
     }
 }
 
-/// `mcp-server-git` from `mcp_server_git`, `server` from `pkg.server` is `pkg`.
+/// Returns `mcp-server-git` for `mcp_server_git`, and `pkg` for `pkg.server`.
 fn module_name(module: &str) -> String {
     let mut parts = module.split('.').collect::<Vec<_>>();
     while parts.len() > 1 && matches!(parts.last(), Some(&("server" | "main" | "cli" | "__main__"))) {
@@ -232,7 +232,7 @@ fn module_name(module: &str) -> String {
     parts.last().copied().unwrap_or(module).replace('_', "-")
 }
 
-/// `server` from `registry.example/team/server:1.2@sha256:…`.
+/// Returns `server` for `registry.example/team/server:1.2@sha256:…`.
 fn image_name(image: &str) -> String {
     let name = image.rsplit('/').next().unwrap_or(image);
     name.split([':', '@']).next().unwrap_or(name).to_owned()

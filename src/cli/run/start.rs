@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cli::exit_with;
@@ -41,14 +41,10 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Starts the proxy: settings, relay, observer. Does not return after the server has been started.
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let RunArgs { given, verbose, server_command, .. } = args;
-    let command = server_command.command;
-    let sources = Arc::new(Sources::read(given, &process_environment, paths::config_dir().as_deref()));
-    let server = sources.server_name(&command);
-    let early = EarlySettings::resolve(&sources, &server);
-    let checked = match early.strict {
-        true => Some(SessionSetup::new(&sources, server.clone(), verbose).checked()?),
-        false => None,
-    };
+    let sources = Sources::read(given, &process_environment, paths::config_dir().as_deref());
+    let launch = Launch { sources, command: server_command.command, server: OnceLock::new(), verbose };
+    let early = launch.early_settings();
+    let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
 
     let span = ConnectionSpan::new(&process_environment, early.sampler);
     let (when_full, grace) = match early.overload {
@@ -62,16 +58,63 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let trace_env = if early.trace_env { span.trace_env() } else { TraceEnv::Untouched };
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
 
-    let (words, of_messages, server_of_messages) = (command.clone(), Arc::clone(&sources), server.clone());
-    let show_command = Box::new(move |command: &[OsString]| {
-        let words = of_messages.settings(&server_of_messages).redaction.redactor().redact_argv(command);
+    let launch = Arc::new(launch);
+    let of_messages = Arc::clone(&launch);
+    let of_observer = Arc::clone(&launch);
+    let options = ProxyOptions {
+        trace_env,
+        relay,
+        flush_budget,
+        grace,
+        show_command: Box::new(move |command: &[OsString]| of_messages.show(command)),
+        build_observer: Box::new(move |started: &ServerStart| {
+            let session = checked.unwrap_or_else(|| SessionSetup::new(&of_observer));
+            session.observer(started, &span, &of_observer.command)
+        }),
+    };
+    proxy::run(&launch.command, options)
+}
+
+/// The command line and the sources of its settings.
+struct Launch {
+    sources: Sources<'static>,
+    command: Vec<OsString>,
+    /// Name of the server, derived when it is needed first: without a config file that is after the start.
+    server: OnceLock<String>,
+    verbose: u8,
+}
+
+impl Launch {
+    fn server(&self) -> &str {
+        self.server.get_or_init(|| self.sources.server_name(&self.command))
+    }
+
+    /// Resolves the settings that the start of the server depends on. The others are resolved on the observer's
+    /// thread.
+    fn early_settings(&self) -> EarlySettings {
+        let has_file = matches!(self.sources.file(), Ok(Some(_)));
+        let mut resolver = self.sources.resolver(if has_file { self.server() } else { "" });
+        EarlySettings {
+            strict: resolver.strict().value,
+            trace_env: resolver.trace_env().value,
+            overload: resolver.overload().value,
+            sampler: OtlpSettings::resolve_sampler(&resolver.otlp_table(), &process_variable),
+        }
+    }
+
+    /// Shows the words of a command without its secrets.
+    fn show(&self, command: &[OsString]) -> String {
+        let words = self.sources.settings(self.server()).redaction.redactor().redact_argv(command);
         words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
-    });
-    let build_observer = Box::new(move |started: &ServerStart| {
-        let session = checked.unwrap_or_else(|| SessionSetup::new(&sources, server, verbose));
-        session.observer(started, &span, &words)
-    });
-    proxy::run(&command, ProxyOptions { trace_env, relay, flush_budget, grace, show_command, build_observer })
+    }
+}
+
+/// The settings that the start of the server depends on.
+struct EarlySettings {
+    strict: bool,
+    trace_env: bool,
+    overload: Overload,
+    sampler: Sampler,
 }
 
 /// Returns a time limit of the end in builds with debug assertions, in milliseconds: the time of an orphaned
@@ -81,26 +124,6 @@ fn test_limit(name: &str) -> Option<Duration> {
         return None;
     }
     process_variable(name)?.parse().ok().map(Duration::from_millis)
-}
-
-/// The settings that the start of the server depends on. The others are resolved on the observer's thread.
-struct EarlySettings {
-    strict: bool,
-    trace_env: bool,
-    overload: Overload,
-    sampler: Sampler,
-}
-
-impl EarlySettings {
-    fn resolve(sources: &Sources<'_>, server: &str) -> EarlySettings {
-        let mut resolver = sources.resolver(server);
-        EarlySettings {
-            strict: resolver.strict().value,
-            trace_env: resolver.trace_env().value,
-            overload: resolver.overload().value,
-            sampler: OtlpSettings::resolve_sampler(&resolver.otlp_table(), &process_variable),
-        }
-    }
 }
 
 /// The settings of the session, and its identity.
@@ -116,8 +139,8 @@ struct SessionSetup {
 }
 
 impl SessionSetup {
-    fn new(sources: &Sources<'_>, server: String, verbose: u8) -> SessionSetup {
-        let mut settings = sources.settings(&server);
+    fn new(launch: &Launch) -> SessionSetup {
+        let mut settings = launch.sources.settings(launch.server());
         let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
@@ -130,7 +153,7 @@ impl SessionSetup {
         let identity = Identity {
             connection_id: identity::connection_id(),
             session_id: clean(Field::Id, &session.id),
-            server_name: clean(Field::Name, &server),
+            server_name: clean(Field::Name, launch.server()),
             user_id: settings.user_id.value.as_deref().map(|user| clean(Field::UserId, user)),
         };
         SessionSetup {
@@ -138,8 +161,8 @@ impl SessionSetup {
             identity,
             session_source: session.source,
             redactor,
-            file_error: sources.file().err().map(ToString::to_string),
-            verbose,
+            file_error: launch.sources.file().err().map(ToString::to_string),
+            verbose: launch.verbose,
             opened: None,
         }
     }
