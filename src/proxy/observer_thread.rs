@@ -297,8 +297,8 @@ impl ObserverThread {
         }
         StatsSample {
             in_flight: 0,
-            server_rss: stat.map(|stat| stat.resident),
-            server_cpu: stat.map(|stat| stat.cpu),
+            server_rss: stat.map(|stat| stat.resident()),
+            server_cpu: stat.map(|stat| stat.cpu()),
             server_first_answer: None,
             added_latency,
             ring_depth: deepest.map_or(0, |ring| ring.depth() as u64),

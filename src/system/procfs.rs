@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
-    /// CPU time in user and system mode.
-    pub cpu: Duration,
+    /// CPU time in user and system mode, in clock ticks.
+    cpu_ticks: u64,
     /// Start of the process, in clock ticks since boot.
     pub start_ticks: u64,
-    /// Resident memory in bytes.
-    pub resident: u64,
+    /// Pages of resident memory.
+    resident_pages: u64,
 }
 
 impl ProcessStat {
@@ -25,9 +25,18 @@ impl ProcessStat {
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
         let (user, system, start_ticks, pages) = (number(0)?, number(0)?, number(6)?, number(1)?);
-        let (page, ticks) = (rustix::param::page_size() as u64, rustix::param::clock_ticks_per_second());
-        let cpu = Duration::from_millis((user + system) * 1000 / ticks);
-        Some(ProcessStat { cpu, start_ticks, resident: pages * page })
+        Some(ProcessStat { cpu_ticks: user + system, start_ticks, resident_pages: pages })
+    }
+
+    /// Returns the CPU time in user and system mode.
+    pub fn cpu(&self) -> Duration {
+        Duration::from_millis(self.cpu_ticks * 1000 / rustix::param::clock_ticks_per_second())
+    }
+
+    /// Returns the resident memory in bytes. The page size is not asked for at the start of a session: rustix
+    /// reads the ELF header for it, which valgrind does not support.
+    pub fn resident(&self) -> u64 {
+        self.resident_pages * rustix::param::page_size() as u64
     }
 }
 
@@ -72,11 +81,8 @@ mod tests {
     #[test]
     fn a_command_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 90 0 0 0 12 34 0 0 20 0 1 0 100 2000000 500 184467";
-        let expected = ProcessStat {
-            cpu: Duration::from_millis(460),
-            start_ticks: 100,
-            resident: 500 * rustix::param::page_size() as u64,
-        };
-        assert_eq!(ProcessStat::parse(stat), Some(expected));
+        let stat = ProcessStat::parse(stat).unwrap();
+        assert_eq!((stat.cpu(), stat.start_ticks), (Duration::from_millis(460), 100));
+        assert_eq!(stat.resident(), 500 * rustix::param::page_size() as u64);
     }
 }
