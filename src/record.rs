@@ -22,6 +22,7 @@ pub mod schema;
 pub mod timestamp;
 pub(crate) mod words;
 
+pub(crate) use from_event::tokens;
 pub use identity::Identity;
 pub use timestamp::ClockAnchor;
 pub use words::{EventName, Level};

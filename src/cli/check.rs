@@ -229,7 +229,8 @@ impl CheckArgs {
         };
         let kinds = check::FailureKind::ALL.map(check::FailureKind::word);
         let Some(settings) = settings else { return Ok(None) };
-        let (mut otlp, checks) = Otlp::of_checks(settings, &identity, &kinds, warn);
+        let (mut otlp, checks) =
+            Otlp::of_checks(settings, &identity, &kinds, move |notice| warn(&notice.to_string()));
         otlp.open();
         Ok(checks.map(|checks| (otlp, checks)))
     }

@@ -16,7 +16,7 @@ use crate::cli::selection::{DefaultRange, Reading, SelectArgs, note, since_help}
 use crate::cli::{Out, done, help, hint};
 use crate::export::Output;
 use crate::export::otlp::settings::SignalSwitch;
-use crate::export::otlp::{Otlp, OtlpSettings};
+use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::Entry;
 use crate::query::files::LogSource;
@@ -82,7 +82,7 @@ impl ExportArgs {
             bar,
             sent: SentCounts::default(),
             files: 0,
-            once: OncePerLine::default(),
+            once: OncePerNotice::default(),
         };
         sessions.iter().try_for_each(|session| run.send(session))?;
         let ExportRun { sent: SentCounts { records, connections, lost }, bar, resume, .. } = run;
@@ -161,16 +161,14 @@ struct SentCounts {
     lost: BTreeMap<&'static str, u64>,
 }
 
-/// Prints each line once, although every connection reports it.
+/// Prints each notice once, although every connection reports it.
 #[derive(Clone, Default)]
-struct OncePerLine(Arc<Mutex<HashSet<String>>>);
+struct OncePerNotice(Arc<Mutex<HashSet<ExportNotice>>>);
 
-impl OncePerLine {
-    fn print(&self, line: &str) {
-        // Nothing runs here that could be affected.
-        let line = line.trim_end_matches("; traffic is not affected");
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned()) {
-            note(line);
+impl OncePerNotice {
+    fn print(&self, notice: &ExportNotice) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.clone()) {
+            note(&notice.to_string());
         }
     }
 }
@@ -186,7 +184,7 @@ struct ExportRun {
     sent: SentCounts,
     /// Number of files that are done.
     files: usize,
-    once: OncePerLine,
+    once: OncePerNotice,
 }
 
 impl ExportRun {
@@ -243,11 +241,11 @@ impl ExportRun {
             let connection = connections.entry(record.connection_id.to_string());
             let otlp = connection.or_insert_with(|| {
                 let once = self.once.clone();
-                let warn = move |line: &str| once.print(line);
-                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), warn)
+                let notify = move |notice: &ExportNotice| once.print(notice);
+                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), notify)
             });
             if lines <= from || !takes(&self.select, &entry) {
-                otlp.pass_over(&record);
+                otlp.observe_without_sending(&record);
                 continue;
             }
             if !otlp.wait_for_room(COLLECTOR_TIMEOUT) {

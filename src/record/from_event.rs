@@ -365,6 +365,6 @@ fn counts(counts: &RedactionCounts) -> Option<BTreeMap<Cow<'_, str>, u32>> {
 }
 
 /// Estimates the tokens in `bytes` of text, rounded up.
-fn tokens(bytes: u64) -> u64 {
+pub(crate) fn tokens(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN)
 }

@@ -224,7 +224,7 @@ fn the_documented_variables_are_those_that_the_code_asks_for() {
 fn the_documented_reasons_are_those_of_the_code() {
     let docs = read("docs/telemetry.md");
     let mut told = 0;
-    for file in ["grpc", "transport", "outcome", "sender"] {
+    for file in ["grpc", "transport", "points"] {
         let code = read(&format!("src/export/otlp/{file}.rs"));
         for reason in code.split("Outcome::lost(\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
             assert!(docs.contains(&format!("`{reason}`")), "{reason}");

@@ -10,7 +10,7 @@ use crate::cli::exit_with;
 use crate::cli::run::RunArgs;
 use crate::export::log::{Log, LogSettings};
 use crate::export::otlp::sampler::Sampler;
-use crate::export::otlp::{Otlp, OtlpSettings};
+use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
@@ -225,7 +225,11 @@ impl SessionSetup {
         let side = self.settings.side.value;
         let prices = Prices::new(self.settings.usd_per_million_tokens.value, &self.settings.cost_per_call);
         let otlp = settings.map(|settings| {
-            let otlp = Otlp::new(settings, &self.identity, side, prices, |line| tracing::warn!("{line}"));
+            let notify = |notice: &ExportNotice| match notice {
+                ExportNotice::NotTaken { .. } => tracing::warn!("{notice}; traffic is not affected"),
+                _ => tracing::warn!("{notice}"),
+            };
+            let otlp = Otlp::new(settings, &self.identity, side, prices, notify);
             otlp.with_thread(thread::lower_priority)
         });
         (otlp, warnings)

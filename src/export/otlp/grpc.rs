@@ -1,7 +1,7 @@
-//! OTLP over gRPC: ships the bytes that the exporter has encoded, and reads the answer by its status.
+//! OTLP over gRPC: sends encoded requests, and reads the answer by its status.
 //!
-//! Our own caller, because the OpenTelemetry crate keeps status, throttling hint and partial success to
-//! itself. Source: OTLP specification, "OTLP/gRPC".
+//! This is not the client of the OpenTelemetry crate, which does not return the status, the throttling hint
+//! and the partial success. Source: OTLP specification, "OTLP/gRPC".
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Signal, SignalTarget};
 use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 
-/// One method of one collector.
-pub struct Grpc {
+/// Calls one method of one collector.
+pub(super) struct GrpcClient {
     channel: Channel,
     path: PathAndQuery,
     metadata: MetadataMap,
@@ -28,14 +28,14 @@ pub struct Grpc {
     signal: Signal,
 }
 
-impl Grpc {
+impl GrpcClient {
     /// Connects when it is first used. Must be called inside a runtime.
     ///
     /// # Errors
-    /// When a header or file cannot be used.
-    pub fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<Grpc> {
+    /// Fails if the endpoint, a header or a file cannot be used.
+    pub(super) fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<GrpcClient> {
         let endpoint = Endpoint::from_shared(target.endpoint.clone());
-        let mut endpoint = endpoint.ok().context("the endpoint is no URL")?.user_agent(USER_AGENT)?;
+        let mut endpoint = endpoint.ok().context("the endpoint is not a URL")?.user_agent(USER_AGENT)?;
         if target.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(tls(target)?).ok().context("the certificates cannot be used")?;
         }
@@ -44,7 +44,7 @@ impl Grpc {
             Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
             Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
         };
-        Ok(Grpc {
+        Ok(GrpcClient {
             channel: endpoint.connect_lazy(),
             path: PathAndQuery::from_static(path),
             metadata: metadata(target)?,
@@ -55,7 +55,7 @@ impl Grpc {
     }
 
     /// Sends one encoded request.
-    pub async fn send(&self, body: Bytes) -> Outcome {
+    pub(super) async fn send(&self, body: Bytes) -> Outcome {
         let call = self.call(body);
         let answer = match self.timeout {
             Some(timeout) => match tokio::time::timeout(timeout, call).await {
@@ -81,13 +81,13 @@ impl Grpc {
         client.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
         let mut request = tonic::Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        Ok(client.unary(request, self.path.clone(), Raw).await?.into_inner())
+        Ok(client.unary(request, self.path.clone(), RawCodec).await?.into_inner())
     }
 }
 
 /// Source: OTLP specification, the table of retryable codes under "Failures".
 fn judge(status: &Status) -> Outcome {
-    // A refused or broken connection has no status of its own: tonic makes one up.
+    // A refused or broken connection has no status of its own: tonic invents one.
     let connection = std::error::Error::source(status).is_some();
     let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
@@ -106,7 +106,7 @@ fn judge(status: &Status) -> Outcome {
                 ..Outcome::lost("grpc_resource_exhausted")
             },
         },
-        // Nobody who speaks gRPC is there, or the connection broke in the middle.
+        // The peer does not speak gRPC, or the connection broke during the exchange.
         Code::Unknown | Code::Internal if connection => Outcome::not_now("reset"),
         Code::Unauthenticated => Outcome::lost("grpc_unauthenticated"),
         Code::PermissionDenied => Outcome::lost("grpc_permission_denied"),
@@ -142,25 +142,25 @@ fn tls(target: &SignalTarget) -> anyhow::Result<ClientTlsConfig> {
     Ok(tls)
 }
 
-/// Messages are bytes already.
-struct Raw;
+/// Passes on messages that are encoded already.
+struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
+    type Encoder = RawCodec;
+    type Decoder = RawCodec;
 
-    fn encoder(&mut self) -> Raw {
-        Raw
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
     }
 
-    fn decoder(&mut self) -> Raw {
-        Raw
+    fn decoder(&mut self) -> RawCodec {
+        RawCodec
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -170,7 +170,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 

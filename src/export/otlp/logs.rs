@@ -1,75 +1,122 @@
-//! Records as OTLP log records: the message is the body, every other field an attribute.
+//! Encodes records as OTLP log records: the message is the body, every other field an attribute.
 
-use std::time::{Duration, SystemTime};
+use opentelemetry::trace::{SpanId, TraceId};
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
+use serde::Serialize as _;
 
-use opentelemetry::logs::{AnyValue, LogRecord, Logger, LoggerProvider, Severity};
-use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
-use opentelemetry_sdk::logs::{SdkLogRecord, SdkLogger, SdkLoggerProvider};
-use serde_json::Value;
-
-use crate::export::otlp::semconv;
+use crate::export::otlp::protobuf::ProtobufWriter;
+use crate::export::otlp::spans::nanoseconds;
 use crate::record::{Level, Record};
 
-/// Makes log records.
-#[derive(Debug)]
-pub struct LogBuilder(SdkLogger);
+mod any_value;
 
-impl Default for LogBuilder {
-    fn default() -> LogBuilder {
-        LogBuilder(SdkLoggerProvider::builder().build().logger(semconv::SCOPE))
-    }
+use any_value::AnyValueSerializer;
+
+/// Field numbers of `LogRecord` (OTLP `logs.proto`).
+mod field {
+    pub const TIME: u32 = 1;
+    pub const SEVERITY_NUMBER: u32 = 2;
+    pub const SEVERITY_TEXT: u32 = 3;
+    pub const BODY: u32 = 5;
+    pub const ATTRIBUTES: u32 = 6;
+    pub const FLAGS: u32 = 8;
+    pub const TRACE_ID: u32 = 9;
+    pub const SPAN_ID: u32 = 10;
+    pub const OBSERVED_TIME: u32 = 11;
+    pub const EVENT_NAME: u32 = 12;
 }
 
-/// Fields that have a place of their own in an OTLP log record.
+/// Fields of a record that have a place of their own in an OTLP log record.
 const PLACED: [&str; 6] = ["timestamp", "level", "message", "trace_id", "span_id", "trace_flags"];
 
-impl LogBuilder {
-    pub fn log(&self, record: &Record<'_>) -> SdkLogRecord {
-        let mut log = self.0.create_log_record();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(record.timestamp.0.unsigned_abs());
-        log.set_timestamp(at);
-        log.set_observed_timestamp(at);
-        let (severity, word) = match record.level {
-            Level::Debug => (Severity::Debug, "DEBUG"),
-            Level::Info => (Severity::Info, "INFO"),
-            Level::Warn => (Severity::Warn, "WARN"),
-            Level::Error => (Severity::Error, "ERROR"),
-        };
-        log.set_severity_number(severity);
-        log.set_severity_text(word);
-        log.set_event_name(record.event.as_str());
-        log.set_body(AnyValue::from(record.message.to_string()));
-        let trace_id = record.trace_id.as_deref().and_then(|id| TraceId::from_hex(id).ok());
-        let span_id = record.span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
-        if let (Some(trace_id), Some(span_id)) = (trace_id, span_id) {
-            let flags = record.trace_flags.as_deref().and_then(|flags| u8::from_str_radix(flags, 16).ok());
-            log.set_trace_context(trace_id, span_id, flags.map(TraceFlags::new));
-        }
-        if let Ok(Value::Object(fields)) = serde_json::to_value(record) {
-            for (name, value) in fields {
-                if !PLACED.contains(&name.as_str())
-                    && let Some(value) = any(value)
-                {
-                    log.add_attribute(name, value);
-                }
-            }
-        }
-        log
+/// Writes the log record of `record`.
+///
+/// # Errors
+/// Fails if the record has a value of a kind that no log record has, which a test refuses.
+pub(super) fn log(record: &Record<'_>, log: &mut ProtobufWriter) -> std::fmt::Result {
+    let at = nanoseconds(record.timestamp);
+    let (severity, word) = match record.level {
+        Level::Debug => (SeverityNumber::Debug, "DEBUG"),
+        Level::Info => (SeverityNumber::Info, "INFO"),
+        Level::Warn => (SeverityNumber::Warn, "WARN"),
+        Level::Error => (SeverityNumber::Error, "ERROR"),
+    };
+    log.fixed64(field::TIME, at);
+    log.fixed64(field::OBSERVED_TIME, at);
+    log.varint(field::SEVERITY_NUMBER, severity as u64);
+    log.bytes(field::SEVERITY_TEXT, word.as_bytes());
+    log.bytes(field::EVENT_NAME, record.event.as_str().as_bytes());
+    log.message(field::BODY, |body| body.text_value(&record.message));
+    let trace_id = record.trace_id.as_deref().and_then(|id| TraceId::from_hex(id).ok());
+    let span_id = record.span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
+    if let (Some(trace_id), Some(span_id)) = (trace_id, span_id) {
+        log.bytes(field::TRACE_ID, &trace_id.to_bytes());
+        log.bytes(field::SPAN_ID, &span_id.to_bytes());
+        let flags = record.trace_flags.as_deref().and_then(|flags| u8::from_str_radix(flags, 16).ok());
+        log.fixed32(field::FLAGS, flags.unwrap_or(0).into());
     }
+    record.serialize(AnyValueSerializer::of_attributes(log, field::ATTRIBUTES, &PLACED))
 }
 
-fn any(value: Value) -> Option<AnyValue> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(value) => AnyValue::Boolean(value),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => AnyValue::Int(number),
-            None => AnyValue::Double(number.as_f64()?),
-        },
-        Value::String(text) => AnyValue::from(text),
-        Value::Array(items) => AnyValue::ListAny(Box::new(items.into_iter().filter_map(any).collect())),
-        Value::Object(members) => AnyValue::Map(Box::new(
-            members.into_iter().filter_map(|(key, value)| Some((key.into(), any(value)?))).collect(),
-        )),
-    })
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+    use prost::Message;
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::record::timestamp::Timestamp;
+    use crate::record::words::Status;
+    use crate::record::{EventName, Millis, Totals};
+
+    fn json(value: AnyValue) -> Value {
+        use any_value::Value as Kind;
+        match value.value.unwrap() {
+            Kind::StringValue(text) => text.into(),
+            Kind::BoolValue(value) => value.into(),
+            Kind::IntValue(value) => value.into(),
+            Kind::DoubleValue(value) => value.into(),
+            Kind::ArrayValue(list) => list.values.into_iter().map(json).collect(),
+            Kind::KvlistValue(list) => members(list.values).into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn members(list: Vec<KeyValue>) -> Map<String, Value> {
+        list.into_iter().map(|member| (member.key, json(member.value.unwrap()))).collect()
+    }
+
+    #[test]
+    fn every_field_of_a_record_is_an_attribute_or_has_a_place_of_its_own() {
+        let record = Record {
+            timestamp: Timestamp(1_700_000_000_000_001),
+            level: Level::Warn,
+            event: EventName::SessionEnded,
+            message: "said".into(),
+            seq: 1 << 40,
+            error_code: Some(-7),
+            duration_ms: Some(Millis(3.0)),
+            status: Some(Status::Error),
+            truncated: Some(true),
+            command: Some(vec!["a".into(), "".into()]),
+            dropped: Some([("log:queue_full".into(), 3), ("otlp:shutdown".into(), 300)].into()),
+            totals: Some(Totals { errors: 5, ..Totals::default() }),
+            text: Some("long ".repeat(60_000).into()),
+            trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
+            span_id: Some("b7ad6b7169203331".into()),
+            trace_flags: Some("03".into()),
+            ..Record::default()
+        };
+        let mut encoded = ProtobufWriter::default();
+        log(&record, &mut encoded).unwrap();
+        let log = LogRecord::decode(encoded.as_bytes()).unwrap();
+        let Value::Object(mut fields) = serde_json::to_value(&record).unwrap() else { panic!("a record") };
+        PLACED.iter().for_each(|name| drop(fields.remove(*name).unwrap()));
+        assert_eq!(members(log.attributes), fields);
+        assert_eq!(log.time_unix_nano, 1_700_000_000_000_001_000);
+        assert_eq!((log.severity_text.as_str(), log.severity_number), ("WARN", 13));
+        assert_eq!((log.event_name.as_str(), json(log.body.unwrap())), ("session_ended", "said".into()));
+        assert_eq!((log.trace_id.len(), log.span_id.len(), log.flags), (16, 8, 3));
+    }
 }

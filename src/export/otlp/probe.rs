@@ -1,29 +1,24 @@
-//! Whether collectors take what would be sent: an empty export of each signal, as the protocol allows.
+//! Asks collectors whether they accept what would be sent, with an empty request of each signal.
 
 use std::time::Duration;
 
-use opentelemetry_sdk::logs::LogBatch;
-use opentelemetry_sdk::logs::LogExporter as _;
-use opentelemetry_sdk::metrics::data::ResourceMetrics;
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
-use opentelemetry_sdk::trace::SpanExporter as _;
-
-use crate::export::otlp::outcome::{self, Outcome};
+use crate::export::otlp::outcome::Outcome;
+use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
-use crate::export::otlp::transport;
+use crate::export::otlp::transport::CollectorClient;
 
-/// What became of one signal's export.
+/// Result of one signal's empty request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeResult {
     pub signal: Signal,
     /// May hold credentials.
     pub endpoint: String,
-    /// Why it was not taken: a reason as of losses, or what is wrong with the set-up.
+    /// Why the request was not taken: a reason as in counts of losses, or an error in the settings.
     pub failure: Option<String>,
 }
 
-/// Sends an empty export of each signal that `settings` has a way for, one after the other, and waits for
-/// each answer at most `patience`.
+/// Sends an empty request of each signal that `settings` has a target for, one after the other, and waits at
+/// most `patience` for each answer.
 pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let targets = [
         (Signal::Traces, &settings.traces),
@@ -34,39 +29,26 @@ pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ask = |signal, target| match &runtime {
         Ok(runtime) => runtime.block_on(async {
-            let exchange = tokio::time::timeout(patience, exchange(signal, target, settings));
+            let exchange = tokio::time::timeout(patience, exchange(signal, target));
             exchange.await.unwrap_or_else(|_| Err("timeout".to_owned()))
         }),
         Err(error) => Err(error.to_string()),
     };
-    let probed = targets
+    let results = targets
         .map(|(signal, target)| {
             let failure = ask(signal, target).err();
             ProbeResult { signal, endpoint: target.endpoint.clone(), failure }
         })
         .collect();
     if let Ok(runtime) = runtime {
-        // An exchange that hangs is left to itself.
+        // An exchange that hangs is not waited for.
         runtime.shutdown_background();
     }
-    probed
+    results
 }
 
-async fn exchange(signal: Signal, target: &SignalTarget, settings: &OtlpSettings) -> Result<(), String> {
-    let unusable = |error: anyhow::Error| format!("{error:#}");
-    let Outcome { failure, .. } = match signal {
-        Signal::Traces => {
-            let exporter = transport::spans(target).map_err(unusable)?;
-            outcome::of(exporter.export(Vec::new())).await
-        }
-        Signal::Metrics => {
-            let exporter = transport::metrics(target, settings.temporality()).map_err(unusable)?;
-            outcome::of(exporter.export(&ResourceMetrics::default())).await
-        }
-        Signal::Logs => {
-            let exporter = transport::logs(target).map_err(unusable)?;
-            outcome::of(exporter.export(LogBatch::new(&[]))).await
-        }
-    };
+async fn exchange(signal: Signal, target: &SignalTarget) -> Result<(), String> {
+    let client = CollectorClient::new(target, signal).map_err(|error| format!("{error:#}"))?;
+    let Outcome { failure, .. } = client.send(RequestOrigin::default().request(&[])).await;
     failure.map_or(Ok(()), |reason| Err(reason.to_owned()))
 }

@@ -4,52 +4,52 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use opentelemetry_sdk::Resource;
 use tokio::sync::Notify;
 
 use crate::export::otlp::losses::lock;
+use crate::export::otlp::request::RequestOrigin;
 
 /// Items of one signal, in the order in which they came.
 pub(super) struct Queue<T> {
     state: Mutex<QueueState<T>>,
-    /// Something was sent, or the sender has ended: for threads that wait.
+    /// Wakes threads that wait for room: items were sent, or the sender has ended.
     changed: Condvar,
-    /// Something was put in, or it is the end: for the sender.
+    /// Wakes the sender: an item was put in, or the end has come.
     wake: Notify,
     limits: QueueLimits,
 }
 
-/// How much waits, and how much goes at once.
+/// Limits of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     pub queue: usize,
     pub batch: usize,
-    /// How long what has come in may wait for more.
+    /// Longest time that an item waits for a full batch.
     pub interval: Duration,
 }
 
 struct QueueState<T> {
     waiting: VecDeque<T>,
-    /// When the oldest of them came in.
+    /// When the oldest item came in.
     since: Option<Instant>,
-    /// One of them is not to wait for others.
+    /// One of the items must not wait for a full batch.
     urgent: bool,
     /// Items that are being sent.
     in_hand: usize,
-    /// The resource that the next batch is sent with, where it has changed.
-    resource: Option<Resource>,
+    /// The origin of the next batches, if it has changed.
+    origin: Option<RequestOrigin>,
     closing: bool,
-    /// Nobody sends any more.
+    /// The sender has ended.
     ended: bool,
-    /// What was left has been counted as lost.
+    /// Items that were left have been counted as lost.
     abandoned: bool,
 }
 
-/// What [`Queue::due`] waits for.
+/// Reason why [`Queue::due`] returns.
 pub(super) enum Due {
-    /// It is time to send.
+    /// A batch is due.
     Now,
-    /// It is the end: send everything, whatever was agreed on before.
+    /// The end has come: everything is sent, without waiting for a pause.
     Closing,
 }
 
@@ -60,7 +60,7 @@ impl<T> Queue<T> {
             since: None,
             urgent: false,
             in_hand: 0,
-            resource: None,
+            origin: None,
             closing: false,
             ended: false,
             abandoned: false,
@@ -72,7 +72,7 @@ impl<T> Queue<T> {
         self.limits
     }
 
-    /// Puts an item in; `false` where it found no room.
+    /// Puts an item in. Returns false if there is no room.
     pub(super) fn put(&self, item: T, urgent: bool) -> bool {
         let mut state = lock(&self.state);
         let before = state.waiting.len();
@@ -84,7 +84,7 @@ impl<T> Queue<T> {
             state.since = Some(Instant::now());
         }
         state.urgent |= urgent;
-        // Waking costs a system call: only where the sender would otherwise sleep too long.
+        // Waking costs a system call, so the sender is woken only if it would sleep too long.
         let wake = urgent || (has_room && (before == 0 || before + 1 == self.limits.batch));
         drop(state);
         if wake {
@@ -93,20 +93,20 @@ impl<T> Queue<T> {
         has_room
     }
 
-    /// Whether nobody sends any more.
+    /// Returns true if the sender has ended.
     pub(super) fn has_ended(&self) -> bool {
         lock(&self.state).ended
     }
 
-    pub(super) fn set_resource(&self, resource: Resource) {
-        lock(&self.state).resource = Some(resource);
+    pub(super) fn set_origin(&self, origin: RequestOrigin) {
+        lock(&self.state).origin = Some(origin);
     }
 
-    pub(super) fn new_resource(&self) -> Option<Resource> {
-        lock(&self.state).resource.take()
+    pub(super) fn new_origin(&self) -> Option<RequestOrigin> {
+        lock(&self.state).origin.take()
     }
 
-    /// Waits until something is to be sent, not before `not_before` except at the end.
+    /// Waits until a batch is due, not before `not_before` except at the end.
     pub(super) async fn due(&self, not_before: Option<Instant>) -> Due {
         loop {
             let wait = {
@@ -132,7 +132,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits for `time`; `Due::Closing` as soon as it is the end.
+    /// Waits for `time`. Returns `Due::Closing` as soon as the end comes.
     pub(super) async fn nap(&self, time: Duration) -> Due {
         let until = Instant::now() + time;
         loop {
@@ -147,7 +147,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Up to `batches` lists of up to `size` items; none where fewer than `at_least` wait.
+    /// Takes up to `batches` lists of up to `size` items, or none if fewer than `at_least` wait.
     pub(super) fn take(&self, batches: usize, size: usize, at_least: usize) -> Vec<Vec<T>> {
         let mut state = lock(&self.state);
         let mut taken = Vec::new();
@@ -165,7 +165,7 @@ impl<T> Queue<T> {
         taken
     }
 
-    /// `count` items in hand are dealt with; `false` where they have been counted as lost meanwhile.
+    /// Forgets `count` items in hand. Returns false if they have been counted as lost meanwhile.
     pub(super) fn settle(&self, count: usize) -> bool {
         let mut state = lock(&self.state);
         if state.abandoned {
@@ -177,7 +177,7 @@ impl<T> Queue<T> {
         true
     }
 
-    /// Items in hand wait again, in front; returns how many of the newest found no room.
+    /// Puts items in hand back in front. Returns how many of the newest items found no room.
     pub(super) fn put_back(&self, items: Vec<T>) -> u64 {
         let mut state = lock(&self.state);
         if state.abandoned {
@@ -199,7 +199,7 @@ impl<T> Queue<T> {
         self.wake.notify_one();
     }
 
-    /// Nobody sends any more: what is left, and what was in hand, is lost. Returns how many.
+    /// Ends the queue. Items that wait or are in hand are lost; returns how many.
     pub(super) fn end(&self) -> u64 {
         let mut state = lock(&self.state);
         let left = state.waiting.len() + std::mem::take(&mut state.in_hand);
@@ -211,8 +211,8 @@ impl<T> Queue<T> {
         left as u64
     }
 
-    /// Waits until at most `most` items are left, in hand included, or nobody sends any more; `false` when
-    /// nothing has been sent for `patience`.
+    /// Waits until at most `most` items are left, in hand included, or the sender has ended. Returns false if
+    /// no item has been sent for `patience`.
     pub(super) fn wait_for_room(&self, most: usize, patience: Duration) -> bool {
         let mut state = lock(&self.state);
         let mut least = usize::MAX;
@@ -268,7 +268,7 @@ mod tests {
         assert!(!queue.settle(batch.len()));
         assert_eq!(queue.put_back(batch), 0);
         assert_eq!(queue.end(), 0);
-        assert!(!queue.put(9, false), "nothing is taken any more");
+        assert!(!queue.put(9, false), "an ended queue takes no item");
     }
 
     #[test]

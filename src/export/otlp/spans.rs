@@ -1,94 +1,142 @@
-//! Records to spans: the only place where a span is made, live or from a file years later.
+//! Encodes operations and connections as OTLP spans, live or from a file years later.
 
-use std::time::{Duration, SystemTime};
+use std::borrow::Cow;
 
-use opentelemetry::trace::{
-    Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
-use opentelemetry::{InstrumentationScope, KeyValue, Value};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use opentelemetry_proto::tonic::trace::v1::SpanFlags;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
+use crate::export::otlp::protobuf::ProtobufWriter;
 use crate::export::otlp::sampler::Sampling;
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{self, Direction, EndReason, Side};
+use crate::record::words::{Direction, EndReason, Side, Status};
 use crate::record::{EventName, Record};
 
-/// Returns the kind of the span of a request that travels in `direction`, seen from `side`.
-pub fn kind_of(side: Side, direction: Direction) -> SpanKind {
-    match (side, direction) {
-        (Side::Server, Direction::ClientToServer) | (Side::Client, Direction::ServerToClient) => {
-            SpanKind::Server
-        }
-        (Side::Server, Direction::ServerToClient) | (Side::Client, Direction::ClientToServer) => {
-            SpanKind::Client
-        }
-    }
+/// Field numbers of `Span`, `Event`, `Link` and `Status` (OTLP `trace.proto`).
+mod field {
+    pub const TRACE_ID: u32 = 1;
+    pub const SPAN_ID: u32 = 2;
+    pub const TRACE_STATE: u32 = 3;
+    pub const PARENT_SPAN_ID: u32 = 4;
+    pub const NAME: u32 = 5;
+    pub const KIND: u32 = 6;
+    pub const START_TIME: u32 = 7;
+    pub const END_TIME: u32 = 8;
+    pub const ATTRIBUTES: u32 = 9;
+    pub const EVENTS: u32 = 11;
+    pub const LINKS: u32 = 13;
+    pub const STATUS: u32 = 15;
+    pub const FLAGS: u32 = 16;
+    pub const EVENT_TIME: u32 = 1;
+    pub const EVENT_NAME: u32 = 2;
+    pub const EVENT_ATTRIBUTES: u32 = 3;
+    pub const LINK_ATTRIBUTES: u32 = 4;
+    pub const LINK_FLAGS: u32 = 6;
+    pub const STATUS_MESSAGE: u32 = 2;
+    pub const STATUS_CODE: u32 = 3;
 }
 
-/// Finds in one connection's records, in their order, what is to be a span.
+/// Returns true if `side` receives requests that travel in `direction`, so that it has spans of servers.
+pub(super) fn is_receiver(side: Side, direction: Direction) -> bool {
+    (side == Side::Server) == (direction == Direction::ClientToServer)
+}
+
+/// Makes spans of one connection's records, which it needs in their order.
 #[derive(Debug)]
-pub struct SpanTracker {
+pub(super) struct SpanTracker {
+    side: Side,
     sampling: Sampling,
-    maker: SpanBuilder,
-    /// The connection span, until its end is known.
-    connecting: Option<SpanData>,
+    /// The connection's span, until its end is known.
+    connecting: Option<ConnectionSpan>,
 }
 
-/// What a record completes.
-#[derive(Debug, Default)]
-pub struct Completed {
-    /// The connection's span, where it was waited for.
-    pub connection: Option<SpanData>,
-    /// The record's operation is to be a span: of [`SpanBuilder::operation`].
-    pub operation: bool,
+/// A span of a connection that has begun.
+#[derive(Debug)]
+struct ConnectionSpan {
+    fields: ProtobufWriter,
+    started: Timestamp,
+    trace_id: TraceId,
+    flags: TraceFlags,
 }
 
 impl SpanTracker {
-    pub fn new(side: Side, sampling: Sampling) -> SpanTracker {
-        SpanTracker { sampling, maker: SpanBuilder::new(side, sampling.value_length), connecting: None }
+    pub(super) fn new(side: Side, sampling: Sampling) -> SpanTracker {
+        SpanTracker { side, sampling, connecting: None }
     }
 
-    /// What of `record` is to be sent.
-    pub fn take(&mut self, record: &Record<'_>) -> Completed {
-        let mut completed = Completed::default();
+    /// Returns the connection's span if `record` ends it and it is sampled.
+    pub(super) fn connection(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
         match record.event {
-            EventName::SessionStarted => self.connecting = self.maker.connection(record),
-            EventName::McpToolCall | EventName::McpRequest => {
-                // The server has answered: it is connected.
-                if record.result_size_bytes.is_some() && record.direction == Some(Direction::ClientToServer) {
-                    completed.connection = self.connected(record, None);
-                }
-                completed.operation = self.samples_operation(record);
+            EventName::SessionStarted => {
+                self.connecting = begin_connection(record, self.sampling.value_length);
+                None
+            }
+            // The server has answered: it is connected.
+            EventName::McpToolCall | EventName::McpRequest
+                if record.result_size_bytes.is_some()
+                    && record.direction == Some(Direction::ClientToServer) =>
+            {
+                self.end_connection(record, None)
             }
             EventName::SessionEnded => {
-                let failure =
-                    record.reason.as_deref().filter(|reason| *reason != EndReason::ServerExited.as_str());
-                completed.connection = self.connected(record, failure);
+                let reason = record.reason.as_deref();
+                let failure = reason.filter(|reason| *reason != EndReason::ServerExited.as_str());
+                self.end_connection(record, failure)
             }
-            _ => {}
+            _ => None,
         }
-        completed
     }
 
-    fn connected(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<SpanData> {
-        let mut span = self.connecting.take()?;
-        span.end_time = time(record.ended_at.unwrap_or(record.timestamp)).max(span.start_time);
+    fn end_connection(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<Vec<u8>> {
+        let ConnectionSpan { mut fields, started, trace_id, flags } = self.connecting.take()?;
+        if !self.samples(trace_id, flags, failure.is_some(), false) {
+            return None;
+        }
+        let ended = record.ended_at.unwrap_or(record.timestamp).max(started);
+        fields.fixed64(field::END_TIME, nanoseconds(ended));
         if let Some(failure) = failure {
-            span.attributes.push(KeyValue::new(name::ERROR_TYPE, failure.to_owned()));
-            span.status = Status::error(failure.to_owned());
+            let mut attributes = SpanAttributes { span: &mut fields, length: self.sampling.value_length };
+            attributes.text(name::ERROR_TYPE, failure);
         }
-        let context = &span.span_context;
-        self.samples(context.trace_id(), context.trace_flags(), failure.is_some(), false)
-            .then(|| self.maker.finish(span))
+        status(&mut fields, failure);
+        Some(fields.into_bytes())
     }
 
-    fn samples_operation(&self, record: &Record<'_>) -> bool {
-        let failed = record.status.is_some_and(words::Status::is_failure);
-        record.method.is_some()
-            && ids(record).is_some_and(|(trace_id, _)| {
-                self.samples(trace_id, flags(record), failed, record.pending_at.is_some())
-            })
+    /// Writes the span of the record's operation. Returns false if there is no operation, or if it is not
+    /// sampled.
+    pub(super) fn operation(&self, record: &Record<'_>, span: &mut ProtobufWriter) -> bool {
+        if !matches!(record.event, EventName::McpToolCall | EventName::McpRequest) {
+            return false;
+        }
+        let (Some(method), Some(ids)) = (record.method.as_deref(), SpanIds::of(record)) else { return false };
+        let failed = record.status.is_some_and(Status::is_failure);
+        if !self.samples(ids.trace_id, ids.flags, failed, record.pending_at.is_some()) {
+            return false;
+        }
+        // A record of a newer version may have a direction that this version does not know.
+        let is_server = is_receiver(self.side, record.direction.unwrap_or(Direction::ServerToClient));
+        let kind = if is_server { SpanKind::Server } else { SpanKind::Client };
+        // With a link to the connection the parent is the caller's span.
+        begin(span, record, &ids, kind, record.linked_span_id.is_some());
+        match record.tool_name.as_deref().or(record.prompt_name.as_deref()) {
+            Some(target) => span.bytes(field::NAME, [method, " ", target].concat().as_bytes()),
+            None => span.bytes(field::NAME, method.as_bytes()),
+        }
+        span.fixed64(field::END_TIME, nanoseconds(record.ended_at.unwrap_or(record.timestamp)));
+        let mut attributes = SpanAttributes { span, length: self.sampling.value_length };
+        attributes.common(record);
+        attributes.operation(record);
+        let word = record.error_type.as_deref().filter(|_| failed);
+        let error = word.filter(|word| is_error_of(is_server, word, record.error_code));
+        if let Some(error) = error {
+            attributes.text(name::ERROR_TYPE, error);
+        }
+        events(span, record);
+        links(span, record);
+        status(span, error.map(|_| record.error_message.as_deref().unwrap_or_default()));
+        true
     }
 
     fn samples(&self, trace_id: TraceId, flags: TraceFlags, failed: bool, slow: bool) -> bool {
@@ -102,245 +150,226 @@ impl SpanTracker {
     }
 }
 
-/// Makes spans that are to be sent; what a span says depends on its record alone.
-#[derive(Clone, Debug)]
-pub struct SpanBuilder {
-    side: Side,
-    value_length: Option<usize>,
-    scope: InstrumentationScope,
+/// Ids of a record's span.
+struct SpanIds {
+    trace_id: TraceId,
+    span_id: SpanId,
+    flags: TraceFlags,
 }
 
-impl SpanBuilder {
-    /// Texts of attributes are cut to `value_length` characters.
-    pub fn new(side: Side, value_length: Option<usize>) -> SpanBuilder {
-        SpanBuilder { side, value_length, scope: semconv::scope() }
-    }
-
-    /// The span of an operation. `None` where the record is of none.
-    pub fn operation(&self, record: &Record<'_>) -> Option<SpanData> {
-        let method = record.method.as_deref()?;
-        // A newer version may know a further direction.
-        let kind = kind_of(self.side, record.direction.unwrap_or(Direction::ServerToClient));
-        let target = record.tool_name.as_deref().or(record.prompt_name.as_deref());
-        let title = target.map_or_else(|| method.to_owned(), |target| format!("{method} {target}"));
-        let mut span = self.span(record, title, kind.clone())?;
-        span.attributes = attributes(record);
-        if let Some(error_type) = error_type(record, &kind) {
-            span.attributes.push(KeyValue::new(name::ERROR_TYPE, error_type));
-            span.status = Status::error(record.error_message.as_deref().unwrap_or_default().to_owned());
-        }
-        span.events = events(record);
-        span.links = links(record);
-        Some(self.finish(span))
-    }
-
-    /// The span of a connection that has begun.
-    fn connection(&self, record: &Record<'_>) -> Option<SpanData> {
-        let mut span = self.span(record, semconv::CONNECT_SPAN.to_owned(), SpanKind::Internal)?;
-        span.parent_span_is_remote = true;
-        span.attributes = common(record);
-        Some(span)
-    }
-
-    /// A span that is sent says that it is sampled.
-    fn finish(&self, mut span: SpanData) -> SpanData {
-        let context = span.span_context.clone();
-        span.span_context = SpanContext::new(
-            context.trace_id(),
-            context.span_id(),
-            context.trace_flags() | TraceFlags::SAMPLED,
-            false,
-            context.trace_state().clone(),
-        );
-        if let Some(length) = self.value_length {
-            shorten(&mut span.attributes, length);
-        }
-        span
-    }
-
-    /// A span with the record's ids and times. `None` where the record has none.
-    fn span(&self, record: &Record<'_>, name: String, kind: SpanKind) -> Option<SpanData> {
-        let (trace_id, span_id) = ids(record)?;
-        let state = record.trace_state.as_deref().and_then(|state| state.parse::<TraceState>().ok());
-        let parent = record.parent_span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
-        Some(SpanData {
-            span_context: SpanContext::new(
-                trace_id,
-                span_id,
-                flags(record),
-                false,
-                state.unwrap_or_default(),
-            ),
-            parent_span_id: parent.unwrap_or(SpanId::INVALID),
-            // With a link to the connection the parent is the caller's span.
-            parent_span_is_remote: record.linked_span_id.is_some(),
-            span_kind: kind,
-            name: name.into(),
-            start_time: time(record.started_at.unwrap_or(record.timestamp)),
-            end_time: time(record.ended_at.unwrap_or(record.timestamp)),
-            attributes: Vec::new(),
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status: Status::Unset,
-            instrumentation_scope: self.scope.clone(),
+impl SpanIds {
+    fn of(record: &Record<'_>) -> Option<SpanIds> {
+        let flags = record.trace_flags.as_deref().unwrap_or("00");
+        Some(SpanIds {
+            trace_id: TraceId::from_hex(record.trace_id.as_deref()?).ok()?,
+            span_id: SpanId::from_hex(record.span_id.as_deref()?).ok()?,
+            flags: TraceFlags::new(u8::from_str_radix(flags, 16).unwrap_or(0)),
         })
     }
 }
 
-fn ids(record: &Record<'_>) -> Option<(TraceId, SpanId)> {
-    let trace_id = TraceId::from_hex(record.trace_id.as_deref()?).ok()?;
-    Some((trace_id, SpanId::from_hex(record.span_id.as_deref()?).ok()?))
+/// Writes ids, kind and start of a span.
+fn begin(
+    span: &mut ProtobufWriter,
+    record: &Record<'_>,
+    ids: &SpanIds,
+    kind: SpanKind,
+    parent_is_remote: bool,
+) {
+    span.bytes(field::TRACE_ID, &ids.trace_id.to_bytes());
+    span.bytes(field::SPAN_ID, &ids.span_id.to_bytes());
+    let state = record.trace_state.as_deref().and_then(|state| state.parse::<TraceState>().ok());
+    if let Some(state) = state.map(|state| state.header()).filter(|state| !state.is_empty()) {
+        span.bytes(field::TRACE_STATE, state.as_bytes());
+    }
+    let parent = record.parent_span_id.as_deref().and_then(|id| SpanId::from_hex(id).ok());
+    if let Some(parent) = parent.filter(|parent| *parent != SpanId::INVALID) {
+        span.bytes(field::PARENT_SPAN_ID, &parent.to_bytes());
+    }
+    span.varint(field::KIND, kind as u64);
+    span.fixed64(field::START_TIME, nanoseconds(record.started_at.unwrap_or(record.timestamp)));
+    // A span that is sent says that it is sampled.
+    let mut flags = u32::from((ids.flags | TraceFlags::SAMPLED).to_u8());
+    flags |= SpanFlags::ContextHasIsRemoteMask as u32;
+    if parent_is_remote {
+        flags |= SpanFlags::ContextIsRemoteMask as u32;
+    }
+    span.fixed32(field::FLAGS, flags);
 }
 
-fn flags(record: &Record<'_>) -> TraceFlags {
-    let flags = record.trace_flags.as_deref().unwrap_or("00");
-    TraceFlags::new(u8::from_str_radix(flags, 16).unwrap_or(0))
+/// Begins the span of a connection. `None` if the record has no ids.
+fn begin_connection(record: &Record<'_>, length: Option<usize>) -> Option<ConnectionSpan> {
+    let ids = SpanIds::of(record)?;
+    let mut fields = ProtobufWriter::default();
+    begin(&mut fields, record, &ids, SpanKind::Internal, true);
+    fields.bytes(field::NAME, semconv::CONNECT_SPAN.as_bytes());
+    SpanAttributes { span: &mut fields, length }.common(record);
+    let started = record.started_at.unwrap_or(record.timestamp);
+    Some(ConnectionSpan { fields, started, trace_id: ids.trace_id, flags: ids.flags })
 }
 
-/// Cuts texts to `length` characters (OpenTelemetry "Attribute Limits").
-fn shorten(attributes: &mut [KeyValue], length: usize) {
-    for attribute in attributes {
-        if let Value::String(text) = &attribute.value
-            && let Some((end, _)) = text.as_str().char_indices().nth(length)
-        {
-            attribute.value = Value::from(text.as_str()[..end].to_owned());
+/// Writes a status. `failure` is the message of an error.
+fn status(span: &mut ProtobufWriter, failure: Option<&str>) {
+    span.message(field::STATUS, |status| {
+        if let Some(message) = failure {
+            status.bytes(field::STATUS_MESSAGE, message.as_bytes());
+            status.varint(field::STATUS_CODE, StatusCode::Error as u64);
+        }
+    });
+}
+
+/// Returns true if the failure `word` is `error.type` on this side's spans: the conventions differ by side.
+pub(super) fn is_error_of(is_server: bool, word: &str, code: Option<i64>) -> bool {
+    let Some(code) = code else {
+        // A user who declines has answered the request.
+        return word != "declined";
+    };
+    let by_client = semconv::CLIENT_CAUSED.contains(&code) && word.parse::<i64>().is_ok();
+    !(is_server && by_client)
+}
+
+/// Nanoseconds since 1970; records have microseconds.
+pub(super) fn nanoseconds(timestamp: Timestamp) -> u64 {
+    u64::try_from(timestamp.0).unwrap_or(0) * 1000
+}
+
+/// Writes attributes of a span.
+struct SpanAttributes<'a> {
+    span: &'a mut ProtobufWriter,
+    /// Longest text, in characters.
+    length: Option<usize>,
+}
+
+impl SpanAttributes<'_> {
+    /// Writes a text, cut to the longest length (OpenTelemetry "Attribute Limits").
+    fn text(&mut self, key: &str, text: &str) {
+        let end = self.length.and_then(|length| text.char_indices().nth(length));
+        let text = end.map_or(text, |(end, _)| &text[..end]);
+        self.span.text_attribute(field::ATTRIBUTES, key, text);
+    }
+
+    fn texts(&mut self, attributes: &[(&str, Option<&str>)]) {
+        for (key, text) in attributes {
+            if let Some(text) = text {
+                self.text(key, text);
+            }
+        }
+    }
+
+    /// Writes what every span carries.
+    fn common(&mut self, record: &Record<'_>) {
+        self.texts(&[
+            (name::MCP_SERVER_NAME, Some(&record.server_name)),
+            (name::SESSION_ID, Some(&record.session_id)),
+            (name::SPANTAP_CONNECTION_ID, Some(&record.connection_id)),
+            (name::NETWORK_TRANSPORT, Some(semconv::value::PIPE)),
+            (name::ENDUSER_ID, record.user_id.as_deref()),
+            (name::GEN_AI_CONVERSATION_ID, record.conversation_id.as_deref()),
+            (name::SPANTAP_TURN_ID, record.turn_id.as_deref()),
+            (name::SPANTAP_HOST_NAME, record.host_name.as_deref()),
+        ]);
+    }
+
+    fn operation(&mut self, record: &Record<'_>) {
+        let id = record.request_id.as_deref().and_then(request_id);
+        let code = record.error_code.map(|code| code.to_string());
+        let version = record.protocol_version.as_deref();
+        // Sessions end with 2026-07-28; over stdio a session is a connection.
+        let in_session = version.is_some_and(|version| version < semconv::FIRST_WITHOUT_SESSIONS);
+        let operation_name = record.tool_name.as_ref().map(|_| semconv::value::EXECUTE_TOOL);
+        self.texts(&[
+            (name::MCP_METHOD_NAME, record.method.as_deref()),
+            (name::GEN_AI_OPERATION_NAME, operation_name),
+            (name::GEN_AI_TOOL_NAME, record.tool_name.as_deref()),
+            (name::GEN_AI_PROMPT_NAME, record.prompt_name.as_deref()),
+            (name::MCP_RESOURCE_URI, record.resource_uri.as_deref()),
+            (name::JSONRPC_REQUEST_ID, id.as_deref()),
+            (name::JSONRPC_PROTOCOL_VERSION, record.jsonrpc_version.as_deref()),
+            (name::MCP_PROTOCOL_VERSION, version),
+            (name::MCP_SESSION_ID, in_session.then_some(&record.connection_id)),
+            (name::RPC_RESPONSE_STATUS_CODE, code.as_deref()),
+            (name::GEN_AI_TOOL_CALL_ID, record.call_id.as_deref()),
+            (name::SPANTAP_STATUS, record.status.map(Status::as_str)),
+            (name::SPANTAP_ARGS_HASH, record.args_hash.as_deref()),
+            (name::SPANTAP_RESULT_HASH, record.result_hash.as_deref()),
+        ]);
+        for (key, value) in [
+            (name::SPANTAP_SEQ, Some(record.seq)),
+            (name::SPANTAP_REQUEST_SIZE, record.request_size_bytes),
+            (name::SPANTAP_RESULT_SIZE, record.result_size_bytes),
+            (name::SPANTAP_REPEAT_COUNT, record.repeat_count.map(u64::from)),
+            (name::SPANTAP_CONTINUES_SEQ, record.continues_seq),
+        ] {
+            if let Some(value) = value {
+                self.span.int_attribute(field::ATTRIBUTES, key, value);
+            }
         }
     }
 }
 
-/// `error.type` by the conventions, which differ by side; `None` where nothing failed.
-pub fn error_type(record: &Record<'_>, kind: &SpanKind) -> Option<String> {
-    let word = record.error_type.as_deref()?;
-    if !record.status.is_some_and(words::Status::is_failure) {
-        return None;
+/// Returns a request's id as the span shows it: text without the quotes that it has in the record. `None`
+/// for null.
+fn request_id(json: &str) -> Option<Cow<'_, str>> {
+    if json.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(json.into());
     }
-    // A person who says no answers all the same.
-    if word == "declined" && record.error_code.is_none() {
-        return None;
-    }
-    let by_client = record.error_code.is_some_and(|code| semconv::CLIENT_CAUSED.contains(&code));
-    (!(by_client && *kind == SpanKind::Server && word.parse::<i64>().is_ok())).then(|| word.to_owned())
-}
-
-/// Microseconds are all that a record has, so a span has no more.
-fn time(timestamp: Timestamp) -> SystemTime {
-    let micros = Duration::from_micros(timestamp.0.unsigned_abs());
-    if timestamp.0 < 0 { SystemTime::UNIX_EPOCH - micros } else { SystemTime::UNIX_EPOCH + micros }
-}
-
-/// What every span carries.
-fn common(record: &Record<'_>) -> Vec<KeyValue> {
-    let mut attributes = vec![
-        KeyValue::new(name::MCP_SERVER_NAME, record.server_name.to_string()),
-        KeyValue::new(name::SESSION_ID, record.session_id.to_string()),
-        KeyValue::new(name::SPANTAP_CONNECTION_ID, record.connection_id.to_string()),
-        KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
-    ];
-    for (key, value) in [
-        (name::ENDUSER_ID, &record.user_id),
-        (name::GEN_AI_CONVERSATION_ID, &record.conversation_id),
-        (name::SPANTAP_TURN_ID, &record.turn_id),
-        (name::SPANTAP_HOST_NAME, &record.host_name),
-    ] {
-        attributes.extend(value.as_ref().map(|value| KeyValue::new(key, value.to_string())));
-    }
-    attributes
-}
-
-/// An id that is a string stands as JSON in the record, and as itself on the span; null is no id.
-fn request_id(json: &str) -> Option<String> {
     match serde_json::from_str(json) {
         Ok(serde_json::Value::Null) => None,
-        Ok(serde_json::Value::String(text)) => Some(text),
-        // Cut or redacted: what is left of it.
-        Err(_) => Some(json.trim_matches('"').to_owned()),
-        Ok(_) => Some(json.to_owned()),
+        Ok(serde_json::Value::String(text)) => Some(text.into()),
+        Ok(_) => Some(json.into()),
+        // The id was cut or redacted.
+        Err(_) => Some(json.trim_matches('"').into()),
     }
 }
 
-fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
-    let mut attributes = common(record);
-    let is_call = record.tool_name.is_some();
-    let id = record.request_id.as_deref().and_then(request_id);
-    // Sessions end with 2026-07-28; over stdio a session is a connection.
-    let version = record.protocol_version.as_deref();
-    let in_session = version.is_some_and(|version| version < semconv::FIRST_WITHOUT_SESSIONS);
-    let text = |value: &Option<std::borrow::Cow<'_, str>>| value.as_ref().map(|value| value.to_string());
-    for (key, value) in [
-        (name::MCP_METHOD_NAME, text(&record.method)),
-        (name::GEN_AI_OPERATION_NAME, is_call.then(|| semconv::value::EXECUTE_TOOL.to_owned())),
-        (name::GEN_AI_TOOL_NAME, text(&record.tool_name)),
-        (name::GEN_AI_PROMPT_NAME, text(&record.prompt_name)),
-        (name::MCP_RESOURCE_URI, text(&record.resource_uri)),
-        (name::JSONRPC_REQUEST_ID, id),
-        (name::JSONRPC_PROTOCOL_VERSION, text(&record.jsonrpc_version)),
-        (name::MCP_PROTOCOL_VERSION, text(&record.protocol_version)),
-        (name::MCP_SESSION_ID, in_session.then(|| record.connection_id.to_string())),
-        (name::RPC_RESPONSE_STATUS_CODE, record.error_code.map(|code| code.to_string())),
-        (name::GEN_AI_TOOL_CALL_ID, text(&record.call_id)),
-        (name::SPANTAP_STATUS, record.status.map(|status| status.as_str().to_owned())),
-        (name::SPANTAP_ARGS_HASH, text(&record.args_hash)),
-        (name::SPANTAP_RESULT_HASH, text(&record.result_hash)),
-    ] {
-        attributes.extend(value.map(|value| KeyValue::new(key, value)));
-    }
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    for (key, value) in [
-        (name::SPANTAP_SEQ, Some(record.seq)),
-        (name::SPANTAP_REQUEST_SIZE, record.request_size_bytes),
-        (name::SPANTAP_RESULT_SIZE, record.result_size_bytes),
-        (name::SPANTAP_REPEAT_COUNT, record.repeat_count.map(u64::from)),
-        (name::SPANTAP_CONTINUES_SEQ, record.continues_seq),
-    ] {
-        attributes.extend(value.map(|value| KeyValue::new(key, number(value))));
-    }
-    attributes
-}
-
-/// At most five, however long the call was.
-fn events(record: &Record<'_>) -> SpanEvents {
-    let mut events = SpanEvents::default();
-    let mut event = |name: &'static str, at: Option<Timestamp>, attributes: Vec<KeyValue>| {
-        events.events.extend(at.map(|at| Event::new(name, time(at), attributes, 0)));
-    };
-    let count = |count: u64| {
-        vec![KeyValue::new(name::SPANTAP_PROGRESS_COUNT, i64::try_from(count).unwrap_or(i64::MAX))]
+/// Writes at most five events, however long the call was.
+fn events(span: &mut ProtobufWriter, record: &Record<'_>) {
+    let mut event = |name: &str, at: Option<Timestamp>, progress: Option<u64>| {
+        let Some(at) = at else { return };
+        span.message(field::EVENTS, |event| {
+            event.fixed64(field::EVENT_TIME, nanoseconds(at));
+            event.bytes(field::EVENT_NAME, name.as_bytes());
+            if let Some(count) = progress {
+                event.int_attribute(field::EVENT_ATTRIBUTES, name::SPANTAP_PROGRESS_COUNT, count);
+            }
+        });
     };
     let progress = record.progress_count.unwrap_or(0);
-    event(semconv::EVENT_PROGRESS, record.progress_first_at, count(1));
-    event(semconv::EVENT_PROGRESS, record.progress_last_at.filter(|_| progress > 1), count(progress));
-    event(semconv::EVENT_SLOW, record.pending_at, Vec::new());
-    event(semconv::EVENT_THRASHING, record.started_at.filter(|_| record.thrashing == Some(true)), Vec::new());
-    event(semconv::EVENT_CANCELLED, record.cancelled_at, Vec::new());
-    events
+    event(semconv::EVENT_PROGRESS, record.progress_first_at, Some(1));
+    event(semconv::EVENT_PROGRESS, record.progress_last_at.filter(|_| progress > 1), Some(progress));
+    event(semconv::EVENT_SLOW, record.pending_at, None);
+    event(semconv::EVENT_THRASHING, record.started_at.filter(|_| record.thrashing == Some(true)), None);
+    event(semconv::EVENT_CANCELLED, record.cancelled_at, None);
 }
 
-/// To the connection span, where it is not the parent, and to the round that this one continues.
-fn links(record: &Record<'_>) -> SpanLinks {
-    let mut links = SpanLinks::default();
+/// Writes links: to the connection's span if it is not the parent, and to the round that this one continues.
+fn links(span: &mut ProtobufWriter, record: &Record<'_>) {
     let own = record.trace_id.as_deref();
     let connection = record.linked_trace_id.as_deref().or(own).zip(record.linked_span_id.as_deref());
     let round = record.continues_trace_id.as_deref().or(own).zip(record.continues_span_id.as_deref());
-    let relations = [(connection, semconv::LINK_CONNECTION), (round, semconv::LINK_CONTINUES)];
-    for (ids, relation) in relations {
+    for (ids, relation) in [(connection, semconv::LINK_CONNECTION), (round, semconv::LINK_CONTINUES)] {
         let Some((trace_id, span_id)) = ids else { continue };
         let (Ok(trace_id), Ok(span_id)) = (TraceId::from_hex(trace_id), SpanId::from_hex(span_id)) else {
             continue;
         };
-        let context =
-            SpanContext::new(trace_id, span_id, TraceFlags::default(), false, TraceState::default());
-        links.links.push(Link::new(context, vec![KeyValue::new(name::SPANTAP_LINK, relation)], 0));
+        span.message(field::LINKS, |link| {
+            link.bytes(field::TRACE_ID, &trace_id.to_bytes());
+            link.bytes(field::SPAN_ID, &span_id.to_bytes());
+            link.text_attribute(field::LINK_ATTRIBUTES, name::SPANTAP_LINK, relation);
+            link.fixed32(field::LINK_FLAGS, SpanFlags::ContextHasIsRemoteMask as u32);
+        });
     }
-    links
 }
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry_proto::tonic::trace::v1::{self, Span};
+    use prost::Message;
+
     use super::*;
     use crate::export::otlp::sampler::AlwaysKeep;
 
-    fn call(status: words::Status) -> Record<'static> {
+    fn call(status: Status) -> Record<'static> {
         Record {
             event: EventName::McpToolCall,
             method: Some("tools/call".into()),
@@ -357,65 +386,69 @@ mod tests {
         }
     }
 
-    /// The spans that `record` completes, as they are sent.
-    fn spans(tracer: &mut SpanTracker, record: &Record<'_>) -> Vec<SpanData> {
-        let completed = tracer.take(record);
-        let operation = completed.operation.then(|| tracer.maker.operation(record).unwrap());
-        completed.connection.into_iter().chain(operation).collect()
+    /// Returns the spans that `record` completes, as a collector reads them.
+    fn spans(tracker: &mut SpanTracker, record: &Record<'_>) -> Vec<Span> {
+        let mut span = ProtobufWriter::default();
+        let connection = tracker.connection(record);
+        let operation = tracker.operation(record, &mut span).then(|| span.into_bytes());
+        connection.into_iter().chain(operation).map(|span| Span::decode(span.as_slice()).unwrap()).collect()
     }
 
-    fn one(tracer: &mut SpanTracker, record: &Record<'_>) -> SpanData {
-        let mut spans = spans(tracer, record);
+    fn one(tracker: &mut SpanTracker, record: &Record<'_>) -> Span {
+        let mut spans = spans(tracker, record);
         assert_eq!(spans.len(), 1);
         spans.remove(0)
     }
 
-    fn value(span: &SpanData, key: &str) -> Option<String> {
-        span.attributes
-            .iter()
-            .find(|attribute| attribute.key.as_str() == key)
-            .map(|found| found.value.to_string())
+    fn value(span: &Span, key: &str) -> Option<String> {
+        use opentelemetry_proto::tonic::common::v1::any_value::Value;
+        let found = span.attributes.iter().find(|attribute| attribute.key == key)?;
+        match found.value.as_ref()?.value.as_ref()? {
+            Value::StringValue(text) => Some(text.clone()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+
+    fn hex(id: &[u8]) -> String {
+        id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]
     fn a_tool_call_is_a_server_span_by_the_conventions() {
-        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &call(words::Status::Ok));
+        let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &call(Status::Ok));
         assert_eq!(span.name, "tools/call read_file");
-        assert_eq!(span.span_kind, SpanKind::Server);
-        assert_eq!(span.status, Status::Unset);
+        assert_eq!(span.kind(), SpanKind::Server);
+        assert_eq!(span.status, Some(v1::Status::default()));
         assert_eq!(value(&span, "gen_ai.operation.name").as_deref(), Some("execute_tool"));
         assert_eq!(value(&span, "jsonrpc.request.id").as_deref(), Some("7"));
         assert_eq!(value(&span, "error.type"), None);
-        assert_eq!(span.end_time.duration_since(span.start_time).unwrap(), Duration::from_millis(4));
+        assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 4_000_000);
     }
 
     #[test]
     fn what_the_client_did_wrong_is_an_error_of_the_client_only() {
-        let wrong = Record {
-            error_code: Some(-32602),
-            error_type: Some("-32602".into()),
-            ..call(words::Status::Error)
-        };
+        let wrong =
+            Record { error_code: Some(-32602), error_type: Some("-32602".into()), ..call(Status::Error) };
         let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &wrong);
         assert_eq!(value(&server, "error.type"), None);
         assert_eq!(value(&server, "rpc.response.status_code").as_deref(), Some("-32602"));
-        assert_eq!(server.status, Status::Unset);
+        assert_eq!(server.status, Some(v1::Status::default()));
         let client = one(&mut SpanTracker::new(Side::Client, Sampling::default()), &wrong);
-        assert_eq!(client.span_kind, SpanKind::Client);
+        assert_eq!(client.kind(), SpanKind::Client);
         assert_eq!(value(&client, "error.type").as_deref(), Some("-32602"));
-        let tool = Record { error_type: Some("tool_error".into()), ..call(words::Status::Error) };
+        let tool = Record { error_type: Some("tool_error".into()), ..call(Status::Error) };
         let server = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &tool);
         assert_eq!(value(&server, "error.type").as_deref(), Some("tool_error"));
-        assert!(matches!(server.status, Status::Error { .. }));
+        assert_eq!(server.status.unwrap().code(), StatusCode::Error);
     }
 
     #[test]
     fn an_unsampled_caller_is_honoured_unless_errors_are_kept() {
-        let quiet = Record { trace_flags: Some("00".into()), ..call(words::Status::Ok) };
+        let quiet = Record { trace_flags: Some("00".into()), ..call(Status::Ok) };
         let failed = Record {
             trace_flags: Some("00".into()),
             error_type: Some("tool_error".into()),
-            ..call(words::Status::Error)
+            ..call(Status::Error)
         };
         let mut plain = SpanTracker::new(Side::Server, Sampling::default());
         assert!(spans(&mut plain, &quiet).is_empty() && spans(&mut plain, &failed).is_empty());
@@ -431,21 +464,19 @@ mod tests {
             linked_span_id: Some("00f067aa0ba902b7".into()),
             linked_trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
             continues_span_id: Some("53995c3f42cd8ad8".into()),
-            ..call(words::Status::Ok)
+            ..call(Status::Ok)
         };
         let span = one(&mut SpanTracker::new(Side::Server, Sampling::default()), &round);
         let links: Vec<(String, String, String)> = span
             .links
-            .links
             .iter()
             .map(|link| {
-                let context = &link.span_context;
-                let relation = link.attributes[0].value.to_string();
-                (relation, context.trace_id().to_string(), context.span_id().to_string())
+                let relation = link.attributes[0].value.clone().unwrap().value;
+                (format!("{:?}", relation.unwrap()), hex(&link.trace_id), hex(&link.span_id))
             })
             .collect();
         let link = |relation: &str, trace: &str, span: &str| {
-            (relation.to_owned(), trace.to_owned(), span.to_owned())
+            (format!("StringValue({relation:?})"), trace.to_owned(), span.to_owned())
         };
         assert_eq!(
             links,
@@ -458,15 +489,12 @@ mod tests {
 
     #[test]
     fn what_was_slow_is_kept_and_says_that_it_is_sampled() {
-        let slow = Record {
-            trace_flags: Some("02".into()),
-            pending_at: Some(Timestamp(3_000)),
-            ..call(words::Status::Ok)
-        };
+        let slow =
+            Record { trace_flags: Some("02".into()), pending_at: Some(Timestamp(3_000)), ..call(Status::Ok) };
         let keep = AlwaysKeep { errors: false, slow: true };
         let span = one(&mut SpanTracker::new(Side::Server, Sampling { keep, ..Sampling::default() }), &slow);
-        assert!(span.span_context.is_sampled());
-        assert_eq!(span.events.events[0].name, "call_pending");
+        assert_eq!(span.flags & 1, 1);
+        assert_eq!(span.events[0].name, "call_pending");
         assert!(spans(&mut SpanTracker::new(Side::Server, Sampling::default()), &slow).is_empty());
     }
 
@@ -484,8 +512,17 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_cut_to_the_longest_length_in_characters() {
+        let sampling = Sampling { value_length: Some(2), ..Sampling::default() };
+        let record = Record { tool_name: Some("äöü".into()), ..call(Status::Ok) };
+        let span = one(&mut SpanTracker::new(Side::Server, sampling), &record);
+        assert_eq!(value(&span, "gen_ai.tool.name").as_deref(), Some("äö"));
+        assert_eq!(span.name, "tools/call äöü");
+    }
+
+    #[test]
     fn the_connection_span_ends_with_the_first_answer() {
-        let mut tracer = SpanTracker::new(Side::Server, Sampling::default());
+        let mut tracker = SpanTracker::new(Side::Server, Sampling::default());
         let started = Record {
             event: EventName::SessionStarted,
             timestamp: Timestamp(100),
@@ -494,14 +531,14 @@ mod tests {
             trace_flags: Some("01".into()),
             ..Record::default()
         };
-        assert!(spans(&mut tracer, &started).is_empty());
-        let answered = Record { result_size_bytes: Some(2), ..call(words::Status::Ok) };
-        let both = spans(&mut tracer, &answered);
+        assert!(spans(&mut tracker, &started).is_empty());
+        let answered = Record { result_size_bytes: Some(2), ..call(Status::Ok) };
+        let both = spans(&mut tracker, &answered);
         assert_eq!(
-            both.iter().map(|span| span.name.as_ref()).collect::<Vec<_>>(),
+            both.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(),
             ["mcp.connect", "tools/call read_file"]
         );
-        assert_eq!(both[0].end_time, time(Timestamp(5_000)));
-        assert_eq!(spans(&mut tracer, &answered).len(), 1);
+        assert_eq!(both[0].end_time_unix_nano, 5_000_000);
+        assert_eq!(spans(&mut tracker, &answered).len(), 1);
     }
 }

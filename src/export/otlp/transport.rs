@@ -1,91 +1,70 @@
-//! Exporters of the OpenTelemetry crate, each over a client of ours that keeps its deadlines.
+//! Sends encoded requests over HTTP or gRPC.
 //!
-//! The crate encodes; what goes over the network is ours. Its own clients follow the proxy variables even
-//! for localhost, read answers of any length at any speed and take headers from the environment for
-//! whatever endpoint there is. Ours has one deadline for the whole exchange, follows no redirect, reads at
-//! most 64 KiB of an answer and sends the headers of its settings and no others.
+//! The clients of the OpenTelemetry crate follow the proxy variables even for localhost, read answers of any
+//! length at any speed and take headers from the environment for whatever endpoint there is. Ours has one
+//! deadline for the whole exchange, follows no redirect, reads at most 64 KiB of an answer and sends the
+//! headers of its settings and no others.
 
-use std::future::Future;
-use std::io::Read as _;
+use std::io::Write as _;
 use std::path::Path;
-use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use bytes::Bytes;
+use flate2::write::GzEncoder;
+use http::Request;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT as AGENT};
-use opentelemetry_http::{HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{
-    Compression, LogExporter, MetricExporter, RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig,
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+    trace::v1::ExportTraceServiceRequest,
 };
-use opentelemetry_sdk::metrics::Temporality;
+use prost::Message;
+use serde::Serialize;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use crate::export::otlp::grpc::Grpc;
+use crate::export::otlp::grpc::GrpcClient;
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
 use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 
-/// Time for one export where no limit was asked for.
-const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
-
-/// What the exporter of one signal sends with.
-enum Client {
-    Http(Http),
-    Grpc(Grpc),
+/// Sends requests of one signal to one collector.
+pub(super) enum CollectorClient {
+    Http(HttpClient),
+    Grpc(GrpcClient),
 }
 
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Client")
-    }
-}
-
-impl HttpClient for Client {
-    fn send_bytes<'client, 'future>(
-        &'client self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'future>>
-    where
-        'client: 'future,
-        Self: 'future,
-    {
-        Box::pin(async move {
-            let outcome = match self {
-                Client::Http(http) => http.send(request).await,
-                Client::Grpc(grpc) => grpc.send(plain(request)?).await,
-            };
-            let failed = outcome.failure;
-            outcome::report(outcome);
-            match failed {
-                None => Ok(Response::new(Bytes::new())),
-                Some(reason) => Err(HttpError::from(reason)),
-            }
+impl CollectorClient {
+    /// Connects when it is first used. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Fails if the endpoint, a header or a file cannot be used.
+    pub(super) fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<CollectorClient> {
+        Ok(match target.protocol {
+            Protocol::Grpc => CollectorClient::Grpc(GrpcClient::new(target, signal)?),
+            _ => CollectorClient::Http(HttpClient::new(target, signal)?),
         })
     }
-}
 
-/// The message itself: gRPC compresses by itself, and the environment may have made the crate do it.
-fn plain(request: Request<Bytes>) -> std::io::Result<Bytes> {
-    let (head, body) = request.into_parts();
-    if !head.headers.contains_key(CONTENT_ENCODING) {
-        return Ok(body);
+    /// Sends one request, encoded as protobuf without compression.
+    pub(super) async fn send(&self, request: Vec<u8>) -> Outcome {
+        match self {
+            CollectorClient::Http(client) => client.send(request).await,
+            CollectorClient::Grpc(client) => client.send(request.into()).await,
+        }
     }
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(body.as_ref()).read_to_end(&mut plain)?;
-    Ok(plain.into())
 }
 
-/// OTLP over HTTP/1.1. The agent blocks, on a thread of the runtime that is there for that.
-struct Http {
+/// OTLP over HTTP/1.1. The agent blocks a thread that the runtime has for blocking calls.
+pub(super) struct HttpClient {
     agent: ureq::Agent,
+    endpoint: http::Uri,
     headers: HeaderMap,
     signal: Signal,
     json: bool,
+    gzip: bool,
 }
 
-impl Http {
-    fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<Http> {
+impl HttpClient {
+    fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<HttpClient> {
         let config = ureq::Agent::config_builder()
             .tls_config(tls(target)?)
             .timeout_global(target.timeout)
@@ -103,25 +82,28 @@ impl Http {
             value.set_sensitive(true);
             headers.insert(name, value);
         }
-        // A user agent that somebody set is theirs.
+        // The settings may name another user agent.
         headers.entry(AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
-        let json = target.protocol == Protocol::HttpJson;
-        Ok(Http { agent: config.build().new_agent(), headers, signal, json })
+        let (json, gzip) = (target.protocol == Protocol::HttpJson, target.gzip);
+        let kind = if json { "application/json" } else { "application/x-protobuf" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        // The error would quote the endpoint, which may hold credentials.
+        let endpoint = target.endpoint.parse().ok().context("the endpoint is not a URL")?;
+        Ok(HttpClient { agent: config.build().new_agent(), endpoint, headers, signal, json, gzip })
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Outcome {
-        let (mut head, body) = request.into_parts();
-        let mut headers = self.headers.clone();
-        for name in [CONTENT_TYPE, CONTENT_ENCODING] {
-            headers.extend(head.headers.remove(&name).map(|value| (name, value)));
-        }
-        head.headers = headers;
+    async fn send(&self, request: Vec<u8>) -> Outcome {
+        let Some(body) = self.body(request) else { return Outcome::lost("not_encoded") };
+        let mut request = Request::post(&self.endpoint).body(body).expect("endpoint was checked");
+        *request.headers_mut() = self.headers.clone();
         let agent = self.agent.clone();
-        let exchange =
-            move || -> Result<(http::response::Parts, Result<Vec<u8>, ureq::Error>), ureq::Error> {
-                let (head, mut body) = agent.run(Request::from_parts(head, body.to_vec()))?.into_parts();
-                Ok((head, body.with_config().limit(MAX_ANSWER).read_to_vec()))
-            };
+        let exchange = move || {
+            let (head, mut body) = agent.run(request)?.into_parts();
+            Ok((head, body.with_config().limit(MAX_ANSWER).read_to_vec()))
+        };
         match tokio::task::spawn_blocking(exchange).await {
             Ok(Ok((head, body))) => self.judge(&head, body.as_deref()),
             Ok(Err(error)) => Outcome::not_now(reason(&error)),
@@ -129,7 +111,18 @@ impl Http {
         }
     }
 
-    /// Whether the answer is JSON: what it says of itself counts, not what was asked.
+    /// Returns the body in the encoding and compression of the settings.
+    fn body(&self, request: Vec<u8>) -> Option<Vec<u8>> {
+        let body = if self.json { to_json(self.signal, &request)? } else { request };
+        if !self.gzip {
+            return Some(body);
+        }
+        let mut compressed = GzEncoder::new(Vec::new(), flate2::Compression::default());
+        compressed.write_all(&body).ok()?;
+        compressed.finish().ok()
+    }
+
+    /// Returns true if the answer is JSON. Its own content type counts, not what was asked for.
     fn is_json(&self, head: &http::response::Parts) -> bool {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         kind.map_or(self.json, |kind| kind.starts_with("application/json"))
@@ -141,7 +134,7 @@ impl Http {
         match head.status.as_u16() {
             200..=299 => match body {
                 Ok(body) => Outcome::taken(outcome::rejected(self.signal, self.is_json(head), body)),
-                // Taken or not, nobody knows; a second time would be one too many.
+                // The collector may have taken the request, so it is not sent again.
                 Err(_) => Outcome::lost("answer_unreadable"),
             },
             300..=399 => Outcome::lost("http_redirect"),
@@ -164,7 +157,19 @@ impl Http {
     }
 }
 
-/// Why there is no answer. Everything here may pass: a connection that failed, or ended without an answer.
+/// Returns a protobuf request as JSON.
+fn to_json(signal: Signal, request: &[u8]) -> Option<Vec<u8>> {
+    fn convert<M: Message + Default + Serialize>(request: &[u8]) -> Option<Vec<u8>> {
+        serde_json::to_vec(&M::decode(request).ok()?).ok()
+    }
+    match signal {
+        Signal::Traces => convert::<ExportTraceServiceRequest>(request),
+        Signal::Metrics => convert::<ExportMetricsServiceRequest>(request),
+        Signal::Logs => convert::<ExportLogsServiceRequest>(request),
+    }
+}
+
+/// Returns why there is no answer. All reasons may pass: the connection failed, or ended without an answer.
 fn reason(error: &ureq::Error) -> &'static str {
     use std::io::ErrorKind;
     match error {
@@ -178,7 +183,7 @@ fn reason(error: &ureq::Error) -> &'static str {
             | ErrorKind::UnexpectedEof
             | ErrorKind::BrokenPipe => "reset",
             ErrorKind::TimedOut => "timeout",
-            // rustls tells a bad certificate as bad data.
+            // rustls reports a bad certificate as bad data.
             ErrorKind::InvalidData => "tls",
             _ => "refused",
         },
@@ -186,7 +191,7 @@ fn reason(error: &ureq::Error) -> &'static str {
     }
 }
 
-/// Seconds, or an HTTP date (RFC 9110 §10.2.3).
+/// Reads seconds or an HTTP date (RFC 9110 §10.2.3).
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -207,7 +212,7 @@ fn tls(target: &SignalTarget) -> anyhow::Result<TlsConfig> {
             PemItem::PrivateKey(key) => Some(key),
             _ => None,
         });
-        let key: PrivateKey<'static> = key.context("the client key file holds no private key")?;
+        let key: PrivateKey<'static> = key.context("the client key file does not contain a private key")?;
         tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
     }
     Ok(tls.build())
@@ -221,7 +226,7 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
             _ => None,
         })
         .collect();
-    anyhow::ensure!(!certificates.is_empty(), "`{}` holds no certificate", path.display());
+    anyhow::ensure!(!certificates.is_empty(), "`{}` does not contain a certificate", path.display());
     Ok(certificates)
 }
 
@@ -231,56 +236,12 @@ fn pem(path: &Path) -> anyhow::Result<Vec<PemItem<'static>>> {
         .map_err(|_| anyhow::anyhow!("`{}` is not PEM", path.display()))
 }
 
-/// A collector on this machine is never reached through a proxy.
+/// Returns true if the collector runs on this machine. It is never reached through a proxy.
 fn is_local(endpoint: &str) -> bool {
     let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-macro_rules! build {
-    ($builder:expr, $target:expr, $signal:expr) => {{
-        let target: &SignalTarget = $target;
-        let client = match target.protocol {
-            Protocol::Grpc => Client::Grpc(Grpc::new(target, $signal)?),
-            _ => Client::Http(Http::new(target, $signal)?),
-        };
-        let mut builder = $builder
-            .with_http()
-            .with_http_client(client)
-            .with_endpoint(&target.endpoint)
-            .with_timeout(NO_LIMIT)
-            .with_protocol(match target.protocol {
-                Protocol::HttpJson => opentelemetry_otlp::Protocol::HttpJson,
-                _ => opentelemetry_otlp::Protocol::HttpBinary,
-            })
-            // We try again ourselves, from a queue that is bounded, instead of holding a batch for seconds.
-            .with_retry_policy(RetryPolicy::disabled());
-        if target.gzip && target.protocol != Protocol::Grpc {
-            builder = builder.with_compression(Compression::Gzip);
-        }
-        // The crate's message quotes the endpoint, which may hold credentials.
-        builder.build().map_err(|_| anyhow::anyhow!("the endpoint is no URL"))
-    }};
-}
-
-/// # Errors
-/// When the endpoint, a header or a file cannot be used. Must be called inside a runtime.
-pub fn spans(target: &SignalTarget) -> anyhow::Result<SpanExporter> {
-    build!(SpanExporter::builder(), target, Signal::Traces)
-}
-
-/// # Errors
-/// As [`spans`].
-pub fn logs(target: &SignalTarget) -> anyhow::Result<LogExporter> {
-    build!(LogExporter::builder(), target, Signal::Logs)
-}
-
-/// # Errors
-/// As [`spans`].
-pub fn metrics(target: &SignalTarget, temporality: Temporality) -> anyhow::Result<MetricExporter> {
-    build!(MetricExporter::builder().with_temporality(temporality), target, Signal::Metrics)
 }
 
 #[cfg(test)]

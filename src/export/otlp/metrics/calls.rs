@@ -1,0 +1,257 @@
+//! Instruments of operations, and the totals of a session.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Gauge, Histogram};
+
+use crate::export::otlp::metrics::instruments::{InstrumentFactory, ServerLabel};
+use crate::export::otlp::semconv::{self, attribute as name};
+use crate::export::otlp::spans::{is_error_of, is_receiver};
+use crate::observe::event::{CallTarget, ErrorType, Operation, Status, ToolsListed};
+use crate::observe::mcp::Method;
+use crate::observe::redact::Redacted;
+use crate::record::cost::{Charge, Prices};
+use crate::record::tokens;
+use crate::record::words::Side;
+
+/// Tools of one server that get series of their own; the rest are `_OTHER`.
+const MAX_TOOLS: usize = 200;
+const OTHER: &str = "_OTHER";
+/// Turns whose calls may still be running when the next one begins.
+const OVERLAPPING_TURNS: usize = 16;
+
+pub(super) struct CallMetrics {
+    label: ServerLabel,
+    side: Side,
+    server: String,
+    prices: Prices,
+    /// Tools of the last `tools/list` answers.
+    listed: BTreeSet<String>,
+    /// Most identical calls so far, by tool.
+    repeats: HashMap<String, u64>,
+    /// The last turns that were counted. Calls of two turns may end in any order.
+    recent_turns: VecDeque<String>,
+    totals: CallTotals,
+    server_operation: Histogram<f64>,
+    client_operation: Histogram<f64>,
+    tool_repeats: Gauge<u64>,
+    gauges: TotalGauges,
+}
+
+/// Totals of a session.
+#[derive(Default)]
+struct CallTotals {
+    calls: u64,
+    called_tools: HashSet<String>,
+    turns: u64,
+    denials: u64,
+    /// Of definitions, arguments and results.
+    tokens: [u64; 3],
+    charged: Charge,
+}
+
+/// Gauges of the totals, with the attributes of their points: they are recorded after each operation.
+struct TotalGauges {
+    label: Vec<KeyValue>,
+    calls: Gauge<u64>,
+    tools: Gauge<u64>,
+    turns: Gauge<u64>,
+    denials: Gauge<u64>,
+    tokens: Gauge<u64>,
+    kinds_of_tokens: [Vec<KeyValue>; 3],
+    cost: Gauge<f64>,
+    /// Of all tokens and of all calls.
+    kinds_of_cost: [Vec<KeyValue>; 2],
+}
+
+impl TotalGauges {
+    fn new(factory: &InstrumentFactory<'_>, label: &ServerLabel) -> TotalGauges {
+        let tokens = ["definitions", "arguments", "results"];
+        TotalGauges {
+            label: label.with([]),
+            calls: factory.gauge(semconv::SESSION_TOOL_CALLS),
+            tools: factory.gauge(semconv::SESSION_TOOLS),
+            turns: factory.gauge(semconv::SESSION_TURNS),
+            denials: factory.gauge(semconv::SESSION_DENIALS),
+            tokens: factory.gauge(semconv::SESSION_TOKENS),
+            kinds_of_tokens: tokens.map(|kind| label.and(name::SPANTAP_TOKEN_KIND, kind)),
+            cost: factory.float_gauge(semconv::SESSION_COST),
+            kinds_of_cost: ["llm_estimate", "mcp"].map(|kind| label.and(name::SPANTAP_COST_KIND, kind)),
+        }
+    }
+
+    fn record(&self, totals: &CallTotals, prices: &Prices) {
+        self.calls.record(totals.calls, &self.label);
+        self.tools.record(totals.called_tools.len() as u64, &self.label);
+        self.turns.record(totals.turns, &self.label);
+        self.denials.record(totals.denials, &self.label);
+        for (kind, tokens) in self.kinds_of_tokens.iter().zip(totals.tokens) {
+            self.tokens.record(tokens, kind);
+        }
+        let [of_tokens, of_calls] = &self.kinds_of_cost;
+        if let Some(usd) = prices.tokens(totals.tokens.iter().sum()) {
+            self.cost.record(usd, of_tokens);
+        }
+        if prices.has_calls() {
+            self.cost.record(totals.charged.usd(), of_calls);
+        }
+    }
+}
+
+impl CallMetrics {
+    pub(super) fn new(
+        factory: &InstrumentFactory<'_>,
+        label: ServerLabel,
+        side: Side,
+        server: &str,
+        prices: Prices,
+    ) -> CallMetrics {
+        let metrics = CallMetrics {
+            side,
+            server: server.to_owned(),
+            prices,
+            listed: BTreeSet::new(),
+            repeats: HashMap::new(),
+            recent_turns: VecDeque::new(),
+            totals: CallTotals::default(),
+            server_operation: factory.histogram(semconv::SERVER_OPERATION, &semconv::DURATION_BOUNDS),
+            client_operation: factory.histogram(semconv::CLIENT_OPERATION, &semconv::DURATION_BOUNDS),
+            tool_repeats: factory.gauge(semconv::SESSION_REPEATS),
+            gauges: TotalGauges::new(factory, &label),
+            label,
+        };
+        metrics.record_totals();
+        metrics
+    }
+
+    pub(super) fn record_totals(&self) {
+        self.gauges.record(&self.totals, &self.prices);
+    }
+
+    pub(super) fn tools_listed(&mut self, listed: &ToolsListed) {
+        let room = MAX_TOOLS.saturating_sub(self.listed.len());
+        self.listed.extend(listed.names.iter().take(room).map(|name| name.as_str().to_owned()));
+        for tool in &self.listed {
+            let most = self.repeats.entry(tool.clone()).or_default();
+            self.tool_repeats.record(*most, &self.label.and(name::GEN_AI_TOOL_NAME, tool.clone()));
+        }
+        self.totals.tokens[0] += tokens(listed.size);
+        self.record_totals();
+    }
+
+    pub(super) fn operation(&mut self, operation: &Operation, turn: Option<&Redacted>) {
+        let tool = match &operation.facts.target {
+            Some(CallTarget::Tool(tool)) => Some(tool.as_str()),
+            _ => None,
+        };
+        let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
+        self.duration(operation, label);
+        if let (Some(tool), Some(label)) = (tool, label) {
+            self.call(operation, tool, turn);
+            let most = self.repeats.entry(label.to_owned()).or_default();
+            *most = (*most).max(u64::from(operation.facts.repeat_count.unwrap_or(1)));
+            self.tool_repeats.record(*most, &self.label.and(name::GEN_AI_TOOL_NAME, label.to_owned()));
+        }
+        self.record_totals();
+    }
+
+    fn duration(&self, Operation { facts, answer, timing, .. }: &Operation, tool: Option<&str>) {
+        // The duration of a subscription is not the server's.
+        if answer.status == Status::Unknown || facts.method == Method::Listen {
+            return;
+        }
+        let is_server = is_receiver(self.side, facts.direction);
+        let mut attributes = self.label.with([
+            KeyValue::new(name::MCP_METHOD_NAME, method_label(facts.method_name.as_str())),
+            KeyValue::new(name::NETWORK_TRANSPORT, semconv::value::PIPE),
+        ]);
+        if let Some(tool) = tool {
+            attributes.push(KeyValue::new(name::GEN_AI_TOOL_NAME, tool.to_owned()));
+            attributes.push(KeyValue::new(name::GEN_AI_OPERATION_NAME, semconv::value::EXECUTE_TOOL));
+        }
+        if let Some(version) = &facts.protocol_version {
+            attributes.push(KeyValue::new(name::MCP_PROTOCOL_VERSION, version.as_str().to_owned()));
+        }
+        let error = answer.error_type.filter(|_| answer.status.is_failure()).map(ErrorType::text);
+        if let Some(error) = error.filter(|word| is_error_of(is_server, word, answer.error_code)) {
+            attributes.push(KeyValue::new(name::ERROR_TYPE, error));
+        }
+        if let Some(code) = answer.error_code {
+            attributes.push(KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code.to_string()));
+        }
+        let histogram = if is_server { &self.server_operation } else { &self.client_operation };
+        histogram.record(timing.ended.since(timing.started).as_secs_f64(), &attributes);
+    }
+
+    /// Counts a tool call.
+    fn call(&mut self, Operation { facts, answer, .. }: &Operation, tool: &str, turn: Option<&Redacted>) {
+        if let Some(turn) = turn {
+            self.turn(turn.as_str());
+        }
+        let totals = &mut self.totals;
+        // A further round of a request is not a call of its own.
+        if facts.continues.is_none() {
+            totals.calls += 1;
+            totals.charged.add(self.prices.call(&self.server, tool));
+        }
+        if totals.called_tools.len() < MAX_TOOLS && !totals.called_tools.contains(tool) {
+            totals.called_tools.insert(tool.to_owned());
+        }
+        totals.denials += u64::from(answer.status == Status::Denied);
+        totals.tokens[1] += facts.args_size.map_or(0, tokens);
+        totals.tokens[2] += answer.size.map_or(0, tokens);
+    }
+
+    fn turn(&mut self, turn: &str) {
+        if self.recent_turns.iter().any(|recent| recent == turn) {
+            return;
+        }
+        self.totals.turns += 1;
+        self.recent_turns.truncate(OVERLAPPING_TURNS - 1);
+        self.recent_turns.push_front(turn.to_owned());
+    }
+}
+
+/// Returns the method if a revision of MCP has it: a peer that invents names creates one series.
+fn method_label(method: &str) -> &'static str {
+    const REQUESTS: [&str; 23] = [
+        "completion/complete",
+        "elicitation/create",
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "roots/list",
+        "sampling/createMessage",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tasks/update",
+        "tools/call",
+        "tools/list",
+    ];
+    REQUESTS.into_iter().find(|known| *known == method).unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_peer_makes_up_make_no_series() {
+        assert_eq!(method_label("tools/call"), "tools/call");
+        for made_up in ["x/random-123", "tools/random-1", "tools/", "pinged", "initialize2"] {
+            assert_eq!(method_label(made_up), OTHER);
+        }
+    }
+}

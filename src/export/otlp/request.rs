@@ -1,0 +1,58 @@
+//! Requests that carry encoded spans or log records.
+
+use std::collections::BTreeMap;
+
+use crate::export::otlp::protobuf::ProtobufWriter;
+use crate::export::otlp::semconv;
+
+/// One span or log record, encoded.
+pub(super) type EncodedItem = Box<[u8]>;
+
+/// Field numbers, which requests of spans and of log records have in common (OTLP `trace_service.proto`,
+/// `logs_service.proto`, `trace.proto`, `logs.proto`, `resource.proto`, `common.proto`).
+mod field {
+    pub const RESOURCES: u32 = 1;
+    pub const RESOURCE: u32 = 1;
+    pub const RESOURCE_ATTRIBUTES: u32 = 1;
+    pub const SCOPES: u32 = 2;
+    pub const SCOPE: u32 = 1;
+    pub const SCOPE_NAME: u32 = 1;
+    pub const SCOPE_VERSION: u32 = 2;
+    pub const ITEMS: u32 = 2;
+}
+
+/// Attributes of the resource that items come from, encoded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RequestOrigin {
+    attributes: Box<[u8]>,
+}
+
+impl RequestOrigin {
+    pub(super) fn new(attributes: &BTreeMap<String, String>) -> RequestOrigin {
+        let mut encoded = ProtobufWriter::default();
+        for (key, value) in attributes {
+            encoded.text_attribute(field::RESOURCE_ATTRIBUTES, key, value);
+        }
+        RequestOrigin { attributes: encoded.into_bytes().into() }
+    }
+
+    /// Returns an encoded `ExportTraceServiceRequest` or `ExportLogsServiceRequest`. Without items it is a
+    /// valid request for points as well.
+    pub(super) fn request(&self, items: &[EncodedItem]) -> Vec<u8> {
+        let size: usize = items.iter().map(|item| item.len() + 4).sum();
+        let mut request = ProtobufWriter::with_capacity(size + self.attributes.len() + 100);
+        request.message(field::RESOURCES, |resources| {
+            resources.bytes(field::RESOURCE, &self.attributes);
+            if !items.is_empty() {
+                resources.message(field::SCOPES, |scopes| {
+                    scopes.message(field::SCOPE, |scope| {
+                        scope.bytes(field::SCOPE_NAME, semconv::SCOPE.as_bytes());
+                        scope.bytes(field::SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+                    });
+                    items.iter().for_each(|item| scopes.bytes(field::ITEMS, item));
+                });
+            }
+        });
+        request.into_bytes()
+    }
+}
