@@ -34,7 +34,7 @@ pub(crate) fn write(
     writeln!(out)?;
     waterfall::draw(out, terminal, &turns(&rows), warn)?;
     if session.more > 0 {
-        writeln!(out, "{} more; --since, --tool or --limit chooses others", session.more)?;
+        writeln!(out, "{} more; --since, --tool or --limit selects other operations", session.more)?;
     }
     writeln!(out)?;
     match rows.last() {

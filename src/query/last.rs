@@ -12,7 +12,7 @@ pub(crate) struct LastRows<'a> {
     select: &'a Selection,
     json: bool,
     names: NamePool,
-    rows: Top<Timestamp, LogRow>,
+    rows: Top<Timestamp, Box<LogRow>>,
 }
 
 impl<'a> LastRows<'a> {
@@ -22,16 +22,14 @@ impl<'a> LastRows<'a> {
 
     /// Returns the rows, earliest first.
     pub(crate) fn finish(self) -> Vec<LogRow> {
-        let mut rows = self.rows.finish();
-        rows.reverse();
-        rows
+        self.rows.finish().into_iter().rev().map(|row| *row).collect()
     }
 }
 
 impl Fold for LastRows<'_> {
     fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
         if LogRow::is_wanted(self.select, entry) {
-            let make = |names: &mut NamePool| LogRow::new(entry, line, self.json, names);
+            let make = |names: &mut NamePool| Box::new(LogRow::new(entry, line, self.json, names));
             self.rows.offer(entry.timestamp, entry, &mut self.names, make);
         }
     }

@@ -18,9 +18,19 @@ pub struct NamePool {
     names: HashSet<Arc<str>, RandomState>,
     /// Number of names at which those that no row holds are freed.
     sweep_at: usize,
+    /// Names of the last row, by field. Most rows repeat them, and a comparison is cheaper than a look-up.
+    last: [Arc<str>; 8],
 }
 
 impl NamePool {
+    /// Returns the shared copy of `name`, which is in the field with this number.
+    fn share_field(&mut self, field: usize, name: &str) -> Arc<str> {
+        if *self.last[field] != *name {
+            self.last[field] = self.share(name);
+        }
+        Arc::clone(&self.last[field])
+    }
+
     /// Returns the shared copy of `name`.
     pub(crate) fn share(&mut self, name: &str) -> Arc<str> {
         const LEAST: usize = 1 << 10;
@@ -70,15 +80,16 @@ pub struct OperationRow {
 impl OperationRow {
     /// Copies what is drawn of an operation.
     pub fn new(entry: &Entry<'_>, names: &mut NamePool) -> OperationRow {
+        let mut share = |field, name: &str| names.share_field(field, name);
         OperationRow {
-            session_id: names.share(&entry.session_id),
-            connection_id: names.share(&entry.connection_id),
-            server_name: names.share(&entry.server_name),
-            conversation_id: names.share(&entry.conversation_id),
-            turn_id: names.share(&entry.turn_id),
-            method: names.share(&entry.method),
-            target: names.share(entry.target()),
-            error_type: names.share(&entry.error_type),
+            session_id: share(0, &entry.session_id),
+            connection_id: share(1, &entry.connection_id),
+            server_name: share(2, &entry.server_name),
+            conversation_id: share(3, &entry.conversation_id),
+            turn_id: share(4, &entry.turn_id),
+            method: share(5, &entry.method),
+            target: share(6, entry.target()),
+            error_type: share(7, &entry.error_type),
             error_message: (*entry.error_message).into(),
             seq: entry.seq,
             started: entry.started(),
