@@ -18,7 +18,7 @@ use crate::export::Output;
 use crate::export::otlp::settings::SignalSwitch;
 use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::present::format::plural;
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
 use crate::query::scan::ScanFindings;
 use crate::query::select::Selection;
@@ -234,7 +234,8 @@ impl ExportRun {
                 return Ok(lines.max(from));
             }
             lines += 1;
-            let (Ok(entry), Ok(record)) = (Entry::parse(&line), serde_json::from_slice::<Record<'_>>(&line))
+            let (Ok(entry), Ok(record)) =
+                (LogEntry::parse(&line), serde_json::from_slice::<Record<'_>>(&line))
             else {
                 continue;
             };
@@ -271,7 +272,7 @@ impl ExportRun {
     }
 }
 
-fn takes(select: &Selection, entry: &Entry<'_>) -> bool {
+fn takes(select: &Selection, entry: &LogEntry<'_>) -> bool {
     match entry.is_operation() || select.is_about_operations() {
         true => select.takes_operation(entry),
         false => select.takes_context(entry),

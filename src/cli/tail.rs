@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
 use crate::present::tail::RowPrinter;
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
 use crate::query::row::{LogRow, NamePool};
@@ -54,7 +54,7 @@ impl TailArgs {
         loop {
             out.flush()?;
             std::thread::sleep(ROUND);
-            follower.round(&reading.folders, |line| match Entry::parse(line) {
+            follower.round(&reading.folders, |line| match LogEntry::parse(line) {
                 Ok(entry) if LogRow::is_wanted(&reading.select, &entry) => {
                     printer.write(out, &LogRow::new(&entry, line, json, &mut names))
                 }

@@ -1,7 +1,7 @@
 //! The part of a record that the reading commands need, borrowed from its line.
 //!
 //! `Record` has about ninety fields and owns its texts when it is read, which is too slow for a report over a
-//! million lines. An [`Entry`] has the fields that are selected, counted or drawn, under the record's names (a
+//! million lines. A [`LogEntry`] has the fields that are selected, counted or drawn, under the record's names (a
 //! test compares them), and skips the rest of the line.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use crate::record::words::{self, Direction, Status};
 /// The needed fields of one line of a session log. An absent text is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     #[serde(borrow)]
     pub(crate) schema: EntryText<'a>,
     pub(crate) timestamp: Timestamp,
@@ -91,14 +91,14 @@ pub struct Entry<'a> {
     pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> LogEntry<'a> {
     /// Parses one line.
     ///
     /// # Errors
     /// The line is not a JSON object, a field has another type than in the record, or `schema` does not begin with
     /// `spantap/`.
-    pub fn parse(line: &'a [u8]) -> Result<Entry<'a>, serde_json::Error> {
-        let entry: Entry<'a> = serde_json::from_slice(line)?;
+    pub fn parse(line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
+        let entry: LogEntry<'a> = serde_json::from_slice(line)?;
         if entry.schema.starts_with("spantap/") {
             Ok(entry)
         } else {
@@ -197,7 +197,7 @@ mod tests {
     fn every_field_of_an_entry_is_a_field_of_the_record() {
         let schema = serde_json::to_value(schemars::schema_for!(crate::record::Record<'static>)).unwrap();
         let source = include_str!("entry.rs");
-        let start = source.find("pub struct Entry").unwrap();
+        let start = source.find("pub struct LogEntry").unwrap();
         let body = &source[start..start + source[start..].find("\n}").unwrap()];
         let fields: Vec<&str> = body
             .lines()
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn a_newer_record_is_read_as_far_as_it_is_understood() {
         let line = br#"{"schema":"spantap/2","timestamp":"2026-11-24T09:14:03.512004Z","event":"teleported","seq":3,"status":"sideways","new":{"a":[1]},"session_id":"a\u0041"}"#;
-        let entry = Entry::parse(line).unwrap();
+        let entry = LogEntry::parse(line).unwrap();
         assert_eq!((entry.event, entry.status), (EventName::Unknown, Status::Unknown));
         assert_eq!(&*entry.session_id, "aA");
-        assert!(Entry::parse(br#"{"level":"info"}"#).is_err());
-        assert!(Entry::parse(b"plain words").is_err());
+        assert!(LogEntry::parse(br#"{"level":"info"}"#).is_err());
+        assert!(LogEntry::parse(b"plain words").is_err());
     }
 }

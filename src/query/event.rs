@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::row::NamePool;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
@@ -28,7 +28,7 @@ pub struct EventRow {
 
 impl EventRow {
     /// Copies what is drawn of a notable event.
-    pub(crate) fn new(entry: &Entry<'_>, names: &mut NamePool) -> EventRow {
+    pub(crate) fn new(entry: &LogEntry<'_>, names: &mut NamePool) -> EventRow {
         let text = match (unexpected_end(entry), entry.signal, entry.exit_code) {
             _ if entry.event != EventName::SessionEnded => entry.message.to_string(),
             (Some(how), ..) => how,
@@ -48,11 +48,11 @@ impl EventRow {
 }
 
 /// Returns true if an event that is not an operation is worth a line.
-pub(crate) fn is_notable(entry: &Entry<'_>) -> bool {
+pub(crate) fn is_notable(entry: &LogEntry<'_>) -> bool {
     severity(entry).is_some()
 }
 
-fn severity(entry: &Entry<'_>) -> Option<Severity> {
+fn severity(entry: &LogEntry<'_>) -> Option<Severity> {
     match entry.event {
         EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Some(Severity::Failure),
         EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
@@ -67,7 +67,7 @@ fn severity(entry: &Entry<'_>) -> Option<Severity> {
 }
 
 /// Returns true if a server that was asked to end neither succeeded nor ended by the signal that asked it.
-fn failed_to_end(entry: &Entry<'_>) -> bool {
+fn failed_to_end(entry: &LogEntry<'_>) -> bool {
     // SIGHUP, SIGINT, SIGKILL, SIGTERM.
     let requests = [1, 2, 9, 15];
     match (entry.signal, entry.exit_code) {
@@ -79,7 +79,7 @@ fn failed_to_end(entry: &Entry<'_>) -> bool {
 }
 
 /// Returns how a server ended that was not asked to end; `None` for an ordinary end.
-pub(crate) fn unexpected_end(entry: &Entry<'_>) -> Option<String> {
+pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
         (_, _, Some(EndReason::ServerExited)) => None,
         (_, _, Some(EndReason::SpawnFailed)) => Some("did not start".to_owned()),

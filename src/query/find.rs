@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
 use crate::query::row::{NamePool, OperationRow};
 use crate::query::scan::Fold;
@@ -111,7 +111,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn keep_session(&mut self, entry: &Entry<'_>) {
+    fn keep_session(&mut self, entry: &LogEntry<'_>) {
         let session = match self.sessions.get_mut(&*entry.session_id) {
             Some(session) => session,
             None => self.sessions.entry(entry.session_id.to_string()).or_default(),
@@ -125,7 +125,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn keep_operation(&mut self, entry: &Entry<'_>, line: &[u8]) {
+    fn keep_operation(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if self.operations.len() < MATCHES {
             let row = OperationRow::new(entry, &mut self.names);
             self.operations.push(OperationMatch { row, line: line.into() });
@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
     }
 
     /// Keeps the session of an event that matches: a server that did not start has an end, but no operation.
-    fn take_event(&mut self, entry: &Entry<'_>) {
+    fn take_event(&mut self, entry: &LogEntry<'_>) {
         if let SearchTarget::Word(word) = self.target
             && !entry.is_operation()
             && !self.select.is_about_operations()
@@ -146,7 +146,7 @@ impl<'a> Search<'a> {
 }
 
 impl Fold for Search<'_> {
-    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if !self.select.takes_operation(entry) {
             self.take_event(entry);
             return;
@@ -183,7 +183,7 @@ impl Fold for Search<'_> {
 
 /// Returns true if `word` is the operation's request id (with or without the quotes of a text), its trace,
 /// span, tool call or conversation, or the beginning of one of its hashes (with or without the function's name).
-fn has_id(entry: &Entry<'_>, word: &str) -> bool {
+fn has_id(entry: &LogEntry<'_>, word: &str) -> bool {
     let id = &*entry.request_id;
     let unquoted = id.strip_prefix('"').and_then(|id| id.strip_suffix('"'));
     let ids = [&entry.trace_id, &entry.span_id, &entry.call_id, &entry.conversation_id];
@@ -250,7 +250,7 @@ impl<'a> SessionReader<'a> {
 }
 
 impl Fold for SessionReader<'_> {
-    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if *entry.session_id != *self.session_id || !self.select.takes_context(entry) {
             return;
         }
@@ -290,7 +290,7 @@ impl Fold for SummarySearch {
         memchr::memmem::find(line, b"tool_result").is_some()
     }
 
-    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
         let is_same = *entry.connection_id == self.connection_id && *entry.request_id == self.request_id;
         if entry.event == EventName::ToolResult && is_same && self.summary.is_none() {
             self.summary = Some(entry.result_summary.to_string());
@@ -314,7 +314,7 @@ mod tests {
             "a".repeat(64),
             "0123456789abcdef".repeat(4)
         );
-        let entry = Entry::parse(line.as_bytes()).unwrap();
+        let entry = LogEntry::parse(line.as_bytes()).unwrap();
         for (word, expected) in [
             ("r-1", true),
             ("\"r-1\"", true),
@@ -366,7 +366,7 @@ mod tests {
         let (select, target) = (Selection::default(), SearchTarget::parse(Some(word)));
         let mut search = Search::new(&select, &target);
         for line in lines {
-            search.take(&Entry::parse(line.as_bytes()).unwrap(), line.as_bytes());
+            search.take(&LogEntry::parse(line.as_bytes()).unwrap(), line.as_bytes());
         }
         search.finish()
     }

@@ -1,6 +1,6 @@
 //! `spantap tail`: the last records of all files.
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::row::{LogRow, NamePool};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -27,7 +27,7 @@ impl<'a> LastRows<'a> {
 }
 
 impl Fold for LastRows<'_> {
-    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if LogRow::is_wanted(self.select, entry) {
             let make = |names: &mut NamePool| Box::new(LogRow::new(entry, line, self.json, names));
             self.rows.offer(entry.timestamp, entry, &mut self.names, make);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::event::unexpected_end;
 use crate::query::row::{NamePool, OperationRow};
 use crate::query::scan::Fold;
@@ -76,7 +76,7 @@ pub(crate) struct ReportRow {
 }
 
 impl ReportRow {
-    fn new(entry: &Entry<'_>, prices: &Prices, names: &mut NamePool) -> ReportRow {
+    fn new(entry: &LogEntry<'_>, prices: &Prices, names: &mut NamePool) -> ReportRow {
         ReportRow {
             operation: OperationRow::new(entry, names),
             cost: CallTotals::of(entry, prices).cost(prices).unwrap_or(0.0),
@@ -107,7 +107,7 @@ impl<'a> ReportTotals<'a> {
         }
     }
 
-    fn add_operation(&mut self, entry: &Entry<'_>) {
+    fn add_operation(&mut self, entry: &LogEntry<'_>) {
         self.operations += 1;
         self.span.add(entry.started(), entry.timestamp);
         let micros = (entry.duration_ms.unwrap_or(0.0).max(0.0) * 1000.0) as u64;
@@ -116,7 +116,7 @@ impl<'a> ReportTotals<'a> {
         self.worst.offer((entry.status.is_failure(), micros), entry, &mut self.names, make);
     }
 
-    fn add_tool_call(&mut self, entry: &Entry<'_>) {
+    fn add_tool_call(&mut self, entry: &LogEntry<'_>) {
         let tool = self.tools.at(&entry.server_name, &entry.tool_name);
         tool.timed.add(entry, self.prices);
         if entry.status.is_failure() {
@@ -135,7 +135,7 @@ pub(crate) fn error_type(error_type: &str, status: Status) -> &str {
 }
 
 impl<'a> Fold for ReportTotals<'a> {
-    fn take(&mut self, entry: &Entry<'_>, line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if !self.select.takes_context(entry) {
             return;
         }
@@ -177,7 +177,7 @@ impl<'a> Fold for ReportTotals<'a> {
 }
 
 impl ServerTotals {
-    fn add_event(&mut self, entry: &Entry<'_>) {
+    fn add_event(&mut self, entry: &LogEntry<'_>) {
         let at = entry.timestamp;
         self.last_seen = self.last_seen.max(at);
         match entry.event {
@@ -196,7 +196,7 @@ impl ServerTotals {
         }
     }
 
-    fn add_call(&mut self, entry: &Entry<'_>) {
+    fn add_call(&mut self, entry: &LogEntry<'_>) {
         let minute = self.minutes.entry(entry.timestamp.0.div_euclid(60_000_000)).or_default();
         minute[0] += u32::from(entry.continues_seq.is_none());
         minute[1] += u32::from(entry.status.is_failure());

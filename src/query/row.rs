@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
 use crate::query::select::Selection;
 use crate::record::EventName;
@@ -79,7 +79,7 @@ pub struct OperationRow {
 
 impl OperationRow {
     /// Copies what is drawn of an operation.
-    pub fn new(entry: &Entry<'_>, names: &mut NamePool) -> OperationRow {
+    pub fn new(entry: &LogEntry<'_>, names: &mut NamePool) -> OperationRow {
         let mut share = |field, name: &str| names.share_field(field, name);
         OperationRow {
             session_id: share(0, &entry.session_id),
@@ -139,7 +139,7 @@ pub enum LogRow {
 
 impl LogRow {
     /// Returns true if `tail` prints the line: a selected operation, or a notable event of the selected servers.
-    pub(crate) fn is_wanted(select: &Selection, entry: &Entry<'_>) -> bool {
+    pub(crate) fn is_wanted(select: &Selection, entry: &LogEntry<'_>) -> bool {
         if entry.is_operation() {
             return select.takes_operation(entry);
         }
@@ -147,7 +147,7 @@ impl LogRow {
     }
 
     /// Copies what is printed of a wanted line.
-    pub fn new(entry: &Entry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {
+    pub fn new(entry: &LogEntry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {
         match (json, entry.is_operation()) {
             (true, _) => LogRow::Json(line.into()),
             (false, true) => LogRow::Operation(OperationRow::new(entry, names)),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::files::{Compression, LogSource};
 
 /// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap, and few enough
@@ -28,7 +28,7 @@ pub trait Fold: Send {
         true
     }
 
-    fn take(&mut self, entry: &Entry<'_>, line: &[u8]);
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]);
 
     /// Adds the answer of another thread.
     fn merge(&mut self, other: Self);
@@ -143,7 +143,7 @@ impl FileTally {
         if self.records > 0 && looks_like_a_record(line) && !fold.wants(line) {
             return;
         }
-        match Entry::parse(line) {
+        match LogEntry::parse(line) {
             Ok(entry) => {
                 self.records += 1;
                 self.newer |= is_newer(&entry.schema);
@@ -312,7 +312,7 @@ mod tests {
     struct Seqs(Vec<u64>);
 
     impl Fold for Seqs {
-        fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+        fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
             self.0.push(entry.seq);
         }
 
@@ -374,7 +374,7 @@ mod tests {
             fn wants(&self, _line: &[u8]) -> bool {
                 false
             }
-            fn take(&mut self, _entry: &Entry<'_>, _line: &[u8]) {}
+            fn take(&mut self, _entry: &LogEntry<'_>, _line: &[u8]) {}
             fn merge(&mut self, _other: Nothing) {}
         }
 

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::files::TimeWindow;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -58,14 +58,14 @@ impl StatusFilter {
 
 impl Selection {
     /// Returns true if the server, session and time of a record are selected.
-    pub(crate) fn takes_context(&self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn takes_context(&self, entry: &LogEntry<'_>) -> bool {
         self.window.contains(entry.timestamp)
             && matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }
 
     /// Returns true if the record is a selected operation.
-    pub(crate) fn takes_operation(&self, entry: &Entry<'_>) -> bool {
+    pub(crate) fn takes_operation(&self, entry: &LogEntry<'_>) -> bool {
         entry.is_operation()
             && self.takes_context(entry)
             && matches_any(&self.tools, entry.target())
@@ -85,7 +85,7 @@ impl Selection {
 
 /// Returns true if `wanted` is the beginning of the record's session id or connection id, or the last 12 characters
 /// of its connection id.
-pub(crate) fn belongs(entry: &Entry<'_>, wanted: &str) -> bool {
+pub(crate) fn belongs(entry: &LogEntry<'_>, wanted: &str) -> bool {
     entry.session_id.starts_with(wanted)
         || entry.connection_id.starts_with(wanted)
         || (wanted.len() == 12 && entry.connection_id.ends_with(wanted))

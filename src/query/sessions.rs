@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::event::unexpected_end;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -69,7 +69,7 @@ impl SessionTotals {
     }
 
     /// Adds a record of the selected servers, sessions and time.
-    pub(super) fn add(&mut self, entry: &Entry<'_>, select: &Selection, prices: &Prices) {
+    pub(super) fn add(&mut self, entry: &LogEntry<'_>, select: &Selection, prices: &Prices) {
         self.span.add(entry.started(), entry.timestamp);
         insert(&mut self.hosts, &entry.host_name);
         insert(&mut self.connections, &entry.connection_id);
@@ -93,7 +93,7 @@ impl SessionTotals {
         }
     }
 
-    fn add_event(&mut self, entry: &Entry<'_>) {
+    fn add_event(&mut self, entry: &LogEntry<'_>) {
         match entry.event {
             EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
             EventName::Malformed => {
@@ -137,7 +137,7 @@ fn insert(set: &mut BTreeSet<String>, text: &str) {
 }
 
 impl Fold for SessionTable<'_> {
-    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
         if !self.select.takes_context(entry) {
             return;
         }

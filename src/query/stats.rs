@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use memchr::memmem::Finder;
 use serde::Serialize;
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{GroupMap, TimeSpan, TimedTotals, TurnCounts};
@@ -103,7 +103,7 @@ impl Fold for StatsTable<'_> {
         self.words().iter().any(|word| word.find(line).is_some())
     }
 
-    fn take(&mut self, entry: &Entry<'_>, _line: &[u8]) {
+    fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
         let wanted = entry.event == EventName::McpToolCall || self.select.method.is_some();
         if !wanted || !self.select.takes_operation(entry) {
             return;

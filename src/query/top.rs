@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::row::NamePool;
 
 /// Keeps the items with the greatest keys. Connection and number order items with equal keys, so that the
@@ -33,7 +33,7 @@ impl<K: Ord, T> Top<K, T> {
     pub(crate) fn offer(
         &mut self,
         key: K,
-        entry: &Entry<'_>,
+        entry: &LogEntry<'_>,
         names: &mut NamePool,
         make: impl FnOnce(&mut NamePool) -> T,
     ) {
@@ -90,7 +90,7 @@ mod tests {
         let mut names = NamePool::default();
         let mut top = |keys: &[u8]| {
             let mut top = Top::new(3);
-            keys.iter().for_each(|key| top.offer(*key, &Entry::default(), &mut names, |_| *key));
+            keys.iter().for_each(|key| top.offer(*key, &LogEntry::default(), &mut names, |_| *key));
             top
         };
         let mut a = top(&[5, 1, 9, 7, 3]);
@@ -104,7 +104,7 @@ mod tests {
         let mut kept = |seqs: &[u64]| {
             let mut top = Top::new(2);
             for seq in seqs {
-                top.offer(0, &Entry { seq: *seq, ..Entry::default() }, &mut names, |_| *seq);
+                top.offer(0, &LogEntry { seq: *seq, ..LogEntry::default() }, &mut names, |_| *seq);
             }
             top.finish()
         };

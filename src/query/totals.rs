@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::query::durations::Durations;
-use crate::query::entry::Entry;
+use crate::query::entry::LogEntry;
 use crate::query::tight::{append_tight, push_tight};
 use crate::record::EventName;
 use crate::record::cost::{Charge, Prices};
@@ -29,7 +29,7 @@ pub(crate) struct CallTotals {
 }
 
 impl CallTotals {
-    pub(crate) fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
+    pub(crate) fn add(&mut self, entry: &LogEntry<'_>, prices: &Prices) {
         let begins = entry.continues_seq.is_none();
         self.calls += u64::from(begins);
         self.by_status[entry.status as usize] += u64::from(begins || entry.status != Status::Ok);
@@ -58,7 +58,7 @@ impl CallTotals {
     }
 
     /// Returns the totals of one operation.
-    pub(super) fn of(entry: &Entry<'_>, prices: &Prices) -> CallTotals {
+    pub(super) fn of(entry: &LogEntry<'_>, prices: &Prices) -> CallTotals {
         let mut totals = CallTotals::default();
         totals.add(entry, prices);
         totals
@@ -95,7 +95,7 @@ pub(crate) struct TurnCounts {
 }
 
 impl TurnCounts {
-    pub(crate) fn add(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn add(&mut self, entry: &LogEntry<'_>) {
         let conversation = digest((&*entry.session_id, &*entry.conversation_id));
         if !entry.turn_id.is_empty() {
             let turn = digest((conversation, &*entry.turn_id));
@@ -169,7 +169,7 @@ pub(crate) struct TimedTotals {
 }
 
 impl TimedTotals {
-    pub(crate) fn add(&mut self, entry: &Entry<'_>, prices: &Prices) {
+    pub(crate) fn add(&mut self, entry: &LogEntry<'_>, prices: &Prices) {
         self.calls.add(entry, prices);
         if let (Some(ms), true) = (entry.duration_ms, entry.status != Status::Unknown) {
             self.durations.push(ms);
@@ -252,7 +252,7 @@ mod tests {
             r#""status":"ok","seq":4,"repeat_count":2"#,
             r#""status":"denied","seq":5"#,
         ] {
-            totals.add(&Entry::parse(entry(rest).as_bytes()).unwrap(), &Prices::default());
+            totals.add(&LogEntry::parse(entry(rest).as_bytes()).unwrap(), &Prices::default());
         }
         assert_eq!((totals.calls, totals.errors(), totals.with_status(Status::Unknown)), (4, 2, 1));
         assert_eq!(totals.error_rate(), Some(2.0 / 3.0));
@@ -265,7 +265,7 @@ mod tests {
         let prices = Prices::new(Some(3.0), &BTreeMap::from([("search/*".to_owned(), 0.005)]));
         let mut totals = CallTotals::default();
         let line = entry(r#""status":"ok","args_tokens_est":1000,"result_tokens_est":9000"#);
-        totals.add(&Entry::parse(line.as_bytes()).unwrap(), &prices);
+        totals.add(&LogEntry::parse(line.as_bytes()).unwrap(), &prices);
         assert!((totals.cost(&prices).unwrap() - 0.035).abs() < 1e-12);
         assert_eq!(totals.cost(&Prices::default()), None);
     }
@@ -278,7 +278,7 @@ mod tests {
             .collect();
         let add = |lines: &[String]| {
             let mut turns = TurnCounts::default();
-            lines.iter().for_each(|line| turns.add(&Entry::parse(line.as_bytes()).unwrap()));
+            lines.iter().for_each(|line| turns.add(&LogEntry::parse(line.as_bytes()).unwrap()));
             turns
         };
         let mut all = add(&lines[..3]);

@@ -71,7 +71,7 @@ fn usual_durations<'r>(rows: &[&'r OperationRow]) -> HashMap<(&'r str, &'r str),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::entry::Entry;
+    use crate::query::entry::LogEntry;
     use crate::query::row::NamePool;
 
     #[test]
@@ -88,7 +88,8 @@ mod tests {
             line("mcp_request", "ping", 30, 1, ""),
         ];
         let mut names = NamePool::default();
-        let rows = lines.map(|line| OperationRow::new(&Entry::parse(line.as_bytes()).unwrap(), &mut names));
+        let rows =
+            lines.map(|line| OperationRow::new(&LogEntry::parse(line.as_bytes()).unwrap(), &mut names));
         let turns = turns(&rows.iter().collect::<Vec<_>>());
         let methods: Vec<Vec<&str>> = turns
             .iter()

@@ -8,7 +8,7 @@ use spantap::present::report::{PageData, PageSource, page};
 use spantap::present::table::Terminal;
 use spantap::present::tail::RowPrinter;
 use spantap::present::{Printable, operation, sessions, stats, waterfall};
-use spantap::query::entry::Entry;
+use spantap::query::entry::LogEntry;
 use spantap::query::report::ReportTotals;
 use spantap::query::row::{LogRow, NamePool, OperationRow};
 use spantap::query::scan::{Fold, LineReader, LogLine};
@@ -65,7 +65,7 @@ fn one(line: &[u8]) {
     if let Ok(text) = std::str::from_utf8(line) {
         assert_eq!(serde_json::from_value::<Timestamp>(text.into()).ok(), text.parse().ok(), "{text}");
     }
-    let Ok(entry) = Entry::parse(line) else { return };
+    let Ok(entry) = LogEntry::parse(line) else { return };
     let _ = (entry.started(), entry.tokens(), entry.name(), entry.is_operation());
     if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
         let written = serde_json::to_string(&record).unwrap();
@@ -93,7 +93,7 @@ fn show(lines: &[&[u8]]) {
         let mut names = NamePool::default();
         let mut rows = Vec::new();
         for line in lines {
-            let Ok(entry) = Entry::parse(line) else { continue };
+            let Ok(entry) = LogEntry::parse(line) else { continue };
             printer.write(&mut out, &LogRow::new(&entry, line, false, &mut names)).unwrap();
             session_table.take(&entry, line);
             stats_table.take(&entry, line);
