@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::Redactor;
 use crate::present::Printable;
-use crate::settings::{Given, Settings, Sources, paths, process_environment, server_name};
+use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_environment, server_name};
 
 mod check;
 mod completions;
@@ -220,7 +220,7 @@ fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCo
 ///
 /// # Errors
 /// The config file cannot be read.
-fn settings(given: Given) -> anyhow::Result<Settings> {
+fn settings(given: GivenSettings) -> anyhow::Result<Settings> {
     let sources = sources(given);
     match sources.file() {
         Ok(_) => Ok(sources.settings("")),
@@ -229,14 +229,14 @@ fn settings(given: Given) -> anyhow::Result<Settings> {
 }
 
 /// Reads the sources of settings: `given`, this process's environment, the config file.
-fn sources(given: Given) -> Sources<'static> {
-    Sources::read(given, &process_environment, paths::config_dir().as_deref())
+fn sources(given: GivenSettings) -> SettingSources<'static> {
+    SettingSources::read(given, &process_environment, paths::config_dir().as_deref())
 }
 
 /// Returns the redactor that the config file sets up for texts of a server. If the config file cannot be
 /// read, its rules are unknown, and the redactor shows no free text.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
-    let given = Given { config: config_file.map(Path::to_owned), ..Given::default() };
+    let given = GivenSettings { config: config_file.map(Path::to_owned), ..GivenSettings::default() };
     sources(given).settings(&server_name::server_name(command)).redaction.redactor()
 }
 
@@ -260,7 +260,7 @@ fn write_json(out: &mut Out<'_>, value: &serde_json::Value) -> std::io::Result<(
 /// # Errors
 /// The config file, which may name the folder, cannot be read.
 fn log_folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
-    Ok(settings(Given { log_dir, ..Given::default() })?.log_folder())
+    Ok(settings(GivenSettings { log_dir, ..GivenSettings::default() })?.log_folder())
 }
 
 #[derive(Clone, Debug, Default, Args)]

@@ -72,7 +72,7 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
         Ok((mut relay, readers)) => {
             let mut observer = ObserverThread::new(options.build_observer, readers);
             observer.started = Some(ServerStart { pid: Some(relay.pid), spawned: relay.spawned });
-            let session = Session::start(observer);
+            let session = RunningSession::start(observer);
             match &session.closer {
                 Some(thread) => drop(helper.set(thread.clone())),
                 None => {
@@ -92,16 +92,16 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
 }
 
 /// The threads of a running session.
-struct Session {
+struct RunningSession {
     shared: Arc<SharedObserver>,
     /// The thread that closes the sinks, if a thread could be started.
     closer: Option<Thread>,
 }
 
-impl Session {
+impl RunningSession {
     /// Starts the threads. Without them nothing is observed, and the traffic is not affected. One of the two
     /// threads is enough.
-    fn start(observer: ObserverThread) -> Session {
+    fn start(observer: ObserverThread) -> RunningSession {
         let shared = Arc::new(SharedObserver {
             observer: Mutex::new(observer),
             ending: OnceLock::new(),
@@ -118,12 +118,12 @@ impl Session {
         let background = start("observer", background_loop).ok();
         let threads = [catch_up, background].map(|thread| Some(thread?.thread().clone()));
         let closer = threads.into_iter().flatten().next();
-        Session { shared, closer }
+        RunningSession { shared, closer }
     }
 
     /// Waits until the observer and its sinks have ended, at most for the budget.
     fn finish(self, exit: ServerExit, flush_budget: Duration, grace: Duration) {
-        let Session { shared, closer: Some(thread) } = self else { return };
+        let RunningSession { shared, closer: Some(thread) } = self else { return };
         let (flush_budget, grace) = match exit.hurried {
             true => (flush_budget.min(HURRIED_BUDGET), Duration::ZERO),
             false => (flush_budget, grace),

@@ -3,8 +3,8 @@
 //! A setting has one name everywhere: `thrash.threshold` in the file is `--thrash-threshold` and
 //! `SPANTAP_THRASH_THRESHOLD`. A flag wins over the environment, the environment over the server's own
 //! section of the file, that over the file's top level, that over the default. A value that cannot be used
-//! is a [`Problem`] and the next source counts, so that one bad line does not affect the others.
-//! [`Sources`] reads the file once; no other code reads a setting from the environment.
+//! is a [`SettingProblem`] and the next source counts, so that one bad line does not affect the others.
+//! [`SettingSources`] reads the file once; no other code reads a setting from the environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ mod table;
 mod tables;
 mod words;
 
-pub use file::File;
+pub use file::ConfigFile;
 pub(crate) use kind::{FlagValue, address};
-pub(crate) use resolve::{FileError, config_file};
-pub use resolve::{Origin, Problem, Setting, Sources};
-pub(crate) use table::Flag;
-pub use table::{DECLARATIONS, Declaration, Given, Settings};
-pub use tables::Redaction;
+pub(crate) use resolve::{ConfigFileError, config_file};
+pub use resolve::{Setting, SettingOrigin, SettingProblem, SettingSources};
+pub(crate) use table::SettingFlag;
+pub use table::{DECLARATIONS, GivenSettings, SettingDeclaration, Settings};
+pub use tables::RedactionTable;
 pub use words::{ArgsHash, LogLevel, Overload};
 
 use crate::export::otlp;
@@ -54,8 +54,8 @@ impl Settings {
     pub(crate) fn otlp(&self, environment: Environment<'_>) -> (Option<otlp::OtlpSettings>, Vec<String>) {
         // The file's endpoint is in the table, where a signal's own endpoint wins over it.
         let endpoint = match self.otlp_endpoint.origin {
-            Origin::Flag | Origin::Environment(_) => self.otlp_endpoint.value.as_deref(),
-            Origin::File { .. } | Origin::Default => None,
+            SettingOrigin::Flag | SettingOrigin::Environment(_) => self.otlp_endpoint.value.as_deref(),
+            SettingOrigin::File { .. } | SettingOrigin::Default => None,
         };
         let variable = |name: &str| environment(name)?.into_string().ok();
         otlp::OtlpSettings::resolve(endpoint, &self.otlp_table, &variable)
@@ -63,7 +63,7 @@ impl Settings {
 }
 
 /// Returns a problem for each of the variables `names` whose name is almost that of a setting.
-pub(crate) fn misspelt_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
+pub(crate) fn misspelt_variables(names: impl Iterator<Item = String>) -> Vec<SettingProblem> {
     let known = |name: &str| {
         name == "SPANTAP_CONFIG" || DECLARATIONS.iter().any(|setting| setting.variable() == name)
     };
@@ -78,7 +78,7 @@ pub(crate) fn misspelt_variables(names: impl Iterator<Item = String>) -> Vec<Pro
     let misspelt = |name: String| {
         let meant = meant(&name).filter(|_| !known(&name))?;
         let text = format!("unknown setting; did you mean {meant}?");
-        Some(Problem { origin: Origin::Environment(name), setting: None, text })
+        Some(SettingProblem { origin: SettingOrigin::Environment(name), setting: None, text })
     };
     names.filter_map(misspelt).collect()
 }
@@ -90,35 +90,38 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    fn resolve(given: Given, environment: &[(&str, &str)], text: &str) -> Settings {
-        let file = File::parse(Path::new("/etc/spantap.toml"), text);
+    fn resolve(given: GivenSettings, environment: &[(&str, &str)], text: &str) -> Settings {
+        let file = ConfigFile::parse(Path::new("/etc/spantap.toml"), text);
         let lookup = |name: &str| {
             environment.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         };
-        Sources::with_file(given, &lookup, file).settings("github")
+        SettingSources::with_file(given, &lookup, file).settings("github")
     }
 
     #[test]
     fn a_flag_wins_over_the_environment_that_over_the_server_section_that_over_the_file() {
         let text =
             "slow = '1s'\ncall_timeout = '1s'\n[server.github]\ncall_timeout = '2s'\n[thrash]\nthreshold = 9";
-        let given = Given { slow: Some(Duration::from_secs(4)), ..Given::default() };
+        let given = GivenSettings { slow: Some(Duration::from_secs(4)), ..GivenSettings::default() };
         let settings = resolve(given, &[("SPANTAP_SLOW", "3s"), ("SPANTAP_SIDE", "client")], text);
         assert_eq!(settings.slow.value, Duration::from_secs(4));
-        assert_eq!(settings.slow.origin, Origin::Flag);
+        assert_eq!(settings.slow.origin, SettingOrigin::Flag);
         assert_eq!(settings.side.value, Side::Client);
-        assert_eq!(settings.side.origin, Origin::Environment("SPANTAP_SIDE".to_owned()));
+        assert_eq!(settings.side.origin, SettingOrigin::Environment("SPANTAP_SIDE".to_owned()));
         assert_eq!(settings.call_timeout.value, Some(Duration::from_secs(2)));
-        assert_eq!(settings.call_timeout.origin, Origin::File { path: "/etc/spantap.toml".into(), line: 4 });
+        assert_eq!(
+            settings.call_timeout.origin,
+            SettingOrigin::File { path: "/etc/spantap.toml".into(), line: 4 }
+        );
         assert_eq!(settings.thrash_threshold.value, 9);
-        assert_eq!(settings.max_log_size.origin, Origin::Default);
+        assert_eq!(settings.max_log_size.origin, SettingOrigin::Default);
         assert!(settings.problems.is_empty(), "{:?}", settings.problems);
     }
 
     #[test]
     fn a_bad_value_is_reported_without_being_quoted_and_the_rest_of_the_file_counts() {
         let settings = resolve(
-            Given::default(),
+            GivenSettings::default(),
             &[],
             "slow = 'ghp_secret'\nthrash.threshold = 7\ncolour = 'red'\n[server.other]\nslow = '7s'",
         );
@@ -136,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_toml_does_not_take_the_others_with_it() {
-        let settings = resolve(Given::default(), &[], "slow = '9s'\nthis is not toml\nlog = false\n");
+        let settings = resolve(GivenSettings::default(), &[], "slow = '9s'\nthis is not toml\nlog = false\n");
         assert_eq!(settings.slow.value, Duration::from_secs(9));
         assert!(!settings.log.value);
         assert_eq!(settings.problems.len(), 1);

@@ -17,7 +17,7 @@ use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
 use crate::present::Printable;
 use crate::proxy::identity;
 use crate::record::Identity;
-use crate::settings::{Given, process_environment};
+use crate::settings::{GivenSettings, process_environment};
 
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
@@ -207,8 +207,11 @@ impl CheckArgs {
         if self.every.is_none() && self.otlp.is_none() {
             return Ok(None);
         }
-        let given =
-            Given { config: self.config.clone(), otlp_endpoint: self.otlp.clone(), ..Given::default() };
+        let given = GivenSettings {
+            config: self.config.clone(),
+            otlp_endpoint: self.otlp.clone(),
+            ..GivenSettings::default()
+        };
         let name = self
             .server
             .clone()

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::{Out, help};
 use crate::present::Printable;
 use crate::settings::hash_key::{self, HashKeySource};
-use crate::settings::{Given, Settings, Sources, misspelt_variables, process_environment};
+use crate::settings::{GivenSettings, SettingSources, Settings, misspelt_variables, process_environment};
 
 mod collector;
 mod entries;
@@ -96,13 +96,13 @@ impl DoctorArgs {
     /// # Errors
     /// The output cannot be written.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let sources = crate::cli::sources(Given {
+        let sources = crate::cli::sources(GivenSettings {
             config: self.config,
             log_dir: self.log_dir,
             otlp_endpoint: self.otlp,
             otlp_set: self.otlp_set,
             server: Some(self.server.clone()).filter(|server| !server.is_empty()),
-            ..Given::default()
+            ..GivenSettings::default()
         });
         let mut findings = DoctorFindings::default();
         config_file(&sources, &mut findings);
@@ -170,7 +170,7 @@ fn tilde(text: &str) -> String {
     }
 }
 
-fn config_file(sources: &Sources<'_>, findings: &mut DoctorFindings) {
+fn config_file(sources: &SettingSources<'_>, findings: &mut DoctorFindings) {
     match (sources.file(), sources.path()) {
         (Ok(_), None) => {}
         (Ok(Some(_)), Some(path)) => findings.ok(format!("config file {}", path.display())),

@@ -27,7 +27,7 @@ use crate::record::Record;
 use crate::record::cost::Prices;
 use crate::record::file_name::stem_and_part;
 use crate::record::words::Side;
-use crate::settings::{Given, process_environment};
+use crate::settings::{GivenSettings, process_environment};
 use progress::{ExportProgress, ProgressLine, key};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
@@ -102,11 +102,11 @@ impl ExportArgs {
     }
 
     fn settings(&self) -> anyhow::Result<(OtlpSettings, Side)> {
-        let mut config = crate::cli::settings(Given {
+        let mut config = crate::cli::settings(GivenSettings {
             otlp_endpoint: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
             side: self.side,
-            ..Given::default()
+            ..GivenSettings::default()
         })?;
         if self.logs && !matches!(config.otlp_table.logs, Some(SignalSwitch::Own(_))) {
             config.otlp_table.logs = Some(SignalSwitch::Sent(true));

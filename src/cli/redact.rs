@@ -14,7 +14,7 @@ use crate::observe::redact::{self, Finding, RedactionMode, Redactor};
 use crate::present::Printable;
 use crate::query::files::{LogSource, TimeWindow};
 use crate::settings::hash_key::{self, HashKeySource};
-use crate::settings::{Given, Problem, Redaction, Settings};
+use crate::settings::{GivenSettings, RedactionTable, SettingProblem, Settings};
 
 #[derive(Debug, Args)]
 #[command(
@@ -66,7 +66,7 @@ impl RedactArgs {
         if let Some(what) = self.hash {
             return print_hash(what, self.input()?, &config, out);
         }
-        let Redaction::Settings(mut settings) = config.redaction else {
+        let RedactionTable::Settings(mut settings) = config.redaction else {
             // `settings` refuses such settings with their problem.
             anyhow::bail!("the [redaction] table of the config file cannot be applied");
         };
@@ -97,11 +97,12 @@ impl RedactArgs {
     /// Resolves the settings. A setting that this command uses and that cannot be applied is an error here,
     /// because the user wants to see its effect.
     fn settings(&self) -> anyhow::Result<Settings> {
-        let settings = crate::cli::settings(Given { config: self.config.clone(), ..Given::default() })?;
+        let settings =
+            crate::cli::settings(GivenSettings { config: self.config.clone(), ..GivenSettings::default() })?;
         // Problems with other settings do not matter here.
-        let concerns = |problem: &&Problem| match settings.redaction {
-            Redaction::Unusable => problem.setting == Some("redaction"),
-            Redaction::Settings(_) => problem.setting == Some("args_hash"),
+        let concerns = |problem: &&SettingProblem| match settings.redaction {
+            RedactionTable::Unusable => problem.setting == Some("redaction"),
+            RedactionTable::Settings(_) => problem.setting == Some("args_hash"),
         };
         match settings.problems.iter().find(concerns) {
             Some(problem) => Err(hint(anyhow::anyhow!("{problem}"), "`spantap doctor` lists all problems")),

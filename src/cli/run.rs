@@ -9,14 +9,14 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::cli::{ServerCommand, exit_with, help};
-use crate::settings::{DECLARATIONS, Declaration, Flag, FlagValue, Given};
+use crate::settings::{DECLARATIONS, FlagValue, GivenSettings, SettingDeclaration, SettingFlag};
 
 mod start;
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     #[command(flatten)]
-    pub(crate) given: Given,
+    pub(crate) given: GivenSettings,
     /// Print more on stderr, and write spantap's own diagnostics to a file
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -49,7 +49,7 @@ const OTLP_SET: &str = "otlp-set";
 const CONFIG: &str = "config";
 
 /// The flags are those of the declared settings.
-impl Args for Given {
+impl Args for GivenSettings {
     fn augment_args(command: Command) -> Command {
         add_flags(command, true)
     }
@@ -65,14 +65,14 @@ fn add_flags(command: Command, has_help: bool) -> Command {
         true => argument.help(help()),
         false => argument,
     };
-    let flag = |setting: &'static Declaration| {
+    let flag = |setting: &'static SettingDeclaration| {
         let argument = Arg::new(setting.name);
         Some(match setting.flag {
-            Flag::None => return None,
-            Flag::Switch { long, help, .. } => {
+            SettingFlag::None => return None,
+            SettingFlag::Switch { long, help, .. } => {
                 with(argument.long(long).action(ArgAction::SetTrue), &|| help.to_owned())
             }
-            Flag::Value { long, value_name } => {
+            SettingFlag::Value { long, value_name } => {
                 let argument = argument.long(long).value_name(value_name);
                 let argument = match setting.flag_value {
                     FlagValue::Path => argument.value_parser(value_parser!(OsString)),
@@ -93,9 +93,9 @@ fn add_flags(command: Command, has_help: bool) -> Command {
         .args([with(otlp_set, &|| help::OTLP_SET.to_owned()), with(config, &|| help::CONFIG.to_owned())])
 }
 
-impl FromArgMatches for Given {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Given, clap::Error> {
-        let mut given = Given::default();
+impl FromArgMatches for GivenSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<GivenSettings, clap::Error> {
+        let mut given = GivenSettings::default();
         given.update_from_arg_matches(matches)?;
         Ok(given)
     }
@@ -104,13 +104,13 @@ impl FromArgMatches for Given {
         for setting in DECLARATIONS {
             let typed = || matches.value_source(setting.name) == Some(ValueSource::CommandLine);
             match setting.flag {
-                Flag::Switch { value, .. } if typed() => (setting.give)(self, OsStr::new(value)),
-                Flag::Value { .. } => {
+                SettingFlag::Switch { value, .. } if typed() => (setting.give)(self, OsStr::new(value)),
+                SettingFlag::Value { .. } => {
                     if let Some(text) = matches.get_raw(setting.name).and_then(|mut texts| texts.next()) {
                         (setting.give)(self, text);
                     }
                 }
-                Flag::None | Flag::Switch { .. } => {}
+                SettingFlag::None | SettingFlag::Switch { .. } => {}
             }
         }
         self.otlp_set.extend(matches.get_many::<String>(OTLP_SET).unwrap_or_default().cloned());

@@ -17,7 +17,7 @@ use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, StatusFilter, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
-use crate::settings::{Given, Settings, process_variable};
+use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::text::glob::Glob;
 
 /// The flags that select records.
@@ -318,7 +318,8 @@ fn wanted(args: &SelectArgs) -> String {
 
 /// Resolves the settings that a reading command needs: folder, prices, and the number of repeats to mark.
 fn settings(args: &SelectArgs) -> Settings {
-    let sources = crate::cli::sources(Given { log_dir: args.log_dir.clone(), ..Given::default() });
+    let sources =
+        crate::cli::sources(GivenSettings { log_dir: args.log_dir.clone(), ..GivenSettings::default() });
     if let Err(error) = sources.file() {
         note(&format!("{error}; continuing without it"));
     }

@@ -36,10 +36,12 @@ pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
         .and_then(|(folder, file)| file.as_ref().err().map(|error| (*folder, error.to_string())));
     let file = file.and_then(|(_, file)| file.ok());
     let file_layer = file.map(|file| {
-        tracing_subscriber::fmt::layer().event_format(OneLine).with_writer(std::sync::Mutex::new(file))
+        tracing_subscriber::fmt::layer()
+            .event_format(DiagnosticsFormat)
+            .with_writer(std::sync::Mutex::new(file))
     });
     let subscriber = tracing_subscriber::registry()
-        .with(StandardError.with_filter(own_events.clone()))
+        .with(StderrLayer.with_filter(own_events.clone()))
         .with(file_layer.with_filter(own_events));
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some((folder, error)) = failed {
@@ -68,18 +70,18 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
 }
 
 /// Writes an event to standard error, which the server uses, too.
-struct StandardError;
+struct StderrLayer;
 
-impl<S: Subscriber> Layer<S> for StandardError {
+impl<S: Subscriber> Layer<S> for StderrLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         crate::system::stdio::say(&format!("{}: {}", word(*event.metadata().level()), message(event)));
     }
 }
 
 /// Formats an event as one line that begins with its time.
-struct OneLine;
+struct DiagnosticsFormat;
 
-impl<S, N> FormatEvent<S, N> for OneLine
+impl<S, N> FormatEvent<S, N> for DiagnosticsFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -111,15 +113,15 @@ fn safe(text: &str) -> String {
 }
 
 fn message(event: &Event<'_>) -> String {
-    struct Message(String);
-    impl Visit for Message {
+    struct MessageVisitor(String);
+    impl Visit for MessageVisitor {
         fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
             if field.name() == "message" {
                 let _ = write!(self.0, "{value:?}");
             }
         }
     }
-    let mut message = Message(String::new());
+    let mut message = MessageVisitor(String::new());
     event.record(&mut message);
     safe(&message.0)
 }

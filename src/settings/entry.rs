@@ -51,15 +51,15 @@ impl de::Error for Misfit {
 
 /// Reads `value` as a `T`.
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Misfit> {
-    T::deserialize(Entry(value))
+    T::deserialize(TomlEntry(value))
 }
 
-struct Entry(Value);
+struct TomlEntry(Value);
 
-impl<'de> IntoDeserializer<'de, Misfit> for Entry {
-    type Deserializer = Entry;
+impl<'de> IntoDeserializer<'de, Misfit> for TomlEntry {
+    type Deserializer = TomlEntry;
 
-    fn into_deserializer(self) -> Entry {
+    fn into_deserializer(self) -> TomlEntry {
         self
     }
 }
@@ -76,7 +76,7 @@ macro_rules! typed {
     };
 }
 
-impl<'de> Deserializer<'de> for Entry {
+impl<'de> Deserializer<'de> for TomlEntry {
     type Error = Misfit;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
@@ -86,9 +86,10 @@ impl<'de> Deserializer<'de> for Entry {
             Value::Float(number) => visitor.visit_f64(number),
             Value::Boolean(is_true) => visitor.visit_bool(is_true),
             Value::Datetime(_) => Err(Misfit::Type(None)),
-            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Entry))),
-            Value::Table(table) => visitor
-                .visit_map(MapDeserializer::new(table.into_iter().map(|(key, value)| (key, Entry(value))))),
+            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(TomlEntry))),
+            Value::Table(table) => visitor.visit_map(MapDeserializer::new(
+                table.into_iter().map(|(key, value)| (key, TomlEntry(value))),
+            )),
         }
     }
 

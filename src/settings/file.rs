@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 use crate::observe::redact::{Field, Redactor};
-use crate::settings::kind::Written;
-use crate::settings::resolve::{Origin, Problem};
+use crate::settings::kind::SettingText;
+use crate::settings::resolve::{SettingOrigin, SettingProblem};
 use crate::settings::table::DECLARATIONS;
 use crate::text::line_of;
 
@@ -40,35 +40,35 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The entries of a config file with their lines, and the lines that cannot be read.
 #[derive(Clone, Debug)]
-pub struct File {
+pub struct ConfigFile {
     path: PathBuf,
     /// Entries that are not tables, in the order of the file. The name of an entry of `[server.NAME]` begins
     /// with `server` and the server's name.
-    entries: Vec<Entry>,
-    problems: Vec<Problem>,
+    entries: Vec<ConfigEntry>,
+    problems: Vec<SettingProblem>,
     /// True if a line that cannot be read may belong to `[redaction]`.
     hides_redaction: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct ConfigEntry {
     name: Vec<String>,
     line: usize,
     value: Value,
 }
 
-impl File {
+impl ConfigFile {
     /// Reads the file `path`; returns `None` if it does not exist.
     ///
     /// # Errors
     /// If the file exists and cannot be read.
-    pub(super) fn read(path: &Path) -> io::Result<Option<File>> {
+    pub(super) fn read(path: &Path) -> io::Result<Option<ConfigFile>> {
         let utf8 = |bytes| {
             String::from_utf8(bytes)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
         };
         match read(path).and_then(utf8) {
-            Ok(text) => Ok(Some(File::parse(path, &text))),
+            Ok(text) => Ok(Some(ConfigFile::parse(path, &text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -76,10 +76,10 @@ impl File {
 
     /// Parses `text`. Each line that cannot be read is a problem that contains the number of the line. The
     /// messages of the TOML parser are not used: they quote the file, which may contain secrets.
-    pub fn parse(path: &Path, text: &str) -> File {
-        let origin = |line| Origin::File { path: path.to_owned(), line };
+    pub fn parse(path: &Path, text: &str) -> ConfigFile {
+        let origin = |line| SettingOrigin::File { path: path.to_owned(), line };
         let mentions_redaction = text.contains("redaction");
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut problems: Vec<SettingProblem> = Vec::new();
         let mut text = text.to_owned();
         // A line that is not TOML is blanked and the text parsed again, so that the other lines count.
         let table = loop {
@@ -91,7 +91,7 @@ impl File {
                         text.as_bytes()[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
                     let end = text.as_bytes()[at..].iter().position(|byte| *byte == b'\n');
                     let end = end.map_or(text.len(), |length| at + length);
-                    problems.push(Problem {
+                    problems.push(SettingProblem {
                         origin: origin(line_of(&text, at)),
                         setting: None,
                         text: "not valid TOML; this line is ignored".to_owned(),
@@ -117,22 +117,22 @@ impl File {
                     Some(setting) => format!("did you mean `{setting}`?"),
                     None => "`spantap doctor` lists the settings".to_owned(),
                 };
-                problems.push(Problem {
+                problems.push(SettingProblem {
                     origin: origin(entry.line),
                     setting: None,
                     text: format!("unknown setting `{name}`; {way_out}"),
                 });
             }
         }
-        File { path: path.to_owned(), entries, problems, hides_redaction }
+        ConfigFile { path: path.to_owned(), entries, problems, hides_redaction }
     }
 
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub(super) fn problems(&self) -> Vec<SettingProblem> {
         self.problems.clone()
     }
 
     /// Returns the texts of a setting: of the server's own section, then of the top level.
-    pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<Written> {
+    pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<SettingText> {
         // `server` is the table of the servers' sections.
         if name == "server" {
             return Vec::new();
@@ -143,12 +143,13 @@ impl File {
             Value::Array(items) => items.iter().map(text_of).collect(),
             other => vec![text_of(other)],
         };
-        let written = |entry: &Entry| Written { texts: texts(&entry.value), origin: self.origin(entry.line) };
+        let written =
+            |entry: &ConfigEntry| SettingText { texts: texts(&entry.value), origin: self.origin(entry.line) };
         own.into_iter().chain(general).map(written).collect()
     }
 
     /// Returns a table, made of its entries: that of the server's own section, else that of the top level.
-    pub(super) fn table(&self, server: &str, name: &str) -> Option<(Value, Origin)> {
+    pub(super) fn table(&self, server: &str, name: &str) -> Option<(Value, SettingOrigin)> {
         self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
     }
 
@@ -158,7 +159,7 @@ impl File {
         server: &str,
         name: &str,
         look: impl Fn(&[String], &Value) -> Option<T>,
-    ) -> Option<(T, Origin)> {
+    ) -> Option<(T, SettingOrigin)> {
         let own = scoped(server, name);
         let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
         let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
@@ -169,12 +170,12 @@ impl File {
     }
 
     /// Returns the first line that cannot be read, if one may belong to `[redaction]`.
-    pub(super) fn hides_redaction(&self) -> Option<Origin> {
+    pub(super) fn hides_redaction(&self) -> Option<SettingOrigin> {
         let first = self.problems.first().filter(|_| self.hides_redaction)?;
         Some(first.origin.clone())
     }
 
-    fn table_under(&self, prefix: &[String]) -> Option<(Value, Origin)> {
+    fn table_under(&self, prefix: &[String]) -> Option<(Value, SettingOrigin)> {
         let mut root = toml::Table::new();
         let mut first = None;
         for entry in self.entries.iter().filter(|entry| entry.name.starts_with(prefix)) {
@@ -190,12 +191,12 @@ impl File {
         first.map(|line| (Value::Table(root), self.origin(line)))
     }
 
-    fn find(&self, name: &[String]) -> Option<&Entry> {
+    fn find(&self, name: &[String]) -> Option<&ConfigEntry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    fn origin(&self, line: usize) -> Origin {
-        Origin::File { path: self.path.clone(), line }
+    fn origin(&self, line: usize) -> SettingOrigin {
+        SettingOrigin::File { path: self.path.clone(), line }
     }
 }
 
@@ -252,13 +253,13 @@ fn flatten(
     prefix: &mut Vec<String>,
     table: &DeTable<'_>,
     line: &impl Fn(usize) -> usize,
-    entries: &mut Vec<Entry>,
+    entries: &mut Vec<ConfigEntry>,
 ) {
     for (key, value) in table {
         prefix.push(key.get_ref().to_string());
         match value.get_ref() {
             DeValue::Table(inner) => flatten(prefix, inner, line, entries),
-            _ => entries.extend(to_value(value.clone()).map(|value| Entry {
+            _ => entries.extend(to_value(value.clone()).map(|value| ConfigEntry {
                 name: prefix.clone(),
                 line: line(key.span().start),
                 value,

@@ -28,7 +28,7 @@ pub(crate) enum HashKeySource {
     File(PathBuf),
     /// The installation's own file in this state folder.
     Installation(PathBuf),
-    /// No file: there is no home folder. The key is made for this process, so that hashes of two processes
+    /// Memory, without a home folder. The key is made for this process, so that hashes of two processes
     /// differ.
     Process,
 }
@@ -78,7 +78,7 @@ pub(crate) fn for_this_process() -> HashKey {
     HashKey::Keyed(random().unwrap_or_else(|_| seed()))
 }
 
-/// The reason why there is no key.
+/// The reason why the key cannot be used.
 #[derive(Debug)]
 pub(crate) enum HashKeyError {
     /// Other users can read the file, or it is not ours, or it is not a regular file.
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_start_at_once_get_the_same_key() {
+    fn processes_that_start_at_once_get_the_same_key() {
         let folder = folder();
         let start = std::sync::Barrier::new(16);
         let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {

@@ -7,17 +7,17 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::settings::Origin;
+use crate::settings::SettingOrigin;
 use crate::text::duration;
 
 /// The text of one setting, as one source contains it.
-pub(super) struct Written {
+pub(super) struct SettingText {
     /// The items of a list of the config file; otherwise one text.
     pub(super) texts: Vec<OsString>,
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }
 
-impl Written {
+impl SettingText {
     fn only(&self) -> Option<&OsStr> {
         match self.texts.as_slice() {
             [text] => Some(text),
@@ -32,7 +32,7 @@ impl Written {
     /// Parses the items of a list: an array in the config file, separated by commas elsewhere.
     fn items<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
         match (&self.origin, self.only()) {
-            (Origin::Flag | Origin::Environment(_), Some(text)) => {
+            (SettingOrigin::Flag | SettingOrigin::Environment(_), Some(text)) => {
                 text.to_str()?.split(',').map(|item| parse(item.trim())).collect()
             }
             _ => self.texts.iter().map(|item| parse(item.to_str()?)).collect(),
@@ -54,16 +54,16 @@ pub(crate) enum FlagValue {
 }
 
 /// How the values of one kind are parsed and shown.
-pub(super) struct Kind<T: 'static> {
+pub(super) struct SettingKind<T: 'static> {
     /// The form that a problem asks for.
     pub(super) expected: &'static str,
     pub(super) flag_value: FlagValue,
-    pub(super) parse: fn(&Written) -> Option<T>,
+    pub(super) parse: fn(&SettingText) -> Option<T>,
     /// Shows a value to the user, without any part that may be a secret.
     pub(super) show: fn(&T) -> String,
 }
 
-pub(super) const BOOL: Kind<bool> = Kind {
+pub(super) const BOOL: SettingKind<bool> = SettingKind {
     expected: "true or false",
     flag_value: FlagValue::Text,
     parse: |written| written.text()?.parse().ok(),
@@ -71,8 +71,8 @@ pub(super) const BOOL: Kind<bool> = Kind {
 };
 
 /// A path may have bytes that are not UTF-8.
-const fn path(expected: &'static str) -> Kind<PathBuf> {
-    Kind {
+const fn path(expected: &'static str) -> SettingKind<PathBuf> {
+    SettingKind {
         expected,
         flag_value: FlagValue::Path,
         parse: |written| written.only().map(PathBuf::from),
@@ -80,10 +80,10 @@ const fn path(expected: &'static str) -> Kind<PathBuf> {
     }
 }
 
-pub(super) const FOLDER: Kind<PathBuf> = path("a folder");
-pub(super) const FILE: Kind<PathBuf> = path("a file");
+pub(super) const FOLDER: SettingKind<PathBuf> = path("a folder");
+pub(super) const FILE: SettingKind<PathBuf> = path("a file");
 
-pub(super) const SIZE: Kind<u64> = Kind {
+pub(super) const SIZE: SettingKind<u64> = SettingKind {
     expected: "a size, for example 64MiB",
     flag_value: FlagValue::Text,
     parse: |written| size(written.text()?),
@@ -93,8 +93,8 @@ pub(super) const SIZE: Kind<u64> = Kind {
     },
 };
 
-const fn time(expected: &'static str) -> Kind<Duration> {
-    Kind {
+const fn time(expected: &'static str) -> SettingKind<Duration> {
+    SettingKind {
         expected,
         flag_value: FlagValue::Checked(|text| {
             duration::parse(text).map(drop).map_err(|error| error.to_string())
@@ -104,25 +104,25 @@ const fn time(expected: &'static str) -> Kind<Duration> {
     }
 }
 
-pub(super) const DEBUG_TIME: Kind<Duration> = time("a duration, for example 15m");
-pub(super) const SLOW_TIME: Kind<Duration> = time("a duration, for example 30s");
-pub(super) const CALL_TIME: Kind<Duration> = time("a duration, for example 60s");
+pub(super) const DEBUG_TIME: SettingKind<Duration> = time("a duration, for example 15m");
+pub(super) const SLOW_TIME: SettingKind<Duration> = time("a duration, for example 30s");
+pub(super) const CALL_TIME: SettingKind<Duration> = time("a duration, for example 60s");
 
-pub(super) const COUNT: Kind<u32> = Kind {
+pub(super) const COUNT: SettingKind<u32> = SettingKind {
     expected: "a number",
     flag_value: FlagValue::Checked(|text| text.parse::<u32>().map(drop).map_err(|error| error.to_string())),
     parse: |written| written.text()?.parse().ok(),
     show: u32::to_string,
 };
 
-pub(super) const PRICE: Kind<f64> = Kind {
+pub(super) const PRICE: SettingKind<f64> = SettingKind {
     expected: "a price",
     flag_value: FlagValue::Text,
     parse: |written| written.text()?.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0),
     show: f64::to_string,
 };
 
-pub(super) const NAME: Kind<String> = Kind {
+pub(super) const NAME: SettingKind<String> = SettingKind {
     expected: "a name",
     flag_value: FlagValue::Text,
     parse: |written| written.text().map(str::to_owned),
@@ -130,7 +130,7 @@ pub(super) const NAME: Kind<String> = Kind {
 };
 
 /// An id may name a person: only its presence is shown.
-pub(super) const ID: Kind<String> = Kind {
+pub(super) const ID: SettingKind<String> = SettingKind {
     expected: "an id",
     flag_value: FlagValue::Text,
     parse: |written| written.text().map(str::to_owned),
@@ -138,21 +138,21 @@ pub(super) const ID: Kind<String> = Kind {
 };
 
 /// A URL may contain credentials: only its host and port are shown.
-pub(super) const URL: Kind<String> = Kind {
+pub(super) const URL: SettingKind<String> = SettingKind {
     expected: "a URL",
     flag_value: FlagValue::Text,
     parse: |written| written.text().map(str::to_owned),
     show: |url| address(url).unwrap_or_else(|| "none".to_owned()),
 };
 
-pub(super) const CODES: Kind<Vec<i64>> = Kind {
+pub(super) const CODES: SettingKind<Vec<i64>> = SettingKind {
     expected: "a list of numbers",
     flag_value: FlagValue::Text,
     parse: |written| written.items(|text| text.parse().ok()),
     show: |codes| codes.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
 };
 
-pub(super) const WORDS: Kind<Vec<String>> = Kind {
+pub(super) const WORDS: SettingKind<Vec<String>> = SettingKind {
     expected: "a list of words",
     flag_value: FlagValue::Text,
     parse: |written| written.items(|text| Some(text.to_lowercase())),
@@ -160,8 +160,8 @@ pub(super) const WORDS: Kind<Vec<String>> = Kind {
 };
 
 /// Returns the kind of a setting that is one of a few words.
-pub(super) const fn word<T: ValueEnum>(expected: &'static str) -> Kind<T> {
-    Kind {
+pub(super) const fn word<T: ValueEnum>(expected: &'static str) -> SettingKind<T> {
+    SettingKind {
         expected,
         flag_value: FlagValue::Word(|| T::value_variants().iter().filter_map(T::to_possible_value).collect()),
         parse: |written| T::from_str(written.text()?, false).ok(),

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::export::otlp;
 use crate::record::words::Side;
-use crate::settings::kind::{self, FlagValue, Kind, Written};
-use crate::settings::resolve::{Origin, Problem, Resolver, Setting};
-use crate::settings::tables::Redaction;
+use crate::settings::kind::{self, FlagValue, SettingKind, SettingText};
+use crate::settings::resolve::{Setting, SettingOrigin, SettingProblem, SettingResolver};
+use crate::settings::tables::RedactionTable;
 use crate::settings::words::{ArgsHash, LogLevel, Overload};
 
 /// The flag of a setting, without its dashes.
 #[derive(Clone, Copy)]
-pub(crate) enum Flag {
+pub(crate) enum SettingFlag {
     None,
     /// A flag without a value, which sets the setting to `value`.
     Switch {
@@ -31,27 +31,27 @@ pub(crate) enum Flag {
     },
 }
 
-const fn value(long: &'static str, value_name: &'static str) -> Flag {
-    Flag::Value { long, value_name }
+const fn value(long: &'static str, value_name: &'static str) -> SettingFlag {
+    SettingFlag::Value { long, value_name }
 }
 
 /// The declaration of one setting.
-pub struct Declaration {
+pub struct SettingDeclaration {
     /// Key in the config file. The variable is `SPANTAP_` with the name in upper case and `_` for `.`.
     pub name: &'static str,
     pub(crate) help: &'static str,
-    /// The default as a text for people; "none" if there is no default.
+    /// The default as a text for the user; "none" without a default.
     pub(crate) default: &'static str,
-    pub(crate) flag: Flag,
+    pub(crate) flag: SettingFlag,
     pub(crate) flag_value: FlagValue,
     /// Sets the setting to a text of the command line.
-    pub(crate) give: fn(&mut Given, &OsStr),
+    pub(crate) give: fn(&mut GivenSettings, &OsStr),
     /// Shows the value, without any part that may be a secret; `None` if there is no value.
     pub(crate) show: fn(&Settings) -> Option<String>,
-    pub(crate) origin: fn(&Settings) -> &Origin,
+    pub(crate) origin: fn(&Settings) -> &SettingOrigin,
 }
 
-impl Declaration {
+impl SettingDeclaration {
     /// Returns the environment variable of this setting.
     pub(crate) fn variable(&self) -> String {
         variable(self.name)
@@ -60,8 +60,8 @@ impl Declaration {
     /// Returns the row of this setting in `docs/configuration.md`.
     pub fn documentation(&self) -> String {
         let flag = match self.flag {
-            Flag::None => String::new(),
-            Flag::Switch { long, .. } | Flag::Value { long, .. } => format!("`--{long}` "),
+            SettingFlag::None => String::new(),
+            SettingFlag::Switch { long, .. } | SettingFlag::Value { long, .. } => format!("`--{long}` "),
         };
         let default = match self.default {
             phrase if phrase == "none" || phrase.contains(' ') => phrase.to_owned(),
@@ -96,7 +96,7 @@ macro_rules! settings {
     )*) => {
         /// The settings that the command line gives.
         #[derive(Clone, Debug, Default)]
-        pub struct Given {
+        pub struct GivenSettings {
             /// The config file to read instead of the usual one.
             pub config: Option<PathBuf>,
             /// Entries of the `[otlp]` table, each `KEY=VALUE`.
@@ -112,37 +112,37 @@ macro_rules! settings {
             $($(#[$doc])* pub $field: Setting<value_type!($given $(, $value)?)>,)*
             /// Price of one call in USD, by glob over `server/tool`.
             pub cost_per_call: BTreeMap<String, f64>,
-            pub redaction: Redaction,
+            pub redaction: RedactionTable,
             /// The `[otlp]` table with the entries of `--otlp-set`.
             pub otlp_table: otlp::OtlpTable,
             /// The values that cannot be used, in the order of the config file.
-            pub problems: Vec<Problem>,
+            pub problems: Vec<SettingProblem>,
         }
 
         /// All declared settings, in the order in which they are shown.
-        pub static DECLARATIONS: &[Declaration] = &[$(Declaration {
+        pub static DECLARATIONS: &[SettingDeclaration] = &[$(SettingDeclaration {
             name: $name,
             help: $help,
             default: $shown,
             flag: $flag,
-            flag_value: { const KIND: Kind<$given> = $kind; KIND.flag_value },
+            flag_value: { const KIND: SettingKind<$given> = $kind; KIND.flag_value },
             give: |given, text| {
-                const KIND: Kind<$given> = $kind;
-                let written = Written { texts: vec![text.to_owned()], origin: Origin::Flag };
+                const KIND: SettingKind<$given> = $kind;
+                let written = SettingText { texts: vec![text.to_owned()], origin: SettingOrigin::Flag };
                 given.$field = (KIND.parse)(&written);
                 if given.$field.is_none() {
                     given.unusable.push($name);
                 }
             },
             show: |settings| {
-                const KIND: Kind<$given> = $kind;
+                const KIND: SettingKind<$given> = $kind;
                 let value: Option<&$given> = (&settings.$field.value).into();
                 value.map(KIND.show)
             },
             origin: |settings| &settings.$field.origin,
         }),*];
 
-        impl Resolver<'_> {
+        impl SettingResolver<'_> {
             $(pub(crate) fn $field(&mut self) -> Setting<value_type!($given $(, $value)?)> {
                 self.get($name, &$kind, self.given.$field.clone(), || $default)
             })*
@@ -169,7 +169,7 @@ settings! {
     }
     log: bool = true, {
         name: "log", kind: kind::BOOL, default: "true",
-        flag: Flag::Switch { long: "no-log", value: "false", help: "Write no session log" },
+        flag: SettingFlag::Switch { long: "no-log", value: "false", help: "Write no session log" },
         help: "Write a session log",
     }
     /// `None`: the folder of [`sessions_dir`](crate::settings::paths::sessions_dir).
@@ -187,7 +187,7 @@ settings! {
     /// In bytes.
     max_total_size: u64 => Option<u64> = None, {
         name: "max_total_size", kind: SIZE_OF_ALL, default: "none",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "Size of all session logs together; at start the oldest are deleted until the rest fits",
     }
     log_level: LogLevel = LogLevel::Info, {
@@ -227,7 +227,7 @@ settings! {
     }
     trace_env: bool = true, {
         name: "trace_env", kind: kind::BOOL, default: "true",
-        flag: Flag::Switch {
+        flag: SettingFlag::Switch {
             long: "no-trace-env",
             value: "false",
             help: "Leave TRACEPARENT and TRACESTATE in the server's environment alone",
@@ -236,7 +236,7 @@ settings! {
     }
     strict: bool = false, {
         name: "strict", kind: kind::BOOL, default: "false",
-        flag: Flag::Switch {
+        flag: SettingFlag::Switch {
             long: "strict",
             value: "true",
             help: "Refuse to start if logging or export cannot be set up",
@@ -245,13 +245,13 @@ settings! {
     }
     args_hash: ArgsHash = ArgsHash::Hmac, {
         name: "args_hash", kind: kind::word("hmac or sha256"), default: "hmac",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "Hash of arguments and results: hmac with a secret key, or sha256, from which short values can be guessed",
     }
     /// `None`: the key of this installation.
     hash_key_file: PathBuf => Option<PathBuf> = None, {
         name: "hash_key_file", kind: kind::FILE, default: "one key per installation",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "File with the 32-byte hash key, to share one key across machines",
     }
     thrash_threshold: u32 = 5, {
@@ -261,23 +261,23 @@ settings! {
     }
     thrash_warn: u32 = 3, {
         name: "thrash.warn", kind: kind::COUNT, default: "3",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "Mark a call on the terminal from this repetition on",
     }
     denied_codes: Vec<i64> = crate::observe::Denials::standard().codes, {
         name: "denied.codes", kind: kind::CODES, default: "-1, 401, 403",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "JSON-RPC error codes that mean a refusal",
     }
     /// In lower case.
     denied_words: Vec<String> = crate::observe::Denials::standard().words, {
         name: "denied.words", kind: kind::WORDS, default: "denied, forbidden, …",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "Words in an error message that mean a refusal",
     }
     usd_per_million_tokens: f64 => Option<f64> = None, {
         name: "cost.usd_per_million_tokens", kind: kind::PRICE, default: "none",
-        flag: Flag::None,
+        flag: SettingFlag::None,
         help: "Price of a million tokens in USD, for the estimate of cost",
     }
     /// Wins over the endpoints of the `[otlp]` table if a flag or a variable contains it.
@@ -293,20 +293,20 @@ settings! {
     }
 }
 
-const SIZE_OF_ALL: Kind<u64> = Kind { expected: "a size, for example 2GiB", ..kind::SIZE };
+const SIZE_OF_ALL: SettingKind<u64> = SettingKind { expected: "a size, for example 2GiB", ..kind::SIZE };
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Sources;
+    use crate::settings::SettingSources;
 
     #[test]
     fn the_default_that_is_shown_is_the_value_without_a_source() {
-        let settings = Sources::read(Given::default(), &|_| None, None).settings("");
+        let settings = SettingSources::read(GivenSettings::default(), &|_| None, None).settings("");
         for declaration in DECLARATIONS {
-            let mut given = Given::default();
+            let mut given = GivenSettings::default();
             (declaration.give)(&mut given, OsStr::new(declaration.default));
-            let parsed = Sources::read(given, &|_| None, None).settings("");
+            let parsed = SettingSources::read(given, &|_| None, None).settings("");
             let is_literal = declaration.default != "none" && !declaration.default.contains(' ');
             if is_literal || declaration.name == "denied.codes" {
                 assert_eq!(
@@ -323,8 +323,12 @@ mod tests {
 
     #[test]
     fn a_value_that_may_name_a_person_is_not_shown() {
-        let given = Given { user_id: Some("ann".into()), session_id: Some("ann".into()), ..Given::default() };
-        let settings = Sources::read(given, &|_| None, None).settings("");
+        let given = GivenSettings {
+            user_id: Some("ann".into()),
+            session_id: Some("ann".into()),
+            ..GivenSettings::default()
+        };
+        let settings = SettingSources::read(given, &|_| None, None).settings("");
         let mut shown = DECLARATIONS.iter().filter_map(|declaration| (declaration.show)(&settings));
         assert!(shown.all(|value| !value.contains("ann")));
     }

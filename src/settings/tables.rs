@@ -7,38 +7,38 @@ use toml::{Table, Value};
 use crate::export::otlp;
 use crate::observe::redact::{self, Redactor};
 use crate::settings::entry::{Misfit, read};
-use crate::settings::file::{File, nearest_of, shown};
-use crate::settings::resolve::{Origin, Problem, Resolver};
+use crate::settings::file::{ConfigFile, nearest_of, shown};
+use crate::settings::resolve::{SettingOrigin, SettingProblem, SettingResolver};
 
 /// The `[redaction]` table.
 #[derive(Clone, Debug)]
-pub enum Redaction {
+pub enum RedactionTable {
     Settings(Box<redact::RedactionSettings>),
     /// The table exists and cannot be applied: no free text is written.
     Unusable,
 }
 
-impl Redaction {
+impl RedactionTable {
     /// Returns one line for each entry that shows more than users expect.
     pub(crate) fn warnings(&self) -> Vec<String> {
         match self {
-            Redaction::Settings(settings) => settings.warnings(),
-            Redaction::Unusable => Vec::new(),
+            RedactionTable::Settings(settings) => settings.warnings(),
+            RedactionTable::Unusable => Vec::new(),
         }
     }
 
     /// Returns the redactor of these settings.
     pub fn redactor(&self) -> Redactor {
         match self {
-            Redaction::Settings(settings) => {
+            RedactionTable::Settings(settings) => {
                 Redactor::try_new(settings).unwrap_or_else(|_| Redactor::closed())
             }
-            Redaction::Unusable => Redactor::closed(),
+            RedactionTable::Unusable => Redactor::closed(),
         }
     }
 }
 
-impl Resolver<'_> {
+impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {
         const NAME: &str = "cost.per_call";
         let Some((table, origin)) = self.file.and_then(|file| file.table(self.server_name, NAME)) else {
@@ -74,7 +74,7 @@ impl Resolver<'_> {
         let mut table = Value::Table(table);
         for entry in &self.given.otlp_set {
             let Some(parsed) = entry_of(entry) else {
-                self.ignore(NAME, Origin::Flag, &format!("`{FLAG}` expects KEY=VALUE"));
+                self.ignore(NAME, SettingOrigin::Flag, &format!("`{FLAG}` expects KEY=VALUE"));
                 continue;
             };
             let mut laid_over = table.clone();
@@ -84,49 +84,49 @@ impl Resolver<'_> {
                 Err(misfit) => {
                     let key = entry.split('=').next().unwrap_or_default();
                     let text = describe(&format!("{FLAG} "), key, &misfit, "telemetry.md");
-                    self.ignore(NAME, Origin::Flag, &text);
+                    self.ignore(NAME, SettingOrigin::Flag, &text);
                 }
             }
         }
         read(table).unwrap_or_default()
     }
 
-    fn ignore(&mut self, setting: &'static str, origin: Origin, text: &str) {
+    fn ignore(&mut self, setting: &'static str, origin: SettingOrigin, text: &str) {
         let text = format!("{text}; ignoring it");
-        self.problems.push(Problem { origin, setting: Some(setting), text });
+        self.problems.push(SettingProblem { origin, setting: Some(setting), text });
     }
 
     /// Returns the `[redaction]` table. If a part of it cannot be used, the whole table cannot be applied:
     /// the user relies on it.
-    pub(super) fn redaction(&mut self) -> Redaction {
+    pub(super) fn redaction(&mut self) -> RedactionTable {
         const NAME: &str = "redaction";
-        let Some(file) = self.file else { return Redaction::Settings(Box::default()) };
+        let Some(file) = self.file else { return RedactionTable::Settings(Box::default()) };
         let (origin, text) = match file.hides_redaction() {
             Some(origin) => {
                 (origin, "a line of this file cannot be read, and may belong to `redaction`".to_owned())
             }
             None => {
                 let Some((table, origin)) = file.table(self.server_name, NAME) else {
-                    return Redaction::Settings(Box::default());
+                    return RedactionTable::Settings(Box::default());
                 };
                 match redaction_of(file, self.server_name, table) {
-                    Ok(settings) => return Redaction::Settings(Box::new(settings)),
+                    Ok(settings) => return RedactionTable::Settings(Box::new(settings)),
                     Err((text, line)) => (line.unwrap_or(origin), text),
                 }
             }
         };
         let text = format!("{text}; no free text is written until this is fixed");
-        self.problems.push(Problem { origin, setting: Some(NAME), text });
-        Redaction::Unusable
+        self.problems.push(SettingProblem { origin, setting: Some(NAME), text });
+        RedactionTable::Unusable
     }
 }
 
 /// Reads the `[redaction]` table, or finds the first entry that cannot be used and its line.
 fn redaction_of(
-    file: &File,
+    file: &ConfigFile,
     server: &str,
     table: Value,
-) -> Result<redact::RedactionSettings, (String, Option<Origin>)> {
+) -> Result<redact::RedactionSettings, (String, Option<SettingOrigin>)> {
     let Ok(settings) = read::<redact::RedactionSettings>(table) else {
         // Each entry is tried alone.
         let misfit = |name: &[String], value: &Value| {

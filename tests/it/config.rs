@@ -199,9 +199,9 @@ fn the_documented_example_is_a_config_file() {
     let docs =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
     let example = docs.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let file = spantap::settings::File::parse(Path::new("config.toml"), example);
-    let given = spantap::settings::Given::default();
-    let config = spantap::settings::Sources::with_file(given, &|_| None, file).settings("github");
+    let file = spantap::settings::ConfigFile::parse(Path::new("config.toml"), example);
+    let given = spantap::settings::GivenSettings::default();
+    let config = spantap::settings::SettingSources::with_file(given, &|_| None, file).settings("github");
     assert!(config.problems.is_empty(), "{:?}", config.problems);
     assert_eq!(config.call_timeout.value, Some(std::time::Duration::from_secs(60)));
     assert!(docs.contains("`.spantap.toml`"));

@@ -15,7 +15,7 @@ use crate::cli::wrap::{ServerSelection, host_files, watched};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
-use crate::settings::{FileError, Sources};
+use crate::settings::{ConfigFileError, SettingSources};
 use crate::system::procfs;
 
 /// How long another spantap may take to print its version.
@@ -151,8 +151,8 @@ fn check_options(
         }
     };
     let Ok(home) = etcetera::home_dir() else { return };
-    let sources = Sources::read(args.given, &|_| None, Some(&home.join(".config/spantap")));
-    if let Err(FileError { path, error }) = sources.file() {
+    let sources = SettingSources::read(args.given, &|_| None, Some(&home.join(".config/spantap")));
+    if let Err(ConfigFileError { path, error }) = sources.file() {
         return findings.fail(
             format!("{who} names config file {}, which cannot be read: {error}", path.display()),
             "fix the file, or wrap again with another --config",

@@ -8,7 +8,9 @@ use serde::Serialize;
 use crate::cli::doctor::tilde;
 use crate::export::otlp::SignalTarget;
 use crate::observe::redact::RedactionMode;
-use crate::settings::{DECLARATIONS, Declaration, Redaction, Settings, address, process_environment};
+use crate::settings::{
+    DECLARATIONS, RedactionTable, SettingDeclaration, Settings, address, process_environment,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct SettingRow {
@@ -24,7 +26,7 @@ fn time(time: Option<Duration>) -> String {
 /// Returns one row for each declared setting, then one for each table; `folder` is the folder of the logs.
 pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow> {
     let folder = folder.map(|folder| folder.display().to_string());
-    let row = |setting: &Declaration| {
+    let row = |setting: &SettingDeclaration| {
         let value = match setting.name {
             "log_dir" => folder.clone(),
             "server" => (setting.show)(settings).or_else(|| Some("from the command".to_owned())),
@@ -63,14 +65,14 @@ fn tables(config: &Settings) -> Vec<SettingRow> {
         }
     }
     let redaction = match &config.redaction {
-        Redaction::Unusable => "cannot be applied: no free text is written".to_owned(),
-        Redaction::Settings(settings) => match settings.mode {
+        RedactionTable::Unusable => "cannot be applied: no free text is written".to_owned(),
+        RedactionTable::Settings(settings) => match settings.mode {
             RedactionMode::Default => "default rules".to_owned(),
             RedactionMode::Strict => "strict: no free text".to_owned(),
         },
     };
     let is_default =
-        matches!(&config.redaction, Redaction::Settings(settings) if **settings == Default::default());
+        matches!(&config.redaction, RedactionTable::Settings(settings) if **settings == Default::default());
     rows.push(shown("redaction", redaction, file(is_default)));
     let prices = config.cost_per_call.len();
     rows.push(shown("cost.per_call", format!("{prices} prices"), file(prices == 0)));

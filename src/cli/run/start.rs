@@ -25,7 +25,7 @@ use crate::record::words::SessionSource;
 use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
-use crate::settings::{LogLevel, Origin, Overload, Settings, Sources};
+use crate::settings::{LogLevel, Overload, SettingOrigin, SettingSources, Settings};
 use crate::settings::{hash_key, misspelt_variables, paths, process_environment, process_variable};
 use crate::system::clock::Moment;
 use crate::system::process::{self, TraceEnv};
@@ -41,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Starts the proxy: settings, relay, observer. Does not return after the server has been started.
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let RunArgs { given, verbose, server_command, .. } = args;
-    let sources = Sources::read(given, &process_environment, paths::config_dir().as_deref());
+    let sources = SettingSources::read(given, &process_environment, paths::config_dir().as_deref());
     let launch = Launch { sources, command: server_command.command, server: OnceLock::new(), verbose };
     let early = launch.early_settings();
     let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
@@ -77,7 +77,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 
 /// The command line and the sources of its settings.
 struct Launch {
-    sources: Sources<'static>,
+    sources: SettingSources<'static>,
     command: Vec<OsString>,
     /// Name of the server, derived when it is needed first: without a config file that is after the start.
     server: OnceLock<String>,
@@ -145,7 +145,7 @@ impl SessionSetup {
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
         let configured = settings.session_id.value.clone().map(|id| match settings.session_id.origin {
-            Origin::Environment(_) => (id, SessionSource::Environment),
+            SettingOrigin::Environment(_) => (id, SessionSource::Environment),
             _ => (id, SessionSource::Flag),
         });
         let session = identity::session_id(configured, &process_variable, process::parent());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::cli::{Cli, exit_with};
-use crate::settings::{Environment, Given, Sources, config_file, paths, process_environment};
+use crate::settings::{Environment, GivenSettings, SettingSources, config_file, paths, process_environment};
 
 /// Returns options for the config file and the log folder of this shell, if an entry without options would
 /// use others: hosts do not pass on the variables that name them.
@@ -17,7 +17,7 @@ pub(super) fn inherited(given: &[String]) -> Vec<String> {
         let path = std::path::absolute(&path).unwrap_or(path);
         options.extend([flag.to_owned(), path.to_string_lossy().into_owned()]);
     };
-    let here = config_file(&Given::default(), &process_environment, paths::config_dir().as_deref());
+    let here = config_file(&GivenSettings::default(), &process_environment, paths::config_dir().as_deref());
     let here = here.map(|(path, _)| path);
     if let Some(file) = here.filter(|file| file.is_file() && Some(file) != config_file_of_hosts().as_ref())
         && !is_given("--config")
@@ -41,9 +41,9 @@ fn config_file_of_hosts() -> Option<PathBuf> {
 /// Returns the folder of session logs for an environment and this shell's config file. With `is_stripped`,
 /// the XDG variables are ignored.
 fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
-    let here = config_file(&Given::default(), &process_environment, paths::config_dir().as_deref());
-    let given = Given { config: here.map(|(path, _)| path), ..Given::default() };
-    let settings = Sources::read(given, environment, None).settings("");
+    let here = config_file(&GivenSettings::default(), &process_environment, paths::config_dir().as_deref());
+    let given = GivenSettings { config: here.map(|(path, _)| path), ..GivenSettings::default() };
+    let settings = SettingSources::read(given, environment, None).settings("");
     let default = || match is_stripped {
         true => Some(etcetera::home_dir().ok()?.join(".local/state/spantap/sessions")),
         false => paths::sessions_dir(),

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use spantap::settings::{File, Given, Sources};
+use spantap::settings::{ConfigFile, GivenSettings, SettingSources};
 
 /// A word that stands in no problem, whatever line it stands on.
 const CANARY: &str = "canary-9f31";
@@ -24,8 +24,8 @@ pub fn run(input: &[u8]) {
 }
 
 fn resolve(text: &str) -> String {
-    let file = File::parse(Path::new("config.toml"), text);
-    let sources = Sources::with_file(Given::default(), &|_| None, file);
+    let file = ConfigFile::parse(Path::new("config.toml"), text);
+    let sources = SettingSources::with_file(GivenSettings::default(), &|_| None, file);
     let mut problems = String::new();
     for server in ["server", "a.b", ""] {
         let settings = sources.settings(server);
