@@ -134,6 +134,8 @@ const LEAST_WIDTH: usize = 40;
 const LONG: u64 = 256 << 20;
 
 impl Reading {
+    /// Finds the files to read, and resolves what else the command needs.
+    ///
     /// # Errors
     /// A time cannot be parsed, or a folder or file cannot be read.
     pub(super) fn open(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {

@@ -40,11 +40,11 @@ pub(crate) struct ScanFindings {
     pub(crate) files: u64,
     /// Bytes read, before decompression.
     pub(crate) bytes: u64,
-    /// LineReader that were parsed as records.
+    /// Lines that were parsed as records.
     pub(crate) records: u64,
     /// Files without a single record, by name.
     pub(crate) foreign: Vec<String>,
-    /// LineReader that are not records, by file, in files that have records.
+    /// Lines that are not records, by file, in files that have records.
     pub(crate) unreadable: BTreeMap<String, u64>,
     /// Files with an incomplete last line: the session is still running or was killed.
     pub(crate) torn: u64,
@@ -96,7 +96,7 @@ pub(crate) fn scan<F: Fold>(
 struct Stretch {
     source: usize,
     start: u64,
-    /// LineReader that begin here or later belong to the next stretch; `u64::MAX` for the last one.
+    /// Lines that begin here or later belong to the next stretch; `u64::MAX` for the last one.
     end: u64,
 }
 

@@ -6,7 +6,7 @@ use crate::query::durations::Durations;
 use crate::query::row::OperationRow;
 use crate::record::words::Status;
 
-/// The operations that an agent started between two answers of its model.
+/// The operations of one turn of a conversation.
 #[derive(Clone, Debug, Default)]
 pub struct Turn<'r> {
     pub(crate) operations: Vec<TurnOperation<'r>>,
