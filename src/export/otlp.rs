@@ -56,7 +56,7 @@ mod wire;
 mod worker;
 
 pub use notice::ExportNotice;
-pub use probe::{ProbeResult, probe};
+pub use probe::{ProbeFailure, ProbeResult, probe};
 pub use settings::{OtlpSettings, OtlpTable, SignalTarget};
 
 /// Sends spans, logs and metrics of one connection.

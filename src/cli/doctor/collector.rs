@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::cli::doctor::DoctorFindings;
-use crate::export::otlp::{self, ProbeResult};
+use crate::export::otlp::{self, ProbeFailure, ProbeResult};
 use crate::settings::{Environment, Settings, address};
 
 /// How long a collector may take to answer.
@@ -58,16 +58,19 @@ pub(super) fn check(
 }
 
 /// Returns what the user can do about a signal that is not taken; `None` if the collector does not answer.
-fn fix_of(reason: &str) -> Option<&'static str> {
-    match reason {
-        "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => None,
-        "tls" => Some(
+fn fix_of(failure: &ProbeFailure) -> Option<&'static str> {
+    match failure {
+        ProbeFailure::NoAnswer(_) => None,
+        ProbeFailure::Tls(_) => Some(
             "check https or http in the endpoint; `certificate` names a certificate that this machine does not know",
         ),
-        "http_401" | "http_403" => {
+        ProbeFailure::Unauthorized(_) => {
             Some("set credentials: `headers` of [otlp], or OTEL_EXPORTER_OTLP_HEADERS")
         }
-        "http_404" => Some("correct the path of the endpoint, or turn the signal off in [otlp]"),
-        _ => Some("read the collector's own log; docs/telemetry.md lists the settings of [otlp]"),
+        ProbeFailure::UnknownPath(_) => {
+            Some("correct the path of the endpoint, or turn the signal off in [otlp]")
+        }
+        ProbeFailure::Refused(_) => Some("read the collector's own log"),
+        ProbeFailure::Unusable(_) => Some("correct [otlp]; docs/telemetry.md lists its settings"),
     }
 }

@@ -1,5 +1,6 @@
 //! Asks collectors whether they accept what would be sent, with an empty request of each signal.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::export::otlp::outcome::Outcome;
@@ -13,8 +14,49 @@ pub struct ProbeResult {
     pub signal: Signal,
     /// May hold credentials.
     pub endpoint: String,
-    /// Why the request was not taken: a reason as in counts of losses, or an error in the settings.
-    pub failure: Option<String>,
+    pub failure: Option<ProbeFailure>,
+}
+
+/// Kind of failure of an empty request, with the reason as in counts of losses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeFailure {
+    /// The collector did not answer.
+    NoAnswer(&'static str),
+    /// No TLS connection could be made.
+    Tls(&'static str),
+    /// The collector requires other credentials.
+    Unauthorized(&'static str),
+    /// The collector does not know the path.
+    UnknownPath(&'static str),
+    /// The collector answered with another failure.
+    Refused(&'static str),
+    /// The request could not be made; the text is the error.
+    Unusable(String),
+}
+
+impl From<&'static str> for ProbeFailure {
+    fn from(reason: &'static str) -> ProbeFailure {
+        match reason {
+            "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => ProbeFailure::NoAnswer(reason),
+            "tls" => ProbeFailure::Tls(reason),
+            "http_401" | "http_403" => ProbeFailure::Unauthorized(reason),
+            "http_404" => ProbeFailure::UnknownPath(reason),
+            _ => ProbeFailure::Refused(reason),
+        }
+    }
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProbeFailure::NoAnswer(reason)
+            | ProbeFailure::Tls(reason)
+            | ProbeFailure::Unauthorized(reason)
+            | ProbeFailure::UnknownPath(reason)
+            | ProbeFailure::Refused(reason) => f.write_str(reason),
+            ProbeFailure::Unusable(error) => f.write_str(error),
+        }
+    }
 }
 
 /// Sends an empty request of each signal that `settings` has a target for, one after the other, and waits at
@@ -30,9 +72,9 @@ pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let ask = |signal, target| match &runtime {
         Ok(runtime) => runtime.block_on(async {
             let exchange = tokio::time::timeout(patience, exchange(signal, target));
-            exchange.await.unwrap_or_else(|_| Err("timeout".to_owned()))
+            exchange.await.unwrap_or(Err("timeout".into()))
         }),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(ProbeFailure::Unusable(error.to_string())),
     };
     let results = targets
         .map(|(signal, target)| {
@@ -47,8 +89,9 @@ pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     results
 }
 
-async fn exchange(signal: Signal, target: &SignalTarget) -> Result<(), String> {
-    let client = CollectorClient::new(target, signal).map_err(|error| format!("{error:#}"))?;
+async fn exchange(signal: Signal, target: &SignalTarget) -> Result<(), ProbeFailure> {
+    let client =
+        CollectorClient::new(target, signal).map_err(|error| ProbeFailure::Unusable(format!("{error:#}")))?;
     let Outcome { failure, .. } = client.send(RequestOrigin::default().request(&[])).await;
-    failure.map_or(Ok(()), |reason| Err(reason.to_owned()))
+    failure.map_or(Ok(()), |reason| Err(reason.into()))
 }
