@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Reads what is there into `buffer`, up to its size; 0 is the end of the stream.
 ///
@@ -34,6 +35,15 @@ pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Waits for bytes or the end of the stream, for at most `time`. Returns false if the time passed, or if a signal
+/// cut the wait short.
+pub fn is_readable_within(fd: RawFd, time: Duration) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let millis = libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: one valid entry.
+    unsafe { libc::poll(&mut poll, 1, millis) > 0 }
 }
 
 /// Returns `Ok` if the failed call should be made again. A descriptor that another process made non-blocking

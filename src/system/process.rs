@@ -4,13 +4,14 @@
 //! resets SIGPIPE and keeps the signal mask of the spawning thread.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::system::descriptor;
 use crate::system::signals::SignalMask;
 
 /// True if the host started spantap with SIGPIPE ignored. The Rust runtime always ignores it.
@@ -93,8 +94,10 @@ struct SpawnPlan {
     argv: Vec<*const libc::c_char>,
     envp: Option<Vec<*const libc::c_char>>,
     stdio: [RawFd; 3],
-    /// spantap's end of the link, then the child's.
-    link: [RawFd; 2],
+    /// Write end of the server's stdin, which only spantap keeps.
+    parents_end: RawFd,
+    /// Write end of the pipe for the error number of a failed `exec`.
+    failure: RawFd,
     parent: libc::pid_t,
     sigchld_ignored: bool,
 }
@@ -103,10 +106,12 @@ struct SpawnPlan {
 /// disk.
 const EXEC_LOOK: Duration = Duration::from_millis(50);
 
-/// A child that waits for the command to become the server. If it is dropped instead, it ends without a trace.
+/// A child that waits for one byte on the server's stdin, and then becomes the server. If it is dropped instead,
+/// the child sees the end of the stream and exits without a trace.
 pub struct Forked {
     server: StartedServer,
-    link: UnixStream,
+    /// The child writes the error number of a failed `exec` here. A successful `exec` closes it.
+    failure: File,
 }
 
 /// Makes the process that will become the server. `host_mask` is the signal mask that the host gave spantap.
@@ -133,7 +138,8 @@ pub fn fork(
     };
     let [stdin, stdout, stderr] = [(); 3].map(|()| pipe()).map(|pipe| pipe.map_err(SpawnError::Own));
     let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
-    let (link, theirs) = UnixStream::pair().map_err(SpawnError::Own)?;
+    // A pipe, because a sandbox that denies the calls of sockets may still run the server.
+    let failure = pipe().map_err(SpawnError::Own)?;
     let sigchld_ignored = is_ignored(libc::SIGCHLD);
     if sigchld_ignored {
         // While SIGCHLD is ignored, the kernel reaps the server and its status is lost.
@@ -143,7 +149,8 @@ pub fn fork(
         argv: pointers(&strings),
         envp: environment.as_deref().map(pointers),
         stdio: [stdin.0.as_raw_fd(), stdout.1.as_raw_fd(), stderr.1.as_raw_fd()],
-        link: [link.as_raw_fd(), theirs.as_raw_fd()],
+        parents_end: stdin.1.as_raw_fd(),
+        failure: failure.1.as_raw_fd(),
         // SAFETY: cannot fail.
         parent: unsafe { libc::getpid() },
         sigchld_ignored,
@@ -155,7 +162,7 @@ pub fn fork(
         0 => become_server(&plan, host_mask),
         pid => Ok(Forked {
             server: StartedServer { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 },
-            link,
+            failure: failure.0.into(),
         }),
     }
 }
@@ -164,25 +171,25 @@ impl Forked {
     /// Lets the child execute the command, and waits until it does.
     ///
     /// # Errors
-    /// [`SpawnError::Exec`] if the command cannot be executed.
+    /// [`SpawnError::Exec`] if the command cannot be executed, [`SpawnError::Own`] if the child cannot be told
+    /// to go on.
     pub fn exec(mut self) -> Result<StartedServer, SpawnError> {
-        // A signal may have ended the child already. It is then reaped like any other server.
-        let _ = self.link.write_all(&[0]);
-        let _ = self.link.set_read_timeout(Some(EXEC_LOOK));
-        let mut errno = [0; 4];
-        loop {
-            match self.link.read(&mut errno) {
-                Ok(4) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Job control may have stopped the child before `exec`. spantap then stops too.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if has_stopped(self.server.pid) {
-                        crate::system::signals::stop_self();
-                    }
-                }
-                // The kernel closed the child's end at `exec`.
-                Ok(_) | Err(_) => return Ok(self.server),
+        // The child takes this byte from the server's stdin before `exec`.
+        match descriptor::write_all(self.server.stdin.as_raw_fd(), &[0]) {
+            // A signal may have ended the child already. It is then reaped like any other server.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(SpawnError::Own(error)),
+            _ => {}
+        }
+        while !descriptor::is_readable_within(self.failure.as_raw_fd(), EXEC_LOOK) {
+            // Job control may have stopped the child before `exec`. spantap then stops too.
+            if has_stopped(self.server.pid) {
+                crate::system::signals::stop_self();
             }
+        }
+        let mut errno = [0; 4];
+        if self.failure.read_exact(&mut errno).is_err() {
+            // The kernel closed the child's end at `exec`.
+            return Ok(self.server);
         }
         let mut status = 0;
         // SAFETY: `pid` is our child, which has ended or is about to.
@@ -205,10 +212,9 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
                 libc::_exit(0);
             }
         }
-        let [ours, link] = plan.link;
-        libc::close(ours);
+        libc::close(plan.parents_end);
         let mut word = 0_u8;
-        if libc::read(link, (&raw mut word).cast(), 1) != 1 {
+        if libc::read(plan.stdio[0], (&raw mut word).cast(), 1) != 1 {
             libc::_exit(0);
         }
         for (target, source) in plan.stdio.into_iter().enumerate() {
@@ -238,7 +244,7 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
             }
         }
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0).to_ne_bytes();
-        libc::write(link, errno.as_ptr().cast(), errno.len());
+        libc::write(plan.failure, errno.as_ptr().cast(), errno.len());
         libc::_exit(127)
     }
 }

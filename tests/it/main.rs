@@ -20,6 +20,7 @@ mod pairing;
 mod redaction;
 mod replay;
 mod report;
+mod sandbox;
 mod schema;
 mod secrets;
 mod sessions;
