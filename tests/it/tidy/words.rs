@@ -1,0 +1,137 @@
+//! Words: comments and messages are written in plain technical English.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::code::{Prose, prose};
+use super::{pages, sources};
+
+/// Number of refused words that a file still has. The list must become empty.
+const LEFT: &[(&str, usize)] = &[
+    ("docs/log.md", 1),
+    ("src/cli/run.rs", 1),
+    ("src/cli/run/start.rs", 1),
+    ("src/cli/selection.rs", 1),
+    ("src/export/log/file.rs", 1),
+    ("src/export/otlp/queue.rs", 1),
+    ("src/export/otlp/sender.rs", 1),
+    ("src/export/otlp/settings.rs", 2),
+    ("src/export/otlp/settings/source.rs", 8),
+    ("src/export/otlp/spans.rs", 1),
+    ("src/export/otlp/transport.rs", 1),
+    ("src/observe/redact/detect/url.rs", 1),
+    ("src/proxy.rs", 1),
+    ("src/record.rs", 1),
+    ("src/record/from_event.rs", 1),
+    ("src/relay/pump.rs", 1),
+    ("src/settings.rs", 1),
+    ("src/settings/table.rs", 1),
+    ("src/system/descriptor.rs", 1),
+    ("src/system/process.rs", 1),
+    ("tests/bench/main.rs", 1),
+    ("tests/bench/otlp.rs", 1),
+    ("tests/bench/wire.rs", 1),
+    ("tests/conformance/broken.rs", 6),
+    ("tests/conformance/cases.rs", 2),
+    ("tests/conformance/cases/matrix.rs", 2),
+    ("tests/conformance/cases/process.rs", 3),
+    ("tests/conformance/cases/streams.rs", 2),
+    ("tests/conformance/cases/terminal.rs", 3),
+    ("tests/conformance/main.rs", 1),
+    ("tests/conformance/party.rs", 1),
+    ("tests/conformance/server.rs", 2),
+    ("tests/conformance/sys.rs", 3),
+    ("tests/conformance/table.rs", 1),
+    ("tests/fuzz/main.rs", 1),
+    ("tests/fuzz/random.rs", 1),
+    ("tests/fuzz/targets/canonical.rs", 1),
+    ("tests/fuzz/targets/envelope.rs", 1),
+    ("tests/it/config.rs", 2),
+    ("tests/it/contract.rs", 1),
+    ("tests/it/dashboards.rs", 1),
+    ("tests/it/doctor.rs", 1),
+    ("tests/it/look.rs", 3),
+    ("tests/it/model/expect.rs", 2),
+    ("tests/it/model/speak.rs", 2),
+    ("tests/it/otlp/bad.rs", 1),
+    ("tests/it/otlp/collector.rs", 1),
+    ("tests/it/otlp/secure.rs", 1),
+    ("tests/it/package.rs", 1),
+    ("tests/it/redaction.rs", 1),
+    ("tests/it/redaction/attacks.rs", 1),
+    ("tests/it/replay.rs", 1),
+    ("tests/it/secrets.rs", 2),
+    ("tests/it/sessions.rs", 2),
+    ("tests/it/tidy.rs", 1),
+    ("tests/soak/main.rs", 1),
+];
+
+/// Returns the words that are refused in some texts, with their lines.
+fn refused(prose: &[Prose]) -> Vec<(usize, String)> {
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        let words = "whoever|nobody|somebody|mend|is none|are none|is told|are told|to be had|for good";
+        Regex::new(&format!(r"(?i)\b(?:(?:{words})\b|is no )").replace(' ', r"\s+")).unwrap()
+    });
+    let in_text = |prose: &Prose| {
+        let found = WORDS.find_iter(&prose.text);
+        let refused = found.filter(|found| !prose.text[found.end()..].starts_with("longer"));
+        let word = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = |at: usize| prose.line + prose.text[..at].matches('\n').count();
+        refused.map(|found| (line(found.start()), word(found.as_str()))).collect::<Vec<_>>()
+    };
+    prose.iter().flat_map(in_text).collect()
+}
+
+/// Returns the texts of a Markdown page, without code.
+fn prose_of_page(page: &str) -> Vec<Prose> {
+    let mut prose = Vec::new();
+    let mut is_code = false;
+    for (line, text) in page.lines().enumerate() {
+        is_code ^= text.trim_start().starts_with("```");
+        if !is_code {
+            let text = text.split('`').step_by(2).collect::<Vec<_>>().join("`");
+            prose.push(Prose { line: line + 1, text });
+        }
+    }
+    prose
+}
+
+#[test]
+fn comments_messages_and_pages_have_no_refused_word() {
+    let texts = sources("src").into_iter().chain(sources("tests"));
+    let texts = texts.map(|source| (prose(&source.text), source.path));
+    let pages = pages().into_iter().map(|(path, text)| (prose_of_page(&text), path));
+    let mut places = Vec::new();
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for (prose, path) in texts.chain(pages).filter(|(_, path)| path != "tests/it/tidy/words.rs") {
+        let found = refused(&prose).into_iter();
+        let found: Vec<String> = found.map(|(line, word)| format!("{path}:{line}: {word}")).collect();
+        if !found.is_empty() {
+            counts.push((path, found.len()));
+            places.extend(found);
+        }
+    }
+    counts.sort();
+    let left: Vec<(String, usize)> = LEFT.iter().map(|(path, count)| ((*path).to_owned(), *count)).collect();
+    assert!(counts == left, "now: {counts:#?}\n{places:#?}");
+}
+
+#[test]
+fn refused_words_are_found_in_comments_and_texts_only() {
+    let source = r#"
+//! It is
+//! no setting.
+/// Told to whoever reads.
+fn nobody_calls() {
+    // There was none, `is none`.
+    say("it is told", 'n', b"for good");
+    /* recommended, and it is no longer */
+}
+"#;
+    let expected = ["2: is no", "4: whoever", "7: is told", "7: for good"];
+    let places = |prose: &[Prose]| refused(prose).into_iter().map(|(line, word)| format!("{line}: {word}"));
+    assert_eq!(places(&prose(source)).collect::<Vec<_>>(), expected);
+    let page = "It is no\n```\nnobody\n```\nSomebody else, `nobody`.";
+    assert_eq!(places(&prose_of_page(page)).collect::<Vec<_>>(), ["5: Somebody"]);
+}
