@@ -203,7 +203,7 @@ impl SessionSetup {
             return None;
         }
         let Some(folder) = self.settings.log_folder() else {
-            tracing::warn!("no log: there is no home folder; name one with --log-dir");
+            tracing::warn!("no log: the home folder is not known; name a folder with --log-dir");
             return None;
         };
         let settings = LogSettings {
