@@ -93,20 +93,12 @@ pub(super) const SIZE: SettingKind<u64> = SettingKind {
     },
 };
 
-const fn time(expected: &'static str) -> SettingKind<Duration> {
-    SettingKind {
-        expected,
-        flag_value: FlagValue::Checked(|text| {
-            duration::parse(text).map(drop).map_err(|error| error.to_string())
-        }),
-        parse: |written| duration::parse(written.text()?).ok(),
-        show: |time| format!("{} s", time.as_secs_f64()),
-    }
-}
-
-pub(super) const DEBUG_TIME: SettingKind<Duration> = time("a duration, for example 15m");
-pub(super) const SLOW_TIME: SettingKind<Duration> = time("a duration, for example 30s");
-pub(super) const CALL_TIME: SettingKind<Duration> = time("a duration, for example 60s");
+pub(super) const TIME: SettingKind<Duration> = SettingKind {
+    expected: "a duration, for example 30s",
+    flag_value: FlagValue::Checked(|text| duration::parse(text).map(drop).map_err(|error| error.to_string())),
+    parse: |written| duration::parse(written.text()?).ok(),
+    show: |time| format!("{} s", time.as_secs_f64()),
+};
 
 pub(super) const COUNT: SettingKind<u32> = SettingKind {
     expected: "a number",
@@ -122,28 +114,21 @@ pub(super) const PRICE: SettingKind<f64> = SettingKind {
     show: f64::to_string,
 };
 
-pub(super) const NAME: SettingKind<String> = SettingKind {
-    expected: "a name",
-    flag_value: FlagValue::Text,
-    parse: |written| written.text().map(str::to_owned),
-    show: String::clone,
-};
+const fn text(expected: &'static str, show: fn(&String) -> String) -> SettingKind<String> {
+    SettingKind {
+        expected,
+        flag_value: FlagValue::Text,
+        parse: |written| written.text().map(str::to_owned),
+        show,
+    }
+}
 
+pub(super) const NAME: SettingKind<String> = text("a name", String::clone);
 /// An id may name a person: only its presence is shown.
-pub(super) const ID: SettingKind<String> = SettingKind {
-    expected: "an id",
-    flag_value: FlagValue::Text,
-    parse: |written| written.text().map(str::to_owned),
-    show: |_| "set".to_owned(),
-};
-
+pub(super) const ID: SettingKind<String> = text("an id", |_| "set".to_owned());
 /// A URL may contain credentials: only its host and port are shown.
-pub(super) const URL: SettingKind<String> = SettingKind {
-    expected: "a URL",
-    flag_value: FlagValue::Text,
-    parse: |written| written.text().map(str::to_owned),
-    show: |url| address(url).unwrap_or_else(|| "none".to_owned()),
-};
+pub(super) const URL: SettingKind<String> =
+    text("a URL", |url| address(url).unwrap_or_else(|| "none".to_owned()));
 
 pub(super) const CODES: SettingKind<Vec<i64>> = SettingKind {
     expected: "a list of numbers",

@@ -21,30 +21,11 @@ const fn launcher(
     Launcher { name, verbs, with_value, naming: &[] }
 }
 
+#[rustfmt::skip]
 const CONTAINER_OPTIONS: &[&str] = &[
-    "-e",
-    "--env",
-    "--env-file",
-    "-v",
-    "--volume",
-    "--mount",
-    "--name",
-    "--network",
-    "-p",
-    "--publish",
-    "-u",
-    "--user",
-    "-w",
-    "--workdir",
-    "--platform",
-    "--entrypoint",
-    "-l",
-    "--label",
-    "--add-host",
-    "-m",
-    "--memory",
-    "--cpus",
-    "--pull",
+    "-e", "--env", "--env-file", "-v", "--volume", "--mount", "--name", "--network", "-p", "--publish", "-u",
+    "--user", "-w", "--workdir", "--platform", "--entrypoint", "-l", "--label", "--add-host", "-m", "--memory",
+    "--cpus", "--pull",
 ];
 
 const LAUNCHERS: &[Launcher] = &[

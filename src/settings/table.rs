@@ -31,6 +31,10 @@ pub(crate) enum SettingFlag {
     },
 }
 
+const fn switch(long: &'static str, value: &'static str, help: &'static str) -> SettingFlag {
+    SettingFlag::Switch { long, value, help }
+}
+
 const fn value(long: &'static str, value_name: &'static str) -> SettingFlag {
     SettingFlag::Value { long, value_name }
 }
@@ -85,13 +89,21 @@ macro_rules! value_type {
     };
 }
 
+macro_rules! flag {
+    () => {
+        SettingFlag::None
+    };
+    ($flag:expr) => {
+        $flag
+    };
+}
+
 macro_rules! settings {
     ($(
         $(#[$doc:meta])*
         $field:ident: $given:ty $(=> $value:ty)? = $default:expr, {
-            name: $name:literal, kind: $kind:expr, default: $shown:literal,
-            flag: $flag:expr,
-            help: $help:literal $(,)?
+            name: $name:literal, kind: $kind:expr, default: $shown:literal, $(flag: $flag:expr,)?
+            help: $help:literal,
         }
     )*) => {
         /// The settings that the command line gives.
@@ -124,7 +136,7 @@ macro_rules! settings {
             name: $name,
             help: $help,
             default: $shown,
-            flag: $flag,
+            flag: flag!($($flag)?),
             flag_value: { const KIND: SettingKind<$given> = $kind; KIND.flag_value },
             give: |given, text| {
                 const KIND: SettingKind<$given> = $kind;
@@ -169,7 +181,7 @@ settings! {
     }
     log: bool = true, {
         name: "log", kind: kind::BOOL, default: "true",
-        flag: SettingFlag::Switch { long: "no-log", value: "false", help: "Write no session log" },
+        flag: switch("no-log", "false", "Write no session log"),
         help: "Write a session log",
     }
     /// `None`: the folder of [`sessions_dir`](crate::settings::paths::sessions_dir).
@@ -180,14 +192,12 @@ settings! {
     }
     /// In bytes.
     max_log_size: u64 = 64 << 20, {
-        name: "max_log_size", kind: kind::SIZE, default: "64MiB",
-        flag: value("max-log-size", "SIZE"),
+        name: "max_log_size", kind: kind::SIZE, default: "64MiB", flag: value("max-log-size", "SIZE"),
         help: "Size at which a session log continues in a new file part",
     }
     /// In bytes.
     max_total_size: u64 => Option<u64> = None, {
-        name: "max_total_size", kind: SIZE_OF_ALL, default: "none",
-        flag: SettingFlag::None,
+        name: "max_total_size", kind: kind::SIZE, default: "none",
         help: "Size of all session logs together; at start the oldest are deleted until the rest fits",
     }
     log_level: LogLevel = LogLevel::Info, {
@@ -196,28 +206,23 @@ settings! {
         help: "Level of detail: info, or debug with result summaries, notifications and stderr lines",
     }
     debug_for: Duration => Option<Duration> = None, {
-        name: "debug_for", kind: kind::DEBUG_TIME, default: "none",
-        flag: value("debug-for", "DURATION"),
+        name: "debug_for", kind: kind::TIME, default: "none", flag: value("debug-for", "DURATION"),
         help: "Record at debug level for this long after the start, then at info level, e.g. 15m",
     }
     session_id: String => Option<String> = None, {
-        name: "session_id", kind: kind::ID, default: "from the host",
-        flag: value("session-id", "ID"),
+        name: "session_id", kind: kind::ID, default: "from the host", flag: value("session-id", "ID"),
         help: "Agent session that this connection belongs to",
     }
     user_id: String => Option<String> = None, {
-        name: "user_id", kind: kind::ID, default: "none",
-        flag: value("user-id", "ID"),
+        name: "user_id", kind: kind::ID, default: "none", flag: value("user-id", "ID"),
         help: "Person on whose behalf the host runs",
     }
     slow: Duration = Duration::from_secs(30), {
-        name: "slow", kind: kind::SLOW_TIME, default: "30s",
-        flag: value("slow", "DURATION"),
+        name: "slow", kind: kind::TIME, default: "30s", flag: value("slow", "DURATION"),
         help: "Report a call that has been open for this long",
     }
     call_timeout: Duration => Option<Duration> = None, {
-        name: "call_timeout", kind: kind::CALL_TIME, default: "none",
-        flag: value("call-timeout", "DURATION"),
+        name: "call_timeout", kind: kind::TIME, default: "none", flag: value("call-timeout", "DURATION"),
         help: "Record a call as timed out if it was answered later than this, or never",
     }
     overload: Overload = Overload::Lose, {
@@ -227,73 +232,54 @@ settings! {
     }
     trace_env: bool = true, {
         name: "trace_env", kind: kind::BOOL, default: "true",
-        flag: SettingFlag::Switch {
-            long: "no-trace-env",
-            value: "false",
-            help: "Leave TRACEPARENT and TRACESTATE in the server's environment alone",
-        },
+        flag: switch("no-trace-env", "false", "Leave TRACEPARENT and TRACESTATE in the server's environment alone"),
         help: "Set TRACEPARENT and TRACESTATE in the server's environment",
     }
     strict: bool = false, {
         name: "strict", kind: kind::BOOL, default: "false",
-        flag: SettingFlag::Switch {
-            long: "strict",
-            value: "true",
-            help: "Refuse to start if logging or export cannot be set up",
-        },
+        flag: switch("strict", "true", "Refuse to start if logging or export cannot be set up"),
         help: "Refuse to start if logging or export cannot be set up",
     }
     args_hash: ArgsHash = ArgsHash::Hmac, {
         name: "args_hash", kind: kind::word("hmac or sha256"), default: "hmac",
-        flag: SettingFlag::None,
         help: "Hash of arguments and results: hmac with a secret key, or sha256, from which short values can be guessed",
     }
     /// `None`: the key of this installation.
     hash_key_file: PathBuf => Option<PathBuf> = None, {
         name: "hash_key_file", kind: kind::FILE, default: "one key per installation",
-        flag: SettingFlag::None,
         help: "File with the 32-byte hash key, to share one key across machines",
     }
     thrash_threshold: u32 = 5, {
-        name: "thrash.threshold", kind: kind::COUNT, default: "5",
-        flag: value("thrash-threshold", "N"),
+        name: "thrash.threshold", kind: kind::COUNT, default: "5", flag: value("thrash-threshold", "N"),
         help: "Report an agent that makes the same call more often than this",
     }
     thrash_warn: u32 = 3, {
         name: "thrash.warn", kind: kind::COUNT, default: "3",
-        flag: SettingFlag::None,
         help: "Mark a call on the terminal from this repetition on",
     }
     denied_codes: Vec<i64> = crate::observe::Denials::standard().codes, {
         name: "denied.codes", kind: kind::CODES, default: "-1, 401, 403",
-        flag: SettingFlag::None,
         help: "JSON-RPC error codes that mean a refusal",
     }
     /// In lower case.
     denied_words: Vec<String> = crate::observe::Denials::standard().words, {
         name: "denied.words", kind: kind::WORDS, default: "denied, forbidden, …",
-        flag: SettingFlag::None,
         help: "Words in an error message that mean a refusal",
     }
     usd_per_million_tokens: f64 => Option<f64> = None, {
         name: "cost.usd_per_million_tokens", kind: kind::PRICE, default: "none",
-        flag: SettingFlag::None,
         help: "Price of a million tokens in USD, for the estimate of cost",
     }
     /// Wins over the endpoints of the `[otlp]` table if a flag or a variable contains it.
     otlp_endpoint: String => Option<String> = None, {
-        name: "otlp.endpoint", kind: kind::URL, default: "none",
-        flag: value("otlp", "URL"),
+        name: "otlp.endpoint", kind: kind::URL, default: "none", flag: value("otlp", "URL"),
         help: "Collector that receives spans and metrics, e.g. http://localhost:4318",
     }
     side: Side = Side::Server, {
-        name: "side", kind: kind::word("server or client"), default: "server",
-        flag: value("side", "SIDE"),
+        name: "side", kind: kind::word("server or client"), default: "server", flag: value("side", "SIDE"),
         help: "Side of the connection that spans and metrics describe",
     }
 }
-
-const SIZE_OF_ALL: SettingKind<u64> = SettingKind { expected: "a size, for example 2GiB", ..kind::SIZE };
 
 #[cfg(test)]
 mod tests {
