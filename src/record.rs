@@ -32,7 +32,7 @@ pub const SCHEMA: &str = "spantap/1";
 
 type RecordText<'a> = Option<Cow<'a, str>>;
 
-/// One line of a session log. Which fields an event carries stands in `docs/log.md`.
+/// One line of a session log. `docs/log.md` lists the fields of each event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
@@ -41,63 +41,63 @@ pub struct Record<'a> {
     /// The version of this contract, `spantap/1`.
     #[serde(borrow)]
     pub schema: Cow<'a, str>,
-    /// When it happened, by the wall clock; for an operation, when it ended.
+    /// Wall-clock time of the event; for an operation, of its end.
     pub timestamp: Timestamp,
-    /// `debug`, `info`, `warn` or `error`; never parse the message for it.
+    /// `debug`, `info`, `warn` or `error`.
     pub level: Level,
-    /// What happened; decides which other fields there are.
+    /// Name of the event, which determines the other fields.
     pub event: EventName,
-    /// The event in words, for people; never parse it.
+    /// Summary of the event in English. For people: its wording may change.
     #[serde(borrow)]
     pub message: Cow<'a, str>,
     /// Number of the record in its connection, from 0. A missing number is a lost record.
     pub seq: u64,
-    /// The agent run: groups the connections of all servers that one host process started.
+    /// Id of the agent session: the connections that one host process started, to all servers.
     #[serde(borrow)]
     pub session_id: Cow<'a, str>,
-    /// UUIDv7 of this spantap process, that is of this stdio connection.
+    /// UUIDv7 of this spantap process, and so of this stdio connection.
     #[serde(borrow)]
     pub connection_id: Cow<'a, str>,
-    /// The server, as configured or derived from its command.
+    /// Name of the server, as configured or derived from its command.
     #[serde(borrow)]
     pub server_name: Cow<'a, str>,
     // ---- on every record, where known ----
-    /// The MCP host (`claude-code`): what the client calls itself.
+    /// Name of the MCP host, from the client's handshake (`claude-code`).
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub host_name: RecordText<'a>,
-    /// The person on whose behalf the host runs, if somebody configured one.
+    /// Configured id of the person on whose behalf the host runs.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub user_id: RecordText<'a>,
-    /// The host's id of the conversation, where a request or the host's environment tells it.
+    /// The host's id of the conversation, from a request or the host's environment.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub conversation_id: RecordText<'a>,
-    /// One question of the user and what the agent does about it: the host's id, the caller's trace, or a
-    /// number that a pause moves on.
+    /// Id of the turn (one user request and the calls that it causes): the host's id, the caller's trace, or
+    /// a number that increases after a pause.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub turn_id: RecordText<'a>,
     // ---- operations ----
     /// The JSON text of the request's id: `1` and `"1"` are different.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub request_id: RecordText<'a>,
-    /// `client_to_server` or `server_to_client`: who asked, or who sent it.
+    /// Direction of the request or message: `client_to_server` or `server_to_client`.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// The JSON-RPC method, such as `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub method: RecordText<'a>,
-    /// `params.name` of `tools/call`.
+    /// Name of the tool: `params.name` of `tools/call`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub tool_name: RecordText<'a>,
-    /// `params.name` of `prompts/get`.
+    /// Name of the prompt: `params.name` of `prompts/get`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub prompt_name: RecordText<'a>,
-    /// `params.uri`, with credentials and secret query values replaced.
+    /// URI of the resource: `params.uri`, with credentials and secret query values replaced.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub resource_uri: RecordText<'a>,
     /// The MCP revision in force, such as `2025-11-25`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub protocol_version: RecordText<'a>,
-    /// The `jsonrpc` member, only where it is not `2.0`.
+    /// The `jsonrpc` member of the request, if it is not `2.0`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub jsonrpc_version: RecordText<'a>,
     /// `hmac-sha256:<64 hex>` of the canonical arguments.
@@ -106,215 +106,216 @@ pub struct Record<'a> {
     /// `hmac-sha256-raw:<64 hex>` of the bytes of `result`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub result_hash: RecordText<'a>,
-    /// `hmac-sha256-raw:<64 hex>` of the one text block of `content[]`, decoded: what the model saw.
+    /// `hmac-sha256-raw:<64 hex>` of the decoded text that the model got, if `content[]` is one text block.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub text_hash: RecordText<'a>,
-    /// When the request's last byte was read from the asker.
+    /// Time at which spantap read the last byte of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the answer's last byte was read, or when waiting for it ended.
+    /// Time at which spantap read the last byte of the answer, or stopped waiting for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Milliseconds with three decimals, by the steady clock.
+    /// Time from the request to the answer in milliseconds with three decimals, by the monotonic clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<Millis>,
-    /// `ok`, `error`, `denied`, `timeout`, `cancelled` or `unknown`.
+    /// How the request ended: `ok`, `error`, `denied`, `timeout`, `cancelled` or `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// The JSON-RPC error code.
+    /// The JSON-RPC error code of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_code: Option<i64>,
-    /// Why it failed: a code, `tool_error`, `timeout`, `server_exited`, …
+    /// Reason of the failure: a JSON-RPC code, `tool_error`, `timeout`, `server_exited`, …
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub error_type: RecordText<'a>,
-    /// What the error says, redacted, at most 500 characters.
+    /// Error message of the answer, redacted, at most 500 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub error_message: RecordText<'a>,
-    /// Bytes of the request's line.
+    /// Length of the request's line in bytes, without the newline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_size_bytes: Option<u64>,
-    /// Bytes of `result` or `error`.
+    /// Length of `result` or `error` in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_size_bytes: Option<u64>,
-    /// Bytes of the arguments divided by four: an estimate.
+    /// Estimated tokens of the arguments: their bytes divided by four, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args_tokens_est: Option<u64>,
-    /// Bytes of the result divided by four: an estimate.
+    /// Estimated tokens of the result: its bytes divided by four, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_tokens_est: Option<u64>,
-    /// This is the n-th call with the same tool and arguments; from 2 on.
+    /// Number of calls with the same tool and arguments in this conversation, including this one; from 2 on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_count: Option<u32>,
-    /// The call is beyond the thrash threshold.
+    /// True if `repeat_count` is above the thrash threshold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thrashing: Option<bool>,
-    /// When the call was first reported as pending.
+    /// Time at which the call was first reported as pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_at: Option<Timestamp>,
-    /// Progress notifications for this request.
+    /// Number of progress notifications for this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_count: Option<u64>,
-    /// When the first of them came.
+    /// Time of the first progress notification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_first_at: Option<Timestamp>,
-    /// When the last of them came.
+    /// Time of the last progress notification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_last_at: Option<Timestamp>,
-    /// When the asker took the request back.
+    /// Time at which the sender of the request cancelled it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
-    /// The model's id of the tool call, where the client tells it.
+    /// The model's id of the tool call, if the client sends it.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub call_id: RecordText<'a>,
-    /// Milliseconds a person was being asked while the call was open.
+    /// Milliseconds for which an elicitation or a sampling was open during the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_wait_ms: Option<Millis>,
-    /// `seq` of the attempt that this one continues.
+    /// `seq` of the earlier attempt that this request continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continues_seq: Option<u64>,
-    /// The span of that attempt.
+    /// Span id of the earlier attempt.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub continues_span_id: RecordText<'a>,
-    /// Its trace, where it is another one.
+    /// Trace id of the earlier attempt, if it differs from `trace_id`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub continues_trace_id: RecordText<'a>,
-    /// Hash of the id of the task that the request is about or made.
+    /// Hash of the id of the task that the request names or creates.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub task_id_hash: RecordText<'a>,
-    /// 32 hex digits: the trace that the operation belongs to.
+    /// Trace id of the operation or connection, 32 hex digits.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub trace_id: RecordText<'a>,
-    /// 16 hex digits: the operation's own span.
+    /// Span id of the operation or connection, 16 hex digits.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub span_id: RecordText<'a>,
-    /// The caller's span from `_meta.traceparent`, else the connection span.
+    /// Span id of the caller from `_meta.traceparent`, else of the connection.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub parent_span_id: RecordText<'a>,
-    /// The connection span, where it is not the parent.
+    /// Span id of the connection, if the connection span is not the parent.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub linked_span_id: RecordText<'a>,
-    /// The trace of the connection span, where it is another one.
+    /// Trace id of the connection span, if it differs from `trace_id`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub linked_trace_id: RecordText<'a>,
     /// `tracestate` as received, redacted.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub trace_state: RecordText<'a>,
-    /// Two hex digits, as in `traceparent`.
+    /// Trace flags as in `traceparent`, two hex digits.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub trace_flags: RecordText<'a>,
-    /// Observed in part only, or without a body hash under load.
+    /// True if the operation was observed in part only, or its result was not hashed because of load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<bool>,
-    /// Debug: what was replaced, by class.
+    /// Debug only: number of replacements by the redactor, by class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redactions: Option<BTreeMap<Cow<'a, str>, u32>>,
     // ---- session_started ----
     /// Process id of spantap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// Process id of the server; absent where it could not be started.
+    /// Process id of the server; absent if the server could not be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_pid: Option<u32>,
-    /// The version of spantap.
+    /// Version of spantap.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub version: RecordText<'a>,
-    /// The redacted command line.
+    /// Command line of the server, redacted, one element per argument.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<Cow<'a, str>>>,
     /// Names (never values) of the server's environment variables.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Vec<Cow<'a, str>>>,
-    /// `flag`, `environment`, `host` or `derived`.
+    /// Source of `session_id`: `flag`, `environment`, `host` or `derived`.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
     pub session_source: Option<SessionSource>,
     /// First eight hex digits of the SHA-256 of the hash key.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub hash_key_id: RecordText<'a>,
     // ---- peer_identified ----
-    /// What the client calls itself.
+    /// Name of the client, from the handshake.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub client_name: RecordText<'a>,
-    /// The client's version, as it says.
+    /// Version of the client, from the handshake.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub client_version: RecordText<'a>,
-    /// What the server calls itself; `server_name` is what we call it.
+    /// Name of the server, from the handshake; `server_name` may differ.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub server_self_name: RecordText<'a>,
-    /// The server's version, as it says.
+    /// Version of the server, from the handshake.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub server_version: RecordText<'a>,
     // ---- session_ended ----
-    /// Of `session_ended`: `server_exited`, `server_died`, `spawn_failed`. Of `gap` and `malformed`:
-    /// what went wrong.
+    /// Cause of the event. `session_ended`: `server_exited`, `server_died` or `spawn_failed`. `gap` and
+    /// `malformed` have words of their own.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub reason: RecordText<'a>,
-    /// Exit status of the server, where it exited.
+    /// Exit status of the server, if it exited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Number of the signal that ended the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Sums over the connection, of requests: each round of a call that is continued counts in `tool_calls`.
+    /// Sums over the connection. Each round of a continued call counts as one request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub totals: Option<Totals>,
-    /// Records that did not reach a sink, by sink and reason (`log:queue_full`).
+    /// Number of records that did not reach a sink, by sink and reason (`log:queue_full`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<BTreeMap<Cow<'a, str>, u64>>,
-    /// The server's last lines on standard error, redacted, only where the end was abnormal.
+    /// Last lines of the server on standard error, redacted, if the end was abnormal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr_tail: Option<Vec<Cow<'a, str>>>,
     // ---- alarms ----
-    /// Of `call_pending` and `server_unresponsive`: how long the call has been open.
+    /// `call_pending`, `server_unresponsive`: milliseconds for which the call has been open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_ms: Option<Millis>,
-    /// Requests open at that moment, both directions.
+    /// Number of open requests at that moment, in both directions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
-    /// Of `agent_thrashing`: the results are equal too.
+    /// `agent_thrashing`: true if the results are equal too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_progress: Option<bool>,
-    /// How many: calls of `agent_thrashing`, lines of `malformed`, answers of `unmatched`.
+    /// Number of calls (`agent_thrashing`), lines (`malformed`) or answers (`unmatched`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Names of tools that are new.
+    /// Names of tools that were added.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub added: Option<Vec<Cow<'a, str>>>,
-    /// Names of tools that are gone.
+    /// Names of tools that were removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed: Option<Vec<Cow<'a, str>>>,
-    /// Names of tools whose definition is another one.
+    /// Names of tools whose definition changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<Vec<Cow<'a, str>>>,
-    /// Hash over all definitions as they are now.
+    /// Hash over all current tool definitions.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub definitions_hash: RecordText<'a>,
     // ---- malformed, unmatched, gap ----
-    /// `stdin`, `stdout` or `stderr` of the server.
+    /// Stream of the server: `stdin`, `stdout` or `stderr`.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
     pub stream: Option<Stream>,
-    /// Length in bytes of the malformed line, the notification, the stderr line.
+    /// Length in bytes of the notification, the stderr line, or the last malformed line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// Of `unmatched`: `response`, `error` or `cancellation`.
+    /// `unmatched`: `response`, `error` or `cancellation`.
     #[serde(deserialize_with = "words::known", skip_serializing_if = "Option::is_none")]
     pub what: Option<UnmatchedKind>,
-    /// Of `gap`: where it was lost (`tap`, `log`, `otlp`).
+    /// `gap`: place of the loss: `tap`, `log` or `otlp`.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub place: RecordText<'a>,
-    /// Bytes that were relayed and not observed.
+    /// Number of bytes that were forwarded but not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_lost: Option<u64>,
-    /// Lines among them.
+    /// Number of frames that were forwarded but not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames_lost: Option<u64>,
-    /// Records that were not written.
+    /// Number of records that were not written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub records_lost: Option<u64>,
     // ---- debug ----
-    /// What the tool returned, redacted, at most 200 characters.
+    /// Beginning of the tool's result, redacted, at most 200 characters.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub result_summary: RecordText<'a>,
-    /// Of `mcp_notification`: the text of `notifications/message`. Of `server_stderr`: the line.
+    /// `mcp_notification`: text of `notifications/message` or reason of a cancellation.
+    /// `server_stderr`: the line.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub text: RecordText<'a>,
 }
@@ -329,7 +330,7 @@ impl From<std::time::Duration> for Millis {
     }
 }
 
-/// Sums over the connection, on `session_ended`.
+/// Sums over a connection, in the record `session_ended`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Totals {
@@ -348,12 +349,12 @@ pub struct Totals {
     pub stdin_frames: u64,
     pub stdout_frames: u64,
     pub stderr_frames: u64,
-    /// Bytes relayed but not observed.
+    /// Bytes that were forwarded but not observed.
     pub bytes_lost: u64,
-    /// Frames relayed but not observed.
+    /// Frames that were forwarded but not observed.
     pub frames_lost: u64,
     pub catch_ups: u64,
-    /// Frames observed without a body hash, because of load.
+    /// Frames whose body was not hashed because of load.
     pub envelope_only: u64,
     pub observer_panics: u64,
 }
@@ -361,7 +362,7 @@ pub struct Totals {
 /// The number of records, spans or points that did not leave the process, at one place for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// The output, or the observer for what reached no output.
+    /// The output, or the observer if the records were lost before every output.
     pub place: LossPlace,
     /// `queue_full`, `no_space`, `refused`, `timeout`, …
     pub reason: &'static str,

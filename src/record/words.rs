@@ -17,7 +17,7 @@ pub(crate) use crate::observe::event::{
 pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
 
-/// The side whose view spans and metrics take of an operation: that of the server or that of the client.
+/// Side of the connection that spans and metrics describe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Side {
     #[default]
@@ -85,7 +85,7 @@ words!(EventName {
     Unknown = "unknown",
 });
 
-/// An enum that fields of the record hold.
+/// An enum whose words are values of record fields.
 pub(crate) trait Word: Sized {
     fn from_text(text: &str) -> Option<Self>;
 }

@@ -44,7 +44,7 @@ fn names(fields: &[&str]) -> String {
 }
 
 fn events_table() -> String {
-    let mut table = "| event | always | when there is something to say |\n| --- | --- | --- |\n".to_owned();
+    let mut table = "| event | always | if known |\n| --- | --- | --- |\n".to_owned();
     for event in EVENTS {
         let (required, optional) = (names(event.required), names(event.optional));
         table += &format!("| `{}` | {required} | {optional} |\n", event.event.as_str());
