@@ -1,4 +1,4 @@
-//! `check` starts a server of its own, and the exit status says whether it works.
+//! `check` starts its own server, and its exit status reports the result.
 
 use std::process::Output;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// `check` of a server in a shell.
+/// Runs `check` for a server in a shell.
 fn check(options: &[&str], script: &str) -> Output {
     let patient: &[&str] = if options.contains(&"--timeout") { &[] } else { &["--timeout", "30s"] };
     let words = ["check"].iter().chain(patient).chain(options).copied();
     Home::new().spantap(words.chain(["--", "sh", "-c", script])).output().unwrap()
 }
 
-/// The same with `--json`: the exit status and the object.
+/// Returns the exit status and the object of `--json`.
 fn report(options: &[&str], script: &str) -> (i32, Value) {
     let options: Vec<&str> = options.iter().copied().chain(["--json"]).collect();
     let output = check(&options, script);
@@ -22,7 +22,7 @@ fn report(options: &[&str], script: &str) -> (i32, Value) {
     (output.status.code().unwrap(), serde_json::from_str(&printed).unwrap())
 }
 
-/// A server of the older revisions: `$1` comes before its first answer, and it asks something itself.
+/// A server of the older revisions. It sends `$1` before its first answer, and a request of its own.
 const LEGACY: &str = r#"
 answer() { printf '{"jsonrpc":"2.0","id":%s,%s}\n' "$1" "$2"; }
 while read -r line; do
@@ -88,7 +88,7 @@ done"#;
 #[test]
 fn a_server_that_does_not_survive_the_first_question_is_asked_the_old_way() {
     let fragile = format!("read -r line; case $line in *discover*) exit 1;; esac\nfirst=$line\n{LEGACY}");
-    // The line that was looked at is put back in front.
+    // The first line is checked and then returned to the stream.
     let fragile = fragile.replacen(
         "while read -r line; do",
         "while if [ \"$first\" ]; then line=$first; first=; else read -r line; fi; do",
@@ -165,7 +165,7 @@ fn a_server_that_ignores_the_end_of_its_input_is_ended_and_told() {
 #[test]
 fn a_pulse_counts_failures_raises_one_alert_and_says_when_it_is_over() {
     let home = Home::new();
-    // Fails three times, then works.
+    // The server fails three times, then works.
     let script = format!("echo x >> runs; [ $(wc -l < runs) -gt 3 ] || exit 9\n{LEGACY}");
     let words =
         ["check", "--era", "legacy", "--every", "1ms", "--count", "5", "--alert-after", "2", "--json"];
@@ -211,7 +211,7 @@ fn the_statuses_of_a_probe_are_those_of_the_documentation() {
     }
 }
 
-/// Ten lines are shown, and a key may have begun before them.
+/// `check` shows ten lines. A key may begin before them.
 #[test]
 fn a_key_that_a_failing_server_prints_is_not_among_its_last_lines() {
     let home = Home::new();

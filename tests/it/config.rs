@@ -1,4 +1,5 @@
-//! The config file: what wins over what, what cannot be used is named, and nobody else's file counts.
+//! The config file: precedence of sources, warnings about entries that cannot be used, ignored files of other
+//! owners.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ fn write_config(home: &Home, text: &str) {
     std::fs::write(folder.join("config.toml"), text).unwrap();
 }
 
-/// `(value, origin)` of a setting as `doctor` shows it.
+/// Returns `(value, origin)` of a setting as `doctor` shows it.
 fn setting(report: &Value, name: &str) -> (String, String) {
     let settings = report["settings"].as_array().unwrap();
     let row = settings.iter().find(|row| row["setting"] == name).unwrap_or_else(|| panic!("no {name}"));
@@ -178,7 +179,7 @@ fn a_misspelt_variable_is_named_like_a_misspelt_line() {
         let output = home.spantap(["--strict", "--", "true"]).env(name, "1").output().unwrap();
         assert_eq!(output.status.code(), Some(125));
     }
-    // Whatever else somebody calls so is theirs.
+    // A variable of such a name belongs to another program.
     let output = home.spantap(["--strict", "--", "true"]).env("SPANTAP_CI_CACHE", "/x").output().unwrap();
     assert_eq!((output.status.code(), text(&output).1.as_str()), (Some(0), ""));
 }

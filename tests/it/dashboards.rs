@@ -1,5 +1,5 @@
-//! The shipped boards and rules: every query parses, asks for metrics that exist, and every panel says what
-//! it shows.
+//! The shipped boards and rules: every query parses and asks for metrics that exist, and every panel has a
+//! description.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
 use spantap::export::otlp::semconv::{INSTRUMENTS, Instrument};
 
-/// Instruments for other questions than those of the boards: the client's view, and the process itself.
+/// Instruments that the boards do not use: the client side, and the spantap process itself.
 const ON_NO_BOARD: &[&str] = &[
     "mcp_client_operation_duration_seconds",
     "mcp_client_session_duration_seconds",
@@ -25,8 +25,8 @@ const ON_NO_BOARD: &[&str] = &[
     "spantap_check_failures_total",
 ];
 
-/// What Prometheus makes of an instrument's name: dots become underscores, the unit is appended in full
-/// unless it is in braces, a counter gets `_total`.
+/// Returns the name that Prometheus gives an instrument: dots become underscores, the unit is appended in
+/// full unless it is in braces, a counter gets `_total`.
 fn prometheus_name(instrument: &Instrument) -> String {
     let mut name = instrument.name.replace('.', "_");
     match instrument.unit {
@@ -77,12 +77,12 @@ fn panels(board: &Value) -> &Vec<Value> {
     board["panels"].as_array().unwrap()
 }
 
-/// A board's query as Grafana would send it.
+/// Returns a board's query as Grafana would send it.
 fn expanded(expr: &str) -> String {
     expr.replace("$__interval_ms", "60000").replace("$__interval", "1m").replace("$__range", "6h")
 }
 
-/// Every query of the boards and rules, with the place it stands at.
+/// Returns every query of the boards and rules, with its place.
 fn queries() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (path, board) in boards() {
@@ -101,7 +101,7 @@ fn queries() -> Vec<(String, String)> {
     found
 }
 
-/// The expressions of a rule file: the text after `expr:`, or the block that is indented below it.
+/// Returns the expressions of a rule file: the text after `expr:`, or the block that is indented below it.
 fn rules(path: &str) -> Vec<String> {
     let text = std::fs::read_to_string(folder().join(path)).unwrap();
     let mut found = Vec::new();
@@ -123,7 +123,7 @@ fn rules(path: &str) -> Vec<String> {
     found
 }
 
-/// The metrics that a query reads.
+/// Returns the metrics that a query reads.
 struct Names(BTreeSet<String>);
 
 impl ExprVisitor for Names {

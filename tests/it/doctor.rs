@@ -1,4 +1,4 @@
-//! `doctor` finds what keeps spantap from working, says what to do, and gives nothing away.
+//! `doctor` finds what keeps spantap from working, suggests a fix, and shows no secret.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ fn put(home: &Home, path: &str, text: &str) -> PathBuf {
     path
 }
 
-/// The exit status, and each finding as `verdict: what`, with its fix.
+/// Returns the exit status, and each finding as `verdict: what`, with its fix.
 fn doctor(home: &Home, arguments: &str) -> (i32, Vec<(String, String)>) {
     let words = ["doctor", "--json"].into_iter().chain(arguments.split_whitespace());
     let output = home.spantap(words).output().unwrap();
@@ -129,7 +129,7 @@ fn records_that_cannot_be_read_are_counted() {
 #[test]
 fn a_collector_that_does_not_answer_is_a_failure_and_its_secrets_stay_unsaid() {
     let home = Home::new();
-    // Bound and closed again: nobody listens there.
+    // The port was bound and closed again, so nothing listens on it.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     put(
         &home,
@@ -155,7 +155,7 @@ fn a_collector_is_asked_to_take_what_would_be_sent() {
     let (code, findings) = doctor(&home, &format!("--otlp {}", good.endpoint));
     let takes = format!("ok: the collector at {address} takes traces, metrics");
     assert!(code == 0 && findings.iter().any(|(what, _)| *what == takes), "{findings:#?}");
-    // One endpoint for all: each signal is asked for by itself.
+    // All signals have one endpoint. Each is probed separately.
     let grpc = Collector::grpc(Manner::Good);
     let options = format!("--otlp {} --otlp-set protocol=grpc --otlp-set logs=true", grpc.endpoint);
     let (_, findings) = doctor(&home, &options);
@@ -163,7 +163,7 @@ fn a_collector_is_asked_to_take_what_would_be_sent() {
     assert!(findings.iter().any(all), "{findings:#?}");
     let bad = Collector::start(Manner::Without("/v1/metrics"));
     let address = bad.endpoint.trim_start_matches("http://");
-    // As a wrapped server would send it.
+    // A wrapped server would send the same.
     wrapped(&home, &format!("--otlp {}", bad.endpoint));
     let refused =
         format!("fail: cursor server a: the collector at {address} does not take metrics: http_404");

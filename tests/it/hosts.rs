@@ -1,4 +1,4 @@
-//! Config files of hosts: edited so that every other byte stays, and undone to the byte.
+//! Config files of hosts: an edit changes no other byte, and undoing it restores every byte.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use spantap::hosts::tree::{FileFormat, Node};
 
 const PROGRAM: &str = "/opt/bin/spantap \"x\"";
 
-/// Changes every entry that can be; how many were.
+/// Changes every entry that can be changed. Returns their number.
 fn change_all(text: &str, format: FileFormat, host: &Host, step: EntryChange<'_>) -> (String, usize) {
     let root = Node::parse(text, format).unwrap();
     let (mut text, mut count) = (text.to_owned(), 0);
@@ -34,7 +34,7 @@ fn change_all(text: &str, format: FileFormat, host: &Host, step: EntryChange<'_>
     (text, count)
 }
 
-/// Wraps, looks, unwraps; how many servers were wrapped.
+/// Wraps, checks, unwraps. Returns the number of wrapped servers.
 fn round_trip(text: &str, format: FileFormat, host: &Host) -> usize {
     let options = ["--log-dir".to_owned(), "C:\\Protokolle \"ü\"".to_owned()];
     let proxy = ProxyCommand { program: PROGRAM, options: &options };
@@ -116,7 +116,7 @@ fn every_host_s_files_come_back_byte_for_byte() {
     );
 }
 
-/// What a real file may have; a corpus without it would prove little.
+/// Returns the constructs of a file that a realistic corpus must contain.
 fn features(host: &Host, path: &Path) -> Vec<&'static str> {
     let bytes = fs::read(path).unwrap();
     let text = FileSnapshot::read(path).unwrap().text().to_owned();
@@ -229,7 +229,7 @@ mod any_file {
     }
 
     prop_compose! {
-        /// A table of TOML; texts in either kind of quotes, lists over one or several lines.
+        /// A TOML table, with texts in either kind of quotes and lists on one or several lines.
         fn table()(name in "[a-z0-9_-]{1,6}", command in "[a-z/.-]{1,8}",
                    args in prop::option::of(prop::collection::vec(word(), 0..4)), literal: bool,
                    lines: bool, comment: bool, args_first: bool, extra: bool) -> (String, String) {
@@ -254,7 +254,7 @@ mod any_file {
     }
 
     prop_compose! {
-        /// An extension of goose's YAML; texts plain or in quotes, lists in either style.
+        /// An extension in goose's YAML, with plain or quoted texts and lists in either style.
         fn extension()(name in "[a-z][a-z0-9_-]{0,6}", command in "[a-z][a-z/.-]{0,8}",
                        args in prop::option::of(prop::collection::vec("[a-z@/._ -]{0,8}", 0..4)), single: bool,
                        block: bool, comment: bool, args_first: bool) -> (String, String) {

@@ -1,4 +1,4 @@
-//! prune, completions, man: what keeps an installation in order.
+//! `prune`, `completions`, `man`: maintenance of an installation.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::support::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A log that was last written to `days` ago.
+/// Makes a log that was last written `days` ago.
 fn old_log(folder: &Path, id: u32, days: u32) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
     let path = folder.join(format!("fs-2026-01-01-{id:012x}.jsonl"));

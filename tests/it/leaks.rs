@@ -1,6 +1,6 @@
-//! A session full of secrets, at the most talkative level: none of them is in any record.
+//! A session full of secrets at debug level: no record contains one of them.
 //!
-//! Everything between the bytes and the line of the log is the real thing: observer, redactor, record.
+//! Everything between the bytes and the line of the log is real: observer, redactor, record.
 
 use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{EndReason, Event, SessionSource, SessionStarted, Sink, Span};
@@ -12,7 +12,7 @@ use spantap::record::timestamp::Timestamp;
 use spantap::record::{ClockAnchor, Identity};
 use spantap::relay::chunk::{Chunk, Moment, Stream};
 
-/// Lines of the log, as they would be written.
+/// A sink that keeps the lines of the log.
 struct Lines {
     identity: Identity,
     anchor: ClockAnchor,
@@ -101,7 +101,7 @@ fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
 
-/// One secret in every place of the protocol that ends up in a record, and in many that do not.
+/// One secret in every place of the protocol that a record shows, and in many that it does not show.
 pub fn planted(secret: &str) -> Vec<(Stream, String)> {
     use Stream::{Stderr, Stdin, Stdout};
     let text = |before: &str| json(&format!("{before} {secret} end"));
@@ -233,7 +233,7 @@ pub fn planted(secret: &str) -> Vec<(Stream, String)> {
     ]
 }
 
-/// The forms in which a secret could have got into a log.
+/// Returns the forms in which a secret could appear in a log.
 pub fn forms(secret: &str) -> Vec<String> {
     let escaped = json(secret);
     let percent: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -242,7 +242,7 @@ pub fn forms(secret: &str) -> Vec<String> {
     for padding in 0..3 {
         let shifted = format!("{}{secret}", "x".repeat(padding));
         let encoded = base64(shifted.as_bytes());
-        // Only what does not depend on what stands beside the secret.
+        // Only secrets that are found without their context.
         forms.push(encoded[4..encoded.len() - 4].to_owned());
     }
     forms
@@ -265,7 +265,7 @@ fn assert_hidden(secret: &str, log: &[String]) {
     for form in forms(secret) {
         assert!(!text.contains(&form), "{form} in\n{text}");
     }
-    // Nor pieces of it: the second half would do for many a token.
+    // Pieces of a secret must not appear either: half of many a token is enough.
     for piece in secret.as_bytes().windows(secret.len().min(14)) {
         let piece = std::str::from_utf8(piece).unwrap();
         assert!(!text.contains(piece), "{piece} of {secret} in\n{text}");
@@ -284,7 +284,7 @@ fn no_vendor_token_gets_into_a_record_wherever_it_is_planted() {
     }
 }
 
-/// Secrets that what stands before them gives away, and personal data.
+/// Secrets that are found by the text before them, and personal data.
 pub const NAMED: [(&str, &str); 13] = [
     ("password=", "q7Zr2EXAMPLEpw"),
     ("\"client_secret\": \"", "q7Zr3EXAMPLEpw"),
@@ -311,7 +311,7 @@ fn no_named_secret_or_personal_data_gets_into_a_record() {
     }
 }
 
-/// A private key whose first line was long before the lines that an abnormal end tells.
+/// A private key whose first line is older than the lines that the record of an abnormal end contains.
 #[test]
 fn the_last_words_of_a_server_hold_no_part_of_a_key_that_began_before_them() {
     let body = "MIIEXAMPLEexample0123456789+/EXAMPLEexample0123456789EXAMPLEexam";
@@ -321,7 +321,7 @@ fn the_last_words_of_a_server_hold_no_part_of_a_key_that_began_before_them() {
         let log = session_at(level, &lines, &["mcp-x"], Redactor::default());
         assert!(log.iter().any(|line| line.contains("[REDACTED:private_key]")), "{log:?}");
         assert!(!log.join("").contains("MIIEXAMPLE"), "{log:?}");
-        // The key over, the server may speak again.
+        // After the end of the key, lines of the server are shown again.
         lines.push((Stream::Stderr, "-----END RSA PRIVATE KEY-----".to_owned()));
         lines.push((Stream::Stderr, "cannot bind".to_owned()));
         let log = session_at(level, &lines, &["mcp-x"], Redactor::default());
@@ -333,7 +333,7 @@ fn the_last_words_of_a_server_hold_no_part_of_a_key_that_began_before_them() {
 fn nothing_that_an_outside_text_holds_makes_a_second_record() {
     for forged in ["\n", "\r\n", "\u{85}", "\u{2028}", "\u{1b}[2K", "\0", "\u{202e}"] {
         let text = format!("x{forged}{{\"schema\":\"spantap/1\",\"event\":\"forged\"}}");
-        // On stderr the line ends of the text are line ends: what follows is a line of its own.
+        // On stderr a line end of the text ends the line, so the rest is a line of its own.
         let lines: Vec<_> =
             planted(&text).into_iter().filter(|(stream, _)| *stream != Stream::Stderr).collect();
         for line in session(&lines, &["mcp-x", &text], Redactor::default()) {

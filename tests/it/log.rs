@@ -1,4 +1,4 @@
-//! What a session leaves behind: one private file, a record for each call, whole at every kind of end.
+//! The log of a session: one private file with a record for each call, whole at every kind of end.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
-/// Numbers without a hole, from 0.
+/// Checks that the numbers of the records begin at 0 and have no gap.
 #[track_caller]
 fn assert_whole(records: &[Value]) {
     let seqs: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
@@ -71,7 +71,7 @@ fn each_call_of_a_session_has_its_record_between_its_start_and_its_end() {
 fn the_log_is_private_whatever_the_umask_which_the_server_sees_unchanged() {
     for umask in ["0000", "0022", "0377"] {
         let home = Home::new();
-        // The folders above ours are the user's own.
+        // The folders above belong to the user.
         std::fs::create_dir_all(home.logs().parent().unwrap().parent().unwrap()).unwrap();
         let script = format!("umask {umask}; exec {SPANTAP} --log-dir logs -- sh -c umask");
         std::fs::DirBuilder::new().create(home.path().join("logs")).unwrap();
@@ -110,7 +110,7 @@ fn a_killed_proxy_leaves_whole_records_without_a_hole() {
         session.calls(calls);
         let written =
             || logs_in(&home.logs()).iter().flat_map(|log| validate_torn_log(log)).collect::<Vec<_>>();
-        // Some of the records are out, the others may be on their way.
+        // Some of the records are written, the others may be on their way.
         wait_until("a beginning of the log", || written().len() > calls / 2);
         session.child.kill().unwrap();
         session.child.wait().unwrap();
@@ -120,8 +120,8 @@ fn a_killed_proxy_leaves_whole_records_without_a_hole() {
     }
 }
 
-/// How long the threads that record have had to wait for a core so far, in nanoseconds, the longest; for
-/// ever if one of them waits right now, since that is not counted yet.
+/// Returns the longest time that a recording thread has waited for a core, in nanoseconds. It is `u64::MAX`
+/// if such a thread waits now, because that wait is not counted yet.
 fn kept_waiting(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let waits = tasks.filter_map(|task| {
@@ -148,7 +148,7 @@ fn every_record_older_than_a_second_survives_sigkill() {
         let mut answered = vec![start];
         let mut waited = None;
         while start.elapsed() < life {
-            // A flood fills what is written at once; a trickle has to be written although nothing follows.
+            // A flood fills whole writes. A trickle must be written although no record follows.
             if number % 2 == 1 {
                 std::thread::sleep(Duration::from_millis(30));
             }
@@ -168,7 +168,8 @@ fn every_record_older_than_a_second_survives_sigkill() {
         let records: Vec<Value> =
             logs_in(&home.logs()).iter().flat_map(|log| validate_torn_log(log)).collect();
         assert_whole(&records);
-        // They are at the lowest priority: on a machine with no core to spare the second does not count.
+        // The recording threads have the lowest priority. On a machine without a free core the second does
+        // not count.
         if waited > 300_000_000 {
             continue;
         }
@@ -181,7 +182,7 @@ fn every_record_older_than_a_second_survives_sigkill() {
         }
     }
     if fair_tries == 0 {
-        skip("records older than a second: none of 12 tries had a core to spare");
+        skip("records older than a second: no try of 12 had a free core");
     }
 }
 
@@ -229,7 +230,7 @@ fn hundreds_of_sessions_share_a_folder_without_touching_each_other() {
     let home = Home::new();
     let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| home.session(&[])).collect();
     sessions.iter_mut().for_each(|session| session.calls(1));
-    // All at once, as when a host is closed.
+    // All end at the same time, as when a host is closed.
     let ends: Vec<_> =
         sessions.into_iter().map(|session| std::thread::spawn(move || session.end())).collect();
     for end in ends {

@@ -1,6 +1,6 @@
-//! What the reading commands print for the logs in `fixtures/logs`, which were recorded from real servers,
-//! character by character; for those in `fixtures/made-logs`, which have what real servers do not do on
-//! demand; and how the commands behave where there is nothing, too much, or nobody who reads on.
+//! The output of the reading commands, character by character. `fixtures/logs` was recorded from real
+//! servers. `fixtures/made-logs` contains what real servers do not do on demand. Other tests have no input,
+//! too much input, or a reader that closes the pipe.
 //!
 //! `UPDATE_FIXTURES=1 cargo test look` writes `fixtures/look` anew.
 
@@ -14,7 +14,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// spantap with an environment in which nothing depends on the machine.
+/// Returns a command for spantap in an environment that does not depend on the machine.
 fn spantap(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
     command
@@ -36,7 +36,7 @@ fn run(arguments: &str) -> Output {
     spantap(arguments).output().unwrap()
 }
 
-/// Compares what `arguments` print with `fixtures/look/<name>.txt`.
+/// Compares the output of `arguments` with `fixtures/look/<name>.txt`.
 fn golden(name: &str, arguments: &str, environment: &[(&str, &str)]) {
     let output = spantap(arguments).envs(environment.iter().copied()).output().unwrap();
     assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
@@ -50,7 +50,7 @@ fn golden(name: &str, arguments: &str, environment: &[(&str, &str)]) {
     assert!(printed == expected, "spantap {arguments}\nprints\n{printed}\ninstead of\n{expected}");
 }
 
-/// The end of the id of the first connection to `server` in `fixtures/logs`, as `show` takes it.
+/// Returns the end of the id of the first connection to `server` in `fixtures/logs`, as `show` accepts it.
 fn connection(server: &str) -> String {
     let names = std::fs::read_dir(root().join("fixtures/logs")).unwrap();
     let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -61,21 +61,21 @@ fn connection(server: &str) -> String {
     stem[stem.len() - 12..].to_owned()
 }
 
-/// The records that `arguments` with `--json` print.
+/// Returns the records that `arguments` with `--json` print.
 fn records(arguments: &str) -> Vec<serde_json::Value> {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments}: {}", text(&output.stderr));
     text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The session of the agent that worked with three servers.
+/// Returns the session of the agent that worked with three servers.
 fn session() -> String {
     let sessions = records("sessions --json fixtures/logs");
     let agent = sessions.iter().find(|session| session["servers"].as_array().unwrap().len() == 3);
     agent.unwrap()["session_id"].as_str().unwrap().to_owned()
 }
 
-/// The last call of `git_status`, whose text is kept beside the logs.
+/// Returns the last call of `git_status`, whose text is kept beside the logs.
 fn status_call() -> serde_json::Value {
     records("tail -n 1 --json --tool git_status fixtures/logs").remove(0)
 }
@@ -155,10 +155,10 @@ fn no_line_is_wider_than_the_terminal() {
             "tail fixtures/made-logs",
             "show 01a2027b-6 fixtures/made-logs",
         ] {
-            // ASCII, so that a byte is a column.
+            // The text is ASCII, so a byte is a column.
             let mut command = spantap(arguments);
             let output = command.env("COLUMNS", width.to_string()).env("LC_ALL", "C").output().unwrap();
-            // A command is copied, and therefore never cut.
+            // Users copy a command, so it is never cut.
             let is_command = |line: &&str| line.starts_with("spantap show ");
             let printed = text(&output.stdout);
             for line in printed.lines().filter(|line| line.is_ascii() && !is_command(line)) {
@@ -291,7 +291,7 @@ fn the_chain_from_the_session_to_the_result_is_unbroken_and_its_end_can_be_check
     let size = record["result_size_bytes"].as_u64().unwrap();
     assert!(shown.contains(&format!("{size} B")), "{size} bytes");
 
-    // The key of the recording, and what the server returned then.
+    // The hash key of the recording, and the result that the server returned then.
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join(".local/state/spantap");
     std::fs::create_dir_all(&state).unwrap();
@@ -421,7 +421,7 @@ fn packed_logs_say_the_same_as_plain_ones() {
             std::fs::write(dir.path().join(name), packed).unwrap();
         }
     }
-    // As `gzip -k` leaves it.
+    // `gzip -k` keeps both files.
     let name = std::fs::read_dir(root().join("fixtures/logs")).unwrap().map(|entry| entry.unwrap().path());
     let both = name.into_iter().find(|path| path.to_str().unwrap().contains("/git-")).unwrap();
     std::fs::copy(&both, dir.path().join(both.file_name().unwrap())).unwrap();
@@ -454,7 +454,7 @@ fn a_copy_counts_once_and_what_is_no_copy_counts() {
     }
     std::fs::write(&plain, "").unwrap();
     assert_eq!(calls(&format!("{dir_name}")), once, "what is packed is not what is plain");
-    // A check looks at everything that is there.
+    // A check reads everything that exists.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(b"ghp_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE1\n").unwrap();
     std::fs::write(format!("{name}.gz"), gzip.finish().unwrap()).unwrap();
@@ -500,7 +500,7 @@ fn tail_follows_old_files_and_new_ones() {
              \"server_name\":\"s\",\"method\":\"tools/call\",\"tool_name\":\"{tool}\",\"status\":\"ok\"}}\n"
         )
     };
-    // It may be started before there is anything.
+    // `tail` may be started before a log exists.
     let dir = dir.path().join("later");
     let old = dir.join("old.jsonl");
     let mut child = spantap(&format!("tail -f --log-dir {}", dir.display()))
@@ -536,7 +536,7 @@ fn tail_follows_old_files_and_new_ones() {
     assert!(added && fresh && next_part, "added: {added}, fresh: {fresh}, next part: {next_part}");
 }
 
-/// Every `$ spantap …` in README and docs with what stands below it.
+/// Returns every `$ spantap …` in README and docs with the output below it.
 #[test]
 fn documents_show_what_the_commands_print() {
     for (document, least) in [("README.md", 1), ("docs/looking.md", 5)] {

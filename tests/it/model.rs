@@ -1,9 +1,9 @@
-//! Random conversations, legal and illegal, of every MCP revision, and what must be recorded of them.
+//! Random conversations, legal and illegal, of every MCP revision, and the records that they must give.
 //!
 //! A conversation is drawn from a string of bytes, so that a property test, a loop and a coverage-guided
-//! fuzzer all walk the same space. Its lines are put on two streams; these are cut into pieces, mixed,
-//! delayed and in part lost; [`expect`] follows the same pieces with lists and loops and says what each
-//! request became. The record must then say exactly that, operation by operation, in that order.
+//! fuzzer cover the same space. Its lines are put on two streams. These are cut into pieces, mixed, delayed
+//! and in part lost. [`expect`] follows the same pieces with lists and loops and decides what each request
+//! became. The records must agree, operation by operation, in that order.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ mod speak;
 
 use expect::Model;
 
-/// Decisions, read off a string of bytes. At its end each decision is the first, the plainest one.
+/// Decisions, read from a string of bytes. At the end of the bytes each decision is the first, which is the
+/// plainest.
 pub struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -28,7 +29,7 @@ impl<'a> Choices<'a> {
         Choices(bytes)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         match self.0.split_first() {
             Some((byte, rest)) => {
@@ -39,7 +40,7 @@ impl<'a> Choices<'a> {
         }
     }
 
-    /// True once in `of` times, never at the end.
+    /// Returns true once in `of` times, and never at the end of the bytes.
     pub fn once_in(&mut self, of: usize) -> bool {
         self.below(of) == of - 1
     }
@@ -49,11 +50,11 @@ impl<'a> Choices<'a> {
     }
 }
 
-/// An id, in the way that a record shows it, and the ways in which a peer may write it.
+/// An id as a record shows it, with the spellings in which a peer may write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Id {
     Known(usize),
-    /// Counted up by a well-behaved peer.
+    /// A well-behaved peer counts it up.
     Fresh(usize),
 }
 
@@ -90,7 +91,7 @@ impl Id {
         }
     }
 
-    /// No request may have it, and no answer with it belongs to one.
+    /// A request must not have this id, and no answer with it belongs to a request.
     pub fn is_null(self) -> bool {
         self == Id::Known(6)
     }
@@ -129,7 +130,7 @@ pub enum Answer {
     ToolError,
     /// `isError`, and the text says that it was denied.
     ToolDenied,
-    /// A person said no.
+    /// A person refused.
     Decline,
     Accept,
     /// A result of another type than object.
@@ -141,7 +142,7 @@ pub enum Answer {
         inputs: usize,
     },
     Error(i64),
-    /// The code does not say so, the text does.
+    /// The text means a refusal, the code does not.
     ErrorDenied,
     /// An error without a code.
     ErrorOnly,
@@ -173,13 +174,14 @@ pub const METHODS: [&str; 16] = [
 pub struct Line {
     /// With its newline.
     pub bytes: Vec<u8>,
-    /// The messages on it; `usize` is where one ends that is complete before the line is (in a batch).
+    /// The messages on the line. `usize` is the end of a message that is complete before the line is (in a
+    /// batch).
     pub acts: Vec<(Option<usize>, Act)>,
-    /// The line counts as no message, whatever of it was one.
+    /// The line does not count as a message, whatever part of it was one.
     pub malformed: bool,
 }
 
-/// What is done with the next piece of a stream.
+/// The treatment of the next piece of a stream.
 enum Fate {
     Seen,
     Lost,
@@ -188,7 +190,7 @@ enum Fate {
 /// Draws a conversation, plays it and compares.
 ///
 /// # Panics
-/// When a record says something else than the model.
+/// If a record differs from the model.
 pub fn check(bytes: &[u8]) -> Vec<Value> {
     let mut choices = Choices::new(bytes);
     let mut settings = settings();
@@ -205,7 +207,7 @@ pub fn check(bytes: &[u8]) -> Vec<Value> {
     let mut model = Model::new(settings.call_timeout);
     let mut player = Player::with(settings);
 
-    // Most of the bytes make what is said, the rest how it travels.
+    // Most of the bytes decide the messages, the rest decides how they travel.
     let (said, travel) = choices.0.split_at(choices.0.len() * 3 / 4);
     let lines = speak::conversation(&mut Choices::new(said), legal);
     let mut choices = Choices::new(travel);
@@ -253,7 +255,7 @@ fn pass(
     match choices.below(16) {
         13 => player.wait(Duration::from_millis(1_200)),
         14 => player.wait(Duration::from_secs(40)),
-        // The observer fails and is set up again in the middle of everything.
+        // The observer fails and starts again at any place.
         15 if choices.once_in(8) => {
             player.recover();
             model.recovered(player.now());
@@ -276,18 +278,18 @@ fn pass(
     }
 }
 
-/// One side's lines as a stream.
+/// The lines of one side as a stream.
 pub struct Source {
-    /// Each with its place in the whole conversation.
+    /// Each line with its place in the whole conversation.
     lines: Vec<(usize, Line)>,
     line: usize,
     at: usize,
 }
 
-/// Consecutive bytes of a stream, and what ends in them.
+/// Consecutive bytes of a stream, and the lines that end in them.
 pub struct Piece {
     pub bytes: Vec<u8>,
-    /// For each byte: what is complete behind it.
+    /// The messages that are complete after each byte.
     pub ends: Vec<Vec<End>>,
 }
 

@@ -52,7 +52,7 @@ fn start(home: &Home, options: &[&str], environment: &[(&str, &str)]) -> Session
     run.options(options).envs(environment).start()
 }
 
-/// One call, with `meta` as the members of its `_meta`.
+/// Returns one call with `meta` as the members of its `_meta`.
 fn call(id: usize, meta: &str) -> String {
     format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"read_file\",\"arguments\":{{\"n\":{id}}},\"_meta\":{{{meta}}}}}}}\n"

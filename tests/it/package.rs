@@ -1,10 +1,10 @@
-//! What is needed to install: the version names its commit, and a package holds what a build reads.
+//! An installation: the version names its commit, and a package holds every file that a build reads.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The build script as a program.
+/// Compiles the build script.
 fn build_script() -> &'static Path {
     static PROGRAM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, program) = PROGRAM.get_or_init(|| {
@@ -18,7 +18,7 @@ fn build_script() -> &'static Path {
     program
 }
 
-/// The version that a build in `folder` would have.
+/// Returns the version of a build in `folder`.
 fn version(folder: &Path, profile: &str, path: &str) -> String {
     let output = Command::new(build_script())
         .env_clear()

@@ -1,4 +1,4 @@
-//! Every request that is seen ends in exactly one operation, whatever else is sent.
+//! Every observed request ends in exactly one operation, whatever else is sent.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn count(records: &[Value], event: &str) -> usize {
     records.iter().filter(|record| record["event"] == event).count()
 }
 
-/// Whatever came before, the next plain call is seen.
+/// Checks that the next plain call is observed, whatever came before it.
 fn plain_call_is_seen(mut player: Player) -> Vec<Value> {
     player.send(CLIENT, call("plain"));
     player.send(SERVER, result("plain"));

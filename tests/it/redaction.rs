@@ -1,4 +1,4 @@
-//! Nothing secret gets through the redactor, and what is not secret does.
+//! No secret passes the redactor, and other text does.
 //!
 //! The corpus is data: `fixtures/redaction/`, with its own README.
 
@@ -37,7 +37,7 @@ fn corpus(name: &str) -> Vec<Case> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Reads a case the way its field is read in a session.
+/// Reads a case as its field is read in a session.
 fn cleaned(redactor: &mut Redactor, case: &Case, counts: &mut RedactionCounts) -> String {
     match (&case.input, case.context.as_str()) {
         (Input::Arguments(arguments), _) => {
@@ -61,7 +61,7 @@ fn cleaned(redactor: &mut Redactor, case: &Case, counts: &mut RedactionCounts) -
 
 fn field(context: &str) -> Field {
     match context {
-        // A config file's error is a message like others.
+        // An error about a config file is a message like any other.
         "message" | "notification" | "config" => Field::Message,
         "result" => Field::Summary,
         "name" | "client" => Field::Name,
@@ -79,7 +79,7 @@ fn every_secret_of_the_corpus_is_gone_and_the_text_around_it_stays() {
     for case in &cases {
         let cleaned = cleaned(&mut Redactor::default(), case, &mut RedactionCounts::default());
         for secret in &case.secret {
-            // Nor any piece of it that would help.
+            // No useful piece of it passes either.
             let pieces = secret.as_bytes().windows(secret.len().min(12));
             if pieces.map(String::from_utf8_lossy).any(|piece| cleaned.contains(&*piece)) {
                 wrong
@@ -131,7 +131,7 @@ fn one(field: Field, text: &str) -> String {
     Redactor::default().redact(field, text.as_bytes()).to_string()
 }
 
-/// Every vendor token in every field, between other words.
+/// Returns every vendor token in every field, between other words.
 #[test]
 fn every_vendor_token_is_hidden_in_every_field() {
     let mut redactor = Redactor::default();
@@ -187,7 +187,7 @@ fn a_private_key_is_hidden_over_many_lines_of_stderr() {
     }
     assert_eq!(line("-----END RSA PRIVATE KEY----- done"), "[REDACTED:private_key] done");
     assert_eq!(line("listening"), "listening");
-    // A key that never ends does not silence the server for ever.
+    // A key that never ends does not hide later output of the server.
     line("-----BEGIN PRIVATE KEY-----");
     let hidden = (0..300).filter(|_| line("still alive") == "[REDACTED:private_key]").count();
     assert_eq!(hidden, 200);
@@ -365,8 +365,8 @@ fn a_redactor_can_move_to_another_thread() {
     is_send::<Redactor>();
 }
 
-/// Inputs that make careless scanners quadratic: sixteen times the length must not take much more than
-/// sixteen times as long (256 times would be quadratic), at the best of several tries.
+/// Inputs on which a careless scanner takes quadratic time. Sixteen times the length must not take much more
+/// than sixteen times as long, at the best of several tries. Quadratic time would be 256 times.
 #[test]
 fn no_input_takes_more_than_linear_time() {
     let shapes = [
@@ -439,12 +439,12 @@ fn no_input_takes_more_than_linear_time() {
     ];
     let time = |shape: &str, length: usize| {
         let text = shape.repeat(length / shape.len());
-        // One for each: a private key that began goes on in the next text.
+        // Each text has its own redactor, because a private key that began continues in the next text.
         let mut redactors: [Redactor; 4] = std::array::from_fn(|_| Redactor::default());
         redactors
             .iter_mut()
             .map(|redactor| {
-                // What this thread has used, which other work on the machine does not change.
+                // CPU time of this thread, which other work on the machine does not change.
                 let start = thread::thread_cpu();
                 redactor.explain(text.as_bytes());
                 std::time::Duration::from_nanos(thread::thread_cpu() - start)
@@ -571,7 +571,7 @@ fn the_command_hashes_as_the_record_does() {
         String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
     };
     set_mode(0o600);
-    // The vector for the empty object.
+    // The test vector for the empty object.
     let empty = "hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\n";
     assert_eq!(hash("args", "{ }\n"), empty);
     assert_eq!(hash("text", "{}").split(':').nth(1), empty.split(':').nth(1));

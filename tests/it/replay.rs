@@ -1,4 +1,5 @@
-//! A session played to the observer: the bytes of each stream, in the order and at the times given.
+//! A session that is played to the observer: the bytes of each stream, in the given order and at the given
+//! times.
 //!
 //! Ids, key and clock are fixed, so that the same session always gives the same records.
 
@@ -18,7 +19,7 @@ use spantap::relay::chunk::{Chunk, Gap, Moment, Stream};
 pub const CLIENT: Stream = Stream::Stdin;
 pub const SERVER: Stream = Stream::Stdout;
 
-/// An observer that is being fed.
+/// An observer with its input.
 pub struct Player {
     observer: Observer,
     records: Records,
@@ -99,20 +100,20 @@ impl Player {
         Player { observer, records, now: Moment(0), offsets: [0; 3] }
     }
 
-    /// A millisecond passes, then these bytes are read.
+    /// Reads these bytes after one millisecond.
     pub fn send(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
         self.now = self.now.after(Duration::from_millis(1));
         self.send_now(stream, bytes);
     }
 
-    /// Bytes that are read at the same instant as the last ones.
+    /// Reads these bytes at the same instant as the last ones.
     pub fn send_now(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let offset = self.passes(stream, bytes);
         self.observer.chunk(Chunk { stream, offset, read_at: self.now, bytes }, &mut self.records);
     }
 
-    /// Bytes that were relayed and not observed.
+    /// Relays bytes without observing them.
     pub fn lose(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
         self.now = self.now.after(Duration::from_millis(1));
         let bytes = bytes.as_ref();
@@ -134,7 +135,7 @@ impl Player {
         before
     }
 
-    /// Time passes; the observer is called whenever it asked to be.
+    /// Lets time pass, and calls the observer whenever it asked for it.
     pub fn wait(&mut self, duration: Duration) {
         let until = self.now.after(duration);
         let mut last = None;
@@ -147,17 +148,17 @@ impl Player {
         self.observer.tick(until, &mut self.records);
     }
 
-    /// Time passes and nobody calls the observer, as when the machine sleeps.
+    /// Lets time pass without calling the observer, as when the machine sleeps.
     pub fn sleep(&mut self, duration: Duration) {
         self.now = self.now.after(duration);
     }
 
-    /// When what was sent last was read, or until when was waited.
+    /// Returns the time of the last read or wait.
     pub fn now(&self) -> Moment {
         self.now
     }
 
-    /// The observer failed, and goes on as after a panic that was caught.
+    /// Restarts the observer as after a caught panic.
     pub fn recover(&mut self) {
         self.observer.recover(&mut self.records);
     }
@@ -166,7 +167,7 @@ impl Player {
         self.now = moment;
     }
 
-    /// The server exits with 0, asked to.
+    /// Ends the server with exit code 0, as it was asked to.
     pub fn end(self) -> Vec<Value> {
         self.end_with(EndReason::ServerExited, Some(0), None)
     }
@@ -183,7 +184,7 @@ pub fn is_operation(record: &Value) -> bool {
     record["event"] == "mcp_tool_call" || record["event"] == "mcp_request"
 }
 
-/// What must hold of any session's records, whatever was sent.
+/// Checks what holds for the records of any session.
 #[track_caller]
 pub fn check_books(records: &[Value]) {
     for (number, record) in records.iter().enumerate() {

@@ -1,5 +1,4 @@
-//! The page of `spantap report`, as far as it can be judged without a browser; in one,
-//! `tests/report/check_page.mjs` judges it.
+//! The page of `spantap report` without a browser. `tests/report/check_page.mjs` tests it in a browser.
 
 use std::fmt::Write;
 use std::process::Command;
@@ -55,7 +54,7 @@ fn the_page_says_the_same_as_stats() {
     assert_eq!(data["pairs"].as_array().unwrap().len(), rows.len());
     for row in rows {
         let same = |pair: &&serde_json::Value| {
-            // The page holds names in their clean form.
+            // The page contains names in their clean form.
             let clean = |name: &serde_json::Value| {
                 spantap::present::Printable::new(name.as_str().unwrap()).to_string()
             };

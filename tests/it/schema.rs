@@ -1,4 +1,4 @@
-//! The contract of the log as it is published: `docs/log.schema.json`, `docs/log.md`, `spantap schema`.
+//! The published contract of the log: `docs/log.schema.json`, `docs/log.md`, `spantap schema`.
 //!
 //! `UPDATE_FIXTURES=1 cargo test schema` writes the schema and the tables anew.
 
@@ -13,7 +13,7 @@ fn docs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
 }
 
-/// Compares `text` with the file, or makes the file so.
+/// Compares `text` with the file. With `UPDATE_FIXTURES` it writes the file.
 #[track_caller]
 fn assert_published(path: &Path, text: &str) {
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
@@ -31,7 +31,7 @@ fn the_schema_in_docs_is_the_one_of_the_code_and_of_the_command() {
     assert_eq!(text(&output).0, format!("{:#}\n", schema()));
 }
 
-/// The text between `<!-- NAME -->` and `<!-- /NAME -->` replaced by `table`.
+/// Returns the page with `table` between `<!-- NAME -->` and `<!-- /NAME -->`.
 fn with_table(page: &str, name: &str, table: &str) -> String {
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let from = page.find(&begin).unwrap_or_else(|| panic!("{begin}")) + begin.len();
@@ -52,7 +52,7 @@ fn events_table() -> String {
     table
 }
 
-/// The JSON type of a field, as people say it.
+/// Returns the JSON type of a field in words.
 fn kind(field: &Value, definitions: &Value) -> String {
     if let Some(reference) = field["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();

@@ -1,5 +1,5 @@
-//! The whole program at its most talkative, secrets of every class in every place, and everything that comes
-//! out of it searched: logs, state folder, OTLP, stderr, and what every reading command prints.
+//! The whole program at its highest verbosity, with secrets of every class in every place. All its output is
+//! searched: logs, state folder, OTLP, stderr, and the output of every reading command.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -16,7 +16,7 @@ use spantap::relay::chunk::Stream;
 use crate::leaks::{NAMED, forms, planted};
 use crate::support::*;
 
-/// Takes whatever is posted and remembers it.
+/// Starts a collector that keeps every request.
 fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -52,8 +52,8 @@ fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     (endpoint, got)
 }
 
-/// A server that says all it has to say on stderr, and then the next piece of a script for every line that it
-/// reads.
+/// A server that writes its script for stderr at once, and then the next part of its answers for every line
+/// that it reads.
 const SERVER: &str = r#"
 cat last-words >&2
 while IFS= read -r request; do
@@ -62,7 +62,7 @@ done 3< answers
 exit 3
 "#;
 
-/// What is planted, and what of it must be nowhere.
+/// The planted texts, and the parts of them that must not appear.
 fn secrets() -> Vec<(String, String)> {
     let vendor = rules().map(|rule| (rule.sample.to_owned(), rule.sample.to_owned()));
     let named = NAMED.map(|(before, secret)| {
@@ -76,7 +76,7 @@ fn secrets() -> Vec<(String, String)> {
     vendor.chain(named).chain([key, jwt]).collect()
 }
 
-/// Finds the secrets, whole in any coding or in pieces.
+/// Finds secrets, whole in any encoding or in pieces.
 struct Search {
     patterns: Vec<String>,
     automaton: AhoCorasick,
@@ -110,7 +110,7 @@ impl Search {
     }
 }
 
-/// Numbers the requests of a script anew, so that none has the id of another.
+/// Renumbers the requests of a script, so that each id is used once.
 fn renumbered(line: &str, offset: u64) -> String {
     match serde_json::from_str::<Value>(line) {
         Ok(mut message) => {
@@ -123,7 +123,7 @@ fn renumbered(line: &str, offset: u64) -> String {
     }
 }
 
-/// Writes the server's script into `home` and returns what the host says.
+/// Writes the server's script into `home` and returns the host's input.
 fn script(home: &Path, secrets: &[(String, String)]) -> String {
     let (mut host, mut answers, mut last_words) = (String::new(), String::new(), String::new());
     for (round, (text, _)) in secrets.iter().enumerate() {
@@ -149,7 +149,7 @@ fn script(home: &Path, secrets: &[(String, String)]) -> String {
     host
 }
 
-/// Every file below `folder`: its path, and what is in it.
+/// Returns every file below `folder`: its path and its content.
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -213,7 +213,8 @@ fn no_secret_of_any_class_comes_out_of_anything() {
         stderr.read_to_string(&mut said).map(|_| said)
     });
     let input = writer.join().unwrap();
-    // The observer has the lowest priority, and nothing is to be lost: the session ends when all is recorded.
+    // The observer has the lowest priority and must not lose anything, so the session ends only when
+    // everything is recorded.
     let deadline = std::time::Instant::now() + 5 * LONG;
     let is_recorded = || {
         let logs = logs_in(&home.logs());
@@ -230,8 +231,8 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
     answers.join().unwrap().unwrap();
     let said = said.join().unwrap().unwrap();
-    // The server's own stderr passes through as it is; our lines among it are searched.
-    // They may begin in the middle of a line of the server's.
+    // The server's own stderr passes unchanged. The lines of spantap among it are searched. They may begin in
+    // the middle of a line of the server.
     let lines = said.match_indices("spantap: ").map(|(at, _)| said[at..].lines().next().unwrap());
     let ours = lines.collect::<Vec<_>>().join("\n");
     search.assert_absent("stderr", ours.as_bytes());
@@ -242,7 +243,7 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     // Files, and their names.
     let state = home.path().join(".local/state/spantap");
     let left = files(&state);
-    // The memory of tool definitions is written where there is time left at the end, and searched if it is.
+    // The file of tool definitions is written only if time is left at the end.
     for part in ["sessions/", "diagnostics/", "hash-key"] {
         assert!(left.iter().any(|(path, _)| path.contains(part)), "nothing in {part}");
     }
@@ -265,7 +266,7 @@ fn no_secret_of_any_class_comes_out_of_anything() {
         assert!(otlp.contains(&placeholder), "{placeholder} in no payload");
     }
 
-    // What people then look at.
+    // The commands that users run afterwards.
     let cursor = home.path().join(".cursor");
     std::fs::create_dir_all(&cursor).unwrap();
     let entry = json!({"mcpServers": {"x\u{1b}[2J": {
@@ -334,7 +335,7 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     }
 }
 
-/// The search above would find what it is there for.
+/// The search finds what it looks for.
 #[test]
 fn the_search_finds_every_form_and_piece_of_a_secret() {
     let search = Search::new(&[TOKEN.to_owned()]);
@@ -357,7 +358,7 @@ fn the_search_finds_every_form_and_piece_of_a_secret() {
     }
 }
 
-/// Processes of one host start together, and none may end up with a key of its own.
+/// Processes of one host start together and must use one key.
 #[test]
 fn servers_that_start_together_share_one_private_hash_key() {
     let home = Home::new();
@@ -409,7 +410,7 @@ fn a_hash_key_that_is_a_link_or_open_to_others_is_refused_with_a_word_and_left_a
     }
 }
 
-/// What a record says of a call can be had again from what was sent and seen.
+/// The hashes in a record can be calculated again from the messages.
 #[test]
 fn the_hashes_of_a_recorded_call_are_those_of_its_arguments_result_and_text() {
     let home = Home::new();
@@ -430,7 +431,7 @@ fn the_hashes_of_a_recorded_call_are_those_of_its_arguments_result_and_text() {
         let (said, hint) = text(&child.wait_with_output().unwrap());
         (said.trim().to_owned(), hint)
     };
-    // As a person would type it: other order, other spelling, a newline behind it.
+    // As a user would type it: other order, other spelling, a newline at the end.
     let (found, _) = hash("args", "{ \"limit\": 3,\n \"query\": \"\\u00e9 \\u2260 e\u{301}\" }\n");
     assert_eq!(found, call["args_hash"]);
     let raw = line.split_once("\"result\":").unwrap().1.trim_end();
@@ -447,13 +448,13 @@ fn the_hashes_of_a_recorded_call_are_those_of_its_arguments_result_and_text() {
     let (found, hint) = hash("text", seen);
     assert_eq!(found, call["text_hash"]);
     assert_eq!(hint, "");
-    // `echo` puts a newline behind it, which may or may not be meant.
+    // `echo` appends a newline, which may or may not be meant.
     let (other, hint) = hash("text", &format!("{seen}\n"));
     assert_ne!(other, found);
     assert_eq!(hint, format!("without the newline at the end: {found}\n"));
 }
 
-/// Debug for one server, from the config file, and off again by itself.
+/// Debug for one server, from the config file, ends when its time is over.
 #[test]
 fn debug_for_a_time_says_when_it_is_over_and_holds_for_the_named_server_only() {
     let home = Home::new();
@@ -493,7 +494,7 @@ fn debug_for_a_time_says_when_it_is_over_and_holds_for_the_named_server_only() {
     }
 }
 
-/// Who asked for something to be hidden gets it, or no text at all.
+/// A configured redaction that cannot work shows no text instead of the secret.
 #[test]
 fn a_config_file_that_cannot_be_applied_closes_the_log_to_texts_and_is_named() {
     for (file, named) in [
@@ -530,7 +531,7 @@ fn a_config_file_that_cannot_be_applied_closes_the_log_to_texts_and_is_named() {
     }
 }
 
-/// Whoever lets a field through is told so at every start, and by doctor.
+/// A field that is exempted from redaction is reported at every start, and by `doctor`.
 #[test]
 fn a_revealed_field_is_said_aloud_and_holds_only_what_it_names() {
     let home = Home::new();

@@ -1,7 +1,7 @@
-//! Sessions of every MCP revision, and of none, and the records that they give.
+//! Sessions of every MCP revision, and without one, with their records.
 //!
-//! A folder of `fixtures/sessions` holds what each side wrote, `client.jsonl` and `server.jsonl`, and in
-//! `order` how it was interleaved:
+//! A folder of `fixtures/sessions` contains the lines of each side, `client.jsonl` and `server.jsonl`, and
+//! their order in `order`:
 //!
 //! ```text
 //! >  <      the next line of client.jsonl, of server.jsonl; 1 ms later than what came before
@@ -11,7 +11,8 @@
 //! exits 0   died 9   how it ends: the exit code, or the signal
 //! ```
 //!
-//! `UPDATE_FIXTURES=1 cargo test sessions` writes the expected `records.jsonl` anew; read what it wrote.
+//! `UPDATE_FIXTURES=1 cargo test --test it sessions` writes the expected `records.jsonl` anew. Read the
+//! result.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -88,8 +89,8 @@ impl Recorded {
         Player::with(settings)
     }
 
-    /// Plays it with each line cut into pieces as `cut` says; it gets a line's length and says where
-    /// the first piece ends.
+    /// Plays the session with each line cut into pieces. `cut` gets the length of a line and returns the end
+    /// of its first piece.
     fn play(&self, mut cut: impl FnMut(usize) -> usize) -> Vec<Value> {
         let mut player = self.player();
         for step in &self.steps {

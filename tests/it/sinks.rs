@@ -11,14 +11,15 @@ use serde_json::Value;
 use crate::support::run::Run;
 use crate::support::*;
 
-/// `(written, told as lost)`: records of the observer, and how many the gaps in the log stand for.
+/// Returns `(written, lost)`: the number of records of the observer, and the number of records that the gaps
+/// in the log count.
 fn sums(records: &[Value]) -> (u64, u64) {
     let is_gap = |record: &&Value| record["event"] == "gap" && record["place"] == "log";
     let lost = records.iter().filter(is_gap).map(|gap| gap["records_lost"].as_u64().unwrap()).sum();
     (records.iter().filter(|record| !is_gap(record)).count() as u64, lost)
 }
 
-/// The number in `records lost: N at log (reason)`, summed over reasons; 0 where nothing is said.
+/// Returns the number in `records lost: N at log (reason)`, summed over reasons, or 0 without such a line.
 fn said_lost(said: &str) -> u64 {
     let Some((_, rest)) = said.split_once("records lost: ") else { return 0 };
     let (list, _) = rest.split_once(';').unwrap();
@@ -69,7 +70,7 @@ fn a_file_size_limit_loses_and_counts_and_spares_the_traffic() {
     let records: Vec<Value> = logs.iter().flat_map(|log| validate_torn_log(log)).collect();
     let (written, told) = sums(&records);
     assert!(written > 2 && said_lost(&said) > 0, "{said}");
-    // The start, the calls, the end. What the log could not tell, standard error does.
+    // The start, the calls, the end. Standard error reports the losses that the log could not.
     assert_eq!(written + said_lost(&said), 52, "{said}");
     assert!(told <= said_lost(&said), "{told} of {said}");
 }
@@ -97,7 +98,7 @@ fn a_full_disk_that_is_freed_gets_the_end_of_the_session_and_a_record_of_the_gap
         .filter(|line| serde_json::from_str::<Value>(line).is_ok())
         .map(|line| validate_line(&log, line))
         .collect();
-    // So does each attempt that was made too early.
+    // Each attempt that was made too early leaves a torn line, too.
     assert!(text.lines().count() <= records.len() + 4, "{text}");
     let (written, told) = sums(&records);
     assert_eq!(written + told, 35, "{said}");
@@ -126,7 +127,7 @@ impl Drop for Disk {
     }
 }
 
-/// A session with `before` calls, whose log folder then suffers `blow`, and `after` further calls.
+/// Runs a session with `before` calls, then does `blow` to its log folder, then makes `after` more calls.
 fn struck(before: usize, after: usize, blow: impl Fn(&Path)) -> (Home, String) {
     let home = Home::new();
     let mut session = home.session(&["--log-dir", "logs"]);
@@ -146,7 +147,7 @@ fn struck(before: usize, after: usize, blow: impl Fn(&Path)) -> (Home, String) {
 fn a_deleted_folder_is_made_again_for_what_follows() {
     let (home, said) = struck(3, 2, |folder| fs::remove_dir_all(folder).unwrap());
     assert_eq!(said, "");
-    // Nothing that came after the deletion went into the deleted file.
+    // No record after the deletion went into the deleted file.
     let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!() };
     let records = validate_log(log);
     assert_eq!(events(&records), ["mcp_tool_call", "mcp_tool_call", "session_ended"]);
@@ -240,7 +241,7 @@ fn a_folder_without_permission_costs_what_comes_then_and_it_is_counted() {
     wait_until("all calls in the log", || {
         logs_in(&folder).iter().flat_map(|log| validate_torn_log(log)).count() > 3
     });
-    // The log is moved away, and no new one may be made.
+    // The log is moved, and a new one cannot be made.
     let moved = home.path().join("moved.jsonl");
     fs::rename(logs_in(&folder).remove(0), &moved).unwrap();
     mode(0o555);

@@ -61,12 +61,12 @@ impl Home {
         self.0.path()
     }
 
-    /// Where session logs are by default.
+    /// Returns the default folder of session logs.
     pub fn logs(&self) -> PathBuf {
         self.path().join(".local/state/spantap/sessions")
     }
 
-    /// `program` in an environment in which nothing depends on the machine.
+    /// Returns a command in an environment that does not depend on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -90,13 +90,13 @@ impl Home {
         run::Run::wrapping_sample().home(self).options(options).unhurried().start()
     }
 
-    /// All records of the default folder, in the order of files and lines.
+    /// Returns all records of the default folder, in the order of files and lines.
     pub fn records(&self) -> Vec<Value> {
         logs_in(&self.logs()).iter().flat_map(|log| validate_log(log)).collect()
     }
 }
 
-/// A host's end of a connection.
+/// The host's end of a connection.
 pub struct Session {
     pub child: Child,
     input: Option<ChildStdin>,
@@ -154,12 +154,12 @@ impl Session {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// The next line as the server wrote it.
+    /// Reads the next line as the server wrote it.
     pub fn read_line(&mut self, line: &mut String) {
         self.output.read_line(line).unwrap();
     }
 
-    /// Asks, and returns the answer.
+    /// Sends a request and returns its answer.
     pub fn request(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let id = self.last_id;
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    /// `count` tool calls one after the other.
+    /// Makes `count` tool calls one after the other.
     pub fn calls(&mut self, count: usize) {
         for n in 0..count {
             let answer = self.request(
@@ -194,7 +194,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // A test that failed half-way leaves nothing running.
+        // A test that fails must not leave a process.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -219,7 +219,7 @@ static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&spantap::record::schema::schema()).expect("a valid schema")
 });
 
-/// The records of a log, every line of which must be whole and as the schema says.
+/// Returns the records of a log. Every line must be whole and valid by the schema.
 #[track_caller]
 pub fn validate_log(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
@@ -227,7 +227,7 @@ pub fn validate_log(path: &Path) -> Vec<Value> {
     text.lines().map(|line| validate_line(path, line)).collect()
 }
 
-/// Like [`validate_log`], for a log that was cut short: its last line may be torn.
+/// Returns the records of a log that was cut short, whose last line may be torn.
 #[track_caller]
 pub fn validate_torn_log(path: &Path) -> Vec<Value> {
     let text = std::fs::read(path).unwrap();

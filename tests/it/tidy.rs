@@ -160,7 +160,8 @@ fn the_documented_variables_are_those_that_the_code_asks_for() {
     for file in ["src/export/otlp/settings.rs", "src/export/otlp/settings/source.rs"] {
         let code = read(file);
         for word in code.split('"').filter(|word| word.starts_with("OTEL_")) {
-            // Names are put together from these: OTEL_{}_EXPORTER stands as OTEL_<S>_EXPORTER.
+            // The code builds names from these parts: `OTEL_{}_EXPORTER` is documented as
+            // `OTEL_<S>_EXPORTER`.
             let name = word.split([' ', ',']).next().unwrap();
             let name =
                 name.replace("OTLP_{}_{suffix}", "OTLP[_<S>]_").replace("{suffix}", "").replace("{}", "<S>");

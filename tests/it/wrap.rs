@@ -1,4 +1,5 @@
-//! `wrap`, `unwrap` and `status` as a person meets them: files edited and given back, everything named.
+//! `wrap`, `unwrap` and `status` as a user runs them: files are edited and restored, and every server is
+//! named.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A file of this home.
+/// Writes a file of this home.
 fn put(home: &Home, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     let path = home.path().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -22,7 +23,7 @@ fn run(home: &Home, arguments: &str) -> Output {
     command.stdin(std::process::Stdio::null()).output().unwrap()
 }
 
-/// What a command that succeeds prints.
+/// Returns the output of a command that must succeed.
 #[track_caller]
 fn printed(home: &Home, arguments: &str) -> String {
     let output = run(home, arguments);
@@ -165,11 +166,11 @@ fn a_shared_file_names_the_proxy_by_its_bare_name_and_holds_nothing_of_this_mach
     let wrapped = fs::read_to_string(path).unwrap();
     assert!(wrapped.contains(r#""command":"spantap""#), "{wrapped}");
     assert!(!wrapped.contains("ann"), "{wrapped}");
-    // Not on that PATH: the entry cannot start.
+    // The program is not on that PATH, so the entry cannot start.
     let status = run(&home, "status --project");
     assert!(text(&status).0.contains("stale binary"), "{}", text(&status).0);
     assert_eq!(status.status.code(), Some(1));
-    // It may be right for everybody else.
+    // The entry may work for other users.
     assert!(printed(&home, "wrap --project -y").contains("wrapped already"));
     printed(&home, "unwrap --all -y");
     assert_eq!(
@@ -190,7 +191,7 @@ fn what_a_host_will_not_pass_on_is_written_into_the_entries() {
         let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         printed(&home, "unwrap -y");
         let args = config["mcpServers"]["a"]["args"].as_array().unwrap().clone();
-        // Behind run, --server NAME, --wrapped MARK; before the two dashes.
+        // After `run`, `--server NAME`, `--wrapped MARK`, and before the two dashes.
         let end = args.iter().position(|word| word == "--").unwrap();
         args[5..end].iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -284,7 +285,7 @@ fn nothing_is_written_unless_somebody_agrees() {
     let output = run(&home, "wrap");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).1.contains("hint: add --yes to write, or --dry-run to see the changes"));
-    // A report for a machine does not ask either.
+    // With `--json` it does not ask either.
     assert_eq!(run(&home, "wrap --json").status.code(), Some(1));
     assert_eq!(fs::read(path).unwrap(), CURSOR);
 }
@@ -377,7 +378,7 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
 #[test]
 fn a_disk_without_room_leaves_the_original_and_no_litter() {
     let home = Home::new();
-    // Larger than the limit below, so that the new file cannot be written whole.
+    // The file is larger than the limit below, so the new file cannot be written whole.
     let padding = " ".repeat(4096);
     let before = format!("{{\"mcpServers\":{{\"a\":{{\"command\":\"cat\"}}}}}}{padding}");
     let path = put(&home, ".cursor/mcp.json", &before);
@@ -464,7 +465,7 @@ fn who_stops_reading_what_is_said_does_not_stop_what_is_written() {
     assert!(rows.iter().all(|row| row["watched"] == "yes"), "{rows:?}");
 }
 
-/// Colours the terminal, and forges a row of a table and a line of a plan.
+/// A name that colours the terminal, and forges a row of a table and a line of a plan.
 const HOSTILE: &str = "x\u{1b}[31m\u{9b}32m\u{202e}\nclaude-code  project  forged  stdio";
 
 #[test]

@@ -1,4 +1,4 @@
-//! What must become of a conversation: the rules of pairing once more, as lists that are walked.
+//! The expected records of a conversation: the rules of pairing once more, with lists and loops.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::speak::target_text;
 use super::{Act, Answer, Ask, End, Id, Line, Piece};
 use crate::replay::is_operation;
 
-/// What a request became.
+/// The end of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
     client: bool,
@@ -24,7 +24,7 @@ pub struct Operation {
     user_wait: Option<u64>,
     cancelled: bool,
     repeat_count: Option<u64>,
-    /// Which of the operations this one goes on with.
+    /// The operation that this one continues.
     continues: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ struct Totals {
     bytes_lost: u64,
 }
 
-/// What the records must say.
+/// The expected content of the records.
 #[derive(Debug, Default)]
 pub struct Expected {
     operations: Vec<Operation>,
@@ -81,13 +81,14 @@ pub struct Model {
     requests: usize,
     cancelled: Vec<(bool, Id)>,
     waiting: Vec<Waiting>,
-    /// The request that named a token last, by the side that asked.
+    /// The last request with a token, by the side that sent it.
     tokens: Vec<((bool, usize), usize)>,
     /// Conversation, tool and arguments of the client's calls.
     calls: Vec<(Option<usize>, usize, usize)>,
-    /// Bytes seen of the current line of each stream; `None`: a part of it was lost. The client's is 1.
+    /// Number of observed bytes in the current line of each stream. `None` means that a part of the line was
+    /// lost. The client is 1.
     line: [Option<usize>; 2],
-    /// A last line, of which nobody knows yet that it is one.
+    /// A last line whose end is not known yet.
     unended: [Option<Line>; 2],
     now: Moment,
     expected: Expected,
@@ -144,13 +145,13 @@ impl Model {
                 self.line_is_over(client, false);
             }
         }
-        // Whatever the other side has asked may have been answered in there.
+        // The lost bytes may contain the answer to any request of the other side.
         for open in self.open.iter_mut().filter(|open| open.client != client) {
             open.maybe_lost = true;
         }
     }
 
-    /// The observer failed: what was open is unknown, and what was half read is passed over.
+    /// The observer failed: open requests are unknown, and a line that was read in part is skipped.
     pub fn recovered(&mut self, now: Moment) {
         self.now = now;
         self.line = [None, None];
@@ -183,7 +184,7 @@ impl Model {
         self.expected.totals.malformed += u64::from(line.malformed);
     }
 
-    /// Nothing comes any more; `died`: the server ended although nobody asked it to.
+    /// The streams have ended. `died` is true if the server ended without being asked.
     pub fn end(mut self, died: bool) -> Expected {
         for client in [true, false] {
             match self.line[usize::from(client)] {
@@ -244,7 +245,7 @@ impl Model {
         let continues = self.continues(ask);
         let mut repeat_count = 0;
         if let (true, true, Some(target), None) = (client, is_call, ask.target, continues) {
-            // Absent arguments are empty ones, and `1.0` is `1`.
+            // Absent arguments equal empty arguments, and `1.0` equals `1`.
             let call = (ask.conversation, target, [0, 0, 1, 1, 2][ask.arguments]);
             self.calls.push(call);
             repeat_count = self.calls.iter().filter(|other| **other == call).count() as u64;
@@ -273,7 +274,7 @@ impl Model {
         });
     }
 
-    /// The operation that a request goes on with: never a guess between two.
+    /// Returns the operation that a request continues. It never chooses between two.
     fn continues(&mut self, ask: &Ask) -> Option<usize> {
         if !matches!(ask.method, "tools/call" | "prompts/get" | "resources/read") {
             return None;
@@ -405,7 +406,7 @@ impl Model {
 
 impl Expected {
     /// # Panics
-    /// When the records say something else.
+    /// If the records differ.
     #[track_caller]
     pub fn compare(&self, records: &[Value]) {
         let found = Operation::all(records);

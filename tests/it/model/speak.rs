@@ -1,16 +1,16 @@
-//! What is said: messages, and the bytes that say them.
+//! The messages of a conversation, and their bytes.
 
 use super::{Act, Answer, Ask, Choices, IDS, Id, Line, METHODS};
 
 const TARGETS: [&str; 3] = ["read_file", "search", "send"];
-/// Two ways to write the same are the same call.
+/// Two spellings of the same arguments are the same call.
 const ARGUMENTS: [&str; 5] = ["", "{}", r#"{"a":1,"b":2}"#, r#"{ "b" : 2, "a" : 1.0 }"#, r#"{"a":2}"#];
-/// Two ways to write the same token.
+/// Two spellings of the same token.
 const TOKENS: [&[&str]; 3] = [&["7"], &["\"é\"", "\"\\u00e9\""], &["\"t\""]];
 const STATES: [&str; 2] = ["\"s0\"", "\"s1\""];
 const INPUTS: [&str; 3] = ["{}", r#"{"one":{}}"#, r#"{"one":{},"two":{}}"#];
 
-/// Lines, each with whether the client sends it.
+/// Lines, each with true if the client sends it.
 pub(super) fn conversation(choices: &mut Choices<'_>, legal: bool) -> Vec<(bool, Line)> {
     let mut speaker =
         Speaker { choices, legal, asked: [Vec::new(), Vec::new()], rounds: Vec::new(), next: [0, 0] };
@@ -25,11 +25,11 @@ pub(super) fn conversation(choices: &mut Choices<'_>, legal: bool) -> Vec<(bool,
 
 struct Speaker<'c, 'b> {
     choices: &'c mut Choices<'b>,
-    /// Ids are new, answers belong to questions, lines are messages.
+    /// Ids are new, answers belong to requests, lines are messages.
     legal: bool,
-    /// What each side has asked and not been answered; the client is 1.
+    /// The open requests of each side. The client is 1.
     asked: [Vec<Ask>; 2],
-    /// Requests that an answer has asked to be made again, with input.
+    /// Requests that an answer wants again, with input.
     rounds: Vec<Ask>,
     next: [usize; 2],
 }
@@ -56,7 +56,7 @@ impl Speaker<'_, '_> {
         }
     }
 
-    /// 2025-03-26, and whoever sends them all the same.
+    /// 2025-03-26, and peers that send batches in other revisions.
     fn batch(&mut self, client: bool) -> Line {
         let mut text = "[".to_owned();
         let mut acts = Vec::new();
@@ -68,7 +68,7 @@ impl Speaker<'_, '_> {
             text.push_str(&element);
             acts.push((Some(text.len()), act));
         }
-        // An element that is no object takes what follows with it, not what came before.
+        // An element that is not an object invalidates the elements after it, not those before it.
         let malformed = !self.legal && !acts.is_empty() && self.choices.once_in(4);
         text.push_str(if malformed { ",3]\n" } else { "]\n" });
         Line { bytes: text.into_bytes(), acts, malformed }
@@ -124,7 +124,7 @@ impl Speaker<'_, '_> {
         } else {
             self.id()
         };
-        // A server mostly asks what servers ask: a person, a model, where it may work.
+        // A server mostly requests sampling, elicitation or roots.
         let name = match client || self.choices.once_in(3) {
             true => METHODS[self.choices.below(METHODS.len())],
             false => METHODS[11 + self.choices.below(3)],
@@ -184,7 +184,7 @@ impl Speaker<'_, '_> {
 
     fn answer(&mut self, client: bool) -> (Act, String) {
         let asked = &mut self.asked[usize::from(!client)];
-        // Mostly what was asked, in any order; without manners also what was not.
+        // Mostly answers to open requests, in any order. Without manners also answers to no request.
         let question = match asked.len() {
             0 if self.legal => return (Act::Notify, self.object(&[method("notifications/initialized")])),
             open if open > 0 && (self.legal || !self.choices.once_in(4)) => {
@@ -212,7 +212,7 @@ impl Speaker<'_, '_> {
             _ => Answer::Plain,
         };
         if let (Answer::Asks { state, inputs }, Some(question)) = (answer, question) {
-            // The next round says the state, or only the input, or both.
+            // The next round sends the state, or only the input, or both.
             let responses = (state.is_none() || self.choices.once_in(2)).then_some(inputs);
             self.rounds.push(Ask { state, responses, ..question });
         }
@@ -266,7 +266,7 @@ impl Speaker<'_, '_> {
         )
     }
 
-    /// An object of these members, in any order and with or without spaces.
+    /// Returns an object of these members, in any order and with or without spaces.
     fn object(&mut self, members: &[String]) -> String {
         let mut members = members.to_vec();
         if self.choices.once_in(4) {

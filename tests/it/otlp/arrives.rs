@@ -1,4 +1,4 @@
-//! Everything arrives, once, and as the conventions say, over every transport.
+//! Everything arrives once, as the conventions define, over every transport.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn all_three_signals_arrive_over_every_transport_with_what_the_log_says() {
             ["--otlp-set", "logs=true"],
             ["--otlp-set", "headers.x-key=Bearer abc"],
         ];
-        // What the environment says of compression is the server's.
+        // The variable for compression is for the server.
         let environment = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
         let ended = session_until(&home, options.as_flattened(), &environment, 3, || {
             wait_until("the spans", || collector.spans().len() == 5);
@@ -76,7 +76,7 @@ fn all_three_signals_arrive_over_every_transport_with_what_the_log_says() {
 
 #[test]
 fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
-    /// As many as a build without optimisation observes well within the flush budget.
+    /// Number of calls that a build without optimisation observes well within the flush budget.
     const CALLS: usize = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
     for manner in [Manner::Good, Manner::Slow(Duration::from_millis(300))] {
         let home = Home::new();
@@ -94,9 +94,10 @@ fn a_long_session_that_ends_at_once_arrives_or_is_counted_and_nothing_twice() {
             continue;
         }
         let lost = ended.lost();
-        // A batch whose answer did not come in time counts as lost although it may have arrived.
+        // A batch whose answer came too late counts as lost although it may have arrived.
         assert!(spans.len() as u64 + lost >= CALLS as u64 + 2, "{manner:?}: {lost} lost");
-        // A collector that takes everything loses nothing but what the flush budget had no time for.
+        // With a collector that takes everything, records are lost only if the flush budget was too short for
+        // them.
         let stderr = &ended.stderr;
         assert!(lost == 0 || stderr.contains("at otlp (shutdown);"), "{stderr}");
     }

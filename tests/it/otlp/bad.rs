@@ -50,7 +50,7 @@ fn a_bad_collector_costs_its_data_and_nothing_else() {
     for protocol in ["http/protobuf", "grpc"] {
         cases.push((format!("{protocol} refused"), refused.clone(), protocol, "collector_gone"));
         let unknown = "http://collector.invalid:4318".to_owned();
-        // A name server may take its time to say that there is no such name.
+        // A name server may need long to report an unknown name.
         cases.push((format!("{protocol} unknown host"), unknown, protocol, ""));
         let http = Collector::start(Manner::Good);
         if protocol == "grpc" {
@@ -58,7 +58,7 @@ fn a_bad_collector_costs_its_data_and_nothing_else() {
         }
         collectors.push(http);
     }
-    // A few at a time: each waits for most of the flush budget.
+    // A few run at the same time, because each waits for most of the flush budget.
     for some in cases.chunks(4) {
         std::thread::scope(|scope| {
             for (name, endpoint, protocol, reason) in some {
@@ -149,7 +149,7 @@ fn a_second_signal_ends_the_flush_at_once() {
     session.write(call(1, "").as_bytes()).unwrap();
     session.close_input();
     session.read_to_end();
-    // The first signal may still find the server, and is passed on to it.
+    // The first signal may still find the server, and then spantap forwards it.
     let pid = libc::pid_t::try_from(session.pid()).unwrap();
     while session.child.try_wait().unwrap().is_none() {
         // SAFETY: our own child, whose end has not been collected.
@@ -190,7 +190,7 @@ fn nothing_but_the_wire_is_on_stdout_under_any_misconfiguration() {
         ("RUST_LOG", "trace"),
     ] {
         let home = Home::new();
-        // `session` looks at every line of stdout.
+        // `session` checks every line of stdout.
         let ended = session(&home, &["-vvv", "--otlp-set", "nonsense=1"], &[base, (name, value)], 2);
         assert!(ended.is_success, "{name}={value}");
         assert!(!ended.stderr.contains("pass@"), "a password: {}", ended.stderr);

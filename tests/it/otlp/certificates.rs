@@ -1,4 +1,4 @@
-//! An authority of our own, with a server and a client that it vouches for.
+//! A certificate authority for tests, with a server and a client certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Certificates {
         self.folder.join(name).to_str().unwrap().to_owned()
     }
 
-    /// A server that talks to clients of the authority only.
+    /// Returns a server that accepts only clients of the authority.
     pub fn server(&self, protocols: &[&[u8]]) -> rustls::ServerConfig {
         use rustls::pki_types::pem::PemObject;
         use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,4 +1,4 @@
-//! A collector on a port of its own that behaves as told and remembers what it got: OTLP over HTTP and
+//! A collector on a port of its own that behaves as configured and keeps every request: OTLP over HTTP and
 //! over gRPC, with and without TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::certificates::Certificates;
 
-/// How a collector behaves.
+/// Behaviour of a collector.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Manner {
     Good,
@@ -27,11 +27,11 @@ pub enum Manner {
     /// Answers with this status and these header lines.
     Status(u16, String),
     Garbage,
-    /// An answer that never ends.
+    /// Sends an answer that never ends.
     Endless,
-    /// An answer whose bytes come one by one.
+    /// Sends an answer byte by byte.
     Dripping,
-    /// Takes the request and says nothing.
+    /// Takes the request and does not answer.
     Hanging,
     /// Closes the connection without having read it all.
     Reset,
@@ -47,10 +47,10 @@ pub enum Manner {
     Grpc(u32),
 }
 
-/// What came in: decompressed.
+/// A request, decompressed.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// As over HTTP, also where it came over gRPC.
+    /// The path over HTTP, also for requests over gRPC.
     pub path: String,
     /// `name: value`, in lower case.
     pub headers: Vec<String>,
@@ -68,7 +68,7 @@ impl Collector {
         Collector::listen("http", move |stream, got| serve(stream, &manner, got))
     }
 
-    /// Over TLS; wants to see a certificate of the client, too.
+    /// Starts a collector with TLS that requires a certificate of the client.
     pub fn with_tls(certificates: &Certificates) -> Collector {
         let config = Arc::new(certificates.server(&[]));
         Collector::listen("https", move |stream, got| {
@@ -122,7 +122,7 @@ impl Collector {
             .collect()
     }
 
-    /// Each span with the resource that it came with.
+    /// Returns each span with its resource.
     pub fn spans_of_resources(&self) -> Vec<(String, Span)> {
         let requests: Vec<ExportTraceServiceRequest> = self.of("/v1/traces");
         let resources = requests.into_iter().flat_map(|request| request.resource_spans);
@@ -145,7 +145,7 @@ impl Collector {
         resources.flat_map(|resource| resource.scope_logs).flat_map(|scope| scope.log_records).collect()
     }
 
-    /// The metrics of each export, in order.
+    /// Returns the metrics of each export, in order.
     pub fn exports(&self) -> Vec<Vec<Metric>> {
         let requests: Vec<ExportMetricsServiceRequest> = self.of("/v1/metrics");
         let metrics = |request: ExportMetricsServiceRequest| {
@@ -161,13 +161,13 @@ impl Collector {
         attributes(&resource.unwrap().attributes)
     }
 
-    /// The newest points of an instrument: their attributes as text, and their values.
+    /// Returns the newest points of an instrument: their attributes as text, and their values.
     pub fn points(&self, name: &str) -> Vec<(String, f64)> {
         points(self.exports().last().expect("metrics"), name)
     }
 }
 
-/// The points of one instrument in one export; a histogram's value is its count.
+/// Returns the points of one instrument in one export. The value of a histogram is its count.
 pub fn points(metrics: &[Metric], name: &str) -> Vec<(String, f64)> {
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
     let number = |point: &NumberDataPoint| {
@@ -190,7 +190,7 @@ pub fn points(metrics: &[Metric], name: &str) -> Vec<(String, f64)> {
     }
 }
 
-/// `a=1 b=x`, sorted.
+/// Returns attributes as `a=1 b=x`, sorted.
 pub fn attributes(attributes: &[KeyValue]) -> String {
     let mut all: Vec<String> = attributes
         .iter()
@@ -215,7 +215,7 @@ fn value(found: Option<&AnyValue>) -> Option<String> {
     })
 }
 
-/// An attribute of a span as text.
+/// Returns an attribute of a span as text.
 pub fn text(span: &Span, key: &str) -> Option<String> {
     value(span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref())
 }
@@ -301,7 +301,7 @@ fn serve(stream: impl Read + Write, manner: &Manner, got: &Mutex<Vec<Request>>) 
     }
 }
 
-/// Longer than any test waits.
+/// Waits longer than any test.
 fn hang() {
     std::thread::sleep(Duration::from_secs(120));
 }
@@ -327,8 +327,8 @@ fn grpc(
     });
 }
 
-/// Calls one after the other, with the framing of gRPC: a byte that says whether the message is packed,
-/// its length in four, and the message.
+/// Serves calls one after the other, with the framing of gRPC: a byte that is 1 for a compressed message, the
+/// length in four bytes, and the message.
 async fn grpc_calls<S>(stream: S, manner: &Manner, got: &Mutex<Vec<Request>>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -336,7 +336,7 @@ where
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let (head, body) = request.into_parts();
-        // The connection has to be driven for the body to come in and the answer to go out.
+        // The body arrives and the answer leaves only while the connection is polled.
         let driven = async {
             let message = whole(body).await?;
             let gzip = *message.first()? == 1;
@@ -401,7 +401,8 @@ async fn drive<S>(
     let mut call = std::pin::pin!(call);
     std::future::poll_fn(|context| {
         let done = call.as_mut().poll(context).is_ready();
-        // A second call on the same connection waits in h2 until this one is done: we send one at a time.
+        // A second call on the connection waits in h2 until this one is done, and spantap sends one at a
+        // time.
         let closed = connection.poll_closed(context).is_ready();
         if done || closed { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })

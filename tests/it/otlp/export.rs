@@ -1,4 +1,4 @@
-//! What is sent again is what was sent live, and nothing is sent twice.
+//! An export of recorded sessions equals the live export, and sends nothing twice.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use super::collector::{Collector, Manner, attributes};
 use super::session;
 use crate::support::{Home, text, wait_until};
 
-/// Runs `spantap export`, which must succeed; what it printed.
+/// Runs `spantap export`, which must succeed. Returns its output.
 fn export(home: &Home, options: &[&str]) -> String {
     let output = home.spantap(["export"]).args(options).output().unwrap();
     assert!(output.status.success(), "{}", text(&output).1);
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Spans by id, each with its resource and everything that was said about it.
+/// Returns spans by id, each with its resource and all its fields.
 fn spans(collector: &Collector) -> BTreeMap<Vec<u8>, String> {
     let spans = collector.spans_of_resources();
     let all: BTreeMap<Vec<u8>, String> =
@@ -29,7 +29,7 @@ fn logs(collector: &Collector) -> BTreeMap<String, String> {
     let all: BTreeMap<String, String> = logs
         .iter()
         .map(|log| {
-            // A map of figures has no order.
+            // Attributes have no order.
             let rest = LogRecord { attributes: Vec::new(), ..log.clone() };
             (attributes(&log.attributes), format!("{rest:?}"))
         })
@@ -42,7 +42,7 @@ fn logs(collector: &Collector) -> BTreeMap<String, String> {
 fn spans_and_logs_sent_again_are_those_sent_live() {
     let home = Home::new();
     let (live, again) = (Collector::start(Manner::Good), Collector::grpc(Manner::Good));
-    // Small parts: what a later one builds on stands in an earlier one.
+    // The parts are small, so records in a later part depend on records in an earlier one.
     let options = ["--otlp", &live.endpoint, "--otlp-set", "logs=true", "--max-log-size", "20k"];
     let mut host = home.session(&options);
     host.request(

@@ -1,4 +1,4 @@
-//! `spantap check --every`: a pulse beside the live traffic, with figures of its own.
+//! `spantap check --every`: repeated probes beside the live traffic, with metrics of their own.
 
 use super::collector::{Collector, Manner, points};
 use crate::support::{Home, SPANTAP};

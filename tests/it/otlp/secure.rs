@@ -1,4 +1,4 @@
-//! TLS: an authority that is given or the system's, and certificates of the client.
+//! TLS: a given authority or that of the system, and client certificates.
 
 use super::certificates::Certificates;
 use super::collector::Collector;
@@ -42,7 +42,7 @@ fn a_collector_that_wants_to_see_a_certificate_sees_ours() {
         try_with(&[&authority, &certificate, &key], &none, true);
         try_with(&[], &variables, true);
         try_with(&[&certificate, &key], &system, true);
-        // Nobody vouches for the server, or for us.
+        // The certificate of the server, or ours, has no trusted authority.
         try_with(&[&certificate, &key], &none, false);
         try_with(&[&authority], &none, false);
     }

@@ -1,4 +1,4 @@
-//! Whose trace a span belongs to, and whether it is sent.
+//! The trace that a span belongs to, and the decision to send it.
 
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
@@ -8,12 +8,12 @@ use crate::support::{Home, wait_until};
 
 const CALLER: &str = "0af7651916cd43dd8448eb211c80319c";
 
-/// The caller's context as a member of `_meta`.
+/// Returns the caller's context as a member of `_meta`.
 fn caller(flags: &str) -> String {
     format!("\"traceparent\":\"00-{CALLER}-b7ad6b7169203331-{flags}\"")
 }
 
-/// Spans of a session with these lines, by name, and the session's records.
+/// Returns the span names of a session with these lines, and its collector.
 fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (Vec<String>, Collector) {
     let home = Home::new();
     let collector = Collector::start(Manner::Good);
@@ -21,7 +21,7 @@ fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (V
     let options = [often.as_slice(), options].concat();
     let mut session = start(&home, &options, environment);
     session.exchange(lines.concat().as_bytes(), lines.len());
-    // The points of the last calls come with the end, when nothing else is left to send.
+    // The points of the last calls arrive at the end, after everything else.
     let seen = |export: &Vec<Metric>| {
         let counts = points(export, "mcp.server.operation.duration");
         counts.iter().map(|(_, count)| *count as usize).sum::<usize>() == lines.len()
@@ -31,7 +31,7 @@ fn spans(lines: &[String], options: &[&str], environment: &[(&str, &str)]) -> (V
     (collector.spans().iter().map(|span| span.name.clone()).collect(), collector)
 }
 
-/// A call that the sample server answers with an error.
+/// Returns a call that the sample server answers with an error.
 fn failing(id: usize, meta: &str) -> String {
     call(id, meta).replace("read_file", "no_such_tool")
 }
@@ -44,7 +44,7 @@ fn a_caller_that_is_not_sampled_is_honoured_unless_its_failures_are_to_be_kept()
     let sampled = &collector.spans()[1];
     assert_eq!(text(sampled, "jsonrpc.request.id").as_deref(), Some("3"));
     assert_eq!(sampled.links.len(), 1, "to the connection");
-    // Metrics count what is not sampled, too.
+    // Metrics also count calls that are not sampled.
     let calls: f64 = collector.points("mcp.server.operation.duration").iter().map(|(_, count)| count).sum();
     assert_eq!(calls, 3.0);
 

@@ -1,4 +1,4 @@
-//! Ways around the rules that somebody has tried: line ends, windows that cut, commands within commands.
+//! Known ways around the rules: line ends, windows that cut, commands within commands.
 
 use std::ffi::OsString;
 
@@ -78,7 +78,7 @@ fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
 
 #[test]
 fn a_secret_that_the_window_cuts_in_two_is_not_shown_by_half() {
-    // Long enough that the window ends in the token, and gone from what is shown.
+    // The text is so long that the window ends in the token, which must not be shown.
     let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", "MIIEvQ".repeat(750));
     let token = "hunterhunter7Zq7hunterWhunterhunter7Zq7hunterWhunterhunter7";
     let near = |size: usize| format!("{} {token}", "\u{1b}[0m".repeat(size / 4));

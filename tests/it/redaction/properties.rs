@@ -1,9 +1,9 @@
-//! What holds for any text.
+//! Properties that hold for any text.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Pieces that mean something to a rule, put together at random.
+/// Pieces that rules react to, in random order.
 fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![
