@@ -1,6 +1,6 @@
-//! Samples to figures, and figures to a table with bars.
+//! Turns samples into figures, and figures into a table with bars.
 
-/// The `q` quantile of `samples`, which need not be sorted.
+/// Returns the `q` quantile of `samples`, which need not be sorted.
 pub fn quantile(samples: &[f64], q: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ pub fn median(samples: &[f64]) -> f64 {
     quantile(samples, 0.5)
 }
 
-/// One line of the result: a figure and what it must not pass.
+/// One line of the result: a figure and its limit.
 pub struct Figure {
     pub name: String,
     pub value: f64,
@@ -25,12 +25,12 @@ pub struct Figure {
 pub enum Bar {
     AtMost(f64),
     AtLeast(f64),
-    /// Told for orientation.
+    /// For information, without a limit.
     None,
 }
 
 impl Bar {
-    /// Whether `value` holds the bar loosened by `slack` (1: the bar itself, 2: twice as bad).
+    /// Returns true if `value` keeps the bar loosened by `slack` (1: the bar itself, 2: twice as bad).
     fn holds(self, value: f64, slack: f64) -> bool {
         match self {
             Bar::AtMost(limit) => value <= limit * slack,
@@ -65,7 +65,7 @@ impl Figures {
         self.0.push(figure);
     }
 
-    /// Prints the table as Markdown; returns how many bars do not hold with `slack`.
+    /// Prints the table as Markdown. Returns the number of bars that do not hold with `slack`.
     pub fn print(&self, slack: f64) -> usize {
         println!("| figure | value | bar | | |\n| --- | ---: | ---: | --- | --- |");
         for figure in &self.0 {

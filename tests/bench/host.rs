@@ -1,4 +1,4 @@
-//! The host's side of the bench: starts a server behind a candidate and looks at the candidate process.
+//! The host's side of the bench: starts a server through a candidate and measures the candidate process.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What stands between the host and the server.
+/// The program between the host and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Candidate {
     Direct,
@@ -26,14 +26,14 @@ pub enum Wiring {
     Sockets,
 }
 
-/// A running candidate with the server behind it.
+/// A running candidate with its server.
 pub struct Link {
     pub child: Child,
     pub to: Option<File>,
     pub from: File,
 }
 
-/// Where spantap writes while it is measured.
+/// The folder that spantap writes to while it is measured.
 pub struct Bench {
     pub logs: PathBuf,
     pub options: Vec<String>,
@@ -48,7 +48,7 @@ impl Bench {
         Bench { logs: self.logs.clone(), options: options.iter().map(|&option| option.to_owned()).collect() }
     }
 
-    /// Starts `role` behind `candidate`.
+    /// Starts `role` through `candidate`.
     pub fn start(&self, candidate: Candidate, wiring: Wiring, role: &[&str]) -> io::Result<Link> {
         let this = std::env::current_exe()?;
         let mut command = match candidate {
@@ -88,7 +88,7 @@ impl Bench {
 }
 
 impl Link {
-    /// The end of the client's stream, for a writer thread.
+    /// Returns the end of the client's stream, for a writer thread.
     pub fn writer(&self) -> io::Result<File> {
         self.to.as_ref().ok_or_else(|| io::Error::other("closed"))?.try_clone()
     }
@@ -96,7 +96,7 @@ impl Link {
     /// Closes the server's stdin and waits for the candidate.
     ///
     /// # Errors
-    /// When the server found a changed byte, or anything else made the candidate fail.
+    /// If the server found a changed byte, or the candidate failed.
     pub fn finish(mut self) -> io::Result<()> {
         drop(self.to.take());
         let mut rest = Vec::new();
@@ -109,7 +109,7 @@ impl Link {
         }
     }
 
-    /// CPU time of all threads of the candidate so far (not of the server), in seconds.
+    /// Returns the CPU time of all threads of the candidate so far, without the server, in seconds.
     pub fn cpu(&self) -> f64 {
         let tasks = format!("/proc/{}/task", self.child.id());
         let nanos: u64 = std::fs::read_dir(tasks)
@@ -122,7 +122,7 @@ impl Link {
         nanos as f64 / 1e9
     }
 
-    /// A field of the candidate's `/proc/PID/status`, such as `VmHWM`, in MiB.
+    /// Returns a field of the candidate's `/proc/PID/status`, such as `VmHWM`, in MiB.
     pub fn memory(&self, field: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
@@ -131,7 +131,7 @@ impl Link {
     }
 }
 
-/// Nanoseconds of the steady clock, comparable between processes.
+/// Returns nanoseconds of the steady clock, which are comparable between processes.
 pub fn clock() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the clock to write to.

@@ -1,8 +1,9 @@
-//! `cargo bench`: what spantap costs, against nothing and against a relay of two plain copies.
+//! `cargo bench`: the cost of spantap, compared with a direct connection and with a relay of two plain
+//! copies.
 //!
-//! All candidates are alive at the same time and take turns in random order, so that whatever else
-//! the machine does hits them alike; what counts are ratios. Every byte is checked while measuring.
-//! `cargo bench -- --short` is the form that CI runs: fewer rounds, and it fails only past twice a bar.
+//! All candidates are alive at the same time and take turns in random order, so that other work on the
+//! machine affects them alike. The results are ratios. Every byte is checked during the measurement. `cargo
+//! bench -- --short` is the form for CI: fewer rounds, and it fails only above twice a bar.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its result")]
 
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
 
 type Part = fn(&Bench, bool, &mut Figures) -> io::Result<()>;
 
-/// One call after the other: the time each takes, in microseconds.
+/// Makes one call after the other. Returns the time of each, in microseconds.
 fn block(link: &mut Link, first: u64, calls: u64, pause: Duration) -> io::Result<Vec<f64>> {
     let mut request = Vec::new();
     let mut expected = Vec::new();
@@ -96,7 +97,7 @@ fn calls(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
         let wires = if wiring == Wiring::Pipes { "pipes" } else { "sockets" };
         let closed = Plan::closed_loop(rounds, wiring);
         let sparse = Plan::sparse(rounds, wiring);
-        // The short form runs beside other work, where the slowest hundredth says nothing.
+        // The short form runs beside other work, which makes the slowest hundredth meaningless.
         let p99_bar = (!short).then_some(2.0);
         closed.measure(bench, &format!("closed loop, {wires}"), 1.15, p99_bar, figures)?;
         sparse.measure(bench, &format!("a call every 20 ms, {wires}"), 1.25, None, figures)?;
@@ -112,8 +113,8 @@ struct Plan {
     calls: u64,
     pause: Duration,
     wiring: Wiring,
-    /// For the CPU of a call; what it costs to encode for a collector, or to wake up for a rare call, is
-    /// told and not judged.
+    /// Reports the CPU time of a call. The cost of encoding for a collector, and of a wake-up for a rare
+    /// call, has no bar.
     cpu_bar: Bar,
 }
 
@@ -241,7 +242,7 @@ fn throughput(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<(
     Ok(())
 }
 
-/// Seconds to move `count` frames of `size` bytes through `candidate`.
+/// Returns the seconds that `count` frames of `size` bytes take through `candidate`.
 fn transfer(bench: &Bench, candidate: Candidate, count: u64, size: usize, up: bool) -> io::Result<f64> {
     let (count_text, size_text) = (count.to_string(), size.to_string());
     let role = if up { "role:sink" } else { "role:source" };
@@ -336,7 +337,7 @@ fn memory(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
     Ok(())
 }
 
-/// Peak memory of spantap while frames of `size` bytes come as fast as they can.
+/// Returns the peak memory of spantap while frames of `size` bytes arrive as fast as possible.
 fn flood(bench: &Bench, size: usize, up: bool, bytes: u64) -> io::Result<f64> {
     let count = bytes / size as u64;
     let role = if up { "role:sink" } else { "role:source" };
@@ -376,7 +377,7 @@ impl Drop for Spinners {
     }
 }
 
-/// A small generator of pseudo-random numbers (xorshift), enough to shuffle three candidates.
+/// A generator of pseudo-random numbers (xorshift), sufficient to shuffle three candidates.
 struct Random(u64);
 
 impl Random {

@@ -1,5 +1,5 @@
-//! What observing one call costs, without processes: request and answer in one chunk each, from the
-//! scanner to the line in the log's queue, in CPU time of the observer's own thread.
+//! The cost of observing one call, without processes: request and answer in one chunk each, from the scanner
+//! to the line in the queue of the log, in CPU time of the observer thread.
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::figures::{Bar, Figures, median};
 use crate::host::Bench;
 use crate::{REQUEST_SIZE, RESPONSE_SIZE, wire};
 
-/// Takes events and does nothing with them.
+/// A sink that ignores events.
 struct Nowhere;
 
 impl Sink for Nowhere {
@@ -30,7 +30,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// Makes records and forgets them.
+/// A sink that makes records and drops them.
 struct Records(Identity, ClockAnchor);
 
 impl Sink for Records {
@@ -68,7 +68,7 @@ pub fn observe(_: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> 
     Ok(())
 }
 
-/// CPU time for each of `calls`, in microseconds.
+/// Returns the CPU time of each of `calls`, in microseconds.
 fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
     let mut observer = Observer::new(settings(), Redactor::default(), [3; 32]);
     let mut bytes = [Vec::new(), Vec::new()];

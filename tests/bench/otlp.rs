@@ -1,5 +1,4 @@
-//! What it costs the traffic to export: the round trips and the memory again, with a collector at the other
-//! end that takes everything.
+//! The cost of an export for the traffic: round trips and memory with a collector that takes everything.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +32,7 @@ impl Collector {
     }
 }
 
-/// One connection, until it ends or says something that is no request.
+/// Serves one connection until it ends or sends something that is not a request.
 fn serve(stream: TcpStream, requests: &AtomicU64) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
@@ -71,7 +70,7 @@ pub fn exporting(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resul
 
     let mut link = plain.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;
     block(&mut link, 0, 20, Duration::ZERO)?;
-    // Until the spans of the calls have been sent, so that what the first export needs is there.
+    // Waits until the spans of the calls are sent, so that the first export has made what it needs.
     std::thread::sleep(Duration::from_millis(1_500));
     figures.add("resident memory, idle, with OTLP", link.memory("VmRSS"), "MiB", Bar::None, "");
     link.finish()?;

@@ -1,4 +1,4 @@
-//! Are the logs whole? Counts what was recorded under a steady load, a burst and saturation.
+//! Counts the records under a steady load, in a burst and at saturation.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::{roles, wire};
 
 /// Tool calls in each burst; each is a request and an answer of at most 100 bytes.
 const BURST: u64 = 100_000;
-/// The longest message of a burst, in bytes.
+/// Length of the longest message of a burst, in bytes.
 const SMALL: usize = 100;
 
-/// What the log of one connection says was seen.
+/// The counts in the log of one connection.
 #[derive(Debug, Default)]
 struct Seen {
     tool_calls: u64,
@@ -76,7 +76,7 @@ pub fn whole_logs(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resu
     link.finish()?;
     let seen = collect(folder.path())?;
     let note = format!("{count} frames of 1 KiB at 25 MB/s for {seconds} s");
-    // The short form runs beside other work, which the observer makes way for.
+    // The short form runs beside other work, and the observer yields to it.
     let bar = if short { Bar::None } else { Bar::AtMost(0.0) };
     figures.add("frames lost, steady load", seen.frames_lost as f64, "", bar, note);
 
@@ -89,7 +89,7 @@ pub fn whole_logs(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resu
     Ok(())
 }
 
-/// Pipelines the burst at full speed; returns spantap's peak memory in MiB and the seconds it took.
+/// Sends the burst at full speed. Returns the peak memory of spantap in MiB and the seconds.
 fn burst(bench: &Bench) -> io::Result<(f64, f64)> {
     let small = SMALL.to_string();
     let mut link = bench.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", &small, &small])?;

@@ -1,4 +1,4 @@
-//! What the bench's own executable plays when it is started as a server or as the plain relay.
+//! The roles of the bench's executable as a server and as the plain relay.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ fn spin() -> io::Result<()> {
     stdin().read(&mut [0]).map(drop)
 }
 
-/// Checks each request of `request_size` bytes and answers it with `response_size` bytes, once a chunk.
+/// Checks each request of `request_size` bytes and answers with `response_size` bytes, once for each chunk.
 fn echo(request_size: usize, response_size: usize) -> io::Result<()> {
     let (mut input, mut output) = (stdin(), stdout());
     let answers = std::cell::RefCell::new(Vec::with_capacity(1 << 16));
@@ -77,7 +77,7 @@ fn echo(request_size: usize, response_size: usize) -> io::Result<()> {
     if intact { Ok(()) } else { Err(io::Error::other("a request was changed")) }
 }
 
-/// Reads `count` notifications of `size` bytes, checks them, and says so.
+/// Reads `count` notifications of `size` bytes, checks them, and reports the result.
 fn sink(count: u64, size: usize) -> io::Result<()> {
     let (mut input, mut output) = (stdin(), stdout());
     check(&mut input, count, size)?;
@@ -87,7 +87,7 @@ fn sink(count: u64, size: usize) -> io::Result<()> {
 /// Reads and checks exactly `count` notifications of `size` bytes.
 ///
 /// # Errors
-/// When the stream ends early or a byte differs.
+/// If the stream ends early or a byte differs.
 pub fn check(input: &mut impl Read, count: u64, size: usize) -> io::Result<()> {
     let mut seen = 0;
     let mut intact = true;
@@ -96,8 +96,8 @@ pub fn check(input: &mut impl Read, count: u64, size: usize) -> io::Result<()> {
     wire::lines(
         |buffer| input.read(buffer),
         |line| {
-            // The message of number n differs from that of n + 26 in its digits alone; making it anew
-            // would cost more than the relay does, so only small ones are made for every number.
+            // The messages of numbers n and n + 26 differ only in their digits. Only small messages are made
+            // for every number, because making a large one costs more than the relay.
             if size <= 4096 || seen % 26 != letter_of {
                 expected.clear();
                 wire::notification(seen, size, &mut expected);
@@ -157,7 +157,7 @@ fn one_line(size: u64) -> io::Result<()> {
     stdin().read_exact(&mut [0])
 }
 
-/// Says when it began; at the end of its input says when it left.
+/// Reports its start, and its end when its input has ended.
 fn hello() -> io::Result<()> {
     let mut output = stdout();
     output.write_all(format!("{:020}\n", crate::host::clock()).as_bytes())?;
@@ -166,7 +166,7 @@ fn hello() -> io::Result<()> {
     output.write_all(format!("{:020}\n", crate::host::clock()).as_bytes())
 }
 
-/// The yardstick: a relay of two plain copies, as two `cat`s would do it.
+/// The reference: a relay of two plain copies, as two `cat`s do it.
 fn copies(command: &[String]) -> io::Result<()> {
     let mut child =
         Command::new(&command[0]).args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;

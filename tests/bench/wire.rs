@@ -1,8 +1,8 @@
-//! The messages of the bench, made from a number so that either side can check every byte.
+//! The messages of the bench, made from a number so that each side can check every byte.
 
 use std::io::Write;
 
-/// A tool call padded to `size` bytes.
+/// Returns a tool call, padded to `size` bytes.
 pub fn request(n: u64, size: usize, out: &mut Vec<u8>) {
     padded(
         n,
@@ -15,7 +15,7 @@ pub fn request(n: u64, size: usize, out: &mut Vec<u8>) {
     );
 }
 
-/// The answer to [`request`] `n`, padded to `size` bytes.
+/// Returns the answer to [`request`] `n`, padded to `size` bytes.
 pub fn response(n: u64, size: usize, out: &mut Vec<u8>) {
     padded(
         n,
@@ -28,7 +28,7 @@ pub fn response(n: u64, size: usize, out: &mut Vec<u8>) {
     );
 }
 
-/// A log message, which nobody answers, padded to `size` bytes.
+/// Returns a log message, which has no answer, padded to `size` bytes.
 pub fn notification(n: u64, size: usize, out: &mut Vec<u8>) {
     padded(
         n,
@@ -55,7 +55,7 @@ fn padded(n: u64, size: usize, out: &mut Vec<u8>, head: std::fmt::Arguments<'_>,
     out.extend_from_slice(tail.as_bytes());
 }
 
-/// The number in a request or answer: the digits behind its `"id":`.
+/// Returns the number in a request or answer: the digits after `"id":`.
 pub fn id(line: &[u8]) -> u64 {
     const BEFORE: usize = br#"{"jsonrpc":"2.0","id":"#.len();
     line.get(BEFORE..)
@@ -65,7 +65,7 @@ pub fn id(line: &[u8]) -> u64 {
         .fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
 }
 
-/// Calls `each` with every complete line of what `read` delivers, until it says stop or the input ends.
+/// Calls `each` with every complete line of `read`, until `each` stops it or the input ends.
 pub fn lines(
     mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
     mut each: impl FnMut(&[u8]) -> bool,

@@ -1,4 +1,4 @@
-//! Relays with one defect each, of the kinds that are met in the field. They must be caught.
+//! Relays with one defect each, of kinds that exist in practice. The suite must reject them.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::sys;
 
-/// The defects, the case that must catch each, and words that its verdict must hold, since a relay that
-/// fails otherwise is not caught. `|` stands between two verdicts where it depends on who is faster.
+/// The defects, with the case that must reject each, and words that its verdict must contain, since a relay
+/// that fails otherwise is not caught. `|` separates two verdicts if timing decides between them.
 pub const DEFECTS: &[(&str, &str, &str)] = &[
     ("holds-half-lines", "prompt/half-a-line", "reading stdout: nothing for"),
     ("drops-last-line", "copy/last-line-without-newline", "the last line was not delivered"),
@@ -88,7 +88,7 @@ pub const DEFECTS: &[(&str, &str, &str)] = &[
     ("own-group", "matrix/group-killed/idle", "go with their group: not within"),
 ];
 
-/// Relays `command` with `defect`, of which `none` is none; returns the exit status.
+/// Relays `command` with `defect`, which may be `none`. Returns the exit status.
 pub fn relay(defect: &str, command: &[String]) -> i32 {
     relay_or_fail(defect, command).unwrap_or(97)
 }
@@ -110,7 +110,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         }
     }
     if has("loses-ignored-child") {
-        // As found: with SIGCHLD ignored there is no status to wait for.
+        // With SIGCHLD ignored, as inherited, the kernel keeps no status to wait for.
         sys::ignore(libc::SIGCHLD);
     }
     if has("handles-ignored-signals") {
@@ -153,7 +153,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     }
     let name = defect.to_owned();
     let input = std::thread::spawn(move || take_in(&name, pid, to));
-    // Whoever holds this pipe's other end knows that the server is there.
+    // The holder of this pipe's other end knows that the server lives.
     let (gone, there) = io::pipe()?;
     let gone = Arc::new(gone);
     let name = defect.to_owned();
@@ -193,7 +193,7 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         std::process::exit(status.code().unwrap_or(97));
     }
     if !has("waits-for-a-deaf-host") {
-        // What is under way fits there, however long the host reads nothing.
+        // The bytes under way fit there, however long the host reads nothing.
         sys::widen_pipe(1);
         sys::widen_pipe(2);
     }
@@ -211,20 +211,20 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     })
 }
 
-/// Passes on what processes send; of what the kernel sends, most goes to the server as well.
+/// Forwards signals that processes send. Most signals of the kernel reach the server without it.
 fn forward(defect: &str, pid: u32) {
     loop {
         let (signal, from_process) = sys::next_signal_and_origin(0);
         let only_ours = matches!(signal, libc::SIGHUP | libc::SIGALRM);
         if defect == "ends-when-continued" && signal == libc::SIGCONT {
-            // Takes a pause for a sign that its host is gone.
+            // Mistakes a pause for the end of its host.
             sys::kill(pid, libc::SIGKILL);
         }
         if from_process || only_ours {
             sys::kill(pid, signal);
         }
         if defect == "forwards-twice" || (defect == "forwards-everything" && !from_process && !only_ours) {
-            // One that is still pending would swallow the second.
+            // A signal that is still pending would swallow the second.
             while sys::is_pending(pid, signal) {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
@@ -239,7 +239,7 @@ fn take_in(defect: &str, pid: u32, mut to: ChildStdin) {
         "hoards-input" => return drop(hoard(from, &mut to)),
         "swallows-input" => {
             let _ = copy(defect, &mut from, &mut to);
-            // Whatever else the host says is taken as if somebody read it.
+            // Reads the rest of the host's bytes as if the server read them.
             let _ = io::copy(&mut from, &mut io::sink());
             return;
         }
@@ -248,7 +248,7 @@ fn take_in(defect: &str, pid: u32, mut to: ChildStdin) {
     match defect {
         "kills-at-eof" => sys::kill(pid, libc::SIGKILL),
         "tells-of-ends-by-signal" => sys::kill(pid, libc::SIGCHLD),
-        // Never lets go of the pipe.
+        // Never closes the pipe.
         "swallows-stdin-end" | "outlives-its-host" => std::mem::forget(to),
         _ => {}
     }
@@ -262,7 +262,7 @@ fn give_out(defect: &str, mut from: Output<ChildStdout>) {
     };
     match defect {
         "keeps-stdout-open" => {}
-        // The server's end of the pipe stays open, whoever reads it no more.
+        // The server's end of the pipe stays open after its last reader has gone.
         "keeps-outputs-open" => std::mem::forget(from),
         "shuts-sockets-down" => sys::shut_down(1),
         "stops-at-first-end" => std::process::exit(0),
@@ -273,8 +273,8 @@ fn give_out(defect: &str, mut from: Output<ChildStdout>) {
     }
 }
 
-/// The host's words. Where they come from a terminal that is another group's, the server is stopped, as
-/// it would be if it read there itself, and the relay with it.
+/// Copies the host's bytes. If they come from a terminal whose foreground is another group, the server is
+/// stopped, as if it read there itself, and the relay with it.
 struct Input {
     from: File,
     server: u32,
@@ -296,7 +296,7 @@ impl Read for Input {
     }
 }
 
-/// What the server says, up to the last byte before its end, whoever else holds the pipe.
+/// Copies the server's bytes up to the last one before its end, even if another process holds the pipe.
 struct Output<T> {
     from: T,
     gone: Arc<PipeReader>,
@@ -306,7 +306,7 @@ struct Output<T> {
 
 impl<T: Read + AsRawFd> Read for Output<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // The kernel knows of the end before anybody has waited for it.
+        // The kernel shows the end before it is waited for.
         if self.defect == "drops-the-rest" && sys::is_gone(self.server) {
             return Ok(0);
         }
@@ -377,7 +377,7 @@ fn whole(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     to.write_all(&all)
 }
 
-/// Takes whatever comes, however little is taken from it.
+/// Takes all input, however little of it is taken from here.
 fn hoard(mut from: impl Read + Send + 'static, to: &mut impl Write) -> io::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<Vec<u8>>();
     std::thread::spawn(move || {

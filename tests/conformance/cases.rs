@@ -21,7 +21,7 @@ mod terminal;
 
 pub use terminal::shell;
 
-/// A promise and how to hold a wrapper to it; the first part of the name is the promise.
+/// A promise and its test. The first part of the name is the promise.
 pub struct NamedCase {
     pub name: String,
     pub case: Box<dyn Fn(&Rig) -> Verdict + Send + Sync>,
@@ -35,7 +35,7 @@ impl NamedCase {
 
 type Case = fn(&Rig) -> Verdict;
 
-/// All cases, the lifecycle table behind the single ones.
+/// All cases, single ones first, then the lifecycle table.
 pub fn cases() -> Vec<NamedCase> {
     let single = SINGLE.iter();
     let mut all: Vec<NamedCase> = single.map(|(name, case)| NamedCase::new(*name, case)).collect();
@@ -102,12 +102,12 @@ const SINGLE: &[(&str, Case)] = &[
     ("idle/after-every-end", idle::after_every_end),
 ];
 
-/// The status that a death by `signal` may become.
+/// The statuses that a death by `signal` may become.
 fn died_of(signal: i32) -> impl Fn(ExitStatus) -> bool {
     move |status| status.signal() == Some(signal) || status.code() == Some(128 + signal)
 }
 
-/// Both ways and stderr at the same time, in pieces of any size.
+/// Bytes go both ways and to stderr at the same time, in pieces of any size.
 fn hostile_bytes(rig: &Rig) -> Verdict {
     for seed in 1..4 {
         let host = rig.start(&["role:noise", &seed.to_string()])?;
@@ -128,7 +128,7 @@ fn exchange_noise(mut host: Host, seed: u64) -> Verdict {
     expect(host.wait()?.code() == Some(0), "the server got other bytes on stdin")
 }
 
-/// Node hosts give socket pairs.
+/// Node hosts connect socket pairs.
 fn hostile_bytes_on_sockets(rig: &Rig) -> Verdict {
     let pair = || std::os::unix::net::UnixStream::pair().map_err(|error| error.to_string());
     let ((to, stdin), (from, stdout), (errors, stderr)) = (pair()?, pair()?, pair()?);
@@ -181,7 +181,7 @@ fn ping(rig: &Rig) -> Verdict {
 }
 
 fn flooded_stderr(rig: &Rig) -> Verdict {
-    // Nobody reads stderr: the server blocks there, and there only.
+    // The host does not read stderr, so the server blocks there, and only there.
     let mut host = rig.start(&["role:flood", "2"])?;
     for _ in 0..50 {
         host.say(b"ping\n")?;
@@ -204,7 +204,7 @@ fn flooded_stdout(rig: &Rig) -> Verdict {
 }
 
 fn flood_both_ways(rig: &Rig) -> Verdict {
-    // More than all pipes on the way hold, before the first byte is read back.
+    // More bytes than all pipes on the way hold, before the first byte is read back.
     let mut host = rig.start(&["role:echo"])?;
     let mut to = host.to.take().ok_or("no stdin")?;
     let writer = std::thread::spawn(move || Noise::new(5, 1).pour_exactly(&mut to, 8_000_000));
@@ -213,7 +213,7 @@ fn flood_both_ways(rig: &Rig) -> Verdict {
     writer.join().map_err(|_| "panic")?.map_err(|error| error.to_string())
 }
 
-/// Back pressure reaches the writer: what a wrapper takes in is bounded.
+/// Back pressure reaches the writer: the bytes that a wrapper buffers are bounded.
 fn host_that_does_not_read(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:echo"])?;
     let mut to = host.to.take().ok_or("no stdin")?;
@@ -260,7 +260,7 @@ fn server_closes_stderr(rig: &Rig) -> Verdict {
 fn server_closes_stdin(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:closed-stdin"])?;
     host.read_exact(&mut [0; 7])?;
-    // Writing fails or is swallowed; it must not block.
+    // The write fails or is ignored. It must not block.
     let mut to = host.to.take().ok_or("no stdin")?;
     let writer = std::thread::spawn(move || {
         let _ = to.write_all(&vec![b'x'; 4 << 20]);
@@ -286,7 +286,7 @@ fn host_closes_stderr(rig: &Rig) -> Verdict {
 }
 
 fn complaint_before_reading(rig: &Rig) -> Verdict {
-    // stdin stays open and nothing is written to it.
+    // stdin stays open without input.
     let mut host = rig.start(&["role:complain"])?;
     expect(host.read_errors()? == b"no configuration\n", "the complaint is missing")?;
     expect(host.wait()?.code() == Some(3), "status")
@@ -306,7 +306,7 @@ fn grandchild_holds_the_pipes(rig: &Rig) -> Verdict {
     }
     expect(pid.is_some(), "the server's last bytes are missing")?;
     expect(status.code() == Some(5), "status")?;
-    expect(took < Duration::from_secs(40), "left only when somebody else let go of the pipes")
+    expect(took < Duration::from_secs(40), "left only when another process closed the pipes")
 }
 
 fn every_code(rig: &Rig) -> Verdict {
@@ -344,7 +344,7 @@ fn server_that_ignores_them(rig: &Rig) -> Verdict {
     Ok(())
 }
 
-/// Some hosts look the server up and signal it past the wrapper.
+/// Some hosts find the server and signal it directly, past the wrapper.
 fn server_killed_directly(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:stubborn"])?;
     let pid: u32 = host.line()?.parse().map_err(|_| "no pid")?;
@@ -372,7 +372,7 @@ fn killed_wrapper(rig: &Rig) -> Verdict {
 
 fn same_start(rig: &Rig) -> Verdict {
     let describe = |mut command: std::process::Command| -> Result<String, String> {
-        // A descriptor that the host passes on, and one that it does not.
+        // One descriptor that the host passes on, and one that it does not.
         let shared = tempfile::tempfile().map_err(|error| error.to_string())?;
         sys::make_inheritable(shared.as_raw_fd()).map_err(|error| error.to_string())?;
         let _private = tempfile::tempfile();
@@ -381,7 +381,7 @@ fn same_start(rig: &Rig) -> Verdict {
             rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         drop(shared);
         let text = String::from_utf8(host.read_all()?).map_err(|error| error.to_string())?;
-        // The numbers of inode and descriptor differ from run to run; how many there are does not.
+        // The numbers of inode and descriptor differ between runs. Only their count is compared.
         let masked = |line: &str| {
             if line.starts_with("descriptor") { "descriptor".to_owned() } else { line.to_owned() }
         };
@@ -398,7 +398,7 @@ fn same_start(rig: &Rig) -> Verdict {
     )
 }
 
-/// The flag belongs to everybody who shares the descriptor.
+/// The flag belongs to all processes that share the descriptor.
 fn descriptors_stay_blocking(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:echo"])?;
     let (reader, writer) = std::io::pipe().map_err(|error| error.to_string())?;

@@ -1,8 +1,8 @@
-//! Holds any wrapper of stdio servers to the promises of transparency.
+//! Tests any wrapper of stdio servers for the promises of transparency.
 //!
-//! `cargo test --test conformance` tries spantap and `env`, which must keep all of them, and relays with
-//! one defect each, which must be caught. `cargo test --test conformance -- --wrapper 'COMMAND …'` tries
-//! another wrapper. See README.md beside this file.
+//! `cargo test --test conformance` tests spantap and `env`, which must keep all promises, and relays with one
+//! defect each, which it must reject. `cargo test --test conformance -- --wrapper 'COMMAND …'` tests another
+//! wrapper. See README.md beside this file.
 #![allow(clippy::print_stdout, reason = "a test runner prints its result")]
 
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--wrapper" => wrapper = words.next(),
-            // What `cargo test` and its users pass to every test binary.
+            // Options that `cargo test` and its users pass to every test binary.
             option if option.starts_with('-') => {}
             text => filter = text.to_owned(),
         }
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         None => own_tests(),
     };
     let chosen: Vec<Test> = tests.into_iter().filter(|test| test.name.contains(&filter)).collect();
-    // Without a wrapper the word may be meant for another of our test binaries.
+    // Without a wrapper the word may be meant for another test binary.
     if chosen.is_empty() && wrapper.is_some() {
         println!("no case has `{filter}` in its name");
         return ExitCode::FAILURE;
@@ -64,7 +64,7 @@ struct Test {
     body: Box<dyn Fn() -> rig::Verdict + Send + Sync>,
 }
 
-/// One test a case.
+/// One test for each case.
 fn keeps_all(who: &str, wrapper: Vec<OsString>) -> Vec<Test> {
     let rig = std::sync::Arc::new(Rig::new(wrapper));
     let test = |cases::NamedCase { name, case }| {
@@ -80,7 +80,7 @@ fn own_tests() -> Vec<Test> {
     tests.extend(keeps_all("env", vec!["env".into()]));
     let this = std::env::current_exe().unwrap_or_default().into_os_string();
     let relay = |defect: &str| vec![this.clone(), format!("broken:{defect}").into()];
-    // What fails without a defect says nothing about one.
+    // A case that fails without a defect shows nothing about a defect.
     let pointed_at: BTreeSet<&str> = broken::DEFECTS.iter().map(|(_, case, _)| *case).collect();
     let sound = keeps_all("", relay("none"));
     tests.extend(sound.into_iter().filter_map(|Test { name, body }| {
@@ -91,7 +91,7 @@ fn own_tests() -> Vec<Test> {
         let wrapper = relay(defect);
         let case = cases::cases().into_iter().find(|case| case.name == *caught_by);
         let body = move || match &case {
-            None => Err(format!("there is no case `{caught_by}`")),
+            None => Err(format!("unknown case `{caught_by}`")),
             Some(cases::NamedCase { case, .. }) => {
                 rig::be_impatient();
                 match case(&Rig::new(wrapper.clone())) {
@@ -106,11 +106,11 @@ fn own_tests() -> Vec<Test> {
     tests
 }
 
-/// Runs the tests a few at a time and prints what the usual runner prints.
+/// Runs a few tests at a time and prints like the usual runner.
 fn run(tests: Vec<Test>) -> ExitCode {
     println!("\nrunning {} tests", tests.len());
     let failures = Mutex::new(Vec::new());
-    // Relays that must be caught mostly make their case wait.
+    // Cases with broken relays mostly wait.
     let (waiting, working): (Vec<Test>, Vec<Test>) =
         tests.into_iter().partition(|test| test.name.starts_with("broken::"));
     for (tests, at_once) in [(&working, 4), (&waiting, 10)] {

@@ -1,13 +1,13 @@
-//! Hostile bytes that both sides can make from a seed, in pieces of any size.
+//! Hostile bytes that both sides make from a seed, in pieces of any size.
 
 use std::io::{self, Read, Write};
 
 use crate::rig::without_last_words;
 
-/// Bytes of one stream: every value, line ends of every kind, broken UTF-8, JSON that is cut off.
+/// Returns the bytes of one stream: every value, line ends of every kind, broken UTF-8, JSON that is cut off.
 pub struct Noise(u64);
 
-/// Bytes of each noise stream.
+/// Number of bytes of each noise stream.
 pub const LENGTH: usize = 700_000;
 
 impl Noise {
@@ -87,7 +87,7 @@ impl Noise {
     }
 }
 
-/// A stream of noise without end, the same however it is cut into pieces.
+/// A stream of noise without end. It does not depend on how it is cut into pieces.
 pub struct Endless {
     seed: u64,
     stream: u64,
@@ -96,7 +96,7 @@ pub struct Endless {
     at: usize,
 }
 
-/// Bytes of each block of an endless stream.
+/// Number of bytes in each block of an endless stream.
 const BLOCK: usize = 64 << 10;
 
 impl Endless {
@@ -104,7 +104,7 @@ impl Endless {
         Endless { seed, stream, blocks: 0, block: Vec::new(), at: 0 }
     }
 
-    /// At most `most` further bytes, and at least one.
+    /// Returns at most `most` further bytes, and at least one.
     pub fn next(&mut self, most: usize) -> &[u8] {
         if self.at == self.block.len() {
             self.block = Noise::new(self.seed + (self.blocks << 8), self.stream).fill(BLOCK);
@@ -117,12 +117,12 @@ impl Endless {
         bytes
     }
 
-    /// Whether `bytes` are what comes next.
+    /// Returns true if `bytes` come next.
     pub fn goes_on_with(&mut self, bytes: &[u8]) -> bool {
         self.matching(bytes) == bytes.len()
     }
 
-    /// How many of `bytes` are what comes next.
+    /// Returns how many of `bytes` come next.
     pub fn matching(&mut self, bytes: &[u8]) -> usize {
         let mut matched = 0;
         while matched < bytes.len() {

@@ -1,11 +1,11 @@
-//! The helper server of the lifecycle cases: it does what a case tells it over a socket beside the
-//! streams, and tells what it saw, so that nobody has to wait for a time and hope.
+//! The helper server of the lifecycle cases. A case commands it over a socket beside the streams, and it
+//! reports events there, so that cases wait for events instead of time.
 //!
 //! Commands and answers are lines. `read` begins to read and check stdin. `write FD COUNT` and `flood FD`
-//! write noise, in a thread for each descriptor; `stop FD` ends that at the next piece. `close FD`,
-//! `default SIGNAL`, `grandchild` (in a session of its own), `grandchild-in-group` and `exit CODE` do what they say. `count` is answered by
-//! `count STDIN-BYTES STDIN-STATE STDOUT-BYTES STDERR-BYTES`. Unasked come `signal N` for each signal and
-//! `failed FD ERROR` for a write that failed.
+//! write noise, in a thread for each descriptor; `stop FD` ends that at the next piece. `close FD`, `default
+//! SIGNAL`, `grandchild` (in a session of its own), `grandchild-in-group` and `exit CODE` do that. The answer
+//! to `count` is `count STDIN-BYTES STDIN-STATE STDOUT-BYTES STDERR-BYTES`. Without a command it sends
+//! `signal N` for each signal, and `failed FD ERROR` for a write that failed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -22,7 +22,7 @@ use crate::sys;
 /// Seeds of the noise on each descriptor are the same in all cases.
 pub const SEED: u64 = 77;
 
-/// What has come in so far.
+/// The input so far.
 #[derive(Default)]
 struct Input {
     bytes: AtomicU64,
@@ -49,7 +49,7 @@ impl Output {
         }
     }
 
-    /// Writes `count` bytes of noise, and says so.
+    /// Writes `count` bytes of noise, and reports the end.
     fn start(&mut self, fd: i32, count: u64, say: Say) {
         self.stop();
         self.stop = Arc::default();
@@ -59,7 +59,7 @@ impl Output {
             let mut to = standard(fd);
             let mut left = count;
             while left > 0 && !stop.load(Ordering::Relaxed) {
-                // Sizes that are no power of two, so that pieces straddle whatever buffers there are.
+                // Sizes that are not a power of two, so that pieces cross the ends of buffers.
                 let mut piece = noise.next(left.min(5_003) as usize);
                 left -= piece.len() as u64;
                 while !piece.is_empty() {
@@ -86,7 +86,7 @@ impl Output {
     }
 }
 
-/// Where answers go; each is one write, so that threads may share it.
+/// The stream for answers. Each answer is one write, so that threads may share it.
 #[derive(Clone)]
 struct Say(Arc<UnixStream>);
 
@@ -105,15 +105,15 @@ fn standard(fd: i32) -> File {
     File::from(owned.expect("an open standard stream"))
 }
 
-/// Plays the server; `socket` is where the case listens.
+/// Plays the server. The case listens at `socket`.
 pub fn play(socket: &str) -> io::Result<()> {
-    // All threads inherit this; one of them takes the signals.
+    // All threads inherit this mask, and one of them takes the signals.
     sys::block_signals();
     let control = UnixStream::connect(socket)?;
     let say = Say(Arc::new(control.try_clone()?));
     say.line(&format!("hello {}", std::process::id()));
     let signals = say.clone();
-    // Signals that have their default action again: who waits for them, too, would take them away from it.
+    // Signals that have their default action again. Waiting for them here would take them from it.
     let given_back: Arc<Mutex<u128>> = Arc::default();
     let left_out = Arc::clone(&given_back);
     std::thread::spawn(move || {
@@ -124,7 +124,7 @@ pub fn play(socket: &str) -> io::Result<()> {
             if now == known {
                 signals.line(&format!("signal {signal}"));
             } else {
-                // Our own, that we look again.
+                // Our own signal, which repeats the check.
                 known = now;
                 signals.line("default");
             }
@@ -175,7 +175,7 @@ pub fn play(socket: &str) -> io::Result<()> {
             _ => return Err(io::Error::other("no such command")),
         }
     }
-    // The case is over, however it went.
+    // The case has ended, with any result.
     std::process::exit(96)
 }
 

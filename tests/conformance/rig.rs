@@ -1,4 +1,4 @@
-//! Starts a wrapper as a host would, and never waits for ever.
+//! Starts a wrapper as a host would. Every wait has a deadline.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -11,39 +11,39 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// What a case says: nothing, or what was not kept.
+/// The verdict of a case: success, or the promise that was not kept.
 pub type Verdict = Result<(), String>;
 
 thread_local! {
-    /// Nothing in a case takes this long unless it hangs, on however busy a machine.
+    /// Deadline of a case. Only a case that hangs reaches it, on any machine.
     static DEADLINE: Cell<Duration> = const { Cell::new(Duration::from_secs(90)) };
 }
 
-/// How long this thread's case waits for anything.
+/// Deadline of this thread's case.
 pub fn deadline() -> Duration {
     DEADLINE.get()
 }
 
-/// For wrappers that are expected to hang.
+/// Shortens the deadline, for wrappers that are expected to hang.
 pub fn be_impatient() {
     DEADLINE.set(Duration::from_secs(4));
 }
 
-/// What a wrapper may say behind the server's last byte on stderr: that it had no time to finish its own
-/// business, on a machine that is too busy for it.
+/// Lines that a wrapper may write after the last byte of the server on stderr: a machine that is too busy
+/// left it no time to finish its own work.
 const LAST_WORDS: &[u8] = b"spantap: ";
 
-/// Where the wrapper's last words begin in `bytes`, if they are there.
+/// Returns where the wrapper's own last lines begin in `bytes`.
 pub fn last_words(bytes: &[u8]) -> Option<usize> {
     bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS)
 }
 
-/// `bytes` as far as the server wrote them.
+/// Returns `bytes` without the own lines of the wrapper.
 pub fn without_last_words(bytes: &[u8]) -> &[u8] {
     &bytes[..last_words(bytes).unwrap_or(bytes.len())]
 }
 
-/// A figure of proc_pid_status(5), such as `VmHWM`, in bytes.
+/// Returns a figure of proc_pid_status(5), such as `VmHWM`, in bytes.
 pub fn memory(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(field))?;
@@ -54,7 +54,7 @@ pub fn expect(kept: bool, otherwise: &str) -> Verdict {
     if kept { Ok(()) } else { Err(otherwise.to_owned()) }
 }
 
-/// Looks until it is so.
+/// Polls until the condition holds.
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
     let start = Instant::now();
     while start.elapsed() < deadline() {
@@ -66,7 +66,7 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
     Err(format!("{what}: not within {:?}", deadline()))
 }
 
-/// A wrapper's command, and an environment of its own for it.
+/// A wrapper's command with its environment.
 pub struct Rig {
     pub wrapper: Vec<OsString>,
     pub home: tempfile::TempDir,
@@ -79,7 +79,7 @@ impl Rig {
         Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder"), spawning: Mutex::new(()) }
     }
 
-    /// The wrapper in front of `words`.
+    /// Returns the wrapper around `words`.
     pub fn bare(&self, words: &[&str]) -> Command {
         let mut line = self.wrapper.iter().cloned().chain(words.iter().map(OsString::from));
         let mut command = Command::new(line.next().unwrap_or_default());
@@ -88,7 +88,7 @@ impl Rig {
         command
     }
 
-    /// The wrapper in front of a helper server.
+    /// Returns the wrapper around a helper server.
     pub fn command(&self, role: &[&str]) -> Command {
         let this = std::env::current_exe().unwrap_or_default();
         let mut command = self.bare(&[]);
@@ -101,7 +101,7 @@ impl Rig {
         command
     }
 
-    /// The same, started by the script `line` of `shell`, which has the command in `"$@"`.
+    /// Returns that command, started by the script `line` of `shell`, which has it in `"$@"`.
     pub fn scripted(&self, shell: &str, line: &str, role: &[&str]) -> Command {
         let wrapped = self.command(role);
         let mut command = Command::new(shell);
@@ -110,7 +110,7 @@ impl Rig {
         command
     }
 
-    /// The helper server without any wrapper.
+    /// Returns the helper server without a wrapper.
     pub fn direct(&self, role: &[&str]) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap_or_default());
         command.args(role);
@@ -120,7 +120,7 @@ impl Rig {
 
     fn surroundings(&self, command: &mut Command) {
         command.env("HOME", self.home.path());
-        // A wrapper of ours may take the time that it needs to finish its log; nothing else changes.
+        // spantap may take the time that it needs to finish its log. Nothing else changes.
         command.env("SPANTAP_TEST_FLUSH_BUDGET", "20000");
         for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "TRACEPARENT", "TRACESTATE"] {
             command.env_remove(name);
@@ -143,7 +143,7 @@ impl Rig {
         })
     }
 
-    /// Held by a case whose descriptors other processes must not inherit.
+    /// Lock of a case whose descriptors other processes must not inherit.
     pub fn alone(&self) -> MutexGuard<'_, ()> {
         self.spawning.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -177,7 +177,7 @@ impl Host {
             .map_err(|error| format!("reading stdout: {error}"))
     }
 
-    /// The next line of stdout without its newline.
+    /// Returns the next line of stdout without its newline.
     pub fn line(&mut self) -> Result<String, String> {
         let mut line = Vec::new();
         loop {
@@ -190,12 +190,12 @@ impl Host {
         }
     }
 
-    /// The rest of stdout, to its end.
+    /// Returns the rest of stdout.
     pub fn read_all(&mut self) -> Result<Vec<u8>, String> {
         read_to_end(self.child.id(), self.from.take(), "stdout")
     }
 
-    /// The rest of stderr, to its end.
+    /// Returns the rest of stderr.
     pub fn read_errors(&mut self) -> Result<Vec<u8>, String> {
         let bytes = read_to_end(self.child.id(), self.errors.take(), "stderr")?;
         Ok(without_last_words(&bytes).to_vec())
@@ -234,7 +234,7 @@ fn read_to_end(pid: u32, from: Option<File>, name: &str) -> Result<Vec<u8>, Stri
     Ok(bytes)
 }
 
-/// Runs something that may block; past the deadline the wrapper is killed, which unblocks it.
+/// Runs something that may block. After the deadline the wrapper is killed, which unblocks it.
 fn within_deadline<T>(pid: u32, act: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let (done, watch) = std::sync::mpsc::channel::<()>();
     let deadline = deadline();

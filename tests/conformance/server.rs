@@ -1,4 +1,4 @@
-//! The helper servers: one small behaviour each, named as the role it is started with.
+//! The helper servers: one small behaviour each, named by the role.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::noise::{Endless, Noise};
 use crate::sys;
 
-/// Plays `role`; returns the exit status.
+/// Plays `role`. Returns the exit status.
 pub fn play(role: &str, arguments: &[String]) -> i32 {
     let number = |index: usize| arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(0);
     let played = match role {
@@ -81,7 +81,7 @@ fn noise(seed: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Half a line, then silence until it is spoken to.
+/// Writes half a line, then nothing until it gets input.
 fn half() -> io::Result<()> {
     output().write_all(b"half a line")?;
     input().read_exact(&mut [0])?;
@@ -96,14 +96,14 @@ fn late() -> io::Result<()> {
     output().write_all(&asked)
 }
 
-/// Closes one of its output streams, lives on until it is spoken to, and leaves with 7.
+/// Closes one of its output streams, lives until it gets input, and exits with 7.
 fn close_and_wait(fd: i32) -> i32 {
     sys::close(fd);
     let _ = input().read(&mut [0]);
     7
 }
 
-/// Closes its input, says so, and lives until a signal comes.
+/// Closes its input, reports that, and lives until a signal comes.
 fn closed_stdin() -> io::Result<()> {
     sys::close(0);
     output().write_all(b"closed\n")?;
@@ -112,7 +112,7 @@ fn closed_stdin() -> io::Result<()> {
     }
 }
 
-/// Writes until nobody reads any more, and tells on stderr how that ended.
+/// Writes until the reader is gone, and reports the error on stderr.
 fn epipe() -> io::Result<()> {
     sys::ignore(libc::SIGPIPE);
     let mut output = output();
@@ -133,7 +133,7 @@ fn flood(fd: i32) -> io::Result<()> {
     std::process::exit(0)
 }
 
-/// Tells its pid, ignores polite signals and reads nothing.
+/// Writes its pid, ignores polite signals and reads nothing.
 fn stubborn() -> io::Result<()> {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         sys::ignore(signal);
@@ -144,7 +144,7 @@ fn stubborn() -> io::Result<()> {
     }
 }
 
-/// Tells its pid and then every signal that reaches it, until its input ends.
+/// Writes its pid and then every signal that reaches it, until its input ends.
 fn signals() -> io::Result<()> {
     sys::block_signals();
     let mut output = output();
@@ -159,7 +159,7 @@ fn signals() -> io::Result<()> {
     input().read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Everything that a start hands down, a line each, but for the trace context and what differs anyway.
+/// Writes everything that a start hands down, a line each, except the trace context and what always differs.
 fn describe() -> io::Result<()> {
     let mut lines = vec![format!("argv {:?}", std::env::args_os().skip(1).collect::<Vec<_>>())];
     lines.push(format!("folder {:?}", std::env::current_dir()?));
@@ -184,7 +184,7 @@ fn describe() -> io::Result<()> {
     output().write_all(lines.join("\n").as_bytes())
 }
 
-/// Leaves somebody behind who holds its streams, and ends with 5.
+/// Leaves a process that holds its streams, and exits with 5.
 fn grandchild() -> io::Result<()> {
     let this = std::env::current_exe()?;
     let left = Command::new(this).args(["role:holder", "new-session"]).stdin(Stdio::null()).spawn()?;
@@ -192,7 +192,7 @@ fn grandchild() -> io::Result<()> {
     std::process::exit(5)
 }
 
-/// Holds what it was given for a while, in a session of its own if that is asked for.
+/// Holds its descriptors for a while, in a session of its own if asked.
 fn hold(session: Option<&String>) -> io::Result<()> {
     if session.is_some_and(|word| word == "new-session") {
         sys::new_session();
@@ -201,8 +201,8 @@ fn hold(session: Option<&String>) -> io::Result<()> {
     Ok(())
 }
 
-/// A host that can be killed: starts the wrapper whose command follows, tells its pid, and reads what
-/// comes; floods it if its first argument says so, and leaves stderr alone if the second says `deaf`.
+/// A host that can be killed: starts the wrapper whose command follows, writes its pid, and reads the output.
+/// It floods the wrapper if its first argument is `flood`, and leaves stderr unread if the second is `deaf`.
 fn host(arguments: &[String]) -> io::Result<()> {
     let [mode, ears, words @ ..] = arguments else { return Err(io::Error::other("too few words")) };
     let mut command = Command::new(&words[0]);
@@ -231,13 +231,13 @@ fn burst(size: u64) -> io::Result<()> {
     Noise::new(size, 1).pour_exactly(&mut output(), size as usize)
 }
 
-/// Complains and leaves before it has read anything.
+/// Writes an error and exits before it reads.
 fn complain() -> io::Result<()> {
     errors().write_all(b"no configuration\n")?;
     std::process::exit(3)
 }
 
-/// So many bytes without a newline; then waits for the end of its input.
+/// Writes so many bytes without a newline, then waits for the end of its input.
 fn endless_line(size: usize) -> io::Result<()> {
     let mut output = output();
     let piece = vec![b'x'; 1 << 16];
@@ -247,13 +247,13 @@ fn endless_line(size: usize) -> io::Result<()> {
     input().read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Reads a byte and leaves with 6.
+/// Reads a byte and exits with 6.
 fn one_byte() -> io::Result<()> {
     input().read_exact(&mut [0])?;
     std::process::exit(6)
 }
 
-/// Writes a line to stdout and closes it; when it is spoken to, noise to stderr.
+/// Writes a line to stdout and closes it. On input it writes noise to stderr.
 fn stdout_then_stderr() -> io::Result<()> {
     output().write_all(b"out\n")?;
     sys::close(1);

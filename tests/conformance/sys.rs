@@ -1,4 +1,4 @@
-//! The system calls that the helper servers and the cases need, each with a safe face.
+//! System calls for the helper servers and the cases, with safe signatures.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -42,13 +42,13 @@ pub fn block_signals() {
     }
 }
 
-/// Takes the next blocked signal.
+/// Waits for the next blocked signal.
 pub fn next_signal() -> i32 {
     next_signal_and_origin(0).0
 }
 
-/// The same without those in `others`, of which bit `n` is signal `n`, and whether a process sent it rather
-/// than the kernel.
+/// Waits for the next signal that is not in `others`, of which bit `n` is signal `n`. Also returns true if a
+/// process sent it rather than the kernel.
 pub fn next_signal_and_origin(others: u128) -> (i32, bool) {
     // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
     unsafe {
@@ -67,7 +67,8 @@ pub fn next_signal_and_origin(others: u128) -> (i32, bool) {
     }
 }
 
-/// Blocks every signal and lets children be waited for; returns what undoes both, between fork and exec.
+/// Blocks every signal and allows waiting for children. Returns a function that undoes both, for use between
+/// fork and exec.
 pub fn take_signals() -> impl Fn() + Send + Sync + 'static {
     // SAFETY: the sets are filled before they are used, and SIG_DFL is valid for SIGCHLD.
     let (before, children) = unsafe {
@@ -83,7 +84,7 @@ pub fn take_signals() -> impl Fn() + Send + Sync + 'static {
     }
 }
 
-/// Waits until child `pid` ends, or stops: then there is no status.
+/// Waits until child `pid` ends or stops. A stopped child has no status.
 pub fn wait_or_stop(pid: u32) -> io::Result<Option<ExitStatus>> {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the result.
@@ -104,13 +105,13 @@ pub fn end_with(parent: u32) {
     }
 }
 
-/// Whether `fd` is this process's terminal and another group has it.
+/// Returns true if `fd` is the terminal of this process and another group has it.
 pub fn is_in_background(fd: RawFd) -> bool {
     // SAFETY: plain calls; on a descriptor of another kind the first fails.
     unsafe { libc::tcgetpgrp(fd).is_positive() && libc::tcgetpgrp(fd) != libc::getpgrp() }
 }
 
-/// Waits for either of two descriptors to be readable or at its end.
+/// Waits until one of two descriptors is readable or at its end.
 pub fn either_readable(one: RawFd, other: RawFd) -> (bool, bool) {
     let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut polls = [entry(one), entry(other)];
@@ -119,7 +120,7 @@ pub fn either_readable(one: RawFd, other: RawFd) -> (bool, bool) {
     (polls[0].revents != 0, polls[1].revents != 0)
 }
 
-/// Whether the pipe that `fd` reads from takes nothing more.
+/// Returns true if the pipe that `fd` reads from is full.
 pub fn is_full_pipe(fd: RawFd) -> bool {
     let Ok(end) = std::fs::File::options().write(true).open(format!("/proc/self/fd/{fd}")) else {
         return false;
@@ -129,13 +130,13 @@ pub fn is_full_pipe(fd: RawFd) -> bool {
     unsafe { libc::poll(&mut poll, 1, 0) == 0 }
 }
 
-/// Gives the pipe behind `fd` room for what is still under way.
+/// Enlarges the pipe of `fd` for the bytes that are still under way.
 pub fn widen_pipe(fd: RawFd) {
     // SAFETY: plain call on a standard stream; on another kind it fails.
     unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, 1 << 20) };
 }
 
-/// Leaves the session of whoever started us.
+/// Leaves the session of the process that started this one.
 pub fn new_session() {
     // SAFETY: plain call.
     unsafe { libc::setsid() };
@@ -155,13 +156,13 @@ pub fn make_inheritable(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// A relay that lost its host may end with it, so that broken ones leave nothing behind.
+/// Lets a relay end with its host, so that broken relays do not remain.
 pub fn die_with_parent() {
     // SAFETY: plain call.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Gives `signal` its default action again and lets it through to this thread.
+/// Restores the default action of `signal` and unblocks it in this thread.
 pub fn restore_default(signal: i32) {
     // SAFETY: the set is emptied before it is used; SIG_DFL is valid for every signal.
     unsafe {
@@ -173,7 +174,7 @@ pub fn restore_default(signal: i32) {
     }
 }
 
-/// Whether a read from `fd` would return within so many milliseconds.
+/// Returns true if a read from `fd` would return within so many milliseconds.
 pub fn is_readable(fd: RawFd, milliseconds: i32) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid entry.
@@ -191,7 +192,7 @@ pub fn own_group(command: &mut Command) {
     command.process_group(0);
 }
 
-/// Runs `act` between fork and exec of `command`; it may make plain system calls only.
+/// Runs `act` between fork and exec of `command`. `act` may make plain system calls only.
 pub fn before_exec(command: &mut Command, act: impl Fn() + Send + Sync + 'static) {
     // SAFETY: callers make nothing but async-signal-safe calls.
     unsafe {
@@ -213,13 +214,13 @@ pub fn block(signal: i32) {
     }
 }
 
-/// Makes the pipe behind `fd` as small as it can be.
+/// Makes the pipe of `fd` as small as possible.
 pub fn shrink_pipe(fd: RawFd) {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, 4096) };
 }
 
-/// Whether a process has `signal` still to take.
+/// Returns true if `signal` is pending for a process.
 pub fn is_pending(pid: u32, signal: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask =
@@ -227,19 +228,19 @@ pub fn is_pending(pid: u32, signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Whether a process has taken `signal` and does nothing now: what it does about it is done.
+/// Returns true if a process has taken `signal` and is idle, so its handling is done.
 pub fn is_done_with(pid: u32, signal: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut states = threads.map(|thread| state_in(&thread.path().join("stat")));
     !is_pending(pid, signal) && states.all(|state| state == Some('S'))
 }
 
-/// Whether a process has ended, be it collected or not.
+/// Returns true if a process has ended, also if its parent has not collected it.
 pub fn is_gone(pid: u32) -> bool {
     matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
-/// The state letter of proc_pid_stat(5).
+/// Returns the state letter of proc_pid_stat(5).
 pub fn state_of(pid: u32) -> Option<char> {
     state_in(std::path::Path::new(&format!("/proc/{pid}/stat")))
 }
@@ -249,17 +250,17 @@ fn state_in(stat: &std::path::Path) -> Option<char> {
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-/// Asks for SIGALRM in so many seconds; it survives `exec`.
+/// Requests SIGALRM in so many seconds. It survives `exec`.
 pub fn alarm(seconds: u32) {
     // SAFETY: plain call.
     unsafe { libc::alarm(seconds) };
 }
 
-/// A new pseudo-terminal: its master, and the side that programs get.
+/// Opens a pseudo-terminal: its master, and the side for programs.
 pub fn open_terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let (mut master, mut slave) = (0, 0);
-    // SAFETY: both places are valid; without names and settings the defaults are used. The two
-    // descriptors are new and nobody else knows them.
+    // SAFETY: both places are valid; without names and settings the defaults are used. The two descriptors
+    // are new and have no other owner.
     unsafe {
         let null = std::ptr::null_mut();
         if libc::openpty(&mut master, &mut slave, null, std::ptr::null_mut(), std::ptr::null_mut()) != 0 {
@@ -281,7 +282,7 @@ pub fn lead_session_on(fd: RawFd) {
     }
 }
 
-/// Whether the terminal repeats what is typed.
+/// Returns true if the terminal echoes its input.
 pub fn set_echo(fd: RawFd, on: bool) {
     // SAFETY: the settings are read before they are changed and written back.
     unsafe {
@@ -308,7 +309,7 @@ pub fn bring_to_foreground() {
     give_foreground_to(unsafe { libc::getpid() } as u32);
 }
 
-/// Waits until child `pid` stops, goes on or ends; what happened as a word, and whether it was the end.
+/// Waits until child `pid` stops, continues or ends. Returns the event as a word, and true for the end.
 pub fn wait_for_change(pid: u32) -> (String, bool) {
     let mut status = 0;
     // SAFETY: `status` is a valid place for the result.
@@ -327,7 +328,7 @@ pub fn wait_for_change(pid: u32) -> (String, bool) {
     }
 }
 
-/// Ends the sending half of a socket for everybody who holds it.
+/// Ends the sending half of a socket for all processes that hold it.
 pub fn shut_down(fd: RawFd) {
     // SAFETY: plain call; on a descriptor of another kind it fails.
     unsafe { libc::shutdown(fd, libc::SHUT_WR) };

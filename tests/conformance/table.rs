@@ -1,4 +1,4 @@
-//! A host, a wrapper and the party server brought into a state, for the lifecycle cases.
+//! A host, a wrapper and the party server, brought into a state for the lifecycle cases.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use crate::party::SEED;
 use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect, last_words};
 use crate::sys;
 
-/// What the streams do when something happens.
+/// The activity on the streams when an event happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Idle,
@@ -34,12 +34,12 @@ pub const STATES: [(State, &str); 4] = [
     (State::StderrBlocked, "stderr-blocked"),
 ];
 
-/// Enough that pipes and buffers of every wrapper on the way are full and in use.
+/// Number of bytes that fills the pipes and buffers of every wrapper on the way.
 const STEADY: u64 = 1 << 20;
-/// The length of half a line: the noise does not end a line there on any stream.
+/// Length of half a line. The noise has no line end there on any stream.
 const HALF: usize = 1_003;
 
-/// The way to a party server, beside the streams.
+/// The connection to a party server, beside the streams.
 pub struct Control {
     to: UnixStream,
     from: BufReader<UnixStream>,
@@ -48,7 +48,7 @@ pub struct Control {
     failures: Vec<String>,
 }
 
-/// Where a party server will report.
+/// The place where a party server will connect.
 pub struct Meeting {
     listener: UnixListener,
     pub socket: String,
@@ -84,7 +84,7 @@ impl Meeting {
     }
 }
 
-/// What a server has read and written.
+/// The numbers of bytes that a server has read and written.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
     pub stdin: u64,
@@ -98,7 +98,8 @@ impl Control {
         self.to.write_all(line.as_bytes()).map_err(|error| format!("`{command}` to the server: {error}"))
     }
 
-    /// The rest of the next line that begins with `word`; what comes unasked before it is kept.
+    /// Returns the rest of the next line that begins with `word`. Lines before it that were not asked for are
+    /// kept.
     pub fn answer(&mut self, word: &str) -> Result<String, String> {
         loop {
             let mut line = String::new();
@@ -134,7 +135,7 @@ impl Control {
         Ok(Count { stdin: number(0), stdin_ended, outputs: [number(2), number(3)] })
     }
 
-    /// The next signal that reaches the server, or already has.
+    /// Returns the next signal that reaches the server, or already has.
     pub fn signal(&mut self) -> Result<i32, String> {
         if self.signals.is_empty() {
             let signal = self.answer("signal")?;
@@ -143,13 +144,13 @@ impl Control {
         Ok(self.signals.remove(0))
     }
 
-    /// Signals that have arrived and were not asked for.
+    /// Returns signals that have arrived and were not asked for.
     pub fn further_signals(&mut self) -> Result<Vec<i32>, String> {
         self.count()?;
         Ok(std::mem::take(&mut self.signals))
     }
 
-    /// Waits until a write of the server's failed.
+    /// Waits until a write of the server has failed.
     pub fn failure(&mut self) -> Result<String, String> {
         if self.failures.is_empty() {
             return self.answer("failed");
@@ -158,7 +159,7 @@ impl Control {
     }
 }
 
-/// One of the server's outputs, read and checked by a thread.
+/// One of the server's outputs, which a thread reads and checks.
 pub struct Reader {
     seen: Arc<AtomicU64>,
     wrong: Arc<AtomicBool>,
@@ -211,7 +212,7 @@ impl Reader {
         }
     }
 
-    /// Reads to the end: all that came is right, and it is at least `owed` bytes.
+    /// Reads to the end. All bytes must be right, and at least `owed`.
     fn whole(&self, name: &str, owed: u64) -> Verdict {
         let ended = eventually(&format!("the end of {name}"), || self.has_ended());
         expect(!self.wrong.load(Ordering::Acquire), &format!("other bytes on {name}"))?;
@@ -221,7 +222,7 @@ impl Reader {
     }
 }
 
-/// Writes noise to the server until it is told to stop or cannot go on.
+/// Writes noise to the server until it is stopped or fails.
 struct Writer {
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -241,14 +242,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// A wrapper in front of a party server, in `state`.
+    /// Starts a wrapper around a party server and brings it into `state`.
     pub fn set(rig: &Rig, state: State) -> Result<Table, String> {
         let mut table = Table::lay(rig, state)?;
         table.bring_into(state)?;
         Ok(table)
     }
 
-    /// A wrapper in front of a party server that has not been told to read its stdin.
+    /// Starts a wrapper around a party server that does not read its stdin yet.
     pub fn set_silent(rig: &Rig) -> Result<Table, String> {
         Table::lay(rig, State::Idle)
     }
@@ -305,7 +306,7 @@ impl Table {
         }
     }
 
-    /// Writes `count` further bytes to the server, where no flood does.
+    /// Writes `count` further bytes to the server, unless a flood runs.
     pub fn send(&mut self, count: usize) -> Verdict {
         let noise = self.noise.as_mut().ok_or("a flood is on")?;
         let mut left = count;
@@ -348,7 +349,7 @@ impl Table {
         Ok(())
     }
 
-    /// Everything that was sent has arrived, in every direction that is read.
+    /// Checks that everything that was sent has arrived, in every direction that is read.
     fn all_delivered(&mut self) -> Verdict {
         let start = Instant::now();
         while start.elapsed() < deadline() {
@@ -365,7 +366,7 @@ impl Table {
         Err(format!("not delivered: {:?} of {} sent", self.control.count()?, self.sent))
     }
 
-    /// The traffic goes on in every direction that is open: the flood runs on, or new bytes come through.
+    /// Checks that the traffic goes on in every open direction: the flood continues, or new bytes pass.
     pub fn goes_on(&mut self) -> Verdict {
         if self.writer.is_some() {
             let before = self.control.count()?;
@@ -410,7 +411,7 @@ impl Table {
         Err(format!("bytes are missing: {:?} of {sent} sent", self.control.count()?))
     }
 
-    /// The host ends stdin; the server gets all of it and its end.
+    /// Ends stdin at the host. The server must get all of it and its end.
     pub fn close_stdin(&mut self) -> Verdict {
         self.calm()?;
         self.host.close_stdin();
@@ -428,8 +429,8 @@ impl Table {
         Err("the server does not see the end of stdin".to_owned())
     }
 
-    /// Waits for the end of the wrapper, whose status the caller judges, and then for that of the streams,
-    /// on which at least what the server had written by `count` must have come.
+    /// Waits for the end of the wrapper, whose status the caller checks, and then for the end of the streams,
+    /// on which at least the bytes must arrive that the server had written by `count`.
     pub fn end(mut self, count: Count, judge: impl Fn(std::process::ExitStatus) -> bool) -> Verdict {
         let status = self.host.wait()?;
         expect(judge(status), &format!("status: {status}"))?;
@@ -446,7 +447,7 @@ impl Table {
         stderr.whole("stderr", count.outputs[1])
     }
 
-    /// Tells the server to leave with `code`, and judges everything.
+    /// Lets the server exit with `code`, and checks everything.
     pub fn exit(mut self, code: i32) -> Verdict {
         let count = self.control.count()?;
         self.control.tell(&format!("exit {code}"))?;
@@ -454,7 +455,7 @@ impl Table {
     }
 }
 
-/// The wrapper's command as words for a helper that starts it.
+/// Returns the wrapper's command as words for a helper that starts it.
 pub fn words(command: &Command) -> Vec<String> {
     std::iter::once(command.get_program())
         .chain(command.get_args())

@@ -1,4 +1,4 @@
-//! One target under libFuzzer; which one is the binary's name.
+//! One target under libFuzzer. The name of the binary selects it.
 #![no_main]
 
 #[path = "../it/model.rs"]

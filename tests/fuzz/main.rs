@@ -1,16 +1,16 @@
-//! Hostile input for everything that reads what others wrote, on the stable toolchain: a loop that cuts,
-//! repeats, swaps and flips what `fixtures` hold. `coverage.rs` runs the same targets guided by coverage.
+//! Hostile input for every parser of outside data, on the stable toolchain: a loop that cuts, repeats, swaps
+//! and flips the contents of `fixtures`. `coverage.rs` runs the same targets guided by coverage.
 //!
 //! ```text
 //! cargo test --test fuzz                              one second for each target
 //! FUZZ_SECONDS=1800 cargo test --test fuzz splice     half an hour for one of them
-//! FUZZ_SEED=7                                         another road; the default is the same each time
+//! FUZZ_SEED=7                                         other inputs; the default is the same each time
 //! FUZZ_INPUT=FILE cargo test --test fuzz splice       one input, its panic shown
-//! FUZZ_SEEDS=FOLDER                                   writes what each target starts from, and ends
+//! FUZZ_SEEDS=FOLDER                                   writes the seeds of each target, and ends
 //! ```
 //!
-//! Findings of earlier days stand in `fixtures/fuzz/<target>` and come first. An input that breaks a
-//! promise is written to `target/fuzz`, and its path is told.
+//! Earlier findings are in `fixtures/fuzz/<target>` and run first. An input that breaks a promise is written
+//! to `target/fuzz`, and its path is printed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -49,13 +49,13 @@ fn files(folder: PathBuf) -> Vec<PathBuf> {
     files
 }
 
-/// What earlier runs found: each is one whole input.
+/// Returns the findings of earlier runs: each is one whole input.
 fn findings(target: &Target) -> Vec<Vec<u8>> {
     let files = files(fixtures().join("fuzz").join(target.name));
     files.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// What a target's inputs start from.
+/// Returns the seeds of a target.
 fn seeds(target: &Target) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for folder in target.seeds {
@@ -80,7 +80,7 @@ fn seeds(target: &Target) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A recorded session in the form that the target `session` reads.
+/// Returns a recorded session in the form that the target `session` reads.
 fn session(folder: &Path) -> Vec<u8> {
     let lines = |file: &str| {
         let bytes = std::fs::read(folder.join(file)).unwrap_or_default();
@@ -111,12 +111,13 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Runs one target for `time`; whether it held.
+/// Runs one target for `time`. Returns true if it held.
 fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
     let (findings, seeds) = (findings(target), seeds(target));
     let (mut random, mut inputs) = (Random::new(seed), 0);
     let start = Instant::now();
-    // Findings come all, then seeds as they are and changed ones in turns: a second may not last for all.
+    // All findings run first, then unchanged seeds and changed ones in turns, because a second may be too
+    // short for all.
     let mut plain = seeds.iter().cycle().skip(random.below(seeds.len())).take(seeds.len());
     while inputs < findings.len() || start.elapsed() < time {
         let known = match findings.get(inputs) {
@@ -140,7 +141,7 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
 }
 
 fn main() -> ExitCode {
-    // What the test runner passes on may be flags; a plain word picks targets.
+    // The test runner may pass flags. A plain word selects targets.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let is_wanted =
         |target: &&Target| wanted.is_empty() || wanted.iter().any(|word| target.name.contains(word.as_str()));

@@ -1,6 +1,6 @@
-//! Numbers that are the same each time, and inputs changed by them.
+//! Reproducible random numbers, and inputs that are changed by them.
 
-/// xorshift64*: the road has to be the same each time, not good.
+/// xorshift64*: the sequence has to be reproducible, not good.
 pub struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
     }
 }
 
-/// Bytes that mean something to somebody on the way.
+/// Bytes that have a meaning for one of the parsers.
 const SPICE: [&[u8]; 24] = [
     b"\n",
     b"\r\n",
@@ -56,7 +56,7 @@ const SPICE: [&[u8]; 24] = [
     b"\t",
 ];
 
-/// One input: a few pieces of the corpus, changed a few times.
+/// Returns one input: a few pieces of the corpus, changed a few times.
 #[allow(dead_code, reason = "a coverage-guided fuzzer changes inputs by itself")]
 pub fn input(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes: Vec<u8> =

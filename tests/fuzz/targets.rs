@@ -1,8 +1,8 @@
-//! The targets: each takes one input and panics where a promise is broken.
+//! The targets: each takes one input and panics if a promise is broken.
 //!
-//! An input is the plain thing that the target reads (lines of a stream, a config file, a log), so that a
-//! fixture is an input and a finding can be read. What else a target has to choose (where to cut, what to
-//! lose) it draws from the input's own bytes.
+//! An input is in the format that the target reads (lines of a stream, a config file, a log), so that a
+//! fixture is an input and a finding is readable. Other choices of a target (where to cut, what to lose) are
+//! drawn from the bytes of the input.
 
 mod canonical;
 mod config;
@@ -28,12 +28,12 @@ pub struct Target {
     pub unit: Unit,
 }
 
-/// What of a fixture is one input.
+/// The part of a fixture that is one input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     File,
     Line,
-    /// A folder of `fixtures/sessions`, its lines in their order, each behind a mark (see [`session`]).
+    /// A folder of `fixtures/sessions`, its lines in their order, each after a mark (see [`session`]).
     Session,
 }
 
@@ -56,12 +56,12 @@ const fn target(name: &'static str, run: fn(&[u8]), seeds: &'static [&'static st
     Target { name, run, seeds, unit }
 }
 
-/// Every conversation, however it travels, gives the operations of the model.
+/// Every conversation gives the operations of the model, however it travels.
 fn model(input: &[u8]) {
     crate::model::check(input);
 }
 
-/// `bytes` in pieces of at most `most` bytes, drawn from their own content.
+/// Returns `bytes` in pieces of at most `most` bytes, drawn from their own content.
 fn pieces(bytes: &[u8], most: usize) -> Vec<&[u8]> {
     let mut random = Random::of(bytes);
     let (mut rest, mut pieces) = (bytes, Vec::new());

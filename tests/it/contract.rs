@@ -65,7 +65,7 @@ fn shell(home: &Home, line: &str, environment: &[(&str, &str)]) -> Output {
 
 #[test]
 fn the_schema_is_the_golden_one() {
-    /// Drops the descriptions: their wording is no part of the contract.
+    /// Drops the descriptions: the contract does not include their wording.
     fn without_prose(value: &mut Value) {
         match value {
             Value::Object(members) => {

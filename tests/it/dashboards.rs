@@ -248,7 +248,7 @@ fn the_command_writes_the_whole_folder() {
         assert_eq!(written, std::fs::read(folder().join(&path)).unwrap(), "{path}");
     }
     assert_eq!(String::from_utf8(done.stdout).unwrap().lines().count(), shipped().len());
-    assert!(dashboards(&["--out", out]).status.success(), "a second time changes nothing and is no error");
+    assert!(dashboards(&["--out", out]).status.success(), "a second run changes nothing and succeeds");
 }
 
 #[test]

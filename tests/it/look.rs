@@ -313,7 +313,11 @@ fn the_chain_from_the_session_to_the_result_is_unbroken_and_its_end_can_be_check
     returned.extend_from_slice(b" and 17 conflicts");
     let made_up = hash(&returned);
     assert!(made_up.starts_with("hmac-sha256-raw:") && made_up != record["text_hash"].as_str().unwrap());
-    assert_eq!(run(&format!("show {made_up} fixtures/logs")).status.code(), Some(1), "nobody returned that");
+    assert_eq!(
+        run(&format!("show {made_up} fixtures/logs")).status.code(),
+        Some(1),
+        "the server did not return that"
+    );
 }
 
 #[test]
@@ -327,7 +331,7 @@ fn where_there_is_nothing_the_way_to_something_is_told() {
         ("sessions".to_owned(), 0),
         (format!("show --log-dir {empty}"), 1),
         (format!("report --log-dir {empty} -o {empty}/page.html"), 1),
-        ("show nobody fixtures/made-logs".to_owned(), 1),
+        ("show unknown fixtures/made-logs".to_owned(), 1),
         ("stats /nonexistent.jsonl".to_owned(), 1),
         ("stats --since soon".to_owned(), 2),
         ("stats --since yesterday --until 2020-01-01".to_owned(), 2),

@@ -68,7 +68,7 @@ fn a_checkout_names_its_commit_and_a_tarball_does_without() {
 
     let tarball = folder.join("spantap-1.2.3");
     std::fs::create_dir(&tarball).unwrap();
-    assert_eq!(version(&tarball, "release", PATH), "1.2.3", "somebody else's repository around it");
+    assert_eq!(version(&tarball, "release", PATH), "1.2.3", "inside another repository");
 }
 
 #[test]

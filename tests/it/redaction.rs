@@ -546,7 +546,7 @@ fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
         text.contains("leaky.jsonl:2: github by rule github-token") && text.contains("in error_message"),
         "{text}"
     );
-    assert!(text.contains("leaky.jsonl:3: card by rule card"), "an id of a span is none: {text}");
+    assert!(text.contains("leaky.jsonl:3: card by rule card"), "the id of a span is not a card: {text}");
     let packed = folder.path().join("packed");
     std::fs::create_dir(&packed).unwrap();
     assert!(std::process::Command::new("gzip").args(["-9", leaky]).status().unwrap().success());

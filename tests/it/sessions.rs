@@ -114,7 +114,7 @@ impl Recorded {
 }
 
 fn duration(text: &str) -> Duration {
-    let text = text.strip_prefix('+').unwrap_or_else(|| panic!("`{text}` is no step"));
+    let text = text.strip_prefix('+').unwrap_or_else(|| panic!("`{text}` is not a step"));
     let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap();
     let number: u64 = text[..unit].parse().unwrap();
     match &text[unit..] {
@@ -122,7 +122,7 @@ fn duration(text: &str) -> Duration {
         "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(60 * number),
         "h" => Duration::from_secs(3600 * number),
-        other => panic!("`{other}` is no unit"),
+        other => panic!("`{other}` is not a unit"),
     }
 }
 

@@ -207,7 +207,7 @@ fn the_files_that_docs_link_to_exist() {
 fn top_level_holds_only_what_tools_need_there() {
     let output =
         std::process::Command::new("git").args(["ls-files"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    let Ok(output) = output else { return skip("the files at the top level: there is no git") };
+    let Ok(output) = output else { return skip("the files at the top level: git does not start") };
     for file in String::from_utf8_lossy(&output.stdout).lines() {
         let top = file.split('/').next().unwrap();
         let known = [

@@ -1,5 +1,5 @@
-//! What redaction costs: `cargo bench --bench redaction`. Prints microseconds, and fails where a budget
-//! of docs/redaction.md is exceeded tenfold, which no machine's noise explains.
+//! The cost of redaction: `cargo bench --bench redaction`. Prints microseconds, and fails if a budget of
+//! docs/redaction.md is exceeded tenfold, which noise of a machine does not explain.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spantap::observe::redact::{Field, Redactor, rules};
 
-/// The shortest of many runs: what the code costs when nothing else runs.
+/// Returns the shortest time of many runs, which is the cost without other work on the machine.
 fn shortest(runs: usize, mut work: impl FnMut()) -> Duration {
     (0..runs)
         .map(|_| {

@@ -1,4 +1,4 @@
-//! The ring with the files it uses, compiled from `src` under the module paths it has there.
+//! The ring with the files it uses, compiled from `src` under their module paths.
 
 #[path = "../../src/relay"]
 pub mod relay {

@@ -6,8 +6,8 @@ use loom::thread;
 use crate::relay::ring::{Item, Room, pair};
 use crate::relay::chunk::{Moment, Stream};
 
-/// Two segments, as few as there can be; each holds one or two small entries, so that three or four of
-/// them fill both and turn them round.
+/// Two segments, which is the minimum. Each holds one or two small entries, so that three or four of them
+/// fill both and wrap around.
 const SIZE: usize = 1;
 
 fn check(entries: &'static [usize], looks: usize) {

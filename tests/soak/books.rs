@@ -1,5 +1,5 @@
-//! What the log says, counted while it grows: parts that are complete are read and removed, so that the
-//! longest session needs no more disk than a short one.
+//! The contents of the log, counted while it grows. Complete parts are read and removed, so that the longest
+//! session needs no more disk space than a short one.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader};
@@ -16,12 +16,12 @@ pub struct Books {
     /// `mcp_tool_call` and `mcp_request`.
     pub operations: u64,
     pub parts: u64,
-    /// Numbers between two records that no record has.
+    /// Record numbers that are missing between two records.
     pub holes: u64,
     next_seq: u64,
 }
 
-/// The parts in a folder in their order.
+/// Returns the parts in a folder, in their order.
 fn parts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut parts: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
@@ -51,7 +51,7 @@ impl Books {
     }
 }
 
-/// Keeps the books of the one session in `folder` until it is `over`.
+/// Counts the records of the one session in `folder` until it is `over`.
 pub fn keep(folder: &Path, over: Arc<AtomicBool>) -> JoinHandle<io::Result<Books>> {
     let folder = folder.to_owned();
     std::thread::spawn(move || {
@@ -60,7 +60,7 @@ pub fn keep(folder: &Path, over: Arc<AtomicBool>) -> JoinHandle<io::Result<Books
             let was_over = over.load(Ordering::Acquire);
             let mut parts = parts(&folder)?;
             if !was_over {
-                // The last one is still being written.
+                // The last part is still being written.
                 parts.pop();
             }
             for part in parts {
@@ -74,7 +74,7 @@ pub fn keep(folder: &Path, over: Arc<AtomicBool>) -> JoinHandle<io::Result<Books
     })
 }
 
-/// Operations of a log by their `error_type`; a last line that is being written does not count.
+/// Returns the operations of a log by `error_type`. A last line that is being written does not count.
 pub fn by_error(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
     for part in parts(folder)? {
@@ -89,7 +89,7 @@ pub fn by_error(folder: &Path) -> io::Result<BTreeMap<String, u64>> {
     Ok(counts)
 }
 
-/// The sum of what `records lost: N at PLACE (REASON), …` says; 0 where nothing is said.
+/// Returns the sum in `records lost: N at PLACE (REASON), …`, or 0 without such a line.
 pub fn said_lost(said: &str) -> u64 {
     let Some((_, rest)) = said.split_once("records lost: ") else { return 0 };
     let list = rest.split(';').next().unwrap_or_default();

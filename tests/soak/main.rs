@@ -1,5 +1,5 @@
-//! A long session: descriptors and memory stand still, every message is in the books, and the end of it
-//! is as quick and idle as that of a short one.
+//! A long session: descriptors and memory stay constant, every message is counted, and the end is as quick
+//! and idle as that of a short session.
 //!
 //! `cargo test` runs the short form. `cargo test --release --test soak -- --messages 10000000` is the
 //! long one. A filter selects parts by name: `calls`, `unanswered`, `unwritable`.
@@ -19,26 +19,26 @@ mod books;
 
 use books::Books;
 
-/// Messages of the short form.
+/// Number of messages of the short form.
 const SHORT: u64 = 150_000;
-/// Messages of each call: request, progress, answer.
+/// Number of messages of each call: request, progress, answer.
 const PER_CALL: u64 = 3;
-/// Calls that are open at the same time.
+/// Number of calls that are open at the same time.
 const WINDOW: u64 = 256;
-/// Requests that are never answered.
+/// Number of requests that are never answered.
 const UNANSWERED: u64 = 100_000;
-/// What resident memory may never reach, whatever the traffic, in bytes: both
-/// rings and the queue of the log, full, the bounded tables, and the program.
+/// Limit of resident memory for any traffic, in bytes: both rings and the queue of the log, full, the bounded
+/// tables, and the program.
 const CEILING: u64 = 64 << 20;
-/// The same while the log's queue is full, too: the allocator keeps some of the buffers that come back to it.
+/// The limit while the queue of the log is full: the allocator keeps some of the returned buffers.
 const CEILING_OF_A_FULL_QUEUE: u64 = 72 << 20;
-/// What it may grow by after a fifth of the way, in bytes; of the short form, in which the bounded tables
-/// are still being filled, more.
+/// Limit of growth after a fifth of the messages, in bytes. It is larger for the short form, in which the
+/// bounded tables are still being filled.
 const GROWTH: u64 = 4 << 20;
 const GROWTH_WHILE_FILLING: u64 = 16 << 20;
 /// CPU time that three idle seconds may take: a thousandth of a core.
 const IDLE: Duration = Duration::from_millis(3);
-/// Calls after which every table has had to give its oldest entries up.
+/// Number of calls after which every table has dropped its oldest entries.
 const FILLED: u64 = 500_000;
 
 fn main() -> ExitCode {
@@ -121,7 +121,7 @@ fn answer() -> io::Result<()> {
             r#"{{"jsonrpc":"2.0","id":{n},"result":{{"content":[{{"type":"text","text":"{n}"}}]}}}}"#
         )?;
         answers.push(b'\n');
-        // Nothing more is there to read: what has been gathered goes out.
+        // The input is empty, so the gathered output is written.
         if input.buffer().is_empty() {
             output.write_all(&answers)?;
             answers.clear();
@@ -129,15 +129,15 @@ fn answer() -> io::Result<()> {
     }
 }
 
-/// The digits behind the first `"id":`.
+/// Returns the digits after the first `"id":`.
 fn number(line: &[u8]) -> u64 {
     let at = line.windows(5).position(|window| window == br#""id":"#).map_or(0, |at| at + 5);
     let digits = line[at..].iter().take_while(|byte| byte.is_ascii_digit());
     digits.fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
 }
 
-/// Call number `n`: a tool, arguments and a progress token that no other call has; every tenth one is a
-/// method that no other has.
+/// Returns call number `n`: a tool, arguments and a progress token that no other call has. Every tenth is a
+/// method that no other call has.
 fn request(n: u64, out: &mut Vec<u8>) {
     let _ = if n.is_multiple_of(10) {
         write!(
@@ -153,7 +153,7 @@ fn request(n: u64, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// spantap in front of a role of this program, with its log in `logs`.
+/// Starts spantap around a role of this program, with its log in `logs`.
 struct Subject {
     child: Child,
     to: Option<File>,
@@ -166,7 +166,7 @@ impl Subject {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
         command.arg("--log-dir").arg(logs).args(["--server", "soak"]).args(options).arg("--").arg(this);
         command.arg(role).env("XDG_CONFIG_HOME", std::env::temp_dir().join("spantap-soak-no-config"));
-        // The books are kept to the last record, however busy the machine is; release builds take no notice.
+        // The log must have the last record, on any machine. Release builds ignore the variable.
         command.env("SPANTAP_TEST_FLUSH_BUDGET", "60000");
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().map_err(text)?;
@@ -175,7 +175,7 @@ impl Subject {
         Ok(Subject { child, to, from })
     }
 
-    /// A figure of proc_pid_status(5) in bytes.
+    /// Returns a figure of proc_pid_status(5), in bytes.
     fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
@@ -200,8 +200,7 @@ impl Subject {
         Duration::from_nanos(stats.filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok()).sum())
     }
 
-    /// The CPU that three seconds took once it has nothing to do any more; on a busy machine the observer
-    /// may be behind for a while.
+    /// Returns the CPU time of three idle seconds. On a busy machine the observer may be late for a while.
     fn idle(&self) -> Duration {
         let mut used = Duration::MAX;
         for _ in 0..100 {
@@ -215,7 +214,7 @@ impl Subject {
         used
     }
 
-    /// Ends the session; what was said on stderr.
+    /// Ends the session. Returns its standard error.
     fn end(mut self) -> Result<String, String> {
         drop(self.to.take());
         if let Some(mut from) = self.from.take() {
@@ -238,10 +237,10 @@ impl Drop for Subject {
     }
 }
 
-/// Calls without end, none like the other: nothing grows, and each has its one record.
+/// Many different calls: nothing grows, and each has its one record.
 fn calls(messages: u64) -> Result<String, String> {
     let logs = tempfile::tempdir().map_err(text)?;
-    // Nothing may be lost, so that every record can be counted.
+    // No record may be lost, so that every record can be counted.
     let options = ["--overload", "wait", "--max-log-size", "16M"];
     let mut subject = Subject::start(logs.path(), &options, "role:answer")?;
     let calls = messages.div_ceil(PER_CALL);
@@ -312,7 +311,7 @@ fn calls(messages: u64) -> Result<String, String> {
     expect(said.is_empty(), format!("said: {said}"))?;
     expect(books.operations == calls, format!("{} records of {calls} calls", books.operations))?;
     expect(books.holes == 0, format!("{} numbers are missing in the log", books.holes))?;
-    // The log may be between two parts when it is looked at.
+    // The log may be between two parts at this moment.
     expect(last.0 <= descriptors + 1, format!("descriptors grew from {descriptors} to {}", last.0))?;
     expect(last.1 <= threads, format!("threads grew from {threads} to {}", last.1))?;
     let growth = last.2.saturating_sub(memory);
@@ -338,7 +337,7 @@ fn calls(messages: u64) -> Result<String, String> {
     ))
 }
 
-/// Requests that nobody answers: the oldest are given up, and every one is in the books.
+/// Requests without an answer: the oldest are abandoned, and each is recorded.
 fn unanswered(_: u64) -> Result<String, String> {
     let logs = tempfile::tempdir().map_err(text)?;
     let mut subject = Subject::start(logs.path(), &["--overload", "wait"], "role:swallow")?;
@@ -351,7 +350,7 @@ fn unanswered(_: u64) -> Result<String, String> {
             batch.clear();
         }
     }
-    // Until the observer has seen all of them; what is open then ends with the session.
+    // Waits until the observer has seen all of them. Open requests end with the session.
     let mut counts = BTreeMap::new();
     let start = Instant::now();
     let evicted = |counts: &BTreeMap<String, u64>| counts.get("evicted").copied().unwrap_or(0);
@@ -376,7 +375,7 @@ fn unanswered(_: u64) -> Result<String, String> {
     ))
 }
 
-/// A flood while nothing can be written: memory has its ceiling, the traffic is exact.
+/// A flood while the log cannot be written: memory stays bounded, the traffic is exact.
 fn unwritable(messages: u64) -> Result<String, String> {
     let nowhere = PathBuf::from("/proc/spantap");
     let mut subject = Subject::start(&nowhere, &[], "role:answer")?;
@@ -399,7 +398,7 @@ fn unwritable(messages: u64) -> Result<String, String> {
     let peak = subject.memory("VmHWM");
     let said = subject.end()?;
     expect(said.contains("records lost: "), format!("nothing is said of the loss: {said}"))?;
-    // The process may be gone already; then its ceiling was not seen.
+    // The process may have ended. Its peak was not measured then.
     expect(peak == u64::MAX || peak <= CEILING_OF_A_FULL_QUEUE, format!("{} MiB", peak >> 20))?;
     Ok(format!("{} messages, all lost to the log and told", calls * PER_CALL))
 }

@@ -1,22 +1,22 @@
-//! Nothing to do costs nothing, whatever has ended and whatever is full.
+//! An idle wrapper costs nothing, whichever streams have ended or are full.
 
 use std::time::Duration;
 
 use crate::rig::{self, Host, Rig, Verdict, expect};
 use crate::table::{Reader, State, Table};
 
-/// How long each look takes, and what may be used of a core meanwhile: a thousandth.
+/// Length of each window, and the share of a core that may be used in it: a thousandth.
 const WINDOW: Duration = Duration::from_secs(3);
 const MOST: Duration = Duration::from_millis(3);
 
-/// CPU time of all threads of a process.
+/// Returns the CPU time of all threads of a process.
 fn cpu(pid: u32) -> Duration {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
     Duration::from_nanos(stats.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum())
 }
 
-/// Something idle to look at; what belongs to it stays as it is as long as this lives.
+/// An idle connection. Its processes and streams keep their state while this value lives.
 struct Subject {
     what: &'static str,
     table: Table,
@@ -70,7 +70,7 @@ fn subjects(rig: &Rig) -> Result<Vec<Subject>, String> {
 
 pub fn after_every_end(rig: &Rig) -> Verdict {
     let subjects = subjects(rig)?;
-    // What belongs to the start and to the last message may fall into the first look.
+    // Work for the start and for the last message may fall into the first window.
     let mut over = Vec::new();
     for _ in 0..4 {
         let used: Vec<Duration> = subjects.iter().map(|subject| cpu(subject.table.host.pid())).collect();
@@ -88,7 +88,7 @@ pub fn after_every_end(rig: &Rig) -> Verdict {
     Err(format!("CPU time in {WINDOW:?}: {over:?}"))
 }
 
-/// Whatever the traffic, a wrapper's memory has a ceiling.
+/// The memory of a wrapper is bounded for any traffic.
 pub fn memory_stays(rig: &Rig) -> Verdict {
     let mut table = Table::set(rig, State::Flood)?;
     let look = |host: &Host| rig::memory(host.pid(), "VmHWM").ok_or_else(|| "no memory figures".to_owned());

@@ -1,4 +1,4 @@
-//! The lifecycle table: everything that can happen to a connection, in every state that it may be in.
+//! The lifecycle table: every event of a connection, in every state.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
@@ -40,7 +40,7 @@ pub fn cases() -> Vec<NamedCase> {
 fn host_closes_stdin(rig: &Rig, state: State) -> Verdict {
     let mut table = Table::set(rig, state)?;
     table.close_stdin()?;
-    // Late answers still flow.
+    // Late answers still pass.
     if state != State::Flood {
         table.control.ask("write 1 2000", "wrote")?;
     }
@@ -59,7 +59,7 @@ fn host_closes_stdout(rig: &Rig, state: State) -> Verdict {
     table.exit(12)
 }
 
-/// SIGKILL to the host: the server sees the end of its stdin, and once it leaves, so does the wrapper.
+/// After SIGKILL to the host the server sees the end of its stdin, and the wrapper ends after the server.
 fn host_killed(rig: &Rig, state: State) -> Verdict {
     let meeting = Meeting::new()?;
     let wrapper = rig.command(&["role:party", &meeting.socket]);
@@ -158,9 +158,9 @@ fn grandchild_holds_pipes(rig: &Rig, state: State) -> Verdict {
     let start = Instant::now();
     let status = table.host.wait();
     let took = start.elapsed();
-    // Whoever has the host's own pipes now (there may be no relay in between) must let them go.
+    // The process that holds the host's own pipes now must close them. There may be no relay in between.
     sys::kill(holder, libc::SIGKILL);
-    expect(took.as_secs() < 40, "left only when somebody else let go of the pipes")?;
+    expect(took.as_secs() < 40, "left only when another process closed the pipes")?;
     expect(status?.code() == Some(16), "status")?;
     table.end(count, |status| status.code() == Some(16))
 }
@@ -200,7 +200,7 @@ fn death_by_each_signal(rig: &Rig, state: State) -> Verdict {
     Ok(())
 }
 
-/// SIGSTOP cannot be passed on; what was under way goes on with SIGCONT.
+/// SIGSTOP cannot be forwarded. Bytes under way continue after SIGCONT.
 fn stopped_and_continued(rig: &Rig, state: State) -> Verdict {
     let mut table = Table::set(rig, state)?;
     for _ in 0..3 {
@@ -215,7 +215,7 @@ fn stopped_and_continued(rig: &Rig, state: State) -> Verdict {
     table.exit(18)
 }
 
-/// SIGKILL to the group that the host made takes the server and what it started along.
+/// SIGKILL to the group of the host also ends the server and its children.
 fn group_killed(rig: &Rig, state: State) -> Verdict {
     let mut table = Table::set(rig, state)?;
     let holder: u32 = table.control.ask("grandchild-in-group", "holder")?.parse().map_err(|_| "no pid")?;

@@ -1,4 +1,4 @@
-//! How a process starts and how it is left behind, or not.
+//! The start of a process, and the processes that remain after it.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::rig::{Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::Meeting;
 
-/// Processes that carry `mark` in their environment.
+/// Returns the processes with `mark` in their environment.
 fn marked(mark: &str) -> Vec<u32> {
     let needle = format!("CONFORMANCE_MARK={mark}");
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -22,7 +22,7 @@ fn marked(mark: &str) -> Vec<u32> {
     pids.filter(carries).collect()
 }
 
-/// SIGKILL to the wrapper at many moments of its start: whatever had been started goes with it.
+/// SIGKILL to the wrapper at many moments of its start: every process that it started ends, too.
 pub fn killed_at_any_moment(rig: &Rig) -> Verdict {
     for step in 0..60 {
         let mark = format!("{}-{step}", std::process::id());
@@ -39,7 +39,7 @@ pub fn killed_at_any_moment(rig: &Rig) -> Verdict {
     Ok(())
 }
 
-/// SIGTERM at many moments of the start: it is never lost, and nobody is left behind.
+/// SIGTERM at many moments of the start is never lost, and no process remains.
 pub fn signal_at_any_moment(rig: &Rig) -> Verdict {
     for step in 0..60 {
         let mark = format!("{}-t{step}", std::process::id());
@@ -51,12 +51,12 @@ pub fn signal_at_any_moment(rig: &Rig) -> Verdict {
         host.signal(libc::SIGTERM);
         let status = host.wait().map_err(|error| format!("SIGTERM was lost: {error}"))?;
         expect(died_of(libc::SIGTERM)(status), &format!("{status}"))?;
-        eventually("nobody is left", || marked(&mark).is_empty())?;
+        eventually("no process is left", || marked(&mark).is_empty())?;
     }
     Ok(())
 }
 
-/// All signals that can be caught, but for those that stop a process: each reaches the server once.
+/// All signals that can be caught, except those that stop a process: each reaches the server once.
 pub fn every_signal(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let mut host = rig.start(&["role:party", &meeting.socket])?;
@@ -68,7 +68,7 @@ pub fn every_signal(rig: &Rig) -> Verdict {
         let seen = control.signal().map_err(|error| format!("signal {signal}: {error}"))?;
         expect(seen == signal, &format!("signal {signal} arrived as {seen}"))?;
     }
-    // One that was passed on twice would have come before this one.
+    // A signal that was forwarded twice would have come before this one.
     host.signal(libc::SIGUSR1);
     expect(control.signal()? == libc::SIGUSR1, "a signal arrived twice")?;
     let twice = control.further_signals()?;
@@ -77,7 +77,7 @@ pub fn every_signal(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(8), "status")
 }
 
-/// The end of a stream is told by the stream, and by no signal.
+/// The end of a stream reaches the server through the stream, without a signal.
 pub fn no_signal_of_its_own(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let mut host = rig.start(&["role:party", &meeting.socket])?;
@@ -93,7 +93,7 @@ pub fn no_signal_of_its_own(rig: &Rig) -> Verdict {
         expect(begin.elapsed() < deadline(), "the end of stdin did not arrive")?;
         std::thread::sleep(Duration::from_millis(2));
     }
-    // What was sent for the ends has been sent before a signal of the host's is passed on.
+    // Signals for the ends are sent before a signal of the host is forwarded.
     for _ in 0..3 {
         host.signal(libc::SIGUSR1);
         let seen = control.signal()?;
@@ -118,8 +118,8 @@ pub fn every_death(rig: &Rig) -> Verdict {
     Ok(())
 }
 
-/// The host set an alarm before it executed the wrapper, as `timeout` tools in Perl do: it is the
-/// server's.
+/// The host set an alarm before it executed the wrapper, as `timeout` tools in Perl do. The alarm is meant
+/// for the server.
 pub fn alarm_set_before(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let mut command = rig.command(&["role:party", &meeting.socket]);
@@ -131,7 +131,7 @@ pub fn alarm_set_before(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// A script whose interpreter does not exist: 126 or 127, whatever stdin does.
+/// A script whose interpreter does not exist gives 126 or 127, whatever happens to stdin.
 pub fn bad_interpreter(rig: &Rig) -> Verdict {
     let script = rig.home.path().join("script");
     std::fs::write(&script, "#!/nowhere/to/be/found\n").map_err(|error| error.to_string())?;
@@ -144,7 +144,7 @@ pub fn bad_interpreter(rig: &Rig) -> Verdict {
     expect(!host.read_errors()?.is_empty(), "no word on stderr")
 }
 
-/// With SIGCHLD ignored by the host the kernel would reap the server, and its status with it.
+/// With SIGCHLD ignored by the host, the kernel would reap the server and drop its status.
 pub fn sigchld_ignored(rig: &Rig) -> Verdict {
     let mut command = rig.command(&["role:exit", "23"]);
     sys::before_exec(&mut command, || sys::ignore(libc::SIGCHLD));
@@ -153,7 +153,7 @@ pub fn sigchld_ignored(rig: &Rig) -> Verdict {
     expect(status.code() == Some(23), &format!("{status}"))
 }
 
-/// The host blocks and ignores signals: the server is started with the same mask and dispositions.
+/// The host blocks and ignores signals. The server starts with the same mask and dispositions.
 pub fn masks_and_dispositions(rig: &Rig) -> Verdict {
     let describe = |mut command: std::process::Command| {
         sys::before_exec(&mut command, || {
@@ -171,7 +171,7 @@ pub fn masks_and_dispositions(rig: &Rig) -> Verdict {
     expect(direct.contains("SigBlk:\t0000000000006200"), &format!("the case is wrong: {direct}"))
 }
 
-/// A signal that the host ignores is still ignored by the server, and passing it on changes nothing.
+/// A signal that the host ignores is ignored by the server, and forwarding it changes nothing.
 pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
     let mut command = rig.command(&["role:echo"]);
     sys::before_exec(&mut command, || {

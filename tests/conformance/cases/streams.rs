@@ -20,7 +20,7 @@ fn text(error: std::io::Error) -> String {
     error.to_string()
 }
 
-/// The server fills every pipe and buffer on the way and leaves; only then the host begins to read.
+/// The server fills every pipe and buffer on the way and exits. Only then the host begins to read.
 pub fn burst_read_late(rig: &Rig) -> Verdict {
     let meeting = Meeting::new()?;
     let mut host = rig.start(&["role:party", &meeting.socket])?;
@@ -28,7 +28,7 @@ pub fn burst_read_late(rig: &Rig) -> Verdict {
     control.tell("flood 1")?;
     let ours = host.from.as_ref().ok_or("no stdout")?.as_raw_fd();
     eventually("the host's pipe is full", || sys::is_full_pipe(ours))?;
-    // What the wrapper holds back comes on top; however little that is, it is owed.
+    // The bytes in the wrapper come on top. However few they are, they must arrive.
     let mut written = control.count()?.outputs[0];
     loop {
         std::thread::sleep(Duration::from_millis(30));
@@ -47,7 +47,7 @@ pub fn burst_read_late(rig: &Rig) -> Verdict {
     expect(status.code() == Some(19), &format!("{status}"))
 }
 
-/// Around the sizes of pipes and buffers, where off-by-one errors live.
+/// Lengths around the sizes of pipes and buffers, where off-by-one errors occur.
 pub fn lines_of_many_sizes(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:echo"])?;
     for size in [0, 1, 4095, 4096, 65_535, 65_536, 65_537, 131_072, 1_048_577] {
@@ -64,7 +64,7 @@ pub fn lines_of_many_sizes(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// A line without end: every byte comes, and no buffer grows with it.
+/// A line without end: every byte arrives, and no buffer grows.
 pub fn endless_line(rig: &Rig) -> Verdict {
     const SIZE: usize = 256 << 20;
     let mut host = rig.start(&["role:endless-line", &SIZE.to_string()])?;
@@ -79,7 +79,7 @@ pub fn endless_line(rig: &Rig) -> Verdict {
     expect(peak <= 64 << 20, &format!("{} MiB for one line", peak >> 20))
 }
 
-/// Pipes of one page, a reader that takes a byte at a time now and then, and signals meanwhile.
+/// Pipes of one page, a reader that sometimes takes single bytes, and signals meanwhile.
 pub fn small_pipes_and_signals(rig: &Rig) -> Verdict {
     let host = rig.start(&["role:noise", "21"])?;
     for pipe in [&host.to, &host.from, &host.errors].into_iter().flatten() {
@@ -100,9 +100,9 @@ pub fn small_pipes_and_signals(rig: &Rig) -> Verdict {
     verdict
 }
 
-/// Back pressure reaches the host, and what the server says still comes through.
+/// Back pressure reaches the host, and the output of the server still passes.
 pub fn server_that_does_not_read(rig: &Rig) -> Verdict {
-    // Nobody has told the server to read.
+    // The server has not been asked to read.
     let mut table = Table::set_silent(rig)?;
     let mut to = table.host.to.take().ok_or("no stdin")?;
     let taken = Arc::new(AtomicUsize::new(0));
@@ -126,7 +126,7 @@ pub fn server_that_does_not_read(rig: &Rig) -> Verdict {
     eventually("a write to a server that is gone returns", || writer.is_finished())
 }
 
-/// The host is in the middle of a large write when the server leaves: it gets an error, not a block.
+/// The server exits during a large write of the host. The host gets an error and does not block.
 pub fn server_exits_while_host_writes(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:one-byte"])?;
     let mut to = host.to.take().ok_or("no stdin")?;
@@ -170,7 +170,7 @@ fn on_socket(rig: &Rig, role: &[&str]) -> Result<(Host, UnixStream), String> {
     Ok((host, ours))
 }
 
-/// As inetd starts servers: stdin, stdout and stderr are one socket, which the host half closes.
+/// inetd starts servers like this: stdin, stdout and stderr are one socket, which the host half closes.
 pub fn one_socket_half_closed(rig: &Rig) -> Verdict {
     let (mut host, mut socket) = on_socket(rig, &["role:late"])?;
     socket.write_all(b"question").map_err(text)?;
@@ -181,7 +181,7 @@ pub fn one_socket_half_closed(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// `2>&1` on a socket: stdout ends, and what comes on stderr afterwards still arrives.
+/// With `2>&1` on a socket, stdout ends, and later bytes on stderr still arrive.
 pub fn two_outputs_on_one_socket(rig: &Rig) -> Verdict {
     let (mut host, mut socket) = on_socket(rig, &["role:stdout-then-stderr"])?;
     let mut seen = [0; 4];
@@ -196,7 +196,7 @@ pub fn two_outputs_on_one_socket(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// Both sides gone at once: nobody is left turning.
+/// Both sides end at once: no process remains that uses the core.
 pub fn host_closes_everything(rig: &Rig) -> Verdict {
     let mut table = Table::set(rig, State::Flood)?;
     table.stdout.close();

@@ -14,13 +14,13 @@ const QUIT: &[u8] = b"\x1c";
 const SUSPEND: &[u8] = b"\x1a";
 const END_OF_FILE: &[u8] = b"\x04";
 
-/// A new terminal: the keyboard's end, and the one that programs get.
+/// Opens a terminal: the end of the keyboard, and the end for programs.
 fn open() -> Result<(File, OwnedFd), String> {
     let (keyboard, program) = sys::open_terminal().map_err(|error| error.to_string())?;
     Ok((File::from(keyboard), program))
 }
 
-/// `command` as the leader of a new session that owns the terminal.
+/// Makes `command` the leader of a new session that owns the terminal.
 fn on_terminal(command: &mut Command, terminal: &OwnedFd) {
     let fd = terminal.as_raw_fd();
     sys::before_exec(command, move || sys::lead_session_on(fd));
@@ -35,7 +35,7 @@ fn party_on_pipes(rig: &Rig, terminal: &OwnedFd) -> Result<(Host, Control, Meeti
     Ok((host, control, meeting))
 }
 
-/// The terminal tells the whole group: the server hears of each key once, and decides.
+/// The terminal signals the whole group: the server gets each key once and decides.
 pub fn ctrl_c_once(rig: &Rig) -> Verdict {
     let (mut keyboard, terminal) = open()?;
     let (mut host, mut control, _meeting) = party_on_pipes(rig, &terminal)?;
@@ -48,7 +48,7 @@ pub fn ctrl_c_once(rig: &Rig) -> Verdict {
     strike(QUIT, libc::SIGQUIT)?;
     strike(INTERRUPT, libc::SIGINT)?;
     expect(host.is_running(), "left although the server is still there")?;
-    // One that was passed on as well would have come before this one.
+    // A signal that was also forwarded would have come before this one.
     host.signal(libc::SIGUSR1);
     let seen = control.signal()?;
     expect(seen == libc::SIGUSR1, &format!("signal {seen} arrived twice"))?;
@@ -57,7 +57,7 @@ pub fn ctrl_c_once(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(33), "status")
 }
 
-/// Lines to and from a terminal, and the end of input that is typed there.
+/// Lines to and from a terminal, and the end of input that the user types.
 pub fn terminal_as_stdio(rig: &Rig) -> Verdict {
     let (mut keyboard, terminal) = open()?;
     sys::set_echo(terminal.as_raw_fd(), false);
@@ -76,7 +76,7 @@ pub fn terminal_as_stdio(rig: &Rig) -> Verdict {
     expect(status.code() == Some(0), &format!("{status}"))
 }
 
-/// The terminal goes away: the leader of its session is told, which is the server's matter.
+/// The terminal closes. The kernel signals the leader of its session, and the server decides.
 pub fn hang_up(rig: &Rig) -> Verdict {
     let (keyboard, terminal) = open()?;
     let (mut host, mut control, _meeting) = party_on_pipes(rig, &terminal)?;
@@ -88,7 +88,7 @@ pub fn hang_up(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(34), "status")
 }
 
-/// A little shell in front of the wrapper, which is a job of its.
+/// A small shell that runs the wrapper as its job.
 struct Shell {
     host: Host,
     reports: Control,
@@ -117,7 +117,7 @@ impl Shell {
     }
 }
 
-/// Ctrl-Z stops wrapper and server, `fg` lets them go on, and no byte is lost.
+/// Ctrl-Z stops wrapper and server, `fg` continues them, and no byte is lost.
 pub fn ctrl_z_and_on(rig: &Rig) -> Verdict {
     let (mut keyboard, terminal) = open()?;
     let meeting = Meeting::new()?;
@@ -134,7 +134,7 @@ pub fn ctrl_z_and_on(rig: &Rig) -> Verdict {
         eventually("the server stops", || sys::state_of(server) == Some('T'))?;
         shell.reports.tell("fg")?;
         shell.job_is("continued")?;
-        // Passed on later, it would undo the next stop: nobody types that fast.
+        // A late forward would undo the next stop. Users do not type that fast.
         eventually("SIGCONT is passed on", || sys::is_done_with(pid, libc::SIGCONT))?;
         control.ask("write 1 1003", "wrote")?;
     }
@@ -148,7 +148,7 @@ pub fn ctrl_z_and_on(rig: &Rig) -> Verdict {
     expect(bytes.len() == 6 * 1003 && noise.goes_on_with(&bytes), &format!("{} bytes", bytes.len()))
 }
 
-/// SIGTSTP from a process stops both; a server that ignores it keeps its wrapper going.
+/// SIGTSTP from a process stops both. A server that ignores it keeps its wrapper running.
 pub fn told_to_stop(rig: &Rig) -> Verdict {
     let (_keyboard, terminal) = open()?;
     let meeting = Meeting::new()?;
@@ -156,7 +156,7 @@ pub fn told_to_stop(rig: &Rig) -> Verdict {
     let mut shell = Shell::start(rig, &job, "foreground", Stdio::piped(), &terminal)?;
     let pid: u32 = shell.job_is("started")?.parse().map_err(|_| "no pid")?;
     let mut control = meeting.control()?;
-    // The party takes it as it takes all signals, and does not stop.
+    // The party receives it like all signals and does not stop.
     sys::kill(pid, libc::SIGTSTP);
     expect(control.signal()? == libc::SIGTSTP, "another signal arrived")?;
     control.ask("write 1 1003", "wrote")?;
@@ -177,7 +177,7 @@ pub fn told_to_stop(rig: &Rig) -> Verdict {
     expect(shell.job_is("exited")? == "36", "status")
 }
 
-/// Who reads the terminal from the background is stopped, and reads on in the foreground.
+/// A background reader of the terminal is stopped, and continues in the foreground.
 pub fn background_read(rig: &Rig) -> Verdict {
     let (mut keyboard, terminal) = open()?;
     sys::set_echo(terminal.as_raw_fd(), false);
@@ -194,14 +194,14 @@ pub fn background_read(rig: &Rig) -> Verdict {
     expect(shell.job_is("exited")? == "0", "status")
 }
 
-/// The little shell: runs the job in a process group of its own, tells what becomes of it, and brings it
-/// to the foreground when it is told to.
+/// The small shell: runs the job in a process group of its own, reports its changes of state, and brings it
+/// to the foreground on request.
 pub fn shell(socket: &str, ground: &str, words: &[String]) -> std::io::Result<()> {
     use std::io::{BufRead, BufReader};
     use std::os::unix::net::UnixStream;
     let mut control = UnixStream::connect(socket)?;
     control.write_all(format!("hello {}\n", std::process::id()).as_bytes())?;
-    // A shell writes to its terminal and takes it back from whatever group it is in.
+    // A shell writes to its terminal and takes it back from any group.
     sys::ignore(libc::SIGTTOU);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);

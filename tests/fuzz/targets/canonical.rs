@@ -1,5 +1,5 @@
-//! The canonical form: its own canonical form, the same for every way to spell a value, and the same
-//! value; where no rule of its own applies, what `serde_json` writes.
+//! The canonical form: it is its own canonical form, every spelling of a value has the same one, and it
+//! parses to the same value. Where no rule of its own applies, it is the output of `serde_json`.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub fn run(input: &[u8]) {
     for line in input.split(|byte| *byte == b'\n') {
         let value = serde_json::from_slice::<Value>(line);
         let Some(once) = canonical(line) else {
-            // Only what stands twice, or is no JSON at all, has none.
+            // Only invalid JSON, and objects with a duplicate name, have no canonical form.
             if let Ok(value) = value {
                 let again = serde_json::to_vec(&value).unwrap();
                 assert!(canonical(&again).is_some(), "no form for {value}");
@@ -32,7 +32,7 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// The same value in another spelling: members in another order, spaces, escapes.
+/// Returns the same value in another spelling: members in another order, spaces, escapes.
 pub fn respelled(value: &Value, random: &mut Random) -> String {
     let mut out = String::new();
     respell(value, random, &mut out);
@@ -97,7 +97,7 @@ fn respell_text(text: &str, random: &mut Random, out: &mut String) {
     out.push('"');
 }
 
-/// Equal, where `1` and `1.0` are one number.
+/// Returns true if the values are equal, with `1` and `1.0` as one number.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
@@ -109,7 +109,7 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Whether the order of keys by UTF-16 is that by UTF-8, and every number is an integer.
+/// Returns true if the order of keys by UTF-16 equals that by UTF-8, and every number is an integer.
 fn is_plain(value: &Value) -> bool {
     match value {
         Value::Number(number) => !number.is_f64(),

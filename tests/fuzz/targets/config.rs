@@ -1,17 +1,17 @@
-//! A config file of any content: read within its limits, and never quoted where its values could be
-//! secrets.
+//! A config file of any content: it is read within its limits, and values that could be secrets are never
+//! quoted.
 
 use std::path::Path;
 
 use spantap::settings::{ConfigFile, GivenSettings, SettingSources};
 
-/// A word that stands in no problem, whatever line it stands on.
+/// A word that no problem may quote, wherever it is in the file.
 const CANARY: &str = "canary-9f31";
 
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     resolve(text);
-    // As the value of the first setting that has one in quotes.
+    // The word as the value of the first setting with a quoted value.
     if let Some((before, behind)) = text.split_once('"') {
         let with_canary = format!("{before}\"{CANARY}{behind}");
         if !before.rsplit('\n').next().unwrap_or_default().contains(['[', '.'])

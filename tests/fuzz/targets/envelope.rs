@@ -1,5 +1,5 @@
-//! The scanner against `serde_json`: on JSON the two agree about every member, its bytes included; on
-//! anything else the scanner stays within its limits, and cuts change nothing.
+//! The scanner against `serde_json`: on JSON both agree about every member and its bytes. On other input the
+//! scanner stays within its limits. Cuts change nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use spantap::observe::envelope::{Envelope, LineKind, MEMBERS, MemberParent, Scan
 
 use super::pieces;
 
-/// What was found in one message.
+/// The members that were found in one message.
 #[derive(Debug, PartialEq)]
 pub struct Found {
-    /// In the order of [`MEMBERS`]: whether it is there, its length, and what was kept of it.
+    /// In the order of [`MEMBERS`]: true if present, the length, and the kept bytes.
     members: Vec<Option<(u64, Vec<u8>)>>,
     has_params: bool,
     result: Option<(u64, Option<Hash>)>,
@@ -67,7 +67,7 @@ impl Found {
         }
     }
 
-    /// What `serde_json` finds; of members with the same name the last one counts.
+    /// Returns the members that `serde_json` finds. Of members with the same name the last one counts.
     fn expected(object: &str, size: u64) -> Option<Found> {
         let root: Object<'_> = serde_json::from_str(object).ok()?;
         let mut places: [Option<Object<'_>>; 3] = [None, None, None];
@@ -130,7 +130,7 @@ fn compare(line: &[u8], (kind, found): &(LineKind, Vec<Found>)) {
             return;
         }
     };
-    // A key that is no text (a lone surrogate) cannot be compared.
+    // A key that is not a text (a lone surrogate) cannot be compared.
     let Some(expected) = expected else { return };
     assert_eq!(*kind, LineKind::Messages);
     assert_eq!(*found, expected);

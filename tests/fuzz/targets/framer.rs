@@ -1,4 +1,4 @@
-//! Lines out of a stream, whole and with holes, against lines cut by hand.
+//! Lines of a stream, whole and with gaps, against lines that are cut in a plain way.
 
 use spantap::observe::frame::{Framer, Piece};
 
@@ -12,7 +12,7 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// The lines of a stream, the last one only if it has bytes.
+/// Returns the lines of a stream. The last one counts only if it has bytes.
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     if lines.last() == Some(&&b""[..]) {
@@ -38,7 +38,7 @@ fn whole(input: &[u8], most: usize) {
     assert_eq!((framer.frames, framer.frames_lost), (found.len() as u64, 0));
 }
 
-/// A line is handed out if none of its bytes was lost, and counted as lost otherwise.
+/// A line is returned if none of its bytes was lost, and counted as lost otherwise.
 fn with_holes(input: &[u8], most: usize) {
     let mut random = Random::of(input);
     let mut framer = Framer::default();

@@ -1,5 +1,5 @@
-//! A session log from anywhere: every line is read once, wherever a read ends; what is shown of it holds
-//! nothing that a terminal obeys.
+//! A session log with any content: every line is read once, wherever a read ends, and the shown text contains
+//! nothing that a terminal executes.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
     show(&lines);
 }
 
-/// Gives out one piece at each read.
+/// Returns one piece at each read.
 struct InPieces<'a>(std::vec::IntoIter<&'a [u8]>);
 
 impl Read for InPieces<'_> {

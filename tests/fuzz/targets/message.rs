@@ -1,4 +1,4 @@
-//! What a message is, its ids, its `_meta` and its content, against `serde_json`'s view of them.
+//! The kind of a message, its ids, its `_meta` and its content, compared with `serde_json`.
 
 use serde_json::Value;
 use spantap::observe::envelope::LineKind;
@@ -38,7 +38,7 @@ fn expected(message: &Value) -> MessageKind {
     }
 }
 
-/// Every value of a message stands where an id, a `_meta` or a content might.
+/// Every value of a message is tried as an id, a `_meta` and a content.
 fn parts(value: &Value, depth: usize, random: &mut Random) {
     if depth > 3 {
         return;
@@ -71,7 +71,7 @@ fn parts(value: &Value, depth: usize, random: &mut Random) {
     }
 }
 
-/// Whatever the bytes are, reading them stays within its limits.
+/// Reading any bytes stays within the limits.
 fn values(raw: &[u8], random: &mut Random) {
     let id = RequestId::new(raw);
     assert_eq!(RequestId::new(id.bytes()), id, "an id is its own id");

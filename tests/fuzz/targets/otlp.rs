@@ -10,7 +10,7 @@ pub fn run(input: &[u8]) {
             assert!(i64::try_from(count).is_ok(), "a count that OTLP cannot say");
         }
     }
-    // What both encodings say by a number that we put there ourselves.
+    // The number is in both encodings, because the test put it there.
     let number = input.iter().fold(0_i64, |sum, byte| sum.wrapping_mul(31).wrapping_add(i64::from(*byte)));
     let expected = u64::try_from(number).unwrap_or(0);
     for text in [format!("{number}"), format!("\"{number}\"")] {

@@ -1,5 +1,5 @@
-//! What the redactor lets out: within the limit, nothing that a terminal or a reader of lines obeys,
-//! clean already, and in a time that grows with the text and no faster.
+//! The output of the redactor: within the limit, without control characters and line ends, unchanged by a
+//! second pass, and in time that grows linearly with the text.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ const FIELDS: [(Field, usize); 8] = [
     (Field::StderrLine, 8 << 10),
     (Field::TraceState, 512),
 ];
-/// Long texts are made of the input by repeating it.
+/// Repeats the input to make long texts.
 const LONG: usize = 96 << 10;
-/// Far beyond what a slow machine needs for [`LONG`] bytes in linear time, far below quadratic time.
+/// Far above the time that a slow machine needs for [`LONG`] bytes in linear time, far below quadratic time.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn run(input: &[u8]) {
@@ -30,7 +30,7 @@ pub fn run(input: &[u8]) {
         check(once.as_str(), field, limit);
         let again = Redactor::default().redact(field, once.as_str().as_bytes());
         assert_eq!(again, once, "{field:?}: cleaning what is clean");
-        // A redactor that has seen other texts says the same, but for lines, which may be within a key.
+        // A redactor that has read other texts returns the same, except for lines, which may be inside a key.
         if field != Field::StderrLine {
             assert_eq!(redactor.redact(field, input), once);
         }
@@ -54,7 +54,7 @@ pub fn run(input: &[u8]) {
     }
 }
 
-/// What this thread has used of a core; how busy the machine is says nothing about the redactor.
+/// CPU time of this thread, which does not depend on the load of the machine.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! A whole session. Each line stands behind a mark that says what becomes of it:
+//! A whole session. The mark before each line decides its treatment:
 //!
 //! ```text
 //! >  <    the client, the server sends it
@@ -82,7 +82,7 @@ fn with_any_loss_the_books_balance(input: &[u8]) {
     next_plain_call_is_seen(player);
 }
 
-/// Whatever came before.
+/// This holds whatever came before.
 fn next_plain_call_is_seen(mut player: Player) {
     player.send(
         CLIENT,

@@ -1,5 +1,5 @@
-//! Host config files: an entry that is wrapped comes back byte for byte, and everything else in the file
-//! says what it said, as parsers that are not the editor's see it.
+//! Host config files: a wrapped entry is restored byte for byte, and other parsers than the editor's see the
+//! rest of the file unchanged.
 
 use spantap::hosts::entry::{EntryState, PathStep, ServerEntry, entries};
 use spantap::hosts::splice::{EntryChange, ProxyCommand, apply, change};
@@ -12,7 +12,7 @@ pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     for format in [FileFormat::Json, FileFormat::Toml, FileFormat::Yaml] {
         let Ok(root) = Node::parse(text, format) else { continue };
-        // One host of each shape and place of servers.
+        // One host for each format and place of servers.
         for host in ["claude-code", "vscode", "codex", "zed", "opencode", "goose"] {
             let host = HOSTS.iter().find(|row| row.id == host).unwrap();
             check(text, format, host, entries(&root, host));
@@ -54,7 +54,7 @@ fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
     }
 }
 
-/// The file as another parser sees it, where there is one for what this file is written in.
+/// Returns the file as another parser sees it, if one exists for its format.
 fn parsed(text: &str, format: FileFormat) -> Option<serde_json::Value> {
     match format {
         FileFormat::Json => serde_json::from_str(text).ok(),
@@ -80,7 +80,7 @@ fn outside_is_untouched(before: &str, after: &str, format: FileFormat, entry: &S
     assert_eq!(old, new, "{after}");
 }
 
-/// A host that writes its file anew, in its own style, still gets back what it had.
+/// A host that writes its file anew, in its own style, still gets its entries back.
 fn rewritten_by_its_host(before: &str, wrapped: &str, format: FileFormat, host: &Host, entry: &ServerEntry) {
     if format != FileFormat::Json {
         return;

@@ -1,4 +1,4 @@
-//! The strict parser against the grammar, read off the specification a second time.
+//! The strict parser against the grammar, implemented a second time from the specification.
 
 use spantap::observe::traceparent::TraceParent;
 

@@ -268,7 +268,7 @@ fn serve(stream: impl Read + Write, manner: &Manner, got: &Mutex<Vec<Request>>) 
                 answer(200, "", b"")
             }
             Manner::Status(status, extra) => answer(*status, extra, b"no"),
-            Manner::Garbage => b"\0\xff\x13 this is no HTTP\r\n\r\n".to_vec(),
+            Manner::Garbage => b"\0\xff\x13 this is not HTTP\r\n\r\n".to_vec(),
             Manner::Partial => answer(200, "", &WITHOUT_ONE),
             Manner::Small(most) if size > *most => {
                 let _ = stream.get_mut().write_all(&answer(413, "", b""));
