@@ -18,7 +18,6 @@ const FRAGMENTS: &[(&str, usize)] = &[
     ("src/export/otlp/settings/source.rs", 2),
     ("src/export/otlp/settings/table.rs", 4),
     ("src/export/otlp/worker.rs", 1),
-    ("src/record.rs", 5),
     ("src/relay/pump.rs", 1),
 ];
 
