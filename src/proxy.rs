@@ -262,7 +262,7 @@ impl SharedObserver {
     }
 }
 
-/// Observes at the lowest priority, at intervals that grow while there is no traffic.
+/// Observes at the lowest priority, at intervals that grow without traffic.
 fn background_loop(shared: &SharedObserver) {
     // Once and at normal priority: on a machine without an idle core this would otherwise take the whole time of
     // a short session, and there would be no log at the end.

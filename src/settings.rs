@@ -45,7 +45,7 @@ pub(crate) fn process_variable(name: &str) -> Option<String> {
 }
 
 impl Settings {
-    /// Returns the folder of the session logs, unless it is not set and there is no home folder.
+    /// Returns the folder of the session logs; `None` if it is not set and the user has no home folder.
     pub(crate) fn log_folder(&self) -> Option<PathBuf> {
         self.log_dir.value.clone().or_else(paths::sessions_dir)
     }

@@ -31,7 +31,7 @@ impl RunArgs {
     /// Becomes the proxy and ends as the server ends.
     ///
     /// # Errors
-    /// Before the server is started only: if there is no command (status 2), or if with `--strict` a part of
+    /// Before the server is started only: if the command is missing (status 2), or if with `--strict` a part of
     /// the set-up fails (status 125).
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {

@@ -50,7 +50,7 @@ pub struct SettingDeclaration {
     pub(crate) flag_value: FlagValue,
     /// Sets the setting to a text of the command line.
     pub(crate) give: fn(&mut GivenSettings, &OsStr),
-    /// Shows the value, without any part that may be a secret; `None` if there is no value.
+    /// Shows the value, without any part that may be a secret; `None` without a value.
     pub(crate) show: fn(&Settings) -> Option<String>,
     pub(crate) origin: fn(&Settings) -> &SettingOrigin,
 }
