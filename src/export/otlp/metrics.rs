@@ -70,6 +70,7 @@ impl Metrics {
             EventKind::StatsSample(sample) => {
                 self.health.sample(sample, age);
                 self.traffic.sample(sample);
+                self.calls.record_totals();
             }
             EventKind::Gap(lost) => self.traffic.gap(lost),
             EventKind::SessionEnded(ended) => {

@@ -1,4 +1,4 @@
-//! Every attribute and instrument name, once, with where it comes from.
+//! Names of all attributes and instruments, with their origin. No other file spells them.
 //!
 //! `mcp.*`, `gen_ai.*`, `jsonrpc.*`, `rpc.*`, `error.*`, `network.*`, `session.*`, `enduser.*`: the
 //! OpenTelemetry semantic conventions (MCP: development status, 1.41.1 and what was merged since).
@@ -23,7 +23,7 @@ pub mod attribute {
     pub const GEN_AI_CONVERSATION_ID: &str = "gen_ai.conversation.id";
     pub const GEN_AI_TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
     pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
-    /// Only where it is not `2.0`.
+    /// Present only if it is not `2.0`.
     pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
     /// `pipe` for stdio.
     pub const NETWORK_TRANSPORT: &str = "network.transport";
@@ -43,12 +43,12 @@ pub mod attribute {
     /// Bytes of the result or error.
     pub const SPANTAP_RESULT_SIZE: &str = "spantap.result.size";
     pub const SPANTAP_REPEAT_COUNT: &str = "spantap.repeat_count";
-    /// Of a link: `connection`, or `continues` for the round before.
+    /// On links: `connection`, or `continues` for the round before.
     pub const SPANTAP_LINK: &str = "spantap.link";
     pub const SPANTAP_CONTINUES_SEQ: &str = "spantap.continues_seq";
     pub const SPANTAP_TURN_ID: &str = "spantap.turn.id";
     pub const SPANTAP_HOST_NAME: &str = "spantap.host.name";
-    /// Of the event `progress`: how many notifications so far.
+    /// On events `progress`: number of notifications so far.
     pub const SPANTAP_PROGRESS_COUNT: &str = "spantap.progress.count";
     /// `definitions`, `arguments`, `results`.
     pub const SPANTAP_TOKEN_KIND: &str = "spantap.token.kind";
@@ -69,7 +69,7 @@ pub mod resource {
     pub const SERVICE_NAMESPACE: &str = "service.namespace";
     /// The connection: two writers of one series would add up to nonsense.
     pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
-    /// As the server says in its handshake; on spans and logs only, since metrics begin before it.
+    /// The version in the server's handshake; on spans and logs only, since metrics begin before it.
     pub const SERVICE_VERSION: &str = "service.version";
     pub const TELEMETRY_SDK_NAME: &str = "telemetry.sdk.name";
     pub const TELEMETRY_SDK_LANGUAGE: &str = "telemetry.sdk.language";
@@ -148,12 +148,12 @@ instruments! {
         "Checks that failed since the last one that passed";
 }
 
-/// Codes that say that the client did something wrong: no error of a server span (MCP conventions).
+/// Codes of errors that the client caused; a server span does not count them as errors (MCP conventions).
 pub const CLIENT_CAUSED: [i64; 5] = [-32700, -32600, -32601, -32602, -32002];
 
-/// Name of the span that stands for the connection, from spawn to the first answer.
+/// Name of the connection's span, from spawn to the first answer.
 pub const CONNECT_SPAN: &str = "mcp.connect";
-/// What a link leads to.
+/// Values of `spantap.link`.
 pub const LINK_CONNECTION: &str = "connection";
 pub const LINK_CONTINUES: &str = "continues";
 /// Names of span events.

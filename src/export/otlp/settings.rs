@@ -1,9 +1,9 @@
-//! What is sent where: flags, the `[otlp]` table and the `OTEL_*` variables become one value.
+//! Settings of the export: flags, the `[otlp]` table and the `OTEL_*` variables become one value.
 //!
-//! Nothing is sent unless somebody asked for it: with `--otlp`, in the config file, or with an endpoint or
+//! Nothing is sent unless the user asks for it: with `--otlp`, in the config file, or with an endpoint or
 //! exporter variable. Our own settings win over the variables, which the server inherits too and which may
 //! be meant for it alone. Source: OpenTelemetry "OTLP Exporter Configuration" and "Environment Variable
-//! Specification". An empty variable is an unset one; a value that cannot be read is a warning and the
+//! Specification". An empty variable counts as unset. A value that cannot be read gives a warning and the
 //! default.
 
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl Protocol {
     }
 }
 
-/// One of the three kinds of data.
+/// One of the three kinds of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     Traces,
@@ -68,7 +68,7 @@ impl Signal {
         }
     }
 
-    /// As it stands in the names of variables.
+    /// The signal in names of variables.
     fn word(self) -> &'static str {
         match self {
             Signal::Traces => "TRACES",
@@ -95,7 +95,7 @@ pub struct SignalTarget {
     /// May hold credentials.
     pub headers: Vec<(String, String)>,
     pub gzip: bool,
-    /// For one whole exchange; `None`: no limit.
+    /// Limit of one whole exchange; `None` is no limit.
     pub timeout: Option<Duration>,
     pub certificate: Option<PathBuf>,
     pub client_certificate: Option<PathBuf>,
@@ -112,15 +112,15 @@ impl std::fmt::Debug for SignalTarget {
     }
 }
 
-/// Everything about sending.
+/// Settings of one connection's export.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
     pub traces: Option<SignalTarget>,
     pub metrics: Option<SignalTarget>,
     pub logs: Option<SignalTarget>,
-    /// Attributes of the resource beyond our own; `service.name` among them if it was set.
+    /// Attributes of the resource beyond our own, including `service.name` if it is set.
     pub resource: Vec<(String, String)>,
-    /// Deltas instead of sums since the start.
+    /// Points are deltas instead of sums since the start.
     pub delta: bool,
     pub metric_interval: Duration,
     pub span_limits: QueueLimits,
@@ -131,17 +131,17 @@ pub struct OtlpSettings {
     pub value_length: Option<usize>,
 }
 
-/// How often metrics are sent: often enough that a session of a minute is more than its last point.
+/// Interval of metrics, short enough for several points in a session of a minute.
 const METRIC_INTERVAL: Duration = Duration::from_secs(10);
 /// Default of the specification.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Spans and logs are sent every second: some hosts kill half a second after their first signal. A
-/// session of ten thousand calls that ends at once fits into the queue.
+/// Limits of the queues. Spans and logs are sent every second, because some hosts kill half a second after
+/// their first signal. A session of ten thousand calls that ends at once fits into a queue.
 const LIMITS: QueueLimits = QueueLimits { queue: 16_384, batch: 2_048, interval: Duration::from_secs(1) };
 
 impl OtlpSettings {
-    /// `flag` is `--otlp`. `None` when nobody asked for anything to be sent. Warnings name variables,
-    /// never values.
+    /// Returns the settings, or `None` if nothing is to be sent, and warnings, which name variables, never
+    /// values. `flag` is `--otlp`.
     pub fn resolve(
         flag: Option<&str>,
         table: &OtlpTable,
@@ -160,7 +160,7 @@ impl OtlpSettings {
         let metric_interval = metric_interval.or_else(|| source.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"));
         let keeps = |word: &str| table.always_keep.iter().any(|kept| kept == word);
         if table.always_keep.iter().any(|word| word != "errors" && word != "slow") {
-            source.warn("otlp.always_keep knows errors and slow, and nothing else");
+            source.warn("otlp.always_keep takes errors and slow only; ignoring the other words");
         }
         let settings = OtlpSettings {
             traces,
@@ -189,7 +189,7 @@ impl OtlpSettings {
         if self.delta { Temporality::Delta } else { Temporality::Cumulative }
     }
 
-    /// What of a trace is sent.
+    /// Returns how spans are chosen.
     pub fn sampling(&self) -> Sampling {
         Sampling { keep: self.keep, sampler: self.sampler, value_length: self.value_length }
     }

@@ -28,8 +28,7 @@ pub(super) struct CallMetrics {
     prices: Prices,
     /// Tools of the last `tools/list` answers.
     listed: BTreeSet<String>,
-    /// Most identical calls so far, by tool.
-    repeats: HashMap<String, u64>,
+    repeats: HashMap<String, ToolRepeats>,
     /// The last turns that were counted. Calls of two turns may end in any order.
     recent_turns: VecDeque<String>,
     totals: CallTotals,
@@ -39,7 +38,16 @@ pub(super) struct CallMetrics {
     gauges: TotalGauges,
 }
 
-/// Totals of a session.
+/// Most identical calls of one tool so far.
+#[derive(Default)]
+struct ToolRepeats {
+    most: u64,
+    /// The tool was called or listed since the gauge was recorded.
+    is_new: bool,
+}
+
+/// Totals of a session. They are recorded every second in which there is traffic, not for each call: the
+/// gauges would cost more than the histogram.
 #[derive(Default)]
 struct CallTotals {
     calls: u64,
@@ -51,7 +59,7 @@ struct CallTotals {
     charged: Charge,
 }
 
-/// Gauges of the totals, with the attributes of their points: they are recorded after each operation.
+/// Gauges of the totals, with the attributes of their points.
 struct TotalGauges {
     label: Vec<KeyValue>,
     calls: Gauge<u64>,
@@ -107,7 +115,7 @@ impl CallMetrics {
         server: &str,
         prices: Prices,
     ) -> CallMetrics {
-        let metrics = CallMetrics {
+        let mut metrics = CallMetrics {
             side,
             server: server.to_owned(),
             prices,
@@ -125,19 +133,23 @@ impl CallMetrics {
         metrics
     }
 
-    pub(super) fn record_totals(&self) {
+    pub(super) fn record_totals(&mut self) {
         self.gauges.record(&self.totals, &self.prices);
+        for (tool, repeats) in &mut self.repeats {
+            if std::mem::take(&mut repeats.is_new) {
+                let tool = self.label.and(name::GEN_AI_TOOL_NAME, tool.clone());
+                self.tool_repeats.record(repeats.most, &tool);
+            }
+        }
     }
 
     pub(super) fn tools_listed(&mut self, listed: &ToolsListed) {
         let room = MAX_TOOLS.saturating_sub(self.listed.len());
         self.listed.extend(listed.names.iter().take(room).map(|name| name.as_str().to_owned()));
         for tool in &self.listed {
-            let most = self.repeats.entry(tool.clone()).or_default();
-            self.tool_repeats.record(*most, &self.label.and(name::GEN_AI_TOOL_NAME, tool.clone()));
+            self.repeats.entry(tool.clone()).or_default().is_new = true;
         }
         self.totals.tokens[0] += tokens(listed.size);
-        self.record_totals();
     }
 
     pub(super) fn operation(&mut self, operation: &Operation, turn: Option<&Redacted>) {
@@ -149,11 +161,13 @@ impl CallMetrics {
         self.duration(operation, label);
         if let (Some(tool), Some(label)) = (tool, label) {
             self.call(operation, tool, turn);
-            let most = self.repeats.entry(label.to_owned()).or_default();
-            *most = (*most).max(u64::from(operation.facts.repeat_count.unwrap_or(1)));
-            self.tool_repeats.record(*most, &self.label.and(name::GEN_AI_TOOL_NAME, label.to_owned()));
+            let count = u64::from(operation.facts.repeat_count.unwrap_or(1));
+            let repeats = match self.repeats.get_mut(label) {
+                Some(repeats) => repeats,
+                None => self.repeats.entry(label.to_owned()).or_default(),
+            };
+            *repeats = ToolRepeats { most: repeats.most.max(count), is_new: true };
         }
-        self.record_totals();
     }
 
     fn duration(&self, Operation { facts, answer, timing, .. }: &Operation, tool: Option<&str>) {

@@ -1,4 +1,4 @@
-//! One signal's settings out of the table and the variables.
+//! Reads one signal's settings from the table and the variables.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::export::otlp::settings::table::SignalTable;
 use crate::export::otlp::settings::{OtlpTable, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
 use crate::observe::redact::{Field, Redactor};
 
-/// Where settings come from, and what could not be used of them.
+/// Sources of the settings, and warnings about values that cannot be used.
 pub(super) struct OtlpSource<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     pub(super) table: &'a OtlpTable,
     pub(super) warnings: Vec<String>,
 }
 
-/// What `OTEL_<S>_EXPORTER` asks for.
+/// Exporter that `OTEL_<S>_EXPORTER` asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ExporterChoice {
     Nothing,
@@ -32,7 +32,7 @@ impl OtlpSource<'_> {
         (self.environment)(name).filter(|text| !text.trim().is_empty())
     }
 
-    /// A warning is said once, however many signals it concerns.
+    /// Adds a warning once, however many signals it concerns.
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         let text = text.into();
         if !self.warnings.contains(&text) {
@@ -40,21 +40,21 @@ impl OtlpSource<'_> {
         }
     }
 
-    /// `OTEL_SDK_DISABLED` turns everything off, whoever asked for it.
+    /// Returns true if `OTEL_SDK_DISABLED` is set. It disables all exports, including those requested by a flag.
     pub(super) fn is_disabled(&mut self) -> bool {
         match self.get("OTEL_SDK_DISABLED").map(|text| text.trim().to_ascii_lowercase()) {
             Some(text) if text == "true" => true,
             None => false,
             Some(text) => {
                 if text != "false" {
-                    self.warn("OTEL_SDK_DISABLED is neither true nor false; taking it for false");
+                    self.warn("OTEL_SDK_DISABLED is neither true nor false; using false");
                 }
                 false
             }
         }
     }
 
-    /// The signal's own variable, else the general one, with the name that it was found under.
+    /// Returns the value and the name of the signal's own variable, or else of the general one.
     fn of(&self, signal: Signal, suffix: &str) -> Option<(String, String)> {
         [format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.word()), format!("OTEL_EXPORTER_OTLP_{suffix}")]
             .into_iter()
@@ -68,12 +68,12 @@ impl OtlpSource<'_> {
     pub(super) fn count(&mut self, name: &str) -> Option<usize> {
         let number = self.get(name)?.trim().parse().ok();
         if number.is_none() {
-            self.warn(format!("{name} is no whole number; using the default"));
+            self.warn(format!("{name} is not a whole number; using the default"));
         }
         number
     }
 
-    /// Batches of spans (`OTEL_BSP`) or logs (`OTEL_BLRP`).
+    /// Returns the limits of spans (`OTEL_BSP`) or logs (`OTEL_BLRP`).
     pub(super) fn limits(&mut self, prefix: &str, default: QueueLimits) -> QueueLimits {
         let mut at_least_one = |name: &str| match self.count(&format!("{prefix}_{name}")) {
             Some(0) => {
@@ -112,11 +112,11 @@ impl OtlpSource<'_> {
         };
         let Some(name) = name else { return Sampler::default() };
         if ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
-            self.warn("the sampler's argument is no share from 0 to 1; using 1");
+            self.warn("the sampler's argument is not a share from 0 to 1; using 1");
         }
         let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
         Sampler::named(&name, ratio).unwrap_or_else(|| {
-            self.warn("the traces' sampler is none that spantap has; using parentbased_always_on");
+            self.warn("the traces' sampler is unknown; using parentbased_always_on");
             Sampler::default()
         })
     }
@@ -130,20 +130,20 @@ impl OtlpSource<'_> {
                 "otlp" => asked = ExporterChoice::Otlp,
                 "none" if asked == ExporterChoice::Nothing => asked = ExporterChoice::Off,
                 "none" | "" => {}
-                // Where the console is standard output, that is the wire.
+                // The console exporter would write to standard output, which carries the protocol.
                 "console" | "logging" | "stdout" | "zipkin" | "prometheus" | "jaeger" => {
                     self.warn(format!("{name} names an exporter that spantap does not have"));
                     if asked == ExporterChoice::Nothing {
                         asked = ExporterChoice::Off;
                     }
                 }
-                _ => self.warn(format!("{name} names no known exporter; ignoring it")),
+                _ => self.warn(format!("{name} names an unknown exporter; ignoring it")),
             }
         }
         asked
     }
 
-    /// Whether and how `signal` is sent. `flag` is the endpoint that `--otlp` names.
+    /// Returns how `signal` is sent, or `None` if it is not sent. `flag` is the endpoint of `--otlp`.
     pub(super) fn target(&mut self, signal: Signal, flag: Option<&str>) -> Option<SignalTarget> {
         let own = self.table.of(signal);
         let exporter = self.exporter(signal);
@@ -153,7 +153,7 @@ impl OtlpSource<'_> {
         }
         let variable = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.word()));
         let general = self.get("OTEL_EXPORTER_OTLP_ENDPOINT");
-        // Logs double what the session log holds: they are sent when asked for by name.
+        // Logs repeat the session log, so they are sent only if the user names them.
         let by_name = exporter == ExporterChoice::Otlp || variable.is_some();
         if !asked.unwrap_or(signal != Signal::Logs || by_name) {
             return None;
@@ -187,7 +187,7 @@ impl OtlpSource<'_> {
             file(&own.client_key, "CLIENT_KEY"),
         );
         if client_certificate.is_some() != client_key.is_some() {
-            self.warn("a client certificate and a client key are of use together only; sending without");
+            self.warn("a client certificate and a client key are usable only together; sending without them");
         }
         Some(SignalTarget {
             headers: self.headers(signal, &own, &endpoint, from_environment.as_deref()),
@@ -206,7 +206,7 @@ impl OtlpSource<'_> {
         let base = endpoint.strip_suffix(signal.path()).map(|base| base.trim_end_matches('/'));
         if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(signal.path()))) {
             self.warn(
-                "the endpoint ends in a signal's path, to which each signal's own is added; leave it out",
+                "the endpoint ends in a signal's path; leave the path out, because each signal's own path is added",
             );
         }
         match endpoint.split_once("://") {
@@ -230,9 +230,7 @@ impl OtlpSource<'_> {
         match own.protocol.clone().or_else(|| self.of(signal, "PROTOCOL").map(|(word, _)| word)) {
             None => Protocol::default(),
             Some(word) => Protocol::from_word(word.trim()).unwrap_or_else(|| {
-                self.warn(
-                    "the OTLP protocol is none of http/protobuf, http/json and grpc; using http/protobuf",
-                );
+                self.warn("the OTLP protocol is not http/protobuf, http/json or grpc; using http/protobuf");
                 Protocol::default()
             }),
         }
@@ -250,7 +248,7 @@ impl OtlpSource<'_> {
         }
     }
 
-    /// Zero means no limit (specification); the SDK would fail at once.
+    /// Returns the limit of one exchange. Zero means no limit (specification); the SDK would fail at once.
     fn timeout(&mut self, signal: Signal, own: &SignalTable) -> Option<Duration> {
         let export = match signal {
             Signal::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
@@ -266,8 +264,8 @@ impl OtlpSource<'_> {
         timeout.into_iter().chain(export).min()
     }
 
-    /// Headers of the environment go with the environment's endpoint: what proves who we are to one
-    /// collector is not told to another.
+    /// Returns the headers. Those of the environment are used with the environment's endpoint only: they may
+    /// hold credentials, which another collector must not get.
     fn headers(
         &mut self,
         signal: Signal,
@@ -278,13 +276,13 @@ impl OtlpSource<'_> {
         let ours = own.headers.clone().unwrap_or_default();
         let Some((text, name)) = self.of(signal, "HEADERS") else { return ours.into_iter().collect() };
         if from_environment.is_some_and(|other| authority(other) != authority(endpoint)) {
-            self.warn(format!("{name} belongs to another endpoint; no header of it is sent"));
+            self.warn(format!("{name} belongs to another endpoint; its headers are not sent"));
             return ours.into_iter().collect();
         }
         let mut headers: BTreeMap<String, String> = BTreeMap::new();
         match pairs(&text) {
             Some(pairs) => headers.extend(pairs),
-            None => self.warn(format!("{name} is no list of name=value; no header of it is sent")),
+            None => self.warn(format!("{name} is not a list of name=value; its headers are not sent")),
         }
         let is_ours = |name: &str| ours.keys().any(|own| own.eq_ignore_ascii_case(name));
         headers.retain(|name, _| !is_ours(name));
@@ -292,13 +290,13 @@ impl OtlpSource<'_> {
         headers.into_iter().collect()
     }
 
-    /// Ours win over `OTEL_SERVICE_NAME`, which wins over `OTEL_RESOURCE_ATTRIBUTES`. Whoever set them, a
-    /// secret among them does not leave.
+    /// Returns the attributes of the resource, redacted. Those of the table win over `OTEL_SERVICE_NAME`,
+    /// which wins over `OTEL_RESOURCE_ATTRIBUTES`.
     pub(super) fn resource(&mut self) -> Vec<(String, String)> {
         let mut attributes: BTreeMap<String, String> = BTreeMap::new();
         match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| pairs(&text)) {
             Some(None) => {
-                self.warn("OTEL_RESOURCE_ATTRIBUTES is no list of name=value; it is left out as a whole");
+                self.warn("OTEL_RESOURCE_ATTRIBUTES is not a list of name=value; ignoring it");
             }
             Some(Some(pairs)) => attributes.extend(pairs),
             None => {}
@@ -310,7 +308,7 @@ impl OtlpSource<'_> {
     }
 }
 
-/// The attribute, with a value that may leave: the name counts, as before a `=` anywhere else.
+/// Returns the attribute redacted. The value is judged together with its name.
 fn attribute(redactor: &mut Redactor, name: &str, value: &str) -> (String, String) {
     let name = redactor.redact(Field::Name, name.as_bytes()).as_str().to_owned();
     let pair = redactor.redact(Field::Uri, format!("{name}={value}").as_bytes());
@@ -334,7 +332,7 @@ fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
     }
 }
 
-/// `name=value,name=value`, percent-encoded (W3C Baggage without properties).
+/// Reads `name=value,name=value`, percent-encoded (W3C Baggage without properties).
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     entries

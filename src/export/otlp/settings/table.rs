@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::export::otlp::settings::Signal;
 
-/// What holds for all signals, and what holds for one of them.
+/// Settings of all signals, and of single signals.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpTable {
@@ -29,7 +29,7 @@ pub struct OtlpTable {
     pub temporality: Option<String>,
     /// Seconds.
     pub metric_interval: Option<u64>,
-    /// `errors`, `slow`: sent although the caller's trace is not sampled.
+    /// `errors`, `slow`: spans that are sent although the caller's trace is not sampled.
     pub always_keep: Vec<String>,
     /// As in `OTEL_TRACES_SAMPLER` and its `_ARG`.
     pub sampler: Option<String>,
@@ -38,7 +38,7 @@ pub struct OtlpTable {
     pub resource: BTreeMap<String, String>,
 }
 
-/// Whether a signal is sent, or where and how.
+/// A switch for one signal, or its settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum SignalSwitch {
@@ -46,14 +46,14 @@ pub enum SignalSwitch {
     Own(Box<SignalTable>),
 }
 
-/// What one signal has of its own; the rest is as for all.
+/// Settings of one signal, which win over those of all signals.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SignalTable {
     /// Used as it is: no path is added.
     pub endpoint: Option<String>,
     pub protocol: Option<String>,
-    /// Instead of those for all signals.
+    /// They replace the headers of all signals.
     pub headers: Option<BTreeMap<String, String>>,
     pub compression: Option<String>,
     pub certificate: Option<PathBuf>,
@@ -71,7 +71,7 @@ impl OtlpTable {
         }
     }
 
-    /// Whether `signal` is asked for or turned off here.
+    /// Returns true if the table turns `signal` on, and false if it turns it off.
     pub(super) fn asks_for(&self, signal: Signal) -> Option<bool> {
         self.one(signal).map(|one| match one {
             SignalSwitch::Sent(sent) => *sent,
@@ -79,7 +79,7 @@ impl OtlpTable {
         })
     }
 
-    /// The settings for `signal`: its own, else those for all. The endpoint is its own only.
+    /// Returns the settings of `signal`: its own, or else those of all signals. The endpoint is its own only.
     pub(super) fn of(&self, signal: Signal) -> SignalTable {
         let own = match self.one(signal) {
             Some(SignalSwitch::Own(own)) => (**own).clone(),
