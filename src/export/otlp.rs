@@ -40,6 +40,7 @@ use crate::record::{Dropped, EventName, Identity, Record};
 
 pub mod checks;
 mod grpc;
+mod instruments;
 mod logs;
 mod losses;
 pub mod metrics;

@@ -2,7 +2,7 @@
 
 use opentelemetry::metrics::{Counter, Gauge, Meter};
 
-use crate::export::otlp::metrics::instruments::{InstrumentFactory, ServerLabel};
+use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 
 /// Result of one check, in the words of the instruments.

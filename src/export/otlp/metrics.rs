@@ -6,6 +6,7 @@
 
 use opentelemetry::metrics::Meter;
 
+use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::losses::LossCallback;
 use crate::observe::event::{Direction, Event, EventKind};
 use crate::record::Dropped;
@@ -15,12 +16,10 @@ use crate::relay::chunk::Moment;
 
 mod calls;
 mod health;
-pub(super) mod instruments;
 mod traffic;
 
 use calls::CallMetrics;
 use health::HealthMetrics;
-use instruments::{InstrumentFactory, ServerLabel};
 use traffic::TrafficMetrics;
 
 /// The instruments of one connection.

@@ -72,7 +72,7 @@ impl<T> Queue<T> {
         self.limits
     }
 
-    /// Puts an item in. Returns false if there is no room.
+    /// Puts an item in. Returns false if the queue is full or has ended.
     pub(super) fn put(&self, item: T, urgent: bool) -> bool {
         let mut state = lock(&self.state);
         let before = state.waiting.len();

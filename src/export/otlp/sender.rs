@@ -65,7 +65,7 @@ impl Backoff {
 /// Returns up to a quarter of `pause`, so that many proxies do not come back at the same instant.
 fn jitter(pause: Duration) -> Duration {
     let mut byte = [0];
-    // Without randomness from the system there is no jitter.
+    // If the system gives no random byte, the jitter is zero.
     let _ = getrandom::fill(&mut byte);
     pause.mul_f64(f64::from(byte[0]) / 1024.0)
 }
@@ -153,7 +153,7 @@ impl QueueSender<'_> {
         } else {
             self.backoff.note(outcome);
             if outcome.failure.is_none() {
-                // One large item says nothing about the next ones.
+                // The items after a large one may be small.
                 self.size = (self.size + self.size.div_ceil(8)).min(self.queue.limits().batch);
             }
         }

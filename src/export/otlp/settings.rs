@@ -95,7 +95,7 @@ pub struct SignalTarget {
     /// May hold credentials.
     pub headers: Vec<(String, String)>,
     pub gzip: bool,
-    /// Limit of one whole exchange; `None` is no limit.
+    /// Limit of one whole exchange; `None` means that the exchange is not limited.
     pub timeout: Option<Duration>,
     pub certificate: Option<PathBuf>,
     pub client_certificate: Option<PathBuf>,

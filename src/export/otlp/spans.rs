@@ -49,12 +49,12 @@ pub(super) struct SpanTracker {
     side: Side,
     sampling: Sampling,
     /// The connection's span, until its end is known.
-    connecting: Option<ConnectionSpan>,
+    connecting: Option<OpenConnectionSpan>,
 }
 
 /// A span of a connection that has begun.
 #[derive(Debug)]
-struct ConnectionSpan {
+struct OpenConnectionSpan {
     fields: ProtobufWriter,
     started: Timestamp,
     trace_id: TraceId,
@@ -90,7 +90,7 @@ impl SpanTracker {
     }
 
     fn end_connection(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<Vec<u8>> {
-        let ConnectionSpan { mut fields, started, trace_id, flags } = self.connecting.take()?;
+        let OpenConnectionSpan { mut fields, started, trace_id, flags } = self.connecting.take()?;
         if !self.samples(trace_id, flags, failure.is_some(), false) {
             return None;
         }
@@ -104,7 +104,7 @@ impl SpanTracker {
         Some(fields.into_bytes())
     }
 
-    /// Writes the span of the record's operation. Returns false if there is no operation, or if it is not
+    /// Writes the span of the record's operation. Returns false if the record has no operation, or if it is not
     /// sampled.
     pub(super) fn operation(&self, record: &Record<'_>, span: &mut ProtobufWriter) -> bool {
         if !matches!(record.event, EventName::McpToolCall | EventName::McpRequest) {
@@ -188,7 +188,7 @@ fn begin(
     }
     span.varint(field::KIND, kind as u64);
     span.fixed64(field::START_TIME, nanoseconds(record.started_at.unwrap_or(record.timestamp)));
-    // A span that is sent says that it is sampled.
+    // A span that is sent is marked as sampled.
     let mut flags = u32::from((ids.flags | TraceFlags::SAMPLED).to_u8());
     flags |= SpanFlags::ContextHasIsRemoteMask as u32;
     if parent_is_remote {
@@ -198,14 +198,14 @@ fn begin(
 }
 
 /// Begins the span of a connection. `None` if the record has no ids.
-fn begin_connection(record: &Record<'_>, length: Option<usize>) -> Option<ConnectionSpan> {
+fn begin_connection(record: &Record<'_>, length: Option<usize>) -> Option<OpenConnectionSpan> {
     let ids = SpanIds::of(record)?;
     let mut fields = ProtobufWriter::default();
     begin(&mut fields, record, &ids, SpanKind::Internal, true);
     fields.bytes(field::NAME, semconv::CONNECT_SPAN.as_bytes());
     SpanAttributes { span: &mut fields, length }.common(record);
     let started = record.started_at.unwrap_or(record.timestamp);
-    Some(ConnectionSpan { fields, started, trace_id: ids.trace_id, flags: ids.flags })
+    Some(OpenConnectionSpan { fields, started, trace_id: ids.trace_id, flags: ids.flags })
 }
 
 /// Writes a status. `failure` is the message of an error.

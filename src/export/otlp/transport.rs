@@ -169,7 +169,7 @@ fn to_json(signal: Signal, request: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns why there is no answer. All reasons may pass: the connection failed, or ended without an answer.
+/// Returns why the answer is missing. All reasons may pass: the connection failed, or ended without an answer.
 fn reason(error: &ureq::Error) -> &'static str {
     use std::io::ErrorKind;
     match error {

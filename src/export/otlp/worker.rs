@@ -57,7 +57,7 @@ pub(super) struct HandedOver {
     pub(super) sending: JoinHandle<()>,
 }
 
-/// What the thread sends with.
+/// The sending thread before it starts, with all that it needs.
 pub(super) struct Worker {
     pub(super) settings: OtlpSettings,
     /// Attributes of the resource.

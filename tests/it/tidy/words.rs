@@ -11,12 +11,6 @@ use super::{pages, sources};
 const LEFT: &[(&str, usize)] = &[
     ("src/cli/selection.rs", 1),
     ("src/export/log/file.rs", 1),
-    ("src/export/otlp/queue.rs", 1),
-    ("src/export/otlp/sender.rs", 1),
-    ("src/export/otlp/settings.rs", 2),
-    ("src/export/otlp/settings/source.rs", 8),
-    ("src/export/otlp/spans.rs", 1),
-    ("src/export/otlp/transport.rs", 1),
     ("src/observe/redact/detect/url.rs", 1),
     ("src/record/from_event.rs", 1),
     ("src/relay/pump.rs", 1),

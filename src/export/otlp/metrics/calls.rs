@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Histogram};
 
-use crate::export::otlp::metrics::instruments::{InstrumentFactory, ServerLabel};
+use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::export::otlp::spans::{is_error_of, is_receiver};
 use crate::observe::event::{CallTarget, ErrorType, Operation, Status, ToolsListed};
@@ -31,7 +31,7 @@ pub(super) struct CallMetrics {
     repeats: HashMap<String, ToolRepeats>,
     /// The last turns that were counted. Calls of two turns may end in any order.
     recent_turns: VecDeque<String>,
-    totals: CallTotals,
+    totals: CallCounts,
     server_operation: Histogram<f64>,
     client_operation: Histogram<f64>,
     tool_repeats: Gauge<u64>,
@@ -49,7 +49,7 @@ struct ToolRepeats {
 /// Totals of a session. They are recorded every second in which there is traffic, not for each call: the
 /// gauges would cost more than the histogram.
 #[derive(Default)]
-struct CallTotals {
+struct CallCounts {
     calls: u64,
     called_tools: HashSet<String>,
     turns: u64,
@@ -89,7 +89,7 @@ impl TotalGauges {
         }
     }
 
-    fn record(&self, totals: &CallTotals, prices: &Prices) {
+    fn record(&self, totals: &CallCounts, prices: &Prices) {
         self.calls.record(totals.calls, &self.label);
         self.tools.record(totals.called_tools.len() as u64, &self.label);
         self.turns.record(totals.turns, &self.label);
@@ -122,7 +122,7 @@ impl CallMetrics {
             listed: BTreeSet::new(),
             repeats: HashMap::new(),
             recent_turns: VecDeque::new(),
-            totals: CallTotals::default(),
+            totals: CallCounts::default(),
             server_operation: factory.histogram(semconv::SERVER_OPERATION, &semconv::DURATION_BOUNDS),
             client_operation: factory.histogram(semconv::CLIENT_OPERATION, &semconv::DURATION_BOUNDS),
             tool_repeats: factory.gauge(semconv::SESSION_REPEATS),

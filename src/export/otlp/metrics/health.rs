@@ -5,7 +5,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram};
 
-use crate::export::otlp::metrics::instruments::{InstrumentFactory, ServerLabel};
+use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::observe::event::{EndReason, Operation, SessionEnded, StatsSample, Status};
 use crate::observe::mcp::Method;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, UpDownCounter};
 
+use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::losses::LossCallback;
-use crate::export::otlp::metrics::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::observe::event::{Lost, StatsSample};
 use crate::record::Dropped;

@@ -6,11 +6,11 @@ use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use crate::export::otlp::semconv::{Instrument, attribute as name};
 
 /// Makes instruments with the names, units and descriptions of `semconv`.
-pub(in crate::export::otlp) struct InstrumentFactory<'a>(pub(in crate::export::otlp) &'a Meter);
+pub(super) struct InstrumentFactory<'a>(pub(super) &'a Meter);
 
 macro_rules! kinds {
     ($($kind:ident($builder:ident) -> $instrument:ty;)*) => {
-        $(pub(in crate::export::otlp) fn $kind(&self, instrument: Instrument) -> $instrument {
+        $(pub(super) fn $kind(&self, instrument: Instrument) -> $instrument {
             let builder = self.0.$builder(instrument.name).with_unit(instrument.unit);
             builder.with_description(instrument.description).build()
         })*
@@ -26,11 +26,7 @@ impl InstrumentFactory<'_> {
         up_down_counter(i64_up_down_counter) -> UpDownCounter<i64>;
     }
 
-    pub(in crate::export::otlp) fn histogram(
-        &self,
-        instrument: Instrument,
-        bounds: &[f64],
-    ) -> Histogram<f64> {
+    pub(super) fn histogram(&self, instrument: Instrument, bounds: &[f64]) -> Histogram<f64> {
         let builder = self.0.f64_histogram(instrument.name).with_unit(instrument.unit);
         builder.with_description(instrument.description).with_boundaries(bounds.to_vec()).build()
     }
@@ -38,24 +34,20 @@ impl InstrumentFactory<'_> {
 
 /// The attribute that all points of a connection carry: the server's name.
 #[derive(Clone)]
-pub(in crate::export::otlp) struct ServerLabel(KeyValue);
+pub(super) struct ServerLabel(KeyValue);
 
 impl ServerLabel {
-    pub(in crate::export::otlp) fn new(server: &str) -> ServerLabel {
+    pub(super) fn new(server: &str) -> ServerLabel {
         ServerLabel(KeyValue::new(name::MCP_SERVER_NAME, server.to_owned()))
     }
 
     /// Returns the server's name and `attributes`.
-    pub(in crate::export::otlp) fn with<const N: usize>(&self, attributes: [KeyValue; N]) -> Vec<KeyValue> {
+    pub(super) fn with<const N: usize>(&self, attributes: [KeyValue; N]) -> Vec<KeyValue> {
         std::iter::once(self.0.clone()).chain(attributes).collect()
     }
 
     /// Returns the server's name and one more attribute.
-    pub(in crate::export::otlp) fn and(
-        &self,
-        key: &'static str,
-        value: impl Into<opentelemetry::Value>,
-    ) -> Vec<KeyValue> {
+    pub(super) fn and(&self, key: &'static str, value: impl Into<opentelemetry::Value>) -> Vec<KeyValue> {
         self.with([KeyValue::new(key, value)])
     }
 }
