@@ -190,7 +190,7 @@ impl Probe {
         let mut warnings = std::mem::take(&mut session.warnings);
         let (greeting, handshake, ping_method, ping, tools) = match measured {
             Ok(measured) => measured,
-            Err(problem) => return Err((server.failure(problem), only_discovered)),
+            Err(problem) => return Err((server.into_failure(problem), only_discovered)),
         };
         let banner_lines = server.banner_lines;
         if banner_lines > 0 {

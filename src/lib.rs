@@ -3,23 +3,22 @@
 //! The way of a byte:
 //!
 //! ```text
-//! client ─stdin──► pump ──write──► server ─stdout─► pump ──write──► client    relay: bytes only
-//!                   │ ring                           │ ring
-//!                   └───────────────┬────────────────┘  the pumps never wait for the observer
-//!                                   ▼ one observer, on a thread at nice 19    observe: no I/O
-//! 1. Chunk      bytes as read: stream, offset, moment
-//! 2. Frame      one line, cut by the Framer; lost bytes are a Gap
-//! 3. Envelope   the JSON-RPC members of the line, by byte range
-//! 4. Message    Request | Response | Notification | Batch | Malformed
-//! 5. Event      what happened, every text Redacted; a request with its answer is an Operation
-//!                                   ▼ Sink
-//! 6. Record     one line of the log, `spantap/1`                              record
-//!                                   ▼
-//!               log file, spans, metrics, logs over OTLP                      export
+//! host ─stdin──► pump ──write──► server ─stdout─► pump ──write──► host    relay: bytes only
+//!                 │ ring                           │ ring   (a third pump copies stderr)
+//!                 └───────────────┬────────────────┘
+//!                                 ▼ a background thread runs the observer
+//! 1. Chunk      bytes as read: stream, offset, moment; lost bytes are a Gap   observe: no I/O
+//! 2. Piece      a part or the end of a line (frame), cut by the Framer
+//! 3. Envelope   the JSON-RPC members of a message, by byte range, from the Scanner
+//! 4. Event      what happened, every text Redacted; a request with its answer is an Operation
+//!                                 ▼ Exporter (a Sink)
+//! 5. Record     one line of the log, `spantap/1`                              record
+//!                                 ▼ Log and Otlp (Outputs)
+//!               log file, spans and logs over OTLP; metrics from the events   export
 //! ```
 //!
-//! `relay` does not parse JSON, `observe` does no I/O, `export` sees no bytes of the traffic. The modules are
-//! listed from the lowest to the highest: each names only modules above it in this list.
+//! `relay` does not parse JSON, `observe` does no I/O, `export` sees no bytes of the traffic. A pump waits for
+//! the observer only with `--overload=wait`. Each module below names only modules that are listed before it.
 //! `docs/architecture.md` contains the map, the glossary and the invariants.
 
 pub mod system;

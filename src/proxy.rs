@@ -1,6 +1,6 @@
 //! The assembly of a session: the relay, the threads that observe its copies, and the end.
 //!
-//! The observer and its sinks are one value, the [`ObserverThread`], in a mutex. Most of the time a background
+//! The observer and its sinks are one value, the [`ObserverRunner`], in a mutex. Most of the time a background
 //! thread at the lowest priority holds the mutex; it wakes up at intervals, and traffic never wakes it. When a
 //! ring is a quarter full, a catch-up thread at normal priority takes the mutex for a while, as long as it has
 //! a core of its own. At the end the catch-up thread takes the mutex permanently, drains the rings and closes
@@ -19,7 +19,7 @@ pub(crate) mod identity;
 pub(crate) mod known_tools;
 mod observer_thread;
 
-use observer_thread::{BuildObserver, ObserverThread, ShutdownBudget};
+use observer_thread::{BuildObserver, ObserverRunner, ShutdownBudget};
 pub(crate) use observer_thread::{ServerStart, SessionObserver};
 
 use crate::observe::ServerEnd;
@@ -70,7 +70,7 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
     };
     match Relay::start(command, &options.trace_env, &options.relay, help) {
         Ok((mut relay, readers)) => {
-            let mut observer = ObserverThread::new(options.build_observer, readers);
+            let mut observer = ObserverRunner::new(options.build_observer, readers);
             observer.started = Some(ServerStart { pid: Some(relay.pid), spawned: relay.spawned });
             let session = RunningSession::start(observer);
             match &session.closer {
@@ -101,7 +101,7 @@ struct RunningSession {
 impl RunningSession {
     /// Starts the threads. Without them nothing is observed, and the traffic is not affected. One of the two
     /// threads is enough.
-    fn start(observer: ObserverThread) -> RunningSession {
+    fn start(observer: ObserverRunner) -> RunningSession {
         let shared = Arc::new(SharedObserver {
             observer: Mutex::new(observer),
             ending: OnceLock::new(),
@@ -228,7 +228,7 @@ fn server_end(exit: ServerExit) -> ServerEnd {
 
 /// The state that the main thread, the background loop and the catch-up loop share.
 struct SharedObserver {
-    observer: Mutex<ObserverThread>,
+    observer: Mutex<ObserverRunner>,
     /// Set once the server has ended.
     ending: OnceLock<(ServerEnd, ShutdownBudget)>,
     /// True if there is a catch-up thread, which is also the thread that closes the sinks.
@@ -238,7 +238,7 @@ struct SharedObserver {
 }
 
 impl SharedObserver {
-    fn observer(&self) -> MutexGuard<'_, ObserverThread> {
+    fn observer(&self) -> MutexGuard<'_, ObserverRunner> {
         // Panics are caught inside; a poisoned lock still has a usable observer.
         self.observer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,8 @@
 //! The log record, `spantap/1`: the contract between the proxy and every reader of its logs.
 //!
 //! A record is one flat JSON object on one line. An unknown field is absent, never null. [`Record::new`] alone
-//! turns an event into a record; the log line, the live span, the metric point and the span that `spantap
-//! export` sends later are all made from the record, so they cannot disagree.
+//! turns an event into a record. The log line, the live span and the span that `spantap export` sends later are
+//! all made from the record, so they cannot disagree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,8 +1,9 @@
-//! Floor 1: bytes only.
+//! The relay: bytes only.
 //!
 //! [`Relay::start`] starts the server and one pump a stream, or starts nothing at all. [`Relay::wait`]
 //! forwards signals until the server has ended and its last bytes are written. [`process::mirror`] then exits
-//! with the server's status or signal. No file of this room parses JSON or waits for the observer.
+//! with the server's status or signal. No file of this room parses JSON. A pump waits for
+//! the observer only with `--overload=wait`.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, RawFd};

@@ -174,8 +174,9 @@ impl ProbeServer {
         }
     }
 
-    /// Ends the process and adds its status and last lines to `problem`.
-    pub(super) fn failure(mut self, problem: ProbeProblem) -> ServerFailure {
+    /// Kills the process and returns `problem` as a failure, with the lines that the process wrote last. The
+    /// failure of a process that died contains its exit status.
+    pub(super) fn into_failure(mut self, problem: ProbeProblem) -> ServerFailure {
         let ProbeProblem { mut kind, mut text } = problem;
         if kind == FailureKind::Died {
             match self.wait(DRAIN_TIMEOUT) {

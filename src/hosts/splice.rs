@@ -183,7 +183,7 @@ fn newline_of(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
-/// Returns the text that adds an `args` member after the command's literal.
+/// Returns the text of an `args` member, to be inserted after the value of the `command` member.
 fn new_member(text: &str, format: FileFormat, parts: &EntryParts<'_>, items: &str) -> String {
     let key_start = parts.key.key_range.start;
     let before = text.get(..key_start).unwrap_or_default();

@@ -14,8 +14,8 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
 
-/// Takes events in their order, on the observer thread. A sink never waits for a disk or a network: it
-/// drops and counts the events that it cannot take.
+/// Takes events in their order, on the thread that runs the observer. A sink drops and counts the events that
+/// it cannot take. It waits for its own queue for a bounded time only.
 pub trait Sink {
     fn record(&mut self, event: &Event);
 }

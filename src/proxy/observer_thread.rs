@@ -74,7 +74,7 @@ const SINKS_TIME: Duration = Duration::from_millis(400);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The observer and the rings. The threads share it by a mutex.
-pub(super) struct ObserverThread {
+pub(super) struct ObserverRunner {
     state: ObserverState,
     readers: StreamReaders,
     pub(super) started: Option<ServerStart>,
@@ -85,9 +85,9 @@ pub(super) struct ObserverThread {
     seen_since_sample: bool,
 }
 
-impl ObserverThread {
-    pub(super) fn new(build: BuildObserver, readers: StreamReaders) -> ObserverThread {
-        ObserverThread {
+impl ObserverRunner {
+    pub(super) fn new(build: BuildObserver, readers: StreamReaders) -> ObserverRunner {
+        ObserverRunner {
             state: ObserverState::NotBuilt(build),
             readers,
             started: None,
@@ -128,7 +128,7 @@ impl ObserverThread {
     }
 
     fn take(&mut self, stream: Stream) -> usize {
-        let ObserverThread { state, readers, .. } = self;
+        let ObserverRunner { state, readers, .. } = self;
         let reader = match stream {
             Stream::Stdin => &mut readers.stdin,
             Stream::Stdout => &mut readers.stdout,
@@ -227,7 +227,7 @@ impl ObserverThread {
     /// Counts the chunks on the rings as lost; returns their number of bytes.
     fn count_the_rest(&mut self) -> u64 {
         self.build();
-        let ObserverThread { state, readers, .. } = self;
+        let ObserverRunner { state, readers, .. } = self;
         let (ObserverState::Observing(session) | ObserverState::Counting(session)) = state else { return 0 };
         let mut bytes = 0;
         for reader in [&mut readers.stdin, &mut readers.stdout, &mut readers.stderr] {

@@ -1,4 +1,4 @@
-//! Events other than operations that are worth a line: ends, gaps, malformed messages, warnings.
+//! The events, other than operations, that `tail` and `show` print: ends, gaps, malformed messages, warnings.
 
 use std::sync::Arc;
 

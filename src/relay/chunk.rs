@@ -1,7 +1,7 @@
 //! The values that the relay passes to the observer: which stream carried which bytes when, and which bytes
 //! were lost.
 //!
-//! They go one way. They do not parse JSON, and they give the observer no way to act on the relay.
+//! They go one way: the observer cannot act on the relay.
 
 pub use crate::system::clock::Moment;
 use crate::text::words::words;

@@ -101,7 +101,7 @@ impl Descriptor {
     }
 }
 
-/// A pump whose thread runs and waits for the descriptors to copy.
+/// The started thread of a pump, until [`Pump::start`] gives it the two descriptors.
 pub struct Pump {
     descriptors: mpsc::Sender<(Descriptor, Descriptor)>,
 }

@@ -95,7 +95,7 @@ impl<'a> SettingSources<'a> {
         SettingSources { given, environment, path, file }
     }
 
-    /// Makes sources of a config file that was read already.
+    /// Makes the sources of the settings from a config file that was read already.
     pub fn with_file(
         given: GivenSettings,
         environment: Environment<'a>,

@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
 /// Parses a duration that is longer than zero.
 ///
 /// # Errors
-/// Same as [`parse`], and if the duration is zero.
+/// If [`parse`] fails or the duration is zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text) {
         Ok(Duration::ZERO) => Err("expected a duration of more than 0".to_owned()),

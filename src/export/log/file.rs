@@ -1,4 +1,5 @@
-//! The file of a session log: private, in parts, and reopened after a failure.
+//! The file of a session log. Only its owner can read it. It continues in numbered parts beyond the size limit,
+//! and it is opened again after a failure.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -56,9 +56,9 @@ impl Placeholder {
         into.push_str(&self.after);
     }
 
-    /// Returns the length of the placeholder at the start of `text`. The class must be a known one, so that
-    /// a peer cannot send a text of its own in the form of a placeholder.
-    pub(super) fn at_start(&self, text: &str) -> Option<usize> {
+    /// Returns the length of the placeholder at the start of `text`; `None` if there is no placeholder or if its
+    /// class is unknown, because a peer could otherwise send any text in the form of a placeholder.
+    pub(super) fn length_at_start(&self, text: &str) -> Option<usize> {
         let rest = text.strip_prefix(self.before.as_str())?;
         let class = if self.has_class {
             let length = rest
@@ -89,7 +89,7 @@ impl Placeholder {
             return false;
         }
         while !rest.is_empty() {
-            match self.at_start(rest) {
+            match self.length_at_start(rest) {
                 Some(length) => {
                     rest = rest.get(length..).unwrap_or_default().trim_start_matches([' ', ',', ':', ';'])
                 }
@@ -113,7 +113,7 @@ impl Placeholder {
             )
             .find(|&start| {
                 text.get(start..)
-                    .and_then(|rest| self.at_start(rest))
+                    .and_then(|rest| self.length_at_start(rest))
                     .is_some_and(|length| start < at && start + length > at)
             })
     }

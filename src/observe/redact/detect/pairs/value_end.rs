@@ -36,7 +36,7 @@ impl PairScanner<'_> {
             return self.quoted(start + backslashes + 1, quote, backslashes);
         }
         if matches!(self.at(start), b'{' | b'[')
-            && self.placeholder.at_start(self.text.get(start..).unwrap_or_default()).is_none()
+            && self.placeholder.length_at_start(self.text.get(start..).unwrap_or_default()).is_none()
             && let Some(end) = self.bracketed(start).or_else(|| self.cut_off(start))
         {
             let text = self.slice(start, end);
