@@ -38,12 +38,12 @@ use crate::record::cost::Prices;
 use crate::record::words::{LossPlace, Side};
 use crate::record::{Dropped, EventName, Identity, Record};
 
-pub mod checks;
+pub(crate) mod checks;
 mod grpc;
 mod instruments;
 mod logs;
 mod losses;
-pub mod metrics;
+pub(crate) mod metrics;
 mod notice;
 pub mod outcome;
 mod points;
@@ -51,7 +51,7 @@ mod probe;
 mod protobuf;
 mod queue;
 mod request;
-pub mod sampler;
+pub(crate) mod sampler;
 pub mod semconv;
 mod sender;
 pub mod settings;
@@ -60,12 +60,12 @@ mod transport;
 mod wire;
 mod worker;
 
-pub use notice::ExportNotice;
-pub use probe::{ProbeFailure, ProbeResult, probe};
-pub use settings::{OtlpSettings, OtlpTable, SignalTarget};
+pub(crate) use notice::ExportNotice;
+pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
+pub(crate) use settings::{OtlpSettings, OtlpTable, SignalTarget};
 
 /// Sends spans, logs and metrics of one connection.
-pub struct Otlp {
+pub(crate) struct Otlp {
     tracker: Option<SpanTracker>,
     sends_logs: bool,
     metrics: Option<Metrics>,
@@ -102,7 +102,7 @@ fn attributes(identity: &Identity, settings: &OtlpSettings) -> BTreeMap<String, 
 impl Otlp {
     /// Nothing is opened before the first event. `notify` is called when a collector begins to fail, and when
     /// it takes items again.
-    pub fn new(
+    pub(crate) fn new(
         settings: OtlpSettings,
         identity: &Identity,
         side: Side,
@@ -120,7 +120,7 @@ impl Otlp {
 
     /// Returns an output for `spantap check`: metrics alone, with instruments of their own. Call
     /// [`Otlp::open`] next.
-    pub fn of_checks(
+    pub(crate) fn of_checks(
         settings: OtlpSettings,
         identity: &Identity,
         kinds: &[&'static str],
@@ -180,7 +180,7 @@ impl Otlp {
 
     /// Makes the sending thread, and the threads that it starts, call `prepare` first, to lower their
     /// priority.
-    pub fn with_thread(self, prepare: fn()) -> Otlp {
+    pub(crate) fn with_thread(self, prepare: fn()) -> Otlp {
         Otlp { prepare_thread: prepare, ..self }
     }
 
@@ -188,7 +188,7 @@ impl Otlp {
     ///
     /// # Errors
     /// Fails with the first of them that cannot be used.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _within = runtime.enter();
@@ -201,14 +201,14 @@ impl Otlp {
     }
 
     /// Starts to send, even before the first event.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         if let Some(worker) = self.unsent.take() {
             self.handed_over = Some(worker.start(Arc::clone(&self.queues), self.prepare_thread));
         }
     }
 
     /// Queues the spans and the log of one record, of live traffic and of recorded sessions alike.
-    pub fn send(&mut self, record: &Record<'_>) {
+    pub(crate) fn send(&mut self, record: &Record<'_>) {
         self.update_state(record);
         let queues = &self.queues;
         if let Some(tracker) = &mut self.tracker {
@@ -233,7 +233,7 @@ impl Otlp {
 
     /// Updates the state from a record that is not to be sent. Later records depend on it: the connection's
     /// span ends with the first answer, and the server names its version once.
-    pub fn observe_without_sending(&mut self, record: &Record<'_>) {
+    pub(crate) fn observe_without_sending(&mut self, record: &Record<'_>) {
         self.update_state(record);
         if let Some(tracker) = &mut self.tracker {
             let _ = tracker.connection(record);
@@ -241,7 +241,7 @@ impl Otlp {
     }
 
     /// Returns true if there was anything to send.
-    pub fn has_sent(&self) -> bool {
+    pub(crate) fn has_sent(&self) -> bool {
         self.unsent.is_none()
     }
 
@@ -259,14 +259,14 @@ impl Otlp {
 
     /// Waits until there is room for more, if records are read from files. Returns false if no item has been
     /// taken for `patience`.
-    pub fn wait_for_room(&self, patience: Duration) -> bool {
+    pub(crate) fn wait_for_room(&self, patience: Duration) -> bool {
         let batch = self.queues.spans.limits().batch;
         self.queues.spans.wait_for_room(batch, patience) && self.queues.logs.wait_for_room(batch, patience)
     }
 
     /// Waits until all items have been taken or refused. Returns false if no item has been taken for
     /// `patience`.
-    pub fn wait_until_sent(&self, patience: Duration) -> bool {
+    pub(crate) fn wait_until_sent(&self, patience: Duration) -> bool {
         !self.has_sent()
             || (self.queues.spans.wait_for_room(0, patience) && self.queues.logs.wait_for_room(0, patience))
     }

@@ -7,7 +7,7 @@ use crate::export::otlp::semconv::{self, attribute as name};
 
 /// Result of one check, in the words of the instruments.
 #[derive(Clone, Debug)]
-pub enum CheckMeasurement {
+pub(crate) enum CheckMeasurement {
     /// Each step with its duration in seconds.
     Works(Vec<(&'static str, f64)>),
     /// Kind of the failure, in one word.
@@ -15,7 +15,7 @@ pub enum CheckMeasurement {
 }
 
 /// The instruments of repeated checks.
-pub struct CheckInstruments {
+pub(crate) struct CheckInstruments {
     label: ServerLabel,
     in_a_row: u64,
     up: Gauge<u64>,
@@ -27,7 +27,7 @@ pub struct CheckInstruments {
 impl CheckInstruments {
     /// `kinds` are the words of [`CheckMeasurement::Fails`]. A counter of each begins at 0, so that the first
     /// failure is an increase.
-    pub fn new(meter: &Meter, server: &str, kinds: &[&'static str]) -> CheckInstruments {
+    pub(crate) fn new(meter: &Meter, server: &str, kinds: &[&'static str]) -> CheckInstruments {
         let factory = InstrumentFactory(meter);
         let checks = CheckInstruments {
             label: ServerLabel::new(server),
@@ -43,7 +43,7 @@ impl CheckInstruments {
         checks
     }
 
-    pub fn take(&mut self, checked: &CheckMeasurement) {
+    pub(crate) fn take(&mut self, checked: &CheckMeasurement) {
         match checked {
             CheckMeasurement::Works(steps) => {
                 self.in_a_row = 0;

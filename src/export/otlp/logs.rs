@@ -14,16 +14,16 @@ use any_value::AnyValueSerializer;
 
 /// Field numbers of `LogRecord` (OTLP `logs.proto`).
 mod field {
-    pub const TIME: u32 = 1;
-    pub const SEVERITY_NUMBER: u32 = 2;
-    pub const SEVERITY_TEXT: u32 = 3;
-    pub const BODY: u32 = 5;
-    pub const ATTRIBUTES: u32 = 6;
-    pub const FLAGS: u32 = 8;
-    pub const TRACE_ID: u32 = 9;
-    pub const SPAN_ID: u32 = 10;
-    pub const OBSERVED_TIME: u32 = 11;
-    pub const EVENT_NAME: u32 = 12;
+    pub(crate) const TIME: u32 = 1;
+    pub(crate) const SEVERITY_NUMBER: u32 = 2;
+    pub(crate) const SEVERITY_TEXT: u32 = 3;
+    pub(crate) const BODY: u32 = 5;
+    pub(crate) const ATTRIBUTES: u32 = 6;
+    pub(crate) const FLAGS: u32 = 8;
+    pub(crate) const TRACE_ID: u32 = 9;
+    pub(crate) const SPAN_ID: u32 = 10;
+    pub(crate) const OBSERVED_TIME: u32 = 11;
+    pub(crate) const EVENT_NAME: u32 = 12;
 }
 
 /// Fields of a record that have a place of their own in an OTLP log record.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Takes a reason and the number of items that were lost for it.
-pub type LossCallback = Box<dyn Fn(&'static str, u64) + Send + Sync>;
+pub(crate) type LossCallback = Box<dyn Fn(&'static str, u64) + Send + Sync>;
 
 /// Counts of one connection.
 pub(super) struct LossCounts {

@@ -23,7 +23,7 @@ use health::HealthMetrics;
 use traffic::TrafficMetrics;
 
 /// The instruments of one connection.
-pub struct Metrics {
+pub(crate) struct Metrics {
     calls: CallMetrics,
     traffic: TrafficMetrics,
     health: HealthMetrics,
@@ -32,7 +32,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes the instruments and their first points, so that the first event of a kind is an increase.
-    pub fn new(meter: &Meter, side: Side, server: &str, prices: Prices) -> Metrics {
+    pub(crate) fn new(meter: &Meter, side: Side, server: &str, prices: Prices) -> Metrics {
         let (factory, label) = (InstrumentFactory(meter), ServerLabel::new(server));
         Metrics {
             calls: CallMetrics::new(&factory, label.clone(), side, server, prices),
@@ -48,11 +48,11 @@ impl Metrics {
     }
 
     /// Counts what the outputs have lost so far.
-    pub fn dropped<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped>) {
+    pub(crate) fn dropped<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped>) {
         dropped.for_each(|dropped| self.traffic.dropped(dropped));
     }
 
-    pub fn take(&mut self, event: &Event) {
+    pub(crate) fn take(&mut self, event: &Event) {
         let age = self.started.map(|started| event.at.since(started));
         match &event.kind {
             EventKind::SessionStarted(started) => {

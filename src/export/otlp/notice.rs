@@ -8,7 +8,7 @@ pub(super) type NoticeCallback = Arc<dyn Fn(&ExportNotice) + Send + Sync>;
 
 /// A change on the way to a collector. `signal` is `spans`, `logs` or `metrics`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ExportNotice {
+pub(crate) enum ExportNotice {
     /// The collector has begun to fail.
     NotTaken {
         signal: &'static str,

@@ -10,16 +10,16 @@ use crate::export::otlp::transport::CollectorClient;
 
 /// Result of one signal's empty request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeResult {
-    pub signal: Signal,
+pub(crate) struct ProbeResult {
+    pub(crate) signal: Signal,
     /// May hold credentials.
-    pub endpoint: String,
-    pub failure: Option<ProbeFailure>,
+    pub(crate) endpoint: String,
+    pub(crate) failure: Option<ProbeFailure>,
 }
 
 /// Kind of failure of an empty request, with the reason as in counts of losses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeFailure {
+pub(crate) enum ProbeFailure {
     /// The collector did not answer.
     NoAnswer(&'static str),
     /// No TLS connection could be made.
@@ -61,7 +61,7 @@ impl fmt::Display for ProbeFailure {
 
 /// Sends an empty request of each signal that `settings` has a target for, one after the other, and waits at
 /// most `patience` for each answer.
-pub fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
+pub(crate) fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let targets = [
         (Signal::Traces, &settings.traces),
         (Signal::Metrics, &settings.metrics),

@@ -11,16 +11,16 @@ const FIXED32: u32 = 5;
 
 /// Field numbers of `KeyValue` and `AnyValue` (OTLP `common.proto`).
 pub(super) mod field {
-    pub const KEY: u32 = 1;
-    pub const VALUE: u32 = 2;
-    pub const STRING_VALUE: u32 = 1;
-    pub const BOOL_VALUE: u32 = 2;
-    pub const INT_VALUE: u32 = 3;
-    pub const DOUBLE_VALUE: u32 = 4;
-    pub const ARRAY_VALUE: u32 = 5;
-    pub const KVLIST_VALUE: u32 = 6;
+    pub(crate) const KEY: u32 = 1;
+    pub(crate) const VALUE: u32 = 2;
+    pub(crate) const STRING_VALUE: u32 = 1;
+    pub(crate) const BOOL_VALUE: u32 = 2;
+    pub(crate) const INT_VALUE: u32 = 3;
+    pub(crate) const DOUBLE_VALUE: u32 = 4;
+    pub(crate) const ARRAY_VALUE: u32 = 5;
+    pub(crate) const KVLIST_VALUE: u32 = 6;
     /// Of `ArrayValue` and `KeyValueList`.
-    pub const VALUES: u32 = 1;
+    pub(crate) const VALUES: u32 = 1;
 }
 
 /// A message whose length is not known yet.

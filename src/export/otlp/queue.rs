@@ -21,11 +21,11 @@ pub(super) struct Queue<T> {
 
 /// Limits of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueLimits {
-    pub queue: usize,
-    pub batch: usize,
+pub(crate) struct QueueLimits {
+    pub(crate) queue: usize,
+    pub(crate) batch: usize,
     /// Longest time that an item waits for a full batch.
-    pub interval: Duration,
+    pub(crate) interval: Duration,
 }
 
 struct QueueState<T> {

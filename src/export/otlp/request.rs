@@ -11,14 +11,14 @@ pub(super) type EncodedItem = Box<[u8]>;
 /// Field numbers, which requests of spans and of log records have in common (OTLP `trace_service.proto`,
 /// `logs_service.proto`, `trace.proto`, `logs.proto`, `resource.proto`, `common.proto`).
 mod field {
-    pub const RESOURCES: u32 = 1;
-    pub const RESOURCE: u32 = 1;
-    pub const RESOURCE_ATTRIBUTES: u32 = 1;
-    pub const SCOPES: u32 = 2;
-    pub const SCOPE: u32 = 1;
-    pub const SCOPE_NAME: u32 = 1;
-    pub const SCOPE_VERSION: u32 = 2;
-    pub const ITEMS: u32 = 2;
+    pub(crate) const RESOURCES: u32 = 1;
+    pub(crate) const RESOURCE: u32 = 1;
+    pub(crate) const RESOURCE_ATTRIBUTES: u32 = 1;
+    pub(crate) const SCOPES: u32 = 2;
+    pub(crate) const SCOPE: u32 = 1;
+    pub(crate) const SCOPE_NAME: u32 = 1;
+    pub(crate) const SCOPE_VERSION: u32 = 2;
+    pub(crate) const ITEMS: u32 = 2;
 }
 
 /// Attributes of the resource that items come from, encoded.

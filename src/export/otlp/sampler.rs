@@ -2,27 +2,27 @@
 
 /// Spans that are sent although the caller's trace was not sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AlwaysKeep {
-    pub errors: bool,
-    pub slow: bool,
+pub(crate) struct AlwaysKeep {
+    pub(crate) errors: bool,
+    pub(crate) slow: bool,
 }
 
 /// How spans are chosen, and how much of each text is sent.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sampling {
-    pub keep: AlwaysKeep,
-    pub sampler: Sampler,
+pub(crate) struct Sampling {
+    pub(crate) keep: AlwaysKeep,
+    pub(crate) sampler: Sampler,
     /// Longest text of an attribute, in characters.
-    pub value_length: Option<usize>,
+    pub(crate) value_length: Option<usize>,
 }
 
 /// A sampler of the OpenTelemetry specification.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// A caller's decision is followed. Without this every span is decided by `share` alone.
-    pub parent_based: bool,
+    pub(crate) parent_based: bool,
     /// Share of the traces that are sent, of those that begin here.
-    pub share: f64,
+    pub(crate) share: f64,
 }
 
 impl Default for Sampler {
@@ -47,7 +47,7 @@ impl Sampler {
     }
 
     /// Decides about a trace that no caller has decided about.
-    pub fn samples(self, trace_id: [u8; 16]) -> bool {
+    pub(crate) fn samples(self, trace_id: [u8; 16]) -> bool {
         // The right-most seven bytes are random (W3C Trace Context Level 2).
         let random = trace_id[9..].iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
         // A float cannot hold all 56 bits, so a share of 1 is not left to the comparison.

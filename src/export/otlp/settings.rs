@@ -20,10 +20,10 @@ mod table;
 mod tests;
 
 use source::OtlpSource;
-pub use table::{OtlpTable, SignalSwitch};
+pub(crate) use table::{OtlpTable, SignalSwitch};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     #[default]
     HttpProtobuf,
     HttpJson,
@@ -31,7 +31,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Protocol::HttpProtobuf => "http/protobuf",
             Protocol::HttpJson => "http/json",
@@ -60,7 +60,7 @@ pub enum Signal {
 impl Signal {
     pub const ALL: [Signal; 3] = [Signal::Traces, Signal::Metrics, Signal::Logs];
 
-    pub fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         match self {
             Signal::Traces => "v1/traces",
             Signal::Metrics => "v1/metrics",
@@ -77,7 +77,7 @@ impl Signal {
         }
     }
 
-    pub fn plural(self) -> &'static str {
+    pub(crate) fn plural(self) -> &'static str {
         match self {
             Signal::Traces => "traces",
             Signal::Metrics => "metrics",
@@ -88,18 +88,18 @@ impl Signal {
 
 /// How one signal is sent.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SignalTarget {
+pub(crate) struct SignalTarget {
     /// With its path for HTTP.
-    pub endpoint: String,
-    pub protocol: Protocol,
+    pub(crate) endpoint: String,
+    pub(crate) protocol: Protocol,
     /// May hold credentials.
-    pub headers: Vec<(String, String)>,
-    pub gzip: bool,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) gzip: bool,
     /// Limit of one whole exchange; `None` means that the exchange is not limited.
-    pub timeout: Option<Duration>,
-    pub certificate: Option<PathBuf>,
-    pub client_certificate: Option<PathBuf>,
-    pub client_key: Option<PathBuf>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) client_certificate: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for SignalTarget {
@@ -114,21 +114,21 @@ impl std::fmt::Debug for SignalTarget {
 
 /// Settings of one connection's export.
 #[derive(Clone, Debug)]
-pub struct OtlpSettings {
-    pub traces: Option<SignalTarget>,
-    pub metrics: Option<SignalTarget>,
-    pub logs: Option<SignalTarget>,
+pub(crate) struct OtlpSettings {
+    pub(crate) traces: Option<SignalTarget>,
+    pub(crate) metrics: Option<SignalTarget>,
+    pub(crate) logs: Option<SignalTarget>,
     /// Attributes of the resource beyond our own, including `service.name` if it is set.
-    pub resource: Vec<(String, String)>,
+    pub(crate) resource: Vec<(String, String)>,
     /// Points are deltas instead of sums since the start.
-    pub delta: bool,
-    pub metric_interval: Duration,
-    pub span_limits: QueueLimits,
-    pub log_limits: QueueLimits,
-    pub keep: AlwaysKeep,
-    pub sampler: Sampler,
+    pub(crate) delta: bool,
+    pub(crate) metric_interval: Duration,
+    pub(crate) span_limits: QueueLimits,
+    pub(crate) log_limits: QueueLimits,
+    pub(crate) keep: AlwaysKeep,
+    pub(crate) sampler: Sampler,
     /// Longest text of an attribute of a span, in characters.
-    pub value_length: Option<usize>,
+    pub(crate) value_length: Option<usize>,
 }
 
 /// Interval of metrics, short enough for several points in a session of a minute.
@@ -142,7 +142,7 @@ const LIMITS: QueueLimits = QueueLimits { queue: 16_384, batch: 2_048, interval:
 impl OtlpSettings {
     /// Returns the settings, or `None` if nothing is to be sent, and warnings, which name variables, never
     /// values. `flag` is `--otlp`.
-    pub fn resolve(
+    pub(crate) fn resolve(
         flag: Option<&str>,
         table: &OtlpTable,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -181,16 +181,19 @@ impl OtlpSettings {
     }
 
     /// Returns the sampler that is set, without a warning if it cannot be used.
-    pub fn resolve_sampler(table: &OtlpTable, environment: &dyn Fn(&str) -> Option<String>) -> Sampler {
+    pub(crate) fn resolve_sampler(
+        table: &OtlpTable,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Sampler {
         OtlpSource { environment, table, warnings: Vec::new() }.sampler()
     }
 
-    pub fn temporality(&self) -> Temporality {
+    pub(crate) fn temporality(&self) -> Temporality {
         if self.delta { Temporality::Delta } else { Temporality::Cumulative }
     }
 
     /// Returns how spans are chosen.
-    pub fn sampling(&self) -> Sampling {
+    pub(crate) fn sampling(&self) -> Sampling {
         Sampling { keep: self.keep, sampler: self.sampler, value_length: self.value_length }
     }
 }

@@ -16,26 +16,26 @@ use crate::record::{EventName, Record};
 
 /// Field numbers of `Span`, `Event`, `Link` and `Status` (OTLP `trace.proto`).
 mod field {
-    pub const TRACE_ID: u32 = 1;
-    pub const SPAN_ID: u32 = 2;
-    pub const TRACE_STATE: u32 = 3;
-    pub const PARENT_SPAN_ID: u32 = 4;
-    pub const NAME: u32 = 5;
-    pub const KIND: u32 = 6;
-    pub const START_TIME: u32 = 7;
-    pub const END_TIME: u32 = 8;
-    pub const ATTRIBUTES: u32 = 9;
-    pub const EVENTS: u32 = 11;
-    pub const LINKS: u32 = 13;
-    pub const STATUS: u32 = 15;
-    pub const FLAGS: u32 = 16;
-    pub const EVENT_TIME: u32 = 1;
-    pub const EVENT_NAME: u32 = 2;
-    pub const EVENT_ATTRIBUTES: u32 = 3;
-    pub const LINK_ATTRIBUTES: u32 = 4;
-    pub const LINK_FLAGS: u32 = 6;
-    pub const STATUS_MESSAGE: u32 = 2;
-    pub const STATUS_CODE: u32 = 3;
+    pub(crate) const TRACE_ID: u32 = 1;
+    pub(crate) const SPAN_ID: u32 = 2;
+    pub(crate) const TRACE_STATE: u32 = 3;
+    pub(crate) const PARENT_SPAN_ID: u32 = 4;
+    pub(crate) const NAME: u32 = 5;
+    pub(crate) const KIND: u32 = 6;
+    pub(crate) const START_TIME: u32 = 7;
+    pub(crate) const END_TIME: u32 = 8;
+    pub(crate) const ATTRIBUTES: u32 = 9;
+    pub(crate) const EVENTS: u32 = 11;
+    pub(crate) const LINKS: u32 = 13;
+    pub(crate) const STATUS: u32 = 15;
+    pub(crate) const FLAGS: u32 = 16;
+    pub(crate) const EVENT_TIME: u32 = 1;
+    pub(crate) const EVENT_NAME: u32 = 2;
+    pub(crate) const EVENT_ATTRIBUTES: u32 = 3;
+    pub(crate) const LINK_ATTRIBUTES: u32 = 4;
+    pub(crate) const LINK_FLAGS: u32 = 6;
+    pub(crate) const STATUS_MESSAGE: u32 = 2;
+    pub(crate) const STATUS_CODE: u32 = 3;
 }
 
 /// Returns true if `side` receives requests that travel in `direction`, so that it has spans of servers.

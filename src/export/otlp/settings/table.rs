@@ -11,31 +11,31 @@ use crate::export::otlp::settings::Signal;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpTable {
-    pub endpoint: Option<String>,
-    pub protocol: Option<String>,
-    pub headers: BTreeMap<String, String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) protocol: Option<String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// `gzip` or `none`.
-    pub compression: Option<String>,
+    pub(crate) compression: Option<String>,
     /// PEM files.
-    pub certificate: Option<PathBuf>,
-    pub client_certificate: Option<PathBuf>,
-    pub client_key: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) client_certificate: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
     /// Seconds for one export.
-    pub timeout: Option<u64>,
-    pub traces: Option<SignalSwitch>,
-    pub metrics: Option<SignalSwitch>,
-    pub logs: Option<SignalSwitch>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) traces: Option<SignalSwitch>,
+    pub(crate) metrics: Option<SignalSwitch>,
+    pub(crate) logs: Option<SignalSwitch>,
     /// `cumulative` or `delta`.
-    pub temporality: Option<String>,
+    pub(crate) temporality: Option<String>,
     /// Seconds.
-    pub metric_interval: Option<u64>,
+    pub(crate) metric_interval: Option<u64>,
     /// `errors`, `slow`: spans that are sent although the caller's trace is not sampled.
-    pub always_keep: Vec<String>,
+    pub(crate) always_keep: Vec<String>,
     /// As in `OTEL_TRACES_SAMPLER` and its `_ARG`.
-    pub sampler: Option<String>,
-    pub sampler_arg: Option<f64>,
+    pub(crate) sampler: Option<String>,
+    pub(crate) sampler_arg: Option<f64>,
     /// Attributes of the resource.
-    pub resource: BTreeMap<String, String>,
+    pub(crate) resource: BTreeMap<String, String>,
 }
 
 /// A switch for one signal, or its settings.
@@ -51,15 +51,15 @@ pub enum SignalSwitch {
 #[serde(deny_unknown_fields, default)]
 pub struct SignalTable {
     /// Used as it is: no path is added.
-    pub endpoint: Option<String>,
-    pub protocol: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) protocol: Option<String>,
     /// They replace the headers of all signals.
-    pub headers: Option<BTreeMap<String, String>>,
-    pub compression: Option<String>,
-    pub certificate: Option<PathBuf>,
-    pub client_certificate: Option<PathBuf>,
-    pub client_key: Option<PathBuf>,
-    pub timeout: Option<u64>,
+    pub(crate) headers: Option<BTreeMap<String, String>>,
+    pub(crate) compression: Option<String>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) client_certificate: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
+    pub(crate) timeout: Option<u64>,
 }
 
 impl OtlpTable {
