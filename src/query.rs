@@ -11,6 +11,7 @@ pub(crate) mod files;
 pub(crate) mod find;
 pub(crate) mod follow;
 pub(crate) mod last;
+pub mod name_pool;
 pub mod report;
 pub mod row;
 pub mod scan;

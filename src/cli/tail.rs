@@ -11,7 +11,8 @@ use crate::present::tail::RowPrinter;
 use crate::query::entry::LogEntry;
 use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
-use crate::query::row::{LogRow, NamePool};
+use crate::query::name_pool::NamePool;
+use crate::query::row::LogRow;
 
 #[derive(Debug, Args)]
 pub struct TailArgs {

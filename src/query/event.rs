@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
-use crate::query::row::NamePool;
+use crate::query::name_pool::NamePool;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::EndReason;

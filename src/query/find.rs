@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
-use crate::query::row::{NamePool, OperationRow};
+use crate::query::name_pool::NamePool;
+use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::{Selection, belongs};
 use crate::query::sessions::SessionTotals;

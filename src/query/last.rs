@@ -1,7 +1,8 @@
 //! `spantap tail`: the last records of all files.
 
 use crate::query::entry::LogEntry;
-use crate::query::row::{LogRow, NamePool};
+use crate::query::name_pool::NamePool;
+use crate::query::row::LogRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::top::Top;

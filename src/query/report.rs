@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::query::entry::LogEntry;
 use crate::query::event::unexpected_end;
-use crate::query::row::{NamePool, OperationRow};
+use crate::query::name_pool::NamePool;
+use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTable;

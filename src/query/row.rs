@@ -1,51 +1,14 @@
 //! Owned rows: what a command keeps of a line that it will draw. Each is made of the line's entry once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-
-use foldhash::fast::RandomState;
 
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
+use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, Status};
-
-/// Shares one copy of each name among the rows that hold it.
-#[derive(Debug, Default)]
-pub struct NamePool {
-    names: HashSet<Arc<str>, RandomState>,
-    /// Number of names at which those that no row holds are freed.
-    sweep_at: usize,
-    /// Names of the last row, by field. Most rows repeat them, and a comparison is cheaper than a look-up.
-    last: [Arc<str>; 8],
-}
-
-impl NamePool {
-    /// Returns the shared copy of `name`, which is in the field with this number.
-    fn share_field(&mut self, field: usize, name: &str) -> Arc<str> {
-        if *self.last[field] != *name {
-            self.last[field] = self.share(name);
-        }
-        Arc::clone(&self.last[field])
-    }
-
-    /// Returns the shared copy of `name`.
-    pub(crate) fn share(&mut self, name: &str) -> Arc<str> {
-        const LEAST: usize = 1 << 10;
-        if let Some(known) = self.names.get(name) {
-            return Arc::clone(known);
-        }
-        if self.names.len() >= self.sweep_at.max(LEAST) {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-            self.sweep_at = self.names.len() * 2;
-        }
-        let name: Arc<str> = name.into();
-        self.names.insert(Arc::clone(&name));
-        name
-    }
-}
 
 /// One operation, as far as it is drawn. Its names are shared with other rows.
 #[derive(Clone, Debug)]
@@ -153,20 +116,5 @@ impl LogRow {
             (false, true) => LogRow::Operation(OperationRow::new(entry, names)),
             (false, false) => LogRow::Event(EventRow::new(entry, names)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pool_shares_names_and_frees_those_that_no_row_holds() {
-        let mut pool = NamePool::default();
-        let first = pool.share("git");
-        assert!(Arc::ptr_eq(&first, &pool.share("git")));
-        (0..100_000).for_each(|turn| drop(pool.share(&turn.to_string())));
-        assert!(pool.names.len() <= 2_048, "{}", pool.names.len());
-        assert!(Arc::ptr_eq(&first, &pool.share("git")));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
-use crate::query::row::NamePool;
+use crate::query::name_pool::NamePool;
 
 /// Keeps the items with the greatest keys. Connection and number order items with equal keys, so that the
 /// result does not depend on the order in which threads offer them.

@@ -72,7 +72,7 @@ fn usual_durations<'r>(rows: &[&'r OperationRow]) -> HashMap<(&'r str, &'r str),
 mod tests {
     use super::*;
     use crate::query::entry::LogEntry;
-    use crate::query::row::NamePool;
+    use crate::query::name_pool::NamePool;
 
     #[test]
     fn a_request_of_the_server_belongs_to_the_turn_of_the_call_and_a_greeting_to_none() {

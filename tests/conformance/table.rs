@@ -384,7 +384,7 @@ impl Table {
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
-            return Err(format!("the flood stands still: {before:?}, {:?}", self.control.count()?));
+            return Err(format!("the flood stopped: {before:?}, {:?}", self.control.count()?));
         }
         self.send(HALF)?;
         let mut outputs = Vec::new();

@@ -21,7 +21,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit.max(1)
     }
 
-    #[allow(dead_code, reason = "a coverage-guided fuzzer changes inputs by itself")]
+    #[allow(dead_code, reason = "a coverage-guided fuzzer changes inputs itself")]
     fn range(&mut self, length: usize) -> std::ops::Range<usize> {
         let (a, b) = (self.below(length + 1), self.below(length + 1));
         a.min(b)..a.max(b)
@@ -57,7 +57,7 @@ const SPICE: [&[u8]; 24] = [
 ];
 
 /// Returns one input: a few pieces of the corpus, changed a few times.
-#[allow(dead_code, reason = "a coverage-guided fuzzer changes inputs by itself")]
+#[allow(dead_code, reason = "a coverage-guided fuzzer changes inputs itself")]
 pub fn input(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes: Vec<u8> =
         (0..1 + random.below(3)).flat_map(|_| corpus[random.below(corpus.len())].clone()).collect();

@@ -128,7 +128,7 @@ pub enum Answer {
     Plain,
     /// `isError`.
     ToolError,
-    /// `isError`, and the text says that it was denied.
+    /// `isError`, and the text reports a refusal.
     ToolDenied,
     /// A person refused.
     Decline,

@@ -140,7 +140,7 @@ impl Player {
         let until = self.now.after(duration);
         let mut last = None;
         while let Some(deadline) = self.observer.next_deadline().filter(|deadline| *deadline <= until) {
-            assert_ne!(last, Some(deadline), "a deadline that was kept is not told again");
+            assert_ne!(last, Some(deadline), "a deadline that was kept is not reported again");
             last = Some(deadline);
             self.observer.tick(deadline, &mut self.records);
         }

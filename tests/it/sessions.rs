@@ -76,7 +76,10 @@ impl Recorded {
                 time => steps.push(Step::Wait(duration(time))),
             }
         }
-        assert!(client.next().is_none() && server.next().is_none(), "{name}: not all was said");
+        assert!(
+            client.next().is_none() && server.next().is_none(),
+            "{name}: the order ends before the lines"
+        );
         let end = end.unwrap_or_else(|| panic!("{name} has no end"));
         Recorded { name, folder, steps, debug, end }
     }

@@ -397,8 +397,8 @@ fn unwritable(messages: u64) -> Result<String, String> {
     expect(lines == 2 * calls, format!("{lines} lines of {}", 2 * calls))?;
     let peak = subject.memory("VmHWM");
     let said = subject.end()?;
-    expect(said.contains("records lost: "), format!("nothing is said of the loss: {said}"))?;
+    expect(said.contains("records lost: "), format!("the loss is not reported: {said}"))?;
     // The process may have ended. Its peak was not measured then.
     expect(peak == u64::MAX || peak <= CEILING_OF_A_FULL_QUEUE, format!("{} MiB", peak >> 20))?;
-    Ok(format!("{} messages, all lost to the log and told", calls * PER_CALL))
+    Ok(format!("{} messages, all lost to the log and counted", calls * PER_CALL))
 }

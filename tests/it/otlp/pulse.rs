@@ -13,7 +13,7 @@ fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
         command.arg(&collector.endpoint).arg("--").args(server).output().unwrap()
     };
     assert!(pulse(&[SPANTAP, "demo", "--serve"]).status.success());
-    let good = collector.exports().pop().expect("the last export of a pulse tells everything");
+    let good = collector.exports().pop().expect("the last export of a pulse has every figure");
     assert_eq!(points(&good, "spantap.check.up")[0].1, 1.0);
     let steps = points(&good, "spantap.check.duration");
     for step in ["handshake", "ping", "tools/list", "end"] {

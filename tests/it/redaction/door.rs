@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use syn::visit::{self, Visit};
 
-/// Types that cannot carry a text from outside. `event.rs` declares the others that it uses.
+/// Types that cannot carry a text from outside. `event.rs` declares all other types in its fields.
 const SAFE: &[&str] = &[
     "Redacted",
     "RedactionCounts",

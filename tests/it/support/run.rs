@@ -107,7 +107,7 @@ impl Run {
 
     /// Starts a session that the test holds step by step.
     pub fn start(self) -> Session {
-        assert!(self.input.is_empty(), "a started session sends by itself");
+        assert!(self.input.is_empty(), "the test sends to a started session");
         Session::start(self.command())
     }
 

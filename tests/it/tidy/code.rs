@@ -107,7 +107,9 @@ fn end_of_item(tokens: &[Token], mut at: usize) -> usize {
 pub fn paths(tokens: &[Token], root: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for at in 0..tokens.len() {
-        if is_at(tokens, at, &[root, ":", ":"]) && (at == 0 || tokens[at - 1].text != ":") {
+        // A visibility such as `pub(in crate::export)` does not name the module.
+        let is_part = at > 0 && [":", "in"].contains(&tokens[at - 1].text.as_str());
+        if is_at(tokens, at, &[root, ":", ":"]) && !is_part {
             branches(tokens, at + 3, String::new(), &mut paths);
         }
     }
