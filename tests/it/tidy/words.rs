@@ -12,6 +12,7 @@ const LEFT: &[(&str, usize)] = &[
     ("src/cli/selection.rs", 1),
     ("src/export/log/file.rs", 1),
     ("src/observe/redact/detect/url.rs", 1),
+    ("src/observe/redact/placeholder.rs", 1),
     ("src/record/from_event.rs", 1),
     ("src/relay/pump.rs", 1),
     ("src/system/descriptor.rs", 1),
