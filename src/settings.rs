@@ -13,7 +13,9 @@ mod entry;
 mod file;
 pub(crate) mod hash_key;
 mod kind;
+mod origin;
 pub(crate) mod paths;
+mod redaction;
 mod resolve;
 pub(crate) mod server_name;
 mod table;
@@ -22,11 +24,12 @@ mod words;
 
 pub use file::ConfigFile;
 pub(crate) use kind::{FlagValue, address};
+pub use origin::{Setting, SettingOrigin, SettingProblem};
+pub use redaction::RedactionTable;
+pub use resolve::SettingSources;
 pub(crate) use resolve::{ConfigFileError, config_file};
-pub use resolve::{Setting, SettingOrigin, SettingProblem, SettingSources};
-pub(crate) use table::SettingFlag;
 pub use table::{DECLARATIONS, GivenSettings, SettingDeclaration, Settings};
-pub use tables::RedactionTable;
+pub(crate) use table::{SettingFlag, SettingLookup};
 pub use words::{ArgsHash, LogLevel, Overload};
 
 use crate::export::otlp;
@@ -72,7 +75,7 @@ pub(crate) fn misspelt_variables(names: impl Iterator<Item = String>) -> Vec<Set
         let off = rest.strip_prefix("NO_").map(|rest| format!("SPANTAP_{rest}"));
         match off.filter(|setting| known(setting)) {
             Some(setting) => Some(format!("{setting}=false")),
-            None => file::nearest(&rest.to_lowercase()).map(table::variable),
+            None => file::nearest_of(&rest.to_lowercase(), table::names()).map(table::variable),
         }
     };
     let misspelt = |name: String| {

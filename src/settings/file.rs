@@ -10,8 +10,7 @@ use toml::{Spanned, Value};
 
 use crate::observe::redact::{Field, Redactor};
 use crate::settings::kind::SettingText;
-use crate::settings::resolve::{SettingOrigin, SettingProblem};
-use crate::settings::table::DECLARATIONS;
+use crate::settings::origin::{SettingOrigin, SettingProblem};
 use crate::text::line_of;
 
 /// Tables that are read as a whole.
@@ -110,25 +109,22 @@ impl ConfigFile {
         let mut entries = Vec::new();
         flatten(&mut Vec::new(), table.get_ref(), &line, &mut entries);
         entries.sort_by_key(|entry| entry.line);
-        for entry in &entries {
-            if !is_known(&entry.name) {
-                let name = shown(&entry.name.join("."));
-                let way_out = match nearest(&general(&entry.name)) {
-                    Some(setting) => format!("did you mean `{setting}`?"),
-                    None => "`spantap doctor` lists the settings".to_owned(),
-                };
-                problems.push(SettingProblem {
-                    origin: origin(entry.line),
-                    setting: None,
-                    text: format!("unknown setting `{name}`; {way_out}"),
-                });
-            }
-        }
         ConfigFile { path: path.to_owned(), entries, problems, hides_redaction }
     }
 
-    pub(super) fn problems(&self) -> Vec<SettingProblem> {
-        self.problems.clone()
+    /// Returns the lines that cannot be read, then the entries that are not one of the settings `names`.
+    pub(super) fn problems(&self, names: impl Iterator<Item = &'static str> + Clone) -> Vec<SettingProblem> {
+        let unknown = self.entries.iter().filter(|entry| !is_known(&entry.name, names.clone()));
+        let problem = |entry: &ConfigEntry| {
+            let name = shown(&entry.name.join("."));
+            let way_out = match nearest_of(&general(&entry.name), names.clone()) {
+                Some(setting) => format!("did you mean `{setting}`?"),
+                None => "`spantap doctor` lists the settings".to_owned(),
+            };
+            let text = format!("unknown setting `{name}`; {way_out}");
+            SettingProblem { origin: self.origin(entry.line), setting: None, text }
+        };
+        self.problems.iter().cloned().chain(unknown.map(problem)).collect()
     }
 
     /// Returns the texts of a setting: of the server's own section, then of the top level.
@@ -229,11 +225,6 @@ fn general(name: &[String]) -> String {
     }
 }
 
-/// Returns the setting that the user probably meant by `name`.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    nearest_of(name, DECLARATIONS.iter().map(|setting| setting.name))
-}
-
 /// Returns the one of `names` that the user probably meant by `name`.
 pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     /// As clap's for mistyped flags.
@@ -243,9 +234,9 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
     alike.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 
-fn is_known(name: &[String]) -> bool {
+fn is_known(name: &[String], mut names: impl Iterator<Item = &'static str>) -> bool {
     let general = general(name);
-    DECLARATIONS.iter().any(|setting| setting.name == general)
+    names.any(|setting| setting == general)
         || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::settings::SettingOrigin;
+use crate::settings::origin::SettingOrigin;
 use crate::text::duration;
 
 /// The text of one setting, as one source contains it.
@@ -54,7 +54,7 @@ pub(crate) enum FlagValue {
 }
 
 /// How the values of one kind are parsed and shown.
-pub(super) struct SettingKind<T: 'static> {
+pub(crate) struct SettingKind<T: 'static> {
     /// The form that a problem asks for.
     pub(super) expected: &'static str,
     pub(super) flag_value: FlagValue,

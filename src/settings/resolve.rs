@@ -7,51 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::settings::kind::{self, SettingKind, SettingText};
-use crate::settings::table::{GivenSettings, Settings, variable};
-use crate::settings::tables::RedactionTable;
+use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
+use crate::settings::redaction::RedactionTable;
+use crate::settings::table::{GivenSettings, SettingLookup, Settings, names, variable};
 use crate::settings::{ConfigFile, Environment, server_name};
-
-/// A value and its origin.
-#[derive(Clone, Debug)]
-pub struct Setting<T> {
-    pub value: T,
-    pub origin: SettingOrigin,
-}
-
-/// The source of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SettingOrigin {
-    Flag,
-    Environment(String),
-    File { path: PathBuf, line: usize },
-    Default,
-}
-
-impl fmt::Display for SettingOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SettingOrigin::Flag => f.write_str("flag"),
-            SettingOrigin::Environment(name) => f.write_str(name),
-            SettingOrigin::File { path, line } => write!(f, "{}:{line}", path.display()),
-            SettingOrigin::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// A value that cannot be used. Its text names the setting, never the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingProblem {
-    pub origin: SettingOrigin,
-    /// The setting or table; `None` for a name or a line that is unknown.
-    pub setting: Option<&'static str>,
-    pub text: String,
-}
-
-impl fmt::Display for SettingProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.origin, self.text)
-    }
-}
 
 /// A config file that exists, or that the user named, and that cannot be read.
 #[derive(Debug)]
@@ -126,15 +85,26 @@ impl<'a> SettingSources<'a> {
     /// Returns a resolver of single settings of the server `server_name`.
     pub(crate) fn resolver(&'a self, server_name: &'a str) -> SettingResolver<'a> {
         let file = self.file.as_ref().ok().and_then(Option::as_ref);
-        let problems = file.map(ConfigFile::problems).unwrap_or_default();
-        SettingResolver { given: &self.given, environment: self.environment, file, server_name, problems }
+        SettingResolver {
+            given: &self.given,
+            environment: self.environment,
+            file,
+            server_name,
+            problems: Vec::new(),
+        }
     }
 
     /// Resolves every setting of the server `server_name`. A value that cannot be used is a problem of the
     /// result, and the next source counts. If the config file cannot be read, its redaction is not known: no
     /// free text is written.
     pub fn settings(&self, server_name: &str) -> Settings {
-        let mut settings = self.resolver(server_name).settings();
+        let mut resolver = self.resolver(server_name);
+        resolver.problems = resolver.file.map(|file| file.problems(names())).unwrap_or_default();
+        let mut settings = resolver.single_settings();
+        settings.cost_per_call = resolver.cost_per_call();
+        settings.redaction = resolver.redaction();
+        settings.otlp_table = resolver.otlp_table();
+        settings.problems = resolver.problems();
         if self.file.is_err() {
             settings.redaction = RedactionTable::Unusable;
         }
@@ -168,10 +138,12 @@ pub(crate) struct SettingResolver<'a> {
     pub(super) problems: Vec<SettingProblem>,
 }
 
-impl SettingResolver<'_> {
-    /// Returns the value of the first source of the setting `name` that `kind` can parse. `given` is the
-    /// value of its flag.
-    pub(super) fn get<G, T: From<G>>(
+impl SettingLookup for SettingResolver<'_> {
+    fn given(&self) -> &GivenSettings {
+        self.given
+    }
+
+    fn get<G, T: From<G>>(
         &mut self,
         name: &'static str,
         kind: &SettingKind<G>,
@@ -192,7 +164,9 @@ impl SettingResolver<'_> {
         }
         Setting { value: default(), origin: SettingOrigin::Default }
     }
+}
 
+impl SettingResolver<'_> {
     /// Returns the texts of the setting `name` in the environment and the config file.
     fn written(&self, name: &str) -> impl Iterator<Item = SettingText> + use<> {
         let variable = variable(name);
@@ -209,7 +183,7 @@ impl SettingResolver<'_> {
     }
 
     /// Returns the problems in the order of the file.
-    pub(super) fn problems(&mut self) -> Vec<SettingProblem> {
+    fn problems(&mut self) -> Vec<SettingProblem> {
         let mut problems = std::mem::take(&mut self.problems);
         problems.sort_by_key(|problem| match problem.origin {
             SettingOrigin::File { line, .. } => line,

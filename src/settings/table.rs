@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::export::otlp;
 use crate::record::words::Side;
 use crate::settings::kind::{self, FlagValue, SettingKind, SettingText};
-use crate::settings::resolve::{Setting, SettingOrigin, SettingProblem, SettingResolver};
-use crate::settings::tables::RedactionTable;
+use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
+use crate::settings::redaction::RedactionTable;
 use crate::settings::words::{ArgsHash, LogLevel, Overload};
 
 /// The flag of a setting, without its dashes.
@@ -73,6 +73,11 @@ impl SettingDeclaration {
         };
         format!("| `{}` | {flag}| {default} | {} |", self.name, self.help)
     }
+}
+
+/// Returns the names of all settings.
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    DECLARATIONS.iter().map(|setting| setting.name)
 }
 
 /// Returns the environment variable of the setting `name`.
@@ -154,19 +159,34 @@ macro_rules! settings {
             origin: |settings| &settings.$field.origin,
         }),*];
 
-        impl SettingResolver<'_> {
-            $(pub(crate) fn $field(&mut self) -> Setting<value_type!($given $(, $value)?)> {
-                self.get($name, &$kind, self.given.$field.clone(), || $default)
+        /// Looks settings up in their sources. Each setting has a method.
+        pub(crate) trait SettingLookup {
+            /// Returns the settings of the command line.
+            fn given(&self) -> &GivenSettings;
+
+            /// Returns the value of the first source of the setting `name` that `kind` can parse. `given` is
+            /// the value of its flag.
+            fn get<G, T: From<G>>(
+                &mut self,
+                name: &'static str,
+                kind: &SettingKind<G>,
+                given: Option<G>,
+                default: impl FnOnce() -> T,
+            ) -> Setting<T>;
+
+            $(fn $field(&mut self) -> Setting<value_type!($given $(, $value)?)> {
+                let given = self.given().$field.clone();
+                self.get($name, &$kind, given, || $default)
             })*
 
-            /// Resolves every setting.
-            pub(super) fn settings(mut self) -> Settings {
+            /// Returns every setting of the table. The tables of the config file are empty.
+            fn single_settings(&mut self) -> Settings {
                 Settings {
                     $($field: self.$field(),)*
-                    cost_per_call: self.cost_per_call(),
-                    redaction: self.redaction(),
-                    otlp_table: self.otlp_table(),
-                    problems: self.problems(),
+                    cost_per_call: BTreeMap::new(),
+                    redaction: RedactionTable::Unusable,
+                    otlp_table: otlp::OtlpTable::default(),
+                    problems: Vec::new(),
                 }
             }
         }

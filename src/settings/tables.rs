@@ -5,38 +5,12 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use crate::export::otlp;
-use crate::observe::redact::{self, Redactor};
+use crate::observe::redact;
 use crate::settings::entry::{Misfit, read};
 use crate::settings::file::{ConfigFile, nearest_of, shown};
-use crate::settings::resolve::{SettingOrigin, SettingProblem, SettingResolver};
-
-/// The `[redaction]` table.
-#[derive(Clone, Debug)]
-pub enum RedactionTable {
-    Settings(Box<redact::RedactionSettings>),
-    /// The table exists and cannot be applied: no free text is written.
-    Unusable,
-}
-
-impl RedactionTable {
-    /// Returns one line for each entry that shows more than users expect.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        match self {
-            RedactionTable::Settings(settings) => settings.warnings(),
-            RedactionTable::Unusable => Vec::new(),
-        }
-    }
-
-    /// Returns the redactor of these settings.
-    pub fn redactor(&self) -> Redactor {
-        match self {
-            RedactionTable::Settings(settings) => {
-                Redactor::try_new(settings).unwrap_or_else(|_| Redactor::closed())
-            }
-            RedactionTable::Unusable => Redactor::closed(),
-        }
-    }
-}
+use crate::settings::origin::{SettingOrigin, SettingProblem};
+use crate::settings::redaction::RedactionTable;
+use crate::settings::resolve::SettingResolver;
 
 impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {

@@ -25,7 +25,7 @@ use crate::record::words::SessionSource;
 use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
-use crate::settings::{LogLevel, Overload, SettingOrigin, SettingSources, Settings};
+use crate::settings::{LogLevel, Overload, SettingLookup, SettingOrigin, SettingSources, Settings};
 use crate::settings::{hash_key, misspelt_variables, paths, process_environment, process_variable};
 use crate::system::clock::Moment;
 use crate::system::process::{self, TraceEnv};
