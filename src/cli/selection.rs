@@ -301,7 +301,7 @@ fn unreadable_folder(dir: &Path, error: io::Error) -> anyhow::Error {
     )
 }
 
-/// Returns the given flags that exclude records; empty if there are none.
+/// Returns the given flags that exclude records; empty if no given flag does.
 fn wanted(args: &SelectArgs) -> String {
     let mut options = String::new();
     let mut option = |name: &str, value: &str| options.push_str(&format!(" {name} {value}"));

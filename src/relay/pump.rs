@@ -2,8 +2,8 @@
 //!
 //! The loop is `read`, clock, publish, `write`, clock. Publishing is a store to memory and comes before the
 //! `write`, so that the observer sees a request before its answer can exist. Between a `write` and the next
-//! `read` there is no system call, lock, allocation or wake-up, because a peer that the write just woke
-//! often waits for this core.
+//! `read` the pump makes no system call, takes no lock, allocates nothing and wakes no thread, because a peer
+//! that the write just woke often waits for this core.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -14,7 +14,7 @@ use crate::relay::chunk::{Moment, Stream};
 use crate::relay::ring::{Producer, Room};
 use crate::system::{clock, descriptor, signals, stdio};
 
-/// What the pump does when the ring has no room.
+/// Action of the pump when the ring has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// Forwards the bytes unobserved and counts them.

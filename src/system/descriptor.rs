@@ -54,7 +54,7 @@ fn again(fd: RawFd, events: libc::c_short) -> io::Result<()> {
         Some(libc::EINTR) => Ok(()),
         Some(libc::EAGAIN) => {
             let mut poll = libc::pollfd { fd, events, revents: 0 };
-            // SAFETY: one valid entry. There is no time-out because a stream may be silent for hours.
+            // SAFETY: one valid entry. It has no time-out, because a stream may be silent for hours.
             unsafe { libc::poll(&mut poll, 1, -1) };
             Ok(())
         }

@@ -360,7 +360,7 @@ pub fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
 /// Returns true if the server has been stopped since the last call.
 pub fn has_stopped(pid: libc::pid_t) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: `info` is a valid place for the result. It is zeroed, so its pid stays 0 if there is no result.
+    // SAFETY: `info` is a valid place for the result. It is zeroed, so its pid stays 0 without a result.
     unsafe {
         let options = libc::WSTOPPED | libc::WNOHANG;
         libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) == 0

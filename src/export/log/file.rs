@@ -190,7 +190,7 @@ impl SessionFile {
         Ok(())
     }
 
-    /// Returns the open part. Opens a new one if there is none, or if its path is another file by now.
+    /// Returns the open part. Opens a new part if no part is open, or if its path is another file by now.
     fn ready(&mut self) -> io::Result<&mut OpenPart> {
         let moved = match &mut self.current {
             Some(open) if !open.checked => {

@@ -56,7 +56,7 @@ impl Placeholder {
         into.push_str(&self.after);
     }
 
-    /// Returns the length of the placeholder at the start of `text`; `None` if there is no placeholder or if its
+    /// Returns the length of the placeholder at the start of `text`; `None` without a placeholder or if its
     /// class is unknown, because a peer could otherwise send any text in the form of a placeholder.
     pub(super) fn length_at_start(&self, text: &str) -> Option<usize> {
         let rest = text.strip_prefix(self.before.as_str())?;

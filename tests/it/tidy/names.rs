@@ -8,12 +8,6 @@ use syn::visit::{self, Visit};
 use super::code::{tokens, without_tests};
 use super::{Source, program};
 
-/// Type names that are used more than once. The list must become empty.
-const DUPLICATES: &[&str] = &[];
-
-/// Number of doc comments in a file that do not begin a sentence. The list must become empty.
-const FRAGMENTS: &[(&str, usize)] = &[("src/relay/pump.rs", 1)];
-
 /// Functions of `src` that may be longer than [`LONG`] lines, with the reason.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 
@@ -40,8 +34,7 @@ fn duplicates(sources: &[Source]) -> BTreeMap<String, Vec<&str>> {
 fn a_type_name_is_used_once() {
     let sources = program();
     let found = duplicates(&sources);
-    let names: Vec<&str> = found.keys().map(String::as_str).collect();
-    assert_eq!(names, DUPLICATES, "{found:#?}");
+    assert!(found.is_empty(), "{found:#?}");
     // The test can fail.
     let sources = [
         Source::of("a.rs", "struct A; #[cfg(test)] mod tests { struct B; } fn f(a: A) {}"),
@@ -150,9 +143,7 @@ fn fragments(source: &Source) -> Vec<String> {
 #[test]
 fn a_doc_comment_begins_a_sentence() {
     let found: Vec<String> = program().iter().flat_map(fragments).collect();
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    found.iter().for_each(|place| *counts.entry(place.split(':').next().unwrap()).or_default() += 1);
-    assert!(counts.into_iter().eq(FRAGMENTS.iter().copied()), "{found:#?}");
+    assert!(found.is_empty(), "{found:#?}");
     // The test can fail.
     let text = "//! What a.\nstruct A {\n/// Whether b.\nb: bool,\n/// Returns\n/// What c.\nc: bool }";
     assert_eq!(fragments(&Source::of("a.rs", text)), ["a.rs:1: What a.", "a.rs:3: Whether b."]);

@@ -57,9 +57,6 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("main", "parses the arguments, runs a command, exits with its status", &["observe::redact", "cli"]),
 ];
 
-/// Circles that are known. The list must become empty.
-const CIRCLES: &[&[&str]] = &[];
-
 /// Returns the room of a file below `src`: the first part of its path.
 fn room(path: &str) -> &str {
     path.split('/').nth(1).unwrap().trim_end_matches(".rs")
@@ -186,7 +183,7 @@ fn circles(sources: &[Source]) -> Vec<Vec<&str>> {
 
 #[test]
 fn no_two_files_name_each_other_in_a_circle() {
-    assert_eq!(circles(&program()), CIRCLES);
+    assert_eq!(circles(&program()), Vec::<Vec<&str>>::new());
     // The test can fail.
     let sources = [
         Source::of("src/a.rs", "use crate::b::inner::B;"),
