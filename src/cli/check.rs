@@ -22,7 +22,7 @@ use crate::settings::{GivenSettings, process_environment};
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
 Exit status: 0 the server works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires;
-5 its stdout has something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
+5 its stdout contains something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
 With --every: the status of the last check, once --count is reached.";
 
 #[derive(Debug, Args)]

@@ -18,12 +18,12 @@ mod logs;
 mod settings;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 nothing is broken; 1 something is, and is marked `fail`; 2 usage.")]
+#[command(after_help = "Exit status: 0 no finding is marked `fail`; 1 at least one is; 2 usage.")]
 pub struct DoctorArgs {
     /// Print findings and settings as JSON, for a bug report; no secrets, the home folder as ~
     #[arg(long)]
     json: bool,
-    /// Show the settings that this server has
+    /// Show the settings of this server
     #[arg(long, value_name = "NAME", default_value = "")]
     server: String,
     #[arg(long, value_name = "FILE", help = help::CONFIG)]

@@ -34,14 +34,14 @@ use progress::{ExportProgress, ProgressLine, key};
 #[derive(Debug, Args)]
 #[command(
     mut_arg("since", |argument| argument.help(since_help("all"))),
-    after_help = "Exit status: 0 all was taken; 1 something was not, or no collector is configured; 2 usage."
+    after_help = "Exit status: 0 all records were sent; 1 some were not, or no collector is configured; 2 usage."
 )]
 pub struct ExportArgs {
     #[arg(long, value_name = "URL", help = help::of("otlp.endpoint"))]
     otlp: Option<String>,
     #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
-    /// Whose side the spans take [default: server]
+    /// Side of the connection that spans describe [default: server]
     #[arg(long, value_enum)]
     side: Option<Side>,
     /// Send log records too

@@ -81,7 +81,7 @@ pub struct WriteOptions {
     /// Report as JSON; writes only with --yes
     #[arg(long)]
     json: bool,
-    /// Write even while the host runs that will write its file back
+    /// Write even if a running host may overwrite the file
     #[arg(long)]
     force: bool,
 }

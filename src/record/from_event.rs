@@ -10,7 +10,7 @@ use crate::record::{ClockAnchor, Dropped, Identity};
 use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
 use crate::relay::chunk::Stream;
 
-/// Bytes of one token, for estimates.
+/// Bytes per token in estimates.
 const BYTES_PER_TOKEN: u64 = 4;
 
 impl<'a> Record<'a> {
@@ -55,7 +55,7 @@ impl<'a> Record<'a> {
             EventKind::ServerStderr(stderr) => record.server_stderr(stderr),
             EventKind::DebugEnded => {
                 record.event = EventName::DebugEnded;
-                record.message = "debug records end here".into();
+                record.message = "debug level ended".into();
             }
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
@@ -68,7 +68,7 @@ impl<'a> Record<'a> {
         self.call_facts(facts);
         self.call_answer(answer, anchor);
         self.call_timing(timing, anchor);
-        // Clients of both eras ask an older server what it is, and get an error: nothing is wrong.
+        // Clients send `server/discover` to older servers too, which refuse it correctly.
         let is_probe = facts.method == Method::Discover;
         let target = facts.target.as_ref().map(CallTarget::text);
         let (method, status) = (facts.method_name.as_str(), answer.status.as_str());
@@ -231,8 +231,8 @@ impl<'a> Record<'a> {
         self.level = Level::Warn;
         self.event = EventName::Malformed;
         self.message = match count {
-            1 => format!("a line on {stream} that is no message"),
-            count => format!("{count} lines on {stream} that are no messages"),
+            1 => format!("malformed line on {stream}"),
+            count => format!("{count} malformed lines on {stream}"),
         }
         .into();
         self.stream = Some(stream);
@@ -245,7 +245,7 @@ impl<'a> Record<'a> {
         let Unmatched { request_id, direction, what, error_code, count } = unmatched;
         self.level = Level::Warn;
         self.event = EventName::Unmatched;
-        self.message = format!("a {what} that no open request waits for").into();
+        self.message = format!("{what} without an open request").into();
         self.request_id = request_id.as_ref().and_then(known);
         self.direction = Some(*direction);
         self.what = Some(*what);

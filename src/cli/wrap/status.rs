@@ -19,7 +19,7 @@ use crate::record::file_name::{SessionFileName, server_part};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 all is as it should be; 1 a watched entry names a spantap that is gone, a file
+    after_help = "Exit status: 0 no problem found; 1 a watched entry names a spantap that is gone, a file
 cannot be read, or no file or no such server is found; 2 usage."
 )]
 pub struct StatusArgs {

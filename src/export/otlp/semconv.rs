@@ -10,7 +10,7 @@ pub mod attribute {
     pub const MCP_METHOD_NAME: &str = "mcp.method.name";
     pub const MCP_PROTOCOL_VERSION: &str = "mcp.protocol.version";
     pub const MCP_RESOURCE_URI: &str = "mcp.resource.uri";
-    /// Ours: the server's name, also where a backend drops resource attributes.
+    /// Server name, also on spans and points, because some backends drop resource attributes.
     pub const MCP_SERVER_NAME: &str = "mcp.server.name";
     /// `tool_error`, a code, or one of our own words; absent on success.
     pub const ERROR_TYPE: &str = "error.type";
@@ -27,7 +27,7 @@ pub mod attribute {
     pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
     /// `pipe` for stdio.
     pub const NETWORK_TRANSPORT: &str = "network.transport";
-    /// The connection, for revisions of MCP that know sessions.
+    /// The connection id, for revisions of MCP with sessions.
     pub const MCP_SESSION_ID: &str = "mcp.session.id";
     /// The agent session.
     pub const SESSION_ID: &str = "session.id";
@@ -67,7 +67,7 @@ pub mod resource {
     pub const SERVICE_NAME: &str = "service.name";
     /// `mcp`.
     pub const SERVICE_NAMESPACE: &str = "service.namespace";
-    /// The connection: two writers of one series would add up to nonsense.
+    /// The connection id, so that two processes never write to one series.
     pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
     /// The version in the server's handshake; on spans and logs only, since metrics begin before it.
     pub const SERVICE_VERSION: &str = "service.version";
@@ -85,10 +85,10 @@ pub mod value {
     pub const EXECUTE_TOOL: &str = "execute_tool";
 }
 
-/// The first revision of MCP without sessions: from it on `mcp.session.id` has no meaning.
+/// The first revision of MCP without sessions, and so without `mcp.session.id`.
 pub const FIRST_WITHOUT_SESSIONS: &str = "2026-07-28";
 
-/// An instrument: name, unit and what it measures.
+/// Name, unit, kind and description of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instrument {
     pub name: &'static str,
@@ -109,7 +109,7 @@ macro_rules! instruments {
     ($($constant:ident = $kind:literal $name:literal $unit:literal $description:literal;)*) => {
         $(pub const $constant: Instrument =
             Instrument { name: $name, unit: $unit, kind: $kind, description: $description };)*
-        /// All of them, in the order of the documentation.
+        /// All instruments, in the order of `docs/telemetry.md`.
         pub const INSTRUMENTS: &[Instrument] = &[$($constant),*];
     };
 }
@@ -129,21 +129,23 @@ instruments! {
     SERVER_MEMORY = "gauge" "spantap.server.memory" "By" "Resident memory of the server process";
     SERVER_CPU = "counter" "spantap.server.cpu.time" "s" "CPU time of the server process, user and system";
     CONNECTION_FAILURES = "counter" "spantap.server.connection.failures" "{failure}"
-        "Servers that could not be started, were not initialised, or ended unasked";
+        "Servers that could not be started, failed the handshake, or died";
     SESSION_TOOL_CALLS = "gauge" "spantap.session.tool_calls" "{call}" "Tool calls of this connection";
     SESSION_TOOLS = "gauge" "spantap.session.tools" "{tool}" "Different tools called in this connection";
     SESSION_TURNS = "gauge" "spantap.session.turns" "{turn}" "Turns (user requests) in this connection";
     SESSION_DENIALS = "gauge" "spantap.session.denials" "{denial}" "Calls that a person or policy refused";
-    SESSION_REPEATS = "gauge" "spantap.session.repeats" "{call}" "Most identical calls so far, by tool";
+    SESSION_REPEATS = "gauge" "spantap.session.repeats" "{call}"
+        "Highest number of identical calls so far, by tool";
     SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4";
     SESSION_COST = "gauge" "spantap.session.cost.usd" "{USD}" "Cost by kind, estimated";
-    IN_FLIGHT = "updowncounter" "spantap.operation.in_flight" "{operation}" "Requests that are open";
+    IN_FLIGHT = "updowncounter" "spantap.operation.in_flight" "{operation}" "Open requests";
     TELEMETRY_DROPPED = "counter" "spantap.telemetry.dropped" "{record}" "Records that were lost, by sink and reason";
-    ADDED_LATENCY = "histogram" "spantap.relay.added_latency" "s" "Time between reading and having written a chunk";
-    QUEUE_DEPTH = "gauge" "spantap.relay.queue.depth" "By" "Bytes that wait to be observed";
-    CHECK_UP = "gauge" "spantap.check.up" "{server}" "1 if the last check of a pulse passed, else 0";
+    ADDED_LATENCY = "histogram" "spantap.relay.added_latency" "s" "Time from the read to the write of a chunk";
+    QUEUE_DEPTH = "gauge" "spantap.relay.queue.depth" "By"
+        "Bytes in the fullest ring, which the observer has not read yet";
+    CHECK_UP = "gauge" "spantap.check.up" "{server}" "1 if the last check passed, else 0";
     CHECK_DURATION = "gauge" "spantap.check.duration" "s" "Time that a step of the last check took";
-    CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by what was wrong";
+    CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by reason";
     CHECK_FAILURES_IN_A_ROW = "gauge" "spantap.check.failures_in_a_row" "{failure}"
         "Checks that failed since the last one that passed";
 }
