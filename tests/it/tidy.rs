@@ -190,6 +190,24 @@ fn the_documented_reasons_are_those_of_the_code() {
     assert!(told > 10, "{told}");
 }
 
+/// Returns the long names in backticked code of a page, which are names of tests.
+fn named_tests(page: &str) -> Vec<&str> {
+    let code = page.split('`').skip(1).step_by(2);
+    let words = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.filter(|word| word.matches('_').count() >= 4 && !word.contains(char::is_uppercase)).collect()
+}
+
+#[test]
+fn the_tests_that_docs_name_exist() {
+    let code: String = sources("src").into_iter().chain(sources("tests")).map(|source| source.text).collect();
+    for (path, text) in pages() {
+        for name in named_tests(&text) {
+            assert!(code.contains(&format!("fn {name}(")), "{path}: {name}");
+        }
+    }
+    assert_eq!(named_tests("a_b_c_d_e `m::{f_g_h_i_j,k_l}`"), ["f_g_h_i_j"]);
+}
+
 #[test]
 fn the_files_that_docs_link_to_exist() {
     for (page, text) in pages() {
