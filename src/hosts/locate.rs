@@ -6,22 +6,16 @@ use crate::hosts::store::FileSnapshot;
 use crate::hosts::table::{HOSTS, Host};
 use crate::hosts::tree::{FileFormat, Node};
 use crate::text::glob::Glob;
+use crate::text::words::words;
 
-/// Owner of a host's file. The scope decides how an entry names the proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FileScope {
-    /// One user, on one machine.
-    User,
-    /// All users of a project share the file.
-    Project,
-}
-
-impl FileScope {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            FileScope::User => "user",
-            FileScope::Project => "project",
-        }
+words! {
+    /// Owner of a host's file. The scope decides how an entry names the proxy.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum FileScope {
+        /// One user, on one machine.
+        User = "user",
+        /// All users of a project share the file.
+        Project = "project",
     }
 }
 

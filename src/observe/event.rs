@@ -195,14 +195,11 @@ pub struct CallProgress {
     pub last: Moment,
 }
 
-/// The direction in which a message is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Direction {
-    ClientToServer,
-    ServerToClient,
+words! {
+    /// The direction in which a message is sent.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Direction { ClientToServer = "client_to_server", ServerToClient = "server_to_client" }
 }
-
-words!(Direction { ClientToServer = "client_to_server", ServerToClient = "server_to_client" });
 
 impl Direction {
     /// Returns the direction of the messages on `stream`; `None` for stderr, which carries no protocol.
@@ -231,27 +228,20 @@ impl Direction {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Status {
-    Ok,
-    Error,
-    /// A person or a policy refused the request.
-    Denied,
-    Timeout,
-    Cancelled,
-    /// The answer was not observed, or a newer version wrote the status; never counted in error rates.
-    #[default]
-    Unknown,
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Status {
+        Ok = "ok",
+        Error = "error",
+        /// A person or a policy refused the request.
+        Denied = "denied",
+        Timeout = "timeout",
+        Cancelled = "cancelled",
+        /// The answer was not observed, or a newer version wrote the status; never counted in error rates.
+        #[default]
+        Unknown = "unknown",
+    }
 }
-
-words!(Status {
-    Ok = "ok",
-    Error = "error",
-    Denied = "denied",
-    Timeout = "timeout",
-    Cancelled = "cancelled",
-    Unknown = "unknown",
-});
 
 impl Status {
     /// Returns true if the ending is known and not good.
@@ -323,19 +313,19 @@ pub struct SessionStarted {
     pub spawned: Moment,
 }
 
-/// The source of a `session_id`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionSource {
-    Flag,
-    /// A variable of spantap.
-    Environment,
-    /// A variable that the host sets.
-    Host,
-    /// The host process.
-    Derived,
+words! {
+    /// The source of a `session_id`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum SessionSource {
+        Flag = "flag",
+        /// A variable of spantap.
+        Environment = "environment",
+        /// A variable that the host sets.
+        Host = "host",
+        /// The host process.
+        Derived = "derived",
+    }
 }
-
-words!(SessionSource { Flag = "flag", Environment = "environment", Host = "host", Derived = "derived" });
 
 /// The known names of both peers, after a peer sent one.
 #[derive(Clone, Debug)]
@@ -399,17 +389,17 @@ pub struct Malformed {
     pub reason: MalformedReason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum MalformedReason {
-    /// A line that is not JSON, such as a banner, a log line or binary data.
-    NotJson,
-    /// JSON that is not a JSON-RPC message.
-    NotJsonRpc,
-    /// A line that was cut by lost bytes.
-    Partial,
+words! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum MalformedReason {
+        /// A line that is not JSON, such as a banner, a log line or binary data.
+        NotJson = "not_json",
+        /// JSON that is not a JSON-RPC message.
+        NotJsonRpc = "not_json_rpc",
+        /// A line that was cut by lost bytes.
+        Partial = "partial",
+    }
 }
-
-words!(MalformedReason { NotJson = "not_json", NotJsonRpc = "not_json_rpc", Partial = "partial" });
 
 #[derive(Clone, Debug)]
 pub struct Unmatched {
@@ -421,15 +411,11 @@ pub struct Unmatched {
     pub count: u64,
 }
 
-/// The kind of an unmatched message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnmatchedKind {
-    Response,
-    Error,
-    Cancellation,
+words! {
+    /// The kind of an unmatched message.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" }
 }
-
-words!(UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" });
 
 #[derive(Clone, Copy, Debug)]
 pub struct Lost {
@@ -442,18 +428,18 @@ pub struct Lost {
     pub reason: &'static str,
 }
 
-/// The place where bytes or records are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LossPlace {
-    /// Between the relay and the observer: bytes.
-    Tap,
-    /// Between the observer and the outputs: records.
-    Observer,
-    Log,
-    Otlp,
+words! {
+    /// The place where bytes or records are lost.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum LossPlace {
+        /// Between the relay and the observer: bytes.
+        Tap = "tap",
+        /// Between the observer and the outputs: records.
+        Observer = "observer",
+        Log = "log",
+        Otlp = "otlp",
+    }
 }
-
-words!(LossPlace { Tap = "tap", Observer = "observer", Log = "log", Otlp = "otlp" });
 
 #[derive(Clone, Debug)]
 pub struct ToolResult {
@@ -512,21 +498,17 @@ pub struct SessionEnded {
     pub stderr_tail: Vec<Redacted>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// The server exited after its stdin was closed, or because of a forwarded signal.
-    ServerExited,
-    /// The server ended without being asked to.
-    ServerDied,
-    /// The server could not be started.
-    SpawnFailed,
+words! {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum EndReason {
+        /// The server exited after its stdin was closed, or because of a forwarded signal.
+        ServerExited = "server_exited",
+        /// The server ended without being asked to.
+        ServerDied = "server_died",
+        /// The server could not be started.
+        SpawnFailed = "spawn_failed",
+    }
 }
-
-words!(EndReason {
-    ServerExited = "server_exited",
-    ServerDied = "server_died",
-    SpawnFailed = "spawn_failed",
-});
 
 /// Sums over a connection.
 #[derive(Clone, Debug, Default)]

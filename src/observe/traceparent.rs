@@ -8,45 +8,50 @@ use std::fmt;
 
 use crate::text::hex;
 
-/// 16 bytes, never all zero.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TraceId([u8; 16]);
+/// Declares an id of some bytes, never all zero, written as lower-case hex digits.
+macro_rules! id {
+    ($name:ident, $size:literal) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name([u8; $size]);
 
-/// 8 bytes, never all zero.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SpanId([u8; 8]);
+        impl $name {
+            /// Returns `None` for the invalid all-zero id.
+            pub fn new(bytes: [u8; $size]) -> Option<$name> {
+                (bytes != [0; $size]).then_some($name(bytes))
+            }
 
-/// The two flag bits that Level 2 defines.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct TraceFlags(u8);
+            /// Returns the text of `Display` without the cost of formatting.
+            pub(crate) fn text(self) -> String {
+                hex::text(&self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.text())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.text())
+            }
+        }
+    };
+}
+
+id!(TraceId, 16);
+id!(SpanId, 8);
 
 impl TraceId {
-    /// Returns `None` for the invalid all-zero id.
-    pub fn new(bytes: [u8; 16]) -> Option<TraceId> {
-        (bytes != [0; 16]).then_some(TraceId(bytes))
-    }
-
-    /// Returns 32 lower-case hex digits.
-    pub(crate) fn text(self) -> String {
-        hex::text(&self.0)
-    }
-
     pub(crate) fn bytes(self) -> [u8; 16] {
         self.0
     }
 }
 
-impl SpanId {
-    /// Returns `None` for the invalid all-zero id.
-    pub fn new(bytes: [u8; 8]) -> Option<SpanId> {
-        (bytes != [0; 8]).then_some(SpanId(bytes))
-    }
-
-    /// Returns 16 lower-case hex digits.
-    pub(crate) fn text(self) -> String {
-        hex::text(&self.0)
-    }
-}
+/// The two flag bits that Level 2 defines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct TraceFlags(u8);
 
 impl TraceFlags {
     const SAMPLED: u8 = 0b01;
@@ -77,33 +82,9 @@ impl TraceFlags {
     }
 }
 
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(f, &self.0)
-    }
-}
-
-impl fmt::Display for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(f, &self.0)
-    }
-}
-
 impl fmt::Display for TraceFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex::write(f, &[self.0])
-    }
-}
-
-impl fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for SpanId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        f.write_str(&self.text())
     }
 }
 

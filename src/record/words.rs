@@ -17,15 +17,15 @@ pub(crate) use crate::observe::event::{
 pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
 
-/// Side of the connection that spans and metrics describe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Side {
-    #[default]
-    Server,
-    Client,
+words! {
+    /// Side of the connection that spans and metrics describe.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+    pub enum Side {
+        #[default]
+        Server = "server",
+        Client = "client",
+    }
 }
-
-words!(Side { Server = "server", Client = "client" });
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -37,53 +37,35 @@ pub enum Level {
     Error,
 }
 
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum EventName {
-    SessionStarted,
-    PeerIdentified,
-    McpToolCall,
-    McpRequest,
-    CallPending,
-    ServerUnresponsive,
-    AgentThrashing,
-    ToolsChanged,
-    Malformed,
-    Unmatched,
-    Gap,
-    ToolResult,
-    McpNotification,
-    ServerStderr,
-    DebugEnded,
-    SessionEnded,
-    /// An event of a newer version; never written.
-    #[default]
-    #[serde(other)]
-    #[schemars(skip)]
-    Unknown,
+words! {
+    #[derive(
+        Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    )]
+    #[serde(rename_all = "snake_case")]
+    pub enum EventName {
+        SessionStarted = "session_started",
+        PeerIdentified = "peer_identified",
+        McpToolCall = "mcp_tool_call",
+        McpRequest = "mcp_request",
+        CallPending = "call_pending",
+        ServerUnresponsive = "server_unresponsive",
+        AgentThrashing = "agent_thrashing",
+        ToolsChanged = "tools_changed",
+        Malformed = "malformed",
+        Unmatched = "unmatched",
+        Gap = "gap",
+        ToolResult = "tool_result",
+        McpNotification = "mcp_notification",
+        ServerStderr = "server_stderr",
+        DebugEnded = "debug_ended",
+        SessionEnded = "session_ended",
+        /// An event of a newer version; never written.
+        #[default]
+        #[serde(other)]
+        #[schemars(skip)]
+        Unknown = "unknown",
+    }
 }
-
-words!(EventName {
-    SessionStarted = "session_started",
-    PeerIdentified = "peer_identified",
-    McpToolCall = "mcp_tool_call",
-    McpRequest = "mcp_request",
-    CallPending = "call_pending",
-    ServerUnresponsive = "server_unresponsive",
-    AgentThrashing = "agent_thrashing",
-    ToolsChanged = "tools_changed",
-    Malformed = "malformed",
-    Unmatched = "unmatched",
-    Gap = "gap",
-    ToolResult = "tool_result",
-    McpNotification = "mcp_notification",
-    ServerStderr = "server_stderr",
-    DebugEnded = "debug_ended",
-    SessionEnded = "session_ended",
-    Unknown = "unknown",
-});
 
 /// An enum whose words are values of record fields.
 pub(crate) trait Word: Sized {

@@ -6,15 +6,11 @@
 pub use crate::system::clock::Moment;
 use crate::text::words::words;
 
-/// One of the server's three standard streams, named as the server sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stream {
-    Stdin,
-    Stdout,
-    Stderr,
+words! {
+    /// One of the server's three standard streams, named as the server sees it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum Stream { Stdin = "stdin", Stdout = "stdout", Stderr = "stderr" }
 }
-
-words!(Stream { Stdin = "stdin", Stdout = "stdout", Stderr = "stderr" });
 
 /// Bytes as one `read(2)` returned them, at most 64 KiB.
 #[derive(Clone, Copy, Debug)]

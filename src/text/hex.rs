@@ -1,7 +1,5 @@
 //! Writes bytes as hex digits, without `format!`: a record contains some three hundred digits.
 
-use std::fmt;
-
 /// Appends `bytes` as lower-case hex digits.
 pub(crate) fn push(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -13,11 +11,6 @@ pub(crate) fn push(text: &mut String, bytes: &[u8]) {
         }
         text.push_str(std::str::from_utf8(&digits[..chunk.len() * 2]).unwrap_or_default());
     }
-}
-
-/// Writes `bytes` as lower-case hex digits.
-pub(crate) fn write(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    f.write_str(&text(bytes))
 }
 
 /// Returns `bytes` as lower-case hex digits.

@@ -1,9 +1,18 @@
 //! Enums whose variants are written as fixed words.
 
-/// Gives the enum `$name` its words: `ALL` lists the variants, `as_str` and `Display` give the word of a
-/// variant, and `from_word` returns the variant of a word. A missing variant does not compile.
+/// Declares an enum together with its words: `ALL` lists the variants, `as_str` and `Display` give the word of
+/// a variant, and `from_word` returns the variant of a word.
 macro_rules! words {
-    ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$of_enum:meta])* $visible:vis enum $name:ident {
+        $($(#[$of_variant:meta])* $variant:ident = $word:literal),+ $(,)?
+    }) => {
+        $(#[$of_enum])*
+        $visible enum $name {
+            $($(#[$of_variant])* $variant),+
+        }
+
+        // Not every enum needs every function.
+        #[allow(dead_code)]
         impl $name {
             pub const ALL: [$name; [$($word),+].len()] = [$($name::$variant),+];
 

@@ -19,7 +19,7 @@ pub(super) fn plan(out: &mut Out<'_>, plan: &FilePlan, with_diff: bool) -> anyho
         return Ok(());
     }
     let file = &plan.file;
-    writeln!(out, "{} ({}): {}", file.host.name, file.scope.word(), printable_path(&file.path))?;
+    writeln!(out, "{} ({}): {}", file.host.name, file.scope.as_str(), printable_path(&file.path))?;
     for ServerChange { label, edited, renewed, disabled } in &plan.changes {
         let note = match (edited, renewed, disabled) {
             (true, ..) => ": its command was changed by hand after `wrap`; the change stays, as shown",
@@ -97,7 +97,7 @@ pub(super) fn json(
         };
         let skipped = plan.skipped.iter().map(|(label, reason)| json!({"server": label, "reason": reason}));
         let mut line = json!({
-            "host": plan.file.host.id, "scope": plan.file.scope.word(), "file": plan.file.path,
+            "host": plan.file.host.id, "scope": plan.file.scope.as_str(), "file": plan.file.path,
             "changed": labels(|_| true), "edited": labels(|change| change.edited),
             "renewed": labels(|change| change.renewed), "written": written,
             "skipped": skipped.collect::<Vec<_>>(),
@@ -108,7 +108,7 @@ pub(super) fn json(
         write_json(out, &line)?;
     }
     for (file, reason) in failures {
-        let (host, scope, path) = (file.host.id, file.scope.word(), &file.path);
+        let (host, scope, path) = (file.host.id, file.scope.as_str(), &file.path);
         write_json(out, &json!({"host": host, "scope": scope, "file": path, "error": reason}))?;
     }
     Ok(())

@@ -95,7 +95,7 @@ impl StatusRow {
         };
         StatusRow {
             host: file.host.id,
-            scope: file.scope.word(),
+            scope: file.scope.as_str(),
             label: label(&server.name, &server.path),
             transport,
             watched,

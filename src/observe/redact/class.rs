@@ -7,53 +7,46 @@ use std::sync::Arc;
 
 use crate::text::words::words;
 
-/// Declares the enum and its words in one list.
-macro_rules! known_classes {
-    ($($class:ident = $word:literal)*) => {
-        /// A class of the built-in rules.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum KnownClass { $($class),* }
-
-        words!(KnownClass { $($class = $word),* });
-    };
-}
-
-known_classes! {
-    GitHub = "github"
-    GitLab = "gitlab"
-    Slack = "slack"
-    Stripe = "stripe"
-    OpenAi = "openai"
-    Anthropic = "anthropic"
-    ModelHost = "model_host"
-    Aws = "aws"
-    Google = "google"
-    Azure = "azure"
-    Package = "package"
-    Cloud = "cloud"
-    Vault = "vault"
-    Mail = "mail"
-    Work = "work"
-    Ci = "ci"
-    Jwt = "jwt"
-    PrivateKey = "private_key"
-    AuthHeader = "auth_header"
-    Cookie = "cookie"
-    Url = "url"
-    Webhook = "webhook"
-    KeyValue = "key_value"
-    Flag = "flag"
-    Email = "email"
-    Card = "card"
-    Iban = "iban"
-    Ssn = "ssn"
-    Phone = "phone"
-    Ip = "ip"
-    Mac = "mac"
-    Imei = "imei"
-    UserPath = "user_path"
-    Entropy = "entropy"
-    Unchecked = "unchecked"
+words! {
+    /// A class of the built-in rules.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum KnownClass {
+        GitHub = "github",
+        GitLab = "gitlab",
+        Slack = "slack",
+        Stripe = "stripe",
+        OpenAi = "openai",
+        Anthropic = "anthropic",
+        ModelHost = "model_host",
+        Aws = "aws",
+        Google = "google",
+        Azure = "azure",
+        Package = "package",
+        Cloud = "cloud",
+        Vault = "vault",
+        Mail = "mail",
+        Work = "work",
+        Ci = "ci",
+        Jwt = "jwt",
+        PrivateKey = "private_key",
+        AuthHeader = "auth_header",
+        Cookie = "cookie",
+        Url = "url",
+        Webhook = "webhook",
+        KeyValue = "key_value",
+        Flag = "flag",
+        Email = "email",
+        Card = "card",
+        Iban = "iban",
+        Ssn = "ssn",
+        Phone = "phone",
+        Ip = "ip",
+        Mac = "mac",
+        Imei = "imei",
+        UserPath = "user_path",
+        Entropy = "entropy",
+        Unchecked = "unchecked",
+    }
 }
 
 /// The class of a replaced text. Its name is in the placeholder and in the counts of a record.

@@ -11,6 +11,7 @@ use crate::observe::redact::detect::keys::KeyPatterns;
 use crate::observe::redact::detect::pairs::KeyRules;
 use crate::observe::redact::detect::pii::PiiClass;
 use crate::observe::redact::placeholder::Placeholder;
+use crate::text::words::words;
 
 /// The `[redaction]` table of the config file. No setting turns the redaction of secrets off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,27 +60,17 @@ pub enum RedactionMode {
     Strict,
 }
 
-/// A field that `reveal_fields` may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RevealedField {
-    /// Error messages and notification texts.
-    ErrorMessage,
-    ResultSummary,
-    ServerStderr,
-    ResourceUri,
-    UserId,
-}
-
-impl RevealedField {
-    fn name(self) -> &'static str {
-        match self {
-            RevealedField::ErrorMessage => "error_message",
-            RevealedField::ResultSummary => "result_summary",
-            RevealedField::ServerStderr => "server_stderr",
-            RevealedField::ResourceUri => "resource_uri",
-            RevealedField::UserId => "user_id",
-        }
+words! {
+    /// A field that `reveal_fields` may name.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RevealedField {
+        /// Error messages and notification texts.
+        ErrorMessage = "error_message",
+        ResultSummary = "result_summary",
+        ServerStderr = "server_stderr",
+        ResourceUri = "resource_uri",
+        UserId = "user_id",
     }
 }
 
@@ -129,9 +120,7 @@ impl RedactionSettings {
         let mut warnings: Vec<String> = self
             .reveal_fields
             .iter()
-            .map(|field| {
-                format!("redaction.reveal_fields: {} is recorded as it is, secrets included", field.name())
-            })
+            .map(|field| format!("redaction.reveal_fields: {field} is recorded as it is, secrets included"))
             .collect();
         if self.pii.is_empty() {
             warnings.push("redaction.pii is empty: personal data is recorded as it is".to_owned());

@@ -46,17 +46,20 @@ impl<'ast> Visit<'ast> for Fields {
         visit::visit_item_enum(self, item);
     }
 
-    /// The macro `words!` declares enums without fields.
+    /// The macro `words!` declares an enum.
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        let text = item.mac.tokens.to_string();
-        let has_fields = text.contains('(') || text.contains(':');
-        match text.split("enum ").skip(1).map(|rest| rest.split(' ').next()).collect::<Option<Vec<_>>>() {
-            Some(names) if !has_fields => self.declared.extend(names.into_iter().map(str::to_owned)),
-            _ => self.doubtful.push(text),
+        match item.mac.parse_body::<syn::ItemEnum>() {
+            Ok(of_words) => {
+                self.declared.insert(of_words.ident.to_string());
+                of_words
+                    .variants
+                    .iter()
+                    .flat_map(|variant| &variant.fields)
+                    .for_each(|field| self.types(&field.ty));
+            }
+            Err(error) => self.doubtful.push(error.to_string()),
         }
     }
-
-    fn visit_item_impl(&mut self, _: &'ast syn::ItemImpl) {}
 
     fn visit_item_trait(&mut self, _: &'ast syn::ItemTrait) {}
 
