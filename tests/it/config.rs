@@ -257,7 +257,7 @@ fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
     ] {
         assert!(stderr.contains(said), "{said}: {stderr}");
     }
-    assert!(stderr.contains("at otlp"), "what could not be sent was meant to be: {stderr}");
+    assert!(stderr.contains("at otlp"), "records that could not be sent are counted: {stderr}");
     let flags = ["--otlp-set", "logs=yes", "--otlp-set", "timeout=ghp_secret", "--otlp-set", "gzip"];
     let output = home.spantap(flags.into_iter().chain(["--", "true"])).output().unwrap();
     let (_, stderr) = text(&output);

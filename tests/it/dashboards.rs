@@ -157,7 +157,7 @@ fn every_query_parses_and_asks_only_for_metrics_that_exist() {
         }
     }
     let unused: BTreeSet<&str> = known.difference(&asked).map(String::as_str).collect();
-    assert_eq!(unused, ON_NO_BOARD.iter().copied().collect(), "exported, and on no board");
+    assert_eq!(unused, ON_NO_BOARD.iter().copied().collect(), "exported, but missing on every board");
 }
 
 #[test]

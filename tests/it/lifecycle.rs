@@ -276,7 +276,7 @@ fn with_few_processes_left_it_works_or_says_why_not() {
             other => panic!("with {processes} processes: {other:?}, {said}"),
         }
     }
-    assert!(worked >= 3, "a dozen processes must do: {words:#?}");
+    assert!(worked >= 3, "twelve processes must suffice: {words:#?}");
 }
 
 /// Name and nice value of each thread.

@@ -457,7 +457,7 @@ fn a_copy_counts_once_and_what_is_no_copy_counts() {
         assert_eq!(calls(&arguments), once, "{arguments}");
     }
     std::fs::write(&plain, "").unwrap();
-    assert_eq!(calls(&format!("{dir_name}")), once, "what is packed is not what is plain");
+    assert_eq!(calls(&format!("{dir_name}")), once, "the packed files differ from the plain ones");
     // A check reads everything that exists.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(b"ghp_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE1\n").unwrap();

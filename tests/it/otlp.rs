@@ -14,6 +14,17 @@ use std::time::{Duration, Instant};
 use crate::support::run::Run;
 use crate::support::{Home, Session};
 
+/// The end of the messages about records that spantap had no time to count.
+const NO_TIME: &str = "shutdown deadline reached";
+
+#[test]
+fn the_message_that_excuses_a_busy_machine_exists() {
+    for file in ["src/proxy.rs", "src/proxy/observer_thread.rs"] {
+        let code = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        assert!(code.contains(NO_TIME), "{file}");
+    }
+}
+
 /// A session with the sample server that has ended.
 struct Ended {
     is_success: bool,
@@ -62,7 +73,7 @@ fn call(id: usize, meta: &str) -> String {
 impl Ended {
     /// Returns true if the machine was too busy for spantap's flush budget. What was lost is not counted then.
     fn had_no_time(&self) -> bool {
-        self.stderr.contains("not observed")
+        self.stderr.contains(NO_TIME)
     }
 
     /// Returns the number of records that were lost on the way to the collector, by the last line on stderr.

@@ -70,7 +70,8 @@ fn one(line: &[u8]) {
     let _ = (entry.started(), entry.tokens(), entry.name(), entry.is_operation());
     if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
         let written = serde_json::to_string(&record).unwrap();
-        let again: Record<'_> = serde_json::from_str(&written).expect("what we write we read");
+        let again: Record<'_> =
+            serde_json::from_str(&written).expect("the reader reads what the writer wrote");
         assert_eq!(serde_json::to_string(&again).unwrap(), written);
     }
     if let Ok(text) = std::str::from_utf8(line)
@@ -114,7 +115,7 @@ fn show(lines: &[&[u8]]) {
         sessions::write(&mut out, &terminal, &found, &prices, width > 80, 3).unwrap();
         let page = page(&PageData::new(report, PageSource::default())).unwrap();
         assert!(!page.contains('\u{202e}'));
-        let text = String::from_utf8(out).expect("what is shown is text");
+        let text = String::from_utf8(out).expect("the shown text is UTF-8");
         let own = anstream::adapter::strip_str(&text).to_string();
         let obeyed = own.chars().find(|c| {
             c.is_control() && *c != '\n'

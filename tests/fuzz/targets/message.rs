@@ -74,7 +74,7 @@ fn parts(value: &Value, depth: usize, random: &mut Random) {
 /// Reading any bytes stays within the limits.
 fn values(raw: &[u8], random: &mut Random) {
     let id = RequestId::new(raw);
-    assert_eq!(RequestId::new(id.bytes()), id, "an id is its own id");
+    assert_eq!(RequestId::new(id.bytes()), id, "an id equals itself");
     let _ = (Meta::new(raw), keys(raw), integer(raw), text(raw));
     let window = random.below(200);
     let summary = Content::new(raw).summary(window);

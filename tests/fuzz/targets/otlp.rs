@@ -7,7 +7,7 @@ pub fn run(input: &[u8]) {
     for signal in Signal::ALL {
         for json in [true, false] {
             let count = rejected(signal, json, input);
-            assert!(i64::try_from(count).is_ok(), "a count that OTLP cannot say");
+            assert!(i64::try_from(count).is_ok(), "a count that OTLP cannot encode");
         }
     }
     // The number is in both encodings, because the test put it there.
