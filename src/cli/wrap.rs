@@ -29,7 +29,7 @@ pub(crate) mod watched;
 use plan::{FilePlan, WrapAction};
 pub use status::StatusArgs;
 
-/// Which servers of which files.
+/// Selection of host files and servers.
 #[derive(Debug, Default, Args)]
 pub struct ServerSelection {
     /// Only these servers [default: every local (stdio) server found]

@@ -1,8 +1,8 @@
 //! Sends the points of metrics, through the exporter of the OpenTelemetry crate.
 //!
-//! The crate encodes; what goes over the network is ours. Its exporter takes headers and compression from
-//! the environment for every endpoint, and returns success or failure only. [`EncodedPoints`] hides both:
-//! it takes the encoded body from the exporter, sends it with our client, and keeps the outcome.
+//! The crate encodes the points, and spantap's own client sends them. The crate's exporter would take headers and
+//! compression from the environment for every endpoint, and it returns success or failure only. [`EncodedPoints`]
+//! hides both: it takes the encoded body from the exporter, sends it with spantap's client, and keeps the outcome.
 
 use std::future::Future;
 use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! Encodes operations and connections as OTLP spans, live or from a file years later.
+//! Encodes operations and connections as OTLP spans, from live traffic or from a session log.
 
 use std::borrow::Cow;
 
