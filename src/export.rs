@@ -1,8 +1,8 @@
 //! Sends records out: to the session log and to a collector.
 //!
-//! [`Exporter`] turns each event into one record and offers it to every output. Each output has a bounded
-//! queue of its own and drops and counts the records that do not fit. A disk that hangs therefore does not
-//! stop the collector, and a collector that hangs does not stop the log.
+//! [`Exporter`] makes a record of each event that is recorded, and offers both to every output. Each output has a
+//! bounded queue of its own. It waits for room for a bounded time and then drops and counts records, so a disk
+//! that hangs does not stop the collector, and a collector that hangs does not stop the log.
 
 use std::time::Instant;
 
@@ -60,7 +60,8 @@ impl Exporter {
         self.outputs.iter().flat_map(|output| output.dropped()).chain([unmade]).collect()
     }
 
-    /// Writes everything out, all outputs at the same time, at most until `deadline`. Returns all losses.
+    /// Closes all outputs: each begins to write out at once, and each is waited for until `deadline` at most. Returns
+    /// all losses.
     pub fn close(&mut self, deadline: Instant) -> Vec<Dropped> {
         for output in &mut self.outputs {
             output.begin_close();

@@ -6,20 +6,22 @@
 //! host ─stdin──► pump ──write──► server ─stdout─► pump ──write──► host    relay: bytes only
 //!                 │ ring                           │ ring   (a third pump copies stderr)
 //!                 └───────────────┬────────────────┘
-//!                                 ▼ a background thread runs the observer
-//! 1. Chunk      bytes as read: stream, offset, moment; lost bytes are a Gap   observe: no I/O
-//! 2. Piece      a part or the end of a line (frame), cut by the Framer
+//! 1. Chunk      bytes as read: stream, offset, moment; lost bytes are a Gap
+//!                                 ▼ a background thread runs the observer    proxy
+//! 2. Piece      a part or the end of a line (frame), cut by the Framer        observe: no I/O
 //! 3. Envelope   the JSON-RPC members of a message, by byte range, from the Scanner
-//! 4. Event      what happened, every text Redacted; a request with its answer is an Operation
+//! 4. Event      what happened, from the Session, every text Redacted; a request with
+//!               its answer is an Operation
 //!                                 ▼ Exporter (a Sink)
 //! 5. Record     one line of the log, `spantap/1`                              record
 //!                                 ▼ Log and Otlp (Outputs)
 //!               log file, spans and logs over OTLP; metrics from the events   export
 //! ```
 //!
-//! `relay` does not parse JSON, `observe` does no I/O, `export` sees no bytes of the traffic. A pump waits for
-//! the observer only with `--overload=wait`. Each module below names only modules that are listed before it.
-//! `docs/architecture.md` contains the map, the glossary and the invariants.
+//! A pump publishes bytes to its ring before it writes them onward, and waits for the observer only with
+//! `--overload=wait`. `relay` does not parse JSON, `observe` does no I/O, `export` sees only redacted text. Each
+//! module below names only modules that are listed before it. `docs/architecture.md` contains the map, the
+//! glossary and the invariants.
 
 pub mod system;
 pub mod text;

@@ -170,7 +170,8 @@ impl Observer {
         self.session.start(started, &mut Step { now: at, out: sink });
     }
 
-    /// Takes bytes of one stream. Chunks of all streams have to be fed in the order in which they were read.
+    /// Takes bytes of one stream. The caller feeds the chunks of each stream in their order, and those of stdin and
+    /// stdout together in the order in which they were read.
     pub fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn Sink) {
         self.now = self.now.max(chunk.read_at);
         let step = &mut Step { now: chunk.read_at, out: sink };

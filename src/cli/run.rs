@@ -54,7 +54,8 @@ impl Args for GivenSettings {
         add_flags(command, true)
     }
 
-    /// Leaves the help out: the start of a server does not need it, and each text would be copied.
+    /// Adds the flags without their help texts, which clap would copy. `cli` parses this way when a server starts,
+    /// because the start needs no help.
     fn augment_args_for_update(command: Command) -> Command {
         add_flags(command, false)
     }

@@ -184,7 +184,7 @@ impl Reading {
         })
     }
 
-    /// Folds all records. Shows the progress on a terminal if reading takes long.
+    /// Folds all records. Shows the progress on a terminal if the logs are large.
     pub(super) fn scan<F: Fold>(&self, make: impl Fn() -> F + Sync) -> (F, ScanFindings) {
         let total: u64 = self.sources.iter().map(LogSource::size).sum();
         let progress = AtomicU64::new(0);

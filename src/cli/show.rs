@@ -158,7 +158,8 @@ fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<
 }
 
 fn write_operation(out: &mut impl Write, reading: &Reading, found: &OperationMatch) -> anyhow::Result<()> {
-    // A newer record may have a field of another type. Only the row is shown then.
+    // A record of a newer spantap may have a field of another type and cannot be parsed. An empty record takes its
+    // place, so only the fields of `found.row` are shown.
     let record: Record<'_> = serde_json::from_slice(&found.line).unwrap_or_default();
     let (search, _) = reading.scan(|| SummarySearch {
         connection_id: found.row.connection_id.to_string(),

@@ -73,7 +73,8 @@ const SINKS_TIME: Duration = Duration::from_millis(400);
 /// Interval of the statistics while there is traffic.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The observer and the rings. The threads share it by a mutex.
+/// The observer and the reading ends of the rings. The background thread and the catch-up thread share this value
+/// in a mutex.
 pub(super) struct ObserverRunner {
     state: ObserverState,
     readers: StreamReaders,

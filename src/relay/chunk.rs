@@ -23,7 +23,7 @@ pub struct Chunk<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Bytes that were forwarded but not observed, because the ring was full.
+/// Bytes that were forwarded but not observed: the ring was full, the observer failed, or time ran out at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub stream: Stream,
@@ -35,6 +35,6 @@ pub struct Gap {
     pub newlines: u64,
     /// The last lost byte was a newline, so the next byte starts a line.
     pub ends_line: bool,
-    /// Time at which the first of them was read.
+    /// Time at which the next bytes, or the end of the stream, were read.
     pub read_at: Moment,
 }

@@ -3,7 +3,8 @@
 //! The loop is `read`, clock, publish, `write`, clock. Publishing is a store to memory and comes before the
 //! `write`, so that the observer sees a request before its answer can exist. Between a `write` and the next
 //! `read` the pump makes no system call, takes no lock, allocates nothing and wakes no thread, because a peer
-//! that the write just woke often waits for this core.
+//! that the write just woke often waits for this core. The exception is a ring that fills up: the pump then wakes
+//! the catch-up thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -1,6 +1,6 @@
 //! The ring: a pump reads straight into it, and the observer reads it later.
 //!
-//! It has one producer (the pump), one consumer (the thread that runs the observer), a fixed size and no
+//! It has one producer (the pump), one consumer (the observer, on one thread at a time), a fixed size and no
 //! lock. The pump reserves room, lets `read(2)` fill it, publishes it with one store and then writes the
 //! same bytes onward. The observer sees a request before its answer can exist, because the pump publishes
 //! the request before it writes it to the peer.

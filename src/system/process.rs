@@ -106,8 +106,8 @@ struct SpawnPlan {
 /// disk.
 const EXEC_LOOK: Duration = Duration::from_millis(50);
 
-/// A child that waits for one byte on the server's stdin, and then becomes the server. If it is dropped instead,
-/// the child sees the end of the stream and exits without a trace.
+/// A forked child that becomes the server when spantap writes one byte to the server's stdin. If `Forked` is
+/// dropped before that, the child reads the end of the stream and exits silently.
 pub struct Forked {
     server: StartedServer,
     /// The child writes the error number of a failed `exec` here. A successful `exec` closes it.

@@ -228,7 +228,8 @@ impl SessionFile {
         }
     }
 
-    /// Deletes old logs once, if `max_total_size` is set. A failure is ignored, since the log can be written.
+    /// Deletes old logs if `max_total_size` is set, at the first part only. A failure is ignored, because the new
+    /// part is already open.
     fn make_room(&mut self) {
         if let Some(max_total) = self.settings.max_total_size.take() {
             let _ = limit_total_size(&self.settings.folder, max_total, SystemTime::now());

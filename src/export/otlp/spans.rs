@@ -118,7 +118,7 @@ impl SpanTracker {
         // A record of a newer version may have a direction that this version does not know.
         let is_server = is_receiver(self.side, record.direction.unwrap_or(Direction::ServerToClient));
         let kind = if is_server { SpanKind::Server } else { SpanKind::Client };
-        // With a link to the connection the parent is the caller's span.
+        // A span that links to the connection span has the caller's span as its parent, in another process.
         begin(span, record, &ids, kind, record.linked_span_id.is_some());
         match record.tool_name.as_deref().or(record.prompt_name.as_deref()) {
             Some(target) => span.bytes(field::NAME, [method, " ", target].concat().as_bytes()),

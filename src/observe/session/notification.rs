@@ -33,7 +33,7 @@ impl CancelledRequests {
         self.order.push_back((direction, id));
     }
 
-    /// Takes out a request. Returns true if it was cancelled and not answered yet.
+    /// Removes a request that is answered. Returns true if it had been cancelled.
     pub(super) fn remove(&mut self, direction: Direction, id: RequestId) -> bool {
         self.ids.remove(&(direction, id))
     }

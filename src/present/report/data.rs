@@ -1,4 +1,5 @@
-//! The data of the page: the boards over all operations, and the operations for filters and waterfalls.
+//! The data of the HTML report: the totals that its boards (tables and charts) show, and single operations for
+//! its filters and waterfalls.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -149,7 +149,8 @@ impl Redactor {
         }
     }
 
-    /// Does the same for the [`OPTIONS`] of single programs. Returns `None` for any other element.
+    /// Returns what `element` takes if it is one of the [`OPTIONS`] of a single program and `argv` names that
+    /// program; else `None`.
     fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(OptionArgument, Option<usize>)> {
         for (programs, options, takes) in OPTIONS {
             let Some(option) = options.iter().find(|option| match option.len() {

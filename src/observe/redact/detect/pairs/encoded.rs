@@ -37,7 +37,8 @@ impl PairScanner<'_> {
         end.max(from)
     }
 
-    /// Matches the value after the colon at `at`, up to the next quote.
+    /// Matches the value after the encoded colon (`%3A`) at `at`, up to the next encoded quote (`%22`). Returns the
+    /// position at which the scan goes on.
     fn percent_json(&mut self, at: usize, rest: &[u8]) -> usize {
         const QUOTE: &[u8] = b"%22";
         let from = at + 3;
