@@ -369,7 +369,7 @@ const OTEL: [(&str, &str); 22] = [
     ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "?"),
 ];
 
-/// Returns the variables that a pattern of [`OTEL`] stands for.
+/// Returns the variables that match a pattern of [`OTEL`].
 fn variables(pattern: &str) -> Vec<String> {
     let signals = ["TRACES", "METRICS", "LOGS"];
     match pattern {
