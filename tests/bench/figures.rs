@@ -30,6 +30,17 @@ pub enum Bar {
 }
 
 impl Bar {
+    /// Returns true if `new` replaces `old`: the better value, but the worse one of a count that must be 0.
+    /// Without a bar the newer value counts.
+    fn prefers(self, new: f64, old: f64) -> bool {
+        match self {
+            Bar::AtMost(limit) if limit == 0.0 => new > old,
+            Bar::AtMost(_) => new < old,
+            Bar::AtLeast(_) => new > old,
+            Bar::None => true,
+        }
+    }
+
     /// Returns true if `value` keeps the bar loosened by `slack` (1: the bar itself, 2: twice as bad).
     fn holds(self, value: f64, slack: f64) -> bool {
         match self {
@@ -52,6 +63,7 @@ impl Bar {
 pub struct Figures(Vec<Figure>);
 
 impl Figures {
+    /// Adds a figure. If one of that name exists, the bar says which of the two stays.
     pub fn add(
         &mut self,
         name: impl Into<String>,
@@ -62,16 +74,24 @@ impl Figures {
     ) {
         let figure = Figure { name: name.into(), value, unit, bar, note: note.into() };
         eprintln!("{}", line(&figure));
-        self.0.push(figure);
+        match self.0.iter_mut().find(|old| old.name == figure.name) {
+            Some(old) if figure.bar.prefers(figure.value, old.value) => *old = figure,
+            Some(_) => {}
+            None => self.0.push(figure),
+        }
     }
 
-    /// Prints the table as Markdown. Returns the number of bars that do not hold with `slack`.
-    pub fn print(&self, slack: f64) -> usize {
+    /// Returns the number of bars that do not hold with `slack`.
+    pub fn past(&self, slack: f64) -> usize {
+        self.0.iter().filter(|figure| !figure.bar.holds(figure.value, slack)).count()
+    }
+
+    /// Prints the table as Markdown.
+    pub fn print(&self) {
         println!("| figure | value | bar | | |\n| --- | ---: | ---: | --- | --- |");
         for figure in &self.0 {
             println!("{}", line(figure));
         }
-        self.0.iter().filter(|figure| !figure.bar.holds(figure.value, slack)).count()
     }
 }
 
