@@ -34,7 +34,7 @@ impl Bar {
     /// Without a bar the newer value counts.
     fn prefers(self, new: f64, old: f64) -> bool {
         match self {
-            Bar::AtMost(limit) if limit == 0.0 => new > old,
+            Bar::AtMost(0.0) => new > old,
             Bar::AtMost(_) => new < old,
             Bar::AtLeast(_) => new > old,
             Bar::None => true,
