@@ -18,6 +18,7 @@ use crate::query::select::{Selection, StatusFilter, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::settings::{GivenSettings, Settings, process_variable};
+use crate::system::stdio;
 use crate::text::glob::Glob;
 
 /// The flags that select records.
@@ -126,8 +127,6 @@ pub(super) struct Reading {
     is_time_chosen: bool,
 }
 
-/// Default width of a line in columns.
-const WIDTH: usize = 80;
 /// Least width: a shorter line cannot hold anything useful.
 const LEAST_WIDTH: usize = 40;
 /// Bytes from which on reading takes long enough to show its progress.
@@ -411,10 +410,11 @@ fn home_as_tilde(path: &Path) -> String {
     }
 }
 
+/// Returns the columns of a line: `COLUMNS`, else those of the terminal. A pipe or file has no limit.
 fn width() -> usize {
     let set = process_variable("COLUMNS").and_then(|text| text.parse().ok());
-    let measured = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    set.or_else(measured).unwrap_or(WIDTH).max(LEAST_WIDTH)
+    set.unwrap_or_else(|| stdio::terminal_width().unwrap_or(Terminal::UNLIMITED))
+        .clamp(LEAST_WIDTH, Terminal::UNLIMITED)
 }
 
 /// Returns true if the locale is UTF-8; consoles of Windows always are.

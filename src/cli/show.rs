@@ -1,5 +1,6 @@
 //! `spantap show`.
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,8 +19,8 @@ use crate::record::Record;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// SESSION, SESSION/SEQ, last, or an operation's request, trace, span, tool call or conversation id, or a hash
-    #[arg(value_name = "WHAT")]
+    /// SESSION, HANDLE, last, -1 (last call), SESSION/SEQ, or an operation's request, trace, span, tool call or conversation id, or a hash
+    #[arg(value_name = "WHAT", allow_negative_numbers = true)]
     target: Option<String>,
     #[command(flatten)]
     select: SelectArgs,
@@ -78,6 +79,7 @@ impl ShowArgs {
     fn not_found(&self, reading: &Reading, findings: &ScanFindings) -> anyhow::Error {
         let what = match self.target.as_deref() {
             None | Some("last") => "no session".to_owned(),
+            Some(text) if text.starts_with('-') => format!("no call `{}`", Printable::new(text)),
             Some(text) => format!("no session or operation `{}`", Printable::new(text)),
         };
         let (text, way) = reading.no_data(&what, findings);
@@ -125,9 +127,15 @@ impl ShowArgs {
         let rows: Vec<LogRow> = shown.iter().map(|found| LogRow::Operation(found.row.clone())).collect();
         rows.iter().for_each(|row| printer.prepare(row));
         rows.iter().try_for_each(|row| printer.write(out, row))?;
+        let handles: BTreeSet<String> = shown.iter().map(|found| found.row.handle()).collect();
+        if let (Some(first), true) = (shown.first(), handles.len() == shown.len()) {
+            let handle = Printable::from(first.row.handle());
+            writeln!(out, "spantap show {handle}{again} shows the first of them in full")?;
+            return Ok(());
+        }
         writeln!(out, "to show one:")?;
         for OperationMatch { row, .. } in shown {
-            // The connection is named, since a session may have several, each with its own numbers.
+            // The same handle names operations of several connections, so a longer part of their ids does.
             writeln!(out, "  spantap show {}/{}{again}", short_connection(&row.connection_id), row.seq)?;
         }
         Ok(())

@@ -18,9 +18,11 @@ pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
             tone = Tone::Faint;
         }
         status => {
-            // The error type is more precise than `error`; the other statuses are more precise than it.
+            // The error type is more precise than `error`, unless a tool's own message follows; the other statuses
+            // are more precise than it.
+            let has_message = &*row.error_type == "tool_error" && !row.error_message.is_empty();
             let word = match status {
-                Status::Error if !row.error_type.is_empty() => &row.error_type,
+                Status::Error if !row.error_type.is_empty() && !has_message => &row.error_type,
                 status => status.as_str(),
             };
             notes.push(joined(word, &row.error_message));

@@ -21,7 +21,7 @@ pub fn write(
     summary: Option<&str>,
     warn: u32,
 ) -> io::Result<()> {
-    let title = Tone::Strong.paint(format!("{}/{}", row.session_id, row.seq));
+    let title = Tone::Strong.paint(row.handle());
     writeln!(out, "{title}  {} on {}", Printable::new(row.name()), Printable::new(&row.server_name))?;
     let mut facts = FactList { out };
     write_outcome(&mut facts, terminal, row, record, warn)?;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::present::sessions::{annotation, short_connection};
+use crate::present::sessions::annotation;
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, format, waterfall};
 use crate::query::event::EventRow;
@@ -34,11 +34,14 @@ pub(crate) fn write(
     writeln!(out)?;
     waterfall::draw(out, terminal, &turns(&rows), warn)?;
     if session.more > 0 {
-        writeln!(out, "{} more; --since, --tool or --limit selects other operations", session.more)?;
+        let shown = rows.len() as u64;
+        let all = format::plural(shown + session.more, "operation");
+        writeln!(out, "the first {shown} of {all}; --status error, --since, --tool or --limit shows others")?;
     }
     writeln!(out)?;
-    match rows.last() {
-        Some(last) => write_example(out, terminal, last, again),
+    let failed = rows.iter().find(|row| row.status.is_failure()).map(|row| (row, "first failure"));
+    match failed.or(rows.last().map(|row| (row, "last one"))) {
+        Some((row, which)) => write_example(out, terminal, row, which, again),
         None => Ok(()),
     }
 }
@@ -89,18 +92,19 @@ fn write_event(out: &mut dyn Write, terminal: &Terminal, event: &EventRow) -> io
     })
 }
 
-/// Suggests the command that shows the last operation.
+/// Suggests the command that shows an operation in full.
 fn write_example(
     out: &mut dyn Write,
     terminal: &Terminal,
-    last: &OperationRow,
+    row: &OperationRow,
+    which: &str,
     again: &Printable,
 ) -> io::Result<()> {
-    let mut hint = format!("spantap show {}/{}{again}", short_connection(&last.connection_id), last.seq);
-    let purpose = " shows the last one in full";
+    let mut hint = format!("spantap show {}{again}", Printable::from(row.handle()));
+    let purpose = format!(" shows the {which} in full");
     // A command is copied, and therefore never cut.
     if Printable::new(&hint).width() + purpose.len() <= terminal.width {
-        hint.push_str(purpose);
+        hint.push_str(&purpose);
     }
     writeln!(out, "{}", Tone::Faint.paint(hint))
 }

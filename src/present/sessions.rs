@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 use crate::present::{Printable, format};
+use crate::query::row::id_end;
 use crate::query::sessions::SessionTotals;
 use crate::record::cost::Prices;
 use crate::record::words::Status;
@@ -153,10 +154,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u64) -> (Printable, Tone
     (notes.join(", ").into(), tone)
 }
 
-/// Returns the end of a connection id, which is what file names hold and users type.
+/// Returns the end of a connection id as it is in file names.
 pub(crate) fn short_connection(id: &str) -> Printable {
-    let characters = id.chars().count();
-    Printable::from(id.chars().skip(characters.saturating_sub(12)).collect::<String>())
+    Printable::new(id_end(id, 12))
 }
 
 fn beginning(id: &str, length: usize) -> String {

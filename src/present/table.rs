@@ -1,4 +1,5 @@
-//! Tables that fit the terminal: long texts are cut and columns are dropped; no line is wrapped.
+//! Tables that fit the terminal: long texts are cut and columns are dropped; no line is wrapped. Output that does
+//! not go to a terminal is complete.
 
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use crate::present::Printable;
 /// The capabilities of the output.
 #[derive(Clone, Debug)]
 pub struct Terminal {
-    /// Columns of a line.
+    /// Columns of a line; [`UNLIMITED`](Terminal::UNLIMITED) if nothing is cut.
     pub width: usize,
     /// True if characters other than ASCII can be shown.
     pub unicode: bool,
@@ -18,6 +19,19 @@ pub struct Terminal {
 }
 
 impl Terminal {
+    /// The width of a pipe or file.
+    pub const UNLIMITED: usize = usize::MAX / 4;
+
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.width == Self::UNLIMITED
+    }
+
+    /// Returns the share `1 / parts` of a line. Unlimited lines give a column at most 60, so that one long text
+    /// does not move the columns of all rows.
+    pub(crate) fn share(&self, parts: usize) -> usize {
+        if self.is_unlimited() { 60 } else { self.width / parts }
+    }
+
     /// Returns the mark of a cut text.
     fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
@@ -28,9 +42,31 @@ impl Terminal {
         if self.unicode { "–" } else { "-" }
     }
 
-    /// Cuts a text to `columns`.
+    /// Cuts a text to `columns`. Unlimited lines keep it whole.
     pub(crate) fn cut(&self, text: impl Into<Printable>, columns: usize) -> Printable {
-        text.into().cut(columns, self.ellipsis())
+        match self.is_unlimited() {
+            true => text.into(),
+            false => text.into().cut(columns, self.ellipsis()),
+        }
+    }
+
+    /// Returns a note that follows a line of which `used` columns are taken: after a gap of `gap` blanks if it
+    /// fits, else on the next line after `indent` blanks. A text is worth more than the columns before it.
+    pub(crate) fn note(
+        &self,
+        note: &Printable,
+        tone: Tone,
+        used: usize,
+        gap: usize,
+        indent: usize,
+    ) -> String {
+        if note.is_empty() {
+            String::new()
+        } else if self.width.saturating_sub(used + gap) >= note.width() {
+            format!("{:gap$}{}", "", tone.paint(note))
+        } else {
+            format!("\n{:indent$}{}", "", tone.paint(self.cut(note, self.width.saturating_sub(indent))))
+        }
     }
 
     /// Puts facts side by side, as many on a line as fit.
@@ -143,7 +179,7 @@ impl Table {
     /// # Errors
     /// Writing to `out` failed.
     pub(crate) fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
-        let widths = self.fit(terminal.width);
+        let widths = self.fit(terminal);
         if self.titled {
             let titles: Vec<Cell> =
                 self.columns.iter().map(|column| Cell::toned(column.title, Tone::Faint)).collect();
@@ -156,11 +192,12 @@ impl Table {
     }
 
     /// Returns the width of each column, `None` for a column that is not shown.
-    fn fit(&self, room: usize) -> Vec<Option<usize>> {
+    fn fit(&self, terminal: &Terminal) -> Vec<Option<usize>> {
+        let room = terminal.width;
         let mut widths: Vec<Option<usize>> = (0..self.columns.len())
             .map(|index| {
                 let widest = self.rows.iter().filter_map(|row| row.get(index));
-                let widest = widest.map(|cell| cell.text.width()).max().unwrap_or(0);
+                let widest = widest.map(|cell| cell.text.width()).max().unwrap_or(0).min(terminal.share(1));
                 let title = if self.titled { self.columns[index].title.len() } else { 0 };
                 (widest > 0).then_some(widest.max(title))
             })
@@ -228,9 +265,10 @@ impl Table {
             };
             if !text.is_empty() {
                 // Blanks are written before a text only: no line ends in blanks.
-                line.extend(std::iter::repeat_n(' ', column_start + before - used));
+                let start = (column_start + before).max(used + usize::from(used > 0));
+                line.extend(std::iter::repeat_n(' ', start - used));
                 line.push_str(&cell.tone.paint(&text));
-                used = column_start + before + text.width();
+                used = start + text.width();
             }
             column_start += width + GAP;
         }
@@ -265,5 +303,19 @@ mod tests {
         );
         assert_eq!(draw(24), "NAME         CALLS  NOTE\nsearch_iss…    412  slow\n東京             3\n");
         assert_eq!(draw(16), "NAME       CALLS\nsearch_i…    412\n東京           3\n");
+    }
+
+    #[test]
+    fn a_pipe_gets_every_column_and_every_text_whole() {
+        let long = "x".repeat(10_000);
+        let table = Table {
+            columns: vec![Column::left("NAME", 0), Column::right("CALLS", 9), Column::left("NOTE", 1)],
+            rows: vec![vec![long.clone().into(), "3".into(), long.clone().into()], vec![Cell::default(); 3]],
+            titled: false,
+        };
+        let terminal = Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let mut out = Vec::new();
+        table.write(&mut out, &terminal).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{long} 3 {long}\n\n"));
     }
 }

@@ -1,4 +1,5 @@
-//! `spantap tail`: one line for each operation, as it ended, and for each notable event.
+//! `spantap tail`: one line for each operation, as it ended, and for each notable event. A long message has a
+//! second line.
 
 use std::io::{self, Write};
 
@@ -7,8 +8,10 @@ use crate::present::{Printable, annotations, format};
 use crate::query::row::{LogRow, OperationRow};
 use crate::record::timestamp::Timestamp;
 
-/// From this width on a line has room for method and size beside the note.
+/// From this width on a line has room for method, size and milliseconds beside the note.
 const ROOMY: usize = 100;
+/// Below this width a line has no room for the server and the seconds.
+const NARROW: usize = 50;
 
 /// Writes lines in columns that only ever widen, since the next line is not known yet.
 pub struct RowPrinter {
@@ -16,6 +19,7 @@ pub struct RowPrinter {
     /// Number of identical calls from which on a call is marked.
     warn: u32,
     /// Widths of the first columns.
+    handle: usize,
     server: usize,
     operation: usize,
     day: String,
@@ -23,16 +27,17 @@ pub struct RowPrinter {
 
 impl RowPrinter {
     pub fn new(terminal: Terminal, warn: u32) -> RowPrinter {
-        RowPrinter { terminal, warn, server: 0, operation: 0, day: String::new() }
+        RowPrinter { terminal, warn, handle: 0, server: 0, operation: 0, day: String::new() }
     }
 
     /// Widens the columns for a row that will be written.
     pub(crate) fn prepare(&mut self, row: &LogRow) {
         match row {
             LogRow::Operation(row) => {
+                self.handle = self.handle.max(Printable::from(row.handle()).width());
                 self.widen(&row.server_name);
-                let share = if self.terminal.width < ROOMY { 4 } else { 3 };
-                let width = self.operation(row).width().min(self.terminal.width / share);
+                let parts = if self.terminal.width < ROOMY { 4 } else { 3 };
+                let width = self.operation(row).width().min(self.terminal.share(parts));
                 self.operation = self.operation.max(width);
             }
             LogRow::Event(row) => self.widen(&row.server_name),
@@ -41,7 +46,7 @@ impl RowPrinter {
     }
 
     fn widen(&mut self, server: &str) {
-        self.server = self.server.max(Printable::new(server).width().min(self.terminal.width / 6));
+        self.server = self.server.max(Printable::new(server).width().min(self.terminal.share(6)));
     }
 
     /// Returns `tools/call search_issues`; where there is little room, only the target.
@@ -65,9 +70,8 @@ impl RowPrinter {
             }
             LogRow::Event(row) => {
                 self.write_day(out, row.at)?;
-                let mut line = self.start_line(row.at, &row.server_name);
-                line.rest(&*row.text, row.severity.into());
-                writeln!(out, "{}", line.text.trim_end())
+                let line = self.start_line("", row.at, &row.server_name);
+                writeln!(out, "{}", line.end(&Printable::new(&row.text), row.severity.into()))
             }
             LogRow::Json(line) => writeln!(out, "{}", Printable::json(&String::from_utf8_lossy(line))),
         }
@@ -84,23 +88,31 @@ impl RowPrinter {
     }
 
     fn operation_line(&self, row: &OperationRow) -> String {
-        let mut line = self.start_line(row.recorded, &row.server_name);
+        let mut line = self.start_line(&row.handle(), row.recorded, &row.server_name);
         line.left(self.operation(row), self.operation, Tone::Strong);
         line.right(&row.duration_ms.map(format::duration).unwrap_or_default(), 8);
         if self.terminal.width >= ROOMY {
             line.right(&row.result_size_bytes.map(format::bytes).unwrap_or_default(), 7);
         }
         let (note, tone) = annotations::operation(row, self.warn);
-        line.rest(note, tone);
-        line.text.truncate(line.text.trim_end().len());
-        line.text
+        line.end(&note, tone)
     }
 
-    /// Begins a line with time and server.
-    fn start_line(&self, at: Timestamp, server: &str) -> LineBuilder<'_> {
+    /// Begins a line with handle, time and server.
+    fn start_line(&self, handle: &str, at: Timestamp, server: &str) -> LineBuilder<'_> {
         let mut line = LineBuilder { terminal: &self.terminal, text: String::new(), used: 0 };
-        line.left(format::local(at, &self.terminal.zone, "%H:%M:%S%.3f"), 12, Tone::Faint);
-        if self.terminal.width >= 50 {
+        if self.handle > 0 {
+            line.left(handle, self.handle, Tone::Faint);
+        }
+        let clock = match self.terminal.width {
+            0..NARROW => "%H:%M",
+            NARROW..ROOMY => "%H:%M:%S",
+            _ => "%H:%M:%S%.3f",
+        };
+        let time = format::local(at, &self.terminal.zone, clock);
+        let width = time.len();
+        line.left(time, width, Tone::Faint);
+        if self.terminal.width >= NARROW {
             line.left(server, self.server, Tone::Plain);
         }
         line
@@ -130,8 +142,12 @@ impl LineBuilder<'_> {
         self.used += text.len().max(width) + 2;
     }
 
-    fn rest(&mut self, text: impl Into<Printable>, tone: Tone) {
-        let room = self.terminal.width.saturating_sub(self.used);
-        self.text.push_str(&tone.paint(self.terminal.cut(text, room)));
+    /// Ends the line with a note. No line ends in blanks.
+    fn end(self, note: &Printable, tone: Tone) -> String {
+        let note = self.terminal.note(note, tone, self.used, 0, 2);
+        match note.starts_with('\n') || note.is_empty() {
+            true => format!("{}{note}", self.text.trim_end()),
+            false => self.text + &note,
+        }
     }
 }

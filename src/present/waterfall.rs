@@ -31,8 +31,8 @@ pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>], warn: 
 
 /// Widths of the columns before the bars.
 struct WaterfallColumns {
-    seq: usize,
-    /// 0 if all operations are of one server.
+    handle: usize,
+    /// 0 if all operations are of one server, or the line is too narrow.
     server: usize,
     name: usize,
 }
@@ -42,20 +42,20 @@ impl WaterfallColumns {
         let rows = || turns.iter().flat_map(|turn| &turn.operations).map(|operation| operation.row);
         let widest = |text: fn(&OperationRow) -> &str, share: usize| {
             let width = rows().map(|row| Printable::new(text(row)).width()).max().unwrap_or(0);
-            width.min(terminal.width / share)
+            width.min(terminal.share(share))
         };
         let servers = rows().map(|row| &row.server_name).collect::<BTreeSet<_>>().len();
         WaterfallColumns {
-            seq: rows().map(|row| row.seq.to_string().len() + 1).max().unwrap_or(2),
-            server: if servers > 1 { widest(|row| &row.server_name, 8) } else { 0 },
+            handle: rows().map(|row| Printable::from(row.handle()).width()).max().unwrap_or(0),
+            server: if servers > 1 && terminal.width >= 50 { widest(|row| &row.server_name, 8) } else { 0 },
             name: widest(|row| row.name(), if terminal.width < 60 { 5 } else { 4 }),
         }
     }
 
-    /// Returns the column at which bars begin: after indent, number, server, name, duration.
+    /// Returns the column at which bars begin: after indent, handle, server, name, duration.
     fn bars(&self) -> usize {
         let server = if self.server > 0 { self.server + 1 } else { 0 };
-        2 + self.seq + 1 + server + self.name + 1 + 8 + 2
+        2 + self.handle + 2 + server + self.name + 1 + 8 + 2
     }
 }
 
@@ -126,7 +126,9 @@ fn bar_line(
 ) -> String {
     let row = operation.row;
     let (note, tone) = note(operation, warn);
-    let mut line = format!("  {:<width$} ", format!("#{}", row.seq), width = columns.seq);
+    let handle = Printable::from(row.handle());
+    let mut line = format!("  {}", Tone::Faint.paint(&handle));
+    line.extend(std::iter::repeat_n(' ', columns.handle - handle.width() + 2));
     if columns.server > 0 {
         pad(&mut line, &terminal.cut(&*row.server_name, columns.server), columns.server + 1);
     }
@@ -146,14 +148,8 @@ fn bar_line(
     let bar_tone = if row.status == Status::Ok && tone == Tone::Plain { Tone::Good } else { tone };
     line.extend(std::iter::repeat_n(' ', from));
     line.push_str(&bar_tone.paint(&bar));
-    let room = terminal.width.saturating_sub(columns.bars() + from + bar.width() + 1);
-    let note = terminal.cut(note, room);
-    if !note.is_empty() {
-        line.push(' ');
-        line.push_str(&bar_tone.paint(note));
-    }
-    line.truncate(line.trim_end().len());
-    line
+    let used = columns.bars() + from + bar.width();
+    line + &terminal.note(&note, bar_tone, used, 1, 2 + columns.handle + 2)
 }
 
 fn note(operation: &TurnOperation<'_>, warn: u32) -> (Printable, Tone) {

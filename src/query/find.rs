@@ -10,6 +10,7 @@ use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::{Selection, belongs};
 use crate::query::sessions::SessionTotals;
+use crate::query::top::Top;
 use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -19,7 +20,11 @@ use crate::record::timestamp::Timestamp;
 pub(crate) enum SearchTarget {
     /// The session that was active last.
     Last,
-    /// `SESSION/SEQ`; a connection id also names the session.
+    /// `-1` is the last tool call, `-2` the one before it.
+    Recent(usize),
+    /// `last.SEQ`.
+    InLast { seq: u64 },
+    /// A handle, or `SESSION/SEQ`; a connection id also names the session.
     Operation { session: String, seq: u64 },
     /// The beginning of a session id, or an id of an operation: request, trace, span, tool call,
     /// conversation, or the beginning of a hash.
@@ -28,22 +33,29 @@ pub(crate) enum SearchTarget {
 
 impl SearchTarget {
     pub(crate) fn parse(text: Option<&str>) -> SearchTarget {
-        match text {
-            None | Some("last") => SearchTarget::Last,
-            Some(text) => match text.rsplit_once('/') {
-                Some((session, seq)) if !session.is_empty() => match seq.trim_start_matches('#').parse() {
-                    Ok(seq) => SearchTarget::Operation { session: session.to_owned(), seq },
-                    Err(_) => SearchTarget::Word(text.to_owned()),
-                },
-                _ => SearchTarget::Word(text.to_owned()),
-            },
+        let Some(text) = text else { return SearchTarget::Last };
+        let number = |text: &str| text.trim_start_matches('#').parse().ok();
+        let is_end = |id: &str| id.len() >= 6 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if text == "last" {
+            SearchTarget::Last
+        } else if let Some(back) = text.strip_prefix('-').and_then(|text| text.parse().ok()) {
+            SearchTarget::Recent(back)
+        } else if let Some(seq) = text.strip_prefix("last.").and_then(number) {
+            SearchTarget::InLast { seq }
+        } else if let Some((session, seq)) = text.rsplit_once('/').or_else(|| text.rsplit_once('.'))
+            && (text.contains('/') && !session.is_empty() || is_end(session))
+            && let Some(seq) = number(seq)
+        {
+            SearchTarget::Operation { session: session.to_owned(), seq }
+        } else {
+            SearchTarget::Word(text.to_owned())
         }
     }
 }
 
 /// Fewest characters of a hash or span id that are searched for, so that `show 1` finds request 1.
 const LEAST_PREFIX: usize = 6;
-/// Most operations that are kept as matches.
+/// Most operations that are kept as matches: the latest.
 const MATCHES: usize = 1_000;
 
 /// Finds the sessions and operations that match the target.
@@ -52,7 +64,7 @@ pub(crate) struct Search<'a> {
     target: &'a SearchTarget,
     names: NamePool,
     sessions: BTreeMap<String, SessionMatch>,
-    operations: Vec<OperationMatch>,
+    operations: Top<Timestamp, Box<OperationMatch>>,
 }
 
 /// A session that matches.
@@ -84,16 +96,24 @@ pub(crate) enum SearchResult {
 impl<'a> Search<'a> {
     pub(crate) fn new(select: &'a Selection, target: &'a SearchTarget) -> Search<'a> {
         let names = NamePool::default();
-        Search { select, target, names, sessions: BTreeMap::new(), operations: Vec::new() }
+        let count = if let SearchTarget::Recent(back) = target { *back } else { MATCHES };
+        Search { select, target, names, sessions: BTreeMap::new(), operations: Top::new(count) }
     }
 
     pub(crate) fn finish(self) -> SearchResult {
-        let mut operations = self.operations;
-        operations.sort_by_key(|found| found.row.recorded);
+        let mut operations: Vec<OperationMatch> =
+            self.operations.finish().into_iter().rev().map(|found| *found).collect();
         let mut sessions: Vec<(String, SessionMatch)> = self.sessions.into_iter().collect();
         // The sort is stable: equal ones stay in the order of their ids.
         sessions.sort_by_key(|(_, session)| Reverse(session.last));
         let is_short = matches!(self.target, SearchTarget::Word(word) if word.len() < LEAST_PREFIX);
+        match self.target {
+            SearchTarget::Recent(back) if operations.len() < *back => operations.clear(),
+            SearchTarget::Recent(_) => operations.truncate(1),
+            SearchTarget::InLast { .. } => operations
+                .retain(|found| sessions.first().is_some_and(|(last, _)| *found.row.session_id == **last)),
+            _ => {}
+        }
         match (self.target, sessions.len(), operations.is_empty()) {
             // `3` is the beginning of many ids, but a complete request id.
             (_, _, false) if is_short => SearchResult::Operations(operations),
@@ -127,19 +147,23 @@ impl<'a> Search<'a> {
     }
 
     fn keep_operation(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
-        if self.operations.len() < MATCHES {
-            let row = OperationRow::new(entry, &mut self.names);
-            self.operations.push(OperationMatch { row, line: line.into() });
-        }
+        let make = |names: &mut NamePool| {
+            Box::new(OperationMatch { row: OperationRow::new(entry, names), line: line.into() })
+        };
+        self.operations.offer(entry.timestamp, entry, &mut self.names, make);
     }
 
     /// Keeps the session of an event that matches: a server that did not start has an end, but no operation.
     fn take_event(&mut self, entry: &LogEntry<'_>) {
-        if let SearchTarget::Word(word) = self.target
+        let is_match = match self.target {
+            SearchTarget::Last | SearchTarget::InLast { .. } => true,
+            SearchTarget::Word(word) => belongs(entry, word),
+            SearchTarget::Recent(_) | SearchTarget::Operation { .. } => false,
+        };
+        if is_match
             && !entry.is_operation()
             && !self.select.is_about_operations()
             && self.select.takes_context(entry)
-            && belongs(entry, word)
         {
             self.keep_session(entry);
         }
@@ -154,6 +178,16 @@ impl Fold for Search<'_> {
         }
         match self.target {
             SearchTarget::Last => self.keep_session(entry),
+            SearchTarget::Recent(_) if entry.event == EventName::McpToolCall => {
+                self.keep_operation(entry, line);
+            }
+            SearchTarget::Recent(_) => {}
+            SearchTarget::InLast { seq } => {
+                self.keep_session(entry);
+                if entry.seq == *seq {
+                    self.keep_operation(entry, line);
+                }
+            }
             SearchTarget::Operation { session, seq } => {
                 if entry.seq == *seq && belongs(entry, session) {
                     self.keep_operation(entry, line);
@@ -177,8 +211,7 @@ impl Fold for Search<'_> {
             session.last = other.last.max(session.last);
             session.connections.extend(other.connections);
         }
-        self.operations.extend(other.operations);
-        self.operations.truncate(MATCHES);
+        self.operations.merge(other.operations);
     }
 }
 
@@ -222,7 +255,7 @@ pub(crate) struct SessionReader<'a> {
 }
 
 impl<'a> SessionReader<'a> {
-    /// Keeps at most `limit` operations; with `keeps_lines` also their lines.
+    /// Keeps the first `limit` operations by time; with `keeps_lines` also their lines.
     pub(crate) fn new(
         select: &'a Selection,
         session_id: &'a str,
@@ -242,8 +275,19 @@ impl<'a> SessionReader<'a> {
         }
     }
 
+    /// Drops all but the first operations.
+    fn trim(&mut self) {
+        let excess = self.operations.len().saturating_sub(self.limit);
+        if excess > 0 {
+            self.operations.select_nth_unstable_by(self.limit, |a, b| a.row.order().cmp(&b.row.order()));
+            self.operations.truncate(self.limit);
+            self.more += excess as u64;
+        }
+    }
+
     /// Sorts operations and events by time, and settles the totals.
     pub(crate) fn settle(&mut self) {
+        self.trim();
         self.operations.sort_by(|a, b| a.row.order().cmp(&b.row.order()));
         self.events.sort_by_key(|event| event.at);
         self.totals.turns.settle();
@@ -257,12 +301,12 @@ impl Fold for SessionReader<'_> {
         }
         self.totals.add(entry, self.select, &Prices::default());
         if self.select.takes_operation(entry) {
-            if self.operations.len() < self.limit {
-                let line = if self.keeps_lines { line.into() } else { Box::default() };
-                let row = OperationRow::new(entry, &mut self.names);
-                self.operations.push(OperationMatch { row, line });
-            } else {
-                self.more += 1;
+            let line = if self.keeps_lines { line.into() } else { Box::default() };
+            let row = OperationRow::new(entry, &mut self.names);
+            self.operations.push(OperationMatch { row, line });
+            // Each operation is moved at most twice, since half of them are dropped at once.
+            if self.operations.len() >= self.limit.saturating_add(1).saturating_mul(2) {
+                self.trim();
             }
         } else if is_notable(entry) {
             self.events.push(EventRow::new(entry, &mut self.names));
@@ -273,9 +317,8 @@ impl Fold for SessionReader<'_> {
         self.totals.merge(other.totals);
         self.events.extend(other.events);
         self.operations.extend(other.operations);
-        let excess = self.operations.len().saturating_sub(self.limit);
-        self.operations.truncate(self.limit);
-        self.more += other.more + excess as u64;
+        self.more += other.more;
+        self.trim();
     }
 }
 
@@ -380,6 +423,13 @@ mod tests {
             SearchTarget::parse(Some("01a2/#42")),
             SearchTarget::Operation { session: "01a2".to_owned(), seq: 42 }
         );
+        assert_eq!(
+            SearchTarget::parse(Some("d76af1.19")),
+            SearchTarget::Operation { session: "d76af1".to_owned(), seq: 19 }
+        );
+        assert_eq!(SearchTarget::parse(Some("last.19")), SearchTarget::InLast { seq: 19 });
+        assert_eq!(SearchTarget::parse(Some("-3")), SearchTarget::Recent(3));
+        assert_eq!(SearchTarget::parse(Some("v1.19")), SearchTarget::Word("v1.19".to_owned()));
         assert_eq!(SearchTarget::parse(Some("a/b")), SearchTarget::Word("a/b".to_owned()));
     }
 }

@@ -70,6 +70,12 @@ impl OperationRow {
         }
     }
 
+    /// Returns the handle by which users name the operation, such as `d76af1.19`: the last six characters of the
+    /// connection id, and the number of the record.
+    pub(crate) fn handle(&self) -> String {
+        format!("{}.{}", id_end(&self.connection_id, 6), self.seq)
+    }
+
     /// Returns the target, or the method of an operation without one.
     pub(crate) fn name(&self) -> &str {
         if self.target.is_empty() { &self.method } else { &self.target }
@@ -117,4 +123,10 @@ impl LogRow {
             (false, false) => LogRow::Event(EventRow::new(entry, names)),
         }
     }
+}
+
+/// Returns the last `count` characters of a connection id. Its beginning is a time, which many connections share.
+pub(crate) fn id_end(id: &str, count: usize) -> &str {
+    let start = id.char_indices().rev().nth(count - 1).map_or(0, |(at, _)| at);
+    &id[start..]
 }

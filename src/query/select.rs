@@ -22,7 +22,7 @@ pub struct Selection {
     /// A record matches any pattern of a list; an empty list matches all.
     pub(crate) servers: Vec<Glob>,
     pub(crate) tools: Vec<Glob>,
-    /// Beginning of a session id or connection id, or the end of a connection id as in file names.
+    /// Beginning of a session id or connection id, or the end of a connection id as in handles and file names.
     pub(crate) session: Option<String>,
     pub(crate) method: Option<Glob>,
     pub(crate) status: Option<StatusFilter>,
@@ -83,12 +83,15 @@ impl Selection {
     }
 }
 
-/// Returns true if `wanted` is the beginning of the record's session id or connection id, or the last 12 characters
-/// of its connection id.
+/// Fewest characters of the end of a connection id that name it, as in a handle.
+const LEAST_END: usize = 6;
+
+/// Returns true if `wanted` is the beginning of the record's session id or connection id, or the end of its
+/// connection id.
 pub(crate) fn belongs(entry: &LogEntry<'_>, wanted: &str) -> bool {
     entry.session_id.starts_with(wanted)
         || entry.connection_id.starts_with(wanted)
-        || (wanted.len() == 12 && entry.connection_id.ends_with(wanted))
+        || (wanted.len() >= LEAST_END && entry.connection_id.ends_with(wanted))
 }
 
 fn matches_any(globs: &[Glob], text: &str) -> bool {

@@ -109,3 +109,8 @@ pub fn widen(fd: RawFd, more: u64) {
         }
     }
 }
+
+/// Returns the columns of the terminal that standard output is; `None` for a pipe or file.
+pub(crate) fn terminal_width() -> Option<usize> {
+    terminal_size::terminal_size_of(rustix::stdio::stdout()).map(|(width, _)| width.0.into())
+}

@@ -193,7 +193,8 @@ fn what_the_reading_commands_print_as_json_is_golden() {
         (
             "show.txt",
             &[
-                "show last --json fixtures/logs",
+                "show 9e034e25 --json fixtures/logs",
+                "show -1 --json --log-dir fixtures/logs",
                 "show 01a2027b-a --json --status unknown fixtures/made-logs",
                 "show 8f9a4cbd787f/14 --json fixtures/made-logs",
             ],

@@ -1,0 +1,55 @@
+//! What a pipe gets, handles of operations, and which session and operations are chosen.
+
+use super::{records, run, session, spantap, text};
+
+#[test]
+fn what_is_piped_is_not_cut_and_has_all_columns() {
+    let piped = |arguments: &str| text(&spantap(arguments).env_remove("COLUMNS").output().unwrap().stdout);
+    let errors = piped("tail -n 1000 --status error fixtures/logs fixtures/made-logs");
+    let failed = records("tail -n 1000 --status error --json fixtures/logs fixtures/made-logs");
+    let messages: Vec<&str> = failed.iter().filter_map(|record| record["error_message"].as_str()).collect();
+    assert!(messages.iter().any(|message| message.len() > 120), "{messages:?}");
+    for message in messages.iter().filter(|message| message.is_ascii() && !message.contains('\n')) {
+        assert!(errors.contains(message), "{message} is in\n{errors}");
+    }
+    let sessions = piped("sessions fixtures/logs");
+    for word in ["LENGTH", "TOKENS~", "TURNS", "everything died of signal 11, 7x same arguments, 1 slow"] {
+        assert!(sessions.contains(word), "{word} is in\n{sessions}");
+    }
+}
+
+#[test]
+fn a_handle_is_the_first_thing_in_a_line_and_finds_its_operation() {
+    let tail = text(&run("tail -n 40 fixtures/logs").stdout);
+    let handles: Vec<&str> = tail.lines().filter_map(|line| line.split("  ").next()).collect();
+    for record in
+        records("tail -n 40 --json fixtures/logs").iter().filter(|record| record["status"].is_string())
+    {
+        let connection = record["connection_id"].as_str().unwrap();
+        let handle = format!("{}.{}", &connection[connection.len() - 6..], record["seq"]);
+        assert!(handles.contains(&handle.as_str()), "{handle} is in\n{tail}");
+        assert_eq!(records(&format!("show {handle} --json fixtures/logs")), [record.clone()]);
+    }
+    let last = records("tail -n 1 --json --method tools/call fixtures/logs");
+    assert_eq!(records("show --json --log-dir fixtures/logs -- -1"), last);
+    assert_eq!(records("show -1 --json --log-dir fixtures/logs"), last);
+    let git = records("tail -n 1 --json --server git fixtures/logs");
+    assert_eq!(records(&format!("show last.{} --server git --json fixtures/logs", git[0]["seq"])), git);
+    assert_eq!(run("show -9999 --log-dir fixtures/logs").status.code(), Some(1));
+}
+
+#[test]
+fn the_last_session_is_the_last_whether_its_server_started_or_not() {
+    let shown = text(&run("show last --log-dir fixtures/logs").stdout);
+    assert!(shown.starts_with("f8365c04"), "{shown}");
+}
+
+#[test]
+fn a_limit_keeps_the_first_operations_by_time_and_says_of_how_many() {
+    let session = session();
+    let all = records(&format!("show {session} --json fixtures/logs"));
+    let first = records(&format!("show {session} --limit 7 --json fixtures/logs"));
+    assert_eq!(first, all[..7]);
+    let shown = text(&run(&format!("show {session} --limit 7 fixtures/logs")).stdout);
+    assert!(shown.contains(&format!("the first 7 of {} operations", all.len())), "{shown}");
+}
