@@ -61,7 +61,7 @@ impl Settings {
             SettingOrigin::File { .. } | SettingOrigin::Default => None,
         };
         let variable = |name: &str| environment(name)?.into_string().ok();
-        otlp::OtlpSettings::resolve(endpoint, &self.otlp_table, &variable)
+        otlp::OtlpSettings::resolve(endpoint, &self.otlp_tables, &variable)
     }
 }
 

@@ -108,8 +108,8 @@ impl ExportArgs {
             side: self.side,
             ..GivenSettings::default()
         })?;
-        if self.logs && !matches!(config.otlp_table.logs, Some(SignalSwitch::Own(_))) {
-            config.otlp_table.logs = Some(SignalSwitch::Sent(true));
+        if self.logs && !matches!(config.otlp_tables.all.logs, Some(SignalSwitch::Own(_))) {
+            config.otlp_tables.all.logs = Some(SignalSwitch::Sent(true));
         }
         let (settings, warnings) = config.otlp(&process_environment);
         for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {

@@ -62,7 +62,7 @@ mod worker;
 
 pub(crate) use notice::ExportNotice;
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
-pub(crate) use settings::{OtlpSettings, OtlpTable, SignalTarget};
+pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, SignalTarget};
 
 /// Sends spans, logs and metrics of one connection.
 pub(crate) struct Otlp {

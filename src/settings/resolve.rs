@@ -103,7 +103,7 @@ impl<'a> SettingSources<'a> {
         let mut settings = resolver.single_settings();
         settings.cost_per_call = resolver.cost_per_call();
         settings.redaction = resolver.redaction();
-        settings.otlp_table = resolver.otlp_table();
+        settings.otlp_tables = resolver.otlp_tables();
         settings.problems = resolver.problems();
         if self.file.is_err() {
             settings.redaction = RedactionTable::Unusable;

@@ -130,8 +130,8 @@ macro_rules! settings {
             /// Price of one call in USD, by glob over `server/tool`.
             pub cost_per_call: BTreeMap<String, f64>,
             pub redaction: RedactionTable,
-            /// The `[otlp]` table with the entries of `--otlp-set`.
-            pub otlp_table: otlp::OtlpTable,
+            /// The `[otlp]` table and the entries of `--otlp-set`.
+            pub otlp_tables: otlp::OtlpTables,
             /// The values that cannot be used, in the order of the config file.
             pub problems: Vec<SettingProblem>,
         }
@@ -185,7 +185,7 @@ macro_rules! settings {
                     $($field: self.$field(),)*
                     cost_per_call: BTreeMap::new(),
                     redaction: RedactionTable::Unusable,
-                    otlp_table: otlp::OtlpTable::default(),
+                    otlp_tables: otlp::OtlpTables::default(),
                     problems: Vec::new(),
                 }
             }

@@ -24,9 +24,9 @@ impl SettingResolver<'_> {
         })
     }
 
-    /// Returns the `[otlp]` table with the entries of `--otlp-set` laid over it. An entry that cannot be used
+    /// Returns the `[otlp]` table, the entries of `--otlp-set`, and both together. An entry that cannot be used
     /// is a problem, and the others count.
-    pub(crate) fn otlp_table(&mut self) -> otlp::OtlpTable {
+    pub(crate) fn otlp_tables(&mut self) -> otlp::OtlpTables {
         const NAME: &str = "otlp";
         const FLAG: &str = "--otlp-set";
         let mut table = Table::new();
@@ -45,16 +45,20 @@ impl SettingResolver<'_> {
                 self.ignore(NAME, line.unwrap_or_else(|| origin.clone()), &text);
             }
         }
-        let mut table = Value::Table(table);
+        let file = Value::Table(table);
+        let (mut flags, mut all) = (Value::Table(Table::new()), file.clone());
         for entry in &self.given.otlp_set {
             let Some(parsed) = entry_of(entry) else {
                 self.ignore(NAME, SettingOrigin::Flag, &format!("`{FLAG}` expects KEY=VALUE"));
                 continue;
             };
-            let mut laid_over = table.clone();
-            lay_over(&mut laid_over, parsed);
+            let mut laid_over = all.clone();
+            lay_over(&mut laid_over, parsed.clone());
             match read::<otlp::OtlpTable>(laid_over.clone()) {
-                Ok(_) => table = laid_over,
+                Ok(_) => {
+                    all = laid_over;
+                    lay_over(&mut flags, parsed);
+                }
                 Err(misfit) => {
                     let key = entry.split('=').next().unwrap_or_default();
                     let text = describe(&format!("{FLAG} "), key, &misfit, "telemetry.md");
@@ -62,7 +66,8 @@ impl SettingResolver<'_> {
                 }
             }
         }
-        read(table).unwrap_or_default()
+        let [flags, file, all] = [flags, file, all].map(|table| read(table).unwrap_or_default());
+        otlp::OtlpTables { flags, file, all }
     }
 
     fn ignore(&mut self, setting: &'static str, origin: SettingOrigin, text: &str) {

@@ -203,9 +203,14 @@ fn a_program_that_a_project_names_is_not_started_and_its_collector_is_not_asked(
     expect(
         &home,
         0,
-        "warn: claude-code server a is wrapped by ./bin/spantap, which was not started",
+        "warn: claude-code server a is wrapped by ./bin/spantap, which is not this spantap",
         "spantap",
     );
+    // The name alone may lead to any program on the PATH.
+    put(&home, ".mcp.json", &format!("{{\"mcpServers\": {{\"a\": {}}}}}", entry.replace("./bin/", "")));
+    let mut by_name = home.spantap(["doctor"]);
+    let (printed, _) = text(&by_name.env("PATH", home.path().join("bin")).output().unwrap());
+    assert!(printed.contains("is wrapped by spantap, which is not this spantap"), "{printed}");
     assert!(!home.path().join("started").exists());
     assert!(collector.accept().is_err());
 }

@@ -87,12 +87,13 @@ fn check_program(
         return;
     }
     // A cloned repository can name any program.
-    if file.scope == FileScope::Project && program.contains('/') {
+    if file.scope == FileScope::Project {
         return findings.warn(
             format!(
-                "{who} is wrapped by {program}, which was not started, because a project's file names it"
+                "{who} is wrapped by {program}, which is not this spantap; it was not started, because a project's \
+                 file names it"
             ),
-            "name it `spantap`, and put spantap on the PATH that the host has",
+            "name it `spantap`, and put this spantap first on the PATH that the host has",
         );
     }
     let version = versions.entry(path.clone()).or_insert_with(|| version_of(&path));

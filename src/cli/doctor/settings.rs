@@ -94,6 +94,10 @@ fn way(target: &SignalTarget) -> String {
         ("headers", (!names.is_empty()).then(|| names.join(" "))),
         ("certificate", file(&target.certificate)),
         ("client certificate", file(&target.client_certificate)),
+        (
+            "left out: headers and certificates of",
+            Some(target.left_out.join(", ")).filter(|layers| !layers.is_empty()),
+        ),
     ];
     for (name, fact) in facts {
         way.extend(fact.map(|fact| format!(", {name} {fact}")));

@@ -98,7 +98,7 @@ impl Launch {
             strict: resolver.strict().value,
             trace_env: resolver.trace_env().value,
             overload: resolver.overload().value,
-            sampler: OtlpSettings::resolve_sampler(&resolver.otlp_table(), &process_variable),
+            sampler: OtlpSettings::resolve_sampler(&resolver.otlp_tables(), &process_variable),
         }
     }
 

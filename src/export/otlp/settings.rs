@@ -14,13 +14,14 @@ use opentelemetry_sdk::metrics::Temporality;
 use crate::export::otlp::queue::QueueLimits;
 use crate::export::otlp::sampler::{AlwaysKeep, Sampler, Sampling};
 
+mod credentials;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use source::OtlpSource;
-pub(crate) use table::{OtlpTable, SignalSwitch};
+pub(crate) use table::{OtlpTable, OtlpTables, SignalSwitch};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -100,6 +101,8 @@ pub(crate) struct SignalTarget {
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) client_certificate: Option<PathBuf>,
     pub(crate) client_key: Option<PathBuf>,
+    /// Layers whose headers and certificates are not sent, because they do not name this endpoint.
+    pub(crate) left_out: Vec<&'static str>,
 }
 
 impl std::fmt::Debug for SignalTarget {
@@ -144,10 +147,10 @@ impl OtlpSettings {
     /// values. `flag` is `--otlp`.
     pub(crate) fn resolve(
         flag: Option<&str>,
-        table: &OtlpTable,
+        tables: &OtlpTables,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> (Option<OtlpSettings>, Vec<String>) {
-        let mut source = OtlpSource { environment, table, warnings: Vec::new() };
+        let mut source = OtlpSource { environment, tables, warnings: Vec::new() };
         if source.is_disabled() {
             return (None, source.warnings);
         }
@@ -155,6 +158,7 @@ impl OtlpSettings {
         if traces.is_none() && metrics.is_none() && logs.is_none() {
             return (None, source.warnings);
         }
+        let table = &tables.all;
         let delta = source.is_delta();
         let metric_interval = table.metric_interval.map(Duration::from_secs);
         let metric_interval = metric_interval.or_else(|| source.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"));
@@ -182,10 +186,10 @@ impl OtlpSettings {
 
     /// Returns the sampler that is set, without a warning if it cannot be used.
     pub(crate) fn resolve_sampler(
-        table: &OtlpTable,
+        tables: &OtlpTables,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Sampler {
-        OtlpSource { environment, table, warnings: Vec::new() }.sampler()
+        OtlpSource { environment, tables, warnings: Vec::new() }.sampler()
     }
 
     pub(crate) fn temporality(&self) -> Temporality {

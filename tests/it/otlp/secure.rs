@@ -1,7 +1,7 @@
 //! TLS: a given authority or that of the system, and client certificates.
 
 use super::certificates::Certificates;
-use super::collector::Collector;
+use super::collector::{Collector, Manner, Request};
 use super::{session, session_until};
 use crate::support::{Home, wait_until};
 
@@ -61,5 +61,61 @@ fn files_that_cannot_be_used_turn_the_export_off_and_nothing_else() {
         let stderr = &ended.stderr;
         assert!(stderr.contains("spans are not sent: "), "{stderr}");
         assert_eq!(ended.lost(), 5, "{stderr}");
+    }
+}
+
+/// An entry of a cloned repository can name any collector.
+#[test]
+fn the_token_of_the_config_file_stays_with_the_collector_of_the_config_file() {
+    const TOKEN: &str = "s3cret-of-the-config-file";
+    let home = Home::new();
+    let config = |endpoint: &str, protocol: &str| {
+        let folder = home.path().join(".config/spantap");
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = format!("[otlp]\n{endpoint}protocol = '{protocol}'\nheaders.authorization = '{TOKEN}'\n");
+        std::fs::write(folder.join("config.toml"), text).unwrap();
+    };
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        let start = || match protocol {
+            "grpc" => Collector::grpc(Manner::Good),
+            _ => Collector::start(Manner::Good),
+        };
+        let has_token = |request: &Request| request.headers.iter().any(|header| header.contains(TOKEN));
+        // The collector of the file gets the token.
+        let ours = start();
+        config(&format!("endpoint = '{}'\n", ours.endpoint), protocol);
+        let ended = session_until(&home, &[], &[], 1, || {
+            wait_until("the spans", || ours.spans().len() == 3);
+        });
+        assert_eq!(ended.stderr, "", "{protocol}");
+        assert!(ours.requests().iter().all(has_token), "{protocol}");
+        // Another collector gets the spans alone, also if the file has no endpoint.
+        let theirs = start();
+        let named = [("SPANTAP_OTLP_ENDPOINT", theirs.endpoint.as_str())];
+        let variable = [("OTEL_EXPORTER_OTLP_ENDPOINT", theirs.endpoint.as_str())];
+        let both = format!("endpoint = '{}'\n", ours.endpoint);
+        for (endpoint, options, variables) in [
+            (both.as_str(), &["--otlp", theirs.endpoint.as_str()][..], &[][..]),
+            (&both, &[], &named),
+            ("", &[], &variable),
+        ] {
+            config(endpoint, protocol);
+            let before = theirs.spans().len();
+            let ended = session_until(&home, options, variables, 1, || {
+                wait_until("the spans", || theirs.spans().len() == before + 3);
+            });
+            let warning = "does not get the headers and certificates of the config file";
+            assert_eq!(ended.stderr.matches(warning).count(), 1, "{protocol}: {}", ended.stderr);
+        }
+        config(&both, protocol);
+        for command in ["export", "doctor"] {
+            let run = home.spantap([command, "--otlp", &theirs.endpoint]).output().unwrap();
+            let (printed, said) =
+                (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap());
+            assert!(run.status.success(), "{command}: {printed}{said}");
+            assert!((printed + &said).contains("headers and certificates of the config file"), "{command}");
+        }
+        assert!(!theirs.requests().iter().any(has_token), "{protocol}");
+        assert!(!ours.requests().is_empty() && ours.requests().iter().all(has_token), "{protocol}");
     }
 }

@@ -1,20 +1,17 @@
 //! Reads one signal's settings from the table and the variables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
-
-use http::uri::{Authority, Scheme};
 
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::table::SignalTable;
-use crate::export::otlp::settings::{OtlpTable, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
+use crate::export::otlp::settings::{OtlpTables, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
 use crate::observe::redact::{Field, Redactor};
 
 /// Sources of the settings, and warnings about values that cannot be used.
 pub(super) struct OtlpSource<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
-    pub(super) table: &'a OtlpTable,
+    pub(super) tables: &'a OtlpTables,
     pub(super) warnings: Vec<String>,
 }
 
@@ -55,7 +52,7 @@ impl OtlpSource<'_> {
     }
 
     /// Returns the value and the name of the signal's own variable, or else of the general one.
-    fn of(&self, signal: Signal, suffix: &str) -> Option<(String, String)> {
+    pub(super) fn of(&self, signal: Signal, suffix: &str) -> Option<(String, String)> {
         [format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.word()), format!("OTEL_EXPORTER_OTLP_{suffix}")]
             .into_iter()
             .find_map(|name| Some((self.get(&name)?, name)))
@@ -89,7 +86,7 @@ impl OtlpSource<'_> {
     }
 
     pub(super) fn is_delta(&mut self) -> bool {
-        let word = self.table.temporality.clone();
+        let word = self.tables.all.temporality.clone();
         let word = word.or_else(|| self.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"));
         match word.as_deref().map(|word| word.trim().to_ascii_lowercase()).as_deref() {
             None | Some("cumulative") => false,
@@ -102,8 +99,8 @@ impl OtlpSource<'_> {
     }
 
     pub(super) fn sampler(&mut self) -> Sampler {
-        let (name, ratio) = match self.table.sampler.clone() {
-            Some(name) => (Some(name), self.table.sampler_arg),
+        let (name, ratio) = match self.tables.all.sampler.clone() {
+            Some(name) => (Some(name), self.tables.all.sampler_arg),
             None => {
                 let text = self.get("OTEL_TRACES_SAMPLER_ARG");
                 let ratio = text.as_deref().map(|text| text.trim().parse::<f64>().unwrap_or(f64::NAN));
@@ -145,9 +142,9 @@ impl OtlpSource<'_> {
 
     /// Returns how `signal` is sent, or `None` if it is not sent. `flag` is the endpoint of `--otlp`.
     pub(super) fn target(&mut self, signal: Signal, flag: Option<&str>) -> Option<SignalTarget> {
-        let own = self.table.of(signal);
+        let own = self.tables.all.of(signal);
         let exporter = self.exporter(signal);
-        let asked = self.table.asks_for(signal);
+        let asked = self.tables.all.asks_for(signal);
         if exporter == ExporterChoice::Off && asked != Some(true) {
             return None;
         }
@@ -159,49 +156,39 @@ impl OtlpSource<'_> {
             return None;
         }
         let protocol = self.protocol(signal, &own);
-        let from_environment = match (&variable, &general) {
-            (Some(variable), _) => Some(variable.clone()),
-            (None, Some(general)) => Some(joined(general, signal, protocol)),
-            (None, None) => None,
+        let base = |base: &str| joined(base, signal, protocol);
+        let endpoint = match (flag, &own.endpoint, &self.tables.all.endpoint, &variable, &general) {
+            (Some(flag), ..) => base(flag),
+            (_, Some(own), ..) => own.clone(),
+            (_, _, Some(all), ..) => base(all),
+            (_, _, _, Some(variable), _) => variable.clone(),
+            (_, _, _, _, Some(general)) => base(general),
+            _ if exporter != ExporterChoice::Otlp => return None,
+            _ if protocol == Protocol::Grpc => "http://localhost:4317".to_owned(),
+            _ => base("http://localhost:4318"),
         };
-        let set = match (flag, &own.endpoint, &self.table.endpoint) {
-            (Some(base), ..) => Some(joined(base, signal, protocol)),
-            (None, Some(own), _) => Some(own.clone()),
-            (None, None, Some(base)) => Some(joined(base, signal, protocol)),
-            (None, None, None) => None,
-        };
-        let endpoint = match (set, &from_environment) {
-            (Some(set), _) => set,
-            (None, Some(endpoint)) => endpoint.clone(),
-            (None, None) if exporter != ExporterChoice::Otlp => return None,
-            (None, None) if protocol == Protocol::Grpc => "http://localhost:4317".to_owned(),
-            (None, None) => joined("http://localhost:4318", signal, protocol),
-        };
-        let endpoint = self.with_scheme(endpoint, signal, protocol)?;
-        let file = |own: &Option<PathBuf>, suffix| {
-            own.clone().or_else(|| self.of(signal, suffix).map(|(path, _)| PathBuf::from(path)))
-        };
-        let (certificate, client_certificate, client_key) = (
-            file(&own.certificate, "CERTIFICATE"),
-            file(&own.client_certificate, "CLIENT_CERTIFICATE"),
-            file(&own.client_key, "CLIENT_KEY"),
-        );
-        if client_certificate.is_some() != client_key.is_some() {
-            self.warn("a client certificate and a client key are usable only together; sending without them");
-        }
+        let trust = self.trust(signal, flag, &endpoint);
+        let (credentials, left_out) = self.credentials(signal, trust, &endpoint);
         Some(SignalTarget {
-            headers: self.headers(signal, &own, &endpoint, from_environment.as_deref()),
+            endpoint: self.with_scheme(endpoint, signal, protocol, trust.environment)?,
+            protocol,
+            headers: credentials.headers.into_iter().collect(),
             gzip: self.gzip(signal, &own),
             timeout: self.timeout(signal, &own),
-            endpoint,
-            protocol,
-            certificate,
-            client_certificate,
-            client_key,
+            certificate: credentials.certificate,
+            client_certificate: credentials.client_certificate,
+            client_key: credentials.client_key,
+            left_out,
         })
     }
 
-    fn with_scheme(&mut self, endpoint: String, signal: Signal, protocol: Protocol) -> Option<String> {
+    fn with_scheme(
+        &mut self,
+        endpoint: String,
+        signal: Signal,
+        protocol: Protocol,
+        may_be_insecure: bool,
+    ) -> Option<String> {
         let endpoint = endpoint.trim().to_owned();
         let base = endpoint.strip_suffix(signal.path()).map(|base| base.trim_end_matches('/'));
         if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(signal.path()))) {
@@ -212,7 +199,7 @@ impl OtlpSource<'_> {
         match endpoint.split_once("://") {
             Some(("http" | "https", rest)) if !rest.is_empty() => Some(endpoint),
             None if protocol == Protocol::Grpc => {
-                let insecure = self.of(signal, "INSECURE");
+                let insecure = self.of(signal, "INSECURE").filter(|_| may_be_insecure);
                 let insecure = insecure.is_some_and(|(text, _)| text.trim().eq_ignore_ascii_case("true"));
                 Some(format!("{}://{endpoint}", if insecure { "http" } else { "https" }))
             }
@@ -264,32 +251,6 @@ impl OtlpSource<'_> {
         timeout.into_iter().chain(export).min()
     }
 
-    /// Returns the headers. Those of the environment are used with the environment's endpoint only: they may
-    /// hold credentials, which another collector must not get.
-    fn headers(
-        &mut self,
-        signal: Signal,
-        own: &SignalTable,
-        endpoint: &str,
-        from_environment: Option<&str>,
-    ) -> Vec<(String, String)> {
-        let ours = own.headers.clone().unwrap_or_default();
-        let Some((text, name)) = self.of(signal, "HEADERS") else { return ours.into_iter().collect() };
-        if from_environment.is_some_and(|other| authority(other) != authority(endpoint)) {
-            self.warn(format!("{name} belongs to another endpoint; its headers are not sent"));
-            return ours.into_iter().collect();
-        }
-        let mut headers: BTreeMap<String, String> = BTreeMap::new();
-        match pairs(&text) {
-            Some(pairs) => headers.extend(pairs),
-            None => self.warn(format!("{name} is not a list of name=value; its headers are not sent")),
-        }
-        let is_ours = |name: &str| ours.keys().any(|own| own.eq_ignore_ascii_case(name));
-        headers.retain(|name, _| !is_ours(name));
-        headers.extend(ours);
-        headers.into_iter().collect()
-    }
-
     /// Returns the attributes of the resource, redacted. Those of the table win over `OTEL_SERVICE_NAME`,
     /// which wins over `OTEL_RESOURCE_ATTRIBUTES`.
     pub(super) fn resource(&mut self) -> Vec<(String, String)> {
@@ -302,7 +263,7 @@ impl OtlpSource<'_> {
             None => {}
         }
         attributes.extend(self.get("OTEL_SERVICE_NAME").map(|name| ("service.name".to_owned(), name)));
-        attributes.extend(self.table.resource.clone());
+        attributes.extend(self.tables.all.resource.clone());
         let mut redactor = Redactor::default();
         attributes.into_iter().map(|(name, value)| attribute(&mut redactor, &name, &value)).collect()
     }
@@ -317,12 +278,6 @@ fn attribute(redactor: &mut Redactor, name: &str, value: &str) -> (String, Strin
     (name, value)
 }
 
-/// Returns scheme, host and port of a URL.
-fn authority(endpoint: &str) -> Option<(Option<Scheme>, Authority)> {
-    let parts = endpoint.trim().parse::<http::Uri>().ok()?.into_parts();
-    Some((parts.scheme, parts.authority?))
-}
-
 /// Appends the signal's path to an HTTP base; gRPC has none.
 fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
     let base = base.trim();
@@ -333,7 +288,7 @@ fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
 }
 
 /// Reads `name=value,name=value`, percent-encoded (W3C Baggage without properties).
-fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     entries
         .map(|entry| {

@@ -38,6 +38,16 @@ pub struct OtlpTable {
     pub(crate) resource: BTreeMap<String, String>,
 }
 
+/// The tables of the command line and of the config file. They are kept apart, because each has credentials
+/// for its own endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct OtlpTables {
+    pub(crate) flags: OtlpTable,
+    pub(crate) file: OtlpTable,
+    /// The command line's table laid over that of the file.
+    pub(crate) all: OtlpTable,
+}
+
 /// A switch for one signal, or its settings.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
@@ -77,6 +87,15 @@ impl OtlpTable {
             SignalSwitch::Sent(sent) => *sent,
             SignalSwitch::Own(_) => true,
         })
+    }
+
+    /// Returns the endpoint of `signal`: its own, or else that of all signals.
+    pub(super) fn endpoint_of(&self, signal: Signal) -> Option<&str> {
+        let own = match self.one(signal) {
+            Some(SignalSwitch::Own(own)) => own.endpoint.as_deref(),
+            _ => None,
+        };
+        own.or(self.endpoint.as_deref())
     }
 
     /// Returns the settings of `signal`: its own, or else those of all signals. The endpoint is its own only.

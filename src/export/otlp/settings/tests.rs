@@ -5,7 +5,7 @@ use super::*;
 fn resolve(flag: Option<&str>, environment: &[(&str, &str)]) -> (Option<OtlpSettings>, Vec<String>) {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    OtlpSettings::resolve(flag, &OtlpTable::default(), &lookup)
+    OtlpSettings::resolve(flag, &OtlpTables::default(), &lookup)
 }
 
 fn settings(flag: Option<&str>, environment: &[(&str, &str)]) -> OtlpSettings {
@@ -100,7 +100,9 @@ fn with_table(
 ) -> (Option<OtlpSettings>, Vec<String>) {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    OtlpSettings::resolve(flag, &toml::from_str(table).unwrap(), &lookup)
+    let file: OtlpTable = toml::from_str(table).unwrap();
+    let tables = OtlpTables { all: file.clone(), file, ..OtlpTables::default() };
+    OtlpSettings::resolve(flag, &tables, &lookup)
 }
 
 #[test]
@@ -144,28 +146,136 @@ fn each_signal_may_go_elsewhere_and_otherwise() {
     assert_eq!(settings.unwrap().logs.unwrap().endpoint, "http://flag:3/v1/logs");
 }
 
-#[test]
-fn headers_of_one_collector_are_not_told_to_another() {
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://vendor.example"),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret%3D1, x=2"),
-    ];
-    let headers = |flag, variables: &[(&str, &str)]| {
-        let (settings, warnings) = resolve(flag, variables);
-        (settings.unwrap().traces.unwrap().headers, warnings.len())
+/// Returns the sources whose credentials a collector gets for its traces, and the warnings. The config file, the
+/// command line and the environment have credentials of their own for every signal.
+fn trusted(
+    flag: &str,
+    flags: &str,
+    file: &str,
+    variables: &[(&str, &str)],
+) -> (Vec<&'static str>, Vec<String>) {
+    let table = |name: &str, rest: &str| {
+        format!(
+            "headers = {{ {name} = 'x' }}\ncertificate = '{name}'\nclient_certificate = '{name}'\n\
+             client_key = '{name}'\n{rest}"
+        )
     };
-    let both = [("authorization", "secret=1"), ("x", "2")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-    assert_eq!(headers(None, &variables), (both.to_vec(), 0));
-    assert_eq!(headers(Some("http://localhost:4318"), &variables), (Vec::new(), 1));
-    assert_eq!(headers(Some("http://localhost:4318"), &variables[1..]), (both.to_vec(), 0));
+    let mut environment = vec![
+        ("OTEL_EXPORTER_OTLP_HEADERS", "variables=x"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "variables"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "variables"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "variables"),
+    ];
+    environment.extend(variables);
+    let lookup =
+        |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let mut all: OtlpTable = toml::from_str(&table("file", file)).unwrap();
+    let (file, flags) = (all.clone(), toml::from_str::<OtlpTable>(&table("flags", flags)).unwrap());
+    all.endpoint = flags.endpoint.clone().or(all.endpoint);
+    all.traces = flags.traces.clone().or(all.traces);
+    let tables = OtlpTables { flags, file, all };
+    let (settings, warnings) =
+        OtlpSettings::resolve(Some(flag).filter(|flag| !flag.is_empty()), &tables, &lookup);
+    let target = settings.unwrap().traces.unwrap();
+    let got: Vec<&str> = ["flags", "file", "variables"]
+        .into_iter()
+        .filter(|source| target.headers.iter().any(|(name, _)| name == source))
+        .collect();
+    let nearest = got.first().map(PathBuf::from);
+    assert_eq!(
+        [target.certificate, target.client_certificate, target.client_key],
+        [nearest.clone(), nearest.clone(), nearest],
+        "certificates go where the headers go"
+    );
+    assert_eq!(target.left_out.len(), 3 - got.len());
+    (got, warnings)
+}
+
+/// The table of docs/security.md, row by row.
+#[test]
+fn headers_and_certificates_go_only_to_a_collector_that_their_own_layer_names() {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const OF_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+    let (us, evil) = ("https://us.example", "https://evil.example");
+    let ours = format!("endpoint = '{us}'");
+    let own = |endpoint: &str| format!("[traces]\nendpoint = '{endpoint}/own'");
+    let no = "";
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let rows: &[Row<'_>] = &[
+        ("a flag", evil, no, no, &[], &["flags", "variables"]),
+        ("a flag over the file", evil, no, &ours, &[], &["flags", "variables"]),
+        ("a flag over the file's own", evil, no, &own(us), &[], &["flags", "variables"]),
+        ("a flag over a variable", evil, no, no, &[(ENDPOINT, us)], &["flags"]),
+        ("a flag over a signal's variable", evil, no, no, &[(OF_TRACES, us)], &["flags"]),
+        (
+            "a flag beside another signal's variable",
+            evil,
+            no,
+            no,
+            &[("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", us)],
+            &["flags"],
+        ),
+        ("an entry of --otlp-set over the file", no, &own(evil), &ours, &[], &["flags", "variables"]),
+        ("the file", no, no, &ours, &[], &["file"]),
+        ("the file's own", no, no, &own(us), &[], &["file"]),
+        ("the file over a variable", no, no, &ours, &[(ENDPOINT, evil)], &["file"]),
+        ("a variable", no, no, no, &[(ENDPOINT, evil)], &["flags", "variables"]),
+        ("a signal's variable", no, no, no, &[(OF_TRACES, evil)], &["flags", "variables"]),
+        ("this machine", no, no, no, &[("OTEL_TRACES_EXPORTER", "otlp")], &["flags", "variables"]),
+        ("the same collector", us, no, &ours, &[], &["flags", "file", "variables"]),
+        (
+            "the same collector, spelt otherwise",
+            "https://US.example:443/x",
+            no,
+            &ours,
+            &[],
+            &["flags", "file", "variables"],
+        ),
+        ("the same in all three", us, no, &ours, &[(ENDPOINT, us)], &["flags", "file", "variables"]),
+        ("without TLS", "http://us.example", no, &ours, &[], &["flags", "variables"]),
+        ("another port", "https://us.example:4318", no, &ours, &[], &["flags", "variables"]),
+        ("another host that begins so", "https://us.example.evil", no, &ours, &[], &["flags", "variables"]),
+        (
+            "another host behind an @",
+            "https://us.example@evil.example",
+            no,
+            &ours,
+            &[],
+            &["flags", "variables"],
+        ),
+    ];
+    for (row, flag, flags, file, variables, expected) in rows {
+        let (got, warnings) = trusted(flag, flags, file, variables);
+        assert_eq!(got, *expected, "{row}");
+        // The signals have the same sources, so each source is named once, or once for each of two collectors.
+        let left_out = |source: &str| warnings.iter().any(|warning| warning.contains(source));
+        for (source, name) in
+            [("flags", "--otlp-set"), ("file", "the config file"), ("variables", "OTEL_* variables")]
+        {
+            assert!(got.contains(&source) || left_out(name), "{row}: {warnings:?}");
+        }
+    }
 }
 
 #[test]
-fn a_header_of_ours_replaces_one_of_the_environment_whatever_its_case() {
+fn a_collector_of_the_file_gets_tls_whatever_a_variable_says() {
+    let endpoint = |flag, table| {
+        let (settings, _) = with_table(flag, table, &[("OTEL_EXPORTER_OTLP_INSECURE", "true")]);
+        settings.unwrap().traces.unwrap().endpoint
+    };
+    assert_eq!(endpoint(None, "endpoint = 'h:4317'\nprotocol = 'grpc'"), "https://h:4317");
+    assert_eq!(endpoint(Some("h:4317"), "protocol = 'grpc'"), "http://h:4317");
+}
+
+#[test]
+fn a_header_of_the_file_replaces_one_of_the_environment_whatever_its_case() {
     let (settings, _) = with_table(
-        Some("http://h:1"),
-        "headers = { Authorization = 'ours' }",
-        &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=theirs")],
+        None,
+        "endpoint = 'http://h:1'\nheaders = { Authorization = 'ours' }",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:1"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=theirs"),
+        ],
     );
     assert_eq!(settings.unwrap().traces.unwrap().headers, [("Authorization".to_owned(), "ours".to_owned())]);
 }

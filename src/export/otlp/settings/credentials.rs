@@ -1,0 +1,143 @@
+//! Credentials, each bound to the layer that contains it.
+//!
+//! A layer is what one file says: an entry of a host, which is the command line and the environment, or the
+//! user's config file. An entry may come from a cloned repository, so a header or a certificate of the config
+//! file is sent only to a collector that the config file names, and the reverse. Variables may also belong to
+//! another program: they complete an endpoint of the command line only if no variable names an endpoint.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use http::Uri;
+use http::uri::Scheme;
+
+use crate::export::otlp::settings::Signal;
+use crate::export::otlp::settings::source::{OtlpSource, pairs};
+use crate::export::otlp::settings::table::SignalTable;
+
+/// Headers and certificates for one signal.
+#[derive(Debug, Default)]
+pub(super) struct Credentials {
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) client_certificate: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
+}
+
+impl Credentials {
+    fn of(table: SignalTable) -> Credentials {
+        Credentials {
+            headers: table.headers.unwrap_or_default(),
+            certificate: table.certificate,
+            client_certificate: table.client_certificate,
+            client_key: table.client_key,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let files = [&self.certificate, &self.client_certificate, &self.client_key];
+        self.headers.is_empty() && files.iter().all(|file| file.is_none())
+    }
+
+    /// Lays `above` over these. The case of a header's name does not count.
+    fn lay_over(&mut self, above: Credentials) {
+        let is_above = |name: &str| above.headers.keys().any(|other| other.eq_ignore_ascii_case(name));
+        self.headers.retain(|name, _| !is_above(name));
+        self.headers.extend(above.headers);
+        self.certificate = above.certificate.or(self.certificate.take());
+        self.client_certificate = above.client_certificate.or(self.client_certificate.take());
+        self.client_key = above.client_key.or(self.client_key.take());
+    }
+}
+
+/// The layers whose credentials an endpoint gets.
+#[derive(Clone, Copy)]
+pub(super) struct Trust {
+    flags: bool,
+    pub(super) environment: bool,
+    file: bool,
+}
+
+impl OtlpSource<'_> {
+    /// Returns the layers whose credentials `endpoint` gets: those that name it. `flag` is the endpoint of
+    /// `--otlp`.
+    pub(super) fn trust(&self, signal: Signal, flag: Option<&str>, endpoint: &str) -> Trust {
+        let own_variable = |signal| self.of(signal, "ENDPOINT").map(|(endpoint, _)| endpoint);
+        let (flags, file) = (self.tables.flags.endpoint_of(signal), self.tables.file.endpoint_of(signal));
+        let (flags, variable) = (flag.or(flags), own_variable(signal));
+        let names = |named: Option<&str>| named.is_some_and(|named| is_same_collector(named, endpoint));
+        let by_variable = names(variable.as_deref());
+        // Without any endpoint the variables ask for the collector of this machine.
+        let is_default = flags.is_none() && file.is_none() && variable.is_none();
+        let by_entry = names(flags) || by_variable || is_default;
+        let has_variable = Signal::ALL.into_iter().any(|signal| own_variable(signal).is_some());
+        Trust { flags: by_entry, environment: by_variable || (by_entry && !has_variable), file: names(file) }
+    }
+
+    /// Returns the credentials that are sent, and the layers whose credentials are left out. The command line
+    /// wins over the file, and the file over the environment.
+    pub(super) fn credentials(
+        &mut self,
+        signal: Signal,
+        trust: Trust,
+        endpoint: &str,
+    ) -> (Credentials, Vec<&'static str>) {
+        let environment = self.credentials_of_environment(signal);
+        let [file, flags] =
+            [&self.tables.file, &self.tables.flags].map(|table| Credentials::of(table.of(signal)));
+        let layers = [
+            (environment, trust.environment, "OTEL_* variables", "set OTEL_EXPORTER_OTLP_ENDPOINT to it"),
+            (file, trust.file, "config file", "name it as `endpoint` in [otlp] of that file"),
+            (flags, trust.flags, "--otlp-set", "name it with --otlp"),
+        ];
+        let host = endpoint.parse::<Uri>().ok().and_then(|uri| Some(uri.host()?.to_owned()));
+        let host = host.unwrap_or_else(|| "the collector".to_owned());
+        let (mut sent, mut left_out) = (Credentials::default(), Vec::new());
+        for (layer, is_trusted, name, way_out) in layers {
+            if is_trusted {
+                sent.lay_over(layer);
+            } else if !layer.is_empty() {
+                left_out.push(name);
+                let place = if name == "config file" { "the config file" } else { name };
+                self.warn(format!(
+                    "{host} does not get the headers and certificates of {place}, which does not name this \
+                     collector; to send them, {way_out}"
+                ));
+            }
+        }
+        if sent.client_certificate.is_some() != sent.client_key.is_some() {
+            self.warn("a client certificate and a client key are usable only together; sending without them");
+        }
+        (sent, left_out)
+    }
+
+    fn credentials_of_environment(&mut self, signal: Signal) -> Credentials {
+        let headers = self.of(signal, "HEADERS").map(|(text, name)| {
+            pairs(&text).unwrap_or_else(|| {
+                self.warn(format!("{name} is not a list of name=value; its headers are not sent"));
+                Vec::new()
+            })
+        });
+        let file = |suffix| self.of(signal, suffix).map(|(path, _)| PathBuf::from(path));
+        Credentials {
+            headers: headers.into_iter().flatten().collect(),
+            certificate: file("CERTIFICATE"),
+            client_certificate: file("CLIENT_CERTIFICATE"),
+            client_key: file("CLIENT_KEY"),
+        }
+    }
+}
+
+/// Returns true if two endpoints have the same scheme, host and port.
+fn is_same_collector(one: &str, other: &str) -> bool {
+    let address = |endpoint: &str| {
+        let uri: Uri = endpoint.trim().parse().ok()?;
+        let usual = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => 443,
+            _ => 80,
+        };
+        let host = uri.host()?.to_ascii_lowercase();
+        Some((uri.scheme().cloned(), host, uri.port_u16().unwrap_or(usual)))
+    };
+    address(one).is_some_and(|one| Some(one) == address(other))
+}
