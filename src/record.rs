@@ -20,6 +20,7 @@ mod identity;
 pub(crate) mod line;
 pub mod schema;
 pub mod timestamp;
+pub(crate) mod values;
 pub(crate) mod words;
 
 pub(crate) use from_event::tokens;

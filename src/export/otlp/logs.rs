@@ -4,13 +4,10 @@ use opentelemetry::trace::{SpanId, TraceId};
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use serde::Serialize as _;
 
-use crate::export::otlp::protobuf::ProtobufWriter;
+use crate::export::otlp::protobuf::{OpenMessage, ProtobufWriter, field as of_value};
 use crate::export::otlp::spans::nanoseconds;
+use crate::record::values::{ValueSerializer, ValueWriter, Written};
 use crate::record::{Level, Record};
-
-mod any_value;
-
-use any_value::AnyValueSerializer;
 
 /// Field numbers of `LogRecord` (OTLP `logs.proto`).
 mod field {
@@ -30,10 +27,7 @@ mod field {
 const PLACED: [&str; 6] = ["timestamp", "level", "message", "trace_id", "span_id", "trace_flags"];
 
 /// Writes the log record of `record`.
-///
-/// # Errors
-/// Fails if the record has a value of a kind that no log record has, which a test refuses.
-pub(super) fn log(record: &Record<'_>, log: &mut ProtobufWriter) -> std::fmt::Result {
+pub(super) fn log(record: &Record<'_>, log: &mut ProtobufWriter) -> Written {
     let at = nanoseconds(record.timestamp);
     let (severity, word) = match record.level {
         Level::Debug => (SeverityNumber::Debug, "DEBUG"),
@@ -55,7 +49,90 @@ pub(super) fn log(record: &Record<'_>, log: &mut ProtobufWriter) -> std::fmt::Re
         let flags = record.trace_flags.as_deref().and_then(|flags| u8::from_str_radix(flags, 16).ok());
         log.fixed32(field::FLAGS, flags.unwrap_or(0).into());
     }
-    record.serialize(AnyValueSerializer::of_attributes(log, field::ATTRIBUTES, &PLACED))
+    record.serialize(ValueSerializer(&mut AnyValueWriter { out: log, is_record: true }))
+}
+
+/// Writes one value as the fields of an `AnyValue`, or a whole record as attributes.
+struct AnyValueWriter<'a> {
+    out: &'a mut ProtobufWriter,
+    /// True until the record has begun.
+    is_record: bool,
+}
+
+impl AnyValueWriter<'_> {
+    fn value(&mut self, field: u32, value: impl FnOnce(&mut Self) -> Written) -> Written {
+        let any_value = self.out.begin(field);
+        value(self)?;
+        self.out.end(any_value);
+        Ok(())
+    }
+}
+
+impl ValueWriter for AnyValueWriter<'_> {
+    /// The message of the list or map, and the field number of its items. The record itself has no message.
+    type Open = (Option<OpenMessage>, u32);
+
+    fn text(&mut self, text: &str) {
+        self.out.text_value(text);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.out.bool_value(value);
+    }
+
+    fn int(&mut self, value: i64) {
+        self.out.int_value(value);
+    }
+
+    fn uint(&mut self, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.out.int_value(value),
+            Err(_) => self.out.double_value(value as f64),
+        }
+    }
+
+    fn float(&mut self, value: f64) {
+        self.out.double_value(value);
+    }
+
+    fn begin_list(&mut self) -> Self::Open {
+        (Some(self.out.begin(of_value::ARRAY_VALUE)), of_value::VALUES)
+    }
+
+    fn begin_map(&mut self) -> Self::Open {
+        match std::mem::take(&mut self.is_record) {
+            true => (None, field::ATTRIBUTES),
+            false => (Some(self.out.begin(of_value::KVLIST_VALUE)), of_value::VALUES),
+        }
+    }
+
+    fn end(&mut self, (message, _): Self::Open) {
+        if let Some(message) = message {
+            self.out.end(message);
+        }
+    }
+
+    fn item(&mut self, (_, items): &Self::Open, value: impl FnOnce(&mut Self) -> Written) -> Written {
+        self.value(*items, value)
+    }
+
+    fn entry(
+        &mut self,
+        (_, entries): &Self::Open,
+        key: impl FnOnce(&mut Self) -> Written,
+        value: impl FnOnce(&mut Self) -> Written,
+    ) -> Written {
+        // A text is written as field 1, which is the key of a `KeyValue` too.
+        const { assert!(of_value::KEY == of_value::STRING_VALUE) };
+        self.value(*entries, |entry| {
+            key(entry)?;
+            entry.value(of_value::VALUE, value)
+        })
+    }
+
+    fn takes(&self, name: &'static str) -> bool {
+        !PLACED.contains(&name)
+    }
 }
 
 #[cfg(test)]
