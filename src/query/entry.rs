@@ -17,53 +17,34 @@ use crate::record::words::{self, Direction, Status};
 
 /// The needed fields of one line of a session log. An absent text is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, bound(deserialize = "'de: 'a"))]
 pub struct LogEntry<'a> {
-    #[serde(borrow)]
     pub(crate) schema: EntryText<'a>,
     pub(crate) timestamp: Timestamp,
     pub(crate) event: EventName,
-    #[serde(borrow)]
     pub(crate) message: EntryText<'a>,
     pub(crate) seq: u64,
-    #[serde(borrow)]
     pub(crate) session_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) connection_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) server_name: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) host_name: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) conversation_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) turn_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) call_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) request_id: EntryText<'a>,
     #[serde(deserialize_with = "words::known")]
     pub(crate) direction: Option<Direction>,
-    #[serde(borrow)]
     pub(crate) method: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) tool_name: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) prompt_name: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) resource_uri: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) args_hash: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) result_hash: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) text_hash: EntryText<'a>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) duration_ms: Option<f64>,
     pub(crate) status: Status,
-    #[serde(borrow)]
     pub(crate) error_type: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) error_message: EntryText<'a>,
     pub(crate) result_size_bytes: Option<u64>,
     pub(crate) args_tokens_est: Option<u64>,
@@ -73,11 +54,8 @@ pub struct LogEntry<'a> {
     pub(crate) pending_at: Option<Timestamp>,
     pub(crate) user_wait_ms: Option<f64>,
     pub(crate) continues_seq: Option<u64>,
-    #[serde(borrow)]
     pub(crate) trace_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) span_id: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) reason: EntryText<'a>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,
@@ -85,9 +63,7 @@ pub struct LogEntry<'a> {
     pub(crate) count: Option<u64>,
     pub(crate) bytes_lost: Option<u64>,
     pub(crate) records_lost: Option<u64>,
-    #[serde(borrow)]
     pub(crate) result_summary: EntryText<'a>,
-    #[serde(borrow)]
     pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
 }
 

@@ -8,221 +8,76 @@ use serde_json::{Map, Value, json};
 
 use crate::record::{EventName, Record, SCHEMA};
 
-/// Fields of every record.
-pub const ALWAYS: &[&str] = &[
-    "schema",
-    "timestamp",
-    "level",
-    "event",
-    "message",
-    "seq",
-    "session_id",
-    "connection_id",
-    "server_name",
-];
+/// Fields of every record. Lists of names are separated by blanks.
+pub const ALWAYS: &str = "schema timestamp level event message seq session_id connection_id server_name";
 
 /// Fields of every record once they are known.
-pub const WHERE_KNOWN: &[&str] = &["host_name", "user_id", "conversation_id", "turn_id"];
+pub const WHERE_KNOWN: &str = "host_name user_id conversation_id turn_id";
 
 /// The fields of an event beyond [`ALWAYS`] and [`WHERE_KNOWN`].
 pub struct EventFields {
     pub event: EventName,
-    pub required: &'static [&'static str],
-    pub optional: &'static [&'static str],
+    pub required: &'static str,
+    pub optional: &'static str,
+}
+
+const fn fields(event: EventName, required: &'static str, optional: &'static str) -> EventFields {
+    EventFields { event, required, optional }
 }
 
 /// All events, in the order of `docs/log.md`.
 pub const EVENTS: &[EventFields] = &[
-    EventFields {
-        event: EventName::SessionStarted,
-        required: &[
-            "pid",
-            "version",
-            "command",
-            "environment",
-            "session_source",
-            "trace_id",
-            "span_id",
-            "trace_flags",
-        ],
-        optional: &["child_pid", "hash_key_id", "parent_span_id", "trace_state"],
-    },
-    EventFields {
-        event: EventName::PeerIdentified,
-        required: &[],
-        optional: &[
-            "client_name",
-            "client_version",
-            "server_self_name",
-            "server_version",
-            "protocol_version",
-        ],
-    },
-    EventFields {
-        event: EventName::McpToolCall,
-        required: OPERATION,
-        optional: &[
-            "tool_name",
-            "protocol_version",
-            "jsonrpc_version",
-            "args_hash",
-            "result_hash",
-            "text_hash",
-            "error_code",
-            "error_type",
-            "error_message",
-            "result_size_bytes",
-            "args_tokens_est",
-            "result_tokens_est",
-            "repeat_count",
-            "thrashing",
-            "pending_at",
-            "progress_count",
-            "progress_first_at",
-            "progress_last_at",
-            "cancelled_at",
-            "call_id",
-            "user_wait_ms",
-            "continues_seq",
-            "continues_span_id",
-            "continues_trace_id",
-            "task_id_hash",
-            "parent_span_id",
-            "linked_span_id",
-            "linked_trace_id",
-            "trace_state",
-            "truncated",
-            "redactions",
-        ],
-    },
-    EventFields {
-        event: EventName::McpRequest,
-        required: OPERATION,
-        optional: &[
-            "prompt_name",
-            "resource_uri",
-            "protocol_version",
-            "jsonrpc_version",
-            "args_hash",
-            "result_hash",
-            "text_hash",
-            "error_code",
-            "error_type",
-            "error_message",
-            "result_size_bytes",
-            "args_tokens_est",
-            "result_tokens_est",
-            "pending_at",
-            "progress_count",
-            "progress_first_at",
-            "progress_last_at",
-            "cancelled_at",
-            "call_id",
-            "user_wait_ms",
-            "continues_seq",
-            "continues_span_id",
-            "continues_trace_id",
-            "task_id_hash",
-            "parent_span_id",
-            "linked_span_id",
-            "linked_trace_id",
-            "trace_state",
-            "truncated",
-            "redactions",
-        ],
-    },
-    EventFields { event: EventName::CallPending, required: PENDING, optional: PENDING_OPTIONAL },
-    EventFields { event: EventName::ServerUnresponsive, required: PENDING, optional: PENDING_OPTIONAL },
-    EventFields {
-        event: EventName::AgentThrashing,
-        required: &[
-            "request_id",
-            "tool_name",
-            "args_hash",
-            "count",
-            "no_progress",
-            "trace_id",
-            "span_id",
-            "trace_flags",
-        ],
-        optional: &["parent_span_id", "linked_span_id", "linked_trace_id", "trace_state"],
-    },
-    EventFields {
-        event: EventName::ToolsChanged,
-        required: &["added", "removed", "changed", "definitions_hash"],
-        optional: &[],
-    },
-    EventFields {
-        event: EventName::Malformed,
-        required: &["stream", "count", "size_bytes", "reason"],
-        optional: &[],
-    },
-    EventFields {
-        event: EventName::Unmatched,
-        required: &["direction", "what", "count"],
-        optional: &["request_id", "error_code"],
-    },
-    EventFields {
-        event: EventName::Gap,
-        required: &["place", "reason"],
-        optional: &["stream", "bytes_lost", "frames_lost", "records_lost"],
-    },
-    EventFields {
-        event: EventName::SessionEnded,
-        required: &["reason", "totals"],
-        optional: &["exit_code", "signal", "dropped", "stderr_tail"],
-    },
-    EventFields {
-        event: EventName::ToolResult,
-        required: &["request_id", "tool_name", "result_summary"],
-        optional: &["result_hash", "redactions"],
-    },
-    EventFields {
-        event: EventName::McpNotification,
-        required: &["direction", "method", "size_bytes"],
-        optional: &["text", "redactions"],
-    },
-    EventFields {
-        event: EventName::ServerStderr,
-        required: &["stream", "text", "size_bytes"],
-        optional: &["redactions"],
-    },
-    EventFields { event: EventName::DebugEnded, required: &[], optional: &[] },
+    fields(
+        EventName::SessionStarted,
+        "pid version command environment session_source trace_id span_id trace_flags",
+        "child_pid hash_key_id parent_span_id trace_state",
+    ),
+    fields(
+        EventName::PeerIdentified,
+        "",
+        "client_name client_version server_self_name server_version protocol_version",
+    ),
+    fields(
+        EventName::McpToolCall,
+        OPERATION,
+        "tool_name protocol_version jsonrpc_version args_hash result_hash text_hash error_code \
+        error_type error_message result_size_bytes args_tokens_est result_tokens_est repeat_count \
+        thrashing pending_at progress_count progress_first_at progress_last_at cancelled_at call_id \
+        user_wait_ms continues_seq continues_span_id continues_trace_id task_id_hash parent_span_id \
+        linked_span_id linked_trace_id trace_state truncated redactions",
+    ),
+    fields(
+        EventName::McpRequest,
+        OPERATION,
+        "prompt_name resource_uri protocol_version jsonrpc_version args_hash result_hash text_hash \
+        error_code error_type error_message result_size_bytes args_tokens_est result_tokens_est \
+        pending_at progress_count progress_first_at progress_last_at cancelled_at call_id user_wait_ms \
+        continues_seq continues_span_id continues_trace_id task_id_hash parent_span_id linked_span_id \
+        linked_trace_id trace_state truncated redactions",
+    ),
+    fields(EventName::CallPending, PENDING, PENDING_OPTIONAL),
+    fields(EventName::ServerUnresponsive, PENDING, PENDING_OPTIONAL),
+    fields(
+        EventName::AgentThrashing,
+        "request_id tool_name args_hash count no_progress trace_id span_id trace_flags",
+        "parent_span_id linked_span_id linked_trace_id trace_state",
+    ),
+    fields(EventName::ToolsChanged, "added removed changed definitions_hash", ""),
+    fields(EventName::Malformed, "stream count size_bytes reason", ""),
+    fields(EventName::Unmatched, "direction what count", "request_id error_code"),
+    fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),
+    fields(EventName::SessionEnded, "reason totals", "exit_code signal dropped stderr_tail"),
+    fields(EventName::ToolResult, "request_id tool_name result_summary", "result_hash redactions"),
+    fields(EventName::McpNotification, "direction method size_bytes", "text redactions"),
+    fields(EventName::ServerStderr, "stream text size_bytes", "redactions"),
+    fields(EventName::DebugEnded, "", ""),
 ];
 
-const OPERATION: &[&str] = &[
-    "request_id",
-    "direction",
-    "method",
-    "started_at",
-    "ended_at",
-    "duration_ms",
-    "status",
-    "request_size_bytes",
-    "trace_id",
-    "span_id",
-    "trace_flags",
-];
-const PENDING: &[&str] = &[
-    "request_id",
-    "direction",
-    "method",
-    "started_at",
-    "open_ms",
-    "in_flight",
-    "trace_id",
-    "span_id",
-    "trace_flags",
-];
-const PENDING_OPTIONAL: &[&str] = &[
-    "tool_name",
-    "prompt_name",
-    "resource_uri",
-    "parent_span_id",
-    "linked_span_id",
-    "linked_trace_id",
-    "trace_state",
-];
+const OPERATION: &str = "request_id direction method started_at ended_at duration_ms status request_size_bytes trace_id \
+    span_id trace_flags";
+const PENDING: &str = "request_id direction method started_at open_ms in_flight trace_id span_id trace_flags";
+const PENDING_OPTIONAL: &str =
+    "tool_name prompt_name resource_uri parent_span_id linked_span_id linked_trace_id trace_state";
 
 /// Fields whose text has a form.
 const FORMS: &[(&str, &str)] = &[
@@ -251,7 +106,7 @@ pub fn schema() -> Value {
     if let Some(root) = schema.as_object_mut() {
         root.insert("$id".to_owned(), json!(format!("urn:spantap:log:{SCHEMA}")));
         root.insert("title".to_owned(), json!(format!("spantap log record, {SCHEMA}")));
-        root.insert("required".to_owned(), json!(ALWAYS));
+        root.insert("required".to_owned(), json!(names(ALWAYS)));
         root.insert("allOf".to_owned(), json!(per_event));
         if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
             properties.values_mut().for_each(without_null);
@@ -287,6 +142,11 @@ fn without_null(field: &mut Value) {
     }
 }
 
+/// Returns the names of a list.
+pub fn names(list: &str) -> Vec<&str> {
+    list.split(' ').filter(|name| !name.is_empty()).collect()
+}
+
 fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value: Value) {
     if let Some(field) = properties.get_mut(field).and_then(Value::as_object_mut) {
         field.insert(keyword.to_owned(), value);
@@ -296,11 +156,10 @@ fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value
 impl EventFields {
     /// Returns the rule that a record of this event has these fields and no other fields.
     fn schema(&self) -> Value {
-        let known: Vec<&str> =
-            [ALWAYS, WHERE_KNOWN, self.required, self.optional].into_iter().flatten().copied().collect();
+        let known = [ALWAYS, WHERE_KNOWN, self.required, self.optional].map(names).concat();
         json!({
             "if": {"properties": {"event": {"const": self.event.as_str()}}, "required": ["event"]},
-            "then": {"required": self.required, "propertyNames": {"enum": known}},
+            "then": {"required": names(self.required), "propertyNames": {"enum": known}},
         })
     }
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use spantap::record::schema::{ALWAYS, EVENTS, WHERE_KNOWN, schema};
+use spantap::record::schema::{ALWAYS, EVENTS, WHERE_KNOWN, names, schema};
 
 use crate::support::*;
 
@@ -39,14 +39,14 @@ fn with_table(page: &str, name: &str, table: &str) -> String {
     format!("{}{table}{}", &page[..from], &page[to..])
 }
 
-fn names(fields: &[&str]) -> String {
-    fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")
+fn quoted(fields: &str) -> String {
+    names(fields).iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn events_table() -> String {
     let mut table = "| event | always | if known |\n| --- | --- | --- |\n".to_owned();
     for event in EVENTS {
-        let (required, optional) = (names(event.required), names(event.optional));
+        let (required, optional) = (quoted(event.required), quoted(event.optional));
         table += &format!("| `{}` | {required} | {optional} |\n", event.event.as_str());
     }
     table
@@ -74,12 +74,8 @@ fn kind(field: &Value, definitions: &Value) -> String {
 
 fn fields_table() -> String {
     let schema = schema();
-    let known: Vec<&str> = ALWAYS
-        .iter()
-        .chain(WHERE_KNOWN)
-        .chain(EVENTS.iter().flat_map(|event| event.required.iter().chain(event.optional)))
-        .copied()
-        .collect();
+    let of_events = EVENTS.iter().flat_map(|event| [event.required, event.optional]);
+    let known: Vec<&str> = [ALWAYS, WHERE_KNOWN].into_iter().chain(of_events).flat_map(names).collect();
     let mut table = "| field | type | meaning |\n| --- | --- | --- |\n".to_owned();
     let properties = schema["properties"].as_object().unwrap();
     let mut seen = Vec::new();
