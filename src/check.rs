@@ -21,13 +21,13 @@ pub(crate) struct Probe {
 }
 
 /// Era of the protocol, by its handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ProtocolEra {
-    /// `server/discover`, then `initialize` if the first is not answered (MCP 2026-07-28, dual-era clients).
+    // `server/discover`, then `initialize` if the first is not answered (MCP 2026-07-28, dual-era clients).
     Auto,
-    /// `server/discover` only: revision 2026-07-28.
+    // `server/discover` only: revision 2026-07-28. A doc comment would become help text.
     Modern,
-    /// `initialize` only: revisions up to 2025-11-25.
+    // `initialize` only: revisions up to 2025-11-25.
     Legacy,
 }
 

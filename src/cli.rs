@@ -67,9 +67,6 @@ pub struct Cli {
 impl Cli {
     /// Parses the arguments. The proxy's own options are tried first and alone: a host waits for its server,
     /// and building twenty commands costs as much as everything else before the server's start.
-    ///
-    /// # Errors
-    /// The arguments are wrong, or help was requested; clap's error contains the text.
     pub fn read() -> Result<Cli, clap::Error> {
         let mut words: Vec<OsString> = std::env::args_os().collect();
         let mut alone = run::RunArgs::augment_args_for_update(clap::Command::new("spantap"));
@@ -141,12 +138,17 @@ pub enum Command {
 impl Command {
     /// Returns the colour choice; `main` applies it before it opens the output.
     pub fn color(&self) -> anstream::ColorChoice {
-        match self {
-            Command::Tail(args) => args.output.color.into(),
-            Command::Sessions(args) => args.output.color.into(),
-            Command::Show(args) => args.output.color.into(),
-            Command::Stats(args) => args.output.color.into(),
-            _ => anstream::ColorChoice::Auto,
+        let output = match self {
+            Command::Tail(args) => &args.output,
+            Command::Sessions(args) => &args.output,
+            Command::Show(args) => &args.output,
+            Command::Stats(args) => &args.output,
+            _ => return anstream::ColorChoice::Auto,
+        };
+        match output.color {
+            clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
+            clap::ColorChoice::Always => anstream::ColorChoice::Always,
+            clap::ColorChoice::Never => anstream::ColorChoice::Never,
         }
     }
 
@@ -159,10 +161,7 @@ impl Command {
         }
     }
 
-    /// Runs a command that is not the proxy.
-    ///
-    /// # Errors
-    /// The command failed. The error has a hint if the user can fix the cause; `main` prints both.
+    /// Runs a command that is not the proxy. An error has a hint if the user can fix the cause; `main` prints both.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         match self {
             Command::Run(args) => args.run(),
@@ -206,9 +205,6 @@ impl std::fmt::Display for HintedError {
 impl std::error::Error for HintedError {}
 
 /// Returns the exit status of work that is done, even if the reader of the output is gone.
-///
-/// # Errors
-/// The output cannot be written for another reason.
 fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCode> {
     match printed {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -217,9 +213,6 @@ fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCo
 }
 
 /// Returns the settings of `given`, of this process's environment and of the config file.
-///
-/// # Errors
-/// The config file cannot be read.
 fn settings(given: GivenSettings) -> anyhow::Result<Settings> {
     let sources = sources(given);
     match sources.file() {
@@ -256,9 +249,6 @@ fn write_json(out: &mut Out<'_>, value: &serde_json::Value) -> std::io::Result<(
 }
 
 /// Returns the folder to which the proxy writes session logs; `log_dir` is the folder of a flag.
-///
-/// # Errors
-/// The config file, which may name the folder, cannot be read.
 fn log_folder(log_dir: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     Ok(settings(GivenSettings { log_dir, ..GivenSettings::default() })?.log_folder())
 }

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
-use crate::check::{self, Probe, ServerFailure, ServerHealth};
+use crate::check::{self, Probe, ProtocolEra, ServerFailure, ServerHealth};
 use crate::cli::{Out, ServerCommand, exit_with, help, write_json};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
@@ -33,7 +33,7 @@ pub struct CheckArgs {
     timeout: Duration,
     /// Handshake to try: both, server/discover alone, or initialize alone
     #[arg(long, value_enum, default_value = "auto")]
-    era: EraArg,
+    era: ProtocolEra,
     /// Repeat the check at this interval; print a line and send metrics to a configured collector each time
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse_positive)]
     every: Option<Duration>,
@@ -57,21 +57,11 @@ pub struct CheckArgs {
     server_command: ServerCommand,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum EraArg {
-    Auto,
-    Modern,
-    Legacy,
-}
-
 /// Time limit for sending the last metrics.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
     /// Checks the server and prints the result.
-    ///
-    /// # Errors
-    /// The server does not work; the exit status is that of the failure.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
             let example = "put `--` before the command: spantap check -- npx -y my-server";
@@ -189,20 +179,12 @@ impl CheckArgs {
     }
 
     fn probe(&self) -> Result<ServerHealth, ServerFailure> {
-        let era = match self.era {
-            EraArg::Auto => check::ProtocolEra::Auto,
-            EraArg::Modern => check::ProtocolEra::Modern,
-            EraArg::Legacy => check::ProtocolEra::Legacy,
-        };
         let command = &self.server_command.command;
         let redactor = || crate::cli::redactor(self.config.as_deref(), command);
-        Probe { timeout: self.timeout, era }.run(command, &redactor)
+        Probe { timeout: self.timeout, era: self.era }.run(command, &redactor)
     }
 
     /// Sets up the export of metrics. A single check sends metrics only with `--otlp`.
-    ///
-    /// # Errors
-    /// The config file cannot be read.
     fn metrics(&self) -> anyhow::Result<Option<(Otlp, CheckInstruments)>> {
         if self.every.is_none() && self.otlp.is_none() {
             return Ok(None);

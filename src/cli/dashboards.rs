@@ -60,11 +60,7 @@ pub struct DashboardsArgs {
 }
 
 impl DashboardsArgs {
-    /// Writes the files and prints their paths.
-    ///
-    /// # Errors
-    /// A file exists with another text and `--force` is not given (no file is written then), or a file
-    /// cannot be written.
+    /// Writes the files and prints their paths. Without `--force` it writes no file if one exists with another text.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let files: Vec<(PathBuf, String)> = FILES
             .iter()

@@ -23,10 +23,6 @@ pub struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// Runs the demo.
-    ///
-    /// # Errors
-    /// The proxy or the sample server fails, or the log cannot be written or read.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.serve {
             server::serve(&mut std::io::stdin().lock(), out)?;

@@ -92,9 +92,6 @@ impl DoctorFindings {
 
 impl DoctorArgs {
     /// Prints findings and settings; exit status 1 if a finding keeps spantap from working.
-    ///
-    /// # Errors
-    /// The output cannot be written.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let sources = crate::cli::sources(GivenSettings {
             config: self.config,

@@ -63,9 +63,6 @@ const CHECKPOINT: u64 = 8_192;
 
 impl ExportArgs {
     /// Sends the selected records; exit status 1 if the collector did not take all of them.
-    ///
-    /// # Errors
-    /// No collector is configured, or nothing can be read.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (settings, side) = self.settings()?;
         let reading = Reading::open(&self.select, DefaultRange::All)?;

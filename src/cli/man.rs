@@ -15,9 +15,6 @@ pub struct ManArgs {
 
 impl ManArgs {
     /// Prints a manual page in roff, for `man -l -`.
-    ///
-    /// # Errors
-    /// The command is unknown.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let mut program = Cli::whole();
         program.build();

@@ -34,9 +34,6 @@ struct Pruned {
 
 impl PruneArgs {
     /// Deletes old logs and prints a line for each and a line with the sum. Files in use stay.
-    ///
-    /// # Errors
-    /// The folder cannot be read, or a file cannot be deleted; the other files are deleted first.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let is_named = self.log_dir.is_some();
         let folder = log_folder(self.log_dir.clone())?.ok_or_else(|| {

@@ -54,10 +54,6 @@ pub enum HashKind {
 }
 
 impl RedactArgs {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// A file cannot be read, a setting cannot be applied, or the hash key does not exist.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.rules {
             return list_rules(out);

@@ -28,11 +28,8 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// Becomes the proxy and ends as the server ends.
-    ///
-    /// # Errors
-    /// Before the server is started only: if the command is missing (status 2), or if with `--strict` a part of
-    /// the set-up fails (status 125).
+    /// Becomes the proxy and ends as the server ends. Fails only before the server is started: with status 2 if
+    /// the command is missing, with status 125 if `--strict` is set and a part of the set-up fails.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
             return Err(exit_with(

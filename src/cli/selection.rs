@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ColorChoice};
 use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
@@ -14,9 +15,10 @@ use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::scan::{Fold, ScanFindings, scan};
-use crate::query::select::{Selection, StatusFilter, day, moment};
+use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::system::stdio;
 use crate::text::glob::Glob;
@@ -38,8 +40,8 @@ pub(super) struct SelectArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) method: Option<String>,
     /// Only operations with this status; error is any failure
-    #[arg(long, value_enum)]
-    pub(super) status: Option<StatusFilter>,
+    #[arg(long, value_parser = status())]
+    pub(super) status: Option<Status>,
     #[arg(long, value_name = "TIME", help = since_help("24h; show: all"))]
     pub(super) since: Option<String>,
     /// End of the time range (same formats as --since); a day means its first instant
@@ -76,25 +78,12 @@ pub(super) struct OutputArgs {
     pub(super) json: bool,
     /// Use colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
-    pub(super) color: ColorArg,
+    pub(super) color: ColorChoice,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum ColorArg {
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-impl From<ColorArg> for anstream::ColorChoice {
-    fn from(choice: ColorArg) -> anstream::ColorChoice {
-        match choice {
-            ColorArg::Auto => anstream::ColorChoice::Auto,
-            ColorArg::Always => anstream::ColorChoice::Always,
-            ColorArg::Never => anstream::ColorChoice::Never,
-        }
-    }
+fn status() -> impl TypedValueParser<Value = Status> {
+    let words = PossibleValuesParser::new(Status::ALL.map(Status::as_str));
+    words.map(|word| Status::from_word(&word).unwrap_or_default())
 }
 
 /// Prints one line on standard error that is not an error.
@@ -134,9 +123,6 @@ const LONG: u64 = 256 << 20;
 
 impl Reading {
     /// Finds the files to read, and resolves what else the command needs.
-    ///
-    /// # Errors
-    /// A time cannot be parsed, or a folder or file cannot be read.
     pub(super) fn open(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {
         let reading = Reading::open_early(args, default)?;
         // A folder that is named has to exist.
@@ -151,9 +137,6 @@ impl Reading {
     }
 
     /// Like [`open`](Reading::open), but the folder may not exist yet.
-    ///
-    /// # Errors
-    /// A time cannot be parsed, or a folder or file cannot be read.
     pub(super) fn open_early(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {
         let zone = TimeZone::system();
         let settings = settings(args);
@@ -210,9 +193,6 @@ impl Reading {
     }
 
     /// Prints on standard error that nothing was found, where, and how to find something.
-    ///
-    /// # Errors
-    /// Writing to standard error failed.
     pub(super) fn print_no_data(&self, what: &str, read: &ScanFindings) -> io::Result<()> {
         let (text, hint) = self.no_data(what, read);
         writeln!(io::stderr(), "{}\nhint: {hint}", Printable::from(text))
@@ -308,9 +288,7 @@ fn wanted(args: &SelectArgs) -> String {
     args.tool.iter().for_each(|tool| option("--tool", tool));
     args.session.iter().for_each(|session| option("--session", session));
     args.method.iter().for_each(|method| option("--method", method));
-    if let Some(status) = args.status.and_then(|status| status.to_possible_value()) {
-        option("--status", status.get_name());
-    }
+    args.status.iter().for_each(|status| option("--status", status.as_str()));
     if let Some(least) = args.min_duration {
         option("--min-duration", &format!("{}ms", least.as_millis()));
     }

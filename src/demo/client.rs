@@ -28,9 +28,6 @@ fn script() -> Vec<(&'static str, Value)> {
 
 /// Plays the script over the two pipes of a server; returns the number of tool calls. Closing `to_server`
 /// afterwards ends the connection.
-///
-/// # Errors
-/// A stream breaks, or the server ends before it answers.
 pub(crate) fn play(to_server: &mut dyn Write, from_server: &mut dyn BufRead) -> io::Result<usize> {
     let mut client = SampleClient { to_server, from_server };
     client.request(&json!({

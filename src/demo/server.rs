@@ -11,10 +11,8 @@ const REPORT_TIME: Duration = Duration::from_millis(240);
 /// Number of its steps, each reported as progress.
 const REPORT_STEPS: u32 = 4;
 
-/// Serves one connection: reads requests from `input` until it ends, writes answers to `output`.
-///
-/// # Errors
-/// A stream breaks. A line that is not JSON is not an error here: its answer is a parse error.
+/// Serves one connection: reads requests from `input` until it ends, writes answers to `output`. A line that is
+/// not JSON gets a parse error as its answer.
 pub(crate) fn serve(input: &mut dyn BufRead, output: &mut dyn Write) -> io::Result<()> {
     let mut server = SampleServer { input, output, asked: 0 };
     while let Some(line) = server.read()? {

@@ -185,9 +185,6 @@ impl Otlp {
     }
 
     /// Checks that endpoints, headers and certificates are valid. Sends nothing.
-    ///
-    /// # Errors
-    /// Fails with the first of them that cannot be used.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -10,9 +10,6 @@ use crate::record::Record;
 
 /// Draws one operation: what happened, the chain of ids from the agent's session to the hashes of the result,
 /// and how to compare a text with them.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,

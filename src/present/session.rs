@@ -14,9 +14,6 @@ use crate::query::turns::turns;
 ///
 /// `warn` is the number of identical calls from which on a call is marked. `again` are the folder and files that
 /// a suggested command has to name.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub(crate) fn write(
     out: &mut dyn Write,
     terminal: &Terminal,

@@ -44,9 +44,6 @@ struct SessionLine<'a> {
 }
 
 /// Returns one JSON object for a session.
-///
-/// # Errors
-/// Never: every value has a JSON form.
 pub(crate) fn json(
     id: &str,
     session: &SessionTotals,
@@ -82,9 +79,6 @@ pub(crate) fn json(
 }
 
 /// Draws the table. `warn` is the number of identical calls from which on a session is marked.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,

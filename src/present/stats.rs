@@ -7,9 +7,6 @@ use crate::present::{Printable, format};
 use crate::query::stats::{StatsGrouping, StatsRow, StatsSummary};
 
 /// Draws the first `limit` rows, and a line about all of them.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,

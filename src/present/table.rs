@@ -175,9 +175,6 @@ const LEAST: usize = 6;
 
 impl Table {
     /// Writes the rows so that no line is wider than the terminal. A column without text is left out.
-    ///
-    /// # Errors
-    /// Writing to `out` failed.
     pub(crate) fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
         let widths = self.fit(terminal);
         if self.titled {

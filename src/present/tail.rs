@@ -58,9 +58,6 @@ impl RowPrinter {
     }
 
     /// Writes one row.
-    ///
-    /// # Errors
-    /// Writing to `out` failed.
     pub fn write(&mut self, out: &mut dyn Write, row: &LogRow) -> io::Result<()> {
         self.prepare(row);
         match row {

@@ -11,9 +11,6 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 /// Draws the turns. `warn` is the number of identical calls from which on a call is marked.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>], warn: u32) -> io::Result<()> {
     let columns = WaterfallColumns::new(terminal, turns);
     let mut number = 0;

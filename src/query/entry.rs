@@ -68,11 +68,7 @@ pub struct LogEntry<'a> {
 }
 
 impl<'a> LogEntry<'a> {
-    /// Parses one line.
-    ///
-    /// # Errors
-    /// The line is not a JSON object, a field has another type than in the record, or `schema` does not begin with
-    /// `spantap/`.
+    /// Parses one line. Fails also if `schema` does not begin with `spantap/`.
     pub fn parse(line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
         let entry: LogEntry<'a> = serde_json::from_slice(line)?;
         if entry.schema.starts_with("spantap/") {

@@ -58,17 +58,11 @@ impl LogSource {
     ///
     /// It leaves out files begun after the window's end (the date in the name is the UTC day of the start) and
     /// files last written before its beginning.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
     pub(crate) fn in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
         LogSource::all_in_dir(dir, window).map(LogSource::once)
     }
 
     /// Returns the same with duplicates.
-    ///
-    /// # Errors
-    /// The folder cannot be read.
     pub(crate) fn all_in_dir(dir: &Path, window: TimeWindow) -> io::Result<Vec<LogSource>> {
         let mut sources = Vec::new();
         for file in std::fs::read_dir(dir)? {
@@ -130,9 +124,6 @@ impl LogSource {
     }
 
     /// Returns the file at `path`; `-` is standard input.
-    ///
-    /// # Errors
-    /// The metadata of the file cannot be read.
     pub(crate) fn named(path: &Path) -> io::Result<LogSource> {
         if path.as_os_str() == "-" {
             return Ok(LogSource::Stdin);
@@ -165,9 +156,6 @@ impl LogSource {
     }
 
     /// Opens the source for reading. Only a plain file is read from byte `offset`.
-    ///
-    /// # Errors
-    /// The file cannot be opened, or is not compressed as its name suggests.
     pub(crate) fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
         let LogSource::File { path, compression, .. } = self else { return Ok(Box::new(io::stdin().lock())) };
         let mut file = File::open(path)?;

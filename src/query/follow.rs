@@ -40,10 +40,7 @@ impl LogFollower {
     }
 
     /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their
-    /// beginning.
-    ///
-    /// # Errors
-    /// `take` failed. A file that cannot be read is no longer followed.
+    /// beginning. A file that cannot be read is no longer followed.
     pub(crate) fn round(
         &mut self,
         folders: &[PathBuf],

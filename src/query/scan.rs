@@ -248,10 +248,6 @@ impl<'b, R: Read> LineReader<'b, R> {
         self.position
     }
 
-    /// Returns the next line.
-    ///
-    /// # Errors
-    /// The stream cannot be read.
     #[expect(clippy::should_implement_trait, reason = "a line borrows from the reader")]
     pub fn next(&mut self) -> io::Result<LogLine<'_>> {
         let mut searched = self.start;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use jiff::civil;
 use jiff::tz::TimeZone;
 
@@ -25,35 +24,11 @@ pub struct Selection {
     /// Beginning of a session id or connection id, or the end of a connection id as in handles and file names.
     pub(crate) session: Option<String>,
     pub(crate) method: Option<Glob>,
-    pub(crate) status: Option<StatusFilter>,
+    /// [`Status::Error`] selects any failure.
+    pub(crate) status: Option<Status>,
     pub(crate) window: TimeWindow,
     /// Least duration in milliseconds.
     pub(crate) min_duration: Option<f64>,
-}
-
-/// The value of `--status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StatusFilter {
-    Ok,
-    // Any failure. A doc comment would become help text.
-    Error,
-    Denied,
-    Timeout,
-    Cancelled,
-    Unknown,
-}
-
-impl StatusFilter {
-    fn accepts(self, status: Status) -> bool {
-        match self {
-            StatusFilter::Ok => status == Status::Ok,
-            StatusFilter::Error => status.is_failure(),
-            StatusFilter::Denied => status == Status::Denied,
-            StatusFilter::Timeout => status == Status::Timeout,
-            StatusFilter::Cancelled => status == Status::Cancelled,
-            StatusFilter::Unknown => status == Status::Unknown,
-        }
-    }
 }
 
 impl Selection {
@@ -70,7 +45,10 @@ impl Selection {
             && self.takes_context(entry)
             && matches_any(&self.tools, entry.target())
             && self.method.as_ref().is_none_or(|method| method.matches(&entry.method))
-            && self.status.is_none_or(|status| status.accepts(entry.status))
+            && self.status.is_none_or(|status| match status {
+                Status::Error => entry.status.is_failure(),
+                status => entry.status == status,
+            })
             && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))
     }
 
@@ -100,9 +78,6 @@ fn matches_any(globs: &[Glob], text: &str) -> bool {
 
 /// Parses a point in time: RFC 3339 (without an offset: local time), the beginning of a day as in [`day`],
 /// `now`, or an age such as `30m`, `6h`, `7d`.
-///
-/// # Errors
-/// The text has another form; the error lists the forms.
 pub(crate) fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Timestamp, String> {
     if text == "now" {
         return Ok(now);
@@ -127,9 +102,6 @@ pub(crate) fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Time
 }
 
 /// Parses a local day: `today`, `yesterday`, a date, or a weekday, which means the last one that has begun.
-///
-/// # Errors
-/// The text has another form; the error lists the forms.
 pub(crate) fn day(text: &str, now: Timestamp, zone: &TimeZone) -> Result<TimeWindow, String> {
     let unknown = || format!("`{text}` is not a day; for example today, yesterday, tuesday or 2026-11-24");
     let date = date(text, now, zone).ok_or_else(unknown)?;

@@ -111,9 +111,6 @@ impl<'de> Deserialize<'de> for Status {
 }
 
 /// Reads a word; `None` if it is null or not in the list.
-///
-/// # Errors
-/// Fails if the value is neither text nor null.
 pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<Option<W>, D::Error> {
     struct WordVisitor<W>(PhantomData<W>);
 

@@ -95,7 +95,7 @@ pub(super) const SIZE: SettingKind<u64> = SettingKind {
 
 pub(super) const TIME: SettingKind<Duration> = SettingKind {
     expected: "a duration, for example 30s",
-    flag_value: FlagValue::Checked(|text| duration::parse(text).map(drop).map_err(|error| error.to_string())),
+    flag_value: FlagValue::Checked(|text| duration::parse(text).map(drop).map_err(str::to_owned)),
     parse: |written| duration::parse(written.text()?).ok(),
     show: |time| format!("{} s", time.as_secs_f64()),
 };

@@ -37,7 +37,7 @@ pub(super) fn check(
             findings.fail(format!("{who}an OTLP endpoint has no host"), "write it as http://HOST:4318");
             continue;
         };
-        let signal = signal.plural();
+        let signal = signal.as_str();
         let Some(reason) = failure else {
             taken.entry(address).or_default().push(signal);
             continue;

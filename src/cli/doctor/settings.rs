@@ -83,7 +83,7 @@ fn tables(config: &Settings) -> Vec<SettingRow> {
 fn way(target: &SignalTarget) -> String {
     let scheme = target.endpoint.split("://").next().unwrap_or_default();
     let address = address(&target.endpoint).unwrap_or_else(|| "none".to_owned());
-    let mut way = format!("{scheme}://{address} by {}", target.protocol.word());
+    let mut way = format!("{scheme}://{address} by {}", target.protocol);
     if target.gzip {
         way.push_str(", gzip");
     }

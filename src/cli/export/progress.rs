@@ -37,10 +37,6 @@ impl ExportProgress {
         self.0.insert(key.to_owned(), lines);
     }
 
-    /// Saves the progress for the next run.
-    ///
-    /// # Errors
-    /// The home folder is not known, or the file cannot be written.
     pub(super) fn save(&self) -> anyhow::Result<()> {
         let file = ExportProgress::file().context("no home folder to save the progress in")?;
         let folder = file.parent().context("no folder")?;

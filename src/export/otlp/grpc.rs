@@ -30,9 +30,6 @@ pub(super) struct GrpcClient {
 
 impl GrpcClient {
     /// Connects when it is first used. Must be called inside a runtime.
-    ///
-    /// # Errors
-    /// Fails if the endpoint, a header or a file cannot be used.
     pub(super) fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<GrpcClient> {
         let endpoint = Endpoint::from_shared(target.endpoint.clone());
         let mut endpoint = endpoint.ok().context("the endpoint is not a URL")?.user_agent(USER_AGENT)?;
@@ -54,7 +51,6 @@ impl GrpcClient {
         })
     }
 
-    /// Sends one encoded request.
     pub(super) async fn send(&self, body: Bytes) -> Outcome {
         let call = self.call(body);
         let answer = match self.timeout {

@@ -39,8 +39,7 @@ pub(super) struct PointExporter {
 }
 
 impl PointExporter {
-    /// # Errors
-    /// Fails if the endpoint, a header or a file cannot be used. Must be called inside a runtime.
+    /// Must be called inside a runtime.
     pub(super) fn new(target: &SignalTarget, temporality: Temporality) -> anyhow::Result<PointExporter> {
         let outcome = Arc::default();
         let client = CollectorClient::new(target, Signal::Metrics)?;

@@ -13,6 +13,7 @@ use opentelemetry_sdk::metrics::Temporality;
 
 use crate::export::otlp::queue::QueueLimits;
 use crate::export::otlp::sampler::{AlwaysKeep, Sampler, Sampling};
+use crate::text::words::words;
 
 mod credentials;
 mod source;
@@ -23,67 +24,34 @@ mod tests;
 use source::OtlpSource;
 pub(crate) use table::{OtlpTable, OtlpTables, SignalSwitch};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    #[default]
-    HttpProtobuf,
-    HttpJson,
-    Grpc,
-}
-
-impl Protocol {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Protocol::HttpProtobuf => "http/protobuf",
-            Protocol::HttpJson => "http/json",
-            Protocol::Grpc => "grpc",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Protocol> {
-        match word.to_ascii_lowercase().as_str() {
-            "http/protobuf" => Some(Protocol::HttpProtobuf),
-            "http/json" => Some(Protocol::HttpJson),
-            "grpc" => Some(Protocol::Grpc),
-            _ => None,
-        }
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub(crate) enum Protocol {
+        #[default]
+        HttpProtobuf = "http/protobuf",
+        HttpJson = "http/json",
+        Grpc = "grpc",
     }
 }
 
-/// One of the three kinds of telemetry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    Traces,
-    Metrics,
-    Logs,
+words! {
+    /// One of the three kinds of telemetry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Signal {
+        Traces = "traces",
+        Metrics = "metrics",
+        Logs = "logs",
+    }
 }
 
 impl Signal {
-    pub const ALL: [Signal; 3] = [Signal::Traces, Signal::Metrics, Signal::Logs];
-
-    pub(crate) fn path(self) -> &'static str {
-        match self {
-            Signal::Traces => "v1/traces",
-            Signal::Metrics => "v1/metrics",
-            Signal::Logs => "v1/logs",
-        }
+    pub(crate) fn path(self) -> String {
+        format!("v1/{self}")
     }
 
-    /// The signal in names of variables.
-    fn word(self) -> &'static str {
-        match self {
-            Signal::Traces => "TRACES",
-            Signal::Metrics => "METRICS",
-            Signal::Logs => "LOGS",
-        }
-    }
-
-    pub(crate) fn plural(self) -> &'static str {
-        match self {
-            Signal::Traces => "traces",
-            Signal::Metrics => "metrics",
-            Signal::Logs => "logs",
-        }
+    /// Returns the signal as it is written in names of variables.
+    fn in_variables(self) -> String {
+        self.as_str().to_ascii_uppercase()
     }
 }
 

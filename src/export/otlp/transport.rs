@@ -34,9 +34,6 @@ pub(super) enum CollectorClient {
 
 impl CollectorClient {
     /// Connects when it is first used. Must be called inside a runtime.
-    ///
-    /// # Errors
-    /// Fails if the endpoint, a header or a file cannot be used.
     pub(super) fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<CollectorClient> {
         Ok(match target.protocol {
             Protocol::Grpc => CollectorClient::Grpc(GrpcClient::new(target, signal)?),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::present::Printable;
 use crate::present::sessions::annotation;
@@ -43,60 +44,11 @@ pub struct PageData {
     last: f64,
     operations: u64,
     priced: bool,
-    pairs: Vec<ToolBoardRow>,
-    sessions: Vec<SessionBoardRow>,
-    servers: Vec<ServerBoardRow>,
+    pairs: Vec<Value>,
+    sessions: Vec<Value>,
+    servers: Vec<Value>,
     timeline: Timeline,
     rows: OperationTable,
-}
-
-#[derive(Debug, Serialize)]
-struct ToolBoardRow {
-    server: Printable,
-    tool: Printable,
-    calls: u64,
-    errors: u64,
-    denied: u64,
-    unknown: u64,
-    repeats: u64,
-    most: u32,
-    slow: u64,
-    tokens: u64,
-    cost: Option<f64>,
-    /// p50, p95, p99, maximum, in milliseconds.
-    ms: Option<[f64; 4]>,
-    types: BTreeMap<Printable, u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct SessionBoardRow {
-    id: Printable,
-    hosts: Vec<Printable>,
-    servers: Vec<Printable>,
-    first: f64,
-    last: f64,
-    calls: u64,
-    errors: u64,
-    denied: u64,
-    unknown: u64,
-    turns: u64,
-    repeats: u64,
-    most: u64,
-    slow: u64,
-    tokens: u64,
-    cost: Option<f64>,
-    notes: Printable,
-}
-
-#[derive(Debug, Serialize)]
-struct ServerBoardRow {
-    name: Printable,
-    state: Printable,
-    bad: bool,
-    lossy: bool,
-    starts: u64,
-    failures: u64,
-    last_seen: f64,
 }
 
 /// Calls and errors by server and time.
@@ -120,7 +72,7 @@ struct OperationTable {
     types: NameTable,
     list: Vec<PageRow>,
     /// By index in `list`.
-    details: BTreeMap<usize, OperationDetail>,
+    details: BTreeMap<usize, Value>,
 }
 
 /// Server, name, session, turn, status, start (ms from `first`), duration (ms or −1), tokens, repeat, error
@@ -133,38 +85,6 @@ const TOOL_CALL: u8 = 1;
 const CONTINUES: u8 = 2;
 const SLOW: u8 = 4;
 const ASKED_BY_SERVER: u8 = 8;
-
-#[derive(Debug, Default, Serialize)]
-struct OperationDetail {
-    method: Printable,
-    connection: Printable,
-    seq: u64,
-    request: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    conversation: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    turn: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    call: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    trace: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    span: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    arguments: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    result: Printable,
-    #[serde(skip_serializing_if = "is_empty")]
-    text: Printable,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "is_empty")]
-    message: Printable,
-}
-
-fn is_empty(text: &Printable) -> bool {
-    text.is_empty()
-}
 
 /// Texts without duplicates, in order of their first use.
 #[derive(Debug, Default, Serialize)]
@@ -202,86 +122,62 @@ impl PageData {
         } else {
             Timeline::new(&report.servers, first, last)
         };
-        let session =
-            |(id, session): &(String, SessionTotals)| SessionBoardRow::new(id, session, prices, warn);
+        let tool = |(server, tool, totals): (Box<str>, Box<str>, ToolTotals)| {
+            tool_row(&server, &tool, totals, prices)
+        };
+        let session = |(id, session): &(String, SessionTotals)| session_row(id, session, prices, warn);
         PageData {
             about,
             first: ms(first),
             last: ms(last),
             operations: report.operations,
             priced: prices.any(),
-            pairs: report.tools.sorted().into_iter().map(|tool| ToolBoardRow::new(tool, prices)).collect(),
+            pairs: report.tools.sorted().into_iter().map(tool).collect(),
             sessions: report.sessions.finish(None).iter().map(session).collect(),
-            servers: report.servers.iter().map(|(name, server)| ServerBoardRow::new(name, server)).collect(),
+            servers: report.servers.iter().map(|(name, server)| server_row(name, server)).collect(),
             timeline,
             rows: OperationTable::new(&newest, &report.worst.finish(), first),
         }
     }
 }
 
-impl ToolBoardRow {
-    fn new((server, tool, mut totals): (Box<str>, Box<str>, ToolTotals), prices: &Prices) -> ToolBoardRow {
-        let calls = &totals.timed.calls;
-        ToolBoardRow {
-            server: Printable::new(&server),
-            tool: Printable::new(&tool),
-            calls: calls.calls,
-            errors: calls.errors(),
-            denied: calls.with_status(Status::Denied),
-            unknown: calls.with_status(Status::Unknown),
-            repeats: calls.repeats,
-            most: calls.most_repeats,
-            slow: calls.slow,
-            tokens: calls.tokens,
-            cost: calls.cost(prices),
-            ms: totals.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
-            types: totals.errors.iter().map(|(name, count)| (Printable::new(name), *count)).collect(),
-        }
-    }
+fn tool_row(server: &str, tool: &str, mut totals: ToolTotals, prices: &Prices) -> Value {
+    let calls = &totals.timed.calls;
+    let types: BTreeMap<_, _> =
+        totals.errors.iter().map(|(name, count)| (Printable::new(name), *count)).collect();
+    json!({
+        "server": Printable::new(server), "tool": Printable::new(tool), "calls": calls.calls,
+        "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
+        "unknown": calls.with_status(Status::Unknown), "repeats": calls.repeats, "most": calls.most_repeats,
+        "slow": calls.slow, "tokens": calls.tokens, "cost": calls.cost(prices), "types": types,
+        "ms": totals.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
+    })
 }
 
-impl SessionBoardRow {
-    fn new(id: &str, session: &SessionTotals, prices: &Prices, warn: u64) -> SessionBoardRow {
-        let (first, last) = session.span.get().unwrap_or_default();
-        let calls = &session.calls;
-        SessionBoardRow {
-            id: Printable::new(id),
-            hosts: session.hosts.iter().map(|host| Printable::new(host)).collect(),
-            servers: session.servers.keys().map(|server| Printable::new(server)).collect(),
-            first: ms(first),
-            last: ms(last),
-            calls: calls.calls,
-            errors: calls.errors(),
-            denied: calls.with_status(Status::Denied),
-            unknown: calls.with_status(Status::Unknown),
-            turns: session.turns.turns(),
-            repeats: calls.repeats,
-            most: session.most_repeats(),
-            slow: calls.slow,
-            tokens: calls.tokens,
-            cost: calls.cost(prices),
-            notes: annotation(session, warn).0,
-        }
-    }
+fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u64) -> Value {
+    let (first, last) = session.span.get().unwrap_or_default();
+    let calls = &session.calls;
+    let hosts: Vec<Printable> = session.hosts.iter().map(|host| Printable::new(host)).collect();
+    let servers: Vec<Printable> = session.servers.keys().map(|server| Printable::new(server)).collect();
+    json!({
+        "id": Printable::new(id), "hosts": hosts, "servers": servers, "first": ms(first), "last": ms(last),
+        "calls": calls.calls, "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
+        "unknown": calls.with_status(Status::Unknown), "turns": session.turns.turns(),
+        "repeats": calls.repeats, "most": session.most_repeats(), "slow": calls.slow,
+        "tokens": calls.tokens, "cost": calls.cost(prices), "notes": annotation(session, warn).0,
+    })
 }
 
-impl ServerBoardRow {
-    fn new(name: &str, server: &ServerTotals) -> ServerBoardRow {
-        let (state, bad) = match server.last_end() {
-            None => ("no end recorded", false),
-            Some("") => ("ended in order", false),
-            Some(how) => (how, true),
-        };
-        ServerBoardRow {
-            name: Printable::new(name),
-            state: Printable::new(state),
-            bad,
-            lossy: server.is_lossy,
-            starts: server.starts,
-            failures: server.failures,
-            last_seen: ms(server.last_seen),
-        }
-    }
+fn server_row(name: &str, server: &ServerTotals) -> Value {
+    let (state, bad) = match server.last_end() {
+        None => ("no end recorded", false),
+        Some("") => ("ended in order", false),
+        Some(how) => (how, true),
+    };
+    json!({
+        "name": Printable::new(name), "state": Printable::new(state), "bad": bad, "lossy": server.is_lossy,
+        "starts": server.starts, "failures": server.failures, "last_seen": ms(server.last_seen),
+    })
 }
 
 impl Timeline {
@@ -353,7 +249,7 @@ impl OperationTable {
             let page_row = table.row(row, first);
             table.list.push(page_row);
             if detailed.contains(&key(row)) {
-                table.details.insert(index, OperationDetail::new(row));
+                table.details.insert(index, details(row));
             }
         }
         table
@@ -395,24 +291,30 @@ fn key(row: &ReportRow) -> (&str, u64) {
     (&row.operation.connection_id, row.operation.seq)
 }
 
-impl OperationDetail {
-    fn new(row: &ReportRow) -> OperationDetail {
-        let operation = &row.operation;
-        OperationDetail {
-            method: Printable::new(&operation.method),
-            connection: Printable::new(&operation.connection_id),
-            seq: operation.seq,
-            request: Printable::new(&row.request_id),
-            conversation: Printable::new(&operation.conversation_id),
-            turn: Printable::new(&operation.turn_id),
-            call: Printable::new(&row.call_id),
-            trace: Printable::new(&row.trace_id),
-            span: Printable::new(&row.span_id),
-            arguments: Printable::new(&row.args_hash),
-            result: Printable::new(&row.result_hash),
-            text: Printable::new(&row.text_hash),
-            size: operation.result_size_bytes,
-            message: Printable::new(&operation.error_message),
+/// Returns the ids and hashes of an operation. Empty ones are left out.
+fn details(row: &ReportRow) -> Value {
+    let operation = &row.operation;
+    let mut details = json!({
+        "method": Printable::new(&operation.method), "connection": Printable::new(&operation.connection_id),
+        "seq": operation.seq, "request": Printable::new(&row.request_id),
+    });
+    for (name, text) in [
+        ("conversation", &*operation.conversation_id),
+        ("turn", &operation.turn_id),
+        ("call", &row.call_id),
+        ("trace", &row.trace_id),
+        ("span", &row.span_id),
+        ("arguments", &row.args_hash),
+        ("result", &row.result_hash),
+        ("text", &row.text_hash),
+        ("message", &operation.error_message),
+    ] {
+        if !text.is_empty() {
+            details[name] = json!(Printable::new(text));
         }
     }
+    if let Some(size) = operation.result_size_bytes {
+        details["size"] = size.into();
+    }
+    details
 }

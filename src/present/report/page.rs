@@ -9,9 +9,6 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPTS: [&str; 3] = [include_str!("data.js"), include_str!("draw.js"), include_str!("boards.js")];
 
 /// Returns the page as HTML.
-///
-/// # Errors
-/// Never: every value has a JSON form.
 pub fn page(data: &PageData) -> serde_json::Result<String> {
     let script = SCRIPTS.concat();
     let json = serde_json::to_string(data)?.replace('<', "\\u003c");

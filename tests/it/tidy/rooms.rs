@@ -25,7 +25,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "the line of the log: record, schema, timestamps, file names",
         &["text", "relay::chunk", "observe"],
     ),
-    ("export", "sinks: the log file and OTLP", &["relay::chunk", "observe", "record"]),
+    ("export", "sinks: the log file and OTLP", &["text::words", "relay::chunk", "observe", "record"]),
     (
         "settings",
         "settings: one name in flag, environment and file; paths, hash key, server names",

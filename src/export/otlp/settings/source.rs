@@ -53,9 +53,12 @@ impl OtlpSource<'_> {
 
     /// Returns the value and the name of the signal's own variable, or else of the general one.
     pub(super) fn of(&self, signal: Signal, suffix: &str) -> Option<(String, String)> {
-        [format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.word()), format!("OTEL_EXPORTER_OTLP_{suffix}")]
-            .into_iter()
-            .find_map(|name| Some((self.get(&name)?, name)))
+        [
+            format!("OTEL_EXPORTER_OTLP_{}_{suffix}", signal.in_variables()),
+            format!("OTEL_EXPORTER_OTLP_{suffix}"),
+        ]
+        .into_iter()
+        .find_map(|name| Some((self.get(&name)?, name)))
     }
 
     pub(super) fn milliseconds(&mut self, name: &str) -> Option<Duration> {
@@ -119,7 +122,7 @@ impl OtlpSource<'_> {
     }
 
     fn exporter(&mut self, signal: Signal) -> ExporterChoice {
-        let name = format!("OTEL_{}_EXPORTER", signal.word());
+        let name = format!("OTEL_{}_EXPORTER", signal.in_variables());
         let Some(text) = self.get(&name) else { return ExporterChoice::Nothing };
         let mut asked = ExporterChoice::Nothing;
         for word in text.split(',').map(|word| word.trim().to_ascii_lowercase()) {
@@ -148,7 +151,7 @@ impl OtlpSource<'_> {
         if exporter == ExporterChoice::Off && asked != Some(true) {
             return None;
         }
-        let variable = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.word()));
+        let variable = self.get(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.in_variables()));
         let general = self.get("OTEL_EXPORTER_OTLP_ENDPOINT");
         // Logs repeat the session log, so they are sent only if the user names them.
         let by_name = exporter == ExporterChoice::Otlp || variable.is_some();
@@ -190,8 +193,8 @@ impl OtlpSource<'_> {
         may_be_insecure: bool,
     ) -> Option<String> {
         let endpoint = endpoint.trim().to_owned();
-        let base = endpoint.strip_suffix(signal.path()).map(|base| base.trim_end_matches('/'));
-        if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(signal.path()))) {
+        let base = endpoint.strip_suffix(&signal.path()).map(|base| base.trim_end_matches('/'));
+        if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(&signal.path()))) {
             self.warn(
                 "the endpoint ends in a signal's path; leave the path out, because each signal's own path is added",
             );
@@ -205,8 +208,7 @@ impl OtlpSource<'_> {
             }
             _ => {
                 self.warn(format!(
-                    "the endpoint for {} does not begin with http:// or https://; they are not sent",
-                    signal.plural()
+                    "the endpoint for {signal} does not begin with http:// or https://; they are not sent"
                 ));
                 None
             }
@@ -216,7 +218,7 @@ impl OtlpSource<'_> {
     fn protocol(&mut self, signal: Signal, own: &SignalTable) -> Protocol {
         match own.protocol.clone().or_else(|| self.of(signal, "PROTOCOL").map(|(word, _)| word)) {
             None => Protocol::default(),
-            Some(word) => Protocol::from_word(word.trim()).unwrap_or_else(|| {
+            Some(word) => Protocol::from_word(&word.trim().to_ascii_lowercase()).unwrap_or_else(|| {
                 self.warn("the OTLP protocol is not http/protobuf, http/json or grpc; using http/protobuf");
                 Protocol::default()
             }),
