@@ -1,11 +1,12 @@
 //! Reads session files back into records and computes answers from them.
 //!
 //! `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
-//! decides which records count. The folds `last`, `sessions`, `stats`, `find` and `report` compute the answer of
+//! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find` and `report` compute the answer of
 //! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`top`).
 
 pub(crate) mod durations;
 pub mod entry;
+pub(crate) mod errors;
 pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod find;

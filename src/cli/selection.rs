@@ -205,7 +205,7 @@ impl Reading {
 
     /// Returns folder or files, and the time range.
     pub(super) fn location(&self) -> String {
-        let at = |at: Timestamp| format::local(at, &self.terminal.zone, "%Y-%m-%d %H:%M");
+        let at = |at: Timestamp| at.local(&self.terminal.zone, "%Y-%m-%d %H:%M");
         let time = match (self.select.window.since, self.select.window.until) {
             (Some(since), Some(until)) => format!(" from {} until {}", at(since), at(until)),
             (Some(since), None) => format!(" since {}", at(since)),

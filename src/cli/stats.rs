@@ -1,13 +1,15 @@
 //! `spantap stats`.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
-use crate::present::{Printable, stats};
+use crate::present::{Printable, errors, stats};
+use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
 #[derive(Debug, Args)]
@@ -15,9 +17,9 @@ pub struct StatsArgs {
     /// Group calls by these columns
     #[arg(long, value_enum, default_value_t)]
     by: StatsGrouping,
-    /// Sort rows by this column, greatest first
-    #[arg(long, value_enum, default_value_t)]
-    sort: StatsOrder,
+    /// Sort rows by this column, greatest first [default: calls; days and hours: by time]
+    #[arg(long, value_enum)]
+    sort: Option<StatsOrder>,
     #[command(flatten)]
     select: SelectArgs,
     #[command(flatten)]
@@ -27,22 +29,45 @@ pub struct StatsArgs {
 impl StatsArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
-        let (table, findings) = reading.scan(|| StatsTable::new(&reading.select, &reading.prices, self.by));
-        let summary = table.finish(self.sort);
         let limit = self.output.limit.unwrap_or(usize::MAX);
-        let mut out = BufWriter::new(out);
-        if self.output.json {
-            for row in summary.rows.iter().take(limit) {
-                writeln!(out, "{}", Printable::json(&serde_json::to_string(row)?))?;
-            }
-        } else if !summary.rows.is_empty() {
-            stats::write(&mut out, &reading.terminal, &summary, limit)?;
-        }
+        let out = &mut BufWriter::new(out);
+        let (is_empty, what, findings) = if self.by == StatsGrouping::Error {
+            let (table, findings) = reading.scan(|| ErrorTable::new(&reading.select));
+            let rows = table.finish();
+            self.write(out, &rows, |out| errors::write(out, &reading.terminal, &rows, limit))?;
+            (rows.is_empty(), "no failures", findings)
+        } else {
+            let zone = &reading.terminal.zone;
+            let make = || StatsTable::new(&reading.select, &reading.prices, self.by, zone);
+            let (table, findings) = reading.scan(make);
+            let summary = table.finish(self.sort);
+            self.write(out, &summary.rows, |out| stats::write(out, &reading.terminal, &summary, limit))?;
+            (summary.rows.is_empty(), "no tool calls", findings)
+        };
         out.flush()?;
-        if summary.rows.is_empty() {
-            reading.print_no_data("no tool calls", &findings)?;
+        if is_empty {
+            reading.print_no_data(what, &findings)?;
         }
         reading.print_problems(&findings);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the rows as lines of JSON, or as `draw` draws them.
+    fn write<T: Serialize>(
+        &self,
+        out: &mut dyn Write,
+        rows: &[T],
+        draw: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if !self.output.json {
+            if !rows.is_empty() {
+                draw(out)?;
+            }
+            return Ok(());
+        }
+        for row in rows.iter().take(self.output.limit.unwrap_or(usize::MAX)) {
+            writeln!(out, "{}", Printable::json(&serde_json::to_string(row)?))?;
+        }
+        Ok(())
     }
 }

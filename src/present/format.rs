@@ -70,27 +70,30 @@ pub(crate) fn usd(amount: f64) -> String {
     }
 }
 
+/// Returns one block for each number, as high as its share of the greatest: `▁▃█`.
+pub(crate) fn sparkline(numbers: &[u64]) -> String {
+    let blocks: Vec<char> = "▁▂▃▄▅▆▇█".chars().collect();
+    let most = numbers.iter().copied().max().unwrap_or(0).max(1) as f64;
+    let block = |number: &u64| match number {
+        0 => ' ',
+        number => blocks[((*number as f64 / most * 8.0).ceil() as usize).clamp(1, 8) - 1],
+    };
+    numbers.iter().map(block).collect()
+}
+
 /// Returns `1 call`, `2 calls`.
 pub(crate) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Returns a time in the time zone of the reader.
-pub(crate) fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
-    match jiff::Timestamp::from_microsecond(at.0) {
-        Ok(instant) => instant.to_zoned_datetime(zone.clone()).strftime(format).to_string(),
-        Err(_) => at.to_string(),
-    }
-}
-
 /// Returns a time span: the day once if both ends are on it, seconds only if the span is shorter than an hour.
 pub(crate) fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
     const HOUR_US: i64 = 3_600_000_000;
-    let day = |at| local(at, zone, "%Y-%m-%d");
+    let day = |at: Timestamp| at.local(zone, "%Y-%m-%d");
     let clock = if last.0.saturating_sub(first.0) < HOUR_US { "%H:%M:%S" } else { "%H:%M" };
-    let end = local(last, zone, clock);
+    let end = last.local(zone, clock);
     let end = if day(first) == day(last) { end } else { format!("{} {end}", day(last)) };
-    format!("{} {} {dash} {end}", day(first), local(first, zone, clock))
+    format!("{} {} {dash} {end}", day(first), first.local(zone, clock))
 }
 
 #[cfg(test)]
@@ -123,6 +126,12 @@ mod tests {
             [percent(0.0), percent(0.0001), percent(0.075), percent(0.9999), percent(1.0)],
             ["0", "<0.1", "7.5", ">99.9", "100"]
         );
+    }
+
+    #[test]
+    fn a_sparkline_is_blank_only_where_there_is_nothing() {
+        assert_eq!(sparkline(&[0, 1, 500, 1_000]), " ▁▄█");
+        assert_eq!(sparkline(&[]), "");
     }
 
     #[test]

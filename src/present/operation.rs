@@ -38,7 +38,7 @@ fn write_outcome(
     let side = if row.is_from_server { "server" } else { "client" };
     let request = format!("{} {}", row.method, row.target);
     facts.add("request", &format!("{}, asked by the {side}", request.trim_end()), Tone::Plain)?;
-    let at = format::local(row.started, &terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
+    let at = row.started.local(&terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
     let took = row.duration_ms.map(format::duration).unwrap_or_else(|| "unknown".to_owned());
     facts.add("time", &format!("{at}, took {took}"), Tone::Plain)?;
     let (note, tone) = annotations::operation(row, warn);

@@ -80,7 +80,7 @@ fn write_totals(
 }
 
 fn write_event(out: &mut dyn Write, terminal: &Terminal, event: &EventRow) -> io::Result<()> {
-    let at = format::local(event.at, &terminal.zone, "%H:%M:%S");
+    let at = event.at.local(&terminal.zone, "%H:%M:%S");
     let line = terminal.cut(format!("{at}  {}", event.text), terminal.width);
     writeln!(out, "{}", Tone::from(event.severity).paint(line))?;
     event.stderr.iter().try_for_each(|line| {

@@ -114,7 +114,7 @@ pub fn write(
         let id = if by_connection { short_connection(id) } else { beginning(id, length).into() };
         vec![
             Cell::toned(id, Tone::Strong),
-            Cell::from(format::local(start, &terminal.zone, format)),
+            Cell::from(start.local(&terminal.zone, format)),
             Cell::from(format::duration(session.span.ms())),
             Cell::from(hosts.join(", ")),
             Cell::from(servers.join(", ")),

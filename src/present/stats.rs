@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 use crate::present::{Printable, format};
-use crate::query::stats::{StatsGrouping, StatsRow, StatsSummary};
+use crate::query::stats::{StatsRow, StatsSummary};
 
 /// Draws the first `limit` rows, and a line about all of them.
 pub fn write(
@@ -13,7 +13,7 @@ pub fn write(
     summary: &StatsSummary,
     limit: usize,
 ) -> io::Result<()> {
-    let columns = name_columns(summary.by).iter().map(|title| Column::left(title, 0));
+    let columns = summary.by.keys().iter().map(|key| Column::left(title(key), 0));
     let columns = columns.chain([
         Column::right("CALLS", 0),
         Column::right("/MIN", 10),
@@ -29,10 +29,13 @@ pub fn write(
         Column::right("TOKENS~", 5),
         Column::right("COST~", 6),
     ]);
-    let rows = summary.rows.iter().take(limit).map(|row| cells(summary.by, row)).collect();
+    let rows = summary.rows.iter().take(limit).map(cells).collect();
     Table { columns: columns.collect(), rows, titled: true }.write(out, terminal)?;
     if summary.rows.len() > limit {
         writeln!(out, "{} more; --limit shows them", summary.rows.len() - limit)?;
+    }
+    if summary.by.is_time() && terminal.unicode && summary.rows.len() > 1 {
+        write_sparklines(out, &summary.rows)?;
     }
     for facts in [counts(&summary.total), times(summary, terminal)] {
         for line in terminal.lines(&facts, ", ") {
@@ -42,25 +45,19 @@ pub fn write(
     Ok(())
 }
 
-fn name_columns(by: StatsGrouping) -> &'static [&'static str] {
-    match by {
-        StatsGrouping::ServerTool => &["SERVER", "TOOL"],
-        StatsGrouping::Server => &["SERVER"],
-        StatsGrouping::Tool => &["TOOL"],
-        StatsGrouping::Session => &["SESSION"],
-        StatsGrouping::Host => &["HOST"],
+/// Returns the title of the column with this key in `--json`.
+fn title(key: &str) -> &'static str {
+    match key {
+        "server_name" => "SERVER",
+        "tool_name" => "TOOL",
+        "session_id" => "SESSION",
+        "host_name" => "HOST",
+        "day" => "DAY",
+        _ => "HOUR",
     }
 }
 
-fn cells(by: StatsGrouping, row: &StatsRow) -> Vec<Cell> {
-    let names = match by {
-        StatsGrouping::ServerTool => vec![&row.server_name, &row.tool_name],
-        StatsGrouping::Server => vec![&row.server_name],
-        StatsGrouping::Tool => vec![&row.tool_name],
-        StatsGrouping::Session => vec![&row.session_id],
-        StatsGrouping::Host => vec![&row.host_name],
-    };
-    let names = names.into_iter().map(|name| name.as_deref().filter(|name| !name.is_empty()));
+fn cells(row: &StatsRow) -> Vec<Cell> {
     let nonzero = |count: u64| if count > 0 { count.to_string() } else { String::new() };
     let ms = |ms: Option<f64>| Cell::from(ms.map(format::duration).unwrap_or_default());
     let tone = match row.error_rate {
@@ -68,7 +65,8 @@ fn cells(by: StatsGrouping, row: &StatsRow) -> Vec<Cell> {
         Some(rate) if rate > 0.0 => Tone::Warning,
         _ => Tone::Plain,
     };
-    let mut cells: Vec<Cell> = names.map(|name| Cell::from(name.unwrap_or("(none)"))).collect();
+    let name = |(_, name): &(_, String)| Cell::from(if name.is_empty() { "(none)" } else { name });
+    let mut cells: Vec<Cell> = row.names.iter().map(name).collect();
     cells.extend([
         Cell::from(row.calls.to_string()),
         Cell::from(row.calls_per_minute.map(per_minute).unwrap_or_default()),
@@ -85,6 +83,20 @@ fn cells(by: StatsGrouping, row: &StatsRow) -> Vec<Cell> {
         Cell::from(row.cost_usd_est.map(format::usd).unwrap_or_default()),
     ]);
     cells
+}
+
+/// Writes calls, errors and 95th percentiles as blocks, one for each row.
+fn write_sparklines(out: &mut dyn Write, rows: &[StatsRow]) -> io::Result<()> {
+    let lines: [(&str, fn(&StatsRow) -> u64, Tone); 3] = [
+        ("calls", |row| row.calls, Tone::Good),
+        ("errors", |row| row.errors, Tone::Bad),
+        ("p95", |row| row.p95_ms.unwrap_or(0.0) as u64, Tone::Warning),
+    ];
+    for (title, number, tone) in lines {
+        let numbers: Vec<u64> = rows.iter().map(number).collect();
+        writeln!(out, "{title:<6}  {}", tone.paint(format::sparkline(&numbers)))?;
+    }
+    Ok(())
 }
 
 fn counts(total: &StatsRow) -> Vec<Printable> {

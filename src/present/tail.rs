@@ -76,7 +76,7 @@ impl RowPrinter {
 
     /// Writes the day of the next line, unless the line before has the same.
     fn write_day(&mut self, out: &mut dyn Write, at: Timestamp) -> io::Result<()> {
-        let day = format::local(at, &self.terminal.zone, "%Y-%m-%d");
+        let day = at.local(&self.terminal.zone, "%Y-%m-%d");
         if day != self.day {
             writeln!(out, "{}", Tone::Faint.paint(&*day))?;
             self.day = day;
@@ -106,7 +106,7 @@ impl RowPrinter {
             NARROW..ROOMY => "%H:%M:%S",
             _ => "%H:%M:%S%.3f",
         };
-        let time = format::local(at, &self.terminal.zone, clock);
+        let time = at.local(&self.terminal.zone, clock);
         let width = time.len();
         line.left(time, width, Tone::Faint);
         if self.terminal.width >= NARROW {

@@ -104,7 +104,7 @@ fn draw_heading(
     title: &str,
     operations: usize,
 ) -> io::Result<()> {
-    let at = format::local(Timestamp(scale.start), &terminal.zone, "%H:%M:%S");
+    let at = Timestamp(scale.start).local(&terminal.zone, "%H:%M:%S");
     let heading =
         Printable::from(format!("{title}  {at}  {}", format::plural(operations as u64, "operation")));
     let mut axis = scale.axis(columns.bars().saturating_sub(heading.width()));

@@ -70,10 +70,9 @@ impl OperationRow {
         }
     }
 
-    /// Returns the handle by which users name the operation, such as `d76af1.19`: the last six characters of the
-    /// connection id, and the number of the record.
+    /// Returns the handle by which users name the operation.
     pub(crate) fn handle(&self) -> String {
-        format!("{}.{}", id_end(&self.connection_id, 6), self.seq)
+        handle(&self.connection_id, self.seq)
     }
 
     /// Returns the target, or the method of an operation without one.
@@ -123,6 +122,12 @@ impl LogRow {
             (false, false) => LogRow::Event(EventRow::new(entry, names)),
         }
     }
+}
+
+/// Returns the handle of an operation, such as `d76af1.19`: the last six characters of its connection id, and the
+/// number of its record.
+pub(crate) fn handle(connection_id: &str, seq: u64) -> String {
+    format!("{}.{seq}", id_end(connection_id, 6))
 }
 
 /// Returns the last `count` characters of a connection id. Its beginning is a time, which many connections share.

@@ -1,8 +1,11 @@
 //! `spantap stats`: calls, errors and percentiles by group.
 
+use std::cmp::Ordering;
+
 use clap::ValueEnum;
+use jiff::tz::TimeZone;
 use memchr::memmem::Finder;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::query::entry::LogEntry;
 use crate::query::scan::Fold;
@@ -22,12 +25,35 @@ pub enum StatsGrouping {
     Tool,
     Session,
     Host,
+    Day,
+    Hour,
+    // Failures by tool and message, see `query::errors`. A doc comment would become help text.
+    Error,
+}
+
+impl StatsGrouping {
+    /// Returns the keys in `--json` of the columns, in the order of the texts that group calls.
+    pub(crate) fn keys(self) -> &'static [&'static str] {
+        match self {
+            StatsGrouping::ServerTool | StatsGrouping::Error => &["server_name", "tool_name"],
+            StatsGrouping::Server => &["server_name"],
+            StatsGrouping::Tool => &["tool_name"],
+            StatsGrouping::Session => &["session_id"],
+            StatsGrouping::Host => &["host_name"],
+            StatsGrouping::Day => &["day"],
+            StatsGrouping::Hour => &["hour"],
+        }
+    }
+
+    /// Returns true if the rows are spans of time, one after the other.
+    pub(crate) fn is_time(self) -> bool {
+        matches!(self, StatsGrouping::Day | StatsGrouping::Hour)
+    }
 }
 
 /// The column by which rows are sorted, greatest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StatsOrder {
-    #[default]
     Calls,
     Errors,
     P95,
@@ -39,6 +65,7 @@ pub struct StatsTable<'a> {
     select: &'a Selection,
     prices: &'a Prices,
     by: StatsGrouping,
+    zone: &'a TimeZone,
     words: [Finder<'static>; 2],
     groups: GroupMap<StatsGroup>,
     total: StatsGroup,
@@ -52,11 +79,18 @@ struct StatsGroup {
 }
 
 impl<'a> StatsTable<'a> {
-    pub fn new(select: &'a Selection, prices: &'a Prices, by: StatsGrouping) -> StatsTable<'a> {
+    /// Days and hours begin as in `zone`.
+    pub fn new(
+        select: &'a Selection,
+        prices: &'a Prices,
+        by: StatsGrouping,
+        zone: &'a TimeZone,
+    ) -> StatsTable<'a> {
         StatsTable {
             select,
             prices,
             by,
+            zone,
             words: [Finder::new("mcp_tool_call"), Finder::new("mcp_request")],
             groups: GroupMap::default(),
             total: StatsGroup::default(),
@@ -71,8 +105,8 @@ impl<'a> StatsTable<'a> {
         }
     }
 
-    /// Returns the rows, sorted by `order`.
-    pub fn finish(self, order: StatsOrder) -> StatsSummary {
+    /// Returns the rows, sorted by `order`; without it by calls, or by time if the rows are times.
+    pub fn finish(self, order: Option<StatsOrder>) -> StatsSummary {
         let minutes = self.span.ms() / 60_000.0;
         let mut total = self.total;
         let mut rows: Vec<StatsRow> = self
@@ -81,16 +115,18 @@ impl<'a> StatsTable<'a> {
             .into_iter()
             .map(|(first, second, mut group)| {
                 group.turns.settle();
-                let row = StatsRow::new(&mut group, self.prices, minutes).named(self.by, &first, &second);
+                let mut row = StatsRow::new(&mut group, self.prices, minutes);
+                row.names = self.by.keys().iter().copied().zip([first, second].map(String::from)).collect();
                 total.turns.merge(group.turns);
                 row
             })
             .collect();
         rows.sort_by(|a, b| match order {
-            StatsOrder::Calls => b.calls.cmp(&a.calls),
-            StatsOrder::Errors => b.errors.cmp(&a.errors).then(b.calls.cmp(&a.calls)),
-            StatsOrder::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
-            StatsOrder::Tokens => b.tokens_est.cmp(&a.tokens_est),
+            None if self.by.is_time() => Ordering::Equal,
+            None | Some(StatsOrder::Calls) => b.calls.cmp(&a.calls),
+            Some(StatsOrder::Errors) => b.errors.cmp(&a.errors).then(b.calls.cmp(&a.calls)),
+            Some(StatsOrder::P95) => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
+            Some(StatsOrder::Tokens) => b.tokens_est.cmp(&a.tokens_est),
         });
         total.turns.settle();
         let total = StatsRow::new(&mut total, self.prices, minutes);
@@ -108,8 +144,14 @@ impl Fold for StatsTable<'_> {
         if !wanted || !self.select.takes_operation(entry) {
             return;
         }
+        let time;
         let (first, second) = match self.by {
-            StatsGrouping::ServerTool => (&*entry.server_name, entry.name()),
+            StatsGrouping::Day | StatsGrouping::Hour => {
+                let form = if self.by == StatsGrouping::Day { "%Y-%m-%d" } else { "%Y-%m-%d %H:00" };
+                time = entry.timestamp.local(self.zone, form);
+                (&*time, "")
+            }
+            StatsGrouping::ServerTool | StatsGrouping::Error => (&*entry.server_name, entry.name()),
             StatsGrouping::Server => (&*entry.server_name, ""),
             StatsGrouping::Tool => (entry.name(), ""),
             StatsGrouping::Session => (&*entry.session_id, ""),
@@ -150,15 +192,9 @@ pub struct StatsSummary {
 /// One group: the line of `--json`. A field that does not apply is absent.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct StatsRow {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) server_name: Option<String>,
-    /// The tool; with `--method`, the target of the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tool_name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) session_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) host_name: Option<String>,
+    /// Keys and texts of the columns that group calls. With `--method` the tool is the target of the request.
+    #[serde(flatten, serialize_with = "serialize_names")]
+    pub(crate) names: Vec<(&'static str, String)>,
     pub(crate) calls: u64,
     /// Calls a minute between the first and the last selected operation of all groups.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,19 +256,11 @@ impl StatsRow {
             ..StatsRow::default()
         }
     }
+}
 
-    fn named(mut self, by: StatsGrouping, first: &str, second: &str) -> StatsRow {
-        let name = match by {
-            StatsGrouping::ServerTool => {
-                self.tool_name = Some(second.to_owned());
-                &mut self.server_name
-            }
-            StatsGrouping::Server => &mut self.server_name,
-            StatsGrouping::Tool => &mut self.tool_name,
-            StatsGrouping::Session => &mut self.session_id,
-            StatsGrouping::Host => &mut self.host_name,
-        };
-        *name = Some(first.to_owned());
-        self
-    }
+fn serialize_names<S: Serializer>(
+    names: &[(&'static str, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(names.iter().map(|(key, name)| (key, name)))
 }

@@ -197,6 +197,11 @@ impl<V: Default> GroupMap<V> {
         slot(slot(&mut self.0, first), second)
     }
 
+    /// Returns the number of groups.
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(HashMap::len).sum()
+    }
+
     /// Returns the groups in the order of their names.
     pub(crate) fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
         let mut groups: Vec<_> = self

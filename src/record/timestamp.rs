@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::civil::{Date, DateTime};
-use jiff::tz::Offset;
+use jiff::tz::{Offset, TimeZone};
 use schemars::JsonSchema;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -26,6 +26,14 @@ impl Timestamp {
         /// -9999-01-01 and the end of 9999, UTC.
         const YEARS: std::ops::RangeInclusive<i64> = -377_705_116_800_000_000..=253_402_300_799_999_999;
         Timestamp(self.0.saturating_add((ms * 1000.0) as i64).clamp(*YEARS.start(), *YEARS.end()))
+    }
+
+    /// Returns this instant in `zone`, written by a format of strftime.
+    pub(crate) fn local(self, zone: &TimeZone, form: &str) -> String {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(instant) => instant.to_zoned_datetime(zone.clone()).strftime(form).to_string(),
+            Err(_) => self.to_string(),
+        }
     }
 
     /// Returns the UTC day.

@@ -92,6 +92,7 @@ fn each_command_prints_what_it_printed_before() {
         for (name, arguments) in [
             ("stats", "stats"),
             ("stats-by-session", "stats --by session --sort errors"),
+            ("stats-by-error", "stats --by error"),
             ("stats-requests", "stats --method * --server filesystem"),
             ("sessions", "sessions"),
             ("connections", "sessions --connections"),
@@ -116,6 +117,7 @@ fn each_command_prints_what_it_printed_before() {
 fn what_real_servers_do_not_do_on_demand_prints_as_before() {
     for (name, arguments) in [
         ("made-stats", "stats"),
+        ("made-stats-by-hour", "stats --by hour"),
         ("made-sessions", "sessions"),
         ("made-tail", "tail -n 45"),
         ("made-show-session", "show 01a2027b-6"),

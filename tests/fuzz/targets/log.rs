@@ -90,7 +90,7 @@ fn show(lines: &[&[u8]]) {
         let mut out = Vec::new();
         let mut printer = RowPrinter::new(terminal.clone(), 3);
         let mut session_table = SessionTable::new(&select, &prices, width > 80);
-        let mut stats_table = StatsTable::new(&select, &prices, StatsGrouping::ServerTool);
+        let mut stats_table = StatsTable::new(&select, &prices, StatsGrouping::ServerTool, &terminal.zone);
         let mut report = ReportTotals::new(&select, &prices);
         let mut names = NamePool::default();
         let mut rows = Vec::new();
@@ -110,7 +110,7 @@ fn show(lines: &[&[u8]]) {
         }
         let turns = turns(&rows.iter().collect::<Vec<_>>());
         waterfall::draw(&mut out, &terminal, &turns, 3).unwrap();
-        stats::write(&mut out, &terminal, &stats_table.finish(StatsOrder::Calls), 50).unwrap();
+        stats::write(&mut out, &terminal, &stats_table.finish(Some(StatsOrder::Calls)), 50).unwrap();
         let found = session_table.finish(Some(5));
         sessions::write(&mut out, &terminal, &found, &prices, width > 80, 3).unwrap();
         let page = page(&PageData::new(report, PageSource::default())).unwrap();

@@ -53,3 +53,23 @@ fn a_limit_keeps_the_first_operations_by_time_and_says_of_how_many() {
     let shown = text(&run(&format!("show {session} --limit 7 fixtures/logs")).stdout);
     assert!(shown.contains(&format!("the first 7 of {} operations", all.len())), "{shown}");
 }
+
+#[test]
+fn failures_are_grouped_by_message_and_name_the_latest_of_them() {
+    let failures = records("tail -n 1000 --status error --json --since 30d fixtures/logs").len() as u64;
+    let rows = records("stats --by error --json fixtures/logs");
+    assert_eq!(rows.iter().map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), failures);
+    let missing = rows.iter().find(|row| row["tool_name"] == "read_text_file" && row["count"] == 2).unwrap();
+    assert_eq!(missing["message"], "ENOENT: no such file or directory, open '…'");
+    let latest = records(&format!("show {} --json fixtures/logs", missing["last"].as_str().unwrap()));
+    assert_eq!(latest[0]["timestamp"], missing["last_seen"]);
+}
+
+#[test]
+fn days_and_hours_follow_each_other() {
+    for (by, key) in [("day", "day"), ("hour", "hour")] {
+        let rows = records(&format!("stats --by {by} --json fixtures/made-logs"));
+        let times: Vec<&str> = rows.iter().map(|row| row[key].as_str().unwrap()).collect();
+        assert!(times.len() > 1 && times.is_sorted(), "{times:?}");
+    }
+}

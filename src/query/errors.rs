@@ -1,0 +1,174 @@
+//! `spantap stats --by error`: failures by tool and message.
+
+use memchr::memmem::Finder;
+use serde::Serialize;
+
+use crate::query::entry::LogEntry;
+use crate::query::row::handle;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::totals::GroupMap;
+use crate::record::timestamp::Timestamp;
+
+/// Most messages of one tool. Failures with further messages are one group.
+const MESSAGES: usize = 1_000;
+
+/// Most characters of a message by which failures are grouped.
+const LENGTH: usize = 300;
+
+/// Counts the selected failures; requests other than tool calls too.
+pub(crate) struct ErrorTable<'a> {
+    select: &'a Selection,
+    words: [Finder<'static>; 2],
+    /// By server and tool, then by `tool_name` and message.
+    groups: GroupMap<GroupMap<ErrorGroup>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ErrorGroup {
+    count: u64,
+    last: Timestamp,
+    handle: String,
+}
+
+/// Failures of one tool with one message: the line of `--json`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ErrorRow {
+    pub(crate) server_name: String,
+    /// Tool, prompt or resource, or the method of a request without one.
+    pub(crate) tool_name: String,
+    /// First line of the message, with paths, ids and numbers masked.
+    pub(crate) message: String,
+    pub(crate) count: u64,
+    pub(crate) last_seen: Timestamp,
+    /// Handle of the latest of them.
+    pub(crate) last: String,
+}
+
+impl<'a> ErrorTable<'a> {
+    pub(crate) fn new(select: &'a Selection) -> ErrorTable<'a> {
+        let words = [Finder::new("mcp_tool_call"), Finder::new("mcp_request")];
+        ErrorTable { select, words, groups: GroupMap::default() }
+    }
+
+    /// Returns the groups, the largest first, then the latest.
+    pub(crate) fn finish(self) -> Vec<ErrorRow> {
+        let mut rows = Vec::new();
+        for (server, tool, messages) in self.groups.sorted() {
+            for (_, message, group) in messages.sorted() {
+                rows.push(ErrorRow {
+                    server_name: server.to_string(),
+                    tool_name: tool.to_string(),
+                    message: message.into(),
+                    count: group.count,
+                    last_seen: group.last,
+                    last: group.handle,
+                });
+            }
+        }
+        rows.sort_by(|a, b| b.count.cmp(&a.count).then(b.last_seen.cmp(&a.last_seen)));
+        rows
+    }
+}
+
+impl Fold for ErrorTable<'_> {
+    fn wants(&self, line: &[u8]) -> bool {
+        self.words.iter().any(|word| word.find(line).is_some())
+    }
+
+    fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
+        if !entry.status.is_failure() || !self.select.takes_operation(entry) {
+            return;
+        }
+        let message = masked(message(entry));
+        let messages = self.groups.at(&entry.server_name, entry.name());
+        let message = if messages.len() < MESSAGES { &message } else { "(other messages)" };
+        messages.at("", message).add(1, entry.timestamp, || handle(&entry.connection_id, entry.seq));
+    }
+
+    fn merge(&mut self, other: ErrorTable<'_>) {
+        self.groups.merge(other.groups, |messages, other| {
+            messages.merge(other, |group, other| group.add(other.count, other.last, || other.handle));
+        });
+    }
+}
+
+impl ErrorGroup {
+    /// Adds failures, of which `handle` names the latest.
+    fn add(&mut self, count: u64, last: Timestamp, handle: impl FnOnce() -> String) {
+        self.count += count;
+        if (self.handle.is_empty(), last) >= (false, self.last) {
+            (self.last, self.handle) = (last, handle());
+        }
+    }
+}
+
+/// Returns the first line of the message of a failure, or its type without one.
+pub(crate) fn message<'e>(entry: &'e LogEntry<'_>) -> &'e str {
+    let first = entry.error_message.lines().map(str::trim).find(|line| !line.is_empty());
+    first.unwrap_or(if entry.error_type.is_empty() { entry.status.as_str() } else { &entry.error_type })
+}
+
+/// Returns a message with paths as `…`, and ids and numbers as `#`, so that messages that differ in nothing else
+/// are equal.
+pub(crate) fn masked(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let is_inner = |c: char| c.is_alphanumeric() || "/\\._-~%+@:".contains(c);
+    let end = text.char_indices().nth(LENGTH).map_or(text.len(), |(at, _)| at);
+    let mut rest = &text[..end];
+    while let Some(c) = rest.chars().next() {
+        let length = rest.find(|c| !is_inner(c)).unwrap_or(rest.len());
+        let word = rest[..length].trim_end_matches(['.', ':', '-']);
+        if word.is_empty() {
+            masked.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        }
+        rest = &rest[word.len()..];
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        let is_id = word.len() >= 8 && digits > 0 && word.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if word.len() > 1 && word.contains(['/', '\\']) {
+            masked.push('…');
+        } else if is_id {
+            masked.push('#');
+        } else {
+            mask_digits(word, &mut masked);
+        }
+    }
+    masked
+}
+
+/// Appends `word` with each run of digits as `#`.
+fn mask_digits(word: &str, masked: &mut String) {
+    for c in word.chars() {
+        match c {
+            '0'..='9' if masked.ends_with('#') => {}
+            '0'..='9' => masked.push('#'),
+            c => masked.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_differ_in_paths_ids_and_numbers_only_are_equal() {
+        for (text, expected) in [
+            (
+                "ENOENT: no such file or directory, open '/tmp/nope1.txt'",
+                "ENOENT: no such file or directory, open '…'",
+            ),
+            ("MCP error -32602: Input 17 of 4", "MCP error -#: Input # of #"),
+            ("run 4bf92f3577b34da6 failed", "run # failed"),
+            ("cannot open C:\\data\\a.txt.", "cannot open …."),
+            ("GET https://api.example.com/v1/a?id=3: 503", "GET …?id=#: #"),
+            ("and/or", "…"),
+            ("- no, nothing.", "- no, nothing."),
+            ("", ""),
+        ] {
+            assert_eq!(masked(text), expected);
+        }
+    }
+}
