@@ -147,7 +147,7 @@ impl Finding {
 
     /// Returns the tool and the rule that a rule for vendor tokens follows.
     pub fn anchor(&self) -> Option<&'static str> {
-        rules::RULES.iter().find(|rule| Some(rule.name) == self.rule).map(|rule| rule.anchor)
+        rules::all().find(|rule| Some(rule.name) == self.rule).map(|rule| rule.anchor)
     }
 }
 
@@ -164,7 +164,7 @@ pub struct RuleInfo {
 
 /// Returns all rules for vendor tokens.
 pub fn rules() -> impl Iterator<Item = RuleInfo> {
-    rules::RULES.iter().map(|rule| RuleInfo {
+    rules::all().map(|rule| RuleInfo {
         name: rule.name,
         class: rule.class.as_str(),
         anchor: rule.anchor,

@@ -18,6 +18,7 @@ words! {
         OpenAi = "openai",
         Anthropic = "anthropic",
         ModelHost = "model_host",
+        Agent = "agent",
         Aws = "aws",
         Google = "google",
         Azure = "azure",
