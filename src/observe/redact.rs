@@ -9,17 +9,20 @@
 //! window             the first few KiB, in whole words                    redact.rs
 //! strict mode        free text: only its length is kept                   pipeline.rs
 //! key lines          a private key from an earlier line of stderr         detect/pem.rs
-//! JSON escapes       `\u0070` becomes `p`                                 pipeline.rs
 //! sanitize           terminal sequences and invisible characters are      sanitize.rs
 //!                    removed, control characters become visible
 //! detectors, until none finds anything more (at most 8 rounds):           pipeline.rs
-//!   private keys                                                          detect/pem.rs
-//!   URLs             user info, webhook paths                             detect/url.rs
-//!   vendor tokens    one scan for the starts of all rules                 detect/tokens.rs, rules.rs
-//!   pairs            name, operator, value                                detect/pairs.rs, keys.rs, values.rs
-//!   personal data                                                         detect/pii.rs
-//!   custom patterns  the user's                                           policy.rs
-//!   entropy          strict mode only                                     detect/entropy.rs
+//!   values by form
+//!     private keys                                                        detect/pem.rs
+//!     URLs           user info, webhook paths                             detect/url.rs
+//!     vendor tokens  one scan for the starts of all rules                 detect/tokens.rs, rules.rs
+//!     personal data                                                       detect/pii.rs
+//!     the user's     custom patterns                                      policy.rs
+//!     entropy        strict mode only                                     detect/entropy.rs
+//!   values by name   name, operator, value in any notation                detect/pairs.rs, keys.rs, values.rs
+//!   unwrap           the same detectors read the text behind percent      unwrap.rs
+//!                    signs, entities, backslashes, markup and base64;
+//!                    a match is mapped back to the text as it came
 //!                    every match becomes a placeholder                    placeholder.rs
 //! cut                to the limit of the field; then the detectors again  pipeline.rs
 //! ```
@@ -36,6 +39,7 @@ mod pipeline;
 mod placeholder;
 mod policy;
 mod sanitize;
+mod unwrap;
 
 pub use class::{RedactionClass, RedactionCounts};
 pub(crate) use detect::pem::KeyLines;

@@ -10,6 +10,7 @@ use crate::observe::redact::detect::{entropy, pairs, pem, pii, tokens, url};
 use crate::observe::redact::placeholder::Placeholder;
 use crate::observe::redact::policy::{CompiledRules, RedactionMode};
 use crate::observe::redact::sanitize::{self, KeptControls, TextLimit};
+use crate::observe::redact::unwrap;
 use crate::observe::redact::{Field, Finding};
 
 /// One run over one text.
@@ -31,6 +32,12 @@ enum Pass {
     PersonalData,
     CustomPatterns,
     Entropy,
+    /// All before, in the text behind percent signs, entities and backslashes.
+    Escapes,
+    /// Pairs, in the text behind markup.
+    Markup,
+    /// All before, in the text behind base64.
+    Base64,
 }
 
 impl Pass {
@@ -42,7 +49,13 @@ impl Pass {
         Pass::PersonalData,
         Pass::CustomPatterns,
         Pass::Entropy,
+        Pass::Escapes,
+        Pass::Markup,
+        Pass::Base64,
     ];
+    /// The passes over a text that was unwrapped.
+    const INNER: &[Pass] =
+        &[Pass::PrivateKeys, Pass::Urls, Pass::Tokens, Pass::Pairs, Pass::PersonalData, Pass::CustomPatterns];
 }
 
 impl<'a> Pipeline<'a> {
@@ -135,7 +148,7 @@ impl<'a> Pipeline<'a> {
     /// Sanitizes a text of any length and replaces what the detectors find in it.
     fn rewrite<'t>(&mut self, text: &'t str, kept: KeptControls) -> Cow<'t, str> {
         let before = self.findings.len();
-        let mut decoded = decode_json_escapes(text);
+        let mut decoded = Cow::Borrowed(text);
         // A sequence right before a secret may end with the first letter of the secret. So the detectors
         // also look at the text with its sequences.
         if sanitize::may_hold_sequences(&decoded) {
@@ -202,11 +215,14 @@ impl<'a> Pipeline<'a> {
                 Pass::PrivateKeys => pem::find(text, matches),
                 Pass::Urls => url::find(text, matches),
                 Pass::Tokens => tokens::find(text, matches),
-                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, matches),
+                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, false, matches),
                 Pass::PersonalData => pii::find(text, &rules.pii, matches),
                 Pass::CustomPatterns => self.find_custom(text, matches),
                 Pass::Entropy if rules.mode == RedactionMode::Strict => entropy::find(text, matches),
                 Pass::Entropy => {}
+                Pass::Escapes => self.find_behind_escapes(text, matches),
+                Pass::Markup => self.find_behind_markup(text, matches),
+                Pass::Base64 => self.find_behind_base64(text, matches),
             }
             // A secret of which a part is coloured continues after the sequence.
             if !matches.is_empty() && sanitize::may_hold_sequences(text) {
@@ -215,6 +231,46 @@ impl<'a> Pipeline<'a> {
             matches.retain(|found| !self.is_allowed(text, found));
             !matches.is_empty()
         })
+    }
+
+    fn find_behind_escapes(&self, text: &str, matches: &mut Matches) {
+        let Some(layers) = unwrap::escapes(text) else { return };
+        let inner = layers.last().map_or(text, |layer| layer.text.as_str());
+        if !self.find(inner, matches, Pass::INNER) {
+            // Markup may be escaped as well.
+            self.find_behind_markup(inner, matches);
+        }
+        matches.map(|start, end| unwrap::original(&layers, start, end));
+    }
+
+    fn find_behind_markup(&self, text: &str, matches: &mut Matches) {
+        let Some(inner) = unwrap::markup(text) else { return };
+        pairs::find(&inner.text, &self.rules.keys, &self.rules.placeholder, true, matches);
+        matches.retain(|found| !self.is_allowed(&inner.text, found));
+        matches.map(|start, end| inner.original(start, end));
+    }
+
+    /// Matches runs of base64 that contain the text of a secret.
+    fn find_behind_base64(&self, text: &str, matches: &mut Matches) {
+        const SHORTEST: usize = 24;
+        let is_part =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+        let bytes = text.as_bytes();
+        let mut start = 0;
+        let mut found = Matches::default();
+        for run in bytes.split_inclusive(|byte| !is_part(*byte) || *byte == b'=') {
+            let length = run.iter().take_while(|byte| is_part(**byte)).count();
+            if length >= SHORTEST
+                && let Some(inner) = text.get(start..start + length).and_then(unwrap::base64_text)
+                && self.find(&inner, &mut found, Pass::INNER)
+                && let Some(inner) = found.iter().next()
+            {
+                let padding = bytes.get(start + length..).unwrap_or_default();
+                let padding = padding.iter().take_while(|byte| **byte == b'=').count();
+                matches.push_as(start, start + length + padding, inner);
+            }
+            start += run.len();
+        }
     }
 
     /// Returns true if a match is a placeholder already, or a value that the user allows.
@@ -267,18 +323,6 @@ impl<'a> Pipeline<'a> {
 fn is_personal_data(finding: &Finding) -> bool {
     use KnownClass::{Card, Email, Iban, Ip, Phone, Ssn};
     matches!(finding.class, RedactionClass::Known(Email | Card | Iban | Ssn | Phone | Ip))
-}
-
-/// Reads JSON that writes a letter as `\u0070` as the letters that it means.
-fn decode_json_escapes(text: &str) -> Cow<'_, str> {
-    if !text.trim_start().starts_with(['{', '[']) || memchr::memmem::find(text.as_bytes(), b"\\u00").is_none()
-    {
-        return Cow::Borrowed(text);
-    }
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => Cow::Owned(value.to_string()),
-        Err(_) => Cow::Borrowed(text),
-    }
 }
 
 /// Cuts `text` to `limit` and appends the number of bytes that are not shown. A placeholder is kept whole

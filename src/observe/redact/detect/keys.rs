@@ -6,9 +6,11 @@
 //! Sources: detect-secrets `plugins/keyword.py`, gitleaks `generic-api-key`, sentry-python
 //! `scrubber.py`, getsentry/relay `regexes.rs`, Elastic APM `sanitize_field_names`.
 
+use std::borrow::Cow;
+
 use crate::text::glob::Glob;
 
-/// The secret that a name announces.
+/// The secret that a name announces. It decides which values count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NameKind {
     /// Any secret.
@@ -19,10 +21,14 @@ pub(crate) enum NameKind {
     Cookies,
     /// A session, which is a secret in `name=value` and a common word in prose.
     Session,
-    /// A secret if the value looks random.
+    /// `key`, `code`, `auth` without another word: a secret if the value looks random.
     Weak,
-    /// `pass`: a secret if the value has letters and digits. Otherwise it may be a number of tests.
+    /// A name that ends in `key`, `auth`, `pat` and the like: a secret if the value is not made of words.
+    Key,
+    /// A name that ends in `pass`: a secret if the value is not a count or a state.
     Pass,
+    /// A code that is typed once: a short value with digits or groups.
+    Code,
     /// A secret in the query of a URL.
     Query,
 }
@@ -30,22 +36,37 @@ pub(crate) enum NameKind {
 /// Words of which one makes a name secret.
 #[rustfmt::skip]
 const WORDS: &[&str] = &[
-    "password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "passwort", "contraseña",
-    "contrasena", "kennwort", "senha", "пароль", "Пароль", "密码", "secret", "secrets", "token",
-    "credential", "credentials", "creds", "bearer", "jwt", "otp", "csrf", "xsrf", "phpsessid",
-    "jsessionid", "pgpassword", "cookie", "cookies", "authorization",
+    "password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "psk", "secret", "secrets",
+    "token", "credential", "credentials", "cred", "creds", "bearer", "jwt", "otp", "totp", "csrf", "xsrf",
+    "phpsessid", "jsessionid", "pgpassword", "cookie", "cookies", "authorization", "mnemonic", "mnemonics",
+    "requirepass", "masterauth", "bindpw", "rootpw", "dbpw", "userpw", "adminpw",
+    // Danish, Dutch, Finnish, German, Lithuanian, Norwegian, Polish, Portuguese, Spanish, Swedish, …
+    "passwort", "kennwort", "contrasena", "senha", "geslo", "heslo", "haslo", "jelszo", "salasana",
+    "wachtwoord", "adgangskode", "kodeord", "passord", "losenord", "slaptazodis", "lozinka", "sandi",
 ];
 
-/// Two words in a row that make a name secret.
+/// Parts of words beyond ASCII that make a name secret.
+#[rustfmt::skip]
+const FOREIGN: &[&str] = &[
+    "contraseñ", "contrasenya", "парол", "лозинк", "токен", "секрет", "jelszó", "hasło", "lösenord",
+    "şifre", "slaptažod", "lykilorð", "fjalëkalim", "κωδικ", "סיסמ", "المرور", "السر", "رمز", "گذرواژه",
+    "पासवर्ड", "রহস্য", "รหัสผ่าน", "密码", "密碼", "口令", "密钥", "密鑰", "令牌", "パスワード", "暗証番号",
+    "トークン", "シークレット", "비밀번호", "암호", "토큰", "khẩu",
+];
+
+/// Parts of words beyond ASCII that mean a key.
+const FOREIGN_KEYS: &[&str] = &["schlüssel", "clé", "ключ", "キー", "nøgle", "nøkkel"];
+
+/// Two words in a row that make a name secret. Words like `de` between them do not count.
 #[rustfmt::skip]
 const PAIRS: &[(&str, &str)] = &[
-    ("api", "key"), ("access", "key"), ("private", "key"), ("secret", "key"), ("encryption", "key"),
+    ("api", "key"), ("clé", "api"), ("access", "key"), ("private", "key"), ("secret", "key"), ("encryption", "key"),
     ("signing", "key"), ("account", "key"), ("auth", "key"), ("service", "key"), ("client", "key"),
-    ("master", "key"), ("db", "key"), ("shared", "key"), ("db", "pass"), ("database", "pass"),
-    ("key", "pass"), ("connection", "string"), ("two", "factor"), ("de", "passe"), ("identified", "by"),
-    ("rediscli", "auth"), ("access", "signature"), ("art", "api"), ("subscription", "key"),
-    ("saml", "response"), ("hmac", "key"), ("priv", "key"), ("factor", "code"),
-    ("verification", "code"), ("authorization", "code"),
+    ("master", "key"), ("db", "key"), ("shared", "key"), ("connection", "string"), ("two", "factor"),
+    ("mot", "passe"), ("identified", "by"), ("rediscli", "auth"), ("access", "signature"), ("art", "api"),
+    ("clave", "api"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
+    ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
+    ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"),
 ];
 
 /// Two words in a row that make a name secret, whatever its last word is.
@@ -54,8 +75,9 @@ const SESSION_PAIRS: &[(&str, &str)] = &[("session", "id"), ("connect", "sid")];
 /// Parts that make a name in one word secret.
 #[rustfmt::skip]
 const PARTS: &[&str] = &[
-    "password", "passwd", "passphrase", "apikey", "privatekey", "secretkey", "accesskey", "accesstoken",
-    "authtoken", "clientsecret", "masterkey", "signingkey", "sessiontoken", "refreshtoken",
+    "password", "passwd", "passphrase", "passwort", "apikey", "privatekey", "secretkey", "accesskey",
+    "accesstoken", "authtoken", "clientsecret", "masterkey", "signingkey", "sessiontoken", "refreshtoken",
+    "seedphrase", "codeverifier",
 ];
 
 /// Last words of names of facts about a secret.
@@ -66,11 +88,51 @@ const ABOUT: &[&str] = &[
     "alg", "issuer", "reset", "location", "variable", "audience", "expires", "expiration", "lifetime",
     "status", "format", "scope", "scopes", "stdin", "provider", "manager", "store", "ref", "arn",
     "enabled", "required", "error", "consent", "dir", "folder", "env", "hint", "prompt", "label",
-    "strength", "min", "max",
+    "strength", "min", "max", "header", "at", "in", "mode", "method", "kind", "source", "regex", "pattern",
+    "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
 ];
 
 /// First words of names of facts about a secret.
 const COUNTING: &[&str] = &["max", "min", "num", "total", "count", "no"];
+
+/// Last words that make a name secret if its value is not made of words.
+#[rustfmt::skip]
+const KEYS: &[&str] = &[
+    "key", "keys", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
+    "parool", "clave", "sifre",
+];
+
+/// Words before `key` or `pass` whose keys are not secret.
+#[rustfmt::skip]
+const HARMLESS_KEYS: &[&str] = &[
+    "primary", "foreign", "sort", "partition", "cache", "hash", "range", "idempotency", "index", "row",
+    "routing", "translation", "registry", "config", "issue", "project", "object", "group", "join",
+    "unique", "map", "dict", "lookup", "dedup", "dedupe", "event", "metric", "message", "sequence", "host",
+    "composite", "natural", "surrogate", "shard", "bucket", "blob", "file", "known", "hot", "shortcut",
+    "arrow", "parent", "child", "test", "tests", "smoke", "first", "second", "third", "single", "multi",
+    "random",
+];
+
+/// Words before `code` that make it a secret.
+#[rustfmt::skip]
+const CODES: &[&str] = &[
+    "user", "device", "verification", "verify", "confirmation", "security", "access", "login",
+    "authentication", "authorization", "auth", "otp", "mfa", "2fa", "fa", "totp", "sms", "time", "backup",
+    "recovery", "scratch", "activation", "pairing", "unlock", "passkey", "factor", "temporary", "invite",
+    "vérification", "verificación", "verificação", "verifica", "weryfikacyjny", "подтверждения",
+    "доступа", "sécurité", "seguridad", "segurança",
+];
+
+/// Words that are the names of codes.
+#[rustfmt::skip]
+const CODE_WORDS: &[&str] = &[
+    "pin", "puk", "tan", "cvv", "cvc", "einmalcode", "bestätigungscode", "sicherheitscode", "zugangscode",
+    "verifizierungscode", "aktivierungscode", "freischaltcode", "onetimecode", "usercode", "devicecode",
+    "verificationcode", "验证码", "驗證碼", "認証コード", "인증번호",
+];
+
+/// Words between two others that do not count.
+const CONNECTING: &[&str] = &["de", "d", "di", "do", "da", "of", "the", "la", "le", "pour", "für", "per"];
 
 /// Further names that are secret in the query or fragment of a URL.
 #[rustfmt::skip]
@@ -94,7 +156,8 @@ impl NameWords {
     /// Splits a name at case changes and at every character that is not a letter or digit. Keeps the last
     /// 96 bytes and the last 12 words.
     pub(crate) fn of(name: &str) -> NameWords {
-        let bytes = name.as_bytes();
+        let lower = if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(lower_case(name)) };
+        let bytes = lower.as_bytes();
         let bytes = bytes.get(bytes.len().saturating_sub(NameWords::LONGEST)..).unwrap_or(bytes);
         let mut words =
             NameWords { buffer: [0; NameWords::LONGEST], ranges: [(0, 0); NameWords::MOST], count: 0 };
@@ -157,10 +220,17 @@ impl NameWords {
     }
 
     fn has_pair(&self, pairs: &[(&str, &str)]) -> bool {
-        (1..self.count).any(|at| {
-            let (left, right) = (self.get(at - 1), self.get(at));
-            pairs.iter().any(|(a, b)| a.as_bytes() == left && b.as_bytes() == right)
-        })
+        let is_counted = |word: &&[u8]| !among(word, CONNECTING);
+        self.iter()
+            .filter(is_counted)
+            .zip(self.iter().filter(is_counted).skip(1))
+            .any(|(left, right)| pairs.iter().any(|(a, b)| a.as_bytes() == left && b.as_bytes() == right))
+    }
+
+    /// Returns the last word before the last one.
+    fn qualifier(&self) -> &[u8] {
+        let before = (0..self.count.saturating_sub(1)).rev().map(|at| self.get(at));
+        before.into_iter().find(|word| !among(word, CONNECTING)).unwrap_or_default()
     }
 
     /// Returns what this name announces, or `None` for a harmless name.
@@ -169,7 +239,10 @@ impl NameWords {
         if self.has_pair(SESSION_PAIRS) {
             return Some(NameKind::Secret);
         }
-        let among = |word: &[u8], list: &[&str]| list.iter().any(|entry| entry.as_bytes() == word);
+        // `VAULT_SECRET_ID`: HashiCorp and Tencent call a secret so.
+        if last == b"id" && self.qualifier() == b"secret" {
+            return Some(NameKind::Key);
+        }
         if self.count == 0
             || self.count > 1 && (among(last, ABOUT) || among(first, COUNTING))
             || self.iter().any(|word| word == b"public" || word == b"passwordless")
@@ -186,18 +259,59 @@ impl NameWords {
         if self.iter().any(|word| among(word, WORDS) || contains_part(word)) || self.has_pair(PAIRS) {
             return Some(NameKind::Secret);
         }
+        self.judge_last(last)
+    }
+
+    /// Returns what a name without a secret word announces by its last word.
+    fn judge_last(&self, last: &[u8]) -> Option<NameKind> {
+        let qualifier = self.qualifier();
+        let is_harmless = among(qualifier, HARMLESS_KEYS);
         match last {
             b"sid" | b"session" | b"sess" | b"sessionid" => Some(NameKind::Session),
-            b"key" | b"code" if self.count == 1 => Some(NameKind::Weak),
-            b"auth" => Some(NameKind::Weak),
-            b"pass" if self.count == 1 => Some(NameKind::Pass),
+            b"key" | b"code" | b"auth" if self.count == 1 => Some(NameKind::Weak),
+            b"code" | b"codes" | b"kod" | b"c\xc3\xb3digo" if among(qualifier, CODES) => Some(NameKind::Code),
+            b"pass" if !is_harmless => Some(NameKind::Pass),
+            _ if among(last, CODE_WORDS) => Some(NameKind::Code),
+            _ if among(last, KEYS) && !is_harmless => Some(NameKind::Key),
+            _ if last.len() > 4 && last.ends_with(b"pass") && !among(last, NO_PASSES) => Some(NameKind::Pass),
+            _ if last.is_ascii() => None,
+            _ if FOREIGN_KEYS.iter().any(|part| holds(last, part)) => Some(NameKind::Key),
             _ => None,
         }
     }
 }
 
+/// Words that end in `pass` and are not secrets.
+const NO_PASSES: &[&str] =
+    &["bypass", "compass", "trespass", "surpass", "encompass", "underpass", "overpass"];
+
+fn among(word: &[u8], list: &[&str]) -> bool {
+    list.iter().any(|entry| entry.as_bytes() == word)
+}
+
+fn holds(word: &[u8], part: &str) -> bool {
+    memchr::memmem::find(word, part.as_bytes()).is_some()
+}
+
+/// Returns true if a word contains that of a secret: in one word with others, or in a script that does not
+/// part words.
 fn contains_part(word: &[u8]) -> bool {
-    word.len() >= 6 && PARTS.iter().any(|part| memchr::memmem::find(word, part.as_bytes()).is_some())
+    word.len() >= 6
+        && (PARTS.iter().any(|part| holds(word, part))
+            || !word.is_ascii() && FOREIGN.iter().any(|part| holds(word, part)))
+}
+
+/// Returns the name in lower case, character by character, so that no byte moves. A character whose lower
+/// case has another length stays.
+fn lower_case(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            c.to_lowercase()
+                .next()
+                .filter(|lower| !c.is_ascii() && lower.len_utf8() == c.len_utf8())
+                .unwrap_or(c)
+        })
+        .collect()
 }
 
 /// Returns what `name` announces. Only the last part of a dotted name counts.
@@ -212,7 +326,7 @@ pub(crate) fn judge(name: &str) -> Option<NameKind> {
 /// Returns what `name` announces in the query or fragment of a URL.
 pub(crate) fn judge_query(name: &str) -> Option<NameKind> {
     match judge(name) {
-        None | Some(NameKind::Weak | NameKind::Pass)
+        None | Some(NameKind::Weak | NameKind::Pass | NameKind::Key | NameKind::Code)
             if QUERY.iter().any(|entry| entry.eq_ignore_ascii_case(name)) =>
         {
             Some(NameKind::Query)
@@ -221,12 +335,32 @@ pub(crate) fn judge_query(name: &str) -> Option<NameKind> {
     }
 }
 
-/// Returns true if the last two words of `text` announce a secret together: `api key`, `identified by`.
-pub(crate) fn is_phrase(text: &str) -> bool {
+/// Returns what the last words of `text` announce together: `api key`, `mot de passe`, `code de sécurité`.
+pub(crate) fn judge_phrase(text: &str) -> Option<NameKind> {
     let words = NameWords::of(text);
-    let Some(last) = words.count.checked_sub(1) else { return false };
-    let Some(before) = last.checked_sub(1) else { return false };
-    PAIRS.iter().any(|(a, b)| a.as_bytes() == words.get(before) && b.as_bytes() == words.get(last))
+    let (qualifier, last) = (words.qualifier(), words.last());
+    if PAIRS.iter().any(|(a, b)| a.as_bytes() == qualifier && b.as_bytes() == last) {
+        return Some(NameKind::Secret);
+    }
+    let is_code = matches!(last, b"code" | b"codes") && among(qualifier, CODES)
+        || (matches!(qualifier, b"code" | b"kod")
+            || qualifier == "código".as_bytes()
+            || qualifier == "код".as_bytes())
+            && among(last, CODES);
+    let is_foreign = |word: &[u8]| !word.is_ascii() && FOREIGN.iter().any(|part| holds(word, part));
+    match () {
+        () if is_code => Some(NameKind::Code),
+        () if is_foreign(qualifier) && !last.is_ascii() => Some(NameKind::Secret),
+        () if last == b"key" && !qualifier.is_empty() && !among(qualifier, HARMLESS_KEYS) => {
+            Some(NameKind::Weak)
+        }
+        () => None,
+    }
+}
+
+/// Returns true if the last words of `text` announce any secret together.
+pub(crate) fn is_phrase(text: &str) -> bool {
+    judge_phrase(text) == Some(NameKind::Secret)
 }
 
 /// Returns true if a word makes the name after it that of a number: `max token`.
@@ -234,9 +368,15 @@ pub(crate) fn is_counting(word: &str) -> bool {
     COUNTING.iter().any(|entry| entry.eq_ignore_ascii_case(word))
 }
 
+/// Returns true if a name is that of a code that a person types once.
+pub(crate) fn is_code(name: &str) -> bool {
+    matches!(NameWords::of(name).last(), b"otp" | b"totp" | b"passcode")
+}
+
 /// Returns true if a quoted text right after `name` is a secret.
 pub(crate) fn is_password(name: &str) -> bool {
-    const CLEAR: [&[u8]; 5] = [b"password", b"passwd", b"passphrase", b"pwd", b"passcode"];
+    const CLEAR: [&[u8]; 8] =
+        [b"password", b"passwd", b"passphrase", b"pwd", b"passcode", b"rootpw", b"bindpw", b"masterauth"];
     let words = NameWords::of(name);
     words.judge() == Some(NameKind::Secret)
         && (words.iter().any(|word| CLEAR.contains(&word) || contains_part(word)) || words.has_pair(PAIRS))

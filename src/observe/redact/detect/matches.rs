@@ -32,6 +32,19 @@ impl Matches {
         }
     }
 
+    /// Adds a match of the class and rule of another one.
+    pub(crate) fn push_as(&mut self, start: usize, end: usize, other: &Match) {
+        self.0.push(Match { start, end, class: other.class.clone(), rule: other.rule });
+    }
+
+    /// Moves every match to the span that `original` returns for it.
+    pub(crate) fn map(&mut self, original: impl Fn(usize, usize) -> (usize, usize)) {
+        for found in &mut self.0 {
+            (found.start, found.end) = original(found.start, found.end);
+        }
+        self.settle();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

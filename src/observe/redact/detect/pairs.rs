@@ -8,8 +8,9 @@
 //! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
 //! getsentry/relay pair lists, OpenTelemetry `url.full`.
 
-mod encoded;
+mod element;
 mod flags;
+mod mentions;
 mod prose;
 mod value_end;
 
@@ -45,26 +46,38 @@ impl KeyRules {
     /// Returns true if a flag of this name takes a secret.
     pub(crate) fn is_secret(&self, name: &str) -> bool {
         // `redis-cli --pass`, `openssl -passin`. Only as names of flags do they announce a secret.
-        if matches!(name, "pass" | "passin" | "passout") {
+        if matches!(name, "pass" | "passin" | "passout" | "pat") {
             return !self.allows(name);
         }
         matches!(
             self.judge(name, false),
-            Some(NameKind::Secret | NameKind::Authorization | NameKind::Cookies)
+            Some(NameKind::Secret | NameKind::Pass | NameKind::Authorization | NameKind::Cookies)
         )
     }
 }
 
 /// Matches the values of all secret names in `text`.
-pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+///
+/// In a text behind markup (`is_marked`), borders are operators, and a value must look random: many cells of a
+/// table are beside a name.
+pub(crate) fn find(
+    text: &str,
+    rules: &KeyRules,
+    placeholder: &Placeholder,
+    is_marked: bool,
+    matches: &mut Matches,
+) {
     let mut scan = PairScanner {
         text,
         bytes: text.as_bytes(),
         rules,
         placeholder,
+        is_marked,
         matches,
         budget: 4096 + text.len() * 16,
-        done: 0,
+        mentions: Mentions::default(),
+        quotes: OpenQuote::default(),
+        owns_line: false,
         curl: memchr::memmem::find(text.as_bytes(), b"curl"),
     };
     scan.run();
@@ -76,14 +89,36 @@ struct PairScanner<'a> {
     bytes: &'a [u8],
     rules: &'a KeyRules,
     placeholder: &'a Placeholder,
+    is_marked: bool,
     matches: &'a mut Matches,
     /// Number of bytes that the search for the ends of values may still look at. It keeps the pass linear;
     /// when it is used up, the rest of the text is replaced.
     budget: usize,
-    /// The end of the last pair that [`PairScanner::name_value`] found.
-    done: usize,
+    /// The last secret name that the text mentions, and what follows it.
+    mentions: Mentions<'a>,
+    /// The quote that is open where the scan is.
+    quotes: OpenQuote,
+    /// The name of the pair that is looked at starts its line.
+    owns_line: bool,
     /// The first `curl` in the text. `-u` after it takes user and password.
     curl: Option<usize>,
+}
+
+/// The last secret name that the text mentions without a value of its own.
+#[derive(Default)]
+struct Mentions<'a> {
+    /// The end of the part of the text that was searched.
+    searched: usize,
+    /// The name and its end.
+    last: Option<(&'a str, usize)>,
+}
+
+/// The quote that is open in a line.
+#[derive(Default)]
+struct OpenQuote {
+    /// The end of the part of the text that was searched.
+    searched: usize,
+    open: u8,
 }
 
 /// A name before an operator.
@@ -126,7 +161,6 @@ impl<'a> PairScanner<'a> {
             }
             at = match self.at(at) {
                 b'=' | b':' => self.operator(at),
-                b'%' => self.percent(at),
                 b'>' => self.element(at),
                 b',' => self.comma(at),
                 b'"' | b'\'' | b'`' => self.adjacent(at),
@@ -207,11 +241,6 @@ impl<'a> PairScanner<'a> {
         while start < end && !self.text.is_char_boundary(start) {
             start += 1;
         }
-        // The digits of an escape follow a percent sign.
-        if self.before(start) == b'%' {
-            let digits = if self.slice(start, end).starts_with("25") { 4 } else { 2 };
-            start = (start + digits).min(end);
-        }
         (start < end).then(|| PairName { text: self.slice(start, end), start, quoted })
     }
 
@@ -229,7 +258,7 @@ impl<'a> PairScanner<'a> {
     fn judge(&self, key: &PairName<'a>, in_query: bool) -> Option<NameKind> {
         let judged = self.rules.judge(key.text, in_query);
         if self.before(key.start) != b' '
-            || !matches!(judged, None | Some(NameKind::Weak | NameKind::Pass | NameKind::Secret))
+            || matches!(judged, Some(NameKind::Authorization | NameKind::Cookies | NameKind::Session))
         {
             return judged;
         }
@@ -237,9 +266,15 @@ impl<'a> PairScanner<'a> {
         if judged == Some(NameKind::Secret) {
             return judged.filter(|_| !keys::is_counting(previous.text));
         }
-        let phrase = self.slice(previous.start, key.start + key.text.len());
-        if keys::is_phrase(phrase) && !self.rules.allow.matches(&phrase.replace(' ', "_")) {
-            return Some(NameKind::Secret);
+        let end = key.start + key.text.len();
+        let longer = self.key_before(previous.start).map_or(previous.start, |first| first.start);
+        let phrase = self.slice(longer, end);
+        let phrase = if phrase.len() > 64 { self.slice(previous.start, end) } else { phrase };
+        if let Some(kind) =
+            keys::judge_phrase(phrase).filter(|kind| *kind != NameKind::Weak || judged.is_none())
+            && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+        {
+            return Some(kind);
         }
         // `var apiToken string = …`, `apiToken: str = …`
         if values::is_type_name(key.text) {
@@ -254,7 +289,9 @@ impl<'a> PairScanner<'a> {
             end += 1;
         }
         let operator = self.bytes.get(at..end).unwrap_or_default();
-        if operator == b"::" || operator == b":" && self.bytes.get(end..end + 2) == Some(b"//") {
+        if operator == b"::" && !self.is_marked
+            || operator == b":" && self.bytes.get(end..end + 2) == Some(b"//")
+        {
             return end;
         }
         let is_comparison = self.before(at) == b'!' && operator.starts_with(b"=") || operator == b"===";
@@ -286,7 +323,9 @@ impl<'a> PairScanner<'a> {
         let in_query = matches!(self.before(key.start), b'?' | b'&' | b'#' | b';');
         let kind = if operator.contains(&b'=') { PairOperator::Assignment } else { PairOperator::Colon };
         match self.judge(&key, in_query) {
-            Some(NameKind::Weak) | None if self.name_value(&key, end).is_some() => self.done,
+            Some(NameKind::Weak) | None if self.is_announcement(key.text) => {
+                self.take_mentioned(&key, kind, end)
+            }
             // `password !== confirmPassword` compares names, `!= "…"` contains the secret.
             Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
             Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
@@ -297,6 +336,7 @@ impl<'a> PairScanner<'a> {
                     || operator == b"=>"
                     || operator == b":" && (key.quoted || self.is_indented(end));
                 let from = if goes_on { self.skip_space(end) } else { end };
+                self.owns_line = self.starts_line(key.start);
                 self.take(&key, name, kind, from)
             }
             None => end,
@@ -323,6 +363,15 @@ impl<'a> PairScanner<'a> {
             || matches!(self.bytes.get(..index), Some([.., b'\\', b'u', b'{', b'a' | b'd', b'}']))
     }
 
+    /// Returns true if only blanks, a dash or `export` are before `start` on its line.
+    fn starts_line(&self, start: usize) -> bool {
+        let window = self.slice(self.text.floor_char_boundary(start.saturating_sub(40)), start);
+        let line = window.rsplit(['\n', '\r']).next().unwrap_or_default();
+        let line = line.rsplit("\\u{a}").next().unwrap_or_default();
+        line.len() < 40
+            && matches!(line.trim(), "" | "-" | "export" | "set" | "ENV" | "ARG" | "$env:" | "declare -x")
+    }
+
     /// Returns true if the name that starts at `start` is part of an Amazon resource name.
     fn is_in_arn(&self, start: usize) -> bool {
         const LONGEST: usize = 160;
@@ -341,71 +390,43 @@ impl<'a> PairScanner<'a> {
                 return self.header(key, KnownClass::AuthHeader, "authorization-header", from);
             }
             NameKind::Cookies => return self.header(key, KnownClass::Cookie, "cookie-header", from),
-            NameKind::Session if operator == PairOperator::Colon && !key.quoted => return from,
             NameKind::Session => (KnownClass::Cookie, "session"),
             NameKind::Query => (KnownClass::Url, "query"),
-            NameKind::Secret | NameKind::Weak | NameKind::Pass => (KnownClass::KeyValue, "key-value"),
+            _ => (KnownClass::KeyValue, "key-value"),
         };
-        let Some(value) = self.value(from) else { return from };
+        let value = self.value(from);
+        self.owns_line = false;
+        let Some(value) = value else { return from };
         let text = self.slice(value.start, value.end);
+        // `fn set(token: Token2)`
+        if operator == PairOperator::Colon
+            && !value.quoted
+            && matches!(self.at(value.end), b')' | b',' | b';')
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && values::is_wordy(text)
+        {
+            return from;
+        }
+        let is_secret = || values::is_secret(text, key.text, operator, value.quoted);
         let secret = match kind {
             NameKind::Weak => values::looks_random(text),
-            NameKind::Pass => values::is_mixed(text) && !text.contains([' ', '(', '/']),
-            _ => values::is_secret(text, key.text, operator, value.quoted),
+            NameKind::Key => values::is_key(text) && is_secret(),
+            NameKind::Code => values::is_code(text),
+            NameKind::Session if operator == PairOperator::Colon && !key.quoted => values::is_key(text),
+            NameKind::Session => text.len() >= 6 && is_secret(),
+            // The result of a test has this name, too.
+            NameKind::Pass if !key.quoted && key.text.eq_ignore_ascii_case("pass") => {
+                values::is_mixed(text) && values::is_pass(text)
+            }
+            NameKind::Pass => values::is_pass(text) && is_secret(),
+            _ => is_secret(),
         };
+        let secret = secret && (!self.is_marked || values::is_random_short(text) || kind == NameKind::Code);
         if !secret || self.placeholder.is_whole(text) {
             return from;
         }
         self.matches.push(value.start, value.end, class, rule);
         value.next.max(from)
-    }
-
-    /// Matches the value of `{"name": "X-Api-Key", "value": …}` and `key="ApiKey" value="…"`.
-    fn name_value(&mut self, key: &PairName<'a>, from: usize) -> Option<()> {
-        const NAMES: [&str; 8] = ["name", "key", "header", "field", "variable", "param", "parameter", "k"];
-        const VALUES: [&str; 5] = ["value", "val", "v", "content", "values"];
-        if !NAMES.iter().any(|name| name.eq_ignore_ascii_case(key.text)) {
-            return None;
-        }
-        // Only YAML omits the quotes: `- name: API_TOKEN` and `value: …` on the next line.
-        let named = self.value(from).filter(|value| value.quoted || self.line_end(value.next) > 0)?;
-        if !self
-            .rules
-            .judge(self.slice(named.start, named.end), false)
-            .is_some_and(|name| name != NameKind::Weak)
-        {
-            return None;
-        }
-        let mut at = named.next;
-        while at < named.next + 32
-            && (matches!(
-                self.at(at),
-                b' ' | b',' | b';' | b'"' | b'\'' | b'\\' | b'\t' | b'\n' | b'\r' | b'}' | b'{'
-            ) && self.line_end(at) == 0
-                || self.line_end(at) > 0)
-        {
-            at += self.line_end(at).max(1);
-        }
-        let start = at;
-        while self.at(at).is_ascii_alphabetic() && at < start + 8 {
-            at += 1;
-        }
-        let word = self.slice(start, at);
-        if !VALUES.iter().any(|value| value.eq_ignore_ascii_case(word)) {
-            return None;
-        }
-        while matches!(self.at(at), b'"' | b'\'' | b'\\' | b' ') {
-            at += 1;
-        }
-        if !matches!(self.at(at), b':' | b'=') {
-            return None;
-        }
-        let value = self.value(at + 1)?;
-        if !self.placeholder.is_whole(self.slice(value.start, value.end)) {
-            self.matches.push(value.start, value.end, KnownClass::KeyValue, "name-value");
-        }
-        self.done = value.next;
-        Some(())
     }
 
     /// Matches the value of `["password", "…"]`, `getenv("api_token", "…")`, and `token,…` in a table.

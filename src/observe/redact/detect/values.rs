@@ -14,7 +14,7 @@ pub(crate) enum PairOperator {
 const STATES: &[&str] = &[
     "null", "none", "nil", "undefined", "true", "false", "yes", "no", "on", "off", "required",
     "missing", "invalid", "expired", "revoked", "empty", "unset", "set", "unknown", "optional", "n/a",
-    "default", "enabled", "disabled", "ok", "bearer", "basic",
+    "default", "enabled", "disabled", "ok", "bearer", "basic", "new", "started", "ended", "closed",
     // The placeholders of other redactors.
     "[redacted]", "<redacted>", "redacted", "[filtered]", "[hidden]", "[masked]",
 ];
@@ -54,23 +54,53 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
     {
         return false;
     }
+    let own = name.rsplit('.').next().unwrap_or(name).trim_start_matches(['_', '$']);
+    if is_state(TYPES) && !trimmed.eq_ignore_ascii_case("password")
+        || is_placeholder(trimmed)
+        || own.to_ascii_lowercase().ends_with("key")
+            && trimmed.contains(['.', '_', ':'])
+            && is_lower_path(trimmed)
+    {
+        return false;
+    }
     if quoted {
         return true;
     }
-    let is_prose = trimmed.len() <= 20 && trimmed.chars().all(|c| c.is_lowercase() || c == '\'');
+    let mut letters = trimmed.chars();
+    letters.next();
+    let is_prose = trimmed.chars().count() <= 20
+        && trimmed.starts_with(char::is_alphabetic)
+        && letters.all(|c| c.is_alphabetic() && !c.is_uppercase() || c == '\'');
     !(is_state(TYPES)
-        || trimmed.eq_ignore_ascii_case(name)
+        || trimmed.eq_ignore_ascii_case(own)
         || operator == PairOperator::Colon && is_prose
         || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
-        || is_call(trimmed))
+        || is_code_of(trimmed))
 }
 
-/// Returns true for a call without arguments: `tokenizer.next_token()`.
-fn is_call(value: &str) -> bool {
-    value.strip_suffix("()").is_some_and(|callee| {
-        !callee.is_empty()
-            && callee.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.' | b':'))
-    })
+/// Returns true for a call and for a path of names: `tokenizer.next_token()`, `hash_password(raw)`, `Token.Ident2`.
+fn is_code_of(value: &str) -> bool {
+    let callee = value.split('(').next().unwrap_or(value);
+    let is_call = callee.len() < value.len() && callee.len() >= 3;
+    let is_name = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let is_path =
+        callee.contains('.') && !callee.ends_with('.') && callee.split('.').all(|part| part.len() >= 2);
+    (is_call || is_path)
+        && callee.split(['.', ':']).filter(|part| !part.is_empty()).all(is_name)
+        && callee.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':'))
+        && is_wordy(callee)
+}
+
+/// Returns true for the name of a setting or of a row: `auth.token`, `users:name`.
+fn is_lower_path(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_' | b':' | b'-'))
+}
+
+/// Returns true for a text that documentation has in the place of a secret: `your_api_key_here`.
+fn is_placeholder(value: &str) -> bool {
+    let lower = value.get(..5).unwrap_or_default().to_ascii_lowercase();
+    matches!(lower.as_str(), "your_" | "your-" | "<your" | "your ")
+        || value.starts_with("<") && value.ends_with('>') && is_wordy(value)
 }
 
 /// YAML tags that precede a reference.
@@ -138,6 +168,84 @@ pub(crate) fn is_prose_header(value: &str) -> bool {
         || word.len() <= 16 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && !SCHEMES.contains(&word)
 }
 
+/// Returns true if a text is made of words, numbers and short pieces: `node-modules-v2`, `PROJ-1234`, `users:42`,
+/// `/etc/ssl/server1.key`, `12ms`, `2024-05-01`.
+pub(crate) fn is_wordy(value: &str) -> bool {
+    value.split(|c: char| !c.is_ascii_alphanumeric()).all(|part| {
+        let letters = part.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        part.len() <= 2 && value.len() > 2
+            || letters.bytes().all(|byte| byte.is_ascii_alphabetic())
+                && part.len() - letters.len() <= 4
+                && !changes_case(letters)
+            || number.len() <= 3 && number.bytes().all(|byte| byte.is_ascii_alphabetic())
+    })
+}
+
+/// Returns true if the letters of a word change their case more often than in a name in code.
+fn changes_case(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let humps = bytes
+        .windows(2)
+        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_uppercase() && b.is_ascii_lowercase()));
+    let falls = bytes
+        .windows(2)
+        .filter(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+    word.len() >= 16 && humps.count() + falls.count() > word.len() / 3
+}
+
+/// Returns true if the value of a name that ends in `key` is a secret: letters and digits that are not words.
+pub(crate) fn is_key(value: &str) -> bool {
+    let value = value.trim();
+    value.len() >= 8
+        && !value.contains([' ', '(', '<', '{', '$'])
+        && !value.contains("://")
+        && (!is_path(value) || value.split('/').any(looks_random))
+        && !is_wordy(value)
+        && (is_mixed(value) || value.len() >= 20)
+}
+
+/// Returns true if a value of eight or more characters is not made of words.
+pub(crate) fn is_random_short(value: &str) -> bool {
+    is_mixed(value) && !value.contains(' ') && !is_wordy(value)
+}
+
+pub(crate) fn is_path(value: &str) -> bool {
+    let is_drive = value.as_bytes().get(1) == Some(&b':') && value.contains('\\');
+    is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start)) && value.len() < 200
+}
+
+/// Returns true if the value of a name that ends in `pass` is a secret, and not a count, a duration or a state.
+pub(crate) fn is_pass(value: &str) -> bool {
+    let number = value.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
+    let is_count = number.len() <= 4
+        && value.len() - number.len() <= 2
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    value.len() >= 4 && !is_count && !value.contains([' ', '('])
+}
+
+/// Returns true if a value is a code that a person types once: four to ten digits, or groups of letters and digits.
+pub(crate) fn is_code(value: &str) -> bool {
+    let value = value.trim_matches(['"', '\'', '\\', ' ']);
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let fits = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b' '));
+    if value.starts_with('[') {
+        return digits >= 4;
+    }
+    fits && (4..=10).contains(&digits) && value.len() <= digits + 2 && !value.ends_with('-')
+        || fits && is_grouped_code(value)
+        || is_mixed(value) && !is_wordy(value) && !value.contains(' ')
+}
+
+/// Returns true for `HJKD-QWMZ` and `8f3k-29dk`.
+fn is_grouped_code(value: &str) -> bool {
+    let is_group = |group: &str| (3..=6).contains(&group.len());
+    let has_digits = value.bytes().any(|byte| byte.is_ascii_digit());
+    let is_upper =
+        value.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-');
+    value.contains('-') && value.split('-').all(is_group) && (is_upper || has_digits)
+}
+
 /// Returns true if a value has letters and digits, as keys and tokens do.
 pub(crate) fn is_mixed(value: &str) -> bool {
     value.len() >= 8
@@ -152,6 +260,7 @@ pub(crate) fn looks_random(value: &str) -> bool {
         && is_mixed(value)
         && !value.contains([' ', ':'])
         && !is_digest(value)
+        && !is_wordy(value)
         && entropy(value) >= 3.5
 }
 

@@ -9,8 +9,7 @@ use crate::observe::redact::detect::pairs::{
 const GLUE: &[&str] =
     &["is", "was", "value", "provided", "given", "received", "supplied", "sent", "used", "got"];
 
-/// Bytes of the shortest and the longest token in a sentence.
-const SHORTEST_ANNOUNCED: usize = 16;
+/// Bytes of the longest token in a sentence.
 const LONGEST_ANNOUNCED: usize = 512;
 
 impl PairScanner<'_> {
@@ -40,6 +39,10 @@ impl PairScanner<'_> {
         let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
         if !is_quote(self.before(key.start)) && self.is_announced_token(opener) {
             return self.take_announced(opener + 1);
+        }
+        if is_apart && self.is_announcement(key.text) {
+            let next = self.take_mentioned(&key, PairOperator::Colon, opener);
+            return if next > opener { next } else { at + 1 };
         }
         let announces =
             keys::is_password(key.text) && !self.rules.allow.matches(key.text) || keys::is_phrase(phrase);
@@ -107,11 +110,12 @@ impl PairScanner<'_> {
     }
 
     /// Returns true if the text after the blank or quote at `at` looks like a token, and the words before it
-    /// announce one: `invalid token '…'`, `Incorrect API key provided: …`.
+    /// announce one: `invalid token '…'`, `Incorrect API key provided: …`, `requirepass …`, `TAN 837261`.
     fn is_announced_token(&self, at: usize) -> bool {
-        let length = self.announced_length(at + 1);
-        if length < SHORTEST_ANNOUNCED
-            || !is_token(self.bytes.get(at + 1..at + 1 + length).unwrap_or_default())
+        let token = self.slice(at + 1, at + 1 + self.announced_length(at + 1));
+        if token.len() < 4
+            || !token.bytes().any(|byte| byte.is_ascii_digit()) && !token.contains('-')
+            || self.placeholder.length_at_start(token).is_some()
         {
             return false;
         }
@@ -128,12 +132,28 @@ impl PairScanner<'_> {
         let phrase = self
             .key_before(key.start)
             .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
-        let is_allowed = || {
-            let names = [key.text, &phrase.replace(' ', "_")];
-            names.iter().any(|name| self.rules.allow.matches(name))
+        let kind = match self.rules.judge(key.text, false) {
+            None | Some(NameKind::Weak) => keys::judge_phrase(phrase),
+            judged => judged,
         };
-        (self.rules.judge(key.text, false) == Some(NameKind::Secret) || keys::is_phrase(phrase))
-            && !is_allowed()
+        let is_name = key.text.get(1..).is_some_and(|rest| rest.contains('_'));
+        let fits = match kind {
+            Some(NameKind::Secret) if keys::is_code(key.text) => {
+                values::is_code(token) || is_long_token(token)
+            }
+            // After these words another word may follow, but not this one.
+            Some(NameKind::Secret | NameKind::Pass)
+                if keys::is_password(key.text) || is_name || self.is_marked =>
+            {
+                values::is_random_short(token) && !values::is_digest(token) || is_long_token(token)
+            }
+            Some(NameKind::Secret) => is_long_token(token),
+            Some(NameKind::Key) => values::is_key(token) && (is_name || is_long_token(token)),
+            Some(NameKind::Code) => values::is_code(token),
+            Some(NameKind::Weak) => is_long_token(token) && token.len() >= 20,
+            _ => false,
+        };
+        fits && !self.rules.allow.matches(key.text) && !self.rules.allow.matches(&phrase.replace(' ', "_"))
     }
 
     fn announced_length(&self, from: usize) -> usize {
@@ -164,6 +184,12 @@ impl PairScanner<'_> {
         self.matches.push(start, start + length, KnownClass::AuthHeader, "basic");
         start + length
     }
+}
+
+/// Returns true for a token of 16 or more characters: of both cases, or of 32 hexadecimal digits.
+fn is_long_token(token: &str) -> bool {
+    let is_hex = token.len() >= 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    token.len() >= 16 && (is_token(token.as_bytes()) || is_hex)
 }
 
 /// Returns true if letters of both cases and digits alternate as in a random text, unlike in a path, an id,

@@ -155,12 +155,15 @@ impl PairScanner<'_> {
         None
     }
 
-    /// Returns the value up to a blank, a quote, or a separator before another item.
+    /// Returns the value up to a blank, the quote that encloses it, a tag, or a separator before another item.
     fn bare(&mut self, start: usize) -> Option<PairValue> {
+        let enclosing = self.enclosing_quote(start);
         let mut end = start;
         while !self.is_break(end) {
             let stop = match self.at(end) {
-                b' ' | b'\t' | b'"' | b'\'' | b'`' | b'<' => true,
+                b' ' | b'\t' => true,
+                b'"' | b'\'' | b'`' => self.at(end) == enclosing || !self.continues(end + 1),
+                b'<' => self.is_tag(end),
                 b'\\' => is_quote(self.at(end + 1)) || self.at(end + 1) == b'\\',
                 b',' | b';' | b'&' | b'|' => self.separates(end),
                 _ => false,
@@ -170,6 +173,7 @@ impl PairScanner<'_> {
             }
             end += 1;
         }
+        let end = if self.owns_line && enclosing == 0 { self.later_words(start, end) } else { end };
         // The value of a header continues after the authorization scheme.
         let word = self.slice(start, end);
         if ["bearer", "basic", "token"].iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
@@ -196,6 +200,75 @@ impl PairScanner<'_> {
         }
         let end = start + shown.len();
         (end > start).then_some(PairValue { start, end, next: end, quoted: false })
+    }
+
+    /// Returns true if the byte after a quote shows that the quote is part of an unquoted value.
+    fn continues(&self, next: usize) -> bool {
+        let byte = self.at(next);
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#' | b'$' | b'%' | b'*' | b'+' | b'-' | b'=' | b'?' | b'@' | b'^' | b'_' | b'~'
+            )
+    }
+
+    /// Returns true if an HTML element ends at `at`, or one that is common in text starts there.
+    fn is_tag(&self, at: usize) -> bool {
+        const NAMES: [&str; 16] = [
+            "br", "p", "b", "i", "a", "td", "tr", "th", "li", "dd", "dt", "div", "span", "code", "hr",
+            "strong",
+        ];
+        let rest = self.bytes.get(at + 1..).unwrap_or_default();
+        let length = rest.iter().take(8).take_while(|byte| byte.is_ascii_lowercase()).count();
+        rest.first() == Some(&b'/')
+            || NAMES.contains(&self.slice(at + 1, at + 1 + length))
+                && matches!(rest.get(length), Some(b'>' | b' ' | b'/'))
+    }
+
+    /// Returns the end of a value that contains blanks: the name starts the line, and none of the later words of
+    /// the line is a word or starts another pair.
+    fn later_words(&self, start: usize, end: usize) -> usize {
+        const MOST: usize = 8;
+        let line = self.bytes.get(end..self.bytes.len().min(end + 160)).unwrap_or_default();
+        let length = (0..line.len()).find(|at| self.is_break(end + at)).unwrap_or(line.len());
+        let line = self.slice(end, end + length).trim_end();
+        let is_plain = |word: &str| {
+            let word = word.trim_matches(|c: char| c.is_ascii_punctuation());
+            word.bytes().all(|byte| byte.is_ascii_lowercase())
+                || word.bytes().all(|byte| byte.is_ascii_digit())
+                || word.contains(['=', ':', '[', '('])
+                || !word.is_ascii()
+                || word.get(1..).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_lowercase()))
+        };
+        let first = self.slice(start, end);
+        let fits = !line.is_empty()
+            && end > start
+            && !is_plain(first)
+            && !self.placeholder.is_whole(first)
+            && line.split_whitespace().count() <= MOST
+            && !line.split_whitespace().any(is_plain);
+        if fits { end + line.len() } else { end }
+    }
+
+    /// Returns the quote that is open before `at` on its line, or zero. Must be called with growing positions.
+    fn enclosing_quote(&mut self, at: usize) -> u8 {
+        let mut from = self.quotes.searched;
+        while from < at {
+            let byte = self.at(from);
+            if self.line_end(from) > 0 {
+                self.quotes.open = 0;
+            } else if byte == self.quotes.open {
+                self.quotes.open = 0;
+            } else if is_quote(byte)
+                && self.quotes.open == 0
+                && !(byte == b'\'' && self.before(from).is_ascii_alphanumeric())
+            {
+                self.quotes.open = byte;
+            }
+            from += 1;
+        }
+        self.quotes.searched = from;
+        self.quotes.open
     }
 
     /// Returns true if another item follows the separator at `at`.

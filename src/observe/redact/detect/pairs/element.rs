@@ -1,0 +1,49 @@
+//! XML elements: the tag names the secret, the content is its value.
+
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::pairs::{NameKind, PairOperator, PairScanner, values};
+
+impl PairScanner<'_> {
+    /// Matches the content of `<password>…</password>` and `<property name="password">…</property>`.
+    pub(super) fn element(&mut self, at: usize) -> usize {
+        const LONGEST_TAG: usize = 128;
+        let window = self.bytes.get(at.saturating_sub(LONGEST_TAG)..at).unwrap_or_default();
+        self.budget = self.budget.saturating_sub(window.len() / 8);
+        let Some(open) = memchr::memrchr(b'<', window) else { return at + 1 };
+        let tag = self.slice(at - window.len() + open + 1, at);
+        let name = tag.split([' ', '/', '\t']).next().unwrap_or_default();
+        let name = name.rsplit(':').next().unwrap_or_default();
+        let is_secret = |name: &str| {
+            matches!(self.rules.judge(name, false), Some(NameKind::Secret | NameKind::Authorization))
+        };
+        let name = if is_secret(name) { Some(name) } else { named_in(tag).filter(|name| is_secret(name)) };
+        let Some(name) = name.filter(|_| !tag.ends_with('/')) else { return at + 1 };
+        let start = self.skip_space(at + 1);
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
+        while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
+            end -= 1;
+        }
+        let value = self.slice(start, end);
+        let value = value.split("\\u{a}").next().unwrap_or(value).trim_end();
+        let end = start + value.len();
+        self.budget = self.budget.saturating_sub(end - start);
+        if end > start
+            && !self.placeholder.is_whole(value)
+            && values::is_secret(value, name, PairOperator::Assignment, true)
+        {
+            self.matches.push(start, end, KnownClass::KeyValue, "xml-element");
+            return end;
+        }
+        at + 1
+    }
+}
+
+/// Returns the attribute of a tag that names the content of the element.
+fn named_in(tag: &str) -> Option<&str> {
+    ["name=", "key=", "id="].iter().find_map(|attribute| {
+        let (_, rest) = tag.split_once(attribute)?;
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        rest.get(1..)?.split(quote).next()
+    })
+}

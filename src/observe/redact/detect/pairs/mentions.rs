@@ -1,0 +1,97 @@
+//! A name in one place and its value in another: `{"name": "API_KEY", "value": …}`, the message of a validator
+//! that names a setting and then quotes the value that it got.
+
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::pairs::{
+    NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, values,
+};
+
+/// Words that announce the value of a name that was mentioned.
+const ANNOUNCEMENTS: &[&str] = &[
+    "value",
+    "val",
+    "v",
+    "values",
+    "content",
+    "input_value",
+    "input",
+    "received",
+    "got",
+    "actual",
+    "given",
+    "provided",
+    "data",
+    "found",
+    "instance",
+    "current",
+];
+
+/// Bytes between a name and its value.
+const FARTHEST: usize = 280;
+
+impl<'a> PairScanner<'a> {
+    pub(super) fn is_announcement(&self, word: &str) -> bool {
+        ANNOUNCEMENTS.iter().any(|known| known.eq_ignore_ascii_case(word))
+    }
+
+    /// Returns the secret name that the text mentions shortly before `at`, and the bytes between them.
+    fn mentioned(&mut self, at: usize) -> Option<(&'a str, usize)> {
+        let mut from = self.mentions.searched;
+        while from < at {
+            let rest = self.bytes.get(from..at).unwrap_or_default();
+            let length = rest.iter().take_while(|byte| is_name_byte(**byte)).count();
+            if length >= 3
+                && self.is_identifier(from, from + length)
+                && matches!(self.rules.judge(self.slice(from, from + length), false), Some(kind) if kind != NameKind::Weak)
+            {
+                self.mentions.last = Some((self.slice(from, from + length), from + length));
+            }
+            from += length.max(1);
+        }
+        self.mentions.searched = from.max(self.mentions.searched);
+        let (name, end) = self.mentions.last.filter(|(_, end)| *end <= at && at - *end <= FARTHEST)?;
+        Some((name, at - end))
+    }
+
+    /// Returns true if a word is the name of a setting, and not a word of a sentence: in quotes, with a separator
+    /// or a hump, or on a line of its own.
+    fn is_identifier(&self, start: usize, end: usize) -> bool {
+        let word = self.slice(start, end);
+        let inner = word.get(1..).unwrap_or_default();
+        let is_apart = |index: usize| {
+            index == 0 || index >= self.bytes.len() || self.line_end(index) > 0 || self.before(index) == b'\n'
+        };
+        (is_quote(self.before(start)) && (is_quote(self.at(end)) || self.at(end) == b'\\')
+            || inner.contains(['_', '.'])
+            || inner.bytes().any(|byte| byte.is_ascii_uppercase())
+            || is_apart(start) && is_apart(end))
+            && !values::is_random_short(word)
+    }
+
+    /// Matches the value after `from` if it belongs to a secret name that was mentioned before `key`.
+    pub(super) fn take_mentioned(
+        &mut self,
+        key: &PairName<'a>,
+        operator: PairOperator,
+        from: usize,
+    ) -> usize {
+        const ADJACENT: usize = 24;
+        let Some((name, distance)) = self.mentioned(key.start) else { return from };
+        let Some(value) = self.value(from) else { return from };
+        let text = self.slice(value.start, value.end);
+        let is_near = distance <= ADJACENT && value.quoted || distance <= ADJACENT && self.owns_line;
+        let is_secret = values::is_secret(text, name, operator, value.quoted)
+            && (is_near
+                || values::is_random_short(text)
+                || values::is_mixed(text) && !values::is_wordy(text));
+        let is_done = self.placeholder.is_whole(text);
+        if is_done || is_secret {
+            self.mentions.last = None;
+        }
+        if is_done || !is_secret {
+            return from;
+        }
+        self.matches.push(value.start, value.end, KnownClass::KeyValue, "name-value");
+        value.next.max(from)
+    }
+}

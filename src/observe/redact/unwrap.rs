@@ -1,0 +1,287 @@
+//! The text behind the notation: escapes decoded, markup removed, base64 read. The detectors look at such a
+//! text, and what they find is mapped back to the text as it came.
+
+use std::borrow::Cow;
+
+/// A text in another notation, and where each part of it came from.
+#[derive(Debug)]
+pub(super) struct Unwrapped {
+    pub(super) text: String,
+    /// The start of every piece, in `text` and in the original. Within a piece both advance in step if the
+    /// piece has the same length in both; otherwise it is one unit that was decoded.
+    pieces: Vec<(usize, usize)>,
+    /// The length of the original.
+    length: usize,
+}
+
+impl Unwrapped {
+    fn new(original: &str) -> Unwrapped {
+        Unwrapped { text: String::with_capacity(original.len()), pieces: Vec::new(), length: original.len() }
+    }
+
+    /// Appends the original text from `from`, as it is.
+    fn keep(&mut self, from: usize, text: &str) {
+        if !text.is_empty() {
+            self.pieces.push((self.text.len(), from));
+            self.text.push_str(text);
+        }
+    }
+
+    /// Appends `decoded` for what is at `from` in the original.
+    fn decode(&mut self, from: usize, decoded: &str) {
+        self.pieces.push((self.text.len(), from));
+        self.text.push_str(decoded);
+    }
+
+    /// Returns the span of the original behind a span of the text.
+    pub(super) fn original(&self, start: usize, end: usize) -> (usize, usize) {
+        let piece = |position: usize| {
+            let next = self.pieces.partition_point(|(at, _)| *at <= position);
+            let (at, from) =
+                next.checked_sub(1).and_then(|last| self.pieces.get(last)).copied().unwrap_or((0, 0));
+            let (end, until) = self.pieces.get(next).copied().unwrap_or((self.text.len(), self.length));
+            (at, from, end, until)
+        };
+        let (at, from, piece_end, until) = piece(start);
+        let first = if piece_end - at == until - from { from + start - at } else { from };
+        let (at, from, piece_end, until) = piece(end.saturating_sub(1));
+        let last = if piece_end - at == until - from { from + end - at } else { until };
+        (first, last.max(first))
+    }
+}
+
+/// Decodes percent signs, HTML entities, `\u0022`, `\x22`, `\/`, `\n` and characters that look like an ASCII
+/// operator or quote, also in each other. Returns `None` for a text without them.
+pub(super) fn escapes(text: &str) -> Option<Vec<Unwrapped>> {
+    const DEEPEST: usize = 3;
+    let mut layers: Vec<Unwrapped> = Vec::new();
+    for _ in 0..DEEPEST {
+        let text = layers.last().map_or(text, |layer| layer.text.as_str());
+        match decode_once(text) {
+            Some(layer) => layers.push(layer),
+            None => break,
+        }
+    }
+    (!layers.is_empty()).then_some(layers)
+}
+
+/// Returns the span of the original of the first of `layers` behind a span of the last of them.
+pub(super) fn original(layers: &[Unwrapped], start: usize, end: usize) -> (usize, usize) {
+    layers.iter().rev().fold((start, end), |(start, end), layer| layer.original(start, end))
+}
+
+fn decode_once(text: &str) -> Option<Unwrapped> {
+    let bytes = text.as_bytes();
+    let mut unwrapped: Option<Unwrapped> = None;
+    let (mut kept, mut at) = (0, 0);
+    while at < bytes.len() {
+        let Some((length, decoded)) = decoded_at(bytes, at) else {
+            at += 1;
+            continue;
+        };
+        let into = unwrapped.get_or_insert_with(|| Unwrapped::new(text));
+        into.keep(kept, text.get(kept..at).unwrap_or_default());
+        into.decode(at, decoded.encode_utf8(&mut [0; 4]));
+        at += length;
+        kept = at;
+    }
+    let mut unwrapped = unwrapped?;
+    unwrapped.keep(kept, text.get(kept..).unwrap_or_default());
+    Some(unwrapped)
+}
+
+/// Returns the length and the character of the escape at `at`.
+fn decoded_at(bytes: &[u8], at: usize) -> Option<(usize, char)> {
+    let rest = bytes.get(at..)?;
+    match rest {
+        [b'%', a, b, ..] => byte_of(&[*a, *b]).and_then(|byte| percent(rest, byte)),
+        [b'&', rest @ ..] => entity(rest),
+        [b'\\', b'u', digits @ ..] => {
+            let code = number(digits.get(..4)?, 16)?;
+            Some((6, char::from_u32(code).filter(|c| is_shown(*c))?))
+        }
+        [b'\\', b'x', digits @ ..] => {
+            Some((4, char::from_u32(number(digits.get(..2)?, 16)?).filter(|c| is_shown(*c))?))
+        }
+        [b'\\', b'/', ..] => Some((2, '/')),
+        [b'\\', b'n' | b'r', next, ..] if !next.is_ascii_lowercase() || at > 0 => Some((2, '\n')),
+        // `：` and `＝`
+        [0xef, 0xbc, 0x9a, ..] => Some((3, ':')),
+        [0xef, 0xbc, 0x9d, ..] => Some((3, '=')),
+        // Typographic quotes.
+        [0xe2, 0x80, 0x9c | 0x9d | 0x9e, ..] => Some((3, '"')),
+        [0xe2, 0x80, 0x98 | 0x99 | 0x9a, ..] => Some((3, '\'')),
+        _ => None,
+    }
+}
+
+/// Returns the character of an escape of percent signs: one byte, or a character of UTF-8.
+fn percent(rest: &[u8], first: u8) -> Option<(usize, char)> {
+    let count = match first {
+        0x20..=0x7e => return Some((3, char::from(first))),
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => return None,
+    };
+    let mut utf8 = [0; 4];
+    for (slot, escape) in utf8.iter_mut().zip(rest.chunks_exact(3).take(count)) {
+        *slot = escape.strip_prefix(b"%").and_then(byte_of)?;
+    }
+    let c = std::str::from_utf8(utf8.get(..count)?).ok()?.chars().next()?;
+    Some((3 * count, c))
+}
+
+fn byte_of(digits: &[u8]) -> Option<u8> {
+    number(digits, 16).and_then(|number| u8::try_from(number).ok())
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u32> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    u32::from_str_radix(digits, radix).ok()
+}
+
+/// Returns the length and the character of the HTML entity after an ampersand.
+fn entity(rest: &[u8]) -> Option<(usize, char)> {
+    #[rustfmt::skip]
+    const NAMES: &[(&[u8], char)] = &[
+        (b"amp", '&'), (b"quot", '"'), (b"apos", '\''), (b"lt", '<'), (b"gt", '>'), (b"nbsp", ' '),
+        (b"colon", ':'), (b"equals", '='), (b"commat", '@'), (b"sol", '/'), (b"period", '.'),
+        (b"lowbar", '_'), (b"num", '#'), (b"lcub", '{'), (b"rcub", '}'), (b"semi", ';'), (b"dash", '-'),
+    ];
+    let end = rest.iter().take(10).position(|byte| *byte == b';')?;
+    let name = rest.get(..end)?;
+    let c = match name {
+        [b'#', b'x' | b'X', digits @ ..] => char::from_u32(number(digits, 16)?),
+        [b'#', digits @ ..] => char::from_u32(number(digits, 10)?),
+        _ => NAMES.iter().find(|(known, _)| *known == name).map(|(_, c)| *c),
+    };
+    Some((end + 2, c.filter(|c| is_shown(*c))?))
+}
+
+/// Returns true for a character that sanitizing keeps.
+fn is_shown(c: char) -> bool {
+    !c.is_control()
+}
+
+/// Reads markup as the text that a reader sees: HTML elements, emphasis, code, cells of tables, arrows, dot
+/// leaders. A border between two parts becomes a colon. Returns `None` for a text without markup.
+pub(super) fn markup(text: &str) -> Option<Unwrapped> {
+    let bytes = text.as_bytes();
+    let mut unwrapped: Option<Unwrapped> = None;
+    let (mut kept, mut at) = (0, 0);
+    while at < bytes.len() {
+        let Some((length, replaced)) = mark_at(bytes, at) else {
+            at += 1;
+            continue;
+        };
+        let into = unwrapped.get_or_insert_with(|| Unwrapped::new(text));
+        into.keep(kept, text.get(kept..at).unwrap_or_default());
+        into.decode(at, replaced);
+        at += length;
+        kept = at;
+    }
+    let mut unwrapped = unwrapped?;
+    unwrapped.keep(kept, text.get(kept..).unwrap_or_default());
+    Some(unwrapped)
+}
+
+/// Returns the length of the mark at `at` and the text that replaces it.
+fn mark_at(bytes: &[u8], at: usize) -> Option<(usize, &'static str)> {
+    let rest = bytes.get(at..)?;
+    let line_starts = || at == 0 || bytes.get(at - 1) == Some(&b'\n');
+    match rest {
+        [b'<', ..] => tag(rest),
+        [b'*', b'*', ..] | [b'_', b'_', ..] => Some((2, "")),
+        [b'`', ..] => Some((rest.iter().take(3).take_while(|byte| **byte == b'`').count(), "")),
+        [b'*', next, ..] if *next != b' ' || at > 0 && bytes.get(at - 1) != Some(&b' ') => Some((1, "")),
+        [b'|', ..] => Some((1, if line_starts() { "" } else { ":" })),
+        // Borders of boxes: U+2500 to U+257F.
+        [0xe2, 0x94 | 0x95, _, ..] => Some((3, if line_starts() { "" } else { ":" })),
+        [b'-', b'-', b'>', ..] | [b'=', b'=', b'>', ..] => Some((3, ":")),
+        [b'-', b'>', ..] | [b':', b':', ..] => Some((2, ":")),
+        // Arrows and dashes.
+        [0xe2, 0x86 | 0x87 | 0x9e, _, ..] | [0xe2, 0x80, 0x93 | 0x94, ..] => Some((3, ":")),
+        [b'.', b'.', b'.', b'.', ..] => Some((rest.iter().take_while(|byte| **byte == b'.').count(), ":")),
+        [b'(' | b'[', ..] => note(rest),
+        _ => None,
+    }
+}
+
+/// Returns the length of the tag at the start of `rest`. The end of an element parts it from the next, with
+/// the blanks and line ends between them.
+fn tag(rest: &[u8]) -> Option<(usize, &'static str)> {
+    const LONGEST: usize = 160;
+    let closes = rest.get(1) == Some(&b'/');
+    let name = rest.get(1 + usize::from(closes)..)?;
+    if !name.first()?.is_ascii_alphabetic() {
+        return None;
+    }
+    let window = rest.get(..rest.len().min(LONGEST)).unwrap_or(rest);
+    let end = 1 + memchr::memchr(b'>', window)?;
+    if !closes {
+        return Some((end, " "));
+    }
+    let gap = rest.get(end..)?.iter().take(LONGEST).take_while(|byte| byte.is_ascii_whitespace()).count();
+    Some((end + gap, ": "))
+}
+
+/// Returns the length of a note in brackets after a name: `Password (temporary): …`.
+fn note(rest: &[u8]) -> Option<(usize, &'static str)> {
+    const LONGEST: usize = 32;
+    let window = rest.get(..rest.len().min(LONGEST)).unwrap_or(rest);
+    let end = 1 + memchr::memchr2(b')', b']', window)?;
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.');
+    let note = rest.get(1..end - 1)?;
+    let gap = rest.get(end..)?.iter().take_while(|byte| **byte == b' ').count().min(2);
+    let is_operator = matches!(rest.get(end + gap), Some(b':' | b'='));
+    (is_operator && !note.is_empty() && note.iter().all(is_word)).then_some((end, ""))
+}
+
+/// Reads base64 or base64url of a text, also of UTF-16 as PowerShell takes it. Returns `None` for anything else.
+pub(super) fn base64_text(run: &str) -> Option<Cow<'static, str>> {
+    const LONGEST: usize = 8 << 10;
+    const SURE: usize = 16;
+    let run = run.trim_end_matches('=').as_bytes();
+    let run = run.get(..run.len().min(LONGEST)).unwrap_or(run);
+    let is_text = |bytes: &[u8]| {
+        let is_wide = bytes.get(1) == Some(&0);
+        bytes.iter().enumerate().all(|(place, byte)| match byte {
+            0 => is_wide && place % 2 == 1,
+            b'\n' | b'\r' | b'\t' | 0x20..=0x7e => !(is_wide && place % 2 == 1),
+            _ => *byte >= 0x80 && !is_wide,
+        })
+    };
+    if !is_text(&decode_base64(run.get(..SURE)?)?) {
+        return None;
+    }
+    let mut bytes = decode_base64(run)?;
+    if !is_text(&bytes) {
+        return None;
+    }
+    bytes.retain(|byte| *byte != 0);
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
+
+/// Decodes base64 and base64url without padding. Returns `None` for another character.
+pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut word, mut bits) = (0_u32, 0_u32);
+    for byte in text {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        word = word << 6 | u32::from(value);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((word >> bits & 0xff) as u8);
+        }
+    }
+    Some(bytes)
+}
