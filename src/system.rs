@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod descriptor;
+pub mod files;
 pub mod memory;
 pub mod process;
 pub mod procfs;

@@ -1,7 +1,6 @@
 //! `spantap export`: sends recorded sessions to a collector.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
-use crate::query::scan::ScanFindings;
+use crate::query::scan::{LineReader, LogLine, ScanFindings};
 use crate::query::select::Selection;
 use crate::record::Identity;
 use crate::record::Record;
@@ -28,7 +27,7 @@ use crate::record::cost::Prices;
 use crate::record::file_name::stem_and_part;
 use crate::record::words::Side;
 use crate::settings::{GivenSettings, process_environment};
-use progress::{ExportProgress, ProgressLine, key};
+use progress::{ExportProgress, ProgressLine, SeqRanges, collector};
 
 /// Send spans and logs of recorded sessions, with the ids and times they had
 #[derive(Debug, Args)]
@@ -71,11 +70,13 @@ impl ExportArgs {
         let bar = ProgressLine::new(reading.sources.len());
         let select = reading.select.clone();
         let mut run = ExportRun {
+            collector: collector(&settings),
             settings,
             side,
             select,
             resume: self.resume,
             progress,
+            read: HashMap::new(),
             bar,
             sent: SentCounts::default(),
             files: 0,
@@ -173,10 +174,14 @@ impl OncePerNotice {
 /// One run over all sessions.
 struct ExportRun {
     settings: OtlpSettings,
+    /// The name of the collector in `progress`.
+    collector: String,
     side: Side,
     select: Selection,
     resume: bool,
     progress: ExportProgress,
+    /// Records by connection that were read since `progress` was saved.
+    read: HashMap<String, SeqRanges>,
     bar: ProgressLine,
     sent: SentCounts,
     /// Number of files that are done.
@@ -189,11 +194,8 @@ impl ExportRun {
     /// short can be resumed there.
     fn send(&mut self, parts: &[LogSource]) -> anyhow::Result<()> {
         let mut connections: HashMap<String, Otlp> = HashMap::new();
-        let mut lines = Vec::new();
         for source in parts {
-            let key = key(&self.settings, source);
-            let read = self.read(source, &key, &mut connections)?;
-            lines.push((key, read));
+            self.read(source, &mut connections)?;
             self.bar.show(self.files, source, self.sent.records);
             self.files += 1;
         }
@@ -206,33 +208,26 @@ impl ExportRun {
         let lost = lost(&connections);
         lost.iter().for_each(|(reason, count)| *self.sent.lost.entry(reason).or_default() += count);
         if lost.is_empty() {
-            lines.iter().for_each(|(key, lines)| self.progress.set(key, *lines));
             self.remember()?;
         }
+        self.read.clear();
         if in_time { Ok(()) } else { Err(no_progress()) }
     }
 
-    /// Sends the records of one file; returns the number of lines that were read.
-    fn read(
-        &mut self,
-        source: &LogSource,
-        key: &str,
-        connections: &mut HashMap<String, Otlp>,
-    ) -> anyhow::Result<u64> {
-        let from = self.progress.lines(key);
+    /// Sends the records of one file.
+    fn read(&mut self, source: &LogSource, connections: &mut HashMap<String, Otlp>) -> anyhow::Result<()> {
         let failed = || format!("failed to read `{}`", source.name());
-        let mut reader = BufReader::new(source.open(0).with_context(failed)?);
-        let mut line = Vec::new();
-        let (mut lines, mut since_checkpoint) = (0, 0);
+        let mut buffer = Vec::new();
+        let mut reader = LineReader::new(source.open(0).with_context(failed)?, &mut buffer, 0);
+        let mut since_checkpoint = 0;
         loop {
-            line.clear();
-            // A line without a newline is still being written, or was cut off.
-            if reader.read_until(b'\n', &mut line).with_context(failed)? == 0 || line.last() != Some(&b'\n') {
-                return Ok(lines.max(from));
-            }
-            lines += 1;
-            let (Ok(entry), Ok(record)) =
-                (LogEntry::parse(&line), serde_json::from_slice::<Record<'_>>(&line))
+            let line = match reader.next().with_context(failed)? {
+                LogLine::Whole(line) => line,
+                LogLine::TooLong => continue,
+                // A line without a newline is still being written, or was cut off.
+                LogLine::Last(_) | LogLine::End => return Ok(()),
+            };
+            let (Ok(entry), Ok(record)) = (LogEntry::parse(line), serde_json::from_slice::<Record<'_>>(line))
             else {
                 continue;
             };
@@ -242,7 +237,8 @@ impl ExportRun {
                 let notify = move |notice: &ExportNotice| once.print(notice);
                 Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), notify)
             });
-            if lines <= from || !takes(&self.select, &entry) {
+            let is_sent = self.progress.has(&self.collector, &record.connection_id, record.seq);
+            if is_sent || !takes(&self.select, &entry) {
                 otlp.observe_without_sending(&record);
                 continue;
             }
@@ -250,6 +246,8 @@ impl ExportRun {
                 return Err(no_progress());
             }
             otlp.send(&record);
+            let read = self.read.entry(record.connection_id.to_string()).or_default();
+            read.add((record.seq, record.seq));
             self.sent.records += 1;
             since_checkpoint += 1;
             if since_checkpoint == CHECKPOINT {
@@ -257,15 +255,20 @@ impl ExportRun {
                 self.bar.show(self.files, source, self.sent.records);
                 let sent = connections.values().all(|otlp| otlp.wait_until_sent(COLLECTOR_TIMEOUT));
                 if sent && lost(connections).is_empty() {
-                    self.progress.set(key, lines);
                     self.remember()?;
                 }
             }
         }
     }
 
-    fn remember(&self) -> anyhow::Result<()> {
-        if self.resume { self.progress.save() } else { Ok(()) }
+    /// Saves that the collector has taken the records that were read.
+    fn remember(&mut self) -> anyhow::Result<()> {
+        let read = std::mem::take(&mut self.read);
+        if !self.resume || read.is_empty() {
+            return Ok(());
+        }
+        read.iter().for_each(|(connection, ranges)| self.progress.add(&self.collector, connection, ranges));
+        self.progress.save()
     }
 }
 

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::hosts::tree::FileFormat;
+use crate::system::files::{read_limited, write_private};
+
 /// Content of a file when it was read.
 #[derive(Clone, Debug)]
 pub struct FileSnapshot {
@@ -15,8 +18,10 @@ pub struct FileSnapshot {
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// Size of the largest file that is accepted as a config file.
-const MAX_BYTES: u64 = 64 << 20;
+/// Size of the largest JSON file that is accepted: some hosts keep their history in the file of their servers.
+const MAX_JSON: u64 = 64 << 20;
+/// Size of the largest TOML or YAML file. Its syntax tree takes a hundred times as much memory.
+const MAX_OTHER: u64 = 1 << 20;
 /// Number of backups that are kept of each file.
 const BACKUPS: usize = 10;
 
@@ -24,13 +29,11 @@ impl FileSnapshot {
     /// Reads a file. A link is followed, and [`FileSnapshot::replace`] writes its target.
     ///
     /// # Errors
-    /// The file cannot be read, is larger than 64 MiB, or is not UTF-8.
+    /// The file cannot be read, is larger than 64 MiB (TOML and YAML: 1 MiB), or is not UTF-8.
     pub fn read(path: &Path) -> io::Result<FileSnapshot> {
         let path = fs::canonicalize(path)?;
-        if fs::metadata(&path)?.len() > MAX_BYTES {
-            return Err(io::Error::other("too large for a config file"));
-        }
-        let bytes = fs::read(&path)?;
+        let limit = if FileFormat::of(&path) == FileFormat::Json { MAX_JSON } else { MAX_OTHER };
+        let bytes = read_limited(&path, limit)?;
         std::str::from_utf8(&bytes).map_err(|_| io::Error::other("not UTF-8"))?;
         let has_bom = bytes.starts_with(BOM);
         Ok(FileSnapshot { path, bytes, has_bom })
@@ -152,20 +155,12 @@ pub enum ReplaceOutcome {
 
 /// Copies the old content to our own folder: next to a project's file it could get into the repository.
 fn back_up(path: &Path, bytes: &[u8], folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)?;
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let stem: String = path.to_string_lossy().chars().map(safe).collect();
     // A path can be longer than the longest file name.
     let stem: String = stem.chars().skip(stem.chars().count().saturating_sub(180)).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    // A temporary file has mode 0600; it gets its name when it is complete.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(folder.join(format!("{stem}.{now:020}"))).map_err(|error| error.error)?;
+    write_private(&folder.join(format!("{stem}.{now:020}")), bytes)?;
 
     let is_ours = |name: &str| {
         name.strip_prefix(&stem)

@@ -16,6 +16,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::redact::{self, Redactor};
+use crate::system::files::make_private_folder;
 
 /// Number of daily files that are kept.
 const MAX_FILES: usize = 7;
@@ -54,19 +55,25 @@ pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
 
 /// Opens the file of the day in `folder`, which is made private first: the appender follows the umask.
 fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    make_private_folder(folder)?;
     // The folder may have existed before, and the umask decides who can read the files in it.
     let metadata = std::fs::metadata(folder)?;
     if metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
     }
-    Ok(tracing_appender::rolling::Builder::new()
+    let appender = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("spantap")
         .filename_suffix("log")
         .max_log_files(MAX_FILES)
-        .build(folder)?)
+        .build(folder)?;
+    for file in
+        std::fs::read_dir(folder)?.flatten().filter(|file| file.path().extension() == Some("log".as_ref()))
+    {
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(appender)
 }
 
 /// Writes an event to standard error, which the server uses, too.

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::settings::paths;
+use crate::system::files::{read_limited, write_private};
 use crate::text::hex;
 
 /// The hash of each tool definition, by the tool's name.
 pub(crate) type ToolHashes = BTreeMap<String, [u8; 32]>;
+
+/// Largest file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// The file of one server and its content at the start of the session.
 pub(crate) struct KnownTools {
@@ -34,7 +38,7 @@ impl KnownTools {
 }
 
 fn read(file: &Path) -> Option<ToolHashes> {
-    let text = std::fs::read(file).ok()?;
+    let text = read_limited(file, MAX_FILE).ok()?;
     let hex: BTreeMap<String, String> = serde_json::from_slice(&text).ok()?;
     let decode = |hex: String| {
         let byte = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
@@ -43,15 +47,8 @@ fn read(file: &Path) -> Option<ToolHashes> {
     hex.into_iter().map(|(name, hash)| Some((name, decode(hash)?))).collect()
 }
 
-/// Replaces the file as a whole, so that servers that end together do not mix their lines.
 fn write(file: &Path, tools: &ToolHashes) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let folder = file.parent().ok_or_else(|| anyhow::anyhow!("no folder"))?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let map: BTreeMap<&str, String> =
         tools.iter().map(|(name, hash)| (name.as_str(), hex::text(hash))).collect();
-    let temporary = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&temporary, &map)?;
-    temporary.persist(file)?;
-    Ok(())
+    Ok(write_private(file, &serde_json::to_vec(&map)?)?)
 }

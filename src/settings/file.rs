@@ -1,8 +1,7 @@
 //! The config file: TOML, read entry by entry so that one bad entry does not affect the others.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -11,6 +10,7 @@ use toml::{Spanned, Value};
 use crate::observe::redact::{Field, Redactor};
 use crate::settings::kind::SettingText;
 use crate::settings::origin::{SettingOrigin, SettingProblem};
+use crate::system::files::read_limited;
 use crate::text::line_of;
 
 /// Tables that are read as a whole.
@@ -18,24 +18,6 @@ const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "server"];
 
 /// Largest config file, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-/// Reads the bytes of a config file without waiting: the start of a server depends on it.
-///
-/// # Errors
-/// If the file cannot be read, is a pipe, or is larger than 1 MiB.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_fifo() || kind.is_socket() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > LARGEST {
-        true => Err(io::Error::other("it is larger than 1 MiB")),
-        false => Ok(bytes),
-    }
-}
 
 /// The entries of a config file with their lines, and the lines that cannot be read.
 #[derive(Clone, Debug)]
@@ -66,7 +48,7 @@ impl ConfigFile {
             String::from_utf8(bytes)
                 .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
         };
-        match read(path).and_then(utf8) {
+        match read_limited(path, LARGEST).and_then(utf8) {
             Ok(text) => Ok(Some(ConfigFile::parse(path, &text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -4,9 +4,9 @@
 //! able to read it: a reader of the key can guess short arguments from their hashes.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::observe::canonical::HashKey;
 use crate::record::timestamp::Timestamp;
 use crate::settings::{ArgsHash, Settings, paths};
+use crate::system::files::make_private_folder;
 
 /// Length of a key, in bytes.
 const LENGTH: usize = 32;
@@ -146,7 +147,7 @@ fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
     if let Some(key) = known(state)? {
         return Ok(key);
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(io)?;
+    make_private_folder(state).map_err(io)?;
     let bytes = random()?;
     // The key is written to a temporary file and linked to its name: the name never shows half a key, and if
     // two processes race, the second uses the first one's key.
@@ -160,6 +161,8 @@ fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(&temporary)
         .and_then(|mut file| {
+            // The umask may have removed the owner's permissions.
+            file.set_permissions(Permissions::from_mode(0o600))?;
             file.write_all(&bytes)?;
             file.sync_all()
         })
@@ -241,8 +244,6 @@ fn key_in(text: &[u8]) -> Option<[u8; LENGTH]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }

@@ -112,7 +112,8 @@ impl<'a> SettingSources<'a> {
             text.value.take_if(|text| text.is_empty());
         }
         for path in [&mut settings.log_dir, &mut settings.hash_key_file] {
-            path.value = path.value.take().map(kind::expand_home);
+            // The reading commands give a path that the shell has expanded.
+            path.value = path.value.take().map(|path| kind::expand_home(path.clone()).unwrap_or(path));
         }
         settings
     }
@@ -125,6 +126,7 @@ pub(crate) fn config_file(
     config_dir: Option<&Path>,
 ) -> Option<(PathBuf, bool)> {
     let named = given.config.clone().or_else(|| environment("SPANTAP_CONFIG").map(PathBuf::from));
+    let named = named.map(|path| kind::expand_home(path.clone()).unwrap_or(path));
     let usual = || Some((config_dir?.join("config.toml"), false));
     named.map(|path| (path, true)).or_else(usual)
 }

@@ -80,14 +80,46 @@ fn the_log_is_private_whatever_the_umask_which_the_server_sees_unchanged() {
         let [log] = &logs_in(&home.path().join("logs"))[..] else { panic!("{output:?}") };
         assert_eq!(mode(log), 0o600, "umask {umask}");
     }
-    let home = Home::new();
-    let script = format!("umask 0; exec {SPANTAP} -- true");
-    assert!(home.command("sh").args(["-c", &script]).status().unwrap().success());
-    let state = home.logs().parent().unwrap().to_owned();
-    for folder in [home.logs(), state.clone()] {
-        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+}
+
+/// Root, who runs the tests, could use a folder of any mode: the modes are compared.
+#[test]
+fn with_any_umask_the_next_session_can_use_what_the_first_has_made_and_other_programs_their_folders() {
+    for (umask, of_parents) in [(0, 0o777), (0o022, 0o755), (0o077, 0o700), (0o177, 0o700), (0o777, 0o700)] {
+        let home = Home::new();
+        // The server lists a tool, so that it is remembered; with -v there is a diagnostics file.
+        let server =
+            r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}]}}'; cat"#;
+        let script = format!("umask {umask:o}; exec {SPANTAP} run --server s -v -- sh -c \"$0\"");
+        let mut host = Session::start({
+            let mut command = home.command("sh");
+            command.args(["-c", &script, server]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+            command
+        });
+        host.request("tools/list", json!({}));
+        let (status, said) = host.end();
+        assert!(status.success() && !said.contains("warning"), "umask {umask:o}: {said}");
+        let state = home.path().join(".local/state");
+        for parent in [state.parent().unwrap(), &state] {
+            assert_eq!(mode(parent), of_parents, "umask {umask:o}: {}", parent.display());
+        }
+        let mut waiting = vec![state.join("spantap")];
+        let mut files = Vec::new();
+        while let Some(folder) = waiting.pop() {
+            assert_eq!(mode(&folder), 0o700, "umask {umask:o}: {}", folder.display());
+            for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => waiting.push(entry.path()),
+                    false => files.push(entry.path()),
+                }
+            }
+        }
+        let ours = |name: &str| files.iter().filter(|file| file.to_str().unwrap().contains(name)).count();
+        assert_eq!(["sessions/", "hash-key", "tools/", "diagnostics/"].map(ours), [1; 4], "{files:?}");
+        for file in &files {
+            assert_eq!(mode(file), 0o600, "umask {umask:o}: {}", file.display());
+        }
     }
-    assert_eq!(mode(&logs_in(&home.logs())[0]), 0o600);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::cli::doctor::DoctorFindings;
 use crate::present::format::{self, plural};
+use crate::query::scan::{LineReader, LogLine};
 use crate::record::Record;
 use crate::record::file_name::SessionFileName;
 
@@ -65,7 +66,8 @@ pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
     };
     let mut files: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| entry.file_name().to_str().and_then(SessionFileName::parse).is_some())
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter_map(|entry| Some((entry.metadata().ok().filter(fs::Metadata::is_file)?, entry.path())))
+        .filter_map(|(metadata, path)| Some((metadata.modified().ok()?, path)))
         .collect();
     files.sort();
     let Some((newest, _)) = files.last() else {
@@ -82,17 +84,30 @@ pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
     }
 }
 
+/// Counts the lines of a log that are not records.
+fn unreadable(path: &Path) -> io::Result<u64> {
+    let mut buffer = Vec::new();
+    let mut lines = LineReader::new(fs::File::open(path)?, &mut buffer, 0);
+    let mut bad = 0;
+    loop {
+        bad += match lines.next()? {
+            LogLine::Whole(line) => {
+                u64::from(!line.is_empty() && serde_json::from_slice::<Record<'_>>(line).is_err())
+            }
+            LogLine::TooLong => 1,
+            // A last line without its newline is being written, or was cut off by a kill.
+            LogLine::Last(_) | LogLine::End => return Ok(bad),
+        };
+    }
+}
+
 fn check_records(path: &Path, findings: &mut DoctorFindings) {
-    let Ok(bytes) = fs::read(path) else {
+    let Ok(bad) = unreadable(path) else {
         return findings.warn(format!("{} cannot be read", path.display()), "check its owner and mode");
     };
-    // A last line without its newline is being written, or was cut off by a kill.
-    let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at);
-    let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let bad = lines.filter(|line| serde_json::from_slice::<Record<'_>>(line).is_err()).count();
     if bad > 0 {
         findings.warn(
-            format!("{} of {} cannot be read", plural(bad as u64, "record"), path.display()),
+            format!("{} of {} cannot be read", plural(bad, "record"), path.display()),
             "readers pass over them; the cause is a full disk or another program that wrote the file",
         );
     }

@@ -1,9 +1,9 @@
 //! The file of a session log. Only its owner can read it. It continues in numbered parts beyond the size limit,
 //! and it is opened again after a failure.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +13,7 @@ use crate::record::Identity;
 use crate::record::Record;
 use crate::record::file_name::SessionFileName;
 use crate::record::timestamp::Timestamp;
+use crate::system::files::make_private_folder;
 
 /// First pause after a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -209,7 +210,7 @@ impl SessionFile {
 
     /// Opens the next part that does not exist yet.
     fn open_next(&mut self) -> io::Result<&mut OpenPart> {
-        make_private_folder(&self.settings.folder)?;
+        make_own_folder(&self.settings.folder)?;
         loop {
             let path = self.settings.folder.join(self.next.to_string());
             self.next.part = self.next.part.saturating_add(1);
@@ -292,8 +293,8 @@ fn reason(error: &io::Error) -> &'static str {
 
 /// Makes a folder that only its owner can read. A folder that exists is used as it is, unless it belongs to
 /// another user and is writable by its group or by all.
-fn make_private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+fn make_own_folder(folder: &Path) -> io::Result<()> {
+    make_private_folder(folder)?;
     let there = std::fs::metadata(folder)?;
     let ours = std::fs::metadata("/proc/self").map_or(there.uid(), |process| process.uid());
     if there.uid() != ours && there.mode() & 0o022 != 0 {

@@ -1,12 +1,12 @@
 //! An export of recorded sessions equals the live export, and sends nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
 use super::collector::{Collector, Manner, attributes};
 use super::session;
-use crate::support::{Home, text, wait_until};
+use crate::support::{Home, logs_in, text, wait_until};
 
 /// Runs `spantap export`, which must succeed. Returns its output.
 fn export(home: &Home, options: &[&str]) -> String {
@@ -118,4 +118,56 @@ fn what_is_not_taken_is_told_and_sent_the_next_time() {
     let taken = try_with(&good);
     assert!(taken.status.success());
     assert_eq!(good.spans().len(), 7);
+}
+
+/// `--resume` knows records and not files: what a file is called, and what else it contains, does not matter.
+#[test]
+fn resuming_sends_each_record_once_in_whatever_file_and_order_it_comes() {
+    let (one, two) = (Home::new(), Home::new());
+    session(&one, &[], &[], 3);
+    session(&two, &[], &[], 4);
+    let lines = |home: &Home| -> Vec<String> {
+        let logs = logs_in(&home.logs());
+        let text: String = logs.iter().map(|log| std::fs::read_to_string(log).unwrap()).collect();
+        text.split_inclusive('\n').map(str::to_owned).collect()
+    };
+    let (first, second) = (lines(&one), lines(&two));
+    let some: Vec<String> = first.iter().step_by(2).cloned().collect();
+    let backwards: Vec<String> = second.iter().chain(&first).rev().cloned().collect();
+    let collector = Collector::start(Manner::Good);
+    let all = one.path().join("all.jsonl");
+    // The same path each time.
+    let send = |content: &[String]| {
+        std::fs::write(&all, content.concat()).unwrap();
+        let said = export(&one, &["--resume", "--otlp", &collector.endpoint, all.to_str().unwrap()]);
+        said.split(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(send(&some), some.len());
+    assert_eq!(send(&first), first.len() - some.len());
+    assert_eq!(send(&second[..2]), 2);
+    assert_eq!(send(&backwards), second.len() - 2);
+    assert_eq!(send(&backwards), 0);
+    // The span of a connection needs its records in their order.
+    let operations = collector.spans().into_iter().filter(|span| span.name != "mcp.connect");
+    let ids: Vec<Vec<u8>> = operations.map(|span| span.span_id).collect();
+    assert_eq!((ids.iter().collect::<BTreeSet<_>>().len(), ids.len()), (9, 9));
+}
+
+#[test]
+fn progress_that_cannot_be_read_is_told() {
+    let home = Home::new();
+    session(&home, &[], &[], 3);
+    let collector = Collector::start(Manner::Good);
+    let resume = || {
+        let output = home.spantap(["export", "--resume", "--otlp", &collector.endpoint]).output().unwrap();
+        assert!(output.status.success());
+        (String::from_utf8(output.stdout.clone()).unwrap(), text(&output).1)
+    };
+    let saved = home.path().join(".local/state/spantap/exported.json");
+    std::fs::create_dir_all(saved.parent().unwrap()).unwrap();
+    std::fs::write(&saved, "{\"a\":3}").unwrap();
+    let (said, note) = resume();
+    assert!(!said.starts_with("0 records"), "{said}");
+    assert!(note.contains("cannot be used, so every record is sent"), "{note}");
+    assert_eq!(resume(), ("0 records of 0 connections sent\n".to_owned(), String::new()));
 }

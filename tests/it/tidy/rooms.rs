@@ -8,7 +8,7 @@ use super::{Source, program, read, sources, write_between};
 /// The rooms of `src`, lowest first: their duty, and the rooms or modules that they name.
 /// `docs/architecture.md` prints this table.
 const ROOMS: &[(&str, &str, &[&str])] = &[
-    ("system", "calls to the operating system: processes, signals, descriptors, memory, clock", &[]),
+    ("system", "calls to the operating system: processes, signals, descriptors, files, memory, clock", &[]),
     ("text", "text without meaning: globs, hex, durations", &[]),
     (
         "relay",
@@ -25,11 +25,15 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "the line of the log: record, schema, timestamps, file names",
         &["text", "relay::chunk", "observe"],
     ),
-    ("export", "sinks: the log file and OTLP", &["text::words", "relay::chunk", "observe", "record"]),
+    (
+        "export",
+        "sinks: the log file and OTLP",
+        &["system::files", "text::words", "relay::chunk", "observe", "record"],
+    ),
     (
         "settings",
         "settings: one name in flag, environment and file; paths, hash key, server names",
-        &["text", "observe", "record", "export"],
+        &["system::files", "text", "observe", "record", "export"],
     ),
     (
         "proxy",
@@ -42,7 +46,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "shows what `query` computed: tables, waterfalls, the report page",
         &["text", "record", "query"],
     ),
-    ("hosts", "edits hosts' config files without changing anything else in them", &["text"]),
+    ("hosts", "edits hosts' config files without changing anything else in them", &["system::files", "text"]),
     ("check", "probes one server, in either era of the protocol", &["observe"]),
     ("demo", "the sample server and the scripted client", &[]),
     (
