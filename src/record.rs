@@ -133,7 +133,8 @@ record! {
             pub error_code: Option<i64>,
             /// Reason of the failure: a JSON-RPC code, `tool_error`, `timeout`, `server_exited`, …
             pub error_type: RecordText<'a>,
-            /// Error message of the answer, redacted, at most 500 characters.
+            /// Error message of the answer, redacted, at most 500 characters. `session_ended`: why the server could not
+            /// be started.
             pub error_message: RecordText<'a>,
             /// Length of the request's line in bytes, without the newline.
             pub request_size_bytes: Option<u64>,
@@ -201,6 +202,10 @@ record! {
             /// Source of `session_id`: `flag`, `environment`, `host` or `derived`.
             #[serde(deserialize_with = "words::known")]
             pub session_source: Option<SessionSource>,
+            /// Working folder of the server, redacted, with the home folder as `~`; absent with `record_cwd = false`.
+            pub cwd: RecordText<'a>,
+            /// Host and scope of the config entry that started spantap (`claude-code/user`), as `wrap` wrote it.
+            pub origin: RecordText<'a>,
             /// First eight hex digits of the SHA-256 of the hash key.
             pub hash_key_id: RecordText<'a>,
             // ---- peer_identified ----

@@ -19,6 +19,7 @@ use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
+use crate::settings::paths::home_as_tilde;
 use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::system::stdio;
 use crate::text::glob::Glob;
@@ -377,15 +378,6 @@ fn sources(
     let names: Vec<String> = files.iter().take(3).map(name).collect();
     let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
     Ok((LogSource::once(sources), folders, format!("{}{more}", names.join(", "))))
-}
-
-fn home_as_tilde(path: &Path) -> String {
-    let below_home =
-        etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
-    match below_home {
-        Some(rest) => format!("~/{}", rest.display()),
-        None => path.display().to_string(),
-    }
 }
 
 /// Returns the columns of a line: `COLUMNS`, else those of the terminal. A pipe or file has no limit.

@@ -305,6 +305,10 @@ pub struct SessionStarted {
     /// Names of the variables in the server's environment, without their values.
     pub environment: Vec<Redacted>,
     pub session_source: SessionSource,
+    /// Working folder of the server, with the home folder as `~`.
+    pub cwd: Option<Redacted>,
+    /// The entry of a host's config file that started spantap, such as `claude-code/user`.
+    pub origin: Option<Redacted>,
     /// The connection span.
     pub span: Span,
     /// First four bytes of the SHA-256 of the hash key; absent for unkeyed hashes.
@@ -494,6 +498,8 @@ pub struct SessionEnded {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub totals: ConnectionTotals,
+    /// Why the server could not be started.
+    pub start_error: Option<Redacted>,
     /// The last lines of stderr, if the end was abnormal.
     pub stderr_tail: Vec<Redacted>,
 }

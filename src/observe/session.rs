@@ -63,6 +63,8 @@ pub(super) struct Session {
     losses: UnreportedLosses,
     first_answer: Option<Moment>,
     spawned: Option<Moment>,
+    /// The program that could not be started.
+    not_started: Option<Redacted>,
     pub(super) totals: ConnectionTotals,
 }
 
@@ -85,6 +87,7 @@ impl Session {
             losses: UnreportedLosses::default(),
             first_answer: None,
             spawned: None,
+            not_started: None,
             totals: ConnectionTotals::default(),
         }
     }
@@ -126,7 +129,20 @@ impl Session {
     pub(super) fn start(&mut self, started: SessionStarted, step: &mut Step<'_>) {
         self.spawned = Some(started.spawned);
         self.deadlines.last_from_server = started.spawned;
+        self.not_started = started.command.first().filter(|_| started.child_pid.is_none()).cloned();
         self.emit(EventKind::SessionStarted(Box::new(started)), step);
+    }
+
+    /// Returns why the server could not be started, in words, from the status with which spantap exits.
+    fn start_error(&mut self, status: Option<i32>) -> Option<Redacted> {
+        let program = self.not_started.as_ref()?;
+        let reason = match status {
+            Some(127) => "was not found",
+            Some(126) => "cannot be executed",
+            _ => "could not be started",
+        };
+        let text = format!("`{program}` {reason}");
+        Some(self.redactor.redact(Field::Message, text.as_bytes()))
     }
 
     /// Takes one message. `bodies` is true if the bodies of the message were hashed.
@@ -262,6 +278,7 @@ impl Session {
             exit_code: end.exit_code,
             signal: end.signal,
             totals: self.totals.clone(),
+            start_error: self.start_error(end.exit_code),
             stderr_tail,
         };
         self.emit(EventKind::SessionEnded(Box::new(ended)), step);

@@ -58,6 +58,7 @@ fn write_totals(
     let facts = [
         servers.join(", "),
         hosts.join(", "),
+        totals.folders.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
         format::span(first, last, &terminal.zone, terminal.dash()),
         format::duration(totals.span.ms()),
     ];
@@ -67,8 +68,9 @@ fn write_totals(
         format::plural(totals.turns.turns(), "turn"),
         format!("~{} tokens", format::count(totals.calls.tokens)),
     ];
-    for (facts, separator) in [(facts, "  "), (counts, ", ")] {
-        for line in terminal.lines(&facts.map(Printable::from), separator) {
+    for (facts, separator) in [(&facts[..], "  "), (&counts[..], ", ")] {
+        let facts: Vec<Printable> = facts.iter().map(|fact| Printable::new(fact)).collect();
+        for line in terminal.lines(&facts, separator) {
             writeln!(out, "{line}")?;
         }
     }

@@ -23,6 +23,8 @@ struct SessionLine<'a> {
     duration_ms: f64,
     hosts: &'a BTreeSet<String>,
     servers: Vec<&'a str>,
+    /// Working folders of the servers.
+    folders: &'a BTreeSet<String>,
     connections: usize,
     calls: u64,
     errors: u64,
@@ -59,6 +61,7 @@ pub(crate) fn json(
         duration_ms: session.span.ms(),
         hosts: &session.hosts,
         servers: session.servers.keys().map(String::as_str).collect(),
+        folders: &session.folders,
         connections: session.connections.len(),
         calls: session.calls.calls,
         errors: session.calls.errors(),
@@ -93,6 +96,7 @@ pub fn write(
         Column::left("START", 1),
         Column::right("LENGTH", 6),
         Column::left("HOST", 3),
+        Column::left("FOLDER", 2),
         Column::left("SERVERS", 0),
         Column::right("CALLS", 0),
         Column::right("ERRORS", 0),
@@ -117,6 +121,7 @@ pub fn write(
             Cell::from(start.local(&terminal.zone, format)),
             Cell::from(format::duration(session.span.ms())),
             Cell::from(hosts.join(", ")),
+            Cell::from(folder_name(session)),
             Cell::from(servers.join(", ")),
             Cell::from(session.calls.calls.to_string()),
             Cell::toned(errors.to_string(), if errors > 0 { Tone::Bad } else { Tone::Plain }),
@@ -136,6 +141,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u64) -> (Printable, Tone
     if session.most_repeats() >= warn {
         notes.push(format!("{}x same arguments", session.most_repeats()));
     }
+    if let Some((tool, message, count)) = session.worst_failure() {
+        notes.push(format!("{count}x {tool}: {message}"));
+    }
     if session.calls.slow > 0 {
         notes.push(format!("{} slow", session.calls.slow));
     }
@@ -146,6 +154,13 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u64) -> (Printable, Tone
         notes.push("records lost".to_owned());
     }
     (notes.join(", ").into(), tone)
+}
+
+/// Returns the last component of the first working folder; `+` if there are several folders.
+fn folder_name(session: &SessionTotals) -> String {
+    let name = |folder: &String| folder.rsplit('/').next().unwrap_or_default().to_owned();
+    let more = if session.folders.len() > 1 { " +" } else { "" };
+    session.folders.first().map(|folder| name(folder) + more).unwrap_or_default()
 }
 
 /// Returns the end of a connection id as it is in file names.

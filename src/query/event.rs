@@ -78,11 +78,21 @@ fn failed_to_end(entry: &LogEntry<'_>) -> bool {
     }
 }
 
+/// Returns why a server did not start: by its message, or by the status of older records.
+fn not_started(entry: &LogEntry<'_>) -> String {
+    match (&*entry.error_message, entry.exit_code) {
+        ("", Some(127)) => "did not start: its command was not found".to_owned(),
+        ("", Some(126)) => "did not start: its command cannot be executed".to_owned(),
+        ("", _) => "did not start".to_owned(),
+        (message, _) => format!("did not start: {message}"),
+    }
+}
+
 /// Returns how a server ended that was not asked to end; `None` for an ordinary end.
 pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
         (_, _, Some(EndReason::ServerExited)) => None,
-        (_, _, Some(EndReason::SpawnFailed)) => Some("did not start".to_owned()),
+        (_, _, Some(EndReason::SpawnFailed)) => Some(not_started(entry)),
         (Some(signal), _, _) => Some(format!("died of signal {signal}")),
         (_, Some(code), _) => Some(format!("exited with {code}")),
         _ => Some("died".to_owned()),

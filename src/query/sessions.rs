@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::query::entry::LogEntry;
+use crate::query::errors;
 use crate::query::event::unexpected_end;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -37,7 +38,14 @@ pub struct SessionTotals {
     pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
     pub(crate) deaths: BTreeSet<String>,
+    /// Working folders of the servers.
+    pub(crate) folders: BTreeSet<String>,
+    /// Number of failures by tool and message, at most [`FAILURES`] of them.
+    failures: BTreeMap<(String, String), u64>,
 }
+
+/// Most messages of one session that are counted apart.
+const FAILURES: usize = 50;
 
 impl<'a> SessionTable<'a> {
     pub fn new(select: &'a Selection, prices: &'a Prices, by_connection: bool) -> SessionTable<'a> {
@@ -68,6 +76,18 @@ impl SessionTotals {
         self.thrashing.max(self.calls.most_repeats.into())
     }
 
+    /// Returns tool, message and number of the most frequent failure.
+    pub(crate) fn worst_failure(&self) -> Option<(&str, &str, u64)> {
+        let ((tool, message), count) = self.failures.iter().max_by_key(|(_, count)| **count)?;
+        Some((tool, message, *count))
+    }
+
+    fn add_failure(&mut self, failure: (String, String), count: u64) {
+        if self.failures.len() < FAILURES || self.failures.contains_key(&failure) {
+            *self.failures.entry(failure).or_default() += count;
+        }
+    }
+
     /// Adds a record of the selected servers, sessions and time.
     pub(super) fn add(&mut self, entry: &LogEntry<'_>, select: &Selection, prices: &Prices) {
         self.span.add(entry.started(), entry.timestamp);
@@ -83,6 +103,10 @@ impl SessionTotals {
             self.add_event(entry);
         } else if select.takes_operation(entry) {
             self.operations += 1;
+            if entry.status.is_failure() {
+                let failure = (entry.name().to_owned(), errors::masked(errors::message(entry)));
+                self.add_failure(failure, 1);
+            }
             if entry.event == EventName::McpToolCall {
                 self.turns.add(entry);
                 self.calls.add(entry, prices);
@@ -95,6 +119,7 @@ impl SessionTotals {
 
     fn add_event(&mut self, entry: &LogEntry<'_>) {
         match entry.event {
+            EventName::SessionStarted => insert(&mut self.folders, &entry.cwd),
             EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
             EventName::Malformed => {
                 self.malformed = self.malformed.saturating_add(entry.count.unwrap_or(1));
@@ -126,6 +151,8 @@ impl SessionTotals {
         self.malformed = self.malformed.saturating_add(other.malformed);
         self.is_lossy |= other.is_lossy;
         self.deaths.extend(other.deaths);
+        self.folders.extend(other.folders);
+        other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));
     }
 }
 

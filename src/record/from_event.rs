@@ -165,6 +165,8 @@ impl<'a> Record<'a> {
         self.command = Some(texts(&started.command));
         self.environment = Some(texts(&started.environment));
         self.session_source = Some(started.session_source);
+        self.cwd = started.cwd.as_ref().and_then(known);
+        self.origin = started.origin.as_ref().and_then(known);
         self.hash_key_id = started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into());
         self.span(&started.span);
     }
@@ -313,7 +315,11 @@ impl<'a> Record<'a> {
             .collect();
         self.level = level;
         self.event = EventName::SessionEnded;
-        self.message = format!("{reason}: {how}").into();
+        self.message = match &ended.start_error {
+            Some(error) => format!("{reason}: {error}").into(),
+            None => format!("{reason}: {how}").into(),
+        };
+        self.error_message = ended.start_error.as_ref().and_then(known);
         self.reason = Some(reason.into());
         self.exit_code = ended.exit_code;
         self.signal = ended.signal;

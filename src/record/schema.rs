@@ -30,7 +30,7 @@ pub const EVENTS: &[EventFields] = &[
     fields(
         EventName::SessionStarted,
         "pid version command environment session_source trace_id span_id trace_flags",
-        "child_pid hash_key_id parent_span_id trace_state",
+        "child_pid cwd origin hash_key_id parent_span_id trace_state",
     ),
     fields(
         EventName::PeerIdentified,
@@ -66,7 +66,7 @@ pub const EVENTS: &[EventFields] = &[
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),
     fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),
-    fields(EventName::SessionEnded, "reason totals", "exit_code signal dropped stderr_tail"),
+    fields(EventName::SessionEnded, "reason totals", "exit_code signal error_message dropped stderr_tail"),
     fields(EventName::ToolResult, "request_id tool_name result_summary", "result_hash redactions"),
     fields(EventName::McpNotification, "direction method size_bytes", "text redactions"),
     fields(EventName::ServerStderr, "stream text size_bytes", "redactions"),

@@ -1,6 +1,6 @@
 //! The folders and files of spantap: XDG folders on every Unix.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::{BaseStrategy, base_strategy::Xdg};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,16 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
 /// Returns `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`.
 pub(crate) fn config_dir() -> Option<PathBuf> {
     Some(Xdg::new().ok()?.config_dir().join(NAME))
+}
+
+/// Returns `path` with the user's home folder as `~`.
+pub(crate) fn home_as_tilde(path: &Path) -> String {
+    let below = etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
+    match below {
+        Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+        Some(rest) => format!("~/{}", rest.display()),
+        None => path.display().to_string(),
+    }
 }
 
 /// Returns the default folder of the session logs.

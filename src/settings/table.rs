@@ -237,6 +237,14 @@ settings! {
         name: "user_id", kind: kind::ID, default: "none", flag: value("user-id", "ID"),
         help: "Person on whose behalf the host runs",
     }
+    origin: String => Option<String> = None, {
+        name: "origin", kind: kind::ID, default: "none", flag: value("origin", "ORIGIN"),
+        help: "Entry that started the server, as wrap writes it: host and scope, e.g. claude-code/user",
+    }
+    record_cwd: bool = true, {
+        name: "record_cwd", kind: kind::BOOL, default: "true",
+        help: "Record the working folder of the server, with the home folder as ~",
+    }
     slow: Duration = Duration::from_secs(30), {
         name: "slow", kind: kind::TIME, default: "30s", flag: value("slow", "DURATION"),
         help: "Report a call that has been open for this long",

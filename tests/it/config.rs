@@ -57,6 +57,8 @@ fn every_setting_can_be_said_by_its_variable() {
         ("debug_for", "1m"),
         ("session_id", "x"),
         ("user_id", "x"),
+        ("origin", "x"),
+        ("record_cwd", "false"),
         ("slow", "1s"),
         ("call_timeout", "1s"),
         ("overload", "wait"),

@@ -318,7 +318,7 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 23] = [
+const VARIABLES: [(&str, &str); 25] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
@@ -328,6 +328,8 @@ const VARIABLES: [(&str, &str); 23] = [
     ("SPANTAP_DEBUG_FOR", "1m"),
     ("SPANTAP_SESSION_ID", "x"),
     ("SPANTAP_USER_ID", "x"),
+    ("SPANTAP_ORIGIN", "x/user"),
+    ("SPANTAP_RECORD_CWD", "false"),
     ("SPANTAP_SLOW", "1s"),
     ("SPANTAP_CALL_TIMEOUT", "1s"),
     ("SPANTAP_OVERLOAD", "wait"),

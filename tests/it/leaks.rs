@@ -72,6 +72,8 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         command: words.redact_argv(&command),
         environment: vec![words.redact(Field::Name, b"API_TOKEN")],
         session_source: SessionSource::Flag,
+        cwd: None,
+        origin: None,
         span,
         hash_key_id: None,
         spawned: Moment(0),

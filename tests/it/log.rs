@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::run::Run;
 use crate::support::*;
 
 fn mode(path: &Path) -> u32 {
@@ -305,4 +306,39 @@ fn debug_records_are_there_when_asked_for_and_as_the_schema_says() {
     for event in ["tool_result", "mcp_notification"] {
         assert!(events(&records).contains(&event), "{event} in {:?}", events(&records));
     }
+}
+
+#[test]
+fn the_start_says_in_which_folder_and_from_which_entry_unless_the_user_forbids_the_folder() {
+    let started = |options: &[&str], forbidden: &str| {
+        let run = Run::wrapping("true").options(options).env("SPANTAP_RECORD_CWD", forbidden);
+        run.launched_by(&["sh", "-c", r#"mkdir -p "$HOME/garden" && cd "$HOME/garden" && exec "$@""#, "sh"])
+            .expect_exit(0)
+            .records()
+            .remove(0)
+    };
+    let record = started(&["--origin", "cursor/user"], "true");
+    assert_eq!((&record["cwd"], &record["origin"]), (&json!("~/garden"), &json!("cursor/user")));
+    let record = started(&[], "false");
+    assert_eq!((record.get("cwd"), record.get("origin")), (None, None));
+}
+
+#[test]
+fn a_password_in_the_name_of_the_folder_is_not_recorded() {
+    let enter =
+        r#"mkdir -p "$HOME/password=hunter2hunter2" && cd "$HOME/password=hunter2hunter2" && exec "$@""#;
+    let ended = Run::wrapping("true").launched_by(&["sh", "-c", enter, "sh"]).expect_exit(0);
+    let cwd = ended.records()[0]["cwd"].clone();
+    assert_eq!(cwd, "~/password=[REDACTED:key_value]");
+}
+
+#[test]
+fn a_server_that_did_not_start_ends_with_the_reason() {
+    let ended = Run::wrapping("no-such-program-here").expect_exit(127);
+    assert_eq!(ended.session_ended()["error_message"], "`no-such-program-here` was not found");
+    let home = Home::new();
+    std::fs::write(home.path().join("data"), "").unwrap();
+    let program = home.path().join("data").display().to_string();
+    let ended = Run::wrapping(&program).home(&home).expect_exit(126);
+    assert_eq!(ended.session_ended()["error_message"], format!("`{program}` cannot be executed"));
 }

@@ -208,7 +208,7 @@ fn a_server_that_did_not_start_is_shown_with_how_it_ended() {
         assert!(output.status.success(), "show {what}: {}", text(&output.stderr));
         let shown = text(&output.stdout);
         assert!(shown.starts_with("f8365c04-65c4-8202-8d23-9d23f9fa1085\nbroken"), "{shown}");
-        assert!(shown.ends_with("  did not start\n"), "{shown}");
+        assert!(shown.ends_with("  did not start: its command was not found\n"), "{shown}");
     }
     assert_eq!(run("show f8365c04 --tool x --log-dir fixtures/logs").status.code(), Some(1));
 }

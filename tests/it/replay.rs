@@ -92,6 +92,8 @@ impl Player {
             command: vec![redactor.redact(Field::Name, b"server")],
             environment: vec![redactor.redact(Field::Name, b"PATH")],
             session_source: SessionSource::Flag,
+            cwd: None,
+            origin: None,
             span,
             hash_key_id,
             spawned: Moment(0),

@@ -256,6 +256,13 @@ impl SessionSetup {
             command: self.redactor.redact_argv(command),
             environment: self.environment_names(),
             session_source: self.session_source,
+            cwd: self.cwd(),
+            origin: self
+                .settings
+                .origin
+                .value
+                .clone()
+                .map(|id| self.redactor.redact(Field::Id, id.as_bytes())),
             span: span.clone(),
             hash_key_id: hash_key.id(),
             spawned: started.spawned,
@@ -272,6 +279,13 @@ impl SessionSetup {
             }
         };
         SessionObserver { observer, exporter, remember_tools: Some(Box::new(remember_tools)) }
+    }
+
+    /// Returns the working folder with the home folder as `~`, unless the user forbids it.
+    fn cwd(&mut self) -> Option<Redacted> {
+        let cwd = std::env::current_dir().ok().filter(|_| self.settings.record_cwd.value)?;
+        let cwd = paths::home_as_tilde(&cwd);
+        Some(self.redactor.redact(Field::Message, cwd.as_bytes()))
     }
 
     /// Warns of everything in the settings that the user should know.

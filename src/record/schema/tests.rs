@@ -125,6 +125,8 @@ impl Filled {
                 command: vec![text("npx")],
                 environment: vec![text("PATH")],
                 session_source: SessionSource::Derived,
+                cwd: self.some(text("~/garden")),
+                origin: self.some(text("claude-code/user")),
                 // The connection span is linked to nothing.
                 span: Span { linked: None, ..self.span() },
                 hash_key_id: self.some([0, 1, 2, 3]),
@@ -206,6 +208,7 @@ impl Filled {
                 exit_code: self.some(1),
                 signal: self.some(9),
                 totals: ConnectionTotals::default(),
+                start_error: self.some(text("`x` was not found")),
                 stderr_tail: self.some(text("panic")).into_iter().collect(),
             })),
         ]
