@@ -126,7 +126,8 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
     if bytes.len() < SHORTEST {
         return;
     }
-    find_discord(bytes, matches);
+    find_discord_and_zhipu(bytes, matches);
+    find_fal(bytes, matches);
     let starts = starts();
     let mut jwt_failed_until = 0;
     // The end of the last token. A start within a token does not count.
@@ -211,13 +212,15 @@ fn token_at(
         && found.as_bytes().last().is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let stop = end + found.end() - usize::from(looked_ahead);
     if matches!(rule.border, TokenBorder::NotAlphanumericMixed | TokenBorder::NotAlphanumericOrDashMixed) {
-        let token = bytes.get(end..stop)?;
-        let has = |test: fn(&u8) -> bool| token.iter().any(test);
-        if !(has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)) {
-            return None;
-        }
+        return is_mixed(bytes.get(end..stop)?).then_some((begin, stop));
     }
     Some((begin, stop))
+}
+
+/// Returns true if a token has upper-case letters, lower-case letters and digits.
+fn is_mixed(token: &[u8]) -> bool {
+    let has = |test: fn(&u8) -> bool| token.iter().any(test);
+    has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
 }
 
 fn is_base64url(byte: u8) -> bool {
@@ -275,24 +278,43 @@ fn aws_secret_after(bytes: &[u8], end: usize) -> Option<(usize, usize)> {
     (gap > 0 && run >= LENGTH).then_some((end + gap, end + gap + run))
 }
 
-/// Matches Discord bot tokens, which have no distinctive start: 23 to 28 characters of which the first is
-/// `M`, `N` or `O`, a dot, six characters, a dot, at least 27 characters (detect-secrets: discord).
-fn find_discord(bytes: &[u8], matches: &mut Matches) {
+/// Matches two tokens without a distinctive start. Discord's bot tokens (detect-secrets: discord) are 23 to 28
+/// characters of which the first is `M`, `N` or `O`, a dot, six characters, a dot, at least 27 characters. The
+/// keys of Zhipu (betterleaks: zai-api-key) are 32 hexadecimal digits, a dot, 16 letters and digits.
+fn find_discord_and_zhipu(bytes: &[u8], matches: &mut Matches) {
     for dot in memchr::memchr_iter(b'.', bytes) {
-        if bytes.get(dot + 7) != Some(&b'.') {
-            continue;
+        let before = bytes.get(..dot).unwrap_or_default();
+        let after = bytes.get(dot + 1..).unwrap_or_default();
+        let id = before.iter().rev().take(33).take_while(|b| b.is_ascii_alphanumeric()).count();
+        let start = dot - id;
+        if after.get(6) == Some(&b'.') && (23..=28).contains(&id) {
+            let middle = after.iter().take(6).all(|&b| is_base64url(b));
+            let tail = after.iter().skip(7).take(128).take_while(|&&b| is_base64url(b)).count();
+            if middle && tail >= 27 && matches!(bytes.get(start), Some(b'M' | b'N' | b'O')) {
+                matches.push(start, dot + 8 + tail, KnownClass::Mail, "discord-bot-token");
+            }
+        } else if id == 32 && before.iter().rev().take(32).all(u8::is_ascii_hexdigit) {
+            let tail = after.iter().take(17).take_while(|b| b.is_ascii_alphanumeric()).count();
+            if tail == 16 && is_mixed(after.get(..tail).unwrap_or_default()) {
+                matches.push(start, dot + 17, KnownClass::ModelHost, "zhipu-key");
+            }
         }
-        let middle =
-            bytes.get(dot + 1..dot + 7).is_some_and(|middle| middle.iter().all(|&b| is_base64url(b)));
-        let id = bytes.get(..dot).map_or(0, |before| {
-            before.iter().rev().take(29).take_while(|b| b.is_ascii_alphanumeric()).count()
+    }
+}
+
+/// Matches the keys of fal: a UUID, a colon, 32 hexadecimal digits (betterleaks: fal-api-key).
+fn find_fal(bytes: &[u8], matches: &mut Matches) {
+    const UUID: usize = 36;
+    for colon in memchr::memchr_iter(b':', bytes) {
+        let Some(start) = colon.checked_sub(UUID) else { continue };
+        let uuid = bytes.get(start..colon).unwrap_or_default();
+        let key = bytes.get(colon + 1..colon + 33).unwrap_or_default();
+        let is_uuid = uuid.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
         });
-        let tail = bytes
-            .get(dot + 8..)
-            .map_or(0, |rest| rest.iter().take(128).take_while(|&&b| is_base64url(b)).count());
-        let first = bytes.get(dot.wrapping_sub(id)).copied().unwrap_or(0);
-        if middle && (23..=28).contains(&id) && tail >= 27 && matches!(first, b'M' | b'N' | b'O') {
-            matches.push(dot - id, dot + 8 + tail, KnownClass::Mail, "discord-bot-token");
+        if is_uuid && key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
+            matches.push(start, colon + 33, KnownClass::ModelHost, "fal-key");
         }
     }
 }
