@@ -188,21 +188,14 @@ impl Command {
 }
 
 /// An error with a hint: `main` prints `error: …` and then `hint: …`.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error:#}")]
 pub struct HintedError {
     pub error: anyhow::Error,
     pub hint: String,
     /// Exit status; 1 unless the contract has another one.
     pub status: u8,
 }
-
-impl std::fmt::Display for HintedError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.error)
-    }
-}
-
-impl std::error::Error for HintedError {}
 
 /// Returns the exit status of work that is done, even if the reader of the output is gone.
 fn done(status: ExitCode, printed: std::io::Result<()>) -> anyhow::Result<ExitCode> {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{Out, exit_with, help, hint};
-use crate::observe::canonical::{self, HashKey};
+use crate::observe::canonical::{HashKey, Hashing};
 use crate::observe::redact::{self, Finding, RedactionMode, Redactor};
 use crate::present::Printable;
 use crate::query::files::{LogSource, TimeWindow};
@@ -250,15 +250,15 @@ fn print_hash(
     config: &Settings,
     out: &mut Out<'_>,
 ) -> anyhow::Result<ExitCode> {
-    let key = installed_key(&hash_key::choose(config))?;
+    let hashing = Hashing::new(&installed_key(&hash_key::choose(config))?);
     let mut text = Vec::new();
     input.read_to_end(&mut text).context("cannot read the text")?;
     // White space after JSON comes from the shell; after a text it may be part of the text.
     let json = text.trim_ascii_end();
     let hash = match what {
-        HashKind::Args => canonical::args_hash(&key, json),
-        HashKind::Result => canonical::result_hash(&key, json),
-        HashKind::Text => canonical::text_hash(&key, &text),
+        HashKind::Args => hashing.args(json),
+        HashKind::Result => hashing.raw(json),
+        HashKind::Text => hashing.raw(&text),
     };
     writeln!(out, "{hash}")?;
     if what != HashKind::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
@@ -268,7 +268,7 @@ fn print_hash(
         && let Some(without) = text.strip_suffix(b"\n")
     {
         // `echo`, `pbpaste` and editors add a newline to a text that has none.
-        let hash = canonical::text_hash(&key, without.strip_suffix(b"\r").unwrap_or(without));
+        let hash = hashing.raw(without.strip_suffix(b"\r").unwrap_or(without));
         let _ = writeln!(io::stderr(), "without the newline at the end: {hash}");
     }
     Ok(ExitCode::SUCCESS)

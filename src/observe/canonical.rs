@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 /// Length of the longest arguments that are canonicalised, in bytes. Longer ones are hashed as received.
@@ -113,7 +114,7 @@ impl Hashing {
         self.start.clone()
     }
 
-    /// Hashes the JSON text of `params.arguments`.
+    /// Hashes the JSON text of `params.arguments`. An absent member counts as `{}`.
     pub(crate) fn args(&self, raw: &[u8]) -> Hash {
         match canonical(raw) {
             Some(canonical) => self.of(&canonical, false),
@@ -158,21 +159,6 @@ impl Hasher {
     }
 }
 
-/// Returns the `args_hash` of the JSON text of `params.arguments`; an absent member counts as `{}`.
-pub(crate) fn args_hash(key: &HashKey, arguments: &[u8]) -> Hash {
-    Hashing::new(key).args(arguments)
-}
-
-/// Returns the `result_hash` of the JSON text of `result`, byte for byte.
-pub(crate) fn result_hash(key: &HashKey, result: &[u8]) -> Hash {
-    Hashing::new(key).raw(result)
-}
-
-/// Returns the `text_hash` of the decoded text of a single content block.
-pub(crate) fn text_hash(key: &HashKey, text: &[u8]) -> Hash {
-    Hashing::new(key).raw(text)
-}
-
 /// Returns the canonical form of a JSON text, if it has one.
 pub fn canonical(json: &[u8]) -> Option<Vec<u8>> {
     let value: JsonValue = serde_json::from_slice(json).ok()?;
@@ -194,7 +180,9 @@ enum JsonValue<'de> {
 }
 
 /// A string, borrowed from the JSON text if it contains no escapes.
-pub(super) struct JsonText<'de>(pub(super) Cow<'de, str>);
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct JsonText<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 impl JsonValue<'_> {
     fn write(&self, out: &mut Vec<u8>) -> Option<()> {
@@ -284,30 +272,6 @@ fn must_be_escaped(bytes: &[u8]) -> Option<usize> {
     rest.map(|found| at + found)
 }
 
-impl<'de> Deserialize<'de> for JsonText<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonText<'de>, D::Error> {
-        struct TextVisitor;
-
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = JsonText<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<JsonText<'de>, E> {
-                Ok(JsonText(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<JsonText<'de>, E> {
-                Ok(JsonText(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
 impl<'de> Deserialize<'de> for JsonValue<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonValue<'de>, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
@@ -392,8 +356,12 @@ mod tests {
                 format!("{algorithm}{tag}:{}", vector[field].as_str().unwrap())
             };
             let name = &vector["name"];
-            assert_eq!(args_hash(&key, raw).to_string(), expect("hmac-sha256", "hmac"), "{name}");
-            assert_eq!(args_hash(&HashKey::Unkeyed, raw).to_string(), expect("sha256", "sha256"), "{name}");
+            assert_eq!(Hashing::new(&key).args(raw).to_string(), expect("hmac-sha256", "hmac"), "{name}");
+            assert_eq!(
+                Hashing::new(&HashKey::Unkeyed).args(raw).to_string(),
+                expect("sha256", "sha256"),
+                "{name}"
+            );
         }
     }
 

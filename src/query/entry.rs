@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
-use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::Error as _;
 
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
@@ -117,8 +117,9 @@ impl<'a> LogEntry<'a> {
 }
 
 /// A text, borrowed from the line unless it has escapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryText<'a>(Cow<'a, str>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub struct EntryText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Deref for EntryText<'_> {
     type Target = str;
@@ -131,34 +132,6 @@ impl Deref for EntryText<'_> {
 impl fmt::Display for EntryText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for EntryText<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EntryText<'a>, D::Error> {
-        struct Borrowing;
-
-        impl<'de> Visitor<'de> for Borrowing {
-            type Value = EntryText<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<EntryText<'de>, E> {
-                Ok(EntryText(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<EntryText<'de>, E> {
-                Ok(EntryText(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<EntryText<'de>, E> {
-                Ok(EntryText::default())
-            }
-        }
-
-        deserializer.deserialize_str(Borrowing)
     }
 }
 

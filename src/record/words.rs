@@ -4,13 +4,10 @@
 //! a newer version may contain a word that this version does not know. The record is read all the same:
 //! an unknown status is [`Status::Unknown`], and a field with any other unknown word counts as absent.
 
-use std::fmt;
-use std::marker::PhantomData;
-
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::observe::canonical::JsonText;
 pub(crate) use crate::observe::event::{
     Direction, EndReason, LossPlace, SessionSource, Status, UnmatchedKind,
 };
@@ -112,29 +109,8 @@ impl<'de> Deserialize<'de> for Status {
 
 /// Reads a word; `None` if it is null or not in the list.
 pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<Option<W>, D::Error> {
-    struct WordVisitor<W>(PhantomData<W>);
-
-    impl<'de, W: Word> Visitor<'de> for WordVisitor<W> {
-        type Value = Option<W>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a word")
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Option<W>, E> {
-            Ok(W::from_text(text))
-        }
-
-        fn visit_none<E: Error>(self) -> Result<Option<W>, E> {
-            Ok(None)
-        }
-
-        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<W>, D::Error> {
-            deserializer.deserialize_str(self)
-        }
-    }
-
-    deserializer.deserialize_option(WordVisitor(PhantomData))
+    let word = Option::<JsonText<'de>>::deserialize(deserializer)?;
+    Ok(word.and_then(|JsonText(word)| W::from_text(&word)))
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Reads a TOML value into a type, with errors that are kinds: serde's own messages quote the value, which
 //! may be a secret.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 use toml::Value;
 
 /// The reason why a value does not fit a type.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{self:?}")]
 pub(super) enum Misfit {
     /// The table has other entries: these.
     UnknownEntry(&'static [&'static str]),
@@ -18,14 +19,6 @@ pub(super) enum Misfit {
     Type(Option<&'static str>),
     Other,
 }
-
-impl Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-impl std::error::Error for Misfit {}
 
 impl de::Error for Misfit {
     fn custom<T: Display>(_: T) -> Misfit {

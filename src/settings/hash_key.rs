@@ -3,7 +3,6 @@
 //! The key is in the state folder and not beside the logs, because logs are shipped. Only its owner may be
 //! able to read it: a reader of the key can guess short arguments from their hashes.
 
-use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -80,49 +79,21 @@ pub(crate) fn for_this_process() -> HashKey {
 }
 
 /// The reason why the key cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum HashKeyError {
     /// Other users can read the file, or it is not ours, or it is not a regular file.
-    Unsafe {
-        path: PathBuf,
-        reason: &'static str,
-    },
-    /// The file does not contain 32 bytes.
-    Length {
-        path: PathBuf,
-    },
-    Io {
-        path: PathBuf,
-        error: io::Error,
-    },
-    /// The operating system returns no random bytes.
+    #[error("hash key {path} {reason}: chmod 600 it, or remove it to have a new one made", path = path.display())]
+    Unsafe { path: PathBuf, reason: &'static str },
+    #[error(
+        "hash key {path} is not 32 bytes (or 64 hex digits): make one with `openssl rand -out FILE 32`",
+        path = path.display()
+    )]
+    Length { path: PathBuf },
+    #[error("cannot use hash key {path}: {error}", path = path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("cannot make a hash key: {0}")]
     Random(getrandom::Error),
 }
-
-impl fmt::Display for HashKeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            HashKeyError::Unsafe { path, reason } => {
-                write!(
-                    f,
-                    "hash key {} {reason}: chmod 600 it, or remove it to have a new one made",
-                    path.display()
-                )
-            }
-            HashKeyError::Length { path } => write!(
-                f,
-                "hash key {} is not 32 bytes (or 64 hex digits): make one with `openssl rand -out FILE 32`",
-                path.display()
-            ),
-            HashKeyError::Io { path, error } => {
-                write!(f, "cannot use hash key {}: {error}", path.display())
-            }
-            HashKeyError::Random(error) => write!(f, "cannot make a hash key: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for HashKeyError {}
 
 /// Reads the key in the file that the user names: 32 bytes, or 64 hex digits.
 fn from_file(path: &Path) -> Result<[u8; LENGTH], HashKeyError> {

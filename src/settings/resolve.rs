@@ -2,7 +2,6 @@
 //! own section of the config file, its top level, default.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,19 +12,12 @@ use crate::settings::table::{GivenSettings, SettingLookup, Settings, names, vari
 use crate::settings::{ConfigFile, Environment, server_name};
 
 /// A config file that exists, or that the user named, and that cannot be read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("config file `{}` cannot be read: {error}", path.display())]
 pub struct ConfigFileError {
     pub(crate) path: PathBuf,
     pub(crate) error: io::Error,
 }
-
-impl fmt::Display for ConfigFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "config file `{}` cannot be read: {}", self.path.display(), self.error)
-    }
-}
-
-impl std::error::Error for ConfigFileError {}
 
 /// Everything that settings come from, read once.
 pub struct SettingSources<'a> {

@@ -1,6 +1,5 @@
 //! Asks collectors whether they accept what would be sent, with an empty request of each signal.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::export::otlp::outcome::Outcome;
@@ -18,19 +17,25 @@ pub(crate) struct ProbeResult {
 }
 
 /// Kind of failure of an empty request, with the reason as in counts of losses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProbeFailure {
     /// The collector did not answer.
+    #[error("{0}")]
     NoAnswer(&'static str),
     /// No TLS connection could be made.
+    #[error("{0}")]
     Tls(&'static str),
     /// The collector requires other credentials.
+    #[error("{0}")]
     Unauthorized(&'static str),
     /// The collector does not know the path.
+    #[error("{0}")]
     UnknownPath(&'static str),
     /// The collector answered with another failure.
+    #[error("{0}")]
     Refused(&'static str),
     /// The request could not be made; the text is the error.
+    #[error("{0}")]
     Unusable(String),
 }
 
@@ -42,19 +47,6 @@ impl From<&'static str> for ProbeFailure {
             "http_401" | "http_403" => ProbeFailure::Unauthorized(reason),
             "http_404" => ProbeFailure::UnknownPath(reason),
             _ => ProbeFailure::Refused(reason),
-        }
-    }
-}
-
-impl fmt::Display for ProbeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProbeFailure::NoAnswer(reason)
-            | ProbeFailure::Tls(reason)
-            | ProbeFailure::Unauthorized(reason)
-            | ProbeFailure::UnknownPath(reason)
-            | ProbeFailure::Refused(reason) => f.write_str(reason),
-            ProbeFailure::Unusable(error) => f.write_str(error),
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::observe::canonical::{Hash, HashKey, result_hash};
+use crate::observe::canonical::{Hash, HashKey};
 use proptest::prelude::*;
 
 /// The members of one message and their raw JSON.
@@ -79,7 +79,7 @@ fn every_cut_gives_the_same_members_and_hashes() {
 fn the_result_is_hashed_as_received() {
     let line = br#"{"id":1,"result": {"a" : [1, 2 ]} ,"jsonrpc":"2.0"}"#;
     let (.., hashes) = scan(line, &[]);
-    assert_eq!(hashes, [Some(result_hash(&KEY, br#"{"a" : [1, 2 ]}"#))]);
+    assert_eq!(hashes, [Some(Hashing::new(&KEY).raw(br#"{"a" : [1, 2 ]}"#))]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl<'a> Pipeline<'a> {
             && let Some(key) = self.hash_key
             && self.findings.iter().any(is_personal_data)
         {
-            return canonical::text_hash(key, text.as_bytes()).to_string();
+            return canonical::Hashing::new(key).raw(text.as_bytes()).text();
         }
         if unseen == 0 && field.limit().fitting(&redacted) == redacted.len() {
             return if note.is_empty() { redacted.into_owned() } else { redacted.into_owned() + note };
