@@ -12,7 +12,6 @@ mod server;
 
 use server::{ProbeAnswer, ProbeReply, ProbeServer};
 
-/// Parameters of a probe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     /// Time limit of each answer.
@@ -122,7 +121,6 @@ pub(crate) struct ServerFailure {
 }
 
 impl ServerFailure {
-    /// Returns what the user can try.
     pub(crate) fn hint(&self) -> &'static str {
         match self.kind {
             FailureKind::NotFound => {
@@ -152,9 +150,6 @@ const LEGACY: &str = "2025-11-25";
 
 impl Probe {
     /// Starts `command`, measures it, and ends it. `redactor` makes the redactors for texts of the server.
-    ///
-    /// # Errors
-    /// The server does not work.
     pub(crate) fn run(
         &self,
         command: &[OsString],

@@ -214,7 +214,6 @@ fn settings(given: GivenSettings) -> anyhow::Result<Settings> {
     }
 }
 
-/// Reads the sources of settings: `given`, this process's environment, the config file.
 fn sources(given: GivenSettings) -> SettingSources<'static> {
     SettingSources::read(given, &process_environment, paths::config_dir().as_deref())
 }
@@ -226,12 +225,10 @@ pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Reda
     sources(given).settings(&server_name::server_name(command)).redaction.redactor()
 }
 
-/// Attaches a hint to an error.
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
     exit_with(1, error, hint)
 }
 
-/// Attaches an exit status and a hint to an error.
 fn exit_with(status: u8, error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
     HintedError { error, hint: hint.into(), status }.into()
 }

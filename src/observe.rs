@@ -25,7 +25,6 @@ use event::{Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, S
 use frame::{Framer, Piece};
 use session::{Session, Step};
 
-/// Settings of the observer.
 #[derive(Clone, Debug)]
 pub struct ObserverSettings {
     /// A call that has been open for this long is reported, and again after ten times as long.
@@ -51,7 +50,6 @@ pub struct ObserverSettings {
 pub enum Debug {
     Off,
     On,
-    /// On until this moment.
     Until(Moment),
 }
 
@@ -103,7 +101,6 @@ pub struct Observer {
     now: Moment,
 }
 
-/// One stream of messages.
 struct MessageLines {
     direction: Direction,
     framer: Framer,

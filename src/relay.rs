@@ -69,7 +69,6 @@ pub struct StreamReaders {
     pub stderr: Consumer,
 }
 
-/// Options of the relay.
 pub struct RelayOptions {
     pub when_full: WhenFull,
     /// Size of the ring of stdin and of stdout, in bytes.
@@ -96,9 +95,7 @@ impl Default for RelayOptions {
 impl Relay {
     /// Starts `command` and its pumps, and blocks all signals. The main thread must call this before any other
     /// thread exists. The pumps call `help` when a ring is a quarter full.
-    ///
-    /// # Errors
-    /// If the server cannot be started. Nothing has been read from the host then.
+    /// Fails only before anything has been read from the host.
     pub fn start(
         command: &[OsString],
         trace_env: &TraceEnv,

@@ -61,7 +61,6 @@ pub struct CheckArgs {
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
-    /// Checks the server and prints the result.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.server_command.command.is_empty() {
             let example = "put `--` before the command: spantap check -- npx -y my-server";
@@ -221,7 +220,6 @@ impl CheckArgs {
     }
 }
 
-/// Converts the outcome of a check to a measurement.
 fn measurement(outcome: &Result<ServerHealth, ServerFailure>) -> CheckMeasurement {
     match outcome {
         Ok(health) => {

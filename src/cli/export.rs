@@ -171,7 +171,6 @@ impl OncePerNotice {
     }
 }
 
-/// One run over all sessions.
 struct ExportRun {
     settings: OtlpSettings,
     /// The name of the collector in `progress`.
@@ -279,7 +278,6 @@ fn takes(select: &Selection, entry: &LogEntry<'_>) -> bool {
     }
 }
 
-/// Returns the number of spans and logs that were not taken, by reason.
 fn lost(connections: &HashMap<String, Otlp>) -> BTreeMap<&'static str, u64> {
     let mut lost = BTreeMap::new();
     for dropped in connections.values().flat_map(Output::dropped).filter(|dropped| dropped.count > 0) {

@@ -243,7 +243,6 @@ impl Reading {
         .to_owned()
     }
 
-    /// Prints on standard error what could not be read.
     pub(super) fn print_problems(&self, findings: &ScanFindings) {
         self.problems(findings).iter().for_each(|text| note(text));
     }

@@ -57,9 +57,6 @@ impl ServerSelection {
     }
 
     /// Checks that every server named on the command line is among `found`.
-    ///
-    /// # Errors
-    /// A server is missing.
     fn check_names<'a>(&self, found: impl Iterator<Item = &'a String> + Clone) -> anyhow::Result<()> {
         match self.servers.iter().find(|name| !found.clone().any(|known| known == *name)) {
             Some(name) => {
@@ -117,9 +114,6 @@ pub struct UnwrapArgs {
 
 impl WrapArgs {
     /// Puts the proxy in front of the selected servers.
-    ///
-    /// # Errors
-    /// No local server is found, `run` would refuse an option, or a file cannot be written.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         options::check(&self.run_options)?;
         let inherited = options::inherited(&self.run_options);
@@ -130,9 +124,6 @@ impl WrapArgs {
 
 impl UnwrapArgs {
     /// Removes the proxy from the selected servers.
-    ///
-    /// # Errors
-    /// No wrapped server is found, or a file cannot be written.
     pub(crate) fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         self.selection.project |= self.all;
         change(out, &self.selection, &self.options, &WrapAction::Unwrap)
@@ -145,9 +136,6 @@ fn search_context(environment: &dyn Fn(&str) -> Option<String>, project: bool) -
 }
 
 /// Returns the selected files that exist.
-///
-/// # Errors
-/// `--file` cannot be read, or its host is not clear.
 pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<HostFile>> {
     if let Some(path) = &selection.file {
         return named_file(path, &selection.hosts).map(|file| vec![file]);

@@ -91,7 +91,6 @@ impl SampleServer<'_> {
         })
     }
 
-    /// Works for a while and reports progress.
     fn report(&mut self, progress_token: &Value) -> io::Result<()> {
         for step in 1..=REPORT_STEPS {
             std::thread::sleep(REPORT_TIME / REPORT_STEPS);

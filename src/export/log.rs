@@ -23,7 +23,6 @@ pub(crate) mod retention;
 
 use file::SessionFile;
 
-/// Folder and limits of the session log.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     pub folder: PathBuf,
@@ -47,7 +46,6 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// The same if waiting is better than losing a record. A disk without progress for so long hangs.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The log of one connection.
 pub struct Log {
     shared: Arc<LogState>,
     identity: Identity,
@@ -134,9 +132,6 @@ impl Log {
     }
 
     /// Opens the file now, for `--strict`.
-    ///
-    /// # Errors
-    /// Fails if the folder or the file cannot be used.
     pub(crate) fn open_now(&self) -> std::io::Result<PathBuf> {
         lock(&self.shared.file).open_now()
     }

@@ -237,7 +237,6 @@ impl Otlp {
         }
     }
 
-    /// Returns true if there was anything to send.
     pub(crate) fn has_sent(&self) -> bool {
         self.unsent.is_none()
     }

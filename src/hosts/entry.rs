@@ -6,7 +6,6 @@ use crate::hosts::table::{EntryShape, Host};
 use crate::hosts::tree::{Node, NodeLayout, NodeValue};
 use crate::text::hex;
 
-/// Entry of one server in a host's file.
 #[derive(Clone, Debug)]
 pub struct ServerEntry {
     pub name: String,
@@ -17,7 +16,6 @@ pub struct ServerEntry {
     pub disabled: bool,
 }
 
-/// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathStep {
     Key(String),
@@ -91,9 +89,6 @@ pub(super) enum EntryCommand<'a> {
 
 impl<'a> EntryParts<'a> {
     /// Finds the parts of an entry.
-    ///
-    /// # Errors
-    /// The entry cannot be wrapped; the text is the reason.
     pub(super) fn of(entry: &'a Node, shape: EntryShape) -> Result<EntryParts<'a>, &'static str> {
         let name = if shape == EntryShape::CmdAndArgs { "cmd" } else { "command" };
         let key = entry.member(name).ok_or("it has no command")?;
@@ -137,7 +132,6 @@ impl<'a> EntryParts<'a> {
         Ok(EntryParts { holder, key, command: EntryCommand::Split { program: &key.value, args } })
     }
 
-    /// Returns the whole command line, program first.
     pub(super) fn words(&self) -> Vec<&'a Node> {
         match &self.command {
             EntryCommand::Split { program, args } => {
@@ -230,7 +224,6 @@ fn children(servers: &Node) -> Vec<(String, PathStep, &Node)> {
     }
 }
 
-/// Returns the node at `path`.
 pub(super) fn node_at<'a>(root: &'a Node, path: &[PathStep]) -> Option<&'a Node> {
     path.iter().try_fold(root, |node, step| match step {
         PathStep::Key(key) => node.get(key),

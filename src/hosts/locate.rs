@@ -29,9 +29,6 @@ pub(crate) struct HostFile {
 
 impl HostFile {
     /// Reads and parses the file.
-    ///
-    /// # Errors
-    /// The file cannot be read or parsed; the text is the reason.
     pub(crate) fn parse(&self) -> Result<Node, String> {
         let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string())?;
         Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))

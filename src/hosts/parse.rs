@@ -4,10 +4,7 @@ use crate::hosts::tree::{FileFormat, Node};
 use crate::hosts::{jsonc, toml, yaml};
 
 impl Node {
-    /// Parses a whole file.
-    ///
-    /// # Errors
-    /// The text is not valid in that format. The reason never quotes the text, which may contain secrets.
+    /// Parses a whole file. An error never quotes the text, which may contain secrets.
     pub fn parse(text: &str, format: FileFormat) -> Result<Node, String> {
         match format {
             FileFormat::Json => jsonc::parse(text),

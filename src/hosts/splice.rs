@@ -23,7 +23,6 @@ pub struct ProxyCommand<'a> {
     pub options: &'a [String],
 }
 
-/// Kind of change to an entry.
 #[derive(Clone, Copy, Debug)]
 pub enum EntryChange<'a> {
     Wrap(&'a ProxyCommand<'a>),
@@ -34,9 +33,6 @@ pub enum EntryChange<'a> {
 
 /// Returns the edits that change the entry at `path`; every other byte of the text is kept. The result is
 /// parsed and compared, and a wrapped entry is unwrapped to the original bytes, before this returns.
-///
-/// # Errors
-/// The entry cannot be changed; the text is the reason.
 pub fn change(
     text: &str,
     format: FileFormat,

@@ -48,9 +48,7 @@ impl FileSnapshot {
     /// Replaces the file's text, unless the file has changed since it was read: then nothing is written and
     /// [`ReplaceOutcome::Changed`] is returned. The new file has the mode and owner of the old one and is on
     /// disk before it gets the name. A copy of the old file goes to `backups`.
-    ///
-    /// # Errors
-    /// A file cannot be written. The original is then unchanged.
+    /// If it fails, the original is unchanged.
     pub fn replace(&self, text: &str, backups: Option<&Path>) -> io::Result<ReplaceOutcome> {
         self.replace_while(text, backups, |_| ())
     }
@@ -145,7 +143,6 @@ fn exchange(file: tempfile::NamedTempFile, path: &Path, _: &[u8]) -> io::Result<
     Ok(ReplaceOutcome::Done)
 }
 
-/// Outcome of a replacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplaceOutcome {
     Done,

@@ -236,7 +236,6 @@ pub const HOSTS: &[Host] = &[
     Host { id: "other", name: "an mcpServers file", ..BASE },
 ];
 
-/// Returns the host with this id.
 pub fn host(id: &str) -> Option<&'static Host> {
     HOSTS.iter().find(|host| host.id == id)
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::path::Path;
 
-/// Format of a config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileFormat {
     /// JSON, with comments and trailing commas if the host accepts them.
@@ -45,7 +44,6 @@ pub enum NodeValue {
     Other(String),
 }
 
-/// Notation of a map or a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeLayout {
     /// In brackets, separated by commas.

@@ -63,7 +63,6 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// The key of all hashes of one installation.
 #[derive(Clone)]
 pub enum HashKey {
     /// 32 bytes from the operating system, kept in the state folder or shared by a fleet.
@@ -109,7 +108,6 @@ impl Hashing {
         }
     }
 
-    /// Returns a hasher for bytes that arrive in pieces.
     pub(crate) fn start(&self) -> Hasher {
         self.start.clone()
     }
@@ -134,7 +132,6 @@ impl Hashing {
     }
 }
 
-/// Hashes bytes that arrive in pieces.
 #[derive(Clone)]
 pub(crate) enum Hasher {
     Keyed(Box<Hmac<Sha256>>),
@@ -149,7 +146,6 @@ impl Hasher {
         }
     }
 
-    /// Returns the hash. `raw` is true if the bytes were as received.
     pub(crate) fn finish(self, raw: bool) -> Hash {
         let (algorithm, digest) = match self {
             Hasher::Keyed(hmac) => (Algorithm::HmacSha256, hmac.finalize().into_bytes().into()),

@@ -16,7 +16,6 @@ pub use members::{Envelope, MEMBERS, Member, MemberParent};
 /// The kind of a complete line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
-    /// Blank.
     Empty,
     /// One message, or the elements of a batch.
     Messages,
@@ -28,7 +27,6 @@ pub enum LineKind {
 enum Expect {
     /// Before the line's value.
     Value,
-    /// An element of a batch.
     Element,
     /// The first element of a batch, which may be missing.
     ElementOrEnd,
@@ -197,7 +195,6 @@ impl Scanner {
         line
     }
 
-    /// Forgets the current line.
     pub(crate) fn reset(&mut self) {
         self.envelope.clear();
         self.expect = Expect::Value;

@@ -20,7 +20,6 @@ pub trait Sink {
     fn record(&mut self, event: &Event);
 }
 
-/// One event of a connection.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// Number of this event among the recorded events of the connection, from 0. A missing number in the
@@ -52,7 +51,6 @@ pub enum EventKind {
     Malformed(Malformed),
     /// An answer or a cancellation that belongs to no open request.
     Unmatched(Unmatched),
-    /// Bytes or records that were lost.
     Gap(Lost),
     /// Debug only: the beginning of a tool's result, in at most 200 redacted characters.
     ToolResult(Box<ToolResult>),
@@ -196,7 +194,6 @@ pub struct CallProgress {
 }
 
 words! {
-    /// The direction in which a message is sent.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum Direction { ClientToServer = "client_to_server", ServerToClient = "server_to_client" }
 }
@@ -318,7 +315,6 @@ pub struct SessionStarted {
 }
 
 words! {
-    /// The source of a `session_id`.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum SessionSource {
         Flag = "flag",
@@ -341,7 +337,6 @@ pub struct PeerIdentified {
     pub protocol_version: Option<Redacted>,
 }
 
-/// A call that has been open for a long time.
 #[derive(Clone, Debug)]
 pub struct PendingCall {
     pub request_id: Redacted,
@@ -355,7 +350,6 @@ pub struct PendingCall {
     pub span: Span,
 }
 
-/// A call that is repeated with the same arguments.
 #[derive(Clone, Debug)]
 pub struct Thrashing {
     pub request_id: Redacted,
@@ -416,7 +410,6 @@ pub struct Unmatched {
 }
 
 words! {
-    /// The kind of an unmatched message.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" }
 }
@@ -433,7 +426,6 @@ pub struct Lost {
 }
 
 words! {
-    /// The place where bytes or records are lost.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
     pub enum LossPlace {
         /// Between the relay and the observer: bytes.
@@ -511,7 +503,6 @@ words! {
         ServerExited = "server_exited",
         /// The server ended without being asked to.
         ServerDied = "server_died",
-        /// The server could not be started.
         SpawnFailed = "spawn_failed",
     }
 }
@@ -532,9 +523,7 @@ pub struct ConnectionTotals {
     pub bytes: [u64; 3],
     /// Observed lines of stdin, stdout and stderr.
     pub frames: [u64; 3],
-    /// Bytes not observed.
     pub bytes_lost: u64,
-    /// Frames not observed.
     pub frames_lost: u64,
     /// Number of times that the observer thread caught up with full rings.
     pub catch_ups: u64,

@@ -18,7 +18,6 @@ pub struct Framer {
     size: u64,
     /// True after lost bytes: the bytes up to the next newline belong to a line that was cut.
     skipping: bool,
-    /// Complete lines.
     pub frames: u64,
     /// Lines of which a part or all was lost.
     pub frames_lost: u64,

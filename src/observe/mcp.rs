@@ -78,7 +78,6 @@ const CALL_KEYS: &[&str] =
 /// Members of `_meta` that contain such members themselves (Codex).
 const NESTED: &[&str] = &["x-codex-turn-metadata"];
 
-/// The members of `_meta` that are used.
 #[derive(Debug, Default)]
 pub struct Meta {
     pub trace_parent: Option<TraceParent>,
@@ -149,7 +148,6 @@ impl Meta {
     }
 }
 
-/// The content blocks of a tool's result.
 #[derive(Debug, Default)]
 pub struct Content<'a>(Vec<Block<'a>>);
 
@@ -251,7 +249,6 @@ fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// Returns the sorted keys of a JSON object.
 pub fn keys(raw: &[u8]) -> Vec<String> {
     match serde_json::from_slice::<Value>(raw) {
         Ok(Value::Object(members)) => {

@@ -52,7 +52,6 @@ impl RequestId {
         normal.map_or(Cow::Borrowed(raw), Cow::Owned)
     }
 
-    /// Returns the JSON text.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

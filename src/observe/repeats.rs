@@ -45,7 +45,6 @@ impl Repeats {
         (1, false)
     }
 
-    /// Takes the result of a call.
     pub(crate) fn answered(&mut self, key: &RepeatKey, result: Option<Hash>) {
         if let Some(repeat) = self.calls.get_mut(key) {
             let first = repeat.last_result.is_none();
@@ -93,7 +92,6 @@ impl TurnCounter {
         }
     }
 
-    /// Takes the name of a turn from a request.
     pub(crate) fn named(&mut self, turn: &Redacted) {
         if self.last_named.as_ref() != Some(turn) {
             self.last_named = Some(turn.clone());

@@ -45,7 +45,6 @@ struct ConversationTurn {
     turn_id: Option<Redacted>,
 }
 
-/// The state of one connection.
 pub(super) struct Session {
     settings: ObserverSettings,
     redactor: Redactor,

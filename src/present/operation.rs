@@ -107,7 +107,6 @@ fn write_comparison(facts: &mut FactList<'_>, terminal: &Terminal, record: &Reco
     writeln!(facts.out, "  {}", Tone::Faint.paint(verdict))
 }
 
-/// Names and values below each other.
 struct FactList<'o> {
     out: &'o mut dyn Write,
 }

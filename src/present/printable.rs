@@ -17,7 +17,6 @@ use crate::text::unprintable::is_unprintable;
 pub struct Printable(String);
 
 impl Printable {
-    /// Cleans a text.
     pub fn new(text: &str) -> Printable {
         Printable::from(Cow::Borrowed(text))
     }

@@ -12,7 +12,6 @@ use crate::query::sessions::SessionTotals;
 use crate::record::cost::Prices;
 use crate::record::words::Status;
 
-/// The line of `--json`.
 #[derive(Serialize)]
 struct SessionLine<'a> {
     session_id: &'a str,
@@ -45,7 +44,6 @@ struct SessionLine<'a> {
     cost_usd_est: Option<f64>,
 }
 
-/// Returns one JSON object for a session.
 pub(crate) fn json(
     id: &str,
     session: &SessionTotals,

@@ -7,14 +7,11 @@ use anstyle::{AnsiColor, Style};
 
 use crate::present::Printable;
 
-/// The capabilities of the output.
 #[derive(Clone, Debug)]
 pub struct Terminal {
     /// Columns of a line; [`UNLIMITED`](Terminal::UNLIMITED) if nothing is cut.
     pub width: usize,
-    /// True if characters other than ASCII can be shown.
     pub unicode: bool,
-    /// Time zone in which times are shown.
     pub zone: jiff::tz::TimeZone,
 }
 
@@ -32,12 +29,10 @@ impl Terminal {
         if self.is_unlimited() { 60 } else { self.width / parts }
     }
 
-    /// Returns the mark of a cut text.
     fn ellipsis(&self) -> &'static str {
         if self.unicode { "…" } else { "..." }
     }
 
-    /// Returns the dash between the ends of a time span.
     pub(crate) fn dash(&self) -> &'static str {
         if self.unicode { "–" } else { "-" }
     }
@@ -138,7 +133,6 @@ impl Column {
     }
 }
 
-/// One cell.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cell {
     pub(crate) text: Printable,
@@ -157,7 +151,6 @@ impl<T: Into<Printable>> From<T> for Cell {
     }
 }
 
-/// Columns and rows of equal length.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,

@@ -57,7 +57,6 @@ impl RowPrinter {
         Printable::new(format!("{} {}", row.method, row.target).trim_end())
     }
 
-    /// Writes one row.
     pub fn write(&mut self, out: &mut dyn Write, row: &LogRow) -> io::Result<()> {
         self.prepare(row);
         match row {
@@ -116,11 +115,9 @@ impl RowPrinter {
     }
 }
 
-/// One line, column by column.
 struct LineBuilder<'t> {
     terminal: &'t Terminal,
     text: String,
-    /// Columns in use.
     used: usize,
 }
 

@@ -39,7 +39,6 @@ impl ConnectionSpan {
         TraceEnv::Set { traceparent: own.to_string(), tracestate: self.trace_state.clone() }
     }
 
-    /// Returns the span as records contain it.
     pub(crate) fn span(&self, redactor: &mut Redactor) -> Span {
         let state = self.trace_state.as_ref().map(|state| state.as_encoded_bytes());
         Span {

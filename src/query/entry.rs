@@ -101,7 +101,6 @@ impl<'a> LogEntry<'a> {
         }
     }
 
-    /// Returns when the request was read.
     pub fn started(&self) -> Timestamp {
         match (self.started_at, self.duration_ms) {
             (Some(started), _) => started,
@@ -110,7 +109,6 @@ impl<'a> LogEntry<'a> {
         }
     }
 
-    /// Returns the estimated tokens of arguments and result.
     pub fn tokens(&self) -> u64 {
         self.args_tokens_est.unwrap_or(0).saturating_add(self.result_tokens_est.unwrap_or(0))
     }

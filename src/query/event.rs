@@ -8,7 +8,6 @@ use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::EndReason;
 
-/// How bad an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
     Warning,
@@ -27,7 +26,6 @@ pub struct EventRow {
 }
 
 impl EventRow {
-    /// Copies what is drawn of a notable event.
     pub(crate) fn new(entry: &LogEntry<'_>, names: &mut NamePool) -> EventRow {
         let text = match (unexpected_end(entry), entry.signal, entry.exit_code) {
             _ if entry.event != EventName::SessionEnded => entry.message.to_string(),

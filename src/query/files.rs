@@ -21,7 +21,6 @@ pub(crate) enum LogSource {
     Stdin,
 }
 
-/// Compression of a file, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     Plain,
@@ -139,7 +138,6 @@ impl LogSource {
         }
     }
 
-    /// Returns the name for messages.
     pub(crate) fn name(&self) -> String {
         match self {
             LogSource::File { path, .. } => path.display().to_string(),

@@ -18,14 +18,18 @@ use crate::record::timestamp::Timestamp;
 /// The argument of `show`, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SearchTarget {
-    /// The session that was active last.
     Last,
     /// `-1` is the last tool call, `-2` the one before it.
     Recent(usize),
     /// `last.SEQ`.
-    InLast { seq: u64 },
+    InLast {
+        seq: u64,
+    },
     /// A handle, or `SESSION/SEQ`; a connection id also names the session.
-    Operation { session: String, seq: u64 },
+    Operation {
+        session: String,
+        seq: u64,
+    },
     /// The beginning of a session id, or an id of an operation: request, trace, span, tool call,
     /// conversation, or the beginning of a hash.
     Word(String),
@@ -67,7 +71,6 @@ pub(crate) struct Search<'a> {
     operations: Top<Timestamp, Box<OperationMatch>>,
 }
 
-/// A session that matches.
 #[derive(Debug, Default)]
 struct SessionMatch {
     last: Timestamp,
@@ -75,14 +78,12 @@ struct SessionMatch {
     connections: BTreeSet<String>,
 }
 
-/// An operation that matches.
 #[derive(Clone, Debug)]
 pub(crate) struct OperationMatch {
     pub(crate) row: OperationRow,
     pub(crate) line: Box<[u8]>,
 }
 
-/// The result of a search.
 #[derive(Debug)]
 pub(crate) enum SearchResult {
     Nothing,

@@ -24,7 +24,6 @@ impl NamePool {
         Arc::clone(&self.last[field])
     }
 
-    /// Returns the shared copy of `name`.
     pub(crate) fn share(&mut self, name: &str) -> Arc<str> {
         const LEAST: usize = 1 << 10;
         if let Some(known) = self.names.get(name) {

@@ -37,15 +37,12 @@ pub struct ReportTotals<'a> {
     pub(crate) worst: Top<(bool, u64), Box<ReportRow>>,
 }
 
-/// Totals of one tool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolTotals {
     pub(crate) timed: TimedTotals,
-    /// Failures by `error_type`.
     pub(crate) errors: BTreeMap<Box<str>, u64>,
 }
 
-/// Starts, ends and calls of one server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerTotals {
     pub(crate) last_seen: Timestamp,

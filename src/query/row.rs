@@ -41,7 +41,6 @@ pub struct OperationRow {
 }
 
 impl OperationRow {
-    /// Copies what is drawn of an operation.
     pub fn new(entry: &LogEntry<'_>, names: &mut NamePool) -> OperationRow {
         let mut share = |field, name: &str| names.share_field(field, name);
         OperationRow {
@@ -114,7 +113,6 @@ impl LogRow {
         !select.is_about_operations() && select.takes_context(entry) && is_notable(entry)
     }
 
-    /// Copies what is printed of a wanted line.
     pub fn new(entry: &LogEntry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {
         match (json, entry.is_operation()) {
             (true, _) => LogRow::Json(line.into()),

@@ -14,7 +14,6 @@ use crate::query::files::{Compression, LogSource};
 /// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap, and few enough
 /// that the threads finish together.
 const STRETCH: u64 = 8 << 20;
-/// Size of one read in bytes.
 const READ: usize = 256 << 10;
 /// A longer line is not a record (records end at 1 MiB); it is skipped and counted.
 const MAX_LINE: usize = 4 << 20;
@@ -213,7 +212,6 @@ fn findings(sources: &[LogSource], tallies: Vec<FileTally>) -> ScanFindings {
     findings
 }
 
-/// A line of a stream.
 pub enum LogLine<'a> {
     /// Ended by a newline, which is not part of it.
     Whole(&'a [u8]),
@@ -243,7 +241,6 @@ impl<'b, R: Read> LineReader<'b, R> {
         LineReader { input, buffer, start: 0, filled: 0, position, ended: false }
     }
 
-    /// Returns the offset of the next line in bytes.
     pub fn position(&self) -> u64 {
         self.position
     }

@@ -19,13 +19,11 @@ pub struct SessionTable<'a> {
     sessions: HashMap<Box<str>, SessionTotals>,
 }
 
-/// Totals of one session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionTotals {
     pub(crate) session_id: String,
     pub(crate) span: TimeSpan,
     pub(crate) hosts: BTreeSet<String>,
-    /// Calls by server.
     pub(crate) servers: BTreeMap<String, u64>,
     pub(crate) connections: BTreeSet<String>,
     pub(crate) calls: CallTotals,

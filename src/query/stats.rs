@@ -15,7 +15,6 @@ use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::words::Status;
 
-/// The columns by which calls are grouped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StatsGrouping {
     #[default]
@@ -180,7 +179,6 @@ impl Fold for StatsTable<'_> {
     }
 }
 
-/// The rows of `stats`, with their total.
 #[derive(Clone, Debug)]
 pub struct StatsSummary {
     pub(crate) by: StatsGrouping,

@@ -57,14 +57,12 @@ impl CallTotals {
         self.by_status[status as usize]
     }
 
-    /// Returns the totals of one operation.
     pub(super) fn of(entry: &LogEntry<'_>, prices: &Prices) -> CallTotals {
         let mut totals = CallTotals::default();
         totals.add(entry, prices);
         totals
     }
 
-    /// Returns the number of operations that failed.
     pub(crate) fn errors(&self) -> u64 {
         Status::ALL
             .into_iter()

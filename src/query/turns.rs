@@ -6,7 +6,6 @@ use crate::query::durations::Durations;
 use crate::query::row::OperationRow;
 use crate::record::words::Status;
 
-/// The operations of one turn of a conversation.
 #[derive(Clone, Debug, Default)]
 pub struct Turn<'r> {
     pub(crate) operations: Vec<TurnOperation<'r>>,
@@ -14,7 +13,6 @@ pub struct Turn<'r> {
     pub(crate) is_named: bool,
 }
 
-/// An operation of a turn.
 #[derive(Clone, Copy, Debug)]
 pub struct TurnOperation<'r> {
     pub(crate) row: &'r OperationRow,

@@ -22,12 +22,10 @@ impl Prices {
         self.per_million_tokens.is_some() || self.has_calls()
     }
 
-    /// Returns true if calls have prices of their own.
     pub(crate) fn has_calls(&self) -> bool {
         !self.per_call.is_empty()
     }
 
-    /// Returns the price of one call of `tool`.
     pub(crate) fn call(&self, server: &str, tool: &str) -> Charge {
         if self.per_call.is_empty() {
             return Charge::default();

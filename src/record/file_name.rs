@@ -11,7 +11,6 @@ use crate::record::timestamp::Timestamp;
 const MAX_SERVER: usize = 64;
 /// Hex digits of the connection id in a file name.
 const ID_DIGITS: usize = 12;
-/// Suffixes of packed logs.
 const PACKED: [&str; 2] = [".gz", ".zst"];
 
 /// `<server>-YYYY-MM-DD-<end of the connection id>.jsonl`; parts after the first one end with `.N.jsonl`.
@@ -76,7 +75,6 @@ pub(crate) fn server_part(server: &str) -> String {
     if server.is_empty() { "server".to_owned() } else { server.to_owned() }
 }
 
-/// Removes the suffix of a packed log from its name.
 pub(crate) fn unpacked(name: &str) -> &str {
     PACKED.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }

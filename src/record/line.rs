@@ -11,7 +11,6 @@ use crate::observe::canonical::write_string;
 use crate::record::Record;
 use crate::record::values::{ValueSerializer, ValueWriter, Written};
 
-/// Appends `record` and a newline to `line`.
 pub(crate) fn write(record: &Record<'_>, line: &mut Vec<u8>) -> Written {
     record.serialize(ValueSerializer(&mut LineWriter(line)))?;
     line.push(b'\n');

@@ -36,7 +36,6 @@ impl Timestamp {
         }
     }
 
-    /// Returns the UTC day.
     pub(crate) fn date(self) -> Date {
         self.civil().date()
     }
@@ -56,7 +55,6 @@ pub struct ClockAnchor {
 }
 
 impl ClockAnchor {
-    /// Returns the wall-clock time of `moment`.
     pub fn wall(&self, moment: Moment) -> Timestamp {
         let micros = (i128::from(moment.0) - i128::from(self.moment.0)) / 1000;
         Timestamp(self.wall.0.saturating_add(micros as i64))

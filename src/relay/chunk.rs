@@ -29,7 +29,6 @@ pub struct Gap {
     pub stream: Stream,
     /// Number of bytes of this stream that were read before the first lost one.
     pub offset: u64,
-    /// Number of lost bytes.
     pub bytes: u64,
     /// Number of newlines among them.
     pub newlines: u64,

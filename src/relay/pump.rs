@@ -109,9 +109,6 @@ pub struct Pump {
 
 impl Pump {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// If the system refuses another thread.
     pub fn new(producer: Producer, state: Arc<PumpState>) -> io::Result<Pump> {
         let (descriptors, receiver) = mpsc::channel();
         let name = producer.ring().stream().as_str().to_owned();

@@ -97,9 +97,6 @@ pub struct Ring {
 
 /// Makes a ring of about `size` bytes of address space, at least two segments. Memory is used as it is
 /// touched.
-///
-/// # Errors
-/// If the system refuses the mapping.
 pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
     let count = (size / SEGMENT).max(2);
     let memory = Mapping::reserve(count * SEGMENT)?;

@@ -40,9 +40,6 @@ struct ConfigEntry {
 
 impl ConfigFile {
     /// Reads the file `path`; returns `None` if it does not exist.
-    ///
-    /// # Errors
-    /// If the file exists and cannot be read.
     pub(super) fn read(path: &Path) -> io::Result<Option<ConfigFile>> {
         let utf8 = |bytes| {
             String::from_utf8(bytes)

@@ -45,9 +45,6 @@ pub(crate) fn choose(settings: &Settings) -> HashKeySource {
 
 impl HashKeySource {
     /// Returns the key. The installation's key is made now if it does not exist.
-    ///
-    /// # Errors
-    /// If the key exists and cannot be read or trusted, or if it cannot be made.
     pub(crate) fn load_or_make(&self) -> Result<HashKey, HashKeyError> {
         match self {
             HashKeySource::Installation(state) => of_installation(state).map(HashKey::Keyed),
@@ -58,9 +55,6 @@ impl HashKeySource {
     }
 
     /// Returns the key, or `None` if it has not been made yet.
-    ///
-    /// # Errors
-    /// If the key exists and cannot be read or trusted.
     pub(crate) fn load(&self) -> Result<Option<HashKey>, HashKeyError> {
         match self {
             HashKeySource::Unkeyed => Ok(Some(HashKey::Unkeyed)),
@@ -78,7 +72,6 @@ pub(crate) fn for_this_process() -> HashKey {
     HashKey::Keyed(random().unwrap_or_else(|_| seed()))
 }
 
-/// The reason why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HashKeyError {
     /// Other users can read the file, or it is not ours, or it is not a regular file.

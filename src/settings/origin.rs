@@ -3,14 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// A value and its origin.
 #[derive(Clone, Debug)]
 pub struct Setting<T> {
     pub value: T,
     pub origin: SettingOrigin,
 }
 
-/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingOrigin {
     Flag,

@@ -29,7 +29,6 @@ pub(crate) fn home_as_tilde(path: &Path) -> String {
     }
 }
 
-/// Returns the default folder of the session logs.
 pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }

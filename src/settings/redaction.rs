@@ -2,7 +2,6 @@
 
 use crate::observe::redact::{self, Redactor};
 
-/// The `[redaction]` table.
 #[derive(Clone, Debug)]
 pub enum RedactionTable {
     Settings(Box<redact::RedactionSettings>),
@@ -19,7 +18,6 @@ impl RedactionTable {
         }
     }
 
-    /// Returns the redactor of these settings.
     pub fn redactor(&self) -> Redactor {
         match self {
             RedactionTable::Settings(settings) => {

@@ -19,7 +19,6 @@ pub struct ConfigFileError {
     pub(crate) error: io::Error,
 }
 
-/// Everything that settings come from, read once.
 pub struct SettingSources<'a> {
     given: GivenSettings,
     environment: Environment<'a>,
@@ -61,9 +60,6 @@ impl<'a> SettingSources<'a> {
     }
 
     /// Returns the config file, if there is one.
-    ///
-    /// # Errors
-    /// If the file exists, or the user named it, and it cannot be read.
     pub fn file(&self) -> Result<Option<&ConfigFile>, &ConfigFileError> {
         self.file.as_ref().map(Option::as_ref)
     }

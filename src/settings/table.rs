@@ -39,7 +39,6 @@ const fn value(long: &'static str, value_name: &'static str) -> SettingFlag {
     SettingFlag::Value { long, value_name }
 }
 
-/// The declaration of one setting.
 pub struct SettingDeclaration {
     /// Key in the config file. The variable is `SPANTAP_` with the name in upper case and `_` for `.`.
     pub name: &'static str,
@@ -56,7 +55,6 @@ pub struct SettingDeclaration {
 }
 
 impl SettingDeclaration {
-    /// Returns the environment variable of this setting.
     pub(crate) fn variable(&self) -> String {
         variable(self.name)
     }
@@ -75,7 +73,6 @@ impl SettingDeclaration {
     }
 }
 
-/// Returns the names of all settings.
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     DECLARATIONS.iter().map(|setting| setting.name)
 }

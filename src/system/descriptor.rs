@@ -7,9 +7,6 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// Reads what is there into `buffer`, up to its size; 0 is the end of the stream.
-///
-/// # Errors
-/// If the system refuses to read.
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: the buffer is valid for writing `len` bytes.
@@ -22,9 +19,6 @@ pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes all of `bytes`.
-///
-/// # Errors
-/// If the reader is gone, or the system refuses to write.
 pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         // SAFETY: the slice is valid for reading `len` bytes.

@@ -17,9 +17,6 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Reserves `size` bytes of address space.
-    ///
-    /// # Errors
-    /// If the system refuses the mapping.
     pub fn reserve(size: usize) -> io::Result<Mapping> {
         // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
         let start = unsafe {

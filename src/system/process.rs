@@ -58,7 +58,6 @@ pub struct StartedServer {
     pub stderr: OwnedFd,
 }
 
-/// Reason why the server could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
     /// `exec` refused the command. The exit status is 127 if the command does not exist, else 126, as in env(1).
@@ -321,7 +320,6 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
-/// How the server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
     Exited(i32),

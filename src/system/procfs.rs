@@ -28,7 +28,6 @@ impl ProcessStat {
         Some(ProcessStat { cpu_ticks: user + system, start_ticks, resident_pages: pages })
     }
 
-    /// Returns the CPU time in user and system mode.
     pub fn cpu(&self) -> Duration {
         Duration::from_millis(self.cpu_ticks * 1000 / rustix::param::clock_ticks_per_second())
     }

@@ -7,7 +7,6 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-/// A set of signals.
 #[derive(Clone, Copy)]
 pub struct SignalMask(libc::sigset_t);
 

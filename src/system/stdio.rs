@@ -5,9 +5,6 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Moves descriptor 1 to a number that only its pump knows, and points 1 at standard error, so that a stray
 /// print of any crate cannot reach the wire.
-///
-/// # Errors
-/// If the system refuses a descriptor.
 pub fn take_stdout() -> io::Result<OwnedFd> {
     // SAFETY: plain descriptor calls. The runtime has made sure that 0 to 2 are open.
     let fd = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
@@ -56,7 +53,6 @@ pub fn write_lines(lines: &str) {
     }
 }
 
-/// Returns true if `fd` is a terminal.
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::isatty(fd) == 1 }

@@ -19,7 +19,6 @@ pub(crate) fn parse(text: &str) -> Result<Duration, &'static str> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "too long")
 }
 
-/// Parses a duration that is longer than zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, &'static str> {
     match parse(text) {
         Ok(Duration::ZERO) => Err("expected a duration of more than 0"),

@@ -1,6 +1,5 @@
 //! Writes bytes as hex digits, without `format!`: a record contains some three hundred digits.
 
-/// Appends `bytes` as lower-case hex digits.
 pub(crate) fn push(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for chunk in bytes.chunks(32) {
@@ -13,7 +12,6 @@ pub(crate) fn push(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Returns `bytes` as lower-case hex digits.
 pub(crate) fn text(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     push(&mut text, bytes);

@@ -52,9 +52,6 @@ fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
 }
 
 /// Checks options before they are written: an option that `run` refuses would keep the servers from starting.
-///
-/// # Errors
-/// `run` refuses an option, or `wrap` writes it itself.
 pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
     let is_reserved = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
     if let Some(word) = options.iter().find(|word| is_reserved(word)) {

@@ -20,7 +20,6 @@ pub(super) enum WrapAction {
     Unwrap,
 }
 
-/// Decision about one entry.
 enum EntryDecision<'a> {
     Change(EntryChange<'a>),
     /// Leave the entry alone and report this reason.
@@ -30,7 +29,6 @@ enum EntryDecision<'a> {
 }
 
 impl WrapAction {
-    /// Returns the name of the command.
     pub(super) fn command(&self) -> &'static str {
         match self {
             WrapAction::Wrap { .. } => "wrap",
@@ -93,7 +91,6 @@ impl WrapAction {
     }
 }
 
-/// Change of one server's entry.
 #[derive(Debug)]
 pub(super) struct ServerChange {
     pub label: String,
@@ -105,7 +102,6 @@ pub(super) struct ServerChange {
     pub disabled: bool,
 }
 
-/// Changes to one file.
 pub(super) struct FilePlan {
     pub file: HostFile,
     pub snapshot: FileSnapshot,
@@ -114,15 +110,11 @@ pub(super) struct FilePlan {
     pub changes: Vec<ServerChange>,
     /// Labels of servers that are left alone, with the reason.
     pub skipped: Vec<(String, &'static str)>,
-    /// Names of all servers of the file.
     pub names: Vec<String>,
 }
 
 impl FilePlan {
     /// Reads a file and tries the changes to it in memory.
-    ///
-    /// # Errors
-    /// The file cannot be read or parsed; the text is the reason.
     pub(super) fn make(
         file: &HostFile,
         selection: &ServerSelection,

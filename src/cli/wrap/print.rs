@@ -13,7 +13,6 @@ use crate::hosts::tree::FileFormat;
 use crate::observe::redact::Redactor;
 use crate::present::Printable;
 
-/// Prints the changes of one file.
 pub(super) fn plan(out: &mut Out<'_>, plan: &FilePlan, with_diff: bool) -> anyhow::Result<()> {
     if plan.changes.is_empty() && plan.skipped.is_empty() {
         return Ok(());
@@ -46,10 +45,7 @@ fn diff_of(plan: &FilePlan) -> String {
     diff::diff(plan.snapshot.text(), &plan.after, format, plan.file.host, &mut Redactor::default())
 }
 
-/// Asks the user for consent; prints a line if it is not given.
-///
-/// # Errors
-/// Standard input is not a terminal.
+/// Asks the user for consent; prints a line if it is not given. Fails if standard input is not a terminal.
 pub(super) fn confirm(out: &mut Out<'_>, action: &WrapAction) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         let error = anyhow::anyhow!("cannot ask for confirmation: stdin is not a terminal");
@@ -75,7 +71,6 @@ pub(super) fn next_step(out: &mut Out<'_>, plan: &FilePlan) -> anyhow::Result<()
     Ok(())
 }
 
-/// Prints the files that were left alone.
 pub(super) fn failures(out: &mut Out<'_>, failures: &Failures) -> anyhow::Result<()> {
     for (file, reason) in failures {
         let (path, reason) = (printable_path(&file.path), Printable::new(reason));

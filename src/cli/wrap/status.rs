@@ -32,7 +32,6 @@ pub struct StatusArgs {
     log_dir: Option<PathBuf>,
 }
 
-/// One server.
 struct StatusRow {
     host: &'static str,
     scope: &'static str,
@@ -48,9 +47,6 @@ struct StatusRow {
 
 impl StatusArgs {
     /// Prints a row for each server; exit status 1 if an entry or a file is broken.
-    ///
-    /// # Errors
-    /// No config file is found, or a server that the user named.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let files = host_files(&self.selection)?;
         if files.is_empty() {

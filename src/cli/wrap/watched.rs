@@ -17,12 +17,10 @@ pub(crate) fn resolve(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_program(file))
 }
 
-/// Returns true if the program can be started.
 pub(crate) fn can_start(program: &str) -> bool {
     resolve(program).is_some()
 }
 
-/// Returns true if a process has this name.
 pub(super) fn is_running(name: &str) -> bool {
     !start_times(name).is_empty()
 }

@@ -93,7 +93,6 @@ impl SessionFile {
         }
     }
 
-    /// Opens the first part.
     pub(super) fn open_now(&mut self) -> io::Result<PathBuf> {
         match &self.current {
             Some(open) => Ok(open.path.clone()),
@@ -136,7 +135,6 @@ impl SessionFile {
         }
     }
 
-    /// Counts `lines` as lost.
     fn lose(&mut self, lines: &[u8]) -> (&'static str, u64) {
         let count = memchr::memchr_iter(b'\n', lines).count() as u64;
         let lost = self.lost.get_or_insert((0, "unwritable"));
@@ -242,7 +240,6 @@ impl SessionFile {
         self.retry_at
     }
 
-    /// Ends a pause after a failure.
     pub(super) fn try_again_now(&mut self) {
         self.retry_at = None;
     }
@@ -252,7 +249,6 @@ impl SessionFile {
     }
 }
 
-/// Returns the number of the first record of `lines`.
 fn seq_of_first(lines: &[u8]) -> u64 {
     let line = lines.split(|byte| *byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice::<Record<'_>>(line).map_or(0, |record| record.seq)

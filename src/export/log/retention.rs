@@ -15,9 +15,7 @@ use crate::record::timestamp::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogFile {
     pub(crate) path: PathBuf,
-    /// Bytes on disk.
     pub(crate) size: u64,
-    /// When the file was last written.
     pub(crate) written: SystemTime,
 }
 
@@ -30,9 +28,6 @@ pub(crate) enum Deletion {
 }
 
 /// Returns the session logs of `folder`, the one with the oldest last write first.
-///
-/// # Errors
-/// Fails if the folder cannot be read.
 pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
     let mut logs = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -53,9 +48,6 @@ pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
 }
 
 /// Deletes `log` unless a live process writes to it. A file that does not exist counts as deleted.
-///
-/// # Errors
-/// Fails if the file cannot be opened or deleted.
 pub(crate) fn delete(log: &Path) -> io::Result<Deletion> {
     match is_in_use(log) {
         Ok(true) => Ok(Deletion::InUse),
@@ -69,9 +61,6 @@ pub(crate) fn delete(log: &Path) -> io::Result<Deletion> {
 }
 
 /// Returns true if a live process holds the lock that a writer has on its log.
-///
-/// # Errors
-/// Fails if the file cannot be opened.
 pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
     // On a file system without locks the age alone decides.
@@ -81,9 +70,6 @@ pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
 /// Deletes the oldest session logs of `folder` until all of them together take at most `max_total` bytes.
 /// Logs of the current day (UTC) and logs in use stay, even if that leaves more. A file that cannot be deleted
 /// is skipped.
-///
-/// # Errors
-/// Fails if the folder cannot be read.
 pub(crate) fn limit_total_size(folder: &Path, max_total: u64, now: SystemTime) -> io::Result<()> {
     let day = |time| Timestamp::from(time).date();
     let today = day(now);

@@ -41,12 +41,10 @@ impl ServerLabel {
         ServerLabel(KeyValue::new(name::MCP_SERVER_NAME, server.to_owned()))
     }
 
-    /// Returns the server's name and `attributes`.
     pub(super) fn with<const N: usize>(&self, attributes: [KeyValue; N]) -> Vec<KeyValue> {
         std::iter::once(self.0.clone()).chain(attributes).collect()
     }
 
-    /// Returns the server's name and one more attribute.
     pub(super) fn and(&self, key: &'static str, value: impl Into<opentelemetry::Value>) -> Vec<KeyValue> {
         self.with([KeyValue::new(key, value)])
     }

@@ -26,7 +26,6 @@ mod field {
 /// Fields of a record that have a place of their own in an OTLP log record.
 const PLACED: [&str; 6] = ["timestamp", "level", "message", "trace_id", "span_id", "trace_flags"];
 
-/// Writes the log record of `record`.
 pub(super) fn log(record: &Record<'_>, log: &mut ProtobufWriter) -> Written {
     let at = nanoseconds(record.timestamp);
     let (severity, word) = match record.level {

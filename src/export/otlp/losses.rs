@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Takes a reason and the number of items that were lost for it.
 pub(crate) type LossCallback = Box<dyn Fn(&'static str, u64) + Send + Sync>;
 
-/// Counts of one connection.
 pub(super) struct LossCounts {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     /// Losses of the other outputs, so far.
@@ -30,7 +29,6 @@ impl LossCounts {
         }
     }
 
-    /// Sets how much the other outputs have lost so far.
     pub(super) fn set_elsewhere(&self, elsewhere: u64) {
         self.elsewhere.store(elsewhere, Ordering::Relaxed);
     }

@@ -22,7 +22,6 @@ use calls::CallMetrics;
 use health::HealthMetrics;
 use traffic::TrafficMetrics;
 
-/// The instruments of one connection.
 pub(crate) struct Metrics {
     calls: CallMetrics,
     traffic: TrafficMetrics,
@@ -42,12 +41,10 @@ impl Metrics {
         }
     }
 
-    /// Returns a callback that counts losses on the way to the collector.
     pub(super) fn otlp_losses(&self) -> LossCallback {
         self.traffic.otlp_losses()
     }
 
-    /// Counts what the outputs have lost so far.
     pub(crate) fn dropped<'a>(&mut self, dropped: impl Iterator<Item = &'a Dropped>) {
         dropped.for_each(|dropped| self.traffic.dropped(dropped));
     }

@@ -13,7 +13,6 @@ use crate::export::otlp::settings::Signal;
 /// Longest time that a collector may ask us to stay away.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Outcome of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Why it failed, as a word; `None` if it did not.

@@ -31,7 +31,6 @@ use crate::export::otlp::transport::CollectorClient;
 /// The time limit that the crate requires. Our client has one of its own.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Sends points to one collector.
 pub(super) struct PointExporter {
     exporter: MetricExporter,
     /// Outcome of the last exchange, until it is read.

@@ -28,7 +28,6 @@ pub(super) struct OpenMessage {
     fields_at: usize,
 }
 
-/// Appends fields to a message.
 #[derive(Debug, Default)]
 pub(super) struct ProtobufWriter {
     bytes: Vec<u8>,
@@ -51,7 +50,6 @@ impl ProtobufWriter {
         self.bytes.clear();
     }
 
-    /// Appends fields that are encoded already.
     pub(super) fn fields(&mut self, encoded: &[u8]) {
         self.bytes.extend_from_slice(encoded);
     }

@@ -19,7 +19,6 @@ pub(super) struct Queue<T> {
     limits: QueueLimits,
 }
 
-/// Limits of one queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
     pub(crate) queue: usize,
@@ -93,7 +92,6 @@ impl<T> Queue<T> {
         has_room
     }
 
-    /// Returns true if the sender has ended.
     pub(super) fn has_ended(&self) -> bool {
         lock(&self.state).ended
     }

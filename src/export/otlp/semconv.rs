@@ -79,16 +79,13 @@ pub mod resource {
 
 /// Values that the conventions fix.
 pub mod value {
-    /// `network.transport` of stdio.
     pub const PIPE: &str = "pipe";
-    /// `gen_ai.operation.name` of a tool call.
     pub const EXECUTE_TOOL: &str = "execute_tool";
 }
 
 /// The first revision of MCP without sessions, and so without `mcp.session.id`.
 pub const FIRST_WITHOUT_SESSIONS: &str = "2026-07-28";
 
-/// Name, unit, kind and description of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instrument {
     pub name: &'static str,
@@ -158,7 +155,6 @@ pub const CONNECT_SPAN: &str = "mcp.connect";
 /// Values of `spantap.link`.
 pub const LINK_CONNECTION: &str = "connection";
 pub const LINK_CONTINUES: &str = "continues";
-/// Names of span events.
 pub const EVENT_PROGRESS: &str = "progress";
 pub const EVENT_CANCELLED: &str = "cancelled";
 pub const EVENT_THRASHING: &str = "agent_thrashing";

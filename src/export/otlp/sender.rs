@@ -70,7 +70,6 @@ fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(f64::from(byte[0]) / 1024.0)
 }
 
-/// Sends encoded spans or log records to one collector.
 pub(super) struct ItemSender {
     pub(super) client: CollectorClient,
     pub(super) origin: RequestOrigin,
@@ -82,7 +81,6 @@ impl ItemSender {
     }
 }
 
-/// The sending of one queue.
 pub(super) struct QueueSender<'a> {
     pub(super) sender: Arc<ItemSender>,
     pub(super) queue: &'a Queue<EncodedItem>,

@@ -55,7 +55,6 @@ impl Signal {
     }
 }
 
-/// How one signal is sent.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SignalTarget {
     /// With its path for HTTP.
@@ -83,7 +82,6 @@ impl std::fmt::Debug for SignalTarget {
     }
 }
 
-/// Settings of one connection's export.
 #[derive(Clone, Debug)]
 pub(crate) struct OtlpSettings {
     pub(crate) traces: Option<SignalTarget>,
@@ -104,7 +102,6 @@ pub(crate) struct OtlpSettings {
 
 /// Interval of metrics, short enough for several points in a session of a minute.
 const METRIC_INTERVAL: Duration = Duration::from_secs(10);
-/// Default of the specification.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Limits of the queues. Spans and logs are sent every second, because some hosts kill half a second after
 /// their first signal. A session of ten thousand calls that ends at once fits into a queue.
@@ -164,7 +161,6 @@ impl OtlpSettings {
         if self.delta { Temporality::Delta } else { Temporality::Cumulative }
     }
 
-    /// Returns how spans are chosen.
     pub(crate) fn sampling(&self) -> Sampling {
         Sampling { keep: self.keep, sampler: self.sampler, value_length: self.value_length }
     }

@@ -52,7 +52,6 @@ pub(super) struct SpanTracker {
     connecting: Option<OpenConnectionSpan>,
 }
 
-/// A span of a connection that has begun.
 #[derive(Debug)]
 struct OpenConnectionSpan {
     fields: ProtobufWriter,
@@ -150,7 +149,6 @@ impl SpanTracker {
     }
 }
 
-/// Ids of a record's span.
 struct SpanIds {
     trace_id: TraceId,
     span_id: SpanId,
@@ -168,7 +166,6 @@ impl SpanIds {
     }
 }
 
-/// Writes ids, kind and start of a span.
 fn begin(
     span: &mut ProtobufWriter,
     record: &Record<'_>,
@@ -233,10 +230,8 @@ pub(super) fn nanoseconds(timestamp: Timestamp) -> u64 {
     u64::try_from(timestamp.0).unwrap_or(0) * 1000
 }
 
-/// Writes attributes of a span.
 struct SpanAttributes<'a> {
     span: &'a mut ProtobufWriter,
-    /// Longest text, in characters.
     length: Option<usize>,
 }
 
@@ -256,7 +251,6 @@ impl SpanAttributes<'_> {
         }
     }
 
-    /// Writes what every span carries.
     fn common(&mut self, record: &Record<'_>) {
         self.texts(&[
             (name::MCP_SERVER_NAME, Some(&record.server_name)),

@@ -108,7 +108,6 @@ impl HttpClient {
         }
     }
 
-    /// Returns the body in the encoding and compression of the settings.
     fn body(&self, request: Vec<u8>) -> Option<Vec<u8>> {
         let body = if self.json { to_json(self.signal, &request)? } else { request };
         if !self.gzip {
@@ -154,7 +153,6 @@ impl HttpClient {
     }
 }
 
-/// Returns a protobuf request as JSON.
 fn to_json(signal: Signal, request: &[u8]) -> Option<Vec<u8>> {
     fn convert<M: Message + Default + Serialize>(request: &[u8]) -> Option<Vec<u8>> {
         serde_json::to_vec(&M::decode(request).ok()?).ok()

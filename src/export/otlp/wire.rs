@@ -14,7 +14,6 @@ const MAX_FILE: u64 = 1 << 20;
 pub(super) const USER_AGENT: &str =
     concat!("spantap/", env!("CARGO_PKG_VERSION"), " OTel-OTLP-Exporter-Rust");
 
-/// Reads a certificate or key file.
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     read_limited(path, MAX_FILE).with_context(|| format!("failed to read `{}`", path.display()))
 }

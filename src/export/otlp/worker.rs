@@ -45,7 +45,6 @@ impl ExportQueues {
         }
     }
 
-    /// Counts everything that is left as lost.
     pub(super) fn end(&self, reason: &'static str) {
         self.losses.add(reason, self.spans.end() + self.logs.end());
     }
@@ -60,7 +59,6 @@ pub(super) struct HandedOver {
 /// The sending thread before it starts, with all that it needs.
 pub(super) struct Worker {
     pub(super) settings: OtlpSettings,
-    /// Attributes of the resource.
     pub(super) attributes: BTreeMap<String, String>,
     pub(super) reader: Option<SharedReader>,
     pub(super) notify: NoticeCallback,
@@ -141,7 +139,6 @@ impl Worker {
         made.map_err(report).ok()
     }
 
-    /// Starts the task that sends what is in one of the queues.
     fn queue_task(
         &self,
         name: &'static str,

@@ -113,7 +113,6 @@ impl MemberParent {
     }
 }
 
-/// Raw JSON of one member.
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     pub(super) bytes: Vec<u8>,
@@ -173,7 +172,6 @@ impl Envelope {
         self.present & 1 << member as u32 != 0
     }
 
-    /// Returns the length of a member in bytes.
     pub fn size_of(&self, member: Member) -> Option<u64> {
         self.has(member).then_some(self.captures[member as usize].size)
     }
@@ -186,7 +184,6 @@ impl Envelope {
         capture.bytes.clear();
     }
 
-    /// Forgets the members of `place`.
     pub(super) fn forget(&mut self, place: MemberParent) {
         self.present &= !place.mask();
     }

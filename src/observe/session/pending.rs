@@ -16,7 +16,6 @@ use crate::relay::chunk::Moment;
 /// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
 const MAX_PENDING: usize = 16_384;
 
-/// A request without its answer.
 pub(super) struct Pending {
     pub(super) id: RequestId,
     pub(super) facts: CallFacts,

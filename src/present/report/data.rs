@@ -35,7 +35,6 @@ pub struct PageSource {
     pub(crate) notes: Vec<Printable>,
 }
 
-/// The data of the page.
 #[derive(Debug, Serialize)]
 pub struct PageData {
     about: PageSource,
@@ -51,7 +50,6 @@ pub struct PageData {
     rows: OperationTable,
 }
 
-/// Calls and errors by server and time.
 #[derive(Debug, Default, Serialize)]
 struct Timeline {
     /// Milliseconds since 1970.

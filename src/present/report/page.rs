@@ -8,7 +8,6 @@ const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPTS: [&str; 3] = [include_str!("data.js"), include_str!("draw.js"), include_str!("boards.js")];
 
-/// Returns the page as HTML.
 pub fn page(data: &PageData) -> serde_json::Result<String> {
     let script = SCRIPTS.concat();
     let json = serde_json::to_string(data)?.replace('<', "\\u003c");

@@ -198,7 +198,6 @@ impl CallMetrics {
         histogram.record(timing.ended.since(timing.started).as_secs_f64(), &attributes);
     }
 
-    /// Counts a tool call.
     fn call(&mut self, Operation { facts, answer, .. }: &Operation, tool: &str, turn: Option<&Redacted>) {
         if let Some(turn) = turn {
             self.turn(turn.as_str());

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::export::otlp::settings::Signal;
 
-/// Settings of all signals, and of single signals.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpTable {
@@ -16,7 +15,6 @@ pub struct OtlpTable {
     pub(crate) headers: BTreeMap<String, String>,
     /// `gzip` or `none`.
     pub(crate) compression: Option<String>,
-    /// PEM files.
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) client_certificate: Option<PathBuf>,
     pub(crate) client_key: Option<PathBuf>,
@@ -34,7 +32,6 @@ pub struct OtlpTable {
     /// As in `OTEL_TRACES_SAMPLER` and its `_ARG`.
     pub(crate) sampler: Option<String>,
     pub(crate) sampler_arg: Option<f64>,
-    /// Attributes of the resource.
     pub(crate) resource: BTreeMap<String, String>,
 }
 
