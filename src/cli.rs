@@ -222,7 +222,7 @@ fn sources(given: GivenSettings) -> SettingSources<'static> {
 /// read, its rules are unknown, and the redactor shows no free text.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
     let given = GivenSettings { config: config_file.map(Path::to_owned), ..GivenSettings::default() };
-    sources(given).settings(&server_name::server_name(command)).redaction.redactor()
+    sources(given).settings(&server_name::section_name(command)).redaction.redactor()
 }
 
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

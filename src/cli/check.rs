@@ -17,7 +17,7 @@ use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
 use crate::present::Printable;
 use crate::proxy::identity;
 use crate::record::Identity;
-use crate::settings::{GivenSettings, process_environment};
+use crate::settings::{GivenSettings, process_environment, server_name};
 
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
@@ -193,13 +193,15 @@ impl CheckArgs {
             otlp_endpoint: self.otlp.clone(),
             ..GivenSettings::default()
         };
-        let name = self
-            .server
-            .clone()
-            .unwrap_or_else(|| crate::settings::server_name::server_name(&self.server_command.command));
+        let command = &self.server_command.command;
         let sources = crate::cli::sources(given);
         sources.file().map_err(|error| anyhow!("{error}"))?;
-        let resolved = sources.settings(&name);
+        let section = self.server.clone().unwrap_or_else(|| server_name::section_name(command));
+        let resolved = sources.settings(&section);
+        let name = self.server.clone().unwrap_or_else(|| {
+            let words = resolved.redaction.redactor().redact_argv(command);
+            server_name::server_name(command, &words)
+        });
         let (settings, warnings) = resolved.otlp(&process_environment);
         let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {}", Printable::new(line)));
         resolved.problems.iter().for_each(|problem| warn(&problem.to_string()));

@@ -64,10 +64,10 @@ impl<'a> SettingSources<'a> {
         self.file.as_ref().map(Option::as_ref)
     }
 
-    /// Returns the name of the server that `command` starts: the configured name, else one derived from the
-    /// command.
-    pub(crate) fn server_name(&self, command: &[OsString]) -> String {
-        self.resolver("").server().value.unwrap_or_else(|| server_name::server_name(command))
+    /// Returns the name of the section of the server that `command` starts: the configured name, else one
+    /// derived from the command. It may contain a secret and must not be shown.
+    pub(crate) fn section_name(&self, command: &[OsString]) -> String {
+        self.resolver("").server().value.unwrap_or_else(|| server_name::section_name(command))
     }
 
     /// Returns a resolver of single settings of the server `server_name`.

@@ -1,132 +1,91 @@
 //! The server's name, derived from its command.
+//!
+//! A command line contains secrets at any place, and a name is in every record, metric and file name. So a name
+//! comes only from a word that the redactor left unchanged, and only from a place where a program is known to be:
+//! after an option that is not known, the next word may be its value, and the launcher's own name is used.
 
 use std::ffi::OsString;
 
-/// A program that starts another program, whose name becomes the server's name.
-struct Launcher {
-    name: &'static str,
-    /// Words between the launcher and the launched program.
-    verbs: &'static [&'static str],
-    /// Options with a value that is not the launched program.
-    with_value: &'static [&'static str],
-    /// Options whose value is the launched program.
-    naming: &'static [&'static str],
+mod launchers;
+
+use crate::observe::redact::Redacted;
+use launchers::{Launcher, LauncherOption};
+
+/// One word of a command line.
+#[derive(Clone, Debug)]
+struct CommandWord {
+    text: String,
+    /// True if the redactor changed the word. Nothing may be derived from it.
+    hidden: bool,
 }
 
-const fn launcher(
-    name: &'static str,
-    verbs: &'static [&'static str],
-    with_value: &'static [&'static str],
-) -> Launcher {
-    Launcher { name, verbs, with_value, naming: &[] }
+impl CommandWord {
+    fn plain(text: &str) -> CommandWord {
+        CommandWord { text: text.to_owned(), hidden: false }
+    }
 }
 
-#[rustfmt::skip]
-const CONTAINER_OPTIONS: &[&str] = &[
-    "-e", "--env", "--env-file", "-v", "--volume", "--mount", "--name", "--network", "-p", "--publish", "-u",
-    "--user", "-w", "--workdir", "--platform", "--entrypoint", "-l", "--label", "--add-host", "-m", "--memory",
-    "--cpus", "--pull",
-];
+/// Returns a short name for the server that `command` starts: the package, the module or the script's stem.
+/// `redacted` is the result of [`Redactor::redact_argv`](crate::observe::redact::Redactor::redact_argv).
+pub(crate) fn server_name(command: &[OsString], redacted: &[Redacted]) -> String {
+    let word = |(word, redacted): (&OsString, &Redacted)| {
+        let text = word.to_string_lossy().into_owned();
+        CommandWord { hidden: text != redacted.as_str(), text }
+    };
+    name_or_default(&command.iter().zip(redacted).map(word).collect::<Vec<_>>())
+}
 
-const LAUNCHERS: &[Launcher] = &[
-    launcher("npx", &[], &["-p", "--package", "-c", "--call"]),
-    launcher("bunx", &[], &["-p", "--package"]),
-    launcher("pnpx", &[], &[]),
-    launcher("npm", &["exec", "x", "run", "run-script"], &["-p", "--package", "-C", "--prefix"]),
-    launcher("pnpm", &["dlx", "exec", "run"], &["-C", "--dir"]),
-    launcher("yarn", &["dlx", "exec", "run"], &["--cwd", "-p", "--package"]),
-    launcher(
-        "node",
-        &[],
-        &["-r", "--require", "--import", "--loader", "--experimental-loader", "--env-file"],
-    ),
-    launcher("bun", &["run", "x"], &["--cwd", "--env-file"]),
-    launcher("deno", &["run"], &["-c", "--config", "--import-map", "--lock"]),
-    launcher("tsx", &["watch"], &["--tsconfig", "--env-file"]),
-    launcher("ts-node", &[], &["-P", "--project"]),
-    launcher(
-        "uvx",
-        &[],
-        &["--from", "--with", "-p", "--python", "--index-url", "--index", "--refresh-package"],
-    ),
-    launcher(
-        "uv",
-        &["run", "tool", "x"],
-        &["--directory", "--project", "--with", "--with-editable", "-p", "--python", "--from", "--env-file"],
-    ),
-    launcher("pipx", &["run"], &["--spec", "--python"]),
-    launcher("python", &[], &["-W", "-X"]),
-    launcher("mcp", &["run", "dev"], &["-t", "--transport", "--with", "-f", "--env-file"]),
-    launcher("fastmcp", &["run", "dev"], &["-t", "--transport", "--with"]),
-    launcher("docker", &["run", "exec", "container"], CONTAINER_OPTIONS),
-    launcher("podman", &["run", "exec", "container"], CONTAINER_OPTIONS),
-    launcher("java", &[], &["-cp", "-classpath", "--class-path", "-p", "--module-path"]),
-    Launcher { name: "dotnet", verbs: &["run", "exec"], with_value: &["-c", "-f"], naming: &["--project"] },
-    Launcher {
-        name: "cargo",
-        verbs: &["run"],
-        with_value: &["--manifest-path", "--features", "--profile", "--target"],
-        naming: &["--bin", "--example", "-p", "--package"],
-    },
-    launcher("go", &["run"], &["-C", "-tags", "-mod"]),
-    launcher("ruby", &[], &["-r", "-I"]),
-    launcher("php", &[], &["-d", "-c"]),
-    launcher("env", &[], &["-u", "-C", "-S"]),
-    launcher("sudo", &[], &["-u", "-g"]),
-    launcher("nice", &[], &["-n"]),
-    launcher("timeout", &[], &["-s", "-k"]),
-    launcher("sh", &[], &[]),
-    launcher("bash", &[], &["-O"]),
-    launcher("zsh", &[], &[]),
-    launcher("cmd", &[], &[]),
-    launcher("spantap", &[], &[]),
-];
+/// Returns the name by which `[server.NAME]` of the config file is looked up before there is a redactor. It is
+/// the server's name, unless that is hidden. It may contain a secret and must not be shown.
+pub(crate) fn section_name(command: &[OsString]) -> String {
+    let word = |word: &OsString| CommandWord::plain(&word.to_string_lossy());
+    name_or_default(&command.iter().map(word).collect::<Vec<_>>())
+}
 
-impl Launcher {
-    fn of(program: &str) -> Option<&'static Launcher> {
-        let base = stem(program);
-        let is_python = base == "pypy3" || (base.starts_with("python") && !base.contains('-'));
-        let name = if is_python { "python" } else { base.as_str() };
-        LAUNCHERS.iter().find(|launcher| launcher.name == name)
+fn name_or_default(words: &[CommandWord]) -> String {
+    named(words).unwrap_or_else(|| "server".to_owned())
+}
+
+fn named(words: &[CommandWord]) -> Option<String> {
+    let (program, arguments) = words.split_first()?;
+    let launcher = Launcher::of(&stem(&program.text));
+    launcher.and_then(|launcher| launched_by(launcher, arguments)).or_else(|| package(program))
+}
+
+/// Returns the name of the program that `launcher` starts with these arguments, if they name one for certain.
+fn launched_by(launcher: &Launcher, arguments: &[CommandWord]) -> Option<String> {
+    if launcher.name == "spantap" {
+        let at = arguments.iter().position(|word| word.text == "--")?;
+        return named(&arguments[at + 1..]);
     }
-
-    fn is_shell(&self) -> bool {
-        matches!(self.name, "sh" | "bash" | "zsh" | "cmd")
-    }
-
-    /// Returns the name of the program that is launched with these arguments, if they contain one.
-    fn launches(&self, arguments: &[String]) -> Option<String> {
-        if self.name == "spantap" {
-            let at = arguments.iter().position(|word| word == "--")?;
-            return named(&arguments[at + 1..]);
-        }
-        let mut rest = arguments.iter().enumerate();
-        let mut verbs_allowed = true;
-        while let Some((index, word)) = rest.next() {
-            match word.as_str() {
-                "-m" if self.name == "python" => return rest.next().map(|(_, module)| module_name(module)),
-                option if self.is_shell() && is_script_option(option) => {
-                    return script_name(&arguments[index + 1..].join(" "));
-                }
-                "--" => return named(&arguments[index + 1..]),
-                option if self.naming.contains(&option) => return rest.next().map(|(_, name)| package(name)),
-                option if self.with_value.contains(&option) => {
-                    rest.next();
-                }
-                option if option.starts_with('-') => {}
-                verb if verbs_allowed && self.verbs.contains(&verb) => continue,
-                assignment if self.name == "env" && assignment.contains('=') => {}
-                time if self.name == "timeout" && time.starts_with(|c: char| c.is_ascii_digit()) => {}
-                image if matches!(self.name, "docker" | "podman") => return Some(image_name(image)),
-                next if Launcher::of(next).is_some() && index + 1 < arguments.len() => {
-                    return named(&arguments[index..]);
-                }
-                next => return Some(package(next)),
+    let mut rest = arguments.iter().enumerate();
+    let mut verbs_allowed = true;
+    while let Some((index, word)) = rest.next() {
+        let after = &arguments[index + 1..];
+        let is_assignment = || matches!(launcher.name, "env" | "sudo") && word.text.contains('=');
+        let is_time = || launcher.name == "timeout" && word.text.starts_with(|c: char| c.is_ascii_digit());
+        match word.text.as_str() {
+            "-m" if launcher.name == "python" => return module_name(after.first()?),
+            option if launcher.is_shell() && is_script_option(option) => return script_name(launcher, after),
+            "--" => return named(after),
+            option if option.starts_with('-') => match launcher.option(option) {
+                LauncherOption::Alone => {}
+                LauncherOption::WithValue => drop(rest.next()),
+                LauncherOption::Naming => return package(after.first()?),
+                LauncherOption::Unknown if after.first()?.text.starts_with('-') => {}
+                LauncherOption::Unknown => return None,
+            },
+            verb if verbs_allowed && launcher.is_verb(verb) => continue,
+            _ if is_assignment() || is_time() => {}
+            _ if matches!(launcher.name, "docker" | "podman") => return image_name(word),
+            next if Launcher::of(&stem(next)).is_some() && !after.is_empty() => {
+                return named(&arguments[index..]);
             }
-            verbs_allowed &= word.starts_with('-') || index == 0;
+            _ => return package(word),
         }
-        None
+        verbs_allowed &= word.text.starts_with('-') || index == 0;
     }
+    None
 }
 
 /// Returns true for `-c`, alone or after other letters, and for `/c` of cmd.exe.
@@ -135,24 +94,61 @@ fn is_script_option(word: &str) -> bool {
         || (word.starts_with('-') && !word.starts_with("--") && word.ends_with('c'))
 }
 
-/// Returns the name of the last command of a shell script, which becomes the server.
-fn script_name(script: &str) -> Option<String> {
-    let command = script.split(['&', ';', '|', '\n']).map(str::trim).rfind(|command| !command.is_empty())?;
-    let words = command.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned());
-    let words: Vec<String> = words.skip_while(|word| word == "exec" || word.contains('=')).collect();
-    named(&words)
+/// Returns the name of the last command of a script, which becomes the server.
+fn script_name(shell: &Launcher, arguments: &[CommandWord]) -> Option<String> {
+    let script = arguments.first().filter(|script| !script.hidden)?;
+    if shell.name == "cmd" {
+        return match script.text.contains([' ', '"', '&', '|', '^', '%']) {
+            true => None,
+            false => named(arguments),
+        };
+    }
+    let words = last_command(&script.text)?;
+    let is_assignment = |word: &str| {
+        word.split_once('=')
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+    };
+    let words: Vec<CommandWord> = words
+        .iter()
+        .skip_while(|word| *word == "exec" || is_assignment(word))
+        .map(|word| CommandWord::plain(word))
+        .collect();
+    let program = &words.first()?.text;
+    let is_program = |c: char| c.is_ascii_alphanumeric() || "_./@:+~-".contains(c);
+    if program.starts_with('-') || !program.chars().all(is_program) { None } else { named(&words) }
 }
 
-/// Returns a short name for the server that `command` starts: the package, the module or the script's stem.
-pub(crate) fn server_name(command: &[OsString]) -> String {
-    let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    named(&words).filter(|name| !name.is_empty()).unwrap_or_else(|| "server".to_owned())
-}
-
-fn named(words: &[String]) -> Option<String> {
-    let (program, arguments) = words.split_first()?;
-    let launched = Launcher::of(program).and_then(|launcher| launcher.launches(arguments));
-    Some(launched.unwrap_or_else(|| package(program)))
+/// Returns the words of the last command of a shell script, or `None` if the script has substitutions,
+/// groups, redirected input, escapes or comments, in which a word can be anything.
+fn last_command(script: &str) -> Option<Vec<String>> {
+    let mut command: Vec<String> = Vec::new();
+    let (mut last, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = script.chars().chain(['\n']).peekable();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(end), c) if c == end => quote = None,
+            (Some('\''), c) => word.get_or_insert_default().push(c),
+            (_, '\\' | '`' | '(' | ')') | (None, '<') => return None,
+            (None, '#') if word.is_none() => return None,
+            (Some(_), c) => word.get_or_insert_default().push(c),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, ' ' | '\t' | '\n' | ';' | '|' | '&') => {
+                command.extend(word.take());
+                if !matches!(c, ' ' | '\t') && !command.is_empty() {
+                    last = std::mem::take(&mut command);
+                }
+            }
+            (None, c) => {
+                word.get_or_insert_default().push(c);
+                // `2>&1` does not end a command.
+                word.get_or_insert_default().extend(chars.next_if(|next| c == '>' && *next == '&'));
+            }
+        }
+    }
+    quote.is_none().then_some(last)
 }
 
 /// Returns the file name without folder and ending.
@@ -167,7 +163,24 @@ fn stem(path: &str) -> String {
 }
 
 /// Returns `server-x` for `@scope/server-x@1.2`, for `jsr:@scope/server-x` and for a path to it.
-fn package(word: &str) -> String {
+fn package(word: &CommandWord) -> Option<String> {
+    if word.hidden {
+        return None;
+    }
+    let word = match word.text.split_once("://") {
+        Some((_, address)) => {
+            let address = address.split(['?', '#']).next()?;
+            if address.split('/').next()?.contains('@') {
+                return None;
+            }
+            address
+        }
+        None => word.text.as_str(),
+    };
+    Some(package_name(word)).filter(|name| !name.is_empty())
+}
+
+fn package_name(word: &str) -> String {
     let is_registry = ["npm:", "jsr:"].iter().find_map(|registry| word.strip_prefix(registry));
     let word = is_registry.unwrap_or(word);
     if word.contains(['/', '\\']) && !word.starts_with('@') && is_registry.is_none() {
@@ -205,23 +218,145 @@ fn path_name(path: &str) -> String {
 }
 
 /// Returns `mcp-server-git` for `mcp_server_git`, and `pkg` for `pkg.server`.
-fn module_name(module: &str) -> String {
-    let mut parts = module.split('.').collect::<Vec<_>>();
+fn module_name(module: &CommandWord) -> Option<String> {
+    let mut parts = module.text.split('.').collect::<Vec<_>>();
     while parts.len() > 1 && matches!(parts.last(), Some(&("server" | "main" | "cli" | "__main__"))) {
         parts.pop();
     }
-    parts.last().copied().unwrap_or(module).replace('_', "-")
+    parts.last().filter(|name| !module.hidden && !name.is_empty()).map(|name| name.replace('_', "-"))
 }
 
 /// Returns `server` for `registry.example/team/server:1.2@sha256:…`.
-fn image_name(image: &str) -> String {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    name.split([':', '@']).next().unwrap_or(name).to_owned()
+fn image_name(image: &CommandWord) -> Option<String> {
+    let name = image.text.rsplit('/').next()?.split([':', '@']).next()?;
+    Some(name).filter(|name| !image.hidden && !name.is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::redact::Redactor;
+    use std::collections::BTreeSet;
+
+    /// Splits a command line at blanks that are not between single quotes.
+    fn words(command: &str) -> Vec<OsString> {
+        let parts = command.split('\'').enumerate().flat_map(|(at, part)| match at % 2 {
+            0 => part.split(' ').filter(|word| !word.is_empty()).collect(),
+            _ => vec![part],
+        });
+        parts.map(Into::into).collect()
+    }
+
+    /// The value of an option that is not known is not a name, nor is any other word that need not be a program.
+    #[test]
+    fn a_word_that_may_be_anything_is_not_a_name() {
+        let mut wrong = Vec::new();
+        for (command, name) in [
+            ("npx --future-option VALUE pkg", "npx"),
+            ("npx -Z VALUE pkg", "npx"),
+            ("npx --future-option -y pkg", "pkg"),
+            ("uvx --future-option VALUE", "uvx"),
+            ("uv run --future-option VALUE srv", "uv"),
+            ("docker run -i --future-option VALUE image", "docker"),
+            ("docker run -it --rm -h VALUE image", "image"),
+            ("docker run -iv VALUE image", "image"),
+            ("docker --context VALUE run -i image", "image"),
+            ("node --title VALUE server.js", "server"),
+            ("node -e 'VALUE'", "node"),
+            ("node -p 'VALUE' x.js", "node"),
+            ("python3 -c 'import VALUE'", "python3"),
+            ("python3 -uc 'VALUE'", "python3"),
+            ("python3 - VALUE", "python3"),
+            ("ruby -e 'VALUE'", "ruby"),
+            ("php -r 'VALUE'", "php"),
+            ("deno eval 'VALUE'", "eval"),
+            ("bun -e 'VALUE'", "bun"),
+            ("perl -e 'VALUE'", "perl"),
+            ("uvx --extra-index-url https://u:VALUE@h mcp-foo", "mcp-foo"),
+            ("npx -y https://u:VALUE@packages.corp/x", "npx"),
+            ("npx -y https://packages.corp/x.tgz?sig=VALUE", "x.tgz"),
+            ("sh -c 'A=\"two VALUE\" srv'", "srv"),
+            ("sh -c 'A=\"two; VALUE\" srv'", "srv"),
+            ("sh -c 'srv \"a && VALUE b\"'", "srv"),
+            ("sh -c 'srv $(cat x; VALUE y)'", "sh"),
+            ("sh -c 'srv `cat x; VALUE y`'", "sh"),
+            ("sh -c 'srv <<END\nVALUE\nEND'", "sh"),
+            ("sh -c 'srv # x; VALUE'", "sh"),
+            ("sh -c 'srv a\\; VALUE'", "sh"),
+            ("sh -c 'srv \"a; VALUE'", "sh"),
+            ("sh -c '> VALUE srv'", "sh"),
+            ("sh -c 'exec -a VALUE srv'", "sh"),
+            ("sh -c 'srv;' VALUE", "srv"),
+            ("sh -c 'srv 2>&1'", "srv"),
+            ("cmd /c 'set A=VALUE&& npx -y b'", "cmd"),
+            ("sudo A=VALUE mcp-x", "mcp-x"),
+            ("env -i A=VALUE mcp-x", "mcp-x"),
+            ("timeout --future-option VALUE 5 srv", "timeout"),
+        ] {
+            let named = section_name(&words(command));
+            if named != name || named.contains("VALUE") {
+                wrong.push(format!("{command}: {named} instead of {name}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    /// Tokens of vendors, and passwords that are recognised by what stands before them, at every place of
+    /// the command lines that hosts have.
+    #[test]
+    fn no_part_of_a_secret_is_in_a_name() {
+        let mut redactor = Redactor::default();
+        let mut seen = BTreeSet::new();
+        let tokens: Vec<&str> = crate::observe::redact::rules().map(|rule| rule.sample).step_by(12).collect();
+        let passwords = ["Zx9qT4mWv7", "correct horse"];
+        let lines: &[&[&str]] = &[
+            &["npx", "-y", "pkg"],
+            &["npx", "--registry", "https://h", "--future", "x", "pkg"],
+            &["uvx", "--index", "https://h", "pkg", "--flag"],
+            &["uv", "run", "--directory", "/x", "python", "-m", "pkg.server"],
+            &["docker", "run", "-i", "--rm", "-e", "A=b", "--future", "x", "image"],
+            &["env", "A=b", "node", "--title", "x", "server.js"],
+            &["python3", "-c", "code"],
+            &["sh", "-c", "cd /x && exec npx -y pkg", "sh"],
+            &["/opt/x/server", "--flag"],
+        ];
+        for line in lines {
+            for at in 0..=line.len() {
+                let secrets = tokens.iter().map(|token| (*token, vec!["{}", "x-{}", "@{}/{}", "{}.js"]));
+                let named = ["--api-key={}", "API_KEY={}", "https://u:{}@h/{}", "A=b API_KEY='{}' srv"];
+                let secrets = secrets.chain(passwords.map(|password| (password, named.to_vec())));
+                for (secret, form) in
+                    secrets.flat_map(|(secret, forms)| forms.into_iter().map(move |form| (secret, form)))
+                {
+                    let secret_word = match form.starts_with("https") {
+                        true => form.replacen("{}", &secret.replace(' ', "%20"), 1).replace("{}", "pkg"),
+                        false => form.replace("{}", secret),
+                    };
+                    let inserted = [&line[..at], &[&secret_word], &line[at..]].concat();
+                    let mut replaced = line.to_vec();
+                    replaced.splice(at..(at + 1).min(line.len()), [secret_word.as_str()]);
+                    let mut within: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+                    if let Some(word) = within.get_mut(at) {
+                        *word = format!("{word} \"{secret_word}\"; {secret_word} x");
+                    }
+                    for words in [inserted, replaced, within.iter().map(String::as_str).collect()] {
+                        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+                        let redacted = redactor.redact_argv(&words);
+                        let named = server_name(&words, &redacted);
+                        let is_hidden =
+                            |part: &str| !redacted.iter().any(|word| word.as_str().contains(part));
+                        let leaks = secret.split(' ').any(|part| named.contains(part) && is_hidden(part));
+                        assert!(!leaks && !named.contains("REDACTED"), "{words:?}: {named}");
+                        seen.insert(named);
+                    }
+                }
+            }
+        }
+        // Names are still derived.
+        for name in ["pkg", "image", "server"] {
+            assert!(seen.contains(name), "{seen:?}");
+        }
+    }
 
     #[test]
     fn a_server_is_named_as_its_user_would_name_it() {
@@ -241,7 +376,7 @@ mod tests {
             ("/usr/bin/python3.11 -u scripts/notes.py", "notes"),
             ("docker run -i --rm -e KEY ghcr.io/github/github-mcp-server:latest", "github-mcp-server"),
             ("/opt/bin/my-server --flag", "my-server"),
-            ("sh -c exec FOO=1 my-server", "my-server"),
+            ("sh -c 'exec FOO=1 my-server'", "my-server"),
             ("env A=1 npx -y @a/b", "b"),
             ("spantap --server x -- npx -y @a/b", "b"),
             ("bunx some-mcp", "some-mcp"),
@@ -286,8 +421,10 @@ mod tests {
             ("node /x/node_modules/.bin/server-z", "server-z"),
             ("node build/index.js", "index"),
             ("tsx watch src/tool.ts", "tool"),
-            ("bash -lc exec npx -y @a/b", "b"),
-            ("sh -c cd /x && npx -y @a/b", "b"),
+            ("bash -lc 'exec npx -y @a/b'", "b"),
+            ("sh -c 'cd /x && npx -y @a/b'", "b"),
+            ("sh -c 'cd \"$HOME/x y\" && exec mcp-x 2>&1'", "mcp-x"),
+            ("sh -c 'A=\"b c\" \"mcp-x\" --flag'", "mcp-x"),
             ("env -u X A=1 B=2 uvx mcp-x", "mcp-x"),
             ("sudo -u me mcp-x", "mcp-x"),
             ("nice -n 5 mcp-x --flag", "mcp-x"),
@@ -316,14 +453,12 @@ mod tests {
             ("node C:\\Users\\me\\index.js", "index"),
             ("node /x/node_modules/@scope/server-y/dist/cli.js", "server-y"),
             ("timeout 60 mcp-x", "mcp-x"),
-            ("bash -c FOO=1 exec 'mcp-x' --flag", "mcp-x"),
+            ("bash -c 'FOO=1 exec mcp-x --flag' name", "mcp-x"),
             ("bash start-it.sh", "start-it"),
             ("C:\\tools\\thing.exe", "thing"),
             ("", "server"),
         ] {
-            let words: Vec<OsString> =
-                command.split(' ').filter(|word| !word.is_empty()).map(Into::into).collect();
-            let named = server_name(&words);
+            let named = section_name(&words(command));
             if named != name {
                 wrong.push(format!("{command}: {named} instead of {name}"));
             }

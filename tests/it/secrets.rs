@@ -16,6 +16,8 @@ use spantap::relay::chunk::Stream;
 use crate::leaks::{NAMED, forms, planted};
 use crate::support::*;
 
+mod names;
+
 /// Starts a collector that keeps every request.
 fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -26,7 +26,9 @@ use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
 use crate::settings::{LogLevel, Overload, SettingLookup, SettingOrigin, SettingSources, Settings};
-use crate::settings::{hash_key, misspelt_variables, paths, process_environment, process_variable};
+use crate::settings::{
+    hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
+};
 use crate::system::clock::Moment;
 use crate::system::process::{self, TraceEnv};
 use crate::system::thread;
@@ -42,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let RunArgs { given, verbose, server_command, .. } = args;
     let sources = SettingSources::read(given, &process_environment, paths::config_dir().as_deref());
-    let launch = Launch { sources, command: server_command.command, server: OnceLock::new(), verbose };
+    let launch = Launch { sources, command: server_command.command, section: OnceLock::new(), verbose };
     let early = launch.early_settings();
     let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
 
@@ -69,7 +71,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         show_command: Box::new(move |command: &[OsString]| of_messages.show(command)),
         build_observer: Box::new(move |started: &ServerStart| {
             let session = checked.unwrap_or_else(|| SessionSetup::new(&of_observer));
-            session.observer(started, &span, &of_observer.command)
+            session.observer(started, &span)
         }),
     };
     proxy::run(&launch.command, options)
@@ -79,21 +81,22 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 struct Launch {
     sources: SettingSources<'static>,
     command: Vec<OsString>,
-    /// Name of the server, derived when it is needed first: without a config file that is after the start.
-    server: OnceLock<String>,
+    /// Name of the server's section, derived when it is needed first: without a config file that is after the
+    /// start.
+    section: OnceLock<String>,
     verbose: u8,
 }
 
 impl Launch {
-    fn server(&self) -> &str {
-        self.server.get_or_init(|| self.sources.server_name(&self.command))
+    fn section(&self) -> &str {
+        self.section.get_or_init(|| self.sources.section_name(&self.command))
     }
 
     /// Resolves the settings that the start of the server depends on. The others are resolved on the observer's
     /// thread.
     fn early_settings(&self) -> EarlySettings {
         let has_file = matches!(self.sources.file(), Ok(Some(_)));
-        let mut resolver = self.sources.resolver(if has_file { self.server() } else { "" });
+        let mut resolver = self.sources.resolver(if has_file { self.section() } else { "" });
         EarlySettings {
             strict: resolver.strict().value,
             trace_env: resolver.trace_env().value,
@@ -104,7 +107,7 @@ impl Launch {
 
     /// Shows the words of a command without its secrets.
     fn show(&self, command: &[OsString]) -> String {
-        let words = self.sources.settings(self.server()).redaction.redactor().redact_argv(command);
+        let words = self.sources.settings(self.section()).redaction.redactor().redact_argv(command);
         words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(" ")
     }
 }
@@ -131,6 +134,7 @@ struct SessionSetup {
     settings: Settings,
     identity: Identity,
     session_source: SessionSource,
+    command: Vec<Redacted>,
     redactor: Redactor,
     file_error: Option<String>,
     verbose: u8,
@@ -140,7 +144,7 @@ struct SessionSetup {
 
 impl SessionSetup {
     fn new(launch: &Launch) -> SessionSetup {
-        let mut settings = launch.sources.settings(launch.server());
+        let mut settings = launch.sources.settings(launch.section());
         let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
@@ -149,17 +153,21 @@ impl SessionSetup {
             _ => (id, SessionSource::Flag),
         });
         let session = identity::session_id(configured, &process_variable, process::parent());
+        let command = redactor.redact_argv(&launch.command);
+        let server = settings.server.value.clone();
+        let server = server.unwrap_or_else(|| server_name::server_name(&launch.command, &command));
         let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();
         let identity = Identity {
             connection_id: identity::connection_id(),
             session_id: clean(Field::Id, &session.id),
-            server_name: clean(Field::Name, launch.server()),
+            server_name: clean(Field::Name, &server),
             user_id: settings.user_id.value.as_deref().map(|user| clean(Field::UserId, user)),
         };
         SessionSetup {
             settings,
             identity,
             session_source: session.source,
+            command,
             redactor,
             file_error: launch.sources.file().err().map(ToString::to_string),
             verbose: launch.verbose,
@@ -236,12 +244,7 @@ impl SessionSetup {
     }
 
     /// Makes the observer and its sinks for a server that runs (or could not be started).
-    fn observer(
-        mut self,
-        started: &ServerStart,
-        span: &ConnectionSpan,
-        command: &[OsString],
-    ) -> SessionObserver {
+    fn observer(mut self, started: &ServerStart, span: &ConnectionSpan) -> SessionObserver {
         std::panic::set_hook(Box::new(report_panic));
         diagnostics::install(self.verbose, paths::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
         self.warn();
@@ -253,7 +256,7 @@ impl SessionSetup {
         let session_started = SessionStarted {
             pid: std::process::id(),
             child_pid: started.pid.and_then(|pid| u32::try_from(pid).ok()),
-            command: self.redactor.redact_argv(command),
+            command: std::mem::take(&mut self.command),
             environment: self.environment_names(),
             session_source: self.session_source,
             cwd: self.cwd(),
