@@ -7,8 +7,10 @@
 //! to the original. An entry that fails this test is not changed, and the reason is reported.
 
 pub(crate) mod diff;
+pub mod edit_folder;
 pub mod entry;
 pub(crate) mod locate;
+pub mod replace;
 pub mod splice;
 pub mod store;
 pub mod table;

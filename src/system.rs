@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod descriptor;
 pub mod files;
+pub mod lease;
 pub mod memory;
 pub mod process;
 pub mod procfs;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -12,9 +13,11 @@ use clap::builder::PossibleValuesParser;
 
 use crate::cli::{Out, exit_with, hint};
 use crate::hosts::diff::DiffRedactor;
+use crate::hosts::edit_folder::EditFolder;
 use crate::hosts::entry::PathStep;
 use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
-use crate::hosts::store::{FileSnapshot, ReplaceOutcome};
+use crate::hosts::replace::ReplaceOutcome;
+use crate::hosts::store::FileSnapshot;
 use crate::hosts::table::{self, HOSTS, Host};
 use crate::hosts::tree::{FileFormat, Node};
 use crate::observe::redact::Redactor;
@@ -267,6 +270,7 @@ fn change(
     action: &WrapAction,
 ) -> anyhow::Result<ExitCode> {
     let files = host_files(selection)?;
+    edit_folder().map(EditFolder::clean);
     if files.is_empty() && matches!(action, WrapAction::Unwrap) && selection.hosts.is_empty() {
         writeln!(out, "nothing to do: no host has a config file here")?;
         return Ok(ExitCode::SUCCESS);
@@ -297,7 +301,8 @@ fn change(
                 if writes && !options.json && printed.is_ok() {
                     printed = print::next_step(out, &plan);
                 }
-                done.push((plan, writes));
+                let is_written = writes && !plan.changes.is_empty();
+                done.push((plan, is_written));
             }
             Err(reason) => failures.push((file, reason)),
         }
@@ -339,8 +344,15 @@ fn collect(
     Ok((plans, failures))
 }
 
-/// How often a plan is made anew because the host wrote its file meanwhile.
-const ATTEMPTS: usize = 3;
+/// How long a plan is made anew because the host writes its file meanwhile.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Returns the folder of backups and temporary files.
+fn edit_folder() -> Option<PathBuf> {
+    crate::settings::paths::state_dir().map(|folder| folder.join("backups"))
+}
 
 /// Writes the file of a plan; returns the plan that was written.
 fn write(
@@ -358,16 +370,24 @@ fn write(
             "{name} is running and would write its own version back; quit it, or use --force"
         ));
     }
-    let backups = crate::settings::paths::state_dir().map(|folder| folder.join("backups"));
+    let folder = edit_folder().map(EditFolder::open).transpose().map_err(|error| error.to_string())?;
     let mut current = first;
-    for _ in 0..ATTEMPTS {
-        let outcome = current.snapshot.replace(&current.after, backups.as_deref());
+    let deadline = Instant::now() + PATIENCE;
+    // A file that the host has changed may need no change any more.
+    while !current.changes.is_empty() {
+        let outcome = current.snapshot.replace(&current.after, folder.as_ref());
         if outcome.map_err(|error| error.to_string())? == ReplaceOutcome::Done {
-            return Ok(current);
+            break;
         }
+        if Instant::now() >= deadline {
+            return Err(
+                "a program writes the file or keeps it open for writing; quit it and try again".to_owned()
+            );
+        }
+        std::thread::sleep(PAUSE);
         current = FilePlan::make(&current.file, selection, action)?;
     }
-    Err("the host keeps writing the file; quit it and try again".to_owned())
+    Ok(current)
 }
 
 /// A diff ends up in screenshots and bug reports: it is redacted and printable.

@@ -1,6 +1,7 @@
 //! Finds the files of this machine at the places that the table names.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::hosts::store::FileSnapshot;
 use crate::hosts::table::{HOSTS, Host};
@@ -27,11 +28,34 @@ pub(crate) struct HostFile {
     pub(crate) path: PathBuf,
 }
 
+/// How long after its last change a file may be half written.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Pause before a file is read again.
+const PAUSE: Duration = Duration::from_millis(10);
+
 impl HostFile {
-    /// Reads and parses the file.
-    pub(crate) fn parse(&self) -> Result<Node, String> {
-        let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string())?;
-        Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))
+    /// Reads and parses the file. A file that is missing, empty or not valid is read again until it has not
+    /// changed for a second: a host may be writing it.
+    pub(crate) fn read(&self) -> Result<(FileSnapshot, Node), String> {
+        loop {
+            let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string());
+            let parsed = snapshot.and_then(|snapshot| {
+                let root = Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))?;
+                Ok((snapshot, root))
+            });
+            let is_whole = parsed.as_ref().is_ok_and(|(snapshot, _)| !snapshot.text().trim().is_empty());
+            if is_whole || !self.changed_within(SETTLE) {
+                return parsed;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Returns true if the file, or the folder from which it is missing, has changed within this time.
+    fn changed_within(&self, time: Duration) -> bool {
+        let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+        let changed = changed(&self.path).or_else(|_| changed(self.path.parent().unwrap_or(&self.path)));
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|since| since < time))
     }
 }
 

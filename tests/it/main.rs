@@ -7,6 +7,7 @@ mod contract;
 mod dashboards;
 mod doctor;
 mod hosts;
+mod hosts_write;
 mod keep;
 mod leaks;
 mod lifecycle;

@@ -405,6 +405,26 @@ fn a_read_only_file_is_left_alone() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_host_of_another_user_does_not_matter() {
+    use std::os::unix::process::CommandExt;
+    let home = Home::new();
+    put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
+    let host = put(&home, "claude-desktop", fs::read("/bin/sleep").unwrap());
+    fs::set_permissions(&host, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Only an administrator can start one.
+    let Ok(mut running) = home.command(host.to_str().unwrap()).arg("600").uid(65_534).gid(65_534).spawn()
+    else {
+        return;
+    };
+    let output = run(&home, "wrap -y");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(output.status.success(), "{}", text(&output).0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
     let home = Home::new();
     let path =

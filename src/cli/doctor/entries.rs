@@ -28,8 +28,8 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
     let (mut watched, mut plain) = (0_u64, 0_u64);
     let mut versions = BTreeMap::new();
     for file in &files {
-        let root = match file.parse() {
-            Ok(root) => root,
+        let root = match file.read() {
+            Ok((_, root)) => root,
             Err(reason) => {
                 findings.warn(
                     format!("{}'s file {} cannot be read: {reason}", file.host.name, file.path.display()),

@@ -6,7 +6,7 @@ use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::hosts::splice::{self, EntryChange, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
-use crate::hosts::tree::{FileFormat, Node};
+use crate::hosts::tree::FileFormat;
 
 /// The command, with the options that it writes into entries.
 #[derive(Debug)]
@@ -120,8 +120,7 @@ impl FilePlan {
         selection: &ServerSelection,
         action: &WrapAction,
     ) -> Result<FilePlan, String> {
-        let snapshot = FileSnapshot::read(&file.path).map_err(|error| error.to_string())?;
-        let root = Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))?;
+        let (snapshot, root) = file.read()?;
         let program = program(file.scope).map_err(|error| error.to_string())?;
         let proxy = ProxyCommand { program: &program, options: &action.options(file.scope) };
         let mut plan = FilePlan {

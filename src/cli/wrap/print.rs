@@ -65,6 +65,14 @@ pub(super) fn confirm(out: &mut Out<'_>, action: &WrapAction) -> anyhow::Result<
 /// Prints how the host is made to read the file that was written.
 pub(super) fn next_step(out: &mut Out<'_>, plan: &FilePlan) -> anyhow::Result<()> {
     let servers = plan.changes.len();
+    if servers == 0 {
+        writeln!(
+            out,
+            "{}: the host changed the file meanwhile; nothing is left to change",
+            plan.file.host.name
+        )?;
+        return Ok(());
+    }
     let noun = if servers == 1 { "server" } else { "servers" };
     let host = plan.file.host;
     writeln!(out, "{}: {servers} {noun} changed. To take effect: {}", host.name, host.restart)?;

@@ -68,8 +68,8 @@ impl StatusArgs {
         let logs = log_folder(self.log_dir.clone()).ok().flatten();
         let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for file in files {
-            match file.parse() {
-                Ok(root) => rows.extend(
+            match file.read() {
+                Ok((_, root)) => rows.extend(
                     entry::entries(&root, file.host)
                         .into_iter()
                         .filter(|server| self.selection.takes(&server.name))

@@ -46,7 +46,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "shows what `query` computed: tables, waterfalls, the report page",
         &["text", "record", "query"],
     ),
-    ("hosts", "edits hosts' config files without changing anything else in them", &["system::files", "text"]),
+    ("hosts", "edits hosts' config files without changing anything else in them", &["system", "text"]),
     ("check", "probes one server, in either era of the protocol", &["observe"]),
     ("demo", "the sample server and the scripted client", &[]),
     (

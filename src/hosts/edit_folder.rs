@@ -1,0 +1,120 @@
+//! spantap's own folder for edits. It contains the backups and, if possible, the temporary files.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tempfile::NamedTempFile;
+
+use crate::system::files::make_private_folder;
+
+/// Number of backups that are kept of each file.
+const BACKUPS: usize = 10;
+/// Prefix of the names of temporary files.
+const PREFIX: &str = ".spantap-";
+
+/// The folder, locked: one run of spantap at a time edits files of hosts.
+#[derive(Debug)]
+pub struct EditFolder {
+    path: PathBuf,
+    /// Contains the path of the last temporary file that was not in this folder.
+    lock: File,
+}
+
+impl EditFolder {
+    /// Makes the folder if it is missing, waits for another run that edits, and removes the temporary files of
+    /// a run that was killed.
+    pub fn open(path: PathBuf) -> io::Result<EditFolder> {
+        make_private_folder(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let folder = EditFolder { lock: options.open(lock_file(&path))?, path };
+        // The umask may have removed the owner's permissions.
+        folder.lock.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // Without locks on this file system, a temporary file may belong to a run that is not dead.
+        if folder.lock.lock().is_ok() {
+            folder.remove_leftovers()?;
+        }
+        Ok(folder)
+    }
+
+    /// Removes the temporary files of a run that was killed, if spantap has edited files before.
+    pub fn clean(path: PathBuf) {
+        if lock_file(&path).exists() {
+            let _ = EditFolder::open(path);
+        }
+    }
+
+    fn remove_leftovers(&self) -> io::Result<()> {
+        let mut elsewhere = Vec::new();
+        (&self.lock).read_to_end(&mut elsewhere)?;
+        let elsewhere = PathBuf::from(OsStr::from_bytes(&elsewhere));
+        let here = fs::read_dir(&self.path)?.flatten().map(|entry| entry.path());
+        let is_ours = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()))
+        };
+        for path in here.chain([elsewhere]).filter(is_ours) {
+            let _ = fs::remove_file(path);
+        }
+        self.lock.set_len(0)
+    }
+
+    /// Returns true if files can be renamed between this folder and a file with these metadata.
+    pub(super) fn is_on_device_of(&self, metadata: &fs::Metadata) -> bool {
+        self.lock.metadata().is_ok_and(|lock| lock.dev() == metadata.dev())
+    }
+
+    /// Makes a temporary file in this folder.
+    pub(super) fn temporary(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(PREFIX).tempfile_in(&self.path)
+    }
+
+    /// Makes a temporary file in another folder. Its path is written down first, so that the next run can
+    /// remove it if this one is killed.
+    pub(super) fn temporary_in(&self, folder: &Path) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(PREFIX).make_in(folder, |path| {
+            let mut lock = &self.lock;
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(path.as_os_str().as_bytes())?;
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        })
+    }
+
+    /// Copies the old content of the file at `path`, and removes its oldest copies.
+    pub(super) fn back_up(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        let stem: String = path.to_string_lossy().chars().map(safe).collect();
+        // A path can be longer than the longest file name.
+        let stem: String = stem.chars().skip(stem.chars().count().saturating_sub(180)).collect();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        // The copy gets its name when it is complete.
+        let mut file = self.temporary()?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.write_all(bytes)?;
+        file.persist(self.path.join(format!("{stem}.{now:020}"))).map_err(|error| error.error)?;
+
+        let is_copy = |name: &str| {
+            name.strip_prefix(&stem)
+                .and_then(|rest| rest.strip_prefix('.'))
+                .is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let mut copies: Vec<PathBuf> = fs::read_dir(&self.path)?
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_copy))
+            .map(|entry| entry.path())
+            .collect();
+        copies.sort();
+        let surplus = copies.len().saturating_sub(BACKUPS);
+        copies.iter().take(surplus).try_for_each(fs::remove_file)
+    }
+}
+
+/// Returns the path of the lock file. It is beside the folder, which contains backups only.
+fn lock_file(folder: &Path) -> PathBuf {
+    folder.with_extension("lock")
+}
