@@ -247,9 +247,11 @@ impl Observer {
         self.stdout.end(&mut self.session, step);
         self.stderr.end(&mut self.session, step);
         let totals = &mut self.session.totals;
-        totals.bytes = [self.stdin.bytes, self.stdout.bytes, self.stderr.bytes];
+        [totals.stdin_bytes, totals.stdout_bytes, totals.stderr_bytes] =
+            [self.stdin.bytes, self.stdout.bytes, self.stderr.bytes];
         let framers = [&self.stdin.framer, &self.stdout.framer, &self.stderr.framer];
-        totals.frames = framers.map(|framer| framer.frames);
+        [totals.stdin_frames, totals.stdout_frames, totals.stderr_frames] =
+            framers.map(|framer| framer.frames);
         totals.frames_lost = framers.iter().map(|framer| framer.frames_lost).sum();
         step.now = end.at.max(self.now);
         let StderrTail { lines, before } = std::mem::take(&mut self.stderr.tail);

@@ -22,6 +22,7 @@ pub mod timestamp;
 pub(crate) mod values;
 pub(crate) mod words;
 
+pub use crate::observe::event::Totals;
 pub(crate) use from_event::tokens;
 pub use timestamp::ClockAnchor;
 pub use words::{EventName, Level};
@@ -283,35 +284,6 @@ impl From<std::time::Duration> for Millis {
     fn from(duration: std::time::Duration) -> Millis {
         Millis(duration.as_micros() as f64 / 1000.0)
     }
-}
-
-/// Sums over a connection, in the record `session_ended`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct Totals {
-    pub tool_calls: u64,
-    /// Requests that are not tool calls.
-    pub other_requests: u64,
-    pub errors: u64,
-    pub denied: u64,
-    pub notifications: u64,
-    pub malformed: u64,
-    pub unmatched: u64,
-    pub turns: u64,
-    pub stdin_bytes: u64,
-    pub stdout_bytes: u64,
-    pub stderr_bytes: u64,
-    pub stdin_frames: u64,
-    pub stdout_frames: u64,
-    pub stderr_frames: u64,
-    /// Bytes that were forwarded but not observed.
-    pub bytes_lost: u64,
-    /// Frames that were forwarded but not observed.
-    pub frames_lost: u64,
-    pub catch_ups: u64,
-    /// Frames whose body was not hashed because of load.
-    pub envelope_only: u64,
-    pub observer_panics: u64,
 }
 
 /// The number of records, spans or points that did not leave the process, at one place for one reason.

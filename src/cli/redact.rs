@@ -56,7 +56,10 @@ pub enum HashKind {
 impl RedactArgs {
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         if self.rules {
-            return list_rules(out);
+            for rule in redact::rules() {
+                writeln!(out, "{:<28} {:<11} {}", rule.name, rule.class, rule.anchor)?;
+            }
+            return Ok(ExitCode::SUCCESS);
         }
         let config = self.settings()?;
         if let Some(what) = self.hash {
@@ -105,13 +108,6 @@ impl RedactArgs {
             None => Ok(settings),
         }
     }
-}
-
-fn list_rules(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-    for rule in redact::rules() {
-        writeln!(out, "{:<28} {:<11} {}", rule.name, rule.class, rule.anchor)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Redacts whole lines as they arrive, so that `tail -f log | spantap redact` works. Lines that arrive

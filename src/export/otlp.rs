@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -189,12 +190,10 @@ impl Otlp {
         let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _within = runtime.enter();
-        for (target, signal) in [(&settings.traces, Signal::Traces), (&settings.logs, Signal::Logs)] {
-            target.as_ref().map(|target| CollectorClient::new(target, signal)).transpose()?;
-        }
-        let points = |target| PointExporter::new(target, settings.temporality());
-        settings.metrics.as_ref().map(points).transpose()?;
-        Ok(())
+        settings.targets().try_for_each(|(signal, target)| match signal {
+            Signal::Metrics => PointExporter::new(target, settings.temporality()).map(drop),
+            _ => CollectorClient::new(target, signal).map(drop),
+        })
     }
 
     /// Starts to send, even before the first event.
@@ -256,7 +255,7 @@ impl Otlp {
     /// Waits until there is room for more, if records are read from files. Returns false if no item has been
     /// taken for `patience`.
     pub(crate) fn wait_for_room(&self, patience: Duration) -> bool {
-        let batch = self.queues.spans.limits().batch;
+        let batch = self.queues.spans.limits.batch;
         self.queues.spans.wait_for_room(batch, patience) && self.queues.logs.wait_for_room(batch, patience)
     }
 
@@ -290,7 +289,8 @@ impl Output for Otlp {
         if let Some(metrics) = &mut self.metrics {
             metrics.dropped(elsewhere());
         }
-        self.queues.losses.set_elsewhere(elsewhere().map(|dropped| dropped.count).sum());
+        let elsewhere = elsewhere().map(|dropped| dropped.count).sum();
+        self.queues.losses.elsewhere.store(elsewhere, Ordering::Relaxed);
     }
 
     fn begin_close(&mut self) {

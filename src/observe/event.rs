@@ -7,6 +7,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::observe::canonical::Hash;
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
@@ -480,8 +483,6 @@ pub struct StatsSample {
     pub added_latency: Vec<(u64, u64)>,
     /// Bytes in the fullest ring.
     pub ring_depth: u64,
-    /// Size of that ring, in bytes.
-    pub ring_size: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -489,7 +490,7 @@ pub struct SessionEnded {
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
-    pub totals: ConnectionTotals,
+    pub totals: Totals,
     /// Why the server could not be started.
     pub start_error: Option<Redacted>,
     /// The last lines of stderr, if the end was abnormal.
@@ -507,11 +508,12 @@ words! {
     }
 }
 
-/// Sums over a connection.
-#[derive(Clone, Debug, Default)]
-pub struct ConnectionTotals {
+/// Sums over a connection, in the record `session_ended`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Totals {
     pub tool_calls: u64,
-    /// Operations that are not `tools/call`.
+    /// Requests that are not tool calls.
     pub other_requests: u64,
     pub errors: u64,
     pub denied: u64,
@@ -519,16 +521,18 @@ pub struct ConnectionTotals {
     pub malformed: u64,
     pub unmatched: u64,
     pub turns: u64,
-    /// Relayed bytes of stdin, stdout and stderr.
-    pub bytes: [u64; 3],
-    /// Observed lines of stdin, stdout and stderr.
-    pub frames: [u64; 3],
+    pub stdin_bytes: u64,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+    pub stdin_frames: u64,
+    pub stdout_frames: u64,
+    pub stderr_frames: u64,
+    /// Bytes that were forwarded but not observed.
     pub bytes_lost: u64,
+    /// Frames that were forwarded but not observed.
     pub frames_lost: u64,
-    /// Number of times that the observer thread caught up with full rings.
     pub catch_ups: u64,
-    /// Frames that were observed without hashing their bodies.
+    /// Frames whose body was not hashed because of load.
     pub envelope_only: u64,
-    /// Panics of the observer that were caught.
     pub observer_panics: u64,
 }

@@ -64,7 +64,7 @@ pub(super) struct Session {
     spawned: Option<Moment>,
     /// The program that could not be started.
     not_started: Option<Redacted>,
-    pub(super) totals: ConnectionTotals,
+    pub(super) totals: Totals,
 }
 
 impl Session {
@@ -87,7 +87,7 @@ impl Session {
             first_answer: None,
             spawned: None,
             not_started: None,
-            totals: ConnectionTotals::default(),
+            totals: Totals::default(),
         }
     }
 

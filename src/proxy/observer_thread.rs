@@ -303,7 +303,6 @@ impl ObserverRunner {
             server_first_answer: None,
             added_latency,
             ring_depth: deepest.map_or(0, |ring| ring.depth() as u64),
-            ring_size: deepest.map_or(0, |ring| ring.size() as u64),
         }
     }
 

@@ -145,7 +145,7 @@ impl FileTally {
         match LogEntry::parse(line) {
             Ok(entry) => {
                 self.records += 1;
-                self.newer |= is_newer(&entry.schema);
+                self.newer |= &*entry.schema != crate::record::SCHEMA;
                 fold.take(&entry, line);
             }
             Err(_) if complete => self.unreadable += 1,
@@ -157,10 +157,6 @@ impl FileTally {
 /// Returns true if a line begins and ends like a line that spantap wrote.
 fn looks_like_a_record(line: &[u8]) -> bool {
     line.starts_with(b"{\"schema\":\"spantap/") && line.ends_with(b"}")
-}
-
-fn is_newer(schema: &str) -> bool {
-    schema != crate::record::SCHEMA
 }
 
 fn read_stretch<F: Fold>(

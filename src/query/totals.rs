@@ -181,14 +181,8 @@ impl TimedTotals {
 }
 
 /// Values by two texts. A look-up does not copy the texts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct GroupMap<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
-
-impl<V> Default for GroupMap<V> {
-    fn default() -> GroupMap<V> {
-        GroupMap(HashMap::new())
-    }
-}
 
 impl<V: Default> GroupMap<V> {
     pub(crate) fn at(&mut self, first: &str, second: &str) -> &mut V {

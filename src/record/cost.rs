@@ -14,7 +14,8 @@ pub struct Prices {
 
 impl Prices {
     pub fn new(per_million_tokens: Option<f64>, per_call: &BTreeMap<String, f64>) -> Prices {
-        let per_call = per_call.iter().map(|(pattern, usd)| (Glob::new(pattern), Charge::of_usd(*usd)));
+        let per_call =
+            per_call.iter().map(|(pattern, usd)| (Glob::new(pattern), Charge((usd * 1e9).round() as u64)));
         Prices { per_million_tokens, per_call: per_call.collect() }
     }
 
@@ -46,10 +47,6 @@ impl Prices {
 pub(crate) struct Charge(u64);
 
 impl Charge {
-    fn of_usd(usd: f64) -> Charge {
-        Charge((usd * 1e9).round() as u64)
-    }
-
     pub(crate) fn add(&mut self, other: Charge) {
         self.0 = self.0.saturating_add(other.0);
     }

@@ -7,7 +7,7 @@ use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::record::{ClockAnchor, Dropped, Identity};
-use crate::record::{EventName, Level, Millis, Record, SCHEMA, Totals};
+use crate::record::{EventName, Level, Millis, Record, SCHEMA};
 use crate::relay::chunk::Stream;
 
 /// Bytes per token in estimates.
@@ -323,37 +323,9 @@ impl<'a> Record<'a> {
         self.reason = Some(reason.into());
         self.exit_code = ended.exit_code;
         self.signal = ended.signal;
-        self.totals = Some((&ended.totals).into());
+        self.totals = Some(ended.totals.clone());
         self.dropped = (!dropped.is_empty()).then_some(dropped);
         self.stderr_tail = (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail));
-    }
-}
-
-impl From<&event::ConnectionTotals> for Totals {
-    fn from(totals: &event::ConnectionTotals) -> Totals {
-        let [stdin_bytes, stdout_bytes, stderr_bytes] = totals.bytes;
-        let [stdin_frames, stdout_frames, stderr_frames] = totals.frames;
-        Totals {
-            tool_calls: totals.tool_calls,
-            other_requests: totals.other_requests,
-            errors: totals.errors,
-            denied: totals.denied,
-            notifications: totals.notifications,
-            malformed: totals.malformed,
-            unmatched: totals.unmatched,
-            turns: totals.turns,
-            stdin_bytes,
-            stdout_bytes,
-            stderr_bytes,
-            stdin_frames,
-            stdout_frames,
-            stderr_frames,
-            bytes_lost: totals.bytes_lost,
-            frames_lost: totals.frames_lost,
-            catch_ups: totals.catch_ups,
-            envelope_only: totals.envelope_only,
-            observer_panics: totals.observer_panics,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The file calls `fork` and `exec` by hand, because the standard library's `Command` sorts the environment,
 //! resets SIGPIPE and keeps the signal mask of the spawning thread.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -400,10 +400,4 @@ pub fn mirror(status: ExitStatus) -> ! {
 pub fn parent() -> libc::pid_t {
     // SAFETY: cannot fail.
     unsafe { libc::getppid() }
-}
-
-/// Returns the words of the command, joined with blanks, for messages.
-pub fn display(command: &[OsString]) -> String {
-    let words: Vec<&OsStr> = command.iter().map(OsString::as_os_str).collect();
-    words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -38,11 +38,11 @@ pub(super) fn check(
             continue;
         };
         let signal = signal.as_str();
-        let Some(reason) = failure else {
+        let Some((failure, reason)) = failure else {
             taken.entry(address).or_default().push(signal);
             continue;
         };
-        match fix_of(&reason) {
+        match fix_of(failure) {
             Some(fix) => findings
                 .fail(format!("{who}the collector at {address} does not take {signal}: {reason}"), fix),
             None if silent.insert(address.clone()) => findings.fail(
@@ -58,19 +58,19 @@ pub(super) fn check(
 }
 
 /// Returns what the user can do about a signal that is not taken; `None` if the collector does not answer.
-fn fix_of(failure: &ProbeFailure) -> Option<&'static str> {
+fn fix_of(failure: ProbeFailure) -> Option<&'static str> {
     match failure {
-        ProbeFailure::NoAnswer(_) => None,
-        ProbeFailure::Tls(_) => Some(
+        ProbeFailure::NoAnswer => None,
+        ProbeFailure::Tls => Some(
             "check https or http in the endpoint; `certificate` names a certificate that this machine does not know",
         ),
-        ProbeFailure::Unauthorized(_) => {
+        ProbeFailure::Unauthorized => {
             Some("set credentials: `headers` of [otlp], or OTEL_EXPORTER_OTLP_HEADERS")
         }
-        ProbeFailure::UnknownPath(_) => {
+        ProbeFailure::UnknownPath => {
             Some("correct the path of the endpoint, or turn the signal off in [otlp]")
         }
-        ProbeFailure::Refused(_) => Some("read the collector's own log"),
-        ProbeFailure::Unusable(_) => Some("correct [otlp]; docs/telemetry.md lists its settings"),
+        ProbeFailure::Refused => Some("read the collector's own log"),
+        ProbeFailure::Unusable => Some("correct [otlp]; docs/telemetry.md lists its settings"),
     }
 }

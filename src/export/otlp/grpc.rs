@@ -52,14 +52,8 @@ impl GrpcClient {
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Outcome {
-        let call = self.call(body);
-        let answer = match self.timeout {
-            Some(timeout) => match tokio::time::timeout(timeout, call).await {
-                Ok(answer) => answer,
-                Err(_) => return Outcome::not_now("timeout"),
-            },
-            None => call.await,
-        };
+        let call = tokio::time::timeout(self.timeout.unwrap_or(Duration::MAX), self.call(body));
+        let Ok(answer) = call.await else { return Outcome::not_now("timeout") };
         match answer {
             Ok(body) => Outcome::taken(outcome::rejected(self.signal, false, &body)),
             Err(status) => judge(&status),

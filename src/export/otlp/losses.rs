@@ -10,7 +10,7 @@ pub(crate) type LossCallback = Box<dyn Fn(&'static str, u64) + Send + Sync>;
 pub(super) struct LossCounts {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     /// Losses of the other outputs, so far.
-    elsewhere: AtomicU64,
+    pub(super) elsewhere: AtomicU64,
     /// Called for each loss: the instrument that counts them.
     callback: Option<LossCallback>,
 }
@@ -27,10 +27,6 @@ impl LossCounts {
                 callback(reason, count);
             }
         }
-    }
-
-    pub(super) fn set_elsewhere(&self, elsewhere: u64) {
-        self.elsewhere.store(elsewhere, Ordering::Relaxed);
     }
 
     /// Returns all losses, here and elsewhere. The sum only grows.

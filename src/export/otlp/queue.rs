@@ -16,7 +16,7 @@ pub(super) struct Queue<T> {
     changed: Condvar,
     /// Wakes the sender: an item was put in, or the end has come.
     wake: Notify,
-    limits: QueueLimits,
+    pub(super) limits: QueueLimits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,6 @@ impl<T> Queue<T> {
             abandoned: false,
         };
         Queue { state: Mutex::new(state), changed: Condvar::new(), wake: Notify::new(), limits }
-    }
-
-    pub(super) fn limits(&self) -> QueueLimits {
-        self.limits
     }
 
     /// Puts an item in. Returns false if the queue is full or has ended.

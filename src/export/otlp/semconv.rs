@@ -161,8 +161,3 @@ pub const EVENT_THRASHING: &str = "agent_thrashing";
 pub const EVENT_SLOW: &str = "call_pending";
 /// The instrumentation scope of everything we send.
 pub const SCOPE: &str = "spantap";
-
-/// [`SCOPE`] with our version.
-pub fn scope() -> opentelemetry::InstrumentationScope {
-    opentelemetry::InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
-}

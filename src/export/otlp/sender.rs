@@ -152,7 +152,7 @@ impl QueueSender<'_> {
             self.backoff.note(outcome);
             if outcome.failure.is_none() {
                 // The items after a large one may be small.
-                self.size = (self.size + self.size.div_ceil(8)).min(self.queue.limits().batch);
+                self.size = (self.size + self.size.div_ceil(8)).min(self.queue.limits.batch);
             }
         }
         if smaller || outcome.retryable {

@@ -157,6 +157,12 @@ impl OtlpSettings {
         OtlpSource { environment, tables, warnings: Vec::new() }.sampler()
     }
 
+    /// Returns the signals that are sent.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = (Signal, &SignalTarget)> {
+        let targets = [&self.traces, &self.metrics, &self.logs];
+        Signal::ALL.into_iter().zip(targets).filter_map(|(signal, target)| Some((signal, target.as_ref()?)))
+    }
+
     pub(crate) fn temporality(&self) -> Temporality {
         if self.delta { Temporality::Delta } else { Temporality::Cumulative }
     }

@@ -156,7 +156,7 @@ impl Worker {
         let (queues, backoff) = (Arc::clone(queues), Backoff::new(name, Arc::clone(&self.notify)));
         Some(tokio::spawn(async move {
             let (queue, losses) = (queue(&queues), &*queues.losses);
-            let size = queue.limits().batch;
+            let size = queue.limits.batch;
             QueueSender { sender, queue, losses, backoff, size }.run().await;
         }))
     }

@@ -228,32 +228,11 @@ impl CallMetrics {
 
 /// Returns the method if a revision of MCP has it: a peer that invents names creates one series.
 fn method_label(method: &str) -> &'static str {
-    const REQUESTS: [&str; 23] = [
-        "completion/complete",
-        "elicitation/create",
-        "initialize",
-        "logging/setLevel",
-        "ping",
-        "prompts/get",
-        "prompts/list",
-        "resources/list",
-        "resources/read",
-        "resources/subscribe",
-        "resources/templates/list",
-        "resources/unsubscribe",
-        "roots/list",
-        "sampling/createMessage",
-        "server/discover",
-        "subscriptions/listen",
-        "tasks/cancel",
-        "tasks/get",
-        "tasks/list",
-        "tasks/result",
-        "tasks/update",
-        "tools/call",
-        "tools/list",
-    ];
-    REQUESTS.into_iter().find(|known| *known == method).unwrap_or(OTHER)
+    const REQUESTS: &str = "completion/complete elicitation/create initialize logging/setLevel ping prompts/get prompts/list \
+        resources/list resources/read resources/subscribe resources/templates/list resources/unsubscribe \
+        roots/list sampling/createMessage server/discover subscriptions/listen tasks/cancel tasks/get \
+        tasks/list tasks/result tasks/update tools/call tools/list";
+    REQUESTS.split(' ').find(|known| *known == method).unwrap_or(OTHER)
 }
 
 #[cfg(test)]
