@@ -17,6 +17,8 @@ pub mod redact;
 mod repeats;
 mod session;
 pub mod traceparent;
+pub(crate) mod turns;
+mod wording;
 
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use canonical::HashKey;
@@ -57,7 +59,7 @@ pub enum Debug {
 #[derive(Clone, Debug, Default)]
 pub struct Denials {
     pub codes: Vec<i64>,
-    /// Lower-case words. An error message that contains one of them is a refusal.
+    /// Lower-case words. An error message whose point is one of them is a refusal.
     pub words: Vec<String>,
 }
 

@@ -159,6 +159,9 @@ record! {
             pub progress_last_at: Option<Timestamp>,
             /// Time at which the sender of the request cancelled it.
             pub cancelled_at: Option<Timestamp>,
+            /// The JSON text of the id in the answer or cancellation, if it is another spelling of `request_id`:
+            /// `"1"`, `1.0` or `1e0` for `1`.
+            pub answer_id: RecordText<'a>,
             /// The model's id of the tool call, if the client sends it.
             pub call_id: RecordText<'a>,
             /// Milliseconds for which an elicitation or a sampling was open during the call.

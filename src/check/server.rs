@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use crate::check::{FailureKind, ProbeEnd, ProbeProblem, ServerFailure};
+use crate::observe::message::RequestId;
 use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longest line, in bytes, that is read whole.
@@ -160,7 +161,7 @@ impl ProbeServer {
                 }
                 continue;
             }
-            let Some(id) = message["id"].as_u64() else { continue };
+            let Some(id) = probe_id(&message["id"]) else { continue };
             let answer = match message.get("result") {
                 Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
                 Some(_) => {
@@ -252,6 +253,12 @@ impl Drop for ProbeServer {
             self.terminate();
         }
     }
+}
+
+/// Returns the request that an answer with this id answers. Hosts take `"1"` and `1.0` for 1.
+fn probe_id(id: &Value) -> Option<u64> {
+    let id = RequestId::new(id.to_string().as_bytes()).value();
+    serde_json::from_slice(id.bytes()).ok()
 }
 
 fn ending(status: ExitStatus) -> String {

@@ -135,6 +135,8 @@ pub struct CallAnswer {
     /// Hash of the task id in the result.
     pub task_id_hash: Option<Hash>,
     pub cancelled_at: Option<Moment>,
+    /// The JSON text of the id in the answer or cancellation, if it differs from the request's.
+    pub answer_id: Option<Redacted>,
     /// True if the result was observed in part only, or was not hashed because of load.
     pub truncated: bool,
 }
@@ -149,7 +151,7 @@ pub struct CallTiming {
     /// When the call was first reported as pending (`--slow`).
     pub pending_at: Option<Moment>,
     pub progress: Option<CallProgress>,
-    /// Time for which elicitations and samplings were open while this was the only open tool call.
+    /// Time for which at least one elicitation or sampling was open that began while this was the only open tool call.
     pub user_wait: Duration,
 }
 
@@ -257,8 +259,10 @@ pub enum ErrorType {
     Code(i64),
     /// `result.isError` was true.
     ToolError,
-    /// An elicitation was declined or cancelled, or a sampling rejected.
+    /// An elicitation was declined, or a sampling rejected.
     Declined,
+    /// A person closed a question without an answer.
+    Dismissed,
     Timeout,
     Cancelled,
     /// The server ended before it answered.
@@ -282,6 +286,7 @@ impl ErrorType {
             ErrorType::Code(code) => return Cow::Owned(code.to_string()),
             ErrorType::ToolError => "tool_error",
             ErrorType::Declined => "declined",
+            ErrorType::Dismissed => "dismissed",
             ErrorType::Timeout => "timeout",
             ErrorType::Cancelled => "cancelled",
             ErrorType::ServerExited => "server_exited",
@@ -515,11 +520,14 @@ pub struct Totals {
     pub tool_calls: u64,
     /// Requests that are not tool calls.
     pub other_requests: u64,
+    /// Requests of the client with status `error` or `timeout`.
     pub errors: u64,
+    /// Requests of the client with status `denied`.
     pub denied: u64,
     pub notifications: u64,
     pub malformed: u64,
     pub unmatched: u64,
+    /// Turns with a tool call. Each counts once, also if its calls are mixed with calls of other turns.
     pub turns: u64,
     pub stdin_bytes: u64,
     pub stdout_bytes: u64,

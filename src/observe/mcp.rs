@@ -78,6 +78,9 @@ const CALL_KEYS: &[&str] =
 /// Members of `_meta` that contain such members themselves (Codex).
 const NESTED: &[&str] = &["x-codex-turn-metadata"];
 
+/// Length of a progress token in bytes, above which it counts as absent. A notification's token has the same limit.
+const MAX_TOKEN: usize = 1 << 10;
+
 #[derive(Debug, Default)]
 pub struct Meta {
     pub trace_parent: Option<TraceParent>,
@@ -133,7 +136,10 @@ impl Meta {
             // Without a valid parent the state is discarded (W3C §3.3).
             trace_state: trace_parent.and_then(|_| text("tracestate")).filter(|state| !state.is_empty()),
             trace_parent,
-            progress_token: meta.get("progressToken").and_then(|token| serde_json::to_vec(token).ok()),
+            progress_token: meta
+                .get("progressToken")
+                .and_then(|token| serde_json::to_vec(token).ok())
+                .filter(|token| token.len() <= MAX_TOKEN),
             conversation: first(CONVERSATION_KEYS),
             turn: first(TURN_KEYS),
             call: first(CALL_KEYS),

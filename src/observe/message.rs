@@ -7,7 +7,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::redact::length_of_whole_words;
 
 /// The kind of a message. It depends on the members alone, so that messages of any MCP revision are
-/// classified alike.
+/// classified alike. A `method` or an `id` that is null counts as absent, as the peers read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
     /// `method` and `id`.
@@ -22,7 +22,8 @@ pub enum MessageKind {
 
 pub fn kind(envelope: &Envelope) -> MessageKind {
     let answered = envelope.result_size.is_some() || envelope.error_size.is_some();
-    match (envelope.has(Member::Method), envelope.has(Member::Id)) {
+    let has = |member| envelope.raw(member).is_none_or(|raw| raw != b"null") && envelope.has(member);
+    match (has(Member::Method), has(Member::Id)) {
         (true, true) => MessageKind::Request,
         (true, false) => MessageKind::Notification,
         (false, _) if answered => MessageKind::Response,
@@ -30,8 +31,8 @@ pub fn kind(envelope: &Envelope) -> MessageKind {
     }
 }
 
-/// A request id as the peers compare it: `1`, `1.0` and `"1"` are three ids, and differently escaped
-/// strings are equal. An id that is not a string or a number is kept as received.
+/// A request id or a progress token. `1`, `1.0` and `"1"` are three ids, and differently escaped strings are
+/// equal. An id that is not a string is kept as received.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct RequestId(Arc<[u8]>);
 
@@ -52,9 +53,61 @@ impl RequestId {
         normal.map_or(Cow::Borrowed(raw), Cow::Owned)
     }
 
+    /// Returns the id that all spellings of this id's value share: `1` for `"1"`, `1.0` and `1e0`. Several SDKs
+    /// compare the value, so that an answer with another spelling is the answer for their hosts.
+    pub fn value(&self) -> RequestId {
+        match value(&self.0) {
+            Cow::Borrowed(same) if same.len() == self.0.len() => self.clone(),
+            value => RequestId(value.into()),
+        }
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Returns the bytes that all spellings of an id's value share. The value of a string of digits is the number.
+pub(crate) fn value(id: &[u8]) -> Cow<'_, [u8]> {
+    let number = match id {
+        [b'"', inner @ .., b'"'] => inner.trim_ascii(),
+        _ => id,
+    };
+    decimal(number).unwrap_or(Cow::Borrowed(id))
+}
+
+/// Returns the shortest spelling of a decimal number: `10` for `010`, `1e1` and `10.0`. `None` for other text.
+fn decimal(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    /// Digits up to which a number is written without an exponent.
+    const PLAIN: usize = 20;
+    let (sign, unsigned): (&[u8], _) = match text {
+        [b'-', rest @ ..] => (b"-", rest),
+        _ => (b"", text),
+    };
+    let all_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if unsigned.len() <= PLAIN && all_digits(unsigned) && unsigned[0] != b'0' {
+        return Some(Cow::Borrowed(text));
+    }
+    let (mantissa, exponent) = match unsigned.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+        Some(at) => (&unsigned[..at], std::str::from_utf8(&unsigned[at + 1..]).ok()?.parse::<i32>().ok()?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
+        Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
+        None => (mantissa, &b"0"[..]),
+    };
+    if !all_digits(whole) || !all_digits(fraction) {
+        return None;
+    }
+    let digits = [whole, fraction].concat();
+    let after_zeros = digits.iter().position(|digit| *digit != b'0');
+    let Some(start) = after_zeros else { return Some(Cow::Borrowed(b"0")) };
+    let end = digits.iter().rposition(|digit| *digit != b'0')? + 1;
+    let exponent = i64::from(exponent) + (whole.len() as i64) - (end as i64);
+    let digits = &digits[start..end];
+    let zeros = usize::try_from(exponent).ok().filter(|zeros| digits.len() + zeros <= PLAIN);
+    let tail = zeros.map_or_else(|| format!("e{exponent}"), |zeros| "0".repeat(zeros));
+    Some(Cow::Owned([sign, digits, tail.as_bytes()].concat()))
 }
 
 impl Borrow<[u8]> for RequestId {
@@ -148,6 +201,31 @@ mod tests {
         assert_ne!(id("1"), id("1.0"));
         assert_eq!(id("\"é\""), id("\"\\u00e9\""));
         assert_eq!(id("\"a/b\""), id("\"a\\/b\""));
+    }
+
+    #[test]
+    fn ids_of_equal_value_share_one_spelling() {
+        let value =
+            |raw: &str| String::from_utf8(RequestId::new(raw.as_bytes()).value().bytes().to_vec()).unwrap();
+        for (plain, spellings) in [
+            ("1", &["1", "1.0", "1e0", "10e-1", "0.1E+1", "\"1\"", "\"01\"", "\" 1.0 \"", "\"\\u0031\""][..]),
+            ("0", &["0", "-0", "0.0", "0e9", "\"0\"", "\"000\""]),
+            ("-7", &["-7", "-7.00", "\"-7\""]),
+            ("1000", &["1000", "1e3", "\"1000\""]),
+            ("1e30", &["1e30", "10e29", "1000000000000000000000000000000"]),
+            ("18446744073709551617", &["18446744073709551617", "\"18446744073709551617\""]),
+            ("15e-1", &["1.5", "15e-1", "\"1.50\""]),
+        ] {
+            for spelling in spellings {
+                assert_eq!(value(spelling), plain, "{spelling}");
+            }
+        }
+        for other in [
+            "\"\"", "\"a\"", "\"1a\"", "\"0x1\"", "\"1e\"", "\"-\"", "\".\"", "true", "[1]", "\"1", "\"NaN\"",
+        ] {
+            assert_eq!(value(other), other);
+        }
+        assert_ne!(value("18446744073709551617"), value("18446744073709551616"));
     }
 
     #[test]

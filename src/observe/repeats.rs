@@ -1,11 +1,9 @@
-//! State that is derived from many messages: repeated calls, turns, tool definitions, and floods.
+//! State that is derived from many messages: repeated calls, tool definitions, and floods.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
 
 use crate::observe::canonical::Hash;
 use crate::observe::redact::Redacted;
-use crate::relay::chunk::Moment;
 
 /// Counts calls with the same tool and arguments, per conversation.
 #[derive(Debug, Default)]
@@ -59,49 +57,6 @@ impl Repeats {
     pub(crate) fn is_alarm(count: u32, threshold: u32) -> bool {
         let first = threshold.saturating_add(1);
         count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()
-    }
-}
-
-/// Counts the turns of a conversation. If the client does not name its turns, a new turn begins with the
-/// first request after [`TURN_GAP`] without an open request.
-#[derive(Debug, Default)]
-pub(crate) struct TurnCounter {
-    number: u64,
-    /// The text of `number`.
-    current: Option<Redacted>,
-    quiet_since: Option<Moment>,
-    last_named: Option<Redacted>,
-    pub count: u64,
-}
-
-/// Time without an open request after which the next request begins a new turn.
-pub(crate) const TURN_GAP: Duration = Duration::from_secs(15);
-
-impl TurnCounter {
-    /// Returns the turn of a request at `now` that does not name its turn. `busy` is true if other requests
-    /// are open, and `text` writes the turn's number.
-    pub(crate) fn by_gap(&mut self, now: Moment, busy: bool, text: impl FnOnce(u64) -> Redacted) -> Redacted {
-        let idle = !busy && self.quiet_since.is_some_and(|since| now.since(since) >= TURN_GAP);
-        match &self.current {
-            Some(current) if !idle => current.clone(),
-            _ => {
-                self.number += 1;
-                self.count += 1;
-                self.current.insert(text(self.number)).clone()
-            }
-        }
-    }
-
-    pub(crate) fn named(&mut self, turn: &Redacted) {
-        if self.last_named.as_ref() != Some(turn) {
-            self.last_named = Some(turn.clone());
-            self.count += 1;
-        }
-    }
-
-    /// Takes note of an answer, after which no request may be open.
-    pub(crate) fn answered(&mut self, now: Moment) {
-        self.quiet_since = Some(now);
     }
 }
 
@@ -188,7 +143,6 @@ impl Tools {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::redact::{Field, Redactor};
 
     #[test]
     fn the_alarm_sounds_at_the_sixth_call_and_at_each_doubling() {
@@ -231,22 +185,5 @@ mod tests {
         let complete = tools.complete().unwrap();
         assert_eq!(complete.len(), MAX_TOOLS);
         assert!(complete.keys().all(|name| name.len() == MAX_TOOL_NAME));
-    }
-
-    #[test]
-    fn a_turn_ends_with_fifteen_quiet_seconds() {
-        let mut turns = TurnCounter::default();
-        let second = |n: u64| Moment(n * 1_000_000_000);
-        let mut redactor = Redactor::default();
-        let mut turn = |turns: &mut TurnCounter, at, busy| {
-            let text = |number: u64| redactor.redact(Field::Id, number.to_string().as_bytes());
-            turns.by_gap(second(at), busy, text).to_string()
-        };
-        assert_eq!(turn(&mut turns, 0, false), "1");
-        turns.answered(second(1));
-        assert_eq!(turn(&mut turns, 10, false), "1");
-        assert_eq!(turn(&mut turns, 30, true), "1");
-        turns.answered(second(31));
-        assert_eq!(turn(&mut turns, 47, false), "2");
     }
 }

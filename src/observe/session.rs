@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use crate::observe::canonical::Hashing;
 use crate::observe::envelope::Envelope;
 use crate::observe::event::*;
-use crate::observe::message::{self, MessageKind};
+use crate::observe::mcp::Method;
+use crate::observe::message::{self, MessageKind, RequestId};
 use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
-use crate::observe::repeats::{Repeats, Tools, TurnCounter};
+use crate::observe::repeats::{Repeats, Tools};
+use crate::observe::turns::{RecentValues, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
 
@@ -20,6 +22,7 @@ mod losses;
 mod notification;
 mod peers;
 mod pending;
+mod request_index;
 mod rounds;
 mod spans;
 
@@ -28,7 +31,7 @@ use facts::ReceivedRequest;
 use losses::UnreportedLosses;
 use notification::CancelledRequests;
 use peers::Peers;
-use pending::{OpenRequests, Pending};
+use pending::{OpenRequests, Pending, Questions};
 use rounds::Rounds;
 use spans::SpanAssigner;
 
@@ -56,6 +59,8 @@ pub(super) struct Session {
     deadlines: Deadlines,
     repeats: Repeats,
     turns: TurnCounter,
+    /// Conversations and turns that had a tool call.
+    turns_with_calls: RecentValues,
     tools: Tools,
     rounds: Rounds,
     peers: Peers,
@@ -80,6 +85,7 @@ impl Session {
             deadlines: Deadlines::default(),
             repeats: Repeats::default(),
             turns: TurnCounter::default(),
+            turns_with_calls: RecentValues::default(),
             tools: Tools::default(),
             rounds: Rounds::default(),
             peers: Peers::default(),
@@ -170,7 +176,7 @@ impl Session {
         if let Some(number) = self.open.number(direction, request.id.bytes()) {
             self.abandon_request(number, Status::Error, ErrorType::Superseded, step);
         }
-        if let Some(oldest) = self.open.oldest_if_full() {
+        while let Some(oldest) = self.open.oldest_if_full() {
             self.abandon_request(oldest, Status::Unknown, ErrorType::Evicted, step);
         }
         self.identify(&request, step);
@@ -185,14 +191,17 @@ impl Session {
             false => self.totals.other_requests += 1,
         }
         let asked_for = facts.method.asks_consent().then(|| self.open.only_tool_call()).flatten();
+        if let Some(call) = asked_for.and_then(|number| self.open.get_mut(number)) {
+            call.questions.asked(step.now);
+        }
         let ReceivedRequest { id, meta, redactions, .. } = request;
         self.open.insert(Pending {
             id,
             facts,
             timing: CallTiming { started: step.now, ended: step.now, ..CallTiming::default() },
             within,
-            progress_token: meta.progress_token,
-            declined: false,
+            progress_token: meta.progress_token.map(|token| RequestId::new(&token)),
+            questions: Questions::default(),
             asked_for,
             maybe_lost: false,
             redactions,
@@ -208,13 +217,26 @@ impl Session {
 
     /// Emits the one operation of a request and returns its `seq`.
     fn complete(&mut self, pending: Box<Pending>, answer: CallAnswer, step: &mut Step<'_>) -> u64 {
-        self.turns.answered(step.now);
+        if let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) {
+            call.questions.ended(answer.status, step.now);
+        }
+        if pending.facts.method != Method::Listen {
+            self.turns.answered(pending.within.conversation_id.as_ref(), step.now);
+        }
         let (mut operation, within) = pending.finish(answer, self.settings.call_timeout, step.now);
         let Operation { facts, answer, .. } = &operation;
+        let is_to_server = facts.direction == Direction::ClientToServer;
         match answer.status {
-            Status::Error | Status::Timeout => self.totals.errors += 1,
-            Status::Denied => self.totals.denied += 1,
-            Status::Ok | Status::Cancelled | Status::Unknown => {}
+            Status::Error | Status::Timeout if is_to_server => self.totals.errors += 1,
+            Status::Denied if is_to_server => self.totals.denied += 1,
+            _ => {}
+        }
+        let ConversationTurn { conversation_id, turn_id } = &within;
+        if facts.method == Method::ToolsCall
+            && turn_id.is_some()
+            && self.turns_with_calls.is_new((conversation_id, turn_id))
+        {
+            self.totals.turns += 1;
         }
         if let (Some(CallTarget::Tool(tool)), Some(args)) = (&facts.target, facts.args_hash) {
             let key = (within.conversation_id.clone(), tool.clone(), args);
@@ -269,7 +291,6 @@ impl Session {
             true => Vec::new(),
             false => stderr_tail.iter().map(|line| self.redactor.redact(Field::StderrLine, line)).collect(),
         };
-        self.totals.turns = self.turns.count;
         self.totals.catch_ups = end.catch_ups;
         self.totals.observer_panics = end.observer_panics;
         let ended = SessionEnded {

@@ -117,6 +117,7 @@ impl<'a> Record<'a> {
         self.result_hash = answer.result_hash.map(|hash| hash.text().into());
         self.text_hash = answer.text_hash.map(|hash| hash.text().into());
         self.cancelled_at = answer.cancelled_at.map(|at| anchor.wall(at));
+        self.answer_id = answer.answer_id.as_ref().and_then(known);
         self.truncated = answer.truncated.then_some(true);
     }
 

@@ -56,9 +56,11 @@ pub enum Id {
     Known(usize),
     /// A well-behaved peer counts it up.
     Fresh(usize),
+    /// An answer to `Fresh` by a peer that keeps ids as texts or as floating-point numbers.
+    Respelled(usize, usize),
 }
 
-const IDS: [(&str, &[&str]); 12] = [
+const IDS: [(&str, &[&str]); 15] = [
     ("1", &["1"]),
     ("\"1\"", &["\"1\"", "\"\\u0031\""]),
     ("1.0", &["1.0"]),
@@ -71,6 +73,9 @@ const IDS: [(&str, &[&str]); 12] = [
     ("18446744073709551617", &["18446744073709551617"]),
     ("{}", &["{}"]),
     ("\"\"", &["\"\""]),
+    ("1e0", &["1e0"]),
+    ("\"-7\"", &["\"-7\"", "\"\\u002d7\""]),
+    ("-70E-1", &["-70E-1"]),
 ];
 
 impl Id {
@@ -78,7 +83,17 @@ impl Id {
         match self {
             Id::Known(index) => IDS[index].0.to_owned(),
             Id::Fresh(number) => (1000 + number).to_string(),
+            Id::Respelled(number, 0) => format!("\"{}\"", 1000 + number),
+            Id::Respelled(number, 1) => format!("{}.0", 1000 + number),
+            Id::Respelled(number, _) => format!("{}e-1", 10_000 + 10 * number),
         }
+    }
+
+    /// Returns the number that the id is or contains, or else the id: some peers compare this.
+    pub fn value(self) -> String {
+        let shown = self.shown();
+        let number = shown.trim_matches('"').parse::<f64>();
+        number.map_or(shown, |number| number.to_string())
     }
 
     fn written(self, choices: &mut Choices<'_>) -> String {
@@ -87,11 +102,11 @@ impl Id {
                 let spellings = IDS[index].1;
                 spellings[choices.below(spellings.len())].to_owned()
             }
-            Id::Fresh(_) => self.shown(),
+            Id::Fresh(_) | Id::Respelled(..) => self.shown(),
         }
     }
 
-    /// A request must not have this id, and no answer with it belongs to a request.
+    /// Counts as absent: a request with it is a notification, and no answer with it belongs to a request.
     pub fn is_null(self) -> bool {
         self == Id::Known(6)
     }
@@ -119,6 +134,7 @@ pub struct Ask {
     pub arguments: usize,
     pub token: Option<usize>,
     pub conversation: Option<usize>,
+    pub turn: Option<usize>,
     pub state: Option<usize>,
     pub responses: Option<usize>,
 }
@@ -130,8 +146,12 @@ pub enum Answer {
     ToolError,
     /// `isError`, and the text reports a refusal.
     ToolDenied,
+    /// `isError`, and the text contains a word of refusals that is not its point.
+    ToolReport,
     /// A person refused.
     Decline,
+    /// A person closed the question.
+    Dismiss,
     Accept,
     /// A result of another type than object.
     Scalar,
@@ -148,6 +168,8 @@ pub enum Answer {
     ErrorOnly,
     /// `result` and `error` in one answer.
     Both,
+    /// A result beside `"method":null`.
+    NullMethod,
 }
 
 pub const METHODS: [&str; 16] = [

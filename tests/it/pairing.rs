@@ -59,6 +59,208 @@ fn an_error_that_is_null_beside_a_result_is_none() {
 }
 
 #[test]
+fn an_answer_in_another_spelling_is_the_answer_and_the_record_has_its_id() {
+    for (asked, answered) in
+        [("0", "\"0\""), ("1", "1.0"), ("2", "2e0"), ("\"4\"", "4"), ("1e1", "10"), ("-3", "\"-3\"")]
+    {
+        let mut player = Player::new();
+        player.send(
+            CLIENT,
+            format!("{{\"id\":{asked},\"method\":\"tools/call\",\"params\":{{\"name\":\"t\"}}}}\n"),
+        );
+        player.send(SERVER, format!("{{\"id\":{answered},\"result\":{{}}}}\n"));
+        let records = player.end();
+        check_books(&records);
+        let call = operations(&records)[0];
+        assert_eq!((&call["status"], &call["answer_id"]), (&json!("ok"), &json!(answered)), "{asked}");
+        assert_eq!(records.last().unwrap()["totals"]["unmatched"], 0);
+    }
+}
+
+#[test]
+fn an_exact_id_comes_before_one_of_equal_value_and_two_of_equal_value_are_not_guessed_between() {
+    let mut player = Player::new();
+    for id in [json!(1), json!("1")] {
+        player.send(CLIENT, call(id));
+    }
+    player.send(SERVER, "{\"id\":1.0,\"result\":{}}\n");
+    player.send(SERVER, "{\"id\":\"1\",\"error\":{\"code\":5,\"message\":\"broken\"}}\n");
+    player.send(SERVER, "{\"id\":1.0,\"result\":{}}\n");
+    let records = player.end();
+    let ends: Vec<_> = operations(&records)
+        .iter()
+        .map(|record| (record["request_id"].clone(), record["status"].clone()))
+        .collect();
+    assert_eq!(ends, [(json!("\"1\""), json!("error")), (json!("1"), json!("ok"))]);
+    assert_eq!(records.last().unwrap()["totals"]["unmatched"], 1);
+}
+
+#[test]
+fn a_method_or_an_id_that_is_null_counts_as_absent() {
+    let mut player = Player::new();
+    player.send(CLIENT, call(1));
+    player.send(SERVER, "{\"id\":1,\"method\":null,\"result\":{}}\n");
+    player.send(CLIENT, "{\"id\":null,\"method\":\"notifications/initialized\"}\n");
+    let records = player.end();
+    check_books(&records);
+    assert_eq!(operations(&records).len(), 1);
+    assert_eq!(operations(&records)[0]["status"], "ok");
+    assert_eq!(records.last().unwrap()["totals"]["notifications"], 1);
+}
+
+#[test]
+fn a_cancelled_id_that_is_used_again_is_remembered_from_its_last_cancellation() {
+    let mut player = Player::new();
+    let cancel = |id: u64| line(json!({"method": "notifications/cancelled", "params": {"requestId": id}}));
+    let cancelled = |player: &mut Player, id: u64| {
+        player.send(CLIENT, call(id));
+        player.send(CLIENT, cancel(id));
+    };
+    cancelled(&mut player, 7);
+    player.send(SERVER, result(7));
+    cancelled(&mut player, 7);
+    // All but one of the places are taken by others.
+    (1000..2023).for_each(|id| cancelled(&mut player, id));
+    player.send(SERVER, result(7));
+    let records = player.end();
+    assert_eq!(records.last().unwrap()["totals"]["unmatched"], 0);
+}
+
+#[test]
+fn the_memory_of_open_requests_is_bounded_by_bytes() {
+    let mut player = Player::new();
+    for id in 0..16_384 {
+        let token = format!("{id:01000}");
+        let params = json!({"name": "t", "_meta": {"progressToken": token}});
+        player.send(CLIENT, line(json!({"id": id, "method": "tools/call", "params": params})));
+    }
+    let records = plain_call_is_seen(player);
+    let evicted = records.iter().filter(|record| record["error_type"] == "evicted").count();
+    assert!((10_000..14_000).contains(&evicted), "{evicted}");
+}
+
+#[test]
+fn a_progress_token_that_is_too_long_counts_as_absent() {
+    let mut player = Player::new();
+    for id in 0..16_384 {
+        let params = json!({"name": "t", "_meta": {"progressToken": "t".repeat(3_000)}});
+        player.send(CLIENT, line(json!({"id": id, "method": "tools/call", "params": params})));
+    }
+    let records = player.end();
+    assert!(records.iter().all(|record| record["error_type"] != "evicted"));
+}
+
+#[test]
+fn turns_that_are_mixed_count_once_each_and_greetings_not() {
+    let mut player = Player::new();
+    player.send(CLIENT, line(json!({"id": 0, "method": "initialize"})));
+    player.send(SERVER, result(0));
+    for id in 1..9 {
+        let meta = json!({"threadId": format!("c{}", id % 2), "turnId": format!("t{}", id % 2)});
+        let params = json!({"name": "t", "_meta": meta});
+        player.send(CLIENT, line(json!({"id": id, "method": "tools/call", "params": params})));
+        player.send(SERVER, result(id));
+    }
+    assert_eq!(player.end().last().unwrap()["totals"]["turns"], 2);
+}
+
+#[test]
+fn a_failure_of_the_host_is_no_error_of_the_server() {
+    let mut player = Player::new();
+    for (id, error) in
+        [("a", json!({"code": -32601, "message": "no"})), ("b", json!({"code": -1, "message": "no"}))]
+    {
+        player.send(SERVER, line(json!({"id": id, "method": "sampling/createMessage"})));
+        player.send(CLIENT, line(json!({"id": id, "error": error})));
+    }
+    let totals = &player.end().last().unwrap()["totals"].clone();
+    assert_eq!((&totals["errors"], &totals["denied"]), (&json!(0), &json!(0)));
+}
+
+/// Plays a call with questions to a person, and returns its record.
+fn call_with_questions(play: impl FnOnce(&mut Player)) -> Value {
+    let mut player = Player::new();
+    player.send(CLIENT, call(1));
+    play(&mut player);
+    let records = player.end();
+    check_books(&records);
+    operations(&records).into_iter().find(|record| record["request_id"] == "1").unwrap().clone()
+}
+
+fn question(id: &str) -> String {
+    line(json!({"id": id, "method": "elicitation/create", "params": {"message": "?"}}))
+}
+
+fn person_says(id: &str, action: &str) -> String {
+    line(json!({"id": id, "result": {"action": action}}))
+}
+
+#[test]
+fn the_time_of_a_person_is_the_union_of_the_questions_within_the_call() {
+    let second = Duration::from_secs(1);
+    let overlapping = call_with_questions(|player| {
+        ["a", "b", "c"].iter().for_each(|id| player.send_now(SERVER, question(id)));
+        player.wait(second);
+        ["a", "b", "c"].iter().for_each(|id| player.send_now(CLIENT, person_says(id, "accept")));
+        player.send(SERVER, result(1));
+    });
+    assert_eq!(overlapping["user_wait_ms"], 1000.0);
+    let withdrawn = call_with_questions(|player| {
+        player.send_now(SERVER, question("a"));
+        player.wait(second);
+        player.send_now(
+            SERVER,
+            line(json!({"method": "notifications/cancelled", "params": {"requestId": "a"}})),
+        );
+        player.wait(second);
+        player.send(SERVER, result(1));
+    });
+    assert_eq!(withdrawn["user_wait_ms"], 1000.0);
+    let outlived = call_with_questions(|player| {
+        player.send_now(SERVER, question("a"));
+        player.wait(second);
+        player.send_now(SERVER, result(1));
+        player.wait(second);
+        player.send(CLIENT, person_says("a", "accept"));
+    });
+    assert_eq!(outlived["user_wait_ms"], 1000.0);
+}
+
+#[test]
+fn the_last_answer_of_a_person_decides_whether_a_failed_call_was_denied() {
+    for (answers, status) in [
+        (&["decline"][..], "denied"),
+        (&["decline", "accept"], "error"),
+        (&["accept", "decline"], "denied"),
+        (&["cancel"], "error"),
+        (&["decline", "cancel"], "denied"),
+    ] {
+        let call = call_with_questions(|player| {
+            for answer in answers {
+                player.send(SERVER, question("q"));
+                player.send(CLIENT, person_says("q", answer));
+            }
+            player.send(SERVER, line(json!({"id": 1, "error": {"code": 5, "message": "disk full"}})));
+        });
+        assert_eq!(call["status"], status, "{answers:?}");
+    }
+}
+
+#[test]
+fn a_question_that_is_closed_without_an_answer_is_not_refused() {
+    let mut player = Player::new();
+    player.send(SERVER, question("q"));
+    player.send(CLIENT, person_says("q", "cancel"));
+    player.send(CLIENT, call(1));
+    let message = "authorization required: unauthorized";
+    player.send(SERVER, line(json!({"id": 1, "error": {"code": -32042, "message": message}})));
+    let records = player.end();
+    let ends: Vec<_> =
+        operations(&records).iter().map(|record| [&record["status"], &record["error_type"]]).collect();
+    assert_eq!(ends, [["cancelled", "dismissed"], ["error", "-32042"]]);
+}
+
+#[test]
 fn junk_is_counted_and_told_at_each_doubling_only() {
     let mut player = Player::new();
     for number in 0..1000 {

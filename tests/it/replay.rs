@@ -3,6 +3,7 @@
 //!
 //! Ids, key and clock are fixed, so that the same session always gives the same records.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -205,12 +206,18 @@ pub fn check_books(records: &[Value]) {
         let counts = records.iter().filter(|record| record["event"] == event);
         counts.map(|record| record["count"].as_u64().unwrap()).sum::<u64>()
     };
+    let is_to_server = |record: &Value| record["direction"] == "client_to_server";
+    let calls = records.iter().filter(|record| record["event"] == "mcp_tool_call");
+    let named = calls.filter(|record| record.get("turn_id").is_some());
+    let turns: BTreeSet<String> =
+        named.map(|record| format!("{} {}", record["conversation_id"], record["turn_id"])).collect();
     let lost = records.iter().filter(|record| record["event"] == "gap");
     let counted = [
         ("tool_calls", count(&is_call)),
         ("other_requests", count(&|record| is_operation(record) && !is_call(record))),
-        ("errors", count(&|record| status(record, &["error", "timeout"]))),
-        ("denied", count(&|record| status(record, &["denied"]))),
+        ("errors", count(&|record| is_to_server(record) && status(record, &["error", "timeout"]))),
+        ("denied", count(&|record| is_to_server(record) && status(record, &["denied"]))),
+        ("turns", turns.len() as u64),
         ("malformed", sum("malformed")),
         ("unmatched", sum("unmatched")),
         ("bytes_lost", lost.map(|gap| gap["bytes_lost"].as_u64().unwrap_or(0)).sum::<u64>()),

@@ -61,7 +61,7 @@ impl Metrics {
                 if operation.facts.direction == Direction::ClientToServer {
                     self.health.answered(operation);
                 }
-                self.calls.operation(operation, event.turn_id.as_ref());
+                self.calls.operation(operation, event);
             }
             EventKind::StatsSample(sample) => {
                 self.health.sample(sample, age);

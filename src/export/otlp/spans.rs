@@ -218,8 +218,8 @@ fn status(span: &mut ProtobufWriter, failure: Option<&str>) {
 /// Returns true if the failure `word` is `error.type` on this side's spans: the conventions differ by side.
 pub(super) fn is_error_of(is_server: bool, word: &str, code: Option<i64>) -> bool {
     let Some(code) = code else {
-        // A user who declines has answered the request.
-        return word != "declined";
+        // A user who declines or dismisses a question has answered the request.
+        return !matches!(word, "declined" | "dismissed");
     };
     let by_client = semconv::CLIENT_CAUSED.contains(&code) && word.parse::<i64>().is_ok();
     !(is_server && by_client)

@@ -8,11 +8,15 @@ use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::session::pending::Pending;
 use crate::observe::session::{Session, Step};
-use crate::relay::chunk::Moment;
+use crate::observe::wording;
 
 /// Bytes of a result's text that are read for a summary or an error message: more than is kept, so
 /// that the redactor sees a secret at the cut as a whole.
 const TEXT_WINDOW: usize = 500 + (4 << 10);
+
+/// The code by which a server asks for an action at a URL before the request can be processed (MCP 2025-11-25). Its
+/// message speaks of authorization, but the request was not refused: the client sends it again afterwards.
+const URL_ELICITATION_REQUIRED: i64 = -32042;
 
 impl CallAnswer {
     /// Returns the answer of a request that was not answered.
@@ -31,12 +35,12 @@ impl Session {
     ) {
         let asker = direction.reversed();
         let raw_id = envelope.head(Member::Id).filter(|raw| *raw != b"null");
-        let number = raw_id.and_then(|raw| self.open.number(asker, &RequestId::normal(raw)));
+        let id = raw_id.map(RequestId::normal);
+        let number = id.as_deref().and_then(|id| self.answered_request(asker, id));
         let Some(mut pending) = number.and_then(|number| self.open.remove(number)) else {
-            let id = raw_id.map(RequestId::new);
-            let was_cancelled = id.as_ref().is_some_and(|id| self.cancelled.remove(asker, id.clone()));
-            if !was_cancelled {
+            if !id.as_deref().is_some_and(|id| self.cancelled.remove(asker, id)) {
                 let what = if envelope.has_error() { UnmatchedKind::Error } else { UnmatchedKind::Response };
+                let id = id.as_deref().map(RequestId::new);
                 self.unmatched(direction, id.as_ref(), what, error_code(envelope), step);
             }
             return;
@@ -47,9 +51,11 @@ impl Session {
         self.update_state(&pending, envelope, step);
         let content = Session::content(&pending, envelope);
         let mut answer = self.answer(&mut pending, envelope, &content);
+        if let Some(id) = id.as_deref().filter(|id| *id != pending.id.bytes()) {
+            answer.answer_id = Some(self.redactor.redact_counted(Field::Id, id, &mut pending.redactions));
+        }
         answer.truncated = !bodies && envelope.result_size.is_some();
         answer.text_hash = content.only_text().map(|text| self.hashing.raw(text.as_bytes()));
-        self.settle_consent(&pending, answer.status, step.now);
         if self.is_debug(step.now) && pending.facts.is_tool_call() {
             self.summarise(&pending, &content, answer.result_hash, step);
         }
@@ -61,6 +67,15 @@ impl Session {
         if let Some((method, target)) = asked {
             self.rounds.asked(Round { seq, trace_id, span_id }, method, target, envelope, &self.hashing);
         }
+    }
+
+    /// Returns the open request that an answer with this id ends: the one with exactly this id, or else the only
+    /// one whose id has the same value, because SDKs compare `Number(id)` or `int(id)`.
+    fn answered_request(&self, asker: Direction, id: &[u8]) -> Option<u64> {
+        self.open.number(asker, id).or_else(|| {
+            let is_late = self.cancelled.contains(asker, id);
+            (!is_late).then(|| self.open.only_of_value(asker, id)).flatten()
+        })
     }
 
     /// Parses the content of a tool's result. For other methods the content is empty.
@@ -88,8 +103,10 @@ impl Session {
             let text = String::from_utf8_lossy(&text);
             answer.error_code = error_code(envelope);
             answer.error_type = Some(answer.error_code.map_or(ErrorType::InvalidResponse, ErrorType::Code));
-            let refused = answer.error_code.is_some_and(|code| self.settings.denials.codes.contains(&code));
-            answer.status = if refused || self.is_refusal(&text) { Status::Denied } else { Status::Error };
+            let code = answer.error_code.unwrap_or_default();
+            let refused = self.settings.denials.codes.contains(&code)
+                || (code != URL_ELICITATION_REQUIRED && self.is_refusal(&text));
+            answer.status = if refused { Status::Denied } else { Status::Error };
             answer.error_message = self.error_message(pending, &text);
         } else if envelope.raw(Member::IsError).is_some_and(|raw| raw == b"true") {
             let text = content.summary(TEXT_WINDOW);
@@ -97,11 +114,12 @@ impl Session {
             answer.status = if self.is_refusal(&text) { Status::Denied } else { Status::Error };
             answer.error_message = self.error_message(pending, &text);
         } else if method == Method::Elicitation {
-            let action = envelope.raw(Member::Action);
-            if action.is_some_and(|raw| raw == b"\"decline\"" || raw == b"\"cancel\"") {
-                answer.status = Status::Denied;
-                answer.error_type = Some(ErrorType::Declined);
-            }
+            (answer.status, answer.error_type) = match envelope.raw(Member::Action) {
+                Some(b"\"decline\"") => (Status::Denied, Some(ErrorType::Declined)),
+                // "The user dismissed without making an explicit choice" (MCP): the person did not say no.
+                Some(b"\"cancel\"") => (Status::Cancelled, Some(ErrorType::Dismissed)),
+                _ => (answer.status, answer.error_type),
+            };
         }
         if method == Method::Sampling && answer.error_code == Some(-1) {
             answer.status = Status::Denied;
@@ -116,11 +134,7 @@ impl Session {
     }
 
     fn is_refusal(&self, text: &str) -> bool {
-        let words = &self.settings.denials.words;
-        !words.is_empty() && {
-            let text = text.to_lowercase();
-            words.iter().any(|word| text.contains(word.as_str()))
-        }
+        wording::is_refusal(text, &self.settings.denials.words)
     }
 
     fn task_id(&self, envelope: &Envelope) -> Option<Hash> {
@@ -129,14 +143,6 @@ impl Session {
         }
         let task: serde_json::Value = serde_json::from_slice(envelope.raw(Member::Task)?).ok()?;
         Some(self.hashing.raw(task.get("taskId")?.as_str()?.as_bytes()))
-    }
-
-    /// Adds the time of a question to a person to the tool call that it belongs to. If the person
-    /// refused and the call fails later, the call was denied.
-    fn settle_consent(&mut self, pending: &Pending, status: Status, now: Moment) {
-        let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) else { return };
-        call.timing.user_wait += now.since(pending.timing.started);
-        call.declined |= status == Status::Denied;
     }
 
     /// Updates the peers and the tools from an answer of the server.

@@ -117,26 +117,32 @@ impl Session {
             Some(id) => Some(self.redactor.redact_counted(Field::Id, id.as_bytes(), &mut request.redactions)),
             None => self.settings.conversation_id.clone(),
         };
-        ConversationTurn { conversation_id, turn_id: self.turn(request, now) }
+        let turn_id = self.turn(request, conversation_id.as_ref(), now);
+        if request.method != Method::Listen {
+            self.turns.opened(conversation_id.as_ref());
+        }
+        ConversationTurn { conversation_id, turn_id }
     }
 
     /// Returns the turn: the id in the request, else the caller's trace id, else a number that is counted by
     /// the gaps between requests. Only requests of the client are numbered.
-    fn turn(&mut self, request: &mut ReceivedRequest<'_>, now: Moment) -> Option<Redacted> {
+    fn turn(
+        &mut self,
+        request: &mut ReceivedRequest<'_>,
+        conversation: Option<&Redacted>,
+        now: Moment,
+    ) -> Option<Redacted> {
         let ReceivedRequest { direction, meta, redactions, .. } = request;
         let redactor = &mut self.redactor;
         let mut redact = |id: &str| redactor.redact_counted(Field::Id, id.as_bytes(), redactions);
         let trace = meta.trace_parent.map(|parent| parent.trace_id.to_string());
         if let Some(named) = meta.turn.as_ref().or(trace.as_ref()) {
-            let turn = redact(named);
-            self.turns.named(&turn);
-            return Some(turn);
+            return Some(redact(named));
         }
         if *direction == Direction::ServerToClient {
             return None;
         }
-        let busy = self.open.any_that_ends();
-        Some(self.turns.by_gap(now, busy, |number| redact(&number.to_string())))
+        Some(self.turns.by_gap(conversation, now, |number| redact(&number.to_string())))
     }
 
     /// Counts a tool call with the same arguments, and reports it if the count is an alarm.

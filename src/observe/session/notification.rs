@@ -1,41 +1,57 @@
 //! Notifications: progress and cancellation concern a request, the others are counted.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, RedactionCounts};
+use crate::observe::session::request_index::RequestIndex;
 use crate::observe::session::{Session, Step};
+use crate::observe::wording;
 use crate::relay::chunk::Moment;
 
-/// Words in the reason of a cancellation which mean that the asking side stopped waiting.
-const TIMEOUT_WORDS: [&str; 3] = ["timeout", "timed out", "time out"];
 /// Cancelled requests that are remembered, so that their late answers are ignored.
 const MAX_CANCELLED: usize = 1024;
 
 /// Requests that were cancelled, by the side that sent them.
 #[derive(Default)]
 pub(super) struct CancelledRequests {
-    ids: HashSet<(Direction, RequestId)>,
-    order: VecDeque<(Direction, RequestId)>,
+    by_id: [RequestIndex; 2],
+    by_number: BTreeMap<u64, (Direction, RequestId)>,
+    next_number: u64,
 }
 
 impl CancelledRequests {
     fn insert(&mut self, direction: Direction, id: RequestId) {
-        if self.order.len() == MAX_CANCELLED
-            && let Some(oldest) = self.order.pop_front()
+        if let Some(earlier) = self.by_id[direction as usize].exact(id.bytes()) {
+            self.forget(earlier);
+        } else if self.by_number.len() == MAX_CANCELLED
+            && let Some((oldest, _)) = self.by_number.first_key_value()
         {
-            self.ids.remove(&oldest);
+            self.forget(*oldest);
         }
-        self.ids.insert((direction, id.clone()));
-        self.order.push_back((direction, id));
+        self.by_id[direction as usize].insert(&id, self.next_number);
+        self.by_number.insert(self.next_number, (direction, id));
+        self.next_number += 1;
     }
 
-    /// Removes a request that is answered. Returns true if it had been cancelled.
-    pub(super) fn remove(&mut self, direction: Direction, id: RequestId) -> bool {
-        self.ids.remove(&(direction, id))
+    fn forget(&mut self, number: u64) {
+        if let Some((direction, id)) = self.by_number.remove(&number) {
+            self.by_id[direction as usize].remove(&id, number);
+        }
+    }
+
+    pub(super) fn contains(&self, direction: Direction, id: &[u8]) -> bool {
+        self.by_id[direction as usize].exact(id).is_some()
+    }
+
+    /// Removes a request that is answered under this id. Returns true if it had been cancelled.
+    pub(super) fn remove(&mut self, direction: Direction, id: &[u8]) -> bool {
+        let ids = &self.by_id[direction as usize];
+        let number = ids.exact(id).or_else(|| ids.only_of_value(id));
+        number.map(|number| self.forget(number)).is_some()
     }
 }
 
@@ -62,7 +78,8 @@ impl Session {
     /// Counts progress. It is sent in the opposite direction of its request and names it by a token.
     fn progress(&mut self, direction: Direction, envelope: &Envelope, now: Moment) {
         let Some(token) = envelope.raw(Member::ProgressToken).and_then(message::plain) else { return };
-        if let Some(pending) = self.open.by_progress_token(direction.reversed(), token) {
+        let token = RequestId::new(&token);
+        if let Some(pending) = self.open.by_progress_token(direction.reversed(), token.bytes()) {
             let progress =
                 pending.timing.progress.get_or_insert(CallProgress { count: 0, first: now, last: now });
             progress.count += 1;
@@ -74,33 +91,40 @@ impl Session {
     /// answer is ignored.
     fn cancel(&mut self, direction: Direction, envelope: &Envelope, step: &mut Step<'_>) {
         let Some(id) = envelope.head(Member::RequestId).map(RequestId::new) else { return };
-        let own = self.open.number(direction, id.bytes());
-        if let Some(pending) = own.and_then(|number| self.open.remove(number)) {
-            self.cancelled.insert(direction, id);
+        let Some(pending) =
+            self.cancelled_request(direction, &id).and_then(|number| self.open.remove(number))
+        else {
+            // Some hosts cancel a request that was answered a moment ago.
+            self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, step);
+            return;
+        };
+        let mut answer = CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::default() };
+        if pending.facts.direction == direction {
             let reason = envelope.head(Member::Reason).map(message::text).unwrap_or_default();
-            let reason = String::from_utf8_lossy(&reason).to_lowercase();
-            let (status, error_type) = match TIMEOUT_WORDS.iter().any(|word| reason.contains(word)) {
+            let (status, error_type) = match wording::is_timeout(&String::from_utf8_lossy(&reason)) {
                 true => (Status::Timeout, ErrorType::Timeout),
                 false => (Status::Cancelled, ErrorType::Cancelled),
             };
-            let answer =
-                CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::missing(status, error_type) };
-            self.complete(pending, answer, step);
-            return;
+            (answer.status, answer.error_type) = (status, Some(error_type));
+        } else {
+            answer.status = Status::Ok;
         }
+        answer.answer_id = (pending.id != id).then(|| self.redactor.redact(Field::Id, id.bytes()));
+        self.cancelled.insert(pending.facts.direction, pending.id.clone());
+        self.complete(pending, answer, step);
+    }
+
+    /// Returns the request that a cancellation from `direction` ends: one of its own, or a subscription of the
+    /// other side. A request with exactly this id comes first.
+    fn cancelled_request(&self, direction: Direction, id: &RequestId) -> Option<u64> {
+        let (id, other) = (id.bytes(), direction.reversed());
         let is_subscription = |number: &u64| {
             self.open.get(*number).is_some_and(|pending| pending.facts.method == Method::Listen)
         };
-        let subscription = self.open.number(direction.reversed(), id.bytes()).filter(is_subscription);
-        match subscription.and_then(|number| self.open.remove(number)) {
-            Some(pending) => {
-                self.cancelled.insert(direction.reversed(), id);
-                let answer =
-                    CallAnswer { status: Status::Ok, cancelled_at: Some(step.now), ..CallAnswer::default() };
-                self.complete(pending, answer, step);
-            }
-            // Some hosts cancel a request that was answered a moment ago.
-            None => self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, step),
-        }
+        let exact = self.open.number(direction, id);
+        let exact = exact.or_else(|| self.open.number(other, id).filter(is_subscription));
+        let own = || self.open.only_of_value(direction, id);
+        let subscription = || self.open.only_of_value(other, id).filter(is_subscription);
+        exact.or_else(own).or_else(subscription)
     }
 }

@@ -1,9 +1,9 @@
 //! Open requests.
 //!
 //! They are found by the side that sent them and by id, because before the 2026-07-28 revision both
-//! sides send requests and both count ids from zero. Their number is bounded.
+//! sides send requests and both count ids from zero. Their number and their memory are bounded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::observe::event::*;
@@ -11,10 +11,13 @@ use crate::observe::mcp::Method;
 use crate::observe::message::RequestId;
 use crate::observe::redact::RedactionCounts;
 use crate::observe::session::ConversationTurn;
+use crate::observe::session::request_index::RequestIndex;
 use crate::relay::chunk::Moment;
 
 /// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
 const MAX_PENDING: usize = 16_384;
+/// Bytes of the texts of open requests. If there are more, the oldest request ends as `evicted`.
+const MAX_PENDING_TEXT: usize = 8 << 20;
 
 pub(super) struct Pending {
     pub(super) id: RequestId,
@@ -22,9 +25,8 @@ pub(super) struct Pending {
     /// `ended` is set by [`Pending::finish`].
     pub(super) timing: CallTiming,
     pub(super) within: ConversationTurn,
-    pub(super) progress_token: Option<Vec<u8>>,
-    /// True if a person refused a question that was asked while this was the only open tool call.
-    pub(super) declined: bool,
+    pub(super) progress_token: Option<RequestId>,
+    pub(super) questions: Questions,
     /// For a question to a person: the number of the tool call that it probably belongs to.
     pub(super) asked_for: Option<u64>,
     /// True if bytes that may have held the answer were lost.
@@ -32,7 +34,67 @@ pub(super) struct Pending {
     pub(super) redactions: RedactionCounts,
 }
 
+/// The questions to a person that were asked while a call was the only open tool call.
+#[derive(Default)]
+pub(super) struct Questions {
+    open: u32,
+    /// When the first of the open questions was asked.
+    since: Moment,
+    /// Time for which questions were open, up to `since`.
+    waited: Duration,
+    /// True if the person refused the last question that was answered.
+    declined: bool,
+}
+
+impl Questions {
+    pub(super) fn asked(&mut self, now: Moment) {
+        if self.open == 0 {
+            self.since = now;
+        }
+        self.open += 1;
+    }
+
+    /// Takes the end of a question. One that was not answered leaves the last answer as it is.
+    pub(super) fn ended(&mut self, status: Status, now: Moment) {
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.waited += now.since(self.since);
+        }
+        self.declined = match status {
+            Status::Denied => true,
+            Status::Ok => false,
+            _ => self.declined,
+        };
+    }
+
+    /// Returns the time for which questions were open until `now`.
+    fn waited(&self, now: Moment) -> Duration {
+        self.waited + if self.open > 0 { now.since(self.since) } else { Duration::ZERO }
+    }
+}
+
 impl Pending {
+    /// Returns the bytes of the texts that this request keeps. A text that it shares with other requests counts
+    /// each time.
+    fn text_size(&self) -> usize {
+        let CallFacts {
+            request_id,
+            method_name,
+            target,
+            protocol_version,
+            jsonrpc_version,
+            call_id,
+            span,
+            ..
+        } = &self.facts;
+        let token = self.progress_token.as_ref().map_or(0, |token| token.bytes().len());
+        let optional = [protocol_version, jsonrpc_version, call_id, &span.trace_state];
+        let texts = optional.into_iter().flatten().chain(target.as_ref().map(CallTarget::text));
+        let texts = texts.chain(&self.within.conversation_id).chain(&self.within.turn_id);
+        let texts = texts.chain([request_id, method_name]);
+        2 * (self.id.bytes().len() + token) + texts.map(|text| text.as_str().len()).sum::<usize>()
+    }
+
     /// Makes the operation of this request. An error after a refused question is a denial, and an
     /// answer later than `call_timeout` is a timeout.
     pub(super) fn finish(
@@ -41,8 +103,8 @@ impl Pending {
         call_timeout: Option<Duration>,
         now: Moment,
     ) -> (Operation, ConversationTurn) {
-        let Pending { facts, mut timing, within, declined, redactions, .. } = self;
-        if declined && answer.status == Status::Error {
+        let Pending { facts, mut timing, within, questions, redactions, .. } = self;
+        if questions.declined && answer.status == Status::Error {
             answer.status = Status::Denied;
         }
         // Skip the timeout check if the answer was not observed, or if the method waits for a person
@@ -54,6 +116,7 @@ impl Pending {
             answer.error_type = Some(ErrorType::Timeout);
         }
         timing.ended = now.max(timing.started);
+        timing.user_wait = questions.waited(now).min(timing.ended.since(timing.started));
         (Operation { facts, answer, timing, redactions }, within)
     }
 
@@ -73,48 +136,51 @@ impl Pending {
     }
 }
 
-/// Numbers of open requests by id. The peers choose the ids, so the hash is seeded by this process.
-type Ids = HashMap<RequestId, u64, foldhash::fast::RandomState>;
-
 /// The open requests of both sides, numbered in the order in which they arrived.
 #[derive(Default)]
 pub(super) struct OpenRequests {
     by_number: BTreeMap<u64, Box<Pending>>,
     /// One table for each [`Direction`].
-    by_id: [Ids; 2],
-    by_progress_token: HashMap<(Direction, Vec<u8>), u64>,
+    by_id: [RequestIndex; 2],
+    by_progress_token: [RequestIndex; 2],
     next_number: u64,
+    /// Bytes of the texts in `by_number`.
+    text: usize,
 }
 
 impl OpenRequests {
     pub(super) fn insert(&mut self, pending: Pending) {
         let number = self.next_number;
-        let direction = pending.facts.direction;
+        let side = pending.facts.direction as usize;
         self.next_number += 1;
+        self.text += pending.text_size();
         if let Some(token) = &pending.progress_token {
-            self.by_progress_token.insert((direction, token.clone()), number);
+            self.by_progress_token[side].insert(token, number);
         }
-        self.by_id[direction as usize].insert(pending.id.clone(), number);
+        self.by_id[side].insert(&pending.id, number);
         self.by_number.insert(number, Box::new(pending));
     }
 
     /// Takes a request out of all tables.
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Pending>> {
-        let mut pending = self.by_number.remove(&number)?;
-        let direction = pending.facts.direction;
-        self.by_id[direction as usize].remove(&pending.id);
-        if let Some(token) = pending.progress_token.take() {
-            let key = (direction, token);
-            if self.by_progress_token.get(&key) == Some(&number) {
-                self.by_progress_token.remove(&key);
-            }
+        let pending = self.by_number.remove(&number)?;
+        let side = pending.facts.direction as usize;
+        self.text -= pending.text_size();
+        self.by_id[side].remove(&pending.id, number);
+        if let Some(token) = &pending.progress_token {
+            self.by_progress_token[side].remove(token, number);
         }
         Some(pending)
     }
 
-    /// Returns the number of the request that `direction` sent under the id with these bytes.
+    /// Returns the number of the request that `direction` sent under exactly the id with these bytes.
     pub(super) fn number(&self, direction: Direction, id: &[u8]) -> Option<u64> {
-        self.by_id[direction as usize].get(id).copied()
+        self.by_id[direction as usize].exact(id)
+    }
+
+    /// Returns the number of the only request of `direction` whose id has the value of the id with these bytes.
+    pub(super) fn only_of_value(&self, direction: Direction, id: &[u8]) -> Option<u64> {
+        self.by_id[direction as usize].only_of_value(id)
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&Pending> {
@@ -125,8 +191,10 @@ impl OpenRequests {
         self.by_number.get_mut(&number).map(|pending| &mut **pending)
     }
 
-    pub(super) fn by_progress_token(&mut self, direction: Direction, token: Vec<u8>) -> Option<&mut Pending> {
-        let number = *self.by_progress_token.get(&(direction, token))?;
+    /// Returns the request of `direction` that named this token, or the only one that named a token of equal value.
+    pub(super) fn by_progress_token(&mut self, direction: Direction, token: &[u8]) -> Option<&mut Pending> {
+        let tokens = &self.by_progress_token[direction as usize];
+        let number = tokens.exact(token).or_else(|| tokens.only_of_value(token))?;
         self.get_mut(number)
     }
 
@@ -149,7 +217,7 @@ impl OpenRequests {
 
     /// Returns the request that has to go before another one is taken.
     pub(super) fn oldest_if_full(&self) -> Option<u64> {
-        let is_full = self.by_number.len() >= MAX_PENDING;
+        let is_full = self.by_number.len() >= MAX_PENDING || self.text > MAX_PENDING_TEXT;
         self.by_number.first_key_value().filter(|_| is_full).map(|(number, _)| *number)
     }
 
@@ -160,10 +228,5 @@ impl OpenRequests {
             (Some((number, _)), None) => Some(number),
             _ => None,
         }
-    }
-
-    /// Returns true if a request other than a subscription is open. A subscription lasts for many turns.
-    pub(super) fn any_that_ends(&self) -> bool {
-        self.by_number.values().any(|pending| pending.facts.method != Method::Listen)
     }
 }

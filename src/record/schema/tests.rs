@@ -83,6 +83,7 @@ impl Filled {
             text_hash: self.some(hash()),
             task_id_hash: self.some(hash()),
             cancelled_at: self.some(Moment(1_050_000_000)),
+            answer_id: self.some(text("1.0")),
             truncated: self == Filled::Fully,
         };
         let timing = CallTiming {

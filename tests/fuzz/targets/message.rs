@@ -29,7 +29,10 @@ pub fn run(input: &[u8]) {
 }
 
 fn expected(message: &Value) -> MessageKind {
-    let has = |name: &str| message.get(name).is_some();
+    let has = |name: &str| match message.get(name) {
+        Some(Value::Null) => matches!(name, "result" | "error"),
+        found => found.is_some(),
+    };
     match (has("method"), has("id"), has("result") || has("error")) {
         (true, true, _) => MessageKind::Request,
         (true, false, _) => MessageKind::Notification,
@@ -75,6 +78,13 @@ fn parts(value: &Value, depth: usize, random: &mut Random) {
 fn values(raw: &[u8], random: &mut Random) {
     let id = RequestId::new(raw);
     assert_eq!(RequestId::new(id.bytes()), id, "an id equals itself");
+    let value = id.value();
+    assert_eq!(value.value(), value, "the value of a value");
+    if let Ok(Value::Number(number)) = serde_json::from_slice(raw) {
+        let quoted = serde_json::to_vec(&number.to_string()).unwrap();
+        let same = RequestId::new(&quoted).value();
+        assert_eq!(same, RequestId::new(number.to_string().as_bytes()).value(), "{number}");
+    }
     let _ = (Meta::new(raw), keys(raw), integer(raw), text(raw));
     let window = random.below(200);
     let summary = Content::new(raw).summary(window);

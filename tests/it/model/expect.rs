@@ -26,6 +26,9 @@ pub struct Operation {
     repeat_count: Option<u64>,
     /// The operation that this one continues.
     continues: Option<usize>,
+    /// The id that ended the request, if it is another spelling.
+    answer_id: Option<String>,
+    turn: Option<String>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -58,12 +61,22 @@ struct Open {
     ask: Ask,
     started: Moment,
     progress: u64,
-    user_wait: Duration,
+    /// When the questions of this call that have ended were open.
+    waits: Vec<(Moment, Moment)>,
     declined: bool,
+    answer_id: Option<Id>,
     maybe_lost: bool,
     asked_for: Option<usize>,
     continues: Option<usize>,
     repeat_count: u64,
+    turn: Option<String>,
+}
+
+/// The turns of a conversation that are counted by gaps.
+struct Gaps {
+    conversation: Option<usize>,
+    turn: Option<u64>,
+    quiet_since: Option<Moment>,
 }
 
 /// An operation that asked for input and was not continued yet.
@@ -81,10 +94,11 @@ pub struct Model {
     requests: usize,
     cancelled: Vec<(bool, Id)>,
     waiting: Vec<Waiting>,
-    /// The last request with a token, by the side that sent it.
+    /// The last request with a token, by the side that sent it, while it is open.
     tokens: Vec<((bool, usize), usize)>,
     /// Conversation, tool and arguments of the client's calls.
     calls: Vec<(Option<usize>, usize, usize)>,
+    gaps: Vec<Gaps>,
     /// Number of observed bytes in the current line of each stream. `None` means that a part of the line was
     /// lost. The client is 1.
     line: [Option<usize>; 2],
@@ -104,6 +118,7 @@ impl Model {
             waiting: Vec::new(),
             tokens: Vec::new(),
             calls: Vec::new(),
+            gaps: Vec::new(),
             line: [Some(0), Some(0)],
             unended: [None, None],
             now: Moment(0),
@@ -219,9 +234,15 @@ impl Model {
             Act::Cancel(id, reason) => self.cancel(client, *id, *reason),
             Act::Progress(token) => {
                 self.expected.totals.notifications += 1;
-                let named = self.tokens.iter().rev().find(|(key, _)| *key == (!client, *token));
-                let open =
-                    named.and_then(|(_, number)| self.open.iter_mut().find(|open| open.number == *number));
+                // The last token is a text with the digits of the first.
+                let value = |token: usize| if token == 3 { 0 } else { token };
+                let of_side: Vec<_> = self.tokens.iter().filter(|((side, _), _)| *side != client).collect();
+                let exact = of_side.iter().find(|((_, named), _)| named == token);
+                let same: Vec<_> =
+                    of_side.iter().filter(|((_, named), _)| value(*named) == value(*token)).collect();
+                let only = if same.len() == 1 { same.first().copied() } else { None };
+                let number = exact.or(only).map(|(_, number)| *number);
+                let open = self.open.iter_mut().find(|open| Some(open.number) == number);
                 if let Some(open) = open {
                     open.progress += 1;
                 }
@@ -235,7 +256,16 @@ impl Model {
         self.open.iter().position(|open| open.client == client && open.ask.id == id)
     }
 
+    /// Returns the only open request of a side whose id has the value of `id`.
+    fn find_value(&self, client: bool, id: Id) -> Option<usize> {
+        only(self.open.iter().map(|open| open.client == client && open.ask.id.value() == id.value()))
+    }
+
     fn ask(&mut self, client: bool, ask: &Ask) {
+        if ask.id.is_null() {
+            self.expected.totals.notifications += 1;
+            return;
+        }
         if let Some(before) = self.find(client, ask.id) {
             self.give_up(before, "error", "superseded", self.now);
         }
@@ -257,7 +287,9 @@ impl Model {
             _ => None,
         };
         let number = self.requests;
+        let turn = self.turn(client, ask);
         self.requests += 1;
+        self.tokens.retain(|(key, _)| ask.token.is_none_or(|token| *key != (client, token)));
         self.tokens.extend(ask.token.map(|token| ((client, token), number)));
         self.open.push(Open {
             number,
@@ -265,13 +297,40 @@ impl Model {
             ask: ask.clone(),
             started: self.now,
             progress: 0,
-            user_wait: Duration::ZERO,
+            waits: Vec::new(),
             declined: false,
+            answer_id: None,
             maybe_lost: false,
             asked_for,
             continues,
             repeat_count,
+            turn,
         });
+    }
+
+    /// Returns the turn that the request names, or the number that the quiet times of its conversation give.
+    fn turn(&mut self, client: bool, ask: &Ask) -> Option<String> {
+        if let Some(turn) = ask.turn {
+            return Some(format!("t{turn}"));
+        }
+        let known = self.gaps.iter().position(|gaps| gaps.conversation == ask.conversation);
+        let is_busy = self.open.iter().any(|open| {
+            open.ask.conversation == ask.conversation && open.ask.method != "subscriptions/listen"
+        });
+        let last = self.gaps.iter().filter_map(|gaps| gaps.turn).max().unwrap_or(0);
+        let at = known.unwrap_or_else(|| {
+            self.gaps.push(Gaps { conversation: ask.conversation, turn: None, quiet_since: None });
+            self.gaps.len() - 1
+        });
+        if !client {
+            return None;
+        }
+        let Gaps { turn, quiet_since, .. } = &mut self.gaps[at];
+        let is_quiet = quiet_since.is_some_and(|since| self.now.since(since) >= Duration::from_secs(15));
+        if turn.is_none() || (is_quiet && !is_busy) {
+            *turn = Some(last + 1);
+        }
+        turn.map(|turn| turn.to_string())
     }
 
     /// Returns the operation that a request continues. It never chooses between two.
@@ -296,15 +355,19 @@ impl Model {
 
     fn answer(&mut self, client: bool, id: Id, answer: Answer) {
         let asker = !client;
-        let Some(at) = self.find(asker, id).filter(|_| !id.is_null()) else {
-            let late = self.cancelled.iter().position(|gone| *gone == (asker, id)).filter(|_| !id.is_null());
-            match late {
+        let cancelled = self.cancelled.iter().position(|gone| *gone == (asker, id));
+        let of_value = || self.find_value(asker, id).filter(|_| cancelled.is_none());
+        let Some(at) = self.find(asker, id).or_else(of_value).filter(|_| !id.is_null()) else {
+            let same_value = |(side, gone): &(bool, Id)| *side == asker && gone.value() == id.value();
+            let late = cancelled.or_else(|| only(self.cancelled.iter().map(same_value)));
+            match late.filter(|_| !id.is_null()) {
                 Some(at) => drop(self.cancelled.remove(at)),
                 None => self.expected.totals.unmatched += 1,
             }
             return;
         };
-        let open = self.open.remove(at);
+        let mut open = self.open.remove(at);
+        open.answer_id = Some(id);
         let method = open.ask.method;
         let has_content = matches!(method, "tools/call" | "tasks/result");
         let no_code = "invalid_response".to_owned();
@@ -317,16 +380,17 @@ impl Model {
             Answer::ErrorDenied => ("denied", Some("-32001".to_owned()), Some(-32001)),
             Answer::ErrorOnly | Answer::Both => ("error", Some(no_code), None),
             Answer::ToolDenied if has_content => ("denied", Some("tool_error".to_owned()), None),
-            Answer::ToolError | Answer::ToolDenied => ("error", Some("tool_error".to_owned()), None),
+            Answer::ToolError | Answer::ToolDenied | Answer::ToolReport => {
+                ("error", Some("tool_error".to_owned()), None)
+            }
             Answer::Decline if method == "elicitation/create" => {
                 ("denied", Some("declined".to_owned()), None)
             }
+            Answer::Dismiss if method == "elicitation/create" => {
+                ("cancelled", Some("dismissed".to_owned()), None)
+            }
             _ => ("ok", None, None),
         };
-        if let Some(call) = self.open.iter_mut().find(|call| Some(call.number) == open.asked_for) {
-            call.user_wait += self.now.since(open.started);
-            call.declined |= status == "denied";
-        }
         let (method, target) = (open.ask.method, open.ask.target);
         self.complete(open, status, error_type, code, false, self.now);
         if let Answer::Asks { state, inputs } = answer {
@@ -337,23 +401,28 @@ impl Model {
 
     fn cancel(&mut self, client: bool, id: Id, reason: Option<&str>) {
         self.expected.totals.notifications += 1;
-        let own = self.find(client, id);
-        let other = self.find(!client, id).filter(|at| self.open[*at].ask.method == "subscriptions/listen");
-        let (at, asker, status) = match (own, other) {
-            (Some(at), _) if reason.is_some_and(|reason| reason.contains("timed out")) => {
-                (at, client, "timeout")
-            }
-            (Some(at), _) => (at, client, "cancelled"),
-            (None, Some(at)) => (at, !client, "ok"),
-            (None, None) => {
-                self.expected.totals.unmatched += 1;
-                return;
-            }
+        let listens = |at: &usize| self.open[*at].ask.method == "subscriptions/listen";
+        let found = [
+            self.find(client, id),
+            self.find(!client, id).filter(listens),
+            self.find_value(client, id),
+            self.find_value(!client, id).filter(listens),
+        ];
+        let Some(at) = found.into_iter().flatten().next() else {
+            self.expected.totals.unmatched += 1;
+            return;
         };
-        if !self.cancelled.contains(&(asker, id)) {
-            self.cancelled.push((asker, id));
-        }
-        let open = self.open.remove(at);
+        let mut open = self.open.remove(at);
+        let is_late =
+            reason.is_some_and(|reason| reason.contains("timed out") || reason.contains("deadline"));
+        let status = match open.client == client {
+            true if is_late => "timeout",
+            true => "cancelled",
+            false => "ok",
+        };
+        self.cancelled.retain(|gone| *gone != (open.client, open.ask.id));
+        self.cancelled.push((open.client, open.ask.id));
+        open.answer_id = Some(id);
         let error_type = (status != "ok").then(|| status.to_owned());
         self.complete(open, status, error_type, None, true, self.now);
     }
@@ -372,7 +441,29 @@ impl Model {
         cancelled: bool,
         at: Moment,
     ) {
+        self.tokens.retain(|(_, number)| *number != open.number);
+        // A question to a person ends, and with a call the time of its questions.
+        if let Some(call) = self.open.iter_mut().find(|call| Some(call.number) == open.asked_for) {
+            call.waits.push((open.started, at));
+            match status {
+                "denied" => call.declined = true,
+                "ok" => call.declined = false,
+                _ => {}
+            }
+        }
+        let asked = self.open.iter().filter(|question| question.asked_for == Some(open.number));
+        let waits: Vec<_> =
+            open.waits.iter().copied().chain(asked.map(|question| (question.started, at))).collect();
+        let user_wait = union(waits);
         let Open { client, ask, .. } = open;
+        if ask.method != "subscriptions/listen" {
+            match self.gaps.iter_mut().find(|gaps| gaps.conversation == ask.conversation) {
+                Some(gaps) => gaps.quiet_since = Some(at),
+                None => {
+                    self.gaps.push(Gaps { conversation: ask.conversation, turn: None, quiet_since: Some(at) })
+                }
+            }
+        }
         if open.declined && status == "error" {
             status = "denied";
         }
@@ -384,8 +475,8 @@ impl Model {
         {
             (status, error_type) = ("timeout", Some("timeout".to_owned()));
         }
-        self.expected.totals.errors += u64::from(matches!(status, "error" | "timeout"));
-        self.expected.totals.denied += u64::from(status == "denied");
+        self.expected.totals.errors += u64::from(client && matches!(status, "error" | "timeout"));
+        self.expected.totals.denied += u64::from(client && status == "denied");
         self.expected.operations.push(Operation {
             client,
             id: ask.id.shown(),
@@ -396,12 +487,31 @@ impl Model {
             error_code,
             milliseconds: took.as_millis() as u64,
             progress: (open.progress > 0).then_some(open.progress),
-            user_wait: (!open.user_wait.is_zero()).then_some(open.user_wait.as_millis() as u64),
+            user_wait: (!user_wait.is_zero()).then_some(user_wait.as_millis() as u64),
             cancelled,
             repeat_count: (open.repeat_count > 1).then_some(open.repeat_count),
             continues: open.continues,
+            turn: open.turn,
+            answer_id: open.answer_id.filter(|id| *id != ask.id).map(Id::shown),
         });
     }
+}
+
+/// Returns the place of the only true element.
+fn only(elements: impl Iterator<Item = bool>) -> Option<usize> {
+    let mut places = elements.enumerate().filter(|(_, is)| *is).map(|(place, _)| place);
+    places.next().filter(|_| places.next().is_none())
+}
+
+/// Returns how long at least one of the intervals lasted.
+fn union(mut intervals: Vec<(Moment, Moment)>) -> Duration {
+    intervals.sort();
+    let mut covered = Moment(0);
+    intervals.into_iter().fold(Duration::ZERO, |sum, (from, to)| {
+        let begin = from.max(covered);
+        covered = covered.max(to);
+        sum + to.since(begin)
+    })
 }
 
 impl Expected {
@@ -455,6 +565,8 @@ impl Operation {
             cancelled: record["cancelled_at"].is_string(),
             repeat_count: record["repeat_count"].as_u64(),
             continues: record.get("continues_seq").map(place),
+            answer_id: text(&record["answer_id"]),
+            turn: text(&record["turn_id"]),
         };
         records.iter().map(one).collect()
     }

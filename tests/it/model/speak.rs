@@ -6,7 +6,7 @@ const TARGETS: [&str; 3] = ["read_file", "search", "send"];
 /// Two spellings of the same arguments are the same call.
 const ARGUMENTS: [&str; 5] = ["", "{}", r#"{"a":1,"b":2}"#, r#"{ "b" : 2, "a" : 1.0 }"#, r#"{"a":2}"#];
 /// Two spellings of the same token.
-const TOKENS: [&[&str]; 3] = [&["7"], &["\"é\"", "\"\\u00e9\""], &["\"t\""]];
+const TOKENS: [&[&str]; 4] = [&["7"], &["\"é\"", "\"\\u00e9\""], &["\"t\""], &["\"7\""]];
 const STATES: [&str; 2] = ["\"s0\"", "\"s1\""];
 const INPUTS: [&str; 3] = ["{}", r#"{"one":{}}"#, r#"{"one":{},"two":{}}"#];
 
@@ -136,6 +136,7 @@ impl Speaker<'_, '_> {
             arguments: self.choices.below(ARGUMENTS.len()),
             token: self.choices.once_in(3).then(|| self.choices.below(TOKENS.len())),
             conversation: self.choices.once_in(4).then(|| self.choices.below(2)),
+            turn: self.choices.once_in(4).then(|| self.choices.below(3)),
             state: self.choices.once_in(4).then(|| self.choices.below(STATES.len())),
             responses: self.choices.once_in(4).then(|| self.choices.below(INPUTS.len())),
         };
@@ -145,7 +146,7 @@ impl Speaker<'_, '_> {
         }
         if client && !self.rounds.is_empty() && self.choices.once_in(2) {
             let round = self.rounds[self.choices.below(self.rounds.len())].clone();
-            ask = Ask { id, token: ask.token, conversation: ask.conversation, ..round };
+            ask = Ask { id, token: ask.token, conversation: ask.conversation, turn: ask.turn, ..round };
         }
         self.asked[usize::from(client)].push(ask.clone());
         if let (Some(place), Some(target)) = (place_of_target(ask.method), ask.target) {
@@ -161,6 +162,9 @@ impl Speaker<'_, '_> {
         }
         if let Some(conversation) = ask.conversation {
             meta.push(member("threadId", &format!("\"c{conversation}\"")));
+        }
+        if let Some(turn) = ask.turn {
+            meta.push(member("turnId", &format!("\"t{turn}\"")));
         }
         if !meta.is_empty() {
             let meta = self.object(&meta);
@@ -192,12 +196,18 @@ impl Speaker<'_, '_> {
             }
             _ => None,
         };
-        let id = question.as_ref().map_or_else(|| self.id(), |question| question.id);
+        let mut id = question.as_ref().map_or_else(|| self.id(), |question| question.id);
+        if let Id::Fresh(number) = id
+            && self.choices.once_in(6)
+        {
+            id = Id::Respelled(number, self.choices.below(3));
+        }
         let answer = match self.choices.below(16) {
-            0..3 => Answer::Plain,
-            3 => Answer::ToolError,
+            0..2 => Answer::Plain,
+            2 => Answer::NullMethod,
+            3 => [Answer::ToolError, Answer::ToolReport][self.choices.below(2)],
             4 => Answer::ToolDenied,
-            5 => Answer::Decline,
+            5 => [Answer::Decline, Answer::Dismiss][self.choices.below(2)],
             6 => Answer::Accept,
             7 => Answer::Scalar,
             8 => Answer::Task,
@@ -217,14 +227,18 @@ impl Speaker<'_, '_> {
             self.rounds.push(Ask { state, responses, ..question });
         }
         let result = match answer {
-            Answer::Plain | Answer::Both => Some(r#"{"content":[{"type":"text","text":"done"}]}"#.to_owned()),
+            Answer::Plain | Answer::Both | Answer::NullMethod => Some(r#"{"content":[{"type":"text","text":"done"}]}"#.to_owned()),
             Answer::ToolError => {
                 Some(r#"{"content":[{"type":"text","text":"no such file"}],"isError":true}"#.to_owned())
             }
             Answer::ToolDenied => {
                 Some(r#"{"isError":true,"content":[{"type":"text","text":"Permission denied"}]}"#.to_owned())
             }
+            Answer::ToolReport => Some(
+                r#"{"content":[{"type":"text","text":"1 failed\ntest_forbidden\nPermission denied"}],"isError":true}"#.to_owned(),
+            ),
             Answer::Decline => Some(r#"{"action":"decline"}"#.to_owned()),
+            Answer::Dismiss => Some(r#"{"action":"cancel"}"#.to_owned()),
             Answer::Accept => Some(r#"{"action":"accept","content":{}}"#.to_owned()),
             Answer::Scalar => Some(["null", "[]", "3", "\"x\""][self.choices.below(4)].to_owned()),
             Answer::Task => Some(r#"{"task":{"taskId":"task-1","status":"working"}}"#.to_owned()),
@@ -247,6 +261,7 @@ impl Speaker<'_, '_> {
         let mut members = vec![member("id", &id.written(self.choices))];
         members.extend(result.map(|result| member("result", &result)));
         members.extend(error.map(|error| member("error", &error)));
+        members.extend(matches!(answer, Answer::NullMethod).then(|| member("method", "null")));
         (Act::Answer(id, answer), self.object(&members))
     }
 
@@ -257,7 +272,9 @@ impl Speaker<'_, '_> {
             open if open > 0 && (self.legal || !self.choices.once_in(3)) => own[self.choices.below(open)].id,
             _ => self.id(),
         };
-        let reason = [None, Some("the user stopped it"), Some("Request timed out")][self.choices.below(3)];
+        let reasons =
+            [None, Some("the user stopped it"), Some("Request timed out"), Some("context deadline exceeded")];
+        let reason = reasons[self.choices.below(reasons.len())];
         let text = reason.map(|reason| format!(",\"reason\":\"{reason}\"")).unwrap_or_default();
         let params = format!("{{\"requestId\":{}{text}}}", id.written(self.choices));
         (

@@ -1,6 +1,6 @@
 //! Instruments of operations, and the totals of a session.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Histogram};
@@ -8,9 +8,9 @@ use opentelemetry::metrics::{Gauge, Histogram};
 use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::export::otlp::spans::{is_error_of, is_receiver};
-use crate::observe::event::{CallTarget, ErrorType, Operation, Status, ToolsListed};
+use crate::observe::event::{CallTarget, ErrorType, Event, Operation, Status, ToolsListed};
 use crate::observe::mcp::Method;
-use crate::observe::redact::Redacted;
+use crate::observe::turns::RecentValues;
 use crate::record::cost::{Charge, Prices};
 use crate::record::tokens;
 use crate::record::words::Side;
@@ -18,8 +18,6 @@ use crate::record::words::Side;
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
 const MAX_TOOLS: usize = 200;
 const OTHER: &str = "_OTHER";
-/// Turns whose calls may still be running when the next one begins.
-const OVERLAPPING_TURNS: usize = 16;
 
 pub(super) struct CallMetrics {
     label: ServerLabel,
@@ -29,8 +27,8 @@ pub(super) struct CallMetrics {
     /// Tools of the last `tools/list` answers.
     listed: BTreeSet<String>,
     repeats: HashMap<String, ToolRepeats>,
-    /// The last turns that were counted. Calls of two turns may end in any order.
-    recent_turns: VecDeque<String>,
+    /// Conversations and turns that were counted.
+    turns: RecentValues,
     totals: CallCounts,
     server_operation: Histogram<f64>,
     client_operation: Histogram<f64>,
@@ -121,7 +119,7 @@ impl CallMetrics {
             prices,
             listed: BTreeSet::new(),
             repeats: HashMap::new(),
-            recent_turns: VecDeque::new(),
+            turns: RecentValues::default(),
             totals: CallCounts::default(),
             server_operation: factory.histogram(semconv::SERVER_OPERATION, &semconv::DURATION_BOUNDS),
             client_operation: factory.histogram(semconv::CLIENT_OPERATION, &semconv::DURATION_BOUNDS),
@@ -152,7 +150,7 @@ impl CallMetrics {
         self.totals.tokens[0] += tokens(listed.size);
     }
 
-    pub(super) fn operation(&mut self, operation: &Operation, turn: Option<&Redacted>) {
+    pub(super) fn operation(&mut self, operation: &Operation, event: &Event) {
         let tool = match &operation.facts.target {
             Some(CallTarget::Tool(tool)) => Some(tool.as_str()),
             _ => None,
@@ -160,7 +158,7 @@ impl CallMetrics {
         let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
         self.duration(operation, label);
         if let (Some(tool), Some(label)) = (tool, label) {
-            self.call(operation, tool, turn);
+            self.call(operation, tool, event);
             let count = u64::from(operation.facts.repeat_count.unwrap_or(1));
             let repeats = match self.repeats.get_mut(label) {
                 Some(repeats) => repeats,
@@ -198,11 +196,10 @@ impl CallMetrics {
         histogram.record(timing.ended.since(timing.started).as_secs_f64(), &attributes);
     }
 
-    fn call(&mut self, Operation { facts, answer, .. }: &Operation, tool: &str, turn: Option<&Redacted>) {
-        if let Some(turn) = turn {
-            self.turn(turn.as_str());
-        }
+    fn call(&mut self, Operation { facts, answer, .. }: &Operation, tool: &str, event: &Event) {
         let totals = &mut self.totals;
+        let turn = (&event.conversation_id, &event.turn_id);
+        totals.turns += u64::from(event.turn_id.is_some() && self.turns.is_new(turn));
         // A further round of a request is not a call of its own.
         if facts.continues.is_none() {
             totals.calls += 1;
@@ -214,15 +211,6 @@ impl CallMetrics {
         totals.denials += u64::from(answer.status == Status::Denied);
         totals.tokens[1] += facts.args_size.map_or(0, tokens);
         totals.tokens[2] += answer.size.map_or(0, tokens);
-    }
-
-    fn turn(&mut self, turn: &str) {
-        if self.recent_turns.iter().any(|recent| recent == turn) {
-            return;
-        }
-        self.totals.turns += 1;
-        self.recent_turns.truncate(OVERLAPPING_TURNS - 1);
-        self.recent_turns.push_front(turn.to_owned());
     }
 }
 
