@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::observe::redact::{Field, Redactor};
+use crate::text::words::words;
 
 mod server;
 
@@ -60,42 +61,23 @@ pub(crate) struct ProbeEnd {
     pub(crate) after: Duration,
 }
 
-/// Kind of failure. Scripts, metrics and exit statuses use its word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    NotFound,
-    NotExecutable,
-    /// The server ended, or closed its stdout, before it answered.
-    Died,
-    NoAnswer,
-    /// The server writes to stdout, but no JSON-RPC message.
-    Banner,
-    /// The server answers, but not as the protocol requires.
-    ProtocolError,
+words! {
+    /// Kind of failure. Scripts, metrics and exit statuses use its word.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum FailureKind {
+        NotFound = "not_found",
+        NotExecutable = "not_executable",
+        /// The server ended, or closed its stdout, before it answered.
+        Died = "died",
+        NoAnswer = "no_answer",
+        /// The server writes to stdout, but no JSON-RPC message.
+        Banner = "banner",
+        /// The server answers, but not as the protocol requires.
+        ProtocolError = "protocol_error",
+    }
 }
 
 impl FailureKind {
-    /// All kinds, so that counters can begin at 0.
-    pub const ALL: [FailureKind; 6] = [
-        FailureKind::NotFound,
-        FailureKind::NotExecutable,
-        FailureKind::Died,
-        FailureKind::NoAnswer,
-        FailureKind::Banner,
-        FailureKind::ProtocolError,
-    ];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            FailureKind::NotFound => "not_found",
-            FailureKind::NotExecutable => "not_executable",
-            FailureKind::Died => "died",
-            FailureKind::NoAnswer => "no_answer",
-            FailureKind::Banner => "banner",
-            FailureKind::ProtocolError => "protocol_error",
-        }
-    }
-
     /// Returns the exit status of `spantap check`: 126 and 127 as env(1); 2 is reserved for usage errors.
     pub fn status(self) -> u8 {
         match self {
@@ -410,24 +392,22 @@ fn is_modern(result: &Value) -> bool {
 }
 
 fn modern_greeting(result: &Value) -> ServerGreeting {
-    let info = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
     let versions = result["supportedVersions"].as_array().into_iter().flatten();
     let newest = versions.filter_map(Value::as_str).max().unwrap_or("?");
-    ServerGreeting {
-        name: reported(&info["name"]),
-        version: reported(&info["version"]),
-        protocol: reported(&Value::from(if newest > MODERN { MODERN } else { newest })),
-        era: "modern",
-        has_tools: result["capabilities"]["tools"].is_object(),
-    }
+    let protocol = Value::from(if newest > MODERN { MODERN } else { newest });
+    greeting("modern", &result["_meta"]["io.modelcontextprotocol/serverInfo"], &protocol, result)
 }
 
 fn legacy_greeting(result: &Value) -> ServerGreeting {
+    greeting("legacy", &result["serverInfo"], &result["protocolVersion"], result)
+}
+
+fn greeting(era: &'static str, info: &Value, protocol: &Value, result: &Value) -> ServerGreeting {
     ServerGreeting {
-        name: reported(&result["serverInfo"]["name"]),
-        version: reported(&result["serverInfo"]["version"]),
-        protocol: reported(&result["protocolVersion"]),
-        era: "legacy",
+        name: reported(&info["name"]),
+        version: reported(&info["version"]),
+        protocol: reported(protocol),
+        era,
         has_tools: result["capabilities"]["tools"].is_object(),
     }
 }

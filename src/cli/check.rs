@@ -158,7 +158,7 @@ impl CheckArgs {
                 Err(ServerFailure { kind, text, stderr, .. }) => {
                     let last = stderr.last().map(|line| format!("; stderr: {line}")).unwrap_or_default();
                     let text = Printable::new(&format!("{text}{last}"));
-                    writeln!(out, "{time}  fail  {}: {text}", kind.word())?;
+                    writeln!(out, "{time}  fail  {kind}: {text}")?;
                 }
             }
         }
@@ -213,7 +213,7 @@ impl CheckArgs {
             server_name: check::name(&name),
             user_id: None,
         };
-        let kinds = check::FailureKind::ALL.map(check::FailureKind::word);
+        let kinds = check::FailureKind::ALL.map(check::FailureKind::as_str);
         let Some(settings) = settings else { return Ok(None) };
         let (mut otlp, checks) =
             Otlp::of_checks(settings, &identity, &kinds, move |notice| warn(&notice.to_string()));
@@ -232,7 +232,7 @@ fn measurement(outcome: &Result<ServerHealth, ServerFailure>) -> CheckMeasuremen
                 steps.into_iter().map(|(step, time)| (step, time.as_secs_f64())).collect(),
             )
         }
-        Err(failure) => CheckMeasurement::Fails(failure.kind.word()),
+        Err(failure) => CheckMeasurement::Fails(failure.kind.as_str()),
     }
 }
 
@@ -253,7 +253,7 @@ fn health_json(health: &ServerHealth) -> Value {
 
 fn failure_json(failure: &ServerFailure) -> Value {
     json!({
-        "ok": false, "error_type": failure.kind.word(), "error": failure.text, "stderr": failure.stderr,
+        "ok": false, "error_type": failure.kind.as_str(), "error": failure.text, "stderr": failure.stderr,
         "banner_lines": failure.banner_lines, "hint": failure.hint(),
     })
 }

@@ -206,7 +206,7 @@ fn a_pulse_leaves_no_session_log_behind() {
 fn the_statuses_of_a_probe_are_those_of_the_documentation() {
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
     for kind in spantap::check::FailureKind::ALL {
-        let row = format!("| {} | `{}` |", kind.status(), kind.word());
+        let row = format!("| {} | `{}` |", kind.status(), kind);
         assert!(docs.contains(&row), "{row}");
     }
 }

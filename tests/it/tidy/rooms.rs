@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         &["text", "record", "query"],
     ),
     ("hosts", "edits hosts' config files without changing anything else in them", &["system", "text"]),
-    ("check", "probes one server, in either era of the protocol", &["observe"]),
+    ("check", "probes one server, in either era of the protocol", &["text::words", "observe"]),
     ("demo", "the sample server and the scripted client", &[]),
     (
         "cli",
