@@ -7,6 +7,7 @@
 //! to the original. An entry that fails this test is not changed, and the reason is reported.
 
 pub(crate) mod diff;
+pub mod edit;
 pub mod edit_folder;
 pub mod entry;
 pub(crate) mod locate;

@@ -280,6 +280,7 @@ fn change(
     }
     let (plans, mut failures) = collect(files, selection, action)?;
     let has_changes = plans.iter().any(|plan| !plan.changes.is_empty());
+    let is_refused = plans.iter().any(|plan| plan.refused);
     let mut printed = Ok(());
     if !options.json {
         let with_diff = options.dry_run || !options.yes;
@@ -315,10 +316,10 @@ fn change(
         true => print::json(out, &done, &failures, options.dry_run)?,
         false => print::failures(out, &failures)?,
     }
-    if !options.json && !has_changes && failures.is_empty() {
+    if !options.json && !has_changes && failures.is_empty() && !is_refused {
         writeln!(out, "nothing to do")?;
     }
-    let is_done = failures.is_empty() && (writes || !has_changes || options.dry_run);
+    let is_done = failures.is_empty() && !is_refused && (writes || !has_changes || options.dry_run);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,5 +1,7 @@
 //! A server's entry in a host's file: its command, and whether spantap watches it.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use crate::hosts::table::{EntryShape, Host};
@@ -90,8 +92,7 @@ pub(super) enum EntryCommand<'a> {
 impl<'a> EntryParts<'a> {
     /// Finds the parts of an entry.
     pub(super) fn of(entry: &'a Node, shape: EntryShape) -> Result<EntryParts<'a>, &'static str> {
-        let name = if shape == EntryShape::CmdAndArgs { "cmd" } else { "command" };
-        let key = entry.member(name).ok_or("it has no command")?;
+        let key = entry.member(shape.keys().0).ok_or("it has no command")?;
         match (&key.value.value, shape) {
             (NodeValue::List { items, layout: NodeLayout::Flow }, EntryShape::OneList) => {
                 if items.is_empty() || items.iter().any(|item| item.text().is_none()) {
@@ -170,45 +171,52 @@ impl<'a> WrappedCommand<'a> {
     }
 }
 
+/// Entry of a server, as a node of the tree.
+pub(super) struct EntryNode<'a> {
+    pub name: String,
+    pub path: Vec<PathStep>,
+    pub node: &'a Node,
+}
+
 /// Returns the servers of a file, in file order.
 pub fn entries(root: &Node, host: &Host) -> Vec<ServerEntry> {
+    let entry = |EntryNode { name, path, node }| {
+        let (state, disabled) = (state(node, host.shape), is_disabled(node));
+        ServerEntry { name, path, state, disabled }
+    };
+    entry_nodes(root, host).into_iter().map(entry).collect()
+}
+
+/// Returns the nodes of [`entries`], in the same order.
+pub(super) fn entry_nodes<'a>(root: &'a Node, host: &Host) -> Vec<EntryNode<'a>> {
     let mut found = Vec::new();
     for keys in host.keys {
-        descend(root, keys, &mut Vec::new(), &mut |servers, path| {
-            for (name, step, node) in children(servers) {
-                let mut path = path.to_vec();
-                path.push(step);
-                let disabled = is_disabled(node);
-                found.push(ServerEntry { name, path, state: state(node, host.shape), disabled });
-            }
-        });
+        descend(root, keys, &mut Vec::new(), &mut found);
     }
     found
 }
 
-fn descend(node: &Node, keys: &[&str], path: &mut Vec<PathStep>, take: &mut dyn FnMut(&Node, &[PathStep])) {
-    let Some((first, rest)) = keys.split_first() else {
-        return take(node, path);
-    };
-    let members = node.members();
-    for (at, member) in members.iter().enumerate() {
+fn descend<'a>(node: &'a Node, keys: &[&str], path: &mut Vec<PathStep>, found: &mut Vec<EntryNode<'a>>) {
+    let members = match keys.first() {
+        None => return found.extend(children(node, path)),
+        Some(&"*") => node.last_members(),
         // Hosts use the last of several members with the same name.
-        let is_last = !members[at + 1..].iter().any(|later| later.key == member.key);
-        if is_last && (*first == "*" || *first == member.key) {
-            path.push(PathStep::Key(member.key.clone()));
-            descend(&member.value, rest, path, take);
-            path.pop();
-        }
+        Some(key) => node.member(key).into_iter().collect(),
+    };
+    for member in members {
+        path.push(PathStep::Key(member.key.clone()));
+        descend(&member.value, &keys[1..], path, found);
+        path.pop();
     }
 }
 
-fn children(servers: &Node) -> Vec<(String, PathStep, &Node)> {
+fn children<'a>(servers: &'a Node, path: &[PathStep]) -> Vec<EntryNode<'a>> {
+    let entry = |name, step, node| EntryNode { name, path: [path, &[step]].concat(), node };
     match &servers.value {
-        NodeValue::Map { members, .. } => {
-            let is_last = |at: usize, key: &str| !members[at + 1..].iter().any(|later| later.key == key);
-            let numbered = members.iter().enumerate().filter(|(at, member)| is_last(*at, &member.key));
-            numbered
-                .map(|(_, member)| (member.key.clone(), PathStep::Key(member.key.clone()), &member.value))
+        NodeValue::Map { .. } => {
+            let members = servers.last_members().into_iter();
+            members
+                .map(|member| entry(member.key.clone(), PathStep::Key(member.key.clone()), &member.value))
                 .collect()
         }
         NodeValue::List { items, .. } => items
@@ -217,7 +225,7 @@ fn children(servers: &Node) -> Vec<(String, PathStep, &Node)> {
             .map(|(at, item)| {
                 let name =
                     item.get("name").and_then(Node::text).map_or_else(|| at.to_string(), str::to_owned);
-                (name, PathStep::Index(at), item)
+                entry(name, PathStep::Index(at), item)
             })
             .collect(),
         NodeValue::Text(_) | NodeValue::Other(_) => Vec::new(),
@@ -272,10 +280,26 @@ fn state(entry: &Node, shape: EntryShape) -> EntryState {
             program: words[0].to_owned(),
             options: options.iter().map(|word| (*word).to_owned()).collect(),
         },
-        // Some hosts pass such a command to a shell; the proxy does not.
-        None if words.len() == 1 && words[0].contains(' ') && !words[0].contains(['/', '\\']) => {
-            EntryState::Unsupported("its command is a whole command line; split it into command and args")
-        }
+        None if let Some(reason) = shell_words(words[0]) => EntryState::Unsupported(reason),
         None => EntryState::Plain,
     }
+}
+
+/// Returns why a program cannot be started under the proxy. Some hosts pass the command to a shell, or split it
+/// and expand it themselves; the proxy executes it as it is.
+fn shell_words(program: &str) -> Option<&'static str> {
+    let is_variable = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if program.starts_with('~') || program.strip_prefix('$').is_some_and(is_variable) {
+        return Some(
+            "its command begins with `~` or a variable, which spantap does not expand; write the whole path",
+        );
+    }
+    let first = program.split_whitespace().next().unwrap_or(program);
+    // If the first word is the path of no file, a shell could not start it either.
+    let is_one_path = Path::new(program).is_file()
+        || (first.starts_with('/') || first.get(1..3) == Some(":\\")) && !Path::new(first).is_file();
+    if program.contains(char::is_whitespace) && !is_one_path {
+        return Some("its command is a whole command line; split it into command and args");
+    }
+    None
 }

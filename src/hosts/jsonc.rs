@@ -1,5 +1,7 @@
 //! JSON with comments.
 
+use std::borrow::Cow;
+
 use jsonc_parser::ast;
 use jsonc_parser::common::{Range as Span, Ranged};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
@@ -9,12 +11,9 @@ use crate::text::line_of;
 
 /// Parses JSON with comments and trailing commas; see [`Node::parse`].
 pub(super) fn parse(text: &str) -> Result<Node, String> {
-    let options = ParseOptions {
-        allow_loose_object_property_names: false,
-        allow_missing_commas: false,
-        allow_single_quoted_strings: false,
-        ..ParseOptions::default()
-    };
+    // Names without quotes and single quotes are JSON5, which some hosts read.
+    let options = ParseOptions { allow_missing_commas: false, ..ParseOptions::default() };
+    let text = &*without_lone_surrogates(text);
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
         .map_err(|error| format!("line {}: not valid JSON", line_of(text, error.range().start)))?;
     match parsed.value {
@@ -23,6 +22,29 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
             Ok(Node { range: 0..0, value: NodeValue::Map { members: Vec::new(), layout: NodeLayout::Flow } })
         }
     }
+}
+
+/// Replaces each escape of half a character by that of U+FFFD, which has the same length. Hosts cut texts in the
+/// middle of a character, and read such an escape; the parser does not.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let escape = |at: usize| -> Option<u16> {
+        let digits = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    let mut result = Cow::Borrowed(text);
+    let mut at = 0;
+    while let Some(next) = text.as_bytes().get(at..).and_then(|rest| memchr::memchr(b'\\', rest)) {
+        at += next;
+        at += match (escape(at), escape(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                result.to_mut().replace_range(at + 2..at + 6, "fffd");
+                6
+            }
+            _ => 2,
+        };
+    }
+    result
 }
 
 fn bytes(span: Span) -> std::ops::Range<usize> {

@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use crate::hosts::entry::{
-    EntryCommand, EntryParts, PathStep, WrappedCommand, entries, is_without_args, mark, node_at,
-};
-use crate::hosts::table::{EntryShape, Host};
-use crate::hosts::tree::{FileFormat, Node, NodeLayout, NodeValue};
+use crate::hosts::entry::{EntryCommand, EntryParts, WrappedCommand, is_without_args, mark};
+use crate::hosts::tree::{FileFormat, Node, NodeLayout, NodeMember, NodeValue};
 
 /// Replacement of a byte range by a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,45 +28,9 @@ pub enum EntryChange<'a> {
     Renew(&'a str),
 }
 
-/// Returns the edits that change the entry at `path`; every other byte of the text is kept. The result is
-/// parsed and compared, and a wrapped entry is unwrapped to the original bytes, before this returns.
-pub fn change(
-    text: &str,
-    format: FileFormat,
-    host: &Host,
-    path: &[PathStep],
-    change: EntryChange<'_>,
-) -> Result<Vec<TextEdit>, &'static str> {
-    let root = Node::parse(text, format).map_err(|_| "the file cannot be parsed")?;
-    let entry = node_at(&root, path).ok_or("the entry is gone")?;
-    let parts = EntryParts::of(entry, host.shape)?;
-    let (edits, words) = match change {
-        EntryChange::Wrap(proxy) => wrap(text, format, &parts, name_of(&root, host, path), proxy)?,
-        EntryChange::Unwrap => unwrap(text, &parts)?,
-        EntryChange::Renew(program) => renew(&parts, program)?,
-    };
-    let after = apply(text, &edits);
-    let changed = Node::parse(&after, format).map_err(|_| "the edited file could not be parsed")?;
-    let now = node_at(&changed, path).ok_or("the edited file would not contain the entry")?;
-    let now = EntryParts::of(now, host.shape)?;
-    if now.words().iter().map(|node| node.text().unwrap_or_default()).ne(words.iter().map(String::as_str)) {
-        return Err("the edited entry would have another command than intended");
-    }
-    if !without_command(&root, path, host.shape).same_value(&without_command(&changed, path, host.shape)) {
-        return Err("the edit would change more than the entry's command");
-    }
-    if let EntryChange::Wrap(_) = change {
-        let (undo, _) = unwrap(&after, &now)?;
-        if apply(&after, &undo) != text {
-            return Err("unwrapping would not restore the same bytes");
-        }
-    }
-    Ok(edits)
-}
-
 /// Applies edits, which must not overlap, to a text.
-pub fn apply(text: &str, edits: &[TextEdit]) -> String {
-    let mut sorted: Vec<&TextEdit> = edits.iter().collect();
+pub fn apply<'a>(text: &str, edits: impl IntoIterator<Item = &'a TextEdit>) -> String {
+    let mut sorted: Vec<&TextEdit> = edits.into_iter().collect();
     sorted.sort_by_key(|edit| edit.range.start);
     let mut result = String::with_capacity(text.len() + 256);
     let mut done = 0;
@@ -82,25 +43,36 @@ pub fn apply(text: &str, edits: &[TextEdit]) -> String {
     result
 }
 
-fn name_of(root: &Node, host: &Host, path: &[PathStep]) -> String {
-    entries(root, host)
-        .into_iter()
-        .find(|entry| entry.path == path)
-        .map_or_else(String::new, |entry| entry.name)
-}
-
 /// Returns a double-quoted literal, which is the same in JSON, TOML and YAML.
 pub(super) fn quoted(word: &str) -> String {
     serde_json::Value::from(word).to_string()
+}
+
+/// Edits of an entry, and the words of its command line after them.
+pub(super) type EntryEdits = (Vec<TextEdit>, Vec<String>);
+
+/// Returns the edits that change the command of the server called `name`.
+pub(super) fn edits(
+    text: &str,
+    format: FileFormat,
+    parts: &EntryParts<'_>,
+    name: &str,
+    change: EntryChange<'_>,
+) -> Result<EntryEdits, &'static str> {
+    match change {
+        EntryChange::Wrap(proxy) => wrap(text, format, parts, name, proxy),
+        EntryChange::Unwrap => unwrap(text, parts),
+        EntryChange::Renew(program) => renew(parts, program),
+    }
 }
 
 fn wrap(
     text: &str,
     format: FileFormat,
     parts: &EntryParts<'_>,
-    name: String,
+    name: &str,
     proxy: &ProxyCommand<'_>,
-) -> Result<(Vec<TextEdit>, Vec<String>), &'static str> {
+) -> Result<EntryEdits, &'static str> {
     let nodes = parts.words();
     let old: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
     if WrappedCommand::of(&old).is_some() {
@@ -112,7 +84,7 @@ fn wrap(
     if name.starts_with('-') {
         added.push(format!("--server={name}"));
     } else {
-        added.extend(["--server".to_owned(), name]);
+        added.extend(["--server".to_owned(), name.to_owned()]);
     }
     added.extend(["--wrapped".to_owned(), mark(&old, had_args)]);
     added.extend(proxy.options.iter().cloned());
@@ -203,7 +175,7 @@ fn new_member(text: &str, format: FileFormat, parts: &EntryParts<'_>, items: &st
     }
 }
 
-fn renew(parts: &EntryParts<'_>, program: &str) -> Result<(Vec<TextEdit>, Vec<String>), &'static str> {
+fn renew(parts: &EntryParts<'_>, program: &str) -> Result<EntryEdits, &'static str> {
     let nodes = parts.words();
     let mut words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
     WrappedCommand::of(&words).ok_or("it is not wrapped")?;
@@ -213,7 +185,7 @@ fn renew(parts: &EntryParts<'_>, program: &str) -> Result<(Vec<TextEdit>, Vec<St
     Ok((vec![TextEdit { range: first.range.clone(), text: quoted(program) }], words))
 }
 
-fn unwrap(text: &str, parts: &EntryParts<'_>) -> Result<(Vec<TextEdit>, Vec<String>), &'static str> {
+pub(super) fn unwrap(text: &str, parts: &EntryParts<'_>) -> Result<EntryEdits, &'static str> {
     let nodes = parts.words();
     let all: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
     let wrapped = WrappedCommand::of(&all).ok_or("it is not wrapped")?;
@@ -223,19 +195,20 @@ fn unwrap(text: &str, parts: &EntryParts<'_>) -> Result<(Vec<TextEdit>, Vec<Stri
         EntryCommand::OneList(list) => {
             let (_, rest) = nodes.split_at(old);
             let last = nodes.get(old - 1).ok_or("its command cannot be located")?;
-            vec![without_front(text, list, last, rest.first().copied())?]
+            without_front(text, list, last, rest.first().copied())?
         }
         EntryCommand::Split { program, args } => {
             let args = args.ok_or("its args are gone")?;
             let command = nodes.get(old).ok_or("its command cannot be located")?;
             let literal = text.get(command.range.clone()).ok_or("its command cannot be located")?;
             let rest = nodes.get(old + 1).copied();
-            let args = if is_without_args(wrapped.mark) && rest.is_none() {
-                TextEdit { range: member_range(text, program, args), text: String::new() }
+            let mut edits = if is_without_args(wrapped.mark) && rest.is_none() {
+                vec![TextEdit { range: member_range(text, program, args), text: String::new() }]
             } else {
                 without_front(text, &args.value, command, rest)?
             };
-            vec![TextEdit { range: program.range.clone(), text: literal.to_owned() }, args]
+            edits.push(TextEdit { range: program.range.clone(), text: literal.to_owned() });
+            edits
         }
     };
     Ok((edits, words))
@@ -247,30 +220,37 @@ fn without_front(
     list: &Node,
     last: &Node,
     next: Option<&Node>,
-) -> Result<TextEdit, &'static str> {
+) -> Result<Vec<TextEdit>, &'static str> {
     let cannot = "its args cannot be located";
     let NodeValue::List { items, layout } = &list.value else {
         return Err(cannot);
     };
-    let range = match (layout, next) {
-        (NodeLayout::Flow, None) => list.range.start + 1..last.range.end,
+    let remove = |range| TextEdit { range, text: String::new() };
+    match (layout, next) {
+        (NodeLayout::Flow, None) => Ok(vec![remove(list.range.start + 1..last.range.end)]),
         (NodeLayout::Flow, Some(next)) => {
-            let start = list.range.start + 1;
             let between = text.get(last.range.end..next.range.start).ok_or(cannot)?;
             let comma = between.find(',').ok_or(cannot)?;
-            start..last.range.end + comma + 1
+            Ok(vec![remove(list.range.start + 1..last.range.end + comma + 1)])
         }
-        (NodeLayout::Block, Some(next)) => {
-            let first = items.first().and_then(|first| dash_before(text, first.range.start));
-            first.ok_or(cannot)?..dash_before(text, next.range.start).ok_or(cannot)?
+        (NodeLayout::Block, next) => {
+            let first = items.first().and_then(|first| dash_before(text, first.range.start)).ok_or(cannot)?;
+            let Some(next) = next else {
+                // The host wrote the list as a block. Nothing is left of it, and its key needs an empty list.
+                let before = text.get(..first).unwrap_or_default();
+                let line = before.trim_end_matches([' ', '\t']).trim_end_matches(['\n', '\r']);
+                let key = line.rfind('\n').map_or(0, |newline| newline + 1);
+                let colon = key + line.get(key..).and_then(|line| line.find(':')).ok_or(cannot)? + 1;
+                let empty = TextEdit { range: colon..colon, text: " []".to_owned() };
+                return Ok(vec![empty, remove(line.len()..last.range.end)]);
+            };
+            Ok(vec![remove(first..dash_before(text, next.range.start).ok_or(cannot)?)])
         }
-        (NodeLayout::Block, None) => return Err("its args would be an empty block"),
-    };
-    Ok(TextEdit { range, text: String::new() })
+    }
 }
 
 /// Returns the byte range of an `args` member and of the separator to its neighbour.
-fn member_range(text: &str, program: &Node, args: &crate::hosts::tree::NodeMember) -> Range<usize> {
+fn member_range(text: &str, program: &Node, args: &NodeMember) -> Range<usize> {
     let end = args.value.range.end;
     // `wrap` wrote it directly after the command.
     let is_next = program.range.end <= args.key_range.start
@@ -292,32 +272,4 @@ fn member_range(text: &str, program: &Node, args: &crate::hosts::tree::NodeMembe
     } else {
         args.key_range.start..end
     }
-}
-
-/// Returns the tree without the command and args of the entry at `path`, to compare everything else.
-fn without_command(root: &Node, path: &[PathStep], shape: EntryShape) -> Node {
-    let mut tree = root.clone();
-    let mut node = Some(&mut tree);
-    for step in path {
-        node = node.and_then(|node| match (step, &mut node.value) {
-            (PathStep::Key(key), NodeValue::Map { members, .. }) => {
-                members.iter_mut().rev().find(|member| member.key == *key).map(|member| &mut member.value)
-            }
-            (PathStep::Index(index), NodeValue::List { items, .. }) => items.get_mut(*index),
-            _ => None,
-        });
-    }
-    if let Some(NodeValue::Map { members, .. }) = node.map(|node| &mut node.value) {
-        let name = if shape == EntryShape::CmdAndArgs { "cmd" } else { "command" };
-        let nested =
-            members.iter_mut().rev().find(|member| member.key == name).map(|member| &mut member.value.value);
-        if let Some(NodeValue::Map { members, .. }) = nested {
-            members.retain(|member| member.key != "path" && member.key != "args");
-        } else {
-            members.retain(|member| {
-                member.key != name && (shape == EntryShape::OneList || member.key != "args")
-            });
-        }
-    }
-    tree
 }

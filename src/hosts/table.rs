@@ -33,6 +33,17 @@ pub enum EntryShape {
     CmdAndArgs,
 }
 
+impl EntryShape {
+    /// Returns the names of the members with the command and with its arguments. They may be the same.
+    pub(super) fn keys(self) -> (&'static str, &'static str) {
+        match self {
+            EntryShape::CommandAndArgs => ("command", "args"),
+            EntryShape::OneList => ("command", "command"),
+            EntryShape::CmdAndArgs => ("cmd", "args"),
+        }
+    }
+}
+
 const MCP_SERVERS: &[&[&str]] = &[&["mcpServers"]];
 
 const BASE: Host = Host {

@@ -1,5 +1,6 @@
 //! A config file as a tree of byte ranges, the same for every format.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -74,6 +75,10 @@ impl Node {
         }
     }
 
+    pub fn is_map(&self) -> bool {
+        matches!(self.value, NodeValue::Map { .. })
+    }
+
     pub fn members(&self) -> &[NodeMember] {
         match &self.value {
             NodeValue::Map { members, .. } => members,
@@ -84,6 +89,16 @@ impl Node {
     /// Returns the last member named `key`. Parsers of hosts also use the last one.
     pub fn member(&self, key: &str) -> Option<&NodeMember> {
         self.members().iter().rev().find(|member| member.key == key)
+    }
+
+    /// Returns the members in file order, without those that a later one of the same name replaces.
+    pub fn last_members(&self) -> Vec<&NodeMember> {
+        let mut names = HashSet::new();
+        let members = self.members().iter().rev();
+        let mut members: Vec<&NodeMember> =
+            members.filter(|member| names.insert(member.key.as_str())).collect();
+        members.reverse();
+        members
     }
 
     pub fn get(&self, key: &str) -> Option<&Node> {

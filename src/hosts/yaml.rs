@@ -60,7 +60,7 @@ fn node(source: &YamlNode, text: &str) -> Node {
                 || scalar.as_bool().is_some()
                 || scalar.as_i64().is_some()
                 || scalar.as_f64().is_some());
-        if is_text && !scalar.is_block() {
+        if is_text || scalar.is_block() {
             NodeValue::Text(scalar.as_string())
         } else {
             NodeValue::Other(raw.trim().to_owned())

@@ -4,34 +4,34 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use spantap::hosts::edit::change;
 use spantap::hosts::entry::{EntryState, entries};
-use spantap::hosts::splice::{EntryChange, ProxyCommand, apply, change};
+use spantap::hosts::splice::{EntryChange, ProxyCommand};
 use spantap::hosts::store::FileSnapshot;
 use spantap::hosts::table::{HOSTS, Host, host};
 use spantap::hosts::tree::{FileFormat, Node};
 
 const PROGRAM: &str = "/opt/bin/spantap \"x\"";
 
-/// Changes every entry that can be changed. Returns their number.
+/// Changes every entry that can be changed, in one pass. Returns their number.
 fn change_all(text: &str, format: FileFormat, host: &Host, step: EntryChange<'_>) -> (String, usize) {
-    let root = Node::parse(text, format).unwrap();
-    let (mut text, mut count) = (text.to_owned(), 0);
-    for entry in entries(&root, host) {
-        let applies = match (&entry.state, step) {
-            (EntryState::Plain, EntryChange::Wrap(_)) => true,
-            (EntryState::Wrapped { edited, .. }, EntryChange::Unwrap) => {
-                assert!(!edited, "{} counts as edited", entry.name);
-                true
-            }
-            _ => false,
-        };
-        if applies {
-            let edits = change(&text, format, host, &entry.path, step);
-            text = apply(&text, &edits.unwrap_or_else(|reason| panic!("{}: {reason}\n{text}", entry.name)));
-            count += 1;
+    let root = Node::parse(text, format).unwrap_or_else(|reason| panic!("{reason}: {text}"));
+    let applies = |state: &EntryState| match (state, step) {
+        (EntryState::Plain, EntryChange::Wrap(_)) => true,
+        (EntryState::Wrapped { edited, .. }, EntryChange::Unwrap) => {
+            assert!(!edited, "an entry counts as edited: {text}");
+            true
         }
+        _ => false,
+    };
+    let found = entries(&root, host);
+    let changes: Vec<_> =
+        (0..found.len()).filter(|at| applies(&found[*at].state)).map(|at| (at, step)).collect();
+    let (after, outcomes) = change(text, format, host, &root, &changes);
+    for ((at, _), outcome) in changes.iter().zip(outcomes) {
+        outcome.unwrap_or_else(|reason| panic!("{}: {reason}\n{text}", found[*at].name));
     }
-    (text, count)
+    (after, changes.len())
 }
 
 /// Wraps, checks, unwraps. Returns the number of wrapped servers.
@@ -191,6 +191,126 @@ fn a_host_that_writes_its_file_anew_does_not_prevent_undoing() {
 }
 
 #[test]
+fn a_command_that_only_a_shell_can_start_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("my server");
+    fs::write(&program, "").unwrap();
+    let wraps = |command: &str, args: Option<&[&str]>| {
+        let mut entry = serde_json::json!({ "command": command });
+        if let Some(args) = args {
+            entry["args"] = serde_json::json!(args);
+        }
+        let text = serde_json::json!({"mcpServers": {"a": entry}}).to_string();
+        let host = host("cursor").unwrap();
+        matches!(entries(&Node::parse(&text, FileFormat::Json).unwrap(), host)[0].state, EntryState::Plain)
+    };
+    let whole_lines = [
+        "npx -y pkg",
+        "npx -y @scope/pkg",
+        "uvx --from git+https://example.com/x server",
+        "/bin/sh /x/server.sh",
+        "./server --stdio",
+        "node\t/srv/index.js",
+        "KEY=value npx pkg",
+        "~/bin/server",
+        "~ann/server",
+        "$HOME/bin/server",
+        " npx",
+    ];
+    for line in whole_lines {
+        assert!(!wraps(line, None) && !wraps(line, Some(&[])) && !wraps(line, Some(&["x"])), "{line}");
+    }
+    let missing = folder.path().join("not here/server");
+    for program in [
+        program.to_str().unwrap(),
+        missing.to_str().unwrap(),
+        "npx",
+        "C:\\Program Files\\x\\y.exe",
+        "${HOME}/x",
+    ] {
+        assert!(wraps(program, None) && wraps(program, Some(&["x"])), "{program}");
+    }
+}
+
+#[test]
+fn half_a_character_in_an_escape_is_read_as_hosts_read_it() {
+    let host = host("claude-code").unwrap();
+    let surrogates = [
+        r"\ud83d",
+        r"\uDE00",
+        r"\ud83d\ud83d",
+        r"\\\ud83d",
+        r"\\ud83d",
+        r"\ud83dü\ude00",
+        r"\ud83d\ude00\udfff",
+        r"ü\\ü",
+    ];
+    for text in surrogates {
+        let text =
+            format!(r#"{{"n": "{text}", "mcpServers": {{"a": {{"command": "x", "args": ["{text}"]}}}}}}"#);
+        assert_eq!(round_trip(&text, FileFormat::Json, host), 1, "{text}");
+    }
+}
+
+#[test]
+fn what_goose_makes_of_a_wrapped_entry_can_be_undone() {
+    let host = host("goose").unwrap();
+    let proxy = ProxyCommand { program: PROGRAM, options: &[] };
+    for args in [r#"args: []"#, r#"args: ["x"]"#, ""] {
+        let text = format!("extensions:\n  a:\n    cmd: \"srv\"\n    {args}\n    timeout: 3\nlast: 1\n");
+        let (wrapped, _) = change_all(&text, FileFormat::Yaml, host, EntryChange::Wrap(&proxy));
+        // goose writes lists as blocks.
+        let (before, list) = wrapped.split_once("args: [").unwrap();
+        let (list, after) = list.split_once(']').unwrap();
+        let items: Vec<String> = serde_json::from_str(&format!("[{list}]")).unwrap();
+        for lead in ["    - ", "      - "] {
+            let items: String = items.iter().map(|item| format!("\n{lead}\"{item}\"")).collect();
+            let rewritten = format!("{before}args:{items}{after}");
+            let (undone, count) = change_all(&rewritten, FileFormat::Yaml, host, EntryChange::Unwrap);
+            assert_eq!(count, 1);
+            let values = |text: &str| Node::parse(text, FileFormat::Yaml).unwrap();
+            assert!(values(&undone).same_value(&values(&text)), "{rewritten}{undone}");
+        }
+    }
+}
+
+#[test]
+fn block_texts_among_the_arguments_are_wrapped() {
+    let host = host("goose").unwrap();
+    for block in [
+        "|\n        set -e\n        exec srv\n",
+        ">-\n        a\n        b\n",
+        "|2\n          x\n",
+        "|+\n        x\n\n",
+    ] {
+        let text = format!(
+            "extensions:\n  a:\n    cmd: bash\n    args:\n      - -c\n      - {block}      - last\n  b:\n    cmd: x\n"
+        );
+        assert_eq!(round_trip(&text, FileFormat::Yaml, host), 2, "{text}");
+        let first = format!("extensions:\n  a:\n    cmd: bash\n    args:\n      - {block}");
+        assert_eq!(round_trip(&first, FileFormat::Yaml, host), 1, "{first}");
+    }
+}
+
+/// The time is not measured: a pass parses the file once more, whatever the number of servers is.
+#[test]
+fn an_entry_that_cannot_be_edited_does_not_keep_the_others_from_being_wrapped() {
+    let host = host("goose").unwrap();
+    let mut text = String::from("extensions:\n");
+    for number in 0..200 {
+        let command = if number == 77 { "|\n      srv" } else { "srv" };
+        text.push_str(&format!("  s{number}:\n    cmd: {command}\n    args: [a]\n"));
+    }
+    let root = Node::parse(&text, FileFormat::Yaml).unwrap();
+    let proxy = ProxyCommand { program: PROGRAM, options: &[] };
+    let changes: Vec<_> = (0..200).map(|at| (at, EntryChange::Wrap(&proxy))).collect();
+    let (wrapped, outcomes) = change(&text, FileFormat::Yaml, host, &root, &changes);
+    let refused: Vec<usize> = (0..200).filter(|at| outcomes[*at].is_err()).collect();
+    assert_eq!(refused, [77]);
+    assert_eq!(wrapped.matches("--wrapped").count(), 199);
+}
+
+#[test]
 fn a_command_changed_by_hand_counts_as_edited_and_keeps_the_change() {
     let host = host("cursor").unwrap();
     let text = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#;
@@ -199,8 +319,9 @@ fn a_command_changed_by_hand_counts_as_edited_and_keeps_the_change() {
     let by_hand = wrapped.replace("pkg", "pkg@2");
     let entry = entries(&Node::parse(&by_hand, FileFormat::Json).unwrap(), host).remove(0);
     assert!(matches!(entry.state, EntryState::Wrapped { edited: true, .. }));
-    let edits = change(&by_hand, FileFormat::Json, host, &entry.path, EntryChange::Unwrap).unwrap();
-    assert_eq!(apply(&by_hand, &edits), text.replace("pkg", "pkg@2"));
+    let root = Node::parse(&by_hand, FileFormat::Json).unwrap();
+    let (undone, _) = change(&by_hand, FileFormat::Json, host, &root, &[(0, EntryChange::Unwrap)]);
+    assert_eq!(undone, text.replace("pkg", "pkg@2"));
 }
 
 mod any_file {

@@ -2,9 +2,10 @@
 
 use crate::cli::wrap::watched::can_start;
 use crate::cli::wrap::{ServerSelection, label, program};
+use crate::hosts::edit;
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
-use crate::hosts::splice::{self, EntryChange, ProxyCommand};
+use crate::hosts::splice::{EntryChange, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
 use crate::hosts::tree::FileFormat;
 
@@ -102,6 +103,18 @@ pub(super) struct ServerChange {
     pub disabled: bool,
 }
 
+impl ServerChange {
+    fn new(server: &ServerEntry, change: EntryChange<'_>) -> ServerChange {
+        let is_unwrapped = matches!(change, EntryChange::Unwrap);
+        ServerChange {
+            label: label(&server.name, &server.path),
+            edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
+            renewed: matches!(change, EntryChange::Renew(_)),
+            disabled: server.disabled,
+        }
+    }
+}
+
 pub(super) struct FilePlan {
     pub file: HostFile,
     pub snapshot: FileSnapshot,
@@ -110,6 +123,8 @@ pub(super) struct FilePlan {
     pub changes: Vec<ServerChange>,
     /// Labels of servers that are left alone, with the reason.
     pub skipped: Vec<(String, &'static str)>,
+    /// True if a change that was asked for cannot be made.
+    pub refused: bool,
     pub names: Vec<String>,
 }
 
@@ -125,40 +140,38 @@ impl FilePlan {
         let proxy = ProxyCommand { program: &program, options: &action.options(file.scope) };
         let mut plan = FilePlan {
             file: file.clone(),
-            after: snapshot.text().to_owned(),
+            after: String::new(),
             snapshot,
             changes: Vec::new(),
             skipped: Vec::new(),
+            refused: false,
             names: Vec::new(),
         };
-        for server in entry::entries(&root, file.host) {
+        let servers = entry::entries(&root, file.host);
+        let mut wanted = Vec::new();
+        for (at, server) in servers.iter().enumerate() {
             if selection.takes(&server.name) {
                 match action.decide(&server.state, file.scope, &proxy) {
-                    EntryDecision::Change(change) => plan.add(&server, change),
-                    EntryDecision::Skip(reason) => plan.skip(&server, reason),
+                    EntryDecision::Change(change) => wanted.push((at, change)),
+                    EntryDecision::Skip(reason) => plan.skip(server, reason),
                     EntryDecision::Ignore => {}
                 }
             }
-            plan.names.push(server.name);
+            plan.names.push(server.name.clone());
+        }
+        let format = FileFormat::of(&plan.snapshot.path);
+        let (after, outcomes) = edit::change(plan.snapshot.text(), format, file.host, &root, &wanted);
+        plan.after = after;
+        for ((at, change), outcome) in wanted.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => plan.changes.push(ServerChange::new(&servers[at], change)),
+                Err(reason) => {
+                    plan.refused = true;
+                    plan.skip(&servers[at], reason);
+                }
+            }
         }
         Ok(plan)
-    }
-
-    fn add(&mut self, server: &ServerEntry, change: EntryChange<'_>) {
-        let format = FileFormat::of(&self.snapshot.path);
-        match splice::change(&self.after, format, self.file.host, &server.path, change) {
-            Ok(edits) => {
-                self.after = splice::apply(&self.after, &edits);
-                let is_unwrapped = matches!(change, EntryChange::Unwrap);
-                self.changes.push(ServerChange {
-                    label: label(&server.name, &server.path),
-                    edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
-                    renewed: matches!(change, EntryChange::Renew(_)),
-                    disabled: server.disabled,
-                });
-            }
-            Err(reason) => self.skip(server, reason),
-        }
     }
 
     fn skip(&mut self, server: &ServerEntry, reason: &'static str) {

@@ -1,8 +1,9 @@
 //! Host config files: a wrapped entry is restored byte for byte, and other parsers than the editor's see the
 //! rest of the file unchanged.
 
+use spantap::hosts::edit;
 use spantap::hosts::entry::{EntryState, PathStep, ServerEntry, entries};
-use spantap::hosts::splice::{EntryChange, ProxyCommand, apply, change};
+use spantap::hosts::splice::{EntryChange, ProxyCommand};
 use spantap::hosts::table::{HOSTS, Host};
 use spantap::hosts::tree::{FileFormat, Node};
 
@@ -20,16 +21,29 @@ pub fn run(input: &[u8]) {
     }
 }
 
+/// Changes one entry.
+fn change(
+    text: &str,
+    format: FileFormat,
+    host: &Host,
+    entry: &ServerEntry,
+    step: EntryChange<'_>,
+) -> Result<String, &'static str> {
+    let root = Node::parse(text, format).map_err(|_| "not valid")?;
+    let at = entries(&root, host).iter().position(|now| now.path == entry.path).ok_or("gone")?;
+    let (after, outcomes) = edit::change(text, format, host, &root, &[(at, step)]);
+    outcomes[0].map(|()| after)
+}
+
 fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
     let options = ["--log-dir".to_owned(), "C:\\Protokolle \"ü\"".to_owned()];
     let proxy = ProxyCommand { program: PROGRAM, options: &options };
     for entry in found.iter().take(20) {
         match entry.state {
             EntryState::Plain => {
-                let Ok(edits) = change(text, format, host, &entry.path, EntryChange::Wrap(&proxy)) else {
+                let Ok(wrapped) = change(text, format, host, entry, EntryChange::Wrap(&proxy)) else {
                     continue;
                 };
-                let wrapped = apply(text, &edits);
                 outside_is_untouched(text, &wrapped, format, entry);
                 let root = Node::parse(&wrapped, format).unwrap();
                 let now = entries(&root, host).into_iter().find(|now| now.path == entry.path).unwrap();
@@ -37,18 +51,18 @@ fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
                     panic!("not seen as wrapped: {wrapped}");
                 };
                 assert_eq!((program.as_str(), edited), (PROGRAM, false), "{wrapped}");
-                let undo = change(&wrapped, format, host, &entry.path, EntryChange::Unwrap)
+                let undone = change(&wrapped, format, host, entry, EntryChange::Unwrap)
                     .unwrap_or_else(|reason| panic!("{reason}: {wrapped}"));
-                assert_eq!(apply(&wrapped, &undo), text, "{wrapped}");
+                assert_eq!(undone, text, "{wrapped}");
                 rewritten_by_its_host(text, &wrapped, format, host, entry);
             }
             EntryState::Wrapped { .. } => {
-                if let Ok(edits) = change(text, format, host, &entry.path, EntryChange::Unwrap) {
-                    outside_is_untouched(text, &apply(text, &edits), format, entry);
+                if let Ok(undone) = change(text, format, host, entry, EntryChange::Unwrap) {
+                    outside_is_untouched(text, &undone, format, entry);
                 }
             }
             EntryState::ByHand { .. } | EntryState::Remote | EntryState::Unsupported(_) => {
-                assert!(change(text, format, host, &entry.path, EntryChange::Unwrap).is_err());
+                assert!(change(text, format, host, entry, EntryChange::Unwrap).is_err());
             }
         }
     }
@@ -87,7 +101,7 @@ fn rewritten_by_its_host(before: &str, wrapped: &str, format: FileFormat, host: 
     }
     let (Some(old), Some(value)) = (parsed(before, format), parsed(wrapped, format)) else { return };
     for text in [serde_json::to_string(&value).unwrap(), serde_json::to_string_pretty(&value).unwrap()] {
-        let Ok(edits) = change(&text, format, host, &entry.path, EntryChange::Unwrap) else { continue };
-        assert_eq!(parsed(&apply(&text, &edits), format).as_ref(), Some(&old), "{text}");
+        let Ok(undone) = change(&text, format, host, entry, EntryChange::Unwrap) else { continue };
+        assert_eq!(parsed(&undone, format).as_ref(), Some(&old), "{text}");
     }
 }
