@@ -471,6 +471,7 @@ fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
 
 mod attacks;
 mod door;
+mod names;
 mod properties;
 
 fn run_redact(arguments: &[&str], input: &str) -> std::process::Output {

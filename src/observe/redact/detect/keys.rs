@@ -38,7 +38,7 @@ pub(crate) enum NameKind {
 const WORDS: &[&str] = &[
     "password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "psk", "secret", "secrets",
     "token", "credential", "credentials", "cred", "creds", "bearer", "jwt", "otp", "totp", "csrf", "xsrf",
-    "phpsessid", "jsessionid", "pgpassword", "cookie", "cookies", "authorization", "mnemonic", "mnemonics",
+    "phpsessid", "jsessionid", "sessdata", "pgpassword", "cookie", "cookies", "authorization", "mnemonic", "mnemonics",
     "requirepass", "masterauth", "bindpw", "rootpw", "dbpw", "userpw", "adminpw",
     // Danish, Dutch, Finnish, German, Lithuanian, Norwegian, Polish, Portuguese, Spanish, Swedish, …
     "passwort", "kennwort", "contrasena", "senha", "geslo", "heslo", "haslo", "jelszo", "salasana",
@@ -64,7 +64,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("signing", "key"), ("account", "key"), ("auth", "key"), ("service", "key"), ("client", "key"),
     ("master", "key"), ("db", "key"), ("shared", "key"), ("connection", "string"), ("two", "factor"),
     ("mot", "passe"), ("identified", "by"), ("rediscli", "auth"), ("access", "signature"), ("art", "api"),
-    ("clave", "api"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
+    ("clave", "api"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
     ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"),
 ];
@@ -85,6 +85,8 @@ const PARTS: &[&str] = &[
 const ABOUT: &[&str] = &[
     "count", "limit", "length", "size", "type", "name", "names", "id", "ids", "file", "path", "url",
     "uri", "endpoint", "ttl", "expiry", "usage", "budget", "version", "policy", "field", "algorithm",
+    "minutes", "hours", "days", "seconds", "secs", "ms", "window", "rounds", "prefix", "storage", "backend",
+    "domain", "lifespan", "db", "parameter", "timeout", "interval",
     "alg", "issuer", "reset", "location", "variable", "audience", "expires", "expiration", "lifetime",
     "status", "format", "scope", "scopes", "stdin", "provider", "manager", "store", "ref", "arn",
     "enabled", "required", "error", "consent", "dir", "folder", "env", "hint", "prompt", "label",

@@ -51,6 +51,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_reference(trimmed)
         // The working directory.
         || name == "PWD" && trimmed.starts_with('/')
+        || is_file_name(trimmed)
     {
         return false;
     }
@@ -208,6 +209,16 @@ pub(crate) fn is_key(value: &str) -> bool {
 /// Returns true if a value of eight or more characters is not made of words.
 pub(crate) fn is_random_short(value: &str) -> bool {
     is_mixed(value) && !value.contains(' ') && !is_wordy(value)
+}
+
+/// Returns true for the path of a file that holds a secret: `/etc/ssl/client.pem`, `/run/secrets/db_password`.
+fn is_file_name(value: &str) -> bool {
+    const ENDINGS: [&str; 16] = [
+        ".json", ".pem", ".key", ".p8", ".p12", ".pfx", ".crt", ".cer", ".txt", ".env", ".yaml", ".yml",
+        ".toml", ".ini", ".conf", ".jks",
+    ];
+    let is_mounted = ["/run/secrets/", "/var/run/secrets/"].iter().any(|start| value.starts_with(start));
+    is_path(value) && !value.contains(' ') && (is_mounted || ENDINGS.iter().any(|end| value.ends_with(end)))
 }
 
 pub(crate) fn is_path(value: &str) -> bool {
