@@ -3,7 +3,7 @@
 //! [`Observer`] is a plain value without locks, I/O or a clock, and the thread that owns it feeds it. A
 //! [`Chunk`] contains the moment at which it was read, so a recorded session replays to the same events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 pub mod event;
@@ -16,6 +16,7 @@ pub mod message;
 pub mod redact;
 mod repeats;
 mod session;
+pub mod tools;
 pub mod traceparent;
 pub(crate) mod turns;
 mod wording;
@@ -26,6 +27,7 @@ use envelope::{LineKind, Scanner};
 use event::{Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
 use frame::{Framer, Piece};
 use session::{Session, Step};
+use tools::ToolSet;
 
 #[derive(Clone, Debug)]
 pub struct ObserverSettings {
@@ -43,8 +45,6 @@ pub struct ObserverSettings {
     pub denials: Denials,
     /// Conversation from an environment variable of the host.
     pub conversation_id: Option<redact::Redacted>,
-    /// Hash of each tool definition in the last session with this server, by redacted name.
-    pub known_tools: Option<BTreeMap<String, [u8; 32]>>,
 }
 
 /// Setting for debug events: result summaries, notifications and lines of stderr.
@@ -260,8 +260,13 @@ impl Observer {
         self.session.end(end, before, lines.into(), step);
     }
 
-    /// Returns the hash of each tool definition in this session, for the next one.
-    pub(crate) fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
+    /// Sets the tool definitions of the last session with this server.
+    pub fn remember_tools(&mut self, known: Option<ToolSet>) {
+        self.session.remember_tools(known);
+    }
+
+    /// Returns the tool definitions of this session, for the next one.
+    pub fn tools(&self) -> Option<&ToolSet> {
         self.session.tools()
     }
 }

@@ -250,6 +250,9 @@ record! {
             pub removed: Option<Vec<Cow<'a, str>>>,
             /// Names of tools whose definition changed.
             pub changed: Option<Vec<Cow<'a, str>>>,
+            /// Number of tool definitions that are not in the lists (more than 500, or without a name that can be
+            /// read), if one of them may have changed.
+            pub unlisted: Option<u64>,
             /// Hash over all current tool definitions.
             pub definitions_hash: RecordText<'a>,
             // ---- malformed, unmatched, gap ----

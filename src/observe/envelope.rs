@@ -7,10 +7,13 @@
 
 use crate::observe::canonical::{Hasher, Hashing};
 
+mod definitions;
 mod members;
 #[cfg(test)]
 mod tests;
 
+use definitions::DefinitionReader;
+pub use definitions::ToolPage;
 pub use members::{Envelope, MEMBERS, Member, MemberParent};
 
 /// The kind of a complete line.
@@ -86,6 +89,7 @@ pub struct Scanner {
     outer_start: u64,
     outer_from: usize,
     result_hasher: Option<Hasher>,
+    definitions: DefinitionReader,
     message_start: u64,
     /// Bytes of the line before the current piece.
     before: u64,
@@ -118,6 +122,7 @@ impl Scanner {
             outer_start: 0,
             outer_from: 0,
             result_hasher: None,
+            definitions: DefinitionReader::default(),
             message_start: 0,
             before: 0,
             bodies: true,
@@ -288,6 +293,7 @@ impl Scanner {
             if let Some(member) = self.member {
                 self.envelope.begin(member);
                 self.member_from = at;
+                self.definitions = DefinitionReader::default();
             }
         }
         self.inside = match byte {
@@ -343,9 +349,13 @@ impl Scanner {
             return self.outer_ends(bytes, at);
         }
         self.flow_member(bytes, at);
-        if self.member.take() == Some(Member::Arguments) {
-            self.envelope.long_arguments_hash =
-                self.arguments_hasher.take().map(|hasher| hasher.finish(true));
+        match self.member.take() {
+            Some(Member::Arguments) => {
+                self.envelope.long_arguments_hash =
+                    self.arguments_hasher.take().map(|hasher| hasher.finish(true));
+            }
+            Some(Member::Tools) => self.envelope.tools = self.definitions.end(),
+            _ => {}
         }
         self.inside = Inside::Structure;
         self.expect = Expect::CommaOrEnd;
@@ -361,6 +371,9 @@ impl Scanner {
         let fitted = capture.size == capture.bytes.len() as u64;
         capture.bytes.extend_from_slice(&new[..room]);
         capture.size += new.len() as u64;
+        if member == Member::Tools {
+            self.definitions.feed(new);
+        }
         if member == Member::Arguments && room < new.len() {
             let hasher = self.arguments_hasher.get_or_insert_with(|| self.hashing.start());
             if fitted {

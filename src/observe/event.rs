@@ -374,6 +374,8 @@ pub struct ToolsChanged {
     pub added: Vec<Redacted>,
     pub removed: Vec<Redacted>,
     pub changed: Vec<Redacted>,
+    /// Number of definitions that are not in the lists, if one of them may have changed.
+    pub unlisted: u64,
     pub definitions_hash: Hash,
 }
 

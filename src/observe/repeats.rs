@@ -1,6 +1,6 @@
-//! State that is derived from many messages: repeated calls, tool definitions, and floods.
+//! State that is derived from many messages: repeated calls and floods.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::observe::canonical::Hash;
 use crate::observe::redact::Redacted;
@@ -82,64 +82,6 @@ impl FloodCounter {
     }
 }
 
-/// Hashes of a server's tool definitions by name, collected from the pages of `tools/list`.
-#[derive(Debug, Default)]
-pub(crate) struct Tools {
-    pages: BTreeMap<String, [u8; 32]>,
-    complete: Option<BTreeMap<String, [u8; 32]>>,
-}
-
-/// Tools of one server that are compared; the others are ignored.
-const MAX_TOOLS: usize = 10_000;
-/// Bytes of a tool's name that are compared.
-const MAX_TOOL_NAME: usize = 256;
-
-/// The difference between two sets of definitions, by name.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drift {
-    pub added: Vec<String>,
-    pub removed: Vec<String>,
-    pub changed: Vec<String>,
-}
-
-impl Tools {
-    /// Adds one page. After the `last` one, returns the difference to the previous definitions, or else to
-    /// `known`.
-    pub(crate) fn page(
-        &mut self,
-        definitions: impl Iterator<Item = (String, [u8; 32])>,
-        last: bool,
-        known: Option<&BTreeMap<String, [u8; 32]>>,
-    ) -> Option<Drift> {
-        for (mut name, hash) in definitions {
-            name.truncate(name.floor_char_boundary(MAX_TOOL_NAME));
-            if self.pages.len() < MAX_TOOLS || self.pages.contains_key(&name) {
-                self.pages.insert(name, hash);
-            }
-        }
-        if !last {
-            return None;
-        }
-        let pages = std::mem::take(&mut self.pages);
-        let before = self.complete.as_ref().or(known);
-        let drift = before.map(|before| Drift {
-            added: pages.keys().filter(|name| !before.contains_key(*name)).cloned().collect(),
-            removed: before.keys().filter(|name| !pages.contains_key(*name)).cloned().collect(),
-            changed: pages
-                .iter()
-                .filter(|(name, hash)| before.get(*name).is_some_and(|before| before != *hash))
-                .map(|(name, _)| name.clone())
-                .collect(),
-        });
-        self.complete = Some(pages);
-        drift.filter(|drift| *drift != Drift::default())
-    }
-
-    pub(crate) fn complete(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
-        self.complete.as_ref()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,33 +99,5 @@ mod tests {
         assert_eq!(reported, [1, 1, 2, 4, 8, 16, 32]);
         assert_eq!(flood.rest(), Some(36));
         assert_eq!(flood.rest(), None);
-    }
-
-    #[test]
-    fn definitions_are_compared_when_the_last_page_is_there() {
-        let known = BTreeMap::from([("a".to_owned(), [1; 32]), ("b".to_owned(), [2; 32])]);
-        let mut tools = Tools::default();
-        let page = |name: &str, hash| [(name.to_owned(), [hash; 32])].into_iter();
-        assert_eq!(tools.page(page("a", 9), false, Some(&known)), None);
-        let drift = tools.page(page("c", 3), true, Some(&known)).unwrap();
-        assert_eq!(drift.added, ["c"]);
-        assert_eq!(drift.removed, ["b"]);
-        assert_eq!(drift.changed, ["a"]);
-        assert_eq!(
-            tools.page([("a".to_owned(), [9; 32]), ("c".to_owned(), [3; 32])].into_iter(), true, None),
-            None
-        );
-    }
-
-    #[test]
-    fn pages_without_end_do_not_grow_without_end() {
-        let mut tools = Tools::default();
-        for page in 0..30_u32 {
-            let names = (0..1000).map(|tool| (format!("{page}-{tool}-{}", "x".repeat(2000)), [0; 32]));
-            tools.page(names, page == 29, None);
-        }
-        let complete = tools.complete().unwrap();
-        assert_eq!(complete.len(), MAX_TOOLS);
-        assert!(complete.keys().all(|name| name.len() == MAX_TOOL_NAME));
     }
 }

@@ -2,15 +2,14 @@
 //!
 //! Every request that was observed ends in exactly one operation.
 
-use std::collections::BTreeMap;
-
 use crate::observe::canonical::Hashing;
-use crate::observe::envelope::Envelope;
+use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, MessageKind, RequestId};
 use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
-use crate::observe::repeats::{Repeats, Tools};
+use crate::observe::repeats::Repeats;
+use crate::observe::tools::{ToolListings, ToolSet};
 use crate::observe::turns::{RecentValues, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
@@ -25,6 +24,7 @@ mod pending;
 mod request_index;
 mod rounds;
 mod spans;
+mod tools;
 
 use deadlines::Deadlines;
 use facts::ReceivedRequest;
@@ -61,7 +61,7 @@ pub(super) struct Session {
     turns: TurnCounter,
     /// Conversations and turns that had a tool call.
     turns_with_calls: RecentValues,
-    tools: Tools,
+    tools: ToolListings,
     rounds: Rounds,
     peers: Peers,
     losses: UnreportedLosses,
@@ -86,7 +86,7 @@ impl Session {
             repeats: Repeats::default(),
             turns: TurnCounter::default(),
             turns_with_calls: RecentValues::default(),
-            tools: Tools::default(),
+            tools: ToolListings::default(),
             rounds: Rounds::default(),
             peers: Peers::default(),
             losses: UnreportedLosses::default(),
@@ -101,8 +101,12 @@ impl Session {
         &self.hashing
     }
 
-    pub(super) fn tools(&self) -> Option<&BTreeMap<String, [u8; 32]>> {
-        self.tools.complete()
+    pub(super) fn tools(&self) -> Option<&ToolSet> {
+        self.tools.fresh()
+    }
+
+    pub(super) fn remember_tools(&mut self, known: Option<ToolSet>) {
+        self.tools.remember(known);
     }
 
     pub(super) fn is_debug(&self, now: Moment) -> bool {
@@ -194,6 +198,7 @@ impl Session {
         if let Some(call) = asked_for.and_then(|number| self.open.get_mut(number)) {
             call.questions.asked(step.now);
         }
+        let cursor = tools::cursor(envelope, Member::Cursor);
         let ReceivedRequest { id, meta, redactions, .. } = request;
         self.open.insert(Pending {
             id,
@@ -203,6 +208,7 @@ impl Session {
             progress_token: meta.progress_token.map(|token| RequestId::new(&token)),
             questions: Questions::default(),
             asked_for,
+            cursor,
             maybe_lost: false,
             redactions,
         });
@@ -284,6 +290,7 @@ impl Session {
             let (status, error_type) = pending.end_without_answer(end.reason);
             self.abandon_request(number, status, error_type, step);
         }
+        self.end_listings(step);
         self.report_remaining(step);
         let clean = end.reason == EndReason::ServerExited && end.exit_code == Some(0);
         self.redactor.resume(key_lines);

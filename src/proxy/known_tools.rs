@@ -1,54 +1,187 @@
 //! The tool definitions of a server, remembered from one session to the next.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::observe::redact::Redacted;
+use crate::observe::tools::{ToolSet, UnlistedTools};
 use crate::settings::paths;
 use crate::system::files::{read_limited, write_private};
 use crate::text::hex;
 
-/// The hash of each tool definition, by the tool's name.
-pub(crate) type ToolHashes = BTreeMap<String, [u8; 32]>;
-
-/// Largest file that is read, in bytes.
+/// Largest file, in bytes. Beyond it the servers that were used longest ago are forgotten.
 const MAX_FILE: u64 = 1 << 20;
+/// Servers of one name that are remembered.
+const MAX_SERVERS: usize = 64;
+/// Files that are kept. Beyond it those that were written longest ago are deleted.
+const MAX_FILES: usize = 500;
 
-/// The file of one server and its content at the start of the session.
+/// The place of one server's tools: a file for its name, and in it an entry for its command and folder. Two
+/// projects often have different servers of one name.
 pub(crate) struct KnownTools {
     file: Option<PathBuf>,
-    pub(crate) hashes: Option<ToolHashes>,
+    server: String,
+}
+
+/// The servers of one name, the one that was used last first.
+#[derive(Default, Serialize, Deserialize)]
+struct KnownServers {
+    servers: Vec<KnownServer>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KnownServer {
+    /// Hash of the redacted command and of the folder.
+    server: String,
+    is_complete: bool,
+    unlisted: u64,
+    unlisted_hash: String,
+    /// Hash of each definition by name.
+    tools: BTreeMap<String, String>,
 }
 
 impl KnownTools {
-    pub(crate) fn read(server_name: &str) -> KnownTools {
-        let file = paths::tools_file(server_name);
-        let hashes = file.as_deref().and_then(read);
-        KnownTools { file, hashes }
+    pub(crate) fn of(server_name: &str, command: &[Redacted]) -> KnownTools {
+        let folder = std::env::current_dir().unwrap_or_default();
+        let mut hasher = Sha256::new_with_prefix(folder.as_os_str().as_encoded_bytes());
+        for word in command {
+            hasher.update([0]);
+            hasher.update(word.as_str());
+        }
+        let server = hex::text(&hasher.finalize()[..16]);
+        KnownTools { file: paths::tools_file(server_name), server }
     }
 
-    /// Writes the tools of this session, if they differ from those at its start.
-    pub(crate) fn update(&self, tools: &ToolHashes) {
-        if let Some(file) = &self.file
-            && self.hashes.as_ref() != Some(tools)
-            && let Err(error) = write(file, tools)
+    /// Reads the tools of the last session with this server.
+    pub(crate) fn read(&self) -> Option<ToolSet> {
+        let known = self.servers().servers.into_iter().find(|known| known.server == self.server)?;
+        known.tools()
+    }
+
+    /// Writes the tools of this session, unless they are those of the last one.
+    pub(crate) fn update(&self, tools: &ToolSet) {
+        let Some(file) = &self.file else { return };
+        // Another session may have written the file meanwhile.
+        let KnownServers { mut servers } = self.servers();
+        if servers
+            .first()
+            .is_some_and(|first| first.server == self.server && first.tools().as_ref() == Some(tools))
         {
+            return;
+        }
+        servers.retain(|known| known.server != self.server);
+        servers.insert(0, KnownServer::new(self.server.clone(), tools));
+        servers.truncate(MAX_SERVERS);
+        let mut known = KnownServers { servers };
+        let written = loop {
+            match serde_json::to_vec(&known) {
+                Ok(text) if text.len() as u64 > MAX_FILE && known.servers.len() > 1 => {
+                    drop(known.servers.pop())
+                }
+                Ok(text) => break write_private(file, &text),
+                Err(error) => break Err(error.into()),
+            }
+        };
+        if let Err(error) = written {
             tracing::info!("tool definitions are not remembered: {error}");
+        }
+        self.delete_oldest();
+    }
+
+    /// Returns the servers in the file. A file that cannot be used has none; one of an earlier version has hashes
+    /// that cannot be compared.
+    fn servers(&self) -> KnownServers {
+        let text = self.file.as_deref().and_then(|file| read_limited(file, MAX_FILE).ok());
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    fn delete_oldest(&self) {
+        let Some(folder) = self.file.as_deref().and_then(std::path::Path::parent) else { return };
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut files: Vec<(SystemTime, PathBuf)> =
+            files.filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path()))).collect();
+        files.sort();
+        let surplus = files.len().saturating_sub(MAX_FILES);
+        for (_, file) in &files[..surplus] {
+            let _ = std::fs::remove_file(file);
         }
     }
 }
 
-fn read(file: &Path) -> Option<ToolHashes> {
-    let text = read_limited(file, MAX_FILE).ok()?;
-    let hex: BTreeMap<String, String> = serde_json::from_slice(&text).ok()?;
-    let decode = |hex: String| {
-        let byte = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
-        (0..32).map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
-    };
-    hex.into_iter().map(|(name, hash)| Some((name, decode(hash)?))).collect()
+impl KnownServer {
+    fn new(server: String, tools: &ToolSet) -> KnownServer {
+        KnownServer {
+            server,
+            is_complete: tools.is_complete,
+            unlisted: tools.unlisted.count,
+            unlisted_hash: hex::text(&tools.unlisted.hash),
+            tools: tools.hashes.iter().map(|(name, hash)| (name.clone(), hex::text(hash))).collect(),
+        }
+    }
+
+    fn tools(&self) -> Option<ToolSet> {
+        let unlisted = UnlistedTools { count: self.unlisted, hash: decode(&self.unlisted_hash)? };
+        let mut tools = ToolSet::new(self.is_complete, unlisted);
+        for (name, hash) in &self.tools {
+            tools.add(name, decode(hash)?);
+        }
+        Some(tools)
+    }
 }
 
-fn write(file: &Path, tools: &ToolHashes) -> anyhow::Result<()> {
-    let map: BTreeMap<&str, String> =
-        tools.iter().map(|(name, hash)| (name.as_str(), hex::text(hash))).collect();
-    Ok(write_private(file, &serde_json::to_vec(&map)?)?)
+fn decode(hex: &str) -> Option<[u8; 32]> {
+    let byte = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
+    (0..32).map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(tool: &str, hash: u8) -> ToolSet {
+        let mut set = ToolSet::new(true, UnlistedTools::default());
+        set.add(tool, [hash; 32]);
+        set.unlisted.add([hash; 32]);
+        set
+    }
+
+    #[test]
+    fn each_server_of_a_name_is_remembered_in_a_file_of_limited_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = |server: &str| KnownTools {
+            file: Some(folder.path().join("tools/github.json")),
+            server: server.to_owned(),
+        };
+        assert_eq!(known("a").read(), None);
+        known("a").update(&set("x", 1));
+        known("b").update(&set("x", 2));
+        assert_eq!((known("a").read(), known("b").read()), (Some(set("x", 1)), Some(set("x", 2))));
+        let mut large = ToolSet::default();
+        (0..10_000).for_each(|tool| large.add(&format!("{tool:0250}"), [9; 32]));
+        for server in 0..20 {
+            known(&server.to_string()).update(&large);
+            assert!(known("a").file.unwrap().metadata().unwrap().len() <= MAX_FILE);
+        }
+        assert_eq!(known("19").read(), Some(large));
+        assert_eq!(known("a").read(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_is_replaced_and_surplus_files_are_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = |name: &str| KnownTools { file: Some(folder.path().join(name)), server: "a".to_owned() };
+        for text in ["", "{\"x\":\"00\"}", "{\"servers\":[{\"server\":\"a\"}]}", "[]"] {
+            std::fs::write(folder.path().join("odd.json"), text).unwrap();
+            assert_eq!(known("odd.json").read(), None, "{text}");
+            known("odd.json").update(&set("x", 1));
+            assert_eq!(known("odd.json").read(), Some(set("x", 1)));
+        }
+        (0..MAX_FILES + 5).for_each(|n| known(&format!("{n}.json")).update(&set("x", 1)));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), MAX_FILES);
+        assert_eq!(known("504.json").read(), Some(set("x", 1)));
+    }
 }

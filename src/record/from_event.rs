@@ -222,7 +222,12 @@ impl<'a> Record<'a> {
             [&changed.added, &changed.removed, &changed.changed].map(|names| names.len());
         self.level = Level::Warn;
         self.event = EventName::ToolsChanged;
-        self.message = format!("tool definitions: {added} added, {removed} removed, {differ} changed").into();
+        let mut message = format!("tool definitions: {added} added, {removed} removed, {differ} changed");
+        if changed.unlisted > 0 {
+            message.push_str(&format!(", and a change among {} that are not listed", changed.unlisted));
+            self.unlisted = Some(changed.unlisted);
+        }
+        self.message = message.into();
         self.added = Some(texts(&changed.added));
         self.removed = Some(texts(&changed.removed));
         self.changed = Some(texts(&changed.changed));

@@ -62,7 +62,7 @@ pub const EVENTS: &[EventFields] = &[
         "request_id tool_name args_hash count no_progress trace_id span_id trace_flags",
         "parent_span_id linked_span_id linked_trace_id trace_state",
     ),
-    fields(EventName::ToolsChanged, "added removed changed definitions_hash", ""),
+    fields(EventName::ToolsChanged, "added removed changed definitions_hash", "unlisted"),
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),
     fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),

@@ -109,6 +109,5 @@ fn settings() -> ObserverSettings {
         },
         denials: Denials::standard(),
         conversation_id: None,
-        known_tools: None,
     }
 }

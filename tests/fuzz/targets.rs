@@ -14,6 +14,7 @@ mod otlp;
 mod redactor;
 mod session;
 mod splice;
+mod tools;
 mod traceparent;
 
 use crate::random::Random;
@@ -37,12 +38,13 @@ pub enum Unit {
     Session,
 }
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     target("framer", framer::run, &["sessions"], Unit::File),
     target("envelope", envelope::run, &["sessions"], Unit::Line),
     target("message", message::run, &["sessions"], Unit::Line),
     target("session", session::run, &["sessions"], Unit::Session),
     target("model", model, &["sessions"], Unit::Line),
+    target("tools", tools::run, &["sessions", "redaction"], Unit::Line),
     target("canonical", canonical::run, &["sessions", "hash"], Unit::Line),
     target("redactor", redactor::run, &["redaction", "sessions"], Unit::Line),
     target("traceparent", traceparent::run, &["sessions"], Unit::Line),

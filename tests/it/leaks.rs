@@ -50,7 +50,6 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         connection: span.clone(),
         denials: Denials::standard(),
         conversation_id: None,
-        known_tools: None,
     };
     let identity = Identity {
         connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),

@@ -14,6 +14,12 @@ fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o7777
 }
 
+/// Lets spantap take the time at its end that a busy machine needs.
+fn unhurried(mut command: std::process::Command) -> std::process::Command {
+    command.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+    command
+}
+
 /// Checks that the numbers of the records begin at 0 and have no gap.
 #[track_caller]
 fn assert_whole(records: &[Value]) {
@@ -92,11 +98,9 @@ fn with_any_umask_the_next_session_can_use_what_the_first_has_made_and_other_pro
         let server =
             r#"read -r line; echo '{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a"}]}}'; cat"#;
         let script = format!("umask {umask:o}; exec {SPANTAP} run --server s -v -- sh -c \"$0\"");
-        let mut host = Session::start({
-            let mut command = home.command("sh");
-            command.args(["-c", &script, server]).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
-            command
-        });
+        let mut command = home.command("sh");
+        command.args(["-c", &script, server]);
+        let mut host = Session::start(unhurried(command));
         host.request("tools/list", json!({}));
         let (status, said) = host.end();
         assert!(status.success() && !said.contains("warning"), "umask {umask:o}: {said}");
@@ -341,4 +345,42 @@ fn a_server_that_did_not_start_ends_with_the_reason() {
     let program = home.path().join("data").display().to_string();
     let ended = Run::wrapping(&program).home(&home).expect_exit(126);
     assert_eq!(ended.session_ended()["error_message"], format!("`{program}` cannot be executed"));
+}
+
+/// A server is known by its name, its command and its folder. A new hash key changes no tool.
+#[test]
+fn tools_are_compared_with_those_of_the_last_session_of_the_same_server_only() {
+    let home = Home::new();
+    let lists = |folder: &str, tools: &str, options: &[&str]| {
+        std::fs::create_dir_all(home.path().join(folder)).unwrap();
+        // The same command in each folder; what it lists is in a file of the folder, as in two projects.
+        std::fs::write(home.path().join(folder).join("tools"), tools).unwrap();
+        let server = r#"read -r line; printf '{"jsonrpc":"2.0","id":1,"result":{"tools":[%s]}}\n' "$(cat tools)"; cat"#;
+        let logs = home.path().join("logs");
+        let _ = std::fs::remove_dir_all(&logs);
+        let mut command = home.spantap(["run", "--server", "github", "--log-dir", logs.to_str().unwrap()]);
+        command.args(options).args(["--", "sh", "-c", server]).current_dir(home.path().join(folder));
+        let mut host = Session::start(unhurried(command));
+        host.request("tools/list", json!({}));
+        assert!(host.end().0.success());
+        let records = validate_log(&logs_in(&logs)[0]);
+        let alarms = records.into_iter().filter(|record| record["event"] == "tools_changed");
+        alarms.map(|alarm| alarm["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (xy, pq) = (r#"{"name":"x"},{"name":"y"}"#, r#"{"name":"p"},{"name":"q"}"#);
+    let none = Vec::<String>::new();
+    let key = home.logs().parent().unwrap().join("hash-key");
+    let config = home.path().join("config.toml");
+    std::fs::write(&config, "args_hash = 'sha256'").unwrap();
+    assert_eq!(lists("one", xy, &[]), none);
+    assert_eq!(lists("one", xy, &["--config", config.to_str().unwrap()]), none, "without a key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(lists("one", xy, &[]), none, "with a key that is refused");
+    std::fs::remove_file(&key).unwrap();
+    assert_eq!(lists("one", xy, &[]), none, "with a new key");
+    assert_eq!(lists("two", pq, &[]), none, "another project");
+    assert_eq!(lists("one", xy, &[]), none, "after the other project");
+    let changed = lists("one", r#"{"name":"x","description":"new"},{"name":"y"}"#, &[]);
+    assert_eq!(changed, ["tool definitions: 0 added, 0 removed, 1 changed"]);
+    assert_eq!(lists("two", r#"{"name":"p"}"#, &[]), ["tool definitions: 0 added, 1 removed, 0 changed"]);
 }

@@ -64,7 +64,6 @@ pub fn settings() -> ObserverSettings {
         },
         denials: Denials::standard(),
         conversation_id: None,
-        known_tools: None,
     }
 }
 

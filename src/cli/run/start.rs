@@ -270,12 +270,15 @@ impl SessionSetup {
             hash_key_id: hash_key.id(),
             spawned: started.spawned,
         };
-        let known_tools = KnownTools::read(&self.identity.server_name);
-        let settings = self.observer_settings(now, hash_key, span, &known_tools);
+        let settings = self.observer_settings(now, hash_key, span);
         let mut random = [0; 32];
         let _ = getrandom::fill(&mut random);
         let mut observer = Observer::new(settings, self.redactor, random);
+        let command = session_started.command.clone();
         observer.start(session_started, started.spawned, &mut exporter);
+        // After the log has begun: this waits for the disk.
+        let known_tools = KnownTools::of(&self.identity.server_name, &command);
+        observer.remember_tools(known_tools.read());
         let remember_tools = move |observer: &Observer| {
             if let Some(tools) = observer.tools() {
                 known_tools.update(tools);
@@ -318,13 +321,7 @@ impl SessionSetup {
         Exporter::new(self.identity.clone(), ClockAnchor { moment: now, wall: Timestamp::now() }, outputs)
     }
 
-    fn observer_settings(
-        &mut self,
-        now: Moment,
-        hash_key: HashKey,
-        connection: Span,
-        known_tools: &KnownTools,
-    ) -> ObserverSettings {
+    fn observer_settings(&mut self, now: Moment, hash_key: HashKey, connection: Span) -> ObserverSettings {
         let conversation = identity::host_conversation(&process_variable);
         ObserverSettings {
             slow: self.settings.slow.value,
@@ -338,7 +335,6 @@ impl SessionSetup {
                 words: self.settings.denied_words.value.clone(),
             },
             conversation_id: conversation.map(|id| self.redactor.redact(Field::Id, id.as_bytes())),
-            known_tools: known_tools.hashes.clone(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The members that the scanner captures.
 
 use crate::observe::canonical::{Hash, MAX_CANONICAL};
+use crate::observe::envelope::definitions::ToolPage;
 
 /// A member that is captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,7 @@ pub enum Member {
     Reason,
     ProgressToken,
     ParamsTaskId,
+    Cursor,
     ParamsProtocolVersion,
     ClientInfo,
     RequestState,
@@ -40,7 +42,7 @@ pub enum Member {
 }
 
 /// Members in the order of their numbers: parent, key, and limit of the captured bytes.
-pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
+pub const MEMBERS: [(Member, MemberParent, &str, usize); 32] = {
     use Member::*;
     use MemberParent::*;
     [
@@ -55,6 +57,7 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
         (Reason, Params, "reason", 8 << 10),
         (ProgressToken, Params, "progressToken", 1 << 10),
         (ParamsTaskId, Params, "taskId", 1 << 10),
+        (Cursor, Params, "cursor", 1 << 10),
         (ParamsProtocolVersion, Params, "protocolVersion", 1 << 10),
         (ClientInfo, Params, "clientInfo", 8 << 10),
         (RequestState, Params, "requestState", 64 << 10),
@@ -71,7 +74,8 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 31] = {
         (Action, Result, "action", 256),
         (ResultRequestState, Result, "requestState", 64 << 10),
         (InputRequests, Result, "inputRequests", 64 << 10),
-        (Tools, Result, "tools", 1 << 20),
+        // Read by `definitions`.
+        (Tools, Result, "tools", 0),
         (NextCursor, Result, "nextCursor", 1 << 10),
         (ErrorCode, Error, "code", 64),
         (ErrorMessage, Error, "message", 16 << 10),
@@ -131,6 +135,8 @@ pub struct Envelope {
     pub result_hash: Option<Hash>,
     /// Length of `error` in bytes, if it is present.
     pub error_size: Option<u64>,
+    /// The definitions in `result.tools`, if it is present.
+    pub tools: ToolPage,
     /// Hash of arguments that are too long to be canonicalised.
     pub long_arguments_hash: Option<Hash>,
     /// Length of this message in bytes; in a batch, of its element.
@@ -146,6 +152,7 @@ impl Envelope {
             result_size: None,
             result_hash: None,
             error_size: None,
+            tools: ToolPage::default(),
             long_arguments_hash: None,
             size: 0,
         }
@@ -200,6 +207,7 @@ impl Envelope {
         self.result_size = None;
         self.result_hash = None;
         self.error_size = None;
+        self.tools = ToolPage::default();
         self.long_arguments_hash = None;
         self.size = 0;
     }

@@ -151,51 +151,8 @@ impl Session {
             return;
         }
         self.update_peers(pending.facts.method, envelope, step);
-        if pending.facts.method == Method::ToolsList
-            && let Some(raw) = envelope.raw(Member::Tools)
-        {
-            let last = !envelope.has(Member::NextCursor)
-                || envelope.raw(Member::NextCursor).is_some_and(|raw| raw == b"null" || raw == b"\"\"");
-            self.tools_listed(raw, last, envelope.result_size.unwrap_or(0), step);
-        }
-    }
-
-    fn tools_listed(&mut self, raw: &[u8], last: bool, size: u64, step: &mut Step<'_>) {
-        #[derive(serde::Deserialize)]
-        struct Named {
-            name: String,
-        }
-        let Ok(definitions) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(raw) else {
-            return;
-        };
-        let mut listed = Vec::new();
-        let mut hashes = Vec::new();
-        for definition in definitions {
-            let Ok(Named { name }) = serde_json::from_str(definition.get()) else { continue };
-            let name = self.redactor.redact(Field::Name, name.as_bytes());
-            hashes.push((name.as_str().to_owned(), self.hashing.args(definition.get().as_bytes()).digest));
-            listed.push(name);
-        }
-        self.emit(EventKind::ToolsListed(ToolsListed { names: listed, size }), step);
-        let known = self.settings.known_tools.take();
-        let drift = self.tools.page(hashes.into_iter(), last, known.as_ref());
-        self.settings.known_tools = known;
-        if let Some(drift) = drift {
-            let mut redact = |names: Vec<String>| {
-                names
-                    .iter()
-                    .map(|name| self.redactor.redact(Field::Name, name.as_bytes()))
-                    .collect::<Vec<_>>()
-            };
-            let (added, removed, changed) =
-                (redact(drift.added), redact(drift.removed), redact(drift.changed));
-            let mut all = self.hashing.start();
-            for (name, hash) in self.tools.complete().into_iter().flatten() {
-                all.update(name.as_bytes());
-                all.update(hash);
-            }
-            let changed = ToolsChanged { added, removed, changed, definitions_hash: all.finish(true) };
-            self.emit(EventKind::ToolsChanged(changed), step);
+        if pending.facts.method == Method::ToolsList && envelope.has(Member::Tools) {
+            self.tools_listed(pending.cursor, envelope, step);
         }
     }
 

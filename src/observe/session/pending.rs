@@ -12,6 +12,7 @@ use crate::observe::message::RequestId;
 use crate::observe::redact::RedactionCounts;
 use crate::observe::session::ConversationTurn;
 use crate::observe::session::request_index::RequestIndex;
+use crate::observe::tools::PageCursor;
 use crate::relay::chunk::Moment;
 
 /// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
@@ -29,6 +30,8 @@ pub(super) struct Pending {
     pub(super) questions: Questions,
     /// For a question to a person: the number of the tool call that it probably belongs to.
     pub(super) asked_for: Option<u64>,
+    /// The cursor in a `tools/list`.
+    pub(super) cursor: Option<PageCursor>,
     /// True if bytes that may have held the answer were lost.
     pub(super) maybe_lost: bool,
     pub(super) redactions: RedactionCounts,

@@ -153,6 +153,7 @@ impl Filled {
                 added: vec![text("a")],
                 removed: vec![],
                 changed: vec![],
+                unlisted: self.some(3).unwrap_or_default(),
                 definitions_hash: hash(),
             }),
             EventKind::Malformed(Malformed {
