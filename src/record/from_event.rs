@@ -53,14 +53,15 @@ impl<'a> Record<'a> {
             EventKind::ToolResult(result) => record.tool_result(result),
             EventKind::Notification(notification) => record.notification(notification),
             EventKind::ServerStderr(stderr) => record.server_stderr(stderr),
-            EventKind::DebugEnded => {
-                record.event = EventName::DebugEnded;
-                record.message = "debug level ended".into();
-            }
+            EventKind::DebugEnded => record.begin(Level::Info, EventName::DebugEnded, "debug level ended"),
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
         }
         Some(record)
+    }
+
+    fn begin(&mut self, level: Level, event: EventName, message: impl Into<Cow<'a, str>>) {
+        (self.level, self.event, self.message) = (level, event, message.into());
     }
 
     fn operation(&mut self, operation: &'a Operation, anchor: &ClockAnchor) {
@@ -158,8 +159,7 @@ impl<'a> Record<'a> {
             Some(pid) => format!("watching {} (process {pid})", self.server_name),
             None => format!("{} could not be started", self.server_name),
         };
-        self.event = EventName::SessionStarted;
-        self.message = message.into();
+        self.begin(Level::Info, EventName::SessionStarted, message);
         self.pid = Some(started.pid);
         self.child_pid = started.child_pid;
         self.version = Some(env!("CARGO_PKG_VERSION").into());
@@ -175,8 +175,7 @@ impl<'a> Record<'a> {
     fn peer_identified(&mut self, peers: &'a PeerIdentified) {
         let name = |name: &Option<Redacted>| name.as_ref().map_or("unknown", Redacted::as_str).to_owned();
         let message = format!("client {}, server {}", name(&peers.client_name), name(&peers.server_name));
-        self.event = EventName::PeerIdentified;
-        self.message = message.into();
+        self.begin(Level::Info, EventName::PeerIdentified, message);
         self.client_name = peers.client_name.as_ref().and_then(known);
         self.client_version = peers.client_version.as_ref().and_then(known);
         self.server_self_name = peers.server_name.as_ref().and_then(known);
@@ -191,9 +190,7 @@ impl<'a> Record<'a> {
             EventName::ServerUnresponsive => format!("nothing from the server since {what}, {seconds} s ago"),
             _ => format!("{what} has been open for {seconds} s"),
         };
-        self.level = Level::Warn;
-        self.event = event;
-        self.message = message.into();
+        self.begin(Level::Warn, event, message);
         self.request_id = known(&call.request_id);
         self.direction = Some(call.direction);
         self.method = known(&call.method);
@@ -206,9 +203,8 @@ impl<'a> Record<'a> {
 
     fn thrashing(&mut self, thrashing: &'a Thrashing) {
         let Thrashing { request_id, tool, args_hash, count, no_progress, span } = thrashing;
-        self.level = Level::Warn;
-        self.event = EventName::AgentThrashing;
-        self.message = format!("{tool} called {count} times with the same arguments").into();
+        let message = format!("{tool} called {count} times with the same arguments");
+        self.begin(Level::Warn, EventName::AgentThrashing, message);
         self.request_id = known(request_id);
         self.tool_name = known(tool);
         self.args_hash = Some(args_hash.text().into());
@@ -236,13 +232,11 @@ impl<'a> Record<'a> {
 
     fn malformed(&mut self, malformed: &event::Malformed) {
         let Malformed { stream, count, size, reason } = *malformed;
-        self.level = Level::Warn;
-        self.event = EventName::Malformed;
-        self.message = match count {
+        let message = match count {
             1 => format!("malformed line on {stream}"),
             count => format!("{count} malformed lines on {stream}"),
-        }
-        .into();
+        };
+        self.begin(Level::Warn, EventName::Malformed, message);
         self.stream = Some(stream);
         self.count = Some(count);
         self.size_bytes = Some(size);
@@ -251,9 +245,7 @@ impl<'a> Record<'a> {
 
     fn unmatched(&mut self, unmatched: &'a Unmatched) {
         let Unmatched { request_id, direction, what, error_code, count } = unmatched;
-        self.level = Level::Warn;
-        self.event = EventName::Unmatched;
-        self.message = format!("{what} without an open request").into();
+        self.begin(Level::Warn, EventName::Unmatched, format!("{what} without an open request"));
         self.request_id = request_id.as_ref().and_then(known);
         self.direction = Some(*direction);
         self.what = Some(*what);
@@ -264,9 +256,7 @@ impl<'a> Record<'a> {
     fn gap(&mut self, lost: &Lost) {
         let Lost { place, stream, bytes, frames, records, reason } = *lost;
         let what = if records > 0 { format!("{records} records") } else { format!("{bytes} bytes") };
-        self.level = Level::Warn;
-        self.event = EventName::Gap;
-        self.message = format!("lost at {place}: {what} ({reason})").into();
+        self.begin(Level::Warn, EventName::Gap, format!("lost at {place}: {what} ({reason})"));
         self.place = Some(place.as_str().into());
         self.stream = stream;
         self.bytes_lost = (bytes > 0).then_some(bytes);
@@ -276,9 +266,7 @@ impl<'a> Record<'a> {
     }
 
     fn tool_result(&mut self, result: &'a ToolResult) {
-        self.level = Level::Debug;
-        self.event = EventName::ToolResult;
-        self.message = format!("result of {}", result.tool).into();
+        self.begin(Level::Debug, EventName::ToolResult, format!("result of {}", result.tool));
         self.request_id = known(&result.request_id);
         self.tool_name = known(&result.tool);
         self.result_summary = known(&result.summary);
@@ -287,9 +275,7 @@ impl<'a> Record<'a> {
     }
 
     fn notification(&mut self, notification: &'a Notification) {
-        self.level = Level::Debug;
-        self.event = EventName::McpNotification;
-        self.message = notification.method.as_str().into();
+        self.begin(Level::Debug, EventName::McpNotification, notification.method.as_str());
         self.direction = Some(notification.direction);
         self.method = known(&notification.method);
         self.text = notification.text.as_ref().and_then(known);
@@ -298,9 +284,7 @@ impl<'a> Record<'a> {
     }
 
     fn server_stderr(&mut self, stderr: &'a ServerStderr) {
-        self.level = Level::Debug;
-        self.event = EventName::ServerStderr;
-        self.message = "the server wrote to stderr".into();
+        self.begin(Level::Debug, EventName::ServerStderr, "the server wrote to stderr");
         self.stream = Some(Stream::Stderr);
         self.text = known(&stderr.line);
         self.size_bytes = Some(stderr.size);
