@@ -48,7 +48,7 @@ impl ReportArgs {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             made_at: Timestamp::now().0 as f64 / 1000.0,
             source: reading.location().into(),
-            warn: reading.warn,
+            warn: reading.terminal.warn,
             notes: reading.problems(&findings),
         };
         let page = page(&PageData::new(report, source))?;

@@ -107,8 +107,6 @@ pub(super) struct Reading {
     pub(super) folders: Vec<PathBuf>,
     pub(super) terminal: Terminal,
     pub(super) prices: Prices,
-    /// Number of identical calls from which on a call is marked.
-    pub(super) warn: u32,
     /// Names of the folder or files, for messages.
     place: String,
     /// The flags that select, for messages.
@@ -158,9 +156,13 @@ impl Reading {
             select,
             sources,
             folders,
-            terminal: Terminal { width: width(), unicode: is_unicode(), zone },
+            terminal: Terminal {
+                width: width(),
+                unicode: is_unicode(),
+                zone,
+                warn: settings.thrash_warn.value,
+            },
             prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
-            warn: settings.thrash_warn.value,
             place,
             wanted: wanted(args),
             is_time_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),

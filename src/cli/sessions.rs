@@ -45,8 +45,7 @@ impl SessionsArgs {
             }
         } else if !found.is_empty() {
             let mut out = BufWriter::new(out);
-            let warn = u64::from(reading.warn);
-            sessions::write(&mut out, &reading.terminal, &found, &reading.prices, self.connections, warn)?;
+            sessions::write(&mut out, &reading.terminal, &found, &reading.prices, self.connections)?;
             if all > found.len() {
                 writeln!(out, "{} more; -n {all} shows them", all - found.len())?;
             }

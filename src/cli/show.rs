@@ -93,7 +93,7 @@ impl ShowArgs {
         let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, json));
         found.settle();
         if !json {
-            session::write(out, &reading.terminal, session_id, &found, reading.warn, &self.again())?;
+            session::write(out, &reading.terminal, session_id, &found, &self.again())?;
         } else if found.operations.is_empty() {
             note("this session has no operations; without --json its other events are shown");
         } else {
@@ -123,7 +123,7 @@ impl ShowArgs {
         let again = self.again();
         let shown = &found[found.len().saturating_sub(self.output.limit.unwrap_or(LISTED))..];
         writeln!(out, "{} match; the last of them:", format::plural(found.len() as u64, "operation"))?;
-        let mut printer = RowPrinter::new(reading.terminal.clone(), reading.warn);
+        let mut printer = RowPrinter::new(reading.terminal.clone());
         let rows: Vec<LogRow> = shown.iter().map(|found| LogRow::Operation(found.row.clone())).collect();
         rows.iter().for_each(|row| printer.prepare(row));
         rows.iter().try_for_each(|row| printer.write(out, row))?;
@@ -175,6 +175,6 @@ fn write_operation(out: &mut impl Write, reading: &Reading, found: &OperationMat
         summary: None,
     });
     let summary = search.summary.as_deref();
-    operation::write(out, &reading.terminal, &found.row, &record, summary, reading.warn)?;
+    operation::write(out, &reading.terminal, &found.row, &record, summary)?;
     Ok(())
 }

@@ -41,7 +41,7 @@ impl TailArgs {
         let json = self.output.json;
         let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));
         let rows = last.finish();
-        let mut printer = RowPrinter::new(reading.terminal.clone(), reading.warn);
+        let mut printer = RowPrinter::new(reading.terminal.clone());
         rows.iter().for_each(|row| printer.prepare(row));
         rows.iter().try_for_each(|row| printer.write(out, row))?;
         if rows.is_empty() && !self.follow {

@@ -16,12 +16,11 @@ pub fn write(
     row: &OperationRow,
     record: &Record<'_>,
     summary: Option<&str>,
-    warn: u32,
 ) -> io::Result<()> {
     let title = Tone::Strong.paint(row.handle());
     writeln!(out, "{title}  {} on {}", Printable::new(row.name()), Printable::new(&row.server_name))?;
     let mut facts = FactList { out };
-    write_outcome(&mut facts, terminal, row, record, warn)?;
+    write_outcome(&mut facts, terminal, row, record)?;
     write_summary(&mut facts, summary)?;
     write_chain(&mut facts, row, record)?;
     write_comparison(&mut facts, terminal, record)
@@ -32,7 +31,6 @@ fn write_outcome(
     terminal: &Terminal,
     row: &OperationRow,
     record: &Record<'_>,
-    warn: u32,
 ) -> io::Result<()> {
     facts.section("what happened")?;
     let side = if row.is_from_server { "server" } else { "client" };
@@ -41,7 +39,7 @@ fn write_outcome(
     let at = row.started.local(&terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
     let took = row.duration_ms.map(format::duration).unwrap_or_else(|| "unknown".to_owned());
     facts.add("time", &format!("{at}, took {took}"), Tone::Plain)?;
-    let (note, tone) = annotations::operation(row, warn);
+    let (note, tone) = annotations::operation(row, terminal.warn);
     let code = record.error_code.map(|code| format!(" (code {code})")).unwrap_or_default();
     facts.add("status", &format!("{}{code}", row.status.as_str()), tone)?;
     facts.add("", &note, tone)?;

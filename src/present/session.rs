@@ -12,24 +12,22 @@ use crate::query::turns::turns;
 
 /// Draws a session that was read and settled.
 ///
-/// `warn` is the number of identical calls from which on a call is marked. `again` are the folder and files that
-/// a suggested command has to name.
+/// `again` are the folder and files that a suggested command has to name.
 pub(crate) fn write(
     out: &mut dyn Write,
     terminal: &Terminal,
     session_id: &str,
     session: &SessionReader<'_>,
-    warn: u32,
     again: &Printable,
 ) -> io::Result<()> {
-    write_totals(out, terminal, session_id, session, warn)?;
+    write_totals(out, terminal, session_id, session)?;
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
     let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
     if rows.is_empty() && session.more == 0 {
         return Ok(());
     }
     writeln!(out)?;
-    waterfall::draw(out, terminal, &turns(&rows), warn)?;
+    waterfall::draw(out, terminal, &turns(&rows))?;
     if session.more > 0 {
         let shown = rows.len() as u64;
         let all = format::plural(shown + session.more, "operation");
@@ -48,7 +46,6 @@ fn write_totals(
     terminal: &Terminal,
     session_id: &str,
     session: &SessionReader<'_>,
-    warn: u32,
 ) -> io::Result<()> {
     let totals = &session.totals;
     let (first, last) = totals.span.get().unwrap_or_default();
@@ -74,7 +71,7 @@ fn write_totals(
             writeln!(out, "{line}")?;
         }
     }
-    let (note, tone) = annotation(totals, u64::from(warn));
+    let (note, tone) = annotation(totals, terminal.warn);
     if !note.is_empty() {
         writeln!(out, "{}", tone.paint(terminal.cut(note, terminal.width)))?;
     }

@@ -79,14 +79,12 @@ pub(crate) fn json(
     Ok(Printable::json(&line))
 }
 
-/// Draws the table. `warn` is the number of identical calls from which on a session is marked.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,
     sessions: &[(String, SessionTotals)],
     prices: &Prices,
     by_connection: bool,
-    warn: u64,
 ) -> io::Result<()> {
     let length = if by_connection { 0 } else { short_id_length(sessions) };
     let columns = vec![
@@ -112,7 +110,7 @@ pub fn write(
         let hosts: Vec<&str> = session.hosts.iter().map(String::as_str).collect();
         let servers: Vec<&str> = session.servers.keys().map(String::as_str).collect();
         let errors = session.calls.errors();
-        let (note, tone) = annotation(session, warn);
+        let (note, tone) = annotation(session, terminal.warn);
         let id = if by_connection { short_connection(id) } else { beginning(id, length).into() };
         vec![
             Cell::toned(id, Tone::Strong),
@@ -133,10 +131,10 @@ pub fn write(
 }
 
 /// Returns what is unusual about a session, in words.
-pub(crate) fn annotation(session: &SessionTotals, warn: u64) -> (Printable, Tone) {
+pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone) {
     let mut notes: Vec<String> = session.deaths.iter().cloned().collect();
     let tone = if !notes.is_empty() || session.thrashing > 0 { Tone::Bad } else { Tone::Warning };
-    if session.most_repeats() >= warn {
+    if session.most_repeats() >= warn.into() {
         notes.push(format!("{}x same arguments", session.most_repeats()));
     }
     if let Some((tool, message, count)) = session.worst_failure() {

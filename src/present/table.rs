@@ -13,6 +13,8 @@ pub struct Terminal {
     pub width: usize,
     pub unicode: bool,
     pub zone: jiff::tz::TimeZone,
+    /// Number of identical calls from which on a call is marked.
+    pub warn: u32,
 }
 
 impl Terminal {
@@ -279,7 +281,7 @@ mod tests {
             rows: vec![row("search_issues", "412", "slow"), row("東京", "3", "")],
             titled: true,
         };
-        let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
         let mut out = Vec::new();
         table.write(&mut out, &terminal).unwrap();
         anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
@@ -303,7 +305,8 @@ mod tests {
             rows: vec![vec![long.clone().into(), "3".into(), long.clone().into()], vec![Cell::default(); 3]],
             titled: false,
         };
-        let terminal = Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC };
+        let terminal =
+            Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
         let mut out = Vec::new();
         table.write(&mut out, &terminal).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("{long} 3 {long}\n\n"));

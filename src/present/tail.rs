@@ -16,8 +16,6 @@ const NARROW: usize = 50;
 /// Writes lines in columns that only ever widen, since the next line is not known yet.
 pub struct RowPrinter {
     terminal: Terminal,
-    /// Number of identical calls from which on a call is marked.
-    warn: u32,
     /// Widths of the first columns.
     handle: usize,
     server: usize,
@@ -26,8 +24,8 @@ pub struct RowPrinter {
 }
 
 impl RowPrinter {
-    pub fn new(terminal: Terminal, warn: u32) -> RowPrinter {
-        RowPrinter { terminal, warn, handle: 0, server: 0, operation: 0, day: String::new() }
+    pub fn new(terminal: Terminal) -> RowPrinter {
+        RowPrinter { terminal, handle: 0, server: 0, operation: 0, day: String::new() }
     }
 
     /// Widens the columns for a row that will be written.
@@ -90,7 +88,7 @@ impl RowPrinter {
         if self.terminal.width >= ROOMY {
             line.right(&row.result_size_bytes.map(format::bytes).unwrap_or_default(), 7);
         }
-        let (note, tone) = annotations::operation(row, self.warn);
+        let (note, tone) = annotations::operation(row, self.terminal.warn);
         line.end(&note, tone)
     }
 

@@ -10,8 +10,7 @@ use crate::query::turns::{Turn, TurnOperation};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
-/// Draws the turns. `warn` is the number of identical calls from which on a call is marked.
-pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>], warn: u32) -> io::Result<()> {
+pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>]) -> io::Result<()> {
     let columns = WaterfallColumns::new(terminal, turns);
     let mut number = 0;
     for turn in turns {
@@ -20,7 +19,7 @@ pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>], warn: 
         let Some(scale) = TimeScale::new(turn, &columns, terminal) else { continue };
         draw_heading(out, terminal, &columns, &scale, &title, turn.operations.len())?;
         for operation in &turn.operations {
-            writeln!(out, "{}", bar_line(terminal, &columns, &scale, operation, warn))?;
+            writeln!(out, "{}", bar_line(terminal, &columns, &scale, operation))?;
         }
     }
     Ok(())
@@ -119,10 +118,9 @@ fn bar_line(
     columns: &WaterfallColumns,
     scale: &TimeScale,
     operation: &TurnOperation<'_>,
-    warn: u32,
 ) -> String {
     let row = operation.row;
-    let (note, tone) = note(operation, warn);
+    let (note, tone) = note(operation, terminal.warn);
     let handle = Printable::from(row.handle());
     let mut line = format!("  {}", Tone::Faint.paint(&handle));
     line.extend(std::iter::repeat_n(' ', columns.handle - handle.width() + 2));

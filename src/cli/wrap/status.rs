@@ -146,7 +146,7 @@ fn print(
 ) -> anyhow::Result<()> {
     if !rows.is_empty() {
         // Not cut to the terminal: a name that is cut cannot be given to `wrap`.
-        let terminal = Terminal { width: usize::MAX, unicode: true, zone: TimeZone::UTC };
+        let terminal = Terminal { width: usize::MAX, unicode: true, zone: TimeZone::UTC, warn: 0 };
         table(rows).write(out, &terminal)?;
     }
     for row in rows {

@@ -113,7 +113,7 @@ impl PageData {
     pub fn new(report: ReportTotals<'_>, about: PageSource) -> PageData {
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
-        let warn = u64::from(about.warn);
+        let warn = about.warn;
         let newest = report.newest.finish();
         let timeline = if last.0 - first.0 < FINE && report.operations <= MAX_ROWS as u64 {
             Timeline::fine(&newest, first, last)
@@ -152,7 +152,7 @@ fn tool_row(server: &str, tool: &str, mut totals: ToolTotals, prices: &Prices) -
     })
 }
 
-fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u64) -> Value {
+fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) -> Value {
     let (first, last) = session.span.get().unwrap_or_default();
     let calls = &session.calls;
     let hosts: Vec<Printable> = session.hosts.iter().map(|host| Printable::new(host)).collect();

@@ -86,9 +86,9 @@ fn one(line: &[u8]) {
 fn show(lines: &[&[u8]]) {
     let (select, prices) = (Selection::default(), Prices::new(Some(3.0), &BTreeMap::new()));
     for width in [30, 200] {
-        let terminal = Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC };
+        let terminal = Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC, warn: 3 };
         let mut out = Vec::new();
-        let mut printer = RowPrinter::new(terminal.clone(), 3);
+        let mut printer = RowPrinter::new(terminal.clone());
         let mut session_table = SessionTable::new(&select, &prices, width > 80);
         let mut stats_table = StatsTable::new(&select, &prices, StatsGrouping::ServerTool, &terminal.zone);
         let mut report = ReportTotals::new(&select, &prices);
@@ -102,17 +102,17 @@ fn show(lines: &[&[u8]]) {
             report.take(&entry, line);
             let row = OperationRow::new(&entry, &mut names);
             if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
-                operation::write(&mut out, &terminal, &row, &record, None, 3).unwrap();
+                operation::write(&mut out, &terminal, &row, &record, None).unwrap();
             }
             if entry.is_operation() && rows.len() < 300 {
                 rows.push(row);
             }
         }
         let turns = turns(&rows.iter().collect::<Vec<_>>());
-        waterfall::draw(&mut out, &terminal, &turns, 3).unwrap();
+        waterfall::draw(&mut out, &terminal, &turns).unwrap();
         stats::write(&mut out, &terminal, &stats_table.finish(Some(StatsOrder::Calls)), 50).unwrap();
         let found = session_table.finish(Some(5));
-        sessions::write(&mut out, &terminal, &found, &prices, width > 80, 3).unwrap();
+        sessions::write(&mut out, &terminal, &found, &prices, width > 80).unwrap();
         let page = page(&PageData::new(report, PageSource::default())).unwrap();
         assert!(!page.contains('\u{202e}'));
         let text = String::from_utf8(out).expect("the shown text is UTF-8");
