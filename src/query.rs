@@ -11,6 +11,7 @@ pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod find;
 pub(crate) mod follow;
+pub(crate) mod inner;
 pub(crate) mod last;
 pub mod name_pool;
 pub mod report;

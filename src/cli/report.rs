@@ -36,7 +36,8 @@ impl ReportArgs {
             let hint = "`spantap stats --json` and `spantap sessions --json` print its numbers";
             return Err(exit_with(2, error, hint));
         }
-        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        reading.leave_out_inner();
         let (report, findings) = reading.scan(|| ReportTotals::new(&reading.select, &reading.prices));
         reading.print_problems(&findings);
         let operations = report.operations;

@@ -14,6 +14,7 @@ use crate::cli::{exit_with, help, hint};
 use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
+use crate::query::inner::inner_connections;
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
@@ -151,6 +152,7 @@ impl Reading {
             status: args.status,
             window,
             min_duration: args.min_duration.map(|duration| duration.as_secs_f64() * 1000.0),
+            ..Selection::default()
         };
         Ok(Reading {
             select,
@@ -167,6 +169,11 @@ impl Reading {
             wanted: wanted(args),
             is_time_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),
         })
+    }
+
+    /// Leaves out connections inside another connection, so that their calls count once.
+    pub(super) fn leave_out_inner(&mut self) {
+        self.select.inner = inner_connections(&self.sources, &self.select);
     }
 
     /// Folds all records. Shows the progress on a terminal if the logs are large.
@@ -256,6 +263,14 @@ impl Reading {
             format!("{}{more}", names[..names.len().min(3)].join(", "))
         };
         let mut problems = Vec::new();
+        let inner = self.select.inner.len() as u64;
+        if inner > 0 {
+            problems.push(format!(
+                "{} left out, because each call is in the log of an outer spantap too; \
+                 `spantap sessions --connections` lists all",
+                format::plural(inner, "connection")
+            ));
+        }
         if !findings.foreign.is_empty() {
             problems.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
         }

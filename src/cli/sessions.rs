@@ -32,7 +32,10 @@ const SESSIONS: usize = 20;
 
 impl SessionsArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        if !self.connections {
+            reading.leave_out_inner();
+        }
         let (table, findings) =
             reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
         let mut found = table.finish(self.thrashing);

@@ -28,7 +28,8 @@ pub struct StatsArgs {
 
 impl StatsArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        reading.leave_out_inner();
         let limit = self.output.limit.unwrap_or(usize::MAX);
         let out = &mut BufWriter::new(out);
         let (is_empty, what, findings) = if self.by == StatsGrouping::Error {

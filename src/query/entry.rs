@@ -56,6 +56,7 @@ pub struct LogEntry<'a> {
     pub(crate) continues_seq: Option<u64>,
     pub(crate) trace_id: EntryText<'a>,
     pub(crate) span_id: EntryText<'a>,
+    pub(crate) parent_span_id: EntryText<'a>,
     pub(crate) cwd: EntryText<'a>,
     pub(crate) reason: EntryText<'a>,
     pub(crate) exit_code: Option<i32>,

@@ -1,5 +1,6 @@
 //! The selection of records that count: the parsed SELECT options.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::civil;
@@ -29,13 +30,21 @@ pub struct Selection {
     pub(crate) window: TimeWindow,
     /// Least duration in milliseconds.
     pub(crate) min_duration: Option<f64>,
+    /// Ids of connections that are not selected, because their calls are in the log of another connection too.
+    pub(crate) inner: HashSet<Box<str>>,
 }
 
 impl Selection {
     /// Returns true if the server, session and time of a record are selected.
     pub(crate) fn takes_context(&self, entry: &LogEntry<'_>) -> bool {
         self.window.contains(entry.timestamp)
-            && matches_any(&self.servers, &entry.server_name)
+            && self.takes_connection(entry)
+            && (self.inner.is_empty() || !self.inner.contains(&*entry.connection_id))
+    }
+
+    /// Returns true if the server and session of a record are selected.
+    pub(crate) fn takes_connection(&self, entry: &LogEntry<'_>) -> bool {
+        matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }
 

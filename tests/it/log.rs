@@ -384,3 +384,38 @@ fn tools_are_compared_with_those_of_the_last_session_of_the_same_server_only() {
     assert_eq!(changed, ["tool definitions: 0 added, 0 removed, 1 changed"]);
     assert_eq!(lists("two", r#"{"name":"p"}"#, &[]), ["tool definitions: 0 added, 1 removed, 0 changed"]);
 }
+
+#[test]
+fn spantap_behind_spantap_counts_each_call_once() {
+    let home = Home::new();
+    let run = Run::wrapping_sample().home(&home).unhurried();
+    let mut session = run.launched_by(&[SPANTAP, "run", "--server", "outer", "--"]).start();
+    session.calls(5);
+    assert!(session.end().0.success());
+    let all = home.path().join("all.jsonl");
+    let logs: Vec<u8> = logs_in(&home.logs()).iter().flat_map(|log| std::fs::read(log).unwrap()).collect();
+    std::fs::write(&all, logs).unwrap();
+    let all = all.to_str().unwrap();
+    let rows = |arguments: &[&str]| -> Vec<Value> {
+        let output = home.spantap(arguments.iter().copied()).output().unwrap();
+        let (rows, notes) = text(&output);
+        assert_eq!(
+            notes.contains("1 connection left out"),
+            rows.lines().count() == 1,
+            "{arguments:?}: {notes}"
+        );
+        rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()
+    };
+    for files in [&[][..], &[all]] {
+        let calls = rows(&[&["stats", "--json", "--by", "server"], files].concat());
+        assert_eq!((&calls[0]["server_name"], &calls[0]["calls"]), (&json!("outer"), &json!(5)));
+        let sessions = rows(&[&["sessions", "--json"], files].concat());
+        assert_eq!(sessions[0]["calls"], 5);
+        assert_eq!(rows(&[&["sessions", "--json", "--connections"], files].concat()).len(), 2);
+    }
+    // The inner connection counts where the outer one does not.
+    let server =
+        home.records().iter().find(|record| record["server_name"] != "outer").unwrap()["server_name"].clone();
+    let output = home.spantap(["stats", "--json", "--server", server.as_str().unwrap()]).output().unwrap();
+    assert!(text(&output).0.contains("\"calls\":5"));
+}
