@@ -128,7 +128,7 @@ pub enum Command {
     /// Delete old session logs
     Prune(prune::PruneArgs),
     /// Print the JSON Schema of the log record
-    Schema(schema::SchemaArgs),
+    Schema,
     /// Print a shell completion script
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -180,7 +180,7 @@ impl Command {
             Command::Redact(args) => args.run(out),
             Command::Dashboards(args) => args.run(out),
             Command::Prune(args) => args.run(out),
-            Command::Schema(args) => args.run(out),
+            Command::Schema => schema::run(out),
             Command::Completions(args) => args.run(out),
             Command::Man(args) => args.run(out),
         }

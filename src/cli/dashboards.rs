@@ -10,17 +10,14 @@ use clap::Args;
 use crate::cli::{Out, hint};
 use crate::present::Printable;
 
-/// Path of a shipped file below the folder, and its text.
-type ShippedFile = (&'static str, &'static str);
-
 macro_rules! shipped {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_str!(concat!("../../docs/dashboards/", $path)))),*]
     };
 }
 
-/// Files below `docs/dashboards`; a test compares the list with the folder.
-const FILES: &[ShippedFile] = &shipped![
+/// Files below `docs/dashboards`, each with its text; a test compares the list with the folder.
+const FILES: &[(&str, &str)] = &shipped![
     "README.md",
     "grafana/mcp-1-health.json",
     "grafana/mcp-2-errors.json",

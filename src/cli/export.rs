@@ -21,11 +21,10 @@ use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
 use crate::query::scan::{LineReader, LogLine, ScanFindings};
 use crate::query::select::Selection;
-use crate::record::Identity;
-use crate::record::Record;
 use crate::record::cost::Prices;
 use crate::record::file_name::stem_and_part;
 use crate::record::words::Side;
+use crate::record::{Identity, Record};
 use crate::settings::{GivenSettings, process_environment};
 use progress::{ExportProgress, ProgressLine, SeqRanges, collector};
 

@@ -23,15 +23,6 @@ pub struct PruneArgs {
     log_dir: Option<PathBuf>,
 }
 
-/// Deletion of a run. Every old log is deleted, even if the reader of the output is gone.
-struct Pruned {
-    printed: std::io::Result<()>,
-    deleted: u64,
-    size: u64,
-    in_use: u64,
-    failed: Option<anyhow::Error>,
-}
-
 impl PruneArgs {
     /// Deletes old logs and prints a line for each and a line with the sum. Files in use stay.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
@@ -44,7 +35,29 @@ impl PruneArgs {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => Vec::new(),
             logs => logs.with_context(|| format!("failed to read folder `{}`", folder.display()))?,
         };
-        let Pruned { printed, deleted, size, in_use, failed } = self.delete(&logs, out);
+        let (mut deleted, mut size, mut in_use, mut failed, mut printed) = (0, 0, 0, None, Ok(()));
+        let limit = SystemTime::now().checked_sub(self.older_than);
+        let is_old = |log: &&LogFile| limit.is_some_and(|limit| log.written < limit);
+        // Every old log is deleted, even if the reader of the output is gone.
+        for log in logs.iter().filter(is_old) {
+            let outcome = match self.dry_run {
+                true => retention::is_in_use(&log.path)
+                    .map(|in_use| if in_use { Deletion::InUse } else { Deletion::Deleted }),
+                false => retention::delete(&log.path),
+            };
+            match outcome {
+                Ok(Deletion::Deleted) => {
+                    deleted += 1;
+                    size += log.size;
+                    printed = printed.and(writeln!(out, "{}", Printable::new(&log.path.to_string_lossy())));
+                }
+                Ok(Deletion::InUse) => in_use += 1,
+                Err(error) => {
+                    let what = format!("failed to delete `{}`", log.path.display());
+                    failed.get_or_insert(anyhow::Error::from(error).context(what));
+                }
+            }
+        }
         let verb = if self.dry_run { "would delete" } else { "deleted" };
         let files = format::plural(deleted, "file");
         let kept = logs.len() as u64 - deleted;
@@ -55,32 +68,5 @@ impl PruneArgs {
             Some(error) => Err(hint(error, "check who owns the file and its folder")),
             None => done(ExitCode::SUCCESS, printed),
         }
-    }
-
-    fn delete(&self, logs: &[LogFile], out: &mut Out<'_>) -> Pruned {
-        let mut pruned = Pruned { printed: Ok(()), deleted: 0, size: 0, in_use: 0, failed: None };
-        let limit = SystemTime::now().checked_sub(self.older_than);
-        let is_old = |log: &&LogFile| limit.is_some_and(|limit| log.written < limit);
-        for log in logs.iter().filter(is_old) {
-            let outcome = match self.dry_run {
-                true => retention::is_in_use(&log.path)
-                    .map(|in_use| if in_use { Deletion::InUse } else { Deletion::Deleted }),
-                false => retention::delete(&log.path),
-            };
-            match outcome {
-                Ok(Deletion::Deleted) => {
-                    pruned.deleted += 1;
-                    pruned.size += log.size;
-                    let line = writeln!(out, "{}", Printable::new(&log.path.to_string_lossy()));
-                    pruned.printed = pruned.printed.and(line);
-                }
-                Ok(Deletion::InUse) => pruned.in_use += 1,
-                Err(error) => {
-                    let what = format!("failed to delete `{}`", log.path.display());
-                    pruned.failed.get_or_insert(anyhow::Error::from(error).context(what));
-                }
-            }
-        }
-        pruned
     }
 }

@@ -2,17 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
-
 use crate::cli::Out;
 use crate::record::schema;
 
-#[derive(Debug, Args)]
-pub struct SchemaArgs {}
-
-impl SchemaArgs {
-    pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        writeln!(out, "{:#}", schema::schema())?;
-        Ok(ExitCode::SUCCESS)
-    }
+pub(super) fn run(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    writeln!(out, "{:#}", schema::schema())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
-use crate::record::{ClockAnchor, Dropped, Identity};
-use crate::record::{EventName, Level, Millis, Record, SCHEMA};
+use crate::record::{ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, SCHEMA};
 use crate::relay::chunk::Stream;
 
 /// Bytes per token in estimates.
