@@ -85,8 +85,7 @@ fn differs(path: &Path, text: &str) -> bool {
     path.exists() && fs::read(path).map_or(true, |found| found != text.as_bytes())
 }
 
-/// Returns the text of a shipped file for another threshold. `rules_test.yml` gets inputs on both sides of
-/// the new threshold.
+/// Returns the text of a shipped file for another threshold. `rules_test.yml` gets inputs on both sides of it.
 fn with_threshold(path: &str, text: &str, threshold: u32) -> String {
     let above = u64::from(threshold) + 1;
     match path {

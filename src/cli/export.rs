@@ -188,8 +188,7 @@ struct ExportRun {
 }
 
 impl ExportRun {
-    /// Sends the new records of one session. Progress is saved at each checkpoint, so that a run that is cut
-    /// short can be resumed there.
+    /// Sends the new records of one session. Progress is saved at each checkpoint, where a run can be resumed.
     fn send(&mut self, parts: &[LogSource]) -> anyhow::Result<()> {
         let mut connections: HashMap<String, Otlp> = HashMap::new();
         for source in parts {

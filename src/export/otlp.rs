@@ -101,8 +101,7 @@ fn attributes(identity: &Identity, settings: &OtlpSettings) -> BTreeMap<String, 
 }
 
 impl Otlp {
-    /// Nothing is opened before the first event. `notify` is called when a collector begins to fail, and when
-    /// it takes items again.
+    /// Opens nothing before the first event. `notify` is called when a collector begins or ceases to fail.
     pub(crate) fn new(
         settings: OtlpSettings,
         identity: &Identity,
@@ -119,8 +118,7 @@ impl Otlp {
         Otlp { tracker, metrics, ..otlp }
     }
 
-    /// Returns an output for `spantap check`: metrics alone, with instruments of their own. Call
-    /// [`Otlp::open`] next.
+    /// Returns an output for `spantap check`: metrics with instruments of their own. Call [`Otlp::open`] next.
     pub(crate) fn of_checks(
         settings: OtlpSettings,
         identity: &Identity,
@@ -179,8 +177,7 @@ impl Otlp {
         (otlp, made)
     }
 
-    /// Makes the sending thread, and the threads that it starts, call `prepare` first, to lower their
-    /// priority.
+    /// Makes the sending thread, and those that it starts, call `prepare` first, to lower their priority.
     pub(crate) fn with_thread(self, prepare: fn()) -> Otlp {
         Otlp { prepare_thread: prepare, ..self }
     }
@@ -259,8 +256,7 @@ impl Otlp {
         self.queues.spans.wait_for_room(batch, patience) && self.queues.logs.wait_for_room(batch, patience)
     }
 
-    /// Waits until all items have been taken or refused. Returns false if no item has been taken for
-    /// `patience`.
+    /// Waits until all items are taken or refused. Returns false if no item has been taken for `patience`.
     pub(crate) fn wait_until_sent(&self, patience: Duration) -> bool {
         !self.has_sent()
             || (self.queues.spans.wait_for_room(0, patience) && self.queues.logs.wait_for_room(0, patience))

@@ -48,8 +48,7 @@ impl Framer {
         }
     }
 
-    /// Takes note of lost bytes with `newlines` among them. `ends_line` is true if the next byte begins a
-    /// line.
+    /// Takes note of lost bytes with `newlines` newlines. `ends_line` is true if the next byte begins a line.
     pub fn gap(&mut self, newlines: u64, ends_line: bool, mut each: impl FnMut(Piece<'_>)) {
         if self.size > 0 {
             each(Piece::Cut { size: self.size });

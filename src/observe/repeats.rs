@@ -52,8 +52,7 @@ impl Repeats {
         }
     }
 
-    /// Returns true if the call with this number is an alarm: the first above the threshold, and each
-    /// doubling of that number.
+    /// Returns true if call number `count` is an alarm: the first above the threshold, and each doubling of it.
     pub(crate) fn is_alarm(count: u32, threshold: u32) -> bool {
         let first = threshold.saturating_add(1);
         count >= first && count.is_multiple_of(first) && (count / first).is_power_of_two()

@@ -6,8 +6,7 @@ use crate::query::event::Severity;
 use crate::query::row::OperationRow;
 use crate::record::words::Status;
 
-/// Returns what is unusual about an operation; empty for one that succeeded as usual. `warn` is the number of
-/// identical calls from which on a call is marked.
+/// Returns what is unusual about an operation. `warn` is the number of identical calls from which on it is marked.
 pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
     let mut notes = Vec::new();
     let mut tone = Tone::Plain;

@@ -8,8 +8,7 @@ use crate::present::{Printable, annotations, format};
 use crate::query::row::OperationRow;
 use crate::record::Record;
 
-/// Draws one operation: what happened, the chain of ids from the agent's session to the hashes of the result,
-/// and how to compare a text with them.
+/// Draws one operation: what happened, the chain of ids and hashes, and how to compare a text with them.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,

@@ -214,8 +214,7 @@ impl ServerTotals {
         }
     }
 
-    /// Returns how the server last ended; `None` if it started again or no end is recorded. The text is empty
-    /// for an ordinary end.
+    /// Returns how the server last ended, if it did not start again. The text is empty for an ordinary end.
     pub(crate) fn last_end(&self) -> Option<&str> {
         self.last_end.as_ref().filter(|(at, _)| *at >= self.last_start).map(|(_, how)| how.as_str())
     }

@@ -1,7 +1,6 @@
 //! Lists that may hold an item for every operation, kept close to the memory that they need.
 
-/// Adds `item`. The capacity grows by a quarter, not by as much again, and the allocator moves big blocks
-/// without a copy.
+/// Adds `item`. The capacity grows by a quarter, and the allocator moves big blocks without a copy.
 pub(super) fn push_tight<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
         list.reserve_exact(list.len() / 4 + 16);

@@ -20,8 +20,7 @@ pub struct TurnOperation<'r> {
     pub exceeded_p95_ms: Option<f64>,
 }
 
-/// Groups the operations of a session by turn, in order of each turn's first operation. The operations
-/// without a turn are one group.
+/// Groups operations by turn, in order of each turn's first one. The operations without a turn are one group.
 pub fn turns<'r>(rows: &[&'r OperationRow]) -> Vec<Turn<'r>> {
     let usual = usual_durations(rows);
     let calls: Vec<&OperationRow> =

@@ -28,8 +28,7 @@ pub(crate) enum HashKeySource {
     File(PathBuf),
     /// The installation's own file in this state folder.
     Installation(PathBuf),
-    /// Memory, without a home folder. The key is made for this process, so that hashes of two processes
-    /// differ.
+    /// Memory, without a home folder. The key is made for this process: hashes of two processes differ.
     Process,
 }
 

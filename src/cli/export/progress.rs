@@ -91,8 +91,7 @@ impl SeqRanges {
     }
 }
 
-/// Returns the name of the collector in the saved progress. It is a hash, because an endpoint can contain
-/// credentials.
+/// Returns the name of the collector in the saved progress: a hash, because an endpoint can contain credentials.
 pub(super) fn collector(settings: &OtlpSettings) -> String {
     let endpoint = |target: &Option<SignalTarget>| {
         target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default()

@@ -36,8 +36,7 @@ use crate::system::thread;
 /// How long spantap may outlive the server: hosts send SIGTERM two seconds after the end of stdin.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
 
-/// How much longer spantap may stay with `--overload=wait`, if records are still to be written. A signal ends
-/// the wait.
+/// How much longer spantap may stay with `--overload=wait` to write records. A signal ends the wait.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Starts the proxy: settings, relay, observer. Does not return after the server has been started.

@@ -38,8 +38,7 @@ fn config_file_of_hosts() -> Option<PathBuf> {
     Some(etcetera::home_dir().ok()?.join(".config/spantap/config.toml"))
 }
 
-/// Returns the folder of session logs for an environment and this shell's config file. With `is_stripped`,
-/// the XDG variables are ignored.
+/// Returns the folder of session logs. With `is_stripped`, the XDG variables are ignored.
 fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
     let here = config_file(&GivenSettings::default(), &process_environment, paths::config_dir().as_deref());
     let given = GivenSettings { config: here.map(|(path, _)| path), ..GivenSettings::default() };

@@ -31,8 +31,7 @@ pub(crate) enum ProbeFailure {
     Unusable,
 }
 
-/// Sends an empty request of each signal that `settings` has a target for, one after the other, and waits at
-/// most `patience` for each answer.
+/// Sends an empty request of each signal to its collector, and waits at most `patience` for each answer.
 pub(crate) fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ask = |signal, target: &SignalTarget| match &runtime {

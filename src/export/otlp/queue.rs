@@ -205,8 +205,7 @@ impl<T> Queue<T> {
         left as u64
     }
 
-    /// Waits until at most `most` items are left, in hand included, or the sender has ended. Returns false if
-    /// no item has been sent for `patience`.
+    /// Waits until at most `most` items are left or the sender ends. Returns false after `patience` without a change.
     pub(super) fn wait_for_room(&self, most: usize, patience: Duration) -> bool {
         let mut state = lock(&self.state);
         let mut least = usize::MAX;

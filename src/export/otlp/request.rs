@@ -36,8 +36,7 @@ impl RequestOrigin {
         RequestOrigin { attributes: encoded.into_bytes().into() }
     }
 
-    /// Returns an encoded `ExportTraceServiceRequest` or `ExportLogsServiceRequest`. Without items it is a
-    /// valid request for points as well.
+    /// Returns an encoded request of spans or log records. Without items it is a valid request for points as well.
     pub(super) fn request(&self, items: &[EncodedItem]) -> Vec<u8> {
         let size: usize = items.iter().map(|item| item.len() + 4).sum();
         let mut request = ProtobufWriter::with_capacity(size + self.attributes.len() + 100);

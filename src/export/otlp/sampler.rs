@@ -32,8 +32,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Returns the sampler with this name, or `None` if the name is unknown. Only the samplers
-    /// by ratio use `ratio`.
+    /// Returns the sampler with this name, if it is known. Only the samplers by ratio use `ratio`.
     pub(super) fn named(name: &str, ratio: Option<f64>) -> Option<Sampler> {
         let name = name.trim().to_ascii_lowercase();
         let root = name.strip_prefix("parentbased_");

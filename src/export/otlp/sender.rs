@@ -107,8 +107,7 @@ impl QueueSender<'_> {
         }
     }
 
-    /// Sends batches until too little waits. At the end the collector's pause is not waited for: it is asked
-    /// once more.
+    /// Sends batches until too little waits. At the end the collector is asked once more, even during its pause.
     async fn send_waiting(&mut self, closing: bool) {
         // What comes in meanwhile waits its time, unless it fills a batch.
         let mut at_least = 1;

@@ -103,8 +103,7 @@ impl SpanTracker {
         Some(fields.into_bytes())
     }
 
-    /// Writes the span of the record's operation. Returns false if the record has no operation, or if it is not
-    /// sampled.
+    /// Writes the span of the record's operation. Returns false if it has none, or if it is not sampled.
     pub(super) fn operation(&self, record: &Record<'_>, span: &mut ProtobufWriter) -> bool {
         if !matches!(record.event, EventName::McpToolCall | EventName::McpRequest) {
             return false;
@@ -301,8 +300,7 @@ impl SpanAttributes<'_> {
     }
 }
 
-/// Returns a request's id as the span shows it: text without the quotes that it has in the record. `None`
-/// for null.
+/// Returns a request's id as the span shows it: text without the quotes of the record. `None` for null.
 fn request_id(json: &str) -> Option<Cow<'_, str>> {
     if json.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(json.into());

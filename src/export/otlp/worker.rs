@@ -65,8 +65,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread, which calls `prepare` first. The channel is disconnected once the thread has
-    /// ended and has counted its losses.
+    /// Starts the thread, which calls `prepare` first. The channel is disconnected once its losses are counted.
     pub(super) fn start(self, queues: Arc<ExportQueues>, prepare: fn()) -> Receiver<HandedOver> {
         // Without room in the channel a runtime that comes too late goes back to the thread.
         let (to, from) = sync_channel(0);

@@ -73,8 +73,7 @@ struct OperationTable {
     details: BTreeMap<usize, Value>,
 }
 
-/// Server, name, session, turn, status, start (ms from `first`), duration (ms or −1), tokens, repeat, error
-/// type, flags, USD.
+/// Server, name, session, turn, status, start (ms from `first`), ms or −1, tokens, repeat, error type, flags, USD.
 #[derive(Debug, Serialize)]
 struct PageRow(u32, u32, u32, u32, u8, f64, f64, u64, u32, u32, u8, f64);
 

@@ -1,7 +1,6 @@
 //! Programs that start another program, and their options.
 
-/// A program that starts another program, whose name becomes the server's name. The lists are separated by
-/// blanks.
+/// A program that starts another one, whose name becomes the server's. The lists are separated by blanks.
 pub(super) struct Launcher {
     pub(super) name: &'static str,
     /// Words between the launcher and the launched program.
