@@ -141,6 +141,32 @@ mod tests {
     }
 
     #[test]
+    fn every_entry_of_redaction_that_cannot_be_used_is_named() {
+        let text = "[redaction]\nmode = 'lax'\npii = ['email', 'shoe_size']\nextra_keys = ['*', 'fine_key', '?']\n\
+                    colour = 1\n[[redaction.pattern]]\nname = 'ok'\nregex = 'a+'\n\
+                    [[redaction.pattern]]\nname = 'Bad'\nregex = 'a+'\n[[redaction.pattern]]\nname = 'c'\nregex = '('";
+        let problems = resolve(GivenSettings::default(), &[], text).problems;
+        let named: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for (line, start) in [
+            (2, "`redaction.mode` is not one of"),
+            (3, "`redaction.pii` is not one of"),
+            (4, "cannot use redaction.extra_keys[0]: "),
+            (4, "cannot use redaction.extra_keys[2]: "),
+            (5, "`redaction.colour` is not an entry"),
+            (6, "cannot use redaction.pattern[1].name: "),
+            (6, "cannot use redaction.pattern[2].regex: "),
+        ] {
+            let start = format!("/etc/spantap.toml:{line}: {start}");
+            assert_eq!(
+                named.iter().filter(|text| text.starts_with(&start)).count(),
+                1,
+                "{start}: {named:#?}"
+            );
+        }
+        assert_eq!(named.len(), 7, "{named:#?}");
+    }
+
+    #[test]
     fn a_line_that_is_no_toml_does_not_take_the_others_with_it() {
         let settings = resolve(GivenSettings::default(), &[], "slow = '9s'\nthis is not toml\nlog = false\n");
         assert_eq!(settings.slow.value, Duration::from_secs(9));

@@ -251,15 +251,18 @@ fn print_hash(
     input.read_to_end(&mut text).context("cannot read the text")?;
     // White space after JSON comes from the shell; after a text it may be part of the text.
     let json = text.trim_ascii_end();
+    if what != HashKind::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+        return Err(hint(
+            anyhow::anyhow!("the input is not JSON, so no record has its hash"),
+            "give the whole value, as the message contains it; `--hash text` takes any text",
+        ));
+    }
     let hash = match what {
         HashKind::Args => hashing.args(json),
         HashKind::Result => hashing.raw(json),
         HashKind::Text => hashing.raw(&text),
     };
     writeln!(out, "{hash}")?;
-    if what != HashKind::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
-        let _ = writeln!(io::stderr(), "the input is not JSON: its bytes were hashed as they are");
-    }
     if what == HashKind::Text
         && let Some(without) = text.strip_suffix(b"\n")
     {

@@ -35,8 +35,10 @@ const LISTED: usize = 20;
 
 impl ShowArgs {
     pub(super) fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        // `show FILE` shows the last session in a file.
-        if let Some(file) = self.target.take_if(|target| *target == "-" || Path::new(target).is_file()) {
+        // `show FILE` and `show DIR` show the last session there.
+        let is_place =
+            |target: &mut String| *target == "-" || (*target != "last" && Path::new(target).exists());
+        if let Some(file) = self.target.take_if(is_place) {
             self.select.files.insert(0, PathBuf::from(file));
         }
         let target = SearchTarget::parse(self.target.as_deref());
@@ -52,6 +54,10 @@ impl ShowArgs {
         reading.print_problems(&findings);
         let mut out = BufWriter::new(out);
         match result {
+            // Without a name this is the empty list of the other commands.
+            SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
+                reading.print_no_data("no session", &findings)?;
+            }
             SearchResult::Nothing => return Err(self.not_found(&reading, &findings)),
             SearchResult::Session(session_id) => {
                 // If the target is a connection id, only that connection of the session is shown.
@@ -77,14 +83,12 @@ impl ShowArgs {
     }
 
     fn not_found(&self, reading: &Reading, findings: &ScanFindings) -> anyhow::Error {
-        let what = match self.target.as_deref() {
-            None | Some("last") => "no session".to_owned(),
-            Some(text) if text.starts_with('-') => format!("no call `{}`", Printable::new(text)),
-            Some(text) => format!("no session or operation `{}`", Printable::new(text)),
+        let what = match self.target.as_deref().unwrap_or_default() {
+            text if text.starts_with('-') => format!("no call `{}`", Printable::new(text)),
+            text => format!("no session or operation `{}`", Printable::new(text)),
         };
-        let (text, way) = reading.no_data(&what, findings);
-        let list = "`spantap sessions` lists sessions, `spantap tail` operations".to_owned();
-        hint(anyhow::anyhow!(text), if self.target.is_none() { way } else { list })
+        let (text, _) = reading.no_data(&what, findings);
+        hint(anyhow::anyhow!(text), "`spantap sessions` lists sessions, `spantap tail` operations")
     }
 
     fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {

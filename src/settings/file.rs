@@ -128,19 +128,17 @@ impl ConfigFile {
         self.table_under(&scoped(server, name)).or_else(|| self.table_under(&split(name)))
     }
 
-    /// Returns the first result of `look` for an entry of the table `name`, with the entry's line.
-    pub(super) fn find_in<T>(
+    /// Returns the entries of the table `name`, each with its name in the table, its value and its line.
+    pub(super) fn entries_in(
         &self,
         server: &str,
         name: &str,
-        look: impl Fn(&[String], &Value) -> Option<T>,
-    ) -> Option<(T, SettingOrigin)> {
+    ) -> impl Iterator<Item = (&[String], &Value, SettingOrigin)> {
         let own = scoped(server, name);
         let prefix = if self.table_under(&own).is_some() { own } else { split(name) };
-        let mut entries = self.entries.iter().filter(|entry| entry.name.starts_with(&prefix));
-        entries.find_map(|entry| {
-            let found = look(&entry.name[prefix.len()..], &entry.value)?;
-            Some((found, self.origin(entry.line)))
+        self.entries.iter().filter_map(move |entry| {
+            let name = entry.name.strip_prefix(prefix.as_slice())?;
+            Some((name, &entry.value, self.origin(entry.line)))
         })
     }
 

@@ -39,8 +39,8 @@ impl SettingResolver<'_> {
                     table.insert(key, value);
                     continue;
                 };
-                let is_it = |path: &[String], _: &Value| (path.first() == Some(&key)).then_some(());
-                let line = file.find_in(self.server_name, NAME, is_it).map(|(_, line)| line);
+                let mut entries = file.entries_in(self.server_name, NAME);
+                let line = entries.find(|(path, ..)| path.first() == Some(&key)).map(|(.., line)| line);
                 let text = describe("otlp.", &key, &misfit, "telemetry.md");
                 self.ignore(NAME, line.unwrap_or_else(|| origin.clone()), &text);
             }
@@ -80,50 +80,69 @@ impl SettingResolver<'_> {
     pub(super) fn redaction(&mut self) -> RedactionTable {
         const NAME: &str = "redaction";
         let Some(file) = self.file else { return RedactionTable::Settings(Box::default()) };
-        let (origin, text) = match file.hides_redaction() {
+        let problems = match file.hides_redaction() {
             Some(origin) => {
-                (origin, "a line of this file cannot be read, and may belong to `redaction`".to_owned())
+                vec![("a line of this file cannot be read, and may belong to `redaction`".to_owned(), origin)]
             }
             None => {
                 let Some((table, origin)) = file.table(self.server_name, NAME) else {
                     return RedactionTable::Settings(Box::default());
                 };
-                match redaction_of(file, self.server_name, table) {
+                match redaction_of(file, self.server_name, table, origin) {
                     Ok(settings) => return RedactionTable::Settings(Box::new(settings)),
-                    Err((text, line)) => (line.unwrap_or(origin), text),
+                    Err(problems) => problems,
                 }
             }
         };
-        let text = format!("{text}; no free text is written until this is fixed");
-        self.problems.push(SettingProblem { origin, setting: Some(NAME), text });
+        self.problems.extend(problems.into_iter().map(|(text, origin)| {
+            let text = format!("{text}; no free text is written until this is fixed");
+            SettingProblem { origin, setting: Some(NAME), text }
+        }));
         RedactionTable::Unusable
     }
 }
 
-/// Reads the `[redaction]` table, or finds the first entry that cannot be used and its line.
+/// Reads the `[redaction]` table, which begins at `first`, or returns every entry that cannot be used with its
+/// line.
 fn redaction_of(
     file: &ConfigFile,
     server: &str,
     table: Value,
-) -> Result<redact::RedactionSettings, (String, Option<SettingOrigin>)> {
-    let Ok(settings) = read::<redact::RedactionSettings>(table) else {
-        // Each entry is tried alone.
-        let misfit = |name: &[String], value: &Value| {
-            let key = name.join(".");
-            let alone = Table::from_iter([(key.clone(), value.clone())]);
-            let misfit = read::<redact::RedactionSettings>(Value::Table(alone)).err()?;
-            Some(describe("redaction.", &key, &misfit, "redaction.md"))
-        };
-        return Err(match file.find_in(server, "redaction", misfit) {
-            Some((text, line)) => (text, Some(line)),
-            None => ("`redaction` is not a table that docs/redaction.md describes".to_owned(), None),
-        });
+    first: SettingOrigin,
+) -> Result<redact::RedactionSettings, Vec<(String, SettingOrigin)>> {
+    let read_alone = |key: &str, value: Value| {
+        let table = Value::Table(Table::from_iter([(key.to_owned(), value)]));
+        let settings = read::<redact::RedactionSettings>(table)
+            .map_err(|misfit| describe("redaction.", key, &misfit, "redaction.md"))?;
+        settings.check().map_err(|problem| problem.to_string())
     };
-    let Err(problem) = settings.check() else { return Ok(settings) };
-    let is_it =
-        |name: &[String], _: &Value| name.first().is_some_and(|first| first == problem.key).then_some(());
-    let line = file.find_in(server, "redaction", is_it).map(|(_, line)| line);
-    Err((problem.to_string(), line))
+    let whole = match read::<redact::RedactionSettings>(table) {
+        Ok(settings) => match settings.check() {
+            Ok(()) => return Ok(settings),
+            Err(problem) => problem.to_string(),
+        },
+        Err(_) => "`redaction` is not a table that docs/redaction.md describes".to_owned(),
+    };
+    // Each entry is tried alone, and each item of a list.
+    let mut problems = Vec::new();
+    for (name, value, line) in file.entries_in(server, "redaction") {
+        let key = name.join(".");
+        let items = match value {
+            Value::Array(items) => items.iter().map(|item| Value::Array(vec![item.clone()])).collect(),
+            other => vec![other.clone()],
+        };
+        for (index, item) in items.into_iter().enumerate() {
+            let Err(text) = read_alone(&key, item) else { continue };
+            let problem = (text.replacen("[0]", &format!("[{index}]"), 1), line.clone());
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+    if problems.is_empty() {
+        problems.push((whole, first));
+    }
+    Err(problems)
 }
 
 /// Describes why the entry `key` of a table cannot be used; `place` is the text before the key, `page` the

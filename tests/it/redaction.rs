@@ -576,6 +576,12 @@ fn the_command_hashes_as_the_record_does() {
     let empty = "hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\n";
     assert_eq!(hash("args", "{ }\n"), empty);
     assert_eq!(hash("text", "{}").split(':').nth(1), empty.split(':').nth(1));
+    // Half a value has a hash that no record has.
+    for (what, input) in [("args", "{\"a\":"), ("args", "{} x"), ("args", ""), ("result", "{\"a\":1}}")] {
+        let output = run_redact(&["--config", config.to_str().unwrap(), "--hash", what], input);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{what} {input}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("not JSON"), "{what} {input}");
+    }
     set_mode(0o644);
     assert!(hash("args", "{}").contains("can be read by others: chmod 600"));
 }
