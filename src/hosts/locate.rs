@@ -59,6 +59,28 @@ impl HostFile {
     }
 }
 
+impl HostFile {
+    /// Returns true if this is a project's file and `target`, which it is a link to or lies behind a link, is
+    /// outside of the project: a cloned repository can contain a link to any file of the user.
+    pub(crate) fn leads_out_of_project(&self, target: &Path) -> bool {
+        if self.scope == FileScope::User {
+            return false;
+        }
+        let ends_with = |place: &str| {
+            let mut parts = self.path.iter().rev().map(|part| part.to_string_lossy());
+            place
+                .rsplit('/')
+                .all(|pattern| parts.next().is_some_and(|part| Glob::new(pattern).matches(&part)))
+        };
+        let place = self.host.project_files.iter().find(|place| ends_with(place));
+        let path = std::path::absolute(&self.path).ok();
+        let project = place
+            .zip(path)
+            .and_then(|(place, path)| path.ancestors().nth(place.split('/').count())?.canonicalize().ok());
+        project.is_none_or(|project| !target.starts_with(project))
+    }
+}
+
 /// Folders and variables that the table's places depend on.
 pub(crate) struct SearchContext<'a> {
     pub(crate) home: Option<PathBuf>,

@@ -524,3 +524,48 @@ fn texts_of_a_host_file_cannot_steer_the_terminal_or_forge_a_line() {
         );
     }
 }
+
+/// A cloned repository can contain a link to any file of the user.
+#[test]
+fn a_link_that_leads_out_of_a_project_is_not_written_through() {
+    use std::os::unix::fs::symlink;
+    let entry = r#"{"mcpServers": {"a": {"command": "cat"}}, "servers": {"a": {"command": "cat"}}}"#;
+    for (link, target, file) in [
+        (".mcp.json", "../../outside/mcp.json", ".mcp.json"),
+        (".cursor/mcp.json", "../../../outside/mcp.json", ".cursor/mcp.json"),
+        (".cursor", "../../outside", ".cursor/mcp.json"),
+        (".vscode", "../../outside", ".vscode/mcp.json"),
+        (".continue", "../../outside", ".continue/mcpServers/x.json"),
+    ] {
+        let home = Home::new();
+        let outside = ["outside/mcp.json", "outside/mcpServers/x.json"].map(|path| put(&home, path, entry));
+        let project = home.path().join("src/project");
+        let link = project.join(link);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(target, &link).unwrap();
+        // A file of this host has any name, so a name does not make it a project's.
+        let by_name = match link.ends_with(".continue") {
+            true => "unwrap --project -y".to_owned(),
+            false => format!("wrap --file {} -y", project.join(file).display()),
+        };
+        for arguments in ["wrap --project -y", "wrap --project -n --json", &by_name] {
+            let mut command = home.spantap(arguments.split_whitespace());
+            let output = command.current_dir(&project).stdin(std::process::Stdio::null()).output().unwrap();
+            let (shown, said) = text(&output);
+            assert_eq!(output.status.code(), Some(1), "{arguments}: {shown}{said}");
+            assert!(shown.contains("a link leads out of the project, to "), "{arguments}: {shown}{said}");
+            for file in &outside {
+                assert_eq!(fs::read_to_string(file).unwrap(), entry, "{arguments} {}", link.display());
+            }
+        }
+    }
+    // A link within the project, and a link to the whole project.
+    let home = Home::new();
+    let shared = put(&home, "project/config/mcp.json", entry);
+    symlink("config/mcp.json", home.path().join("project/.mcp.json")).unwrap();
+    symlink("project", home.path().join("checkout")).unwrap();
+    let mut command = home.spantap(["wrap", "--project", "-y"]);
+    let output = command.current_dir(home.path().join("checkout")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(fs::read_to_string(shared).unwrap().contains("spantap"));
+}

@@ -136,6 +136,12 @@ impl FilePlan {
         action: &WrapAction,
     ) -> Result<FilePlan, String> {
         let (snapshot, root) = file.read()?;
+        if file.leads_out_of_project(&snapshot.path) {
+            return Err(format!(
+                "a link leads out of the project, to {}; name that file with --file to change it",
+                snapshot.path.display()
+            ));
+        }
         let program = program(file.scope).map_err(|error| error.to_string())?;
         let proxy = ProxyCommand { program: &program, options: &action.options(file.scope) };
         let mut plan = FilePlan {
