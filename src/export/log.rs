@@ -61,6 +61,43 @@ pub struct Log {
     missing: u64,
     /// Called first by the writer thread.
     prepare_thread: fn(),
+    ceiling: LogCeiling,
+}
+
+/// The limit of a session's log. A server that sends without end would fill the disk.
+struct LogCeiling {
+    /// In bytes.
+    limit: u64,
+    /// Bytes of the lines so far.
+    size: u64,
+    /// Number of records that were dropped, and of those that a gap has reported.
+    dropped: u64,
+    reported: u64,
+    warn: Box<dyn Fn(&str) + Send>,
+}
+
+/// Reason of the records that a session's log has no room for.
+const SESSION_FULL: &str = "session_full";
+
+impl LogCeiling {
+    /// Counts a dropped record. Returns the number of records to report, at each doubling.
+    fn drop_one(&mut self) -> Option<u64> {
+        if self.dropped == 0 {
+            (self.warn)(&format!(
+                "the log of this session has reached `max_session_size` ({} MiB); the session goes on, records are \
+                 dropped and counted; set a larger size to keep them",
+                self.limit >> 20
+            ));
+        }
+        self.dropped += 1;
+        self.dropped.is_power_of_two().then(|| self.unreported())
+    }
+
+    fn unreported(&mut self) -> u64 {
+        let count = self.dropped - self.reported;
+        self.reported = self.dropped;
+        count
+    }
 }
 
 /// The state that the observer thread, the writer thread and the closing thread share.
@@ -118,7 +155,14 @@ impl Log {
             is_patient: false,
             missing: 0,
             prepare_thread: || {},
+            ceiling: LogCeiling { limit: u64::MAX, size: 0, dropped: 0, reported: 0, warn: Box::new(|_| {}) },
         }
+    }
+
+    /// Drops records after `limit` bytes, except the last one, and calls `warn` with one line when it begins to.
+    pub(crate) fn limited(mut self, limit: u64, warn: impl Fn(&str) + Send + 'static) -> Log {
+        self.ceiling = LogCeiling { limit, warn: Box::new(warn), ..self.ceiling };
+        self
     }
 
     /// Waits for a disk that makes progress rather than lose a record.
@@ -134,6 +178,34 @@ impl Log {
     /// Opens the file now, for `--strict`.
     pub(crate) fn open_now(&self) -> std::io::Result<PathBuf> {
         lock(&self.shared.file).open_now()
+    }
+
+    /// Queues the record in `self.line`, unless the session's log has no room for it.
+    fn queue_within_ceiling(&mut self, seq: u64, is_last: bool) {
+        let LogCeiling { limit, size, dropped, .. } = &mut self.ceiling;
+        *size = size.saturating_add(self.line.len() as u64);
+        if *size <= *limit && *dropped == 0 {
+            return self.queue(seq);
+        }
+        if is_last {
+            let line = std::mem::take(&mut self.line);
+            let count = self.ceiling.unreported();
+            self.queue_gap(count, seq);
+            self.line = line;
+            return self.queue(seq);
+        }
+        self.shared.count(SESSION_FULL, 1);
+        if let Some(count) = self.ceiling.drop_one() {
+            self.queue_gap(count, seq + 1);
+        }
+    }
+
+    /// Queues the report of `count` records that the session's log has no room for.
+    fn queue_gap(&mut self, count: u64, next_seq: u64) {
+        if count > 0 {
+            self.line = gap_line(&self.identity, count, SESSION_FULL, next_seq);
+            self.queue(next_seq.saturating_sub(1));
+        }
     }
 
     /// Queues the line in `self.line`, the record with number `seq`.
@@ -300,7 +372,7 @@ impl Output for Log {
         let Some(record) = record else { return };
         self.line.clear();
         match line::write(record, &mut self.line) {
-            Ok(()) => self.queue(record.seq),
+            Ok(()) => self.queue_within_ceiling(record.seq, record.event == EventName::SessionEnded),
             Err(_) => self.shared.count("not_serialised", 1),
         }
     }

@@ -213,6 +213,11 @@ settings! {
         help: "Size at which a session log continues in a new file part",
     }
     /// In bytes.
+    max_session_size: u64 = 1 << 30, {
+        name: "max_session_size", kind: kind::SIZE, default: "1GiB",
+        help: "Size of the whole log of one session, above which records are dropped and counted",
+    }
+    /// In bytes.
     max_total_size: u64 => Option<u64> = None, {
         name: "max_total_size", kind: kind::SIZE, default: "none",
         help: "Size of all session logs together; at start the oldest are deleted until the rest fits",

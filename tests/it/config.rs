@@ -52,6 +52,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("log", "true"),
         ("log_dir", "l"),
         ("max_log_size", "1MiB"),
+        ("max_session_size", "2GiB"),
         ("max_total_size", "1GiB"),
         ("log_level", "debug"),
         ("debug_for", "1m"),

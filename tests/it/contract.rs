@@ -318,11 +318,12 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 25] = [
+const VARIABLES: [(&str, &str); 26] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
     ("SPANTAP_MAX_LOG_SIZE", "1MiB"),
+    ("SPANTAP_MAX_SESSION_SIZE", "2GiB"),
     ("SPANTAP_MAX_TOTAL_SIZE", "1GiB"),
     ("SPANTAP_LOG_LEVEL", "debug"),
     ("SPANTAP_DEBUG_FOR", "1m"),

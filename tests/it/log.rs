@@ -419,3 +419,31 @@ fn spantap_behind_spantap_counts_each_call_once() {
     let output = home.spantap(["stats", "--json", "--server", server.as_str().unwrap()]).output().unwrap();
     assert!(text(&output).0.contains("\"calls\":5"));
 }
+
+#[test]
+fn a_session_without_end_does_not_fill_the_disk_and_every_record_that_is_dropped_is_counted() {
+    const LIMIT: u64 = 100_000;
+    let mut requests = Vec::new();
+    for id in 0..3000 {
+        requests.extend(format!("{{\"id\":{id},\"method\":\"a\"}}\n").bytes());
+    }
+    let ended = Run::wrapping("cat")
+        .env("SPANTAP_MAX_SESSION_SIZE", "100000")
+        .unhurried()
+        .send(requests)
+        .end()
+        .expect_echo();
+    let size: u64 = logs_in(&ended.home.logs()).iter().map(|log| log.metadata().unwrap().len()).sum();
+    // The gaps, one for each doubling, and the last record come after the limit.
+    assert!(size > LIMIT * 9 / 10 && size < LIMIT + 20 * 1024, "{size}");
+    let records = ended.records();
+    let is_full = |record: &&Value| record["reason"] == "session_full";
+    let lost: u64 = records.iter().filter(is_full).map(|gap| gap["records_lost"].as_u64().unwrap()).sum();
+    let gaps = records.iter().filter(is_full).count();
+    let last = records.last().unwrap();
+    assert_eq!(last["event"], "session_ended");
+    assert_eq!(last["seq"].as_u64().unwrap() + 1, (records.len() - gaps) as u64 + lost);
+    assert!(ended.stderr.contains("has reached `max_session_size`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("{lost} at log (session_full)")), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 2, "{}", ended.stderr);
+}

@@ -166,6 +166,8 @@ impl Subject {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
         command.arg("--log-dir").arg(logs).args(["--server", "soak"]).args(options).arg("--").arg(this);
         command.arg(role).env("XDG_CONFIG_HOME", std::env::temp_dir().join("spantap-soak-no-config"));
+        // No record of a long run may be dropped.
+        command.env("SPANTAP_MAX_SESSION_SIZE", "100GiB");
         // The log must have the last record, on any machine. Release builds ignore the variable.
         command.env("SPANTAP_TEST_FLUSH_BUDGET", "60000");
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -219,6 +219,7 @@ impl SessionSetup {
             max_total_size: self.settings.max_total_size.value,
         };
         let log = Log::new(settings, &self.identity, |line| tracing::warn!("{line}"));
+        let log = log.limited(self.settings.max_session_size.value, |line| tracing::warn!("{line}"));
         match self.settings.overload.value {
             Overload::Lose => Some(log.with_thread(thread::lower_priority)),
             // The traffic waits for the log.
