@@ -60,6 +60,8 @@ struct OutputStream {
     /// is reused after that is only queried, never read or written.
     from: RawFd,
     to: RawFd,
+    /// The host reads a pipe or socket.
+    has_peer: bool,
 }
 
 /// The observer's ends of the three rings: the server's stdin, stdout and stderr.
@@ -127,6 +129,7 @@ impl Relay {
             ring,
             from,
             to,
+            has_peer: stdio::has_peer(to),
         };
         let outputs = [
             output(&pumps[1], stdout_ring, from_server.as_raw_fd(), stdout.as_raw_fd()),
@@ -258,9 +261,13 @@ impl Relay {
         }
     }
 
-    /// Returns true if no process reads the server's output. A host that ended may have left a reader behind.
+    /// Returns true if the host's end of the server's output is closed. A host that ended may have left a reader
+    /// behind. A file, a device or a terminal has no other end, and an output that the server closed itself
+    /// says nothing about the host.
     fn has_no_reader(&self) -> bool {
-        self.outputs[0].pump.has_ended() || stdio::has_no_reader(self.outputs[0].to)
+        let OutputStream { pump, to, has_peer, .. } = &self.outputs[0];
+        let write_failed = pump.has_ended() && pump.ended_at().is_none();
+        *has_peer && (write_failed || (!pump.has_ended() && stdio::has_lost_peer(*to)))
     }
 
     /// Closes the host's stderr, because the server has closed its own and lives on.

@@ -66,20 +66,25 @@ pub fn waiting(fd: RawFd) -> u64 {
     u64::try_from(count).unwrap_or(0)
 }
 
-/// Returns true if the pipe or socket of `fd` has lost its other end, or if `fd` is `/dev/null`. A file or a
-/// terminal may always be read.
-pub fn has_no_reader(fd: RawFd) -> bool {
-    let mut entry = libc::pollfd { fd, events: 0, revents: 0 };
-    // SAFETY: one valid entry, and no waiting.
-    let found = unsafe { libc::poll(&mut entry, 1, 0) };
-    if found > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0 {
-        return true;
-    }
+/// Facts about a descriptor; `None` if it is closed.
+fn status(fd: RawFd) -> Option<libc::stat> {
     // SAFETY: a zeroed `stat` is a valid value.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `status` lives through the call.
-    let is_known = unsafe { libc::fstat(fd, &mut status) } == 0;
-    is_known && status.st_mode & libc::S_IFMT == libc::S_IFCHR && status.st_rdev == libc::makedev(1, 3)
+    (unsafe { libc::fstat(fd, &mut status) } == 0).then_some(status)
+}
+
+/// Returns true if `fd` is a pipe or socket. A peer that closes its end of anything else cannot be noticed.
+pub fn has_peer(fd: RawFd) -> bool {
+    status(fd).is_some_and(|status| matches!(status.st_mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFSOCK))
+}
+
+/// Returns true if the other end of the pipe or socket of `fd` is closed.
+pub fn has_lost_peer(fd: RawFd) -> bool {
+    let mut entry = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one valid entry, and no waiting.
+    let found = unsafe { libc::poll(&mut entry, 1, 0) };
+    found > 0 && entry.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
 }
 
 /// Enlarges the pipe or socket of `fd` by `more` bytes, as far as the system allows, so that a blocked writer

@@ -1,10 +1,10 @@
 //! What the conformance suite cannot check of every wrapper: our own threads, messages, limits and patience.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::run::{Run, noise, notifications};
@@ -68,16 +68,22 @@ struct Hosted {
 }
 
 impl Hosted {
-    /// Starts a host that redirects the server's output by `output`.
-    fn start(output: &str) -> Hosted {
+    /// Starts a host that reads the server's output from a pipe.
+    fn start() -> Hosted {
+        Hosted::with("", "", Stdio::piped())
+    }
+
+    /// Starts a host with `stdout` that redirects the server's output by `output`. The server runs `first` first.
+    fn with(first: &str, output: &str, stdout: Stdio) -> Hosted {
         // In the background of a script stdin is /dev/null, so it ends at once. The script is the host.
         let script = format!(
-            "\"$SPANTAP\" -- bash -c 'trap \"echo term >> term\" TERM; echo $PPID $$ > pids.new
-            mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye' {output} & wait"
+            "\"$SPANTAP\" -- bash -c 'trap \"echo term >> term\" TERM; {first}
+            echo $PPID $$ > pids.new; mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye
+            echo bye > end' {output} & wait"
         );
         let home = Home::new();
         let run = Run::shell(&script).home(&home).env("SPANTAP_TEST_ORPHAN_GRACE", "300");
-        let host = run.command().spawn().unwrap();
+        let host = run.command().stdout(stdout).stderr(Stdio::null()).spawn().unwrap();
         let pids = home.path().join("pids");
         wait_until("the server runs", || pids.exists());
         let pids = std::fs::read_to_string(pids).unwrap();
@@ -89,18 +95,25 @@ impl Hosted {
     fn kill_host(&mut self) {
         self.host.kill().unwrap();
         self.host.wait().unwrap();
+        drop(self.host.stdout.take());
     }
 
     /// Runs longer than the time after which spantap kills a server without a host and without a reader:
     /// another such server is killed meanwhile.
     fn outlive_an_orphan() {
-        let mut orphan = Hosted::start("> /dev/null 2>&1");
+        let mut orphan = Hosted::start();
         orphan.kill_host();
         wait_until("the end of an orphan", || is_gone(&orphan.server));
     }
 
     fn is_undisturbed(&self) -> bool {
         !is_gone(&self.server) && !self.home.path().join("term").exists()
+    }
+
+    /// Lets the server end by itself.
+    fn stop(&self) {
+        std::fs::write(self.home.path().join("stop"), "").unwrap();
+        wait_until("the wrapper's end", || is_gone(&self.wrapper));
     }
 }
 
@@ -110,7 +123,7 @@ impl Hosted {
     ignore = "needs SPANTAP_TEST_ORPHAN_GRACE, which builds with debug assertions have"
 )]
 fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
-    let mut hosted = Hosted::start("> /dev/null 2>&1");
+    let mut hosted = Hosted::start();
     // While the host lives, the end of stdin is not a reason to kill.
     Hosted::outlive_an_orphan();
     assert!(hosted.is_undisturbed());
@@ -118,6 +131,48 @@ fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
     wait_until("SIGKILL to the server that ignored SIGTERM", || is_gone(&hosted.server));
     wait_until("the wrapper's end", || is_gone(&hosted.wrapper));
     assert_eq!(std::fs::read_to_string(hosted.home.path().join("term")).unwrap(), "term\n");
+}
+
+#[test]
+#[cfg_attr(
+    not(debug_assertions),
+    ignore = "needs SPANTAP_TEST_ORPHAN_GRACE, which builds with debug assertions have"
+)]
+fn a_server_whose_output_has_no_other_end_outlives_its_host() {
+    let (terminal, screen) = terminal();
+    let mut all = [
+        ("", "> /dev/null 2>&1"),
+        ("", "> file"),
+        ("", ">&-"),
+        // The write fails, but not because the host is gone.
+        ("echo lost; sleep 0.1", "> /dev/full"),
+        // The server serves on a port and needs no output.
+        ("exec >&-", ""),
+    ]
+    .map(|(first, output)| (output, Hosted::with(first, output, Stdio::piped())))
+    .into_iter()
+    .chain([("a terminal", Hosted::with("", "", screen.into()))])
+    .collect::<Vec<_>>();
+    all.iter_mut().for_each(|(_, hosted)| hosted.kill_host());
+    drop(terminal);
+    Hosted::outlive_an_orphan();
+    for (output, hosted) in &all {
+        assert!(hosted.is_undisturbed(), "{output}");
+        hosted.stop();
+        assert!(hosted.home.path().join("end").exists(), "{output}");
+    }
+}
+
+/// Opens a pseudoterminal: its master and the terminal.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut slave) = (0, 0);
+    let null = std::ptr::null_mut();
+    // SAFETY: both places are valid for the two numbers, which are ours alone afterwards.
+    unsafe {
+        assert_eq!(libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()), 0);
+        libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
+        (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    }
 }
 
 const INITIALIZE: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n";
@@ -168,14 +223,13 @@ fn a_server_that_only_closed_its_output_has_not_died_when_it_ends_with_its_input
     ignore = "needs SPANTAP_TEST_ORPHAN_GRACE, which builds with debug assertions have"
 )]
 fn a_server_that_is_still_read_outlives_its_host() {
-    let mut hosted = Hosted::start("> >(cat > out)");
+    let mut hosted = Hosted::with("", "> >(cat > out)", Stdio::piped());
     hosted.kill_host();
     Hosted::outlive_an_orphan();
     assert!(hosted.is_undisturbed());
-    let file = |name: &str| hosted.home.path().join(name);
-    std::fs::write(file("stop"), "").unwrap();
-    wait_until("the wrapper's end", || is_gone(&hosted.wrapper));
-    wait_until("the last output", || std::fs::read(file("out")).is_ok_and(|out| out == b"bye\n"));
+    hosted.stop();
+    let out = hosted.home.path().join("out");
+    wait_until("the last output", || std::fs::read(&out).is_ok_and(|out| out == b"bye\n"));
 }
 
 #[test]
