@@ -62,6 +62,11 @@ pub const DEFECTS: &[(&str, &str, &str)] = &[
         "signals/ignored-ones-stay-ignored",
         "after signal 1: |writing stdin: Broken pipe",
     ),
+    ("complains-on-stderr", "copy/shared-stdout-and-stderr", "among the bytes"),
+    ("leaves-with-its-starter", "ends/background-on-dev-null", "the server did not outlive its starter"),
+    ("talks-over-sockets", "start/sandbox-without-sockets", "no answer|writing stdin: Broken pipe"),
+    ("needs-much-stack", "start/small-stack", "with a small stack: "),
+    ("needs-much-memory", "start/little-memory", "signal: 6"),
     ("hands-its-mask-down", "start/masks-and-dispositions", "`SigBlk:\tffff"),
     ("decodes-utf8", "start/little-room", "with `ulimit -n 16`: stdout: "),
     (
@@ -95,6 +100,7 @@ pub fn relay(defect: &str, command: &[String]) -> i32 {
 
 fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
     let has = |name: &str| name == defect;
+    needs_much(defect)?;
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if has("cleans-environment") {
@@ -209,6 +215,23 @@ fn relay_or_fail(defect: &str, words: &[String]) -> io::Result<i32> {
         (None, Some(signal)) => sys::die_of(signal),
         (None, None) => 97,
     })
+}
+
+/// Needs more from the system than a server on pipes does.
+fn needs_much(defect: &str) -> io::Result<()> {
+    match defect {
+        "complains-on-stderr" => stream(2).write_all(b"relay: no log\n"),
+        "talks-over-sockets" => std::os::unix::net::UnixDatagram::unbound().map(drop),
+        "needs-much-stack" => {
+            let deep = std::thread::spawn(|| std::hint::black_box([1_u8; 512 << 10]).len());
+            deep.join().map(drop).map_err(|_| io::Error::other("panic"))
+        }
+        "needs-much-memory" => {
+            drop(std::hint::black_box(vec![1_u8; 1 << 30]));
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Forwards signals that processes send. Most signals of the kernel reach the server without it.

@@ -17,6 +17,7 @@ mod idle;
 mod matrix;
 mod process;
 mod streams;
+mod surroundings;
 mod terminal;
 
 pub use terminal::shell;
@@ -53,6 +54,7 @@ const SINGLE: &[(&str, Case)] = &[
     ("copy/small-pipes-and-signals", streams::small_pipes_and_signals),
     ("copy/plain-files", streams::plain_files),
     ("copy/dev-null", streams::dev_null),
+    ("copy/shared-stdout-and-stderr", surroundings::shared_outputs),
     ("prompt/half-a-line", half_a_line),
     ("prompt/ping", ping),
     ("apart/flooded-stderr", flooded_stderr),
@@ -74,6 +76,7 @@ const SINGLE: &[(&str, Case)] = &[
     ("ends/one-socket-half-closed", streams::one_socket_half_closed),
     ("ends/two-outputs-on-one-socket", streams::two_outputs_on_one_socket),
     ("ends/host-closes-everything", streams::host_closes_everything),
+    ("ends/background-on-dev-null", surroundings::background_on_dev_null),
     ("status/every-code", every_code),
     ("status/death-by-signal", process::every_death),
     ("status/cannot-start", cannot_start),
@@ -93,6 +96,9 @@ const SINGLE: &[(&str, Case)] = &[
     ("start/closed-descriptors", closed_descriptors),
     ("start/masks-and-dispositions", process::masks_and_dispositions),
     ("start/little-room", process::little_room),
+    ("start/sandbox-without-sockets", surroundings::sandbox_without_sockets),
+    ("start/small-stack", surroundings::small_stack),
+    ("start/little-memory", surroundings::little_memory),
     ("terminal/ctrl-c-once", terminal::ctrl_c_once),
     ("terminal/ctrl-z-and-on", terminal::ctrl_z_and_on),
     ("terminal/told-to-stop", terminal::told_to_stop),

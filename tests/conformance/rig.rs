@@ -70,13 +70,15 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
 pub struct Rig {
     pub wrapper: Vec<OsString>,
     pub home: tempfile::TempDir,
-    /// Inheritable descriptors must not leak into processes that other cases start meanwhile.
-    spawning: Mutex<()>,
 }
+
+/// Inheritable descriptors must not leak into processes that another of these cases starts meanwhile, around any
+/// wrapper.
+static SPAWNING: Mutex<()> = Mutex::new(());
 
 impl Rig {
     pub fn new(wrapper: Vec<OsString>) -> Rig {
-        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder"), spawning: Mutex::new(()) }
+        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder") }
     }
 
     /// Returns the wrapper around `words`.
@@ -145,7 +147,7 @@ impl Rig {
 
     /// Lock of a case whose descriptors other processes must not inherit.
     pub fn alone(&self) -> MutexGuard<'_, ()> {
-        self.spawning.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        SPAWNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
