@@ -6,8 +6,16 @@ use std::process::ExitCode;
 
 use spantap::cli::{Cli, HintedError};
 use spantap::observe::redact::{Redacted, Redactor};
+use spantap::system::allocator::StoppingAllocator;
+use spantap::system::process::{hide_faults, restore_faults};
+
+spantap::before_runtime!(hide_faults);
+
+#[global_allocator]
+static ALLOCATOR: StoppingAllocator = StoppingAllocator;
 
 fn main() -> ExitCode {
+    restore_faults();
     let cli = Cli::read().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command {
         Some(command) => {

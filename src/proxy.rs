@@ -26,10 +26,10 @@ use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
 use crate::relay::pump::WhenFull;
 use crate::relay::{Relay, RelayOptions, ServerExit};
+use crate::system::messages::{say, write_lines};
 use crate::system::process::{self, ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
-use crate::system::stdio::{say, write_lines};
-use crate::system::thread;
+use crate::system::{allocator, messages, thread};
 
 /// Shows a command in a message, without its secrets.
 pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;
@@ -71,7 +71,11 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
     match Relay::start(command, &options.trace_env, &options.relay, help) {
         Ok((mut relay, readers)) => {
             let mut observer = ObserverRunner::new(options.build_observer, readers);
-            observer.started = Some(ServerStart { pid: Some(relay.pid), spawned: relay.spawned });
+            observer.started = Some(ServerStart {
+                pid: Some(relay.pid),
+                spawned: relay.spawned,
+                stderr_is_stdout: relay.outputs_are_one,
+            });
             let session = RunningSession::start(observer);
             match &session.closer {
                 Some(thread) => drop(helper.set(thread.clone())),
@@ -85,6 +89,11 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
             }
             let exit = relay.wait();
             session.finish(exit, options.flush_budget, options.grace);
+            if allocator::observer_is_lost() {
+                let bytes = relay.not_observed();
+                say(format_args!("{bytes} bytes were forwarded but not recorded: out of memory"));
+            }
+            messages::end_servers_stream();
             process::mirror(exit.status)
         }
         Err(error) => fail(command, &error, options),
@@ -111,13 +120,12 @@ impl RunningSession {
         });
         let start = |name: &str, body: fn(&SharedObserver)| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || body(&shared))
+            thread::spawn(name, move || body(&shared))
         };
         let catch_up = start("catch-up", catch_up).ok();
         shared.has_catch_up.store(catch_up.is_some(), Ordering::Release);
         let background = start("observer", background_loop).ok();
-        let threads = [catch_up, background].map(|thread| Some(thread?.thread().clone()));
-        let closer = threads.into_iter().flatten().next();
+        let closer = catch_up.or(background);
         RunningSession { shared, closer }
     }
 
@@ -143,9 +151,15 @@ impl RunningSession {
     }
 }
 
-/// Waits until the sinks are closed, until `deadline`, or until a signal asks spantap to leave.
-fn wait_for_close(closed: &AtomicBool, deadline: Instant) {
+/// Waits until the sinks are closed, until `deadline`, or until a signal asks spantap to leave. A thread that has
+/// stopped for want of memory may hold what the closing thread waits for.
+fn wait_for_close(closed: &AtomicBool, mut deadline: Instant) {
+    let mut is_short = false;
     while !closed.load(Ordering::Acquire) {
+        if !is_short && allocator::observer_is_lost() {
+            is_short = true;
+            deadline = deadline.min(Instant::now() + HURRIED_BUDGET);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match signals::wait(Some(left)) {
             Woken::LookAround => {}
@@ -168,7 +182,7 @@ fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
     write_lines(&format!("error: failed to start server `{shown}`: {error}\nhint: {hint}\n"));
     let status = ExitStatus::Exited(error.exit_status());
     let at = crate::system::clock::now();
-    let started = ServerStart { pid: None, spawned: at };
+    let started = ServerStart { pid: None, spawned: at, stderr_is_stdout: false };
     let end = ServerEnd {
         at,
         reason: EndReason::SpawnFailed,
@@ -183,7 +197,7 @@ fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
     let closed = Arc::new(AtomicBool::new(false));
     let is_closed = Arc::clone(&closed);
     let build_observer = options.build_observer;
-    let closer = std::thread::Builder::new().spawn(move || {
+    let closer = thread::spawn("closer", move || {
         let _ = catch_unwind(AssertUnwindSafe(|| build_observer(&started).end(end, budget)));
         is_closed.store(true, Ordering::Release);
         main.wake();

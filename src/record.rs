@@ -212,6 +212,8 @@ record! {
             pub origin: RecordText<'a>,
             /// First eight hex digits of the SHA-256 of the hash key.
             pub hash_key_id: RecordText<'a>,
+            /// True if the host's stdout and stderr are one stream. spantap then writes no message of its own to stderr.
+            pub stderr_is_stdout: Option<bool>,
             // ---- peer_identified ----
             /// Name of the client, from the handshake.
             pub client_name: RecordText<'a>,

@@ -6,6 +6,7 @@
 //! the observer only with `--overload=wait`.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,12 @@ pub mod ring;
 
 use crate::system::clock::{Moment, now};
 use crate::system::process::{self, ExitStatus, SpawnError, StartedServer, TraceEnv};
+use crate::system::procfs::Activity;
 use crate::system::signals::{self, MainThread, SignalMask, Woken};
-use crate::system::stdio;
+use crate::system::{allocator, memory, stdio};
 use chunk::Stream;
 use pump::{Descriptor, Pump, PumpState, WhenFull};
-use ring::{Consumer, Ring};
+use ring::{Consumer, Producer, Ring};
 
 /// After the server's end, spantap exits once the server's pipes were silent for this long, even if a
 /// process that the server left behind still holds them.
@@ -32,9 +34,11 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 const SLOW_HOST: Duration = Duration::from_millis(100);
 /// Longest wait for the host once a signal has asked spantap to exit after the server's end.
 const HURRY: Duration = Duration::from_millis(250);
-/// Time from the end of the server's stderr to the end of the host's. Until then spantap can still write its
-/// own last line there.
+/// Interval of the check whether a server that has closed its stderr goes on. If the system does not say what the
+/// server does, it goes on after this time.
 const STDERR_GRACE: Duration = Duration::from_millis(20);
+/// CPU time, in clock ticks, with which a server goes on that has closed its stderr. A program that exits needs less.
+const GOES_ON: u64 = 5;
 /// Interval of the check whether the host still lives, once stdin has ended.
 const HOST_CHECK: Duration = Duration::from_secs(1);
 /// Default of [`RelayOptions::orphan_grace`].
@@ -49,7 +53,10 @@ pub struct Relay {
     outputs: [OutputStream; 2],
     host: libc::pid_t,
     orphan_grace: Duration,
+    /// The host's stdout and stderr are one stream.
+    pub outputs_are_one: bool,
     stderr_closed: bool,
+    rings: [Arc<Ring>; 3],
 }
 
 /// State of the server's stdout or stderr that the end of the session needs.
@@ -105,9 +112,10 @@ impl Relay {
         help: impl Fn() + Send + Sync + Clone + 'static,
     ) -> Result<(Relay, StreamReaders), SpawnError> {
         let host = process::parent();
-        let host_mask = SignalMask::block_all();
+        let host_mask = SignalMask::block_all().map_err(SpawnError::Own)?;
         // Without memory for the rings the server is not started.
-        let ring = |stream, size| ring::pair(stream, size).map_err(SpawnError::Own);
+        let limit = memory::limit() / SHARE_OF_RING;
+        let ring = |stream, size: usize| ring(stream, size.min(limit)).map_err(SpawnError::Own);
         let (stdin_in, stdin_out) = ring(Stream::Stdin, options.ring_size)?;
         let (stdout_in, stdout_out) = ring(Stream::Stdout, options.ring_size)?;
         let (stderr_in, stderr_out) = ring(Stream::Stderr, options.stderr_ring_size)?;
@@ -115,15 +123,27 @@ impl Relay {
         let forked = process::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
         let pumps = [(); 3].map(|()| PumpState::new(options.when_full, help.clone(), move || main.wake()));
-        let [stdout_ring, stderr_ring] = [&stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
+        let rings = [&stdin_in, &stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
         let pump = |producer, state| Pump::new(producer, Arc::clone(state)).map_err(SpawnError::Own);
         let stdin_pump = pump(stdin_in, &pumps[0])?;
         let stdout_pump = pump(stdout_in, &pumps[1])?;
         let stderr_pump = pump(stderr_in, &pumps[2])?;
+        // Where the host reads both outputs from one stream, spantap's own messages would be among the server's.
+        let outputs_are_one = stdio::outputs_are_one();
+        let stderr = match outputs_are_one {
+            true => Descriptor::Owned(stdio::copy_stderr().map_err(SpawnError::Own)?),
+            false => Descriptor::Standard(libc::STDERR_FILENO),
+        };
         let stdout = stdio::take_stdout().map_err(SpawnError::Own)?;
+        allocator::keep_slack();
 
         let StartedServer { pid, stdin: to_server, stdout: from_server, stderr: errors } = forked.exec()?;
+        allocator::relay_begins(main);
         let spawned = now();
+        if outputs_are_one {
+            stdio::silence(libc::STDOUT_FILENO);
+            stdio::silence(libc::STDERR_FILENO);
+        }
         let output = |state: &Arc<PumpState>, ring, from: RawFd, to: RawFd| OutputStream {
             pump: Arc::clone(state),
             ring,
@@ -132,15 +152,31 @@ impl Relay {
             has_peer: stdio::has_peer(to),
         };
         let outputs = [
-            output(&pumps[1], stdout_ring, from_server.as_raw_fd(), stdout.as_raw_fd()),
-            output(&pumps[2], stderr_ring, errors.as_raw_fd(), libc::STDERR_FILENO),
+            output(&pumps[1], Arc::clone(&rings[1]), from_server.as_raw_fd(), stdout.as_raw_fd()),
+            output(&pumps[2], Arc::clone(&rings[2]), errors.as_raw_fd(), stderr.raw()),
         ];
         stdin_pump.start(Descriptor::Standard(libc::STDIN_FILENO), Descriptor::Owned(to_server));
         stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(stdout));
-        stderr_pump.start(Descriptor::Owned(errors), Descriptor::Standard(libc::STDERR_FILENO));
+        stderr_pump.start(Descriptor::Owned(errors), stderr);
         let readers = StreamReaders { stdin: stdin_out, stdout: stdout_out, stderr: stderr_out };
         let orphan_grace = options.orphan_grace;
-        Ok((Relay { pid, spawned, pumps, outputs, host, orphan_grace, stderr_closed: false }, readers))
+        let relay = Relay {
+            pid,
+            spawned,
+            pumps,
+            outputs,
+            host,
+            orphan_grace,
+            outputs_are_one,
+            stderr_closed: outputs_are_one,
+            rings,
+        };
+        Ok((relay, readers))
+    }
+
+    /// Bytes that were read and not observed, once an observer has stopped.
+    pub fn not_observed(&self) -> u64 {
+        self.rings.iter().map(|ring| ring.not_taken()).sum()
     }
 
     /// Changes what the pumps do when a ring is full, for a setting that becomes known after the start.
@@ -157,13 +193,12 @@ impl Relay {
         let mut orphan = Orphan::default();
         // Job control asked for a stop. spantap stops only after the server has, because the server may refuse.
         let mut stopping = false;
-        let mut stderr_ended: Option<Moment> = None;
+        let mut stderr_ended: Option<StderrEnd> = None;
         loop {
             let [stdin_ended, _, errors_ended] =
                 [0, 1, 2].map(|stream: usize| self.pumps[stream].has_ended());
             if errors_ended && !self.stderr_closed {
-                let since = *stderr_ended.get_or_insert_with(now);
-                if now().since(since) >= STDERR_GRACE {
+                if stderr_ended.get_or_insert_with(|| StderrEnd::of(self.pid)).server_goes_on() {
                     self.close_stderr();
                 }
             }
@@ -278,6 +313,17 @@ impl Relay {
     }
 }
 
+/// Part of the memory limit that one ring may take, as a divisor. Threads, tables and the program need the rest.
+const SHARE_OF_RING: usize = 64;
+
+/// Makes a ring, a smaller one if the system refuses the memory.
+fn ring(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
+    match ring::pair(stream, size) {
+        Err(_) if size > 0 => ring(stream, size / 4),
+        made => made,
+    }
+}
+
 /// How the server ended.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerExit {
@@ -288,6 +334,31 @@ pub struct ServerExit {
     /// A signal asked spantap to leave after that.
     pub hurried: bool,
     pub at: Moment,
+}
+
+/// The end of the server's stderr. A server that exits closes it a moment before its end, and until then spantap can
+/// write its own last line to the host's. How long that moment is depends on the machine's load, so it is not measured.
+struct StderrEnd {
+    pid: libc::pid_t,
+    at: Moment,
+    /// CPU time of the server at the end of its stderr, in clock ticks.
+    cpu: Option<u64>,
+}
+
+impl StderrEnd {
+    fn of(pid: libc::pid_t) -> StderrEnd {
+        StderrEnd { pid, at: now(), cpu: None }
+    }
+
+    /// Returns true if the server closed its stderr and does something else than exit.
+    fn server_goes_on(&mut self) -> bool {
+        match Activity::of(self.pid) {
+            Some(Activity::Exits) => false,
+            Some(Activity::Waits) => true,
+            Some(Activity::Works(cpu)) => cpu >= *self.cpu.get_or_insert(cpu) + GOES_ON,
+            None => now().since(self.at) >= STDERR_GRACE,
+        }
+    }
 }
 
 /// Steps taken against a server whose host is gone.

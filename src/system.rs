@@ -1,11 +1,13 @@
 //! Everything that asks the operating system, one subject a file. The other rooms make no system call of
 //! their own beside the standard library's.
 
+pub mod allocator;
 pub mod clock;
 pub mod descriptor;
 pub mod files;
 pub mod lease;
 pub mod memory;
+pub mod messages;
 pub mod process;
 pub mod procfs;
 pub mod signals;

@@ -17,6 +17,7 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::LossPlace;
 use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Level, Record, SCHEMA, line};
+use crate::system::thread;
 
 mod file;
 pub(crate) mod retention;
@@ -244,7 +245,7 @@ impl Log {
                 shared.write_while_open();
             };
             // Without a writer thread the lines are written when the log is closed.
-            let _ = std::thread::Builder::new().name("log".to_owned()).spawn(body);
+            let _ = thread::spawn("log", body);
         }
     }
 }
@@ -394,8 +395,7 @@ impl Output for Log {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let closer = std::thread::Builder::new().name("log-close".to_owned());
-        if closer.spawn(move || shared.write_rest()).is_err() {
+        if thread::spawn("log-close", move || shared.write_rest()).is_err() {
             self.shared.write_rest();
         }
     }

@@ -38,6 +38,7 @@ use crate::observe::event::Event;
 use crate::record::cost::Prices;
 use crate::record::words::{LossPlace, Side};
 use crate::record::{Dropped, EventName, Identity, Record};
+use crate::system::thread;
 
 pub(crate) mod checks;
 mod grpc;
@@ -185,7 +186,10 @@ impl Otlp {
     /// Checks that endpoints, headers and certificates are valid. Sends nothing.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let Some(Worker { settings, .. }) = &self.unsent else { return Ok(()) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_stack_size(thread::STACK)
+            .build()?;
         let _within = runtime.enter();
         settings.targets().try_for_each(|(signal, target)| match signal {
             Signal::Metrics => PointExporter::new(target, settings.temporality()).map(drop),

@@ -320,6 +320,8 @@ pub struct SessionStarted {
     pub hash_key_id: Option<[u8; 4]>,
     /// When the server process was started.
     pub spawned: Moment,
+    /// The host's stdout and stderr are one stream, so spantap writes no message of its own there.
+    pub stderr_is_stdout: bool,
 }
 
 words! {

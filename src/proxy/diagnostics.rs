@@ -81,7 +81,7 @@ struct StderrLayer;
 
 impl<S: Subscriber> Layer<S> for StderrLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        crate::system::stdio::say(&format!("{}: {}", word(*event.metadata().level()), message(event)));
+        crate::system::messages::say(format_args!("{}: {}", word(*event.metadata().level()), message(event)));
     }
 }
 

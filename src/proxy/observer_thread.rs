@@ -10,8 +10,8 @@ use crate::record::Dropped;
 use crate::relay::StreamReaders;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::relay::ring::Item;
+use crate::system::messages::say;
 use crate::system::procfs::ProcessStat;
-use crate::system::stdio::say;
 
 /// The start of the server, as the observer needs it.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct ServerStart {
     /// `None` if the server could not be started.
     pub(crate) pid: Option<i32>,
     pub(crate) spawned: Moment,
+    /// The host's stdout and stderr are one stream.
+    pub(crate) stderr_is_stdout: bool,
 }
 
 /// The observer of a session, which has observed its start, and its sinks.
@@ -213,7 +215,7 @@ impl ObserverRunner {
         if more {
             let bytes = self.count_the_rest();
             if bytes > 0 {
-                say(&format!("{bytes} bytes were forwarded but not recorded: shutdown deadline reached"));
+                say(format_args!("{bytes} bytes were forwarded but not recorded: shutdown deadline reached"));
             }
         }
         let budget = budget.after(begun);
@@ -376,7 +378,7 @@ impl SessionObserver {
             .map(|Dropped { place, reason, count }| format!("{count} at {place} ({reason})"))
             .collect();
         if !lost.is_empty() {
-            say(&format!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
+            say(format_args!("records lost: {}; `spantap doctor` looks for the cause", lost.join(", ")));
         }
     }
 }

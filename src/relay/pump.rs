@@ -9,11 +9,12 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Thread;
 
-use crate::relay::chunk::{Moment, Stream};
+use crate::relay::chunk::Moment;
 use crate::relay::ring::{Producer, Room};
-use crate::system::{clock, descriptor, signals, stdio};
+use crate::system::{allocator, clock, descriptor, messages, signals, stdio, thread};
 
 /// Action of the pump when the ring has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub enum Descriptor {
 }
 
 impl Descriptor {
-    fn raw(&self) -> RawFd {
+    pub fn raw(&self) -> RawFd {
         match self {
             Descriptor::Standard(fd) => *fd,
             Descriptor::Owned(fd) => fd.as_raw_fd(),
@@ -102,30 +103,47 @@ impl Descriptor {
     }
 }
 
+/// Place where a pump finds the two descriptors that it copies between.
+type DescriptorSlot = Mutex<Option<(Descriptor, Descriptor)>>;
+
 /// The started thread of a pump, until [`Pump::start`] gives it the two descriptors.
 pub struct Pump {
-    descriptors: mpsc::Sender<(Descriptor, Descriptor)>,
+    slot: Arc<DescriptorSlot>,
+    thread: Thread,
 }
+
+/// Stack of a pump, in bytes.
+const STACK: usize = 64 << 10;
 
 impl Pump {
     /// Starts the thread.
     pub fn new(producer: Producer, state: Arc<PumpState>) -> io::Result<Pump> {
-        let (descriptors, receiver) = mpsc::channel();
-        let name = producer.ring().stream().as_str().to_owned();
+        let name = producer.ring().stream().as_str();
+        let slot = Arc::new(DescriptorSlot::default());
+        let of_thread = Arc::clone(&slot);
         let body = move || {
-            if let Ok((from, to)) = receiver.recv() {
-                run(from, to, producer, &state);
+            allocator::mark_relay_thread();
+            // A channel would allocate while it waits.
+            loop {
+                if let Some((from, to)) = lock(&of_thread).take() {
+                    return run(from, to, producer, &state);
+                }
+                std::thread::park();
             }
         };
-        std::thread::Builder::new().name(name).stack_size(64 << 10).spawn(body)?;
-        Ok(Pump { descriptors })
+        let thread = thread::spawn_with_stack(name, STACK, body)?;
+        Ok(Pump { slot, thread })
     }
 
     /// Copies `from` to `to` from now on. A pump that is dropped instead copies nothing.
     pub fn start(self, from: Descriptor, to: Descriptor) {
-        // The thread waits for this message only, so the receiver exists.
-        let _ = self.descriptors.send((from, to));
+        *lock(&self.slot) = Some((from, to));
+        self.thread.unpark();
     }
+}
+
+fn lock(slot: &DescriptorSlot) -> std::sync::MutexGuard<'_, Option<(Descriptor, Descriptor)>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Copies `from` to `to` until one of them ends, then ends the other one.
@@ -135,6 +153,8 @@ fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpSta
         // If this signal is blocked, the read fails instead.
         signals::unblock(libc::SIGTTIN);
     }
+    // Messages of spantap appear between the lines of the server.
+    let has_messages = matches!(to, Descriptor::Standard(libc::STDERR_FILENO));
     let mut called = false;
     let mut filling = FillCheck::default();
     loop {
@@ -148,7 +168,10 @@ fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpSta
         };
         let read_at = clock::now();
         let bytes = producer.publish(&room, len, read_at);
-        let sent = descriptor::write_all(to.raw(), bytes);
+        let sent = match has_messages {
+            false => descriptor::write_all(to.raw(), bytes),
+            true => write_beside_messages(to.raw(), bytes),
+        };
         producer.written(read_at, clock::now());
         if sent.is_err() {
             break;
@@ -160,16 +183,23 @@ fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpSta
         }
         called = needs_help;
     }
-    let stream = producer.ring().stream();
     producer.end(clock::now());
-    // `to` is closed first, so that its peer sees the end at once. The host's stderr stays open for a moment,
-    // because spantap writes its own last line there. The main thread closes it.
-    if stream != Stream::Stderr {
-        to.close();
+    // `to` is closed first, so that its peer sees the end at once. A stderr on which spantap writes its own last
+    // lines stays open, and the main thread closes it.
+    match has_messages {
+        false => to.close(),
+        true => messages::end_servers_stream(),
     }
     from.close();
     state.ended.store(true, Ordering::Release);
     (state.over)();
+}
+
+fn write_beside_messages(to: RawFd, bytes: &[u8]) -> io::Result<()> {
+    messages::begin_servers_bytes();
+    let sent = descriptor::write_all(to, bytes);
+    messages::end_servers_bytes(bytes.last() == Some(&b'\n'));
+    sent
 }
 
 /// Checks the ring's depth once every `EVERY` bytes, so that a quiet stream does not pay for it.
@@ -195,7 +225,7 @@ impl FillCheck {
 fn reserve(producer: &mut Producer, state: &PumpState) -> Room {
     loop {
         let room = producer.reserve();
-        if !matches!(room, Room::Full) || !state.waits() {
+        if !matches!(room, Room::Full) || !state.waits() || allocator::observer_is_lost() {
             return room;
         }
         (state.help)();

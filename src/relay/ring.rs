@@ -87,6 +87,8 @@ pub struct Ring {
     last_read: AtomicU64,
     /// Bytes of the stream that have been written onward. The producer writes it.
     forwarded: AtomicU64,
+    /// Bytes of the stream that the consumer has taken, or was told about. The consumer writes it.
+    taken: AtomicU64,
     /// Time from read to written, counted by powers of two. The producer writes it.
     latency: [AtomicU32; BUCKETS],
     /// Counts of `latency` that the observer has already taken.
@@ -99,7 +101,8 @@ pub struct Ring {
 /// touched.
 pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
     let count = (size / SEGMENT).max(2);
-    let memory = Mapping::reserve(count * SEGMENT)?;
+    // The bytes that are read while the ring is full come after the segments.
+    let memory = Mapping::reserve(count * SEGMENT + MAX_READ)?;
     let ring = Arc::new(Ring {
         stream,
         memory,
@@ -110,6 +113,7 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         bytes: AtomicU64::new(0),
         last_read: AtomicU64::new(0),
         forwarded: AtomicU64::new(0),
+        taken: AtomicU64::new(0),
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
         latency_taken: std::array::from_fn(|_| AtomicU32::new(0)),
         #[cfg(loom)]
@@ -123,7 +127,6 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         left: 0,
         untouched: 1,
         gap: None,
-        scratch: Vec::new(),
     };
     Ok((producer, Consumer { ring, here: Cursor::default(), offset: 0, limit: 0, taken: 0 }))
 }
@@ -145,6 +148,11 @@ impl Ring {
     /// Bytes of the stream that have been written to the other side.
     pub fn forwarded(&self) -> u64 {
         self.forwarded.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the stream that the observer has not taken.
+    pub fn not_taken(&self) -> u64 {
+        self.bytes().saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
     /// Time of the last read that returned bytes.
@@ -259,7 +267,6 @@ pub struct Producer {
     /// First piece that has never been used.
     untouched: u32,
     gap: Option<LostBytes>,
-    scratch: Vec<u8>,
 }
 
 impl Producer {
@@ -316,8 +323,10 @@ impl Producer {
                 unsafe { std::slice::from_raw_parts_mut(self.ring.memory.start().add(start), len) }
             }
             Room::Full => {
-                self.scratch.resize(MAX_READ, 0);
-                &mut self.scratch
+                let start = self.ring.size();
+                // SAFETY: these bytes are within the mapping, after the segments, and only the producer touches
+                // them. The exclusive borrow of `self` keeps them the producer's.
+                unsafe { std::slice::from_raw_parts_mut(self.ring.memory.start().add(start), MAX_READ) }
             }
         }
     }
@@ -345,7 +354,10 @@ impl Producer {
                 unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) }
             }
             Room::Full => {
-                let bytes = &self.scratch[..len];
+                assert!(len <= MAX_READ, "more was read than there was room for");
+                let start = self.ring.size();
+                // SAFETY: as in `buffer`. The bytes are read only until the next reservation.
+                let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) };
                 let newlines = memchr::memchr_iter(b'\n', bytes).count() as u64;
                 let lost = self.gap.get_or_insert(LostBytes { bytes: 0, newlines: 0, ends_line: false });
                 lost.bytes += len as u64;
@@ -484,6 +496,7 @@ impl Consumer {
 
     fn is_done_with(&mut self, bytes: usize) {
         self.taken += 1;
+        self.ring.taken.store(self.offset, Ordering::Relaxed);
         self.here.step(bytes);
         self.ring.read.store(self.here.position(), Ordering::Release);
     }

@@ -31,13 +31,32 @@ pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes `bytes` in one call. Returns false if the system did not take all of them.
+pub fn write_once(fd: RawFd, bytes: &[u8]) -> bool {
+    // SAFETY: the slice is valid for reading `len` bytes.
+    usize::try_from(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) }) == Ok(bytes.len())
+}
+
 /// Waits for bytes or the end of the stream, for at most `time`. Returns false if the time passed, or if a signal
-/// cut the wait short.
+/// cut the wait short. If the system refuses to wait, a read finds out.
 pub fn is_readable_within(fd: RawFd, time: Duration) -> bool {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    poll(fd, libc::POLLIN, time).is_none_or(|events| events != 0)
+}
+
+/// Waits for room to write, for at most `time`. Returns false if the time passed or the reader is gone.
+pub fn is_writable_within(fd: RawFd, time: Duration) -> bool {
+    poll(fd, libc::POLLOUT, time).is_none_or(|events| events & libc::POLLOUT != 0)
+}
+
+/// Returns the events that came within `time`, also the end of the other side; `None` if the system refuses the
+/// call.
+fn poll(fd: RawFd, events: libc::c_short, time: Duration) -> Option<libc::c_short> {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
     let millis = libc::c_int::try_from(time.as_millis()).unwrap_or(libc::c_int::MAX);
     // SAFETY: one valid entry.
-    unsafe { libc::poll(&mut poll, 1, millis) > 0 }
+    let found = unsafe { libc::poll(&mut entry, 1, millis) };
+    let is_refused = found < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted;
+    (!is_refused).then_some(entry.revents)
 }
 
 /// Returns `Ok` if the failed call should be made again. A descriptor that another process made non-blocking
@@ -47,10 +66,11 @@ fn again(fd: RawFd, events: libc::c_short) -> io::Result<()> {
     match error.raw_os_error() {
         Some(libc::EINTR) => Ok(()),
         Some(libc::EAGAIN) => {
-            let mut poll = libc::pollfd { fd, events, revents: 0 };
-            // SAFETY: one valid entry. It has no time-out, because a stream may be silent for hours.
-            unsafe { libc::poll(&mut poll, 1, -1) };
-            Ok(())
+            // A stream may be silent for hours.
+            match poll(fd, events, Duration::MAX) {
+                Some(_) => Ok(()),
+                None => Err(error),
+            }
         }
         _ => Err(error),
     }

@@ -48,6 +48,17 @@ impl Mapping {
     }
 }
 
+/// Returns the most memory that the process may map, by its limits (`ulimit -v`, `ulimit -d`).
+pub fn limit() -> usize {
+    let of = |resource| {
+        let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+        // SAFETY: `limit` is a valid place for the result.
+        unsafe { libc::getrlimit(resource, &mut limit) };
+        usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
+    };
+    of(libc::RLIMIT_AS).min(of(libc::RLIMIT_DATA))
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: `start` and `size` are those of a mapping that `reserve` made, and nothing else owns it.

@@ -17,16 +17,48 @@ use crate::system::signals::SignalMask;
 /// True if the host started spantap with SIGPIPE ignored. The Rust runtime always ignores it.
 static SIGPIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before the set-up of the Rust runtime, which overwrites the disposition of SIGPIPE.
-#[used]
-#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
-#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
-static REMEMBER_SIGPIPE: extern "C" fn() = {
-    extern "C" fn remember() {
-        SIGPIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+/// Lets a function run before the set-up of the Rust runtime.
+#[macro_export]
+macro_rules! before_runtime {
+    ($function:path) => {
+        #[used]
+        #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+        #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+        static BEFORE_RUNTIME: extern "C" fn() = $function;
+    };
+}
+
+// The runtime overwrites the disposition of SIGPIPE.
+before_runtime!(remember_sigpipe);
+
+extern "C" fn remember_sigpipe() {
+    SIGPIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+}
+
+/// Signals of invalid memory, and whether [`restore_faults`] gives them back their default disposition.
+static FAULTS: [(libc::c_int, AtomicBool); 2] =
+    [(libc::SIGSEGV, AtomicBool::new(false)), (libc::SIGBUS, AtomicBool::new(false))];
+
+/// Ignores the signals of invalid memory if nothing else was chosen. The Rust runtime gives each thread a second stack
+/// for a message about these signals, and ends the process if the system refuses the memory. It does neither if
+/// their disposition is not the default when it starts.
+pub extern "C" fn hide_faults() {
+    for (signal, was_default) in &FAULTS {
+        if !is_ignored(*signal) {
+            was_default.store(true, Ordering::Relaxed);
+            set_disposition(*signal, libc::SIG_IGN);
+        }
     }
-    remember
-};
+}
+
+/// Undoes [`hide_faults`], before the first thread.
+pub fn restore_faults() {
+    for (signal, was_default) in &FAULTS {
+        if was_default.load(Ordering::Relaxed) {
+            set_disposition(*signal, libc::SIG_DFL);
+        }
+    }
+}
 
 fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: a zeroed sigaction is a valid place for the current one to be written to.
@@ -207,7 +239,9 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
         #[cfg(target_os = "linux")]
         {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-            if libc::getppid() != plan.parent {
+            // The sandbox may refuse the two numbers.
+            let parent = libc::getppid();
+            if parent > 0 && plan.parent > 0 && parent != plan.parent {
                 libc::_exit(0);
             }
         }
@@ -386,13 +420,19 @@ pub fn mirror(status: ExitStatus) -> ! {
                 libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
                 set_disposition(signal, libc::SIG_DFL);
                 crate::system::signals::unblock(signal);
-                libc::kill(libc::getpid(), signal);
+                // `kill` with the answer of a refused `getpid` would reach every process.
+                libc::raise(signal);
             }
             // The signal does not kill process 1. The status is then the one that a shell reports.
             128 + signal
         }
     };
-    // SAFETY: ends the process at once. Everything that had to be written has been.
+    exit_at_once(code)
+}
+
+/// Ends this process. Everything that had to be written has been.
+pub fn exit_at_once(code: i32) -> ! {
+    // SAFETY: ends the process.
     unsafe { libc::_exit(code) }
 }
 

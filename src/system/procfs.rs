@@ -1,5 +1,6 @@
 //! Facts about processes, from `/proc`.
 
+use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
@@ -36,6 +37,46 @@ impl ProcessStat {
     /// reads the ELF header for it, which valgrind does not support.
     pub fn resident(&self) -> u64 {
         self.resident_pages * rustix::param::page_size() as u64
+    }
+}
+
+/// What a process does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has begun to exit. The system sets this before it closes the descriptors.
+    Exits,
+    /// It computes, or waits for a core or a disk. So far it has used this CPU time, in clock ticks.
+    Works(u64),
+    /// It waits for an event, or is stopped.
+    Waits,
+}
+
+impl Activity {
+    /// Returns what process `pid` does; `None` if the system does not say. Allocates nothing.
+    pub fn of(pid: i32) -> Option<Activity> {
+        let mut path = [0; 32];
+        let mut rest = &mut path[..];
+        write!(rest, "/proc/{pid}/stat").ok()?;
+        let left = rest.len();
+        let path = std::str::from_utf8(&path[..path.len() - left]).ok()?;
+        let mut stat = [0; 512];
+        let len = std::fs::File::open(path).ok()?.read(&mut stat).ok()?;
+        Activity::parse(&stat[..len])
+    }
+
+    /// Parses fields 3, 9, 14 and 15 of proc_pid_stat(5). The command before them may be any bytes.
+    fn parse(stat: &[u8]) -> Option<Activity> {
+        const PF_EXITING: u64 = 4;
+        let after = stat.rsplit(|byte| *byte == b')').next()?;
+        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+        let state = fields.next()?;
+        let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
+        let (flags, user, system) = (number(5)?, number(4)?, number(0)?);
+        Some(match state {
+            _ if flags & PF_EXITING != 0 => Activity::Exits,
+            "R" | "D" => Activity::Works(user + system),
+            _ => Activity::Waits,
+        })
     }
 }
 
@@ -88,6 +129,26 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_works_waits_or_exits() {
+        let stat = |state, flags| format!("7 (a) b) {state} 1 7 7 0 -1 {flags} 90 0 0 0 12 34 0 0 20 0 1");
+        let parse = |state, flags| Activity::parse(stat(state, flags).as_bytes());
+        assert_eq!(parse("R", 4_194_304), Some(Activity::Works(46)));
+        assert_eq!(parse("S", 4_194_304), Some(Activity::Waits));
+        assert_eq!(parse("R", 4_194_308), Some(Activity::Exits));
+        assert!(matches!(
+            Activity::of(std::process::id() as i32),
+            Some(Activity::Works(_) | Activity::Waits)
+        ));
+        assert_eq!(Activity::of(i32::MAX), None);
+        // A process that has ended and is not collected.
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        while Activity::of(ended.id() as i32) != Some(Activity::Exits) {
+            std::thread::yield_now();
+        }
+        ended.wait().unwrap();
+    }
 
     #[test]
     fn a_command_with_parentheses_does_not_shift_the_fields() {

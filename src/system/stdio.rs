@@ -19,40 +19,57 @@ pub fn take_stdout() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Replaces a standard descriptor with `/dev/null`. This closes it for the peer and keeps its number taken.
+/// Takes a copy of standard error, at a number that only its pump knows.
+///
+/// # Errors
+/// If the system refuses a descriptor.
+pub fn copy_stderr() -> io::Result<OwnedFd> {
+    // SAFETY: plain descriptor call.
+    let fd = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just made, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Returns true if what is written to standard error appears in standard output: both are the same file, pipe,
+/// socket or device, or both are terminals.
+pub fn outputs_are_one() -> bool {
+    let (Some(stdout), Some(stderr)) = (status(libc::STDOUT_FILENO), status(libc::STDERR_FILENO)) else {
+        return false;
+    };
+    let are_devices = [stdout, stderr].iter().all(|status| status.st_mode & libc::S_IFMT == libc::S_IFCHR);
+    // One terminal has several names: `/dev/tty`, `/dev/pts/0`.
+    (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino)
+        || (are_devices && is_terminal(libc::STDOUT_FILENO) && is_terminal(libc::STDERR_FILENO))
+}
+
+/// Replaces a standard descriptor with `/dev/null`. This closes it for the peer and keeps its number taken, so that
+/// no file opened later gets it. Where there is no `/dev/null`, the end of an unused pipe takes the number.
 pub fn silence(fd: RawFd) {
-    // SAFETY: plain descriptor calls on numbers of this process. A failure leaves the descriptor as it is.
+    // SAFETY: plain descriptor calls on numbers of this process, and room for the two ends.
     unsafe {
         let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         if null >= 0 {
             libc::dup2(null, fd);
             libc::close(null);
+            return;
+        }
+        let mut ends = [0; 2];
+        if libc::pipe(ends.as_mut_ptr()) == 0 {
+            // Reading finds the end, and writing fails.
+            libc::dup2(ends[0], fd);
+            for end in ends {
+                libc::close(end);
+            }
         } else {
             libc::close(fd);
         }
     }
 }
 
-/// Longest wait of spantap's own lines for room on standard error, in milliseconds.
-const PATIENCE_MS: libc::c_int = 100;
-
-/// Writes one line, prefixed with `spantap: `, to standard error in one write. If the reader is gone or does not
-/// read, the line is dropped, because spantap must not hang on its own messages.
-pub fn say(text: &str) {
-    write_lines(&format!("spantap: {text}\n"));
-}
-
-/// Writes complete lines to standard error, under the same rules as [`say`].
-pub fn write_lines(lines: &str) {
-    let mut poll = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid entry, and the bytes are valid for reading.
-    unsafe {
-        if libc::poll(&mut poll, 1, PATIENCE_MS) == 1 && poll.revents & libc::POLLOUT != 0 {
-            libc::write(libc::STDERR_FILENO, lines.as_ptr().cast(), lines.len());
-        }
-    }
-}
-
+/// Returns true if `fd` is a terminal.
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: plain call on an open descriptor.
     unsafe { libc::isatty(fd) == 1 }

@@ -1,4 +1,32 @@
-//! Priority and CPU time of the calling thread.
+//! Threads with a stack of a known size, their priority and CPU time.
+
+use std::io;
+use std::thread::{Builder, Thread};
+
+/// Stack of a thread, in bytes. The standard library would take it from `RUST_MIN_STACK`, a variable that the host
+/// sets for other programs.
+pub const STACK: usize = 2 << 20;
+
+/// Starts a thread.
+///
+/// # Errors
+/// If the system refuses another thread.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    spawn_with_stack(name, STACK, body)
+}
+
+/// Starts a thread that needs less stack, or more.
+///
+/// # Errors
+/// If the system refuses another thread.
+pub fn spawn_with_stack(
+    name: &str,
+    stack: usize,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<Thread> {
+    let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body)?;
+    Ok(started.thread().clone())
+}
 
 /// Gives the calling thread the lowest priority (nice 19). If the system refuses, the priority stays as it is.
 pub fn lower_priority() {

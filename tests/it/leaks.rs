@@ -76,6 +76,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         span,
         hash_key_id: None,
         spawned: Moment(0),
+        stderr_is_stdout: false,
     };
     observer.start(started, Moment(1), &mut sink);
     let mut offsets = [0_u64; 3];

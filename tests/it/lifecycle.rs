@@ -1,7 +1,7 @@
 //! What the conformance suite cannot check of every wrapper: our own threads, messages, limits and patience.
 
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
@@ -78,8 +78,8 @@ impl Hosted {
         // In the background of a script stdin is /dev/null, so it ends at once. The script is the host.
         let script = format!(
             "\"$SPANTAP\" -- bash -c 'trap \"echo term >> term\" TERM; {first}
-            echo $PPID $$ > pids.new; mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye
-            echo bye > end' {output} & wait"
+            echo $PPID $$ > pids.new; mv pids.new pids; while [ ! -e stop ]; do sleep 0.05; done; echo bye > end
+            echo bye' {output} & wait"
         );
         let home = Home::new();
         let run = Run::shell(&script).home(&home).env("SPANTAP_TEST_ORPHAN_GRACE", "300");
@@ -160,18 +160,6 @@ fn a_server_whose_output_has_no_other_end_outlives_its_host() {
         assert!(hosted.is_undisturbed(), "{output}");
         hosted.stop();
         assert!(hosted.home.path().join("end").exists(), "{output}");
-    }
-}
-
-/// Opens a pseudoterminal: its master and the terminal.
-fn terminal() -> (OwnedFd, OwnedFd) {
-    let (mut master, mut slave) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: both places are valid for the two numbers, which are ours alone afterwards.
-    unsafe {
-        assert_eq!(libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()), 0);
-        libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
-        (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod run;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -252,4 +253,16 @@ pub fn events(records: &[Value]) -> Vec<&str> {
 pub fn text(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_owned()).unwrap();
     (text(&output.stdout), text(&output.stderr))
+}
+
+/// Opens a pseudoterminal: its master and the terminal.
+pub fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut master, mut slave) = (0, 0);
+    let null = std::ptr::null_mut();
+    // SAFETY: both places are valid for the two numbers, which are ours alone afterwards.
+    unsafe {
+        assert_eq!(libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()), 0);
+        libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
+        (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    }
 }

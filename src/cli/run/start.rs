@@ -269,6 +269,7 @@ impl SessionSetup {
             span: span.clone(),
             hash_key_id: hash_key.id(),
             spawned: started.spawned,
+            stderr_is_stdout: started.stderr_is_stdout,
         };
         let settings = self.observer_settings(now, hash_key, span);
         let mut random = [0; 32];
@@ -372,5 +373,5 @@ impl SessionSetup {
 fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
     let place =
         info.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-    crate::system::stdio::say(&format!("internal error{place}"));
+    crate::system::messages::say(format_args!("internal error{place}"));
 }

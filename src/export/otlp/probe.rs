@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
+use crate::system::thread;
 
 /// Result of one signal's empty request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) enum ProbeFailure {
 
 /// Sends an empty request of each signal to its collector, and waits at most `patience` for each answer.
 pub(crate) fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_stack_size(thread::STACK).build();
     let ask = |signal, target: &SignalTarget| match &runtime {
         Ok(runtime) => runtime.block_on(async {
             let exchange = tokio::time::timeout(patience, exchange(signal, target));

@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
@@ -19,12 +20,16 @@ use opentelemetry_proto::tonic::collector::{
 };
 use prost::Message;
 use serde::Serialize;
+use ureq::config::Config;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::export::otlp::grpc::GrpcClient;
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
 use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
+use crate::system::thread;
 
 /// Sends requests of one signal to one collector.
 pub(super) enum CollectorClient {
@@ -47,6 +52,30 @@ impl CollectorClient {
             CollectorClient::Http(client) => client.send(request).await,
             CollectorClient::Grpc(client) => client.send(request.into()).await,
         }
+    }
+}
+
+/// Looks names up on a thread with a stack of a known size. That of the HTTP client takes its size from a variable
+/// of the host.
+#[derive(Debug)]
+struct NameLookup;
+
+impl Resolver for NameLookup {
+    fn resolve(
+        &self,
+        uri: &http::Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (to, from) = sync_channel(1);
+        let (uri, config) = (uri.clone(), config.clone());
+        let look_up = move || {
+            let found = DefaultResolver::default().resolve(&uri, &config, NextTimeout::default());
+            let _ = to.send(found);
+        };
+        thread::spawn("lookup", look_up)?;
+        let late = |_| Err(ureq::Error::Timeout(timeout.reason));
+        from.recv_timeout(*timeout.after).unwrap_or_else(late)
     }
 }
 
@@ -89,7 +118,8 @@ impl HttpClient {
         }
         // The error would quote the endpoint, which may hold credentials.
         let endpoint = target.endpoint.parse().ok().context("the endpoint is not a URL")?;
-        Ok(HttpClient { agent: config.build().new_agent(), endpoint, headers, signal, json, gzip })
+        let agent = ureq::Agent::with_parts(config.build(), DefaultConnector::default(), NameLookup);
+        Ok(HttpClient { agent, endpoint, headers, signal, json, gzip })
     }
 
     async fn send(&self, request: Vec<u8>) -> Outcome {

@@ -24,6 +24,7 @@ use crate::export::otlp::request::{EncodedItem, RequestOrigin};
 use crate::export::otlp::sender::{Backoff, ItemSender, QueueSender};
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
+use crate::system::thread;
 
 /// State that the observer and the sending thread share.
 pub(super) struct ExportQueues {
@@ -75,7 +76,7 @@ impl Worker {
             let _ = reader.collect(&mut first);
         }
         let (notify, shared) = (Arc::clone(&self.notify), Arc::clone(&queues));
-        let started = std::thread::Builder::new().name("otlp".to_owned()).spawn(move || {
+        let started = thread::spawn("otlp", move || {
             prepare();
             let run = AssertUnwindSafe(|| self.run(first, &shared, &to));
             if std::panic::catch_unwind(run).is_err() {
@@ -92,6 +93,7 @@ impl Worker {
     fn run(self, first: ResourceMetrics, queues: &Arc<ExportQueues>, to: &SyncSender<HandedOver>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .thread_stack_size(thread::STACK)
             // Threads for blocking calls inherit the low priority, so the end must not find old ones.
             .thread_keep_alive(Duration::from_millis(50))
             .build();

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "export",
         "sinks: the log file and OTLP",
-        &["system::files", "text::words", "relay::chunk", "observe", "record"],
+        &["system::files", "system::thread", "text::words", "relay::chunk", "observe", "record"],
     ),
     (
         "settings",
@@ -58,7 +58,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("lib", "list of the rooms", &[]),
-    ("main", "parses the arguments, runs a command, exits with its status", &["observe::redact", "cli"]),
+    (
+        "main",
+        "parses the arguments, runs a command, exits with its status",
+        &["system", "observe::redact", "cli"],
+    ),
 ];
 
 /// Returns the room of a file below `src`: the first part of its path.
@@ -217,6 +221,36 @@ fn only_main_touches_standard_output() {
     }
     assert!(prints("fn f() { println!() }") && prints("fn f() { std::io::stdout().write(b) }"));
     assert!(!prints("/// println!()\nfn f() { eprintln!(\"print!()\") }"));
+}
+
+/// Returns true if the code of a file may start a thread whose stack the environment decides.
+fn starts_a_bare_thread(text: &str) -> bool {
+    let tokens = without_tests(tokens(text));
+    let at = |at: usize, words: &[&str]| is_at(&tokens, at, words);
+    let is_bare = |place: usize| {
+        ["spawn", "Builder"].iter().any(|word| at(place, &["std", ":", ":", "thread", ":", ":", word]))
+            || at(place, &["thread", ":", ":", "Builder"])
+            || (at(place, &["new_current_thread"])
+                && !(place..tokens.len())
+                    .take_while(|place| !at(*place, &["build"]))
+                    .any(|place| at(place, &["thread_stack_size"])))
+    };
+    (0..tokens.len()).any(is_bare)
+}
+
+#[test]
+fn every_thread_of_a_session_has_a_stack_of_a_known_size() {
+    // Threads of these rooms do not run beside a server.
+    let elsewhere = ["check", "cli", "demo"];
+    for source in sources("src") {
+        let is_allowed = source.path == "src/system/thread.rs"
+            || source.path.ends_with("tests.rs")
+            || elsewhere.contains(&room(&source.path));
+        assert!(is_allowed || !starts_a_bare_thread(&source.text), "{} starts a thread", source.path);
+    }
+    assert!(starts_a_bare_thread("fn f() { std::thread::spawn(g) }"));
+    assert!(starts_a_bare_thread("fn f() { Builder::new_current_thread().enable_all().build() }"));
+    assert!(!starts_a_bare_thread("fn f() { Builder::new_current_thread().thread_stack_size(1).build() }"));
 }
 
 /// Returns how often the code of a file uses `unsafe`.

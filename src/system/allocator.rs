@@ -1,0 +1,106 @@
+//! The allocator: that of the system, and what happens when it is refused memory.
+//!
+//! The standard library ends the process after a failed allocation. In a proxy this would end the traffic and the
+//! server, so a thread that is not part of the relay stops there and never returns. The relay's threads do not
+//! allocate once the server runs.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::system::signals::MainThread;
+use crate::system::{messages, process};
+
+/// Memory that is free when the server starts, for the threads that are started after it.
+const SLACK: usize = 32 << 10;
+
+/// The server runs.
+static IS_RELAYING: AtomicBool = AtomicBool::new(false);
+/// A thread has stopped because it was refused memory.
+static OBSERVER_IS_LOST: AtomicBool = AtomicBool::new(false);
+/// The thread that waits for the end, since the server runs.
+static MAIN: OnceLock<MainThread> = OnceLock::new();
+
+thread_local! {
+    static IS_RELAY_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Allocates as the system does. A thread of the observer whose memory is refused stops.
+pub struct StoppingAllocator;
+
+// SAFETY: every call is passed on unchanged.
+unsafe impl GlobalAlloc for StoppingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of this method, which is the same.
+        checked(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        checked(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        checked(unsafe { System.realloc(memory, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+fn checked(memory: *mut u8) -> *mut u8 {
+    if memory.is_null() {
+        refused();
+    }
+    memory
+}
+
+/// Ends the program before a server runs, and the calling thread after that. Returns on a thread of the relay.
+#[cold]
+fn refused() {
+    if !IS_RELAYING.load(Ordering::Acquire) {
+        messages::write_lines(
+            "error: the system refuses memory to spantap; raise its limit (`ulimit -v`) and try again\n",
+        );
+        process::exit_at_once(125);
+    }
+    if IS_RELAY_THREAD.get() {
+        return;
+    }
+    if !OBSERVER_IS_LOST.swap(true, Ordering::AcqRel) {
+        messages::say("out of memory: the rest of this session is not recorded; traffic is not affected");
+    }
+    MAIN.get().into_iter().for_each(|main| main.wake());
+    // Its locks stay locked. Only threads of the observer wait for them, or the end of the session, which does not
+    // wait for long.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Marks the calling thread as one of the relay.
+pub fn mark_relay_thread() {
+    IS_RELAY_THREAD.set(true);
+}
+
+/// Keeps some memory free for what the calling thread, the main thread, does between the start of the server and
+/// its wait.
+pub fn keep_slack() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(SLACK)));
+}
+
+/// Lets refused memory stop single threads from now on, because the server runs. The calling thread is `main`.
+pub fn relay_begins(main: MainThread) {
+    mark_relay_thread();
+    let _ = MAIN.set(main);
+    IS_RELAYING.store(true, Ordering::Release);
+}
+
+/// Returns true if a thread of the observer has stopped because it was refused memory.
+pub fn observer_is_lost() -> bool {
+    OBSERVER_IS_LOST.load(Ordering::Acquire)
+}

@@ -1,0 +1,143 @@
+//! spantap's own lines on standard error, between the lines of the server.
+//!
+//! The server's pump and the threads of spantap write to the same descriptor. A line of spantap begins only where
+//! a line of the server has ended; until then it waits here, and the pump writes it after that end. Nothing here
+//! allocates, so a thread whose memory was refused can report that.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::system::descriptor;
+
+/// Longest wait of spantap's own lines for room on standard error.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Room for lines that wait. A pipe that can be written takes this much at once.
+const ROOM: usize = libc::PIPE_BUF;
+
+/// Place of standard error: nothing or a whole line was written last.
+const LINE_START: u8 = 0;
+/// The server has written half a line.
+const MID_LINE: u8 = 1;
+/// A thread writes now.
+const WRITING: u8 = 2;
+
+static PLACE: AtomicU8 = AtomicU8::new(LINE_START);
+static WAITING: Mutex<WaitingLines> = Mutex::new(WaitingLines { text: [0; ROOM], len: 0, lost: 0 });
+/// True if `WAITING` holds a line.
+static IS_WAITING: AtomicBool = AtomicBool::new(false);
+/// The server writes nothing more.
+static SERVER_HAS_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Lines that are still to be written.
+struct WaitingLines {
+    text: [u8; ROOM],
+    len: usize,
+    /// Number of lines that were dropped since the last one was written.
+    lost: u64,
+}
+
+impl WaitingLines {
+    /// Adds a line as a whole, or counts it.
+    fn add(&mut self, line: fmt::Arguments<'_>) {
+        let before = self.len;
+        if self.write_fmt(line).is_err() {
+            self.len = before;
+            self.lost += 1;
+        }
+    }
+
+    /// Takes the lines out, with the number of lost ones.
+    fn take(&mut self) -> ([u8; ROOM], usize) {
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 && writeln!(self, "spantap: {lost} earlier messages were lost").is_err() {
+            self.lost = lost;
+        }
+        (self.text, std::mem::take(&mut self.len))
+    }
+}
+
+impl Write for WaitingLines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.text.get_mut(self.len..self.len + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+/// Writes one line, prefixed with `spantap: `, to standard error. If the reader is gone or does not read, the line
+/// is dropped and counted, because spantap must not hang on its own messages.
+pub fn say(text: impl fmt::Display) {
+    lock().add(format_args!("spantap: {text}\n"));
+    IS_WAITING.store(true, Ordering::SeqCst);
+    deliver(LINE_START, PATIENCE);
+    if SERVER_HAS_ENDED.load(Ordering::SeqCst) {
+        deliver(MID_LINE, PATIENCE);
+    }
+}
+
+/// Writes complete lines to standard error while no server runs, under the same rules.
+pub fn write_lines(lines: &str) {
+    if descriptor::is_writable_within(libc::STDERR_FILENO, PATIENCE) {
+        let _ = descriptor::write_once(libc::STDERR_FILENO, lines.as_bytes());
+    }
+}
+
+/// Keeps the lines of spantap away while the server's pump writes.
+pub fn begin_servers_bytes() {
+    loop {
+        let place = PLACE.load(Ordering::Relaxed);
+        if place == WRITING {
+            // A line of spantap is written. That takes at most as long as its patience.
+            std::thread::sleep(Duration::from_millis(1));
+        } else if PLACE.compare_exchange(place, WRITING, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            return;
+        }
+    }
+}
+
+/// Ends what [`begin_servers_bytes`] began. Lines that waited for the end of the server's line are written now.
+pub fn end_servers_bytes(ends_line: bool) {
+    PLACE.store(if ends_line { LINE_START } else { MID_LINE }, Ordering::SeqCst);
+    deliver(LINE_START, Duration::ZERO);
+}
+
+/// Ends the server's standard error. If its last line has no end, the lines of spantap begin on the next one.
+pub fn end_servers_stream() {
+    SERVER_HAS_ENDED.store(true, Ordering::SeqCst);
+    deliver(MID_LINE, PATIENCE);
+}
+
+/// Writes the waiting lines if standard error is at `place`. Without patience, lines for which there is no room
+/// wait on.
+fn deliver(place: u8, patience: Duration) {
+    // A thread that adds a line while another one writes finds `WRITING`. The other thread looks again.
+    while IS_WAITING.load(Ordering::SeqCst)
+        && PLACE.compare_exchange(place, WRITING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    {
+        let is_writable = descriptor::is_writable_within(libc::STDERR_FILENO, patience);
+        let keeps = !is_writable && patience.is_zero();
+        if !keeps {
+            IS_WAITING.store(false, Ordering::SeqCst);
+            let (text, len) = lock().take();
+            let text = &text[..len];
+            let written = is_writable && {
+                let begins = place == LINE_START || descriptor::write_once(libc::STDERR_FILENO, b"\n");
+                begins && descriptor::write_once(libc::STDERR_FILENO, text)
+            };
+            if !written {
+                lock().lost += memchr::memchr_iter(b'\n', text).count() as u64;
+            }
+        }
+        PLACE.store(if keeps { place } else { LINE_START }, Ordering::SeqCst);
+        if keeps {
+            return;
+        }
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, WaitingLines> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
