@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,11 +114,7 @@ impl Relay {
         let host = process::parent();
         let host_mask = SignalMask::block_all().map_err(SpawnError::Own)?;
         // Without memory for the rings the server is not started.
-        let limit = memory::limit() / SHARE_OF_RING;
-        let ring = |stream, size: usize| ring(stream, size.min(limit)).map_err(SpawnError::Own);
-        let (stdin_in, stdin_out) = ring(Stream::Stdin, options.ring_size)?;
-        let (stdout_in, stdout_out) = ring(Stream::Stdout, options.ring_size)?;
-        let (stderr_in, stderr_out) = ring(Stream::Stderr, options.stderr_ring_size)?;
+        let ([stdin_in, stdout_in, stderr_in], readers) = options.rings().map_err(SpawnError::Own)?;
         // The same holds without a process, a thread or a descriptor for it.
         let forked = process::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
@@ -128,13 +124,8 @@ impl Relay {
         let stdin_pump = pump(stdin_in, &pumps[0])?;
         let stdout_pump = pump(stdout_in, &pumps[1])?;
         let stderr_pump = pump(stderr_in, &pumps[2])?;
-        // Where the host reads both outputs from one stream, spantap's own messages would be among the server's.
-        let outputs_are_one = stdio::outputs_are_one();
-        let stderr = match outputs_are_one {
-            true => Descriptor::Owned(stdio::copy_stderr().map_err(SpawnError::Own)?),
-            false => Descriptor::Standard(libc::STDERR_FILENO),
-        };
-        let stdout = stdio::take_stdout().map_err(SpawnError::Own)?;
+        let (stdout, stderr) = take_outputs().map_err(SpawnError::Own)?;
+        let outputs_are_one = matches!(stderr, Descriptor::Owned(_));
         allocator::keep_slack();
 
         let StartedServer { pid, stdin: to_server, stdout: from_server, stderr: errors } = forked.exec()?;
@@ -144,33 +135,20 @@ impl Relay {
             stdio::silence(libc::STDOUT_FILENO);
             stdio::silence(libc::STDERR_FILENO);
         }
-        let output = |state: &Arc<PumpState>, ring, from: RawFd, to: RawFd| OutputStream {
-            pump: Arc::clone(state),
-            ring,
-            from,
-            to,
-            has_peer: stdio::has_peer(to),
+        let output = |number: usize, from: RawFd, to: RawFd| {
+            let (pump, ring) = (Arc::clone(&pumps[number]), Arc::clone(&rings[number]));
+            OutputStream { pump, ring, from, to, has_peer: stdio::has_peer(to) }
         };
         let outputs = [
-            output(&pumps[1], Arc::clone(&rings[1]), from_server.as_raw_fd(), stdout.as_raw_fd()),
-            output(&pumps[2], Arc::clone(&rings[2]), errors.as_raw_fd(), stderr.raw()),
+            output(1, from_server.as_raw_fd(), stdout.as_raw_fd()),
+            output(2, errors.as_raw_fd(), stderr.raw()),
         ];
         stdin_pump.start(Descriptor::Standard(libc::STDIN_FILENO), Descriptor::Owned(to_server));
         stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(stdout));
         stderr_pump.start(Descriptor::Owned(errors), stderr);
-        let readers = StreamReaders { stdin: stdin_out, stdout: stdout_out, stderr: stderr_out };
-        let orphan_grace = options.orphan_grace;
-        let relay = Relay {
-            pid,
-            spawned,
-            pumps,
-            outputs,
-            host,
-            orphan_grace,
-            outputs_are_one,
-            stderr_closed: outputs_are_one,
-            rings,
-        };
+        let (orphan_grace, stderr_closed) = (options.orphan_grace, outputs_are_one);
+        let relay =
+            Relay { pid, spawned, pumps, outputs, host, orphan_grace, outputs_are_one, stderr_closed, rings };
         Ok((relay, readers))
     }
 
@@ -197,10 +175,11 @@ impl Relay {
         loop {
             let [stdin_ended, _, errors_ended] =
                 [0, 1, 2].map(|stream: usize| self.pumps[stream].has_ended());
-            if errors_ended && !self.stderr_closed {
-                if stderr_ended.get_or_insert_with(|| StderrEnd::of(self.pid)).server_goes_on() {
-                    self.close_stderr();
-                }
+            if errors_ended
+                && !self.stderr_closed
+                && stderr_ended.get_or_insert_with(|| StderrEnd::of(self.pid)).server_goes_on()
+            {
+                self.close_stderr();
             }
             if stdin_ended && process::parent() != self.host && self.has_no_reader() {
                 orphan.check(self.pid, self.orphan_grace);
@@ -316,12 +295,33 @@ impl Relay {
 /// Part of the memory limit that one ring may take, as a divisor. Threads, tables and the program need the rest.
 const SHARE_OF_RING: usize = 64;
 
+impl RelayOptions {
+    /// Makes the rings of the three streams.
+    fn rings(&self) -> io::Result<([Producer; 3], StreamReaders)> {
+        let limit = memory::limit() / SHARE_OF_RING;
+        let (stdin_in, stdin) = ring(Stream::Stdin, self.ring_size.min(limit))?;
+        let (stdout_in, stdout) = ring(Stream::Stdout, self.ring_size.min(limit))?;
+        let (stderr_in, stderr) = ring(Stream::Stderr, self.stderr_ring_size.min(limit))?;
+        Ok(([stdin_in, stdout_in, stderr_in], StreamReaders { stdin, stdout, stderr }))
+    }
+}
+
 /// Makes a ring, a smaller one if the system refuses the memory.
 fn ring(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
     match ring::pair(stream, size) {
         Err(_) if size > 0 => ring(stream, size / 4),
         made => made,
     }
+}
+
+/// Takes the host's stdout, and its stderr if both are one stream, because messages of spantap would then be among
+/// those of the server.
+fn take_outputs() -> io::Result<(OwnedFd, Descriptor)> {
+    let stderr = match stdio::outputs_are_one() {
+        true => Descriptor::Owned(stdio::copy_stderr()?),
+        false => Descriptor::Standard(libc::STDERR_FILENO),
+    };
+    Ok((stdio::take_stdout()?, stderr))
 }
 
 /// How the server ended.

@@ -43,7 +43,9 @@ impl FileSnapshot {
     pub fn replace(&self, text: &str, folder: Option<&EditFolder>) -> io::Result<ReplaceOutcome> {
         let mask = SignalMask::block_all();
         let outcome = self.replace_while(text, folder, |_| ());
-        mask.restore();
+        if let Ok(mask) = mask {
+            mask.restore();
+        }
         outcome
     }
 

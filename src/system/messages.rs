@@ -110,7 +110,7 @@ pub fn end_servers_stream() {
     deliver(MID_LINE, PATIENCE);
 }
 
-/// Writes the waiting lines if standard error is at `place`. Without patience, lines for which there is no room
+/// Writes the waiting lines if standard error is at `place`. Without patience, lines that do not fit now
 /// wait on.
 fn deliver(place: u8, patience: Duration) {
     // A thread that adds a line while another one writes finds `WRITING`. The other thread looks again.

@@ -40,7 +40,7 @@ impl ProcessStat {
     }
 }
 
-/// What a process does now.
+/// Present activity of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
     /// It has begun to exit. The system sets this before it closes the descriptors.

@@ -46,7 +46,7 @@ pub fn outputs_are_one() -> bool {
 }
 
 /// Replaces a standard descriptor with `/dev/null`. This closes it for the peer and keeps its number taken, so that
-/// no file opened later gets it. Where there is no `/dev/null`, the end of an unused pipe takes the number.
+/// no file opened later gets it. Without `/dev/null`, the end of an unused pipe takes the number.
 pub fn silence(fd: RawFd) {
     // SAFETY: plain descriptor calls on numbers of this process, and room for the two ends.
     unsafe {

@@ -34,7 +34,8 @@ pub(crate) enum ProbeFailure {
 
 /// Sends an empty request of each signal to its collector, and waits at most `patience` for each answer.
 pub(crate) fn probe(settings: &OtlpSettings, patience: Duration) -> Vec<ProbeResult> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_stack_size(thread::STACK).build();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().thread_stack_size(thread::STACK).build();
     let ask = |signal, target: &SignalTarget| match &runtime {
         Ok(runtime) => runtime.block_on(async {
             let exchange = tokio::time::timeout(patience, exchange(signal, target));
