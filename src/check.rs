@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
+mod group;
 mod server;
 
 use server::{ProbeAnswer, ProbeReply, ProbeServer};
@@ -153,8 +154,8 @@ impl Probe {
         era: ProtocolEra,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ServerHealth, (ServerFailure, bool)> {
-        let begin = Instant::now();
         let mut server = ProbeServer::start(command, redactor).map_err(|failure| (failure, false))?;
+        let begin = server.begin;
         let mut session =
             ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
         let mut only_discovered = era != ProtocolEra::Legacy;

@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::check::group::ProcessGroup;
 use crate::check::{FailureKind, ProbeEnd, ProbeProblem, ServerFailure};
 use crate::observe::message::RequestId;
 use crate::observe::redact::{Field, Redacted, Redactor};
@@ -30,6 +31,9 @@ type LastLines = Arc<Mutex<VecDeque<Redacted>>>;
 
 pub(super) struct ProbeServer {
     child: Child,
+    group: ProcessGroup,
+    /// When the server was started.
+    pub(super) begin: Instant,
     lines: Receiver<Vec<u8>>,
     errors: LastLines,
     /// Receives a message when stderr has ended.
@@ -71,13 +75,15 @@ impl ProbeServer {
                 banner_lines: 0,
             });
         };
+        let mut group = ProcessGroup::new();
+        let begin = Instant::now();
         let child = Command::new(program)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A launcher and the server that it starts are ended together.
-            .process_group(0)
+            .process_group(group.number())
             .spawn();
         let mut child = child.map_err(|error| {
             let (kind, reason) = match error.kind() {
@@ -90,6 +96,7 @@ impl ProbeServer {
             let text = format!("failed to start server `{program}`: {reason}");
             ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
         })?;
+        group.joined(&child);
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let empty = || Box::new(std::io::empty()) as Box<dyn Read + Send>;
@@ -97,6 +104,8 @@ impl ProbeServer {
         let (errors, errors_end) = read_tail(stderr.unwrap_or_else(empty), redactor());
         Ok(ProbeServer {
             child,
+            group,
+            begin,
             lines,
             errors,
             errors_end,
@@ -219,20 +228,13 @@ impl ProbeServer {
         if self.wait(GRACE).is_some() {
             return ProbeEnd { by: "stdin_closed", after: begin.elapsed() };
         }
-        self.signal(Signal::TERM);
+        self.group.signal(Signal::TERM);
         if self.wait(GRACE).is_some() {
             return ProbeEnd { by: "sigterm", after: begin.elapsed() };
         }
-        self.signal(Signal::KILL);
+        self.group.signal(Signal::KILL);
         let _ = self.child.wait();
         ProbeEnd { by: "sigkill", after: begin.elapsed() }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, signal);
-        }
     }
 
     fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {

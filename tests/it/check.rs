@@ -1,6 +1,7 @@
 //! `check` starts its own server, and its exit status reports the result.
 
-use std::process::Output;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
@@ -160,6 +161,36 @@ fn a_server_that_ignores_the_end_of_its_input_is_ended_and_told() {
     let (status, report) = report(&[], &stubborn);
     assert_eq!((status, &report["ended_by"]), (0, &"sigterm".into()));
     assert!(report["warnings"].to_string().contains("did not end when its stdin was closed"), "{report}");
+}
+
+/// The processes that a probe starts: a launcher and a server, which ignore the signals that they can.
+#[test]
+fn however_a_probe_ends_its_launcher_and_its_server_are_gone() {
+    let script = r#"trap '' INT TERM HUP; sh -c 'trap "" INT TERM HUP; echo $$ > server; while :; do sleep 0.1; done'; true"#;
+    let pid =
+        |home: &Home| std::fs::read_to_string(home.path().join("server")).ok()?.trim().parse::<i32>().ok();
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL, 0] {
+        let home = Home::new();
+        let timeout = if signal == 0 { "1s" } else { "60s" };
+        let mut command = home.spantap(["check", "--timeout", timeout, "--", "sh", "-c", script]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut check = command.spawn().unwrap();
+        wait_until("the server", || pid(&home).is_some());
+        let server = pid(&home).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+        let group: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(2).unwrap().parse().unwrap();
+        if signal != 0 {
+            // SAFETY: the number is that of a child that has not been waited for.
+            unsafe { libc::kill(check.id() as i32, signal) };
+        }
+        let status = check.wait().unwrap();
+        match signal {
+            0 => assert_eq!(status.code(), Some(3)),
+            signal => assert_eq!(status.signal(), Some(signal)),
+        }
+        // SAFETY: signal 0 asks whether a process of the group exists.
+        wait_until("the end of all", || unsafe { libc::kill(-group, 0) } == -1);
+    }
 }
 
 #[test]
