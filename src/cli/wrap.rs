@@ -1,6 +1,7 @@
 //! `wrap`, `unwrap`, `status`: puts the proxy into hosts' config files, removes it, and reports where it is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use clap::builder::PossibleValuesParser;
 use crate::cli::{Out, exit_with, hint};
 use crate::hosts::diff::DiffRedactor;
 use crate::hosts::edit_folder::EditFolder;
-use crate::hosts::entry::PathStep;
+use crate::hosts::entry::{self, PathStep};
 use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
 use crate::hosts::replace::ReplaceOutcome;
 use crate::hosts::store::FileSnapshot;
@@ -144,19 +145,43 @@ pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<Host
         return named_file(path, &selection.hosts).map(|file| vec![file]);
     }
     let environment = crate::settings::process_variable;
-    let mut seen = BTreeSet::new();
-    let mut files = locate::files(&search_context(&environment, selection.project), &selection.hosts);
-    // In the home folder a project's file can be the user's own; it counts once, as the user's.
-    files.retain(|file| seen.insert(file.path.canonicalize().unwrap_or_else(|_| file.path.clone())));
+    let mut places: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut files: Vec<HostFile> = Vec::new();
+    for file in locate::files(&search_context(&environment, selection.project), &selection.hosts) {
+        let target = file.path.canonicalize().unwrap_or_else(|_| file.path.clone());
+        match places.entry(target) {
+            Entry::Vacant(place) => {
+                place.insert(files.len());
+                files.push(file);
+            }
+            // Several hosts have a file of this name, and its content decides. In the home folder a project's
+            // file can be the user's own.
+            Entry::Occupied(place) => {
+                let first = &mut files[*place.get()];
+                if let Ok((_, root)) = first.read()
+                    && !entry::has_server(&root, first.host)
+                    && entry::has_server(&root, file.host)
+                {
+                    *first = file;
+                }
+            }
+        }
+    }
     Ok(files)
 }
 
 /// Returns the file that `--file` names, with its host.
 fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
     File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    // A file that cannot be parsed is reported later, with the reason.
+    let content = FileSnapshot::read(path).ok().and_then(|snapshot| {
+        let format = FileFormat::of(&snapshot.path);
+        Some((format, Node::parse(snapshot.text(), format).ok()?))
+    });
     let host = match hosts {
-        [id] => table::host(id),
-        [] => host_of(path),
+        [id] => table::host(id)
+            .filter(|host| content.as_ref().is_none_or(|(_, root)| entry::has_list(root, host))),
+        [] => host_of(path, content.as_ref()),
         _ => {
             let error = anyhow::anyhow!("--file needs exactly one host, whose format the file has");
             return Err(exit_with(2, error, "give --host once, or not at all"));
@@ -171,29 +196,27 @@ fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
     Ok(HostFile { host, scope: scope_of(host, path), path: path.to_owned() })
 }
 
-/// Returns the host whose format a file has: by the file's name, or else by its content.
-fn host_of(path: &Path) -> Option<&'static Host> {
-    let by_name = HOSTS.iter().find(|host| {
+/// Returns the host whose format a file has: a host of a file with this name, or else any, if the file has a
+/// server where that host looks for it; or else one that finds an empty list.
+fn host_of(path: &Path, content: Option<&(FileFormat, Node)>) -> Option<&'static Host> {
+    let has_name = |host: &&Host| {
         let below_home = host.user_files.iter().filter_map(|place| {
             let base = if place.starts_with('{') { "}/" } else { "/" };
             place.split_once(base).map(|(_, rest)| rest)
         });
         below_home.chain(host.project_files.iter().copied()).any(|place| path.ends_with(place))
-    });
-    let by_content = || {
-        let snapshot = FileSnapshot::read(path).ok()?;
-        let format = FileFormat::of(&snapshot.path);
-        let root = Node::parse(snapshot.text(), format).ok()?;
-        let has_servers = |host: &&Host| host.keys.iter().any(|keys| root.get(keys[0]).is_some());
-        let has_format = |host: &&Host| {
-            let mut places = host.user_files.iter().chain(host.project_files);
-            places.any(|place| FileFormat::of(Path::new(place)) == format)
-        };
-        // The last row is any other program that reads an `mcpServers` file, which is JSON.
-        let other = HOSTS.last().filter(|_| format == FileFormat::Json).filter(has_servers);
-        other.or_else(|| HOSTS.iter().find(|host| has_servers(host) && has_format(host)))
     };
-    by_name.or_else(by_content)
+    let Some((format, root)) = content else { return HOSTS.iter().find(has_name) };
+    let has_format = |host: &&Host| {
+        let mut places = host.user_files.iter().chain(host.project_files);
+        places.any(|place| FileFormat::of(Path::new(place)) == *format)
+    };
+    // The last row is any other program that reads an `mcpServers` file, which is JSON.
+    let other = HOSTS.last().filter(|_| *format == FileFormat::Json);
+    let candidates: Vec<&'static Host> =
+        HOSTS.iter().filter(has_name).chain(other).chain(HOSTS.iter().filter(has_format)).collect();
+    let find = |fits: fn(&Node, &Host) -> bool| candidates.iter().find(|host| fits(root, host)).copied();
+    find(entry::has_server).or_else(|| find(entry::has_list))
 }
 
 /// Returns the scope of a file that `--file` names. A project's file is treated as with `--project`.
@@ -317,7 +340,7 @@ fn change(
         false => print::failures(out, &failures)?,
     }
     if !options.json && !has_changes && failures.is_empty() && !is_refused {
-        writeln!(out, "nothing to do")?;
+        print::nothing(out, &done)?;
     }
     let is_done = failures.is_empty() && !is_refused && (writes || !has_changes || options.dry_run);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

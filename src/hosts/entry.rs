@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::hosts::table::{EntryShape, Host};
-use crate::hosts::tree::{Node, NodeLayout, NodeValue};
+use crate::hosts::tree::{Node, NodeLayout, NodeMember, NodeValue};
 use crate::text::hex;
 
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub(super) struct EntryParts<'a> {
     /// The map that contains them.
     pub holder: &'a Node,
     /// The member with the command.
-    pub key: &'a crate::hosts::tree::NodeMember,
+    pub key: &'a NodeMember,
     pub command: EntryCommand<'a>,
 }
 
@@ -84,7 +84,7 @@ pub(super) enum EntryCommand<'a> {
     /// The program, and its arguments in another member.
     Split {
         program: &'a Node,
-        args: Option<&'a crate::hosts::tree::NodeMember>,
+        args: Option<&'a NodeMember>,
     },
     OneList(&'a Node),
 }
@@ -111,11 +111,7 @@ impl<'a> EntryParts<'a> {
         }
     }
 
-    fn split(
-        holder: &'a Node,
-        key: &'a crate::hosts::tree::NodeMember,
-        args: &str,
-    ) -> Result<EntryParts<'a>, &'static str> {
+    fn split(holder: &'a Node, key: &'a NodeMember, args: &str) -> Result<EntryParts<'a>, &'static str> {
         let times = |name: &str| holder.members().iter().filter(|member| member.key == name).count();
         if times(&key.key) > 1 || times(args) > 1 {
             return Err("its command or args member appears twice");
@@ -191,9 +187,35 @@ pub fn entries(root: &Node, host: &Host) -> Vec<ServerEntry> {
 pub(super) fn entry_nodes<'a>(root: &'a Node, host: &Host) -> Vec<EntryNode<'a>> {
     let mut found = Vec::new();
     for keys in host.keys {
-        descend(root, keys, &mut Vec::new(), &mut found);
+        // Without a key the whole file is a list of servers, and must look like one.
+        let is_list =
+            |members: &[NodeMember]| members.iter().all(|member| is_entry(&member.value, host.shape));
+        if !keys.is_empty() || is_list(root.members()) {
+            descend(root, keys, &mut Vec::new(), &mut found);
+        }
     }
     found
+}
+
+/// Returns true if the file has a server of this host.
+pub fn has_server(root: &Node, host: &Host) -> bool {
+    entry_nodes(root, host).iter().any(|entry| is_entry(entry.node, host.shape))
+}
+
+/// Returns true if the file has a list of servers of this host, which may be empty.
+pub fn has_list(root: &Node, host: &Host) -> bool {
+    fn reaches(node: &Node, keys: &[&str]) -> bool {
+        match keys.split_first() {
+            None => node.is_map() || node.items().is_some(),
+            Some((&"*", rest)) => node.members().iter().any(|member| reaches(&member.value, rest)),
+            Some((key, rest)) => node.get(key).is_some_and(|node| reaches(node, rest)),
+        }
+    }
+    host.keys.iter().any(|keys| !keys.is_empty() && reaches(root, keys)) || has_server(root, host)
+}
+
+fn is_entry(node: &Node, shape: EntryShape) -> bool {
+    EntryParts::of(node, shape).is_ok() || is_remote(node)
 }
 
 fn descend<'a>(node: &'a Node, keys: &[&str], path: &mut Vec<PathStep>, found: &mut Vec<EntryNode<'a>>) {
@@ -256,16 +278,18 @@ fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
     is_proxy.then_some(&options[..dashes])
 }
 
-fn state(entry: &Node, shape: EntryShape) -> EntryState {
-    const ADDRESSES: [&str; 5] = ["url", "serverUrl", "httpUrl", "uri", "endpoint"];
+fn is_remote(entry: &Node) -> bool {
+    const ADDRESSES: [&str; 6] = ["url", "serverUrl", "httpUrl", "uri", "endpoint", "remote"];
     const REMOTE: [&str; 5] = ["http", "sse", "remote", "streamable-http", "streamable_http"];
+    let kind = entry.get("type").or_else(|| entry.get("transport")).and_then(Node::text);
+    ADDRESSES.iter().any(|key| entry.get(key).is_some()) || kind.is_some_and(|kind| REMOTE.contains(&kind))
+}
+
+fn state(entry: &Node, shape: EntryShape) -> EntryState {
     let parts = match EntryParts::of(entry, shape) {
         Ok(parts) => parts,
         Err(reason) => {
-            let kind = entry.get("type").and_then(Node::text);
-            let is_remote = ADDRESSES.iter().any(|key| entry.get(key).is_some())
-                || kind.is_some_and(|kind| REMOTE.contains(&kind));
-            return if is_remote { EntryState::Remote } else { EntryState::Unsupported(reason) };
+            return if is_remote(entry) { EntryState::Remote } else { EntryState::Unsupported(reason) };
         }
     };
     let nodes = parts.words();

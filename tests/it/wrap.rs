@@ -257,7 +257,9 @@ fn an_option_that_run_would_refuse_is_refused_before_anything_is_written() {
     for options in ["--no-such-option", "--slow soon", "--server x", "x"] {
         let output = run(&home, &format!("wrap -y -- {options}"));
         assert_eq!(output.status.code(), Some(2), "{options}");
-        assert!(text(&output).1.starts_with("error: "), "{options}");
+        let word = options.split(' ').next().unwrap();
+        assert!(text(&output).1.starts_with("error: `"), "{options}: {}", text(&output).1);
+        assert!(text(&output).1.lines().next().unwrap().contains(word), "{options}: {}", text(&output).1);
     }
     assert_eq!(fs::read(path).unwrap(), CURSOR);
 }
@@ -363,6 +365,12 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
         ("c.toml", "[mcp_servers.a]\ncommand = 'cat'\n", "codex"),
         ("g.yaml", "extensions:\n  a:\n    cmd: cat\n", "goose"),
         ("c.yaml", "mcpServers:\n  - name: a\n    command: cat\n", "continue"),
+        ("crush-like.json", r#"{"mcp":{"a":{"type":"stdio","command":"cat"}}}"#, "crush"),
+        ("list.json", r#"{"mcp":{"a":{"type":"local","command":["cat"]}}}"#, "opencode"),
+        ("settings.json", r#"{"mcp":{"inputs":[],"servers":{"a":{"command":"cat"}}}}"#, "vscode"),
+        ("work/.mcp.json", r#"{"servers":{"a":{"command":"cat"}}}"#, "visual-studio"),
+        ("flat/.mcp.json", r#"{"a":{"command":"cat"}}"#, "claude-plugin"),
+        ("work/.cursor/mcp.json", r#"{"servers":{"a":{"command":"cat"}}}"#, "vscode"),
     ] {
         let path = put(&home, name, content);
         let report = json_lines(&printed(&home, &format!("wrap --file {name} -y --json"))).remove(0);
@@ -370,9 +378,26 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
         printed(&home, &format!("unwrap --file {name} -y"));
         assert_eq!(fs::read_to_string(path).unwrap(), content);
     }
-    put(&home, "none.json", "{}");
-    let output = run(&home, "wrap --file none.json -y");
-    assert!(text(&output).1.contains("hint: name the host of the file: --host HOST"));
+    for (name, content) in
+        [("none.json", "{}"), (".cursor/mcp.json", r#"{"other": 1}"#), ("x/.mcp.json", r#"{"a": {"b": 1}}"#)]
+    {
+        put(&home, name, content);
+        let output = run(&home, &format!("wrap --file {name} -y"));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(text(&output).1.contains("hint: name the host of the file: --host HOST"));
+        assert_eq!(
+            run(&home, &format!("status --file {name} --host cursor")).status.code(),
+            Some(1),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        printed(&home, "wrap -y"),
+        format!(
+            "nothing to do: no server in these files:\n  {}\n",
+            home.path().join(".cursor/mcp.json").display()
+        )
+    );
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The options of `run` that `wrap` writes into entries.
 
+use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::error::ContextKind;
 
 use crate::cli::{Cli, exit_with};
 use crate::settings::{Environment, GivenSettings, SettingSources, config_file, paths, process_environment};
@@ -59,9 +61,15 @@ pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
     let line =
         ["spantap", "run"].into_iter().chain(options.iter().map(String::as_str)).chain(["--", "server"]);
     Cli::try_parse_from(line).map_err(|error| {
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        refused(anyhow::anyhow!("{first}"))
+        let context = |kind| error.get(kind).map(ToString::to_string);
+        let option = context(ContextKind::InvalidArg).unwrap_or_default();
+        let value = context(ContextKind::InvalidValue).filter(|value| !value.is_empty());
+        let what = match value {
+            Some(value) => format!("the value `{value}` of `{option}`"),
+            None => format!("`{option}`"),
+        };
+        let reason = error.source().map(|reason| format!(": {reason}")).unwrap_or_default();
+        refused(anyhow::anyhow!("`spantap run` does not accept {what}{reason}"))
     })?;
     Ok(())
 }

@@ -79,6 +79,17 @@ pub(super) fn next_step(out: &mut Out<'_>, plan: &FilePlan) -> anyhow::Result<()
     Ok(())
 }
 
+/// Prints that nothing is to be done. If no file has a server, prints which files have none.
+pub(super) fn nothing(out: &mut Out<'_>, done: &[(FilePlan, bool)]) -> anyhow::Result<()> {
+    if done.iter().any(|(plan, _)| !plan.names.is_empty()) {
+        writeln!(out, "nothing to do")?;
+        return Ok(());
+    }
+    writeln!(out, "nothing to do: no server in these files:")?;
+    done.iter().try_for_each(|(plan, _)| writeln!(out, "  {}", printable_path(&plan.file.path)))?;
+    Ok(())
+}
+
 pub(super) fn failures(out: &mut Out<'_>, failures: &Failures) -> anyhow::Result<()> {
     for (file, reason) in failures {
         let (path, reason) = (printable_path(&file.path), Printable::new(reason));
