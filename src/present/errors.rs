@@ -12,9 +12,6 @@ const ROOMY: usize = 120;
 const INDENT: usize = 7;
 
 /// Draws the first `limit` rows.
-///
-/// # Errors
-/// Writing to `out` failed.
 pub(crate) fn write(
     out: &mut dyn Write,
     terminal: &Terminal,
@@ -43,8 +40,7 @@ pub(crate) fn write(
         cells.truncate(columns.len());
         cells
     };
-    let table =
-        Table { columns: columns.clone(), rows: rows.iter().take(limit).map(cells).collect(), titled: true };
+    let table = Table { columns: columns.clone(), rows: rows.iter().take(limit).map(cells).collect() };
     let mut lines = Vec::new();
     table.write(&mut lines, terminal)?;
     for (number, line) in lines.split_inclusive(|byte| *byte == b'\n').enumerate() {

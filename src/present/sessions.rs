@@ -127,7 +127,7 @@ pub fn write(
             Cell::toned(note, tone),
         ]
     };
-    Table { columns, rows: sessions.iter().map(row).collect(), titled: true }.write(out, terminal)
+    Table { columns, rows: sessions.iter().map(row).collect() }.write(out, terminal)
 }
 
 /// Returns what is unusual about a session, in words.

@@ -30,7 +30,7 @@ pub fn write(
         Column::right("COST~", 6),
     ]);
     let rows = summary.rows.iter().take(limit).map(cells).collect();
-    Table { columns: columns.collect(), rows, titled: true }.write(out, terminal)?;
+    Table { columns: columns.collect(), rows }.write(out, terminal)?;
     if summary.rows.len() > limit {
         writeln!(out, "{} more; --limit shows them", summary.rows.len() - limit)?;
     }

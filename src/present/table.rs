@@ -157,8 +157,6 @@ impl<T: Into<Printable>> From<T> for Cell {
 pub(crate) struct Table {
     pub(crate) columns: Vec<Column>,
     pub(crate) rows: Vec<Vec<Cell>>,
-    /// True if the first line shows the titles.
-    pub(crate) titled: bool,
 }
 
 /// Blanks between two columns.
@@ -172,11 +170,9 @@ impl Table {
     /// Writes the rows so that no line is wider than the terminal. A column without text is left out.
     pub(crate) fn write(&self, out: &mut dyn Write, terminal: &Terminal) -> io::Result<()> {
         let widths = self.fit(terminal);
-        if self.titled {
-            let titles: Vec<Cell> =
-                self.columns.iter().map(|column| Cell::toned(column.title, Tone::Faint)).collect();
-            self.write_row(out, &titles, &widths, terminal)?;
-        }
+        let titles: Vec<Cell> =
+            self.columns.iter().map(|column| Cell::toned(column.title, Tone::Faint)).collect();
+        self.write_row(out, &titles, &widths, terminal)?;
         for row in &self.rows {
             self.write_row(out, row, &widths, terminal)?;
         }
@@ -190,8 +186,7 @@ impl Table {
             .map(|index| {
                 let widest = self.rows.iter().filter_map(|row| row.get(index));
                 let widest = widest.map(|cell| cell.text.width()).max().unwrap_or(0).min(terminal.share(1));
-                let title = if self.titled { self.columns[index].title.len() } else { 0 };
-                (widest > 0).then_some(widest.max(title))
+                (widest > 0).then_some(widest.max(self.columns[index].title.len()))
             })
             .collect();
         let total = |widths: &[Option<usize>]| {
@@ -279,7 +274,6 @@ mod tests {
         let table = Table {
             columns: vec![Column::left("NAME", 0), Column::right("CALLS", 0), Column::left("NOTE", 1)],
             rows: vec![row("search_issues", "412", "slow"), row("東京", "3", "")],
-            titled: true,
         };
         let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
         let mut out = Vec::new();
@@ -301,14 +295,13 @@ mod tests {
     fn a_pipe_gets_every_column_and_every_text_whole() {
         let long = "x".repeat(10_000);
         let table = Table {
-            columns: vec![Column::left("NAME", 0), Column::right("CALLS", 9), Column::left("NOTE", 1)],
+            columns: vec![Column::left("", 0), Column::right("", 9), Column::left("", 1)],
             rows: vec![vec![long.clone().into(), "3".into(), long.clone().into()], vec![Cell::default(); 3]],
-            titled: false,
         };
         let terminal =
             Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
         let mut out = Vec::new();
         table.write(&mut out, &terminal).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), format!("{long} 3 {long}\n\n"));
+        assert_eq!(String::from_utf8(out).unwrap(), format!("\n{long} 3 {long}\n\n"));
     }
 }

@@ -9,9 +9,6 @@ use std::path::Path;
 const OWN_FOLDER: &str = "spantap";
 
 /// Reads a regular file of at most `limit` bytes. Does not wait for the writer of a pipe.
-///
-/// # Errors
-/// Fails if the file cannot be read, is larger, or is a folder, a pipe or a socket.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
     let kind = file.metadata()?.file_type();
@@ -30,31 +27,18 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Makes `folder` and its missing parents. `folder` and each parent that belongs to spantap get mode 0700
 /// whatever the umask is. Other programs use the other parents too: they get the usual mode, with all
 /// permissions for their owner. A folder that exists keeps its mode.
-///
-/// # Errors
-/// Fails if a folder cannot be made.
 pub fn make_private_folder(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_parents(parent)?;
-    }
     make_folder(folder, true)
 }
 
-fn make_parents(folder: &Path) -> io::Result<()> {
+fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
     if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_parents(parent)?;
+        make_folder(parent, parent.components().any(|part| part.as_os_str() == OWN_FOLDER))?;
     }
-    make_folder(folder, folder.components().any(|part| part.as_os_str() == OWN_FOLDER))
-}
-
-/// Makes one folder, unless another process has made it meanwhile.
-fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
+    // Another process may make it meanwhile.
     match DirBuilder::new().mode(if is_private { 0o700 } else { 0o777 }).create(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
         made => made?,
@@ -68,9 +52,6 @@ fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
 }
 
 /// Replaces the file `path` as a whole by `bytes`. Only its owner can read it, whatever the umask is.
-///
-/// # Errors
-/// Fails if the folder or the file cannot be written.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
     make_private_folder(folder)?;

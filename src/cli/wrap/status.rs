@@ -179,7 +179,6 @@ fn table(rows: &[StatusRow]) -> Table {
     Table {
         columns: titles.map(|title| Column::left(title, 0)).to_vec(),
         rows: rows.iter().map(cells).collect(),
-        titled: true,
     }
 }
 
