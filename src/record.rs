@@ -174,6 +174,10 @@ record! {
             pub continues_trace_id: RecordText<'a>,
             /// Hash of the id of the task that the request names or creates.
             pub task_id_hash: RecordText<'a>,
+            /// Milliseconds from the request to the handle of its task. `duration_ms` is the time to the task's outcome.
+            pub task_handle_ms: Option<Millis>,
+            /// For a call that was answered with a task: true if its result was seen.
+            pub task_result_seen: Option<bool>,
             /// Trace id of the operation or connection, 32 hex digits.
             pub trace_id: RecordText<'a>,
             /// Span id of the operation or connection, 16 hex digits.

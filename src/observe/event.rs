@@ -137,6 +137,8 @@ pub struct CallAnswer {
     pub cancelled_at: Option<Moment>,
     /// The JSON text of the id in the answer or cancellation, if it differs from the request's.
     pub answer_id: Option<Redacted>,
+    /// For a call that was answered with a task: true if its result was seen.
+    pub task_result_seen: Option<bool>,
     /// True if the result was observed in part only, or was not hashed because of load.
     pub truncated: bool,
 }
@@ -153,6 +155,8 @@ pub struct CallTiming {
     pub progress: Option<CallProgress>,
     /// Time for which at least one elicitation or sampling was open that began while this was the only open tool call.
     pub user_wait: Duration,
+    /// When the call was answered with a task.
+    pub task_handle: Option<Moment>,
 }
 
 /// One attempt of a multi round-trip request.
@@ -265,6 +269,10 @@ pub enum ErrorType {
     Dismissed,
     Timeout,
     Cancelled,
+    /// The task of the call failed; its result was not seen.
+    TaskFailed,
+    /// The connection ended before the task of the call.
+    TaskOpen,
     /// The server ended before it answered.
     ServerExited,
     /// The session ended before the answer.
@@ -289,6 +297,8 @@ impl ErrorType {
             ErrorType::Dismissed => "dismissed",
             ErrorType::Timeout => "timeout",
             ErrorType::Cancelled => "cancelled",
+            ErrorType::TaskFailed => "task_failed",
+            ErrorType::TaskOpen => "task_open",
             ErrorType::ServerExited => "server_exited",
             ErrorType::Unanswered => "unanswered",
             ErrorType::Superseded => "superseded",

@@ -2,6 +2,8 @@
 //!
 //! Every request that was observed ends in exactly one operation.
 
+use std::collections::VecDeque;
+
 use crate::observe::canonical::Hashing;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
@@ -24,6 +26,7 @@ mod pending;
 mod request_index;
 mod rounds;
 mod spans;
+mod tasks;
 mod tools;
 
 use deadlines::Deadlines;
@@ -65,6 +68,8 @@ pub(super) struct Session {
     rounds: Rounds,
     peers: Peers,
     losses: UnreportedLosses,
+    /// Calls whose tasks have ended, in that order. Their results may still follow.
+    settling: VecDeque<(Moment, u64)>,
     first_answer: Option<Moment>,
     spawned: Option<Moment>,
     /// The program that could not be started.
@@ -90,6 +95,7 @@ impl Session {
             rounds: Rounds::default(),
             peers: Peers::default(),
             losses: UnreportedLosses::default(),
+            settling: VecDeque::new(),
             first_answer: None,
             spawned: None,
             not_started: None,
@@ -208,6 +214,7 @@ impl Session {
             progress_token: meta.progress_token.map(|token| RequestId::new(&token)),
             questions: Questions::default(),
             asked_for,
+            task: None,
             cursor,
             maybe_lost: false,
             redactions,
@@ -217,7 +224,9 @@ impl Session {
     /// Ends a request that gets no answer.
     fn abandon_request(&mut self, number: u64, status: Status, error_type: ErrorType, step: &mut Step<'_>) {
         if let Some(pending) = self.open.remove(number) {
-            self.complete(pending, CallAnswer::missing(status, error_type), step);
+            let mut answer = CallAnswer::missing(status, error_type);
+            answer.task_result_seen = pending.task.as_ref().map(|_| false);
+            self.complete_task(pending, answer, step.now, step);
         }
     }
 
@@ -226,7 +235,7 @@ impl Session {
         if let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) {
             call.questions.ended(answer.status, step.now);
         }
-        if pending.facts.method != Method::Listen {
+        if pending.facts.method != Method::Listen && pending.task.is_none() {
             self.turns.answered(pending.within.conversation_id.as_ref(), step.now);
         }
         let (mut operation, within) = pending.finish(answer, self.settings.call_timeout, step.now);
@@ -272,6 +281,7 @@ impl Session {
 
     /// Ends every open request as `unknown`, because the observer failed and may have missed answers.
     pub(super) fn abandon_all(&mut self, step: &mut Step<'_>) {
+        self.settle_tasks(true, step);
         for number in self.open.numbers() {
             self.abandon_request(number, Status::Unknown, ErrorType::Gap, step);
         }
@@ -285,6 +295,7 @@ impl Session {
         stderr_tail: Vec<Vec<u8>>,
         step: &mut Step<'_>,
     ) {
+        self.settle_tasks(true, step);
         for number in self.open.numbers() {
             let Some(pending) = self.open.get(number) else { continue };
             let (status, error_type) = pending.end_without_answer(end.reason);

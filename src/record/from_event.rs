@@ -117,6 +117,7 @@ impl<'a> Record<'a> {
         self.result_hash = answer.result_hash.map(|hash| hash.text().into());
         self.text_hash = answer.text_hash.map(|hash| hash.text().into());
         self.cancelled_at = answer.cancelled_at.map(|at| anchor.wall(at));
+        self.task_result_seen = answer.task_result_seen;
         self.answer_id = answer.answer_id.as_ref().and_then(known);
         self.truncated = answer.truncated.then_some(true);
     }
@@ -130,6 +131,7 @@ impl<'a> Record<'a> {
         self.progress_count = timing.progress.map(|progress| progress.count);
         self.progress_first_at = timing.progress.map(|progress| anchor.wall(progress.first));
         self.progress_last_at = timing.progress.map(|progress| anchor.wall(progress.last));
+        self.task_handle_ms = timing.task_handle.map(|at| at.since(timing.started).into());
         self.user_wait_ms = user_wait.map(Millis::from);
     }
 

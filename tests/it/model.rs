@@ -120,6 +120,8 @@ pub enum Act {
     Cancel(Id, Option<&'static str>),
     /// Progress of a request that named this token.
     Progress(usize),
+    /// `notifications/tasks`.
+    TaskNote(usize, TaskState),
     Notify,
     /// JSON, but neither request, notification nor answer.
     Neither,
@@ -137,6 +139,24 @@ pub struct Ask {
     pub turn: Option<usize>,
     pub state: Option<usize>,
     pub responses: Option<usize>,
+    /// `taskId`.
+    pub task: Option<usize>,
+}
+
+/// The status of a task, and what came with it.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskState {
+    pub status: &'static str,
+    pub inside: Inside,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Inside {
+    Nothing,
+    Result,
+    ToolError,
+    ToolDenied,
+    Error,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,7 +175,10 @@ pub enum Answer {
     Accept,
     /// A result of another type than object.
     Scalar,
-    Task,
+    /// The handle of a task, in the form of 2025-11-25, or with a state in that of 2026-07-28.
+    Task(usize, Option<TaskState>),
+    /// The answer to `tasks/get`.
+    TaskState(TaskState),
     /// 2026-07-28: the request ends here and goes on with a new one.
     Asks {
         state: Option<usize>,
@@ -275,8 +298,14 @@ fn pass(
     choices: &mut Choices<'_>,
 ) {
     match choices.below(16) {
-        13 => player.wait(Duration::from_millis(1_200)),
-        14 => player.wait(Duration::from_secs(40)),
+        13 => {
+            player.wait(Duration::from_millis(1_200));
+            model.waited(player.now());
+        }
+        14 => {
+            player.wait(Duration::from_secs(40));
+            model.waited(player.now());
+        }
         // The observer fails and starts again at any place.
         15 if choices.once_in(8) => {
             player.recover();

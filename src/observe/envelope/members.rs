@@ -24,6 +24,10 @@ pub enum Member {
     RequestState,
     InputResponses,
     Data,
+    ParamsStatus,
+    ParamsStatusMessage,
+    ParamsResult,
+    ParamsError,
     IsError,
     Content,
     ResultType,
@@ -32,6 +36,10 @@ pub enum Member {
     ResultMeta,
     Task,
     ResultTaskId,
+    ResultStatus,
+    ResultStatusMessage,
+    ResultResult,
+    ResultError,
     Action,
     ResultRequestState,
     InputRequests,
@@ -42,7 +50,7 @@ pub enum Member {
 }
 
 /// Members in the order of their numbers: parent, key, and limit of the captured bytes.
-pub const MEMBERS: [(Member, MemberParent, &str, usize); 32] = {
+pub const MEMBERS: [(Member, MemberParent, &str, usize); 40] = {
     use Member::*;
     use MemberParent::*;
     [
@@ -63,6 +71,10 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 32] = {
         (RequestState, Params, "requestState", 64 << 10),
         (InputResponses, Params, "inputResponses", 64 << 10),
         (Data, Params, "data", 8 << 10),
+        (ParamsStatus, Params, "status", 64),
+        (ParamsStatusMessage, Params, "statusMessage", 8 << 10),
+        (ParamsResult, Params, "result", MAX_CANONICAL),
+        (ParamsError, Params, "error", 16 << 10),
         (IsError, Result, "isError", 16),
         (Content, Result, "content", MAX_CANONICAL),
         (ResultType, Result, "resultType", 256),
@@ -71,6 +83,10 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 32] = {
         (ResultMeta, Result, "_meta", 32 << 10),
         (Task, Result, "task", 8 << 10),
         (ResultTaskId, Result, "taskId", 1 << 10),
+        (ResultStatus, Result, "status", 64),
+        (ResultStatusMessage, Result, "statusMessage", 8 << 10),
+        (ResultResult, Result, "result", MAX_CANONICAL),
+        (ResultError, Result, "error", 16 << 10),
         (Action, Result, "action", 256),
         (ResultRequestState, Result, "requestState", 64 << 10),
         (InputRequests, Result, "inputRequests", 64 << 10),
@@ -112,7 +128,7 @@ impl MemberParent {
     }
 
     /// Returns a bit for each member of this parent.
-    fn mask(self) -> u32 {
+    fn mask(self) -> u64 {
         self.members().fold(0, |mask, number| mask | 1 << number)
     }
 }
@@ -128,7 +144,7 @@ pub(super) struct Capture {
 pub struct Envelope {
     pub(super) captures: [Capture; MEMBERS.len()],
     /// A bit for each member that is present.
-    present: u32,
+    present: u64,
     pub has_params: bool,
     /// Length of `result` in bytes, if it is present.
     pub result_size: Option<u64>,

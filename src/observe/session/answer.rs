@@ -12,7 +12,7 @@ use crate::observe::wording;
 
 /// Bytes of a result's text that are read for a summary or an error message: more than is kept, so
 /// that the redactor sees a secret at the cut as a whole.
-const TEXT_WINDOW: usize = 500 + (4 << 10);
+pub(super) const TEXT_WINDOW: usize = 500 + (4 << 10);
 
 /// The code by which a server asks for an action at a URL before the request can be processed (MCP 2025-11-25). Its
 /// message speaks of authorization, but the request was not refused: the client sends it again afterwards.
@@ -54,11 +54,17 @@ impl Session {
         if let Some(id) = id.as_deref().filter(|id| *id != pending.id.bytes()) {
             answer.answer_id = Some(self.redactor.redact_counted(Field::Id, id, &mut pending.redactions));
         }
+        let Some(pending) =
+            number.and_then(|number| self.keep_task(pending, number, &answer, envelope, step))
+        else {
+            return;
+        };
         answer.truncated = !bodies && envelope.result_size.is_some();
         answer.text_hash = content.only_text().map(|text| self.hashing.raw(text.as_bytes()));
         if self.is_debug(step.now) && pending.facts.is_tool_call() {
             self.summarise(&pending, &content, answer.result_hash, step);
         }
+        self.task_answered(&pending, &answer, envelope, step);
         let asks_again = envelope.raw(Member::ResultType).is_some_and(|raw| raw == b"\"input_required\"");
         let CallFacts { method, target, span, .. } = &pending.facts;
         let (trace_id, span_id) = (span.trace_id, span.span_id);
@@ -133,7 +139,7 @@ impl Session {
         (!text.is_empty()).then(|| self.redactor.redact_counted(Field::Message, text.as_bytes(), counts))
     }
 
-    fn is_refusal(&self, text: &str) -> bool {
+    pub(super) fn is_refusal(&self, text: &str) -> bool {
         wording::is_refusal(text, &self.settings.denials.words)
     }
 

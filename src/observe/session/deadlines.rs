@@ -45,6 +45,7 @@ impl Session {
             self.deadlines.hung_cursor = number + 1;
             self.report_pending(number, false, step);
         }
+        self.settle_tasks(false, step);
         if self.losses.is_due(step.now) {
             self.report_lost_bytes(step);
         }
@@ -62,7 +63,10 @@ impl Session {
         };
         let slow_call = due(self.deadlines.slow_cursor, slow);
         let hung_call = due(self.deadlines.hung_cursor, slow.saturating_mul(HUNG));
-        [slow_call, hung_call, debug, self.losses.deadline()].into_iter().flatten().min()
+        [slow_call, hung_call, debug, self.losses.deadline(), self.task_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Returns the numbers of the requests from `cursor` on that have been open for `limit`. Requests
@@ -78,7 +82,7 @@ impl Session {
         let in_flight = self.open.len() as u64;
         let Some(pending) = self.open.get_mut(number) else { return };
         let (facts, started) = (&pending.facts, pending.timing.started);
-        if facts.method.waits_by_design() {
+        if facts.method.waits_by_design() || pending.task.is_some() {
             return;
         }
         if first {

@@ -62,6 +62,9 @@ impl Session {
         match &*method {
             b"notifications/progress" => self.progress(direction, envelope, step.now),
             b"notifications/cancelled" => self.cancel(direction, envelope, step),
+            b"notifications/tasks" | b"notifications/tasks/status" => {
+                self.task_notified(direction, envelope, step);
+            }
             _ => {}
         }
         if self.is_debug(step.now) {

@@ -3,13 +3,14 @@
 //! They are found by the side that sent them and by id, because before the 2026-07-28 revision both
 //! sides send requests and both count ids from zero. Their number and their memory are bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use crate::observe::canonical::Hash;
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::RequestId;
-use crate::observe::redact::RedactionCounts;
+use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::observe::session::ConversationTurn;
 use crate::observe::session::request_index::RequestIndex;
 use crate::observe::tools::PageCursor;
@@ -30,11 +31,23 @@ pub(super) struct Pending {
     pub(super) questions: Questions,
     /// For a question to a person: the number of the tool call that it probably belongs to.
     pub(super) asked_for: Option<u64>,
+    /// The task with which this call was answered.
+    pub(super) task: Option<OpenTask>,
     /// The cursor in a `tools/list`.
     pub(super) cursor: Option<PageCursor>,
     /// True if bytes that may have held the answer were lost.
     pub(super) maybe_lost: bool,
     pub(super) redactions: RedactionCounts,
+}
+
+/// The task of an open call.
+pub(super) struct OpenTask {
+    pub(super) id: Hash,
+    pub(super) handle_at: Moment,
+    /// The spelling of the call's id in the handle.
+    pub(super) answer_id: Option<Redacted>,
+    /// How the task ended, if its result may still follow.
+    pub(super) ended: Option<(CallAnswer, Moment)>,
 }
 
 /// The questions to a person that were asked while a call was the only open tool call.
@@ -59,7 +72,10 @@ impl Questions {
 
     /// Takes the end of a question. One that was not answered leaves the last answer as it is.
     pub(super) fn ended(&mut self, status: Status, now: Moment) {
-        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            return;
+        }
+        self.open -= 1;
         if self.open == 0 {
             self.waited += now.since(self.since);
         }
@@ -68,6 +84,12 @@ impl Questions {
             Status::Ok => false,
             _ => self.declined,
         };
+    }
+
+    /// Takes the end of the call, after which its questions do not count.
+    pub(super) fn close(&mut self, now: Moment) {
+        self.waited = self.waited(now);
+        self.open = 0;
     }
 
     /// Returns the time for which questions were open until `now`.
@@ -106,19 +128,21 @@ impl Pending {
         call_timeout: Option<Duration>,
         now: Moment,
     ) -> (Operation, ConversationTurn) {
-        let Pending { facts, mut timing, within, questions, redactions, .. } = self;
+        let Pending { facts, mut timing, within, questions, task, redactions, .. } = self;
         if questions.declined && answer.status == Status::Error {
             answer.status = Status::Denied;
         }
-        // Skip the timeout check if the answer was not observed, or if the method waits for a person
-        // or an event by design.
-        let can_be_late =
-            !matches!(answer.status, Status::Cancelled | Status::Unknown) && !facts.method.waits_by_design();
+        // Skip the timeout check if the answer was not observed, or if the request waits for a person,
+        // an event or a task by design.
+        let can_be_late = !matches!(answer.status, Status::Cancelled | Status::Unknown)
+            && !facts.method.waits_by_design()
+            && task.is_none();
         if can_be_late && call_timeout.is_some_and(|limit| now.since(timing.started) > limit) {
             answer.status = Status::Timeout;
             answer.error_type = Some(ErrorType::Timeout);
         }
         timing.ended = now.max(timing.started);
+        timing.task_handle = task.map(|task| task.handle_at);
         timing.user_wait = questions.waited(now).min(timing.ended.since(timing.started));
         (Operation { facts, answer, timing, redactions }, within)
     }
@@ -128,6 +152,8 @@ impl Pending {
         let is_to_server = self.facts.direction == Direction::ClientToServer;
         if self.maybe_lost {
             (Status::Unknown, ErrorType::Gap)
+        } else if self.task.is_some() {
+            (Status::Unknown, ErrorType::TaskOpen)
         } else if is_to_server && reason == EndReason::ServerDied {
             (Status::Error, ErrorType::ServerExited)
         } else if self.facts.method == Method::Listen {
@@ -146,6 +172,8 @@ pub(super) struct OpenRequests {
     /// One table for each [`Direction`].
     by_id: [RequestIndex; 2],
     by_progress_token: [RequestIndex; 2],
+    /// Calls of the client that were answered with a task, by the digest of its id.
+    by_task: HashMap<[u8; 32], u64>,
     next_number: u64,
     /// Bytes of the texts in `by_number`.
     text: usize,
@@ -173,7 +201,31 @@ impl OpenRequests {
         if let Some(token) = &pending.progress_token {
             self.by_progress_token[side].remove(token, number);
         }
+        if let Some(task) = &pending.task {
+            self.by_task.remove(&task.id.digest);
+        }
         Some(pending)
+    }
+
+    /// Takes a removed call back under its number, now that it is found by its task. Its id may be used again.
+    pub(super) fn keep(&mut self, number: u64, pending: Box<Pending>) {
+        self.text += pending.text_size();
+        let tokens = &mut self.by_progress_token[pending.facts.direction as usize];
+        // A later request may have named the same token.
+        if let Some(token) =
+            pending.progress_token.as_ref().filter(|token| tokens.exact(token.bytes()).is_none())
+        {
+            tokens.insert(token, number);
+        }
+        if let Some(task) = &pending.task {
+            self.by_task.insert(task.id.digest, number);
+        }
+        self.by_number.insert(number, pending);
+    }
+
+    /// Returns the number of the open call of this task.
+    pub(super) fn task(&self, id: Hash) -> Option<u64> {
+        self.by_task.get(&id.digest).copied()
     }
 
     /// Returns the number of the request that `direction` sent under exactly the id with these bytes.
@@ -226,7 +278,9 @@ impl OpenRequests {
 
     /// Returns the number of the open tool call, if exactly one is open.
     pub(super) fn only_tool_call(&self) -> Option<u64> {
-        let mut calls = self.from(0).filter(|(_, pending)| pending.facts.is_tool_call());
+        let is_running = |pending: &Pending| pending.task.as_ref().is_none_or(|task| task.ended.is_none());
+        let mut calls =
+            self.from(0).filter(|(_, pending)| pending.facts.is_tool_call() && is_running(pending));
         match (calls.next(), calls.next()) {
             (Some((number, _)), None) => Some(number),
             _ => None,

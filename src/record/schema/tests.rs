@@ -84,6 +84,7 @@ impl Filled {
             task_id_hash: self.some(hash()),
             cancelled_at: self.some(Moment(1_050_000_000)),
             answer_id: self.some(text("1.0")),
+            task_result_seen: self.some(true).filter(|_| method == "tools/call"),
             truncated: self == Filled::Fully,
         };
         let timing = CallTiming {
@@ -96,6 +97,7 @@ impl Filled {
                 last: Moment(1_002_000_000),
             }),
             user_wait: self.some(Duration::from_millis(5)).unwrap_or_default(),
+            task_handle: self.some(Moment(1_010_000_000)).filter(|_| method == "tools/call"),
         };
         EventKind::Operation(Box::new(Operation { facts, answer, timing, redactions: self.counts() }))
     }

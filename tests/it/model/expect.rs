@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use spantap::relay::chunk::Moment;
 
 use super::speak::target_text;
 use super::{Act, Answer, Ask, End, Id, Line, Piece};
-use crate::replay::is_operation;
+
+#[path = "compare.rs"]
+mod compare;
+#[path = "tasks.rs"]
+mod tasks;
 
 /// The end of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,9 @@ pub struct Operation {
     /// The id that ended the request, if it is another spelling.
     answer_id: Option<String>,
     turn: Option<String>,
+    /// Milliseconds to the handle of a task.
+    handle: Option<u64>,
+    result_seen: Option<bool>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -70,6 +76,16 @@ struct Open {
     continues: Option<usize>,
     repeat_count: u64,
     turn: Option<String>,
+    task: Option<OpenTask>,
+}
+
+/// The task with which a call was answered.
+#[derive(Clone, Copy)]
+struct OpenTask {
+    task: usize,
+    handle_at: Moment,
+    /// How it ended, if the result may still follow.
+    ended: Option<(&'static str, &'static str, Moment)>,
 }
 
 /// The turns of a conversation that are counted by gaps.
@@ -170,6 +186,7 @@ impl Model {
     pub fn recovered(&mut self, now: Moment) {
         self.now = now;
         self.line = [None, None];
+        self.settle(|_| true);
         while !self.open.is_empty() {
             self.give_up(0, "unknown", "gap", now);
         }
@@ -214,9 +231,11 @@ impl Model {
             }
         }
         let at = self.now.after(Duration::from_millis(1));
+        self.settle(|_| true);
         while let Some(open) = self.open.first() {
             let (status, error_type) = match open {
                 open if open.maybe_lost => ("unknown", "gap"),
+                open if open.task.is_some() => ("unknown", "task_open"),
                 open if open.client && died => ("error", "server_exited"),
                 open if open.ask.method == "subscriptions/listen" => ("cancelled", "cancelled"),
                 _ => ("error", "unanswered"),
@@ -247,18 +266,25 @@ impl Model {
                     open.progress += 1;
                 }
             }
+            Act::TaskNote(task, state) => {
+                self.expected.totals.notifications += 1;
+                if !client {
+                    self.task_state(*task, *state);
+                }
+            }
             Act::Notify => self.expected.totals.notifications += 1,
             Act::Neither => self.expected.totals.malformed += 1,
         }
     }
 
     fn find(&self, client: bool, id: Id) -> Option<usize> {
-        self.open.iter().position(|open| open.client == client && open.ask.id == id)
+        self.open.iter().position(|open| open.task.is_none() && open.client == client && open.ask.id == id)
     }
 
     /// Returns the only open request of a side whose id has the value of `id`.
     fn find_value(&self, client: bool, id: Id) -> Option<usize> {
-        only(self.open.iter().map(|open| open.client == client && open.ask.id.value() == id.value()))
+        let is_same = |open: &Open| open.client == client && open.ask.id.value() == id.value();
+        only(self.open.iter().map(|open| open.task.is_none() && is_same(open)))
     }
 
     fn ask(&mut self, client: bool, ask: &Ask) {
@@ -281,7 +307,9 @@ impl Model {
             repeat_count = self.calls.iter().filter(|other| **other == call).count() as u64;
         }
         let asks_a_person = matches!(ask.method, "elicitation/create" | "sampling/createMessage");
-        let mut calls = self.open.iter().filter(|open| open.client && open.ask.method == "tools/call");
+        let is_running = |open: &Open| open.task.is_none_or(|task| task.ended.is_none());
+        let is_call = |open: &Open| open.client && open.ask.method == "tools/call";
+        let mut calls = self.open.iter().filter(|open| is_call(open) && is_running(open));
         let asked_for = match (calls.next(), calls.next()) {
             (Some(only), None) if asks_a_person => Some(only.number),
             _ => None,
@@ -305,6 +333,7 @@ impl Model {
             continues,
             repeat_count,
             turn,
+            task: None,
         });
     }
 
@@ -315,7 +344,9 @@ impl Model {
         }
         let known = self.gaps.iter().position(|gaps| gaps.conversation == ask.conversation);
         let is_busy = self.open.iter().any(|open| {
-            open.ask.conversation == ask.conversation && open.ask.method != "subscriptions/listen"
+            open.task.is_none()
+                && open.ask.conversation == ask.conversation
+                && open.ask.method != "subscriptions/listen"
         });
         let last = self.gaps.iter().filter_map(|gaps| gaps.turn).max().unwrap_or(0);
         let at = known.unwrap_or_else(|| {
@@ -366,8 +397,12 @@ impl Model {
             }
             return;
         };
-        let mut open = self.open.remove(at);
-        open.answer_id = Some(id);
+        self.open[at].answer_id = Some(id);
+        if let (Answer::Task(task, state), true, "tools/call") = (answer, asker, self.open[at].ask.method) {
+            self.handle(at, task, state);
+            return;
+        }
+        let open = self.open.remove(at);
         let method = open.ask.method;
         let has_content = matches!(method, "tools/call" | "tasks/result");
         let no_code = "invalid_response".to_owned();
@@ -391,11 +426,27 @@ impl Model {
             }
             _ => ("ok", None, None),
         };
+        if let (true, Some(task)) = (asker, open.ask.task) {
+            match (method, answer) {
+                ("tasks/get", Answer::TaskState(state) | Answer::Task(_, Some(state))) => {
+                    self.task_state(task, state);
+                }
+                ("tasks/result", _) => self.end_task(task, status, error_type.clone(), code, true),
+                _ => {}
+            }
+        }
         let (method, target) = (open.ask.method, open.ask.target);
         self.complete(open, status, error_type, code, false, self.now);
         if let Answer::Asks { state, inputs } = answer {
             let operation = self.expected.operations.len() - 1;
             self.waiting.push(Waiting { operation, state, inputs, method, target });
+        }
+    }
+
+    fn is_quiet(&mut self, conversation: Option<usize>, at: Moment) {
+        match self.gaps.iter_mut().find(|gaps| gaps.conversation == conversation) {
+            Some(gaps) => gaps.quiet_since = Some(at),
+            None => self.gaps.push(Gaps { conversation, turn: None, quiet_since: Some(at) }),
         }
     }
 
@@ -456,13 +507,8 @@ impl Model {
             open.waits.iter().copied().chain(asked.map(|question| (question.started, at))).collect();
         let user_wait = union(waits);
         let Open { client, ask, .. } = open;
-        if ask.method != "subscriptions/listen" {
-            match self.gaps.iter_mut().find(|gaps| gaps.conversation == ask.conversation) {
-                Some(gaps) => gaps.quiet_since = Some(at),
-                None => {
-                    self.gaps.push(Gaps { conversation: ask.conversation, turn: None, quiet_since: Some(at) })
-                }
-            }
+        if ask.method != "subscriptions/listen" && open.task.is_none() {
+            self.is_quiet(ask.conversation, at);
         }
         if open.declined && status == "error" {
             status = "denied";
@@ -471,6 +517,7 @@ impl Model {
         let took = at.since(open.started);
         if !matches!(status, "cancelled" | "unknown")
             && !waits.contains(&ask.method)
+            && open.task.is_none()
             && self.call_timeout.is_some_and(|limit| took > limit)
         {
             (status, error_type) = ("timeout", Some("timeout".to_owned()));
@@ -492,6 +539,8 @@ impl Model {
             repeat_count: (open.repeat_count > 1).then_some(open.repeat_count),
             continues: open.continues,
             turn: open.turn,
+            handle: open.task.map(|task| task.handle_at.since(open.started).as_millis() as u64),
+            result_seen: open.task.map(|_| false),
             answer_id: open.answer_id.filter(|id| *id != ask.id).map(Id::shown),
         });
     }
@@ -512,62 +561,4 @@ fn union(mut intervals: Vec<(Moment, Moment)>) -> Duration {
         covered = covered.max(to);
         sum + to.since(begin)
     })
-}
-
-impl Expected {
-    /// # Panics
-    /// If the records differ.
-    #[track_caller]
-    pub fn compare(&self, records: &[Value]) {
-        let found = Operation::all(records);
-        for (number, (found, expected)) in found.iter().zip(&self.operations).enumerate() {
-            assert_eq!(found, expected, "operation {number}");
-        }
-        assert_eq!(found.len(), self.operations.len(), "{found:#?}");
-        let totals = &records.last().unwrap()["totals"];
-        let total = |name: &str| totals[name].as_u64().unwrap();
-        let found = Totals {
-            tool_calls: total("tool_calls"),
-            other_requests: total("other_requests"),
-            errors: total("errors"),
-            denied: total("denied"),
-            notifications: total("notifications"),
-            malformed: total("malformed"),
-            unmatched: total("unmatched"),
-            stdin_frames: total("stdin_frames"),
-            stdout_frames: total("stdout_frames"),
-            frames_lost: total("frames_lost"),
-            stdin_bytes: total("stdin_bytes"),
-            stdout_bytes: total("stdout_bytes"),
-            bytes_lost: total("bytes_lost"),
-        };
-        assert_eq!(found, self.totals);
-    }
-}
-
-impl Operation {
-    fn all(records: &[Value]) -> Vec<Operation> {
-        let records: Vec<&Value> = records.iter().filter(|record| is_operation(record)).collect();
-        let place = |seq: &Value| records.iter().position(|record| record["seq"] == *seq).unwrap();
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let statuses = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
-        let one = |record: &&Value| Operation {
-            client: record["direction"] == "client_to_server",
-            id: text(&record["request_id"]).unwrap(),
-            method: text(&record["method"]).unwrap(),
-            target: ["tool_name", "prompt_name", "resource_uri"].iter().find_map(|name| text(&record[name])),
-            status: statuses.into_iter().find(|status| record["status"] == *status).unwrap(),
-            error_type: text(&record["error_type"]),
-            error_code: record["error_code"].as_i64(),
-            milliseconds: record["duration_ms"].as_f64().unwrap() as u64,
-            progress: record["progress_count"].as_u64(),
-            user_wait: record["user_wait_ms"].as_f64().map(|ms| ms as u64),
-            cancelled: record["cancelled_at"].is_string(),
-            repeat_count: record["repeat_count"].as_u64(),
-            continues: record.get("continues_seq").map(place),
-            answer_id: text(&record["answer_id"]),
-            turn: text(&record["turn_id"]),
-        };
-        records.iter().map(one).collect()
-    }
 }

@@ -1,6 +1,6 @@
 //! The messages of a conversation, and their bytes.
 
-use super::{Act, Answer, Ask, Choices, IDS, Id, Line, METHODS};
+use super::{Act, Answer, Ask, Choices, IDS, Id, Inside, Line, METHODS, TaskState};
 
 const TARGETS: [&str; 3] = ["read_file", "search", "send"];
 /// Two spellings of the same arguments are the same call.
@@ -93,6 +93,12 @@ impl Speaker<'_, '_> {
             0..6 => self.ask(client),
             6..11 => self.answer(client),
             11 => self.cancel(client),
+            12 if self.choices.once_in(2) => {
+                let (task, state) = (self.choices.below(2), self.task_state());
+                let params = format!("{{\"taskId\":\"task-{task}\",{}}}", members_of(state));
+                let name = ["notifications/tasks", "notifications/tasks/status"][self.choices.below(2)];
+                (Act::TaskNote(task, state), self.object(&[method(name), member("params", &params)]))
+            }
             12 => {
                 let token = self.choices.below(TOKENS.len());
                 let text = TOKENS[token][self.choices.below(TOKENS[token].len())];
@@ -139,6 +145,7 @@ impl Speaker<'_, '_> {
             turn: self.choices.once_in(4).then(|| self.choices.below(3)),
             state: self.choices.once_in(4).then(|| self.choices.below(STATES.len())),
             responses: self.choices.once_in(4).then(|| self.choices.below(INPUTS.len())),
+            task: (name.starts_with("tasks/") && !self.choices.once_in(8)).then(|| self.choices.below(2)),
         };
         let mut params = Vec::new();
         if place_of_target(name).is_some() && !self.choices.once_in(8) {
@@ -151,6 +158,9 @@ impl Speaker<'_, '_> {
         self.asked[usize::from(client)].push(ask.clone());
         if let (Some(place), Some(target)) = (place_of_target(ask.method), ask.target) {
             params.push(member(place, &format!("\"{}\"", target_text(target))));
+        }
+        if let Some(task) = ask.task {
+            params.push(member("taskId", &format!("\"task-{task}\"")));
         }
         if !ARGUMENTS[ask.arguments].is_empty() {
             params.push(member("arguments", ARGUMENTS[ask.arguments]));
@@ -210,7 +220,12 @@ impl Speaker<'_, '_> {
             5 => [Answer::Decline, Answer::Dismiss][self.choices.below(2)],
             6 => Answer::Accept,
             7 => Answer::Scalar,
-            8 => Answer::Task,
+            8 if self.choices.once_in(2) => Answer::Task(self.choices.below(2), None),
+            8 => {
+                let task = self.choices.below(2);
+                let state = self.task_state();
+                [Answer::Task(task, Some(state)), Answer::TaskState(state)][self.choices.below(2)]
+            }
             9..12 => Answer::Asks {
                 state: self.choices.once_in(2).then(|| self.choices.below(STATES.len())),
                 inputs: self.choices.below(INPUTS.len()),
@@ -241,7 +256,13 @@ impl Speaker<'_, '_> {
             Answer::Dismiss => Some(r#"{"action":"cancel"}"#.to_owned()),
             Answer::Accept => Some(r#"{"action":"accept","content":{}}"#.to_owned()),
             Answer::Scalar => Some(["null", "[]", "3", "\"x\""][self.choices.below(4)].to_owned()),
-            Answer::Task => Some(r#"{"task":{"taskId":"task-1","status":"working"}}"#.to_owned()),
+            Answer::Task(task, None) => {
+                Some(format!(r#"{{"task":{{"taskId":"task-{task}","status":"working"}}}}"#))
+            }
+            Answer::Task(task, Some(state)) => {
+                Some(format!(r#"{{"resultType":"task","taskId":"task-{task}",{}}}"#, members_of(state)))
+            }
+            Answer::TaskState(state) => Some(format!("{{{}}}", members_of(state))),
             Answer::Asks { state, inputs } => {
                 let state =
                     state.map(|state| format!(",\"requestState\":{}", STATES[state])).unwrap_or_default();
@@ -263,6 +284,14 @@ impl Speaker<'_, '_> {
         members.extend(error.map(|error| member("error", &error)));
         members.extend(matches!(answer, Answer::NullMethod).then(|| member("method", "null")));
         (Act::Answer(id, answer), self.object(&members))
+    }
+
+    fn task_state(&mut self) -> TaskState {
+        let inside = [Inside::Nothing, Inside::Result, Inside::ToolError, Inside::ToolDenied, Inside::Error];
+        TaskState {
+            status: ["completed", "working", "input_required", "failed", "cancelled"][self.choices.below(5)],
+            inside: inside[self.choices.below(inside.len())],
+        }
     }
 
     fn cancel(&mut self, client: bool) -> (Act, String) {
@@ -294,6 +323,21 @@ impl Speaker<'_, '_> {
             _ => format!("{{{}}}", members.join(",")),
         }
     }
+}
+
+fn members_of(state: TaskState) -> String {
+    let inside = match state.inside {
+        Inside::Nothing => "",
+        Inside::Result => r#","result":{"content":[]}"#,
+        Inside::ToolError => {
+            r#","result":{"isError":true,"content":[{"type":"text","text":"no such file"}]}"#
+        }
+        Inside::ToolDenied => {
+            r#","result":{"isError":true,"content":[{"type":"text","text":"Permission denied"}]}"#
+        }
+        Inside::Error => r#","error":{"code":-5,"message":"broken"}"#,
+    };
+    format!("\"status\":\"{}\"{inside}", state.status)
 }
 
 fn member(name: &str, value: &str) -> String {
