@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::observe::redact::Redactor;
+use crate::observe::redact::{Redacted, Redactor};
 use crate::present::Printable;
 use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_environment, server_name};
 
@@ -223,6 +223,11 @@ fn sources(given: GivenSettings) -> SettingSources<'static> {
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
     let given = GivenSettings { config: config_file.map(Path::to_owned), ..GivenSettings::default() };
     sources(given).settings(&server_name::section_name(command)).redaction.redactor()
+}
+
+/// Returns `text` without secrets. The result is harmless on a terminal; its lines stay lines.
+pub fn redacted(text: &str) -> Redacted {
+    Redactor::default().explain(text.as_bytes()).0
 }
 
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

@@ -4,8 +4,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use spantap::cli::{Cli, HintedError};
-use spantap::observe::redact::{Redacted, Redactor};
+use spantap::cli::{Cli, HintedError, redacted};
 use spantap::system::allocator::StoppingAllocator;
 use spantap::system::process::{hide_faults, restore_faults};
 
@@ -52,11 +51,6 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         let io = cause.downcast_ref::<std::io::Error>();
         io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     })
-}
-
-/// Redacts a text of one or more lines. The result is harmless on a terminal; its lines stay lines.
-fn redacted(text: &str) -> Redacted {
-    Redactor::default().explain(text.as_bytes()).0
 }
 
 /// Reports an error in the command line, or prints the requested help, and exits. A word that is not a

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::{Out, help};
+use crate::cli::{Out, help, redacted};
 use crate::present::Printable;
 use crate::settings::hash_key::{self, HashKeySource};
 use crate::settings::{GivenSettings, SettingSources, Settings, misspelt_variables, process_environment};
@@ -70,7 +70,7 @@ impl DoctorFindings {
     }
 
     fn push(&mut self, verdict: Verdict, what: String, fix: Option<String>) {
-        let printable = |text: String| Printable::new(&tilde(&text));
+        let printable = |text: String| Printable::new(&shown(&text));
         self.0.push(DoctorFinding { verdict, what: printable(what), fix: fix.map(printable) });
     }
 
@@ -159,11 +159,13 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
     environment(findings);
 }
 
-/// Replaces the home folder by `~`, so that a report does not contain the user's name.
-fn tilde(text: &str) -> String {
+/// Returns `text` without secrets and with `~` for the home folder, so that a report does not contain the user's
+/// name.
+fn shown(text: &str) -> String {
+    let text = redacted(text);
     match etcetera::home_dir() {
-        Ok(home) if home.as_os_str().len() > 1 => text.replace(&*home.to_string_lossy(), "~"),
-        _ => text.to_owned(),
+        Ok(home) if home.as_os_str().len() > 1 => text.as_str().replace(&*home.to_string_lossy(), "~"),
+        _ => text.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::cli::{Out, exit_with, hint};
+use crate::cli::{Out, exit_with, hint, redacted};
 use crate::hosts::diff::DiffRedactor;
 use crate::hosts::edit_folder::EditFolder;
 use crate::hosts::entry::{self, PathStep};
@@ -276,9 +276,9 @@ fn program(scope: FileScope) -> anyhow::Result<String> {
 fn label(name: &str, path: &[PathStep]) -> String {
     match path {
         [PathStep::Key(first), PathStep::Key(project), ..] if first == "projects" => {
-            format!("{name} ({project})")
+            redacted(&format!("{name} ({project})")).to_string()
         }
-        _ => name.to_owned(),
+        _ => redacted(name).to_string(),
     }
 }
 
@@ -426,6 +426,6 @@ impl DiffRedactor for Redactor {
     }
 
     fn name(&mut self, name: &str) -> String {
-        Printable::new(name).to_string()
+        Printable::new(redacted(name).as_str()).to_string()
     }
 }

@@ -61,11 +61,13 @@ pub(crate) fn diff(
         let (old, new) = (&old[left..to_left], &new[right..to_right]);
         let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
         let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
+        // A token that is cut is not recognised any more, so the cut comes last.
+        let [old, new] = [old, new].map(|lines| lines.iter().map(|line| redactor.line(line)).collect());
         let (old, new) = around_difference(old, new);
         for (mark, lines) in [('-', old), ('+', new)] {
             for line in lines {
                 result.push(mark);
-                result.push_str(&redactor.line(&line));
+                result.push_str(&line);
                 result.push('\n');
             }
         }
@@ -156,11 +158,10 @@ fn hide(node: &Node, text: &str, shown: &[Range<usize>], masks: &mut Vec<(Range<
 }
 
 /// Cuts the common parts of two long lines, as of a file that is one line.
-fn around_difference(old: &[&str], new: &[&str]) -> (Vec<String>, Vec<String>) {
-    let whole = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-    let ([before], [after]) = (old, new) else { return (whole(old), whole(new)) };
+fn around_difference(old: Vec<String>, new: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let ([before], [after]) = (old.as_slice(), new.as_slice()) else { return (old, new) };
     if before.len().max(after.len()) <= LONG {
-        return (whole(old), whole(new));
+        return (old, new);
     }
     let (before, after): (Vec<char>, Vec<char>) = (before.chars().collect(), after.chars().collect());
     let start = before.iter().zip(&after).take_while(|(a, b)| a == b).count();

@@ -114,11 +114,7 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// Returns `text` on one line and without secrets: our messages contain paths, URLs and errors of the system.
-fn safe(text: &str) -> String {
-    Redactor::default().redact(redact::Field::StderrLine, text.as_bytes()).as_str().to_owned()
-}
-
+/// Returns the message of an event on one line and without secrets.
 fn message(event: &Event<'_>) -> String {
     struct MessageVisitor(String);
     impl Visit for MessageVisitor {
@@ -130,5 +126,6 @@ fn message(event: &Event<'_>) -> String {
     }
     let mut message = MessageVisitor(String::new());
     event.record(&mut message);
-    safe(&message.0)
+    // Our messages contain paths, URLs and errors of the system.
+    Redactor::default().redact(redact::Field::StderrLine, message.0.as_bytes()).as_str().to_owned()
 }

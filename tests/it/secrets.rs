@@ -274,7 +274,7 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     let entry = json!({"mcpServers": {"x\u{1b}[2J": {
         "command": "npx", "args": ["-y", "srv", "--api-key", "q7Zr9EXAMPLEflag", TOKEN],
         "env": {"HARMLESS": "q7Zr2EXAMPLEpw"},
-    }}});
+    }, &server: {"command": "cat"}}});
     std::fs::write(cursor.join("mcp.json"), format!("{entry}\n")).unwrap();
     let logs = home.logs();
     let folder = logs.to_str().unwrap();
@@ -312,7 +312,9 @@ fn no_secret_of_any_class_comes_out_of_anything() {
         &["export", "/nowhere/ghp_EXAMPLEexample0123456789EXAMPLEexamp"],
     ];
     for arguments in commands {
-        let output = home.spantap(arguments.iter().copied()).env("API_TOKEN", TOKEN).output().unwrap();
+        let mut command = home.spantap(arguments.iter().copied());
+        command.env("API_TOKEN", TOKEN).env("SPANTAP_SERVER", &server);
+        let output = command.output().unwrap();
         let name = arguments.join(" ");
         for stream in [&output.stdout, &output.stderr] {
             search.assert_absent(&name, stream);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::doctor::tilde;
+use crate::cli::doctor::shown;
 use crate::export::otlp::SignalTarget;
 use crate::observe::redact::RedactionMode;
 use crate::settings::{
@@ -34,8 +34,8 @@ pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow
         };
         SettingRow {
             setting: setting.name,
-            value: tilde(value.as_deref().unwrap_or("none")),
-            origin: tilde(&(setting.origin)(settings).to_string()),
+            value: shown(value.as_deref().unwrap_or("none")),
+            origin: shown(&(setting.origin)(settings).to_string()),
         }
     };
     let mut rows: Vec<SettingRow> = DECLARATIONS.iter().map(row).collect();
@@ -45,9 +45,9 @@ pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow
 
 /// Returns the rows of the tables. A table has several sources, so its origin is a text.
 fn tables(config: &Settings) -> Vec<SettingRow> {
-    let shown = |setting, value: String, origin: &str| SettingRow {
+    let table = |setting, value: String, origin: &str| SettingRow {
         setting,
-        value: tilde(&value),
+        value: shown(&value),
         origin: origin.to_owned(),
     };
     let file = |is_default: bool| if is_default { "default" } else { "config file" };
@@ -61,7 +61,7 @@ fn tables(config: &Settings) -> Vec<SettingRow> {
         ];
         for (setting, target) in signals {
             let value = target.as_ref().map_or_else(|| "not sent".to_owned(), way);
-            rows.push(shown(setting, value, "flag, OTEL_* and [otlp] together"));
+            rows.push(table(setting, value, "flag, OTEL_* and [otlp] together"));
         }
     }
     let redaction = match &config.redaction {
@@ -73,9 +73,9 @@ fn tables(config: &Settings) -> Vec<SettingRow> {
     };
     let is_default =
         matches!(&config.redaction, RedactionTable::Settings(settings) if **settings == Default::default());
-    rows.push(shown("redaction", redaction, file(is_default)));
+    rows.push(table("redaction", redaction, file(is_default)));
     let prices = config.cost_per_call.len();
-    rows.push(shown("cost.per_call", format!("{prices} prices"), file(prices == 0)));
+    rows.push(table("cost.per_call", format!("{prices} prices"), file(prices == 0)));
     rows
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::wrap::watched::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
-use crate::cli::{Out, help, log_folder, write_json};
+use crate::cli::{Out, help, log_folder, redacted, write_json};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::Printable;
@@ -96,7 +96,7 @@ impl StatusRow {
             transport,
             watched,
             disabled: server.disabled,
-            note,
+            note: note.map(|note| redacted(&note).to_string()),
             last_seen: own.as_deref().or(logs).and_then(|logs| last_seen(logs, &server.name)),
             name: server.name,
         }

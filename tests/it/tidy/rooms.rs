@@ -58,11 +58,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("lib", "list of the rooms", &[]),
-    (
-        "main",
-        "parses the arguments, runs a command, exits with its status",
-        &["system", "observe::redact", "cli"],
-    ),
+    ("main", "parses the arguments, runs a command, exits with its status", &["system", "cli"]),
 ];
 
 /// Returns the room of a file below `src`: the first part of its path.
