@@ -1,4 +1,4 @@
-//! Sends records out: to the session log and to a collector.
+//! Sends records out: to the session log, to the live file and to a collector.
 //!
 //! [`Exporter`] makes a record of each event that is recorded, and offers both to every output. Each output has a
 //! bounded queue of its own. It waits for room for a bounded time and then drops and counts records, so a disk
@@ -6,8 +6,11 @@
 
 use std::time::Instant;
 
+use crate::observe::Observer;
 use crate::observe::event::{Event, EventKind, Sink};
+use crate::relay::chunk::Moment;
 
+pub(crate) mod live;
 pub mod log;
 pub mod otlp;
 
@@ -25,6 +28,11 @@ pub trait Output: Send {
 
     /// Receives, from time to time, the losses of all outputs so far.
     fn update_losses(&mut self, _dropped: &[Dropped]) {}
+
+    /// Is called at intervals. Returns when it should be called again, if that is soon.
+    fn refresh(&mut self, _observer: &Observer, _now: Moment) -> Option<Moment> {
+        None
+    }
 
     /// Starts to write the queued records out, without waiting.
     fn begin_close(&mut self);
@@ -53,6 +61,11 @@ impl Exporter {
     /// Sets the time after which records are counted as lost instead of made, because the session has ended.
     pub(crate) fn stop_at(&mut self, time: Instant) {
         self.stop_at = Some(time);
+    }
+
+    /// Refreshes all outputs. Returns when the first of them should be refreshed again, if that is soon.
+    pub(crate) fn refresh(&mut self, observer: &Observer, now: Moment) -> Option<Moment> {
+        self.outputs.iter_mut().filter_map(|output| output.refresh(observer, now)).min()
     }
 
     fn dropped(&self) -> Vec<Dropped> {
@@ -107,7 +120,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::relay::chunk::Moment;
 
     /// Counts the records that it takes.
     #[derive(Clone, Default)]

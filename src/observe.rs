@@ -24,7 +24,7 @@ mod wording;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use canonical::HashKey;
 use envelope::{LineKind, Scanner};
-use event::{Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
+use event::{CallFacts, Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
 use frame::{Framer, Piece};
 use session::{Session, Step};
 use tools::ToolSet;
@@ -258,6 +258,16 @@ impl Observer {
         step.now = end.at.max(self.now);
         let StderrTail { lines, before } = std::mem::take(&mut self.stderr.tail);
         self.session.end(end, before, lines.into(), step);
+    }
+
+    /// Returns the open requests, oldest first, with the moment at which each arrived.
+    pub(crate) fn open_requests(&self) -> impl Iterator<Item = (&CallFacts, Moment)> {
+        self.session.open_requests()
+    }
+
+    /// Returns the number of requests that have arrived.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.session.arrived()
     }
 
     /// Sets the tool definitions of the last session with this server.

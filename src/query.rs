@@ -1,4 +1,4 @@
-//! Reads session files back into records and computes answers from them.
+//! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
 //! `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
 //! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find` and `report` compute the answer of
@@ -13,6 +13,7 @@ pub(crate) mod find;
 pub(crate) mod follow;
 pub(crate) mod inner;
 pub(crate) mod last;
+pub(crate) mod live;
 pub mod name_pool;
 pub mod report;
 pub mod row;

@@ -17,6 +17,7 @@ pub mod cost;
 pub(crate) mod file_name;
 mod from_event;
 pub(crate) mod line;
+pub(crate) mod live;
 pub mod schema;
 pub mod timestamp;
 pub(crate) mod values;

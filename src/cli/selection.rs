@@ -15,12 +15,13 @@ use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::inner::inner_connections;
+use crate::query::live::{self, LiveConnection};
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
-use crate::settings::paths::home_as_tilde;
+use crate::settings::paths::{self, home_as_tilde};
 use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::system::stdio;
 use crate::text::glob::Glob;
@@ -174,6 +175,15 @@ impl Reading {
     /// Leaves out connections inside another connection, so that their calls count once.
     pub(super) fn leave_out_inner(&mut self) {
         self.select.inner = inner_connections(&self.sources, &self.select);
+    }
+
+    /// Returns the selected connections that have a live file. Only the logs of this user's state folder have some.
+    pub(super) fn live(&self) -> Vec<LiveConnection> {
+        let Some(folder) = paths::live_dir().filter(|_| !self.folders.is_empty()) else { return Vec::new() };
+        let (mut connections, problems) = live::connections(&folder);
+        problems.iter().for_each(|problem| note(problem));
+        connections.retain(|connection| self.select.takes_live(&connection.state));
+        connections
     }
 
     /// Folds all records. Shows the progress on a terminal if the logs are large.

@@ -42,6 +42,8 @@ impl SessionsArgs {
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
         found.truncate(self.output.limit.or(self.count).unwrap_or(default));
+        let live = reading.live();
+        found.iter_mut().for_each(|(_, session)| session.add_live(&live));
         if self.output.json {
             for (id, session) in &found {
                 writeln!(out, "{}", sessions::json(id, session, &reading.prices, self.connections)?)?;

@@ -1,5 +1,6 @@
 //! `spantap tail`.
 
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use crate::present::tail::RowPrinter;
 use crate::query::entry::LogEntry;
 use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
+use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
 use crate::query::row::LogRow;
+use crate::record::timestamp::Timestamp;
+use crate::system::stdio;
 
 #[derive(Debug, Args)]
 pub struct TailArgs {
-    /// Keep printing new operations
+    /// Keep printing new operations, and show those that are open
     #[arg(short, long)]
     follow: bool,
     /// Number of past operations to print first
@@ -28,6 +32,8 @@ pub struct TailArgs {
     pub(super) output: OutputArgs,
 }
 
+/// Most open requests that `tail -f` shows.
+const MOST_OPEN: usize = 8;
 /// Time between two rounds of `tail -f`: short for a user, long for a disk.
 const ROUND: Duration = Duration::from_millis(200);
 
@@ -52,15 +58,44 @@ impl TailArgs {
             return Ok(ExitCode::SUCCESS);
         }
         let mut names = NamePool::default();
-        loop {
+        let shows_open = !json && stdio::terminal_width().is_some();
+        for round in 0.. {
+            let open = if shows_open { self.write_open(out, &reading, &printer, round)? } else { 0 };
             out.flush()?;
             std::thread::sleep(ROUND);
+            if open > 0 {
+                // Up, and everything below is cleared: the lines grow in place.
+                write!(out, "\x1b[{open}A\x1b[J")?;
+            }
             follower.round(&reading.folders, |line| match LogEntry::parse(line) {
-                Ok(entry) if LogRow::is_wanted(&reading.select, &entry) => {
+                Ok(entry) if LogRow::is_followed(&reading.select, &entry) => {
                     printer.write(out, &LogRow::new(&entry, line, json, &mut names))
                 }
                 _ => Ok(()),
             })?;
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes one line for each of the oldest requests that are open now; returns the number of lines.
+    fn write_open(
+        &self,
+        out: &mut Out<'_>,
+        reading: &Reading,
+        printer: &RowPrinter,
+        round: usize,
+    ) -> io::Result<usize> {
+        let connections = reading.live();
+        let running = connections.iter().filter(|connection| connection.liveness == Liveness::Running);
+        let open = running.flat_map(|LiveConnection { state, .. }| {
+            state.open.iter().map(move |request| (&*state.server_name, request))
+        });
+        let mut open: Vec<_> = open.collect();
+        open.sort_by_key(|(_, request)| request.started_at);
+        open.truncate(MOST_OPEN);
+        for (server, request) in &open {
+            writeln!(out, "{}", printer.open_line(server, request, Timestamp::now(), round))?;
+        }
+        Ok(open.len())
     }
 }

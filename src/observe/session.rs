@@ -107,6 +107,14 @@ impl Session {
         &self.hashing
     }
 
+    pub(super) fn open_requests(&self) -> impl Iterator<Item = (&CallFacts, Moment)> {
+        self.open.from(0).map(|(_, pending)| (&pending.facts, pending.timing.started))
+    }
+
+    pub(super) fn arrived(&self) -> u64 {
+        self.open.arrived()
+    }
+
     pub(super) fn tools(&self) -> Option<&ToolSet> {
         self.tools.fresh()
     }

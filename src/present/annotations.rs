@@ -65,6 +65,7 @@ fn joined(word: &str, detail: &str) -> String {
 impl From<Severity> for Tone {
     fn from(severity: Severity) -> Tone {
         match severity {
+            Severity::Info => Tone::Faint,
             Severity::Warning => Tone::Warning,
             Severity::Failure => Tone::Bad,
         }

@@ -9,6 +9,7 @@ use crate::query::event::EventRow;
 use crate::query::find::SessionReader;
 use crate::query::row::OperationRow;
 use crate::query::turns::turns;
+use crate::record::timestamp::Timestamp;
 
 /// Draws a session that was read and settled.
 ///
@@ -22,6 +23,11 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     write_totals(out, terminal, session_id, session)?;
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
+    for (state, request) in session.totals.open() {
+        let ms = (Timestamp::now().0 - request.started_at.0) as f64 / 1000.0;
+        let text = format!("open for {}: {} on {}", format::duration(ms), request.name(), state.server_name);
+        writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
+    }
     let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
     if rows.is_empty() && session.more == 0 {
         return Ok(());

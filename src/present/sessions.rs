@@ -10,6 +10,7 @@ use crate::present::{Printable, format};
 use crate::query::row::id_end;
 use crate::query::sessions::SessionTotals;
 use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 #[derive(Serialize)]
@@ -25,6 +26,9 @@ struct SessionLine<'a> {
     /// Working folders of the servers.
     folders: &'a BTreeSet<String>,
     connections: usize,
+    /// Number of connections that run now, and of their open requests.
+    running: usize,
+    open: u64,
     calls: u64,
     errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +65,8 @@ pub(crate) fn json(
         servers: session.servers.keys().map(String::as_str).collect(),
         folders: &session.folders,
         connections: session.connections.len(),
+        running: session.running.len(),
+        open: session.running.iter().map(|state| state.open.len() as u64 + state.more_open).sum(),
         calls: session.calls.calls,
         errors: session.calls.errors(),
         error_rate: session.calls.error_rate(),
@@ -132,8 +138,14 @@ pub fn write(
 
 /// Returns what is unusual about a session, in words.
 pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone) {
-    let mut notes: Vec<String> = session.deaths.iter().cloned().collect();
-    let tone = if !notes.is_empty() || session.thrashing > 0 { Tone::Bad } else { Tone::Warning };
+    let killed = session.killed.iter().map(|server| format!("{server}: spantap was killed"));
+    let mut notes: Vec<String> = killed.chain(session.deaths.iter().cloned()).collect();
+    let tone = match () {
+        () if !notes.is_empty() || session.thrashing > 0 => Tone::Bad,
+        () if session.calls.errors() > 0 || session.running.is_empty() => Tone::Warning,
+        () => Tone::Good,
+    };
+    notes.extend(running(session));
     if session.most_repeats() >= warn.into() {
         notes.push(format!("{}x same arguments", session.most_repeats()));
     }
@@ -150,6 +162,16 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone
         notes.push("records lost".to_owned());
     }
     (notes.join(", ").into(), tone)
+}
+
+/// Returns that the session runs, and what it waits for longest.
+fn running(session: &SessionTotals) -> Option<String> {
+    let now = session.running.iter().map(|state| state.updated_at).max()?.max(Timestamp::now());
+    let oldest = session.open().min_by_key(|(_, request)| request.started_at);
+    Some(oldest.map_or("running".to_owned(), |(_, request)| {
+        let open = format::duration((now.0 - request.started_at.0) as f64 / 1000.0);
+        format!("running, {} open for {open}", request.name())
+    }))
 }
 
 /// Returns the last component of the first working folder; `+` if there are several folders.

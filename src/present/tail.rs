@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, annotations, format};
 use crate::query::row::{LogRow, OperationRow};
+use crate::record::live::LiveRequest;
 use crate::record::timestamp::Timestamp;
 
 /// From this width on a line has room for method, size and milliseconds beside the note.
@@ -90,6 +91,21 @@ impl RowPrinter {
         }
         let (note, tone) = annotations::operation(row, self.terminal.warn);
         line.end(&note, tone)
+    }
+
+    /// Returns the line of a request that is open now. `round` turns the mark before it.
+    pub(crate) fn open_line(
+        &self,
+        server: &str,
+        request: &LiveRequest,
+        now: Timestamp,
+        round: usize,
+    ) -> String {
+        let mark = if self.terminal.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" };
+        let mark = mark.chars().cycle().nth(round % 60).unwrap_or(' ');
+        let ms = (now.0.saturating_sub(request.started_at.0)) as f64 / 1000.0;
+        let line = format!("{mark} {server}  {}  {}", request.name(), format::duration(ms.max(0.0)));
+        Tone::Warning.paint(self.terminal.cut(line, self.terminal.width.saturating_sub(1)))
     }
 
     /// Begins a line with handle, time and server.

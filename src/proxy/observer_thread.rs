@@ -86,6 +86,8 @@ pub(super) struct ObserverRunner {
     load_mode: LoadMode,
     next_sample: Moment,
     seen_since_sample: bool,
+    /// When an output asked to be refreshed.
+    next_refresh: Option<Moment>,
 }
 
 impl ObserverRunner {
@@ -99,6 +101,7 @@ impl ObserverRunner {
             load_mode: LoadMode::Full,
             next_sample: Moment(0),
             seen_since_sample: false,
+            next_refresh: None,
         }
     }
 
@@ -175,19 +178,22 @@ impl ObserverRunner {
             self.seen_since_sample = false;
             self.next_sample = now.after(SAMPLE_INTERVAL);
         }
+        let mut next_refresh = None;
         self.guarded(|session| {
             session.observer.tick(now, &mut session.exporter);
             if let Some(sample) = sample {
                 session.observer.stats_sample(sample, now, &mut session.exporter);
             }
+            next_refresh = session.exporter.refresh(&session.observer, now);
         });
+        self.next_refresh = next_refresh;
     }
 
     /// Returns `nap`, or the time until the observer's next deadline if that is shorter.
     pub(super) fn until_deadline(&self, nap: Duration) -> Duration {
         let ObserverState::Observing(session) = &self.state else { return nap };
         let deadline = catch_unwind(AssertUnwindSafe(|| session.observer.next_deadline())).ok().flatten();
-        match deadline {
+        match deadline.into_iter().chain(self.next_refresh).min() {
             Some(deadline) => {
                 nap.min(deadline.since(crate::system::clock::now()).max(crate::proxy::SHORTEST_NAP))
             }

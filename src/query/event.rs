@@ -10,6 +10,8 @@ use crate::record::words::EndReason;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
+    /// The ordinary beginning or end of a connection.
+    Info,
     Warning,
     Failure,
 }
@@ -31,6 +33,7 @@ impl EventRow {
             _ if entry.event != EventName::SessionEnded => entry.message.to_string(),
             (Some(how), ..) => how,
             (None, Some(signal), _) => format!("died of signal {signal} when it was asked to end"),
+            (None, None, Some(0)) => "ended".to_owned(),
             (None, None, Some(code)) => format!("exited with {code} when it was asked to end"),
             (None, None, None) => entry.message.to_string(),
         };
@@ -38,11 +41,16 @@ impl EventRow {
         EventRow {
             at: entry.timestamp,
             server_name: names.share(&entry.server_name),
-            severity: severity(entry).unwrap_or(Severity::Warning),
+            severity: severity(entry).unwrap_or(Severity::Info),
             text,
             stderr: stderr.map(ToString::to_string).collect(),
         }
     }
+}
+
+/// Returns true if a connection begins or ends with this event.
+pub(crate) fn is_edge(entry: &LogEntry<'_>) -> bool {
+    matches!(entry.event, EventName::SessionStarted | EventName::SessionEnded)
 }
 
 /// Returns true if an event that is not an operation is worth a line.

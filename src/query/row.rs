@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
-use crate::query::event::{EventRow, is_notable};
+use crate::query::event::{EventRow, is_edge, is_notable};
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
 use crate::record::EventName;
@@ -111,6 +111,12 @@ impl LogRow {
             return select.takes_operation(entry);
         }
         !select.is_about_operations() && select.takes_context(entry) && is_notable(entry)
+    }
+
+    /// Returns true if `tail -f` prints the line: it shows beginnings and ends of connections, too.
+    pub(crate) fn is_followed(select: &Selection, entry: &LogEntry<'_>) -> bool {
+        LogRow::is_wanted(select, entry)
+            || is_edge(entry) && !select.is_about_operations() && select.takes_context(entry)
     }
 
     pub fn new(entry: &LogEntry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {

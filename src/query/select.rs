@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::query::entry::LogEntry;
 use crate::query::files::TimeWindow;
+use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 use crate::text::duration;
@@ -46,6 +47,16 @@ impl Selection {
     pub(crate) fn takes_connection(&self, entry: &LogEntry<'_>) -> bool {
         matches_any(&self.servers, &entry.server_name)
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
+    }
+
+    /// Returns true if the server and session of a connection that runs now are selected.
+    pub(crate) fn takes_live(&self, state: &LiveState) -> bool {
+        matches_any(&self.servers, &state.server_name)
+            && self.session.as_deref().is_none_or(|wanted| {
+                state.session_id.starts_with(wanted)
+                    || state.connection_id.starts_with(wanted)
+                    || (wanted.len() >= LEAST_END && state.connection_id.ends_with(wanted))
+            })
     }
 
     /// Returns true if the record is a selected operation.

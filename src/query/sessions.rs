@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::query::entry::LogEntry;
 use crate::query::errors;
 use crate::query::event::unexpected_end;
+use crate::query::live::{LiveConnection, Liveness};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{CallTotals, TimeSpan, TurnCounts};
 use crate::record::EventName;
 use crate::record::cost::Prices;
+use crate::record::live::{LiveRequest, LiveState};
 
 /// Adds up the selected records by session, or by connection.
 pub struct SessionTable<'a> {
@@ -38,6 +40,10 @@ pub struct SessionTotals {
     pub(crate) deaths: BTreeSet<String>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
+    /// The connections that run now.
+    pub(crate) running: Vec<LiveState>,
+    /// Servers whose proxy was killed.
+    pub(crate) killed: BTreeSet<String>,
     /// Number of failures by tool and message, at most [`FAILURES`] of them.
     failures: BTreeMap<(String, String), u64>,
 }
@@ -72,6 +78,23 @@ impl SessionTotals {
     /// Returns the greatest number of identical calls in one conversation.
     pub(crate) fn most_repeats(&self) -> u64 {
         self.thrashing.max(self.calls.most_repeats.into())
+    }
+
+    /// Adds what is known of the connections now.
+    pub(crate) fn add_live(&mut self, live: &[LiveConnection]) {
+        for LiveConnection { state, liveness } in live {
+            match liveness {
+                _ if !self.connections.contains(&state.connection_id) => {}
+                Liveness::Running => self.running.push(state.clone()),
+                Liveness::Killed => drop(self.killed.insert(state.server_name.clone())),
+                Liveness::Unknown => {}
+            }
+        }
+    }
+
+    /// Returns the open requests of the connections that run.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&LiveState, &LiveRequest)> {
+        self.running.iter().flat_map(|state| state.open.iter().map(move |request| (state, request)))
     }
 
     /// Returns tool, message and number of the most frequent failure.

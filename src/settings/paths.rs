@@ -29,6 +29,11 @@ pub(crate) fn home_as_tilde(path: &Path) -> String {
     }
 }
 
+/// Returns the folder of the live files.
+pub(crate) fn live_dir() -> Option<PathBuf> {
+    Some(state_dir()?.join("live"))
+}
+
 pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }

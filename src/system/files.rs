@@ -51,6 +51,25 @@ fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
     }
 }
 
+/// Makes the file `path`, or empties it, in a folder of mode 0700. Only its owner can read it, whatever the umask
+/// is.
+///
+/// # Errors
+/// Fails if the folder or the file cannot be made.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    make_private_folder(path.parent().ok_or_else(|| io::Error::other("it has no folder"))?)?;
+    let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(options)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// Replaces the file `path` as a whole by `bytes`. Only its owner can read it, whatever the umask is.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;

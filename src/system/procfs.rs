@@ -86,6 +86,23 @@ pub fn boot_id() -> String {
     text.trim().to_owned()
 }
 
+/// Returns the name of this process's pid namespace, such as `pid:[4026531836]`; empty if unknown.
+pub fn pid_namespace() -> String {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().into_owned()
+}
+
+/// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here, because
+/// it belongs to another boot or namespace. A process that was not waited for does not run.
+pub fn is_running(boot: &str, namespace: &str, pid: u32, start_ticks: u64) -> Option<bool> {
+    if boot.is_empty() || boot != boot_id() || namespace.is_empty() || namespace != pid_namespace() {
+        return None;
+    }
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"));
+    Some(!is_zombie && ProcessStat::parse(&stat).is_some_and(|stat| stat.start_ticks == start_ticks))
+}
+
 /// Returns when each of this user's processes called `name` was started.
 #[cfg(target_os = "linux")]
 pub fn start_times(name: &str) -> Vec<SystemTime> {

@@ -1,6 +1,6 @@
 //! The three standard descriptors of this process.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// Moves descriptor 1 to a number that only its pump knows, and points 1 at standard error, so that a stray
@@ -128,7 +128,10 @@ pub fn widen(fd: RawFd, more: u64) {
     }
 }
 
-/// Returns the columns of the terminal that standard output is; `None` for a pipe or file.
+/// Returns the columns of the terminal that standard output is, 80 if it does not know them; `None` for a pipe or
+/// file.
 pub(crate) fn terminal_width() -> Option<usize> {
-    terminal_size::terminal_size_of(rustix::stdio::stdout()).map(|(width, _)| width.0.into())
+    let output = rustix::stdio::stdout();
+    let measured = || terminal_size::terminal_size_of(output).map(|(width, _)| width.0.into());
+    output.is_terminal().then(|| measured().unwrap_or(80))
 }

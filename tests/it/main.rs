@@ -11,6 +11,7 @@ mod hosts_write;
 mod keep;
 mod leaks;
 mod lifecycle;
+mod live;
 mod load_modes;
 mod log;
 mod look;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cli::exit_with;
 use crate::cli::run::RunArgs;
+use crate::export::live::LiveFile;
 use crate::export::log::{Log, LogSettings};
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
@@ -311,15 +312,19 @@ impl SessionSetup {
     }
 
     fn exporter(&mut self, now: Moment) -> Exporter {
+        let anchor = ClockAnchor { moment: now, wall: Timestamp::now() };
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
         outputs.extend(log.map(|log| Box::new(log) as Box<dyn Output>));
+        let live = paths::live_dir().filter(|_| self.settings.log.value);
+        let live = live.map(|folder| LiveFile::new(&folder, &self.identity, anchor));
+        outputs.extend(live.map(|live| Box::new(live) as Box<dyn Output>));
         let (otlp, warnings) = self.otlp();
         for warning in warnings {
             tracing::warn!("{warning}");
         }
         outputs.extend(otlp.map(|otlp| Box::new(otlp) as Box<dyn Output>));
-        Exporter::new(self.identity.clone(), ClockAnchor { moment: now, wall: Timestamp::now() }, outputs)
+        Exporter::new(self.identity.clone(), anchor, outputs)
     }
 
     fn observer_settings(&mut self, now: Moment, hash_key: HashKey, connection: Span) -> ObserverSettings {

@@ -253,6 +253,11 @@ impl OpenRequests {
         self.get_mut(number)
     }
 
+    /// Returns the number of requests that have arrived.
+    pub(super) fn arrived(&self) -> u64 {
+        self.next_number
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
     }

@@ -27,8 +27,16 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "export",
-        "sinks: the log file and OTLP",
-        &["system::files", "system::thread", "text::words", "relay::chunk", "observe", "record"],
+        "sinks: the log file, the live file and OTLP",
+        &[
+            "system::files",
+            "system::procfs",
+            "system::thread",
+            "text::words",
+            "relay::chunk",
+            "observe",
+            "record",
+        ],
     ),
     (
         "settings",
@@ -40,7 +48,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "assembly of one proxy: threads, load modes, shutdown",
         &["text", "system", "relay", "observe", "record", "export", "settings"],
     ),
-    ("query", "reads session files: scan, select, totals", &["text", "record"]),
+    (
+        "query",
+        "reads session files and live files: scan, select, totals",
+        &["system::files", "system::procfs", "text", "record"],
+    ),
     (
         "present",
         "shows what `query` computed: tables, waterfalls, the report page",

@@ -1,0 +1,86 @@
+//! The live files: connections that run now, and those whose proxy was killed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::record::live::{self, LiveState};
+use crate::system::{files, procfs};
+
+/// How often a file that is being overwritten is read again.
+const ATTEMPTS: u32 = 5;
+/// Most files that are read.
+const MOST_FILES: usize = 2_000;
+
+/// What is known of the proxy of a live file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    Running,
+    /// The proxy left its file and does not run.
+    Killed,
+    /// The file is of another boot or of another pid namespace.
+    Unknown,
+}
+
+/// A connection with a live file.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveConnection {
+    pub(crate) state: LiveState,
+    pub(crate) liveness: Liveness,
+}
+
+/// Reads the live files in `folder`, in the order in which the connections began. Returns also one line for each
+/// file that cannot be read.
+pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
+    let mut problems = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Vec::new(), problems),
+        Err(error) => return (Vec::new(), vec![format!("{}: {error}", folder.display())]),
+    };
+    let mut connections = Vec::new();
+    let paths = entries.flatten().map(|entry| entry.path());
+    let live = paths.filter(|path| path.extension().is_some_and(|extension| extension == live::EXTENSION));
+    for path in live.take(MOST_FILES) {
+        match read(&path) {
+            Ok(Some(state)) => {
+                let proxy = &state.proxy;
+                let running =
+                    procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks);
+                let liveness = match running {
+                    Some(true) => Liveness::Running,
+                    Some(false) => Liveness::Killed,
+                    None => Liveness::Unknown,
+                };
+                connections.push(LiveConnection { state, liveness });
+            }
+            Ok(None) => {}
+            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+        }
+    }
+    connections.sort_by(|a, b| {
+        let key = |connection: &LiveConnection| {
+            (connection.state.started_at, connection.state.connection_id.clone())
+        };
+        key(a).cmp(&key(b))
+    });
+    (connections, problems)
+}
+
+/// Reads one file; `None` if its connection has ended meanwhile.
+fn read(path: &PathBuf) -> Result<Option<LiveState>, String> {
+    let mut problem = "";
+    for _ in 0..ATTEMPTS {
+        let bytes = match files::read_limited(path, live::LIMIT as u64) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        match LiveState::decode(&bytes) {
+            Ok(state) => return Ok(Some(state)),
+            Err(found) => problem = found,
+        }
+        // The proxy writes a state in one call, which takes microseconds.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Err(problem.to_owned())
+}

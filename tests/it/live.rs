@@ -1,0 +1,162 @@
+//! What runs now: the live file of each connection, and the commands that show it. Nothing that happens to the
+//! file touches the traffic.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A server that answers only `initialize`.
+const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'; cat > /dev/null"#;
+
+/// Waits until `found` returns something.
+#[track_caller]
+fn within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(begun.elapsed() < limit, "it did not happen within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn live_file(home: &Home) -> Option<PathBuf> {
+    let folder = home.logs().parent().unwrap().join("live");
+    std::fs::read_dir(folder).ok()?.map(|entry| entry.unwrap().path()).next()
+}
+
+/// Returns the rows that `sessions --json` prints.
+fn sessions(home: &Home) -> Vec<Value> {
+    let output = home.command(SPANTAP).args(["sessions", "--json"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn hang(home: &Home) -> Session {
+    let mut command = home.command(SPANTAP);
+    command.args(["--server", "db", "--", "bash", "-c", HANGING]);
+    let mut session = Session::start(command);
+    session.request("initialize", json!({}));
+    session.send(&json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "query", "arguments": {}}}));
+    session
+}
+
+#[test]
+fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
+    let home = Home::new();
+    let session = hang(&home);
+    let row = within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    assert_eq!((&row["running"], &row["servers"]), (&json!(1), &json!(["db"])));
+    let shown = home.command(SPANTAP).args(["show", "last"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("running, query open for ") && shown.contains("query on db"), "{shown}");
+    let file = live_file(&home).unwrap();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+    let folder = std::fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode, folder), (0o600, 0o700));
+    session.end();
+    assert_eq!(live_file(&home), None);
+    let rows = sessions(&home);
+    assert_eq!((&rows[0]["running"], &rows[0]["open"]), (&json!(0), &json!(0)));
+}
+
+#[test]
+fn a_proxy_that_was_killed_is_said_to_have_been_killed_until_the_next_one_starts() {
+    let home = Home::new();
+    let mut session = hang(&home);
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    session.child.kill().unwrap();
+    session.child.wait().unwrap();
+    let shown = || {
+        let output = home.command(SPANTAP).args(["sessions"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(shown().contains("db: spantap was killed"), "{}", shown());
+    assert!(live_file(&home).is_some());
+    let next = hang(&home);
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1 && row["running"] == 1));
+    next.end();
+    assert_eq!(live_file(&home), None);
+}
+
+#[test]
+fn nothing_that_happens_to_the_file_touches_the_traffic() {
+    type Damage = fn(&PathBuf);
+    let damages: [Damage; 4] = [
+        |file| std::fs::remove_file(file).unwrap(),
+        |file| std::fs::File::options().write(true).open(file).unwrap().set_len(3).unwrap(),
+        |file| std::fs::set_permissions(file, PermissionsExt::from_mode(0)).unwrap(),
+        |file| std::fs::remove_dir_all(file.parent().unwrap()).unwrap(),
+    ];
+    for damage in damages {
+        let home = Home::new();
+        let mut session = home.session(&[]);
+        session.calls(1);
+        damage(&within(SOON, || live_file(&home)));
+        session.calls(3);
+        let (status, said) = session.end();
+        assert!(status.success());
+        assert_eq!(said, "");
+    }
+}
+
+#[test]
+fn a_live_file_that_cannot_be_read_is_one_line_and_the_rest_goes_on() {
+    let home = Home::new();
+    let session = hang(&home);
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    let folder = live_file(&home).unwrap().parent().unwrap().to_owned();
+    std::fs::write(folder.join("torn.live"), "spantap-live/1 900 0000\n{").unwrap();
+    std::fs::write(folder.join("newer.live"), "spantap-live/2 1 0\n1").unwrap();
+    std::fs::write(folder.join("foreign.live"), b"\xff\x1b[2J").unwrap();
+    let output = home.command(SPANTAP).args(["sessions", "--json"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.lines().count() == 3, "{said}");
+    for problem in
+        ["torn.live: incomplete", "newer.live: written by a newer spantap", "foreign.live: not a live file"]
+    {
+        assert!(said.contains(problem), "{problem} is in {said}");
+    }
+    assert!(!said.contains('\u{1b}'));
+    assert!(String::from_utf8(output.stdout).unwrap().contains(r#""open":1"#));
+    session.end();
+}
+
+#[test]
+fn without_a_log_nothing_is_written_about_what_runs() {
+    let home = Home::new();
+    let mut session = home.session(&["--no-log"]);
+    session.calls(2);
+    session.end();
+    assert!(!home.logs().parent().unwrap().join("live").exists());
+}
+
+#[test]
+fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
+    let home = Home::new();
+    let session = hang(&home);
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    let typescript = home.path().join("screen");
+    let mut command = home.command("script");
+    let tail = format!("exec timeout -s KILL 60 {SPANTAP} tail -f --since 1h");
+    command.args(["-q", "-f", "-c", &tail]).arg(&typescript).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut tail = command.spawn().unwrap();
+    within(SOON, || {
+        let screen = std::fs::read(&typescript).unwrap_or_default();
+        let screen = String::from_utf8_lossy(&screen).into_owned();
+        (screen.matches("db  query  ").count() >= 3 && screen.contains("\u{1b}[1A")).then_some(())
+    });
+    // Ctrl-C, as a user would end it.
+    tail.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    within(SOON, || tail.try_wait().unwrap());
+    session.end();
+}
