@@ -104,7 +104,8 @@ impl RowPrinter {
         let mark = if self.terminal.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" };
         let mark = mark.chars().cycle().nth(round % 60).unwrap_or(' ');
         let ms = (now.0.saturating_sub(request.started_at.0)) as f64 / 1000.0;
-        let line = format!("{mark} {server}  {}  {}", request.name(), format::duration(ms.max(0.0)));
+        let asked = if request.is_from_server { ", asked by the server" } else { "" };
+        let line = format!("{mark} {server}  {}  {}{asked}", request.name(), format::duration(ms.max(0.0)));
         Tone::Warning.paint(self.terminal.cut(line, self.terminal.width.saturating_sub(1)))
     }
 

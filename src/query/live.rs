@@ -11,7 +11,7 @@ const ATTEMPTS: u32 = 5;
 /// Most files that are read.
 const MOST_FILES: usize = 2_000;
 
-/// What is known of the proxy of a live file.
+/// The state of the proxy of a live file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Liveness {
     Running,

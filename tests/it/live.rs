@@ -1,7 +1,6 @@
 //! What runs now: the live file of each connection, and the commands that show it. Nothing that happens to the
 //! file touches the traffic.
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -147,16 +146,16 @@ fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     let typescript = home.path().join("screen");
     let mut command = home.command("script");
-    let tail = format!("exec timeout -s KILL 60 {SPANTAP} tail -f --since 1h");
-    command.args(["-q", "-f", "-c", &tail]).arg(&typescript).stdin(Stdio::piped()).stdout(Stdio::null());
+    let tail = format!("echo $$ > pid; exec timeout -s KILL 60 {SPANTAP} tail -f --since 1h");
+    command.args(["-q", "-f", "-c", &tail]).arg(&typescript).stdin(Stdio::null()).stdout(Stdio::null());
     let mut tail = command.spawn().unwrap();
     within(SOON, || {
         let screen = std::fs::read(&typescript).unwrap_or_default();
         let screen = String::from_utf8_lossy(&screen).into_owned();
         (screen.matches("db  query  ").count() >= 3 && screen.contains("\u{1b}[1A")).then_some(())
     });
-    // Ctrl-C, as a user would end it.
-    tail.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    let pid = std::fs::read_to_string(home.path().join("pid")).unwrap();
+    home.command("kill").arg(pid.trim()).status().unwrap();
     within(SOON, || tail.try_wait().unwrap());
     session.end();
 }
