@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::present::table::Tone;
 use crate::present::tail::RowPrinter;
 use crate::query::entry::LogEntry;
 use crate::query::follow::LogFollower;
@@ -32,8 +33,6 @@ pub struct TailArgs {
     pub(super) output: OutputArgs,
 }
 
-/// Most open requests that `tail -f` shows.
-const MOST_OPEN: usize = 8;
 /// Time between two rounds of `tail -f`: short for a user, long for a disk.
 const ROUND: Duration = Duration::from_millis(200);
 
@@ -64,8 +63,8 @@ impl TailArgs {
             out.flush()?;
             std::thread::sleep(ROUND);
             if open > 0 {
-                // Up, and everything below is cleared: the lines grow in place.
-                write!(out, "\x1b[{open}A\x1b[J")?;
+                // Blanks clear the line also where escape sequences are not written.
+                write!(out, "\r{:open$}\r", "")?;
             }
             follower.round(&reading.folders, |line| match LogEntry::parse(line) {
                 Ok(entry) if LogRow::is_followed(&reading.select, &entry) => {
@@ -77,7 +76,7 @@ impl TailArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Writes one line for each of the oldest requests that are open now; returns the number of lines.
+    /// Writes the oldest requests that are open now, without an end of line; returns the width of the text.
     fn write_open(
         &self,
         out: &mut Out<'_>,
@@ -92,10 +91,8 @@ impl TailArgs {
         });
         let mut open: Vec<_> = open.collect();
         open.sort_by_key(|(_, request)| request.started_at);
-        open.truncate(MOST_OPEN);
-        for (server, request) in &open {
-            writeln!(out, "{}", printer.open_line(server, request, Timestamp::now(), round))?;
-        }
-        Ok(open.len())
+        let line = printer.open_line(&open, Timestamp::now(), round);
+        write!(out, "{}", Tone::Warning.paint(&line))?;
+        Ok(line.width())
     }
 }

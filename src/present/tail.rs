@@ -93,20 +93,21 @@ impl RowPrinter {
         line.end(&note, tone)
     }
 
-    /// Returns the line of a request that is open now. `round` turns the mark before it.
-    pub(crate) fn open_line(
-        &self,
-        server: &str,
-        request: &LiveRequest,
-        now: Timestamp,
-        round: usize,
-    ) -> String {
-        let mark = if self.terminal.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" };
-        let mark = mark.chars().cycle().nth(round % 60).unwrap_or(' ');
-        let ms = (now.0.saturating_sub(request.started_at.0)) as f64 / 1000.0;
-        let asked = if request.is_from_server { ", asked by the server" } else { "" };
-        let line = format!("{mark} {server}  {}  {}{asked}", request.name(), format::duration(ms.max(0.0)));
-        Tone::Warning.paint(self.terminal.cut(line, self.terminal.width.saturating_sub(1)))
+    /// Returns the line of the requests that are open now, each with its server, in the order given; empty without
+    /// requests. `round` turns the mark before it.
+    pub(crate) fn open_line(&self, open: &[(&str, &LiveRequest)], now: Timestamp, round: usize) -> Printable {
+        let marks: Vec<char> = if self.terminal.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" }.chars().collect();
+        let request = |(server, request): &(&str, &LiveRequest)| {
+            let ms = now.0.saturating_sub(request.started_at.0) as f64 / 1000.0;
+            let asked = if request.is_from_server { ", asked by the server" } else { "" };
+            format!("{server}  {}  {}{asked}", request.name(), format::duration(ms.max(0.0)))
+        };
+        let requests: Vec<String> = open.iter().map(request).collect();
+        if requests.is_empty() {
+            return Printable::default();
+        }
+        let line = format!("{} {}", marks[round % marks.len()], requests.join("   "));
+        self.terminal.cut(line, self.terminal.width.saturating_sub(1))
     }
 
     /// Begins a line with handle, time and server.
