@@ -72,6 +72,9 @@ const PAIRS: &[(&str, &str)] = &[
 /// Two words in a row that make a name secret, whatever its last word is.
 const SESSION_PAIRS: &[(&str, &str)] = &[("session", "id"), ("connect", "sid")];
 
+/// Two words in a row that make a name harmless: a client of MCP chooses a progress token itself.
+const HARMLESS_PAIRS: &[(&str, &str)] = &[("progress", "token")];
+
 /// Parts that make a name in one word secret.
 #[rustfmt::skip]
 const PARTS: &[&str] = &[
@@ -92,6 +95,7 @@ const ABOUT: &[&str] = &[
     "enabled", "required", "error", "consent", "dir", "folder", "env", "hint", "prompt", "label",
     "strength", "min", "max", "header", "at", "in", "mode", "method", "kind", "source", "regex", "pattern",
     "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
+    "supported",
 ];
 
 /// First words of names of facts about a secret.
@@ -112,7 +116,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "unique", "map", "dict", "lookup", "dedup", "dedupe", "event", "metric", "message", "sequence", "host",
     "composite", "natural", "surrogate", "shard", "bucket", "blob", "file", "known", "hot", "shortcut",
     "arrow", "parent", "child", "test", "tests", "smoke", "first", "second", "third", "single", "multi",
-    "random",
+    "random", "public",
 ];
 
 /// Words before `code` that make it a secret.
@@ -248,6 +252,7 @@ impl NameWords {
         if self.count == 0
             || self.count > 1 && (among(last, ABOUT) || among(first, COUNTING))
             || self.iter().any(|word| word == b"public" || word == b"passwordless")
+            || self.has_pair(HARMLESS_PAIRS)
         {
             return None;
         }

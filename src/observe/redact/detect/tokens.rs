@@ -214,7 +214,16 @@ fn token_at(
     if matches!(rule.border, TokenBorder::NotAlphanumericMixed | TokenBorder::NotAlphanumericOrDashMixed) {
         return is_mixed(bytes.get(end..stop)?).then_some((begin, stop));
     }
+    if begin == start && is_words(bytes.get(end..stop)?) {
+        return None;
+    }
     Some((begin, stop))
+}
+
+/// Returns true for the rest of a name in code or of a file: lower-case words with `_` or `-` between them.
+fn is_words(rest: &[u8]) -> bool {
+    let is_join = |byte: &u8| matches!(byte, b'_' | b'-');
+    rest.iter().all(|byte| byte.is_ascii_lowercase() || is_join(byte)) && rest.iter().any(is_join)
 }
 
 /// Returns true if a token has upper-case letters, lower-case letters and digits.

@@ -67,6 +67,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
     if quoted {
         return true;
     }
+    let trimmed = trimmed.trim_end_matches(['。', '、', '！', '،']);
     let mut letters = trimmed.chars();
     letters.next();
     let is_prose = trimmed.chars().count() <= 20
@@ -102,11 +103,18 @@ fn is_placeholder(value: &str) -> bool {
     let lower = value.get(..5).unwrap_or_default().to_ascii_lowercase();
     matches!(lower.as_str(), "your_" | "your-" | "<your" | "your ")
         || value.starts_with("<") && value.ends_with('>') && is_wordy(value)
+        // The start of a token, as documentation has it before an ellipsis.
+        || value.len() <= 7
+            && value.ends_with(['-', '_'])
+            && value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'))
 }
 
 /// YAML tags that precede a reference.
 const TAGS: &[&str] =
     &["!ref", "!Ref", "!Sub", "!GetAtt", "!ImportValue", "!reference", "!secret", "!env", "!vault", "!Join"];
+
+/// Where hosts look a name up: `${env:NAME}`, `${input:name}`, `{env:NAME}`.
+const SOURCES: [&str; 5] = ["env:", "input:", "config:", "secret:", "secrets:"];
 
 /// Returns true if `value` only names the source of a secret: `${NAME}`, `$NAME`, `{{ .name }}`, `%s`, `<name>`.
 pub(crate) fn is_reference(value: &str) -> bool {
@@ -116,8 +124,12 @@ pub(crate) fn is_reference(value: &str) -> bool {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b' ' | b'-' | b'$' | b'|' | b'"')
             })
     };
-    let inside = |open: &str, close: &str| {
-        value.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).is_some_and(is_name)
+    let between = |open: &str, close: &str| value.strip_prefix(open)?.strip_suffix(close);
+    let inside = |open: &str, close: &str| between(open, close).is_some_and(is_name);
+    let looked_up = |open: &str| {
+        let name =
+            between(open, "}").and_then(|inner| SOURCES.iter().find_map(|source| inner.strip_prefix(source)));
+        name.is_some_and(is_name)
     };
     let is_variable = value.strip_prefix('$').is_some_and(|name| {
         let fits = |letter: fn(&u8) -> bool| {
@@ -132,6 +144,10 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || inside("${{", "}}")
         || inside("<", ">")
         || inside("%(", ")s")
+        || looked_up("${")
+        || looked_up("{")
+        // An item of 1Password.
+        || value.strip_prefix("op://").is_some_and(|item| item.split('/').all(is_name))
         || value.starts_with("$(")
         || TAGS.contains(&value)
         || value == "%s"
@@ -166,7 +182,31 @@ pub(crate) fn is_prose_header(value: &str) -> bool {
     const SCHEMES: [&str; 8] = ["basic", "bearer", "token", "negotiate", "digest", "apikey", "ntlm", "key"];
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
     is_reference(value)
+        || is_header_reference(value)
         || word.len() <= 16 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && !SCHEMES.contains(&word)
+}
+
+/// Returns true for `Bearer $TOKEN`, `Bearer ${process.env.TOKEN}` and `f"Bearer {token}"`.
+fn is_header_reference(value: &str) -> bool {
+    let line = value.strip_prefix("f").filter(|rest| rest.starts_with(['"', '\''])).unwrap_or(value);
+    let Some((scheme, reference)) = line.trim_start_matches(['"', '\'']).split_once(' ') else {
+        return false;
+    };
+    let scheme_fits =
+        (3..=8).contains(&scheme.len()) && scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let (name, rest) = match reference.trim_start_matches('$').strip_prefix('{') {
+        Some(inner) => inner.split_once('}').unwrap_or(("", inner)),
+        None if reference.starts_with('$') => {
+            (reference.trim_start_matches('$').trim_end_matches(['"', '\'']), "")
+        }
+        None => return false,
+    };
+    let is_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    scheme_fits
+        && name.bytes().all(is_path)
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && !rest.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        && is_wordy(name)
 }
 
 /// Returns true if a text is made of words, numbers and short pieces: `node-modules-v2`, `PROJ-1234`, `users:42`,

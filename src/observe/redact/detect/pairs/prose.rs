@@ -9,6 +9,10 @@ use crate::observe::redact::detect::pairs::{
 const GLUE: &[&str] =
     &["is", "was", "value", "provided", "given", "received", "supplied", "sent", "used", "got"];
 
+/// Parameters of a challenge: `WWW-Authenticate: Bearer resource_metadata="…"`.
+const CHALLENGE: &[&str] =
+    &["realm", "scope", "error", "error_description", "error_uri", "resource_metadata", "charset", "algs"];
+
 /// Bytes of the longest token in a sentence.
 const LONGEST_ANNOUNCED: usize = 512;
 
@@ -87,7 +91,11 @@ impl PairScanner<'_> {
         };
         let length = self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(is_token).count());
         let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
-        if token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        let parameter = token.split_once('=').map_or("", |(name, _)| name);
+        if token.len() < 8
+            || token.bytes().all(|byte| byte.is_ascii_lowercase())
+            || CHALLENGE.contains(&parameter)
+        {
             return at + 1;
         }
         self.matches.push(start, start + token.len(), KnownClass::AuthHeader, "bearer");

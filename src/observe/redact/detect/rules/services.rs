@@ -121,7 +121,7 @@ pub(super) const RULES: &[TokenRule] = &[
         &["msh"], TokenBorder::Lead { set: is_alphanumeric, least: 10, most: 10 }, r"[a-z0-9]{15}p1[a-z0-9]{6}jsn[a-z0-9]{12}"),
     rule("wakatime-key", Work, "betterleaks: wakatime-api-key",
         "waka_eae0123456789eae0123456789eae012",
-        &["waka_"], SYMBOL, r"[a-z0-9-]{32,}"),
+        &["waka_"], SYMBOL, r"[A-Za-z0-9-]{32,}"),
     rule("woocommerce-key", Work, "woocommerce: rest api keys",
         "ck_eae0123456789eae0123456789eae0123456789e",
         &["ck_", "cs_"], SYMBOL, r"[a-f0-9]{40}(?:[^A-Za-z0-9]|$)"),
