@@ -249,7 +249,8 @@ record! {
             pub in_flight: Option<u64>,
             /// `agent_thrashing`: true if the results are equal too.
             pub no_progress: Option<bool>,
-            /// Number of calls (`agent_thrashing`), lines (`malformed`) or answers (`unmatched`).
+            /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), or requests of the server
+            /// without an answer for which one `mcp_request` stands.
             pub count: Option<u64>,
             /// Names of tools that were added.
             pub added: Option<Vec<Cow<'a, str>>>,

@@ -11,7 +11,7 @@ const GUARD: &str = "trap '' INT TERM HUP QUIT; read -r _; kill -TERM 0; sleep 1
 
 /// A process group. Dropping it kills the processes in it.
 pub(super) struct ProcessGroup {
-    /// `None` if there is no `sh`: the server is then the first process of the group.
+    /// `None` if `sh` cannot be started: the server is then the first process of the group.
     guard: Option<Child>,
     id: Option<Pid>,
 }

@@ -69,8 +69,14 @@ pub(crate) struct FloodCounter {
 impl FloodCounter {
     /// Counts one more event. Returns the number since the last report if this event is to be reported.
     pub(crate) fn one_more(&mut self) -> Option<u64> {
+        self.one_more_after(0)
+    }
+
+    /// Same as [`FloodCounter::one_more`], after `many` events that are all reported.
+    pub(crate) fn one_more_after(&mut self, many: u64) -> Option<u64> {
         self.count += 1;
-        self.count.is_power_of_two().then(|| self.rest()).flatten()
+        let is_reported = self.count <= many || (self.count - many).is_power_of_two();
+        is_reported.then(|| self.rest()).flatten()
     }
 
     /// Returns the number of events that have not been reported.
@@ -98,5 +104,9 @@ mod tests {
         assert_eq!(reported, [1, 1, 2, 4, 8, 16, 32]);
         assert_eq!(flood.rest(), Some(36));
         assert_eq!(flood.rest(), None);
+        let mut flood = FloodCounter::default();
+        let reported: Vec<u64> = (0..100).filter_map(|_| flood.one_more_after(3)).collect();
+        assert_eq!(reported, [1, 1, 1, 1, 1, 2, 4, 8, 16, 32]);
+        assert_eq!(flood.rest(), Some(33));
     }
 }

@@ -1,6 +1,7 @@
 //! The state of one connection: pairs requests with answers and emits the events of both.
 //!
-//! Every request that was observed ends in exactly one operation.
+//! Every request that was observed ends in exactly one operation. In a flood of requests of the server without an
+//! answer, one operation stands for many.
 
 use std::collections::VecDeque;
 
@@ -231,15 +232,35 @@ impl Session {
 
     /// Ends a request that gets no answer.
     fn abandon_request(&mut self, number: u64, status: Status, error_type: ErrorType, step: &mut Step<'_>) {
-        if let Some(pending) = self.open.remove(number) {
-            let mut answer = CallAnswer::missing(status, error_type);
-            answer.task_result_seen = pending.task.as_ref().map(|_| false);
+        let Some(pending) = self.open.remove(number) else { return };
+        let mut answer = CallAnswer::missing(status, error_type);
+        answer.task_result_seen = pending.task.as_ref().map(|_| false);
+        // A server's requests cost it nothing. The client's are calls, each of which counts.
+        if pending.facts.direction == Direction::ServerToClient && pending.task.is_none() {
+            let (operation, within) = self.settle(pending, answer, step);
+            self.report_abandoned(operation, within, step);
+        } else {
             self.complete_task(pending, answer, step.now, step);
         }
     }
 
     /// Emits the one operation of a request and returns its `seq`.
     fn complete(&mut self, pending: Box<Pending>, answer: CallAnswer, step: &mut Step<'_>) -> u64 {
+        let (operation, within) = self.settle(pending, answer, step);
+        self.emit_operation(operation, within, step)
+    }
+
+    fn emit_operation(&mut self, operation: Operation, within: ConversationTurn, step: &mut Step<'_>) -> u64 {
+        self.emit_in(within, EventKind::Operation(Box::new(operation)), step)
+    }
+
+    /// Makes the operation of a request, and counts it.
+    fn settle(
+        &mut self,
+        pending: Box<Pending>,
+        answer: CallAnswer,
+        step: &Step<'_>,
+    ) -> (Operation, ConversationTurn) {
         if let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) {
             call.questions.ended(answer.status, step.now);
         }
@@ -268,7 +289,7 @@ impl Session {
         if !self.is_debug(step.now) {
             operation.redactions = RedactionCounts::default();
         }
-        self.emit_in(within, EventKind::Operation(Box::new(operation)), step)
+        (operation, within)
     }
 
     pub(super) fn stats_sample(&mut self, sample: StatsSample, step: &mut Step<'_>) {

@@ -64,7 +64,7 @@ impl<'a> Record<'a> {
     }
 
     fn operation(&mut self, operation: &'a Operation, anchor: &ClockAnchor) {
-        let Operation { facts, answer, timing, redactions } = operation;
+        let Operation { facts, answer, timing, count, redactions } = operation;
         self.call_facts(facts);
         self.call_answer(answer, anchor);
         self.call_timing(timing, anchor);
@@ -80,6 +80,7 @@ impl<'a> Record<'a> {
         self.level = if answer.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         self.message = message.into();
         self.task_id_hash = task_id_hash.map(|hash| hash.text().into());
+        self.count = (*count > 1).then_some(*count);
         self.redactions = counts(redactions);
     }
 

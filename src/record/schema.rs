@@ -44,7 +44,7 @@ pub const EVENTS: &[EventFields] = &[
         error_type error_message result_size_bytes args_tokens_est result_tokens_est repeat_count \
         thrashing pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id \
         user_wait_ms continues_seq continues_span_id continues_trace_id task_id_hash task_handle_ms task_result_seen parent_span_id \
-        linked_span_id linked_trace_id trace_state truncated redactions",
+        linked_span_id linked_trace_id trace_state truncated count redactions",
     ),
     fields(
         EventName::McpRequest,
@@ -53,7 +53,7 @@ pub const EVENTS: &[EventFields] = &[
         error_code error_type error_message result_size_bytes args_tokens_est result_tokens_est \
         pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id user_wait_ms \
         continues_seq continues_span_id continues_trace_id task_id_hash parent_span_id linked_span_id \
-        linked_trace_id trace_state truncated redactions",
+        linked_trace_id trace_state truncated count redactions",
     ),
     fields(EventName::CallPending, PENDING, PENDING_OPTIONAL),
     fields(EventName::ServerUnresponsive, PENDING, PENDING_OPTIONAL),

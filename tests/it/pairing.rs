@@ -292,6 +292,26 @@ fn any_nesting_is_survived_on_a_small_stack() {
     std::thread::Builder::new().stack_size(256 << 10).spawn(play).unwrap().join().unwrap();
 }
 
+/// A server's request costs it twenty bytes, and a record is thirty times as long.
+#[test]
+fn a_flood_of_requests_of_the_server_is_counted_and_hides_no_call() {
+    for is_same_id in [false, true] {
+        let mut player = Player::new();
+        player.send(CLIENT, call(7));
+        for id in 0..40_000 {
+            player.send(SERVER, line(json!({"id": if is_same_id { 1 } else { id }, "method": "a"})));
+        }
+        let records = plain_call_is_seen(player);
+        check_books(&records);
+        let floods: Vec<&Value> = records.iter().filter(|record| record["method"] == "a").collect();
+        assert!((1000..1020).contains(&floods.len()), "{}", floods.len());
+        let sum: u64 = floods.iter().map(|record| record["count"].as_u64().unwrap_or(1)).sum();
+        assert_eq!(sum, 40_000);
+        let is_call = |record: &&&Value| record["event"] == "mcp_tool_call" && record["request_id"] == "7";
+        assert_eq!(operations(&records).iter().filter(is_call).count(), 1);
+    }
+}
+
 #[test]
 fn the_oldest_of_too_many_open_requests_is_given_up_as_unknown() {
     let mut player = Player::new();

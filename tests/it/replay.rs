@@ -212,9 +212,11 @@ pub fn check_books(records: &[Value]) {
     let turns: BTreeSet<String> =
         named.map(|record| format!("{} {}", record["conversation_id"], record["turn_id"])).collect();
     let lost = records.iter().filter(|record| record["event"] == "gap");
+    let others = records.iter().filter(|record| is_operation(record) && !is_call(record));
+    let other_requests = others.map(|record| record["count"].as_u64().unwrap_or(1)).sum::<u64>();
     let counted = [
         ("tool_calls", count(&is_call)),
-        ("other_requests", count(&|record| is_operation(record) && !is_call(record))),
+        ("other_requests", other_requests),
         ("errors", count(&|record| is_to_server(record) && status(record, &["error", "timeout"]))),
         ("denied", count(&|record| is_to_server(record) && status(record, &["denied"]))),
         ("turns", turns.len() as u64),

@@ -7,11 +7,14 @@ use crate::observe::event::*;
 use crate::observe::message::RequestId;
 use crate::observe::redact::Field;
 use crate::observe::repeats::FloodCounter;
-use crate::observe::session::{Session, Step};
+use crate::observe::session::{ConversationTurn, Session, Step};
 use crate::relay::chunk::{Gap, Moment, Stream};
 
 /// Lost bytes are reported at most this often.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Requests of the server without an answer that are reported one by one.
+const MANY_ABANDONED: u64 = 1000;
 
 /// Counts that have not been reported yet.
 #[derive(Default)]
@@ -19,6 +22,8 @@ pub(super) struct UnreportedLosses {
     /// Malformed lines, and the length of the last one in bytes.
     malformed: BTreeMap<(Stream, MalformedReason), (FloodCounter, u64)>,
     unmatched: FloodCounter,
+    /// Requests of the server without an answer, and the last one that was not reported.
+    abandoned: (FloodCounter, Option<Box<(Operation, ConversationTurn)>>),
     /// Lost bytes and newlines.
     bytes: BTreeMap<Stream, (u64, u64)>,
     bytes_reported: Option<Moment>,
@@ -73,6 +78,24 @@ impl Session {
         }
     }
 
+    /// Emits the operation of a request of the server that gets no answer. After many of them, one operation is
+    /// emitted at each doubling and stands for those before it.
+    pub(super) fn report_abandoned(
+        &mut self,
+        mut operation: Operation,
+        within: ConversationTurn,
+        step: &mut Step<'_>,
+    ) {
+        let (flood, last) = &mut self.losses.abandoned;
+        match flood.one_more_after(MANY_ABANDONED) {
+            Some(count) => {
+                operation.count = count;
+                self.emit_operation(operation, within, step);
+            }
+            None => *last = Some(Box::new((operation, within))),
+        }
+    }
+
     /// Counts bytes that were not observed. They may have held the answers of the open requests.
     pub(crate) fn gap(&mut self, gap: &Gap, step: &mut Step<'_>) {
         let (bytes, newlines) = self.losses.bytes.entry(gap.stream).or_default();
@@ -111,6 +134,12 @@ impl Session {
             if let Some(count) = flood.rest() {
                 self.emit(EventKind::Malformed(Malformed { stream, count, size, reason }), step);
             }
+        }
+        let (flood, last) = &mut self.losses.abandoned;
+        if let Some((count, last)) = flood.rest().zip(last.take()) {
+            let (mut operation, within) = *last;
+            operation.count = count;
+            self.emit_operation(operation, within, step);
         }
         if let Some(count) = self.losses.unmatched.rest() {
             let direction = Direction::ServerToClient;

@@ -144,7 +144,7 @@ impl Pending {
         timing.ended = now.max(timing.started);
         timing.task_handle = task.map(|task| task.handle_at);
         timing.user_wait = questions.waited(now).min(timing.ended.since(timing.started));
-        (Operation { facts, answer, timing, redactions }, within)
+        (Operation { facts, answer, timing, count: 1, redactions }, within)
     }
 
     /// Returns how this request ends if the connection ends before the answer.

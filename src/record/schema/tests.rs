@@ -99,7 +99,13 @@ impl Filled {
             user_wait: self.some(Duration::from_millis(5)).unwrap_or_default(),
             task_handle: self.some(Moment(1_010_000_000)).filter(|_| method == "tools/call"),
         };
-        EventKind::Operation(Box::new(Operation { facts, answer, timing, redactions: self.counts() }))
+        EventKind::Operation(Box::new(Operation {
+            facts,
+            answer,
+            timing,
+            count: self.some(3).unwrap_or(1),
+            redactions: self.counts(),
+        }))
     }
 
     fn pending(self, target: CallTarget) -> Box<PendingCall> {
