@@ -294,12 +294,18 @@ fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Las
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         while let Some(line) = next_line(&mut source) {
+            let is_cut = line.len() as u64 == MAX_LINE && !line.ends_with(b"\n");
             let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == MAX_LINES {
                 kept.pop_front();
             }
             kept.push_back(line);
+            drop(kept);
+            // The rest may begin within a token, which is then not recognised.
+            if is_cut && source.skip_until(b'\n').is_err() {
+                break;
+            }
         }
         let _ = sender.send(());
     });

@@ -253,3 +253,13 @@ fn a_key_that_a_failing_server_prints_is_not_among_its_last_lines() {
     let said = text(&output).1;
     assert!(said.contains("stderr: [REDACTED:private_key]") && !said.contains("MIIEXAMPLE"), "{said}");
 }
+
+/// The rest of a line that is too long begins within a token, where the redactor does not recognise it.
+#[test]
+fn no_half_token_is_shown_of_a_line_of_stderr_that_is_too_long() {
+    let script = "head -c 16777200 /dev/zero | tr '\\0' x >&2; echo ' ghp_EXAMPLEexample0123456789EXAMPLEexamp' >&2; \
+                  echo last >&2; exit 1";
+    let (status, report) = report(&[], script);
+    let shown = report["stderr"].to_string();
+    assert!(status == 1 && shown.contains("last") && !shown.contains("0123456789"), "{status}: {shown}");
+}
