@@ -9,6 +9,7 @@
 //! window             the first few KiB, in whole words                    redact.rs
 //! strict mode        free text: only its length is kept                   pipeline.rs
 //! key lines          a private key from an earlier line of stderr         detect/pem.rs
+//! open name          a name at the end of the last line of stderr         detect/pairs.rs
 //! sanitize           terminal sequences and invisible characters are      sanitize.rs
 //!                    removed, control characters become visible
 //! detectors, until none finds anything more (at most 8 rounds):           pipeline.rs
@@ -16,7 +17,8 @@
 //!     private keys                                                        detect/pem.rs
 //!     URLs           user info, webhook paths                             detect/url.rs
 //!     vendor tokens  one scan for the starts of all rules                 detect/tokens.rs, rules.rs
-//!     personal data                                                       detect/pii.rs
+//!     personal data                                                       detect/pii.rs, phones.rs
+//!     other forms    prefixes that say what they are, keys, wallets       detect/forms.rs
 //!     the user's     custom patterns                                      policy.rs
 //!     entropy        strict mode only                                     detect/entropy.rs
 //!   values by name   name, operator, value in any notation                detect/pairs.rs, keys.rs, values.rs
@@ -49,7 +51,7 @@ pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettin
 use crate::observe::canonical::HashKey;
 use class::KnownClass;
 use detect::matches::Matches;
-use detect::{rules, tokens};
+use detect::{pairs, rules, tokens};
 use pipeline::Pipeline;
 use policy::CompiledRules;
 use sanitize::{KeptControls, TextLimit};
@@ -184,6 +186,8 @@ pub struct Redactor {
     /// Key for user ids that contain personal data.
     hash_key: Option<HashKey>,
     key_lines: KeyLines,
+    /// The end of the last line of stderr, if it is a name whose value may be on the next line.
+    open_name: Option<String>,
 }
 
 impl Default for Redactor {
@@ -213,7 +217,7 @@ impl Redactor {
     }
 
     fn with(rules: CompiledRules) -> Redactor {
-        Redactor { rules, hash_key: None, key_lines: KeyLines::default() }
+        Redactor { rules, hash_key: None, key_lines: KeyLines::default(), open_name: None }
     }
 
     /// Sets the installation's key. With it, a user id that contains personal data is hashed, not replaced.
@@ -256,7 +260,13 @@ impl Redactor {
         let head = if unseen > 0 { whole_words(&lossy) } else { &lossy };
         let unseen = unseen + lossy.len() - head.len();
         let mut pipeline = Pipeline::new(&self.rules, self.hash_key.as_ref());
+        let open = self.open_name.take().filter(|_| field == Field::StderrLine && !is_strict);
+        let value = open.as_deref().and_then(|name| pipeline.value_of(name, head));
+        let head = value.as_deref().unwrap_or(head);
         let redacted = pipeline.field(field, head, unseen, &mut self.key_lines);
+        if field == Field::StderrLine && !is_strict {
+            self.open_name = pairs::open_name(open.as_deref(), &redacted);
+        }
         (Redacted(redacted.into()), pipeline.findings)
     }
 
@@ -304,10 +314,25 @@ pub(crate) fn whole_words(window: &str) -> &str {
 }
 
 /// Returns the length of [`whole_words`]. A run without blanks loses 2 KiB: no rule needs more than that
-/// to recognise a secret.
+/// to recognise a secret. Groups of digits before the last word go with it, because they may be the start of a
+/// number in groups (`FR81 1981 8820`).
 pub(crate) fn length_of_whole_words(window: &[u8]) -> usize {
     const MOST: usize = 2 << 10;
-    let from = window.len().saturating_sub(MOST);
-    let tail = window.get(from..).unwrap_or_default();
-    from + memchr::memrchr3(b' ', b'\n', b'\t', tail).unwrap_or(0)
+    const GROUPS: usize = 10;
+    const LONGEST_GROUP: usize = 6;
+    let last_blank = |end: usize| {
+        let from = end.saturating_sub(MOST);
+        let tail = window.get(from..end).unwrap_or_default();
+        from + memchr::memrchr3(b' ', b'\n', b'\t', tail).unwrap_or(0)
+    };
+    let mut end = last_blank(window.len());
+    for _ in 0..GROUPS {
+        let start = last_blank(end);
+        let group = window.get(start..end).unwrap_or_default();
+        if group.len() > LONGEST_GROUP + 1 || !group.iter().any(u8::is_ascii_digit) {
+            break;
+        }
+        end = start;
+    }
+    end
 }

@@ -41,6 +41,7 @@ words! {
         Iban = "iban",
         Ssn = "ssn",
         Phone = "phone",
+        NationalId = "national_id",
         Ip = "ip",
         Mac = "mac",
         Imei = "imei",

@@ -3,11 +3,14 @@
 
 mod argv;
 pub(super) mod entropy;
+pub(super) mod forms;
 pub(super) mod keys;
 pub(super) mod matches;
 pub(super) mod pairs;
 pub(super) mod pem;
+mod phones;
 pub(super) mod pii;
+mod programs;
 pub(super) mod rules;
 pub(super) mod tokens;
 pub(super) mod url;

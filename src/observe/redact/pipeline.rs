@@ -6,7 +6,7 @@ use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::class::{KnownClass, RedactionClass};
 use crate::observe::redact::detect::matches::{Match, Matches};
 use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
-use crate::observe::redact::detect::{entropy, pairs, pem, pii, tokens, url};
+use crate::observe::redact::detect::{entropy, forms, pairs, pem, pii, tokens, url};
 use crate::observe::redact::placeholder::Placeholder;
 use crate::observe::redact::policy::{CompiledRules, RedactionMode};
 use crate::observe::redact::sanitize::{self, KeptControls, TextLimit};
@@ -31,6 +31,7 @@ enum Pass {
     Pairs,
     PersonalData,
     CustomPatterns,
+    Forms,
     Entropy,
     /// All before, in the text behind percent signs, entities and backslashes.
     Escapes,
@@ -48,14 +49,22 @@ impl Pass {
         Pass::Pairs,
         Pass::PersonalData,
         Pass::CustomPatterns,
+        Pass::Forms,
         Pass::Entropy,
         Pass::Escapes,
         Pass::Markup,
         Pass::Base64,
     ];
     /// The passes over a text that was unwrapped.
-    const INNER: &[Pass] =
-        &[Pass::PrivateKeys, Pass::Urls, Pass::Tokens, Pass::Pairs, Pass::PersonalData, Pass::CustomPatterns];
+    const INNER: &[Pass] = &[
+        Pass::PrivateKeys,
+        Pass::Urls,
+        Pass::Tokens,
+        Pass::Pairs,
+        Pass::PersonalData,
+        Pass::CustomPatterns,
+        Pass::Forms,
+    ];
 }
 
 impl<'a> Pipeline<'a> {
@@ -131,6 +140,24 @@ impl<'a> Pipeline<'a> {
                 Cow::Owned(redacted)
             }
         }
+    }
+
+    /// Redacts a line of stderr after the `name` that ends the line before. Returns `None` if the line is not its
+    /// value.
+    pub(super) fn value_of(&mut self, name: &str, line: &str) -> Option<String> {
+        const LONGEST: usize = 1 << 10;
+        let (head, rest) = line.split_at(line.floor_char_boundary(LONGEST));
+        let before = self.findings.len();
+        let redacted = self.rewrite(&format!("{name}\n{head}"), KeptControls::TabsAndLines).into_owned();
+        if self.findings.len() == before {
+            return None;
+        }
+        // A match of a list or an object starts on the line before.
+        let value = redacted.split_once('\n').map_or_else(
+            || redacted.get(name.floor_char_boundary(name.len() - 1)..).unwrap_or_default(),
+            |(_, value)| value,
+        );
+        Some(value.to_owned() + rest)
     }
 
     fn hide_key_line(&mut self, length: usize) -> String {
@@ -218,6 +245,7 @@ impl<'a> Pipeline<'a> {
                 Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, false, matches),
                 Pass::PersonalData => pii::find(text, &rules.pii, matches),
                 Pass::CustomPatterns => self.find_custom(text, matches),
+                Pass::Forms => forms::find(text, matches),
                 Pass::Entropy if rules.mode == RedactionMode::Strict => entropy::find(text, matches),
                 Pass::Entropy => {}
                 Pass::Escapes => self.find_behind_escapes(text, matches),
@@ -321,8 +349,8 @@ impl<'a> Pipeline<'a> {
 }
 
 fn is_personal_data(finding: &Finding) -> bool {
-    use KnownClass::{Card, Email, Iban, Ip, Phone, Ssn};
-    matches!(finding.class, RedactionClass::Known(Email | Card | Iban | Ssn | Phone | Ip))
+    use KnownClass::{Card, Email, Iban, Ip, NationalId, Phone, Ssn};
+    matches!(finding.class, RedactionClass::Known(Email | Card | Iban | Ssn | Phone | NationalId | Ip))
 }
 
 /// Cuts `text` to `limit` and appends the number of bytes that are not shown. A placeholder is kept whole

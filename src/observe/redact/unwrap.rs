@@ -75,6 +75,11 @@ fn decode_once(text: &str) -> Option<Unwrapped> {
     let mut unwrapped: Option<Unwrapped> = None;
     let (mut kept, mut at) = (0, 0);
     while at < bytes.len() {
+        let byte = bytes.get(at).copied().unwrap_or(0);
+        if byte < 0x80 && !matches!(byte, b'%' | b'&' | b'\\') {
+            at += 1;
+            continue;
+        }
         let Some((length, decoded)) = decoded_at(bytes, at) else {
             at += 1;
             continue;
@@ -171,6 +176,10 @@ pub(super) fn markup(text: &str) -> Option<Unwrapped> {
     let mut unwrapped: Option<Unwrapped> = None;
     let (mut kept, mut at) = (0, 0);
     while at < bytes.len() {
+        if !is_mark_start(bytes.get(at).copied().unwrap_or(0)) {
+            at += 1;
+            continue;
+        }
         let Some((length, replaced)) = mark_at(bytes, at) else {
             at += 1;
             continue;
@@ -184,6 +193,21 @@ pub(super) fn markup(text: &str) -> Option<Unwrapped> {
     let mut unwrapped = unwrapped?;
     unwrapped.keep(kept, text.get(kept..).unwrap_or_default());
     Some(unwrapped)
+}
+
+/// Returns true if [`mark_at`] has a mark that starts with this byte.
+fn is_mark_start(byte: u8) -> bool {
+    const STARTS: [bool; 256] = {
+        let mut starts = [false; 256];
+        let known = b"<*_`|-=:.([\xe2";
+        let mut at = 0;
+        while at < known.len() {
+            starts[known[at] as usize] = true;
+            at += 1;
+        }
+        starts
+    };
+    STARTS.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Returns the length of the mark at `at` and the text that replaces it.

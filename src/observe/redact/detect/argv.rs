@@ -1,64 +1,13 @@
 //! Command lines, element by element.
 
 use std::borrow::Cow;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 
 use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::keys::{self, NameKind};
+use crate::observe::redact::detect::programs::{self, OptionArgument};
 use crate::observe::redact::detect::values;
 use crate::observe::redact::{Field, Redacted, RedactionMode, Redactor};
-
-/// Options that take a secret, by program. The same letter means something else to other programs.
-const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
-    (&["curl"], &["-u", "-U", "--user", "--proxy-user"], OptionArgument::UserAndPassword),
-    (&["mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump"], &["-p"], OptionArgument::Attached),
-    (&["sshpass", "mongosh", "mongo", "mongodump"], &["-p"], OptionArgument::Password),
-    (&["redis-cli", "valkey-cli"], &["-a"], OptionArgument::Password),
-    (&["ldapsearch", "ldapmodify"], &["-w"], OptionArgument::Password),
-];
-
-/// The argument of an option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OptionArgument {
-    /// Not a secret.
-    Harmless,
-    /// A secret, in the same element or the next.
-    Password,
-    /// `user:password`. A value without a colon is not a secret.
-    UserAndPassword,
-    /// `user:password`, or a user and a group, as containers take them.
-    UserAndPasswordOrGroup,
-    /// A secret in the same element only: `-pSECRET`.
-    Attached,
-    /// A secret if it looks random, or contains letters and digits and is not a path (`--key`). A path is
-    /// a secret if a part of it looks random.
-    Unknown,
-}
-
-impl OptionArgument {
-    /// Returns true if `value`, which follows the option, is a secret.
-    fn is_secret(self, value: &str) -> bool {
-        if value.starts_with('-') || value.is_empty() {
-            return false;
-        }
-        match self {
-            OptionArgument::Password => true,
-            OptionArgument::UserAndPassword => value.contains(':'),
-            // `1000:1000` and `node:node` are users and groups.
-            OptionArgument::UserAndPasswordOrGroup => {
-                value.split_once(':').is_some_and(|(user, password)| {
-                    user != password && value.bytes().any(|byte| !byte.is_ascii_digit() && byte != b':')
-                })
-            }
-            OptionArgument::Unknown if is_path(value) => value.split(['/', '\\']).any(values::looks_random),
-            OptionArgument::Unknown => {
-                values::looks_random(value)
-                    || values::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
-            }
-            OptionArgument::Harmless | OptionArgument::Attached => false,
-        }
-    }
-}
 
 impl Redactor {
     /// Redacts a command line element by element. The secret of an option may be the next element.
@@ -127,7 +76,7 @@ impl Redactor {
             return found;
         }
         let Some(option) = element.strip_prefix("--").or_else(|| element.strip_prefix('-')) else {
-            return (OptionArgument::Harmless, None);
+            return (self.bare_name(element), None);
         };
         let (name, value) =
             option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
@@ -136,9 +85,10 @@ impl Redactor {
             _ if self.rules.keys.is_secret(name) => OptionArgument::Password,
             _ if self.rules.keys.allows(name) => OptionArgument::Harmless,
             "user" | "userpwd" => OptionArgument::UserAndPasswordOrGroup,
-            "key" | "auth" | "pat" => OptionArgument::Unknown,
-            _ if name.ends_with("-key") || name.ends_with("_key") => OptionArgument::Unknown,
-            _ => OptionArgument::Harmless,
+            _ => match keys::judge(name) {
+                Some(NameKind::Weak | NameKind::Key | NameKind::Code) => OptionArgument::Unknown,
+                _ => OptionArgument::Harmless,
+            },
         };
         match value {
             None => (takes, None),
@@ -149,39 +99,31 @@ impl Redactor {
         }
     }
 
-    /// Returns what `element` takes if it is one of the [`OPTIONS`] of a single program and `argv` names that
-    /// program; else `None`.
-    fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(OptionArgument, Option<usize>)> {
-        for (programs, options, takes) in OPTIONS {
-            let Some(option) = options.iter().find(|option| match option.len() {
-                2 => element.starts_with(**option) && !element.starts_with("--"),
-                _ => element == **option,
-            }) else {
-                continue;
-            };
-            if !argv.iter().any(|word| programs.iter().any(|program| is_program(word, program))) {
-                continue;
-            }
-            let rest = element.get(option.len()..).unwrap_or_default();
-            return Some(match takes {
-                _ if rest.is_empty() => {
-                    (if *takes == OptionArgument::Attached { OptionArgument::Harmless } else { *takes }, None)
-                }
-                OptionArgument::UserAndPassword => {
-                    (OptionArgument::Harmless, rest.contains(':').then_some(0))
-                }
-                _ => (OptionArgument::Harmless, Some(0)),
-            });
-        }
-        None
+    /// Returns what an element takes that is a name without dashes: `config set api_secret V`.
+    fn bare_name(&self, element: &str) -> OptionArgument {
+        let is_name =
+            element.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+        let is_secret = is_name && self.rules.keys.is_secret(element)
+            || is_name && !self.rules.keys.allows(element) && keys::judge(element) == Some(NameKind::Key);
+        if is_secret { OptionArgument::Unknown } else { OptionArgument::Harmless }
     }
-}
 
-fn is_path(value: &str) -> bool {
-    let is_drive = value.as_bytes().get(1) == Some(&b':') && value.contains('\\');
-    is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start))
-}
-
-fn is_program(word: &OsStr, program: &str) -> bool {
-    word.as_bytes().rsplit(|&byte| byte == b'/').next() == Some(program.as_bytes())
+    /// Returns what `element` takes if it is an option of a program that `argv` names; else `None`.
+    fn program_option(&self, element: &str, argv: &[OsString]) -> Option<(OptionArgument, Option<usize>)> {
+        if !element.starts_with('-') {
+            return None;
+        }
+        let programs = argv.iter().filter_map(|word| programs::named(word.to_str()?));
+        let (takes, rest) = programs.into_iter().find_map(|program| programs::option(program, element))?;
+        Some(match takes {
+            OptionArgument::Attached if rest.is_empty() => (OptionArgument::Harmless, None),
+            _ if rest.is_empty() => (takes, None),
+            OptionArgument::UserAndPassword => (OptionArgument::Harmless, rest.contains(':').then_some(0)),
+            OptionArgument::UserPercentPassword => {
+                (OptionArgument::Harmless, rest.contains('%').then_some(0))
+            }
+            OptionArgument::Harmless | OptionArgument::PasswordOrPorts => (OptionArgument::Harmless, None),
+            _ => (OptionArgument::Harmless, Some(0)),
+        })
+    }
 }

@@ -33,9 +33,35 @@ pub(crate) enum NameKind {
     Query,
 }
 
+/// A list of words, with an index that rules out most other words at once.
+struct WordList {
+    words: &'static [&'static str],
+    /// The lengths of the words, by their first byte.
+    lengths: [u32; 256],
+}
+
+impl WordList {
+    const fn new(words: &'static [&'static str]) -> WordList {
+        let mut lengths = [0; 256];
+        let mut at = 0;
+        while at < words.len() {
+            let word = words[at].as_bytes();
+            lengths[word[0] as usize] |= 1 << (word.len() % 32);
+            at += 1;
+        }
+        WordList { words, lengths }
+    }
+
+    fn contains(&self, word: &[u8]) -> bool {
+        let lengths = word.first().and_then(|first| self.lengths.get(usize::from(*first)));
+        lengths.is_some_and(|lengths| lengths >> (word.len() % 32) & 1 == 1)
+            && self.words.iter().any(|known| known.as_bytes() == word)
+    }
+}
+
 /// Words of which one makes a name secret.
 #[rustfmt::skip]
-const WORDS: &[&str] = &[
+static WORDS: WordList = WordList::new(&[
     "password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pw", "psk", "secret", "secrets",
     "token", "credential", "credentials", "cred", "creds", "bearer", "jwt", "otp", "totp", "csrf", "xsrf",
     "phpsessid", "jsessionid", "sessdata", "pgpassword", "cookie", "cookies", "authorization", "mnemonic", "mnemonics",
@@ -43,7 +69,7 @@ const WORDS: &[&str] = &[
     // Danish, Dutch, Finnish, German, Lithuanian, Norwegian, Polish, Portuguese, Spanish, Swedish, …
     "passwort", "kennwort", "contrasena", "senha", "geslo", "heslo", "haslo", "jelszo", "salasana",
     "wachtwoord", "adgangskode", "kodeord", "passord", "losenord", "slaptazodis", "lozinka", "sandi",
-];
+]);
 
 /// Parts of words beyond ASCII that make a name secret.
 #[rustfmt::skip]
@@ -85,7 +111,7 @@ const PARTS: &[&str] = &[
 
 /// Last words of names of facts about a secret.
 #[rustfmt::skip]
-const ABOUT: &[&str] = &[
+static ABOUT: WordList = WordList::new(&[
     "count", "limit", "length", "size", "type", "name", "names", "id", "ids", "file", "path", "url",
     "uri", "endpoint", "ttl", "expiry", "usage", "budget", "version", "policy", "field", "algorithm",
     "minutes", "hours", "days", "seconds", "secs", "ms", "window", "rounds", "prefix", "storage", "backend",
@@ -96,49 +122,50 @@ const ABOUT: &[&str] = &[
     "strength", "min", "max", "header", "at", "in", "mode", "method", "kind", "source", "regex", "pattern",
     "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
     "supported",
-];
+]);
 
 /// First words of names of facts about a secret.
-const COUNTING: &[&str] = &["max", "min", "num", "total", "count", "no"];
+static COUNTING: WordList = WordList::new(&["max", "min", "num", "total", "count", "no"]);
 
 /// Last words that make a name secret if its value is not made of words.
 #[rustfmt::skip]
-const KEYS: &[&str] = &[
+static KEYS: WordList = WordList::new(&[
     "key", "keys", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
     "parool", "clave", "sifre",
-];
+]);
 
 /// Words before `key` or `pass` whose keys are not secret.
 #[rustfmt::skip]
-const HARMLESS_KEYS: &[&str] = &[
+static HARMLESS_KEYS: WordList = WordList::new(&[
     "primary", "foreign", "sort", "partition", "cache", "hash", "range", "idempotency", "index", "row",
     "routing", "translation", "registry", "config", "issue", "project", "object", "group", "join",
     "unique", "map", "dict", "lookup", "dedup", "dedupe", "event", "metric", "message", "sequence", "host",
     "composite", "natural", "surrogate", "shard", "bucket", "blob", "file", "known", "hot", "shortcut",
     "arrow", "parent", "child", "test", "tests", "smoke", "first", "second", "third", "single", "multi",
     "random", "public",
-];
+]);
 
 /// Words before `code` that make it a secret.
 #[rustfmt::skip]
-const CODES: &[&str] = &[
+static CODES: WordList = WordList::new(&[
     "user", "device", "verification", "verify", "confirmation", "security", "access", "login",
     "authentication", "authorization", "auth", "otp", "mfa", "2fa", "fa", "totp", "sms", "time", "backup",
     "recovery", "scratch", "activation", "pairing", "unlock", "passkey", "factor", "temporary", "invite",
     "vérification", "verificación", "verificação", "verifica", "weryfikacyjny", "подтверждения",
     "доступа", "sécurité", "seguridad", "segurança",
-];
+]);
 
 /// Words that are the names of codes.
 #[rustfmt::skip]
-const CODE_WORDS: &[&str] = &[
+static CODE_WORDS: WordList = WordList::new(&[
     "pin", "puk", "tan", "cvv", "cvc", "einmalcode", "bestätigungscode", "sicherheitscode", "zugangscode",
     "verifizierungscode", "aktivierungscode", "freischaltcode", "onetimecode", "usercode", "devicecode",
     "verificationcode", "验证码", "驗證碼", "認証コード", "인증번호",
-];
+]);
 
 /// Words between two others that do not count.
-const CONNECTING: &[&str] = &["de", "d", "di", "do", "da", "of", "the", "la", "le", "pour", "für", "per"];
+static CONNECTING: WordList =
+    WordList::new(&["de", "d", "di", "do", "da", "of", "the", "la", "le", "pour", "für", "per"]);
 
 /// Further names that are secret in the query or fragment of a URL.
 #[rustfmt::skip]
@@ -226,7 +253,10 @@ impl NameWords {
     }
 
     fn has_pair(&self, pairs: &[(&str, &str)]) -> bool {
-        let is_counted = |word: &&[u8]| !among(word, CONNECTING);
+        if self.count < 2 {
+            return false;
+        }
+        let is_counted = |word: &&[u8]| !CONNECTING.contains(word);
         self.iter()
             .filter(is_counted)
             .zip(self.iter().filter(is_counted).skip(1))
@@ -236,7 +266,7 @@ impl NameWords {
     /// Returns the last word before the last one.
     fn qualifier(&self) -> &[u8] {
         let before = (0..self.count.saturating_sub(1)).rev().map(|at| self.get(at));
-        before.into_iter().find(|word| !among(word, CONNECTING)).unwrap_or_default()
+        before.into_iter().find(|word| !CONNECTING.contains(word)).unwrap_or_default()
     }
 
     /// Returns what this name announces, or `None` for a harmless name.
@@ -250,7 +280,7 @@ impl NameWords {
             return Some(NameKind::Key);
         }
         if self.count == 0
-            || self.count > 1 && (among(last, ABOUT) || among(first, COUNTING))
+            || self.count > 1 && (ABOUT.contains(last) || COUNTING.contains(first))
             || self.iter().any(|word| word == b"public" || word == b"passwordless")
             || self.has_pair(HARMLESS_PAIRS)
         {
@@ -263,7 +293,7 @@ impl NameWords {
             }
             _ => {}
         }
-        if self.iter().any(|word| among(word, WORDS) || contains_part(word)) || self.has_pair(PAIRS) {
+        if self.iter().any(|word| WORDS.contains(word) || contains_part(word)) || self.has_pair(PAIRS) {
             return Some(NameKind::Secret);
         }
         self.judge_last(last)
@@ -272,15 +302,19 @@ impl NameWords {
     /// Returns what a name without a secret word announces by its last word.
     fn judge_last(&self, last: &[u8]) -> Option<NameKind> {
         let qualifier = self.qualifier();
-        let is_harmless = among(qualifier, HARMLESS_KEYS);
+        let is_harmless = HARMLESS_KEYS.contains(qualifier);
         match last {
             b"sid" | b"session" | b"sess" | b"sessionid" => Some(NameKind::Session),
             b"key" | b"code" | b"auth" if self.count == 1 => Some(NameKind::Weak),
-            b"code" | b"codes" | b"kod" | b"c\xc3\xb3digo" if among(qualifier, CODES) => Some(NameKind::Code),
+            b"code" | b"codes" | b"kod" | b"c\xc3\xb3digo" if CODES.contains(qualifier) => {
+                Some(NameKind::Code)
+            }
             b"pass" if !is_harmless => Some(NameKind::Pass),
-            _ if among(last, CODE_WORDS) => Some(NameKind::Code),
-            _ if among(last, KEYS) && !is_harmless => Some(NameKind::Key),
-            _ if last.len() > 4 && last.ends_with(b"pass") && !among(last, NO_PASSES) => Some(NameKind::Pass),
+            _ if CODE_WORDS.contains(last) => Some(NameKind::Code),
+            _ if KEYS.contains(last) && !is_harmless => Some(NameKind::Key),
+            _ if last.len() > 4 && last.ends_with(b"pass") && !NO_PASSES.contains(last) => {
+                Some(NameKind::Pass)
+            }
             _ if last.is_ascii() => None,
             _ if FOREIGN_KEYS.iter().any(|part| holds(last, part)) => Some(NameKind::Key),
             _ => None,
@@ -289,12 +323,8 @@ impl NameWords {
 }
 
 /// Words that end in `pass` and are not secrets.
-const NO_PASSES: &[&str] =
-    &["bypass", "compass", "trespass", "surpass", "encompass", "underpass", "overpass"];
-
-fn among(word: &[u8], list: &[&str]) -> bool {
-    list.iter().any(|entry| entry.as_bytes() == word)
-}
+static NO_PASSES: WordList =
+    WordList::new(&["bypass", "compass", "trespass", "surpass", "encompass", "underpass", "overpass"]);
 
 fn holds(word: &[u8], part: &str) -> bool {
     memchr::memmem::find(word, part.as_bytes()).is_some()
@@ -303,7 +333,9 @@ fn holds(word: &[u8], part: &str) -> bool {
 /// Returns true if a word contains that of a secret: in one word with others, or in a script that does not
 /// part words.
 fn contains_part(word: &[u8]) -> bool {
+    const PIECES: [&[u8]; 6] = [b"pas", b"key", b"tok", b"sec", b"phr", b"ver"];
     word.len() >= 6
+        && (!word.is_ascii() || word.windows(3).any(|piece| PIECES.contains(&piece)))
         && (PARTS.iter().any(|part| holds(word, part))
             || !word.is_ascii() && FOREIGN.iter().any(|part| holds(word, part)))
 }
@@ -349,16 +381,16 @@ pub(crate) fn judge_phrase(text: &str) -> Option<NameKind> {
     if PAIRS.iter().any(|(a, b)| a.as_bytes() == qualifier && b.as_bytes() == last) {
         return Some(NameKind::Secret);
     }
-    let is_code = matches!(last, b"code" | b"codes") && among(qualifier, CODES)
+    let is_code = matches!(last, b"code" | b"codes") && CODES.contains(qualifier)
         || (matches!(qualifier, b"code" | b"kod")
             || qualifier == "código".as_bytes()
             || qualifier == "код".as_bytes())
-            && among(last, CODES);
+            && CODES.contains(last);
     let is_foreign = |word: &[u8]| !word.is_ascii() && FOREIGN.iter().any(|part| holds(word, part));
     match () {
         () if is_code => Some(NameKind::Code),
         () if is_foreign(qualifier) && !last.is_ascii() => Some(NameKind::Secret),
-        () if last == b"key" && !qualifier.is_empty() && !among(qualifier, HARMLESS_KEYS) => {
+        () if last == b"key" && !qualifier.is_empty() && !HARMLESS_KEYS.contains(qualifier) => {
             Some(NameKind::Weak)
         }
         () => None,
@@ -372,7 +404,7 @@ pub(crate) fn is_phrase(text: &str) -> bool {
 
 /// Returns true if a word makes the name after it that of a number: `max token`.
 pub(crate) fn is_counting(word: &str) -> bool {
-    COUNTING.iter().any(|entry| entry.eq_ignore_ascii_case(word))
+    COUNTING.words.iter().any(|entry| entry.eq_ignore_ascii_case(word))
 }
 
 /// Returns true if a name is that of a code that a person types once.

@@ -78,10 +78,44 @@ pub(crate) fn find(
         mentions: Mentions::default(),
         quotes: OpenQuote::default(),
         owns_line: false,
-        curl: memchr::memmem::find(text.as_bytes(), b"curl"),
+        program: None,
+        program_searched: 0,
+        is_jwk: memchr::memmem::find(text.as_bytes(), b"kty").is_some(),
     };
     scan.run();
     matches.settle();
+}
+
+/// Returns the end of a line of stderr if it is a name without its value: `secret_key: >-`, `"password":`,
+/// `Enter API key:`, or a name on a line of its own. `open` is what this function returned for the line before.
+pub(crate) fn open_name(open: Option<&str>, line: &str) -> Option<String> {
+    const LONGEST: usize = 160;
+    let end = line.trim_end();
+    let is_operator =
+        |c: char| matches!(c, ':' | '=' | '>' | '|' | '-' | '+' | '[' | ']' | '{' | '"' | '\'' | ' ');
+    let is_block = |name: &str| name.ends_with(['|', '>']) || name.ends_with("|-") || name.ends_with(">-");
+    if let Some(open) = open {
+        let goes_on = !end.is_empty() && end.chars().all(is_operator)
+            || is_block(open) && line.starts_with([' ', '\t']);
+        if goes_on {
+            return Some(if is_block(open) { open.to_owned() } else { format!("{open} {end}") })
+                .filter(|open| open.len() < LONGEST);
+        }
+    }
+    let name = end.trim_end_matches(is_operator);
+    let is_alone =
+        name.len() >= 3 && name.trim_start().bytes().all(|byte| is_name_byte(byte) || is_quote(byte));
+    if name.len() == end.len() && !is_alone || end.len() - name.len() > 8 {
+        return None;
+    }
+    let tail = line.get(line.ceil_char_boundary(line.len().saturating_sub(LONGEST))..).unwrap_or_default();
+    let word = name.rsplit(|c: char| !(is_name_byte(c as u8) || !c.is_ascii())).next().unwrap_or_default();
+    let announces = keys::judge(word).is_some()
+        || keys::judge_phrase(
+            name.get(name.ceil_char_boundary(name.len().saturating_sub(48))..).unwrap_or_default(),
+        )
+        .is_some();
+    announces.then(|| tail.to_owned())
 }
 
 struct PairScanner<'a> {
@@ -100,8 +134,11 @@ struct PairScanner<'a> {
     quotes: OpenQuote,
     /// The name of the pair that is looked at starts its line.
     owns_line: bool,
-    /// The first `curl` in the text. `-u` after it takes user and password.
-    curl: Option<usize>,
+    /// The last known program that the text names, and the end of the part that was searched for one.
+    program: Option<&'static str>,
+    program_searched: usize,
+    /// The text contains a JSON web key.
+    is_jwk: bool,
 }
 
 /// The last secret name that the text mentions without a value of its own.
@@ -163,6 +200,7 @@ impl<'a> PairScanner<'a> {
                 b'=' | b':' => self.operator(at),
                 b'>' => self.element(at),
                 b',' => self.comma(at),
+                b'"' | b'\'' | b'`' if self.at(at + 1) == b'-' => self.flag(at + 1).max(at + 1),
                 b'"' | b'\'' | b'`' => self.adjacent(at),
                 b' ' => self.blank(at),
                 _ => at + 1,
@@ -257,6 +295,10 @@ impl<'a> PairScanner<'a> {
     /// alone announces nothing.
     fn judge(&self, key: &PairName<'a>, in_query: bool) -> Option<NameKind> {
         let judged = self.rules.judge(key.text, in_query);
+        // The private members of a JSON web key (RFC 7518).
+        if key.quoted && self.is_jwk && matches!(key.text, "d" | "p" | "q" | "dp" | "dq" | "qi" | "k") {
+            return Some(NameKind::Key);
+        }
         if self.before(key.start) != b' '
             || matches!(judged, Some(NameKind::Authorization | NameKind::Cookies | NameKind::Session))
         {
@@ -334,7 +376,8 @@ impl<'a> PairScanner<'a> {
                 // (YAML).
                 let goes_on = is_alone
                     || operator == b"=>"
-                    || operator == b":" && (key.quoted || self.is_indented(end));
+                    || operator == b":" && (key.quoted || self.is_indented(end))
+                    || self.is_lone_value(end);
                 let from = if goes_on { self.skip_space(end) } else { end };
                 self.owns_line = self.starts_line(key.start);
                 self.take(&key, name, kind, from)
@@ -355,6 +398,19 @@ impl<'a> PairScanner<'a> {
         let name = rest.iter().take_while(|byte| is_name_byte(**byte)).count();
         let is_pair = matches!(rest.get(name..), Some([b':', b' ' | b'\n' | b'\r' | b'\\', ..] | [b':']));
         next > blanks && word > next && !is_pair && !matches!(rest, [b'-' | b'*' | b'#', b' ', ..])
+    }
+
+    /// Returns true if the line ends at `index`, and the next line is one word that looks random.
+    fn is_lone_value(&self, index: usize) -> bool {
+        const LONGEST: usize = 256;
+        let blanks = self.skip_blanks(index);
+        if self.line_end(blanks) == 0 {
+            return false;
+        }
+        let start = self.skip_blanks(blanks + self.line_end(blanks));
+        let rest = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
+        let length = (0..rest.len()).find(|at| self.is_break(start + at)).unwrap_or(rest.len());
+        values::is_random_short(self.slice(start, start + length).trim_end())
     }
 
     /// Returns true if a line end, real or made visible, is right before `index`.

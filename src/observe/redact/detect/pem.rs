@@ -7,11 +7,15 @@ use memchr::memmem;
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 
-const BEGIN: &[u8] = b"-----BEGIN ";
-const END: &[u8] = b"-----END ";
+const BEGIN: &[u8] = b"BEGIN ";
+const END: &[u8] = b"END ";
+/// Dashes before [`BEGIN`] and [`END`]: PEM, and the format of SSH2.
+const DASHES: [&[u8]; 2] = [b"-----", b"---- "];
 const PUTTY: &[u8] = b"PuTTY-User-Key-File-";
 /// Starts the last line of a PuTTY key: `Private-MAC: <hex>`.
 const PUTTY_END: &[u8] = b"Private-MAC:";
+/// Length of the dashes.
+const DASH: usize = 5;
 /// Bytes between `BEGIN` and the dashes that close the line.
 const LONGEST_LABEL: usize = 64;
 
@@ -31,17 +35,30 @@ fn next_key(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     let putty = memmem::find(rest, PUTTY).map(|at| from + at);
     let armoured =
-        memmem::find_iter(rest, BEGIN).map(|at| from + at).find(|&at| is_private(bytes, at + BEGIN.len()));
+        find_armour(rest, BEGIN).map(|at| from + at).find(|&at| is_private(bytes, at + DASH + BEGIN.len()));
     match (putty, armoured) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
 }
 
+/// Iterates over the lines of armour that start with dashes and `word`.
+fn find_armour<'a>(bytes: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    memmem::find_iter(bytes, word).filter_map(|at| {
+        let before = bytes.get(..at)?;
+        DASHES.iter().find(|dashes| before.ends_with(dashes)).map(|dashes| at - dashes.len())
+    })
+}
+
+/// Returns true if a label names a secret: `PRIVATE KEY`, `OpenVPN Static key V1`, `AGE SECRET KEY`.
 fn is_private(bytes: &[u8], label: usize) -> bool {
     let window = bytes.get(label..bytes.len().min(label + LONGEST_LABEL)).unwrap_or_default();
-    let label = memmem::find(window, b"-----").map_or(window, |end| window.get(..end).unwrap_or(window));
-    memmem::find(label, b"PRIVATE KEY").is_some()
+    let label = memmem::find(window, b"----").map_or(window, |end| window.get(..end).unwrap_or(window));
+    let label = label.to_ascii_uppercase();
+    let has = |word: &[u8]| memmem::find(&label, word).is_some();
+    (has(b"KEY") || has(b"SECRET") || has(b"CREDENTIAL") || has(b"TOKEN"))
+        && !has(b"PUBLIC")
+        && !has(b"CERTIFICATE")
 }
 
 fn key_end(bytes: &[u8], start: usize) -> usize {
@@ -53,11 +70,13 @@ fn key_end(bytes: &[u8], start: usize) -> usize {
             start + at + PUTTY_END.len() + tail
         });
     }
-    let Some(end) = memmem::find(body, END) else { return bytes.len() };
-    let label = body.get(end + END.len()..).unwrap_or_default();
+    let Some(end) = find_armour(body, END).next() else { return bytes.len() };
+    let label = body.get(end + DASH + END.len()..).unwrap_or_default();
     let window = label.get(..label.len().min(LONGEST_LABEL)).unwrap_or(label);
-    let dashes = memmem::find(window, b"-----").map_or(window.len(), |at| at + 5);
-    start + end + END.len() + dashes
+    let dashes = memmem::find(window, b"----").map_or(window.len(), |at| {
+        at + window.get(at..).unwrap_or_default().iter().take_while(|byte| **byte == b'-').count()
+    });
+    start + end + DASH + END.len() + dashes
 }
 
 /// Follows a private key from one line of stderr to the next. A caller that keeps only the last lines and
@@ -88,7 +107,7 @@ impl KeyLines {
         let mut line = KeyLine::Outside;
         let mut from = 0;
         if self.left > 0 {
-            let armour = memmem::find(bytes, END);
+            let armour = find_armour(bytes, END).next();
             if armour.is_none() && memmem::find(bytes, PUTTY_END).is_none() {
                 self.left -= 1;
                 return KeyLine::Inside;
@@ -101,7 +120,7 @@ impl KeyLines {
         while let Some(start) = next_key(bytes, from) {
             let end = key_end(bytes, start);
             let is_closed = bytes.get(start..end).is_some_and(|key| {
-                memmem::find(key, END).is_some() || memmem::find(key, PUTTY_END).is_some()
+                find_armour(key, END).next().is_some() || memmem::find(key, PUTTY_END).is_some()
             });
             if !is_closed {
                 self.left = KeyLines::MOST;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::phones;
 
 /// A class of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +20,10 @@ pub enum PiiClass {
     Iban,
     /// US social security numbers, written with dashes.
     Ssn,
-    /// `+<country>…` and `(ddd) ddd-dddd`.
+    /// Phone numbers in international or announced national writing.
     Phone,
+    /// Other numbers of persons, if a word announces them or their check digits are right.
+    NationalId,
     /// Every IP address.
     Ip,
     /// IP addresses that are not private, loopback or link-local.
@@ -34,8 +37,14 @@ pub enum PiiClass {
 
 impl PiiClass {
     /// The default of `redaction.pii`.
-    pub const STANDARD: [PiiClass; 5] =
-        [PiiClass::Email, PiiClass::Card, PiiClass::Iban, PiiClass::Ssn, PiiClass::Phone];
+    pub const STANDARD: [PiiClass; 6] = [
+        PiiClass::Email,
+        PiiClass::Card,
+        PiiClass::Iban,
+        PiiClass::Ssn,
+        PiiClass::Phone,
+        PiiClass::NationalId,
+    ];
 }
 
 /// Matches personal data of the given classes.
@@ -44,14 +53,14 @@ pub(crate) fn find(text: &str, classes: &[PiiClass], matches: &mut Matches) {
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
     let has = |class| classes.contains(&class);
     if has(PiiClass::Email) {
-        emails(bytes, matches);
+        emails(text, matches);
     }
     if digits >= 4 {
         if has(PiiClass::Iban) && digits >= 12 {
             ibans(bytes, matches);
         }
-        if digits >= 8 {
-            numbers(bytes, classes, matches);
+        if digits >= 6 {
+            numbers(text, classes, matches);
         }
         if has(PiiClass::Ip) || has(PiiClass::IpPublic) {
             addresses(bytes, has(PiiClass::Ip), matches);
@@ -81,49 +90,58 @@ const FILE_EXTENSIONS: &[&str] = &[
     "so",
 ];
 
-fn emails(bytes: &[u8], matches: &mut Matches) {
+fn emails(text: &str, matches: &mut Matches) {
     const LONGEST_LOCAL: usize = 64;
-    for sign in memchr::memchr2_iter(b'@', b'%', bytes) {
-        let domain = match at(bytes, sign) {
-            b'@' => sign + 1,
-            _ if bytes.get(sign..sign + 3) == Some(b"%40") => sign + 3,
+    let bytes = text.as_bytes();
+    for sign in memchr::memchr3_iter(b'@', b'%', b'(', bytes) {
+        let domain = match bytes.get(sign..) {
+            Some([b'@', ..]) => sign + 1,
+            Some([b'%', b'4', b'0', ..]) => sign + 3,
+            Some([b'(', b'a', b't', b')', ..]) => sign + 4,
             _ => continue,
         };
-        let is_local = |byte: &&u8| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'\'' | b'!' | b'&' | b'*')
-        };
-        let rest = bytes.get(..sign).unwrap_or_default();
-        let mut local = rest.iter().rev().take(LONGEST_LOCAL).take_while(is_local).count();
+        let is_local =
+            |c: &char| c.is_alphanumeric() || matches!(c, '.' | '_' | '+' | '-' | '\'' | '!' | '&' | '*');
+        let before =
+            text.get(text.ceil_char_boundary(sign.saturating_sub(LONGEST_LOCAL))..sign).unwrap_or_default();
+        let mut local = before.chars().rev().take_while(is_local).map(char::len_utf8).sum::<usize>();
         // A local part starts with a letter or digit.
-        while local > 0 && !at(bytes, sign - local).is_ascii_alphanumeric() {
+        while local > 0
+            && text.get(sign - local..).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+        {
             local -= 1;
+        }
+        // `"anna b"@example.org`
+        if local == 0 && before.ends_with('"') {
+            local = before
+                .get(..before.len() - 1)
+                .and_then(|quoted| quoted.rfind('"'))
+                .map_or(0, |open| before.len() - open);
         }
         if local == 0 {
             continue;
         }
-        let is_domain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
-        let tail = bytes.get(domain..).unwrap_or_default();
-        let mut length = tail.iter().take(253).take_while(is_domain).count();
-        while length > 0 && !at(tail, length - 1).is_ascii_alphanumeric() {
-            length -= 1;
-        }
-        let Some(host) = tail.get(..length).and_then(|host| std::str::from_utf8(host).ok()) else { continue };
+        let tail = text.get(domain..).unwrap_or_default();
+        let is_domain = |c: &char| c.is_alphanumeric() || matches!(c, '.' | '-');
+        let length = tail.chars().take(253).take_while(is_domain).map(char::len_utf8).sum::<usize>();
+        let host = tail.get(..length).unwrap_or_default().trim_end_matches(['.', '-']);
         let Some((name, ending)) = host.rsplit_once('.') else { continue };
-        let is_ending = ending.len() >= 2 && ending.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_ending = ending.chars().count() >= 2 && ending.chars().all(char::is_alphabetic);
         let is_file = FILE_EXTENSIONS.iter().any(|file| file.eq_ignore_ascii_case(ending))
             && (name.len() <= 3 || name.contains("min"));
-        let user = bytes.get(sign - local..sign).unwrap_or_default();
+        let user = text.get(sign - local..sign).unwrap_or_default();
         // `git@host:path` is the address of a repository.
-        let is_remote = user == b"git" && matches!(at(tail, length), b':' | b'/');
+        let is_remote =
+            user == "git" && tail.get(host.len()..).is_some_and(|rest| rest.starts_with([':', '/']));
         if is_ending && !is_file && !is_remote && !name.is_empty() {
-            matches.push(sign - local, domain + length, KnownClass::Email, "email");
+            matches.push(sign - local, domain + host.len(), KnownClass::Email, "email");
         }
     }
 }
 
 /// Matches runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
-fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
+fn numbers(text: &str, classes: &[PiiClass], matches: &mut Matches) {
+    let bytes = text.as_bytes();
     type NumberEnd = fn(&[u8], usize) -> Option<usize>;
     const FORMS: [(PiiClass, KnownClass, &str, NumberEnd); 3] = [
         (PiiClass::Ssn, KnownClass::Ssn, "ssn", ssn),
@@ -138,9 +156,8 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
         if has(PiiClass::Phone)
             && matches!(byte, b'+' | b'(')
             && !border.is_ascii_alphanumeric()
-            && let Some(end) = phone(bytes, index)
+            && let Some(end) = phones::find(text, index, matches)
         {
-            matches.push(index, end, KnownClass::Phone, "phone");
             index = end;
             continue;
         }
@@ -151,6 +168,16 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
             && let Some(end) = ssn(bytes, index)
         {
             matches.push(index, end, KnownClass::Ssn, "ssn");
+            index = end;
+            continue;
+        }
+        // `QQ123456C`
+        if byte.is_ascii_uppercase()
+            && !border.is_ascii_alphanumeric()
+            && (1..3).any(|next| at(bytes, index + next).is_ascii_digit())
+            && has(PiiClass::NationalId)
+            && let Some(end) = phones::find_personal(text, index, matches)
+        {
             index = end;
             continue;
         }
@@ -167,6 +194,19 @@ fn numbers(bytes: &[u8], classes: &[PiiClass], matches: &mut Matches) {
         });
         if let Some((end, class, rule)) = found {
             matches.push(index, end, class, rule);
+            index = end;
+            continue;
+        }
+        if has(PiiClass::Phone)
+            && let Some(end) = phones::find(text, index, matches)
+        {
+            index = end;
+            continue;
+        }
+        if has(PiiClass::NationalId)
+            && let Some(end) =
+                phones::find_personal(text, index, matches).or_else(|| national_id(bytes, index, matches))
+        {
             index = end;
             continue;
         }
@@ -220,7 +260,7 @@ fn card(bytes: &[u8], start: usize) -> Option<usize> {
             if count == digits.len() {
                 return best;
             }
-        } else if matches!(byte, b' ' | b'-')
+        } else if matches!(byte, b' ' | b'-' | b'+' | b'.')
             && separator.is_none_or(|known| known == byte)
             && (3..=6).contains(&group)
             && at(bytes, index + 1).is_ascii_digit()
@@ -275,47 +315,96 @@ fn ssn(bytes: &[u8], start: usize) -> Option<usize> {
     (fits && issued && ends_number(bytes, start + 11)).then_some(start + 11)
 }
 
-fn phone(bytes: &[u8], start: usize) -> Option<usize> {
-    if at(bytes, start) == b'(' {
-        let text = bytes.get(start..start + 14)?;
-        let fits = text.iter().enumerate().all(|(place, byte)| match place {
-            0 => *byte == b'(',
-            4 => *byte == b')',
-            5 => *byte == b' ',
-            9 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-        return (fits && ends_number(bytes, start + 14)).then_some(start + 14);
-    }
-    let mut digits = 0;
-    let mut end = start + 1;
-    let mut index = start + 1;
-    if !matches!(at(bytes, index), b'1'..=b'9') {
-        return None;
-    }
-    while digits < 15 {
-        let byte = at(bytes, index);
-        if byte.is_ascii_digit() {
-            digits += 1;
-            index += 1;
-            end = index;
-        } else if matches!(byte, b' ' | b'-' | b'.' | b'(' | b')' | b'/')
-            && (at(bytes, index + 1).is_ascii_digit() || matches!(at(bytes, index + 1), b'(' | b' '))
-        {
-            index += 1;
-        } else {
-            break;
+/// Matches an identity number with a form and check digits of its own: Spain (DNI), Brazil (CPF), Sweden, Finland,
+/// China. Returns its end.
+fn national_id(bytes: &[u8], start: usize, matches: &mut Matches) -> Option<usize> {
+    let run = |length: usize| bytes.get(start..start + length).filter(|_| ends_number(bytes, start + length));
+    let value = |text: &[u8]| {
+        text.iter()
+            .filter(|byte| byte.is_ascii_digit())
+            .fold(0_u64, |sum, byte| sum * 10 + u64::from(byte - b'0'))
+    };
+    let is_form = |text: &[u8], form: &[u8]| {
+        text.iter()
+            .zip(form)
+            .all(|(byte, form)| if *form == b'd' { byte.is_ascii_digit() } else { byte == form })
+    };
+    let is_dni = |text: &[u8]| {
+        if !is_form(text, b"dddddddd") {
+            return false;
         }
-    }
-    let next = at(bytes, end);
-    (digits >= 8 && !next.is_ascii_alphanumeric() && next != b'_').then_some(end)
+        let letter = b"TRWAGMYFPDXBNJZSQVHLCKE".get((value(text) % 23) as usize);
+        letter == text.last()
+    };
+    let is_cpf = |text: &[u8]| {
+        is_form(text, b"ddd.ddd.ddd-dd") && {
+            let digits: Vec<u64> =
+                text.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0')).collect();
+            let check = |count: usize| {
+                let sum: u64 = digits
+                    .iter()
+                    .take(count)
+                    .zip((2..=count as u64 + 1).rev())
+                    .map(|(digit, weight)| digit * weight)
+                    .sum();
+                digits.get(count) == Some(&(sum * 10 % 11 % 10))
+            };
+            check(9) && check(10)
+        }
+    };
+    let is_swedish = |text: &[u8]| {
+        if !is_form(text, b"dddddd-dddd") || !is_day(text, 2, 4) {
+            return false;
+        }
+        let digits: Vec<u8> =
+            text.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0').collect();
+        luhn(&digits)
+    };
+    let is_finnish = |text: &[u8]| {
+        if !is_form(text, b"dddddd")
+            || !matches!(text.get(6), Some(b'-' | b'+' | b'A'))
+            || !is_day(text, 2, 0)
+        {
+            return false;
+        }
+        let digits: Vec<u8> =
+            [text.get(..6), text.get(7..10)].into_iter().flatten().flatten().copied().collect();
+        let sign = b"0123456789ABCDEFHJKLMNPRSTUVWXY".get((value(&digits) % 31) as usize);
+        digits.iter().all(u8::is_ascii_digit) && sign == text.last()
+    };
+    let is_chinese = |text: &[u8]| {
+        const WEIGHTS: [u64; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
+        let is_dated = is_form(text, b"ddddddddddddddddd") && is_day(text, 10, 12);
+        let sum =
+            || text.iter().zip(WEIGHTS).map(|(byte, weight)| u64::from(byte - b'0') * weight).sum::<u64>();
+        is_dated
+            && matches!(text.get(6..8), Some(b"19" | b"20"))
+            && b"10X98765432".get((sum() % 11) as usize) == text.last()
+    };
+    let found = run(9)
+        .filter(|text| is_dni(text))
+        .or_else(|| run(14).filter(|text| is_cpf(text)))
+        .or_else(|| run(11).filter(|text| is_swedish(text) || is_finnish(text)))
+        .or_else(|| run(18).filter(|text| is_chinese(text)))?;
+    let end = start + found.len();
+    matches.push(start, end, KnownClass::NationalId, "national-id");
+    Some(end)
+}
+
+/// Returns true if the two digits at `month` are a month and those at `day` a day.
+fn is_day(text: &[u8], month: usize, day: usize) -> bool {
+    let number = |at: usize| {
+        text.get(at..at + 2)
+            .map_or(0, |two| two.iter().fold(0, |sum, byte| sum * 10 + u32::from(byte.wrapping_sub(b'0'))))
+    };
+    (1..=12).contains(&number(month)) && (1..=31).contains(&number(day))
 }
 
 fn ibans(bytes: &[u8], matches: &mut Matches) {
     let mut index = 0;
     while index + 15 <= bytes.len() {
-        let starts = at(bytes, index).is_ascii_uppercase()
-            && at(bytes, index + 1).is_ascii_uppercase()
+        let starts = at(bytes, index).is_ascii_alphabetic()
+            && at(bytes, index + 1).is_ascii_alphabetic()
             && at(bytes, index + 2).is_ascii_digit()
             && at(bytes, index + 3).is_ascii_digit()
             && !before(bytes, index).is_ascii_alphanumeric();
@@ -337,15 +426,20 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let mut index = start;
     let mut best = None;
     let mut separator = None;
+    let (mut is_upper, mut is_plain) = (true, true);
     loop {
         let byte = at(bytes, index);
-        if byte.is_ascii_uppercase() || byte.is_ascii_digit() {
+        if byte.is_ascii_alphanumeric() {
             let Some(slot) = text.get_mut(count) else { return best };
-            *slot = byte;
+            // In lower case, most texts of this form are hexadecimal or a word.
+            is_plain &= count < 2 || byte.is_ascii_digit();
+            is_upper &= !byte.is_ascii_lowercase();
+            *slot = byte.to_ascii_uppercase();
             count += 1;
             index += 1;
             let known = text.get(..count).unwrap_or_default();
-            if count >= 15 && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
+            let is_form = is_upper || is_plain || separator.is_some();
+            if count >= 15 && is_form && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
                 best = Some(index);
             }
         } else if matches!(byte, b' ' | b'-')

@@ -8,6 +8,7 @@ use memchr::memmem;
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::values;
 
 /// Hosts with the start of a path, and where the secret that follows it ends.
 const WEBHOOKS: &[(&str, &str, WebhookEnd)] = &[
@@ -47,6 +48,8 @@ fn ends_url(bytes: &[u8], at: usize) -> bool {
 pub(crate) fn find(text: &str, matches: &mut Matches) {
     find_user_info(text, matches);
     find_webhooks(text.as_bytes(), matches);
+    find_secret_paths(text, matches);
+    find_oracle(text, matches);
     find_driver_names(text.as_bytes(), matches);
     find_without_scheme(text.as_bytes(), matches);
     matches.settle();
@@ -70,18 +73,10 @@ fn find_user_info(text: &str, matches: &mut Matches) {
             }
             end += 1;
         }
-        // Drivers accept a database's password that contains `/`, `?` or `#`.
-        if last_at.is_none() && is_database(bytes.get(..colon).unwrap_or_default()) {
-            while !ends_url(bytes, end) {
-                if bytes.get(end) == Some(&b'@') {
-                    last_at = Some(end);
-                }
-                end += 1;
-            }
-            let user_info = bytes.get(start..last_at.unwrap_or(start)).unwrap_or_default();
-            last_at = last_at.filter(|_| memchr::memchr(b':', user_info).is_some());
-        }
         looked_at = end;
+        if last_at.is_none() {
+            (last_at, looked_at) = unescaped_password(bytes, start);
+        }
         let Some(at) = last_at.filter(|&at| at > start) else { continue };
         let user_info = text.get(start..at).unwrap_or_default();
         if !HARMLESS_USERS.contains(&user_info) {
@@ -90,21 +85,140 @@ fn find_user_info(text: &str, matches: &mut Matches) {
     }
 }
 
+/// Returns the `@` after `user:password` whose password contains characters that a URL reserves, and the end of the
+/// part that was looked at. Drivers and people forget to escape them.
+fn unescaped_password(bytes: &[u8], start: usize) -> (Option<usize>, usize) {
+    const LONGEST: usize = 256;
+    let rest = bytes.get(start..bytes.len().min(start + LONGEST)).unwrap_or_default();
+    let is_user =
+        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'%' | b'~');
+    let user = rest.iter().take_while(is_user).count();
+    let digits = rest.iter().skip(user + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    let is_port = (1..=5).contains(&digits)
+        && !rest
+            .get(user + 1 + digits)
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'@'));
+    if rest.get(user) != Some(&b':') || is_port {
+        return (None, start);
+    }
+    let mut found = None;
+    let mut end = user + 1;
+    while let Some(byte) = rest.get(end).filter(|byte| !byte.is_ascii_whitespace()) {
+        // The end of a string and the start of the next item.
+        let after = rest.get(end + 1);
+        if matches!(byte, b'"' | b'\'' | b'`')
+            && matches!(after, None | Some(b',' | b':' | b'}' | b']' | b')' | b' ' | b'\n'))
+            || rest.get(end..end + 3) == Some(b"://")
+        {
+            break;
+        }
+        if *byte == b'@' && end > user + 1 && is_host(rest.get(end + 1..).unwrap_or_default()) {
+            found = Some(start + end);
+        }
+        end += 1;
+    }
+    (found, start + if found.is_some() { end } else { 0 })
+}
+
+/// Returns true if `rest` starts with a host, or with the path of a URL without one.
+fn is_host(rest: &[u8]) -> bool {
+    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let length = rest.iter().take_while(is_part).count();
+    let ends = matches!(
+        rest.get(length),
+        None | Some(
+            b'/' | b':'
+                | b'?'
+                | b'#'
+                | b'"'
+                | b'\''
+                | b'`'
+                | b','
+                | b')'
+                | b' '
+                | b'\n'
+                | b'\r'
+                | b'\\'
+                | b'>'
+        )
+    );
+    matches!(rest.first(), Some(b'[' | b'/')) || length > 0 && ends
+}
+
 /// Matches the secret part of the paths of [`WEBHOOKS`].
 fn find_webhooks(bytes: &[u8], matches: &mut Matches) {
+    // Every host ends so. This is one search for most texts.
+    if [b".com/", b".org/"].iter().all(|end| memmem::find(bytes, *end).is_none()) {
+        return;
+    }
     for (host, rule, path_end) in WEBHOOKS {
+        let mut done = 0;
         for found in memmem::find_iter(bytes, host.as_bytes()) {
             let start = found + host.len();
+            if start <= done {
+                continue;
+            }
             let mut end = start;
             while !ends_url(bytes, end) && (*path_end == WebhookEnd::Url || bytes.get(end) != Some(&b'/')) {
                 end += 1;
             }
+            done = end;
             while end > start && matches!(bytes.get(end - 1), Some(b'.' | b',' | b')' | b';' | b':')) {
                 end -= 1;
             }
             matches.push(start, end, KnownClass::Webhook, rule);
         }
     }
+}
+
+/// Segments of paths after which, or before which, another segment is a secret.
+const HOOKS: &[&str] =
+    &["s", "in", "mcp", "sse", "incoming", "services", "trigger", "triggers", "relay", "token", "key", "u"];
+
+/// Matches segments of paths that look random, beside a segment that says why: `/hooks/catch/77/…`, `/s/…/mcp`.
+fn find_secret_paths(text: &str, matches: &mut Matches) {
+    const LONGEST: usize = 512;
+    let bytes = text.as_bytes();
+    let mut done = 0;
+    for colon in memmem::find_iter(bytes, b"://") {
+        if colon < done {
+            continue;
+        }
+        let start = colon + 3;
+        let window = bytes.get(start..bytes.len().min(start + LONGEST)).unwrap_or_default();
+        let ends = |at: usize| {
+            ends_url(bytes, start + at) || matches!(window.get(at), Some(b'?' | b'#' | b'[' | b'\\'))
+        };
+        let length = (0..window.len()).find(|at| ends(*at)).unwrap_or(window.len());
+        done = start + length;
+        let url = text.get(start..text.floor_char_boundary(done)).unwrap_or_default();
+        let host = url.split('/').next().unwrap_or_default();
+        let (mut is_hook, mut before) = (host.contains("hook"), host.split('.').next().unwrap_or_default());
+        let mut at = start + host.len() + 1;
+        let mut segments = url.split('/').skip(1).peekable();
+        while let Some(segment) = segments.next() {
+            let next = segments.peek().copied().unwrap_or_default();
+            let secret = segment.trim_end_matches(['.', ',', ')', ';', ':']);
+            let is_beside = HOOKS.contains(&before) || matches!(next, "mcp" | "sse" | "hook" | "webhook");
+            if is_secret_segment(secret, is_hook, is_beside) {
+                matches.push(at, at + secret.len(), KnownClass::Webhook, "secret-path");
+            }
+            is_hook |= segment.contains("hook") || matches!(segment, "catch" | "services");
+            at += segment.len() + 1;
+            before = segment;
+        }
+    }
+}
+
+/// Returns true if a segment looks random. Ids of resources do, too; so behind a hook only, or beside one of [`HOOKS`].
+fn is_secret_segment(segment: &str, is_hook: bool, is_beside: bool) -> bool {
+    let is_id = values::is_digest(segment);
+    segment.len() >= 16
+        && (is_hook || is_beside && !(is_id && segment.contains('-')))
+        && values::is_mixed(segment)
+        && !values::is_wordy(segment)
+        && !segment.contains(['@', '%', '{', '$', '='])
+        && segment.matches('.').count() < 2
 }
 
 /// Matches the password in `user:password@tcp(host:port)/name` of Go's MySQL driver.
@@ -135,11 +249,28 @@ fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
     }
 }
 
-/// Returns true if `bytes` ends with the scheme of a database or a broker.
-fn is_database(bytes: &[u8]) -> bool {
-    const SCHEMES: [&str; 9] =
-        ["postgresql", "postgres", "mysql", "mariadb", "mongodb", "mongodb+srv", "redis", "rediss", "amqp"];
-    SCHEMES.iter().any(|scheme| bytes.ends_with(scheme.as_bytes()))
+/// Matches the password in `user/password@database` of Oracle's programs.
+fn find_oracle(text: &str, matches: &mut Matches) {
+    const PROGRAMS: [&str; 8] = ["sqlplus", "sqlcl", "expdp", "impdp", "sqlldr", "rman", "oracle:", "ORA-"];
+    let bytes = text.as_bytes();
+    if memchr::memchr(b'@', bytes).is_none()
+        || !PROGRAMS.iter().any(|program| memmem::find(bytes, program.as_bytes()).is_some())
+    {
+        return;
+    }
+    const LONGEST: usize = 128;
+    for at in memchr::memchr_iter(b'@', bytes) {
+        let window = bytes.get(at.saturating_sub(LONGEST)..at).unwrap_or_default();
+        let start = at - window.iter().rev().take_while(|byte| !is_border(**byte)).count();
+        let word = bytes.get(start..at).unwrap_or_default();
+        let Some(slash) = memchr::memchr(b'/', word).filter(|slash| *slash > 0) else { continue };
+        if slash + 1 < word.len()
+            && is_host(bytes.get(at + 1..).unwrap_or_default())
+            && memmem::find(word, b"://").is_none()
+        {
+            matches.push(start + slash + 1, at, KnownClass::Url, "oracle-login");
+        }
+    }
 }
 
 /// Returns true if `bytes` starts with `host:port`.

@@ -48,6 +48,8 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_state(STATES)
         || trimmed.len() == 1 && trimmed.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_punctuation())
         || trimmed.bytes().all(|byte| byte == b'*')
+        // The sign of a block in YAML.
+        || trimmed.bytes().all(|byte| matches!(byte, b'>' | b'|' | b'-' | b'+'))
         || is_reference(trimmed)
         // The working directory.
         || name == "PWD" && trimmed.starts_with('/')

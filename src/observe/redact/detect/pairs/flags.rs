@@ -1,7 +1,10 @@
 //! Command-line flags in a text.
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::pairs::{LONGEST_NAME, PairScanner, is_name_byte, values};
+use crate::observe::redact::detect::pairs::{
+    LONGEST_NAME, NameKind, PairScanner, is_name_byte, is_quote, values,
+};
+use crate::observe::redact::detect::programs::{self, OptionArgument};
 
 impl PairScanner<'_> {
     /// Matches the value of `--api-key V` and, after `curl`, of `-u user:V`. `at` is the first dash.
@@ -17,16 +20,14 @@ impl PairScanner<'_> {
         let next = self.skip_blanks(end);
         let value_start = if self.at(end) == b'=' { end + 1 } else { next };
         let name = self.slice(start, end);
-        if self.curl.is_some_and(|curl| curl < at) {
-            if matches!(name, "u" | "user" | "proxy-user" | "U") && value_start > end {
-                return self.curl_user(value_start);
-            }
-            // `-uUSER:PASSWORD`
-            if start == at + 1 && name.starts_with(['u', 'U']) && self.at(end) == b':' {
-                return self.curl_user(start + 1);
+        if start == at + 1 || matches!(name, "user" | "proxy-user") {
+            let found = self.program_option(at, end, value_start);
+            if found.is_some() {
+                return found.unwrap_or(end);
             }
         }
-        let is_weak = matches!(name, "key" | "auth");
+        let judged = self.rules.judge(name, false);
+        let is_weak = matches!(judged, Some(NameKind::Weak | NameKind::Key | NameKind::Code));
         if next == end || name.is_empty() || self.at(next) == b'-' || !is_weak && !self.rules.is_secret(name)
         {
             return end.max(at + 1);
@@ -36,12 +37,69 @@ impl PairScanner<'_> {
         if self.placeholder.is_whole(text)
             || !value.quoted && values::is_usage(text)
             || values::is_reference(text)
-            || is_weak && !values::looks_random(text)
+            || is_weak && !values::is_key(text)
         {
             return end;
         }
         self.matches.push(value.start, value.end, KnownClass::Flag, "flag");
         value.next
+    }
+
+    /// Matches the secret of an option of a program that the text names before: `mysql -pV`, `-p V`,
+    /// `['sshpass', '-p', 'V']`. The option is from `at` to `end`. Returns where the scan goes on.
+    fn program_option(&mut self, at: usize, end: usize, value_start: usize) -> Option<usize> {
+        let program = self.program_before(at)?;
+        let (takes, attached) = programs::option(program, self.slice(at, end))?;
+        let opener = self.before(at);
+        let from = match takes {
+            OptionArgument::Harmless => return None,
+            OptionArgument::UserAndPassword if attached.is_empty() => {
+                return Some(self.curl_user(value_start));
+            }
+            OptionArgument::UserAndPassword => return Some(self.curl_user(end - attached.len())),
+            OptionArgument::Attached if attached.is_empty() && !is_quote(self.at(end)) => return None,
+            _ if !attached.is_empty() || is_quote(self.at(end)) && !is_quote(opener) => end - attached.len(),
+            // The option and its value are elements of a list.
+            _ if is_quote(opener) && self.at(end) == opener && self.at(end + 1) == b',' => {
+                self.skip_space(end + 2)
+            }
+            _ if value_start > end => value_start,
+            _ => return None,
+        };
+        let value = self.value(from)?;
+        let text = self.slice(value.start, value.end);
+        let start = match takes {
+            OptionArgument::UserPercentPassword => value.start + text.find('%')? + 1,
+            _ => value.start,
+        };
+        let text = self.slice(start, value.end);
+        let is_secret = match takes {
+            OptionArgument::Attached | OptionArgument::UserPercentPassword => text.len() >= 3,
+            _ => text.len() >= 3 && takes.is_secret(text),
+        };
+        if !is_secret || values::is_reference(text) || self.placeholder.is_whole(text) {
+            return None;
+        }
+        self.matches.push(start, value.end, KnownClass::Flag, "program-option");
+        Some(value.next)
+    }
+
+    /// Returns the last known program that the text names before `at` on the same line.
+    fn program_before(&mut self, at: usize) -> Option<&'static str> {
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let mut from = self.program_searched;
+        while from < at {
+            let rest = self.bytes.get(from..at).unwrap_or_default();
+            let length = rest.iter().take_while(is_part).count();
+            match programs::named(self.slice(from, from + length)) {
+                Some(program) => self.program = Some(program),
+                None if self.line_end(from) > 0 => self.program = None,
+                None => {}
+            }
+            from += length.max(1);
+        }
+        self.program_searched = from.max(self.program_searched);
+        self.program
     }
 
     /// Matches the password in `user:password`.

@@ -122,7 +122,8 @@ impl PairScanner<'_> {
     fn is_announced_token(&self, at: usize) -> bool {
         let token = self.slice(at + 1, at + 1 + self.announced_length(at + 1));
         if token.len() < 4
-            || !token.bytes().any(|byte| byte.is_ascii_digit()) && !token.contains('-')
+            || !token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
+            || !values::is_code(token) && !values::is_random_short(token)
             || self.placeholder.length_at_start(token).is_some()
         {
             return false;

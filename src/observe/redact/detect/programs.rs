@@ -1,0 +1,88 @@
+//! Options of known programs that take a secret. The same letter means something else to other programs.
+
+use crate::observe::redact::detect::values;
+
+/// The argument of an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OptionArgument {
+    /// Not a secret.
+    Harmless,
+    /// A secret, in the same element or the next.
+    Password,
+    /// `user:password`. A value without a colon is not a secret.
+    UserAndPassword,
+    /// `user:password`, or a user and a group, as containers take them.
+    UserAndPasswordOrGroup,
+    /// A secret (`docker login -p`), or ports (`docker run -p`).
+    PasswordOrPorts,
+    /// `user%password`.
+    UserPercentPassword,
+    /// A secret in the same element only: `-pSECRET`.
+    Attached,
+    /// A secret if it looks random, or contains letters and digits and is not a path (`--key`). A path is
+    /// a secret if a part of it looks random.
+    Unknown,
+}
+
+impl OptionArgument {
+    /// Returns true if `value`, which follows the option, is a secret.
+    pub(super) fn is_secret(self, value: &str) -> bool {
+        if value.starts_with('-') || value.is_empty() {
+            return false;
+        }
+        let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'/');
+        match self {
+            OptionArgument::Password => true,
+            OptionArgument::PasswordOrPorts => {
+                values::is_mixed(value) && !value.bytes().all(is_number) && !value.contains(['/', ':'])
+            }
+            OptionArgument::UserAndPassword => value.contains(':'),
+            // `1000:1000` and `node:node` are users and groups.
+            OptionArgument::UserAndPasswordOrGroup => value
+                .split_once(':')
+                .is_some_and(|(user, password)| user != password && !value.bytes().all(is_number)),
+            OptionArgument::UserPercentPassword => value.contains('%'),
+            OptionArgument::Unknown if values::is_path(value) => {
+                value.split(['/', '\\']).any(values::looks_random)
+            }
+            OptionArgument::Unknown => {
+                values::looks_random(value)
+                    || values::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
+            }
+            OptionArgument::Harmless | OptionArgument::Attached => false,
+        }
+    }
+}
+
+/// The programs, their options and what the options take.
+#[rustfmt::skip]
+const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
+    (&["curl"], &["-u", "-U", "--user", "--proxy-user"], OptionArgument::UserAndPassword),
+    (&["mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mysqlsh", "mysqlimport", "mycli"], &["-p"], OptionArgument::Attached),
+    (&["sshpass", "mongosh", "mongo", "mongodump", "mongorestore", "az"], &["-p"], OptionArgument::Password),
+    (&["docker", "podman", "nerdctl", "helm"], &["-p"], OptionArgument::PasswordOrPorts),
+    (&["redis-cli", "valkey-cli"], &["-a"], OptionArgument::Password),
+    (&["ldapsearch", "ldapmodify", "ldapadd", "ldapwhoami", "ldapdelete", "ldappasswd"], &["-w"], OptionArgument::Password),
+    (&["sqlcmd", "bcp", "zip", "unzip", "ipmitool", "mosquitto_pub", "mosquitto_sub", "isql", "kinit", "7z"], &["-P"], OptionArgument::Password),
+    (&["openssl"], &["-k", "-K", "-pass", "-passin", "-passout"], OptionArgument::Password),
+    (&["smbclient", "rpcclient"], &["-U"], OptionArgument::UserPercentPassword),
+    (&["psql"], &["-W"], OptionArgument::Harmless),
+];
+
+/// Returns the program that `word` names, with or without a path.
+pub(super) fn named(word: &str) -> Option<&'static str> {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    OPTIONS.iter().flat_map(|(programs, ..)| *programs).find(|program| **program == name).copied()
+}
+
+/// Returns what an option takes, and the part of `element` after the option. An option of one letter may have its
+/// value attached.
+pub(super) fn option<'a>(program: &str, element: &'a str) -> Option<(OptionArgument, &'a str)> {
+    OPTIONS.iter().filter(|(programs, ..)| programs.contains(&program)).find_map(|(_, options, takes)| {
+        let option = options.iter().find(|option| match option.len() {
+            2 => element.starts_with(**option) && !element.starts_with("--"),
+            _ => element == **option,
+        })?;
+        Some((*takes, element.get(option.len()..)?))
+    })
+}
