@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::programs::{self, OptionArgument};
-use crate::observe::redact::detect::values;
 use crate::observe::redact::{Field, Redacted, RedactionMode, Redactor};
 
 impl Redactor {
