@@ -8,6 +8,7 @@ pub(super) mod keys;
 pub(super) mod matches;
 pub(super) mod pairs;
 pub(super) mod pem;
+mod persons;
 mod phones;
 pub(super) mod pii;
 mod programs;

@@ -252,6 +252,9 @@ impl<'a> Pipeline<'a> {
                 Pass::Markup => self.find_behind_markup(text, matches),
                 Pass::Base64 => self.find_behind_base64(text, matches),
             }
+            if matches!(pass, Pass::Pairs | Pass::Escapes | Pass::Markup) {
+                matches.add_repeats(text);
+            }
             // A secret of which a part is coloured continues after the sequence.
             if !matches.is_empty() && sanitize::may_hold_sequences(text) {
                 matches.widen(text.as_bytes(), &sanitize::sequences(text));

@@ -101,15 +101,7 @@ fn decoded_at(bytes: &[u8], at: usize) -> Option<(usize, char)> {
     match rest {
         [b'%', a, b, ..] => byte_of(&[*a, *b]).and_then(|byte| percent(rest, byte)),
         [b'&', rest @ ..] => entity(rest),
-        [b'\\', b'u', digits @ ..] => {
-            let code = number(digits.get(..4)?, 16)?;
-            Some((6, char::from_u32(code).filter(|c| is_shown(*c))?))
-        }
-        [b'\\', b'x', digits @ ..] => {
-            Some((4, char::from_u32(number(digits.get(..2)?, 16)?).filter(|c| is_shown(*c))?))
-        }
-        [b'\\', b'/', ..] => Some((2, '/')),
-        [b'\\', b'n' | b'r', next, ..] if !next.is_ascii_lowercase() || at > 0 => Some((2, '\n')),
+        [b'\\', ..] => backslash(rest),
         // `：` and `＝`
         [0xef, 0xbc, 0x9a, ..] => Some((3, ':')),
         [0xef, 0xbc, 0x9d, ..] => Some((3, '=')),
@@ -118,6 +110,20 @@ fn decoded_at(bytes: &[u8], at: usize) -> Option<(usize, char)> {
         [0xe2, 0x80, 0x98 | 0x99 | 0x9a, ..] => Some((3, '\'')),
         _ => None,
     }
+}
+
+/// Returns the length and the character of an escape of one or more backslashes.
+fn backslash(rest: &[u8]) -> Option<(usize, char)> {
+    const MOST: usize = 8;
+    let slashes = rest.iter().take(MOST).take_while(|byte| **byte == b'\\').count();
+    let (length, c) = match rest.get(slashes..)? {
+        [b'u', digits @ ..] => (5, char::from_u32(number(digits.get(..4)?, 16)?)?),
+        [b'x', digits @ ..] => (3, char::from_u32(number(digits.get(..2)?, 16)?)?),
+        [b'/', ..] => (1, '/'),
+        [b'n' | b'r', ..] => return Some((slashes + 1, '\n')),
+        _ => return None,
+    };
+    is_shown(c).then_some((slashes + length, c))
 }
 
 /// Returns the character of an escape of percent signs: one byte, or a character of UTF-8.
@@ -199,7 +205,7 @@ pub(super) fn markup(text: &str) -> Option<Unwrapped> {
 fn is_mark_start(byte: u8) -> bool {
     const STARTS: [bool; 256] = {
         let mut starts = [false; 256];
-        let known = b"<*_`|-=:.([\xe2";
+        let known = b"<*_`|-~=:.([\t\xe2";
         let mut at = 0;
         while at < known.len() {
             starts[known[at] as usize] = true;
@@ -223,7 +229,8 @@ fn mark_at(bytes: &[u8], at: usize) -> Option<(usize, &'static str)> {
         // Borders of boxes: U+2500 to U+257F.
         [0xe2, 0x94 | 0x95, _, ..] => Some((3, if line_starts() { "" } else { ":" })),
         [b'-', b'-', b'>', ..] | [b'=', b'=', b'>', ..] => Some((3, ":")),
-        [b'-', b'>', ..] | [b':', b':', ..] => Some((2, ":")),
+        [b'-' | b'~', b'>', ..] | [b':', b':', ..] => Some((2, ":")),
+        [b'\t', ..] => Some((rest.iter().take_while(|byte| **byte == b'\t').count(), ": ")),
         // Arrows and dashes.
         [0xe2, 0x86 | 0x87 | 0x9e, _, ..] | [0xe2, 0x80, 0x93 | 0x94, ..] => Some((3, ":")),
         [b'.', b'.', b'.', b'.', ..] => Some((rest.iter().take_while(|byte| **byte == b'.').count(), ":")),

@@ -1,7 +1,6 @@
 //! Texts that look random, for strict mode.
 //!
-//! Source: the limits of detect-secrets' `Base64HighEntropyString` (4.5 bits) and
-//! `HexHighEntropyString` (3.0 bits).
+//! Source: the limits of detect-secrets' `HexHighEntropyString` (3.0 bits) and of gitleaks' generic rule (3.5 bits).
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
@@ -22,9 +21,8 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
         let is_announced = NAMES.iter().any(|name| tail.to_ascii_lowercase().contains(name));
         let is_uuid = word.len() == 36 && values::is_digest(word) && word.matches('-').count() == 4;
         let is_hex = word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let is_base64 = word.len() >= 20 && values::is_mixed(word);
-        let is_random =
-            is_hex && values::entropy(word) > 3.0 || is_base64 && !is_hex && values::entropy(word) > 4.5;
+        // A text of 20 characters has at most 4.3 bits, so detect-secrets' limit would miss it.
+        let is_random = is_hex && values::entropy(word) > 3.0 || !is_hex && values::looks_random(word);
         if is_random && !is_announced && !is_uuid {
             matches.push(start, start + word.len(), KnownClass::Entropy, "entropy");
         }

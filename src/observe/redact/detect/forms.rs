@@ -1,4 +1,4 @@
-//! Secrets that their own form gives away, whoever issued them: a prefix that says what it is, the base64 of a
+//! Secrets that their own form gives away, without the name of a vendor: a prefix that says what it is, the base64 of a
 //! private key without armour, keys and recovery phrases of wallets.
 //!
 //! Sources: RFC 5208, 5915, 8017 (private keys in DER), BIP 32 and 39, the documentation of the wallets.
@@ -118,7 +118,11 @@ fn is_prefixed(word: &str, has_context: impl Fn() -> bool) -> bool {
     }
     match says {
         true => rest.len() >= 20 || is_mixed && rest.len() >= 16,
-        false => is_short_word(first) && (rest.len() >= 36 && is_mixed || rest.len() >= 24 && has_context()),
+        false => {
+            is_short_word(first)
+                && (rest.len() >= 36 && is_mixed
+                    || rest.len() >= if is_mixed { 20 } else { 24 } && has_context())
+        }
     }
 }
 
@@ -185,7 +189,7 @@ fn is_wallet_key(word: &str) -> bool {
 const SENTENCE: &[&str] = &[
     "the", "and", "for", "are", "was", "not", "has", "its", "but", "had", "were", "been", "from", "with", "which",
     "would", "could", "should", "than", "them", "their", "these", "those", "who", "how", "why", "our", "his", "her",
-    "may", "might", "cannot", "does", "did", "being", "new", "get", "set", "des", "les", "une", "est", "pas", "sur",
+    "may", "might", "per", "however", "many", "hence", "while", "each", "most", "some", "via", "using", "uses", "see", "let", "after", "cannot", "does", "did", "being", "new", "get", "set", "des", "les", "une", "est", "pas", "sur",
     "der", "die", "das", "und", "ist", "nicht", "den", "dem", "ein", "eine", "los", "las", "una", "que", "por", "con",
 ];
 

@@ -150,7 +150,7 @@ static HARMLESS_KEYS: WordList = WordList::new(&[
 static CODES: WordList = WordList::new(&[
     "user", "device", "verification", "verify", "confirmation", "security", "access", "login",
     "authentication", "authorization", "auth", "otp", "mfa", "2fa", "fa", "totp", "sms", "time", "backup",
-    "recovery", "scratch", "activation", "pairing", "unlock", "passkey", "factor", "temporary", "invite",
+    "recovery", "scratch", "activation", "magic", "signin", "entry", "pairing", "unlock", "passkey", "factor", "temporary", "invite",
     "vérification", "verificación", "verificação", "verifica", "weryfikacyjny", "подтверждения",
     "доступа", "sécurité", "seguridad", "segurança",
 ]);
@@ -311,7 +311,7 @@ impl NameWords {
             }
             b"pass" if !is_harmless => Some(NameKind::Pass),
             _ if CODE_WORDS.contains(last) => Some(NameKind::Code),
-            _ if KEYS.contains(last) && !is_harmless => Some(NameKind::Key),
+            _ if KEYS.contains(last) && !(is_harmless && last.starts_with(b"key")) => Some(NameKind::Key),
             _ if last.len() > 4 && last.ends_with(b"pass") && !NO_PASSES.contains(last) => {
                 Some(NameKind::Pass)
             }
@@ -405,6 +405,11 @@ pub(crate) fn is_phrase(text: &str) -> bool {
 /// Returns true if a word makes the name after it that of a number: `max token`.
 pub(crate) fn is_counting(word: &str) -> bool {
     COUNTING.words.iter().any(|entry| entry.eq_ignore_ascii_case(word))
+}
+
+/// Returns true for a word between a name and that which has the name: `passwd for bob`.
+pub(crate) fn is_preposition(word: &str) -> bool {
+    matches!(word, "for" | "of" | "für" | "pour" | "para" | "di" | "voor" | "för" | "для")
 }
 
 /// Returns true if a name is that of a code that a person types once.

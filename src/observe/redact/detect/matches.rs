@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::observe::redact::class::{KnownClass, RedactionClass};
+use crate::observe::redact::detect::values;
 
 /// One span of a text, in bytes.
 #[derive(Clone, Debug)]
@@ -92,6 +93,25 @@ impl Matches {
             covered = found.end;
         }
         self.settle();
+    }
+
+    /// Adds the other occurrences of the values that were found, if they look random: a message may quote a value
+    /// before its name.
+    pub(crate) fn add_repeats(&mut self, text: &str) {
+        const MOST: usize = 4;
+        let is_found = |found: &&Match| text.get(found.start..found.end).is_some_and(values::is_random_short);
+        let repeated: Vec<Match> = self.0.iter().filter(is_found).take(MOST).cloned().collect();
+        for found in &repeated {
+            let value = text.get(found.start..found.end).unwrap_or_default();
+            for at in memchr::memmem::find_iter(text.as_bytes(), value.as_bytes()) {
+                if at != found.start {
+                    self.push_as(at, at + value.len(), found);
+                }
+            }
+        }
+        if !repeated.is_empty() {
+            self.settle();
+        }
     }
 
     /// Sorts the matches by position and joins those that overlap. The first of them gives the class.

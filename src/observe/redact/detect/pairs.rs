@@ -105,16 +105,17 @@ pub(crate) fn open_name(open: Option<&str>, line: &str) -> Option<String> {
     let name = end.trim_end_matches(is_operator);
     let is_alone =
         name.len() >= 3 && name.trim_start().bytes().all(|byte| is_name_byte(byte) || is_quote(byte));
-    if name.len() == end.len() && !is_alone || end.len() - name.len() > 8 {
+    // `- name: API_TOKEN`
+    let is_named = end.len() <= 80 && ["name: ", "key: ", "field: "].iter().any(|field| end.contains(field));
+    if name.len() == end.len() && !is_alone && !is_named || end.len() - name.len() > 8 {
         return None;
     }
     let tail = line.get(line.ceil_char_boundary(line.len().saturating_sub(LONGEST))..).unwrap_or_default();
-    let word = name.rsplit(|c: char| !(is_name_byte(c as u8) || !c.is_ascii())).next().unwrap_or_default();
-    let announces = keys::judge(word).is_some()
-        || keys::judge_phrase(
-            name.get(name.ceil_char_boundary(name.len().saturating_sub(48))..).unwrap_or_default(),
-        )
-        .is_some();
+    let near = name.get(name.ceil_char_boundary(name.len().saturating_sub(48))..).unwrap_or_default();
+    let mut words = near.rsplit(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$')));
+    let announces = words.next().is_some_and(|word| keys::judge(word).is_some())
+        || keys::judge_phrase(near).is_some()
+        || end.ends_with(':') && words.take(3).any(|word| keys::judge(word) == Some(NameKind::Secret));
     announces.then(|| tail.to_owned())
 }
 
@@ -305,6 +306,16 @@ impl<'a> PairScanner<'a> {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
+        // `passwd for bob: V`
+        if judged.is_none()
+            && keys::is_preposition(previous.text)
+            && let Some(name) = self.key_before(previous.start)
+        {
+            return self
+                .rules
+                .judge(name.text, false)
+                .filter(|_| self.has_random_value(key.start + key.text.len()));
+        }
         if judged == Some(NameKind::Secret) {
             return judged.filter(|_| !keys::is_counting(previous.text));
         }
@@ -323,6 +334,15 @@ impl<'a> PairScanner<'a> {
             return self.rules.judge(previous.text, false);
         }
         judged
+    }
+
+    /// Returns true if the word after the operator at `at` looks random.
+    fn has_random_value(&self, at: usize) -> bool {
+        const LONGEST: usize = 128;
+        let start = self.skip_space(at + 1);
+        let rest = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
+        let length = rest.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
+        values::is_random_short(self.slice(start, start + length))
     }
 
     fn operator(&mut self, at: usize) -> usize {
@@ -467,7 +487,14 @@ impl<'a> PairScanner<'a> {
         let secret = match kind {
             NameKind::Weak => values::looks_random(text),
             NameKind::Key => values::is_key(text) && is_secret(),
-            NameKind::Code => values::is_code(text),
+            // The code on the back of a card has three digits.
+            NameKind::Code => {
+                values::is_code(text)
+                    || key.text.len() <= 4
+                        && text.len() == 3
+                        && text.bytes().all(|byte| byte.is_ascii_digit())
+                        && key.text.as_bytes().first().is_some_and(|c| matches!(c, b'c' | b'C'))
+            }
             NameKind::Session if operator == PairOperator::Colon && !key.quoted => values::is_key(text),
             NameKind::Session => text.len() >= 6 && is_secret(),
             // The result of a test has this name, too.

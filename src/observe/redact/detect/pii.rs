@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::phones;
+use crate::observe::redact::detect::{persons, phones};
 
 /// A class of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,92 +139,71 @@ fn emails(text: &str, matches: &mut Matches) {
     }
 }
 
-/// Matches runs of digits that may be grouped: cards, social security numbers, phones, IMEIs.
+/// Matches runs of digits that may be grouped: cards, phones, IMEIs, numbers of persons.
 fn numbers(text: &str, classes: &[PiiClass], matches: &mut Matches) {
     let bytes = text.as_bytes();
+    let mut index = 0;
+    while index < bytes.len() {
+        if let Some(end) = number_at(text, index, classes, matches) {
+            index = end;
+            continue;
+        }
+        // Only this group of digits is skipped: a card number may follow.
+        let digits =
+            bytes.get(index..).map_or(0, |rest| rest.iter().take_while(|byte| byte.is_ascii_digit()).count());
+        index += digits.max(1);
+    }
+}
+
+/// Matches the number that starts at `index` and returns its end.
+fn number_at(text: &str, index: usize, classes: &[PiiClass], matches: &mut Matches) -> Option<usize> {
     type NumberEnd = fn(&[u8], usize) -> Option<usize>;
     const FORMS: [(PiiClass, KnownClass, &str, NumberEnd); 3] = [
         (PiiClass::Ssn, KnownClass::Ssn, "ssn", ssn),
         (PiiClass::Card, KnownClass::Card, "card", card),
         (PiiClass::Imei, KnownClass::Imei, "imei", imei),
     ];
+    let bytes = text.as_bytes();
+    let (byte, border) = (at(bytes, index), before(bytes, index));
     let has = |class| classes.contains(&class);
-    let mut index = 0;
-    while index < bytes.len() {
-        let byte = at(bytes, index);
-        let border = before(bytes, index);
-        if has(PiiClass::Phone)
-            && matches!(byte, b'+' | b'(')
-            && !border.is_ascii_alphanumeric()
-            && let Some(end) = phones::find(text, index, matches)
-        {
-            index = end;
-            continue;
-        }
-        // The dashes distinguish it from other numbers in a name: `get_536-22-8472`.
-        if border == b'_'
-            && byte.is_ascii_digit()
-            && has(PiiClass::Ssn)
-            && let Some(end) = ssn(bytes, index)
-        {
-            matches.push(index, end, KnownClass::Ssn, "ssn");
-            index = end;
-            continue;
+    let find_form = |class: PiiClass, matches: &mut Matches| {
+        let (_, known, rule, end) = FORMS.iter().find(|(form, ..)| *form == class)?;
+        let end = end(bytes, index).filter(|_| has(class))?;
+        matches.push(index, end, *known, rule);
+        Some(end)
+    };
+    let inside = border.is_ascii_alphanumeric()
+        || border == b'_'
+        || matches!(border, b'.' | b',' | b'-' | b'+')
+            && before(bytes, index.saturating_sub(1)).is_ascii_digit();
+    match byte {
+        b'+' | b'(' if has(PiiClass::Phone) && !border.is_ascii_alphanumeric() => {
+            phones::find(text, index, matches)
         }
         // `QQ123456C`
-        if byte.is_ascii_uppercase()
-            && !border.is_ascii_alphanumeric()
-            && (1..3).any(|next| at(bytes, index + next).is_ascii_digit())
-            && has(PiiClass::NationalId)
-            && let Some(end) = phones::find_personal(text, index, matches)
-        {
-            index = end;
-            continue;
+        b'A'..=b'Z' if has(PiiClass::NationalId) && !border.is_ascii_alphanumeric() => {
+            let is_near = (1..3).any(|next| at(bytes, index + next).is_ascii_digit());
+            is_near.then(|| persons::find_announced(text, index, matches)).flatten()
         }
-        let inside = border.is_ascii_alphanumeric()
-            || border == b'_'
-            || matches!(border, b'.' | b',' | b'-' | b'+')
-                && before(bytes, index.saturating_sub(1)).is_ascii_digit();
-        if !byte.is_ascii_digit() || inside {
-            index += 1;
-            continue;
-        }
-        let found = FORMS.iter().find_map(|(personal, class, rule, end)| {
-            has(*personal).then(|| end(bytes, index)).flatten().map(|end| (end, *class, *rule))
-        });
-        if let Some((end, class, rule)) = found {
-            matches.push(index, end, class, rule);
-            index = end;
-            continue;
-        }
-        if has(PiiClass::Phone)
-            && let Some(end) = phones::find(text, index, matches)
-        {
-            index = end;
-            continue;
-        }
-        if has(PiiClass::NationalId)
-            && let Some(end) =
-                phones::find_personal(text, index, matches).or_else(|| national_id(bytes, index, matches))
-        {
-            index = end;
-            continue;
-        }
-        // Only this group of digits is skipped: a card number may follow.
-        while at(bytes, index).is_ascii_digit() {
-            index += 1;
-        }
+        // The dashes distinguish it from other numbers in a name: `get_536-22-8472`.
+        b'0'..=b'9' if border == b'_' => find_form(PiiClass::Ssn, matches),
+        b'0'..=b'9' if !inside => find_form(PiiClass::Ssn, matches)
+            .or_else(|| find_form(PiiClass::Card, matches))
+            .or_else(|| find_form(PiiClass::Imei, matches))
+            .or_else(|| has(PiiClass::Phone).then(|| phones::find(text, index, matches)).flatten())
+            .or_else(|| has(PiiClass::NationalId).then(|| persons::find(text, index, matches)).flatten()),
+        _ => None,
     }
 }
 
-fn ends_number(bytes: &[u8], end: usize) -> bool {
+pub(super) fn ends_number(bytes: &[u8], end: usize) -> bool {
     let next = at(bytes, end);
     !(next.is_ascii_alphanumeric()
         || next == b'_'
         || matches!(next, b'.' | b'-' | b',') && at(bytes, end + 1).is_ascii_digit())
 }
 
-fn luhn(digits: &[u8]) -> bool {
+pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()
@@ -315,91 +294,6 @@ fn ssn(bytes: &[u8], start: usize) -> Option<usize> {
     (fits && issued && ends_number(bytes, start + 11)).then_some(start + 11)
 }
 
-/// Matches an identity number with a form and check digits of its own: Spain (DNI), Brazil (CPF), Sweden, Finland,
-/// China. Returns its end.
-fn national_id(bytes: &[u8], start: usize, matches: &mut Matches) -> Option<usize> {
-    let run = |length: usize| bytes.get(start..start + length).filter(|_| ends_number(bytes, start + length));
-    let value = |text: &[u8]| {
-        text.iter()
-            .filter(|byte| byte.is_ascii_digit())
-            .fold(0_u64, |sum, byte| sum * 10 + u64::from(byte - b'0'))
-    };
-    let is_form = |text: &[u8], form: &[u8]| {
-        text.iter()
-            .zip(form)
-            .all(|(byte, form)| if *form == b'd' { byte.is_ascii_digit() } else { byte == form })
-    };
-    let is_dni = |text: &[u8]| {
-        if !is_form(text, b"dddddddd") {
-            return false;
-        }
-        let letter = b"TRWAGMYFPDXBNJZSQVHLCKE".get((value(text) % 23) as usize);
-        letter == text.last()
-    };
-    let is_cpf = |text: &[u8]| {
-        is_form(text, b"ddd.ddd.ddd-dd") && {
-            let digits: Vec<u64> =
-                text.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| u64::from(byte - b'0')).collect();
-            let check = |count: usize| {
-                let sum: u64 = digits
-                    .iter()
-                    .take(count)
-                    .zip((2..=count as u64 + 1).rev())
-                    .map(|(digit, weight)| digit * weight)
-                    .sum();
-                digits.get(count) == Some(&(sum * 10 % 11 % 10))
-            };
-            check(9) && check(10)
-        }
-    };
-    let is_swedish = |text: &[u8]| {
-        if !is_form(text, b"dddddd-dddd") || !is_day(text, 2, 4) {
-            return false;
-        }
-        let digits: Vec<u8> =
-            text.iter().filter(|byte| byte.is_ascii_digit()).map(|byte| byte - b'0').collect();
-        luhn(&digits)
-    };
-    let is_finnish = |text: &[u8]| {
-        if !is_form(text, b"dddddd")
-            || !matches!(text.get(6), Some(b'-' | b'+' | b'A'))
-            || !is_day(text, 2, 0)
-        {
-            return false;
-        }
-        let digits: Vec<u8> =
-            [text.get(..6), text.get(7..10)].into_iter().flatten().flatten().copied().collect();
-        let sign = b"0123456789ABCDEFHJKLMNPRSTUVWXY".get((value(&digits) % 31) as usize);
-        digits.iter().all(u8::is_ascii_digit) && sign == text.last()
-    };
-    let is_chinese = |text: &[u8]| {
-        const WEIGHTS: [u64; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-        let is_dated = is_form(text, b"ddddddddddddddddd") && is_day(text, 10, 12);
-        let sum =
-            || text.iter().zip(WEIGHTS).map(|(byte, weight)| u64::from(byte - b'0') * weight).sum::<u64>();
-        is_dated
-            && matches!(text.get(6..8), Some(b"19" | b"20"))
-            && b"10X98765432".get((sum() % 11) as usize) == text.last()
-    };
-    let found = run(9)
-        .filter(|text| is_dni(text))
-        .or_else(|| run(14).filter(|text| is_cpf(text)))
-        .or_else(|| run(11).filter(|text| is_swedish(text) || is_finnish(text)))
-        .or_else(|| run(18).filter(|text| is_chinese(text)))?;
-    let end = start + found.len();
-    matches.push(start, end, KnownClass::NationalId, "national-id");
-    Some(end)
-}
-
-/// Returns true if the two digits at `month` are a month and those at `day` a day.
-fn is_day(text: &[u8], month: usize, day: usize) -> bool {
-    let number = |at: usize| {
-        text.get(at..at + 2)
-            .map_or(0, |two| two.iter().fold(0, |sum, byte| sum * 10 + u32::from(byte.wrapping_sub(b'0'))))
-    };
-    (1..=12).contains(&number(month)) && (1..=31).contains(&number(day))
-}
-
 fn ibans(bytes: &[u8], matches: &mut Matches) {
     let mut index = 0;
     while index + 15 <= bytes.len() {
@@ -427,6 +321,8 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let mut best = None;
     let mut separator = None;
     let (mut is_upper, mut is_plain) = (true, true);
+    let near = bytes.get(start.saturating_sub(8)..start).unwrap_or_default().to_ascii_lowercase();
+    let is_named = memchr::memmem::find(&near, b"iban").is_some();
     loop {
         let byte = at(bytes, index);
         if byte.is_ascii_alphanumeric() {
@@ -438,7 +334,7 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
             count += 1;
             index += 1;
             let known = text.get(..count).unwrap_or_default();
-            let is_form = is_upper || is_plain || separator.is_some();
+            let is_form = is_upper || is_plain || separator.is_some() || is_named;
             if count >= 15 && is_form && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
                 best = Some(index);
             }

@@ -66,6 +66,7 @@ const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
     (&["sqlcmd", "bcp", "zip", "unzip", "ipmitool", "mosquitto_pub", "mosquitto_sub", "isql", "kinit", "7z"], &["-P"], OptionArgument::Password),
     (&["openssl"], &["-k", "-K", "-pass", "-passin", "-passout"], OptionArgument::Password),
     (&["smbclient", "rpcclient"], &["-U"], OptionArgument::UserPercentPassword),
+    (&["ssh-keygen"], &["-N", "-P"], OptionArgument::Password),
     (&["psql"], &["-W"], OptionArgument::Harmless),
 ];
 

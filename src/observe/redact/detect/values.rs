@@ -84,7 +84,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
 
 /// Returns true for a call and for a path of names: `tokenizer.next_token()`, `hash_password(raw)`, `Token.Ident2`.
 fn is_code_of(value: &str) -> bool {
-    let callee = value.split('(').next().unwrap_or(value);
+    let callee = value.split(['(', '[']).next().unwrap_or(value).trim_end_matches('!');
     let is_call = callee.len() < value.len() && callee.len() >= 3;
     let is_name = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let is_path =
@@ -285,7 +285,9 @@ pub(crate) fn is_code(value: &str) -> bool {
     if value.starts_with('[') {
         return digits >= 4;
     }
+    let is_upper = || value.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
     fits && (4..=10).contains(&digits) && value.len() <= digits + 2 && !value.ends_with('-')
+        || (5..=10).contains(&value.len()) && digits > 0 && digits < value.len() && is_upper()
         || fits && is_grouped_code(value)
         || is_mixed(value) && !is_wordy(value) && !value.contains(' ')
 }

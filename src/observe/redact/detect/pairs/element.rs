@@ -18,7 +18,11 @@ impl PairScanner<'_> {
         };
         let name = if is_secret(name) { Some(name) } else { named_in(tag).filter(|name| is_secret(name)) };
         let Some(name) = name.filter(|_| !tag.ends_with('/')) else { return at + 1 };
-        let start = self.skip_space(at + 1);
+        const CDATA: &[u8] = b"<![CDATA[";
+        let mut start = self.skip_space(at + 1);
+        if self.bytes.get(start..start + CDATA.len()) == Some(CDATA) {
+            start += CDATA.len();
+        }
         let rest = self.bytes.get(start..).unwrap_or_default();
         let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
         while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
@@ -28,7 +32,11 @@ impl PairScanner<'_> {
         let value = value.split("\\u{a}").next().unwrap_or(value).trim_end();
         let end = start + value.len();
         self.budget = self.budget.saturating_sub(end - start);
+        // `impl From<TokenStream> for A` is not an element.
+        let is_closed =
+            rest.get(end - start..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b"</"));
         if end > start
+            && (is_closed || !value.contains(' '))
             && !self.placeholder.is_whole(value)
             && values::is_secret(value, name, PairOperator::Assignment, true)
         {

@@ -31,11 +31,13 @@ const FARTHEST: usize = 280;
 
 impl<'a> PairScanner<'a> {
     pub(super) fn is_announcement(&self, word: &str) -> bool {
-        ANNOUNCEMENTS.iter().any(|known| known.eq_ignore_ascii_case(word))
+        let tail = word.as_bytes().get(word.len().saturating_sub(5)..).unwrap_or_default();
+        tail.eq_ignore_ascii_case(b"value")
+            || ANNOUNCEMENTS.iter().any(|known| known.eq_ignore_ascii_case(word))
     }
 
     /// Returns the secret name that the text mentions shortly before `at`, and the bytes between them.
-    fn mentioned(&mut self, at: usize) -> Option<(&'a str, usize)> {
+    pub(super) fn mentioned(&mut self, at: usize) -> Option<(&'a str, usize)> {
         let mut from = self.mentions.searched;
         while from < at {
             let rest = self.bytes.get(from..at).unwrap_or_default();
@@ -53,6 +55,27 @@ impl<'a> PairScanner<'a> {
         Some((name, at - end))
     }
 
+    /// Returns the secret name that the text mentions right after a value: `invalid value '…' for '--token <TOKEN>'`.
+    fn mentioned_after(&mut self, at: usize) -> Option<(&'a str, usize)> {
+        const NEAR: usize = 80;
+        self.budget = self.budget.saturating_sub(NEAR / 8);
+        let end = self.bytes.len().min(at + NEAR);
+        let mut from = at;
+        while from < end && self.line_end(from) == 0 {
+            let rest = self.bytes.get(from..).unwrap_or_default();
+            let length = rest.iter().take(NEAR).take_while(|byte| is_name_byte(**byte)).count();
+            let word = self.slice(from, from + length);
+            let name = word.trim_start_matches('-');
+            if (word.len() > name.len() || self.is_identifier(from, from + length))
+                && self.rules.is_secret(name)
+            {
+                return Some((name, FARTHEST));
+            }
+            from += length.max(1);
+        }
+        None
+    }
+
     /// Returns true if a word is the name of a setting, and not a word of a sentence: in quotes, with a separator
     /// or a hump, or on a line of its own.
     fn is_identifier(&self, start: usize, end: usize) -> bool {
@@ -64,8 +87,16 @@ impl<'a> PairScanner<'a> {
         (is_quote(self.before(start)) && (is_quote(self.at(end)) || self.at(end) == b'\\')
             || inner.contains(['_', '.'])
             || inner.bytes().any(|byte| byte.is_ascii_uppercase())
-            || is_apart(start) && is_apart(end))
+            || is_apart(start) && is_apart(end)
+            || self.is_named_setting(start))
             && !values::is_random_short(word)
+    }
+
+    /// Returns true if the word before `start` says that a name follows.
+    fn is_named_setting(&self, start: usize) -> bool {
+        const WORDS: [&str; 9] =
+            ["parameter", "field", "setting", "option", "property", "variable", "argument", "env", "var"];
+        self.before(start) == b' ' && self.key_before(start).is_some_and(|word| WORDS.contains(&word.text))
     }
 
     /// Matches the value after `from` if it belongs to a secret name that was mentioned before `key`.
@@ -76,8 +107,9 @@ impl<'a> PairScanner<'a> {
         from: usize,
     ) -> usize {
         const ADJACENT: usize = 24;
-        let Some((name, distance)) = self.mentioned(key.start) else { return from };
+        let before = self.mentioned(key.start);
         let Some(value) = self.value(from) else { return from };
+        let Some((name, distance)) = before.or_else(|| self.mentioned_after(value.next)) else { return from };
         let text = self.slice(value.start, value.end);
         let is_near = distance <= ADJACENT && value.quoted || distance <= ADJACENT && self.owns_line;
         let is_secret = values::is_secret(text, name, operator, value.quoted)

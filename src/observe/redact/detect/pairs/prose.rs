@@ -6,8 +6,12 @@ use crate::observe::redact::detect::pairs::{
 };
 
 /// Words between the name of a secret and the secret.
-const GLUE: &[&str] =
-    &["is", "was", "value", "provided", "given", "received", "supplied", "sent", "used", "got"];
+const GLUE: &[&str] = &[
+    "is", "was", "be", "to", "set", "has", "value", "equals", "provided", "given", "received", "supplied",
+    "sent", "used", "got", "ist", "lautet", "est", "es",
+];
+/// Number of such words in a row.
+const MOST_GLUE: usize = 3;
 
 /// Parameters of a challenge: `WWW-Authenticate: Bearer resource_metadata="…"`.
 const CHALLENGE: &[&str] =
@@ -34,10 +38,13 @@ impl PairScanner<'_> {
         let Some(mut key) = self.key_before(end) else { return at + 1 };
         // `the password was '…'`
         let mut has_verb = false;
-        if matches!(key.text, "is" | "was" | "to" | "be")
-            && let Some(previous) = self.key_before(key.start)
-        {
-            (key, has_verb) = (previous, true);
+        for _ in 0..MOST_GLUE {
+            let is_verb =
+                matches!(key.text, "is" | "was" | "to" | "be" | "set" | "equals" | "ist" | "lautet" | "est");
+            match self.key_before(key.start).filter(|_| is_verb) {
+                Some(previous) => (key, has_verb) = (previous, true),
+                None => break,
+            }
         }
         let end = key.start + key.text.len();
         let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
@@ -72,7 +79,10 @@ impl PairScanner<'_> {
             return self.flag(at + 1);
         }
         if self.bytes.get(..at).is_some_and(|before| before.ends_with(b"password")) {
-            return self.netrc(at);
+            let next = self.netrc(at);
+            if next > at + 1 {
+                return next;
+            }
         }
         if self.is_announced_token(at) {
             return self.take_announced(at + 1);
@@ -119,7 +129,7 @@ impl PairScanner<'_> {
 
     /// Returns true if the text after the blank or quote at `at` looks like a token, and the words before it
     /// announce one: `invalid token '…'`, `Incorrect API key provided: …`, `requirepass …`, `TAN 837261`.
-    fn is_announced_token(&self, at: usize) -> bool {
+    fn is_announced_token(&mut self, at: usize) -> bool {
         let token = self.slice(at + 1, at + 1 + self.announced_length(at + 1));
         if token.len() < 4
             || !token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
@@ -133,10 +143,17 @@ impl PairScanner<'_> {
             end -= 1;
         }
         let Some(mut key) = self.key_before(end) else { return false };
-        if GLUE.contains(&key.text)
-            && let Some(previous) = self.key_before(key.start)
+        if self.is_announcement(key.text)
+            && values::is_random_short(token)
+            && self.mentioned(key.start).is_some()
         {
-            key = previous;
+            return true;
+        }
+        for _ in 0..MOST_GLUE {
+            match self.key_before(key.start).filter(|_| GLUE.contains(&key.text)) {
+                Some(previous) => key = previous,
+                None => break,
+            }
         }
         let phrase = self
             .key_before(key.start)
@@ -160,6 +177,12 @@ impl PairScanner<'_> {
             Some(NameKind::Key) => values::is_key(token) && (is_name || is_long_token(token)),
             Some(NameKind::Code) => values::is_code(token),
             Some(NameKind::Weak) => is_long_token(token) && token.len() >= 20,
+            // `enter code WDJB-MJHT`
+            None if key.text == "code" => {
+                values::is_code(token)
+                    && token.contains('-')
+                    && matches!(phrase.split(' ').next(), Some("enter" | "your" | "the" | "use"))
+            }
             _ => false,
         };
         fits && !self.rules.allow.matches(key.text) && !self.rules.allow.matches(&phrase.replace(' ', "_"))

@@ -32,6 +32,13 @@ impl PairScanner<'_> {
         if let Some(value) = self.triple_quoted(start) {
             return Some(value);
         }
+        // `print "Token: ", $token`: the quote closes the text that contains the name.
+        let is_closing = backslashes == 0
+            && quote == self.enclosing_quote(start)
+            && matches!(self.at(start + 1), b',' | b';' | b')' | b'.' | b'+' | b' ' | b'\n' | 0);
+        if is_quote(quote) && is_closing {
+            return None;
+        }
         if is_quote(quote) {
             return self.quoted(start + backslashes + 1, quote, backslashes);
         }
