@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use spantap::observe::redact::{Field, RedactionMode, RedactionSettings, Redactor};
+use spantap::observe::redact::{Field, RedactionMode, RedactionSettings, Redactor, rules};
 
 use crate::random::Random;
 
@@ -17,10 +17,19 @@ const FIELDS: [(Field, usize); 8] = [
     (Field::StderrLine, 8 << 10),
     (Field::TraceState, 512),
 ];
-/// Repeats the input to make long texts.
-const LONG: usize = 96 << 10;
-/// Far above the time that a slow machine needs for [`LONG`] bytes in linear time, far below quadratic time.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Starts of what the rules without a vendor react to. Those of the vendors come from the rules themselves.
+#[rustfmt::skip]
+const ANCHORS: &[&str] = &[
+    "https://hooks.slack.com/services/", "://u:p", "://h/hook/", "@", "password=", "\"token\":\"", "secret: >-\n",
+    "value=", "got \"", "Authorization: ", "Bearer ", "Basic ", "--api-key ", "curl -u ", "mysql -p", "-----BEGIN KEY",
+    "-----END ", "%25", "&amp;", "\\u003d", "</b> ", "| a ", "**", "->", "(a): ", "aGVsbG8g", "acme_key_", "MIIE", "word ",
+    "4111 ", "AB12 ", "ab12 3456 ", "0221 ", "tel 0", "ssn 1", "555-", "a.b@", "<password>", "\x1b[", "\u{200b}",
+];
+/// Lengths of two texts of the same shape.
+const SHORT: usize = 4 << 10;
+const LONG: usize = 64 << 10;
+/// The shortest time that counts, because smaller ones are noise.
+const FLOOR: Duration = Duration::from_millis(2);
 
 pub fn run(input: &[u8]) {
     let mut random = Random::of(input);
@@ -45,13 +54,35 @@ pub fn run(input: &[u8]) {
     for finding in findings {
         assert!(explained.as_str().is_char_boundary(finding.at), "{finding:?} in {explained:?}");
     }
-    if random.below(64) == 0 && !input.is_empty() {
-        let long = input.repeat(LONG / input.len() + 1);
-        let start = cpu_time();
-        let _ = Redactor::default().explain(&long);
-        let took = cpu_time() - start;
-        assert!(took < PATIENCE, "{took:?} for {} bytes", long.len());
+    if random.below(16) == 0 {
+        check_linear(&mut random, input);
     }
+}
+
+/// Repeats the starts of rules with a piece of the input, and requires that 16 times the length takes at most 64
+/// times as long. Quadratic time would be 256 times.
+fn check_linear(random: &mut Random, input: &[u8]) {
+    let samples: Vec<&str> = rules().map(|rule| rule.sample).collect();
+    let mut shape = Vec::new();
+    for _ in 0..=random.below(2) {
+        let anchor = match random.below(2) {
+            0 => ANCHORS[random.below(ANCHORS.len())],
+            _ => samples[random.below(samples.len())],
+        };
+        shape.extend_from_slice(&anchor.as_bytes()[..1 + random.below(anchor.len())]);
+    }
+    shape.extend_from_slice(&input[..input.len().min(random.below(8))]);
+    let time = |length: usize| {
+        let text = shape.repeat(length / shape.len() + 1);
+        let took = |_| {
+            let start = cpu_time();
+            let _ = Redactor::default().explain(&text);
+            cpu_time() - start
+        };
+        (0..3).map(took).min().unwrap_or_default()
+    };
+    let (short, long) = (time(SHORT).max(FLOOR), time(LONG));
+    assert!(long < short * 64, "{:?}: {short:?}, {long:?}", String::from_utf8_lossy(&shape));
 }
 
 /// CPU time of this thread, which does not depend on the load of the machine.
