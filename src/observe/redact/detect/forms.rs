@@ -193,8 +193,8 @@ const SENTENCE: &[&str] = &[
     "der", "die", "das", "und", "ist", "nicht", "den", "dem", "ein", "eine", "los", "las", "una", "que", "por", "con",
 ];
 
-/// Matches recovery phrases (BIP 39): 12, 15, 18, 21 or 24 lower-case words of three to eight letters, or at least
-/// twelve after a word that announces them.
+/// Matches recovery phrases (BIP 39): 12 or 24 lower-case words of three to eight letters, or at least twelve after a
+/// word that announces them.
 fn find_phrases(text: &str, matches: &mut Matches) {
     const SHORTEST: usize = 12;
     let bytes = text.as_bytes();
@@ -228,7 +228,7 @@ fn find_phrase(text: &str, start: usize, end: usize, matches: &mut Matches) {
         let announced =
             words.iter().take(4).rposition(|word| ANNOUNCING.contains(word)).map_or(0, |last| last + 1);
         let count = words.len() - announced;
-        let fits = matches!(count, 12 | 15 | 18 | 21 | 24) || announced > 0 && (12..=26).contains(&count);
+        let fits = matches!(count, 12 | 24) || announced > 0 && (12..=26).contains(&count);
         if let (true, Some(first)) = (fits, words.get(announced)) {
             let at = start + (first.as_ptr() as usize - run.as_ptr() as usize);
             let last = start + (part.as_ptr() as usize - run.as_ptr() as usize) + part.trim_end().len();

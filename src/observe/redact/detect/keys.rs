@@ -130,7 +130,7 @@ static COUNTING: WordList = WordList::new(&["max", "min", "num", "total", "count
 /// Last words that make a name secret if its value is not made of words.
 #[rustfmt::skip]
 static KEYS: WordList = WordList::new(&[
-    "key", "keys", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
+    "key", "keys", "tokens", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
     "parool", "clave", "sifre",
 ]);
 

@@ -221,6 +221,13 @@ impl<'a> PairScanner<'a> {
         self.text.get(start..end).unwrap_or_default()
     }
 
+    /// Adds a match. Behind markup, only a value that looks random counts.
+    fn push(&mut self, start: usize, end: usize, class: KnownClass, rule: &'static str) {
+        if !self.is_marked || values::is_random_short(self.slice(start, end)) {
+            self.matches.push(start, end, class, rule);
+        }
+    }
+
     /// Returns the length of the line end at `index`, real or made visible, or zero.
     fn line_end(&self, index: usize) -> usize {
         match self.bytes.get(index..).unwrap_or_default() {
@@ -306,6 +313,13 @@ impl<'a> PairScanner<'a> {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
+        // `Your password is: V`, `unseal key 1: V`
+        let is_number = key.text.len() <= 2 && key.text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number || matches!(key.text, "is" | "are" | "was" | "ist" | "lautet" | "est" | "es") {
+            return self
+                .judge(&previous, false)
+                .filter(|_| self.has_random_value(key.start + key.text.len()));
+        }
         // `passwd for bob: V`
         if judged.is_none()
             && keys::is_preposition(previous.text)
@@ -486,6 +500,9 @@ impl<'a> PairScanner<'a> {
         let is_secret = || values::is_secret(text, key.text, operator, value.quoted);
         let secret = match kind {
             NameKind::Weak => values::looks_random(text),
+            NameKind::Key if text.starts_with('[') => {
+                text.split(['"', '\'', ',', ' ', '[', ']']).any(values::is_random_short)
+            }
             NameKind::Key => values::is_key(text) && is_secret(),
             // The code on the back of a card has three digits.
             NameKind::Code => {
@@ -495,7 +512,9 @@ impl<'a> PairScanner<'a> {
                         && text.bytes().all(|byte| byte.is_ascii_digit())
                         && key.text.as_bytes().first().is_some_and(|c| matches!(c, b'c' | b'C'))
             }
-            NameKind::Session if operator == PairOperator::Colon && !key.quoted => values::is_key(text),
+            NameKind::Session if operator == PairOperator::Colon && !key.quoted => {
+                text.len() >= 16 && values::is_key(text)
+            }
             NameKind::Session => text.len() >= 6 && is_secret(),
             // The result of a test has this name, too.
             NameKind::Pass if !key.quoted && key.text.eq_ignore_ascii_case("pass") => {
@@ -505,7 +524,10 @@ impl<'a> PairScanner<'a> {
             _ => is_secret(),
         };
         let secret = secret && (!self.is_marked || values::is_random_short(text) || kind == NameKind::Code);
-        if !secret || self.placeholder.is_whole(text) {
+        // `OPENAI_API_KEY=sk-...`
+        let is_example =
+            text.len() < 12 && self.bytes.get(value.end..).is_some_and(|rest| rest.starts_with(b"..."));
+        if !secret || is_example || self.placeholder.is_whole(text) {
             return from;
         }
         self.matches.push(value.start, value.end, class, rule);
@@ -539,7 +561,7 @@ impl<'a> PairScanner<'a> {
         if !is_pair || self.placeholder.is_whole(text) {
             return from;
         }
-        self.matches.push(value.start, value.end, KnownClass::KeyValue, "listed-pair");
+        self.push(value.start, value.end, KnownClass::KeyValue, "listed-pair");
         value.next
     }
 
@@ -568,7 +590,7 @@ impl<'a> PairScanner<'a> {
         if text.is_empty() || self.placeholder.is_whole(text) || values::is_prose_header(text) {
             return from;
         }
-        self.matches.push(start, start + text.len(), class, rule);
+        self.push(start, start + text.len(), class, rule);
         end.max(from)
     }
 }

@@ -1,5 +1,7 @@
 //! Judges the value that follows the name of a secret: a secret, or prose, code, a reference, a schema.
 
+use crate::observe::redact::detect::keys;
+
 /// The text between a name and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PairOperator {
@@ -47,7 +49,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
     if trimmed.is_empty()
         || is_state(STATES)
         || trimmed.len() == 1 && trimmed.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_punctuation())
-        || trimmed.bytes().all(|byte| byte == b'*')
+        || trimmed.chars().all(|c| matches!(c, '*' | '•' | '●' | '·' | '.' | 'x' | 'X'))
         // The sign of a block in YAML.
         || trimmed.bytes().all(|byte| matches!(byte, b'>' | b'|' | b'-' | b'+'))
         || is_reference(trimmed)
@@ -79,7 +81,9 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || trimmed.eq_ignore_ascii_case(own)
         || operator == PairOperator::Colon && is_prose
         || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
-        || is_code_of(trimmed))
+        || is_code_of(trimmed)
+        // `token == expected_token`
+        || trimmed.contains('_') && is_lower_path(trimmed) && keys::judge(trimmed).is_some())
 }
 
 /// Returns true for a call and for a path of names: `tokenizer.next_token()`, `hash_password(raw)`, `Token.Ident2`.
@@ -123,8 +127,10 @@ pub(crate) fn is_reference(value: &str) -> bool {
     let is_name = |text: &str| {
         !text.is_empty()
             && text.bytes().all(|byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b' ' | b'-' | b'$' | b'|' | b'"')
+                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b' ' | b'-' | b'$' | b'|' | b'"' | b':' | b'/')
             })
+            // `${NAME:-default}` contains a value.
+            && !text.contains(":-")
     };
     let between = |open: &str, close: &str| value.strip_prefix(open)?.strip_suffix(close);
     let inside = |open: &str, close: &str| between(open, close).is_some_and(is_name);
@@ -181,6 +187,12 @@ pub(crate) fn is_aside(value: &str) -> bool {
 
 /// Returns true if the value of a header is part of a sentence.
 pub(crate) fn is_prose_header(value: &str) -> bool {
+    // `Bearer ${TOKEN}`, f"Bearer {token}", `Bearer <token>`
+    let source = value.trim_start_matches(['f', '"', '\'', '`']).split_once(' ').map_or("", |(_, rest)| rest);
+    let source = source.split([' ', '"', '\'', '`']).next().unwrap_or_default().trim_end_matches([',', ')']);
+    if is_reference(source) || source.starts_with('{') && source.ends_with('}') && is_wordy(source) {
+        return true;
+    }
     const SCHEMES: [&str; 8] = ["basic", "bearer", "token", "negotiate", "digest", "apikey", "ntlm", "key"];
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
     is_reference(value)
@@ -293,7 +305,7 @@ pub(crate) fn is_code(value: &str) -> bool {
 }
 
 /// Returns true for `HJKD-QWMZ` and `8f3k-29dk`.
-fn is_grouped_code(value: &str) -> bool {
+pub(crate) fn is_grouped_code(value: &str) -> bool {
     let is_group = |group: &str| (3..=6).contains(&group.len());
     let has_digits = value.bytes().any(|byte| byte.is_ascii_digit());
     let is_upper =

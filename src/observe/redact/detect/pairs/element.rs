@@ -40,7 +40,7 @@ impl PairScanner<'_> {
             && !self.placeholder.is_whole(value)
             && values::is_secret(value, name, PairOperator::Assignment, true)
         {
-            self.matches.push(start, end, KnownClass::KeyValue, "xml-element");
+            self.push(start, end, KnownClass::KeyValue, "xml-element");
             return end;
         }
         at + 1

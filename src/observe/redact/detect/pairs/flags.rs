@@ -35,13 +35,13 @@ impl PairScanner<'_> {
         let Some(value) = self.value(next) else { return end };
         let text = self.slice(value.start, value.end);
         if self.placeholder.is_whole(text)
-            || !value.quoted && values::is_usage(text)
+            || !value.quoted && (values::is_usage(text) || self.slice(value.end, value.end + 2) == "  ")
             || values::is_reference(text)
             || is_weak && !values::is_key(text)
         {
             return end;
         }
-        self.matches.push(value.start, value.end, KnownClass::Flag, "flag");
+        self.push(value.start, value.end, KnownClass::Flag, "flag");
         value.next
     }
 
@@ -80,7 +80,7 @@ impl PairScanner<'_> {
         if !is_secret || values::is_reference(text) || self.placeholder.is_whole(text) {
             return None;
         }
-        self.matches.push(start, value.end, KnownClass::Flag, "program-option");
+        self.push(start, value.end, KnownClass::Flag, "program-option");
         Some(value.next)
     }
 
@@ -127,7 +127,7 @@ impl PairScanner<'_> {
         if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
             return from;
         }
-        self.matches.push(start, start + password.len(), KnownClass::Flag, "curl-user");
+        self.push(start, start + password.len(), KnownClass::Flag, "curl-user");
         start + password.len()
     }
 }

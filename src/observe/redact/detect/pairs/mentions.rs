@@ -123,7 +123,7 @@ impl<'a> PairScanner<'a> {
         if is_done || !is_secret {
             return from;
         }
-        self.matches.push(value.start, value.end, KnownClass::KeyValue, "name-value");
+        self.push(value.start, value.end, KnownClass::KeyValue, "name-value");
         value.next.max(from)
     }
 }

@@ -69,7 +69,7 @@ impl PairScanner<'_> {
         {
             return at + 1;
         }
-        self.matches.push(value.start, value.end, KnownClass::KeyValue, "quoted-after-name");
+        self.push(value.start, value.end, KnownClass::KeyValue, "quoted-after-name");
         value.next
     }
 
@@ -101,14 +101,14 @@ impl PairScanner<'_> {
         };
         let length = self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(is_token).count());
         let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
+        // `Bearer realm="…"` is a challenge.
         let parameter = token.split_once('=').map_or("", |(name, _)| name);
-        if token.len() < 8
-            || token.bytes().all(|byte| byte.is_ascii_lowercase())
-            || CHALLENGE.contains(&parameter)
-        {
+        let is_challenge =
+            CHALLENGE.contains(&parameter) || token.ends_with('=') && is_quote(self.at(start + length));
+        if is_challenge || token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return at + 1;
         }
-        self.matches.push(start, start + token.len(), KnownClass::AuthHeader, "bearer");
+        self.push(start, start + token.len(), KnownClass::AuthHeader, "bearer");
         start + token.len()
     }
 
@@ -123,7 +123,7 @@ impl PairScanner<'_> {
         if self.placeholder.is_whole(self.slice(value.start, value.end)) {
             return at + 1;
         }
-        self.matches.push(value.start, value.end, KnownClass::KeyValue, "netrc");
+        self.push(value.start, value.end, KnownClass::KeyValue, "netrc");
         value.next
     }
 
@@ -176,7 +176,10 @@ impl PairScanner<'_> {
             Some(NameKind::Secret) => is_long_token(token),
             Some(NameKind::Key) => values::is_key(token) && (is_name || is_long_token(token)),
             Some(NameKind::Code) => values::is_code(token),
-            Some(NameKind::Weak) => is_long_token(token) && token.len() >= 20,
+            Some(NameKind::Weak) => {
+                token.len() >= 14 && values::is_grouped_code(token)
+                    || is_long_token(token) && token.len() >= 20
+            }
             // `enter code WDJB-MJHT`
             None if key.text == "code" => {
                 values::is_code(token)
@@ -200,7 +203,7 @@ impl PairScanner<'_> {
     fn take_announced(&mut self, start: usize) -> usize {
         let end = start + self.announced_length(start);
         self.budget = self.budget.saturating_sub(end - start);
-        self.matches.push(start, end, KnownClass::KeyValue, "announced-token");
+        self.push(start, end, KnownClass::KeyValue, "announced-token");
         end
     }
 
@@ -213,7 +216,7 @@ impl PairScanner<'_> {
         if length < 8 || !is_user_and_password(rest.get(..length).unwrap_or_default()) {
             return at + 1;
         }
-        self.matches.push(start, start + length, KnownClass::AuthHeader, "basic");
+        self.push(start, start + length, KnownClass::AuthHeader, "basic");
         start + length
     }
 }

@@ -78,10 +78,20 @@ impl PairScanner<'_> {
         {
             return start + rest.len() - value.len();
         }
-        WRAPPERS
-            .iter()
-            .find(|wrapper| rest.starts_with(**wrapper))
-            .map_or(start, |wrapper| start + wrapper.len())
+        if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| rest.starts_with(**wrapper)) {
+            return start + wrapper.len();
+        }
+        // `SecretStr('…')`, unlike `getenv("API_KEY")`.
+        const LONGEST: usize = 32;
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':');
+        let callee = rest.as_bytes().iter().take(LONGEST).take_while(is_part).count();
+        let is_call = callee > 0 && self.at(start + callee) == b'(' && is_quote(self.at(start + callee + 1));
+        let text = rest.get(callee + 2..).filter(|_| is_call).unwrap_or_default();
+        let end = text.bytes().take(256).position(is_quote).unwrap_or(0);
+        match text.get(..end).is_some_and(values::is_random_short) {
+            true => start + callee + 1,
+            false => start,
+        }
     }
 
     /// Returns the value in `"""…"""` or `'''…'''`.
