@@ -304,8 +304,16 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Returns true if a match is a placeholder already, or a value that the user allows.
+    /// Returns true if a match is a placeholder already or a part of one, or a value that the user allows.
     fn is_allowed(&self, text: &str, found: &Match) -> bool {
+        let inside = self.rules.placeholder.across(text, found.start).and_then(|start| {
+            text.get(start..)
+                .and_then(|rest| self.rules.placeholder.length_at_start(rest))
+                .map(|length| start + length)
+        });
+        if inside.is_some_and(|end| found.end <= end) {
+            return true;
+        }
         text.get(found.start..found.end).is_some_and(|text| {
             self.rules.placeholder.is_whole(text)
                 || self.rules.allow_values.iter().any(|allowed| allowed.is_match(text.as_bytes()))
