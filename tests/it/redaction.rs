@@ -473,9 +473,9 @@ fn no_input_takes_more_than_linear_time() {
     };
     let floor = std::time::Duration::from_micros(200);
     for shape in shapes {
-        let short = time(shape, 10 << 10).max(floor);
-        let long = time(shape, 160 << 10);
-        assert!(long < short * 100, "{shape:?}: 10 KiB in {short:?}, 160 KiB in {long:?}");
+        let short = time(shape, 5 << 10).max(floor);
+        let long = time(shape, 80 << 10);
+        assert!(long < short * 100, "{shape:?}: 5 KiB in {short:?}, 80 KiB in {long:?}");
     }
 }
 
