@@ -374,6 +374,35 @@ pub(crate) fn judge_query(name: &str) -> Option<NameKind> {
     }
 }
 
+/// Last words of phrases.
+static LAST_WORDS: WordList = WordList::new(&[
+    "key",
+    "code",
+    "codes",
+    "string",
+    "factor",
+    "passe",
+    "by",
+    "auth",
+    "signature",
+    "api",
+    "response",
+    "verifier",
+    "phrase",
+    "seed",
+    "words",
+]);
+
+/// Returns true if a word may be the last of a phrase that [`judge_phrase`] knows.
+pub(crate) fn may_end_phrase(word: &str) -> bool {
+    const LONGEST: usize = 16;
+    let mut lower = [0; LONGEST];
+    let Some(lower) = lower.get_mut(..word.len()) else { return !word.is_ascii() };
+    lower.copy_from_slice(word.as_bytes());
+    lower.make_ascii_lowercase();
+    !word.is_ascii() || LAST_WORDS.contains(lower) || CODES.contains(lower)
+}
+
 /// Returns what the last words of `text` announce together: `api key`, `mot de passe`, `code de sécurité`.
 pub(crate) fn judge_phrase(text: &str) -> Option<NameKind> {
     let words = NameWords::of(text);

@@ -333,13 +333,8 @@ impl<'a> PairScanner<'a> {
         if judged == Some(NameKind::Secret) {
             return judged.filter(|_| !keys::is_counting(previous.text));
         }
-        let end = key.start + key.text.len();
-        let longer = self.key_before(previous.start).map_or(previous.start, |first| first.start);
-        let phrase = self.slice(longer, end);
-        let phrase = if phrase.len() > 64 { self.slice(previous.start, end) } else { phrase };
-        if let Some(kind) =
-            keys::judge_phrase(phrase).filter(|kind| *kind != NameKind::Weak || judged.is_none())
-            && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+        if keys::may_end_phrase(key.text)
+            && let Some(kind) = self.judge_phrase_of(key, &previous, judged)
         {
             return Some(kind);
         }
@@ -348,6 +343,23 @@ impl<'a> PairScanner<'a> {
             return self.rules.judge(previous.text, false);
         }
         judged
+    }
+
+    /// Returns what a name and the one or two words before it announce together.
+    fn judge_phrase_of(
+        &self,
+        key: &PairName<'a>,
+        previous: &PairName<'a>,
+        judged: Option<NameKind>,
+    ) -> Option<NameKind> {
+        const LONGEST: usize = 64;
+        let end = key.start + key.text.len();
+        let longer = self.key_before(previous.start).map_or(previous.start, |first| first.start);
+        let phrase = self.slice(longer, end);
+        let phrase = if phrase.len() > LONGEST { self.slice(previous.start, end) } else { phrase };
+        keys::judge_phrase(phrase)
+            .filter(|kind| *kind != NameKind::Weak || judged.is_none())
+            .filter(|_| !self.rules.allow.matches(&phrase.replace(' ', "_")))
     }
 
     /// Returns true if the word after the operator at `at` looks random.

@@ -16,12 +16,19 @@ const PERSON: &[&str] = &[
     "codice fiscale", "passport", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "マイナンバー", "주민등록",
 ];
 
+/// Digits of the shortest number of a person.
+const FEWEST_DIGITS: usize = 6;
+
 /// Matches the number of a person that starts at `start`, and returns its end.
 pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<usize> {
     const FORMS: [(usize, fn(&[u8]) -> bool); 5] =
         [(9, is_spanish), (14, is_brazilian), (11, is_swedish), (11, is_finnish), (18, is_chinese)];
+    let bytes = text.as_bytes();
+    let near = bytes.get(start..bytes.len().min(start + 16)).unwrap_or_default();
+    if near.iter().filter(|byte| byte.is_ascii_digit()).count() < FEWEST_DIGITS {
+        return None;
+    }
     find_announced(text, start, matches).or_else(|| {
-        let bytes = text.as_bytes();
         let fits = |(length, is_valid): &&(usize, fn(&[u8]) -> bool)| {
             bytes.get(start..start + length).is_some_and(is_valid) && ends_number(bytes, start + length)
         };
@@ -50,7 +57,8 @@ pub(super) fn find_announced(text: &str, start: usize, matches: &mut Matches) ->
     }
     let number = number.get(..end)?.trim_end_matches([' ', '.', '-', '/']);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
-    let is_announced = (6..=18).contains(&digits) && announced(&announcement(text, start), PERSON).is_some();
+    let is_announced =
+        (FEWEST_DIGITS..=18).contains(&digits) && announced(&announcement(text, start), PERSON).is_some();
     is_announced.then(|| {
         matches.push(start, start + number.len(), KnownClass::NationalId, "national-id");
         start + number.len()

@@ -159,36 +159,40 @@ impl PairScanner<'_> {
             .key_before(key.start)
             .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
         let kind = match self.rules.judge(key.text, false) {
-            None | Some(NameKind::Weak) => keys::judge_phrase(phrase),
+            None | Some(NameKind::Weak) if keys::may_end_phrase(key.text) => keys::judge_phrase(phrase),
             judged => judged,
         };
-        let is_name = key.text.get(1..).is_some_and(|rest| rest.contains('_'));
-        let fits = match kind {
-            Some(NameKind::Secret) if keys::is_code(key.text) => {
-                values::is_code(token) || is_long_token(token)
-            }
+        self.announces(kind, key.text, phrase, token)
+            && !self.rules.allow.matches(key.text)
+            && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+    }
+
+    /// Returns true if `token`, which follows `name` without an operator, is a secret. `phrase` ends with the name.
+    fn announces(&self, kind: Option<NameKind>, name: &str, phrase: &str, token: &str) -> bool {
+        let is_identifier = name.get(1..).is_some_and(|rest| rest.contains('_'));
+        match kind {
+            Some(NameKind::Secret) if keys::is_code(name) => values::is_code(token) || is_long_token(token),
             // After these words another word may follow, but not this one.
             Some(NameKind::Secret | NameKind::Pass)
-                if keys::is_password(key.text) || is_name || self.is_marked =>
+                if keys::is_password(name) || is_identifier || self.is_marked =>
             {
                 values::is_random_short(token) && !values::is_digest(token) || is_long_token(token)
             }
             Some(NameKind::Secret) => is_long_token(token),
-            Some(NameKind::Key) => values::is_key(token) && (is_name || is_long_token(token)),
+            Some(NameKind::Key) => values::is_key(token) && (is_identifier || is_long_token(token)),
             Some(NameKind::Code) => values::is_code(token),
             Some(NameKind::Weak) => {
                 token.len() >= 14 && values::is_grouped_code(token)
                     || is_long_token(token) && token.len() >= 20
             }
             // `enter code WDJB-MJHT`
-            None if key.text == "code" => {
+            None if name == "code" => {
                 values::is_code(token)
                     && token.contains('-')
                     && matches!(phrase.split(' ').next(), Some("enter" | "your" | "the" | "use"))
             }
             _ => false,
-        };
-        fits && !self.rules.allow.matches(key.text) && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+        }
     }
 
     fn announced_length(&self, from: usize) -> usize {
