@@ -51,7 +51,7 @@ pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettin
 use crate::observe::canonical::HashKey;
 use class::KnownClass;
 use detect::matches::Matches;
-use detect::{pairs, rules, tokens};
+use detect::{forms, pairs, rules, tokens};
 use pipeline::Pipeline;
 use policy::CompiledRules;
 use sanitize::{KeptControls, TextLimit};
@@ -315,7 +315,7 @@ pub(crate) fn whole_words(window: &str) -> &str {
 
 /// Returns the length of [`whole_words`]. A run without blanks loses 2 KiB: no rule needs more than that
 /// to recognise a secret. Groups of digits before the last word go with it, because they may be the start of a
-/// number in groups (`FR81 1981 8820`).
+/// number in groups (`FR81 1981 8820`), and so do short words, which may be the start of a recovery phrase.
 pub(crate) fn length_of_whole_words(window: &[u8]) -> usize {
     const MOST: usize = 2 << 10;
     const GROUPS: usize = 10;
@@ -334,5 +334,5 @@ pub(crate) fn length_of_whole_words(window: &[u8]) -> usize {
         }
         end = start;
     }
-    end
+    forms::before_phrase(window, end)
 }

@@ -219,6 +219,24 @@ fn find_phrases(text: &str, matches: &mut Matches) {
     }
 }
 
+/// Returns the start of the words before `end` that may be the start of a recovery phrase, or `end`.
+pub(in crate::observe::redact) fn before_phrase(window: &[u8], end: usize) -> usize {
+    const FEWEST: usize = 5;
+    const MOST: usize = 24;
+    let mut start = end;
+    for count in 0..MOST {
+        let before = window.get(..start).unwrap_or_default();
+        let length = before.iter().rev().take(9).take_while(|byte| byte.is_ascii_lowercase()).count();
+        let word =
+            before.get(start - length..).and_then(|word| std::str::from_utf8(word).ok()).unwrap_or_default();
+        if !(3..=8).contains(&length) || SENTENCE.contains(&word) {
+            return if count >= FEWEST { start } else { end };
+        }
+        start = (start - length).saturating_sub(1);
+    }
+    start
+}
+
 /// Looks for a recovery phrase in a run of short words.
 fn find_phrase(text: &str, start: usize, end: usize, matches: &mut Matches) {
     const ANNOUNCING: &[&str] = &["phrase", "mnemonic", "seed", "words", "wallet", "recovery"];

@@ -335,7 +335,9 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
             index += 1;
             let known = text.get(..count).unwrap_or_default();
             let is_form = is_upper || is_plain || separator.is_some() || is_named;
-            if count >= 15 && is_form && !at(bytes, index).is_ascii_alphanumeric() && mod_97(known) == 1 {
+            let is_valid = count >= 15 && is_form && mod_97(known) == 1;
+            // After its name, a number that was cut or mistyped counts, too.
+            if (is_valid || is_named && count >= 12) && !at(bytes, index).is_ascii_alphanumeric() {
                 best = Some(index);
             }
         } else if matches!(byte, b' ' | b'-')
