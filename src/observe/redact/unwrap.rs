@@ -106,8 +106,8 @@ fn decoded_at(bytes: &[u8], at: usize) -> Option<(usize, char)> {
         [0xef, 0xbc, 0x9a, ..] => Some((3, ':')),
         [0xef, 0xbc, 0x9d, ..] => Some((3, '=')),
         // Typographic quotes.
-        [0xe2, 0x80, 0x9c | 0x9d | 0x9e, ..] => Some((3, '"')),
-        [0xe2, 0x80, 0x98 | 0x99 | 0x9a, ..] => Some((3, '\'')),
+        [0xe2, 0x80, 0x9c..=0x9e, ..] => Some((3, '"')),
+        [0xe2, 0x80, 0x98..=0x9a, ..] => Some((3, '\'')),
         _ => None,
     }
 }
@@ -294,11 +294,11 @@ pub(super) fn base64_text(run: &str) -> Option<Cow<'static, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// Decodes base64 and base64url without padding. Returns `None` for another character.
+/// Decodes base64 and base64url up to the padding. Returns `None` for another character.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     let (mut word, mut bits) = (0_u32, 0_u32);
-    for byte in text {
+    for byte in text.iter().take_while(|byte| **byte != b'=') {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,

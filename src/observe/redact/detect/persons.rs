@@ -21,7 +21,8 @@ const FEWEST_DIGITS: usize = 6;
 
 /// Matches the number of a person that starts at `start`, and returns its end.
 pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<usize> {
-    const FORMS: [(usize, fn(&[u8]) -> bool); 5] =
+    type PersonForm = (usize, fn(&[u8]) -> bool);
+    const FORMS: [PersonForm; 5] =
         [(9, is_spanish), (14, is_brazilian), (11, is_swedish), (11, is_finnish), (18, is_chinese)];
     let bytes = text.as_bytes();
     let near = bytes.get(start..bytes.len().min(start + 16)).unwrap_or_default();
@@ -29,7 +30,7 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
         return None;
     }
     find_announced(text, start, matches).or_else(|| {
-        let fits = |(length, is_valid): &&(usize, fn(&[u8]) -> bool)| {
+        let fits = |(length, is_valid): &&PersonForm| {
             bytes.get(start..start + length).is_some_and(is_valid) && ends_number(bytes, start + length)
         };
         let end = start + FORMS.iter().find(fits)?.0;

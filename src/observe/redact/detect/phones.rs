@@ -132,12 +132,9 @@ pub(super) fn announced<'a>(before: &str, words: &[&'a str]) -> Option<(&'a str,
         let is_direct =
             name.chars().all(|c| matches!(c, ':' | '=' | '"' | '\'' | ' ' | '.' | '：' | '#' | '>' | '<'))
                 && (name.contains([':', '=', '：', '.', '#']) || !word.is_ascii() || *word == "msisdn");
-        // Letters of another word: `telemetry`, `telegram`.
-        let is_word = !(rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.len() - name.len() > 8)
-            && !rest.starts_with("emetry")
-            && !rest.starts_with("egram")
-            && !rest.starts_with("back")
-            && !rest.starts_with("ed ");
+        // Letters of another word: `telemetry`, `telegram`, `callback`, `called`.
+        let is_long = rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.len() - name.len() > 8;
+        let is_word = !is_long && !["emetry", "egram", "back", "ed "].iter().any(|end| rest.starts_with(end));
         (starts && is_word).then_some((*word, is_direct))
     })
 }

@@ -111,11 +111,9 @@ impl<'a> PairScanner<'a> {
         let Some(value) = self.value(from) else { return from };
         let Some((name, distance)) = before.or_else(|| self.mentioned_after(value.next)) else { return from };
         let text = self.slice(value.start, value.end);
-        let is_near = distance <= ADJACENT && value.quoted || distance <= ADJACENT && self.owns_line;
+        let is_near = distance <= ADJACENT && (value.quoted || self.starts_line(key.start));
         let is_secret = values::is_secret(text, name, operator, value.quoted)
-            && (is_near
-                || values::is_random_short(text)
-                || values::is_mixed(text) && !values::is_wordy(text));
+            && (is_near || values::is_random_short(text));
         let is_done = self.placeholder.is_whole(text);
         if is_done || is_secret {
             self.mentions.last = None;

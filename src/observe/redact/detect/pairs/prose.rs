@@ -5,6 +5,8 @@ use crate::observe::redact::detect::pairs::{
     NameKind, PairOperator, PairScanner, is_name_byte, is_quote, keys, values,
 };
 
+use crate::observe::redact::unwrap::decode_base64;
+
 /// Words between the name of a secret and the secret.
 const GLUE: &[&str] = &[
     "is", "was", "be", "to", "set", "has", "value", "equals", "provided", "given", "received", "supplied",
@@ -259,27 +261,6 @@ fn is_token(bytes: &[u8]) -> bool {
 
 /// Returns true if base64 contains `user:password` in printable ASCII (RFC 7617).
 fn is_user_and_password(base64: &[u8]) -> bool {
-    let mut word = 0_u32;
-    let mut bits = 0_u32;
-    let mut has_colon = false;
-    for byte in base64.iter().take_while(|byte| **byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            _ => 63,
-        };
-        word = word << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            let decoded = (word >> bits & 0xff) as u8;
-            if !matches!(decoded, b' '..=b'~') {
-                return false;
-            }
-            has_colon |= decoded == b':';
-        }
-    }
-    has_colon
+    decode_base64(base64)
+        .is_some_and(|text| text.contains(&b':') && text.iter().all(|byte| matches!(byte, b' '..=b'~')))
 }

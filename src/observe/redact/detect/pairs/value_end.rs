@@ -272,9 +272,7 @@ impl PairScanner<'_> {
         let mut from = self.quotes.searched;
         while from < at {
             let byte = self.at(from);
-            if self.line_end(from) > 0 {
-                self.quotes.open = 0;
-            } else if byte == self.quotes.open {
+            if self.line_end(from) > 0 || byte == self.quotes.open {
                 self.quotes.open = 0;
             } else if is_quote(byte)
                 && self.quotes.open == 0
