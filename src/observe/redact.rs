@@ -9,7 +9,7 @@
 //! window             the first few KiB, in whole words                    redact.rs
 //! strict mode        free text: only its length is kept                   pipeline.rs
 //! key lines          a private key from an earlier line of stderr         detect/pem.rs
-//! open name          a name at the end of the last line of stderr         detect/pairs.rs
+//! open name          a name at the end of the last line of stderr         detect/pairs/next_line.rs
 //! sanitize           terminal sequences and invisible characters are      sanitize.rs
 //!                    removed, control characters become visible
 //! detectors, until none finds anything more (at most 8 rounds):           pipeline.rs
@@ -51,7 +51,8 @@ pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettin
 use crate::observe::canonical::HashKey;
 use class::KnownClass;
 use detect::matches::Matches;
-use detect::{forms, pairs, rules, tokens};
+use detect::pairs::next_line;
+use detect::{forms, rules, tokens};
 use pipeline::Pipeline;
 use policy::CompiledRules;
 use sanitize::{KeptControls, TextLimit};
@@ -265,7 +266,7 @@ impl Redactor {
         let head = value.as_deref().unwrap_or(head);
         let redacted = pipeline.field(field, head, unseen, &mut self.key_lines);
         if field == Field::StderrLine && !is_strict {
-            self.open_name = pairs::open_name(open.as_deref(), &redacted);
+            self.open_name = next_line::open_name(open.as_deref(), &redacted);
         }
         (Redacted(redacted.into()), pipeline.findings)
     }
