@@ -27,7 +27,7 @@ pub(super) enum OptionArgument {
 impl OptionArgument {
     /// Returns true if `value`, which follows the option, is a secret.
     pub(super) fn is_secret(self, value: &str) -> bool {
-        if value.starts_with('-') || value.is_empty() {
+        if value.starts_with('-') || value.is_empty() || values::is_reference(value) {
             return false;
         }
         let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'/');

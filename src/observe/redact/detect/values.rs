@@ -187,12 +187,6 @@ pub(crate) fn is_aside(value: &str) -> bool {
 
 /// Returns true if the value of a header is part of a sentence.
 pub(crate) fn is_prose_header(value: &str) -> bool {
-    // `Bearer ${TOKEN}`, f"Bearer {token}", `Bearer <token>`
-    let source = value.trim_start_matches(['f', '"', '\'', '`']).split_once(' ').map_or("", |(_, rest)| rest);
-    let source = source.split([' ', '"', '\'', '`']).next().unwrap_or_default().trim_end_matches([',', ')']);
-    if is_reference(source) || source.starts_with('{') && source.ends_with('}') && is_wordy(source) {
-        return true;
-    }
     const SCHEMES: [&str; 8] = ["basic", "bearer", "token", "negotiate", "digest", "apikey", "ntlm", "key"];
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
     is_reference(value)
@@ -208,6 +202,10 @@ fn is_header_reference(value: &str) -> bool {
     };
     let scheme_fits =
         (3..=8).contains(&scheme.len()) && scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+    // `Bearer <token>`
+    if is_reference(reference) && reference.starts_with('<') {
+        return scheme_fits;
+    }
     let (name, rest) = match reference.trim_start_matches('$').strip_prefix('{') {
         Some(inner) => inner.split_once('}').unwrap_or(("", inner)),
         None if reference.starts_with('$') => {
