@@ -132,7 +132,8 @@ const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
 impl Probe {
-    /// Starts `command`, measures it, and ends it. `redactor` makes the redactors for texts of the server.
+    /// Probes `command` and ends it. If the server ends at the first message of the modern era, starts it again for
+    /// the legacy era. `redactor` returns a new redactor for the server's texts.
     pub(crate) fn run(
         &self,
         command: &[OsString],

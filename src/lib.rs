@@ -16,6 +16,9 @@
 //! 5. Record     one line of the log, `spantap/1`                              record
 //!                                 ▼ Log and Otlp (Outputs)
 //!               log file, spans and logs over OTLP; metrics from the events   export
+//!                                 ▼ later, in another process: scan, LogEntry
+//! 6. rows, totals                                                             query
+//!    tables, waterfalls, the report page                                      present
 //! ```
 //!
 //! A pump publishes bytes to its ring before it writes them onward, and waits for the observer only with
@@ -23,33 +26,20 @@
 //! module below names only modules that are listed before it. `docs/architecture.md` contains the map, the
 //! glossary and the invariants.
 
-pub mod system;
-pub mod text;
-
-pub mod relay;
-
-pub mod observe;
-
-pub mod record;
-
-pub mod export;
-
-pub mod settings;
-
-pub mod proxy;
-
-pub mod query;
-
-pub mod present;
-
-pub mod hosts;
-
-pub mod check;
-
-pub mod demo;
-
+pub mod check; // probes a server
 pub mod cli;
-
+pub mod demo; // a sample server and a client for it
+pub mod export; // log file, live file, OTLP
+pub mod hosts; // edits the config files of hosts
+pub mod observe; // turns bytes into events, with all text redacted
+pub mod present; // shows the answers
+pub mod proxy; // the assembly of one proxy: threads, load, shutdown
+pub mod query; // computes answers from the logs
+pub mod record; // the line of the log
+pub mod relay; // starts the server, moves bytes, ends as the server ends
+pub mod settings; // one name for flag, variable and config key
+pub mod system; // what the operating system does for us: processes, descriptors, files, clock
+pub mod text; // text without meaning: globs, hex, durations // one file for each command
 /// The version with the commit it was built from and the day of that commit, as far as they are known:
 /// `0.1.0 (abc1234 2026-11-22)`. `build.rs` sets it.
 pub const VERSION: &str = match option_env!("SPANTAP_VERSION") {

@@ -1,7 +1,7 @@
 //! The assembly of a session: the relay, the threads that observe its copies, and the end.
 //!
-//! The observer and its sinks are one value, the [`ObserverRunner`], in a mutex. Most of the time a background
-//! thread at the lowest priority holds the mutex; it wakes up at intervals, and traffic never wakes it. When a
+//! The observer and its sinks are one value, the [`ObserverRunner`], in a mutex. A background thread
+//! at the lowest priority takes the mutex at intervals; traffic never wakes it. When a
 //! ring is a quarter full, a catch-up thread at normal priority takes the mutex for a while, as long as it has
 //! a core of its own. At the end the catch-up thread takes the mutex permanently, drains the rings and closes
 //! the sinks, while the main thread waits for a signal that cuts this short. The relay never touches the mutex.
@@ -303,7 +303,7 @@ fn background_loop(shared: &SharedObserver) {
     }
 }
 
-/// Sleeps until a ring is a quarter full, or until the end.
+/// Observes whenever a pump asks for help, and closes the sinks at the end.
 fn catch_up(shared: &SharedObserver) {
     loop {
         if shared.is_ending() {
@@ -319,7 +319,7 @@ fn catch_up(shared: &SharedObserver) {
 fn catch_up_loop(shared: &SharedObserver) {
     /// A stretch that is long enough to distinguish a shared core from a short interruption.
     const STRETCH: Duration = Duration::from_millis(4);
-    /// Smallest share of the elapsed time that means that this thread has the core to itself.
+    /// Share of the elapsed time. A thread that ran for less of it shares its core.
     const OWN_CORE: f64 = 0.85;
     /// Pause after a stretch on a shared core.
     const BACK_OFF: Duration = Duration::from_millis(60);

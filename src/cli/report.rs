@@ -85,7 +85,8 @@ fn open(path: &Path) {
     let problem = match child {
         Err(error) => format!("`{program}` could not be started: {error}"),
         Ok(mut child) => {
-            // The program ends after it has found a browser, or runs as long as the browser.
+            // The program ends after it has found a browser, or runs as long as the browser. So only a failure
+            // within two seconds is reported.
             let deadline = Instant::now() + Duration::from_secs(2);
             loop {
                 match child.try_wait() {

@@ -93,7 +93,7 @@ pub struct Scanner {
     message_start: u64,
     /// Bytes of the line before the current piece.
     before: u64,
-    /// True if result bodies are hashed and their texts kept.
+    /// True if the scanner hashes results and keeps the range of `content`; false with `LoadMode::EnvelopeOnly`.
     bodies: bool,
 }
 

@@ -311,7 +311,7 @@ impl ErrorType {
     }
 }
 
-/// The processes of a connection. The first event of every connection.
+/// The first event of every connection: its processes, command and folder.
 #[derive(Clone, Debug)]
 pub struct SessionStarted {
     pub pid: u32,

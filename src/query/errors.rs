@@ -109,8 +109,8 @@ pub(crate) fn message<'e>(entry: &'e LogEntry<'_>) -> &'e str {
     first.unwrap_or(if entry.error_type.is_empty() { entry.status.as_str() } else { &entry.error_type })
 }
 
-/// Returns a message with paths as `…`, and ids and numbers as `#`, so that messages that differ in nothing else
-/// are equal.
+/// Returns at most the first 300 characters of a message, with paths as `…`, and ids and numbers as `#`, so that
+/// messages that differ in nothing else are equal.
 pub(crate) fn masked(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let is_inner = |c: char| c.is_alphanumeric() || "/\\._-~%+@:".contains(c);

@@ -184,8 +184,8 @@ fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpSta
         called = needs_help;
     }
     producer.end(clock::now());
-    // `to` is closed first, so that its peer sees the end at once. A stderr on which spantap writes its own last
-    // lines stays open, and the main thread closes it.
+    // `to` is closed first, so that its peer sees the end at once. If `to` is the host's stderr, it stays open,
+    // because spantap writes its own last lines there; the main thread closes it.
     match has_messages {
         false => to.close(),
         true => messages::end_servers_stream(),

@@ -319,13 +319,13 @@ impl Producer {
                 let (start, len) = (self.here.address() + HEADER, self.reserved);
                 self.ring.fills(start..start + len);
                 // SAFETY: `reserve` checked that these bytes are within a segment of the producer, beyond what
-                // the consumer may read. The exclusive borrow of `self` keeps them the producer's.
+                // the consumer may read. `self` is borrowed exclusively, so no other slice of them exists.
                 unsafe { std::slice::from_raw_parts_mut(self.ring.memory.start().add(start), len) }
             }
             Room::Full => {
                 let start = self.ring.size();
-                // SAFETY: these bytes are within the mapping, after the segments, and only the producer touches
-                // them. The exclusive borrow of `self` keeps them the producer's.
+                // SAFETY: the spare buffer of `MAX_READ` bytes is within the mapping, after the segments, and only
+                // the producer uses it. `self` is borrowed exclusively, so no other slice of it exists.
                 unsafe { std::slice::from_raw_parts_mut(self.ring.memory.start().add(start), MAX_READ) }
             }
         }

@@ -46,7 +46,8 @@ pub fn outputs_are_one() -> bool {
 }
 
 /// Replaces a standard descriptor with `/dev/null`. This closes it for the peer and keeps its number taken, so that
-/// no file opened later gets it. Without `/dev/null`, the end of an unused pipe takes the number.
+/// no file opened later gets it. If `/dev/null` cannot be opened, an end of a new pipe takes the number, and the other end is
+/// closed.
 pub fn silence(fd: RawFd) {
     // SAFETY: plain descriptor calls on numbers of this process, and room for the two ends.
     unsafe {

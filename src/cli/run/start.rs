@@ -81,8 +81,8 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
 struct Launch {
     sources: SettingSources<'static>,
     command: Vec<OsString>,
-    /// Name of the server's section, derived when it is needed first: without a config file that is after the
-    /// start.
+    /// Name of the server's section, derived at its first use. Without a config file, the first use is after the
+    /// server's start.
     section: OnceLock<String>,
     verbose: u8,
 }

@@ -1,7 +1,7 @@
 //! Feeds events to instruments.
 //!
-//! Totals of a session are gauges, one series for each connection: a histogram that a process records into
-//! once gives no average in Prometheus. Tool names come from `tools/list` answers only, so that an agent that
+//! Totals of a connection are gauges: a histogram with one value of each process has no useful average in
+//! Prometheus. Tool names come from `tools/list` answers only, so that an agent that
 //! invents names does not create series.
 
 use opentelemetry::metrics::Meter;

@@ -18,7 +18,7 @@ pub(crate) enum ExportNotice {
     /// Endpoint, header or certificate cannot be used.
     #[error("{signal} are not sent: {error}")]
     NotConfigured { signal: &'static str, error: String },
-    /// The system refused a thread or its event queue.
+    /// The system refused the export thread or its runtime.
     #[error("no thread for the export; nothing is sent")]
     NoThread,
 }

@@ -1,9 +1,9 @@
 //! Sends encoded requests over HTTP or gRPC.
 //!
 //! The clients of the OpenTelemetry crate follow the proxy variables even for localhost, read answers of any
-//! length at any speed and take headers from the environment for whatever endpoint there is. Ours has one
-//! deadline for the whole exchange, follows no redirect, reads at most 64 KiB of an answer and sends the
-//! headers of its settings and no others.
+//! length at any speed and take headers from the environment for every endpoint. The client of this module uses
+//! no proxy for a local endpoint, has one deadline for the whole exchange, follows no redirect, reads at most
+//! 64 KiB of an answer and sends only the headers of its settings.
 
 use std::io::Write as _;
 use std::path::Path;

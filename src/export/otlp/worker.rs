@@ -94,7 +94,8 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_stack_size(thread::STACK)
-            // Threads for blocking calls inherit the low priority, so the end must not find old ones.
+            // A thread for blocking calls inherits the low priority of the thread that starts it. Idle ones end soon,
+            // so that the closing thread starts new ones.
             .thread_keep_alive(Duration::from_millis(50))
             .build();
         let Ok(runtime) = runtime else {

@@ -15,7 +15,7 @@ use crate::relay::chunk::Moment;
 /// Cancelled requests that are remembered, so that their late answers are ignored.
 const MAX_CANCELLED: usize = 1024;
 
-/// Requests that were cancelled, by the side that sent them.
+/// Cancelled requests, in one table for each side that sent them.
 #[derive(Default)]
 pub(super) struct CancelledRequests {
     by_id: [RequestIndex; 2],

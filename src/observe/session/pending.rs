@@ -132,8 +132,8 @@ impl Pending {
         if questions.declined && answer.status == Status::Error {
             answer.status = Status::Denied;
         }
-        // Skip the timeout check if the answer was not observed, or if the request waits for a person,
-        // an event or a task by design.
+        // A request is not late if it was cancelled, if its answer was not observed, if it became a task, or if its
+        // method waits for a person or an event.
         let can_be_late = !matches!(answer.status, Status::Cancelled | Status::Unknown)
             && !facts.method.waits_by_design()
             && task.is_none();
