@@ -26,20 +26,48 @@
 //! module below names only modules that are listed before it. `docs/architecture.md` contains the map, the
 //! glossary and the invariants.
 
-pub mod check; // probes a server
+// The operating system: processes, descriptors, files, clock.
+pub mod system;
+
+// Text without meaning: globs, hex, durations.
+pub mod text;
+
+// Starts the server, moves bytes, ends as the server ends.
+pub mod relay;
+
+// Turns bytes into events, with all text redacted.
+pub mod observe;
+
+// The line of the log.
+pub mod record;
+
+// The log file, the live file, OTLP.
+pub mod export;
+
+// One name for flag, variable and config key.
+pub mod settings;
+
+// The assembly of one proxy: threads, load, shutdown.
+pub mod proxy;
+
+// Computes answers from the logs.
+pub mod query;
+
+// Shows the answers.
+pub mod present;
+
+// Edits the config files of hosts.
+pub mod hosts;
+
+// Probes a server.
+pub mod check;
+
+// A sample server, and a client for it.
+pub mod demo;
+
+// One file for each command.
 pub mod cli;
-pub mod demo; // a sample server and a client for it
-pub mod export; // log file, live file, OTLP
-pub mod hosts; // edits the config files of hosts
-pub mod observe; // turns bytes into events, with all text redacted
-pub mod present; // shows the answers
-pub mod proxy; // the assembly of one proxy: threads, load, shutdown
-pub mod query; // computes answers from the logs
-pub mod record; // the line of the log
-pub mod relay; // starts the server, moves bytes, ends as the server ends
-pub mod settings; // one name for flag, variable and config key
-pub mod system; // what the operating system does for us: processes, descriptors, files, clock
-pub mod text; // text without meaning: globs, hex, durations // one file for each command
+
 /// The version with the commit it was built from and the day of that commit, as far as they are known:
 /// `0.1.0 (abc1234 2026-11-22)`. `build.rs` sets it.
 pub const VERSION: &str = match option_env!("SPANTAP_VERSION") {
