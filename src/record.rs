@@ -247,8 +247,11 @@ record! {
             pub open_ms: Option<Millis>,
             /// Number of open requests at that moment, in both directions.
             pub in_flight: Option<u64>,
-            /// `agent_thrashing`: true if the results are equal too.
+            /// `agent_thrashing`: true if the results are equal too, or all calls failed with the same error.
             pub no_progress: Option<bool>,
+            /// `agent_thrashing`: number of different calls that are repeated in the same order. `count` is the number of
+            /// rounds.
+            pub cycle_length: Option<u32>,
             /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), or requests of the server
             /// without an answer for which one `mcp_request` stands.
             pub count: Option<u64>,

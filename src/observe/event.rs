@@ -112,6 +112,8 @@ pub struct CallFacts {
     pub repeat_count: Option<u32>,
     /// True if `repeat_count` is above the thrash threshold.
     pub thrashing: bool,
+    /// The number of such calls; at most the threshold while they make progress. For metrics only.
+    pub alarming_repeats: u32,
     pub call_id: Option<Redacted>,
     /// The attempt that this request continues (multi round-trip requests).
     pub continues: Option<Round>,
@@ -378,8 +380,12 @@ pub struct Thrashing {
     pub tool: Redacted,
     pub args_hash: Hash,
     pub count: u32,
-    /// True if the results are equal too.
+    /// True if the results are equal too, or all calls failed with the same error.
     pub no_progress: bool,
+    /// True if it is an alarm: without progress, or at four times the threshold.
+    pub is_alarm: bool,
+    /// Number of different calls that are repeated in the same order; `count` is the number of rounds.
+    pub cycle_length: Option<u32>,
     pub span: Span,
 }
 

@@ -11,7 +11,7 @@ use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, MessageKind, RequestId};
 use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
-use crate::observe::repeats::Repeats;
+use crate::observe::repeats::{CallOutcome, Repeats};
 use crate::observe::tools::{ToolListings, ToolSet};
 use crate::observe::turns::{RecentValues, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
@@ -284,7 +284,9 @@ impl Session {
         }
         if let (Some(CallTarget::Tool(tool)), Some(args)) = (&facts.target, facts.args_hash) {
             let key = (within.conversation_id.clone(), tool.clone(), args);
-            self.repeats.answered(&key, answer.result_hash);
+            let error = answer.error_type.filter(|_| answer.status != Status::Unknown);
+            let error = || Some(CallOutcome::Error(error?, answer.error_message.clone()));
+            self.repeats.answered(&key, answer.result_hash.map(CallOutcome::Result).or_else(error));
         }
         if !self.is_debug(step.now) {
             operation.redactions = RedactionCounts::default();

@@ -21,6 +21,7 @@ use crate::record::words::{self, Direction, Status};
 pub struct LogEntry<'a> {
     pub(crate) schema: EntryText<'a>,
     pub(crate) timestamp: Timestamp,
+    pub(crate) level: EntryText<'a>,
     pub(crate) event: EventName,
     pub(crate) message: EntryText<'a>,
     pub(crate) seq: u64,

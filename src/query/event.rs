@@ -60,6 +60,8 @@ pub(crate) fn is_notable(entry: &LogEntry<'_>) -> bool {
 
 fn severity(entry: &LogEntry<'_>) -> Option<Severity> {
     match entry.event {
+        // Repeated calls that lead somewhere do not need attention.
+        EventName::AgentThrashing if &*entry.level == "info" => None,
         EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Some(Severity::Failure),
         EventName::CallPending | EventName::ToolsChanged | EventName::Malformed | EventName::Unmatched => {
             Some(Severity::Warning)

@@ -33,6 +33,8 @@ pub struct SessionTotals {
     pub(crate) operations: u64,
     /// Greatest number of identical calls that an `agent_thrashing` event reported.
     pub(crate) thrashing: u64,
+    /// True if such an event was an alarm.
+    pub(crate) has_thrashing_alarm: bool,
     pub(crate) malformed: u64,
     /// True if records or bytes were lost.
     pub(crate) is_lossy: bool,
@@ -141,7 +143,10 @@ impl SessionTotals {
     fn add_event(&mut self, entry: &LogEntry<'_>) {
         match entry.event {
             EventName::SessionStarted => insert(&mut self.folders, &entry.cwd),
-            EventName::AgentThrashing => self.thrashing = self.thrashing.max(entry.count.unwrap_or(0)),
+            EventName::AgentThrashing => {
+                self.thrashing = self.thrashing.max(entry.count.unwrap_or(0));
+                self.has_thrashing_alarm |= &*entry.level != "info";
+            }
             EventName::Malformed => {
                 self.malformed = self.malformed.saturating_add(entry.count.unwrap_or(1));
             }
@@ -169,6 +174,7 @@ impl SessionTotals {
         self.turns.merge(other.turns);
         self.operations += other.operations;
         self.thrashing = self.thrashing.max(other.thrashing);
+        self.has_thrashing_alarm |= other.has_thrashing_alarm;
         self.malformed = self.malformed.saturating_add(other.malformed);
         self.is_lossy |= other.is_lossy;
         self.deaths.extend(other.deaths);

@@ -205,9 +205,17 @@ impl<'a> Record<'a> {
     }
 
     fn thrashing(&mut self, thrashing: &'a Thrashing) {
-        let Thrashing { request_id, tool, args_hash, count, no_progress, span } = thrashing;
-        let message = format!("{tool} called {count} times with the same arguments");
-        self.begin(Level::Warn, EventName::AgentThrashing, message);
+        let Thrashing { request_id, tool, args_hash, count, no_progress, is_alarm, cycle_length, span } =
+            thrashing;
+        let message = match cycle_length {
+            Some(length) => {
+                format!("{length} calls made {count} times in the same order, the last one to {tool}")
+            }
+            None => format!("{tool} called {count} times with the same arguments"),
+        };
+        let level = if *is_alarm { Level::Warn } else { Level::Info };
+        self.begin(level, EventName::AgentThrashing, message);
+        self.cycle_length = *cycle_length;
         self.request_id = known(request_id);
         self.tool_name = known(tool);
         self.args_hash = Some(args_hash.text().into());

@@ -60,7 +60,7 @@ pub const EVENTS: &[EventFields] = &[
     fields(
         EventName::AgentThrashing,
         "request_id tool_name args_hash count no_progress trace_id span_id trace_flags",
-        "parent_span_id linked_span_id linked_trace_id trace_state",
+        "cycle_length parent_span_id linked_span_id linked_trace_id trace_state",
     ),
     fields(EventName::ToolsChanged, "added removed changed definitions_hash", "unlisted"),
     fields(EventName::Malformed, "stream count size_bytes reason", ""),

@@ -12,6 +12,8 @@ use crate::model;
 use crate::replay::{CLIENT, Player, SERVER, check_books, is_operation, settings};
 use crate::support::validate_line;
 
+mod repeats_and_tasks;
+
 fn line(message: Value) -> String {
     format!("{message}\n")
 }
@@ -466,86 +468,6 @@ fn of_two_params_the_last_one_counts_however_long_the_first() {
     let records = plain_call_is_seen(player);
     let calls = operations(&records);
     assert_eq!(calls[0]["args_hash"], calls[1]["args_hash"]);
-}
-
-/// Plays a call that becomes a task, and returns its record.
-fn task_call(play: impl FnOnce(&mut Player)) -> Value {
-    let mut player = Player::new();
-    player.send(CLIENT, call(1));
-    player.send(SERVER, line(json!({"id": 1, "result": {"task": {"taskId": "a", "status": "working"}}})));
-    play(&mut player);
-    let records = player.end();
-    check_books(&records);
-    operations(&records).into_iter().find(|record| record["request_id"] == "1").unwrap().clone()
-}
-
-fn task_is(player: &mut Player, status: &str) {
-    let params = json!({"taskId": "a", "status": status});
-    player.send(SERVER, line(json!({"method": "notifications/tasks/status", "params": params})));
-}
-
-fn task_result(player: &mut Player, answer: Value) {
-    player.send(CLIENT, line(json!({"id": "r", "method": "tasks/result", "params": {"taskId": "a"}})));
-    let mut message = json!({"id": "r"});
-    message.as_object_mut().unwrap().extend(answer.as_object().unwrap().clone());
-    player.send(SERVER, line(message));
-}
-
-#[test]
-fn a_call_that_becomes_a_task_lasts_until_its_outcome() {
-    let minute = Duration::from_secs(60);
-    let failed = json!({"result": {"isError": true, "content": [{"type": "text", "text": "disk full"}]}});
-    let result = task_call(|player| {
-        player.wait(minute);
-        task_result(player, failed.clone());
-    });
-    assert_eq!((&result["status"], &result["error_message"]), (&json!("error"), &json!("disk full")));
-    assert_eq!((&result["task_result_seen"], &result["task_handle_ms"]), (&json!(true), &json!(1.0)));
-    assert_eq!(result["duration_ms"], 60_003.0);
-    // The result follows after the status: it decides, and the status is the end.
-    let late = task_call(|player| {
-        task_is(player, "completed");
-        player.wait(Duration::from_secs(20));
-        task_result(player, failed.clone());
-    });
-    assert_eq!((&late["status"], &late["duration_ms"]), (&json!("error"), &json!(2.0)));
-    let too_late = task_call(|player| {
-        task_is(player, "completed");
-        player.wait(minute);
-        task_result(player, failed);
-    });
-    assert_eq!((&too_late["status"], &too_late["task_result_seen"]), (&json!("ok"), &json!(false)));
-    for (status, expected) in [("failed", "error"), ("cancelled", "cancelled"), ("completed", "ok")] {
-        assert_eq!(task_call(|player| task_is(player, status))["status"], expected);
-    }
-    let open = task_call(|player| {
-        task_is(player, "working");
-        task_result(player, json!({"error": {"code": -32602, "message": "unknown task"}}));
-    });
-    assert_eq!((&open["status"], &open["error_type"]), (&json!("unknown"), &json!("task_open")));
-}
-
-#[test]
-fn a_task_is_neither_slow_nor_late_and_does_not_hold_its_turn_or_its_id() {
-    let mut late = settings();
-    late.call_timeout = Some(Duration::from_secs(1));
-    let mut player = Player::with(late);
-    player.send(CLIENT, call(1));
-    player.send(
-        SERVER,
-        line(json!({"id": 1, "result": {"resultType": "task", "taskId": 7, "status": "working"}})),
-    );
-    player.wait(Duration::from_secs(3600));
-    player.send(CLIENT, call(1));
-    player.send(SERVER, result(1));
-    let inside = json!({"taskId": 7, "status": "completed", "result": {"content": []}});
-    player.send(SERVER, line(json!({"method": "notifications/tasks", "params": inside})));
-    let records = player.end();
-    check_books(&records);
-    assert_eq!(count(&records, "call_pending"), 0);
-    let ends: Vec<_> =
-        operations(&records).iter().map(|record| [&record["status"], &record["turn_id"]]).collect();
-    assert_eq!(ends, [["ok", "2"], ["ok", "1"]]);
 }
 
 proptest! {

@@ -132,7 +132,7 @@ instruments! {
     SESSION_TURNS = "gauge" "spantap.session.turns" "{turn}" "Turns (user requests) in this connection";
     SESSION_DENIALS = "gauge" "spantap.session.denials" "{denial}" "Calls that a person or policy refused";
     SESSION_REPEATS = "gauge" "spantap.session.repeats" "{call}"
-        "Highest number of identical calls so far, by tool";
+        "Highest number of identical calls so far, by tool; above the threshold only without progress, or at four times the threshold";
     SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4";
     SESSION_COST = "gauge" "spantap.session.cost.usd" "{USD}" "Cost by kind, estimated";
     IN_FLIGHT = "updowncounter" "spantap.operation.in_flight" "{operation}" "Open requests";

@@ -8,7 +8,7 @@ use crate::observe::event::*;
 use crate::observe::mcp::{Meta, Method};
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, Redacted, RedactionCounts};
-use crate::observe::repeats::Repeats;
+use crate::observe::repeats::{RepeatedCall, Repeats};
 use crate::observe::session::{ConversationTurn, Session, Step};
 use crate::relay::chunk::Moment;
 
@@ -73,6 +73,7 @@ impl Session {
             request_size: envelope.size,
             repeat_count: None,
             thrashing: false,
+            alarming_repeats: 1,
             call_id: meta.call.as_deref().map(|call| redact(Field::Id, call.as_bytes())),
             continues,
             task_id_hash: envelope.head(Member::ParamsTaskId).map(|raw| hashing.raw(&message::text(raw))),
@@ -145,7 +146,7 @@ impl Session {
         Some(self.turns.by_gap(conversation, now, |number| redact(&number.to_string())))
     }
 
-    /// Counts a tool call with the same arguments, and reports it if the count is an alarm.
+    /// Counts a tool call with the same arguments, and reports it if it is repeated too often.
     pub(super) fn count_repeats(
         &mut self,
         facts: &mut CallFacts,
@@ -156,20 +157,30 @@ impl Session {
             return;
         };
         let key = (within.conversation_id.clone(), tool.clone(), args_hash);
-        let (count, no_progress) = self.repeats.count(key);
+        let RepeatedCall { count, no_progress, cycle } = self.repeats.count(key);
         let threshold = self.settings.thrash_threshold;
-        if Repeats::is_alarm(count, threshold) {
+        let is_alarm = Repeats::is_alarm(count, no_progress, threshold);
+        // A cycle is one repeating call, which its last call reports.
+        let reported = match &cycle {
+            Some(cycle) => (cycle.rounds, cycle.no_progress, cycle.ends_round),
+            None => (count, no_progress, true),
+        };
+        let (rounds, no_progress, is_whole) = reported;
+        if is_whole && Repeats::is_reported(rounds, threshold) {
             let thrashing = Thrashing {
                 request_id: facts.request_id.clone(),
                 tool: tool.clone(),
                 args_hash,
-                count,
+                count: rounds,
                 no_progress,
+                is_alarm: Repeats::is_alarm(rounds, no_progress, threshold),
+                cycle_length: cycle.map(|cycle| cycle.length),
                 span: facts.span.clone(),
             };
             self.emit_in(within.clone(), EventKind::AgentThrashing(Box::new(thrashing)), step);
         }
         facts.repeat_count = (count > 1).then_some(count);
         facts.thrashing = count > threshold;
+        facts.alarming_repeats = if is_alarm { count } else { count.min(threshold) };
     }
 }

@@ -63,6 +63,7 @@ impl Filled {
             request_size: 100,
             repeat_count: self.some(6).filter(|_| target.is_none() || method == "tools/call"),
             thrashing: self == Filled::Fully,
+            alarming_repeats: 1,
             call_id: self.some(text("toolu_1")),
             continues: self.some(Round {
                 seq: 3,
@@ -156,6 +157,8 @@ impl Filled {
                 args_hash: hash(),
                 count: 6,
                 no_progress: false,
+                is_alarm: true,
+                cycle_length: self.some(2),
                 span: self.span(),
             })),
             EventKind::ToolsChanged(ToolsChanged {

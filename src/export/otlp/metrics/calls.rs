@@ -159,7 +159,7 @@ impl CallMetrics {
         self.duration(operation, label);
         if let (Some(tool), Some(label)) = (tool, label) {
             self.call(operation, tool, event);
-            let count = u64::from(operation.facts.repeat_count.unwrap_or(1));
+            let count = u64::from(operation.facts.alarming_repeats);
             let repeats = match self.repeats.get_mut(label) {
                 Some(repeats) => repeats,
                 None => self.repeats.entry(label.to_owned()).or_default(),
