@@ -9,12 +9,16 @@ use clap::Args;
 
 use crate::cli::{Out, hint};
 use crate::present::Printable;
+use crate::system::files::read_limited;
 
 macro_rules! shipped {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_str!(concat!("../../docs/dashboards/", $path)))),*]
     };
 }
+
+/// Longest file that is compared with a shipped one, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// Files below `docs/dashboards`, each with its text; a test compares the list with the folder.
 const FILES: &[(&str, &str)] = &shipped![
@@ -82,7 +86,7 @@ impl DashboardsArgs {
 }
 
 fn differs(path: &Path, text: &str) -> bool {
-    path.exists() && fs::read(path).map_or(true, |found| found != text.as_bytes())
+    path.exists() && read_limited(path, LARGEST).map_or(true, |found| found != text.as_bytes())
 }
 
 /// Returns the text of a shipped file for another threshold. `rules_test.yml` gets inputs on both sides of it.

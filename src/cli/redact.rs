@@ -240,6 +240,9 @@ fn is_trace_context(field: &str, text: &str) -> bool {
     text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Longest text that is hashed, in bytes.
+const LARGEST_HASHED: u64 = 256 << 20;
+
 fn print_hash(
     what: HashKind,
     mut input: Box<dyn Read>,
@@ -248,7 +251,10 @@ fn print_hash(
 ) -> anyhow::Result<ExitCode> {
     let hashing = Hashing::new(&installed_key(&hash_key::choose(config))?);
     let mut text = Vec::new();
-    input.read_to_end(&mut text).context("cannot read the text")?;
+    input.by_ref().take(LARGEST_HASHED + 1).read_to_end(&mut text).context("cannot read the text")?;
+    if text.len() as u64 > LARGEST_HASHED {
+        anyhow::bail!("the text is larger than {} MiB", LARGEST_HASHED >> 20);
+    }
     // White space after JSON comes from the shell; after a text it may be part of the text.
     let json = text.trim_ascii_end();
     if what != HashKind::Text && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {

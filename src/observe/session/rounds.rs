@@ -24,8 +24,8 @@ struct WaitingRound {
     method: Method,
     /// The target of the method, which is the same in every round.
     target: Option<Redacted>,
-    /// Keys of `inputRequests`.
-    inputs: Vec<String>,
+    /// Hash of the keys of `inputRequests`, of which there may be thousands.
+    inputs: Hash,
 }
 
 impl Rounds {
@@ -46,7 +46,7 @@ impl Rounds {
             state: result.raw(Member::ResultRequestState).map(|raw| hashing.raw(&message::text(raw))),
             method,
             target,
-            inputs: result.raw(Member::InputRequests).map(keys).unwrap_or_default(),
+            inputs: hash_of_keys(result.raw(Member::InputRequests).unwrap_or_default(), hashing),
         });
     }
 
@@ -63,7 +63,7 @@ impl Rounds {
             return None;
         }
         let state = request.raw(Member::RequestState).map(|raw| hashing.raw(&message::text(raw)));
-        let responses = request.raw(Member::InputResponses).map(keys);
+        let responses = request.raw(Member::InputResponses).map(|raw| hash_of_keys(raw, hashing));
         if state.is_none() && responses.is_none() {
             return None;
         }
@@ -72,7 +72,7 @@ impl Rounds {
             _ => {
                 waiting.method == method
                     && waiting.target.as_ref() == target
-                    && responses.as_ref().is_some_and(|responses| *responses == waiting.inputs)
+                    && responses == Some(waiting.inputs)
             }
         };
         let mut fitting =
@@ -83,4 +83,8 @@ impl Rounds {
         };
         self.0.remove(index).map(|waiting| waiting.round)
     }
+}
+
+fn hash_of_keys(object: &[u8], hashing: &Hashing) -> Hash {
+    hashing.raw(&serde_json::to_vec(&keys(object)).unwrap_or_default())
 }
