@@ -68,6 +68,8 @@ pub(crate) struct SignalTarget {
     pub(crate) certificate: Option<PathBuf>,
     pub(crate) client_certificate: Option<PathBuf>,
     pub(crate) client_key: Option<PathBuf>,
+    /// No proxy of the environment is used.
+    pub(crate) is_direct: bool,
     /// Layers whose headers and certificates are not sent, because they do not name this endpoint.
     pub(crate) left_out: Vec<&'static str>,
 }

@@ -97,7 +97,7 @@ impl HttpClient {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false);
-        let config = if is_local(&target.endpoint) { config.proxy(None) } else { config };
+        let config = if target.is_direct || is_local(&target.endpoint) { config.proxy(None) } else { config };
         let mut headers = HeaderMap::new();
         for (name, value) in &target.headers {
             let (Ok(name), Ok(mut value)) =

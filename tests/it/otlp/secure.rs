@@ -119,3 +119,25 @@ fn the_token_of_the_config_file_stays_with_the_collector_of_the_config_file() {
         assert!(!ours.requests().is_empty() && ours.requests().iter().all(has_token), "{protocol}");
     }
 }
+
+/// An entry can name a proxy in its environment.
+#[test]
+fn the_token_of_the_config_file_does_not_go_through_a_proxy_that_can_read_it() {
+    let home = Home::new();
+    let folder = home.path().join(".config/spantap");
+    std::fs::create_dir_all(&folder).unwrap();
+    let endpoint = "http://collector.invalid:4318";
+    for (config, options, is_asked) in [
+        (format!("[otlp]\nendpoint = '{endpoint}'\nheaders.authorization = 'x'\n"), &[][..], false),
+        (format!("[otlp]\nendpoint = '{endpoint}'\n"), &[][..], true),
+        (String::new(), &["--otlp", endpoint][..], true),
+    ] {
+        std::fs::write(folder.join("config.toml"), config).unwrap();
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", proxy.local_addr().unwrap());
+        let ended = session(&home, options, &[("HTTP_PROXY", &address)], 1);
+        assert!(ended.is_success);
+        proxy.set_nonblocking(true).unwrap();
+        assert_eq!(proxy.accept().is_ok(), is_asked, "{options:?}: {}", ended.stderr);
+    }
+}

@@ -22,6 +22,8 @@ pub(super) struct Credentials {
     pub(super) certificate: Option<PathBuf>,
     pub(super) client_certificate: Option<PathBuf>,
     pub(super) client_key: Option<PathBuf>,
+    /// True if a proxy of the environment could read them, so that none is used.
+    pub(super) is_direct: bool,
 }
 
 impl Credentials {
@@ -31,6 +33,7 @@ impl Credentials {
             certificate: table.certificate,
             client_certificate: table.client_certificate,
             client_key: table.client_key,
+            is_direct: false,
         }
     }
 
@@ -92,6 +95,8 @@ impl OtlpSource<'_> {
         ];
         let host = endpoint.parse::<Uri>().ok().and_then(|uri| Some(uri.host()?.to_owned()));
         let host = host.unwrap_or_else(|| "the collector".to_owned());
+        let (has_file_headers, own_authority) =
+            (trust.file && !layers[1].0.headers.is_empty(), layers[1].0.certificate.clone());
         let (mut sent, mut left_out) = (Credentials::default(), Vec::new());
         for (layer, is_trusted, name, way_out) in layers {
             if is_trusted {
@@ -105,6 +110,12 @@ impl OtlpSource<'_> {
                 ));
             }
         }
+        // An entry can name a proxy, and authorities that accept its certificate.
+        let is_systems = sent.certificate.is_none()
+            && ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().all(|name| self.get(name).is_none());
+        let is_users = sent.certificate.is_some() && sent.certificate == own_authority;
+        let is_safe = !endpoint.starts_with("http:") && (is_systems || is_users);
+        sent.is_direct = has_file_headers && !is_safe;
         if sent.client_certificate.is_some() != sent.client_key.is_some() {
             self.warn("a client certificate and a client key are usable only together; sending without them");
         }
@@ -124,6 +135,7 @@ impl OtlpSource<'_> {
             certificate: file("CERTIFICATE"),
             client_certificate: file("CLIENT_CERTIFICATE"),
             client_key: file("CLIENT_KEY"),
+            is_direct: false,
         }
     }
 }

@@ -25,7 +25,7 @@ enum ExporterChoice {
 }
 
 impl OtlpSource<'_> {
-    fn get(&self, name: &str) -> Option<String> {
+    pub(super) fn get(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|text| !text.trim().is_empty())
     }
 
@@ -181,6 +181,7 @@ impl OtlpSource<'_> {
             certificate: credentials.certificate,
             client_certificate: credentials.client_certificate,
             client_key: credentials.client_key,
+            is_direct: credentials.is_direct,
             left_out,
         })
     }

@@ -258,6 +258,30 @@ fn headers_and_certificates_go_only_to_a_collector_that_their_own_layer_names() 
 }
 
 #[test]
+fn headers_of_the_file_go_through_no_proxy_that_may_read_them() {
+    const AUTHORITIES: &[(&str, &str)] = &[("SSL_CERT_FILE", "/x")];
+    let (tls, plain, headers) =
+        ("endpoint = 'https://h'\n", "endpoint = 'http://h'\n", "headers = { a = 'b' }\n");
+    let authority = "certificate = '/y'";
+    for (table, variables, is_direct) in [
+        ([tls, headers, ""], &[][..], false),
+        ([tls, headers, ""], AUTHORITIES, true),
+        ([tls, headers, authority], AUTHORITIES, false),
+        ([tls, "", ""], AUTHORITIES, false),
+        ([plain, headers, authority], &[], true),
+        ([plain, "", ""], &[], false),
+    ] {
+        let (settings, _) = with_table(None, &table.concat(), variables);
+        assert_eq!(settings.unwrap().traces.unwrap().is_direct, is_direct, "{table:?} {variables:?}");
+    }
+    // An authority of the entry, for the same collector.
+    let flags: OtlpTable = toml::from_str("endpoint = 'https://h'\ncertificate = '/x'").unwrap();
+    let file: OtlpTable = toml::from_str(&[tls, headers, authority].concat()).unwrap();
+    let tables = OtlpTables { flags, all: file.clone(), file };
+    assert!(OtlpSettings::resolve(None, &tables, &|_| None).0.unwrap().traces.unwrap().is_direct);
+}
+
+#[test]
 fn a_collector_of_the_file_gets_tls_whatever_a_variable_says() {
     let endpoint = |flag, table| {
         let (settings, _) = with_table(flag, table, &[("OTEL_EXPORTER_OTLP_INSECURE", "true")]);
