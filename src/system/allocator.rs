@@ -6,14 +6,17 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::system::signals::MainThread;
 use crate::system::{messages, process};
 
 /// Memory that is free when the server starts, for the threads that are started after it.
 const SLACK: usize = 32 << 10;
+/// Memory that becomes free when the first thread stops. The C library ends the process if it is refused a few bytes.
+static RESERVE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+const RESERVE_SIZE: usize = 64 << 10;
 
 /// The server runs.
 static IS_RELAYING: AtomicBool = AtomicBool::new(false);
@@ -72,6 +75,7 @@ fn refused() {
         return;
     }
     if !OBSERVER_IS_LOST.swap(true, Ordering::AcqRel) {
+        drop(std::mem::take(&mut *RESERVE.lock().unwrap_or_else(PoisonError::into_inner)));
         messages::say("out of memory: the rest of this session is not recorded; traffic is not affected");
     }
     MAIN.get().into_iter().for_each(|main| main.wake());
@@ -90,6 +94,7 @@ pub fn mark_relay_thread() {
 /// Keeps some memory free for what the calling thread, the main thread, does between the start of the server and
 /// its wait.
 pub fn keep_slack() {
+    *RESERVE.lock().unwrap_or_else(PoisonError::into_inner) = Vec::with_capacity(RESERVE_SIZE);
     drop(std::hint::black_box(Vec::<u8>::with_capacity(SLACK)));
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::thread::{Builder, Thread};
 
+use crate::system::allocator;
+
 /// Stack of a thread, in bytes. The standard library would take it from `RUST_MIN_STACK`, a variable that the host
 /// sets for other programs.
 pub const STACK: usize = 2 << 20;
@@ -18,12 +20,15 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thr
 /// Starts a thread that needs less stack, or more.
 ///
 /// # Errors
-/// If the system refuses another thread.
+/// If the system refuses another thread, or has refused memory to an earlier one.
 pub fn spawn_with_stack(
     name: &str,
     stack: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<Thread> {
+    if allocator::observer_is_lost() {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body)?;
     Ok(started.thread().clone())
 }
