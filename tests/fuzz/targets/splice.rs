@@ -14,7 +14,18 @@ pub fn run(input: &[u8]) {
     for format in [FileFormat::Json, FileFormat::Toml, FileFormat::Yaml] {
         let Ok(root) = Node::parse(text, format) else { continue };
         // One host for each format and place of servers.
-        for host in ["claude-code", "vscode", "codex", "zed", "opencode", "goose"] {
+        for host in [
+            "claude-code",
+            "vscode",
+            "codex",
+            "zed",
+            "opencode",
+            "goose",
+            "crush",
+            "docker-agent",
+            "openhands",
+            "claude-plugin",
+        ] {
             let host = HOSTS.iter().find(|row| row.id == host).unwrap();
             check(text, format, host, entries(&root, host));
         }
