@@ -173,11 +173,15 @@ pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<Host
 /// Returns the file that `--file` names, with its host.
 fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
     File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    // A file that cannot be parsed is reported later, with the reason.
-    let content = FileSnapshot::read(path).ok().and_then(|snapshot| {
+    let content = FileSnapshot::read(path).map_err(|error| error.to_string()).and_then(|snapshot| {
         let format = FileFormat::of(&snapshot.path);
-        Some((format, Node::parse(snapshot.text(), format).ok()?))
+        Ok((format, Node::parse(snapshot.text(), format)?))
     });
+    // A file that cannot be parsed is reported later, if its host is known.
+    let (content, reason) = match content {
+        Ok(content) => (Some(content), None),
+        Err(reason) => (None, Some(reason)),
+    };
     let host = match hosts {
         [id] => table::host(id)
             .filter(|host| content.as_ref().is_none_or(|(_, root)| entry::has_list(root, host))),
@@ -189,7 +193,10 @@ fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
     };
     let host = host.ok_or_else(|| {
         hint(
-            anyhow::anyhow!("no list of servers found in `{}`", path.display()),
+            match reason {
+                Some(reason) => anyhow::anyhow!("cannot read `{}`: {reason}", path.display()),
+                None => anyhow::anyhow!("no list of servers found in `{}`", path.display()),
+            },
             "name the host of the file: --host HOST; `spantap wrap --help` lists the hosts",
         )
     })?;

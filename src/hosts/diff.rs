@@ -1,9 +1,10 @@
 //! Shows an edit to the user: the lines that differ, with their server. Values that the edit does not touch
 //! are hidden, because hosts keep tokens in them.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::hosts::entry::{EntryParts, entries, node_at};
+use crate::hosts::entry::{EntryNode, EntryParts, entry_nodes};
 use crate::hosts::table::Host;
 use crate::hosts::tree::{FileFormat, Node, NodeValue};
 
@@ -21,6 +22,8 @@ pub(crate) trait DiffRedactor {
 const HIDDEN: &str = "…";
 /// Longest line, in bytes, that is shown whole. Of a longer one only the part around the difference is shown.
 const LONG: usize = 240;
+/// Begins a line that the text does not have.
+const SPLIT: char = '\0';
 /// Characters shown of such a line on either side of the difference.
 const AROUND: usize = 40;
 
@@ -32,9 +35,16 @@ pub(crate) fn diff(
     host: &Host,
     redactor: &mut dyn DiffRedactor,
 ) -> String {
-    let names = changed_servers(before, after, format, host);
-    let (old, new) = (masked(before, format, host, redactor), masked(after, format, host, redactor));
+    let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
+        return String::new();
+    };
+    let (servers, now) = (entry_nodes(&root, host), entry_nodes(&changed, host));
+    let breaks = LineBreaks::of(before, &servers);
+    let names = changed_servers(&servers, &now, &breaks);
+    let old = masked(before, &root, &servers, &breaks.is_split, host, redactor);
+    let new = masked(after, &changed, &now, &breaks.is_split, host, redactor);
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let numbers = line_numbers(&old);
     let mut result = String::new();
     let (mut left, mut right) = (0, 0);
     while left < old.len() || right < new.len() {
@@ -42,14 +52,7 @@ pub(crate) fn diff(
             (left, right) = (left + 1, right + 1);
             continue;
         }
-        // Edits are few and short: the nearest common line ends the difference.
-        let reach = (old.len() - left) + (new.len() - right);
-        let next = (1..=reach).find_map(|sum| {
-            (0..=sum).map(|taken| (left + taken, right + sum - taken)).find(|(l, r)| {
-                *l < old.len() && *r < new.len() && old[*l] == new[*r] && !old[*l].trim().is_empty()
-            })
-        });
-        let (to_left, to_right) = next.unwrap_or((old.len(), new.len()));
+        let (to_left, to_right) = next_common_line(&old, &new, left, right);
         let here = left..to_left.max(left + 1);
         let is_here = |lines: &Range<usize>| lines.start < here.end && here.start < lines.end;
         let inside: Vec<String> =
@@ -57,12 +60,14 @@ pub(crate) fn diff(
         let noun = if inside.len() == 1 { "server" } else { "servers" };
         let server =
             if inside.is_empty() { String::new() } else { format!(", {noun} {}", inside.join(", ")) };
-        result.push_str(&format!("@@ line {}{server} @@\n", left + 1));
+        let line = numbers.get(left).map_or(numbers.len() + 1, |line| *line);
+        result.push_str(&format!("@@ line {line}{server} @@\n"));
         let (old, new) = (&old[left..to_left], &new[right..to_right]);
         let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| a == b).count();
         let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
         // A token that is cut is not recognised any more, so the cut comes last.
-        let [old, new] = [old, new].map(|lines| lines.iter().map(|line| redactor.line(line)).collect());
+        let [old, new] = [old, new]
+            .map(|lines| lines.iter().map(|line| redactor.line(line.trim_start_matches(SPLIT))).collect());
         let (old, new) = around_difference(old, new);
         for (mark, lines) in [('-', old), ('+', new)] {
             for line in lines {
@@ -76,50 +81,101 @@ pub(crate) fn diff(
     result
 }
 
-/// Returns the servers whose commands differ, each with its lines in `before`, counted from 0.
-fn changed_servers(
-    before: &str,
-    after: &str,
-    format: FileFormat,
-    host: &Host,
-) -> Vec<(Range<usize>, String)> {
-    let (Ok(root), Ok(changed)) = (Node::parse(before, format), Node::parse(after, format)) else {
-        return Vec::new();
+/// Returns where the old and the new text have the same line again. Edits are few and short: the nearest common
+/// line ends the difference.
+fn next_common_line(old: &[&str], new: &[&str], left: usize, right: usize) -> (usize, usize) {
+    let reach = (old.len() - left) + (new.len() - right);
+    let next = (1..=reach).find_map(|sum| {
+        (0..=sum).map(|taken| (left + taken, right + sum - taken)).find(|(l, r)| {
+            *l < old.len() && *r < new.len() && old[*l] == new[*r] && !old[*l].trim().is_empty()
+        })
+    });
+    next.unwrap_or((old.len(), new.len()))
+}
+
+/// Returns the number in the file of each line, counted from 1.
+fn line_numbers(lines: &[&str]) -> Vec<usize> {
+    let count = |number: &mut usize, line: &&str| {
+        *number += usize::from(!line.starts_with(SPLIT));
+        Some(*number)
     };
-    let line = |at: usize| crate::text::line_of(before, at) - 1;
-    entries(&root, host)
-        .into_iter()
-        .filter_map(|entry| {
-            let node = node_at(&root, &entry.path)?;
-            if node_at(&changed, &entry.path).is_some_and(|now| now.same_value(node)) {
-                return None;
-            }
+    lines.iter().scan(0, count).collect()
+}
+
+/// Lines of a text. A server on a long line, as of a file that is one line, has a line of its own.
+struct LineBreaks {
+    /// Where each line begins.
+    starts: Vec<usize>,
+    /// For each server: true if it has a line of its own.
+    is_split: Vec<bool>,
+}
+
+impl LineBreaks {
+    fn of(text: &str, servers: &[EntryNode<'_>]) -> LineBreaks {
+        let mut starts: Vec<usize> = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1).collect();
+        let is_long = |at: usize| {
+            let line = starts.partition_point(|start| *start <= at);
+            let begin = if line == 0 { 0 } else { starts[line - 1] };
+            starts.get(line).copied().unwrap_or(text.len()) - begin > LONG
+        };
+        let is_split: Vec<bool> = servers.iter().map(|server| is_long(server.node.range.start)).collect();
+        let split = servers.iter().zip(&is_split).filter(|(_, is_split)| **is_split);
+        starts.extend(split.flat_map(|(server, _)| [server.node.range.start, server.node.range.end]));
+        starts.sort_unstable();
+        LineBreaks { starts, is_split }
+    }
+
+    /// Returns the line at an offset, counted from 0.
+    fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at)
+    }
+}
+
+/// Returns the servers whose commands differ, each with its lines in the old text, counted from 0.
+fn changed_servers(
+    servers: &[EntryNode<'_>],
+    now: &[EntryNode<'_>],
+    breaks: &LineBreaks,
+) -> Vec<(Range<usize>, String)> {
+    let changed = servers.iter().zip(now).filter(|(server, now)| !server.node.same_value(now.node));
+    changed
+        .map(|(server, _)| {
             // The range of a TOML table is its header alone; the ranges of its members give its end.
-            let members = node.members().iter().map(|member| member.value.range.end);
-            let end = members.chain([node.range.end]).max()?;
-            Some((line(node.range.start)..line(end) + 1, entry.name))
+            let range = &server.node.range;
+            let members = server.node.members().iter().map(|member| member.value.range.end);
+            let end = members.fold(range.end, usize::max);
+            (breaks.line(range.start)..breaks.line(end.saturating_sub(1)) + 1, server.name.clone())
         })
         .collect()
 }
 
 /// Returns the text with every value hidden, except the words of servers' commands, which are redacted.
-fn masked(text: &str, format: FileFormat, host: &Host, redactor: &mut dyn DiffRedactor) -> String {
-    let Ok(root) = Node::parse(text, format) else { return String::new() };
+fn masked(
+    text: &str,
+    root: &Node,
+    servers: &[EntryNode<'_>],
+    is_split: &[bool],
+    host: &Host,
+    redactor: &mut dyn DiffRedactor,
+) -> String {
     let mut masks: Vec<(Range<usize>, String)> = Vec::new();
-    let mut shown: Vec<Range<usize>> = Vec::new();
-    for entry in entries(&root, host) {
-        let Some(node) = node_at(&root, &entry.path) else { continue };
-        let Ok(parts) = EntryParts::of(node, host.shape) else { continue };
+    let mut shown: HashSet<Range<usize>> = HashSet::new();
+    for (at, entry) in servers.iter().enumerate() {
+        if is_split.get(at) == Some(&true) {
+            let Range { start, end } = entry.node.range;
+            masks.extend([start, end].map(|at| (at..at, format!("\n{SPLIT}"))));
+        }
+        let Ok(parts) = EntryParts::of(entry.node, host.shape) else { continue };
         let nodes = parts.words();
         let words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
         for (node, (word, cleaned)) in nodes.iter().zip(words.iter().zip(redactor.words(&words))) {
-            shown.push(node.range.clone());
+            shown.insert(node.range.clone());
             if *word != cleaned {
                 masks.push((node.range.clone(), crate::hosts::splice::quoted(&cleaned)));
             }
         }
     }
-    hide(&root, text, &shown, &mut masks);
+    hide(root, text, &shown, &mut masks);
     masks.sort_by_key(|(range, _)| range.start);
     let mut result = String::with_capacity(text.len());
     let mut done = 0;
@@ -138,7 +194,7 @@ fn masked(text: &str, format: FileFormat, host: &Host, redactor: &mut dyn DiffRe
     result
 }
 
-fn hide(node: &Node, text: &str, shown: &[Range<usize>], masks: &mut Vec<(Range<usize>, String)>) {
+fn hide(node: &Node, text: &str, shown: &HashSet<Range<usize>>, masks: &mut Vec<(Range<usize>, String)>) {
     match &node.value {
         NodeValue::Map { members, .. } => {
             members.iter().for_each(|member| hide(&member.value, text, shown, masks));

@@ -254,13 +254,6 @@ fn children<'a>(servers: &'a Node, path: &[PathStep]) -> Vec<EntryNode<'a>> {
     }
 }
 
-pub(super) fn node_at<'a>(root: &'a Node, path: &[PathStep]) -> Option<&'a Node> {
-    path.iter().try_fold(root, |node, step| match step {
-        PathStep::Key(key) => node.get(key),
-        PathStep::Index(index) => node.items()?.get(*index),
-    })
-}
-
 fn is_disabled(entry: &Node) -> bool {
     let has = |key: &str, word: &str| matches!(entry.get(key), Some(Node { value: NodeValue::Other(text), .. }) if text == word);
     has("disabled", "true") || has("enabled", "false")

@@ -179,3 +179,20 @@ fn who_may_read_a_file_stays_the_same() {
         assert_eq!(fs::metadata(&project).unwrap().mode() & 0o777, 0o640);
     }
 }
+
+#[test]
+fn a_dry_run_of_a_file_that_is_one_line_shows_each_server_and_little_else() {
+    let home = Home::new();
+    let history = vec!["h".repeat(100); 40];
+    let project =
+        |name: &str| json!({"history": history, "mcpServers": {name: {"command": "npx", "args": [name]}}});
+    let text = json!({"mcpServers": {"top": {"command": "t"}}, "projects": {"/p": project("p"), "/q": project("q")}});
+    put(&home, ".claude.json", format!("\n{text}"));
+    let output = run(&home, "wrap -n");
+    let (shown, _) = crate::support::text(&output);
+    for name in ["top", "p", "q"] {
+        assert!(shown.contains(&format!("@@ line 2, server {name} @@\n")), "{shown}");
+        assert!(shown.contains(&format!(r#""--server", "{name}""#)), "{shown}");
+    }
+    assert!(shown.lines().all(|line| line.len() < 600) && !shown.contains('\0'), "{shown}");
+}
