@@ -323,8 +323,16 @@ impl NameWords {
 }
 
 /// Words that end in `pass` and are not secrets.
-static NO_PASSES: WordList =
-    WordList::new(&["bypass", "compass", "trespass", "surpass", "encompass", "underpass", "overpass"]);
+static NO_PASSES: WordList = WordList::new(&[
+    "bypass",
+    "askpass",
+    "compass",
+    "trespass",
+    "surpass",
+    "encompass",
+    "underpass",
+    "overpass",
+]);
 
 fn holds(word: &[u8], part: &str) -> bool {
     memchr::memmem::find(word, part.as_bytes()).is_some()

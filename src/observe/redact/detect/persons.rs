@@ -13,7 +13,8 @@ const PERSON: &[&str] = &[
     "ssn", "social security", "nino", "national insurance", "nhs", "pesel", "bsn", "burgerservice", "cpf", "cnpj",
     "dni", "nie", "nif", "curp", "rfc", "aadhaar", "aadhar", "personnummer", "fødselsnummer", "cpr", "henkilötunnus",
     "hetu", "steuer-id", "steuernummer", "steueridentifikation", "svnr", "sozialversicherung", "insee",
-    "codice fiscale", "passport", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "マイナンバー", "주민등록",
+    "codice fiscale", "passport", "steuer id", "ahv", "cnp", "egn", "medicare", "tfn", "sin", "rg", "pan", "nir", "id card",
+    "identity", "dob", "date of birth", "birthdate", "birthday", "geburtsdatum", "naissance", "nacimiento", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "マイナンバー", "주민등록",
 ];
 
 /// Digits of the shortest number of a person.
@@ -58,8 +59,9 @@ pub(super) fn find_announced(text: &str, start: usize, matches: &mut Matches) ->
     }
     let number = number.get(..end)?.trim_end_matches([' ', '.', '-', '/']);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
-    let is_announced =
-        (FEWEST_DIGITS..=18).contains(&digits) && announced(&announcement(text, start), PERSON).is_some();
+    let is_announced = (4..=18).contains(&digits)
+        && number.len() >= 7
+        && announced(&announcement(text, start), PERSON).is_some();
     is_announced.then(|| {
         matches.push(start, start + number.len(), KnownClass::NationalId, "national-id");
         start + number.len()

@@ -9,7 +9,7 @@ use crate::observe::redact::detect::matches::Matches;
 /// Words that announce a phone number, at the start of a word.
 #[rustfmt::skip]
 const PHONE: &[&str] = &[
-    "phone", "tel", "tél", "tlf", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "signal", "gsm",
+    "phone", "ph:", "ph.", "tel", "tél", "tlf", "cel.", "cel:", "my number", "rufen", "appel", "llame", "chiam", "ligue", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "signal", "gsm",
     "msisdn", "rückruf", "anruf", "festnetz", "durchwahl", "rufnummer", "call", "ring", "dial", "sms", "contact",
     "kontakt", "numer", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline",
 ];
@@ -35,9 +35,24 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
     let (word, is_direct) = announced(&announcement(text, start), PHONE)?;
     let is_weak = matches!(
         word,
-        "call" | "ring" | "dial" | "contact" | "kontakt" | "signal" | "numer" | "mobile" | "mobil"
+        "call"
+            | "ring"
+            | "dial"
+            | "my number"
+            | "rufen"
+            | "appel"
+            | "llame"
+            | "chiam"
+            | "ligue"
+            | "contact"
+            | "kontakt"
+            | "signal"
+            | "numer"
+            | "mobile"
+            | "mobil"
     );
-    let is_national = matches!(bytes.get(start), Some(b'0' | b'('));
+    let is_national =
+        matches!(bytes.get(start), Some(b'0' | b'(')) || number.groups >= 3 && number.digits >= 9;
     let fits = if is_weak && !is_direct {
         is_grouped && is_national
     } else {
@@ -99,7 +114,7 @@ impl Number {
                     _ => byte == form,
                 })
         };
-        [b"ndd-ndd-dddd" as &[u8], b"ndd.ndd.dddd", b"(ndd) ddd-dddd", b"(ndd) ddd.dddd"]
+        [b"ndd-ndd-dddd" as &[u8], b"ndd.ndd.dddd", b"(ndd) ddd-dddd", b"(ndd) ddd.dddd", b"1-ndd-ndd-dddd"]
             .iter()
             .any(|form| fits(form))
     }
@@ -132,9 +147,16 @@ pub(super) fn announced<'a>(before: &str, words: &[&'a str]) -> Option<(&'a str,
         let is_direct =
             name.chars().all(|c| matches!(c, ':' | '=' | '"' | '\'' | ' ' | '.' | '：' | '#' | '>' | '<'))
                 && (name.contains([':', '=', '：', '.', '#']) || !word.is_ascii() || *word == "msisdn");
-        // Letters of another word: `telemetry`, `telegram`, `callback`, `called`.
-        let is_long = rest.starts_with(|c: char| c.is_ascii_lowercase()) && rest.len() - name.len() > 8;
-        let is_word = !is_long && !["emetry", "egram", "back", "ed "].iter().any(|end| rest.starts_with(end));
+        // `tel 5551234567`, `call me: 555 123 4567`
+        let is_direct = is_direct
+            || rest == " " && matches!(*word, "phone" | "tel" | "tlf" | "mob" | "fax" | "cell" | "handy")
+            || rest.trim_end().ends_with(':') && rest.len() <= 8;
+        // Letters of another word: `telemetry`, `telegram`, `callback`, `single`.
+        let is_open = rest.starts_with(|c: char| c.is_ascii_lowercase());
+        let is_whole = word.len() > 4 || !word.is_ascii() || matches!(*word, "tel" | "mob" | "cell");
+        let is_long =
+            rest.len() - name.len() > 8 || ["emetry", "egram"].iter().any(|end| rest.starts_with(end));
+        let is_word = !is_open || is_whole && !is_long;
         (starts && is_word).then_some((*word, is_direct))
     })
 }

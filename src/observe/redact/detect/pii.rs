@@ -182,7 +182,9 @@ fn number_at(text: &str, index: usize, classes: &[PiiClass], matches: &mut Match
         }
         // `QQ123456C`
         b'A'..=b'Z' if has(PiiClass::NationalId) && !border.is_ascii_alphanumeric() => {
-            let is_near = (1..3).any(|next| at(bytes, index + next).is_ascii_digit());
+            let letters = (1..7).take_while(|next| at(bytes, index + next).is_ascii_uppercase()).count();
+            let is_near = matches!(at(bytes, index + letters + 1), b'0'..=b'9' | b' ')
+                && (0..3).any(|next| at(bytes, index + letters + 1 + next).is_ascii_digit());
             is_near.then(|| persons::find_announced(text, index, matches)).flatten()
         }
         // The dashes distinguish it from other numbers in a name: `get_536-22-8472`.
