@@ -497,12 +497,12 @@ mod tests {
             "API_KEY", "X-Api-Key", "APIKey", "theapikey", "fooapikeyfoo", "secret", "client_secret",
             "mySecretString", "token", "bot_token1", "dogToken", "session_id", "mcp-session-id",
             "connect.sid", "AccountKey", "PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH", "contraseña",
-            "connection_string", "SharedAccessKey", "db_pass",
+            "connection_string", "SharedAccessKey",
         ] {
             assert_eq!(judge(name), Some(NameKind::Secret), "{name}");
         }
         for name in [
-            "author", "tokenizer", "tokens", "max_tokens", "total_tokens", "secretary", "keyboard",
+            "author", "tokenizer", "max_tokens", "total_tokens", "secretary", "keyboard",
             "monkey", "primaryKey", "public_key", "publicToken", "token_type", "secret_name",
             "credentialsId", "password_policy", "passwordVariable", "SharedAccessKeyName", "kms_key_id",
             "access_token_url", "no-auth-token", "tests-passed",
@@ -511,6 +511,8 @@ mod tests {
         }
         assert_eq!(judge("Proxy-Authorization"), Some(NameKind::Authorization));
         assert_eq!(judge("Set-Cookie"), Some(NameKind::Cookies));
+        assert_eq!(judge("db_pass"), Some(NameKind::Pass));
+        assert_eq!(judge("tokens"), Some(NameKind::Key));
         assert_eq!(judge("key"), Some(NameKind::Weak));
         assert_eq!(judge_query("key"), Some(NameKind::Query));
         assert_eq!(judge_query("page"), None);
