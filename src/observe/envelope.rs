@@ -293,7 +293,9 @@ impl Scanner {
             if let Some(member) = self.member {
                 self.envelope.begin(member);
                 self.member_from = at;
-                self.definitions = DefinitionReader::default();
+                if member == Member::Tools {
+                    self.definitions = DefinitionReader::default();
+                }
             }
         }
         self.inside = match byte {
