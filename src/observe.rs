@@ -22,6 +22,7 @@ pub(crate) mod turns;
 mod wording;
 
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
+use crate::text::glob::Glob;
 use canonical::HashKey;
 use envelope::{LineKind, Scanner};
 use event::{CallFacts, Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
@@ -37,6 +38,8 @@ pub struct ObserverSettings {
     pub call_timeout: Option<Duration>,
     /// A call that is made more often than this with the same arguments is reported.
     pub thrash_threshold: u32,
+    /// Thresholds of the tools that match, instead of `thrash_threshold`. The first match counts.
+    pub thrash_tools: Vec<(Glob, u32)>,
     pub debug: Debug,
     pub hash_key: HashKey,
     /// The connection span, which is the parent of every operation or linked from it.
@@ -45,6 +48,14 @@ pub struct ObserverSettings {
     pub denials: Denials,
     /// Conversation from an environment variable of the host.
     pub conversation_id: Option<redact::Redacted>,
+}
+
+impl ObserverSettings {
+    /// Returns the number of identical calls of a tool above which they are reported.
+    fn threshold_of(&self, tool: &str) -> u32 {
+        let own = self.thrash_tools.iter().find(|(glob, _)| glob.matches(tool));
+        own.map_or(self.thrash_threshold, |(_, threshold)| *threshold)
+    }
 }
 
 /// Setting for debug events: result summaries, notifications and lines of stderr.

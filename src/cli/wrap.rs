@@ -300,7 +300,7 @@ fn change(
     action: &WrapAction,
 ) -> anyhow::Result<ExitCode> {
     let files = host_files(selection)?;
-    edit_folder().map(EditFolder::clean);
+    edit_folder().into_iter().for_each(EditFolder::clean);
     if files.is_empty() && matches!(action, WrapAction::Unwrap) && selection.hosts.is_empty() {
         writeln!(out, "nothing to do: no host has a config file here")?;
         return Ok(ExitCode::SUCCESS);

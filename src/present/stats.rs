@@ -87,13 +87,13 @@ fn cells(row: &StatsRow) -> Vec<Cell> {
 
 /// Writes calls, errors and 95th percentiles as blocks, one for each row.
 fn write_sparklines(out: &mut dyn Write, rows: &[StatsRow]) -> io::Result<()> {
-    let lines: [(&str, fn(&StatsRow) -> u64, Tone); 3] = [
-        ("calls", |row| row.calls, Tone::Good),
-        ("errors", |row| row.errors, Tone::Bad),
-        ("p95", |row| row.p95_ms.unwrap_or(0.0) as u64, Tone::Warning),
+    let of = |number: fn(&StatsRow) -> u64| -> Vec<u64> { rows.iter().map(number).collect() };
+    let lines = [
+        ("calls", of(|row| row.calls), Tone::Good),
+        ("errors", of(|row| row.errors), Tone::Bad),
+        ("p95", of(|row| row.p95_ms.unwrap_or(0.0) as u64), Tone::Warning),
     ];
-    for (title, number, tone) in lines {
-        let numbers: Vec<u64> = rows.iter().map(number).collect();
+    for (title, numbers, tone) in lines {
         writeln!(out, "{title:<6}  {}", tone.paint(format::sparkline(&numbers)))?;
     }
     Ok(())

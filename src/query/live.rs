@@ -1,6 +1,6 @@
 //! The live files: connections that run now, and those whose proxy was killed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::record::live::{self, LiveState};
@@ -67,7 +67,7 @@ pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
 }
 
 /// Reads one file; `None` if its connection has ended meanwhile.
-fn read(path: &PathBuf) -> Result<Option<LiveState>, String> {
+fn read(path: &Path) -> Result<Option<LiveState>, String> {
     let mut problem = "";
     for _ in 0..ATTEMPTS {
         let bytes = match files::read_limited(path, live::LIMIT as u64) {

@@ -90,6 +90,7 @@ impl<'a> SettingSources<'a> {
         resolver.problems = resolver.file.map(|file| file.problems(names())).unwrap_or_default();
         let mut settings = resolver.single_settings();
         settings.cost_per_call = resolver.cost_per_call();
+        settings.thrash_tools = resolver.thrash_tools();
         settings.redaction = resolver.redaction();
         settings.otlp_tables = resolver.otlp_tables();
         settings.problems = resolver.problems();

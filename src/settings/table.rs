@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ macro_rules! settings {
             $($(#[$doc])* pub $field: Setting<value_type!($given $(, $value)?)>,)*
             /// Price of one call in USD, by glob over `server/tool`.
             pub cost_per_call: BTreeMap<String, f64>,
+            /// Thresholds of repeated calls for tools, by glob over the tool's name.
+            pub thrash_tools: BTreeMap<String, NonZeroU32>,
             pub redaction: RedactionTable,
             /// The `[otlp]` table and the entries of `--otlp-set`.
             pub otlp_tables: otlp::OtlpTables,
@@ -181,6 +184,7 @@ macro_rules! settings {
                 Settings {
                     $($field: self.$field(),)*
                     cost_per_call: BTreeMap::new(),
+                    thrash_tools: BTreeMap::new(),
                     redaction: RedactionTable::Unusable,
                     otlp_tables: otlp::OtlpTables::default(),
                     problems: Vec::new(),

@@ -1,7 +1,10 @@
-//! The tables of the config file that are not single settings: `[otlp]`, `[redaction]`, `[cost.per_call]`.
+//! The tables of the config file that are not single settings: `[otlp]`, `[redaction]`, `[cost.per_call]`,
+//! `[thrash.tools]`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::export::otlp;
@@ -14,12 +17,21 @@ use crate::settings::resolve::SettingResolver;
 
 impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {
-        const NAME: &str = "cost.per_call";
-        let Some((table, origin)) = self.file.and_then(|file| file.table(self.server_name, NAME)) else {
+        self.by_glob("cost.per_call", "prices by server/tool")
+    }
+
+    /// Returns the thresholds of `thrash.threshold` for tools, by glob.
+    pub(super) fn thrash_tools(&mut self) -> BTreeMap<String, NonZeroU32> {
+        self.by_glob("thrash.tools", "numbers of calls by tool")
+    }
+
+    /// Returns the table `name`, whose keys are globs; empty if it is not what is `expected`.
+    fn by_glob<T: DeserializeOwned>(&mut self, name: &'static str, expected: &str) -> BTreeMap<String, T> {
+        let Some((table, origin)) = self.file.and_then(|file| file.table(self.server_name, name)) else {
             return BTreeMap::new();
         };
         table.try_into().unwrap_or_else(|_| {
-            self.refuse(NAME, "prices by server/tool", origin);
+            self.refuse(name, expected, origin);
             BTreeMap::new()
         })
     }

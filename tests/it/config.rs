@@ -1,10 +1,12 @@
 //! The config file: precedence of sources, warnings about entries that cannot be used, ignored files of other
 //! owners.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::run::Run;
 use crate::support::*;
 
 fn write_config(home: &Home, text: &str) {
@@ -272,4 +274,24 @@ fn a_bad_entry_of_the_collector_takes_nothing_with_it() {
         assert!(stderr.contains(said), "{said}: {stderr}");
     }
     assert!(!stderr.contains("ghp_secret"), "{stderr}");
+}
+
+#[test]
+fn a_tool_that_is_called_often_by_its_nature_has_a_threshold_of_its_own() {
+    let home = Home::new();
+    write_config(&home, "[thrash]\nthreshold = 2\n\n[thrash.tools]\n'git*' = 20\n");
+    let call = |id: u32, tool: &str| {
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\",\"arguments\":{{}}}}}}\n"
+        )
+    };
+    let calls: String = (0..6).flat_map(|n| [call(2 * n, "git_log"), call(2 * n + 1, "search")]).collect();
+    let ended = Run::wrapping_script("cat > /dev/null").home(&home).send(calls).expect_exit(0);
+    let records = ended.records();
+    let reported = records.iter().filter(|record| record["event"] == "agent_thrashing");
+    let tools: BTreeSet<&str> = reported.map(|record| record["tool_name"].as_str().unwrap()).collect();
+    assert_eq!(tools, BTreeSet::from(["search"]));
+    write_config(&home, "[thrash.tools]\n'git*' = 0\n");
+    let ended = Run::wrapping("true").home(&home).expect_exit(0);
+    assert!(ended.stderr.contains("`thrash.tools` is not numbers of calls by tool"), "{}", ended.stderr);
 }

@@ -45,6 +45,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         slow: std::time::Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,
+        thrash_tools: Vec::new(),
         debug,
         hash_key: HashKey::Keyed([7; 32]),
         connection: span.clone(),

@@ -93,7 +93,7 @@ fn nothing_that_happens_to_the_file_touches_the_traffic() {
     let damages: [Damage; 4] = [
         |file| std::fs::remove_file(file).unwrap(),
         |file| std::fs::File::options().write(true).open(file).unwrap().set_len(3).unwrap(),
-        |file| std::fs::set_permissions(file, PermissionsExt::from_mode(0)).unwrap(),
+        |file| std::fs::set_permissions(file, PermissionsExt::from_mode(0o000)).unwrap(),
         |file| std::fs::remove_dir_all(file.parent().unwrap()).unwrap(),
     ];
     for damage in damages {

@@ -52,6 +52,7 @@ pub fn settings() -> ObserverSettings {
         slow: Duration::from_secs(30),
         call_timeout: None,
         thrash_threshold: 5,
+        thrash_tools: Vec::new(),
         debug: Debug::Off,
         hash_key: HashKey::Keyed([7; 32]),
         connection: Span {

@@ -33,6 +33,7 @@ use crate::settings::{
 use crate::system::clock::Moment;
 use crate::system::process::{self, TraceEnv};
 use crate::system::thread;
+use crate::text::glob::Glob;
 
 /// How long spantap may outlive the server: hosts send SIGTERM two seconds after the end of stdin.
 const FLUSH_BUDGET: Duration = Duration::from_millis(1500);
@@ -329,10 +330,12 @@ impl SessionSetup {
 
     fn observer_settings(&mut self, now: Moment, hash_key: HashKey, connection: Span) -> ObserverSettings {
         let conversation = identity::host_conversation(&process_variable);
+        let thrash_tools = self.settings.thrash_tools.iter();
         ObserverSettings {
             slow: self.settings.slow.value,
             call_timeout: self.settings.call_timeout.value,
             thrash_threshold: self.settings.thrash_threshold.value,
+            thrash_tools: thrash_tools.map(|(glob, threshold)| (Glob::new(glob), threshold.get())).collect(),
             debug: self.debug(now),
             hash_key,
             connection,

@@ -158,7 +158,7 @@ impl Session {
         };
         let key = (within.conversation_id.clone(), tool.clone(), args_hash);
         let RepeatedCall { count, no_progress, cycle } = self.repeats.count(key);
-        let threshold = self.settings.thrash_threshold;
+        let threshold = self.settings.threshold_of(tool.as_str());
         let is_alarm = Repeats::is_alarm(count, no_progress, threshold);
         // A cycle is one repeating call, which its last call reports.
         let reported = match &cycle {

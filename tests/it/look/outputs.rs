@@ -28,7 +28,7 @@ fn a_handle_is_the_first_thing_in_a_line_and_finds_its_operation() {
         let connection = record["connection_id"].as_str().unwrap();
         let handle = format!("{}.{}", &connection[connection.len() - 6..], record["seq"]);
         assert!(handles.contains(&handle.as_str()), "{handle} is in\n{tail}");
-        assert_eq!(records(&format!("show {handle} --json fixtures/logs")), [record.clone()]);
+        assert_eq!(records(&format!("show {handle} --json fixtures/logs")), std::slice::from_ref(record));
     }
     let last = records("tail -n 1 --json --method tools/call fixtures/logs");
     assert_eq!(records("show --json --log-dir fixtures/logs -- -1"), last);

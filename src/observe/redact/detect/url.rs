@@ -32,7 +32,7 @@ enum WebhookEnd {
 }
 
 /// User names that are not secret without a password, as in `ssh://git@host`.
-const HARMLESS_USERS: &[&str] = &["git", "hg", "svn", "ssh", "anonymous", "ftp"];
+const HARMLESS_USERS: &[&str] = &["git", "hg", "svn", "ssh", "anonymous", "ftp", "nobody"];
 
 fn ends_url(bytes: &[u8], at: usize) -> bool {
     match bytes.get(at) {
