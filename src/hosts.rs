@@ -6,9 +6,9 @@
 //! Every edit is tried in memory first: the result must parse, differ in the one intended way, and undo
 //! to the original. An entry that fails this test is not changed, and the reason is reported.
 
+pub mod backup_folder;
 pub(crate) mod diff;
 pub mod edit;
-pub mod edit_folder;
 pub mod entry;
 pub(crate) mod locate;
 pub mod replace;

@@ -10,6 +10,7 @@ pub mod event;
 
 pub mod canonical;
 pub mod envelope;
+mod error_words;
 pub mod frame;
 pub mod mcp;
 pub mod message;
@@ -19,7 +20,6 @@ mod session;
 pub mod tools;
 pub mod traceparent;
 pub(crate) mod turns;
-mod wording;
 
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::text::glob::Glob;

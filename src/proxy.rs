@@ -17,10 +17,10 @@ pub(crate) mod connection_span;
 pub(crate) mod diagnostics;
 pub(crate) mod identity;
 pub(crate) mod known_tools;
-mod observer_thread;
+mod observer_runner;
 
-use observer_thread::{BuildObserver, ObserverRunner, ShutdownBudget};
-pub(crate) use observer_thread::{ServerStart, SessionObserver};
+use observer_runner::{BuildObserver, ObserverRunner, ShutdownBudget};
+pub(crate) use observer_runner::{ServerStart, SessionObserver};
 
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;

@@ -13,8 +13,8 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::cli::{Out, exit_with, hint, redacted};
+use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::diff::DiffRedactor;
-use crate::hosts::edit_folder::EditFolder;
 use crate::hosts::entry::{self, PathStep};
 use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
 use crate::hosts::replace::ReplaceOutcome;
@@ -27,8 +27,8 @@ use crate::present::Printable;
 mod options;
 mod plan;
 mod print;
+pub(crate) mod programs;
 mod status;
-pub(crate) mod watched;
 
 use plan::{FilePlan, WrapAction};
 pub use status::StatusArgs;
@@ -395,7 +395,7 @@ fn write(
     let host = first.file.host;
     if host.writes_back
         && !options.force
-        && let Some(name) = host.processes.iter().find(|name| watched::is_running(name))
+        && let Some(name) = host.processes.iter().find(|name| programs::is_running(name))
     {
         return Err(format!(
             "{name} is running and would write its own version back; quit it, or use --force"

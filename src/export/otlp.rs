@@ -43,6 +43,7 @@ use crate::system::thread;
 pub(crate) mod checks;
 mod grpc;
 mod instruments;
+mod limits;
 mod logs;
 mod losses;
 pub(crate) mod metrics;
@@ -59,7 +60,6 @@ mod sender;
 pub mod settings;
 mod spans;
 mod transport;
-mod wire;
 mod worker;
 
 pub(crate) use notice::ExportNotice;

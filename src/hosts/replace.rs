@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::hosts::edit_folder::EditFolder;
+use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::store::FileSnapshot;
 use crate::system::lease::{LeaseOutcome, ReadLease};
 use crate::system::signals::SignalMask;

@@ -17,7 +17,7 @@ fn a_panic_in_the_observer_changes_nothing_for_the_traffic_and_is_reported() {
     let run = run.send(notifications(20, 10)).send("BOOM\n").send(notifications(20, 10));
     let ended = run.expect_exit(0).expect_echo();
     let stderr = &ended.stderr;
-    assert!(stderr.contains("internal error at src/proxy/observer_thread.rs"), "{stderr}");
+    assert!(stderr.contains("internal error at src/proxy/observer_runner.rs"), "{stderr}");
     assert!(stderr.contains("; traffic is not affected"), "{stderr}");
     assert!(!stderr.contains("BOOM"), "{stderr}");
     assert!(ended.totals()["observer_panics"].as_u64().unwrap() >= 1);

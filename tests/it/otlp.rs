@@ -19,7 +19,7 @@ const NO_TIME: &str = "shutdown deadline reached";
 
 #[test]
 fn the_message_that_excuses_a_busy_machine_exists() {
-    for file in ["src/proxy.rs", "src/proxy/observer_thread.rs"] {
+    for file in ["src/proxy.rs", "src/proxy/observer_runner.rs"] {
         let code = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(code.contains(NO_TIME), "{file}");
     }

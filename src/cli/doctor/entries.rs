@@ -11,7 +11,7 @@ use clap::Parser;
 
 use crate::cli::Cli;
 use crate::cli::doctor::{DoctorFindings, collector};
-use crate::cli::wrap::{ServerSelection, host_files, watched};
+use crate::cli::wrap::{ServerSelection, host_files, programs};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
@@ -74,7 +74,7 @@ fn check_program(
     findings: &mut DoctorFindings,
 ) {
     let who = format!("{} server {}", file.host.id, server.name);
-    let Some(path) = watched::resolve(program) else {
+    let Some(path) = programs::resolve(program) else {
         let fix = match file.scope {
             FileScope::User => "`spantap wrap` names this spantap instead; `spantap unwrap` removes it",
             FileScope::Project => "put spantap on the PATH that the host has",

@@ -1,6 +1,6 @@
 //! The changes that `wrap` or `unwrap` makes to one file.
 
-use crate::cli::wrap::watched::can_start;
+use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{ServerSelection, label, program};
 use crate::hosts::edit;
 use crate::hosts::entry::{self, EntryState, ServerEntry};

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use crate::cli::wrap::watched::can_start;
+use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
 use crate::cli::{Out, help, log_folder, redacted, write_json};
 use crate::hosts::entry::{self, EntryState, ServerEntry};

@@ -14,9 +14,9 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::export::otlp::limits::{MAX_ANSWER, USER_AGENT, read};
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Signal, SignalTarget};
-use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 
 /// Calls one method of one collector.
 pub(super) struct GrpcClient {

@@ -26,9 +26,9 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::export::otlp::grpc::GrpcClient;
+use crate::export::otlp::limits::{MAX_ANSWER, USER_AGENT, read};
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
-use crate::export::otlp::wire::{MAX_ANSWER, USER_AGENT, read};
 use crate::system::thread;
 
 /// Sends requests of one signal to one collector.

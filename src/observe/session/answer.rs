@@ -2,13 +2,13 @@
 
 use crate::observe::canonical::Hash;
 use crate::observe::envelope::{Envelope, Member};
+use crate::observe::error_words;
 use crate::observe::event::*;
 use crate::observe::mcp::{Content, Method};
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::session::pending::Pending;
 use crate::observe::session::{Session, Step};
-use crate::observe::wording;
 
 /// Bytes of a result's text that are read for a summary or an error message: more than is kept, so
 /// that the redactor sees a secret at the cut as a whole.
@@ -140,7 +140,7 @@ impl Session {
     }
 
     pub(super) fn is_refusal(&self, text: &str) -> bool {
-        wording::is_refusal(text, &self.settings.denials.words)
+        error_words::is_refusal(text, &self.settings.denials.words)
     }
 
     fn task_id(&self, envelope: &Envelope) -> Option<Hash> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::observe::envelope::{Envelope, Member};
+use crate::observe::error_words;
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, RedactionCounts};
 use crate::observe::session::request_index::RequestIndex;
 use crate::observe::session::{Session, Step};
-use crate::observe::wording;
 use crate::relay::chunk::Moment;
 
 /// Cancelled requests that are remembered, so that their late answers are ignored.
@@ -104,7 +104,7 @@ impl Session {
         let mut answer = CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::default() };
         if pending.facts.direction == direction {
             let reason = envelope.head(Member::Reason).map(message::text).unwrap_or_default();
-            let (status, error_type) = match wording::is_timeout(&String::from_utf8_lossy(&reason)) {
+            let (status, error_type) = match error_words::is_timeout(&String::from_utf8_lossy(&reason)) {
                 true => (Status::Timeout, ErrorType::Timeout),
                 false => (Status::Cancelled, ErrorType::Cancelled),
             };
