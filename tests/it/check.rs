@@ -172,7 +172,19 @@ fn however_a_probe_ends_its_launcher_and_its_server_are_gone() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL, 0] {
         let home = Home::new();
         let timeout = if signal == 0 { "1s" } else { "60s" };
-        let mut command = home.spantap(["check", "--timeout", timeout, "--", "sh", "-c", script]);
+        // A test runner in the background ignores SIGINT, and a child inherits that.
+        let mut command = home.command("env");
+        command.args([
+            "--default-signal=INT,TERM,HUP",
+            SPANTAP,
+            "check",
+            "--timeout",
+            timeout,
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut check = command.spawn().unwrap();
         wait_until("the server", || pid(&home).is_some());
