@@ -60,6 +60,8 @@ pub(super) enum ProbeAnswer {
     Error(Option<i64>),
 }
 
+const ENDED: &str = "the server ended before it answered";
+
 impl ProbeServer {
     /// Starts the server. `redactor` makes the redactors for its texts.
     pub(super) fn start(
@@ -144,8 +146,7 @@ impl ProbeServer {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let text = "the server ended before it answered".to_owned();
-                    return Err(ProbeProblem { kind: FailureKind::Died, text });
+                    return Err(ProbeProblem { kind: FailureKind::Died, text: ENDED.to_owned() });
                 }
             };
             if line.trim_ascii().is_empty() {
@@ -190,7 +191,8 @@ impl ProbeServer {
         let ProbeProblem { mut kind, mut text } = problem;
         if kind == FailureKind::Died {
             match self.wait(DRAIN_TIMEOUT) {
-                Some(status) => text = format!("{text} ({})", ending(status)),
+                // A server that ends has closed its stdin, too. Which of the two is noticed first is chance.
+                Some(status) => text = format!("{ENDED} ({})", ending(status)),
                 None => text = format!("{text}, but its process still runs"),
             }
             let _ = self.errors_end.recv_timeout(DRAIN_TIMEOUT);
