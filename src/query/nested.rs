@@ -25,9 +25,11 @@ struct Start {
 /// A stream is not read.
 pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> HashSet<Box<str>> {
     let mut starts = Vec::new();
+    // One buffer for all files: making it costs more than reading a line.
+    let mut buffer = Vec::new();
     for source in sources {
         // The scan reports what cannot be read.
-        let _ = read_starts(source, select, &mut starts);
+        let _ = read_starts(source, select, &mut buffer, &mut starts);
     }
     let spans: HashSet<&(String, String)> =
         starts.iter().filter(|start| start.is_selected).map(|start| &start.span).collect();
@@ -35,14 +37,18 @@ pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> Ha
     inner.map(|start| start.connection_id.clone()).collect()
 }
 
-fn read_starts(source: &LogSource, select: &Selection, starts: &mut Vec<Start>) -> io::Result<()> {
+fn read_starts(
+    source: &LogSource,
+    select: &Selection,
+    buffer: &mut Vec<u8>,
+    starts: &mut Vec<Start>,
+) -> io::Result<()> {
     let Some(path) = source.path() else { return Ok(()) };
     // A file of spantap has one connection, and begins with its start. A file that was put together has several.
     let name = path.file_name().and_then(|name| name.to_str()).map(unpacked);
     let has_one = name.is_some_and(|name| SessionFileName::parse(name).is_some());
     let word = Finder::new("session_started");
-    let mut buffer = Vec::new();
-    let mut lines = LineReader::new(source.open(0)?, &mut buffer, 0);
+    let mut lines = LineReader::new(source.open(0)?, buffer, 0);
     while let LogLine::Whole(line) | LogLine::Last(line) = lines.next()? {
         if word.find(line).is_some()
             && let Ok(entry) = LogEntry::parse(line)
