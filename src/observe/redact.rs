@@ -22,6 +22,8 @@
 //!     the user's     custom patterns                                      policy.rs
 //!     entropy        strict mode only                                     detect/entropy.rs
 //!   values by name   name, operator, value in any notation                detect/pairs.rs, keys.rs, values.rs
+//!   values from afar the head of a table, the line before, a sentence    detect/announced.rs
+//!   known texts      a secret in a fixed place of a known text           detect/shapes.rs
 //!   unwrap           the same detectors read the text behind percent      unwrap.rs
 //!                    signs, entities, backslashes, markup and base64;
 //!                    a match is mapped back to the text as it came

@@ -1,6 +1,7 @@
 //! The detectors: each finds one form of secret or personal data and adds the spans to replace to
 //! [`matches::Matches`].
 
+pub(super) mod announced;
 mod argv;
 pub(super) mod entropy;
 pub(super) mod forms;
@@ -13,6 +14,7 @@ mod phones;
 pub(super) mod pii;
 mod programs;
 pub(super) mod rules;
+pub(super) mod shapes;
 pub(super) mod tokens;
 pub(super) mod url;
 pub(super) mod values;

@@ -6,7 +6,7 @@ use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::class::{KnownClass, RedactionClass};
 use crate::observe::redact::detect::matches::{Match, Matches};
 use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
-use crate::observe::redact::detect::{entropy, forms, pairs, pem, pii, tokens, url};
+use crate::observe::redact::detect::{announced, entropy, forms, pairs, pem, pii, shapes, tokens, url};
 use crate::observe::redact::placeholder::Placeholder;
 use crate::observe::redact::policy::{CompiledRules, RedactionMode};
 use crate::observe::redact::sanitize::{self, KeptControls, TextLimit};
@@ -242,7 +242,11 @@ impl<'a> Pipeline<'a> {
                 Pass::PrivateKeys => pem::find(text, matches),
                 Pass::Urls => url::find(text, matches),
                 Pass::Tokens => tokens::find(text, matches),
-                Pass::Pairs => pairs::find(text, &rules.keys, &rules.placeholder, false, matches),
+                Pass::Pairs => {
+                    pairs::find(text, &rules.keys, &rules.placeholder, false, matches);
+                    announced::find(text, &rules.keys, &rules.placeholder, matches);
+                    shapes::find(text, &rules.keys, &rules.placeholder, matches);
+                }
                 Pass::PersonalData => pii::find(text, &rules.pii, matches),
                 Pass::CustomPatterns => self.find_custom(text, matches),
                 Pass::Forms => forms::find(text, matches),

@@ -246,7 +246,13 @@ fn find_phrase(text: &str, start: usize, end: usize, matches: &mut Matches) {
         let announced =
             words.iter().take(4).rposition(|word| ANNOUNCING.contains(word)).map_or(0, |last| last + 1);
         let count = words.len() - announced;
-        let fits = matches!(count, 12 | 24) || announced > 0 && (12..=26).contains(&count);
+        let at = |index: usize| text.as_bytes().get(index).copied().unwrap_or(0);
+        let is_quoted = part.len() == run.len()
+            && matches!(at(start.wrapping_sub(1)), b'"' | b'\'' | b'`')
+            && at(start.wrapping_sub(1)) == at(start + run.len());
+        let fits = matches!(count, 12 | 24)
+            || is_quoted && matches!(count, 15 | 18 | 21)
+            || announced > 0 && (12..=26).contains(&count);
         if let (true, Some(first)) = (fits, words.get(announced)) {
             let at = start + (first.as_ptr() as usize - run.as_ptr() as usize);
             let last = start + (part.as_ptr() as usize - run.as_ptr() as usize) + part.trim_end().len();

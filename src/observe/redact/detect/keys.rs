@@ -67,7 +67,7 @@ static WORDS: WordList = WordList::new(&[
     "phpsessid", "jsessionid", "sessdata", "pgpassword", "cookie", "cookies", "authorization", "mnemonic", "mnemonics",
     "requirepass", "masterauth", "bindpw", "rootpw", "dbpw", "userpw", "adminpw",
     // Danish, Dutch, Finnish, German, Lithuanian, Norwegian, Polish, Portuguese, Spanish, Swedish, …
-    "passwort", "kennwort", "contrasena", "senha", "geslo", "heslo", "haslo", "jelszo", "salasana",
+    "passwort", "kennwort", "jelszava", "jelszavam", "salasanasi", "contrasenia", "contrasena", "senha", "geslo", "heslo", "haslo", "jelszo", "salasana",
     "wachtwoord", "adgangskode", "kodeord", "passord", "losenord", "slaptazodis", "lozinka", "sandi",
 ]);
 
@@ -90,7 +90,8 @@ const PAIRS: &[(&str, &str)] = &[
     ("signing", "key"), ("account", "key"), ("auth", "key"), ("service", "key"), ("client", "key"),
     ("master", "key"), ("db", "key"), ("shared", "key"), ("connection", "string"), ("two", "factor"),
     ("mot", "passe"), ("identified", "by"), ("rediscli", "auth"), ("access", "signature"), ("art", "api"),
-    ("clave", "api"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
+    ("clave", "api"), ("clave", "acceso"), ("klucz", "api"), ("klucz", "dostępu"), ("ключ", "api"),
+    ("ключ", "доступу"), ("ключ", "доступа"), ("clé", "accès"), ("api", "nyckel"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
     ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"),
 ];
@@ -148,7 +149,7 @@ static HARMLESS_KEYS: WordList = WordList::new(&[
 /// Words before `code` that make it a secret.
 #[rustfmt::skip]
 static CODES: WordList = WordList::new(&[
-    "user", "device", "verification", "verify", "confirmation", "security", "access", "login",
+    "pin", "user", "device", "verification", "verify", "confirmation", "security", "access", "login",
     "authentication", "authorization", "auth", "otp", "mfa", "2fa", "fa", "totp", "sms", "time", "backup",
     "recovery", "scratch", "activation", "magic", "signin", "entry", "pairing", "unlock", "passkey", "factor", "temporary", "invite",
     "vérification", "verificación", "verificação", "verifica", "weryfikacyjny", "подтверждения",
@@ -399,6 +400,7 @@ static LAST_WORDS: WordList = WordList::new(&[
     "phrase",
     "seed",
     "words",
+    "acceso",
 ]);
 
 /// Returns true if a word may be the last of a phrase that [`judge_phrase`] knows.

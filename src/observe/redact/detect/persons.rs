@@ -14,7 +14,9 @@ const PERSON: &[&str] = &[
     "dni", "nie", "nif", "curp", "rfc", "aadhaar", "aadhar", "personnummer", "fødselsnummer", "cpr", "henkilötunnus",
     "hetu", "steuer-id", "steuernummer", "steueridentifikation", "svnr", "sozialversicherung", "insee",
     "codice fiscale", "passport", "steuer id", "ahv", "cnp", "egn", "medicare", "tfn", "sin", "rg", "pan", "nir", "id card",
-    "identity", "dob", "date of birth", "birthdate", "birthday", "geburtsdatum", "naissance", "nacimiento", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "マイナンバー", "주민등록",
+    "identity", "dob", "date of birth", "birthdate", "birthday", "geburtsdatum", "naissance", "nacimiento", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "身分證",
+    "sécurité sociale", "kimlik", "ת.ז", "егн", "rodné číslo", "rodne cislo", "rut", "cuit", "cuil", "isikukood", "oib",
+    "nric", "ประชาชน", "рнокпп", "снилс", "инн", "ppsn", "pps n", "asmens kod", "personas kods", "emšo", "jmbg", "マイナンバー", "주민등록",
 ];
 
 /// Digits of the shortest number of a person.

@@ -11,7 +11,7 @@ use crate::observe::redact::detect::matches::Matches;
 const PHONE: &[&str] = &[
     "phone", "ph:", "ph.", "tel", "tél", "tlf", "cel.", "cel:", "my number", "rufen", "appel", "llame", "chiam", "ligue", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "signal", "gsm",
     "msisdn", "rückruf", "anruf", "festnetz", "durchwahl", "rufnummer", "call", "ring", "dial", "sms", "contact",
-    "kontakt", "numer", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline",
+    "kontakt", "numer", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline", "звон", "연락처", "טלפון", "โทร",
 ];
 
 /// Matches the phone number that starts at `start`, and returns its end.
@@ -23,6 +23,11 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
         return is_phone.then(|| push(matches, start, number.end, "phone"));
     }
     if number.is_american(bytes.get(start..number.end).unwrap_or_default()) {
+        return Some(push(matches, start, number.end, "phone"));
+    }
+    if number.is_foreign(bytes.get(start..number.end).unwrap_or_default())
+        && announcement(text, start).contains(char::is_alphabetic)
+    {
         return Some(push(matches, start, number.end, "phone"));
     }
     let is_grouped = number.groups > 1;
@@ -104,6 +109,16 @@ impl Number {
         (number.digits >= 8 && !goes_on).then_some(number)
     }
 
+    /// Returns true for `0041 79 712 21 71`, with the prefix of calls abroad and a country in the first group.
+    fn is_foreign(&self, text: &[u8]) -> bool {
+        let first = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        text.starts_with(b"00")
+            && matches!(text.get(2), Some(b'1'..=b'9'))
+            && matches!(first, 4 | 5)
+            && (3..=6).contains(&self.groups)
+            && self.digits >= 11
+    }
+
     /// Returns true for `ddd-ddd-dddd`, `ddd.ddd.dddd` and `(ddd) ddd-dddd`.
     fn is_american(&self, text: &[u8]) -> bool {
         let fits = |form: &[u8]| {
@@ -114,9 +129,16 @@ impl Number {
                     _ => byte == form,
                 })
         };
-        [b"ndd-ndd-dddd" as &[u8], b"ndd.ndd.dddd", b"(ndd) ddd-dddd", b"(ndd) ddd.dddd", b"1-ndd-ndd-dddd"]
-            .iter()
-            .any(|form| fits(form))
+        [
+            b"ndd-ndd-dddd" as &[u8],
+            b"ndd.ndd.dddd",
+            b"(ndd) ddd-dddd",
+            b"(ndd) ddd.dddd",
+            b"1-ndd-ndd-dddd",
+            b"010-dddd-dddd",
+        ]
+        .iter()
+        .any(|form| fits(form))
     }
 }
 

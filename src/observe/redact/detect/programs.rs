@@ -65,6 +65,7 @@ const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
     (&["ldapsearch", "ldapmodify", "ldapadd", "ldapwhoami", "ldapdelete", "ldappasswd"], &["-w"], OptionArgument::Password),
     (&["sqlcmd", "bcp", "zip", "unzip", "ipmitool", "mosquitto_pub", "mosquitto_sub", "isql", "kinit", "7z"], &["-P"], OptionArgument::Password),
     (&["openssl"], &["-k", "-K", "-pass", "-passin", "-passout"], OptionArgument::Password),
+    (&["7z", "7za", "7zz", "rar", "unrar"], &["-p"], OptionArgument::Attached),
     (&["smbclient", "rpcclient"], &["-U"], OptionArgument::UserPercentPassword),
     (&["ssh-keygen"], &["-N", "-P"], OptionArgument::Password),
     (&["psql"], &["-W"], OptionArgument::Harmless),

@@ -20,6 +20,10 @@ const WEBHOOKS: &[(&str, &str, WebhookEnd)] = &[
     ("webhook.office.com/webhookb2/", "teams-webhook", WebhookEnd::Url),
     ("api.telegram.org/bot", "telegram-url", WebhookEnd::Segment),
     ("hooks.zapier.com/hooks/catch/", "zapier-webhook", WebhookEnd::Url),
+    ("hc-ping.com/", "healthchecks-ping", WebhookEnd::Segment),
+    ("g.alchemy.com/v2/", "alchemy-url", WebhookEnd::Segment),
+    ("infura.io/v3/", "infura-url", WebhookEnd::Segment),
+    ("infura.io/ws/v3/", "infura-url", WebhookEnd::Segment),
     // The path of a user's own MCP server is the credential.
     ("mcp.zapier.com/api/mcp/s/", "zapier-mcp", WebhookEnd::Segment),
     ("actions.zapier.com/mcp/", "zapier-mcp", WebhookEnd::Segment),
@@ -148,7 +152,7 @@ fn is_host(rest: &[u8]) -> bool {
 /// Matches the secret part of the paths of [`WEBHOOKS`].
 fn find_webhooks(bytes: &[u8], matches: &mut Matches) {
     // Every host ends so. This is one search for most texts.
-    if [b".com/", b".org/"].iter().all(|end| memmem::find(bytes, *end).is_none()) {
+    if [".com/", ".org/", ".io/"].iter().all(|end| memmem::find(bytes, end.as_bytes()).is_none()) {
         return;
     }
     for (host, rule, path_end) in WEBHOOKS {

@@ -93,10 +93,16 @@ fn is_code_of(value: &str) -> bool {
     let is_name = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let is_path =
         callee.contains('.') && !callee.ends_with('.') && callee.split('.').all(|part| part.len() >= 2);
-    (is_call || is_path)
+    (is_call || is_path && !is_odd_path(callee))
         && callee.split(['.', ':']).filter(|part| !part.is_empty()).all(is_name)
         && callee.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':'))
         && is_wordy(callee)
+}
+
+/// Returns true if a dotted text has digits, and its letters change their case unlike in a name: `J9.fB.puR694`.
+fn is_odd_path(value: &str) -> bool {
+    let is_odd = |part: &[u8]| matches!(part, [a, b, c] if a.is_ascii_lowercase() && b.is_ascii_uppercase() && !c.is_ascii_alphabetic());
+    value.bytes().any(|byte| byte.is_ascii_digit()) && value.as_bytes().windows(3).any(is_odd)
 }
 
 /// Returns true for the name of a setting or of a row: `auth.token`, `users:name`.

@@ -1,0 +1,271 @@
+//! Secrets that a text announces from afar: by the head of a table, by the line before, or earlier in a sentence.
+//!
+//! A value counts only if it looks random, because the announcement is weaker than a name and an operator.
+
+use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::keys::{self, NameKind};
+use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::pairs::KeyRules;
+use crate::observe::redact::detect::values;
+use crate::observe::redact::placeholder::Placeholder;
+
+/// Matches every such secret in `text`.
+pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    let mut columns = Columns::default();
+    let mut label = Label::default();
+    let mut at = 0;
+    for line in text.split_inclusive('\n').flat_map(|line| line.split_inclusive("\\u{a}")) {
+        let length = line.len();
+        let line = line.strip_suffix("\\u{a}").unwrap_or(line).trim_end();
+        let mut push = |start: usize, value: &str, rule: &'static str| {
+            if !placeholder.is_whole(value) {
+                matches.push(at + start, at + start + value.len(), KnownClass::KeyValue, rule);
+            }
+        };
+        columns.next(line, rules, &mut push);
+        label.next(line, rules, &mut push);
+        find_in_sentence(line, rules, &mut push);
+        at += length;
+    }
+    find_inserts(text, rules, placeholder, matches);
+    matches.settle();
+}
+
+/// Returns true if a value looks random: a password of letters, digits and more, or 20 hexadecimal digits.
+fn is_value(value: &str) -> bool {
+    let has = |test: fn(&u8) -> bool| value.bytes().any(|byte| test(&byte));
+    let changes = value.as_bytes().windows(2).filter(|pair| {
+        matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit() || a.is_ascii_uppercase() != b.is_ascii_uppercase())
+    });
+    let is_hex = value.len() >= 20 && values::is_digest(value) && !value.contains('-');
+    let is_odd = value.len() >= 8
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_uppercase)
+        && changes.count() >= 4;
+    value.is_ascii()
+        && values::is_mixed(value)
+        && !values::is_path(value)
+        && !values::is_reference(value)
+        && !value.contains(['(', '<', '{', '[', ' '])
+        && !value.contains("://")
+        && (values::is_random_short(value) && (!values::is_digest(value) || is_hex) || is_odd)
+}
+
+fn is_name(word: &str, rules: &KeyRules) -> bool {
+    (rules.is_secret(word) || keys::is_phrase(word) && !rules.allows(word))
+        && !word.eq_ignore_ascii_case("pat")
+}
+
+/// The columns of a table whose heads name a secret.
+#[derive(Default)]
+struct Columns {
+    separator: Option<CellSeparator>,
+    count: usize,
+    secret: Vec<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum CellSeparator {
+    Bar,
+    Box,
+    Tab,
+    Comma,
+    Blanks,
+}
+
+impl CellSeparator {
+    fn of(line: &str) -> Option<CellSeparator> {
+        match () {
+            () if line.contains('|') => Some(CellSeparator::Bar),
+            () if line.contains('│') => Some(CellSeparator::Box),
+            () if line.contains('\t') => Some(CellSeparator::Tab),
+            () if line.contains("  ") => Some(CellSeparator::Blanks),
+            () if line.contains(',') => Some(CellSeparator::Comma),
+            () => None,
+        }
+    }
+
+    fn cells(self, line: &str) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            CellSeparator::Bar => Box::new(line.split('|')),
+            CellSeparator::Box => Box::new(line.split('│')),
+            CellSeparator::Tab => Box::new(line.split('\t')),
+            CellSeparator::Comma => Box::new(line.split(',')),
+            CellSeparator::Blanks => {
+                Box::new(line.trim_start().split("  ").filter(|cell| !cell.trim().is_empty()))
+            }
+        }
+    }
+}
+
+impl Columns {
+    const MOST: usize = 64;
+
+    /// Reads the next line: a head, a row, a border or the end of a table.
+    fn next<'a>(
+        &mut self,
+        line: &'a str,
+        rules: &KeyRules,
+        push: &mut impl FnMut(usize, &'a str, &'static str),
+    ) {
+        if line.chars().all(|c| {
+            matches!(
+                c,
+                '-' | '+' | '|' | '=' | ' ' | ':' | '─' | '┼' | '├' | '┤' | '│' | '═' | '╪' | '╞' | '╡'
+            )
+        }) && !line.is_empty()
+        {
+            return;
+        }
+        if let Some(separator) = self.separator
+            && separator.cells(line).count() == self.count
+        {
+            for cell in self.secret.iter().filter_map(|index| separator.cells(line).nth(*index)) {
+                let value = cell.trim().trim_matches(['"', '\'']);
+                if is_value(value) {
+                    push(value.as_ptr() as usize - line.as_ptr() as usize, value, "table-cell");
+                }
+            }
+            return;
+        }
+        *self = Columns::head(line, rules);
+    }
+
+    /// Reads a head: two or more names, of which one is that of a secret.
+    fn head(line: &str, rules: &KeyRules) -> Columns {
+        let Some(separator) = CellSeparator::of(line).filter(|_| line.len() <= 400) else {
+            return Columns::default();
+        };
+        let is_head = |cell: &str| {
+            let cell = cell.trim().trim_matches(['"', '\'']);
+            cell.len() <= 40
+                && cell.split(' ').count() <= 3
+                && !cell.contains(['=', ':', '(', '{', '/', '"', ';'])
+        };
+        let cells: Vec<&str> = separator.cells(line).take(Columns::MOST).collect();
+        if cells.len() < 2 || !cells.iter().all(|cell| is_head(cell)) {
+            return Columns::default();
+        }
+        let is_secret = |cell: &str| is_name(cell.trim().trim_matches(['"', '\'']), rules);
+        let secret: Vec<usize> =
+            (0..cells.len()).filter(|index| cells.get(*index).is_some_and(|cell| is_secret(cell))).collect();
+        match secret.is_empty() {
+            true => Columns::default(),
+            false => Columns { separator: Some(separator), count: cells.len(), secret },
+        }
+    }
+}
+
+/// A line that announces a secret, with a blank line or nothing between it and the value.
+#[derive(Default)]
+struct Label {
+    is_open: bool,
+    blanks: usize,
+}
+
+impl Label {
+    fn next<'a>(
+        &mut self,
+        line: &'a str,
+        rules: &KeyRules,
+        push: &mut impl FnMut(usize, &'a str, &'static str),
+    ) {
+        let value = line.trim();
+        if value.is_empty() {
+            self.blanks += 1;
+            self.is_open &= self.blanks < 2;
+            return;
+        }
+        if self.is_open && !value.contains(' ') && value.len() <= 256 && is_value(value) {
+            push(line.len() - value.len(), value, "value-after-label");
+        }
+        self.blanks = 0;
+        self.is_open = (value.ends_with([':', '：'])
+            || value.len() <= 32 && !value.contains(['=', ':', '.']))
+            && value.len() <= 200
+            && last_name(value, value.split_whitespace().count(), rules).is_some();
+    }
+}
+
+/// Words that end the announcement of a value in a sentence.
+#[rustfmt::skip]
+const VERBS: &[&str] = &[
+    "is", "was", "are", "to", "ist", "lautet", "war", "est", "était", "es", "era", "è", "é", "är", "er", "on", "jest", "je", "to:",
+    "is:", "ist:", "est:", "es:", "=", "—", "–", "это", "то", "adalah", "là",
+];
+
+/// Words that say that a value is a fact about a secret.
+#[rustfmt::skip]
+const FACTS: &[&str] = &[
+    "id", "name", "file", "path", "type", "length", "hash", "digest", "checksum", "fingerprint", "version", "public",
+    "commit", "url", "uri", "count", "expires", "expiry", "kid", "arn", "sha", "sha256", "algorithm", "size", "not",
+];
+
+/// Matches a value after the name of a secret, some words and a verb.
+fn find_in_sentence<'a>(
+    line: &'a str,
+    rules: &KeyRules,
+    push: &mut impl FnMut(usize, &'a str, &'static str),
+) {
+    const NEAR: usize = 96;
+    const MOST_WORDS: usize = 9;
+    let is_part = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>');
+    for word in line.split(|c: char| !is_part(c)) {
+        let value = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']);
+        if value.len() < 8 || value.len() > 256 || !is_value(value) {
+            continue;
+        }
+        let start = value.as_ptr() as usize - line.as_ptr() as usize;
+        let before = line.get(line.ceil_char_boundary(start.saturating_sub(NEAR))..start).unwrap_or_default();
+        let before = before.trim_end_matches(['"', '\'', '`', '«', '“', '„', '‹', ' ', '\u{a0}']);
+        let glued = ["是", "为", "為", "は", "：", "はこちら"].iter().any(|verb| before.ends_with(verb));
+        let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default().to_lowercase();
+        if (glued || VERBS.contains(&last.as_str())) && last_name(before, MOST_WORDS, rules).is_some() {
+            push(start, value, "announced-value");
+        }
+    }
+}
+
+/// Returns the last of the last words of `text` that is the name of a secret, unless a word after it says that the
+/// text is about a fact of the secret.
+fn last_name<'a>(text: &'a str, most: usize, rules: &KeyRules) -> Option<&'a str> {
+    let is_break = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '\''));
+    let mut after = text.len();
+    for word in text.rsplit(is_break).filter(|word| !word.is_empty()).take(most.min(12)) {
+        let start = word.as_ptr() as usize - text.as_ptr() as usize;
+        let end = start + word.len();
+        let phrase = text.get(start..after.max(end)).unwrap_or_default();
+        after = end;
+        if FACTS.iter().any(|fact| fact.eq_ignore_ascii_case(word)) {
+            return None;
+        }
+        if is_name(word, rules) && keys::judge(word) != Some(NameKind::Session)
+            || keys::is_phrase(phrase) && !rules.allows(word)
+        {
+            return Some(word);
+        }
+    }
+    None
+}
+
+/// Matches the values of `INSERT INTO users (id, token) VALUES (1, '…')`.
+fn find_inserts(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    const LONGEST: usize = 2048;
+    for at in memchr::memmem::find_iter(text.as_bytes(), b"VALUES") {
+        let head = text.get(text.ceil_char_boundary(at.saturating_sub(512))..at).unwrap_or_default();
+        let Some((_, names)) = head.trim_end().strip_suffix(')').and_then(|head| head.rsplit_once('('))
+        else {
+            continue;
+        };
+        let rest =
+            text.get(at + 6..text.floor_char_boundary((at + LONGEST).min(text.len()))).unwrap_or_default();
+        for (name, value) in names.split(',').zip(rest.split(',')) {
+            let name = name.trim().trim_matches(['"', '`', '[', ']']);
+            let value = value.trim_matches([' ', '(', ')', ';', '\'', '"', '\n']);
+            if is_name(name, rules) && is_value(value) && !placeholder.is_whole(value) {
+                let start = value.as_ptr() as usize - text.as_ptr() as usize;
+                matches.push(start, start + value.len(), KnownClass::KeyValue, "inserted-value");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Secrets in a fixed place of a known text: the message of a program, a dump, a command, a configuration.
+//!
+//! A text must contain the mark of a shape before its expression is compiled and searched.
+
+use std::sync::OnceLock;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::observe::redact::class::KnownClass::{self, AuthHeader, Flag, KeyValue, PrivateKey};
+use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::pairs::KeyRules;
+use crate::observe::redact::detect::values;
+use crate::observe::redact::placeholder::Placeholder;
+
+/// A shape: its mark, and an expression whose group `v` is the secret and whose group `n`, if any, is its name.
+struct Shape {
+    mark: &'static str,
+    class: KnownClass,
+    /// The value counts only if it looks random.
+    random: bool,
+    expression: &'static str,
+}
+
+const fn named(mark: &'static str, expression: &'static str) -> Shape {
+    Shape { mark, class: KeyValue, random: false, expression }
+}
+
+const fn random(mark: &'static str, class: KnownClass, expression: &'static str) -> Shape {
+    Shape { mark, class, random: true, expression }
+}
+
+const fn shape(mark: &'static str, class: KnownClass, expression: &'static str) -> Shape {
+    Shape { mark, class, random: false, expression }
+}
+
+/// The shapes. `NL` in an expression is a line end, real or made visible.
+#[rustfmt::skip]
+const SHAPES: &[Shape] = &[
+    // A name and its value with something between them.
+    named("=0x", r#"(?P<n>[\w.-]{2,60})=0x[0-9a-f]{1,16} "(?P<v>[^"\n]+)""#),
+    named("# => ", r##"(?P<n>\w[\w.-]{1,60})["'\])]{0,4} # => "(?P<v>[^"\n]+)""##),
+    named(" As ", r#"(?P<n>[\w.-]{2,60}) As String = "(?P<v>[^"\n]+)""#),
+    named(") {", r"(?P<n>[\w.-]{2,60})\) \{(?P<v>[^{}\s]+)\}"),
+    named("\" -> \"", r#"(?P<n>[\w.-]{2,60})"?\s{0,20}[=:]\s{0,20}"[^"\n]*" -> "(?P<v>[^"\n]+)""#),
+    named("] from ", r#"\[(?P<n>[\w.-]{2,60})\] from [^\n:"]{1,80}: "(?P<v>[^"\n]+)""#),
+    named("<Value>", r"<(?P<n>[\w.-]{2,60})>\s{0,20}<Value>(?P<v>[^<\n]+)</Value>"),
+    named("argv[", r#"argv\[\d+\] ?[=:] ?"?--?(?P<n>[\w-]{2,60})"?NLargv\[\d+\] ?[=:] ?"?(?P<v>[^\s"\\]+)"#),
+    named("name=\"", r#"name="(?P<n>[\w.-]{2,60})"NLNL(?P<v>[^\s\\]+)"#),
+    named("= \\", r"(?P<n>[\w.-]{2,60}) = \\NL\s{0,20}(?P<v>[^\s\\]+)"),
+    // A user and a password.
+    shape("=(", AuthHeader, r#"(?:basic_auth|http_auth|auth)=\(['"][^'"\n]*['"], ?['"](?P<v>[^'"\n]+)['"]\)"#),
+    shape("\"AUTH\"", KeyValue, r#""AUTH" (?:"[^"\n]*" )?"(?P<v>[^"\n]+)""#),
+    shape("->connect(", KeyValue, r#"->connect\(\s{0,20}["'][^"'\n]*["'],\s{0,20}["'][^"'\n]*["'],\s{0,20}["'](?P<v>[^"'\n]+)["']"#),
+    shape("nickserv ", KeyValue, r#"nickserv "[^"\n]*" "(?P<v>[^"\n]+)""#),
+    shape(" on >", KeyValue, r"user \S{1,60} on >(?P<v>\S{4,})"),
+    random(":*:", KeyValue, r"(?m)^[\w.*-]+:(?:\d{2,5}|\*):[\w*-]+:[\w*-]+:(?P<v>\S{6,})$"),
+    random(":5432:", KeyValue, r"(?m)^[\w.*-]+:5432:[\w*-]+:[\w*-]+:(?P<v>\S{6,})$"),
+    shape("\"auth\"", AuthHeader, r#""auth"\s{0,4}:\s{0,4}"(?P<v>[A-Za-z0-9+/]{12,}={0,2})""#),
+    // Commands.
+    random(" -a ", Flag, r"\b(?:https?|xh|xhs) (?:-{1,2}[\w-]+ )*-a [^\s:]{1,60}:(?P<v>\S{4,})"),
+    shape("net use ", Flag, r"net use [^\n]{1,120} /user:\S{1,60} (?P<v>[^\s/]\S{3,})"),
+    random(" /p:", Flag, r" /p:(?P<v>[^\s=]{6,})"),
+    shape("htpasswd ", Flag, r"htpasswd (?:-\w+ )*-\w*b\w* (?:-\w+ )*\S{1,120} \S{1,60} (?P<v>\S{4,})"),
+    random("snmp", Flag, r"snmp\w{2,12} [^\n]{0,200}? -A (?P<v>\S{8,})"),
+    random("snmp", Flag, r"snmp\w{2,12} [^\n]{0,200}? -X (?P<v>\S{8,})"),
+    random("alias set ", Flag, r"mc alias set \S{1,60} \S{1,120} \S{1,60} (?P<v>\S{8,})"),
+    random("secret", Flag, r#"secrets? [^\n]{1,120}? --(?:string-value|body|secret-string|value)[ =]"?(?P<v>[^\s"]{8,})"#),
+    random("send ", KeyValue, r#"send (?:-- )?"(?P<v>[^"\n\\]{6,})\\{1,2}r""#),
+    // Configurations and dumps.
+    shape("community ", KeyValue, r"snmp-server community (?P<v>\S{4,})"),
+    random(" secret ", KeyValue, r"\bsecret [05789] (?P<v>\S{8,})"),
+    shape("<master>", KeyValue, r"<master>\{(?P<v>[^}\s]{16,})\}"),
+    shape(".authorization.k8s.io.", AuthHeader, r"\.authorization\.k8s\.io\.(?P<v>[\w-]{16,})"),
+    shape(":::", KeyValue, r"(?i):\d{1,10}:(?P<v>[0-9a-f]{32}:[0-9a-f]{32}):::"),
+    shape(":$", KeyValue, r":(?P<v>\$(?:1|5|6|7|y|gy|2[aby])\$[\w./$,=+-]{20,})"),
+    shape("appid=", KnownClass::Url, r"[?&]appid=(?P<v>[0-9a-f]{32})\b"),
+    shape("odes", KeyValue, r"(?i)(?:recovery|backup|scratch) codes[^\n:]{0,40}:(?P<v>(?:NL?\s{0,8}[a-z0-9]{4,8}-[a-z0-9]{4,8}\b)+)"),
+    shape("SSWS 00", AuthHeader, r"SSWS (?P<v>00[\w-]{20,})"),
+    shape("ddapp_", KeyValue, r"\b(?P<v>ddapp_[A-Za-z0-9]{30,})"),
+    // Keys of wallets.
+    shape("0x", PrivateKey, r"(?i)(?:private|privkey|priv_key|secret key|wallet import|import.key)[^\n]{0,40}?\b(?P<v>0x[0-9a-f]{64})\b"),
+    random("rivate", PrivateKey, r"(?i)private.?key[^\n]{0,24}?\b(?P<v>[1-9A-HJ-NP-Za-km-z]{80,90})\b"),
+];
+
+fn compiled(index: usize, shape: &Shape) -> Option<&'static Regex> {
+    static COMPILED: [OnceLock<Option<Regex>>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
+    let compile = || {
+        let expression = shape.expression.replace("NL", r"(?:\r?\n|(?:\\u\{d\})?\\u\{a\})");
+        RegexBuilder::new(&expression).unicode(false).build().ok()
+    };
+    COMPILED.get(index)?.get_or_init(compile).as_ref()
+}
+
+/// Matches the secret of every shape in `text`.
+pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    for (index, shape) in SHAPES.iter().enumerate() {
+        if memchr::memmem::find(text.as_bytes(), shape.mark.as_bytes()).is_none() {
+            continue;
+        }
+        let Some(expression) = compiled(index, shape) else { continue };
+        for found in expression.captures_iter(text.as_bytes()) {
+            let Some(value) = found.name("v") else { continue };
+            let secret = text.get(value.start()..value.end()).unwrap_or_default();
+            let is_named = found.name("n").is_none_or(|name| {
+                let name = std::str::from_utf8(name.as_bytes()).unwrap_or_default();
+                rules.is_secret(name.rsplit('.').next().unwrap_or(name))
+            });
+            let fits = !shape.random || values::is_random_short(secret);
+            if is_named
+                && fits
+                && secret.len() >= 4
+                && !placeholder.is_whole(secret)
+                && !values::is_reference(secret)
+            {
+                matches.push(value.start(), value.end(), shape.class, "known-shape");
+            }
+        }
+    }
+    matches.settle();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_expression_compiles() {
+        for (index, shape) in SHAPES.iter().enumerate() {
+            assert!(compiled(index, shape).is_some(), "{}", shape.expression);
+        }
+    }
+}
