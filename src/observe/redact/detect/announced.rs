@@ -11,6 +11,9 @@ use crate::observe::redact::placeholder::Placeholder;
 
 /// Matches every such secret in `text`.
 pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    if !text.bytes().any(|byte| byte.is_ascii_whitespace() || !byte.is_ascii()) {
+        return;
+    }
     let mut columns = Columns::default();
     let mut label = Label::default();
     let mut at = 0;
@@ -32,7 +35,7 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
 }
 
 /// Returns true if a value looks random: a password of letters, digits and more, or 20 hexadecimal digits.
-fn is_value(value: &str) -> bool {
+pub(super) fn is_value(value: &str) -> bool {
     let has = |test: fn(&u8) -> bool| value.bytes().any(|byte| test(&byte));
     let changes = value.as_bytes().windows(2).filter(|pair| {
         matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit() || a.is_ascii_uppercase() != b.is_ascii_uppercase())
@@ -42,7 +45,12 @@ fn is_value(value: &str) -> bool {
         && has(u8::is_ascii_lowercase)
         && has(u8::is_ascii_uppercase)
         && changes.count() >= 4;
+    // `2026-11-28T10:00:00Z`, `sha256:9f86…`
+    let is_fact = value.starts_with("20") && value.as_bytes().get(4) == Some(&b'-')
+        || ["sha", "md5", "v1:", "urn:", "arn:"].iter().any(|start| value.starts_with(start))
+            && value.contains(':');
     value.is_ascii()
+        && !is_fact
         && values::is_mixed(value)
         && !values::is_path(value)
         && !values::is_reference(value)
@@ -190,7 +198,7 @@ impl Label {
 /// Words that end the announcement of a value in a sentence.
 #[rustfmt::skip]
 const VERBS: &[&str] = &[
-    "is", "was", "are", "to", "ist", "lautet", "war", "est", "était", "es", "era", "è", "é", "är", "er", "on", "jest", "je", "to:",
+    "is", "was", "are", "to", "ist", "lautet", "war", "est", "était", "es", "era", "è", "é", "är", "er", "jest", "je", "to:",
     "is:", "ist:", "est:", "es:", "=", "—", "–", "это", "то", "adalah", "là",
 ];
 
@@ -230,20 +238,20 @@ fn find_in_sentence<'a>(
 /// text is about a fact of the secret.
 fn last_name<'a>(text: &'a str, most: usize, rules: &KeyRules) -> Option<&'a str> {
     let is_break = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '\''));
-    let mut after = text.len();
+    // The ends of the words after the one that is looked at.
+    let mut ends = [text.len(); 2];
     for word in text.rsplit(is_break).filter(|word| !word.is_empty()).take(most.min(12)) {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
-        let end = start + word.len();
-        let phrase = text.get(start..after.max(end)).unwrap_or_default();
-        after = end;
+        let mut phrases = ends.iter().filter_map(|end| text.get(start..*end));
         if FACTS.iter().any(|fact| fact.eq_ignore_ascii_case(word)) {
             return None;
         }
         if is_name(word, rules) && keys::judge(word) != Some(NameKind::Session)
-            || keys::is_phrase(phrase) && !rules.allows(word)
+            || phrases.any(keys::is_phrase) && !rules.allows(word)
         {
             return Some(word);
         }
+        ends = [start + word.len(), ends[0]];
     }
     None
 }

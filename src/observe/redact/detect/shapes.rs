@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::observe::redact::class::KnownClass::{self, AuthHeader, Flag, KeyValue, PrivateKey};
+use crate::observe::redact::detect::announced;
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::values::{self, PairOperator};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// A shape: its mark, and an expression whose group `v` is the secret and whose group `n`, if any, is its name.
@@ -64,7 +65,7 @@ const SHAPES: &[Shape] = &[
     random("snmp", Flag, r"snmp\w{2,12} [^\n]{0,200}? -A (?P<v>\S{8,})"),
     random("snmp", Flag, r"snmp\w{2,12} [^\n]{0,200}? -X (?P<v>\S{8,})"),
     random("alias set ", Flag, r"mc alias set \S{1,60} \S{1,120} \S{1,60} (?P<v>\S{8,})"),
-    random("secret", Flag, r#"secrets? [^\n]{1,120}? --(?:string-value|body|secret-string|value)[ =]"?(?P<v>[^\s"]{8,})"#),
+    shape("secret", Flag, r#"secrets? [^\n]{1,120}? --(?:string-value|body|secret-string|value)[ =]"?(?P<v>[^\s"]{8,})"#),
     random("send ", KeyValue, r#"send (?:-- )?"(?P<v>[^"\n\\]{6,})\\{1,2}r""#),
     // Configurations and dumps.
     shape("community ", KeyValue, r"snmp-server community (?P<v>\S{4,})"),
@@ -76,7 +77,6 @@ const SHAPES: &[Shape] = &[
     shape("appid=", KnownClass::Url, r"[?&]appid=(?P<v>[0-9a-f]{32})\b"),
     shape("odes", KeyValue, r"(?i)(?:recovery|backup|scratch) codes[^\n:]{0,40}:(?P<v>(?:NL?\s{0,8}[a-z0-9]{4,8}-[a-z0-9]{4,8}\b)+)"),
     shape("SSWS 00", AuthHeader, r"SSWS (?P<v>00[\w-]{20,})"),
-    shape("ddapp_", KeyValue, r"\b(?P<v>ddapp_[A-Za-z0-9]{30,})"),
     // Keys of wallets.
     shape("0x", PrivateKey, r"(?i)(?:private|privkey|priv_key|secret key|wallet import|import.key)[^\n]{0,40}?\b(?P<v>0x[0-9a-f]{64})\b"),
     random("rivate", PrivateKey, r"(?i)private.?key[^\n]{0,24}?\b(?P<v>[1-9A-HJ-NP-Za-km-z]{80,90})\b"),
@@ -93,6 +93,11 @@ fn compiled(index: usize, shape: &Shape) -> Option<&'static Regex> {
 
 /// Matches the secret of every shape in `text`.
 pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matches: &mut Matches) {
+    // Every shape contains one of them, most names and ids do not.
+    let bytes = text.as_bytes();
+    if memchr::memchr3(b' ', b'=', b':', bytes).is_none() && memchr::memchr(b'>', bytes).is_none() {
+        return;
+    }
     for (index, shape) in SHAPES.iter().enumerate() {
         if memchr::memmem::find(text.as_bytes(), shape.mark.as_bytes()).is_none() {
             continue;
@@ -104,12 +109,14 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
             let is_named = found.name("n").is_none_or(|name| {
                 let name = std::str::from_utf8(name.as_bytes()).unwrap_or_default();
                 rules.is_secret(name.rsplit('.').next().unwrap_or(name))
+                    && values::is_secret(secret, name, PairOperator::Assignment, true)
             });
-            let fits = !shape.random || values::is_random_short(secret);
+            let fits = !shape.random || values::is_random_short(secret) || announced::is_value(secret);
             if is_named
                 && fits
                 && secret.len() >= 4
                 && !placeholder.is_whole(secret)
+                && !secret.starts_with("file://")
                 && !values::is_reference(secret)
             {
                 matches.push(value.start(), value.end(), shape.class, "known-shape");
