@@ -103,6 +103,10 @@ fn is_prefixed(word: &str, has_context: impl Fn() -> bool) -> bool {
             || ["key", "token", "secret"].iter().any(|end| lower.ends_with(end));
         from += part.len() + 1;
     }
+    // The keys that Stripe, Supabase and Clerk publish in web pages.
+    if ["pk_live_", "pk_test_", "sb_publishable_"].iter().any(|start| word.starts_with(start)) {
+        return false;
+    }
     let is_prefix = first.len() >= 2 && first.starts_with(|c: char| c.is_ascii_alphabetic());
     let Some(rest) = word.get(from..).filter(|_| is_prefix) else { return false };
     let is_uuid = rest.len() == 36 && rest.matches('-').count() == 4 && values::is_digest(rest);

@@ -122,7 +122,8 @@ static ABOUT: WordList = WordList::new(&[
     "enabled", "required", "error", "consent", "dir", "folder", "env", "hint", "prompt", "label",
     "strength", "min", "max", "header", "at", "in", "mode", "method", "kind", "source", "regex", "pattern",
     "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
-    "supported",
+    "supported", "attribute", "attributes", "attr", "column", "class", "property", "schema", "encoding",
+    "charset", "strategy", "engine", "generator", "hasher",
 ]);
 
 /// First words of names of facts about a secret.
@@ -282,7 +283,9 @@ impl NameWords {
         }
         if self.count == 0
             || self.count > 1 && (ABOUT.contains(last) || COUNTING.contains(first))
-            || self.iter().any(|word| word == b"public" || word == b"passwordless")
+            || self.iter().any(|word| matches!(word, b"public" | b"publishable" | b"passwordless"))
+            // The public key of a server of web push.
+            || first == b"application" && last == b"key" && self.qualifier() == b"server"
             || self.has_pair(HARMLESS_PAIRS)
         {
             return None;

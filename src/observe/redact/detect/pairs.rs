@@ -13,6 +13,7 @@ mod flags;
 mod mentions;
 pub(crate) mod next_line;
 mod prose;
+mod stand_ins;
 mod value_end;
 
 use crate::observe::redact::class::KnownClass;
@@ -384,7 +385,7 @@ impl<'a> PairScanner<'a> {
             }
             // `password !== confirmPassword` compares names, `!= "…"` contains the secret.
             Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
-            Some(_) if operator == b":" && self.is_in_arn(key.start) => end,
+            Some(_) if operator == b":" && self.is_in_reference(key.start, end) => end,
             Some(name) => {
                 // A line may end with `["password"]=>` (PHP's dump), `"password":` (JSON) or `password:`
                 // (YAML).
@@ -432,18 +433,13 @@ impl<'a> PairScanner<'a> {
         self.owns_line = false;
         let Some(value) = value else { return from };
         let text = self.slice(value.start, value.end);
-        // `fn set(token: Token2)`
-        if operator == PairOperator::Colon
-            && !value.quoted
-            && matches!(self.at(value.end), b')' | b',' | b';')
-            && text.starts_with(|c: char| c.is_ascii_uppercase())
-            && values::is_wordy(text)
-        {
+        if self.is_harmless(text, value, operator) {
             return from;
         }
         let is_secret = || values::is_secret(text, key.text, operator, value.quoted);
         let secret = match kind {
             NameKind::Weak => values::looks_random(text),
+            NameKind::Query => !values::is_lower_word(text) && is_secret(),
             NameKind::Key if text.starts_with('[') => {
                 text.split(['"', '\'', ',', ' ', '[', ']']).any(values::is_random_short)
             }
@@ -531,7 +527,11 @@ impl<'a> PairScanner<'a> {
         };
         let text = self.slice(start, end).trim_end();
         self.budget = self.budget.saturating_sub(end - start);
-        if text.is_empty() || self.placeholder.is_whole(text) || values::is_prose_header(text) {
+        if text.is_empty()
+            || self.placeholder.is_whole(text)
+            || values::is_prose_header(text)
+            || class == KnownClass::Cookie && values::is_cleared_cookie(text)
+        {
             return from;
         }
         self.push(start, start + text.len(), class, rule);

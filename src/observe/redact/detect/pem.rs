@@ -34,8 +34,10 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
 fn next_key(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(from..)?;
     let putty = memmem::find(rest, PUTTY).map(|at| from + at);
-    let armoured =
-        find_armour(rest, BEGIN).map(|at| from + at).find(|&at| is_private(bytes, at + DASH + BEGIN.len()));
+    let armoured = find_armour(rest, BEGIN).map(|at| from + at).find(|&at| {
+        let label = at + DASH + BEGIN.len();
+        is_private(bytes, label) && !is_quoted(bytes, label)
+    });
     match (putty, armoured) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -59,6 +61,21 @@ fn is_private(bytes: &[u8], label: usize) -> bool {
     (has(b"KEY") || has(b"SECRET") || has(b"CREDENTIAL") || has(b"TOKEN"))
         && !has(b"PUBLIC")
         && !has(b"CERTIFICATE")
+}
+
+/// Returns true if a sentence quotes the first line of a key, and no key follows: `"-----BEGIN PRIVATE KEY-----" is missing`.
+fn is_quoted(bytes: &[u8], label: usize) -> bool {
+    const SHORTEST_BODY: usize = 20;
+    let rest = bytes.get(label..).unwrap_or_default();
+    let Some(dashes) = memmem::find(rest.get(..rest.len().min(LONGEST_LABEL)).unwrap_or(rest), b"-----")
+    else {
+        return false;
+    };
+    let after = rest.get(dashes + DASH..).unwrap_or_default();
+    matches!(after, [b'"' | b'\'' | b'`', b' ', next, ..] if next.is_ascii_lowercase())
+        && !after
+            .split(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'/' | b'='))
+            .any(|run| run.len() >= SHORTEST_BODY)
 }
 
 fn key_end(bytes: &[u8], start: usize) -> usize {

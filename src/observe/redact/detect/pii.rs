@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::{persons, phones};
+use crate::observe::redact::detect::{persons, phones, url};
 
 /// A class of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,10 +133,25 @@ fn emails(text: &str, matches: &mut Matches) {
         // `git@host:path` is the address of a repository.
         let is_remote =
             user == "git" && tail.get(host.len()..).is_some_and(|rest| rest.starts_with([':', '/']));
-        if is_ending && !is_file && !is_remote && !name.is_empty() {
+        let is_message = is_message_id(before.get(..before.len() - local).unwrap_or_default(), user);
+        let outside = bytes.get(..sign - local).unwrap_or_default();
+        let is_login = outside.strip_suffix(b"://").is_some_and(|scheme| url::is_plain_user(scheme, user));
+        if is_ending && !is_file && !is_remote && !is_message && !is_login && !name.is_empty() {
             matches.push(sign - local, domain + host.len(), KnownClass::Email, "email");
         }
     }
+}
+
+/// Returns true for the id of a mail: `Message-ID: <4f2a…@host>`. `before` ends before `local`.
+fn is_message_id(before: &str, local: &str) -> bool {
+    const NAMES: [&str; 4] = ["message-id", "messageid", "in-reply-to", "references"];
+    let name = before.strip_suffix('<').unwrap_or_default().trim_end_matches([' ', ':', '"', '\'', '=']);
+    local.len() >= 12
+        && local.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+        && NAMES.iter().any(|known| {
+            let start = name.len().saturating_sub(known.len());
+            name.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(known))
+        })
 }
 
 /// Matches runs of digits that may be grouped: cards, phones, IMEIs, numbers of persons.

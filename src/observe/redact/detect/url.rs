@@ -83,10 +83,27 @@ fn find_user_info(text: &str, matches: &mut Matches) {
         }
         let Some(at) = last_at.filter(|&at| at > start) else { continue };
         let user_info = text.get(start..at).unwrap_or_default();
-        if !HARMLESS_USERS.contains(&user_info) {
+        let scheme = bytes.get(..colon).unwrap_or_default();
+        if !HARMLESS_USERS.contains(&user_info) && !is_plain_user(scheme, user_info) {
             matches.push(start, at, KnownClass::Url, "url-user-info");
         }
     }
+}
+
+/// Returns true for a user without a password where servers ask for it (`postgresql://app@host`), and for one with a
+/// masked password (`app:***`).
+pub(crate) fn is_plain_user(before: &[u8], user_info: &str) -> bool {
+    const SCHEMES: [&[u8]; 8] =
+        [b"postgresql", b"postgres", b"mysql", b"mariadb", b"mongodb", b"ssh", b"sftp", b"ldap"];
+    const LONGEST: usize = 16;
+    let (user, password) =
+        user_info.split_once(':').map_or((user_info, None), |(user, rest)| (user, Some(rest)));
+    user.len() <= LONGEST
+        && user.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
+        && match password {
+            Some(password) => values::is_stand_in(password),
+            None => SCHEMES.iter().any(|scheme| before.ends_with(scheme)),
+        }
 }
 
 /// Returns the `@` after `user:password` whose password contains characters that a URL reserves, and the end of the
@@ -247,6 +264,10 @@ fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
         let is_part = |byte: &&u8| !is_border(**byte) && !matches!(byte, b'/' | b'@' | b'(' | b'<' | b',');
         let start = at - window.iter().rev().take_while(is_part).count();
         let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) else { continue };
+        let password = std::str::from_utf8(bytes.get(start + colon + 1..at).unwrap_or_default());
+        if password.is_ok_and(values::is_stand_in) {
+            continue;
+        }
         if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {
             matches.push(start + colon + 1, at, KnownClass::Url, "url-user-info");
         }

@@ -53,6 +53,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         // The sign of a block in YAML.
         || trimmed.bytes().all(|byte| matches!(byte, b'>' | b'|' | b'-' | b'+'))
         || is_reference(trimmed)
+        || is_stand_in(trimmed)
         // The working directory.
         || name == "PWD" && trimmed.starts_with('/')
         || is_file_name(trimmed)
@@ -79,7 +80,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         && letters.all(|c| c.is_alphabetic() && !c.is_uppercase() || c == '\'');
     !(is_state(TYPES)
         || trimmed.eq_ignore_ascii_case(own)
-        || operator == PairOperator::Colon && is_prose
+        || operator == PairOperator::Colon && (is_prose || is_version(trimmed))
         || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
         || is_code_of(trimmed)
         // `token == expected_token`
@@ -105,6 +106,11 @@ fn is_odd_path(value: &str) -> bool {
     value.bytes().any(|byte| byte.is_ascii_digit()) && value.as_bytes().windows(3).any(is_odd)
 }
 
+/// Returns true for a short word in a query: `key=title`, `code=invalid_grant`.
+pub(crate) fn is_lower_word(value: &str) -> bool {
+    value.len() <= 16 && value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 /// Returns true for the name of a setting or of a row: `auth.token`, `users:name`.
 fn is_lower_path(value: &str) -> bool {
     value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_' | b':' | b'-'))
@@ -119,6 +125,78 @@ fn is_placeholder(value: &str) -> bool {
         || value.len() <= 7
             && value.ends_with(['-', '_'])
             && value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'))
+}
+
+/// Words that other programs write in the place of a secret.
+const MASKS: [&str; 10] =
+    ["redacted", "hidden", "masked", "filtered", "removed", "sensitive", "secret", "omitted", "empty", "not"];
+
+/// Returns true for a mask: `xoxb-xxxx-xxxx`, `***`, `(hidden)`, `(sensitive value)`, `[REDACTED String]`.
+pub(crate) fn is_stand_in(value: &str) -> bool {
+    let inner = ["()", "[]", "<>"].iter().find_map(|pair| {
+        let inner = value.strip_prefix(pair.get(..1)?)?.strip_suffix(pair.get(1..)?)?;
+        let first = inner.split(' ').next()?.to_ascii_lowercase();
+        Some(MASKS.contains(&first.as_str()) && !inner.contains('=') && is_wordy(inner))
+    });
+    inner.unwrap_or_else(|| is_masked(value))
+}
+
+/// Returns true for runs of one sign, after the prefix of a vendor or not: `ghp_XXXXXXXX`, `sk-****`.
+fn is_masked(value: &str) -> bool {
+    const LONGEST_PREFIX: usize = 12;
+    let Some(at) = value
+        .find(['*', 'x', 'X', '•'])
+        .and_then(|_| ["***", "xxxx", "XXXX", "•••"].iter().filter_map(|run| value.find(run)).min())
+    else {
+        return false;
+    };
+    let (prefix, mask) = value.split_at(at);
+    prefix.len() <= LONGEST_PREFIX
+        && (prefix.is_empty() || prefix.ends_with(['-', '_']))
+        && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'))
+        && mask.chars().all(|c| matches!(c, '*' | 'x' | 'X' | '•' | '-' | '_' | '.'))
+}
+
+/// Returns true for the version of a program: `1.13.3`, `v2.1`, `0.8.1-alpine`.
+fn is_version(value: &str) -> bool {
+    let (number, suffix) = value.split_once(['-', '+']).unwrap_or((value, ""));
+    let parts = number.strip_prefix('v').unwrap_or(number).split('.');
+    parts.clone().count() >= if number.starts_with('v') || !suffix.is_empty() { 2 } else { 3 }
+        && parts.clone().count() <= 4
+        && parts
+            .into_iter()
+            .all(|part| (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+        && suffix.len() <= 12
+        && is_lower_path(suffix.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+}
+
+/// Returns true for an expression of a template that only looks a value up: `{{ lookup('env', 'NAME') }}`.
+fn is_lookup(value: &str) -> bool {
+    let inner = value.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
+    inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '.')
+        && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/:'\"(), =|$".contains(&byte))
+        && !inner.contains("default")
+        && !inner.contains(" or ")
+        && inner.split(|c: char| !c.is_ascii_alphanumeric()).all(|word| !is_random_short(word))
+}
+
+/// Starts of the addresses of secrets in stores.
+const ADDRESSES: [&str; 8] = [
+    "arn:aws",
+    "@Microsoft.KeyVault(",
+    "vault:",
+    "ssm:/",
+    "secretsmanager:",
+    "awssm://",
+    "gcpsm://",
+    "keychain:",
+];
+
+/// Returns true for the address of a secret in a store: `arn:aws:secretsmanager:…`, `vault:secret/data/db#password`.
+fn is_address(value: &str) -> bool {
+    ADDRESSES.iter().any(|start| value.starts_with(start))
+        && value.contains(['/', ')', ':'])
+        && value.split(['/', ':', '#', '.', '(', ')', '=', '-']).all(|word| !is_random_short(word))
 }
 
 /// YAML tags that precede a reference.
@@ -152,7 +230,15 @@ pub(crate) fn is_reference(value: &str) -> bool {
         };
         fits(u8::is_ascii_uppercase) || fits(u8::is_ascii_lowercase)
     });
+    let is_demanded = || {
+        between("${", "}")
+            .and_then(|inner| inner.split_once(":?").or_else(|| inner.split_once('?')))
+            .is_some_and(|(name, message)| is_name(name) && !message.split(' ').any(is_random_short))
+    };
     is_variable
+        || is_demanded()
+        || is_lookup(value)
+        || is_address(value)
         || inside("${", "}")
         || inside("{{", "}}")
         || inside("${{", "}}")
@@ -185,9 +271,15 @@ pub(crate) fn is_schema(value: &str) -> bool {
         && ["default", "const", "example", "enum"].iter().all(|word| !value.contains(word))
 }
 
-/// Returns true if brackets contain a few words of prose: `token: [see docs]`.
+/// Returns true if brackets contain a few words of prose: `token: [see docs]`, `<paste here>`.
 pub(crate) fn is_aside(value: &str) -> bool {
-    let inner = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
+    let inner = value.get(1..value.len().saturating_sub(1)).filter(|_| {
+        matches!(
+            (value.chars().next(), value.chars().next_back()),
+            (Some('['), Some(']')) | (Some('('), Some(')')) | (Some('<'), Some('>'))
+        )
+    });
+    let inner = inner.unwrap_or_default();
     inner.contains(' ') && inner.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ')
 }
 
@@ -197,7 +289,22 @@ pub(crate) fn is_prose_header(value: &str) -> bool {
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
     is_reference(value)
         || is_header_reference(value)
+        || value.split_once(' ').is_some_and(|(scheme, rest)| {
+            SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme)) && is_stand_in(rest)
+        })
         || word.len() <= 16 && word.bytes().all(|byte| byte.is_ascii_lowercase()) && !SCHEMES.contains(&word)
+}
+
+/// Returns true for a cookie that a server deletes: `session=; Max-Age=0; Path=/`.
+pub(crate) fn is_cleared_cookie(value: &str) -> bool {
+    const ATTRIBUTES: [&str; 9] =
+        ["max-age", "expires", "path", "domain", "samesite", "httponly", "secure", "partitioned", "priority"];
+    let mut parts = value.split(';').map(|part| part.trim().split_once('=').unwrap_or((part.trim(), "")));
+    parts.next().is_some_and(|(_, value)| matches!(value, "" | "\"\"" | "deleted"))
+        && value.contains('=')
+        && parts.all(|(name, value)| {
+            value.is_empty() || ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
+        })
 }
 
 /// Returns true for `Bearer $TOKEN`, `Bearer ${process.env.TOKEN}` and `f"Bearer {token}"`.

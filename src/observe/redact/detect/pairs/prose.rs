@@ -105,8 +105,10 @@ impl PairScanner<'_> {
         let token = self.slice(start, start + length).trim_end_matches(['.', '-']);
         // `Bearer realm="…"` is a challenge.
         let parameter = token.split_once('=').map_or("", |(name, _)| name);
-        let is_challenge =
-            CHALLENGE.contains(&parameter) || token.ends_with('=') && is_quote(self.at(start + length));
+        let is_challenge = CHALLENGE.contains(&parameter)
+                // `token_type=Bearer expires_in=3600`
+                || parameter.contains('_') && parameter.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                || token.ends_with('=') && is_quote(self.at(start + length));
         if is_challenge || token.len() < 8 || token.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return at + 1;
         }
@@ -160,6 +162,14 @@ impl PairScanner<'_> {
         let phrase = self
             .key_before(key.start)
             .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
+        // `gpg: using RSA key 942E…`: a fingerprint.
+        const ALGORITHMS: [&str; 8] = ["RSA", "DSA", "ECDSA", "EDDSA", "ECDH", "GPG", "PGP", "OpenPGP"];
+        if phrase.strip_suffix(" key").is_some_and(|first| ALGORITHMS.contains(&first))
+            && matches!(token.len(), 8 | 16 | 40)
+            && token.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'A'..=b'F'))
+        {
+            return false;
+        }
         let kind = match self.rules.judge(key.text, false) {
             None | Some(NameKind::Weak) if keys::may_end_phrase(key.text) => keys::judge_phrase(phrase),
             judged => judged,

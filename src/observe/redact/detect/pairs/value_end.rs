@@ -16,15 +16,8 @@ impl PairScanner<'_> {
             }
         }
         start = self.skip_wrappers(start);
-        // `${{ secrets.NAME }}` contains blanks.
-        if self.bytes.get(start..start + 2) == Some(b"${") {
-            const LONGEST: usize = 128;
-            let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
-            let close: &[u8] = if window.starts_with(b"${{") { b"}}" } else { b"}" };
-            let length = memchr::memmem::find(window, close).map_or(0, |at| at + close.len());
-            if values::is_reference(self.slice(start, start + length)) {
-                return None;
-            }
+        if self.has_reference(start) || self.has_aside(start) {
+            return None;
         }
         let backslashes =
             self.bytes.get(start..).map_or(0, |rest| rest.iter().take_while(|&&b| b == b'\\').count());
@@ -51,6 +44,7 @@ impl PairScanner<'_> {
             if text.starts_with("{{") && values::is_reference(text)
                 || values::is_schema(text)
                 || values::is_aside(text)
+                || values::is_stand_in(text)
                 || end - start <= 2
             {
                 return None;
