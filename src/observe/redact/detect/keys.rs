@@ -93,7 +93,8 @@ const PAIRS: &[(&str, &str)] = &[
     ("clave", "api"), ("clave", "acceso"), ("klucz", "api"), ("klucz", "dostępu"), ("ключ", "api"),
     ("ключ", "доступу"), ("ключ", "доступа"), ("clé", "accès"), ("api", "nyckel"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
-    ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"),
+    ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"), ("session", "string"),
+    ("telegram", "hash"), ("vault", "unseal"), ("client", "sec"), ("pass", "phrase"),
 ];
 
 /// Two words in a row that make a name secret, whatever its last word is.
@@ -132,7 +133,7 @@ static COUNTING: WordList = WordList::new(&["max", "min", "num", "total", "count
 /// Last words that make a name secret if its value is not made of words.
 #[rustfmt::skip]
 static KEYS: WordList = WordList::new(&[
-    "key", "keys", "tokens", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
+    "key", "keys", "tokens", "tok", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
     "parool", "clave", "sifre",
 ]);
 
