@@ -194,13 +194,12 @@ impl OpenRequests {
 
     /// Takes a request out of all tables.
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Pending>> {
-        let pending = self.by_number.remove(&number)?;
+        let mut pending = self.by_number.remove(&number)?;
         let side = pending.facts.direction as usize;
         self.text -= pending.text_size();
         self.by_id[side].remove(&pending.id, number);
-        if let Some(token) = &pending.progress_token {
-            self.by_progress_token[side].remove(token, number);
-        }
+        // A token that a later request has named is lost to this one permanently.
+        pending.progress_token.take_if(|token| !self.by_progress_token[side].remove(token, number));
         if let Some(task) = &pending.task {
             self.by_task.remove(&task.id.digest);
         }
@@ -210,12 +209,8 @@ impl OpenRequests {
     /// Takes a removed call back under its number, now that it is found by its task. Its id may be used again.
     pub(super) fn keep(&mut self, number: u64, pending: Box<Pending>) {
         self.text += pending.text_size();
-        let tokens = &mut self.by_progress_token[pending.facts.direction as usize];
-        // A later request may have named the same token.
-        if let Some(token) =
-            pending.progress_token.as_ref().filter(|token| tokens.exact(token.bytes()).is_none())
-        {
-            tokens.insert(token, number);
+        if let Some(token) = &pending.progress_token {
+            self.by_progress_token[pending.facts.direction as usize].insert(token, number);
         }
         if let Some(task) = &pending.task {
             self.by_task.insert(task.id.digest, number);

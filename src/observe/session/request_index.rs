@@ -33,12 +33,14 @@ impl RequestIndex {
         same.numbers ^= number;
     }
 
-    /// Removes a request, unless a later one took its place.
-    pub(super) fn remove(&mut self, id: &RequestId, number: u64) {
-        if self.exact(id.bytes()) == Some(number) {
+    /// Removes a request, unless a later one took its place. Returns true if it was removed.
+    pub(super) fn remove(&mut self, id: &RequestId, number: u64) -> bool {
+        let is_found = self.exact(id.bytes()) == Some(number);
+        if is_found {
             self.exact.remove(id);
             self.forget_value(id, number);
         }
+        is_found
     }
 
     fn forget_value(&mut self, id: &RequestId, number: u64) {

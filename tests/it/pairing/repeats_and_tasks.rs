@@ -129,3 +129,19 @@ fn a_task_is_neither_slow_nor_late_and_does_not_hold_its_turn_or_its_id() {
         operations(&records).iter().map(|record| [&record["status"], &record["turn_id"]]).collect();
     assert_eq!(ends, [["ok", "2"], ["ok", "1"]]);
 }
+
+#[test]
+fn a_progress_token_that_a_later_call_named_does_not_come_back_to_a_call_that_becomes_a_task() {
+    let mut player = Player::new();
+    for id in [1, 2] {
+        let params = json!({"name": "t", "_meta": {"progressToken": "p"}});
+        player.send(CLIENT, line(json!({"id": id, "method": "tools/call", "params": params})));
+    }
+    player.send(SERVER, result(2));
+    player.send(SERVER, line(json!({"id": 1, "result": {"task": {"taskId": "a", "status": "working"}}})));
+    let params = json!({"progressToken": "p", "progress": 1});
+    player.send(SERVER, line(json!({"method": "notifications/progress", "params": params})));
+    let records = player.end();
+    let calls = operations(&records);
+    assert!(calls.iter().all(|call| call.get("progress_count").is_none()), "{calls:?}");
+}
