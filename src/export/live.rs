@@ -1,12 +1,14 @@
 //! The live file of this connection: the sink that tells other commands what is going on now.
 //!
-//! It is written at most every 100 ms, and only after a change. No other process maps the file. A disk that is
-//! full, or a file that was cut or deleted, costs this sink its file and nothing else.
+//! The observer thread makes a state at most every 100 ms, and only after a change. A thread of its own writes the
+//! latest state, so that a disk that hangs stops only that thread. No process maps the file. A disk that is full,
+//! or a file that was cut or deleted, costs this sink its file and nothing else.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::export::Output;
@@ -16,24 +18,109 @@ use crate::record::live::{self, LiveError, LiveProcess, LiveRequest, LiveState};
 use crate::record::words::Status;
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{files, procfs};
+use crate::system::{files, procfs, thread};
 
 /// Shortest time between two writes.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Most files of processes that are gone that one start removes.
 const MOST_REMOVED: usize = 100;
+/// A write that takes longer than this hangs: the end does not wait for it.
+const HANGS_AFTER: Duration = Duration::from_millis(200);
+/// Stack of the writer thread, in bytes.
+const WRITER_STACK: usize = 256 << 10;
 
 /// The sink that keeps the live file.
 pub(crate) struct LiveFile {
     path: PathBuf,
-    file: Option<File>,
+    /// Exists once the writer thread was started, which the first refresh does.
+    mailbox: Option<Arc<Mailbox>>,
     state: LiveState,
     anchor: ClockAnchor,
     /// Number of requests that had arrived when the file was last written.
     arrived: u64,
     has_changed: bool,
     next_write: Moment,
-    failed_writes: u64,
+}
+
+/// The way from the observer thread to the writer thread.
+#[derive(Default)]
+struct Mailbox {
+    slot: Mutex<Slot>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// The latest state that is not written yet.
+    next: Option<Vec<u8>>,
+    writing_since: Option<Instant>,
+    is_closing: bool,
+    is_closed: bool,
+}
+
+impl Mailbox {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Slot)) {
+        change(&mut self.slot());
+        self.changed.notify_all();
+    }
+
+    /// Writes the latest state again and again, until the end. Counts the writes that fail.
+    fn write_all(&self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> u64 {
+        let mut failed = 0;
+        loop {
+            let is_idle = |slot: &mut Slot| slot.next.is_none() && !slot.is_closing;
+            let waited = self.changed.wait_while(self.slot(), is_idle);
+            let mut slot = waited.unwrap_or_else(PoisonError::into_inner);
+            let Some(state) = slot.next.take().filter(|_| !slot.is_closing) else { return failed };
+            slot.writing_since = Some(Instant::now());
+            drop(slot);
+            failed += u64::from(write(&state).is_err());
+            self.slot().writing_since = None;
+        }
+    }
+
+    /// Waits until the writer thread is done, but not for a write that hangs.
+    fn wait_until_closed(&self, deadline: Instant) {
+        let mut slot = self.slot();
+        while !slot.is_closed {
+            let hangs_at = slot.writing_since.map(|since| since + HANGS_AFTER);
+            let until = hangs_at.map_or(deadline, |hangs_at| hangs_at.min(deadline));
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.changed.wait_timeout(slot, left);
+            slot = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Runs the writer thread: writes the states of `mailbox` to the file `path`, and removes it at the end.
+fn write_file(mailbox: &Mailbox, path: &Path) {
+    thread::lower_priority();
+    let mut file: Option<File> = None;
+    let failed = mailbox.write_all(|state| {
+        let file = match &file {
+            Some(file) => file,
+            None => {
+                remove_gone(path.parent().unwrap_or(Path::new("/")));
+                file.insert(files::create_private(path)?)
+            }
+        };
+        file.write_all_at(state, 0)
+    });
+    if failed > 0 {
+        tracing::info!("the live file could not be written {failed} times");
+    }
+    if file.is_some() {
+        mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
+        let _ = std::fs::remove_file(path);
+    }
+    mailbox.update(|slot| slot.is_closed = true);
 }
 
 impl LiveFile {
@@ -48,13 +135,12 @@ impl LiveFile {
         };
         LiveFile {
             path: folder.join(&identity.connection_id).with_extension(live::EXTENSION),
-            file: None,
+            mailbox: None,
             state,
             anchor,
             arrived: 0,
             has_changed: false,
             next_write: Moment(0),
-            failed_writes: 0,
         }
     }
 
@@ -86,7 +172,8 @@ impl LiveFile {
         }
     }
 
-    fn write(&mut self, observer: &Observer, now: Moment) -> io::Result<()> {
+    /// Gives the writer thread the present state. If the system refuses the thread, the file is not made.
+    fn post(&mut self, observer: &Observer, now: Moment) {
         let requests = observer.open_requests();
         let open = requests.take(live::MOST_OPEN).map(|(facts, started)| LiveRequest {
             request_id: facts.request_id.as_str().to_owned(),
@@ -101,16 +188,17 @@ impl LiveFile {
         self.state.open = open.collect();
         self.state.more_open = (observer.open_requests().count() - self.state.open.len()) as u64;
         self.state.updated_at = self.anchor.wall(now);
-        let bytes = self.state.encode();
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let folder = self.path.parent().unwrap_or(Path::new("/"));
-                remove_gone(folder);
-                self.file.insert(files::create_private(&self.path)?)
+        let state = self.state.encode();
+        let mailbox = self.mailbox.get_or_insert_with(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            let (of_writer, path) = (Arc::clone(&mailbox), self.path.clone());
+            if thread::spawn_with_stack("live", WRITER_STACK, move || write_file(&of_writer, &path)).is_err()
+            {
+                mailbox.update(|slot| slot.is_closed = true);
             }
-        };
-        file.write_all_at(&bytes, 0)
+            mailbox
+        });
+        mailbox.update(|slot| slot.next = Some(state));
     }
 }
 
@@ -136,9 +224,7 @@ impl Output for LiveFile {
         if now < self.next_write {
             return Some(self.next_write);
         }
-        if self.write(observer, now).is_err() {
-            self.failed_writes += 1;
-        }
+        self.post(observer, now);
         (self.arrived, self.has_changed, self.next_write) = (arrived, false, now.after(INTERVAL));
         None
     }
@@ -149,15 +235,12 @@ impl Output for LiveFile {
     }
 
     fn begin_close(&mut self) {
-        if self.failed_writes > 0 {
-            tracing::info!("the live file could not be written {} times", self.failed_writes);
-        }
-        if self.file.is_some() {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        self.mailbox.iter().for_each(|mailbox| mailbox.update(|slot| slot.is_closing = true));
     }
 
-    fn finish_close(&mut self, _: Instant) {}
+    fn finish_close(&mut self, deadline: Instant) {
+        self.mailbox.iter().for_each(|mailbox| mailbox.wait_until_closed(deadline));
+    }
 }
 
 /// Returns what identifies process `pid` of this boot and namespace.
@@ -184,5 +267,43 @@ fn remove_gone(folder: &Path) {
         if proxy.is_ok_and(is_gone) {
             let _ = std::fs::remove_file(&path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_stops_the_writer_thread_only() {
+        let mailbox = Arc::new(Mailbox::default());
+        let (entered, has_entered) = channel();
+        let (release, is_released) = channel::<()>();
+        let of_writer = Arc::clone(&mailbox);
+        let writer = std::thread::spawn(move || {
+            let mut written = Vec::new();
+            let failed = of_writer.write_all(|state| {
+                written.push(state.to_vec());
+                entered.send(()).unwrap();
+                is_released.recv().unwrap();
+                Err(io::ErrorKind::StorageFull.into())
+            });
+            (written, failed)
+        });
+        mailbox.update(|slot| slot.next = Some(b"1".to_vec()));
+        has_entered.recv().unwrap();
+        // The write hangs: states replace each other, and the end does not wait for its deadline.
+        for state in [b"2", b"3"] {
+            mailbox.update(|slot| slot.next = Some(state.to_vec()));
+        }
+        let far = Instant::now() + Duration::from_secs(3600);
+        mailbox.wait_until_closed(far);
+        release.send(()).unwrap();
+        has_entered.recv().unwrap();
+        mailbox.update(|slot| slot.is_closing = true);
+        release.send(()).unwrap();
+        assert_eq!(writer.join().unwrap(), (vec![b"1".to_vec(), b"3".to_vec()], 2));
     }
 }

@@ -1,7 +1,7 @@
 //! The state of one connection: pairs requests with answers and emits the events of both.
 //!
-//! Every request that was observed ends in exactly one operation. In a flood of requests of the server without an
-//! answer, one operation stands for many.
+//! Every request that was observed ends in exactly one operation. If the client leaves many requests of
+//! the server unanswered, one operation represents many of them.
 
 use std::collections::VecDeque;
 

@@ -42,6 +42,8 @@ pub struct SessionTotals {
     pub(crate) deaths: BTreeSet<String>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
+    /// Connections whose end was recorded.
+    ended: BTreeSet<String>,
     /// The connections that run now.
     pub(crate) running: Vec<LiveState>,
     /// Servers whose proxy was killed.
@@ -88,6 +90,8 @@ impl SessionTotals {
             match liveness {
                 _ if !self.connections.contains(&state.connection_id) => {}
                 Liveness::Running => self.running.push(state.clone()),
+                // The proxy may have had no time to remove its file after the recorded end.
+                Liveness::Killed if self.ended.contains(&state.connection_id) => {}
                 Liveness::Killed => drop(self.killed.insert(state.server_name.clone())),
                 Liveness::Unknown => {}
             }
@@ -152,6 +156,7 @@ impl SessionTotals {
             }
             EventName::Gap => self.is_lossy = true,
             EventName::SessionEnded => {
+                insert(&mut self.ended, &entry.connection_id);
                 if let Some(how) = unexpected_end(entry) {
                     self.deaths.insert(format!("{} {how}", &*entry.server_name));
                 }
@@ -178,6 +183,7 @@ impl SessionTotals {
         self.malformed = self.malformed.saturating_add(other.malformed);
         self.is_lossy |= other.is_lossy;
         self.deaths.extend(other.deaths);
+        self.ended.extend(other.ended);
         self.folders.extend(other.folders);
         other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));
     }

@@ -68,7 +68,7 @@ fn with_overload_wait_the_end_waits_for_every_record() {
     let records = ended.records();
     let of = |direction: &str| {
         let operations = records.iter().filter(|record| record["direction"] == direction);
-        // From the thousandth request of the server without an answer on, one record stands for many.
+        // After a thousand requests of the server that the client does not answer, one record represents many.
         operations.map(|record| record["count"].as_u64().unwrap_or(1)).sum::<u64>()
     };
     assert_eq!((of("client_to_server"), of("server_to_client")), (count, count));

@@ -78,8 +78,8 @@ impl Session {
         }
     }
 
-    /// Emits the operation of a request of the server that gets no answer. After many of them, one operation is
-    /// emitted at each doubling and stands for those before it.
+    /// Emits the operation of a request of the server that the client does not answer. After many of them, one
+    /// operation is emitted at each doubling; it represents those before it.
     pub(super) fn report_abandoned(
         &mut self,
         mut operation: Operation,
