@@ -110,7 +110,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LIMITS: QueueLimits = QueueLimits { queue: 16_384, batch: 2_048, interval: Duration::from_secs(1) };
 
 impl OtlpSettings {
-    /// Returns the settings, if anything is to be sent, and warnings, which never contain values. `flag` is `--otlp`.
+    /// Returns the settings, if anything is to be sent, and warnings, which contain no headers and no paths. `flag` is `--otlp`.
     pub(crate) fn resolve(
         flag: Option<&str>,
         tables: &OtlpTables,

@@ -58,7 +58,7 @@ impl Credentials {
 pub(super) struct Trust {
     flags: bool,
     pub(super) environment: bool,
-    file: bool,
+    pub(super) file: bool,
 }
 
 impl OtlpSource<'_> {

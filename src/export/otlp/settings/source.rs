@@ -170,10 +170,13 @@ impl OtlpSource<'_> {
             _ if protocol == Protocol::Grpc => "http://localhost:4317".to_owned(),
             _ => base("http://localhost:4318"),
         };
+        let endpoint = endpoint.trim().to_owned();
         let trust = self.trust(signal, flag, &endpoint);
+        // The environment may not remove the encryption from credentials of the config file.
+        let may_be_insecure = trust.environment && !trust.file;
         let (credentials, left_out) = self.credentials(signal, trust, &endpoint);
         Some(SignalTarget {
-            endpoint: self.with_scheme(endpoint, signal, protocol, trust.environment)?,
+            endpoint: self.with_scheme(endpoint, signal, protocol, may_be_insecure)?,
             protocol,
             headers: credentials.headers.into_iter().collect(),
             gzip: self.gzip(signal, &own),
@@ -193,7 +196,6 @@ impl OtlpSource<'_> {
         protocol: Protocol,
         may_be_insecure: bool,
     ) -> Option<String> {
-        let endpoint = endpoint.trim().to_owned();
         let base = endpoint.strip_suffix(&signal.path()).map(|base| base.trim_end_matches('/'));
         if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(&signal.path()))) {
             self.warn(

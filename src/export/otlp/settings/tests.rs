@@ -279,6 +279,12 @@ fn headers_of_the_file_go_through_no_proxy_that_may_read_them() {
     let file: OtlpTable = toml::from_str(&[tls, headers, authority].concat()).unwrap();
     let tables = OtlpTables { flags, all: file.clone(), file };
     assert!(OtlpSettings::resolve(None, &tables, &|_| None).0.unwrap().traces.unwrap().is_direct);
+    // A blank before the endpoint changes nothing.
+    let flags: OtlpTable = toml::from_str("[traces]\nendpoint = ' http://h/own'").unwrap();
+    let file: OtlpTable = toml::from_str(&[plain, headers].concat()).unwrap();
+    let all = OtlpTable { traces: flags.traces.clone(), ..file.clone() };
+    let tables = OtlpTables { flags, file, all };
+    assert!(OtlpSettings::resolve(None, &tables, &|_| None).0.unwrap().traces.unwrap().is_direct);
 }
 
 #[test]
@@ -289,6 +295,9 @@ fn a_collector_of_the_file_gets_tls_whatever_a_variable_says() {
     };
     assert_eq!(endpoint(None, "endpoint = 'h:4317'\nprotocol = 'grpc'"), "https://h:4317");
     assert_eq!(endpoint(Some("h:4317"), "protocol = 'grpc'"), "http://h:4317");
+    // The entry names the same collector, which therefore gets the headers of the file.
+    let file = "endpoint = 'h:4317'\nprotocol = 'grpc'\nheaders = { a = 'b' }";
+    assert_eq!(endpoint(Some("h:4317"), file), "https://h:4317");
 }
 
 #[test]
