@@ -162,9 +162,9 @@ fn wait_for_close(closed: &AtomicBool, mut deadline: Instant) {
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match signals::wait(Some(left)) {
-            Woken::LookAround => {}
-            Woken::Timeout if left.is_zero() => return,
-            Woken::Timeout => {}
+            // A sandbox that refuses the wait for signals never reports a time-out.
+            Woken::LookAround | Woken::Timeout if left.is_zero() => return,
+            Woken::LookAround | Woken::Timeout => {}
             Woken::Forward(signal) | Woken::Kernel(signal) => {
                 if signals::asks_to_leave(signal) {
                     return;

@@ -71,7 +71,8 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
     for file in
         std::fs::read_dir(folder)?.flatten().filter(|file| file.path().extension() == Some("log".as_ref()))
     {
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600))?;
+        // A file of another user stays as it is. The folder is private.
+        let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600));
     }
     Ok(appender)
 }

@@ -48,13 +48,20 @@ impl WaitingLines {
         }
     }
 
-    /// Takes the lines out, with the number of lost ones.
-    fn take(&mut self) -> ([u8; ROOM], usize) {
-        let lost = std::mem::take(&mut self.lost);
-        if lost > 0 && writeln!(self, "spantap: {lost} earlier messages were lost").is_err() {
-            self.lost = lost;
+    /// Takes the lines out, and returns the number of messages that are lost if they cannot be written. The number
+    /// of lost messages is one of the lines, if it fits.
+    fn take(&mut self) -> ([u8; ROOM], usize, u64) {
+        let (before, lost) = (self.len, self.lost);
+        let lines = memchr::memchr_iter(b'\n', &self.text[..before]).count() as u64;
+        let mut at_stake = lines;
+        if lost > 0 {
+            match writeln!(self, "spantap: {lost} earlier messages were lost") {
+                Ok(()) => (self.lost, at_stake) = (0, lines + lost),
+                // Half a line is taken back.
+                Err(_) => self.len = before,
+            }
         }
-        (self.text, std::mem::take(&mut self.len))
+        (self.text, std::mem::take(&mut self.len), at_stake)
     }
 }
 
@@ -74,7 +81,7 @@ pub fn say(text: impl fmt::Display) {
     IS_WAITING.store(true, Ordering::SeqCst);
     deliver(LINE_START, PATIENCE);
     if SERVER_HAS_ENDED.load(Ordering::SeqCst) {
-        deliver(MID_LINE, PATIENCE);
+        deliver_rest();
     }
 }
 
@@ -90,7 +97,8 @@ pub fn begin_servers_bytes() {
     loop {
         let place = PLACE.load(Ordering::Relaxed);
         if place == WRITING {
-            // A line of spantap is written. That takes at most as long as its patience.
+            // Lines of spantap are written. It waits for room as long as its patience, and writes no more than a
+            // pipe with room takes at once.
             std::thread::sleep(Duration::from_millis(1));
         } else if PLACE.compare_exchange(place, WRITING, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
             return;
@@ -107,7 +115,13 @@ pub fn end_servers_bytes(ends_line: bool) {
 /// Ends the server's standard error. If its last line has no end, the lines of spantap begin on the next one.
 pub fn end_servers_stream() {
     SERVER_HAS_ENDED.store(true, Ordering::SeqCst);
+    deliver_rest();
+}
+
+/// Writes the waiting lines wherever the server has ended: within a line or after one.
+fn deliver_rest() {
     deliver(MID_LINE, PATIENCE);
+    deliver(LINE_START, PATIENCE);
 }
 
 /// Writes the waiting lines if standard error is at `place`. Without patience, lines that do not fit now
@@ -121,14 +135,14 @@ fn deliver(place: u8, patience: Duration) {
         let keeps = !is_writable && patience.is_zero();
         if !keeps {
             IS_WAITING.store(false, Ordering::SeqCst);
-            let (text, len) = lock().take();
+            let (text, len, at_stake) = lock().take();
             let text = &text[..len];
             let written = is_writable && {
                 let begins = place == LINE_START || descriptor::write_once(libc::STDERR_FILENO, b"\n");
                 begins && descriptor::write_once(libc::STDERR_FILENO, text)
             };
             if !written {
-                lock().lost += memchr::memchr_iter(b'\n', text).count() as u64;
+                lock().lost += at_stake;
             }
         }
         PLACE.store(if keeps { place } else { LINE_START }, Ordering::SeqCst);
