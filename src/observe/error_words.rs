@@ -162,7 +162,8 @@ fn line_refuses(line: &str, phrases: &[String]) -> bool {
 /// Returns the number of words that are the phrase, at the beginning of `words`.
 fn phrase_length(words: &[MessageWord], phrase: &str) -> Option<usize> {
     let [first, ..] = words else { return None };
-    let phrase: Vec<&str> = phrase.split_whitespace().collect();
+    let is_part = |part: &&str| !part.is_empty();
+    let phrase: Vec<&str> = phrase.split(|c: char| !c.is_alphanumeric()).filter(is_part).collect();
     if first.is_name || phrase.is_empty() {
         return None;
     }
@@ -320,6 +321,15 @@ mod tests {
         ] {
             assert!(!refuses(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_configured_word_may_have_punctuation() {
+        let words = ["quota_exceeded", "not-allowed", "e perm"].map(str::to_owned);
+        for text in ["quota_exceeded", "Error: QUOTA_EXCEEDED", "not-allowed", "e-perm: no"] {
+            assert!(is_refusal(text, &words), "{text}");
+        }
+        assert!(!is_refusal("the quota was not exceeded", &words));
     }
 
     #[test]

@@ -232,7 +232,12 @@ impl Session {
 
     /// Ends a request that gets no answer.
     fn abandon_request(&mut self, number: u64, status: Status, error_type: ErrorType, step: &mut Step<'_>) {
-        let Some(pending) = self.open.remove(number) else { return };
+        let Some(mut pending) = self.open.remove(number) else { return };
+        if let Some((answer, at)) = pending.task.as_mut().and_then(|task| task.ended.take()) {
+            // Its outcome was seen, and only its result is missing.
+            self.complete_task(pending, answer, at, step);
+            return;
+        }
         let mut answer = CallAnswer::missing(status, error_type);
         answer.task_result_seen = pending.task.as_ref().map(|_| false);
         // A server's requests cost it nothing. The client's are calls, each of which counts.

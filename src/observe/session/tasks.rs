@@ -137,8 +137,9 @@ impl Session {
             {
                 task.ended = Some((answer, step.now));
                 pending.questions.close(step.now);
-                while self.settling.front().is_some_and(|(_, number)| self.open.get(*number).is_none()) {
-                    self.settling.pop_front();
+                // Entries whose call has ended meanwhile are half of the list at most.
+                if self.settling.len() > 2 * self.open.len() {
+                    self.settling.retain(|(_, number)| self.open.get(*number).is_some());
                 }
                 self.settling.push_back((step.now, number));
             }

@@ -131,6 +131,17 @@ fn a_task_is_neither_slow_nor_late_and_does_not_hold_its_turn_or_its_id() {
 }
 
 #[test]
+fn an_outcome_that_was_seen_stays_if_the_server_uses_the_id_of_the_task_again() {
+    let record = task_call(|player| {
+        let params = json!({"taskId": "a", "status": "failed", "statusMessage": "no such branch"});
+        player.send(SERVER, line(json!({"method": "notifications/tasks/status", "params": params})));
+        player.send(CLIENT, call(2));
+        player.send(SERVER, line(json!({"id": 2, "result": {"task": {"taskId": "a", "status": "working"}}})));
+    });
+    assert_eq!((&record["status"], &record["error_message"]), (&json!("error"), &json!("no such branch")));
+}
+
+#[test]
 fn a_progress_token_that_a_later_call_named_does_not_come_back_to_a_call_that_becomes_a_task() {
     let mut player = Player::new();
     for id in [1, 2] {
