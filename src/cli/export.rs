@@ -69,7 +69,7 @@ impl ExportArgs {
         let bar = ProgressLine::new(reading.sources.len());
         let select = reading.select.clone();
         let mut run = ExportRun {
-            collector: collector(&settings),
+            collector: collector(&settings, side),
             settings,
             side,
             select,

@@ -177,12 +177,20 @@ impl Reading {
         self.select.inner = inner_connections(&self.sources, &self.select);
     }
 
-    /// Returns the selected connections that have a live file. Only the logs of this user's state folder have some.
-    pub(super) fn live(&self) -> Vec<LiveConnection> {
-        let Some(folder) = paths::live_dir().filter(|_| !self.folders.is_empty()) else { return Vec::new() };
+    /// Returns the selected connections that have a live file, and one line for each file that cannot be read.
+    pub(super) fn live(&self) -> (Vec<LiveConnection>, Vec<String>) {
+        let Some(folder) = paths::live_dir().filter(|_| !self.folders.is_empty()) else {
+            return Default::default();
+        };
         let (mut connections, problems) = live::connections(&folder);
-        problems.iter().for_each(|problem| note(problem));
         connections.retain(|connection| self.select.takes_live(&connection.state));
+        (connections, problems)
+    }
+
+    /// Like [`live`](Reading::live), and prints the problems on standard error.
+    pub(super) fn live_noted(&self) -> Vec<LiveConnection> {
+        let (connections, problems) = self.live();
+        problems.iter().for_each(|problem| note(problem));
         connections
     }
 

@@ -42,7 +42,7 @@ impl SessionsArgs {
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
         found.truncate(self.output.limit.or(self.count).unwrap_or(default));
-        let live = reading.live();
+        let live = reading.live_noted();
         found.iter_mut().for_each(|(_, session)| session.add_live(&live));
         if self.output.json {
             for (id, session) in &found {

@@ -96,7 +96,7 @@ impl ShowArgs {
         let json = self.output.json;
         let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, json));
         found.settle();
-        found.totals.add_live(&reading.live());
+        found.totals.add_live(&reading.live_noted());
         if !json {
             session::write(out, &reading.terminal, session_id, &found, &self.again())?;
         } else if found.operations.is_empty() {

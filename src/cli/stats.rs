@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, stats};
 use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
@@ -28,6 +28,10 @@ pub struct StatsArgs {
 
 impl StatsArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        if self.by == StatsGrouping::Error && self.sort.is_some() {
+            let problem = anyhow::anyhow!("--sort has no effect with --by error");
+            return Err(exit_with(2, problem, "leave out --sort: the most frequent messages come first"));
+        }
         let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         reading.leave_out_inner();
         let limit = self.output.limit.unwrap_or(usize::MAX);

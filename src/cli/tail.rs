@@ -59,7 +59,10 @@ impl TailArgs {
         let mut names = NamePool::default();
         let shows_open = !json && stdio::terminal_width().is_some();
         for round in 0.. {
-            let open = if shows_open { self.write_open(out, &reading, &printer, round)? } else { 0 };
+            let open = match shows_open {
+                true => write_open(out, &reading, &follower, &printer, round)?,
+                false => 0,
+            };
             out.flush()?;
             std::thread::sleep(ROUND);
             if open > 0 {
@@ -75,24 +78,28 @@ impl TailArgs {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    /// Writes the oldest requests that are open now, without an end of line; returns the width of the text.
-    fn write_open(
-        &self,
-        out: &mut Out<'_>,
-        reading: &Reading,
-        printer: &RowPrinter,
-        round: usize,
-    ) -> io::Result<usize> {
-        let connections = reading.live();
-        let running = connections.iter().filter(|connection| connection.liveness == Liveness::Running);
-        let open = running.flat_map(|LiveConnection { state, .. }| {
-            state.open.iter().map(move |request| (&*state.server_name, request))
-        });
-        let mut open: Vec<_> = open.collect();
-        open.sort_by_key(|(_, request)| request.started_at);
-        let line = printer.open_line(&open, Timestamp::now(), round);
-        write!(out, "{}", Tone::Warning.paint(&line))?;
-        Ok(line.width())
-    }
+/// Writes the oldest requests that are open now in the followed logs, without an end of line; returns the width of
+/// the text. Prints in the first round which live files cannot be read.
+fn write_open(
+    out: &mut Out<'_>,
+    reading: &Reading,
+    follower: &LogFollower,
+    printer: &RowPrinter,
+    round: usize,
+) -> io::Result<usize> {
+    let connections = if round == 0 { reading.live_noted() } else { reading.live().0 };
+    let running = connections.iter().filter(|connection| {
+        connection.liveness == Liveness::Running && follower.follows(&connection.state.connection_id)
+    });
+    let open = running.flat_map(|LiveConnection { state, .. }| {
+        let selected = state.open.iter().filter(|request| reading.select.takes_open(request));
+        selected.map(move |request| (&*state.server_name, request))
+    });
+    let mut open: Vec<_> = open.collect();
+    open.sort_by_key(|(_, request)| request.started_at);
+    let line = printer.open_line(&open, Timestamp::now(), round);
+    write!(out, "{}", Tone::Warning.paint(&line))?;
+    Ok(line.width())
 }

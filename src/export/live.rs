@@ -24,6 +24,8 @@ use crate::system::{files, procfs, thread};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Most files of processes that are gone that one start removes.
 const MOST_REMOVED: usize = 100;
+/// Age from which a file is removed if nothing is known of its proxy.
+const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A write that takes longer than this hangs: the end does not wait for it.
 const HANGS_AFTER: Duration = Duration::from_millis(200);
 /// Stack of the writer thread, in bytes.
@@ -253,21 +255,26 @@ fn process(pid: u32) -> LiveProcess {
     }
 }
 
-/// Removes the files of proxies that are gone: a proxy that was killed leaves its file.
+/// Removes the files of proxies that are gone: a proxy that was killed leaves its file. A file of another boot or
+/// pid namespace, of which that cannot be known, is removed when it is old.
 fn remove_gone(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let paths = entries.flatten().map(|entry| entry.path());
     let live = paths.filter(|path| path.extension().is_some_and(|extension| extension == live::EXTENSION));
-    for path in live.take(MOST_REMOVED) {
-        let bytes = files::read_limited(&path, live::LIMIT as u64).unwrap_or_default();
-        let proxy = LiveState::decode(&bytes).map(|state| state.proxy);
-        let is_gone = |proxy: LiveProcess| {
-            procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks) == Some(false)
-        };
-        if proxy.is_ok_and(is_gone) {
-            let _ = std::fs::remove_file(&path);
-        }
+    for path in live.filter(|path| is_gone(path)).take(MOST_REMOVED) {
+        let _ = std::fs::remove_file(&path);
     }
+}
+
+fn is_gone(path: &Path) -> bool {
+    let bytes = files::read_limited(path, live::LIMIT as u64).unwrap_or_default();
+    let state = LiveState::decode(&bytes);
+    let is_running = state.ok().and_then(|LiveState { proxy, .. }| {
+        procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
+    });
+    let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let is_old = || written.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > OLD);
+    is_running.map_or_else(is_old, |is_running| !is_running)
 }
 
 #[cfg(test)]

@@ -82,15 +82,23 @@ impl Fold for ErrorTable<'_> {
         }
         let message = masked(message(entry));
         let messages = self.groups.at(&entry.server_name, entry.name());
-        let message = if messages.len() < MESSAGES { &message } else { "(other messages)" };
-        messages.at("", message).add(1, entry.timestamp, || handle(&entry.connection_id, entry.seq));
+        let group = group_of(messages, &message);
+        group.add(1, entry.timestamp, || handle(&entry.connection_id, entry.seq));
     }
 
     fn merge(&mut self, other: ErrorTable<'_>) {
         self.groups.merge(other.groups, |messages, other| {
-            messages.merge(other, |group, other| group.add(other.count, other.last, || other.handle));
+            for (_, message, other) in other.sorted() {
+                group_of(messages, &message).add(other.count, other.last, || other.handle);
+            }
         });
     }
+}
+
+/// Returns the group of a message; that of all other messages if there are too many.
+fn group_of<'m>(messages: &'m mut GroupMap<ErrorGroup>, message: &str) -> &'m mut ErrorGroup {
+    let has_room = messages.len() < MESSAGES || messages.contains("", message);
+    messages.at("", if has_room { message } else { "(other messages)" })
 }
 
 impl ErrorGroup {
@@ -152,6 +160,16 @@ fn mask_digits(word: &str, masked: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_known_message_counts_in_its_group_also_when_there_is_no_room_for_others() {
+        let mut messages = GroupMap::default();
+        for n in 0..MESSAGES + 10 {
+            group_of(&mut messages, &format!("message {n}")).count += 1;
+        }
+        group_of(&mut messages, "message 7").count += 1;
+        assert_eq!((messages.at("", "message 7").count, messages.at("", "(other messages)").count), (2, 10));
+    }
 
     #[test]
     fn messages_that_differ_in_paths_ids_and_numbers_only_are_equal() {

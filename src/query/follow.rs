@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use crate::query::files::{Compression, LogSource, TimeWindow};
+use crate::query::row::id_end;
 
 /// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
 const ROUND: u64 = 4 << 20;
@@ -37,6 +38,13 @@ impl LogFollower {
             _ => None,
         });
         LogFollower { files: files.collect() }
+    }
+
+    /// Returns true if the log of a connection is among the files. Their names have the end of its id.
+    pub(crate) fn follows(&self, connection_id: &str) -> bool {
+        let end = id_end(connection_id, 12);
+        let names = self.files.keys().filter_map(|path| path.file_name()?.to_str());
+        names.into_iter().any(|name| name.contains(end))
     }
 
     /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their

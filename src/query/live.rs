@@ -40,7 +40,11 @@ pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
     let mut connections = Vec::new();
     let paths = entries.flatten().map(|entry| entry.path());
     let live = paths.filter(|path| path.extension().is_some_and(|extension| extension == live::EXTENSION));
-    for path in live.take(MOST_FILES) {
+    for (number, path) in live.enumerate() {
+        if number >= MOST_FILES {
+            problems.push(format!("{}: only {MOST_FILES} live files are read", folder.display()));
+            break;
+        }
         match read(&path) {
             Ok(Some(state)) => {
                 let proxy = &state.proxy;

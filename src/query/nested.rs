@@ -1,10 +1,11 @@
 //! Connections inside another connection: a wrapped server whose command is a wrapped server too. Each of its
 //! calls is in both logs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use memchr::memmem::Finder;
+use serde::Deserialize;
 
 use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
@@ -18,11 +19,30 @@ struct Start {
     connection_id: Box<str>,
     span: (String, String),
     parent: (String, String),
+    processes: StartProcesses,
     is_selected: bool,
 }
 
-/// Returns the ids of the connections whose parent span is the span of another selected connection of `sources`.
-/// A stream is not read.
+/// The processes of a connection: spantap, and the server that it started.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StartProcesses {
+    pid: Option<u32>,
+    child_pid: Option<u32>,
+    command: Vec<String>,
+}
+
+impl StartProcesses {
+    /// Returns true if the server is the spantap process of `inner`, or a launcher of it. A server that starts a
+    /// wrapped server for itself is neither.
+    fn is_around(&self, inner: &StartProcesses) -> bool {
+        self.child_pid.is_some() && self.child_pid == inner.pid
+            || !inner.command.is_empty() && self.command.ends_with(&inner.command)
+    }
+}
+
+/// Returns the ids of the connections whose spantap is the server of another selected connection of `sources`: their
+/// parent span is its span. A stream is not read.
 pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> HashSet<Box<str>> {
     let mut starts = Vec::new();
     // One buffer for all files: making it costs more than reading a line.
@@ -31,9 +51,14 @@ pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> Ha
         // The scan reports what cannot be read.
         let _ = read_starts(source, select, &mut buffer, &mut starts);
     }
-    let spans: HashSet<&(String, String)> =
-        starts.iter().filter(|start| start.is_selected).map(|start| &start.span).collect();
-    let inner = starts.iter().filter(|start| spans.contains(&start.parent));
+    let outer: HashMap<&(String, String), &StartProcesses> = starts
+        .iter()
+        .filter(|start| start.is_selected)
+        .map(|start| (&start.span, &start.processes))
+        .collect();
+    let is_inner =
+        |start: &&Start| outer.get(&start.parent).is_some_and(|outer| outer.is_around(&start.processes));
+    let inner = starts.iter().filter(is_inner);
     inner.map(|start| start.connection_id.clone()).collect()
 }
 
@@ -59,6 +84,7 @@ fn read_starts(
                 connection_id: (&*entry.connection_id).into(),
                 span: span(&entry.span_id),
                 parent: span(&entry.parent_span_id),
+                processes: serde_json::from_slice(line).unwrap_or_default(),
                 is_selected: !entry.span_id.is_empty() && select.takes_connection(&entry),
             });
         }
@@ -67,4 +93,23 @@ fn read_starts(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_starts_a_wrapped_server_for_itself_is_not_around_it() {
+        let processes = |pid, child_pid, command: &[&str]| StartProcesses {
+            pid: Some(pid),
+            child_pid,
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let outer = processes(10, Some(11), &["npx", "agent"]);
+        assert!(outer.is_around(&processes(11, Some(12), &["spantap-of-npx"])));
+        assert!(outer.is_around(&processes(15, None, &["agent"])), "a launcher is between them");
+        assert!(!outer.is_around(&processes(30, Some(31), &["github-mcp"])));
+        assert!(!processes(10, None, &["a"]).is_around(&StartProcesses::default()));
+    }
 }

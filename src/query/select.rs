@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::query::entry::LogEntry;
 use crate::query::files::TimeWindow;
-use crate::record::live::LiveState;
+use crate::record::live::{LiveRequest, LiveState};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 use crate::text::duration;
@@ -57,6 +57,14 @@ impl Selection {
                     || state.connection_id.starts_with(wanted)
                     || (wanted.len() >= LEAST_END && state.connection_id.ends_with(wanted))
             })
+    }
+
+    /// Returns true if a request that is open now can become a selected operation.
+    pub(crate) fn takes_open(&self, request: &LiveRequest) -> bool {
+        matches_any(&self.tools, &request.target)
+            && self.method.as_ref().is_none_or(|method| method.matches(&request.method))
+            && self.status.is_none()
+            && self.window.until.is_none()
     }
 
     /// Returns true if the record is a selected operation.

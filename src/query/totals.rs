@@ -189,6 +189,10 @@ impl<V: Default> GroupMap<V> {
         slot(slot(&mut self.0, first), second)
     }
 
+    pub(crate) fn contains(&self, first: &str, second: &str) -> bool {
+        self.0.get(first).is_some_and(|inner| inner.contains_key(second))
+    }
+
     /// Returns the number of groups.
     pub(crate) fn len(&self) -> usize {
         self.0.values().map(HashMap::len).sum()

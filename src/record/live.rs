@@ -100,6 +100,9 @@ impl LiveState {
     /// Parses the contents of a file. The error says what is wrong: text of another program, a newer version, or
     /// a state that was being overwritten.
     pub(crate) fn decode(bytes: &[u8]) -> Result<LiveState, &'static str> {
+        if bytes.is_empty() {
+            return Err("incomplete");
+        }
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         let (head, rest) = text.split_once('\n').unwrap_or_default();
         let mut words = head.split(' ');

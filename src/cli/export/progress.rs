@@ -13,6 +13,7 @@ use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalTarget;
 use crate::present::Printable;
 use crate::query::files::LogSource;
+use crate::record::words::Side;
 use crate::settings::paths;
 use crate::system::files::{read_limited, write_private};
 use crate::text::hex;
@@ -92,11 +93,11 @@ impl SeqRanges {
 }
 
 /// Returns the name of the collector in the saved progress: a hash, because an endpoint can contain credentials.
-pub(super) fn collector(settings: &OtlpSettings) -> String {
+pub(super) fn collector(settings: &OtlpSettings, side: Side) -> String {
     let endpoint = |target: &Option<SignalTarget>| {
         target.as_ref().map(|target| target.endpoint.clone()).unwrap_or_default()
     };
-    let what = format!("{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs));
+    let what = format!("{}\n{}\n{}", endpoint(&settings.traces), endpoint(&settings.logs), side.as_str());
     hex::text(&Sha256::digest(what)[..8])
 }
 

@@ -73,3 +73,10 @@ fn days_and_hours_follow_each_other() {
         assert!(times.len() > 1 && times.is_sorted(), "{times:?}");
     }
 }
+
+#[test]
+fn an_order_that_has_no_effect_is_refused() {
+    let output = run("stats --by error --sort p95 fixtures/logs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--sort has no effect with --by error"));
+}
