@@ -2,7 +2,7 @@
 //!
 //! `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
 //! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find` and `report` compute the answer of
-//! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`top`).
+//! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`greatest`).
 
 pub(crate) mod durations;
 pub mod entry;
@@ -11,6 +11,7 @@ pub(crate) mod event;
 pub(crate) mod files;
 pub(crate) mod find;
 pub(crate) mod follow;
+mod greatest;
 pub(crate) mod last;
 pub(crate) mod live;
 pub mod name_pool;
@@ -22,6 +23,5 @@ pub mod select;
 pub mod sessions;
 pub mod stats;
 mod tight;
-mod top;
 pub(crate) mod totals;
 pub mod turns;

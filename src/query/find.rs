@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
+use crate::query::greatest::Greatest;
 use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::{Selection, belongs};
 use crate::query::sessions::SessionTotals;
-use crate::query::top::Top;
 use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -68,7 +68,7 @@ pub(crate) struct Search<'a> {
     target: &'a SearchTarget,
     names: NamePool,
     sessions: BTreeMap<String, SessionMatch>,
-    operations: Top<Timestamp, Box<OperationMatch>>,
+    operations: Greatest<Timestamp, Box<OperationMatch>>,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +98,7 @@ impl<'a> Search<'a> {
     pub(crate) fn new(select: &'a Selection, target: &'a SearchTarget) -> Search<'a> {
         let names = NamePool::default();
         let count = if let SearchTarget::Recent(back) = target { *back } else { MATCHES };
-        Search { select, target, names, sessions: BTreeMap::new(), operations: Top::new(count) }
+        Search { select, target, names, sessions: BTreeMap::new(), operations: Greatest::new(count) }
     }
 
     pub(crate) fn finish(self) -> SearchResult {

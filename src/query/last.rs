@@ -1,11 +1,11 @@
 //! `spantap tail`: the last records of all files.
 
 use crate::query::entry::LogEntry;
+use crate::query::greatest::Greatest;
 use crate::query::name_pool::NamePool;
 use crate::query::row::LogRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::top::Top;
 use crate::record::timestamp::Timestamp;
 
 /// Keeps the last wanted lines, by time.
@@ -13,12 +13,12 @@ pub(crate) struct LastRows<'a> {
     select: &'a Selection,
     json: bool,
     names: NamePool,
-    rows: Top<Timestamp, Box<LogRow>>,
+    rows: Greatest<Timestamp, Box<LogRow>>,
 }
 
 impl<'a> LastRows<'a> {
     pub(crate) fn new(select: &'a Selection, count: usize, json: bool) -> LastRows<'a> {
-        LastRows { select, json, names: NamePool::default(), rows: Top::new(count) }
+        LastRows { select, json, names: NamePool::default(), rows: Greatest::new(count) }
     }
 
     /// Returns the rows, earliest first.

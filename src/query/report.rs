@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::query::entry::LogEntry;
 use crate::query::event::unexpected_end;
+use crate::query::greatest::Greatest;
 use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTable;
-use crate::query::top::Top;
 use crate::query::totals::{CallTotals, GroupMap, TimeSpan, TimedTotals};
 use crate::record::EventName;
 use crate::record::cost::Prices;
@@ -32,9 +32,9 @@ pub struct ReportTotals<'a> {
     pub(crate) servers: BTreeMap<Box<str>, ServerTotals>,
     pub(crate) span: TimeSpan,
     pub(crate) operations: u64,
-    pub(crate) newest: Top<Timestamp, Box<ReportRow>>,
+    pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
     /// Failures before successes, long durations before short ones.
-    pub(crate) worst: Top<(bool, u64), Box<ReportRow>>,
+    pub(crate) worst: Greatest<(bool, u64), Box<ReportRow>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -100,8 +100,8 @@ impl<'a> ReportTotals<'a> {
             servers: BTreeMap::new(),
             span: TimeSpan::default(),
             operations: 0,
-            newest: Top::new(MAX_ROWS),
-            worst: Top::new(WORST),
+            newest: Greatest::new(MAX_ROWS),
+            worst: Greatest::new(WORST),
         }
     }
 

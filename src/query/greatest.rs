@@ -10,7 +10,7 @@ use crate::query::name_pool::NamePool;
 /// Keeps the items with the greatest keys. Connection and number order items with equal keys, so that the
 /// result does not depend on the order in which threads offer them.
 #[derive(Debug)]
-pub(crate) struct Top<K, T> {
+pub(crate) struct Greatest<K, T> {
     most: usize,
     /// The least item is on top.
     items: BinaryHeap<Reverse<RankedItem<K, T>>>,
@@ -24,9 +24,9 @@ struct RankedItem<K, T> {
     item: T,
 }
 
-impl<K: Ord, T> Top<K, T> {
-    pub(crate) fn new(most: usize) -> Top<K, T> {
-        Top { most, items: BinaryHeap::new() }
+impl<K: Ord, T> Greatest<K, T> {
+    pub(crate) fn new(most: usize) -> Greatest<K, T> {
+        Greatest { most, items: BinaryHeap::new() }
     }
 
     /// Keeps what `make` returns if `key` is one of the greatest so far.
@@ -44,7 +44,7 @@ impl<K: Ord, T> Top<K, T> {
         self.push(RankedItem { key, connection_id, seq: entry.seq, item: make(names) });
     }
 
-    pub(crate) fn merge(&mut self, other: Top<K, T>) {
+    pub(crate) fn merge(&mut self, other: Greatest<K, T>) {
         other.items.into_iter().for_each(|Reverse(item)| self.push(item));
     }
 
@@ -89,7 +89,7 @@ mod tests {
     fn the_greatest_are_kept_whatever_the_order() {
         let mut names = NamePool::default();
         let mut top = |keys: &[u8]| {
-            let mut top = Top::new(3);
+            let mut top = Greatest::new(3);
             keys.iter().for_each(|key| top.offer(*key, &LogEntry::default(), &mut names, |_| *key));
             top
         };
@@ -102,7 +102,7 @@ mod tests {
     fn items_with_equal_keys_are_kept_by_connection_and_number() {
         let mut names = NamePool::default();
         let mut kept = |seqs: &[u64]| {
-            let mut top = Top::new(2);
+            let mut top = Greatest::new(2);
             for seq in seqs {
                 top.offer(0, &LogEntry { seq: *seq, ..LogEntry::default() }, &mut names, |_| *seq);
             }
