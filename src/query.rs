@@ -23,5 +23,6 @@ pub mod select;
 pub mod sessions;
 pub mod stats;
 mod tight;
+pub(crate) mod time_spent;
 pub(crate) mod totals;
 pub mod turns;

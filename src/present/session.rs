@@ -8,6 +8,7 @@ use crate::present::{Printable, format, waterfall};
 use crate::query::event::EventRow;
 use crate::query::find::SessionReader;
 use crate::query::row::OperationRow;
+use crate::query::time_spent::TimeSpent;
 use crate::query::turns::turns;
 use crate::record::timestamp::Timestamp;
 
@@ -29,6 +30,10 @@ pub(crate) fn write(
         writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
     }
     let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
+    let open: Vec<_> = session.totals.open().map(|(_, request)| request).collect();
+    if session.more == 0 {
+        write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
+    }
     if rows.is_empty() && session.more == 0 {
         return Ok(());
     }
@@ -82,6 +87,24 @@ fn write_totals(
         writeln!(out, "{}", tone.paint(terminal.cut(note, terminal.width)))?;
     }
     Ok(())
+}
+
+/// Writes where the time went, except kinds that took none.
+fn write_time(out: &mut dyn Write, terminal: &Terminal, time: &TimeSpent) -> io::Result<()> {
+    let parts = [
+        ("starting", time.starting_ms),
+        ("tools", time.tools_ms),
+        ("a person", time.person_ms),
+        ("nothing asked", time.silent_ms()),
+    ];
+    let parts = parts.into_iter().filter(|(_, ms)| *ms > 0.0);
+    let mut parts: Vec<Printable> =
+        parts.map(|(what, ms)| format!("{what} {}", format::duration(ms)).into()).collect();
+    if let Some(first) = parts.first_mut() {
+        *first = format!("time: {first}").into();
+    }
+    let lines = terminal.lines(&parts, if terminal.unicode { " · " } else { ", " });
+    lines.iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
 fn write_event(out: &mut dyn Write, terminal: &Terminal, event: &EventRow) -> io::Result<()> {
