@@ -95,7 +95,8 @@ impl Editor<'_> {
             return Err("the edit would change more than the entry's command");
         }
         let mut entries = HashSet::new();
-        let mut undo = Vec::new();
+        // Unwrapping the result must restore the text, without the proxy that it had before.
+        let (mut undo, mut undo_before) = (Vec::new(), Vec::new());
         for plan in planned {
             let entry = now[plan.at].node;
             let parts = EntryParts::of(entry, self.host.shape)?;
@@ -105,15 +106,20 @@ impl Editor<'_> {
                 return Err("the edited entry would have another command than intended");
             }
             entries.insert(std::ptr::from_ref(self.nodes[plan.at].node));
-            if matches!(plan.change, EntryChange::Wrap(_)) {
-                undo.extend(unwrap(&after, &parts)?.0);
+            match plan.change {
+                EntryChange::Wrap(_) => undo.extend(unwrap(&after, &parts)?.0),
+                EntryChange::Unwrap => undo_before.extend(plan.edits.iter().cloned()),
+                EntryChange::Renew { .. } => {
+                    undo.extend(unwrap(&after, &parts)?.0);
+                    let before = EntryParts::of(self.nodes[plan.at].node, self.host.shape)?;
+                    undo_before.extend(unwrap(self.text, &before)?.0);
+                }
             }
         }
         if !same_but_commands(self.root, &changed, &entries, self.host.shape) {
             return Err("the edit would change more than the entry's command");
         }
-        let others = planned.iter().filter(|plan| !matches!(plan.change, EntryChange::Wrap(_)));
-        if !undo.is_empty() && apply(&after, &undo) != apply(self.text, others.flat_map(|plan| &plan.edits)) {
+        if apply(&after, &undo) != apply(self.text, &undo_before) {
             return Err("unwrapping would not restore the same bytes");
         }
         Ok(after)

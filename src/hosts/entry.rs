@@ -50,6 +50,37 @@ pub enum EntryState {
     Unsupported(&'static str),
 }
 
+impl EntryState {
+    /// Returns the proxy's program, as the entry names it.
+    pub(crate) fn program(&self) -> Option<&str> {
+        match self {
+            EntryState::Wrapped { program, .. } | EntryState::ByHand { program, .. } => Some(program),
+            EntryState::Plain | EntryState::Remote | EntryState::Unsupported(_) => None,
+        }
+    }
+
+    /// Returns the value of an option of the proxy in this entry, such as `--log-dir`.
+    pub(crate) fn option(&self, flag: &str) -> Option<&str> {
+        let (EntryState::Wrapped { options, .. } | EntryState::ByHand { options, .. }) = self else {
+            return None;
+        };
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let (at, is_joined) = option_at(&options, flag)?;
+        let value = options[at].strip_prefix(flag).filter(|_| is_joined);
+        value.map_or_else(|| options.get(at).copied(), |value| value.strip_prefix('='))
+    }
+}
+
+/// Returns the index of the word that has the value of an option, and true if the word has the flag, too.
+pub(super) fn option_at(options: &[&str], flag: &str) -> Option<(usize, bool)> {
+    let joined = |word: &str| word.strip_prefix(flag).is_some_and(|value| value.starts_with('='));
+    let at = options.iter().position(|word| *word == flag || joined(word))?;
+    match options[at] == flag {
+        true => (at + 1 < options.len()).then_some((at + 1, false)),
+        false => Some((at, true)),
+    }
+}
+
 /// Prefix of the hash. The number grows when the form of a wrapped entry changes.
 const MARK_VERSION: &str = "1:";
 /// Suffix of the hash if the entry had no `args` before it was wrapped.
@@ -143,6 +174,8 @@ impl<'a> EntryParts<'a> {
 /// Parts of a wrapped command line.
 pub(super) struct WrappedCommand<'a> {
     pub mark: &'a str,
+    /// Index of the mark among the options.
+    pub mark_at: usize,
     pub options: &'a [&'a str],
     /// Index of the first word of the server's own command.
     pub old: usize,
@@ -159,7 +192,7 @@ impl<'a> WrappedCommand<'a> {
         let at = options.iter().position(|word| *word == "--wrapped")?;
         let mark = options.get(at + 1).filter(|mark| mark.starts_with(MARK_VERSION))?;
         words.get(dashes + 1)?;
-        Some(WrappedCommand { mark, options, old: dashes + 1 })
+        Some(WrappedCommand { mark, mark_at: at + 1, options, old: dashes + 1 })
     }
 
     fn is_edited(&self, words: &[&str]) -> bool {

@@ -34,6 +34,11 @@ const SETTLE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl HostFile {
+    /// Returns the value of `--origin` in the entries of this file: host and scope, never a path.
+    pub(crate) fn origin(&self) -> String {
+        format!("{}/{}", self.host.id, self.scope.as_str())
+    }
+
     /// Reads and parses the file. A file that is missing, empty or not valid is read again until it has not
     /// changed for a second: a host may be writing it.
     pub(crate) fn read(&self) -> Result<(FileSnapshot, Node), String> {

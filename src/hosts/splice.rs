@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use crate::hosts::entry::{EntryCommand, EntryParts, WrappedCommand, is_without_args, mark};
+use crate::hosts::entry::{EntryCommand, EntryParts, WrappedCommand, is_without_args, mark, option_at};
 use crate::hosts::tree::{FileFormat, Node, NodeLayout, NodeMember, NodeValue};
+
+/// Option of the proxy that names the entry: host and scope.
+pub(crate) const ORIGIN: &str = "--origin";
 
 /// Replacement of a byte range by a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,11 @@ pub struct ProxyCommand<'a> {
 pub enum EntryChange<'a> {
     Wrap(&'a ProxyCommand<'a>),
     Unwrap,
-    /// Replaces the proxy's program in a wrapped entry, and changes nothing else.
-    Renew(&'a str),
+    /// Sets the proxy's program and the value of its `--origin` in a wrapped entry, and changes nothing else.
+    Renew {
+        program: &'a str,
+        origin: &'a str,
+    },
 }
 
 /// Applies edits, which must not overlap, to a text.
@@ -62,7 +68,7 @@ pub(super) fn edits(
     match change {
         EntryChange::Wrap(proxy) => wrap(text, format, parts, name, proxy),
         EntryChange::Unwrap => unwrap(text, parts),
-        EntryChange::Renew(program) => renew(parts, program),
+        EntryChange::Renew { program, origin } => renew(text, parts, program, origin),
     }
 }
 
@@ -96,12 +102,12 @@ fn wrap(
     let edits = match &parts.command {
         EntryCommand::OneList(list) => {
             literals.insert(0, quoted(proxy.program));
-            vec![in_front(text, list, &literals)?]
+            vec![insert(text, list, 0, &literals)?]
         }
         EntryCommand::Split { program, args } => {
             literals.push(text.get(program.range.clone()).ok_or("its command cannot be located")?.to_owned());
             let args = match args {
-                Some(args) => in_front(text, &args.value, &literals)?,
+                Some(args) => insert(text, &args.value, 0, &literals)?,
                 None => {
                     let at = program.range.end;
                     TextEdit { range: at..at, text: new_member(text, format, parts, &literals.join(", ")) }
@@ -113,12 +119,16 @@ fn wrap(
     Ok((edits, words))
 }
 
-/// Puts literals in front of a list's items.
-fn in_front(text: &str, list: &Node, literals: &[String]) -> Result<TextEdit, &'static str> {
+/// Inserts literals before the list's item `index`.
+fn insert(text: &str, list: &Node, index: usize, literals: &[String]) -> Result<TextEdit, &'static str> {
     let NodeValue::List { items, layout } = &list.value else {
         return Err("its args are not a list");
     };
     match layout {
+        NodeLayout::Flow if index > 0 => {
+            let at = items.get(index).ok_or("its args cannot be located")?.range.start;
+            Ok(TextEdit { range: at..at, text: literals.join(", ") + ", " })
+        }
         NodeLayout::Flow => {
             let at = list.range.start + 1;
             if text.as_bytes().get(list.range.start) != Some(&b'[') {
@@ -129,8 +139,8 @@ fn in_front(text: &str, list: &Node, literals: &[String]) -> Result<TextEdit, &'
             Ok(TextEdit { range: at..at, text: literals.join(", ") + comma })
         }
         NodeLayout::Block => {
-            let first = items.first().ok_or("its args cannot be located")?;
-            let dash = dash_before(text, first.range.start).ok_or("its args cannot be located")?;
+            let next = items.get(index).ok_or("its args cannot be located")?;
+            let dash = dash_before(text, next.range.start).ok_or("its args cannot be located")?;
             let line =
                 text.get(..dash).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
             let indent = text.get(line..dash).filter(|indent| indent.bytes().all(|byte| byte == b' '));
@@ -175,14 +185,41 @@ fn new_member(text: &str, format: FileFormat, parts: &EntryParts<'_>, items: &st
     }
 }
 
-fn renew(parts: &EntryParts<'_>, program: &str) -> Result<EntryEdits, &'static str> {
+fn renew(
+    text: &str,
+    parts: &EntryParts<'_>,
+    program: &str,
+    origin: &str,
+) -> Result<EntryEdits, &'static str> {
+    let cannot = "its command cannot be located";
     let nodes = parts.words();
-    let mut words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
-    WrappedCommand::of(&words).ok_or("it is not wrapped")?;
-    let first = nodes.first().ok_or("its command cannot be located")?;
-    words[0] = program;
-    let words = words.into_iter().map(str::to_owned).collect();
-    Ok((vec![TextEdit { range: first.range.clone(), text: quoted(program) }], words))
+    let old: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
+    let wrapped = WrappedCommand::of(&old).ok_or("it is not wrapped")?;
+    let mut words: Vec<String> = old.iter().map(|word| (*word).to_owned()).collect();
+    let mut edits = Vec::new();
+    let mut set = |words: &mut Vec<String>, at: usize, word: String| {
+        if words[at] != word {
+            edits.push(TextEdit { range: nodes[at].range.clone(), text: quoted(&word) });
+            words[at] = word;
+        }
+    };
+    set(&mut words, 0, program.to_owned());
+    // The options follow the program and `run`.
+    match option_at(wrapped.options, ORIGIN) {
+        Some((at, true)) => set(&mut words, at + 2, format!("{ORIGIN}={origin}")),
+        Some((at, false)) => set(&mut words, at + 2, origin.to_owned()),
+        None => {
+            let added = [ORIGIN, origin];
+            let at = wrapped.mark_at + 3;
+            let (list, index) = match &parts.command {
+                EntryCommand::OneList(list) => (*list, at),
+                EntryCommand::Split { args, .. } => (&args.ok_or(cannot)?.value, at - 1),
+            };
+            edits.push(insert(text, list, index, &added.map(quoted))?);
+            words.splice(at..at, added.map(str::to_owned));
+        }
+    }
+    Ok((edits, words))
 }
 
 pub(super) fn unwrap(text: &str, parts: &EntryParts<'_>) -> Result<EntryEdits, &'static str> {

@@ -18,7 +18,7 @@ fn change_all(text: &str, format: FileFormat, host: &Host, step: EntryChange<'_>
     let root = Node::parse(text, format).unwrap_or_else(|reason| panic!("{reason}: {text}"));
     let applies = |state: &EntryState| match (state, step) {
         (EntryState::Plain, EntryChange::Wrap(_)) => true,
-        (EntryState::Wrapped { edited, .. }, EntryChange::Unwrap) => {
+        (EntryState::Wrapped { edited, .. }, EntryChange::Unwrap | EntryChange::Renew { .. }) => {
             assert!(!edited, "an entry counts as edited: {text}");
             true
         }
@@ -45,9 +45,18 @@ fn round_trip(text: &str, format: FileFormat, host: &Host) -> usize {
     let watched =
         entries(&root, host).into_iter().filter(|entry| matches!(entry.state, EntryState::Wrapped { .. }));
     assert_eq!(watched.count(), count);
-    let (undone, back) = change_all(&wrapped, format, host, EntryChange::Unwrap);
-    assert_eq!(back, count);
-    assert_eq!(undone, text, "{}: {wrapped}", host.id);
+    // With its origin added, then with another one.
+    let renewed = ["claude-code/user", "x/project"].iter().fold(wrapped.clone(), |text, origin| {
+        let step = EntryChange::Renew { program: "/opt/other", origin };
+        let (renewed, renewals) = change_all(&text, format, host, step);
+        assert_eq!((renewals, renewed.matches(origin).count()), (count, count), "{}: {renewed}", host.id);
+        renewed
+    });
+    for wrapped in [wrapped, renewed] {
+        let (undone, back) = change_all(&wrapped, format, host, EntryChange::Unwrap);
+        assert_eq!(back, count);
+        assert_eq!(undone, text, "{}: {wrapped}", host.id);
+    }
     count
 }
 

@@ -17,6 +17,7 @@ mod log;
 mod look;
 mod model;
 mod one_stream;
+mod origin;
 mod otlp;
 mod package;
 mod pairing;

@@ -11,28 +11,28 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// Writes a file of this home.
-fn put(home: &Home, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+pub(crate) fn put(home: &Home, path: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     let path = home.path().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
     path
 }
 
-fn run(home: &Home, arguments: &str) -> Output {
+pub(crate) fn run(home: &Home, arguments: &str) -> Output {
     let mut command = home.spantap(arguments.split_whitespace());
     command.stdin(std::process::Stdio::null()).output().unwrap()
 }
 
 /// Returns the output of a command that must succeed.
 #[track_caller]
-fn printed(home: &Home, arguments: &str) -> String {
+pub(crate) fn printed(home: &Home, arguments: &str) -> String {
     let output = run(home, arguments);
     let (printed, said) = text(&output);
     assert!(output.status.success(), "{arguments}: {printed}{said}");
     printed
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -191,9 +191,9 @@ fn what_a_host_will_not_pass_on_is_written_into_the_entries() {
         let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         printed(&home, "unwrap -y");
         let args = config["mcpServers"]["a"]["args"].as_array().unwrap().clone();
-        // After `run`, `--server NAME`, `--wrapped MARK`, and before the two dashes.
+        // After `run`, `--server NAME`, `--wrapped MARK`, `--origin ORIGIN`, and before the two dashes.
         let end = args.iter().position(|word| word == "--").unwrap();
-        args[5..end].iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        args[7..end].iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let here = |path: &str| home.path().join(path).to_str().unwrap().to_owned();
     assert!(options(&[]).is_empty());
@@ -254,7 +254,7 @@ fn what_was_named_and_is_not_there_is_named() {
 fn an_option_that_run_would_refuse_is_refused_before_anything_is_written() {
     let home = Home::new();
     let path = put(&home, ".cursor/mcp.json", CURSOR);
-    for options in ["--no-such-option", "--slow soon", "--server x", "x"] {
+    for options in ["--no-such-option", "--slow soon", "--server x", "--origin x", "x"] {
         let output = run(&home, &format!("wrap -y -- {options}"));
         assert_eq!(output.status.code(), Some(2), "{options}");
         let word = options.split(' ').next().unwrap();

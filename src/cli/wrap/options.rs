@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::error::ContextKind;
 
 use crate::cli::{Cli, exit_with};
+use crate::hosts::splice::ORIGIN;
 use crate::settings::{Environment, GivenSettings, SettingSources, config_file, paths, process_environment};
 
 /// Returns options for the config file and the log folder of this shell, if an entry without options would
@@ -54,8 +55,9 @@ fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
 
 /// Checks options before they are written: an option that `run` refuses would keep the servers from starting.
 pub(super) fn check(options: &[String]) -> anyhow::Result<()> {
-    let is_reserved = |word: &String| word == "--" || word == "--wrapped" || word == "--server";
-    if let Some(word) = options.iter().find(|word| is_reserved(word)) {
+    let is_reserved = |word: &&str| ["--", "--wrapped", "--server", ORIGIN].contains(word);
+    let flags = options.iter().map(|word| word.split_once('=').map_or(word.as_str(), |(flag, _)| flag));
+    if let Some(word) = flags.into_iter().find(is_reserved) {
         return Err(refused(anyhow::anyhow!("`{word}` cannot be among the options passed on")));
     }
     let line =

@@ -5,7 +5,7 @@ use crate::cli::wrap::{ServerSelection, label, program};
 use crate::hosts::edit;
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
-use crate::hosts::splice::{EntryChange, ProxyCommand};
+use crate::hosts::splice::{EntryChange, ORIGIN, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
 use crate::hosts::tree::FileFormat;
 
@@ -45,21 +45,23 @@ impl WrapAction {
     }
 
     /// Returns the options of an entry. A shared file gets no option that is valid on this machine alone.
-    fn options(&self, scope: FileScope) -> Vec<String> {
+    fn options(&self, scope: FileScope, origin: &str) -> Vec<String> {
+        let origin = [ORIGIN.to_owned(), origin.to_owned()];
         match (self, scope) {
             (WrapAction::Wrap { inherited, given }, FileScope::User) => {
-                [inherited.as_slice(), given].concat()
+                [&origin, inherited.as_slice(), given].concat()
             }
-            (WrapAction::Wrap { given, .. }, FileScope::Project) => given.clone(),
+            (WrapAction::Wrap { given, .. }, FileScope::Project) => [&origin, given.as_slice()].concat(),
             (WrapAction::Unwrap, _) => Vec::new(),
         }
     }
 
     fn decide<'a>(
         &self,
-        state: &EntryState,
+        state: &'a EntryState,
         scope: FileScope,
         proxy: &'a ProxyCommand<'a>,
+        origin: &'a str,
     ) -> EntryDecision<'a> {
         use EntryDecision::{Change, Ignore, Skip};
         match (self, state) {
@@ -68,12 +70,15 @@ impl WrapAction {
             (WrapAction::Wrap { .. }, EntryState::Wrapped { program, .. })
                 if scope == FileScope::User && !can_start(program) =>
             {
-                Change(EntryChange::Renew(proxy.program))
+                Change(EntryChange::Renew { program: proxy.program, origin })
             }
-            (WrapAction::Wrap { given, .. }, EntryState::Wrapped { options, .. }) => {
-                match given.is_empty() || options.ends_with(given) {
-                    true => Skip("wrapped already"),
-                    false => Skip("wrapped already; unwrap it first for other options"),
+            (WrapAction::Wrap { given, .. }, EntryState::Wrapped { program, options, .. }) => {
+                if !given.is_empty() && !options.ends_with(given) {
+                    Skip("wrapped already; unwrap it first for other options")
+                } else if state.option(ORIGIN) == Some(origin) {
+                    Skip("wrapped already")
+                } else {
+                    Change(EntryChange::Renew { program, origin })
                 }
             }
             (WrapAction::Wrap { .. }, EntryState::ByHand { .. }) => {
@@ -97,8 +102,10 @@ pub(super) struct ServerChange {
     pub label: String,
     /// True if the entry is unwrapped and its command was changed by hand after `wrap`.
     pub edited: bool,
-    /// True if a wrapped entry only gets another path of spantap, because its own does not exist.
+    /// True if a wrapped entry gets another path of spantap, because its own does not exist.
     pub renewed: bool,
+    /// True if a wrapped entry gets the `--origin` that its place has.
+    pub origin_set: bool,
     /// True if the host does not start the server at present.
     pub disabled: bool,
 }
@@ -106,10 +113,15 @@ pub(super) struct ServerChange {
 impl ServerChange {
     fn new(server: &ServerEntry, change: EntryChange<'_>) -> ServerChange {
         let is_unwrapped = matches!(change, EntryChange::Unwrap);
+        let is_renewed = |differs: fn(&str, &str, &EntryState) -> bool| match change {
+            EntryChange::Renew { program, origin } => differs(program, origin, &server.state),
+            EntryChange::Wrap(_) | EntryChange::Unwrap => false,
+        };
         ServerChange {
             label: label(&server.name, &server.path),
             edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
-            renewed: matches!(change, EntryChange::Renew(_)),
+            renewed: is_renewed(|program, _, state| Some(program) != state.program()),
+            origin_set: is_renewed(|_, origin, state| Some(origin) != state.option(ORIGIN)),
             disabled: server.disabled,
         }
     }
@@ -143,7 +155,8 @@ impl FilePlan {
             ));
         }
         let program = program(file.scope).map_err(|error| error.to_string())?;
-        let proxy = ProxyCommand { program: &program, options: &action.options(file.scope) };
+        let origin = file.origin();
+        let proxy = ProxyCommand { program: &program, options: &action.options(file.scope, &origin) };
         let mut plan = FilePlan {
             file: file.clone(),
             after: String::new(),
@@ -157,7 +170,7 @@ impl FilePlan {
         let mut wanted = Vec::new();
         for (at, server) in servers.iter().enumerate() {
             if selection.takes(&server.name) {
-                match action.decide(&server.state, file.scope, &proxy) {
+                match action.decide(&server.state, file.scope, &proxy, &origin) {
                     EntryDecision::Change(change) => wanted.push((at, change)),
                     EntryDecision::Skip(reason) => plan.skip(server, reason),
                     EntryDecision::Ignore => {}

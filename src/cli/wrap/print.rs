@@ -19,10 +19,11 @@ pub(super) fn plan(out: &mut Out<'_>, plan: &FilePlan, with_diff: bool) -> anyho
     }
     let file = &plan.file;
     writeln!(out, "{} ({}): {}", file.host.name, file.scope.as_str(), printable_path(&file.path))?;
-    for ServerChange { label, edited, renewed, disabled } in &plan.changes {
-        let note = match (edited, renewed, disabled) {
+    for ServerChange { label, edited, renewed, origin_set, disabled } in &plan.changes {
+        let note = match (edited, renewed, origin_set, disabled) {
             (true, ..) => ": its command was changed by hand after `wrap`; the change stays, as shown",
-            (_, true, _) => ": wrapped by a spantap that no longer exists; replaced by this one",
+            (_, true, ..) => ": wrapped by a spantap that no longer exists; replaced by this one",
+            (.., true, _) => ": wrapped already; gets the option --origin, by which `status` knows it",
             (.., true) => " (disabled)",
             _ => "",
         };
@@ -113,7 +114,8 @@ pub(super) fn json(
         let mut line = json!({
             "host": plan.file.host.id, "scope": plan.file.scope.as_str(), "file": plan.file.path,
             "changed": labels(|_| true), "edited": labels(|change| change.edited),
-            "renewed": labels(|change| change.renewed), "written": written,
+            "renewed": labels(|change| change.renewed),
+            "origin_set": labels(|change| change.origin_set), "written": written,
             "skipped": skipped.collect::<Vec<_>>(),
         });
         if with_diff {

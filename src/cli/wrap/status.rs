@@ -85,10 +85,7 @@ impl StatusArgs {
 impl StatusRow {
     fn new(file: &HostFile, server: ServerEntry, logs: Option<&Path>) -> StatusRow {
         let (transport, watched, note) = describe(&server.state, file.scope);
-        let own = match &server.state {
-            EntryState::Wrapped { options, .. } | EntryState::ByHand { options, .. } => log_dir_of(options),
-            _ => None,
-        };
+        let own = server.state.option("--log-dir").map(PathBuf::from);
         StatusRow {
             host: file.host.id,
             scope: file.scope.as_str(),
@@ -180,16 +177,6 @@ fn table(rows: &[StatusRow]) -> Table {
         columns: titles.map(|title| Column::left(title, 0)).to_vec(),
         rows: rows.iter().map(cells).collect(),
     }
-}
-
-/// Returns the folder that an entry's own options name.
-fn log_dir_of(options: &[String]) -> Option<PathBuf> {
-    let at = options.iter().position(|word| word == "--log-dir" || word.starts_with("--log-dir="))?;
-    let folder = match options[at].split_once('=') {
-        Some((_, folder)) => folder,
-        None => options.get(at + 1)?,
-    };
-    Some(PathBuf::from(folder))
 }
 
 /// Returns when the newest log of a server was last written.
