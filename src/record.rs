@@ -32,7 +32,7 @@ pub use words::{EventName, Level};
 pub const SCHEMA: &str = "spantap/1";
 
 /// The ids and names of one connection, which every record of the connection contains.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// UUIDv7 in its usual text form.
     pub connection_id: String,

@@ -1,9 +1,8 @@
 //! `spantap export`: sends recorded sessions to a collector.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -15,13 +14,12 @@ use crate::cli::selection::{DefaultRange, Reading, SelectArgs, note, since_help}
 use crate::cli::{Out, done, help, hint};
 use crate::export::Output;
 use crate::export::otlp::settings::SignalSwitch;
-use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
+use crate::export::otlp::{ConnectionEncoder, Otlp, OtlpSettings};
 use crate::present::format::plural;
 use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
 use crate::query::scan::{LineReader, LogLine, ScanFindings};
 use crate::query::select::Selection;
-use crate::record::cost::Prices;
 use crate::record::file_name::stem_and_part;
 use crate::record::words::Side;
 use crate::record::{Identity, Record};
@@ -54,10 +52,12 @@ pub struct ExportArgs {
 
 /// How long a collector may take no data before the run ends.
 const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to wait for the answers to the last data of a session.
+/// How long to wait for the answers to the last data.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Number of records after which the run waits until all are taken; a resumed run begins there.
+/// Number of records after which the run waits until all are taken, and a resumed run can begin.
 const CHECKPOINT: u64 = 8_192;
+/// Longest time between two checkpoints, if the collector is slow.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl ExportArgs {
     /// Sends the selected records; exit status 1 if the collector did not take all of them.
@@ -66,24 +66,25 @@ impl ExportArgs {
         let reading = Reading::open(&self.select, DefaultRange::All)?;
         let sessions = sessions(reading.sources.clone());
         let progress = if self.resume { ExportProgress::load() } else { ExportProgress::default() };
-        let bar = ProgressLine::new(reading.sources.len());
-        let select = reading.select.clone();
         let mut run = ExportRun {
             collector: collector(&settings, side),
+            otlp: Otlp::of_records(settings.clone(), |notice| note(&notice.to_string())),
             settings,
             side,
-            select,
+            select: reading.select.clone(),
             resume: self.resume,
             progress,
             read: HashMap::new(),
-            bar,
-            sent: SentCounts::default(),
-            files: 0,
-            once: OncePerNotice::default(),
+            checkpoint: Instant::now(),
+            since_checkpoint: 0,
+            line: ProgressLine::start(reading.sources.len()),
+            connections: 0,
+            lost: BTreeMap::new(),
         };
-        sessions.iter().try_for_each(|session| run.send(session))?;
-        let ExportRun { sent: SentCounts { records, connections, lost }, bar, resume, .. } = run;
-        drop(bar);
+        let sent = sessions.iter().try_for_each(|session| run.send(session)).and_then(|()| run.finish());
+        let ExportRun { line, connections, lost, resume, .. } = run;
+        let records = line.end();
+        sent?;
         let count = format!("{} of {}", plural(records, "record"), plural(connections, "connection"));
         if lost.is_empty() {
             let printed = writeln!(out, "{count} sent");
@@ -150,73 +151,54 @@ fn sessions(sources: Vec<LogSource>) -> Vec<Vec<LogSource>> {
     sessions.into_iter().map(in_order).collect()
 }
 
-#[derive(Default)]
-struct SentCounts {
-    records: u64,
-    connections: u64,
-    /// Number of spans and logs that were not taken, by reason.
-    lost: BTreeMap<&'static str, u64>,
-}
-
-/// Prints each notice once, although every connection reports it.
-#[derive(Clone, Default)]
-struct OncePerNotice(Arc<Mutex<HashSet<ExportNotice>>>);
-
-impl OncePerNotice {
-    fn print(&self, notice: &ExportNotice) {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(notice.clone()) {
-            note(&notice.to_string());
-        }
-    }
-}
-
 struct ExportRun {
     settings: OtlpSettings,
+    otlp: Otlp,
     /// The name of the collector in `progress`.
     collector: String,
     side: Side,
     select: Selection,
     resume: bool,
     progress: ExportProgress,
-    /// Records by connection that were read since `progress` was saved.
+    /// Records by connection that were read since the last checkpoint.
     read: HashMap<String, SeqRanges>,
-    bar: ProgressLine,
-    sent: SentCounts,
-    /// Number of files that are done.
-    files: usize,
-    once: OncePerNotice,
+    /// Time of the last checkpoint.
+    checkpoint: Instant,
+    since_checkpoint: u64,
+    line: ProgressLine,
+    /// Number of connections with a record that was sent.
+    connections: u64,
+    /// Number of spans and logs that were not taken, by reason.
+    lost: BTreeMap<&'static str, u64>,
+}
+
+/// A connection of the session that is being read.
+struct ReadConnection {
+    encoder: ConnectionEncoder,
+    has_sent: bool,
 }
 
 impl ExportRun {
-    /// Sends the new records of one session. Progress is saved at each checkpoint, where a run can be resumed.
+    /// Sends the new records of one session.
     fn send(&mut self, parts: &[LogSource]) -> anyhow::Result<()> {
-        let mut connections: HashMap<String, Otlp> = HashMap::new();
+        let mut connections: HashMap<String, ReadConnection> = HashMap::new();
         for source in parts {
             self.read(source, &mut connections)?;
-            self.bar.show(self.files, source, self.sent.records);
-            self.files += 1;
+            self.line.file_done();
         }
-        self.sent.connections += connections.values().filter(|otlp| otlp.has_sent()).count() as u64;
-        // The wait includes the collector's own retry delays; the close tries at most once more.
-        let in_time = connections.values().all(|otlp| otlp.wait_until_sent(COLLECTOR_TIMEOUT));
-        let deadline = Instant::now() + CLOSE_TIMEOUT;
-        connections.values_mut().for_each(Output::begin_close);
-        connections.values_mut().for_each(|connection| connection.finish_close(deadline));
-        let lost = lost(&connections);
-        lost.iter().for_each(|(reason, count)| *self.sent.lost.entry(reason).or_default() += count);
-        if lost.is_empty() {
-            self.remember()?;
-        }
-        self.read.clear();
-        if in_time { Ok(()) } else { Err(no_progress()) }
+        self.connections += connections.values().filter(|connection| connection.has_sent).count() as u64;
+        Ok(())
     }
 
     /// Sends the records of one file.
-    fn read(&mut self, source: &LogSource, connections: &mut HashMap<String, Otlp>) -> anyhow::Result<()> {
+    fn read(
+        &mut self,
+        source: &LogSource,
+        connections: &mut HashMap<String, ReadConnection>,
+    ) -> anyhow::Result<()> {
         let failed = || format!("failed to read `{}`", source.name());
         let mut buffer = Vec::new();
         let mut reader = LineReader::new(source.open(0).with_context(failed)?, &mut buffer, 0);
-        let mut since_checkpoint = 0;
         loop {
             let line = match reader.next().with_context(failed)? {
                 LogLine::Whole(line) => line,
@@ -229,43 +211,54 @@ impl ExportRun {
                 continue;
             };
             let connection = connections.entry(record.connection_id.to_string());
-            let otlp = connection.or_insert_with(|| {
-                let once = self.once.clone();
-                let notify = move |notice: &ExportNotice| once.print(notice);
-                Otlp::new(self.settings.clone(), &identity(&record), self.side, Prices::default(), notify)
+            let connection = connection.or_insert_with(|| ReadConnection {
+                encoder: ConnectionEncoder::new(&self.settings, &identity(&record), self.side),
+                has_sent: false,
             });
             let is_sent = self.progress.has(&self.collector, &record.connection_id, record.seq);
             if is_sent || !takes(&self.select, &entry) {
-                otlp.observe_without_sending(&record);
+                connection.encoder.observe_without_sending(&record);
                 continue;
             }
-            if !otlp.wait_for_room(COLLECTOR_TIMEOUT) {
+            if !self.otlp.wait_for_room(COLLECTOR_TIMEOUT) {
                 return Err(no_progress());
             }
-            otlp.send(&record);
-            let read = self.read.entry(record.connection_id.to_string()).or_default();
-            read.add((record.seq, record.seq));
-            self.sent.records += 1;
-            since_checkpoint += 1;
-            if since_checkpoint == CHECKPOINT {
-                since_checkpoint = 0;
-                self.bar.show(self.files, source, self.sent.records);
-                let sent = connections.values().all(|otlp| otlp.wait_until_sent(COLLECTOR_TIMEOUT));
-                if sent && lost(connections).is_empty() {
-                    self.remember()?;
-                }
+            self.otlp.send_recorded(&mut connection.encoder, &record);
+            connection.has_sent = true;
+            self.read.entry(record.connection_id.to_string()).or_default().add((record.seq, record.seq));
+            self.line.record_sent();
+            self.since_checkpoint += 1;
+            if self.since_checkpoint >= CHECKPOINT || self.checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+                self.reach_checkpoint()?;
             }
         }
     }
 
-    /// Saves that the collector has taken the records that were read.
-    fn remember(&mut self) -> anyhow::Result<()> {
+    /// Waits until all records are taken, and saves that. Records are sent again by the next run if some of those
+    /// since the last checkpoint were not taken.
+    fn reach_checkpoint(&mut self) -> anyhow::Result<()> {
+        let in_time = self.otlp.flush(COLLECTOR_TIMEOUT);
+        let lost = self.losses();
+        let is_taken = in_time && lost == self.lost;
+        self.lost = lost;
         let read = std::mem::take(&mut self.read);
-        if !self.resume || read.is_empty() {
-            return Ok(());
+        if self.resume && is_taken && !read.is_empty() {
+            self.progress.add(&self.collector, read)?;
         }
-        read.iter().for_each(|(connection, ranges)| self.progress.add(&self.collector, connection, ranges));
-        self.progress.save()
+        (self.checkpoint, self.since_checkpoint) = (Instant::now(), 0);
+        if in_time { Ok(()) } else { Err(no_progress()) }
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.reach_checkpoint()?;
+        self.otlp.begin_close();
+        self.otlp.finish_close(Instant::now() + CLOSE_TIMEOUT);
+        self.lost = self.losses();
+        Ok(())
+    }
+
+    fn losses(&self) -> BTreeMap<&'static str, u64> {
+        self.otlp.dropped().into_iter().map(|dropped| (dropped.reason, dropped.count)).collect()
     }
 }
 
@@ -274,14 +267,6 @@ fn takes(select: &Selection, entry: &LogEntry<'_>) -> bool {
         true => select.takes_operation(entry),
         false => select.takes_context(entry),
     }
-}
-
-fn lost(connections: &HashMap<String, Otlp>) -> BTreeMap<&'static str, u64> {
-    let mut lost = BTreeMap::new();
-    for dropped in connections.values().flat_map(Output::dropped).filter(|dropped| dropped.count > 0) {
-        *lost.entry(dropped.reason).or_default() += dropped.count;
-    }
-    lost
 }
 
 fn no_progress() -> anyhow::Error {

@@ -9,7 +9,6 @@
 //! of the queue, a log record 14,600 and 1,020. When the queues held the record as JSON, which the thread
 //! parsed, a span took 117,000 instructions and a log record 180,000, and both shared 1,070 bytes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -23,24 +22,24 @@ use tokio::sync::Notify;
 
 use crate::export::Output;
 use crate::export::otlp::checks::CheckInstruments;
+use crate::export::otlp::encoder::attributes;
 use crate::export::otlp::losses::{LossCallback, LossCounts};
 use crate::export::otlp::metrics::Metrics;
 use crate::export::otlp::notice::NoticeCallback;
 use crate::export::otlp::points::{PointExporter, SharedReader};
 use crate::export::otlp::protobuf::ProtobufWriter;
 use crate::export::otlp::queue::Queue;
-use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::spans::SpanTracker;
 use crate::export::otlp::transport::CollectorClient;
 use crate::export::otlp::worker::{ExportQueues, HandedOver, Worker};
 use crate::observe::event::Event;
 use crate::record::cost::Prices;
 use crate::record::words::{LossPlace, Side};
-use crate::record::{Dropped, EventName, Identity, Record};
+use crate::record::{Dropped, Identity, Record};
 use crate::system::thread;
 
 pub(crate) mod checks;
+mod encoder;
 mod grpc;
 mod instruments;
 mod limits;
@@ -62,43 +61,24 @@ mod spans;
 mod transport;
 mod worker;
 
+pub(crate) use encoder::ConnectionEncoder;
 pub(crate) use notice::ExportNotice;
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
 pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, SignalTarget};
 
-/// Sends spans, logs and metrics of one connection.
+/// Sends spans, logs and metrics.
 pub(crate) struct Otlp {
-    tracker: Option<SpanTracker>,
-    sends_logs: bool,
+    /// Spans and logs of the connection; `None` if they come from elsewhere or are not sent.
+    encoder: Option<ConnectionEncoder>,
     metrics: Option<Metrics>,
     /// The item that is being encoded.
     buffer: ProtobufWriter,
-    /// Attributes of the resource. Spans and logs also carry the server's version, once it is known.
-    attributes: BTreeMap<String, String>,
     queues: Arc<ExportQueues>,
     /// Taken by the thread when the first event comes.
     unsent: Option<Worker>,
     /// Yields the runtime at the end.
     handed_over: Option<Receiver<HandedOver>>,
     prepare_thread: fn(),
-}
-
-/// Returns the attributes of a connection's resource: the server as a service.
-fn attributes(identity: &Identity, settings: &OtlpSettings) -> BTreeMap<String, String> {
-    use semconv::resource as name;
-    let own = [
-        (name::SERVICE_NAME, identity.server_name.as_str()),
-        (name::SERVICE_NAMESPACE, "mcp"),
-        (name::SERVICE_INSTANCE_ID, identity.connection_id.as_str()),
-        (name::TELEMETRY_SDK_NAME, "opentelemetry"),
-        (name::TELEMETRY_SDK_LANGUAGE, "rust"),
-        (name::TELEMETRY_DISTRO_NAME, semconv::SCOPE),
-        (name::TELEMETRY_DISTRO_VERSION, env!("CARGO_PKG_VERSION")),
-    ];
-    let mut attributes: BTreeMap<String, String> =
-        own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    attributes.extend(settings.resource.iter().cloned());
-    attributes
 }
 
 impl Otlp {
@@ -110,13 +90,13 @@ impl Otlp {
         prices: Prices,
         notify: impl Fn(&ExportNotice) + Send + Sync + 'static,
     ) -> Otlp {
-        let tracker = settings.traces.is_some().then(|| SpanTracker::new(side, settings.sampling()));
+        let encoder = Some(ConnectionEncoder::new(&settings, identity, side));
         let (otlp, metrics) = Otlp::build(settings, identity, Arc::new(notify), |meter| {
             let metrics = Metrics::new(meter, side, &identity.server_name, prices);
             let losses = metrics.otlp_losses();
             (metrics, Some(losses))
         });
-        Otlp { tracker, metrics, ..otlp }
+        Otlp { encoder, metrics, ..otlp }
     }
 
     /// Returns an output for `spantap check`: metrics with instruments of their own. Call [`Otlp::open`] next.
@@ -131,6 +111,15 @@ impl Otlp {
         Otlp::build(settings, identity, Arc::new(notify), checks)
     }
 
+    /// Returns an output for recorded connections: spans and logs, which come with [`Otlp::send_recorded`].
+    pub(crate) fn of_records(
+        settings: OtlpSettings,
+        notify: impl Fn(&ExportNotice) + Send + Sync + 'static,
+    ) -> Otlp {
+        let settings = OtlpSettings { metrics: None, ..settings };
+        Otlp::build(settings, &Identity::default(), Arc::new(notify), |_| ((), None)).0
+    }
+
     /// Returns an output without spans. If metrics are to be sent, `instruments` makes instruments and the
     /// callback that counts losses.
     fn build<T>(
@@ -139,13 +128,13 @@ impl Otlp {
         notify: NoticeCallback,
         instruments: impl FnOnce(&Meter) -> (T, Option<LossCallback>),
     ) -> (Otlp, Option<T>) {
-        let attributes = attributes(identity, &settings);
         let reader = settings.metrics.as_ref().map(|_| {
             let reader = ManualReader::builder().with_temporality(settings.temporality()).build();
             SharedReader(Arc::new(reader))
         });
         let made = reader.as_ref().map(|reader| {
-            let pairs = attributes.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+            let attributes = attributes(identity, &settings).into_iter();
+            let pairs = attributes.map(|(key, value)| KeyValue::new(key, value));
             let provider = SdkMeterProvider::builder()
                 .with_reader(reader.clone())
                 .with_resource(Resource::builder_empty().with_attributes(pairs).build())
@@ -165,13 +154,11 @@ impl Otlp {
             losses_known: Notify::new(),
         };
         let otlp = Otlp {
-            tracker: None,
-            sends_logs: settings.logs.is_some(),
+            encoder: None,
             metrics: None,
             buffer: ProtobufWriter::default(),
-            attributes: attributes.clone(),
             queues: Arc::new(queues),
-            unsent: Some(Worker { settings, attributes, reader, notify }),
+            unsent: Some(Worker { settings, reader, notify }),
             handed_over: None,
             prepare_thread: || {},
         };
@@ -204,66 +191,23 @@ impl Otlp {
         }
     }
 
-    /// Queues the spans and the log of one record, of live traffic and of recorded sessions alike.
-    pub(crate) fn send(&mut self, record: &Record<'_>) {
-        self.update_state(record);
-        let queues = &self.queues;
-        if let Some(tracker) = &mut self.tracker {
-            if let Some(span) = tracker.connection(record) {
-                // A backend shows no part of a trace before its root, so the connection does not wait.
-                queues.put(&queues.spans, span.into(), true);
-            }
-            self.buffer.clear();
-            if tracker.operation(record, &mut self.buffer) {
-                queues.put(&queues.spans, self.buffer.as_bytes().into(), false);
-            }
-        }
-        if self.sends_logs {
-            self.buffer.clear();
-            match logs::log(record, &mut self.buffer) {
-                Ok(()) => queues.put(&queues.logs, self.buffer.as_bytes().into(), false),
-                Err(_) => queues.losses.add("not_encoded", 1),
-            }
-        }
+    /// Queues the spans and the log of one record of another connection.
+    pub(crate) fn send_recorded(&mut self, connection: &mut ConnectionEncoder, record: &Record<'_>) {
+        connection.send(record, &self.queues, &mut self.buffer);
         self.open();
-    }
-
-    /// Updates the state from a record that is not to be sent. Later records depend on it: the connection's
-    /// span ends with the first answer, and the server names its version once.
-    pub(crate) fn observe_without_sending(&mut self, record: &Record<'_>) {
-        self.update_state(record);
-        if let Some(tracker) = &mut self.tracker {
-            let _ = tracker.connection(record);
-        }
-    }
-
-    pub(crate) fn has_sent(&self) -> bool {
-        self.unsent.is_none()
-    }
-
-    /// Adds the server's version to the resource. It is known before the server's first span is made.
-    fn update_state(&mut self, record: &Record<'_>) {
-        let Some(version) = record.server_version.as_deref() else { return };
-        let name = semconv::resource::SERVICE_VERSION;
-        if record.event == EventName::PeerIdentified && !self.attributes.contains_key(name) {
-            self.attributes.insert(name.to_owned(), version.to_owned());
-            let origin = RequestOrigin::new(&self.attributes);
-            self.queues.spans.set_origin(origin.clone());
-            self.queues.logs.set_origin(origin);
-        }
     }
 
     /// Waits until there is room for more, if records are read from files. Returns false if no item has been
     /// taken for `patience`.
     pub(crate) fn wait_for_room(&self, patience: Duration) -> bool {
-        let batch = self.queues.spans.limits.batch;
-        self.queues.spans.wait_for_room(batch, patience) && self.queues.logs.wait_for_room(batch, patience)
+        let half = self.queues.spans.limits.queue / 2;
+        self.queues.spans.wait_for_room(half, patience) && self.queues.logs.wait_for_room(half, patience)
     }
 
     /// Waits until all items are taken or refused. Returns false if no item has been taken for `patience`.
-    pub(crate) fn wait_until_sent(&self, patience: Duration) -> bool {
-        !self.has_sent()
-            || (self.queues.spans.wait_for_room(0, patience) && self.queues.logs.wait_for_room(0, patience))
+    pub(crate) fn flush(&self, patience: Duration) -> bool {
+        let is_open = self.unsent.is_none();
+        !is_open || (self.queues.spans.flush(patience) && self.queues.logs.flush(patience))
     }
 }
 
@@ -272,10 +216,10 @@ impl Output for Otlp {
         if let Some(metrics) = &mut self.metrics {
             metrics.take(event);
         }
-        match record {
-            Some(record) => self.send(record),
-            None => self.open(),
+        if let (Some(encoder), Some(record)) = (&mut self.encoder, record) {
+            encoder.send(record, &self.queues, &mut self.buffer);
         }
+        self.open();
     }
 
     fn dropped(&self) -> Vec<Dropped> {

@@ -81,6 +81,13 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Appends `bytes` to the file `path` in one write. A file that is made can be read only by its owner.
+pub fn append_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let mut file = File::options().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
+    file.write_all(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::export::otlp::request::RequestOrigin;
+use crate::export::otlp::request::empty_request;
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
 use crate::system::thread;
@@ -61,7 +61,7 @@ async fn exchange(signal: Signal, target: &SignalTarget) -> Option<(ProbeFailure
         Ok(client) => client,
         Err(error) => return Some((ProbeFailure::Unusable, format!("{error:#}"))),
     };
-    let reason = client.send(RequestOrigin::default().request(&[])).await.failure?;
+    let reason = client.send(empty_request()).await.failure?;
     let failure = match reason {
         "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => ProbeFailure::NoAnswer,
         "tls" => ProbeFailure::Tls,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::export::otlp::losses::lock;
-use crate::export::otlp::request::RequestOrigin;
 
 /// Items of one signal, in the order in which they came.
 pub(super) struct Queue<T> {
@@ -33,10 +32,10 @@ struct QueueState<T> {
     since: Option<Instant>,
     /// One of the items must not wait for a full batch.
     urgent: bool,
+    /// A thread waits until all items are sent, so none waits for a full batch.
+    flushing: bool,
     /// Items that are being sent.
     in_hand: usize,
-    /// The origin of the next batches, if it has changed.
-    origin: Option<RequestOrigin>,
     closing: bool,
     /// The sender has ended.
     ended: bool,
@@ -58,8 +57,8 @@ impl<T> Queue<T> {
             waiting: VecDeque::new(),
             since: None,
             urgent: false,
+            flushing: false,
             in_hand: 0,
-            origin: None,
             closing: false,
             ended: false,
             abandoned: false,
@@ -92,14 +91,6 @@ impl<T> Queue<T> {
         lock(&self.state).ended
     }
 
-    pub(super) fn set_origin(&self, origin: RequestOrigin) {
-        lock(&self.state).origin = Some(origin);
-    }
-
-    pub(super) fn new_origin(&self) -> Option<RequestOrigin> {
-        lock(&self.state).origin.take()
-    }
-
     /// Waits until a batch is due, not before `not_before` except at the end.
     pub(super) async fn due(&self, not_before: Option<Instant>) -> Due {
         loop {
@@ -108,7 +99,7 @@ impl<T> Queue<T> {
                 if state.closing {
                     return Due::Closing;
                 }
-                let full = state.urgent || state.waiting.len() >= self.limits.batch;
+                let full = state.urgent || state.flushing || state.waiting.len() >= self.limits.batch;
                 let since = state.since.filter(|_| !state.waiting.is_empty());
                 let due = since.map(|since| if full { since } else { since + self.limits.interval });
                 let due = due.map(|due| not_before.map_or(due, |at| at.max(due)));
@@ -145,7 +136,7 @@ impl<T> Queue<T> {
     pub(super) fn take(&self, batches: usize, size: usize, at_least: usize) -> Vec<Vec<T>> {
         let mut state = lock(&self.state);
         let mut taken = Vec::new();
-        if state.waiting.len() < at_least {
+        if state.waiting.len() < at_least && !state.flushing {
             return taken;
         }
         while taken.len() < batches && !state.waiting.is_empty() {
@@ -205,6 +196,16 @@ impl<T> Queue<T> {
         left as u64
     }
 
+    /// Sends all items without waiting for a full batch. Returns when they are sent or the sender has ended; false
+    /// after `patience` without a change.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        lock(&self.state).flushing = true;
+        self.wake.notify_one();
+        let is_sent = self.wait_for_room(0, patience);
+        lock(&self.state).flushing = false;
+        is_sent
+    }
+
     /// Waits until at most `most` items are left or the sender ends. Returns false after `patience` without a change.
     pub(super) fn wait_for_room(&self, most: usize, patience: Duration) -> bool {
         let mut state = lock(&self.state);
@@ -262,6 +263,28 @@ mod tests {
         assert_eq!(queue.put_back(batch), 0);
         assert_eq!(queue.end(), 0);
         assert!(!queue.put(9, false), "an ended queue takes no item");
+    }
+
+    #[test]
+    fn a_flush_waits_for_no_full_batch() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let queue = queue();
+        (0..3).for_each(|item| assert!(queue.put(item, false)));
+        std::thread::scope(|scope| {
+            let flushed = scope.spawn(|| queue.flush(Duration::from_secs(60)));
+            // The sender took a full batch, and asks for another full one.
+            queue.take(1, 2, 1);
+            assert!(queue.settle(2));
+            runtime.block_on(async {
+                let due = tokio::time::timeout(Duration::from_secs(60), queue.due(None)).await;
+                assert!(matches!(due, Ok(Due::Now)));
+            });
+            assert_eq!(queue.take(1, 2, 2), [vec![2]]);
+            assert!(queue.settle(1));
+            assert!(flushed.join().unwrap());
+        });
+        queue.put(4, false);
+        assert!(queue.take(1, 2, 2).is_empty(), "after a flush items wait for a full batch again");
     }
 
     #[test]

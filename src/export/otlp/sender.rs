@@ -11,7 +11,7 @@ use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::{ExportNotice, NoticeCallback};
 use crate::export::otlp::outcome::Outcome;
 use crate::export::otlp::queue::{Due, Queue};
-use crate::export::otlp::request::{EncodedItem, RequestOrigin};
+use crate::export::otlp::request::{EncodedItem, request};
 use crate::export::otlp::transport::CollectorClient;
 
 /// Batches that are sent at the same time if more than one waits.
@@ -70,19 +70,8 @@ fn jitter(pause: Duration) -> Duration {
     pause.mul_f64(f64::from(byte[0]) / 1024.0)
 }
 
-pub(super) struct ItemSender {
-    pub(super) client: CollectorClient,
-    pub(super) origin: RequestOrigin,
-}
-
-impl ItemSender {
-    async fn send(&self, batch: &[EncodedItem]) -> Outcome {
-        self.client.send(self.origin.request(batch)).await
-    }
-}
-
 pub(super) struct QueueSender<'a> {
-    pub(super) sender: Arc<ItemSender>,
+    pub(super) client: Arc<CollectorClient>,
     pub(super) queue: &'a Queue<EncodedItem>,
     pub(super) losses: &'a LossCounts,
     pub(super) backoff: Backoff,
@@ -95,11 +84,6 @@ impl QueueSender<'_> {
     pub(super) async fn run(mut self) {
         loop {
             let closing = matches!(self.queue.due(self.backoff.not_before).await, Due::Closing);
-            if let Some(origin) = self.queue.new_origin() {
-                // All batches have come back, so the sender is not shared.
-                let Some(sender) = Arc::get_mut(&mut self.sender) else { return };
-                sender.origin = origin;
-            }
             self.send_waiting(closing).await;
             if closing {
                 return;
@@ -119,10 +103,9 @@ impl QueueSender<'_> {
             at_least = if closing { 1 } else { self.size };
             let mut under_way = JoinSet::new();
             for batch in batches {
-                let sender = Arc::clone(&self.sender);
+                let client = Arc::clone(&self.client);
                 under_way.spawn(async move {
-                    let outcome = sender.send(&batch).await;
-                    drop(sender);
+                    let outcome = client.send(request(&batch)).await;
                     (batch, outcome)
                 });
             }

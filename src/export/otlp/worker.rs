@@ -4,7 +4,6 @@
 //! little for what has to be sent at the end. So the thread hands its runtime over a channel to the thread
 //! that closes, which has normal priority and goes on with the same tasks.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
@@ -20,8 +19,8 @@ use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::{ExportNotice, NoticeCallback};
 use crate::export::otlp::points::{PointExporter, PointSender, SharedReader};
 use crate::export::otlp::queue::Queue;
-use crate::export::otlp::request::{EncodedItem, RequestOrigin};
-use crate::export::otlp::sender::{Backoff, ItemSender, QueueSender};
+use crate::export::otlp::request::EncodedItem;
+use crate::export::otlp::sender::{Backoff, QueueSender};
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
 use crate::system::thread;
@@ -60,7 +59,6 @@ pub(super) struct HandedOver {
 /// The sending thread before it starts, with all that it needs.
 pub(super) struct Worker {
     pub(super) settings: OtlpSettings,
-    pub(super) attributes: BTreeMap<String, String>,
     pub(super) reader: Option<SharedReader>,
     pub(super) notify: NoticeCallback,
 }
@@ -154,12 +152,12 @@ impl Worker {
             queues.losses.add("not_configured", queue(queues).end());
             return None;
         };
-        let sender = Arc::new(ItemSender { client, origin: RequestOrigin::new(&self.attributes) });
+        let client = Arc::new(client);
         let (queues, backoff) = (Arc::clone(queues), Backoff::new(name, Arc::clone(&self.notify)));
         Some(tokio::spawn(async move {
             let (queue, losses) = (queue(&queues), &*queues.losses);
             let size = queue.limits.batch;
-            QueueSender { sender, queue, losses, backoff, size }.run().await;
+            QueueSender { client, queue, losses, backoff, size }.run().await;
         }))
     }
 }

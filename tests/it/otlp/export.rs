@@ -1,6 +1,8 @@
 //! An export of recorded sessions equals the live export, and sends nothing twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
@@ -151,6 +153,49 @@ fn resuming_sends_each_record_once_in_whatever_file_and_order_it_comes() {
     let operations = collector.spans().into_iter().filter(|span| span.name != "mcp.connect");
     let ids: Vec<Vec<u8>> = operations.map(|span| span.span_id).collect();
     assert_eq!((ids.iter().collect::<BTreeSet<_>>().len(), ids.len()), (9, 9));
+}
+
+/// A batch waits for no interval, and holds the spans of many connections, each with its own resource.
+#[test]
+fn the_spans_of_many_connections_are_sent_together() {
+    const CONNECTIONS: usize = 30;
+    let home = Home::new();
+    session(&home, &[], &[], 3);
+    let log = logs_in(&home.logs()).remove(0);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let id = home.records()[0]["connection_id"].as_str().unwrap().to_owned();
+    for n in 1..CONNECTIONS {
+        let end = format!("{n:012}");
+        let copy = text.replace(&id[24..], &end);
+        std::fs::write(home.logs().join(format!("sample-2026-11-25-{end}.jsonl")), copy).unwrap();
+    }
+    let collector = Collector::start(Manner::Good);
+    let said = export(&home, &["--otlp", &collector.endpoint]);
+    assert!(said.ends_with(&format!(" records of {CONNECTIONS} connections sent\n")), "{said}");
+    let resources: BTreeMap<String, usize> =
+        collector.spans_of_resources().into_iter().fold(BTreeMap::new(), |mut counts, (resource, _)| {
+            *counts.entry(resource).or_default() += 1;
+            counts
+        });
+    assert_eq!(resources.len(), CONNECTIONS, "{resources:?}");
+    assert!(resources.values().all(|spans| *spans == 5), "{resources:?}");
+    let requests = collector.requests().len();
+    assert!(requests < CONNECTIONS, "{requests} requests");
+}
+
+/// Progress is also said where stderr is not a terminal.
+#[test]
+fn an_export_that_takes_long_says_every_ten_seconds_how_far_it_is() {
+    let home = Home::new();
+    session(&home, &[], &[], 3);
+    let collector = Collector::start(Manner::Hanging);
+    let mut command = home.spantap(["export", "--otlp", &collector.endpoint]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("note: 1 of 1 file, ") && line.ends_with(" records sent\n"), "{line}");
 }
 
 #[test]
