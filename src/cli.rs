@@ -138,14 +138,15 @@ pub enum Command {
 impl Command {
     /// Returns the colour choice; `main` applies it before it opens the output.
     pub fn color(&self) -> anstream::ColorChoice {
-        let output = match self {
-            Command::Tail(args) => &args.output,
-            Command::Sessions(args) => &args.output,
-            Command::Show(args) => &args.output,
-            Command::Stats(args) => &args.output,
+        let colour = match self {
+            Command::Tail(args) => &args.output.color,
+            Command::Sessions(args) => &args.output.color,
+            Command::Show(args) => &args.output.color,
+            Command::Stats(args) => &args.output.color,
+            Command::Status(args) => &args.color,
             _ => return anstream::ColorChoice::Auto,
         };
-        match output.color {
+        match colour.color {
             clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
             clap::ColorChoice::Always => anstream::ColorChoice::Always,
             clap::ColorChoice::Never => anstream::ColorChoice::Never,

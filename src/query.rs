@@ -1,6 +1,6 @@
 //! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
-//! `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
+//! `last_seen` reads the starts of logs. `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
 //! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find` and `report` compute the answer of
 //! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`greatest`).
 
@@ -13,6 +13,7 @@ pub(crate) mod find;
 pub(crate) mod follow;
 mod greatest;
 pub(crate) mod last;
+pub(crate) mod last_seen;
 pub(crate) mod live;
 pub mod name_pool;
 pub(crate) mod nested;

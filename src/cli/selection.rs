@@ -79,6 +79,12 @@ pub(super) struct OutputArgs {
     /// Print one JSON object per line
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) color: ColorArgs,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ColorArgs {
     /// Use colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub(super) color: ColorChoice,
@@ -159,12 +165,7 @@ impl Reading {
             select,
             sources,
             folders,
-            terminal: Terminal {
-                width: width(),
-                unicode: is_unicode(),
-                zone,
-                warn: settings.thrash_warn.value,
-            },
+            terminal: Terminal { zone, ..terminal(settings.thrash_warn.value) },
             prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
             place,
             wanted: wanted(args),
@@ -412,6 +413,11 @@ fn sources(
     let names: Vec<String> = files.iter().take(3).map(name).collect();
     let more = if files.len() > 3 { format!(" and {} more", files.len() - 3) } else { String::new() };
     Ok((LogSource::once(sources), folders, format!("{}{more}", names.join(", "))))
+}
+
+/// Returns the terminal of standard output, where `warn` identical calls mark a call.
+pub(super) fn terminal(warn: u32) -> Terminal {
+    Terminal { width: width(), unicode: is_unicode(), zone: TimeZone::system(), warn }
 }
 
 /// Returns the columns of a line: `COLUMNS`, else those of the terminal. A pipe or file has no limit.

@@ -66,6 +66,28 @@ impl Terminal {
         }
     }
 
+    /// Returns a text that is broken between words only. The lines after the first begin with `indent` blanks, and
+    /// `used` columns of the first line are taken.
+    pub(crate) fn paragraph(&self, text: &Printable, used: usize, indent: usize) -> String {
+        let mut result = String::new();
+        let mut column = used;
+        for word in text.split(' ') {
+            let word = Printable::new(word);
+            if result.is_empty() {
+                column += word.width();
+            } else if column + 1 + word.width() <= self.width {
+                result.push(' ');
+                column += 1 + word.width();
+            } else {
+                result.push('\n');
+                result.extend(std::iter::repeat_n(' ', indent));
+                column = indent + word.width();
+            }
+            result.push_str(&word);
+        }
+        result
+    }
+
     /// Puts facts side by side, as many on a line as fit.
     pub(crate) fn lines(&self, facts: &[Printable], separator: &str) -> Vec<Printable> {
         Printable::lines(facts, separator, self.width, self.ellipsis())
@@ -289,6 +311,16 @@ mod tests {
         );
         assert_eq!(draw(24), "NAME         CALLS  NOTE\nsearch_iss…    412  slow\n東京             3\n");
         assert_eq!(draw(16), "NAME       CALLS\nsearch_i…    412\n東京           3\n");
+    }
+
+    #[test]
+    fn a_paragraph_is_broken_between_words_and_a_pipe_gets_one_line() {
+        let paragraph = |width| {
+            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            terminal.paragraph(&"one two /a/long/path three".into(), 2, 4)
+        };
+        assert_eq!(paragraph(10), "one two\n    /a/long/path\n    three");
+        assert_eq!(paragraph(Terminal::UNLIMITED), "one two /a/long/path three");
     }
 
     #[test]

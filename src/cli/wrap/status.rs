@@ -1,21 +1,24 @@
 //! `status`: hosts, their servers, and whether each is watched.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::json;
 
+use crate::cli::selection::{self, ColorArgs};
 use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
 use crate::cli::{Out, help, log_folder, redacted, write_json};
-use crate::hosts::entry::{self, EntryState, ServerEntry};
+use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
+use crate::hosts::splice::ORIGIN;
 use crate::present::Printable;
-use crate::present::table::{Cell, Column, Table, Terminal};
-use crate::record::file_name::{SessionFileName, server_part};
+use crate::present::table::{Cell, Column, Table, Terminal, Tone};
+use crate::query::last_seen::{self, EntryPlace, LastSeen, SeenBy, SeenLogs};
+use crate::query::live::{self, LiveConnection};
+use crate::settings::paths;
 
 #[derive(Debug, Args)]
 #[command(
@@ -30,6 +33,8 @@ pub struct StatusArgs {
     json: bool,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in crate::cli) color: ColorArgs,
 }
 
 struct StatusRow {
@@ -37,12 +42,14 @@ struct StatusRow {
     scope: &'static str,
     name: String,
     label: String,
+    /// The folder of the project whose entry it is, with the home folder as `~`.
+    project: Option<String>,
     transport: &'static str,
     watched: &'static str,
     disabled: bool,
     /// The reason why the server is not watched, or a problem with its entry.
     note: Option<String>,
-    last_seen: Option<Timestamp>,
+    last_seen: Option<LastSeen>,
 }
 
 impl StatusArgs {
@@ -65,7 +72,9 @@ impl StatusArgs {
     }
 
     fn collect(&self, files: &[HostFile]) -> (Vec<StatusRow>, Failures) {
-        let logs = log_folder(self.log_dir.clone()).ok().flatten();
+        let folder = log_folder(self.log_dir.clone()).ok().flatten();
+        let live = paths::live_dir().map(|folder| live::connections(&folder).0).unwrap_or_default();
+        let mut seen = SeenServers { folder, logs: BTreeMap::new(), live };
         let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for file in files {
             match file.read() {
@@ -73,7 +82,7 @@ impl StatusArgs {
                     entry::entries(&root, file.host)
                         .into_iter()
                         .filter(|server| self.selection.takes(&server.name))
-                        .map(|server| StatusRow::new(file, server, logs.as_deref())),
+                        .map(|server| StatusRow::new(file, server, &mut seen)),
                 ),
                 Err(reason) => failures.push((file.clone(), reason)),
             }
@@ -82,10 +91,46 @@ impl StatusArgs {
     }
 }
 
+/// Logs and live files, in which servers are looked up.
+struct SeenServers {
+    /// Folder of the logs of entries that name none.
+    folder: Option<PathBuf>,
+    logs: BTreeMap<PathBuf, SeenLogs>,
+    live: Vec<LiveConnection>,
+}
+
+impl SeenServers {
+    /// Returns when an entry was last seen.
+    fn last(&mut self, state: &EntryState, place: &EntryPlace<'_>) -> Option<LastSeen> {
+        let folder = state.option("--log-dir").map(PathBuf::from).or_else(|| self.folder.clone());
+        let logs = folder
+            .map(|folder| &*self.logs.entry(folder).or_insert_with_key(|folder| SeenLogs::in_dir(folder)));
+        let seen = [last_seen::running(&self.live, place), logs.and_then(|logs| logs.last(place))];
+        // A name alone shows nothing about an entry that is not watched.
+        let is_watched = state.program().is_some();
+        let known = seen.into_iter().flatten().filter(|seen| is_watched || seen.by == SeenBy::Origin);
+        known.min_by_key(|seen| seen.by == SeenBy::Name)
+    }
+}
+
 impl StatusRow {
-    fn new(file: &HostFile, server: ServerEntry, logs: Option<&Path>) -> StatusRow {
-        let (transport, watched, note) = describe(&server.state, file.scope);
-        let own = server.state.option("--log-dir").map(PathBuf::from);
+    fn new(file: &HostFile, server: ServerEntry, seen: &mut SeenServers) -> StatusRow {
+        let (transport, watched, mut note) = describe(&server.state, file.scope);
+        let origin = file.origin();
+        let project = match (&server.path[..], file.scope) {
+            ([PathStep::Key(first), PathStep::Key(project), ..], _) if first == "projects" => {
+                Some(PathBuf::from(project))
+            }
+            (_, FileScope::Project) => std::env::current_dir().ok(),
+            (_, FileScope::User) => None,
+        };
+        let project = project.map(|folder| paths::home_as_tilde(&folder));
+        if watched == "yes" && server.state.option(ORIGIN).is_some_and(|own| own != origin) {
+            note = Some(
+                "its --origin names another place, as of a copied entry; `spantap wrap` corrects it".into(),
+            );
+        }
+        let place = EntryPlace { server: &server.name, origin: &origin, project: project.as_deref() };
         StatusRow {
             host: file.host.id,
             scope: file.scope.as_str(),
@@ -94,7 +139,8 @@ impl StatusRow {
             watched,
             disabled: server.disabled,
             note: note.map(|note| redacted(&note).to_string()),
-            last_seen: own.as_deref().or(logs).and_then(|logs| last_seen(logs, &server.name)),
+            last_seen: seen.last(&server.state, &place),
+            project: project.filter(|_| file.scope == FileScope::User),
             name: server.name,
         }
     }
@@ -126,7 +172,12 @@ fn print_json(out: &mut Out<'_>, rows: &[StatusRow], failures: &Failures) -> any
     for row in rows {
         let line = json!({"host": row.host, "scope": row.scope, "server": row.label,
             "transport": row.transport, "watched": row.watched, "disabled": row.disabled,
-            "note": row.note, "last_seen": row.last_seen.map(|seen| seen.to_string())});
+            "note": row.note, "last_seen": row.last_seen.map(|seen| seen.at.to_string()),
+            "last_seen_by": row.last_seen.map(|seen| match seen.by {
+                SeenBy::Origin => "origin",
+                SeenBy::Name => "name",
+            }),
+            "running": row.last_seen.is_some_and(|seen| seen.is_running)});
         write_json(out, &line)?;
     }
     for (file, reason) in failures {
@@ -141,15 +192,23 @@ fn print(
     failures: &Failures,
     files: &[HostFile],
 ) -> anyhow::Result<()> {
+    let terminal = selection::terminal(0);
     if !rows.is_empty() {
-        // Not cut to the terminal: a name that is cut cannot be given to `wrap`.
-        let terminal = Terminal { width: usize::MAX, unicode: true, zone: TimeZone::UTC, warn: 0 };
-        table(rows).write(out, &terminal)?;
+        table(rows, &terminal).write(out, &terminal)?;
     }
+    let line = |out: &mut Out<'_>, text: String| {
+        writeln!(out, "{}", terminal.paragraph(&Printable::from(text), 0, 2))
+    };
     for row in rows {
         if let Some(note) = &row.note {
-            writeln!(out, "{} {}: {}", row.host, Printable::new(&row.label), Printable::new(note))?;
+            line(out, format!("{} {}: {note}", row.host, row.label))?;
         }
+    }
+    let by_name = |row: &StatusRow| row.last_seen.is_some_and(|seen| seen.by == SeenBy::Name);
+    if rows.iter().any(by_name) {
+        let text = "~ a server of this name was seen; its log does not name the entry. `spantap wrap` adds the \
+                    name to entries that lack it";
+        line(out, text.to_owned())?;
     }
     if rows.is_empty() && failures.is_empty() {
         writeln!(out, "no server in these files:")?;
@@ -161,35 +220,45 @@ fn print(
     Ok(())
 }
 
-fn table(rows: &[StatusRow]) -> Table {
-    let titles = ["HOST", "SCOPE", "SERVER", "TRANSPORT", "WATCHED", "LAST SEEN"];
+fn table(rows: &[StatusRow], terminal: &Terminal) -> Table {
+    // A name that is cut cannot be given to `wrap`, and a date that is cut is not one.
+    let whole = |title, drop| Column { cut: false, ..Column::left(title, drop) };
+    let columns = vec![
+        whole("HOST", 0),
+        whole("SCOPE", 2),
+        whole("SERVER", 0),
+        Column::left("PROJECT", 1),
+        whole("TRANSPORT", 3),
+        whole("WATCHED", 0),
+        whole("LAST SEEN", 0),
+    ];
     let cells = |row: &StatusRow| {
         let disabled = if row.disabled { " (disabled)" } else { "" };
-        let last_seen = row
-            .last_seen
-            .map_or_else(|| "-".to_owned(), |seen| seen.strftime("%Y-%m-%d %H:%M UTC").to_string());
-        let server = format!("{}{disabled}", row.label);
-        [row.host, row.scope, &server, row.transport, row.watched, &last_seen]
-            .map(|text| Cell::from(Printable::new(text)))
-            .to_vec()
+        let tone = match row.watched {
+            "yes" => Tone::Good,
+            "stale binary" => Tone::Bad,
+            "edited" => Tone::Warning,
+            _ => Tone::Faint,
+        };
+        let project = row.project.as_ref().map(|project| redacted(project).to_string());
+        vec![
+            row.host.into(),
+            Cell::toned(row.scope, Tone::Faint),
+            format!("{}{disabled}", redacted(&row.name)).into(),
+            Cell::toned(project.unwrap_or_default(), Tone::Faint),
+            Cell::toned(row.transport, Tone::Faint),
+            Cell::toned(row.watched, tone),
+            last_seen_cell(row.last_seen, terminal),
+        ]
     };
-    Table {
-        columns: titles.map(|title| Column::left(title, 0)).to_vec(),
-        rows: rows.iter().map(cells).collect(),
-    }
+    Table { columns, rows: rows.iter().map(cells).collect() }
 }
 
-/// Returns when the newest log of a server was last written.
-fn last_seen(logs: &Path, server: &str) -> Option<Timestamp> {
-    let server = server_part(server);
-    let newest = std::fs::read_dir(logs)
-        .ok()?
-        .flatten()
-        .filter(|file| {
-            let name = file.file_name().to_str().and_then(SessionFileName::parse);
-            name.is_some_and(|name| name.server == server)
-        })
-        .filter_map(|file| file.metadata().ok()?.modified().ok())
-        .max()?;
-    Timestamp::try_from(newest).ok()
+fn last_seen_cell(seen: Option<LastSeen>, terminal: &Terminal) -> Cell {
+    let Some(seen) = seen else { return Cell::toned("-", Tone::Faint) };
+    let mark = if seen.by == SeenBy::Name { "~" } else { "" };
+    match seen.is_running {
+        true => Cell::toned(format!("{mark}running"), Tone::Good),
+        false => format!("{mark}{}", seen.at.local(&terminal.zone, "%Y-%m-%d %H:%M")).into(),
+    }
 }
