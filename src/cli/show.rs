@@ -11,6 +11,7 @@ use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note}
 use crate::cli::{Out, hint};
 use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
+use crate::present::waterfall::DrawnPart;
 use crate::present::{Printable, format, operation, session};
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
 use crate::query::row::LogRow;
@@ -22,6 +23,9 @@ pub struct ShowArgs {
     /// SESSION, HANDLE, last, -1 (last call), SESSION/SEQ, or an operation's request, trace, span, tool call or conversation id, or a hash
     #[arg(value_name = "WHAT", allow_negative_numbers = true)]
     target: Option<String>,
+    /// Draw all operations of a session, and the start of its servers in full [default: the first 200, and failures]
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     #[command(flatten)]
     select: SelectArgs,
     #[command(flatten)]
@@ -29,7 +33,9 @@ pub struct ShowArgs {
 }
 
 /// Default number of operations of a session that are drawn.
-const OPERATIONS: usize = 10_000;
+const OPERATIONS: usize = 200;
+/// Default number of operations of a session that are read. Failures among them are drawn.
+const READ: usize = 10_000;
 /// Default number of matches that are listed.
 const LISTED: usize = 20;
 
@@ -92,13 +98,18 @@ impl ShowArgs {
     }
 
     fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {
-        let limit = self.output.limit.unwrap_or(OPERATIONS);
         let json = self.output.json;
+        let (limit, first) = match self.output.limit {
+            Some(limit) => (limit, limit),
+            None if self.all || json => (usize::MAX, usize::MAX),
+            None => (READ, OPERATIONS),
+        };
         let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, json));
         found.settle();
         found.totals.add_live(&reading.live_noted());
         if !json {
-            session::write(out, &reading.terminal, session_id, &found, &self.again())?;
+            let part = DrawnPart { first, folds_start: !self.all };
+            session::write(out, &reading.terminal, session_id, &found, part, &self.again())?;
         } else if found.operations.is_empty() {
             note("this session has no operations; without --json its other events are shown");
         } else {

@@ -38,7 +38,7 @@ pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
         }
     };
     if let Some(repeats) = row.repeat_count.filter(|repeats| *repeats >= warn) {
-        warning(format!("{repeats}x same arguments"));
+        warning(format!("same call {repeats}x"));
     }
     if row.is_slow {
         warning("slow".to_owned());

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use crate::present::sessions::annotation;
 use crate::present::table::{Terminal, Tone};
-use crate::present::{Printable, format, waterfall};
+use crate::present::waterfall::{self, DrawnPart};
+use crate::present::{Printable, format};
 use crate::query::event::EventRow;
 use crate::query::find::SessionReader;
 use crate::query::row::OperationRow;
 use crate::query::time_spent::TimeSpent;
-use crate::query::turns::turns;
 use crate::record::timestamp::Timestamp;
 
 /// Draws a session that was read and settled.
@@ -20,29 +20,39 @@ pub(crate) fn write(
     terminal: &Terminal,
     session_id: &str,
     session: &SessionReader<'_>,
+    part: DrawnPart,
     again: &Printable,
 ) -> io::Result<()> {
     write_totals(out, terminal, session_id, session)?;
+    let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
+    let open: Vec<_> = session.totals.open().map(|(_, request)| request).collect();
+    if session.more == 0 {
+        write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
+    }
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
     for (state, request) in session.totals.open() {
         let ms = (Timestamp::now().0 - request.started_at.0) as f64 / 1000.0;
         let text = format!("open for {}: {} on {}", format::duration(ms), request.name(), state.server_name);
         writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
     }
-    let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
-    let open: Vec<_> = session.totals.open().map(|(_, request)| request).collect();
-    if session.more == 0 {
-        write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
-    }
     if rows.is_empty() && session.more == 0 {
         return Ok(());
     }
     writeln!(out)?;
-    waterfall::draw(out, terminal, &turns(&rows))?;
-    if session.more > 0 {
-        let shown = rows.len() as u64;
-        let all = format::plural(shown + session.more, "operation");
-        writeln!(out, "the first {shown} of {all}; --status error, --since, --tool or --limit shows others")?;
+    waterfall::draw(out, terminal, &rows, part)?;
+    let (shown, later) = part.counts(&rows);
+    let all = rows.len() as u64 + session.more;
+    if shown + later < all {
+        let later = if later > 0 {
+            format!(" and {}", format::plural(later, "later failure"))
+        } else {
+            String::new()
+        };
+        let all = format::plural(all, "operation");
+        writeln!(
+            out,
+            "the first {shown} of {all}{later}; --all shows all, --status error, --since, --tool others"
+        )?;
     }
     writeln!(out)?;
     let failed = rows.iter().find(|row| row.status.is_failure()).map(|row| (row, "first failure"));

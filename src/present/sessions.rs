@@ -147,7 +147,7 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone
     };
     notes.extend(running(session));
     if session.most_repeats() >= warn.into() {
-        notes.push(format!("{}x same arguments", session.most_repeats()));
+        notes.push(format!("same call {}x", session.most_repeats()));
     }
     if let Some((tool, message, count)) = session.worst_failure() {
         notes.push(format!("{count}x {tool}: {message}"));

@@ -6,23 +6,92 @@ use std::io::{self, Write};
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, annotations, format};
 use crate::query::row::OperationRow;
-use crate::query::turns::{Turn, TurnOperation};
+use crate::query::time_spent::{TimeSpent, starting_rows};
+use crate::query::turns::{Turn, TurnOperation, turns};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
-pub fn draw(out: &mut dyn Write, terminal: &Terminal, turns: &[Turn<'_>]) -> io::Result<()> {
-    let columns = WaterfallColumns::new(terminal, turns);
+/// How much of a session is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawnPart {
+    /// Number of operations that are drawn; later failures are drawn in addition.
+    pub first: usize,
+    /// True if the start of servers is drawn as one line.
+    pub folds_start: bool,
+}
+
+impl DrawnPart {
+    /// Returns the number of `rows`, sorted by time, that are drawn, and of later failures.
+    pub(crate) fn counts(self, rows: &[&OperationRow]) -> (u64, u64) {
+        let shown = rows.len().min(self.first);
+        (shown as u64, rows[shown..].iter().filter(|row| row.status.is_failure()).count() as u64)
+    }
+}
+
+/// Draws `rows`, sorted by time: the start of servers, and each turn on a time scale of its own.
+pub fn draw(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    rows: &[&OperationRow],
+    part: DrawnPart,
+) -> io::Result<()> {
+    let is_start = starting_rows(rows);
+    let is_folded =
+        |(row, is_start): &(&OperationRow, bool)| part.folds_start && *is_start && row.status == Status::Ok;
+    let (starts, others): (Vec<_>, Vec<_>) = rows.iter().copied().zip(is_start).partition(is_folded);
+    draw_start(out, terminal, &starts.into_iter().map(|(row, _)| row).collect::<Vec<_>>())?;
+    let turns = turns(&others.into_iter().map(|(row, _)| row).collect::<Vec<_>>());
+    let columns = WaterfallColumns::new(terminal, &turns);
+    let time = TimeSpent::new(rows, &[], Timestamp::default());
+    let until = rows.get(part.first).map(|row| row.order());
+    let is_shown =
+        |row: &OperationRow| row.status.is_failure() || until.is_none_or(|until| row.order() < until);
     let mut number = 0;
-    for turn in turns {
+    for turn in &turns {
         number += usize::from(turn.is_named);
         let title = if turn.is_named { format!("turn {number}") } else { "outside turns".to_owned() };
         let Some(scale) = TimeScale::new(turn, &columns, terminal) else { continue };
-        draw_heading(out, terminal, &columns, &scale, &title, turn.operations.len())?;
-        for operation in &turn.operations {
+        let mut is_first = true;
+        for operation in turn.operations.iter().filter(|operation| is_shown(operation.row)) {
+            draw_silence(out, terminal, &time, operation.row.started)?;
+            if is_first {
+                draw_heading(out, terminal, &columns, &scale, &title, turn.operations.len())?;
+                is_first = false;
+            }
             writeln!(out, "{}", bar_line(terminal, &columns, &scale, operation))?;
         }
     }
     Ok(())
+}
+
+/// Draws the start of servers, whose operations are `rows`, as one line.
+fn draw_start(out: &mut dyn Write, terminal: &Terminal, rows: &[&OperationRow]) -> io::Result<()> {
+    let time = TimeSpent::new(rows, &[], Timestamp::default());
+    let Some(slowest) = time.starts.first() else { return Ok(()) };
+    let at = time.first.local(&terminal.zone, "%H:%M:%S");
+    let took = format::duration(time.starting_ms);
+    let (what, more) = match time.starts.len() {
+        1 => (slowest.server_name.to_string(), String::new()),
+        servers => {
+            let slow = format!(", slowest {} {}", slowest.server_name, format::duration(slowest.ms));
+            (format::plural(servers as u64, "server"), slow)
+        }
+    };
+    let head = Printable::from(format!("start of {what}  {at}  {took}{more}"));
+    let hint = Printable::new("  --all lists it");
+    let hint = if head.width() + hint.width() <= terminal.width { hint } else { Printable::default() };
+    writeln!(out, "{}{}", Tone::Strong.paint(terminal.cut(head, terminal.width)), Tone::Faint.paint(hint))
+}
+
+/// Draws a line for the time before `at` in which nothing was asked, if it was long.
+fn draw_silence(out: &mut dyn Write, terminal: &Terminal, time: &TimeSpent, at: Timestamp) -> io::Result<()> {
+    const LONG_MS: f64 = 1_000.0;
+    let Some(silence) = time.silence_before(at).filter(|silence| silence.ms() >= LONG_MS) else {
+        return Ok(());
+    };
+    let dots = if terminal.unicode { "…" } else { "..." };
+    let line = format!("  {dots} {} nothing asked", format::duration(silence.ms()));
+    writeln!(out, "{}", Tone::Faint.paint(terminal.cut(line, terminal.width)))
 }
 
 /// Widths of the columns before the bars.
@@ -59,7 +128,7 @@ impl WaterfallColumns {
 struct TimeScale {
     start: i64,
     span_us: f64,
-    /// Columns of the longest bar. Notes follow the bars and take the rest of the line.
+    /// Columns of the longest bar.
     width: usize,
 }
 
@@ -68,12 +137,29 @@ impl TimeScale {
         let rows = || turn.operations.iter().map(|operation| operation.row);
         let start = rows().map(|row| row.started.0).min()?;
         let end = rows().map(|row| row.ended().0).max()?;
-        let width = (terminal.width.saturating_sub(columns.bars() + 2) / 2).clamp(4, 72);
+        // One column is left for the mark of a failure.
+        let room =
+            if terminal.is_unlimited() { 72 } else { terminal.width.saturating_sub(columns.bars() + 1) };
+        let width = room.max(4);
         Some(TimeScale { start, span_us: (end - start).max(1) as f64, width })
     }
 
-    fn column(&self, at: Timestamp) -> usize {
-        (((at.0 - self.start) as f64 / self.span_us) * self.width as f64) as usize
+    /// Returns the column at which the bar of `row` begins, and the bar: exact to an eighth of a column.
+    fn bar(&self, unicode: bool, row: &OperationRow) -> (usize, Printable) {
+        const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+        let columns = |us: i64| us as f64 / self.span_us * self.width as f64;
+        let length = columns(row.ended().0 - row.started.0).min(self.width as f64);
+        let eighths = ((length * 8.0).round() as usize).max(1);
+        let cells = eighths.div_ceil(8);
+        let bar = match (unicode, row.status) {
+            (true, Status::Unknown) => "░".repeat(cells),
+            (true, _) => "█".repeat(eighths / 8) + EIGHTHS[eighths % 8],
+            (false, Status::Unknown) => ".".repeat(cells),
+            (false, _) => "=".repeat(cells),
+        };
+        let mark = if row.status.is_failure() { "x" } else { "" };
+        let from = columns(row.started.0 - self.start) as usize;
+        (from.min(self.width - cells), Printable::from(bar + mark))
     }
 
     /// Returns `0      500 ms      1.00 s` over the columns of the bars, after `before` blanks.
@@ -107,7 +193,7 @@ fn draw_heading(
     let heading =
         Printable::from(format!("{title}  {at}  {}", format::plural(operations as u64, "operation")));
     let mut axis = scale.axis(columns.bars().saturating_sub(heading.width()));
-    if heading.width() + axis.len() > terminal.width {
+    if heading.width() + axis.len() > terminal.width || scale.width < 12 {
         axis.clear();
     }
     writeln!(out, "{}{}", Tone::Strong.paint(heading), Tone::Faint.paint(axis))
@@ -130,20 +216,16 @@ fn bar_line(
     pad(&mut line, &terminal.cut(row.name(), columns.name), columns.name + 1);
     line.push_str(&format!("{:>8}  ", format::duration(row.length_ms())));
 
-    let from = scale.column(row.started).min(scale.width - 1);
-    let to = scale.column(row.ended()).clamp(from + 1, scale.width);
-    let body = match (terminal.unicode, row.status) {
-        (true, Status::Unknown) => "░",
-        (true, _) => "█",
-        (false, Status::Unknown) => ".",
-        (false, _) => "=",
-    };
-    let end_mark = if row.status.is_failure() { "x" } else { "" };
-    let bar = Printable::from(format!("{}{end_mark}", body.repeat(to - from)));
+    let (from, bar) = scale.bar(terminal.unicode, row);
     let bar_tone = if row.status == Status::Ok && tone == Tone::Plain { Tone::Good } else { tone };
+    let used = columns.bars() + from + bar.width();
+    // A note that does not fit behind the bar fits before it, or has a line of its own.
+    if note.width() + 1 > terminal.width.saturating_sub(used) && !note.is_empty() && note.width() < from {
+        let blanks = from - note.width() - 1;
+        return format!("{line}{:blanks$}{} {}", "", bar_tone.paint(&note), bar_tone.paint(&bar));
+    }
     line.extend(std::iter::repeat_n(' ', from));
     line.push_str(&bar_tone.paint(&bar));
-    let used = columns.bars() + from + bar.width();
     line + &terminal.note(&note, bar_tone, used, 1, 2 + columns.handle + 2)
 }
 

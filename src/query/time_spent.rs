@@ -105,6 +105,12 @@ impl TimeSpent {
         }
     }
 
+    /// Returns the silence that ended at `at`.
+    pub(crate) fn silence_before(&self, at: Timestamp) -> Option<&Silence> {
+        let found = self.silences.binary_search_by_key(&at, |silence| silence.until);
+        found.ok().and_then(|index| self.silences.get(index))
+    }
+
     pub(crate) fn silent_ms(&self) -> f64 {
         self.silences.iter().map(Silence::ms).sum()
     }

@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use spantap::present::report::{PageData, PageSource, page};
 use spantap::present::table::Terminal;
 use spantap::present::tail::RowPrinter;
-use spantap::present::{Printable, operation, sessions, stats, waterfall};
+use spantap::present::waterfall::{self, DrawnPart};
+use spantap::present::{Printable, operation, sessions, stats};
 use spantap::query::entry::LogEntry;
 use spantap::query::name_pool::NamePool;
 use spantap::query::report::ReportTotals;
@@ -16,7 +17,6 @@ use spantap::query::scan::{Fold, LineReader, LogLine};
 use spantap::query::select::Selection;
 use spantap::query::sessions::SessionTable;
 use spantap::query::stats::{StatsGrouping, StatsOrder, StatsTable};
-use spantap::query::turns::turns;
 use spantap::record::Record;
 use spantap::record::cost::Prices;
 use spantap::record::timestamp::Timestamp;
@@ -108,8 +108,8 @@ fn show(lines: &[&[u8]]) {
                 rows.push(row);
             }
         }
-        let turns = turns(&rows.iter().collect::<Vec<_>>());
-        waterfall::draw(&mut out, &terminal, &turns).unwrap();
+        let part = DrawnPart { first: 100, folds_start: width > 80 };
+        waterfall::draw(&mut out, &terminal, &rows.iter().collect::<Vec<_>>(), part).unwrap();
         stats::write(&mut out, &terminal, &stats_table.finish(Some(StatsOrder::Calls)), 50).unwrap();
         let found = session_table.finish(Some(5));
         sessions::write(&mut out, &terminal, &found, &prices, width > 80).unwrap();

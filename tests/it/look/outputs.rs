@@ -80,3 +80,45 @@ fn an_order_that_has_no_effect_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--sort has no effect with --by error"));
 }
+
+#[test]
+fn show_draws_the_first_operations_of_a_long_session_and_all_failures_and_says_what_it_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = String::new();
+    for number in 0..300 {
+        let status = if number == 250 { "error" } else { "ok" };
+        let method = if number == 0 { "initialize" } else { "tools/call" };
+        let event = if number == 0 { "mcp_request" } else { "mcp_tool_call" };
+        let at = |ms: u32| {
+            let second = ms / 1000;
+            format!("2026-11-25T10:{:02}:{:02}.{:03}000Z", second / 60, second % 60, ms % 1000)
+        };
+        log += &format!(
+            r#"{{"schema":"spantap/1","timestamp":"{}","event":"{event}","seq":{number},"session_id":"long","connection_id":"c00001","server_name":"files","method":"{method}","started_at":"{}","duration_ms":10,"status":"{status}","turn_id":"1"}}"#,
+            at(number * 100 + 10),
+            at(number * 100)
+        );
+        log.push('\n');
+    }
+    std::fs::write(dir.path().join("files.jsonl"), log).unwrap();
+    let show = |options: &str| text(&run(&format!("show long {options} {}", dir.path().display())).stdout);
+    let shown = show("");
+    let drawn = |shown: &str| shown.lines().filter(|line| line.starts_with("  c00001.")).count();
+    assert_eq!(drawn(&shown), 200, "{shown}");
+    assert!(shown.contains("start of files"), "{shown}");
+    assert!(!shown.contains("  c00001.0 ") && shown.contains("  c00001.250 "), "{shown}");
+    assert!(
+        shown.contains("the first 200 of 300 operations and 1 later failure; --all shows all"),
+        "{shown}"
+    );
+    assert!(shown.contains("time: starting 10 ms"), "{shown}");
+    let all = show("--all");
+    assert_eq!(drawn(&all), 300, "{all}");
+    assert!(
+        all.contains("  c00001.0 ") && !all.contains("start of") && !all.contains("the first 2"),
+        "{all}"
+    );
+    // An explicit limit is a limit of failures, too.
+    assert_eq!(drawn(&show("--limit 20")), 19);
+    assert_eq!(show("--json").lines().count(), 300);
+}
