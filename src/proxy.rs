@@ -89,8 +89,8 @@ pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
             }
             let exit = relay.wait();
             session.finish(exit, options.flush_budget, options.grace);
-            if allocator::observer_is_lost() {
-                let bytes = relay.not_observed();
+            let bytes = relay.not_observed();
+            if allocator::has_stopped_a_thread() && bytes > 0 {
                 say(format_args!("{bytes} bytes were forwarded but not recorded: out of memory"));
             }
             messages::end_servers_stream();

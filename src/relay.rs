@@ -113,6 +113,7 @@ impl Relay {
     ) -> Result<(Relay, StreamReaders), SpawnError> {
         let host = process::parent();
         let host_mask = SignalMask::block_all().map_err(SpawnError::Own)?;
+        memory::share_heap_if_scarce();
         // Without memory for the rings the server is not started.
         let ([stdin_in, stdout_in, stderr_in], readers) = options.rings().map_err(SpawnError::Own)?;
         // The same holds without a process, a thread or a descriptor for it.

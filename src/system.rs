@@ -13,3 +13,5 @@ pub mod procfs;
 pub mod signals;
 pub mod stdio;
 pub mod thread;
+#[cfg(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")))]
+mod thread_local;

@@ -225,7 +225,7 @@ impl FillCheck {
 fn reserve(producer: &mut Producer, state: &PumpState) -> Room {
     loop {
         let room = producer.reserve();
-        if !matches!(room, Room::Full) || !state.waits() || allocator::observer_is_lost() {
+        if !matches!(room, Room::Full) || !state.waits() || allocator::has_stopped_a_thread() {
             return room;
         }
         (state.help)();

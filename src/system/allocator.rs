@@ -6,7 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::system::signals::MainThread;
@@ -20,8 +20,12 @@ const RESERVE_SIZE: usize = 64 << 10;
 
 /// The server runs.
 static IS_RELAYING: AtomicBool = AtomicBool::new(false);
-/// A thread has stopped because it was refused memory.
-static OBSERVER_IS_LOST: AtomicBool = AtomicBool::new(false);
+/// The parts whose threads have stopped because they were refused memory, as bits.
+static STOPPED: AtomicU8 = AtomicU8::new(0);
+const OBSERVER: u8 = 1;
+const LOG: u8 = 2;
+const EXPORT: u8 = 4;
+const LIVE_FILE: u8 = 8;
 /// The thread that waits for the end, since the server runs.
 static MAIN: OnceLock<MainThread> = OnceLock::new();
 
@@ -74,9 +78,18 @@ fn refused() {
     if IS_RELAY_THREAD.get() {
         return;
     }
-    if !OBSERVER_IS_LOST.swap(true, Ordering::AcqRel) {
+    let (part, what) = match std::thread::current().name() {
+        Some("otlp" | "lookup" | "tokio-rt-worker") => (EXPORT, "nothing more is sent to collectors"),
+        Some("log" | "log-close") => (LOG, "the log of this session ends here"),
+        Some("live") => (LIVE_FILE, "other commands no longer see the open requests of this session"),
+        _ => (OBSERVER, "the rest of this session is not recorded"),
+    };
+    let before = STOPPED.fetch_or(part, Ordering::AcqRel);
+    if before == 0 {
         drop(std::mem::take(&mut *RESERVE.lock().unwrap_or_else(PoisonError::into_inner)));
-        messages::say("out of memory: the rest of this session is not recorded; traffic is not affected");
+    }
+    if before & part == 0 {
+        messages::say(format_args!("out of memory: {what}; traffic is not affected"));
     }
     MAIN.get().into_iter().for_each(|main| main.wake());
     // Its locks stay locked. Only threads of the observer wait for them, or the end of the session, which does not
@@ -107,5 +120,10 @@ pub fn relay_begins(main: MainThread) {
 
 /// Returns true if a thread of the observer has stopped because it was refused memory.
 pub fn observer_is_lost() -> bool {
-    OBSERVER_IS_LOST.load(Ordering::Acquire)
+    STOPPED.load(Ordering::Acquire) & OBSERVER != 0
+}
+
+/// Returns true if any thread has stopped because it was refused memory. Others may wait for what it holds.
+pub fn has_stopped_a_thread() -> bool {
+    STOPPED.load(Ordering::Acquire) != 0
 }

@@ -59,6 +59,16 @@ pub fn limit() -> usize {
     of(libc::RLIMIT_AS).min(of(libc::RLIMIT_DATA))
 }
 
+/// Lets all threads share one heap if memory is limited. The C library would map 64 MiB or more for each thread, and
+/// a limit counts them although they stay empty.
+pub fn share_heap_if_scarce() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if limit() < 1 << 30 {
+        // SAFETY: a plain call.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+}
+
 impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: `start` and `size` are those of a mapping that `reserve` made, and nothing else owns it.

@@ -26,7 +26,7 @@ pub fn spawn_with_stack(
     stack: usize,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<Thread> {
-    if allocator::observer_is_lost() {
+    if allocator::has_stopped_a_thread() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body)?;

@@ -35,6 +35,62 @@ fn a_session_starts_in_any_address_space_or_says_why_not() {
     assert!(worked >= 5, "260 MiB must suffice: {words:#?}");
 }
 
+/// Ends sessions whose address space is limited to each of `sizes` in KiB. However little it is, every byte comes back,
+/// and spantap says what it did not record.
+/// Without options, a few MiB above the least space that records the whole session all sessions are recorded.
+fn expect_bytes_within(sizes: impl Iterator<Item = u64>, options: &[&str]) {
+    /// Space that decides by chance what comes first and gets the last memory.
+    const CHANCE: u64 = 8 << 10;
+    let mut suffices = None;
+    for kilobytes in sizes {
+        let limit = format!("ulimit -v {kilobytes}; exec \"$@\"");
+        let run = Run::wrapping("cat").options(options).launched_by(&["bash", "-c", &limit, "bash"]);
+        let ended = run.unhurried().send(tool_calls(200)).end();
+        let (status, said) = (ended.status, ended.stderr.clone());
+        assert_eq!(status.code(), Some(0), "{kilobytes} KiB: {status}: {said}");
+        let records = ended.expect_echo().records().len();
+        let is_whole = records > 400;
+        let is_said = ["not recorded", "ends here", "lost"].iter().any(|words| said.contains(words));
+        assert!(is_whole || is_said, "{kilobytes} KiB: {records} records: {said}");
+        assert!(
+            is_whole || suffices.is_none_or(|least| kilobytes < least + CHANCE),
+            "{kilobytes} KiB: {said}"
+        );
+        suffices = suffices.or((is_whole && options.is_empty()).then_some(kilobytes));
+    }
+    assert!(suffices.is_some() || !options.is_empty());
+}
+
+/// Returns the least address space, in KiB, in which a session starts.
+fn least_space() -> u64 {
+    let starts = |kilobytes: &u64| {
+        let limit = format!("ulimit -v {kilobytes}; exec \"$@\"");
+        Run::wrapping("cat").launched_by(&["bash", "-c", &limit, "bash"]).end().status.code() == Some(0)
+    };
+    (20 << 10..).step_by(256).find(starts).unwrap()
+}
+
+const COLLECTOR: &[&str] = &["--otlp", "http://localhost:9"];
+
+#[test]
+fn refused_memory_ends_no_session() {
+    let least = least_space();
+    std::thread::scope(|scope| {
+        for options in [&[], COLLECTOR] {
+            scope.spawn(move || expect_bytes_within((least..least + (24 << 10)).step_by(768), options));
+        }
+    });
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn refused_memory_ends_no_session_at_any_size() {
+    let least = least_space();
+    for options in [&[], COLLECTOR] {
+        expect_bytes_within((least..least + (160 << 10)).step_by(256), options);
+    }
+}
+
 /// Takes all further memory away from a process: its address space may not grow any more.
 fn starve(child: &Child) {
     let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
