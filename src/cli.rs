@@ -17,6 +17,7 @@ mod demo;
 mod doctor;
 mod export;
 mod man;
+pub mod pager;
 mod prune;
 mod redact;
 mod report;
@@ -151,6 +152,18 @@ impl Command {
             clap::ColorChoice::Always => anstream::ColorChoice::Always,
             clap::ColorChoice::Never => anstream::ColorChoice::Never,
         }
+    }
+
+    /// Returns true if the output goes through a pager where it goes to a terminal.
+    pub fn is_paged(&self) -> bool {
+        let output = match self {
+            Command::Tail(args) if !args.follow => &args.output,
+            Command::Sessions(args) => &args.output,
+            Command::Show(args) => &args.output,
+            Command::Stats(args) => &args.output,
+            _ => return false,
+        };
+        !output.no_pager
     }
 
     /// Returns true if the exit status answers a question. A closed output must not turn it into success.

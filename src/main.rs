@@ -1,10 +1,12 @@
 //! Parses the arguments, runs a command, and exits with its status. No other file touches standard output,
 //! and this one does so only for commands that are not the proxy.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use spantap::cli::{Cli, HintedError, redacted};
+use clap::error::ErrorKind;
+use spantap::cli::pager::PagedOutput;
+use spantap::cli::{Cli, HintedError, Out, redacted};
 use spantap::system::allocator::StoppingAllocator;
 use spantap::system::process::{hide_faults, restore_faults};
 
@@ -20,7 +22,8 @@ fn main() -> ExitCode {
         Some(command) => {
             command.color().write_global();
             let status_is_answer = command.status_is_answer();
-            finish(command.run(&mut anstream::stdout()), status_is_answer)
+            let is_paged = command.is_paged();
+            finish(print(is_paged, |out| command.run(out)), status_is_answer)
         }
         None => cli.run.run(),
     };
@@ -35,6 +38,16 @@ fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// Runs `write` with standard output; if `is_paged` and it is a terminal, with the pager.
+fn print<T>(is_paged: bool, write: impl FnOnce(&mut Out<'_>) -> T) -> T {
+    let stdout = std::io::stdout();
+    if !is_paged || !stdout.is_terminal() {
+        return write(&mut anstream::stdout());
+    }
+    let color = anstream::AutoStream::choice(&stdout);
+    PagedOutput::new(&mut anstream::stdout(), color).run(write)
 }
 
 /// A reader of the output that is gone (`| head`) is a failure only if the exit status is an answer.
@@ -53,6 +66,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
+/// Returns true if the help is that of a command whose output goes through the pager.
+fn is_about_logs() -> bool {
+    let is_paged = |word: std::ffi::OsString| {
+        ["show", "stats", "sessions", "tail"].iter().any(|command| word == **command)
+    };
+    std::env::args_os().skip(1).take(2).any(is_paged)
+}
+
 /// Reports an error in the command line, or prints the requested help, and exits. A word that is not a
 /// command gets a hint.
 fn refuse(error: &clap::Error) -> ! {
@@ -61,11 +82,14 @@ fn refuse(error: &clap::Error) -> ! {
     let shown = redacted(&plain);
     let _ = match error.use_stderr() && shown.as_str() != plain {
         true => write!(anstream::stderr(), "{shown}"),
+        false if error.kind() == ErrorKind::DisplayHelp && is_about_logs() => {
+            print(true, |out| write!(out, "{}", error.render().ansi()))
+        }
         false => error.print(),
     };
     let word = std::env::args_os().nth(1).map(|word| word.to_string_lossy().into_owned());
     let word = word.filter(|word| !word.starts_with('-'));
-    if let (Some(word), clap::error::ErrorKind::UnknownArgument) = (word, error.kind())
+    if let (Some(word), ErrorKind::UnknownArgument) = (word, error.kind())
         && Cli::whole().find_subcommand(&word).is_none()
     {
         let commands = Cli::whole();

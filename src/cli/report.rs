@@ -16,6 +16,7 @@ use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
 #[command(mut_arg("json", |argument| argument.hide(true)))]
+#[command(mut_arg("no_pager", |argument| argument.hide(true)))]
 pub struct ReportArgs {
     /// File to write the page to; - is standard output
     #[arg(short, long = "output", value_name = "FILE", default_value = "spantap-report.html")]

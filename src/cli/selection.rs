@@ -81,6 +81,9 @@ pub(super) struct OutputArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) color: ColorArgs,
+    /// Do not send long output through $SPANTAP_PAGER, $PAGER or less
+    #[arg(long)]
+    pub(super) no_pager: bool,
 }
 
 #[derive(Clone, Debug, Default, Args)]

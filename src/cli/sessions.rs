@@ -38,6 +38,7 @@ impl SessionsArgs {
         }
         let (table, findings) =
             reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
+        reading.print_problems(&findings);
         let mut found = table.finish(self.thrashing);
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
@@ -60,7 +61,6 @@ impl SessionsArgs {
             let more = self.thrashing.map(|most| format!(" with a call made more than {most} times"));
             reading.print_no_data(&format!("no sessions{}", more.unwrap_or_default()), &findings)?;
         }
-        reading.print_problems(&findings);
         Ok(ExitCode::SUCCESS)
     }
 }

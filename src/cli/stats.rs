@@ -38,6 +38,7 @@ impl StatsArgs {
         let out = &mut BufWriter::new(out);
         let (is_empty, what, findings) = if self.by == StatsGrouping::Error {
             let (table, findings) = reading.scan(|| ErrorTable::new(&reading.select));
+            reading.print_problems(&findings);
             let rows = table.finish();
             self.write(out, &rows, |out| errors::write(out, &reading.terminal, &rows, limit))?;
             (rows.is_empty(), "no failures", findings)
@@ -45,6 +46,7 @@ impl StatsArgs {
             let zone = &reading.terminal.zone;
             let make = || StatsTable::new(&reading.select, &reading.prices, self.by, zone);
             let (table, findings) = reading.scan(make);
+            reading.print_problems(&findings);
             let summary = table.finish(self.sort);
             self.write(out, &summary.rows, |out| stats::write(out, &reading.terminal, &summary, limit))?;
             (summary.rows.is_empty(), "no tool calls", findings)
@@ -53,7 +55,6 @@ impl StatsArgs {
         if is_empty {
             reading.print_no_data(what, &findings)?;
         }
-        reading.print_problems(&findings);
         Ok(ExitCode::SUCCESS)
     }
 

@@ -23,7 +23,7 @@ use crate::system::stdio;
 pub struct TailArgs {
     /// Keep printing new operations, and show those that are open
     #[arg(short, long)]
-    follow: bool,
+    pub(super) follow: bool,
     /// Number of past operations to print first
     #[arg(short = 'n', value_name = "N", default_value_t = 20)]
     count: usize,
@@ -46,13 +46,13 @@ impl TailArgs {
         let json = self.output.json;
         let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));
         let rows = last.finish();
+        reading.print_problems(&findings);
         let mut printer = RowPrinter::new(reading.terminal.clone());
         rows.iter().for_each(|row| printer.prepare(row));
         rows.iter().try_for_each(|row| printer.write(out, row))?;
         if rows.is_empty() && !self.follow {
             reading.print_no_data("no operations", &findings)?;
         }
-        reading.print_problems(&findings);
         if !self.follow {
             return Ok(ExitCode::SUCCESS);
         }

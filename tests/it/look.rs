@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 mod outputs;
+mod pager;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
