@@ -253,7 +253,7 @@ record! {
             /// rounds.
             pub cycle_length: Option<u32>,
             /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), or requests of the server
-            /// without an answer for which one `mcp_request` stands.
+            /// that one record represents.
             pub count: Option<u64>,
             /// Names of tools that were added.
             pub added: Option<Vec<Cow<'a, str>>>,

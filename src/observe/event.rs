@@ -81,7 +81,7 @@ pub struct Operation {
     pub facts: CallFacts,
     pub answer: CallAnswer,
     pub timing: CallTiming,
-    /// Requests that this operation stands for: more than 1 in a flood of requests that the client does not answer.
+    /// Requests that this operation represents: more than 1 in a flood of requests of the server that are alike.
     pub count: u64,
     /// Replacements by the redactor in this operation's texts, by class. Debug only.
     pub redactions: RedactionCounts,

@@ -1,7 +1,7 @@
 //! The state of one connection: pairs requests with answers and emits the events of both.
 //!
-//! Every request that was observed ends in exactly one operation. If the client leaves many requests of
-//! the server unanswered, one operation represents many of them.
+//! Every request that was observed ends in exactly one operation. If the server sends many requests that are alike,
+//! one operation represents many of them.
 
 use std::collections::VecDeque;
 
@@ -240,19 +240,18 @@ impl Session {
         }
         let mut answer = CallAnswer::missing(status, error_type);
         answer.task_result_seen = pending.task.as_ref().map(|_| false);
-        // A server's requests cost it nothing. The client's are calls, each of which counts.
-        if pending.facts.direction == Direction::ServerToClient && pending.task.is_none() {
-            let (operation, within) = self.settle(pending, answer, step);
-            self.report_abandoned(operation, within, step);
-        } else {
-            self.complete_task(pending, answer, step.now, step);
-        }
+        self.complete_task(pending, answer, step.now, step);
     }
 
     /// Emits the one operation of a request and returns its `seq`.
     fn complete(&mut self, pending: Box<Pending>, answer: CallAnswer, step: &mut Step<'_>) -> u64 {
+        // A server's requests cost it nothing. The client's are calls, each of which counts.
+        let is_of_server = pending.facts.direction == Direction::ServerToClient && pending.task.is_none();
         let (operation, within) = self.settle(pending, answer, step);
-        self.emit_operation(operation, within, step)
+        match is_of_server {
+            true => self.emit_of_server(operation, within, step),
+            false => self.emit_operation(operation, within, step),
+        }
     }
 
     fn emit_operation(&mut self, operation: Operation, within: ConversationTurn, step: &mut Step<'_>) -> u64 {

@@ -88,6 +88,10 @@ impl Session {
         if first {
             pending.timing.pending_at = Some(step.now);
         }
+        let is_to_server = facts.direction == Direction::ClientToServer;
+        if !is_to_server && !self.losses.is_pending_reported() {
+            return;
+        }
         let report = Box::new(PendingCall {
             request_id: facts.request_id.clone(),
             direction: facts.direction,
@@ -99,7 +103,6 @@ impl Session {
             span: facts.span.clone(),
         });
         let within = pending.within.clone();
-        let is_to_server = facts.direction == Direction::ClientToServer;
         let Deadlines { last_from_server, silence_reported, .. } = &mut self.deadlines;
         let silent = is_to_server && *last_from_server <= started && !*silence_reported;
         *silence_reported |= silent;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::observe::event::*;
+use crate::observe::mcp::Method;
 use crate::observe::message::RequestId;
 use crate::observe::redact::Field;
 use crate::observe::repeats::FloodCounter;
@@ -13,8 +14,8 @@ use crate::relay::chunk::{Gap, Moment, Stream};
 /// Lost bytes are reported at most this often.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Requests of the server without an answer that are reported one by one.
-const MANY_ABANDONED: u64 = 1000;
+/// Requests of the server that are alike and are reported one by one.
+const MANY_ALIKE: u64 = 1000;
 
 /// Counts that have not been reported yet.
 #[derive(Default)]
@@ -22,14 +23,47 @@ pub(super) struct UnreportedLosses {
     /// Malformed lines, and the length of the last one in bytes.
     malformed: BTreeMap<(Stream, MalformedReason), (FloodCounter, u64)>,
     unmatched: FloodCounter,
-    /// Requests of the server without an answer, and the last one that was not reported.
-    abandoned: (FloodCounter, Option<Box<(Operation, ConversationTurn)>>),
+    of_server: Vec<RequestsAlike>,
+    /// Reports of open requests of the server.
+    pending_of_server: FloodCounter,
     /// Lost bytes and newlines.
     bytes: BTreeMap<Stream, (u64, u64)>,
     bytes_reported: Option<Moment>,
 }
 
+/// Requests of the server with the same method and outcome.
+struct RequestsAlike {
+    method: Method,
+    status: Status,
+    error_type: Option<ErrorType>,
+    flood: FloodCounter,
+    /// The last one that was not reported.
+    last: Option<Box<(Operation, ConversationTurn)>>,
+}
+
 impl UnreportedLosses {
+    /// Returns the requests that are like this one. All codes of errors are alike.
+    fn alike(&mut self, Operation { facts, answer, .. }: &Operation) -> &mut RequestsAlike {
+        let error_type = answer.error_type.map(|error| match error {
+            ErrorType::Code(_) => ErrorType::Code(0),
+            other => other,
+        });
+        let key = (facts.method, answer.status, error_type);
+        let known = self.of_server.iter().position(|one| (one.method, one.status, one.error_type) == key);
+        let index = known.unwrap_or_else(|| {
+            let (method, status, error_type) = key;
+            let flood = FloodCounter::default();
+            self.of_server.push(RequestsAlike { method, status, error_type, flood, last: None });
+            self.of_server.len() - 1
+        });
+        &mut self.of_server[index]
+    }
+
+    /// Returns true if one more open request of the server is to be reported.
+    pub(super) fn is_pending_reported(&mut self) -> bool {
+        self.pending_of_server.one_more_after(MANY_ALIKE).is_some()
+    }
+
     pub(super) fn is_due(&self, now: Moment) -> bool {
         self.bytes_reported.is_some_and(|last| now.since(last) >= LOSS_INTERVAL)
     }
@@ -78,22 +112,27 @@ impl Session {
         }
     }
 
-    /// Emits the operation of a request of the server that the client does not answer. After many of them, one
-    /// operation is emitted at each doubling; it represents those before it.
-    pub(super) fn report_abandoned(
+    /// Emits the operation of a request of the server, and returns its `seq`. After many that are alike, one operation
+    /// is emitted at each doubling; it represents those before it. A server cannot make a person or a model answer
+    /// so often.
+    pub(super) fn emit_of_server(
         &mut self,
         mut operation: Operation,
         within: ConversationTurn,
         step: &mut Step<'_>,
-    ) {
-        let (flood, last) = &mut self.losses.abandoned;
-        match flood.one_more_after(MANY_ABANDONED) {
-            Some(count) => {
-                operation.count = count;
-                self.emit_operation(operation, within, step);
+    ) -> u64 {
+        let is_consent = operation.facts.method.asks_consent() && operation.answer.status == Status::Ok;
+        if !is_consent {
+            let alike = self.losses.alike(&operation);
+            match alike.flood.one_more_after(MANY_ALIKE) {
+                Some(count) => operation.count = count,
+                None => {
+                    alike.last = Some(Box::new((operation, within)));
+                    return self.seq;
+                }
             }
-            None => *last = Some(Box::new((operation, within))),
         }
+        self.emit_operation(operation, within, step)
     }
 
     /// Counts bytes that were not observed. They may have held the answers of the open requests.
@@ -135,11 +174,12 @@ impl Session {
                 self.emit(EventKind::Malformed(Malformed { stream, count, size, reason }), step);
             }
         }
-        let (flood, last) = &mut self.losses.abandoned;
-        if let Some((count, last)) = flood.rest().zip(last.take()) {
-            let (mut operation, within) = *last;
-            operation.count = count;
-            self.emit_operation(operation, within, step);
+        for RequestsAlike { mut flood, last, .. } in std::mem::take(&mut self.losses.of_server) {
+            if let Some((count, last)) = flood.rest().zip(last) {
+                let (mut operation, within) = *last;
+                operation.count = count;
+                self.emit_operation(operation, within, step);
+            }
         }
         if let Some(count) = self.losses.unmatched.rest() {
             let direction = Direction::ServerToClient;
