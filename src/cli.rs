@@ -28,6 +28,7 @@ mod sessions;
 mod show;
 mod stats;
 mod tail;
+mod why;
 mod wrap;
 
 /// Help texts of flags that several commands have.
@@ -110,6 +111,8 @@ pub enum Command {
     Sessions(sessions::SessionsArgs),
     /// Show one session or operation, as a waterfall
     Show(show::ShowArgs),
+    /// Say in at most five sentences where the time went and what went wrong
+    Why(why::WhyArgs),
     /// Calls, errors and p50/p95/p99 by server and tool
     Stats(stats::StatsArgs),
     /// Write one self-contained HTML page
@@ -143,6 +146,7 @@ impl Command {
             Command::Tail(args) => &args.output.color,
             Command::Sessions(args) => &args.output.color,
             Command::Show(args) => &args.output.color,
+            Command::Why(args) => &args.output.color,
             Command::Stats(args) => &args.output.color,
             Command::Status(args) => &args.color,
             _ => return anstream::ColorChoice::Auto,
@@ -185,6 +189,7 @@ impl Command {
             Command::Tail(args) => args.run(out),
             Command::Sessions(args) => args.run(out),
             Command::Show(args) => args.run(out),
+            Command::Why(args) => args.run(out),
             Command::Stats(args) => args.run(out),
             Command::Report(args) => args.run(out),
             Command::Check(args) => args.run(out),

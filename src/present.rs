@@ -12,5 +12,6 @@ pub mod stats;
 pub mod table;
 pub mod tail;
 pub mod waterfall;
+pub(crate) mod why;
 
 pub use printable::Printable;

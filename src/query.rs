@@ -1,7 +1,7 @@
 //! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
 //! `last_seen` reads the starts of logs. `files` finds the files, `scan` reads their lines, `entry` parses the needed part of a record, `select`
-//! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find` and `report` compute the answer of
+//! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find`, `why` and `report` compute the answer of
 //! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`greatest`).
 
 pub(crate) mod durations;
@@ -27,3 +27,4 @@ mod tight;
 pub(crate) mod time_spent;
 pub(crate) mod totals;
 pub mod turns;
+pub(crate) mod why;

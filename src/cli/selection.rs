@@ -45,7 +45,7 @@ pub(super) struct SelectArgs {
     /// Only operations with this status; error is any failure
     #[arg(long, value_parser = status())]
     pub(super) status: Option<Status>,
-    #[arg(long, value_name = "TIME", help = since_help("24h; show: all"))]
+    #[arg(long, value_name = "TIME", help = since_help("24h; show, why: all"))]
     pub(super) since: Option<String>,
     /// End of the time range (same formats as --since); a day means its first instant
     #[arg(long, value_name = "TIME")]
@@ -61,6 +61,27 @@ pub(super) struct SelectArgs {
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
     #[arg(value_name = "FILE", help_heading = None)]
     pub(super) files: Vec<PathBuf>,
+}
+
+impl SelectArgs {
+    /// Makes `target` the first file if it names a file or folder: the last session there is meant. Refuses standard
+    /// input, which can be read only once.
+    pub(super) fn take_place(&mut self, target: &mut Option<String>, command: &str) -> anyhow::Result<()> {
+        let is_place =
+            |target: &mut String| *target == "-" || (*target != "last" && Path::new(target).exists());
+        if let Some(file) = target.take_if(is_place) {
+            self.files.insert(0, PathBuf::from(file));
+        }
+        if self.files.iter().any(|file| file.as_os_str() == "-") {
+            return Err(hint(
+                anyhow::anyhow!(
+                    "`{command}` reads its files more than once, which standard input does not allow"
+                ),
+                "write standard input to a file first",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Returns the help of `--since`, which differs between commands in its default only.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -41,20 +41,9 @@ const LISTED: usize = 20;
 
 impl ShowArgs {
     pub(super) fn run(mut self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        // `show FILE` and `show DIR` show the last session there.
-        let is_place =
-            |target: &mut String| *target == "-" || (*target != "last" && Path::new(target).exists());
-        if let Some(file) = self.target.take_if(is_place) {
-            self.select.files.insert(0, PathBuf::from(file));
-        }
+        self.select.take_place(&mut self.target, "show")?;
         let target = SearchTarget::parse(self.target.as_deref());
         let mut reading = Reading::open(&self.select, DefaultRange::All)?;
-        if self.select.files.iter().any(|file| file.as_os_str() == "-") {
-            return Err(hint(
-                anyhow::anyhow!("`show` reads its files more than once, which standard input does not allow"),
-                "write standard input to a file first",
-            ));
-        }
         let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
         let result = search.finish();
         reading.print_problems(&findings);
@@ -64,7 +53,7 @@ impl ShowArgs {
             SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
                 reading.print_no_data("no session", &findings)?;
             }
-            SearchResult::Nothing => return Err(self.not_found(&reading, &findings)),
+            SearchResult::Nothing => return Err(not_found(self.target.as_deref(), &reading, &findings)),
             SearchResult::Session(session_id) => {
                 // If the target is a connection id, only that connection of the session is shown.
                 if let SearchTarget::Word(word) = &target
@@ -86,15 +75,6 @@ impl ShowArgs {
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn not_found(&self, reading: &Reading, findings: &ScanFindings) -> anyhow::Error {
-        let what = match self.target.as_deref().unwrap_or_default() {
-            text if text.starts_with('-') => format!("no call `{}`", Printable::new(text)),
-            text => format!("no session or operation `{}`", Printable::new(text)),
-        };
-        let (text, _) = reading.no_data(&what, findings);
-        hint(anyhow::anyhow!(text), "`spantap sessions` lists sessions, `spantap tail` operations")
     }
 
     fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {
@@ -172,6 +152,16 @@ impl ShowArgs {
         let files = self.select.files.iter().map(|file| format!(" {}", word(file)));
         Printable::from(dir.chain(files).collect::<String>())
     }
+}
+
+/// Returns the error that no session or operation has this name.
+pub(super) fn not_found(target: Option<&str>, reading: &Reading, findings: &ScanFindings) -> anyhow::Error {
+    let what = match target.unwrap_or_default() {
+        text if text.starts_with('-') => format!("no call `{}`", Printable::new(text)),
+        text => format!("no session or operation `{}`", Printable::new(text)),
+    };
+    let (text, _) = reading.no_data(&what, findings);
+    hint(anyhow::anyhow!(text), "`spantap sessions` lists sessions, `spantap tail` operations")
 }
 
 fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {

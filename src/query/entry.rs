@@ -64,6 +64,8 @@ pub struct LogEntry<'a> {
     pub(crate) signal: Option<i32>,
     pub(crate) open_ms: Option<f64>,
     pub(crate) count: Option<u64>,
+    pub(crate) no_progress: Option<bool>,
+    pub(crate) cycle_length: Option<u32>,
     pub(crate) bytes_lost: Option<u64>,
     pub(crate) records_lost: Option<u64>,
     pub(crate) result_summary: EntryText<'a>,

@@ -43,7 +43,7 @@ pub(crate) struct StartupTime {
 }
 
 /// From and until, in microseconds.
-type Interval = (i64, i64);
+pub(super) type Interval = (i64, i64);
 
 impl TimeSpent {
     /// Adds up the time of `rows` and of requests that are `open` now. An answer that was not observed has no known
@@ -137,7 +137,7 @@ pub(crate) fn starting_rows(rows: &[&OperationRow]) -> Vec<bool> {
 }
 
 /// Returns true if clients send the method when they have started a server, before they use it.
-fn is_greeting(method: &str) -> bool {
+pub(super) fn is_greeting(method: &str) -> bool {
     matches!(method, "initialize" | "server/discover" | "logging/setLevel" | "ping")
         || method.ends_with("/list")
 }
@@ -173,7 +173,7 @@ fn between_rounds(rows: &[&OperationRow]) -> Vec<Interval> {
 
 /// Returns the intervals in their order, without those that touch or overlap an earlier one: they extend it. One
 /// that ends before it begins, as after a step of the clock, is left out.
-fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
+pub(super) fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
     intervals.retain(|(from, until)| from <= until);
     intervals.sort_unstable();
     let mut union: Vec<Interval> = Vec::with_capacity(intervals.len());
@@ -186,7 +186,7 @@ fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
     union
 }
 
-fn length_ms(union: &[Interval]) -> f64 {
+pub(super) fn length_ms(union: &[Interval]) -> f64 {
     union.iter().map(|(from, until)| (until - from) as f64 / 1000.0).sum()
 }
 

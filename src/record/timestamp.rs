@@ -28,6 +28,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add((ms * 1000.0) as i64).clamp(*YEARS.start(), *YEARS.end()))
     }
 
+    /// Returns the milliseconds until `later`; 0 if it is not later.
+    pub(crate) fn ms_until(self, later: Timestamp) -> f64 {
+        later.0.saturating_sub(self.0).max(0) as f64 / 1000.0
+    }
+
     /// Returns this instant in `zone`, written by a format of strftime.
     pub(crate) fn local(self, zone: &TimeZone, form: &str) -> String {
         match jiff::Timestamp::from_microsecond(self.0) {

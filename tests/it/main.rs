@@ -32,4 +32,5 @@ mod sinks;
 mod starved;
 mod support;
 mod tidy;
+mod why;
 mod wrap;

@@ -270,4 +270,5 @@ def main():
         fixtures(arguments.folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,8 @@ trap 'rm -rf "$work"' EXIT
 
 python3 "$here/make_logs.py" "$work/logs"
 diff -r --exclude README.md "$work/logs" "$fixtures/made-logs"
+python3 "$here/make_why_logs.py" "$work/why"
+diff -r --exclude README.md "$work/why" "$fixtures/why"
 python3 "$here/recipes.py" "$fixtures/logs"
 for logs in logs made-logs; do
     python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"

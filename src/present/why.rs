@@ -1,0 +1,288 @@
+//! `spantap why`: the facts in at most five sentences, each with the handle to look at.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::present::table::{Terminal, Tone};
+use crate::present::{Printable, format};
+use crate::query::why::ends::EndFact;
+use crate::query::why::failures::{DenialFact, FailureCause, FailureFact};
+use crate::query::why::repeats::RepeatFact;
+use crate::query::why::time::TimeFact;
+use crate::query::why::usual::{UnusualFact, UsualDuration};
+use crate::query::why::{CallFact, Fact, OpenFact};
+
+/// Most sentences.
+const SENTENCES: usize = 5;
+/// The sentence about a session or call without a remarkable fact.
+const HEALTHY: &str = "Nothing stood out.";
+/// Columns of a name on a terminal.
+const NAME: usize = 40;
+/// Columns of a message on a terminal.
+const MESSAGE: usize = 160;
+/// Share of the time below which a part is not mentioned.
+const LEAST_SHARE: f64 = 0.02;
+
+/// Writes at most `limit` sentences.
+pub(crate) fn write(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    facts: &[Fact],
+    limit: Option<usize>,
+) -> io::Result<()> {
+    if !facts.iter().any(Fact::stands_out) {
+        writeln!(out, "{}", Tone::Good.paint(HEALTHY))?;
+    }
+    let texts = SentenceWriter { terminal };
+    let sentences = facts.iter().filter_map(|fact| Some((texts.sentence(fact)?, fact.handle())));
+    for (sentence, handle) in sentences.take(limit.unwrap_or(SENTENCES).min(SENTENCES)) {
+        write_sentence(out, terminal, &sentence.into(), &handle.into())?;
+    }
+    Ok(())
+}
+
+/// Returns the facts with their sentences as one JSON object.
+pub(crate) fn json(session_id: &str, call: Option<&str>, facts: &[Fact]) -> serde_json::Result<Printable> {
+    #[derive(Serialize)]
+    struct FactLine<'f> {
+        #[serde(flatten)]
+        fact: &'f Fact,
+        sentence: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct WhyLine<'f> {
+        session_id: &'f str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<&'f str>,
+        nothing_stood_out: bool,
+        facts: Vec<FactLine<'f>>,
+    }
+    let terminal =
+        Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: u32::MAX };
+    let texts = SentenceWriter { terminal: &terminal };
+    let line = WhyLine {
+        session_id,
+        call,
+        nothing_stood_out: !facts.iter().any(Fact::stands_out),
+        facts: facts.iter().map(|fact| FactLine { fact, sentence: texts.sentence(fact) }).collect(),
+    };
+    Ok(Printable::json(&serde_json::to_string(&line)?))
+}
+
+/// Writes a sentence over as many lines as it needs, and its handle after it.
+fn write_sentence(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    sentence: &Printable,
+    handle: &Printable,
+) -> io::Result<()> {
+    let text = terminal.paragraph(sentence, 0, 0);
+    let used = Printable::new(text.rsplit('\n').next().unwrap_or_default()).width();
+    let gap = if used + 2 + handle.width() > terminal.width { "\n" } else { "  " };
+    writeln!(out, "{text}{gap}{}", Tone::Faint.paint(handle))
+}
+
+/// Puts facts into words.
+struct SentenceWriter<'t> {
+    terminal: &'t Terminal,
+}
+
+impl SentenceWriter<'_> {
+    /// Returns the sentence of a fact; `None` if there is nothing to say.
+    fn sentence(&self, fact: &Fact) -> Option<String> {
+        Some(match fact {
+            Fact::Time(fact) => return self.time(fact),
+            Fact::Call(fact) => self.call(fact),
+            Fact::Open(fact) => self.open(fact),
+            Fact::End(fact) => self.end(fact),
+            Fact::Failures(fact) => self.failures(fact),
+            Fact::Denials(fact) => self.denials(fact),
+            Fact::Repeats(fact) => self.repeats(fact),
+            Fact::Unusual(fact) => self.unusual(fact),
+        })
+    }
+
+    fn name(&self, name: &str) -> Printable {
+        self.terminal.cut(name, NAME)
+    }
+
+    fn tool(&self, tool: &str, server: &str) -> String {
+        format!("{} on {}", self.name(tool), self.name(server))
+    }
+
+    fn message(&self, message: &str) -> Printable {
+        self.terminal.cut(message.trim_end_matches('.'), MESSAGE)
+    }
+
+    fn time(&self, fact: &TimeFact) -> Option<String> {
+        let tools = fact.longest_tool.as_ref().map_or_else(String::new, |tool| {
+            let (name, open) =
+                (self.tool(&tool.tool_name, &tool.server_name), format::duration(tool.open_ms));
+            format!(" ({name}: {open} in {})", format::plural(tool.calls, "call"))
+        });
+        let parts = [
+            (fact.tools_ms, format!("in tools{tools}")),
+            (fact.start_ms, self.start(fact)),
+            (fact.person_ms, "waiting for a person".to_owned()),
+            (fact.unobserved_ms, "in calls whose answer was not observed".to_owned()),
+            (fact.silence_ms, "without an open request (agent and model)".to_owned()),
+            (fact.between_turns_ms, "between turns".to_owned()),
+        ];
+        let mut parts: Vec<(f64, String)> =
+            parts.into_iter().filter(|(ms, _)| *ms > 0.0 && *ms >= fact.total_ms * LEAST_SHARE).collect();
+        parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let total = format::duration(fact.total_ms);
+        let parts: Vec<String> =
+            parts.iter().map(|(ms, what)| format!("{} {what}", format::duration(*ms))).collect();
+        let head = match fact.is_open {
+            true => format!("It has taken {total} so far"),
+            false => format!("It took {total} from the first request to the last answer"),
+        };
+        (!parts.is_empty()).then(|| format!("{head}: {}.", parts.join(", ")))
+    }
+
+    fn start(&self, fact: &TimeFact) -> String {
+        let Some(slowest) = &fact.slowest_start else { return "for the start of servers".to_owned() };
+        let name = self.name(&slowest.server_name);
+        if fact.servers < 2 {
+            return format!("for the start of {name}");
+        }
+        let how = if fact.is_sequential { " one after another" } else { "" };
+        let alone = format::duration(slowest.start_ms);
+        format!("for the start of {} servers{how} (the slowest, {name}: {alone})", fact.servers)
+    }
+
+    fn call(&self, fact: &CallFact) -> String {
+        let name = self.tool(&fact.name, &fact.server_name);
+        let Some(ms) = fact.duration_ms else {
+            return format!("The end of {name} was not observed.");
+        };
+        let mut text = format!("{name} took {}", format::duration(ms));
+        if fact.user_wait_ms > 0.0 {
+            text.push_str(&format!(
+                ", {} of it waiting for an answer to a question",
+                format::duration(fact.user_wait_ms)
+            ));
+        }
+        if let Some(usual) = &fact.usual {
+            let word = if fact.is_unusual { "much more than usual: " } else { "" };
+            text.push_str(&format!("; {word}{}", usual_text(usual)));
+        }
+        if fact.beside > 0 {
+            let calls = format::plural(fact.beside as u64, "other call");
+            let verb = if fact.beside == 1 { "was" } else { "were" };
+            text.push_str(&format!("; {calls} of the server {verb} open when it began"));
+        }
+        text + "."
+    }
+
+    fn open(&self, fact: &OpenFact) -> String {
+        let name = self.tool(&fact.name, &fact.server_name);
+        let usual = fact.usual.as_ref().map(|usual| format!("; {}", usual_text(usual))).unwrap_or_default();
+        let others = match fact.count.saturating_sub(1) {
+            0 => String::new(),
+            1 => ", and 1 other request is open".to_owned(),
+            others => format!(", and {others} other requests are open"),
+        };
+        format!("{name} has been open for {} and is open now{others}{usual}.", format::duration(fact.open_ms))
+    }
+
+    fn end(&self, fact: &EndFact) -> String {
+        let mut text = format!("{} {}", self.name(&fact.server_name), self.message(&fact.how));
+        let did_start = !fact.how.starts_with("did not start");
+        if did_start && !fact.was_ready {
+            text.push_str(" before it was ready");
+        }
+        if fact.unanswered > 0 {
+            text.push_str(&format!(" and left {} unanswered", format::plural(fact.unanswered, "request")));
+        }
+        if let Some(words) = &fact.last_words {
+            text.push_str(&format!("; its last words: {}", self.message(words)));
+        }
+        text + "."
+    }
+
+    fn failures(&self, fact: &FailureFact) -> String {
+        let name = self.tool(&fact.name, &fact.server_name);
+        let word = if fact.is_call { "call" } else { "request" };
+        let subject = match (fact.count, fact.operations) {
+            (1, 1) => name,
+            (count, all) => format!("{count} of {} of {name}", format::plural(all, word)),
+        };
+        let verb = match (fact.status, fact.count) {
+            ("timeout", _) => "timed out",
+            ("cancelled", 1) => "was cancelled",
+            ("cancelled", _) => "were cancelled",
+            _ => "failed",
+        };
+        let message = match self.message(&fact.message) {
+            message if message.is_empty() => String::new(),
+            message => format!(": {message}"),
+        };
+        let cause = match fact.cause {
+            FailureCause::Server => "; the cause was the server",
+            FailureCause::Arguments => "; the cause was the arguments",
+            FailureCause::Person => "; the cause was a person, who left a question without an answer",
+            FailureCause::Client => "; the cause was the client",
+            FailureCause::Unknown => "",
+        };
+        let all = match fact.all_failures {
+            Some(all) if all > fact.count => format!("; {all} requests failed in all"),
+            _ => String::new(),
+        };
+        format!("{subject} {verb}{message}{cause}{all}.")
+    }
+
+    fn denials(&self, fact: &DenialFact) -> String {
+        let by = if fact.by_person { "A person" } else { "A person or a policy" };
+        let times = if fact.count > 1 { format!(" {} times", fact.count) } else { String::new() };
+        let name = self.tool(&fact.name, &fact.server_name);
+        format!("{by} refused {name}{times}, which is not an error.")
+    }
+
+    fn repeats(&self, fact: &RepeatFact) -> String {
+        let name = self.tool(&fact.tool_name, &fact.server_name);
+        let count = fact.count;
+        let what = match fact.cycle_length {
+            Some(length) => format!(
+                "The same {length} calls were made {count} times in the same order, the last of them {name}"
+            ),
+            None => format!("{name} was called {count} times with the same arguments"),
+        };
+        let progress = match fact.no_progress {
+            Some(true) => ", and nothing changed in the results: no progress",
+            Some(false) => ", and the results differed",
+            None => "",
+        };
+        format!("{what}{progress}.")
+    }
+
+    fn unusual(&self, fact: &UnusualFact) -> String {
+        let name = self.tool(&fact.tool_name, &fact.server_name);
+        let (slowest, usual) = (format::duration(fact.slowest_ms), usual_text(&fact.usual));
+        match (fact.slow, fact.calls) {
+            (1, 1) => format!("{name} took {slowest}, much more than usual: {usual}."),
+            (1, calls) => {
+                format!(
+                    "The slowest of {calls} calls of {name} took {slowest}, much more than usual: {usual}."
+                )
+            }
+            (slow, calls) => {
+                format!(
+                    "{slow} of {calls} calls of {name} took much more than usual, up to {slowest}: {usual}."
+                )
+            }
+        }
+    }
+}
+
+/// Returns what a tool usually takes.
+fn usual_text(usual: &UsualDuration) -> String {
+    format!(
+        "its median is {}, its p95 {} ({} calls in 30 days)",
+        format::duration(usual.median_ms),
+        format::duration(usual.p95_ms),
+        usual.calls
+    )
+}

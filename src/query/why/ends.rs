@@ -1,0 +1,106 @@
+//! Servers that died or did not start, and their last words.
+
+use serde::Serialize;
+
+use crate::query::live::{LiveConnection, Liveness};
+use crate::query::row::{OperationRow, id_end};
+use crate::query::time_spent::is_greeting;
+use crate::query::why::story::{EndRow, Story};
+use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
+
+/// A server that ended without being asked to, or whose spantap was killed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct EndFact {
+    pub(crate) server_name: String,
+    /// `exited with 1`, `died of signal 11`, `did not start: …`.
+    pub(crate) how: String,
+    /// True if the server had answered a handshake or a call.
+    pub(crate) was_ready: bool,
+    /// Number of requests that the server left without an answer.
+    pub(crate) unanswered: u64,
+    /// The line of standard error that says most about the end; absent if the server wrote nothing.
+    pub(crate) last_words: Option<String>,
+    pub(crate) at: Timestamp,
+    /// Handle of the last request without an answer; without one the end of the connection id.
+    pub(crate) handle: String,
+    #[serde(skip)]
+    connection_id: String,
+}
+
+impl EndFact {
+    /// Returns true if the server ended while `call` was open.
+    pub(super) fn is_during(&self, call: &OperationRow) -> bool {
+        *self.connection_id == *call.connection_id && is_lost_with_server(call)
+            || self.connection_id == *call.connection_id
+                && call.status != Status::Ok
+                && call.started <= self.at
+                && call.ended().ms_until(self.at) < 1.0
+    }
+}
+
+/// Returns true if the request was open when its server ended.
+pub(super) fn is_lost_with_server(row: &OperationRow) -> bool {
+    &*row.error_type == "server_exited"
+}
+
+/// Returns the unexpected ends: first those that cost most answers.
+pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
+    let died = story.ends.iter().filter_map(|end| {
+        let how = end.unexpected.clone()?;
+        Some(fact(story, &end.connection_id, &end.server_name, end.at, how, last_words(end)))
+    });
+    // The proxy may have had no time to remove its file after the recorded end.
+    let has_end = |id: &str| story.ends.iter().any(|end| *end.connection_id == *id);
+    let killed = live.iter().filter(|connection| {
+        connection.liveness == Liveness::Killed && !has_end(&connection.state.connection_id)
+    });
+    let killed = killed.map(|LiveConnection { state, .. }| {
+        let how = "lost its proxy: spantap was killed".to_owned();
+        fact(story, &state.connection_id, &state.server_name, state.updated_at, how, None)
+    });
+    let mut facts: Vec<EndFact> = died.chain(killed).collect();
+    facts.sort_by(|a, b| b.unanswered.cmp(&a.unanswered).then(a.at.cmp(&b.at)));
+    facts
+}
+
+fn fact(
+    story: &Story,
+    connection_id: &str,
+    server_name: &str,
+    at: Timestamp,
+    how: String,
+    last_words: Option<String>,
+) -> EndFact {
+    let own = || story.rows.iter().filter(|row| *row.connection_id == *connection_id);
+    let answered = |row: &OperationRow| {
+        row.status == Status::Ok && !row.is_from_server && (row.is_tool_call || is_greeting(&row.method))
+    };
+    let lost = || own().filter(|row| is_lost_with_server(row));
+    let handle = lost().next_back().map(OperationRow::handle);
+    EndFact {
+        server_name: server_name.to_owned(),
+        how,
+        was_ready: own().any(answered),
+        unanswered: lost().count() as u64,
+        last_words,
+        at,
+        handle: handle.unwrap_or_else(|| id_end(connection_id, 6).to_owned()),
+        connection_id: connection_id.to_owned(),
+    }
+}
+
+/// Returns the last line of standard error that names an error, else the last line. Lines of a stack are left out.
+fn last_words(end: &EndRow) -> Option<String> {
+    let lines = || {
+        let lines = end.stderr.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+        lines.filter(|line| !line.starts_with("at ") && !line.starts_with("File \""))
+    };
+    let names_an_error = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        ["error", "exception", "panic", "fatal", "refused", "denied", "failed"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    lines().rfind(names_an_error).or_else(|| lines().next_back()).map(str::to_owned)
+}

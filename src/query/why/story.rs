@@ -1,0 +1,118 @@
+//! Reads one session: its operations, and the ends and alarms of its connections.
+
+use std::sync::Arc;
+
+use crate::query::entry::LogEntry;
+use crate::query::event::unexpected_end;
+use crate::query::name_pool::NamePool;
+use crate::query::row::OperationRow;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+
+/// One session, in the order of time once it is [settled](StoryReader::settle).
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    pub(crate) session_id: String,
+    pub(crate) rows: Vec<OperationRow>,
+    pub(super) ends: Vec<EndRow>,
+    pub(super) repeats: Vec<RepeatRow>,
+    /// True if bytes or records of the session were lost.
+    pub(crate) is_lossy: bool,
+}
+
+/// The recorded end of a connection.
+#[derive(Debug)]
+pub(super) struct EndRow {
+    pub(super) connection_id: Arc<str>,
+    pub(super) server_name: Arc<str>,
+    pub(super) at: Timestamp,
+    /// How the server ended that was not asked to end.
+    pub(super) unexpected: Option<String>,
+    pub(super) stderr: Vec<String>,
+}
+
+/// A report of repeated calls.
+#[derive(Debug)]
+pub(super) struct RepeatRow {
+    pub(super) connection_id: Arc<str>,
+    pub(super) server_name: Arc<str>,
+    pub(super) tool_name: Arc<str>,
+    pub(super) seq: u64,
+    pub(super) count: u64,
+    pub(super) cycle_length: Option<u32>,
+    pub(super) no_progress: Option<bool>,
+    pub(super) is_alarm: bool,
+}
+
+/// Collects the records of one session.
+pub(crate) struct StoryReader<'a> {
+    select: &'a Selection,
+    names: NamePool,
+    story: Story,
+}
+
+impl<'a> StoryReader<'a> {
+    pub(crate) fn new(select: &'a Selection, session_id: &str) -> StoryReader<'a> {
+        let story = Story { session_id: session_id.to_owned(), ..Story::default() };
+        StoryReader { select, names: NamePool::default(), story }
+    }
+
+    /// Returns the session, sorted by time.
+    pub(crate) fn settle(self) -> Story {
+        let mut story = self.story;
+        story.rows.sort_by(|a, b| a.order().cmp(&b.order()));
+        story.ends.sort_by(|a, b| (a.at, &a.connection_id).cmp(&(b.at, &b.connection_id)));
+        story.repeats.sort_by(|a, b| (&a.connection_id, a.seq).cmp(&(&b.connection_id, b.seq)));
+        story
+    }
+
+    fn take_event(&mut self, entry: &LogEntry<'_>) {
+        let (story, names) = (&mut self.story, &mut self.names);
+        let connection_id = names.share(&entry.connection_id);
+        let server_name = names.share(&entry.server_name);
+        match entry.event {
+            EventName::SessionEnded => story.ends.push(EndRow {
+                connection_id,
+                server_name,
+                at: entry.timestamp,
+                unexpected: unexpected_end(entry),
+                stderr: entry.stderr_tail.iter().flatten().map(ToString::to_string).collect(),
+            }),
+            EventName::AgentThrashing => story.repeats.push(RepeatRow {
+                connection_id,
+                server_name,
+                tool_name: names.share(&entry.tool_name),
+                seq: entry.seq,
+                count: entry.count.unwrap_or(0),
+                cycle_length: entry.cycle_length,
+                no_progress: entry.no_progress,
+                is_alarm: &*entry.level != "info",
+            }),
+            EventName::Gap => story.is_lossy = true,
+            _ => {}
+        }
+    }
+}
+
+impl Fold for StoryReader<'_> {
+    fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
+        if *entry.session_id != *self.story.session_id || !self.select.takes_context(entry) {
+            return;
+        }
+        if self.select.takes_operation(entry) {
+            self.story.rows.push(OperationRow::new(entry, &mut self.names));
+        } else if !entry.is_operation() {
+            self.take_event(entry);
+        }
+    }
+
+    fn merge(&mut self, other: StoryReader<'_>) {
+        let other = other.story;
+        self.story.rows.extend(other.rows);
+        self.story.ends.extend(other.ends);
+        self.story.repeats.extend(other.repeats);
+        self.story.is_lossy |= other.is_lossy;
+    }
+}

@@ -1,0 +1,184 @@
+//! Where the time of a session went, and what of it is remarkable.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::query::live::{LiveConnection, Liveness};
+use crate::query::row::OperationRow;
+use crate::query::time_spent::{Interval, Silence, TimeSpent, length_ms, starting_rows, union};
+use crate::query::why::story::Story;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
+
+/// Silence of this length ends a turn, unless the host says that the turn goes on.
+const TURN_GAP_MS: f64 = 15_000.0;
+/// A server that takes this long to start is slow, in milliseconds.
+const SLOW_START_MS: f64 = 5_000.0;
+/// Time that is lost if servers start one after another and that is worth a remark, in milliseconds.
+const LOST_BY_ORDER_MS: f64 = 1_000.0;
+/// A person who lets the agent wait for this long is worth a remark, in milliseconds.
+pub(super) const LONG_WAIT_FOR_PERSON_MS: f64 = 5_000.0;
+/// Silence of this length within a turn is worth a remark, in milliseconds.
+const LONG_SILENCE_MS: f64 = 30_000.0;
+
+/// The time of a session, as in [`TimeSpent`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct TimeFact {
+    /// From the first request to the last answer.
+    pub(crate) total_ms: f64,
+    /// True if a request is open now, so that the time goes on.
+    pub(crate) is_open: bool,
+    pub(crate) person_ms: f64,
+    pub(crate) tools_ms: f64,
+    pub(crate) start_ms: f64,
+    /// Time in which nothing was open but calls whose answer was not observed.
+    pub(crate) unobserved_ms: f64,
+    /// Time without an open request, within turns.
+    pub(crate) silence_ms: f64,
+    /// The longest stretch of it.
+    pub(crate) longest_silence_ms: f64,
+    /// Time without an open request between two turns.
+    pub(crate) between_turns_ms: f64,
+    /// The tool that was open longest.
+    pub(crate) longest_tool: Option<ToolTime>,
+    /// Number of servers that started.
+    pub(crate) servers: usize,
+    /// True if they started before the first call, and hardly two of them at the same time.
+    pub(crate) is_sequential: bool,
+    pub(crate) slowest_start: Option<StartTime>,
+    pub(crate) handle: String,
+}
+
+/// The time in which at least one call of a tool was open.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ToolTime {
+    pub(crate) server_name: String,
+    pub(crate) tool_name: String,
+    pub(crate) calls: u64,
+    pub(crate) open_ms: f64,
+    /// Handle of the longest call.
+    pub(crate) handle: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct StartTime {
+    pub(crate) server_name: String,
+    pub(crate) start_ms: f64,
+    /// Handle of its first request.
+    pub(crate) handle: String,
+}
+
+impl TimeFact {
+    /// Returns true if the servers took long to start or waited for each other, or if the session waited for most of
+    /// its time for a person, or for the agent.
+    pub(super) fn stands_out(&self) -> bool {
+        let slowest = self.slowest_start.as_ref().map_or(0.0, |start| start.start_ms);
+        let is_most = |ms: f64, least: f64| ms >= least && ms >= self.total_ms / 2.0;
+        slowest >= SLOW_START_MS
+            || self.is_sequential && self.start_ms - slowest >= LOST_BY_ORDER_MS
+            || is_most(self.person_ms, LONG_WAIT_FOR_PERSON_MS)
+            || is_most(self.longest_silence_ms, LONG_SILENCE_MS)
+    }
+}
+
+/// Returns where the time went; `None` if it went nowhere.
+pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> Option<TimeFact> {
+    let running = live.iter().filter(|connection| connection.liveness == Liveness::Running);
+    let open: Vec<_> = running.flat_map(|connection| &connection.state.open).collect();
+    let rows: Vec<&OperationRow> = story.rows.iter().collect();
+    let time = TimeSpent::new(&rows, &open, now);
+    let mut fact = TimeFact {
+        total_ms: time.first.ms_until(time.last),
+        is_open: !open.is_empty(),
+        person_ms: time.person_ms,
+        tools_ms: time.tools_ms,
+        start_ms: time.starting_ms,
+        servers: time.starts.len(),
+        longest_tool: longest_tool(story),
+        ..TimeFact::default()
+    };
+    add_starts(&mut fact, &time, &rows);
+    add_silences(&mut fact, &time, story);
+    let of_start = fact.slowest_start.as_ref().map(|start| &start.handle);
+    let of_tool = fact.longest_tool.as_ref().map(|tool| &tool.handle);
+    let of_any = rows.last().map(|row| row.handle());
+    let longest = if fact.start_ms > fact.tools_ms { of_start.or(of_tool) } else { of_tool.or(of_start) };
+    fact.handle = longest.cloned().or(of_any)?;
+    (fact.total_ms > 0.0).then_some(fact)
+}
+
+fn add_starts(fact: &mut TimeFact, time: &TimeSpent, rows: &[&OperationRow]) {
+    let starting =
+        || rows.iter().zip(starting_rows(rows)).filter(|(_, is_start)| *is_start).map(|(row, _)| row);
+    let first_call = rows.iter().find(|row| row.is_tool_call).map(|row| row.started);
+    let sum: f64 = time.starts.iter().map(|start| start.ms).sum();
+    let is_before = |row: &&OperationRow| first_call.is_none_or(|first| row.started <= first);
+    fact.is_sequential = time.starts.len() > 1 && starting().all(is_before) && time.starting_ms >= 0.9 * sum;
+    let Some(slowest) = time.starts.first() else { return };
+    let first = starting().find(|row| row.connection_id == slowest.connection_id);
+    fact.slowest_start = Some(StartTime {
+        server_name: slowest.server_name.to_string(),
+        start_ms: slowest.ms,
+        handle: first.map(|row| row.handle()).unwrap_or_default(),
+    });
+}
+
+/// Divides the silences: those within turns, those between turns, and those in which a call was open whose answer was
+/// not observed.
+fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
+    let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
+    let lost = union(story.rows.iter().filter(is_lost).map(|row| interval(row)).collect());
+    for silence in &time.silences {
+        let overlap = lost.iter().map(|(from, until)| {
+            (*until).min(silence.until.0).saturating_sub((*from).max(silence.from.0)).max(0) as f64 / 1000.0
+        });
+        let unobserved: f64 = overlap.sum();
+        let silent = silence.ms() - unobserved;
+        fact.unobserved_ms += unobserved;
+        if is_between_turns(story, silence) {
+            fact.between_turns_ms += silent;
+        } else {
+            fact.silence_ms += silent;
+            fact.longest_silence_ms = fact.longest_silence_ms.max(silent);
+        }
+    }
+}
+
+/// Returns true if a new turn begins after the silence.
+fn is_between_turns(story: &Story, silence: &Silence) -> bool {
+    if silence.ms() < TURN_GAP_MS {
+        return false;
+    }
+    let after = story.rows.partition_point(|row| row.started < silence.until);
+    let next = story.rows.get(after);
+    let last = story.rows[..after].iter().rfind(|row| row.ended() == silence.from);
+    let (Some(last), Some(next)) = (last, next) else { return false };
+    // A number is spantap's own: each connection counts its turns by itself.
+    let is_of_host = last.turn_id.parse::<u64>().is_err() || last.connection_id == next.connection_id;
+    let is_same = !last.turn_id.is_empty()
+        && (&last.conversation_id, &last.turn_id) == (&next.conversation_id, &next.turn_id);
+    !(is_of_host && is_same)
+}
+
+fn interval(row: &OperationRow) -> Interval {
+    (row.started.0, row.ended().0)
+}
+
+fn longest_tool(story: &Story) -> Option<ToolTime> {
+    let mut by_tool: HashMap<(&str, &str), Vec<&OperationRow>> = HashMap::new();
+    for row in story.rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
+        by_tool.entry((&row.server_name, &row.target)).or_default().push(row);
+    }
+    let times = by_tool.into_iter().filter_map(|((server, tool), rows)| {
+        let longest = rows.iter().max_by(|a, b| a.length_ms().total_cmp(&b.length_ms()))?;
+        Some(ToolTime {
+            server_name: server.to_owned(),
+            tool_name: tool.to_owned(),
+            calls: rows.len() as u64,
+            open_ms: length_ms(&union(rows.iter().map(|row| interval(row)).collect())),
+            handle: longest.handle(),
+        })
+    });
+    times.max_by(|a, b| a.open_ms.total_cmp(&b.open_ms).then_with(|| b.handle.cmp(&a.handle)))
+}
