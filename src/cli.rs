@@ -149,6 +149,8 @@ impl Command {
             Command::Why(args) => &args.output.color,
             Command::Stats(args) => &args.output.color,
             Command::Status(args) => &args.color,
+            Command::Wrap(args) => &args.options.color,
+            Command::Unwrap(args) => &args.options.color,
             _ => return anstream::ColorChoice::Auto,
         };
         match colour.color {

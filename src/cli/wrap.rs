@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,10 +13,11 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use crate::cli::selection::ColorArgs;
 use crate::cli::{Out, exit_with, hint, redacted};
 use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::diff::DiffRedactor;
-use crate::hosts::entry::{self, PathStep};
+use crate::hosts::entry::{self, PathStep, ServerEntry};
 use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
 use crate::hosts::replace::ReplaceOutcome;
 use crate::hosts::store::FileSnapshot;
@@ -31,10 +33,11 @@ pub(crate) mod programs;
 mod status;
 
 use plan::{FilePlan, WrapAction};
+use print::Answer;
 pub use status::StatusArgs;
 
 /// Selection of host files and servers.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ServerSelection {
     /// Only these servers [default: every local (stdio) server found]
     #[arg(value_name = "SERVER")]
@@ -48,7 +51,13 @@ pub struct ServerSelection {
     /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...)
     #[arg(long)]
     project: bool,
+    /// The entries that the user picked from the list.
+    #[arg(skip)]
+    picked: Option<PickedEntries>,
 }
+
+/// Entries: the file, the steps to the entry, and its name. A host may change its file meanwhile.
+type PickedEntries = Vec<(PathBuf, (Vec<PathStep>, String))>;
 
 impl ServerSelection {
     /// All servers of the user's files and of this folder's project files.
@@ -58,6 +67,11 @@ impl ServerSelection {
 
     fn takes(&self, server: &str) -> bool {
         self.servers.is_empty() || self.servers.iter().any(|name| name == server)
+    }
+
+    fn takes_entry(&self, file: &HostFile, server: &ServerEntry) -> bool {
+        let entry = || (file.path.clone(), (server.path.clone(), server.name.clone()));
+        self.takes(&server.name) && self.picked.as_ref().is_none_or(|picked| picked.contains(&entry()))
     }
 
     /// Checks that every server named on the command line is among `found`.
@@ -85,6 +99,8 @@ pub struct WriteOptions {
     /// Write even if a running host may overwrite the file
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    pub(super) color: ColorArgs,
 }
 
 /// Meanings of the exit statuses.
@@ -98,7 +114,7 @@ pub struct WrapArgs {
     #[command(flatten)]
     selection: ServerSelection,
     #[command(flatten)]
-    options: WriteOptions,
+    pub(super) options: WriteOptions,
     /// Passed on to 'spantap run' in every wrapped entry
     #[arg(last = true, value_name = "RUN OPTIONS")]
     run_options: Vec<String>,
@@ -110,7 +126,7 @@ pub struct UnwrapArgs {
     #[command(flatten)]
     selection: ServerSelection,
     #[command(flatten)]
-    options: WriteOptions,
+    pub(super) options: WriteOptions,
     /// User files and project files of the current folder, every server
     #[arg(long, conflicts_with_all = ["servers", "file"])]
     all: bool,
@@ -259,8 +275,9 @@ fn no_file(selection: &ServerSelection, command: &str) -> anyhow::Error {
     hint(anyhow::anyhow!(text), hint_text)
 }
 
+/// Returns a path with the home folder as `~`.
 pub(super) fn printable_path(path: &Path) -> Printable {
-    Printable::new(&path.to_string_lossy())
+    Printable::from(crate::settings::paths::home_as_tilde(path))
 }
 
 /// Returns the program by which entries of a scope name the proxy.
@@ -301,33 +318,31 @@ fn change(
 ) -> anyhow::Result<ExitCode> {
     let files = host_files(selection)?;
     edit_folder().into_iter().for_each(EditFolder::clean);
-    if files.is_empty() && matches!(action, WrapAction::Unwrap) && selection.hosts.is_empty() {
-        writeln!(out, "nothing to do: no host has a config file here")?;
-        return Ok(ExitCode::SUCCESS);
-    }
     if files.is_empty() {
-        return Err(no_file(selection, action.command()));
+        return without_files(out, selection, action);
     }
-    let (plans, mut failures) = collect(files, selection, action)?;
+    let mut selection = selection.clone();
+    let (mut plans, mut failures) = collect(files, &selection, action)?;
     let has_changes = plans.iter().any(|plan| !plan.changes.is_empty());
     let is_refused = plans.iter().any(|plan| plan.refused);
-    let mut printed = Ok(());
-    if !options.json {
-        let with_diff = options.dry_run || !options.yes;
-        printed = plans.iter().try_for_each(|plan| print::plan(out, plan, with_diff));
-    }
-    if !options.yes {
+    let mut writes = has_changes && !options.dry_run && options.yes;
+    let asks = has_changes && !options.dry_run && !options.yes && !options.json;
+    let with_diff = options.dry_run || asks && !std::io::stdin().is_terminal();
+    let mut printed = match options.json {
+        true => Ok(()),
+        false => print::plans(out, &plans, action, asks, with_diff),
+    };
+    if asks {
         // A change that could not be shown is not confirmed.
         printed?;
         printed = Ok(());
+        (writes, plans) = asked(out, &mut selection, action, plans)?;
     }
-    let may_write = has_changes && !options.dry_run;
-    let writes = may_write && (options.yes || (!options.json && print::confirm(out, action)?));
     let mut done = Vec::new();
     // With --yes every file is written, even if the reader of the output is gone.
     for plan in plans {
         let (file, writes) = (plan.file.clone(), writes && !plan.changes.is_empty());
-        match if writes { write(plan, selection, options, action) } else { Ok(plan) } {
+        match if writes { write(plan, &selection, options, action) } else { Ok(plan) } {
             Ok(plan) => {
                 if writes && !options.json && printed.is_ok() {
                     printed = print::next_step(out, &plan);
@@ -351,6 +366,41 @@ fn change(
     }
     let is_done = failures.is_empty() && !is_refused && (writes || !has_changes || options.dry_run);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Ends without a file: nothing is to be unwrapped, or the selection is wrong.
+fn without_files(
+    out: &mut Out<'_>,
+    selection: &ServerSelection,
+    action: &WrapAction,
+) -> anyhow::Result<ExitCode> {
+    if matches!(action, WrapAction::Wrap { .. }) || !selection.hosts.is_empty() {
+        return Err(no_file(selection, action.command()));
+    }
+    writeln!(out, "nothing to do: no host has a config file here")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks until the user agrees or refuses. Returns true for consent, and the plans of the servers that were picked,
+/// which `selection` has afterwards.
+fn asked(
+    out: &mut Out<'_>,
+    selection: &mut ServerSelection,
+    action: &WrapAction,
+    mut plans: Vec<FilePlan>,
+) -> anyhow::Result<(bool, Vec<FilePlan>)> {
+    loop {
+        match print::ask(out, action, &plans)? {
+            Answer::Yes => return Ok((true, plans)),
+            Answer::No => return Ok((false, plans)),
+            Answer::Pick(picked) => {
+                selection.picked = Some(picked);
+                let files = plans.into_iter().map(|plan| plan.file).collect();
+                plans = collect(files, selection, action)?.0;
+                print::plans(out, &plans, action, true, false)?;
+            }
+        }
+    }
 }
 
 /// Makes a plan for each file.

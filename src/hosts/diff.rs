@@ -12,7 +12,7 @@ use crate::hosts::tree::{FileFormat, Node, NodeValue};
 pub(crate) trait DiffRedactor {
     /// Redacts the words of a command line, one for one.
     fn words(&mut self, words: &[&str]) -> Vec<String>;
-    /// Redacts a line of the file. Its comments may contain anything.
+    /// Redacts a part of a line between the words of a command. Its comments may contain anything.
     fn line(&mut self, line: &str) -> String;
     /// Makes the name of a server printable on one line.
     fn name(&mut self, name: &str) -> String;
@@ -24,6 +24,9 @@ const HIDDEN: &str = "…";
 const LONG: usize = 240;
 /// Begins a line that the text does not have.
 const SPLIT: char = '\0';
+/// Surrounds a word of a command, which is redacted as a command line. In the line it would be redacted as the value
+/// of the word before it.
+const WORD: char = '\u{1}';
 /// Characters shown of such a line on either side of the difference.
 const AROUND: usize = 40;
 
@@ -67,7 +70,7 @@ pub(crate) fn diff(
         let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
         // A token that is cut is not recognised any more, so the cut comes last.
         let [old, new] = [old, new]
-            .map(|lines| lines.iter().map(|line| redactor.line(line.trim_start_matches(SPLIT))).collect());
+            .map(|lines| lines.iter().map(|line| shown(line.trim_start_matches(SPLIT), redactor)).collect());
         let (old, new) = around_difference(old, new);
         for (mark, lines) in [('-', old), ('+', new)] {
             for line in lines {
@@ -79,6 +82,12 @@ pub(crate) fn diff(
         (left, right) = (to_left, to_right);
     }
     result
+}
+
+/// Redacts a line apart from its words, which are redacted already.
+fn shown(line: &str, redactor: &mut dyn DiffRedactor) -> String {
+    let parts = line.split(WORD).enumerate();
+    parts.map(|(at, part)| if at % 2 == 1 { part.to_owned() } else { redactor.line(part) }).collect()
 }
 
 /// Returns where the old and the new text have the same line again. Edits are few and short: the nearest common
@@ -170,8 +179,13 @@ fn masked(
         let words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
         for (node, (word, cleaned)) in nodes.iter().zip(words.iter().zip(redactor.words(&words))) {
             shown.insert(node.range.clone());
-            if *word != cleaned {
-                masks.push((node.range.clone(), crate::hosts::splice::quoted(&cleaned)));
+            let literal = match *word == cleaned {
+                true => text.get(node.range.clone()).unwrap_or_default().to_owned(),
+                false => crate::hosts::splice::quoted(&cleaned),
+            };
+            // The lines of a longer literal are redacted as they are.
+            if !literal.contains(['\n', '\r', WORD]) {
+                masks.push((node.range.clone(), format!("{WORD}{literal}{WORD}")));
             }
         }
     }
@@ -183,14 +197,14 @@ fn masked(
         if range.start < done {
             continue;
         }
-        result.push_str(text.get(done..range.start).unwrap_or_default());
+        result.push_str(&text.get(done..range.start).unwrap_or_default().replace(WORD, HIDDEN));
         result.push_str(&mask);
         // Keep the line numbers.
         let lines = text.get(range.clone()).unwrap_or_default().matches('\n').count();
         result.extend(std::iter::repeat_n('\n', lines));
         done = range.end;
     }
-    result.push_str(text.get(done..).unwrap_or_default());
+    result.push_str(&text.get(done..).unwrap_or_default().replace(WORD, HIDDEN));
     result
 }
 

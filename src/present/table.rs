@@ -69,23 +69,26 @@ impl Terminal {
     /// Returns a text that is broken between words only. The lines after the first begin with `indent` blanks, and
     /// `used` columns of the first line are taken.
     pub(crate) fn paragraph(&self, text: &Printable, used: usize, indent: usize) -> String {
-        let mut result = String::new();
-        let mut column = used;
-        for word in text.split(' ') {
-            let word = Printable::new(word);
-            if result.is_empty() {
-                column += word.width();
-            } else if column + 1 + word.width() <= self.width {
-                result.push(' ');
-                column += 1 + word.width();
-            } else {
-                result.push('\n');
-                result.extend(std::iter::repeat_n(' ', indent));
-                column = indent + word.width();
+        let lines = self.broken(text, used, indent);
+        lines.iter().map(|line| &**line).collect::<Vec<&str>>().join("\n")
+    }
+
+    /// Returns the lines of [`paragraph`](Terminal::paragraph).
+    pub(crate) fn broken(&self, text: &Printable, used: usize, indent: usize) -> Vec<Printable> {
+        let mut lines = Vec::new();
+        let (mut line, mut column) = (String::new(), used);
+        for (at, word) in text.split_inclusive(' ').enumerate() {
+            let width = Printable::new(word.trim_end_matches(' ')).width();
+            if at > 0 && column + width > self.width && !line.trim().is_empty() {
+                lines.push(Printable::new(line.trim_end_matches(' ')));
+                line = " ".repeat(indent);
+                column = indent;
             }
-            result.push_str(&word);
+            line.push_str(word);
+            column += Printable::new(word).width();
         }
-        result
+        lines.push(Printable::from(line));
+        lines
     }
 
     /// Puts facts side by side, as many on a line as fit.

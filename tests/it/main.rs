@@ -34,3 +34,4 @@ mod support;
 mod tidy;
 mod why;
 mod wrap;
+mod wrap_screen;

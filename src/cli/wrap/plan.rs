@@ -3,7 +3,7 @@
 use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{ServerSelection, label, program};
 use crate::hosts::edit;
-use crate::hosts::entry::{self, EntryState, ServerEntry};
+use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::hosts::splice::{EntryChange, ORIGIN, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
@@ -23,11 +23,14 @@ pub(super) enum WrapAction {
 
 enum EntryDecision<'a> {
     Change(EntryChange<'a>),
-    /// Leave the entry alone and report this reason.
-    Skip(&'static str),
+    /// Leave the entry alone and report its state and the reason.
+    Skip(&'static str, &'static str),
     /// Leave the entry alone without a report.
     Ignore,
 }
+
+const ALREADY: &str = "wrapped already";
+const LEFT_ALONE: &str = "left alone";
 
 impl WrapAction {
     pub(super) fn command(&self) -> &'static str {
@@ -74,23 +77,23 @@ impl WrapAction {
             }
             (WrapAction::Wrap { given, .. }, EntryState::Wrapped { program, options, .. }) => {
                 if !given.is_empty() && !options.ends_with(given) {
-                    Skip("wrapped already; unwrap it first for other options")
+                    Skip(ALREADY, "wrapped already; unwrap it first for other options")
                 } else if state.option(ORIGIN) == Some(origin) {
-                    Skip("wrapped already")
+                    Skip(ALREADY, "wrapped already")
                 } else {
                     Change(EntryChange::Renew { program, origin })
                 }
             }
             (WrapAction::Wrap { .. }, EntryState::ByHand { .. }) => {
-                Skip("spantap is in front of it already, put there by hand")
+                Skip("by hand", "spantap is in front of it already, put there by hand")
             }
             (WrapAction::Wrap { .. }, EntryState::Remote) => {
-                Skip("remote; to watch it, run it through a bridge such as mcp-remote")
+                Skip("remote", "remote; to watch it, run it through a bridge such as mcp-remote")
             }
-            (WrapAction::Wrap { .. }, EntryState::Unsupported(reason)) => Skip(reason),
+            (WrapAction::Wrap { .. }, EntryState::Unsupported(reason)) => Skip(LEFT_ALONE, reason),
             (WrapAction::Unwrap, EntryState::Wrapped { .. }) => Change(EntryChange::Unwrap),
             (WrapAction::Unwrap, EntryState::ByHand { .. }) => {
-                Skip("spantap was put there by hand; remove it by hand")
+                Skip("by hand", "spantap was put there by hand; remove it by hand")
             }
             (WrapAction::Unwrap, _) => Ignore,
         }
@@ -100,6 +103,8 @@ impl WrapAction {
 #[derive(Debug)]
 pub(super) struct ServerChange {
     pub label: String,
+    /// The steps to the entry and its name.
+    pub entry: (Vec<PathStep>, String),
     /// True if the entry is unwrapped and its command was changed by hand after `wrap`.
     pub edited: bool,
     /// True if a wrapped entry gets another path of spantap, because its own does not exist.
@@ -119,6 +124,7 @@ impl ServerChange {
         };
         ServerChange {
             label: label(&server.name, &server.path),
+            entry: (server.path.clone(), server.name.clone()),
             edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
             renewed: is_renewed(|program, _, state| Some(program) != state.program()),
             origin_set: is_renewed(|_, origin, state| Some(origin) != state.option(ORIGIN)),
@@ -127,14 +133,22 @@ impl ServerChange {
     }
 }
 
+/// A server that is left alone.
+#[derive(Debug)]
+pub(super) struct SkippedServer {
+    pub label: String,
+    /// A word or two, for a table.
+    pub state: &'static str,
+    pub reason: &'static str,
+}
+
 pub(super) struct FilePlan {
     pub file: HostFile,
     pub snapshot: FileSnapshot,
     /// Text of the file after the changes.
     pub after: String,
     pub changes: Vec<ServerChange>,
-    /// Labels of servers that are left alone, with the reason.
-    pub skipped: Vec<(String, &'static str)>,
+    pub skipped: Vec<SkippedServer>,
     /// True if a change that was asked for cannot be made.
     pub refused: bool,
     pub names: Vec<String>,
@@ -169,10 +183,10 @@ impl FilePlan {
         let servers = entry::entries(&root, file.host);
         let mut wanted = Vec::new();
         for (at, server) in servers.iter().enumerate() {
-            if selection.takes(&server.name) {
+            if selection.takes_entry(file, server) {
                 match action.decide(&server.state, file.scope, &proxy, &origin) {
                     EntryDecision::Change(change) => wanted.push((at, change)),
-                    EntryDecision::Skip(reason) => plan.skip(server, reason),
+                    EntryDecision::Skip(state, reason) => plan.skip(server, state, reason),
                     EntryDecision::Ignore => {}
                 }
             }
@@ -186,14 +200,14 @@ impl FilePlan {
                 Ok(()) => plan.changes.push(ServerChange::new(&servers[at], change)),
                 Err(reason) => {
                     plan.refused = true;
-                    plan.skip(&servers[at], reason);
+                    plan.skip(&servers[at], LEFT_ALONE, reason);
                 }
             }
         }
         Ok(plan)
     }
 
-    fn skip(&mut self, server: &ServerEntry, reason: &'static str) {
-        self.skipped.push((label(&server.name, &server.path), reason));
+    fn skip(&mut self, server: &ServerEntry, state: &'static str, reason: &'static str) {
+        self.skipped.push(SkippedServer { label: label(&server.name, &server.path), state, reason });
     }
 }
