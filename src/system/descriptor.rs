@@ -2,9 +2,15 @@
 //!
 //! A `File` would close such a descriptor, and `std::io::stdout()` would hold back half a line.
 
-use std::io;
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
+
+use crate::system::stdio;
 
 /// Reads what is there into `buffer`, up to its size; 0 is the end of the stream.
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -31,8 +37,31 @@ pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` in one call. Returns false if the system did not take all of them.
+/// Writes `bytes` in one call that does not wait for room, even if other programs have just filled the pipe, socket or
+/// terminal. Allocates nothing. Returns false if the system did not take all of them.
 pub fn write_once(fd: RawFd, bytes: &[u8]) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        // SAFETY: the one part is valid for reading, and the system only reads it.
+        let count = unsafe { libc::pwritev2(fd, &part, 1, -1, libc::RWF_NOWAIT) };
+        let is_refused = count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock;
+        if !is_refused {
+            return usize::try_from(count) == Ok(bytes.len());
+        }
+        // Older systems cannot do this, and no system on terminals. A file needs no room.
+        if stdio::has_peer(fd) || stdio::is_terminal(fd) {
+            let mut path = [0; 32];
+            let mut rest = &mut path[..];
+            let _ = write!(rest, "/proc/self/fd/{fd}");
+            let left = rest.len();
+            let path = OsStr::from_bytes(&path[..path.len() - left]);
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            if let Ok(mut same) = OpenOptions::new().write(true).custom_flags(flags).open(path) {
+                return same.write(bytes).is_ok_and(|count| count == bytes.len());
+            }
+        }
+    }
     // SAFETY: the slice is valid for reading `len` bytes.
     usize::try_from(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) }) == Ok(bytes.len())
 }
@@ -73,5 +102,35 @@ fn again(fd: RawFd, events: libc::c_short) -> io::Result<()> {
             }
         }
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Writes lines until the descriptor takes no more. Returns their number.
+    fn fill(fd: RawFd) -> usize {
+        (0..100_000).take_while(|_| write_once(fd, &[b'x'; 64])).count()
+    }
+
+    #[test]
+    fn a_line_never_waits_for_room() {
+        let (_reader, pipe) = io::pipe().unwrap();
+        assert!((16..100_000).contains(&fill(pipe.as_raw_fd())));
+        let (_reader, socket) = UnixStream::pair().unwrap();
+        assert!((16..100_000).contains(&fill(socket.as_raw_fd())));
+    }
+
+    #[test]
+    fn a_line_goes_to_the_end_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = std::fs::File::create(&path).unwrap();
+        assert!(write_once(file.as_raw_fd(), b"one\n") && write_once(file.as_raw_fd(), b"two\n"));
+        assert_eq!(std::fs::read(path).unwrap(), b"one\ntwo\n");
     }
 }
