@@ -1,18 +1,23 @@
-//! Probes one server: starts a process, initializes it in either era of the protocol, sends requests that
-//! every server must answer, and ends it as a host would. The probe never touches live traffic.
+//! Probes one server: starts a process or connects over HTTP, initializes it in either era of the protocol, sends
+//! requests that every server must answer, and ends it as a host would. The probe never touches live traffic.
 
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::hosts::launch::{LocalLaunch, ServerLaunch};
+use crate::observe::message::RequestId;
 use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
 mod group;
+pub(crate) mod remote;
 mod server;
+pub(crate) mod tools;
 
-use server::{ProbeAnswer, ProbeReply, ProbeServer};
+use remote::HttpServer;
+use server::ProbeServer;
+use tools::CheckedTools;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -46,18 +51,30 @@ pub(crate) struct ServerHealth {
     /// Round trip of the cheapest request. Its method depends on the era: the modern era has no `ping`.
     pub(crate) ping: Duration,
     pub(crate) ping_method: &'static str,
-    /// Number of tools, and the time to list all of them; `None` if the server has no tools.
-    pub(crate) tools: Option<(usize, Duration)>,
+    /// `None` if the server has no tools.
+    pub(crate) tools: Option<ToolList>,
     pub(crate) end: ProbeEnd,
     /// Number of lines on stdout that are not JSON-RPC.
     pub(crate) banner_lines: usize,
     pub(crate) warnings: Vec<String>,
 }
 
-/// End of the process after the probe.
+/// The tools of all pages.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ToolList {
+    pub(crate) count: usize,
+    /// Bytes of all definitions as compact JSON.
+    pub(crate) bytes: u64,
+    /// Time to list them.
+    pub(crate) time: Duration,
+    pub(crate) definitions: CheckedTools,
+}
+
+/// End of the process after the probe, or of the session over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProbeEnd {
-    /// Action that ended it: `stdin_closed`, `sigterm` or `sigkill`.
+    /// Action that ended it: `stdin_closed`, `sigterm` or `sigkill`; over HTTP `session_deleted`, or `none` if the
+    /// server began no session.
     pub(crate) by: &'static str,
     pub(crate) after: Duration,
 }
@@ -75,17 +92,47 @@ words! {
         Banner = "banner",
         /// The server answers, but not as the protocol requires.
         ProtocolError = "protocol_error",
+        /// The name in the address has no IP address.
+        Dns = "dns",
+        Connect = "connect",
+        Tls = "tls",
+        /// The server answers with a status of HTTP that is not a success.
+        HttpStatus = "http_status",
+        /// The server answers 401.
+        NeedsSignIn = "needs_sign_in",
+        /// The address answers with something else than MCP.
+        NotMcp = "not_mcp",
     }
 }
 
 impl FailureKind {
-    /// Returns the exit status of `spantap check`: 126 and 127 as env(1); 2 is reserved for usage errors.
+    /// Returns the kinds that a check of this server can have.
+    pub(crate) fn of(launch: &ServerLaunch) -> Vec<FailureKind> {
+        use FailureKind::{
+            Banner, Connect, Died, Dns, HttpStatus, NeedsSignIn, NoAnswer, NotExecutable, NotFound, NotMcp,
+            ProtocolError, Tls,
+        };
+        match launch {
+            ServerLaunch::Local(_) => vec![NotFound, NotExecutable, Died, NoAnswer, Banner, ProtocolError],
+            ServerLaunch::Remote(_) => {
+                vec![NotFound, NoAnswer, ProtocolError, Dns, Connect, Tls, HttpStatus, NeedsSignIn, NotMcp]
+            }
+        }
+    }
+
+    /// Returns the exit status of `spantap check`: 126 and 127 as env(1), 6 and 7 as curl(1); 2 is reserved for usage
+    /// errors.
     pub fn status(self) -> u8 {
         match self {
             FailureKind::Died => 1,
             FailureKind::NoAnswer => 3,
             FailureKind::ProtocolError => 4,
-            FailureKind::Banner => 5,
+            FailureKind::Banner | FailureKind::NotMcp => 5,
+            FailureKind::Dns => 6,
+            FailureKind::Connect => 7,
+            FailureKind::Tls => 8,
+            FailureKind::HttpStatus => 9,
+            FailureKind::NeedsSignIn => 10,
             FailureKind::NotExecutable => 126,
             FailureKind::NotFound => 127,
         }
@@ -119,10 +166,18 @@ impl ServerFailure {
                 "stdout is only for MCP messages: start the server in its stdio mode, and log to stderr"
             }
             FailureKind::ProtocolError => "--era legacy or --era modern tries one handshake alone",
+            FailureKind::Dns => "check the name in the address, and the network",
+            FailureKind::Connect => "no program listens there, or a firewall is between: check host and port",
+            FailureKind::Tls => "check the certificate, and the clock; SSL_CERT_FILE names other authorities",
+            FailureKind::HttpStatus => "check the path of the address",
+            FailureKind::NeedsSignIn => "sign in with the host; spantap sends only the headers of the entry",
+            FailureKind::NotMcp => "check the path of the address: it is a page of another kind",
         }
     }
 }
 
+/// Origin in the records of a proxy that a probed command starts.
+const ORIGIN: &str = "check";
 /// How long to wait for the answer to `server/discover` before `initialize` is sent too. Servers of older
 /// revisions answer with an error, or not at all.
 const DISCOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,43 +187,59 @@ const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
 impl Probe {
-    /// Probes `command` and ends it. If the server ends at the first message of the modern era, starts it again for
+    /// Probes a server and ends it. If the process ends at the first message of the modern era, starts it again for
     /// the legacy era. `redactor` returns a new redactor for the server's texts.
     pub(crate) fn run(
         &self,
-        command: &[OsString],
+        launch: &ServerLaunch,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ServerHealth, ServerFailure> {
-        match self.attempt(command, self.era, redactor) {
+        let local =
+            match launch {
+                ServerLaunch::Local(local) => local,
+                ServerLaunch::Remote(remote) => {
+                    let server = HttpServer::new(remote, self.timeout)?;
+                    return self.attempt_remote(server).map_err(|ProbeProblem { kind, text }| {
+                        ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
+                    });
+                }
+            };
+        match self.attempt(local, self.era, redactor) {
             // Some servers of older revisions end at an unknown first message.
             Err((ServerFailure { kind: FailureKind::Died, .. }, true)) if self.era == ProtocolEra::Auto => {
-                self.attempt(command, ProtocolEra::Legacy, redactor).map_err(|(failure, _)| failure)
+                self.attempt(local, ProtocolEra::Legacy, redactor).map_err(|(failure, _)| failure)
             }
             outcome => outcome.map_err(|(failure, _)| failure),
         }
     }
 
+    fn attempt_remote(&self, mut server: HttpServer) -> Result<ServerHealth, ProbeProblem> {
+        let begin = Instant::now();
+        let mut session =
+            ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
+        let measured = session.measure(self.era, begin, &mut true);
+        let warnings = std::mem::take(&mut session.warnings);
+        // A session that has begun is ended, whatever came after it.
+        let end = server.end();
+        Ok(ServerHealth { end, warnings, ..measured? })
+    }
+
     /// Probes one process. A failure comes with true if only `server/discover` had been sent.
     fn attempt(
         &self,
-        command: &[OsString],
+        launch: &LocalLaunch,
         era: ProtocolEra,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ServerHealth, (ServerFailure, bool)> {
-        let mut server = ProbeServer::start(command, redactor).map_err(|failure| (failure, false))?;
+        let mut server = ProbeServer::start(launch, redactor).map_err(|failure| (failure, false))?;
         let begin = server.begin;
         let mut session =
             ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
         let mut only_discovered = era != ProtocolEra::Legacy;
-        let measured = session.handshake(era, &mut only_discovered).and_then(|greeting| {
-            let handshake = begin.elapsed();
-            let (ping_method, ping) = session.ping()?;
-            let tools = if greeting.has_tools { Some(session.list_tools()?) } else { None };
-            Ok((greeting, handshake, ping_method, ping, tools))
-        });
+        let measured = session.measure(era, begin, &mut only_discovered);
         let mut warnings = std::mem::take(&mut session.warnings);
-        let (greeting, handshake, ping_method, ping, tools) = match measured {
-            Ok(measured) => measured,
+        let health = match measured {
+            Ok(health) => health,
             Err(problem) => return Err((server.into_failure(problem), only_discovered)),
         };
         let banner_lines = server.banner_lines;
@@ -183,20 +254,56 @@ impl Probe {
                 end.by.to_uppercase()
             ));
         }
-        Ok(ServerHealth {
-            name: greeting.name,
-            version: greeting.version,
-            protocol: greeting.protocol,
-            era: greeting.era,
-            handshake,
-            ping,
-            ping_method,
-            tools,
-            end,
-            banner_lines,
-            warnings,
-        })
+        Ok(ServerHealth { end, banner_lines, warnings, ..health })
     }
+}
+
+/// The server's side of a probe.
+trait ProbePeer {
+    /// Sends a request; returns its id.
+    fn request(&mut self, method: &str, params: Value) -> Result<u64, ProbeProblem>;
+
+    fn send(&mut self, message: &Value) -> Result<(), ProbeProblem>;
+
+    /// Returns the next answer to any of our requests; `None` if none arrives before `deadline`.
+    fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem>;
+}
+
+/// Answer to one of our requests, with the request's id.
+struct ProbeReply {
+    id: u64,
+    answer: ProbeAnswer,
+}
+
+enum ProbeAnswer {
+    Result(Value),
+    /// Code of the error, if it has one.
+    Error(Option<i64>),
+}
+
+/// Returns the answer in a message; `None` if it answers no request of ours.
+fn reply_of(message: &Value) -> Result<Option<ProbeReply>, ProbeProblem> {
+    // Hosts take `"1"` and `1.0` for 1.
+    let id = RequestId::new(message["id"].to_string().as_bytes()).value();
+    let Ok(id) = serde_json::from_slice(id.bytes()) else { return Ok(None) };
+    let answer = match message.get("result") {
+        Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
+        Some(_) => return Err(protocol_error("the server answered with a result that is not an object")),
+        None => ProbeAnswer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
+    };
+    Ok(Some(ProbeReply { id, answer }))
+}
+
+/// Returns our answer to a request of the server; `None` for a notification.
+fn answer_to(message: &Value) -> Option<Value> {
+    let id = message.get("id")?;
+    Some(match message["method"].as_str() {
+        Some("ping") => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
+        _ => {
+            let error = json!({"code": -32601, "message": "method not found"});
+            json!({"jsonrpc": "2.0", "id": id, "error": error})
+        }
+    })
 }
 
 /// Facts from the handshake.
@@ -220,7 +327,7 @@ fn protocol_error(text: impl Into<String>) -> ProbeProblem {
 }
 
 struct ProbeSession<'a> {
-    server: &'a mut ProbeServer,
+    server: &'a mut dyn ProbePeer,
     timeout: Duration,
     /// True if requests contain the metadata of the modern era.
     modern: bool,
@@ -228,6 +335,32 @@ struct ProbeSession<'a> {
 }
 
 impl ProbeSession<'_> {
+    /// Does everything before the end. `begin` is the start of the process or connection.
+    fn measure(
+        &mut self,
+        era: ProtocolEra,
+        begin: Instant,
+        only_discovered: &mut bool,
+    ) -> Result<ServerHealth, ProbeProblem> {
+        let greeting = self.handshake(era, only_discovered)?;
+        let handshake = begin.elapsed();
+        let (ping_method, ping) = self.ping()?;
+        let tools = if greeting.has_tools { Some(self.list_tools()?) } else { None };
+        Ok(ServerHealth {
+            name: greeting.name,
+            version: greeting.version,
+            protocol: greeting.protocol,
+            era: greeting.era,
+            handshake,
+            ping,
+            ping_method,
+            tools,
+            end: ProbeEnd { by: "none", after: Duration::ZERO },
+            banner_lines: 0,
+            warnings: Vec::new(),
+        })
+    }
+
     /// Does the handshake, and clears `only_discovered` when `initialize` is sent.
     fn handshake(
         &mut self,
@@ -312,10 +445,10 @@ impl ProbeSession<'_> {
         Ok((method, begin.elapsed()))
     }
 
-    /// Counts the tools on all pages.
-    fn list_tools(&mut self) -> Result<(usize, Duration), ProbeProblem> {
+    /// Lists the tools on all pages.
+    fn list_tools(&mut self) -> Result<ToolList, ProbeProblem> {
         let begin = Instant::now();
-        let mut count = 0;
+        let mut list = ToolList::default();
         let mut params = json!({});
         for _ in 0..MAX_PAGES {
             let page = match self.ask("tools/list", params)? {
@@ -323,10 +456,14 @@ impl ProbeSession<'_> {
                 ProbeAnswer::Error(code) => return Err(refused("tools/list", code)),
             };
             let tools = page["tools"].as_array();
-            count += tools.ok_or_else(|| protocol_error("the answer to tools/list has no tools"))?.len();
+            for tool in tools.ok_or_else(|| protocol_error("the answer to tools/list has no tools"))? {
+                list.count += 1;
+                list.bytes += tool.to_string().len() as u64;
+                list.definitions.add(tool);
+            }
             match page["nextCursor"].as_str() {
                 Some(cursor) => params = json!({"cursor": cursor}),
-                None => return Ok((count, begin.elapsed())),
+                None => return Ok(ToolList { time: begin.elapsed(), ..list }),
             }
         }
         Err(protocol_error(format!("tools/list has more than {MAX_PAGES} pages")))

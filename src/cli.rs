@@ -117,7 +117,7 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// Write one self-contained HTML page
     Report(report::ReportArgs),
-    /// Start a server, initialize, list its tools, and measure
+    /// Check all servers of your hosts, or one: start, initialize, list tools, measure
     Check(check::CheckArgs),
     /// Check config, folders, collector and wrapped servers
     Doctor(doctor::DoctorArgs),
@@ -151,6 +151,7 @@ impl Command {
             Command::Status(args) => &args.color,
             Command::Wrap(args) => &args.options.color,
             Command::Unwrap(args) => &args.options.color,
+            Command::Check(args) => &args.color,
             _ => return anstream::ColorChoice::Auto,
         };
         match colour.color {
@@ -242,8 +243,13 @@ fn sources(given: GivenSettings) -> SettingSources<'static> {
 /// Returns the redactor that the config file sets up for texts of a server. If the config file cannot be
 /// read, its rules are unknown, and the redactor shows no free text.
 pub(crate) fn redactor(config_file: Option<&Path>, command: &[OsString]) -> Redactor {
+    section_redactor(config_file, &server_name::section_name(command))
+}
+
+/// Returns the same redactor for a server by the name of its section.
+fn section_redactor(config_file: Option<&Path>, section: &str) -> Redactor {
     let given = GivenSettings { config: config_file.map(Path::to_owned), ..GivenSettings::default() };
-    sources(given).settings(&server_name::section_name(command)).redaction.redactor()
+    sources(given).settings(section).redaction.redactor()
 }
 
 /// Returns `text` without secrets. The result is harmless on a terminal; its lines stay lines.

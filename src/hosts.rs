@@ -10,6 +10,7 @@ pub mod backup_folder;
 pub(crate) mod diff;
 pub mod edit;
 pub mod entry;
+pub(crate) mod launch;
 pub(crate) mod locate;
 pub mod replace;
 pub mod splice;

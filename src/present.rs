@@ -1,6 +1,7 @@
 //! Draws the answers of `query`: tables, waterfalls, lines and the report page.
 
 pub(crate) mod annotations;
+pub(crate) mod check;
 pub(crate) mod errors;
 pub(crate) mod format;
 pub mod operation;

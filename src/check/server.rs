@@ -1,7 +1,6 @@
 //! The server process of a probe: its pipes, its last lines, and its end.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,8 +12,10 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::check::group::ProcessGroup;
-use crate::check::{FailureKind, ProbeEnd, ProbeProblem, ServerFailure};
-use crate::observe::message::RequestId;
+use crate::check::{
+    FailureKind, ORIGIN, ProbeEnd, ProbePeer, ProbeProblem, ProbeReply, ServerFailure, answer_to, reply_of,
+};
+use crate::hosts::launch::LocalLaunch;
 use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longest line, in bytes, that is read whole.
@@ -48,27 +49,15 @@ pub(super) struct ProbeServer {
     ended: bool,
 }
 
-/// Answer to one of our requests, with the request's id.
-pub(super) struct ProbeReply {
-    pub id: u64,
-    pub answer: ProbeAnswer,
-}
-
-pub(super) enum ProbeAnswer {
-    Result(Value),
-    /// Code of the error, if it has one.
-    Error(Option<i64>),
-}
-
 const ENDED: &str = "the server ended before it answered";
 
 impl ProbeServer {
     /// Starts the server. `redactor` makes the redactors for its texts.
     pub(super) fn start(
-        command: &[OsString],
+        launch: &LocalLaunch,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ProbeServer, ServerFailure> {
-        let [program, args @ ..] = command else {
+        let [program, args @ ..] = &launch.command[..] else {
             let text = "no server command".to_owned();
             return Err(ServerFailure {
                 kind: FailureKind::NotFound,
@@ -79,25 +68,22 @@ impl ProbeServer {
         };
         let mut group = ProcessGroup::new();
         let begin = Instant::now();
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(folder) = &launch.folder {
+            command.current_dir(folder);
+        }
+        let child = command
             .args(args)
+            // A proxy in a launcher marks its session. The entry may have another origin.
+            .env("SPANTAP_ORIGIN", ORIGIN)
+            .envs(&launch.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A launcher and the server that it starts are ended together.
             .process_group(group.number())
             .spawn();
-        let mut child = child.map_err(|error| {
-            let (kind, reason) = match error.kind() {
-                ErrorKind::NotFound => (FailureKind::NotFound, "not found".to_owned()),
-                ErrorKind::PermissionDenied => (FailureKind::NotExecutable, "not executable".to_owned()),
-                _ => (FailureKind::NotExecutable, error.to_string()),
-            };
-            let program = redactor().redact_argv(std::slice::from_ref(program));
-            let program = program.first().map(|word| word.as_str().to_owned()).unwrap_or_default();
-            let text = format!("failed to start server `{program}`: {reason}");
-            ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
-        })?;
+        let mut child = child.map_err(|error| start_failure(&error, launch, redactor))?;
         group.joined(&child);
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
@@ -118,71 +104,6 @@ impl ProbeServer {
             has_json_rpc: false,
             ended: false,
         })
-    }
-
-    /// Sends a request; returns its id.
-    pub(super) fn request(&mut self, method: &str, params: Value) -> Result<u64, ProbeProblem> {
-        self.last_id += 1;
-        self.send(&json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}))?;
-        Ok(self.last_id)
-    }
-
-    pub(super) fn send(&mut self, message: &Value) -> Result<(), ProbeProblem> {
-        let sent = match self.child.stdin.as_mut() {
-            Some(stdin) => writeln!(stdin, "{message}").and_then(|()| stdin.flush()),
-            None => Ok(()),
-        };
-        sent.map_err(|_| ProbeProblem {
-            kind: FailureKind::Died,
-            text: "the server closed its stdin".to_owned(),
-        })
-    }
-
-    /// Returns the next answer to any of our requests; `None` if none arrives before `deadline`.
-    pub(super) fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = match self.lines.recv_timeout(left) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout) => return Ok(None),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(ProbeProblem { kind: FailureKind::Died, text: ENDED.to_owned() });
-                }
-            };
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let message = serde_json::from_slice::<Value>(&line).ok();
-            let Some(message) = message.filter(|message| message["jsonrpc"] == "2.0") else {
-                self.banner_lines += 1;
-                self.first_banner.get_or_insert(line);
-                continue;
-            };
-            self.has_json_rpc = true;
-            if let Some(method) = message["method"].as_str() {
-                // Servers of older revisions may send requests, and would wait for the answers.
-                match (message.get("id"), method) {
-                    (None, _) => {}
-                    (Some(id), "ping") => self.send(&json!({"jsonrpc": "2.0", "id": id, "result": {}}))?,
-                    (Some(id), _) => {
-                        let error = json!({"code": -32601, "message": "method not found"});
-                        self.send(&json!({"jsonrpc": "2.0", "id": id, "error": error}))?;
-                    }
-                }
-                continue;
-            }
-            let Some(id) = probe_id(&message["id"]) else { continue };
-            let answer = match message.get("result") {
-                Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
-                Some(_) => {
-                    return Err(crate::check::protocol_error(
-                        "the server answered with a result that is not an object",
-                    ));
-                }
-                None => ProbeAnswer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
-            };
-            return Ok(Some(ProbeReply { id, answer }));
-        }
     }
 
     /// Kills the process and returns `problem` as a failure, with the lines that the process wrote last. The
@@ -251,6 +172,57 @@ impl ProbeServer {
     }
 }
 
+impl ProbePeer for ProbeServer {
+    fn request(&mut self, method: &str, params: Value) -> Result<u64, ProbeProblem> {
+        self.last_id += 1;
+        self.send(&json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params}))?;
+        Ok(self.last_id)
+    }
+
+    fn send(&mut self, message: &Value) -> Result<(), ProbeProblem> {
+        let sent = match self.child.stdin.as_mut() {
+            Some(stdin) => writeln!(stdin, "{message}").and_then(|()| stdin.flush()),
+            None => Ok(()),
+        };
+        sent.map_err(|_| ProbeProblem {
+            kind: FailureKind::Died,
+            text: "the server closed its stdin".to_owned(),
+        })
+    }
+
+    fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match self.lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ProbeProblem { kind: FailureKind::Died, text: ENDED.to_owned() });
+                }
+            };
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let message = serde_json::from_slice::<Value>(&line).ok();
+            let Some(message) = message.filter(|message| message["jsonrpc"] == "2.0") else {
+                self.banner_lines += 1;
+                self.first_banner.get_or_insert(line);
+                continue;
+            };
+            self.has_json_rpc = true;
+            if message["method"].is_string() {
+                // Servers of older revisions may send requests, and would wait for the answers.
+                if let Some(answer) = answer_to(&message) {
+                    self.send(&answer)?;
+                }
+                continue;
+            }
+            let Some(reply) = reply_of(&message)? else { continue };
+            return Ok(Some(reply));
+        }
+    }
+}
+
 impl Drop for ProbeServer {
     fn drop(&mut self) {
         if !self.ended {
@@ -259,10 +231,25 @@ impl Drop for ProbeServer {
     }
 }
 
-/// Returns the request that an answer with this id answers. Hosts take `"1"` and `1.0` for 1.
-fn probe_id(id: &Value) -> Option<u64> {
-    let id = RequestId::new(id.to_string().as_bytes()).value();
-    serde_json::from_slice(id.bytes()).ok()
+/// Returns why a process could not be started.
+fn start_failure(
+    error: &std::io::Error,
+    launch: &LocalLaunch,
+    redactor: &dyn Fn() -> Redactor,
+) -> ServerFailure {
+    let has_no_folder = launch.folder.as_deref().is_some_and(|folder| !folder.is_dir());
+    let (kind, reason) = match error.kind() {
+        ErrorKind::NotFound if has_no_folder => {
+            (FailureKind::NotFound, "its working folder does not exist".to_owned())
+        }
+        ErrorKind::NotFound => (FailureKind::NotFound, "not found".to_owned()),
+        ErrorKind::PermissionDenied => (FailureKind::NotExecutable, "not executable".to_owned()),
+        _ => (FailureKind::NotExecutable, error.to_string()),
+    };
+    let program = redactor().redact_argv(&launch.command[..1]);
+    let program = program.first().map(|word| word.as_str().to_owned()).unwrap_or_default();
+    let text = format!("failed to start server `{program}`: {reason}");
+    ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
 }
 
 fn ending(status: ExitStatus) -> String {

@@ -1,5 +1,7 @@
-//! `check`: starts a server and measures whether and how fast it works, once or at an interval.
+//! `check`: starts servers or reaches them over HTTP, and measures whether and how fast they work, once or at an
+//! interval.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,27 +9,60 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
-use crate::check::{self, Probe, ProtocolEra, ServerFailure, ServerHealth};
+use crate::check::remote::host_of;
+use crate::check::{self, FailureKind, Probe, ProtocolEra, ServerFailure, ServerHealth};
+use crate::cli::selection::ColorArgs;
+use crate::cli::wrap::ServerSelection;
 use crate::cli::{Out, ServerCommand, exit_with, help, write_json};
 use crate::export::Output;
 use crate::export::otlp::Otlp;
 use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
-use crate::present::Printable;
+use crate::hosts::launch::{LocalLaunch, RemoteLaunch, ServerLaunch};
+use crate::hosts::table::HOSTS;
+use crate::observe::redact::Redactor;
+use crate::present::{Printable, format};
 use crate::proxy::identity;
 use crate::record::Identity;
 use crate::settings::{GivenSettings, process_environment, server_name};
 
+mod many;
+mod servers;
+
+use many::CheckOutcome;
+use servers::{CheckPlan, CheckTarget};
+
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
-Exit status: 0 the server works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires;
-5 its stdout contains something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
+Exit status of one server: 0 it works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires;
+5 it answers with something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
+Of a URL also: 6 unknown name; 7 no connection; 8 TLS; 9 status of HTTP; 10 needs a sign-in.
+Of several servers: 0 none failed, 1 at least one did. A server that is not checked is not a failure.
 With --every: the status of the last check, once --count is reached.";
 
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
 pub struct CheckArgs {
+    /// Servers by their names in your hosts' files, or the URL of a remote server
+    #[arg(value_name = "NAME|URL", conflicts_with = "command")]
+    names: Vec<String>,
+    /// Check every server of your hosts' files, at most four at a time
+    #[arg(long, conflicts_with_all = ["names", "command", "every"])]
+    all: bool,
+    /// Start a server also if a proxy runs it now, or probe it again
+    #[arg(long)]
+    again: bool,
+    /// Only servers of this host; repeatable
+    #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
+    hosts: Vec<String>,
+    /// A host's config file in an unusual place
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Also project files of the current folder. This starts the programs that they name
+    #[arg(long)]
+    project: bool,
     /// Time limit of each answer
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = crate::text::duration::parse_positive)]
     timeout: Duration,
@@ -43,16 +78,18 @@ pub struct CheckArgs {
     /// End after this many checks
     #[arg(long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Name used in metrics [default: from the command]
+    /// Name used in metrics [default: from the command, the host's file, or the host of the URL]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
     #[arg(long, value_name = "URL", help = help::of("otlp.endpoint"))]
     otlp: Option<String>,
     #[arg(long, value_name = "FILE", help = help::CONFIG)]
     config: Option<PathBuf>,
-    /// Print one JSON object per check
+    /// Print one JSON object per check; of several servers, one document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) color: ColorArgs,
     #[command(flatten)]
     server_command: ServerCommand,
 }
@@ -62,14 +99,18 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        if self.server_command.command.is_empty() {
-            let example = "put `--` before the command: spantap check -- npx -y my-server";
-            return Err(exit_with(2, anyhow!("no server command"), example));
+        let (targets, unread) = self.targets()?;
+        let [CheckTarget { plan: CheckPlan::Probe(_), .. }] = &targets[..] else {
+            return self.run_many(&targets, &unread, out);
+        };
+        if self.all || !unread.is_empty() {
+            return self.run_many(&targets, &unread, out);
         }
-        let mut metrics = self.metrics()?;
+        let target = &targets[0];
+        let mut metrics = self.metrics(target)?;
         let status = match self.every {
-            Some(every) => self.repeat(every, &mut metrics, out),
-            None => self.once(&mut metrics, out),
+            Some(every) => self.repeat(target, every, &mut metrics, out),
+            None => self.once(targets, &mut metrics, out),
         };
         if let Some((otlp, _)) = &mut metrics {
             otlp.begin_close();
@@ -78,18 +119,82 @@ impl CheckArgs {
         status
     }
 
+    /// Returns what the command line names, and the files that cannot be read.
+    fn targets(&self) -> anyhow::Result<(Vec<CheckTarget>, Vec<servers::UnreadFile>)> {
+        let command = &self.server_command.command;
+        if !command.is_empty() {
+            let launch = LocalLaunch { command: own_command(command), ..LocalLaunch::default() };
+            return Ok((vec![self.target(self.command_name(), ServerLaunch::Local(launch))], Vec::new()));
+        }
+        let is_url = |name: &String| name.contains("://");
+        match &self.names[..] {
+            [] if !self.all => {
+                let example = "`spantap check --all` checks every server of your hosts; \
+                               put `--` before a command: spantap check -- npx -y my-server";
+                Err(exit_with(2, anyhow!("no server is named"), example))
+            }
+            [url] if is_url(url) => {
+                let launch = RemoteLaunch { url: url.clone(), ..RemoteLaunch::default() };
+                Ok((vec![self.target(host_of(url), ServerLaunch::Remote(launch))], Vec::new()))
+            }
+            names if names.iter().any(is_url) => {
+                let error = anyhow!("a URL is checked alone");
+                Err(exit_with(2, error, "run `spantap check` once for each URL"))
+            }
+            names => {
+                let selection = ServerSelection::of(self.hosts.clone(), self.file.clone(), self.project);
+                servers::targets(&selection, names, self.again)
+            }
+        }
+    }
+
+    fn target(&self, name: String, launch: ServerLaunch) -> CheckTarget {
+        let label = check::name(&name);
+        CheckTarget { name, label, hosts: Vec::new(), plan: CheckPlan::Probe(launch) }
+    }
+
+    fn command_name(&self) -> String {
+        let command = &self.server_command.command;
+        let words = crate::cli::redactor(self.config.as_deref(), command).redact_argv(command);
+        server_name::server_name(command, &words)
+    }
+
+    fn run_many(
+        &self,
+        targets: &[CheckTarget],
+        unread: &[servers::UnreadFile],
+        out: &mut Out<'_>,
+    ) -> anyhow::Result<ExitCode> {
+        if self.every.is_some() {
+            let places: Vec<String> =
+                targets.iter().map(|it| format!("{} in {}", it.label, it.hosts.join(", "))).collect();
+            let error = anyhow!("--every needs one server that can be checked; found: {}", places.join("; "));
+            return Err(exit_with(2, error, "choose one with --host HOST or --file FILE"));
+        }
+        let outcomes = many::run(targets, self.as_probe(), &|target| self.redactor(target));
+        many::print(out, targets, &outcomes, unread, self.json)
+    }
+
     fn once(
         &self,
+        targets: Vec<CheckTarget>,
         metrics: &mut Option<(Otlp, CheckInstruments)>,
         out: &mut Out<'_>,
     ) -> anyhow::Result<ExitCode> {
-        let outcome = self.probe();
+        let outcomes = many::run(&targets, self.as_probe(), &|target| self.redactor(target));
+        let Some(Some(CheckOutcome { outcome, changes })) = outcomes.into_iter().next() else {
+            return Ok(ExitCode::FAILURE);
+        };
         if let Some((_, checks)) = metrics {
             checks.take(&measurement(&outcome));
         }
         match outcome {
-            Ok(health) if self.json => write_json(out, &health_json(&health))?,
-            Ok(health) => print(&health, out)?,
+            Ok(health) if self.json => {
+                let mut report = health_json(&health);
+                report["changes"] = changes.as_ref().map_or(Value::Null, many::changes_json);
+                write_json(out, &report)?;
+            }
+            Ok(health) => print(&health, changes.as_ref(), out)?,
             Err(failure) if self.json => {
                 write_json(out, &failure_json(&failure))?;
                 return Ok(ExitCode::from(failure.kind.status()));
@@ -110,14 +215,16 @@ impl CheckArgs {
     /// Repeats the check until `--count` is reached or the user ends it.
     fn repeat(
         &self,
+        target: &CheckTarget,
         every: Duration,
         metrics: &mut Option<(Otlp, CheckInstruments)>,
         out: &mut Out<'_>,
     ) -> anyhow::Result<ExitCode> {
         let (mut failures, mut done) = (0_u32, 0_u64);
+        let CheckPlan::Probe(launch) = &target.plan else { return Ok(ExitCode::FAILURE) };
         loop {
             let begin = Instant::now();
-            let outcome = self.probe();
+            let outcome = self.as_probe().run(launch, &|| self.redactor(target));
             let before = failures;
             failures = if outcome.is_ok() { 0 } else { failures.saturating_add(1) };
             if let Some((_, checks)) = metrics {
@@ -177,14 +284,27 @@ impl CheckArgs {
         }
     }
 
-    fn probe(&self) -> Result<ServerHealth, ServerFailure> {
-        let command = &self.server_command.command;
-        let redactor = || crate::cli::redactor(self.config.as_deref(), command);
-        Probe { timeout: self.timeout, era: self.era }.run(command, &redactor)
+    fn as_probe(&self) -> Probe {
+        Probe { timeout: self.timeout, era: self.era }
+    }
+
+    fn redactor(&self, target: &CheckTarget) -> Redactor {
+        crate::cli::section_redactor(self.config.as_deref(), &self.section(target))
+    }
+
+    /// Returns the name of the target's section in the config file.
+    fn section(&self, target: &CheckTarget) -> String {
+        match (&self.server, &target.plan) {
+            (Some(server), _) => server.clone(),
+            (None, CheckPlan::Probe(ServerLaunch::Local(local))) if target.hosts.is_empty() => {
+                server_name::section_name(&local.command)
+            }
+            _ => target.name.clone(),
+        }
     }
 
     /// Sets up the export of metrics. A single check sends metrics only with `--otlp`.
-    fn metrics(&self) -> anyhow::Result<Option<(Otlp, CheckInstruments)>> {
+    fn metrics(&self, target: &CheckTarget) -> anyhow::Result<Option<(Otlp, CheckInstruments)>> {
         if self.every.is_none() && self.otlp.is_none() {
             return Ok(None);
         }
@@ -193,15 +313,10 @@ impl CheckArgs {
             otlp_endpoint: self.otlp.clone(),
             ..GivenSettings::default()
         };
-        let command = &self.server_command.command;
         let sources = crate::cli::sources(given);
         sources.file().map_err(|error| anyhow!("{error}"))?;
-        let section = self.server.clone().unwrap_or_else(|| server_name::section_name(command));
-        let resolved = sources.settings(&section);
-        let name = self.server.clone().unwrap_or_else(|| {
-            let words = resolved.redaction.redactor().redact_argv(command);
-            server_name::server_name(command, &words)
-        });
+        let resolved = sources.settings(&self.section(target));
+        let name = self.server.clone().unwrap_or_else(|| target.name.clone());
         let (settings, warnings) = resolved.otlp(&process_environment);
         let warn = |line: &str| drop(writeln!(std::io::stderr(), "spantap: {}", Printable::new(line)));
         resolved.problems.iter().for_each(|problem| warn(&problem.to_string()));
@@ -213,7 +328,8 @@ impl CheckArgs {
             server_name: check::name(&name),
             user_id: None,
         };
-        let kinds = check::FailureKind::ALL.map(check::FailureKind::as_str);
+        let CheckPlan::Probe(launch) = &target.plan else { return Ok(None) };
+        let kinds: Vec<&str> = FailureKind::of(launch).into_iter().map(FailureKind::as_str).collect();
         let Some(settings) = settings else { return Ok(None) };
         let (mut otlp, checks) =
             Otlp::of_checks(settings, &identity, &kinds, move |notice| warn(&notice.to_string()));
@@ -222,11 +338,18 @@ impl CheckArgs {
     }
 }
 
+/// Returns a command without a proxy in front of it.
+fn own_command(command: &[OsString]) -> Vec<OsString> {
+    let words: Vec<&str> = command.iter().map(|word| word.to_str().unwrap_or("?")).collect();
+    let own = crate::hosts::entry::own_words(&words).len();
+    command[command.len() - own..].to_vec()
+}
+
 fn measurement(outcome: &Result<ServerHealth, ServerFailure>) -> CheckMeasurement {
     match outcome {
         Ok(health) => {
             let mut steps = vec![("handshake", health.handshake), ("ping", health.ping)];
-            steps.extend(health.tools.map(|(_, time)| ("tools/list", time)));
+            steps.extend(health.tools.as_ref().map(|tools| ("tools/list", tools.time)));
             steps.push(("end", health.end.after));
             CheckMeasurement::Works(
                 steps.into_iter().map(|(step, time)| (step, time.as_secs_f64())).collect(),
@@ -242,11 +365,13 @@ fn ms(time: Duration) -> f64 {
 }
 
 fn health_json(health: &ServerHealth) -> Value {
+    let tools = health.tools.as_ref();
     json!({
         "ok": true, "server": health.name, "version": health.version, "protocol": health.protocol,
         "era": health.era, "handshake_ms": ms(health.handshake), "ping_ms": ms(health.ping),
-        "ping_method": health.ping_method, "tools": health.tools.map(|(tools, _)| tools),
-        "tools_list_ms": health.tools.map(|(_, time)| ms(time)), "ended_by": health.end.by,
+        "ping_method": health.ping_method, "tools": tools.map(|tools| tools.count),
+        "tools_list_ms": tools.map(|tools| ms(tools.time)), "definitions_bytes": tools.map(|tools| tools.bytes),
+        "definitions_tokens_est": tools.map(|tools| crate::record::tokens(tools.bytes)), "ended_by": health.end.by,
         "end_ms": ms(health.end.after), "banner_lines": health.banner_lines, "warnings": health.warnings,
     })
 }
@@ -258,17 +383,27 @@ fn failure_json(failure: &ServerFailure) -> Value {
     })
 }
 
-fn print(health: &ServerHealth, out: &mut Out<'_>) -> anyhow::Result<()> {
+fn print(
+    health: &ServerHealth,
+    changes: Option<&many::ChangedTools>,
+    out: &mut Out<'_>,
+) -> anyhow::Result<()> {
     let [name, version, protocol] =
         [&health.name, &health.version, &health.protocol].map(|text| Printable::new(text));
     writeln!(out, "ok  {name} {version}, protocol {protocol}")?;
     writeln!(out, "    start and handshake  {:>9.1} ms", ms(health.handshake))?;
     writeln!(out, "    {:<19}  {:>9.1} ms", health.ping_method, ms(health.ping))?;
-    if let Some((tools, time)) = health.tools {
-        let noun = if tools == 1 { "tool" } else { "tools" };
-        writeln!(out, "    tools/list           {:>9.1} ms  {tools} {noun}", ms(time))?;
+    if let Some(tools) = &health.tools {
+        let (count, tokens) =
+            (format::plural(tools.count as u64, "tool"), crate::record::tokens(tools.bytes));
+        let size = format!("{count}, ~{} tokens", format::count(tokens));
+        writeln!(out, "    tools/list           {:>9.1} ms  {size}", ms(tools.time))?;
     }
     writeln!(out, "    end                  {:>9.1} ms", ms(health.end.after))?;
+    if let Some(changes) = changes.filter(|changes| !changes.tools.is_empty()) {
+        let since = changes.since.local(&jiff::tz::TimeZone::system(), "%Y-%m-%d %H:%M");
+        writeln!(out, "    since {since}: {}", Printable::new(&many::changes_text(&changes.tools)))?;
+    }
     for warning in &health.warnings {
         writeln!(out, "    warning: {}", Printable::new(warning))?;
     }
@@ -284,8 +419,8 @@ fn summary(health: &ServerHealth) -> String {
         health.ping_method,
         ms(health.ping)
     );
-    if let Some((tools, time)) = health.tools {
-        text.push_str(&format!("  tools/list {:.1} ms ({tools})", ms(time)));
+    if let Some(tools) = &health.tools {
+        text.push_str(&format!("  tools/list {:.1} ms ({})", ms(tools.time), tools.count));
     }
     for warning in &health.warnings {
         text.push_str(&format!("; {warning}"));

@@ -65,6 +65,11 @@ impl ServerSelection {
         ServerSelection { project: true, ..ServerSelection::default() }
     }
 
+    /// The servers of these hosts, or of a file.
+    pub(crate) fn of(hosts: Vec<String>, file: Option<PathBuf>, project: bool) -> ServerSelection {
+        ServerSelection { hosts, file, project, ..ServerSelection::default() }
+    }
+
     fn takes(&self, server: &str) -> bool {
         self.servers.is_empty() || self.servers.iter().any(|name| name == server)
     }
@@ -255,7 +260,7 @@ fn scope_of(host: &'static Host, path: &Path) -> FileScope {
 }
 
 /// Returns the error for a selection without files: the searched paths, and a hint for `command`.
-fn no_file(selection: &ServerSelection, command: &str) -> anyhow::Error {
+pub(super) fn no_file(selection: &ServerSelection, command: &str) -> anyhow::Error {
     let environment = crate::settings::process_variable;
     let places = locate::places(&search_context(&environment, selection.project), &selection.hosts);
     let mut text = String::from("no config file of a host found; searched:");
@@ -297,7 +302,7 @@ fn program(scope: FileScope) -> anyhow::Result<String> {
 }
 
 /// Returns the server's name, followed by the project if one file has the servers of several.
-fn label(name: &str, path: &[PathStep]) -> String {
+pub(super) fn label(name: &str, path: &[PathStep]) -> String {
     match path {
         [PathStep::Key(first), PathStep::Key(project), ..] if first == "projects" => {
             redacted(&format!("{name} ({project})")).to_string()

@@ -81,6 +81,9 @@ pub(super) fn option_at(options: &[&str], flag: &str) -> Option<(usize, bool)> {
     }
 }
 
+/// Names of the members with the address of a remote server.
+pub(super) const ADDRESSES: [&str; 6] = ["url", "serverUrl", "httpUrl", "uri", "endpoint", "remote"];
+
 /// Prefix of the hash. The number grows when the form of a wrapped entry changes.
 const MARK_VERSION: &str = "1:";
 /// Suffix of the hash if the entry had no `args` before it was wrapped.
@@ -304,8 +307,20 @@ fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
     is_proxy.then_some(&options[..dashes])
 }
 
+/// Returns the server's own command in `words`, without a proxy in front of it.
+pub(crate) fn own_words<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
+    let is_proxied = WrappedCommand::of(words).is_some() || by_hand(words).is_some();
+    let dashes = words.iter().position(|word| *word == "--").filter(|_| is_proxied);
+    dashes.map_or(words, |dashes| &words[dashes + 1..])
+}
+
+/// Returns the same command of an entry, if it can be started without a shell.
+pub(super) fn own_command<'a>(words: &'a [&'a str]) -> Result<&'a [&'a str], &'static str> {
+    let own = own_words(words);
+    shell_words(own[0]).map_or(Ok(own), Err)
+}
+
 fn is_remote(entry: &Node) -> bool {
-    const ADDRESSES: [&str; 6] = ["url", "serverUrl", "httpUrl", "uri", "endpoint", "remote"];
     const REMOTE: [&str; 5] = ["http", "sse", "remote", "streamable-http", "streamable_http"];
     let kind = entry.get("type").or_else(|| entry.get("transport")).and_then(Node::text);
     ADDRESSES.iter().any(|key| entry.get(key).is_some()) || kind.is_some_and(|kind| REMOTE.contains(&kind))

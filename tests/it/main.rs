@@ -1,6 +1,8 @@
 //! Promises about the whole program, one module each.
 
 mod check;
+mod check_hosts;
+mod check_remote;
 mod cli;
 mod config;
 mod contract;

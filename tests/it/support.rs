@@ -1,5 +1,6 @@
 //! Home folders, runs and sessions for tests, and logs that are validated by the schema whenever they are read.
 
+pub mod http;
 pub mod run;
 
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -61,7 +61,9 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
             format!("none of your hosts' {} is watched", plural(plain, "local server")),
             "`spantap wrap` puts spantap in front of them",
         ),
-        (_, _) => findings.ok(format!("your hosts' servers: {watched} watched, {plain} not")),
+        (_, _) => findings.ok(format!(
+            "your hosts' servers: {watched} watched, {plain} not; `spantap check --all` starts each and measures it"
+        )),
     }
 }
 

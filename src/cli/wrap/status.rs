@@ -23,7 +23,8 @@ use crate::settings::paths;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 no problem found; 1 a watched entry names a spantap that is gone, a file
-cannot be read, or no file or no such server is found; 2 usage."
+cannot be read, or no file or no such server is found; 2 usage.
+`spantap check --all` shows whether the servers work."
 )]
 pub struct StatusArgs {
     #[command(flatten)]

@@ -59,7 +59,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         &["text", "record", "query"],
     ),
     ("hosts", "edits hosts' config files without changing anything else in them", &["system", "text"]),
-    ("check", "probes one server, in either era of the protocol", &["text::words", "observe"]),
+    (
+        "check",
+        "probes one server, over pipes or HTTP, in either era of the protocol",
+        &["text", "observe", "hosts::launch"],
+    ),
     ("demo", "the sample server and the scripted client", &[]),
     (
         "cli",

@@ -1,0 +1,306 @@
+//! Checks several servers at the same time, and compares their tools with those of the last check.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::check::remote::shown_url;
+use crate::check::tools::{CheckMemory, LastCheck, ToolChange};
+use crate::check::{FailureKind, Probe, ServerFailure, ServerHealth};
+use crate::cli::check::servers::{CheckPlan, CheckTarget, UnreadFile};
+use crate::cli::check::{failure_json, health_json};
+use crate::cli::selection::terminal;
+use crate::cli::{Out, write_json};
+use crate::hosts::launch::ServerLaunch;
+use crate::observe::redact::Redactor;
+use crate::present::check::{CheckRow, CheckState};
+use crate::present::{Printable, check, format};
+use crate::record::live::LiveState;
+use crate::record::timestamp::Timestamp;
+use crate::settings::paths;
+use crate::system::files::{read_limited, write_private};
+
+/// Most servers that are checked at the same time.
+const MOST_AT_ONCE: usize = 4;
+/// Largest file of the memory, in bytes. [`CheckMemory::encode`] stays below it.
+const MAX_FILE: u64 = 2 << 20;
+
+/// Outcome of a check, with the changes since the last one.
+pub(super) struct CheckOutcome {
+    pub(super) outcome: Result<ServerHealth, ServerFailure>,
+    pub(super) changes: Option<ChangedTools>,
+}
+
+/// Changes of a server's tools since the check at a time.
+pub(super) struct ChangedTools {
+    pub(super) since: Timestamp,
+    pub(super) tools: Vec<ToolChange>,
+}
+
+/// Makes a redactor for the texts of the target with this index.
+pub(super) type RedactorOf<'a> = &'a (dyn Fn(&CheckTarget) -> Redactor + Sync);
+
+/// Probes the targets; `None` for one that is not probed.
+pub(super) fn run(
+    targets: &[CheckTarget],
+    probe: Probe,
+    redactor: RedactorOf<'_>,
+) -> Vec<Option<CheckOutcome>> {
+    let next = AtomicUsize::new(0);
+    let outcomes: Vec<_> = targets.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..MOST_AT_ONCE.min(targets.len()) {
+            scope.spawn(|| {
+                while let Some(index) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < targets.len())
+                {
+                    let target = &targets[index];
+                    if let CheckPlan::Probe(launch) = &target.plan {
+                        let outcome = probe.run(launch, &|| redactor(target));
+                        *outcomes[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner));
+    compare(targets, outcomes.collect(), redactor)
+}
+
+/// Compares the tools with those of the last check, and remembers them.
+fn compare(
+    targets: &[CheckTarget],
+    outcomes: Vec<Option<Result<ServerHealth, ServerFailure>>>,
+    redactor: RedactorOf<'_>,
+) -> Vec<Option<CheckOutcome>> {
+    let file = paths::state_dir().map(|folder| folder.join("checks.json"));
+    let text = file.as_deref().and_then(|file| read_limited(file, MAX_FILE).ok());
+    let mut memory = CheckMemory::parse(&text.unwrap_or_default());
+    let now = Timestamp::now();
+    let mut compared = Vec::new();
+    for (target, outcome) in targets.iter().zip(outcomes) {
+        let mut changes = None;
+        if let (CheckPlan::Probe(launch), Some(Ok(health))) = (&target.plan, &outcome) {
+            let tools = health.tools.as_ref().map(|tools| tools.definitions.clone()).unwrap_or_default();
+            let check = LastCheck { at: now.0, tools: tools.clone() };
+            changes = memory.replace(key(target, launch, redactor), check).map(|last| ChangedTools {
+                since: Timestamp(last.at),
+                tools: tools.changes_since(&last.tools),
+            });
+        }
+        compared.push(outcome.map(|outcome| CheckOutcome { outcome, changes }));
+    }
+    if let Some(file) = file
+        && let Err(error) = write_private(&file, &memory.encode())
+    {
+        tracing::info!("checks are not remembered: {error}");
+    }
+    compared
+}
+
+/// Returns the name of a server in the memory, which contains no secret.
+fn key(target: &CheckTarget, launch: &ServerLaunch, redactor: RedactorOf<'_>) -> String {
+    let mut hasher = Sha256::new_with_prefix(&target.label);
+    match launch {
+        ServerLaunch::Local(local) => {
+            for word in redactor(target).redact_argv(&local.command) {
+                hasher.update([0]);
+                hasher.update(word.as_str());
+            }
+            local.folder.iter().for_each(|folder| hasher.update(folder.as_os_str().as_encoded_bytes()));
+        }
+        ServerLaunch::Remote(remote) => hasher.update(shown_url(&remote.url)),
+    }
+    crate::text::hex::text(&hasher.finalize()[..16])
+}
+
+/// Prints the table or the document, and returns the exit status: 1 if a server or a file failed.
+pub(super) fn print(
+    out: &mut Out<'_>,
+    targets: &[CheckTarget],
+    outcomes: &[Option<CheckOutcome>],
+    unread: &[UnreadFile],
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let rows: Vec<CheckRow> =
+        targets.iter().zip(outcomes).map(|(target, outcome)| row(target, outcome.as_ref())).collect();
+    let count = |state: CheckState| rows.iter().filter(|row| row.state == state).count();
+    let (ok, running, failed) =
+        (count(CheckState::Works), count(CheckState::Runs), count(CheckState::Fails) + unread.len());
+    if json {
+        let servers: Vec<Value> = targets
+            .iter()
+            .zip(&rows)
+            .zip(outcomes)
+            .map(|((target, row), outcome)| server_json(target, row, outcome.as_ref()))
+            .collect();
+        let unread: Vec<Value> = unread
+            .iter()
+            .map(|(host, file, reason)| json!({"host": host, "file": file, "error": reason}))
+            .collect();
+        let document = json!({
+            "servers": servers, "unread_files": unread, "ok": ok, "running": running, "failed": failed,
+            "not_checked": count(CheckState::NotChecked),
+        });
+        write_json(out, &document)?;
+    } else {
+        check::write(out, &rows, &terminal(0))?;
+        for (host, file, reason) in unread {
+            let text = format!("{host}: {}: {reason}", file.display());
+            writeln!(out, "{}", Printable::new(&text))?;
+        }
+    }
+    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn row(target: &CheckTarget, outcome: Option<&CheckOutcome>) -> CheckRow {
+    let row =
+        CheckRow { server: target.label.clone(), hosts: target.hosts.join(", "), ..CheckRow::default() };
+    match (&target.plan, outcome) {
+        (_, Some(CheckOutcome { outcome: Ok(health), changes })) => working(row, health, changes.as_ref()),
+        (plan, Some(CheckOutcome { outcome: Err(failure), .. })) => failing(row, plan, failure),
+        (CheckPlan::Running(state), _) => running(row, state),
+        (CheckPlan::Disabled, _) => CheckRow { word: "disabled".to_owned(), ..row },
+        (CheckPlan::NotChecked(reason), _) => {
+            let is_input = reason.starts_with("needs input");
+            let word = if is_input { "needs input" } else { "not checked" };
+            CheckRow { word: word.to_owned(), notes: vec![format!("not checked: {reason}")], ..row }
+        }
+        (CheckPlan::Probe(_), None) => row,
+    }
+}
+
+fn working(row: CheckRow, health: &ServerHealth, changes: Option<&ChangedTools>) -> CheckRow {
+    let mut notes: Vec<String> =
+        health.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    let changed = changes.map(|changes| changes.tools.len());
+    if let Some(changes) = changes.filter(|changes| !changes.tools.is_empty()) {
+        let since = changes.since.local(&jiff::tz::TimeZone::system(), "%Y-%m-%d %H:%M");
+        notes.push(format!("since {since}: {}", changes_text(&changes.tools)));
+    }
+    CheckRow {
+        state: CheckState::Works,
+        word: "ok".to_owned(),
+        start_ms: Some(super::ms(health.handshake)),
+        tools: Some(health.tools.as_ref().map_or(0, |tools| tools.count as u64)),
+        definitions: health.tools.as_ref().map(|tools| crate::record::tokens(tools.bytes)),
+        protocol: health.protocol.clone(),
+        changed,
+        notes,
+        ..row
+    }
+}
+
+/// Returns the changes in words: `added search; changed read (description, input schema)`.
+pub(super) fn changes_text(changes: &[ToolChange]) -> String {
+    let list = |kind: &str| {
+        let of_kind = changes.iter().filter(|change| change.kind == kind);
+        let names: Vec<String> = of_kind
+            .map(|change| match change.parts.is_empty() {
+                true => change.tool.clone(),
+                false => format!("{} ({})", change.tool, change.parts.join(", ")),
+            })
+            .collect();
+        (!names.is_empty()).then(|| format!("{kind} {}", names.join(", ")))
+    };
+    ["added", "removed", "changed"].into_iter().filter_map(list).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns the state of a server that failed, for people.
+fn words(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::NotFound => "not found",
+        FailureKind::NotExecutable => "not executable",
+        FailureKind::Died => "died",
+        FailureKind::NoAnswer => "no answer",
+        FailureKind::Banner | FailureKind::NotMcp => "not MCP",
+        FailureKind::ProtocolError => "protocol error",
+        FailureKind::Dns => "unknown name",
+        FailureKind::Connect => "no connection",
+        FailureKind::Tls => "TLS error",
+        FailureKind::HttpStatus => "HTTP error",
+        FailureKind::NeedsSignIn => "needs sign-in",
+    }
+}
+
+fn failing(row: CheckRow, plan: &CheckPlan, failure: &ServerFailure) -> CheckRow {
+    let has_no_credentials =
+        matches!(plan, CheckPlan::Probe(ServerLaunch::Remote(remote)) if remote.headers.is_empty());
+    let is_sse = matches!(plan, CheckPlan::Probe(ServerLaunch::Remote(remote)) if remote.is_sse);
+    let word = words(failure.kind).to_owned();
+    match failure.kind {
+        // The host signs in for such an entry.
+        FailureKind::NeedsSignIn if has_no_credentials => {
+            CheckRow { word, notes: vec![failure.text.clone()], ..row }
+        }
+        FailureKind::HttpStatus if is_sse => {
+            let note = format!("not checked: the older transport HTTP with SSE; {}", failure.text);
+            CheckRow { word: "not checked".to_owned(), notes: vec![note], ..row }
+        }
+        _ => {
+            let stderr = failure.stderr.iter().map(|line| format!("stderr: {line}"));
+            let hint = format!("hint: {}", failure.hint());
+            let notes = std::iter::once(failure.text.clone()).chain(stderr).chain([hint]).collect();
+            CheckRow { state: CheckState::Fails, word, notes, ..row }
+        }
+    }
+}
+
+fn running(row: CheckRow, state: &LiveState) -> CheckRow {
+    let up = (Timestamp::now().0 - state.started_at.0).max(0) as f64 / 1000.0;
+    let mut note = format!(
+        "for {}: {}, {}; --again starts another",
+        format::duration(up),
+        format::plural(state.calls, "call"),
+        format::plural(state.errors, "error"),
+    );
+    if let Some(open) = state.open.first() {
+        let more = state.open.len() as u64 + state.more_open;
+        note.push_str(&format!("; now {} ({} open)", open.name(), more));
+    }
+    if let Some(error) = &state.last_error {
+        note.push_str(&format!("; last error: {}: {}", error.name, error.message));
+    }
+    CheckRow { state: CheckState::Runs, word: "running".to_owned(), notes: vec![note], ..row }
+}
+
+fn server_json(target: &CheckTarget, row: &CheckRow, outcome: Option<&CheckOutcome>) -> Value {
+    let mut server = match outcome {
+        Some(CheckOutcome { outcome: Ok(health), changes }) => {
+            let mut server = health_json(health);
+            server["changes"] = changes.as_ref().map_or(Value::Null, changes_json);
+            server
+        }
+        Some(CheckOutcome { outcome: Err(failure), .. }) => failure_json(failure),
+        None => json!({"notes": row.notes}),
+    };
+    if let CheckPlan::Running(state) = &target.plan {
+        server["connection_id"] = state.connection_id.clone().into();
+        server["started_at"] = state.started_at.to_string().into();
+        server["calls"] = state.calls.into();
+        server["errors"] = state.errors.into();
+        server["open"] = (state.open.len() as u64 + state.more_open).into();
+    }
+    server["name"] = target.label.clone().into();
+    server["hosts"] = target.hosts.clone().into();
+    server["state"] = row.word.clone().into();
+    server["ok"] = match row.state {
+        CheckState::Works | CheckState::Runs => true.into(),
+        CheckState::Fails => false.into(),
+        CheckState::NotChecked => Value::Null,
+    };
+    server
+}
+
+pub(super) fn changes_json(changes: &ChangedTools) -> Value {
+    let tools: Vec<Value> = changes
+        .tools
+        .iter()
+        .map(|change| json!({"tool": change.tool, "change": change.kind, "parts": change.parts}))
+        .collect();
+    json!({"since": changes.since.to_string(), "tools": tools})
+}
