@@ -6,7 +6,9 @@ use crate::observe::canonical::{self, HashKey};
 use crate::observe::redact::class::{KnownClass, RedactionClass};
 use crate::observe::redact::detect::matches::{Match, Matches};
 use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
-use crate::observe::redact::detect::{announced, entropy, forms, pairs, pem, pii, shapes, tokens, url};
+use crate::observe::redact::detect::{
+    announced, entropy, forms, harmless, pairs, pem, pii, shapes, tokens, url,
+};
 use crate::observe::redact::placeholder::Placeholder;
 use crate::observe::redact::policy::{CompiledRules, RedactionMode};
 use crate::observe::redact::sanitize::{self, KeptControls, TextLimit};
@@ -320,6 +322,7 @@ impl<'a> Pipeline<'a> {
         }
         text.get(found.start..found.end).is_some_and(|text| {
             self.rules.placeholder.is_whole(text)
+                || found.rule.is_some() && harmless::is_harmless(text)
                 || self.rules.allow_values.iter().any(|allowed| allowed.is_match(text.as_bytes()))
         })
     }

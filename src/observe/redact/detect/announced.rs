@@ -6,7 +6,7 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::{harmless, looks};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// Matches every such secret in `text`.
@@ -40,7 +40,7 @@ pub(super) fn is_value(value: &str) -> bool {
     let changes = value.as_bytes().windows(2).filter(|pair| {
         matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit() || a.is_ascii_uppercase() != b.is_ascii_uppercase())
     });
-    let is_hex = value.len() >= 20 && values::is_digest(value) && !value.contains('-');
+    let is_hex = value.len() >= 20 && looks::is_digest(value) && !value.contains('-');
     let is_odd = value.len() >= 8
         && has(u8::is_ascii_lowercase)
         && has(u8::is_ascii_uppercase)
@@ -51,12 +51,12 @@ pub(super) fn is_value(value: &str) -> bool {
             && value.contains(':');
     value.is_ascii()
         && !is_fact
-        && values::is_mixed(value)
-        && !values::is_path(value)
-        && !values::is_reference(value)
+        && looks::is_mixed(value)
+        && !looks::is_path(value)
+        && !harmless::is_reference(value)
         && !value.contains(['(', '<', '{', '[', ' '])
         && !value.contains("://")
-        && (values::is_random_short(value) && (!values::is_digest(value) || is_hex) || is_odd)
+        && (looks::is_random_short(value) && (!looks::is_digest(value) || is_hex) || is_odd)
 }
 
 fn is_name(word: &str, rules: &KeyRules) -> bool {
@@ -206,10 +206,18 @@ const VERBS: &[&str] = &[
 #[rustfmt::skip]
 const FACTS: &[&str] = &[
     "id", "name", "file", "path", "type", "length", "hash", "digest", "checksum", "fingerprint", "version", "public",
-    "commit", "url", "uri", "count", "expires", "expiry", "kid", "arn", "sha", "sha256", "algorithm", "size", "not",
+    "commit", "url", "uri", "count", "manager", "expires", "expiry", "kid", "arn", "sha", "sha256", "algorithm", "size", "not",
 ];
 
-/// Matches a value after the name of a secret, some words and a verb.
+/// Returns true if a sentence reports a failure, whose details follow its colon.
+fn has_failed(sentence: &str) -> bool {
+    const FAILURES: [&str; 9] =
+        ["fail", "error", "invalid", "expired", "not ", "cannot", "denied", "refresh", "reject"];
+    let sentence = sentence.to_lowercase();
+    FAILURES.iter().any(|word| sentence.contains(word))
+}
+
+/// Matches a value after the name of a secret, some words, and a verb or a colon.
 fn find_in_sentence<'a>(
     line: &'a str,
     rules: &KeyRules,
@@ -217,6 +225,8 @@ fn find_in_sentence<'a>(
 ) {
     const NEAR: usize = 96;
     const MOST_WORDS: usize = 9;
+    const MOST_WORDS_BEFORE_COLON: usize = 6;
+    let is_word = |word: &str| word.chars().all(char::is_alphabetic);
     let is_part = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>');
     for word in line.split(|c: char| !is_part(c)) {
         let value = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']);
@@ -228,7 +238,17 @@ fn find_in_sentence<'a>(
         let before = before.trim_end_matches(['"', '\'', '`', '«', '“', '„', '‹', ' ', '\u{a0}']);
         let glued = ["是", "为", "為", "は", "：", "はこちら"].iter().any(|verb| before.ends_with(verb));
         let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default().to_lowercase();
-        if (glued || VERBS.contains(&last.as_str())) && last_name(before, MOST_WORDS, rules).is_some() {
+        let names = || match before.strip_suffix(':') {
+            // `a password was made for root@localhost: V`
+            Some(before) => last_name(before, MOST_WORDS_BEFORE_COLON, rules)
+                .filter(|name| keys::is_password(name) && !before.ends_with(name) && !has_failed(before)),
+            None => last_name(before, MOST_WORDS, rules),
+        };
+        let is_announced = glued
+            || before.ends_with(':')
+            || VERBS.contains(&last.as_str())
+            || is_word(&last) && keys::is_password(&last);
+        if is_announced && names().is_some() {
             push(start, value, "announced-value");
         }
     }

@@ -84,8 +84,11 @@ impl Redactor {
             _ if self.rules.keys.is_secret(name) => OptionArgument::Password,
             _ if self.rules.keys.allows(name) => OptionArgument::Harmless,
             "user" | "userpwd" => OptionArgument::UserAndPasswordOrGroup,
+            "u" => OptionArgument::UserAndPasswordOrOther,
             _ => match keys::judge(name) {
-                Some(NameKind::Weak | NameKind::Key | NameKind::Code) => OptionArgument::Unknown,
+                Some(NameKind::Weak | NameKind::Key | NameKind::Code | NameKind::Session) => {
+                    OptionArgument::Unknown
+                }
                 _ => OptionArgument::Harmless,
             },
         };

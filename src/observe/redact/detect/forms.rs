@@ -4,8 +4,8 @@
 //! Sources: RFC 5208, 5915, 8017 (private keys in DER), BIP 32 and 39, the documentation of the wallets.
 
 use crate::observe::redact::class::KnownClass;
+use crate::observe::redact::detect::looks;
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::values;
 use crate::observe::redact::unwrap::decode_base64;
 
 /// Words in a prefix that say that the rest is a secret.
@@ -92,7 +92,7 @@ fn is_prefixed(word: &str, has_context: impl Fn() -> bool) -> bool {
     let mut first = "";
     for part in word.split(['_', '-']) {
         let lower = part.to_ascii_lowercase();
-        let is_word = part.len() <= 12 && values::is_wordy(part) && !part.is_empty();
+        let is_word = part.len() <= 12 && looks::is_wordy(part) && !part.is_empty();
         if !is_word {
             break;
         }
@@ -104,26 +104,27 @@ fn is_prefixed(word: &str, has_context: impl Fn() -> bool) -> bool {
         from += part.len() + 1;
     }
     // The keys that Stripe, Supabase and Clerk publish in web pages.
-    if ["pk_live_", "pk_test_", "sb_publishable_"].iter().any(|start| word.starts_with(start)) {
+    if ["pk_live_", "pk_test_", "sb_publishable_", "pk-lf-"].iter().any(|start| word.starts_with(start)) {
         return false;
     }
     let is_prefix = first.len() >= 2 && first.starts_with(|c: char| c.is_ascii_alphabetic());
     let Some(rest) = word.get(from..).filter(|_| is_prefix) else { return false };
-    let is_uuid = rest.len() == 36 && rest.matches('-').count() == 4 && values::is_digest(rest);
+    let is_uuid = rest.len() == 36 && rest.matches('-').count() == 4 && looks::is_digest(rest);
     if is_uuid {
         return says && !IDS.contains(&first);
     }
     let longest = rest.split(['_', '-']).map(str::len).max().unwrap_or(0);
     let has = |test: fn(&u8) -> bool| rest.bytes().any(|byte| test(&byte));
     let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);
-    let is_random = values::is_mixed(rest) && !values::is_wordy(rest) && values::entropy(rest) >= 3.0;
+    let is_random = looks::is_mixed(rest) && !looks::is_wordy(rest) && looks::entropy(rest) >= 3.0;
     if !is_random || longest < 10 || IDS.contains(&first.to_ascii_lowercase().as_str()) && !says {
         return false;
     }
     match says {
         true => rest.len() >= 20 || is_mixed && rest.len() >= 16,
         false => {
-            is_short_word(first)
+            !looks::is_words_and_digests(word)
+                && is_short_word(first)
                 && (rest.len() >= 36 && is_mixed
                     || rest.len() >= if is_mixed { 20 } else { 24 } && has_context())
         }
@@ -176,7 +177,7 @@ fn is_wallet_key(word: &str) -> bool {
     };
     let starts = |starts: &[&str]| starts.iter().any(|start| word.starts_with(start));
     match word.len() {
-        51 | 52 if starts(&["5", "K", "L", "9", "c"]) => is_base58() && values::is_mixed(word),
+        51 | 52 if starts(&["5", "K", "L", "9", "c"]) => is_base58() && looks::is_mixed(word),
         105.. if starts(&["xprv", "yprv", "zprv", "tprv", "uprv", "vprv"]) => is_base58(),
         56 if starts(&["S"]) => word.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7')),
         31 if starts(&["sEd"]) => is_base58(),

@@ -31,6 +31,8 @@ pub(crate) enum NameKind {
     Code,
     /// A secret in the query of a URL.
     Query,
+    /// The URL of a webhook, whose path or query is the secret, or that secret alone.
+    Webhook,
 }
 
 /// A list of words, with an index that rules out most other words at once.
@@ -108,7 +110,7 @@ const HARMLESS_PAIRS: &[(&str, &str)] = &[("progress", "token")];
 const PARTS: &[&str] = &[
     "password", "passwd", "passphrase", "passwort", "apikey", "privatekey", "secretkey", "accesskey",
     "accesstoken", "authtoken", "clientsecret", "masterkey", "signingkey", "sessiontoken", "refreshtoken",
-    "seedphrase", "codeverifier",
+    "seedphrase", "codeverifier", "apisecret", "appsecret",
 ];
 
 /// Last words of names of facts about a secret.
@@ -124,7 +126,8 @@ static ABOUT: WordList = WordList::new(&[
     "strength", "min", "max", "header", "at", "in", "mode", "method", "kind", "source", "regex", "pattern",
     "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
     "supported", "attribute", "attributes", "attr", "column", "class", "property", "schema", "encoding",
-    "charset", "strategy", "engine", "generator", "hasher",
+    "charset", "strategy", "engine", "generator", "hasher", "exception", "found", "missing", "failed", "failure", "denied", "cache",
+    "filter", "process", "encryption",
 ]);
 
 /// First words of names of facts about a secret.
@@ -134,6 +137,7 @@ static COUNTING: WordList = WordList::new(&["max", "min", "num", "total", "count
 #[rustfmt::skip]
 static KEYS: WordList = WordList::new(&[
     "key", "keys", "tokens", "tok", "auth", "pat", "pats", "sas", "pem", "apikeys", "seed", "parola", "parole",
+    "dsn", "salt", "salts", "pepper", "license", "licence",
     "parool", "clave", "sifre",
 ]);
 
@@ -145,7 +149,7 @@ static HARMLESS_KEYS: WordList = WordList::new(&[
     "unique", "map", "dict", "lookup", "dedup", "dedupe", "event", "metric", "message", "sequence", "host",
     "composite", "natural", "surrogate", "shard", "bucket", "blob", "file", "known", "hot", "shortcut",
     "arrow", "parent", "child", "test", "tests", "smoke", "first", "second", "third", "single", "multi",
-    "random", "public",
+    "random", "public", "socket", "redis",
 ]);
 
 /// Words before `code` that make it a secret.
@@ -266,6 +270,11 @@ impl NameWords {
             .any(|(left, right)| pairs.iter().any(|(a, b)| a.as_bytes() == left && b.as_bytes() == right))
     }
 
+    /// Returns true if the last two words are one of `pairs`.
+    fn has_last_pair(&self, pairs: &[(&str, &str)]) -> bool {
+        pairs.iter().any(|(a, b)| a.as_bytes() == self.qualifier() && b.as_bytes() == self.last())
+    }
+
     /// Returns the last word before the last one.
     fn qualifier(&self) -> &[u8] {
         let before = (0..self.count.saturating_sub(1)).rev().map(|at| self.get(at));
@@ -275,6 +284,10 @@ impl NameWords {
     /// Returns what this name announces, or `None` for a harmless name.
     pub(crate) fn judge(&self) -> Option<NameKind> {
         let (first, last) = (self.get(0), self.last());
+        // `SLACK_WEBHOOK_URL`
+        if matches!(last, b"url" | b"uri" | b"endpoint") && matches!(self.qualifier(), b"webhook" | b"hook") {
+            return Some(NameKind::Webhook);
+        }
         if self.has_pair(SESSION_PAIRS) {
             return Some(NameKind::Secret);
         }
@@ -309,11 +322,13 @@ impl NameWords {
         let qualifier = self.qualifier();
         let is_harmless = HARMLESS_KEYS.contains(qualifier);
         match last {
-            b"sid" | b"session" | b"sess" | b"sessionid" => Some(NameKind::Session),
+            b"sid" | b"session" | b"sess" | b"sessionid" | b"sessid" => Some(NameKind::Session),
             b"key" | b"code" | b"auth" if self.count == 1 => Some(NameKind::Weak),
             b"code" | b"codes" | b"kod" | b"c\xc3\xb3digo" if CODES.contains(qualifier) => {
                 Some(NameKind::Code)
             }
+            b"api" if self.count > 1 => Some(NameKind::Key),
+            b"webhook" | b"webhooks" => Some(NameKind::Webhook),
             b"pass" if !is_harmless => Some(NameKind::Pass),
             _ if CODE_WORDS.contains(last) => Some(NameKind::Code),
             _ if KEYS.contains(last) && !(is_harmless && last.starts_with(b"key")) => Some(NameKind::Key),
@@ -366,11 +381,28 @@ fn lower_case(name: &str) -> String {
         .collect()
 }
 
-/// Returns what `name` announces. Only the last part of a dotted name counts.
+/// Returns the name of a property of Java or Gradle behind its option: `-Dtoken` is `token`.
+fn property(name: &str) -> &str {
+    let option = name.strip_prefix('-').unwrap_or(name);
+    match option.strip_prefix(['D', 'P']) {
+        Some(property)
+            if option.len() < name.len() && property.starts_with(|c: char| c.is_ascii_lowercase()) =>
+        {
+            property
+        }
+        _ => name,
+    }
+}
+
+/// Returns what `name` announces. Only the last part of a dotted name counts, and the part before a last `key`.
 pub(crate) fn judge(name: &str) -> Option<NameKind> {
+    let name = property(name);
     let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
-    if last.len() < name.len() && NameWords::of(name).has_pair(SESSION_PAIRS) {
-        return Some(NameKind::Secret);
+    if last.len() < name.len() {
+        let words = NameWords::of(name);
+        if words.has_pair(SESSION_PAIRS) || words.last() == b"key" && words.has_last_pair(PAIRS) {
+            return Some(NameKind::Secret);
+        }
     }
     NameWords::of(last).judge()
 }
@@ -450,6 +482,11 @@ pub(crate) fn is_counting(word: &str) -> bool {
     COUNTING.words.iter().any(|entry| entry.eq_ignore_ascii_case(word))
 }
 
+/// Returns true if a word before `key` makes the key harmless: `cache key`, `public key`.
+pub(crate) fn is_harmless_key(word: &str) -> bool {
+    HARMLESS_KEYS.contains(NameWords::of(word).last())
+}
+
 /// Returns true for a word between a name and that which has the name: `passwd for bob`.
 pub(crate) fn is_preposition(word: &str) -> bool {
     matches!(word, "for" | "of" | "für" | "pour" | "para" | "di" | "voor" | "för" | "для")
@@ -462,8 +499,17 @@ pub(crate) fn is_code(name: &str) -> bool {
 
 /// Returns true if a quoted text right after `name` is a secret.
 pub(crate) fn is_password(name: &str) -> bool {
-    const CLEAR: [&[u8]; 8] =
-        [b"password", b"passwd", b"passphrase", b"pwd", b"passcode", b"rootpw", b"bindpw", b"masterauth"];
+    const CLEAR: [&[u8]; 9] = [
+        b"password",
+        b"passwd",
+        b"passphrase",
+        b"pwd",
+        b"passcode",
+        b"rootpw",
+        b"bindpw",
+        b"masterauth",
+        b"requirepass",
+    ];
     let words = NameWords::of(name);
     words.judge() == Some(NameKind::Secret)
         && (words.iter().any(|word| CLEAR.contains(&word) || contains_part(word)) || words.has_pair(PAIRS))

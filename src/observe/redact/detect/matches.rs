@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use crate::observe::redact::class::{KnownClass, RedactionClass};
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::looks;
 
 /// One span of a text, in bytes.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl Matches {
     /// before its name.
     pub(crate) fn add_repeats(&mut self, text: &str) {
         const MOST: usize = 4;
-        let is_found = |found: &&Match| text.get(found.start..found.end).is_some_and(values::is_random_short);
+        let is_found = |found: &&Match| text.get(found.start..found.end).is_some_and(looks::is_random_short);
         let repeated: Vec<Match> = self.0.iter().filter(is_found).take(MOST).cloned().collect();
         for found in &repeated {
             let value = text.get(found.start..found.end).unwrap_or_default();

@@ -19,7 +19,9 @@ mod value_end;
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, KeyPatterns, NameKind};
 use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::url;
 use crate::observe::redact::detect::values::{self, PairOperator};
+use crate::observe::redact::detect::{harmless, looks};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// The names that the user configures.
@@ -43,6 +45,11 @@ impl KeyRules {
     /// Returns true if `allow_keys` lists this name as not secret.
     pub(crate) fn allows(&self, name: &str) -> bool {
         self.allow.matches(name)
+    }
+
+    /// Returns true if `name` announces that `value` is a secret.
+    pub(crate) fn announces(&self, name: &str, value: &str) -> bool {
+        self.is_secret(name) || self.judge(name, false) == Some(NameKind::Key) && values::is_key(value)
     }
 
     /// Returns true if a flag of this name takes a secret.
@@ -192,7 +199,7 @@ impl<'a> PairScanner<'a> {
 
     /// Adds a match. Behind markup, only a value that looks random counts.
     fn push(&mut self, start: usize, end: usize, class: KnownClass, rule: &'static str) {
-        if !self.is_marked || values::is_random_short(self.slice(start, end)) {
+        if !self.is_marked || looks::is_random_short(self.slice(start, end)) {
             self.matches.push(start, end, class, rule);
         }
     }
@@ -276,12 +283,21 @@ impl<'a> PairScanner<'a> {
         if key.quoted && self.is_jwk && matches!(key.text, "d" | "p" | "q" | "dp" | "dq" | "qi" | "k") {
             return Some(NameKind::Key);
         }
+        if self.is_digest_of(key.start) {
+            return None;
+        }
         if self.before(key.start) != b' '
             || matches!(judged, Some(NameKind::Authorization | NameKind::Cookies | NameKind::Session))
         {
             return judged;
         }
         let Some(previous) = self.key_before(key.start) else { return judged };
+        // `cache key: V`, `public key: V`, `type Secret = …`
+        if judged == Some(NameKind::Weak) && keys::is_harmless_key(previous.text)
+            || matches!(previous.text, "type" | "interface" | "struct" | "enum" | "class" | "trait")
+        {
+            return None;
+        }
         // `Your password is: V`, `unseal key 1: V`
         let is_number = key.text.len() <= 2 && key.text.bytes().all(|byte| byte.is_ascii_digit());
         if is_number || matches!(key.text, "is" | "are" | "was" | "ist" | "lautet" | "est" | "es") {
@@ -314,6 +330,12 @@ impl<'a> PairScanner<'a> {
         judged
     }
 
+    /// Returns true if the name that starts at `start` is that of a digest: `checksum/secret: …`.
+    fn is_digest_of(&self, start: usize) -> bool {
+        let before = self.bytes.get(..start).unwrap_or_default();
+        [&b"checksum/"[..], b"hash/", b"digest/"].iter().any(|word| before.ends_with(word))
+    }
+
     /// Returns what a name and the one or two words before it announce together.
     fn judge_phrase_of(
         &self,
@@ -337,7 +359,7 @@ impl<'a> PairScanner<'a> {
         let start = self.skip_space(at + 1);
         let rest = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
         let length = rest.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-        values::is_random_short(self.slice(start, start + length))
+        looks::is_random_short(self.slice(start, start + length))
     }
 
     fn operator(&mut self, at: usize) -> usize {
@@ -351,7 +373,7 @@ impl<'a> PairScanner<'a> {
         {
             return end;
         }
-        let is_comparison = self.before(at) == b'!' && operator.starts_with(b"=") || operator == b"===";
+        let is_comparison = self.is_comparison(at, end);
         let mut left = at;
         while left + 2 > at
             && left > 0
@@ -361,22 +383,11 @@ impl<'a> PairScanner<'a> {
         }
         // The operator is on a line of its own, between those of the name and the value.
         let is_alone = self.line_end(end) > 0 && self.ends_line(left);
-        let mut key = self.key_before(if is_alone { self.over_line_end(left) } else { left });
-        // `var x: string = …`: the type is before the operator, the name before the colon.
-        if let Some(found) = &key
-            && operator == b"="
-            && values::is_type_name(found.text)
-            && !self
-                .key_before(found.start)
-                .is_some_and(|word| keys::is_phrase(self.slice(word.start, found.start + found.text.len())))
-        {
-            let mut end = found.start;
-            while matches!(self.before(end), b' ' | b':' | b'&' | b'*') {
-                end -= 1;
-            }
-            key = self.key_before(end);
-        }
-        let Some(key) = key else { return end };
+        let key = self.key_before(if is_alone { self.over_line_end(left) } else { left });
+        let Some(key) = key.and_then(|key| if operator == b"=" { self.over_type(key) } else { Some(key) })
+        else {
+            return end;
+        };
         let in_query = matches!(self.before(key.start), b'?' | b'&' | b'#' | b';');
         let kind = if operator.contains(&b'=') { PairOperator::Assignment } else { PairOperator::Colon };
         match self.judge(&key, in_query) {
@@ -399,6 +410,29 @@ impl<'a> PairScanner<'a> {
             }
             None => end,
         }
+    }
+
+    /// Returns true if the operator compares two names or values.
+    fn is_comparison(&self, at: usize, end: usize) -> bool {
+        let operator = self.bytes.get(at..end).unwrap_or_default();
+        let is_spaced = self.before(at) == b' ' && self.at(end) == b' ';
+        self.before(at) == b'!' && operator.starts_with(b"=")
+            || operator == b"==="
+            || operator == b"==" && is_spaced && !self.has_random_value(end)
+    }
+
+    /// Returns the name before a type in `var x: string = …`, or the word itself if it is not a type.
+    fn over_type(&self, found: PairName<'a>) -> Option<PairName<'a>> {
+        let is_phrase =
+            |word: PairName<'_>| keys::is_phrase(self.slice(word.start, found.start + found.text.len()));
+        if !values::is_type_name(found.text) || self.key_before(found.start).is_some_and(is_phrase) {
+            return Some(found);
+        }
+        let mut end = found.start;
+        while matches!(self.before(end), b' ' | b':' | b'&' | b'*') {
+            end -= 1;
+        }
+        self.key_before(end)
     }
 
     /// Returns true if a line end, real or made visible, is right before `index`.
@@ -427,23 +461,29 @@ impl<'a> PairScanner<'a> {
             NameKind::Cookies => return self.header(key, KnownClass::Cookie, "cookie-header", from),
             NameKind::Session => (KnownClass::Cookie, "session"),
             NameKind::Query => (KnownClass::Url, "query"),
+            NameKind::Webhook => (KnownClass::Webhook, "webhook-name"),
             _ => (KnownClass::KeyValue, "key-value"),
         };
         let value = self.value(from);
         self.owns_line = false;
         let Some(value) = value else { return from };
         let text = self.slice(value.start, value.end);
-        if self.is_harmless(text, value, operator) {
+        if self.is_harmless(key, text, value, operator) {
             return from;
         }
         let is_secret = || values::is_secret(text, key.text, operator, value.quoted);
+        if kind == NameKind::Webhook && text.contains("://") {
+            let Some(at) = url::secret_path(text).map(|at| value.start + at) else { return from };
+            self.matches.push(at, value.end, class, rule);
+            return value.next.max(from);
+        }
         let secret = match kind {
-            NameKind::Weak => values::looks_random(text),
+            NameKind::Weak => looks::looks_random(text) && !looks::is_words_and_digests(text),
             NameKind::Query => !values::is_lower_word(text) && is_secret(),
             NameKind::Key if text.starts_with('[') => {
-                text.split(['"', '\'', ',', ' ', '[', ']']).any(values::is_random_short)
+                text.split(['"', '\'', ',', ' ', '[', ']']).any(looks::is_random_short)
             }
-            NameKind::Key => values::is_key(text) && is_secret(),
+            NameKind::Key | NameKind::Webhook => values::is_key(text) && is_secret(),
             // The code on the back of a card has three digits.
             NameKind::Code => {
                 values::is_code(text)
@@ -458,12 +498,12 @@ impl<'a> PairScanner<'a> {
             NameKind::Session => text.len() >= 6 && is_secret(),
             // The result of a test has this name, too.
             NameKind::Pass if !key.quoted && key.text.eq_ignore_ascii_case("pass") => {
-                values::is_mixed(text) && values::is_pass(text)
+                looks::is_mixed(text) && values::is_pass(text)
             }
             NameKind::Pass => values::is_pass(text) && is_secret(),
             _ => is_secret(),
         };
-        let secret = secret && (!self.is_marked || values::is_random_short(text) || kind == NameKind::Code);
+        let secret = secret && (!self.is_marked || looks::is_random_short(text) || kind == NameKind::Code);
         // `OPENAI_API_KEY=sk-...`
         let is_example =
             text.len() < 12 && self.bytes.get(value.end..).is_some_and(|rest| rest.starts_with(b"..."));
@@ -486,7 +526,7 @@ impl<'a> PairScanner<'a> {
         let text = self.slice(value.start, value.end);
         // `["--api-key", "…", "--port", "80"]` is a command line as a list.
         let is_pair = if is_flag {
-            value.quoted && !text.starts_with('-') && !values::is_reference(text)
+            value.quoted && !text.starts_with('-') && !harmless::is_reference(text)
         } else if key.quoted {
             let mut after = self.skip_blanks(value.next);
             while self.at(after) == b'\\' && self.line_end(after) == 0 && after < value.next + 4 {
@@ -496,7 +536,7 @@ impl<'a> PairScanner<'a> {
             let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             value.quoted && closes && !is_word
         } else {
-            from == value.start && !value.quoted && values::is_mixed(text)
+            from == value.start && !value.quoted && looks::is_mixed(text)
         };
         if !is_pair || self.placeholder.is_whole(text) {
             return from;
@@ -529,8 +569,10 @@ impl<'a> PairScanner<'a> {
         self.budget = self.budget.saturating_sub(end - start);
         if text.is_empty()
             || self.placeholder.is_whole(text)
-            || values::is_prose_header(text)
-            || class == KnownClass::Cookie && values::is_cleared_cookie(text)
+            || harmless::is_prose_header(text)
+            || class == KnownClass::Cookie
+                && (harmless::is_cleared_cookie(text)
+                    || harmless::is_plain_cookie(text, |name| self.rules.judge(name, false).is_some()))
         {
             return from;
         }

@@ -90,6 +90,10 @@ const FILE_EXTENSIONS: &[&str] = &[
     "so",
 ];
 
+/// Ends of the names of units of systemd, which may contain a sign: `user@1000.service`.
+const UNITS: &[&str] =
+    &["service", "socket", "timer", "mount", "automount", "swap", "slice", "scope", "device", "target"];
+
 fn emails(text: &str, matches: &mut Matches) {
     const LONGEST_LOCAL: usize = 64;
     let bytes = text.as_bytes();
@@ -126,9 +130,6 @@ fn emails(text: &str, matches: &mut Matches) {
         let length = tail.chars().take(253).take_while(is_domain).map(char::len_utf8).sum::<usize>();
         let host = tail.get(..length).unwrap_or_default().trim_end_matches(['.', '-']);
         let Some((name, ending)) = host.rsplit_once('.') else { continue };
-        let is_ending = ending.chars().count() >= 2 && ending.chars().all(char::is_alphabetic);
-        let is_file = FILE_EXTENSIONS.iter().any(|file| file.eq_ignore_ascii_case(ending))
-            && (name.len() <= 3 || name.contains("min"));
         let user = text.get(sign - local..sign).unwrap_or_default();
         // `git@host:path` is the address of a repository.
         let is_remote =
@@ -136,10 +137,32 @@ fn emails(text: &str, matches: &mut Matches) {
         let is_message = is_message_id(before.get(..before.len() - local).unwrap_or_default(), user);
         let outside = bytes.get(..sign - local).unwrap_or_default();
         let is_login = outside.strip_suffix(b"://").is_some_and(|scheme| url::is_plain_user(scheme, user));
-        if is_ending && !is_file && !is_remote && !is_message && !is_login && !name.is_empty() {
+        if is_domain_end(name, ending)
+            && !is_not_a_person(outside, user)
+            && !is_remote
+            && !is_message
+            && !is_login
+            && !name.is_empty()
+        {
             matches.push(sign - local, domain + host.len(), KnownClass::Email, "email");
         }
     }
+}
+
+/// Returns true if `name.ending` can be a domain, and is not a file or a unit of systemd.
+fn is_domain_end(name: &str, ending: &str) -> bool {
+    let is_file = FILE_EXTENSIONS.iter().any(|file| file.eq_ignore_ascii_case(ending))
+        && (name.len() <= 3 || name.contains("min"));
+    ending.chars().count() >= 2
+        && ending.chars().all(char::is_alphabetic)
+        && !is_file
+        && !UNITS.contains(&ending)
+}
+
+/// Returns true for the user of an address that is a variable (`$TOKEN@host`) or of a program that sends mail.
+fn is_not_a_person(before: &[u8], user: &str) -> bool {
+    before.ends_with(b"$") && user.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+        || matches!(user, "noreply" | "no-reply" | "donotreply" | "do-not-reply")
 }
 
 /// Returns true for the id of a mail: `Message-ID: <4f2a…@host>`. `before` ends before `local`.

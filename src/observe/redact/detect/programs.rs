@@ -1,6 +1,6 @@
 //! Options of known programs that take a secret. The same letter means something else to other programs.
 
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::{harmless, looks};
 
 /// The argument of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum OptionArgument {
     UserAndPassword,
     /// `user:password`, or a user and a group, as containers take them.
     UserAndPasswordOrGroup,
+    /// `user:password`, or anything else (`-u` of a program that is not known).
+    UserAndPasswordOrOther,
     /// A secret (`docker login -p`), or ports (`docker run -p`).
     PasswordOrPorts,
     /// `user%password`.
@@ -27,31 +29,52 @@ pub(super) enum OptionArgument {
 impl OptionArgument {
     /// Returns true if `value`, which follows the option, is a secret.
     pub(super) fn is_secret(self, value: &str) -> bool {
-        if value.starts_with('-') || value.is_empty() || values::is_reference(value) {
+        if value.starts_with('-') || value.is_empty() || harmless::is_harmless(value) {
             return false;
         }
         let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'/');
         match self {
             OptionArgument::Password => true,
             OptionArgument::PasswordOrPorts => {
-                values::is_mixed(value) && !value.bytes().all(is_number) && !value.contains(['/', ':'])
+                looks::is_mixed(value) && !value.bytes().all(is_number) && !value.contains(['/', ':'])
             }
             OptionArgument::UserAndPassword => value.contains(':'),
             // `1000:1000` and `node:node` are users and groups.
             OptionArgument::UserAndPasswordOrGroup => value
                 .split_once(':')
                 .is_some_and(|(user, password)| user != password && !value.bytes().all(is_number)),
+            OptionArgument::UserAndPasswordOrOther => {
+                value.split_once(':').is_some_and(|(user, password)| is_password_of(user, password))
+            }
             OptionArgument::UserPercentPassword => value.contains('%'),
-            OptionArgument::Unknown if values::is_path(value) => {
-                value.split(['/', '\\']).any(values::looks_random)
+            OptionArgument::Unknown if looks::is_path(value) => {
+                value.split(['/', '\\']).any(looks::looks_random)
             }
             OptionArgument::Unknown => {
-                values::looks_random(value)
-                    || values::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
+                looks::looks_random(value) || looks::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
             }
             OptionArgument::Harmless | OptionArgument::Attached => false,
         }
     }
+}
+
+/// Returns true if `password` after `user:` is a password, and not a group (`app:staff`, `1000:1000`), a port, a version
+/// or a path.
+pub(super) fn is_password_of(user: &str, password: &str) -> bool {
+    let has = |test: fn(&u8) -> bool| password.bytes().any(|byte| test(&byte));
+    let is_version =
+        password.trim_start_matches('v').bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_pin = password.len() >= 6
+        && !has(|byte| !byte.is_ascii_digit())
+        && !user.bytes().all(|byte| byte.is_ascii_digit());
+    user != password
+        && password.len() >= 4
+        && !user.contains(['/', '='])
+        && !password.contains('/')
+        && (!is_version || is_pin)
+        && has(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase() || b"!#$%&*+?@^~".contains(byte))
+        && !harmless::is_harmless(password)
+        && !harmless::is_metavariable(password)
 }
 
 /// The programs, their options and what the options take.
@@ -59,7 +82,7 @@ impl OptionArgument {
 const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
     (&["curl"], &["-u", "-U", "--user", "--proxy-user"], OptionArgument::UserAndPassword),
     (&["mysql", "mysqldump", "mysqladmin", "mariadb", "mariadb-dump", "mysqlsh", "mysqlimport", "mycli"], &["-p"], OptionArgument::Attached),
-    (&["sshpass", "mongosh", "mongo", "mongodump", "mongorestore", "az"], &["-p"], OptionArgument::Password),
+    (&["sshpass", "mongosh", "mongo", "mongodump", "mongorestore", "az", "twine", "cqlsh"], &["-p"], OptionArgument::Password),
     (&["docker", "podman", "nerdctl", "helm"], &["-p"], OptionArgument::PasswordOrPorts),
     (&["redis-cli", "valkey-cli"], &["-a"], OptionArgument::Password),
     (&["ldapsearch", "ldapmodify", "ldapadd", "ldapwhoami", "ldapdelete", "ldappasswd"], &["-w"], OptionArgument::Password),
@@ -82,6 +105,7 @@ pub(super) fn named(word: &str) -> Option<&'static str> {
 pub(super) fn option<'a>(program: &str, element: &'a str) -> Option<(OptionArgument, &'a str)> {
     OPTIONS.iter().filter(|(programs, ..)| programs.contains(&program)).find_map(|(_, options, takes)| {
         let option = options.iter().find(|option| match option.len() {
+            2 if program == "openssl" => element == **option,
             2 => element.starts_with(**option) && !element.starts_with("--"),
             _ => element == **option,
         })?;

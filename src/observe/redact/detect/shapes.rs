@@ -11,6 +11,7 @@ use crate::observe::redact::detect::announced;
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
 use crate::observe::redact::detect::values::{self, PairOperator};
+use crate::observe::redact::detect::{harmless, looks};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// A shape: its mark, and an expression whose group `v` is the secret and whose group `n`, if any, is its name.
@@ -57,7 +58,11 @@ const SHAPES: &[Shape] = &[
     random(":*:", KeyValue, r"(?m)^[\w.*-]+:(?:\d{2,5}|\*):[\w*-]+:[\w*-]+:(?P<v>\S{6,})$"),
     random(":5432:", KeyValue, r"(?m)^[\w.*-]+:5432:[\w*-]+:[\w*-]+:(?P<v>\S{6,})$"),
     shape("\"auth\"", AuthHeader, r#""auth"\s{0,4}:\s{0,4}"(?P<v>[A-Za-z0-9+/]{12,}={0,2})""#),
+    random("ogin(", KeyValue, r#"(?i)login\(["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{6,})["']"#),
+    random("redentials(", KeyValue, r#"(?i)credentials\(["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{6,})["']"#),
+    random("uth(", KeyValue, r#"(?i)auth\(["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{6,})["']"#),
     // Commands.
+    random("vault login ", Flag, r"vault login (?P<v>[^\s=-]\S{7,})"),
     random(" -a ", Flag, r"\b(?:https?|xh|xhs) (?:-{1,2}[\w-]+ )*-a [^\s:]{1,60}:(?P<v>\S{4,})"),
     shape("net use ", Flag, r"net use [^\n]{1,120} /user:\S{1,60} (?P<v>[^\s/]\S{3,})"),
     random(" /p:", Flag, r" /p:(?P<v>[^\s=]{6,})"),
@@ -67,7 +72,28 @@ const SHAPES: &[Shape] = &[
     random("alias set ", Flag, r"mc alias set \S{1,60} \S{1,120} \S{1,60} (?P<v>\S{8,})"),
     shape("secret", Flag, r#"secrets? [^\n]{1,120}? --(?:string-value|body|secret-string|value)[ =]"?(?P<v>[^\s"]{8,})"#),
     random("send ", KeyValue, r#"send (?:-- )?"(?P<v>[^"\n\\]{6,})\\{1,2}r""#),
+    shape("SecureString", Flag, r#"ConvertTo-SecureString(?: -(?:AsPlainText|Force|String|Key \S+))* "(?P<v>[^"$\n]+)""#),
+    shape("SecureString", Flag, r"ConvertTo-SecureString(?: -(?:AsPlainText|Force|String|Key \S+))* '(?P<v>[^'\n]+)'"),
+    shape("SecureString", Flag, r#"ConvertTo-SecureString(?: -(?:AsPlainText|Force|String|Key \S+))* (?P<v>[^\s"'$(-][^\s"']*)"#),
+    shape("set -", Flag, r#"\bset (?:-\w+ )+(?P<n>[A-Za-z]\w{1,60}) ["']?(?P<v>[^\s"']+)"#),
+    shape("etenv ", Flag, r#"\bsetenv (?P<n>[A-Za-z]\w{1,60}) ["']?(?P<v>[^\s"']+)"#),
+    shape("setx ", Flag, r#"(?i)\bsetx (?P<n>[A-Za-z]\w{1,60}) ["']?(?P<v>[^\s"']+)"#),
+    shape("config ", Flag, r#"\bconfig (?:set )?(?:-\S+ )*(?P<n>[\w./:-]{2,80}) ["']?(?P<v>[^\s"'-][^\s"']*)"#),
+    shape("pypi-token", Flag, r#"pypi-token\.\S{1,40} ["']?(?P<v>[^\s"'-][^\s"']*)"#),
+    shape("net user ", Flag, r"net user \S{1,60} (?P<v>[^\s/*]\S{3,})"),
+    // A secret on the standard input of a program.
+    shape("-stdin", Flag, r#"\b(?:echo|printf)(?: -\w+)*(?: ["']?%s(?:\\n)?["']?)? ["']?(?P<v>[^\s"'|$-][^\s"'|]*)["']? ?\| ?[^|\n]{0,160}?--?[\w-]*(?:pass|password|token|secret|key)[\w-]*-stdin"#),
+    shape("-stdin", Flag, r#"(?:password|token|secret|key)[\w-]*-stdin ?<<< ?["']?(?P<v>[^\s"'$]+)"#),
+    shape("<<<", Flag, r#"<<< ?["']?(?P<v>[^\s"'$|]+)["']? ?\| ?[^|\n]{0,160}?--?[\w-]*(?:password|token|secret|key)[\w-]*-stdin"#),
+    shape("with-token", Flag, r#"\b(?:echo|printf)(?: -\w+)*(?: ["']?%s(?:\\n)?["']?)? ["']?(?P<v>[^\s"'|$-][^\s"'|]*)["']? ?\| ?[^|\n]{0,160}?--with-token"#),
+    shape("login -", Flag, r#"\b(?:echo|printf)(?: -\w+)*(?: ["']?%s(?:\\n)?["']?)? ["']?(?P<v>[^\s"'|$-][^\s"'|]*)["']? ?\| ?[^|\n]{0,60}?login -(?:\s|$)"#),
+    shape("sudo -S", Flag, r#"\b(?:echo|printf)(?: -\w+)*(?: ["']?%s(?:\\n)?["']?)? ["']?(?P<v>[^\s"'|$-][^\s"'|]*)["']? ?\| ?sudo -S"#),
+    shape("chpasswd", Flag, r#"\b(?:echo|printf)(?: -\w+)*(?: ["']?%s(?:\\n)?["']?)? ["']?[\w.-]{1,40}:(?P<v>[^\s"'|$]+)["']? ?\| ?(?:sudo )?chpasswd"#),
     // Configurations and dumps.
+    shape("community", KeyValue, r"\br[ow]community6? (?P<v>\S{4,})"),
+    shape("random_password", KeyValue, r#"random_password[^}]{0,160}?result"?\s{0,8}[=:] "(?P<v>[^"\n]+)""#),
+    random(" / ", KeyValue, r"(?i)(?:credentials?|login|log in|sign in|account|password)(?: with \S{1,40}|[^\n:/]{0,24}[:=] ?\S{1,40}) / (?P<v>[^\s,]{6,})"),
+    shape("AC", KeyValue, r"\bAC[0-9a-f]{32}[^\n]{1,24}?\b(?P<v>[0-9a-f]{32})\b"),
     shape("community ", KeyValue, r"snmp-server community (?P<v>\S{4,})"),
     random(" secret ", KeyValue, r"\bsecret [05789] (?P<v>\S{8,})"),
     shape("<master>", KeyValue, r"<master>\{(?P<v>[^}\s]{16,})\}"),
@@ -108,16 +134,16 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
             let secret = text.get(value.start()..value.end()).unwrap_or_default();
             let is_named = found.name("n").is_none_or(|name| {
                 let name = std::str::from_utf8(name.as_bytes()).unwrap_or_default();
-                rules.is_secret(name.rsplit('.').next().unwrap_or(name))
+                rules.announces(name.rsplit(['.', ':', '/']).next().unwrap_or(name), secret)
                     && values::is_secret(secret, name, PairOperator::Assignment, true)
             });
-            let fits = !shape.random || values::is_random_short(secret) || announced::is_value(secret);
+            let fits = !shape.random || looks::is_random_short(secret) || announced::is_value(secret);
             if is_named
                 && fits
                 && secret.len() >= 4
                 && !placeholder.is_whole(secret)
                 && !secret.starts_with("file://")
-                && !values::is_reference(secret)
+                && !harmless::is_reference(secret)
             {
                 matches.push(value.start(), value.end(), shape.class, "known-shape");
             }

@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::{harmless, looks};
 
 /// Hosts with the start of a path, and where the secret that follows it ends.
 const WEBHOOKS: &[(&str, &str, WebhookEnd)] = &[
@@ -98,10 +98,17 @@ pub(crate) fn is_plain_user(before: &[u8], user_info: &str) -> bool {
     const LONGEST: usize = 16;
     let (user, password) =
         user_info.split_once(':').map_or((user_info, None), |(user, rest)| (user, Some(rest)));
+    let is_stand_in = |part: &str| harmless::is_harmless(part) || harmless::is_metavariable(part);
+    // `***:***`, `USER:PASSWORD`, `${USER}:${PASSWORD}`, `<password>`
+    if password.map_or(is_stand_in(user), |password| {
+        is_stand_in(password) && (is_stand_in(user) || user.bytes().all(|byte| byte.is_ascii_lowercase()))
+    }) {
+        return true;
+    }
     user.len() <= LONGEST
         && user.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
         && match password {
-            Some(password) => values::is_stand_in(password),
+            Some(password) => harmless::is_stand_in(password),
             None => SCHEMES.iter().any(|scheme| before.ends_with(scheme)),
         }
 }
@@ -196,6 +203,33 @@ fn find_webhooks(bytes: &[u8], matches: &mut Matches) {
 const HOOKS: &[&str] =
     &["s", "in", "mcp", "sse", "incoming", "services", "trigger", "triggers", "relay", "token", "key", "u"];
 
+/// Segments of paths before a segment that replaces a login.
+const LOGINS: &[&str] = &[
+    "reset-password",
+    "password-reset",
+    "reset",
+    "verify",
+    "verify-email",
+    "confirm",
+    "confirmation",
+    "activate",
+    "activation",
+    "magic-link",
+    "magic",
+    "invite",
+    "invitation",
+    "unsubscribe",
+    "sso",
+    "login",
+    "otp",
+];
+
+/// Returns true for a URL of an MCP server: its host or a segment of its path says so.
+fn is_mcp(host: &str, url: &str) -> bool {
+    host.split(['.', '-']).any(|label| label == "mcp")
+        || url.split('/').skip(1).any(|segment| matches!(segment, "mcp" | "sse"))
+}
+
 /// Matches segments of paths that look random, beside a segment that says why: `/hooks/catch/77/…`, `/s/…/mcp`.
 fn find_secret_paths(text: &str, matches: &mut Matches) {
     const LONGEST: usize = 512;
@@ -216,12 +250,17 @@ fn find_secret_paths(text: &str, matches: &mut Matches) {
         let host = url.split('/').next().unwrap_or_default();
         let (mut is_hook, mut before) = (host.contains("hook"), host.split('.').next().unwrap_or_default());
         let mut at = start + host.len() + 1;
+        // The key in the path of a hosted server is the credential.
+        let is_mcp = is_mcp(host, url);
         let mut segments = url.split('/').skip(1).peekable();
         while let Some(segment) = segments.next() {
             let next = segments.peek().copied().unwrap_or_default();
             let secret = segment.trim_end_matches(['.', ',', ')', ';', ':']);
-            let is_beside = HOOKS.contains(&before) || matches!(next, "mcp" | "sse" | "hook" | "webhook");
-            if is_secret_segment(secret, is_hook, is_beside) {
+            let is_beside = HOOKS.contains(&before)
+                || LOGINS.contains(&before) && secret.len() >= 20
+                || matches!(next, "mcp" | "sse" | "hook" | "webhook");
+            let is_resource = looks::is_uuid(secret) && before.len() > 2 && before.ends_with('s');
+            if is_secret_segment(secret, is_hook || is_mcp && !is_resource, is_beside) {
                 matches.push(at, at + secret.len(), KnownClass::Webhook, "secret-path");
             }
             is_hook |= segment.contains("hook") || matches!(segment, "catch" | "services");
@@ -231,13 +270,20 @@ fn find_secret_paths(text: &str, matches: &mut Matches) {
     }
 }
 
+/// Returns where the path or query of the URL of a webhook starts, if a part of it looks random.
+pub(crate) fn secret_path(url: &str) -> Option<usize> {
+    let host = url.find("://")? + 3;
+    let start = host + url.get(host..)?.find(['/', '?'])? + 1;
+    url.get(start..)?.split(['/', '?', '&', '=', '#']).any(looks::is_random_short).then_some(start)
+}
+
 /// Returns true if a segment looks random. Ids of resources do, too; so behind a hook only, or beside one of [`HOOKS`].
 fn is_secret_segment(segment: &str, is_hook: bool, is_beside: bool) -> bool {
-    let is_id = values::is_digest(segment);
+    let is_id = looks::is_digest(segment);
     segment.len() >= 16
         && (is_hook || is_beside && !(is_id && segment.contains('-')))
-        && values::is_mixed(segment)
-        && !values::is_wordy(segment)
+        && looks::is_mixed(segment)
+        && !looks::is_wordy(segment)
         && !segment.contains(['@', '%', '{', '$', '='])
         && segment.matches('.').count() < 2
 }
@@ -265,7 +311,9 @@ fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
         let start = at - window.iter().rev().take_while(is_part).count();
         let Some(colon) = memchr::memchr(b':', bytes.get(start..at).unwrap_or_default()) else { continue };
         let password = std::str::from_utf8(bytes.get(start + colon + 1..at).unwrap_or_default());
-        if password.is_ok_and(values::is_stand_in) {
+        if password
+            .is_ok_and(|password| harmless::is_harmless(password) || harmless::is_metavariable(password))
+        {
             continue;
         }
         if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {

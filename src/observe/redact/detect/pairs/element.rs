@@ -1,7 +1,8 @@
 //! XML elements: the tag names the secret, the content is its value.
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::pairs::{NameKind, PairOperator, PairScanner, values};
+use crate::observe::redact::detect::pairs::{NameKind, PairOperator, PairScanner};
+use crate::observe::redact::detect::values;
 
 impl PairScanner<'_> {
     /// Matches the content of `<password>…</password>` and `<property name="password">…</property>`.
@@ -36,7 +37,7 @@ impl PairScanner<'_> {
         let is_closed =
             rest.get(end - start..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b"</"));
         if end > start
-            && (is_closed || !value.contains(' '))
+            && (is_closed || !value.contains(' ') && !value.starts_with('@'))
             && !self.placeholder.is_whole(value)
             && values::is_secret(value, name, PairOperator::Assignment, true)
         {

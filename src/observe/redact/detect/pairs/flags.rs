@@ -1,10 +1,9 @@
 //! Command-line flags in a text.
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::pairs::{
-    LONGEST_NAME, NameKind, PairScanner, is_name_byte, is_quote, values,
-};
+use crate::observe::redact::detect::pairs::{LONGEST_NAME, NameKind, PairScanner, is_name_byte, is_quote};
 use crate::observe::redact::detect::programs::{self, OptionArgument};
+use crate::observe::redact::detect::{harmless, looks, values};
 
 impl PairScanner<'_> {
     /// Matches the value of `--api-key V` and, after `curl`, of `-u user:V`. `at` is the first dash.
@@ -18,6 +17,8 @@ impl PairScanner<'_> {
             end += 1;
         }
         let next = self.skip_blanks(end);
+        // `[--token, V]`
+        let next = if self.at(end) == b',' { self.skip_blanks(end + 1) } else { next };
         let value_start = if self.at(end) == b'=' { end + 1 } else { next };
         let name = self.slice(start, end);
         if start == at + 1 || matches!(name, "user" | "proxy-user") {
@@ -27,7 +28,11 @@ impl PairScanner<'_> {
             }
         }
         let judged = self.rules.judge(name, false);
-        let is_weak = matches!(judged, Some(NameKind::Weak | NameKind::Key | NameKind::Code));
+        let is_weak =
+            matches!(judged, Some(NameKind::Weak | NameKind::Key | NameKind::Code | NameKind::Session));
+        if matches!(name, "u" | "user" | "userpwd") {
+            return self.user_and_password(value_start, end);
+        }
         if next == end || name.is_empty() || self.at(next) == b'-' || !is_weak && !self.rules.is_secret(name)
         {
             return end.max(at + 1);
@@ -35,9 +40,9 @@ impl PairScanner<'_> {
         let Some(value) = self.value(next) else { return end };
         let text = self.slice(value.start, value.end);
         if self.placeholder.is_whole(text)
-            || !value.quoted && (values::is_usage(text) || self.slice(value.end, value.end + 2) == "  ")
-            || values::is_reference(text)
-            || is_weak && !values::is_key(text)
+            || !value.quoted && (harmless::is_usage(text) || self.slice(value.end, value.end + 2) == "  ")
+            || harmless::is_reference(text)
+            || is_weak && (!values::is_key(text) || looks::is_uuid(text))
         {
             return end;
         }
@@ -77,7 +82,7 @@ impl PairScanner<'_> {
             OptionArgument::Attached | OptionArgument::UserPercentPassword => text.len() >= 3,
             _ => text.len() >= 3 && takes.is_secret(text),
         };
-        if !is_secret || values::is_reference(text) || self.placeholder.is_whole(text) {
+        if !is_secret || harmless::is_reference(text) || self.placeholder.is_whole(text) {
             return None;
         }
         self.push(start, value.end, KnownClass::Flag, "program-option");
@@ -102,6 +107,21 @@ impl PairScanner<'_> {
         self.program
     }
 
+    /// Matches the password in `user:password` after an option of a program that is not known.
+    fn user_and_password(&mut self, from: usize, end: usize) -> usize {
+        if from <= end {
+            return end;
+        }
+        let Some(value) = self.value(from) else { return end };
+        let text = self.slice(value.start, value.end);
+        let Some((user, password)) = text.split_once(':') else { return end };
+        if !programs::is_password_of(user, password) || self.placeholder.is_whole(password) {
+            return end;
+        }
+        self.push(value.end - password.len(), value.end, KnownClass::Flag, "user-and-password");
+        value.next
+    }
+
     /// Matches the password in `user:password`.
     fn curl_user(&mut self, from: usize) -> usize {
         let Some(value) = self.value(from) else { return from };
@@ -124,7 +144,7 @@ impl PairScanner<'_> {
         let start = text.find(password).map_or(value.start + colon + 1, |_| {
             value.start + colon + 1 + text.get(colon + 1..).and_then(|rest| rest.find(password)).unwrap_or(0)
         });
-        if password.is_empty() || values::is_reference(password) || self.placeholder.is_whole(password) {
+        if password.is_empty() || harmless::is_reference(password) || self.placeholder.is_whole(password) {
             return from;
         }
         self.push(start, start + password.len(), KnownClass::Flag, "curl-user");

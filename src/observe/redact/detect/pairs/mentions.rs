@@ -3,8 +3,9 @@
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::pairs::{
-    NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, values,
+    NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, keys,
 };
+use crate::observe::redact::detect::{looks, values};
 
 /// Words that announce the value of a name that was mentioned.
 const ANNOUNCEMENTS: &[&str] = &[
@@ -89,7 +90,7 @@ impl<'a> PairScanner<'a> {
             || inner.bytes().any(|byte| byte.is_ascii_uppercase())
             || is_apart(start) && is_apart(end)
             || self.is_named_setting(start))
-            && !values::is_random_short(word)
+            && !looks::is_random_short(word)
     }
 
     /// Returns true if the word before `start` says that a name follows.
@@ -113,7 +114,9 @@ impl<'a> PairScanner<'a> {
         let text = self.slice(value.start, value.end);
         let is_near = distance <= ADJACENT && (value.quoted || self.starts_line(key.start));
         let is_secret = values::is_secret(text, name, operator, value.quoted)
-            && (is_near || values::is_random_short(text));
+            && (is_near || looks::is_random_short(text))
+            // The name of another secret.
+            && !(text.contains('_') && values::is_lower_path(text) && keys::judge(text).is_some());
         let is_done = self.placeholder.is_whole(text);
         if is_done || is_secret {
             self.mentions.last = None;

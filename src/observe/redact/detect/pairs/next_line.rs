@@ -1,6 +1,7 @@
 //! A name at the end of a line and its value on the next.
 
-use crate::observe::redact::detect::pairs::{NameKind, PairScanner, is_name_byte, is_quote, keys, values};
+use crate::observe::redact::detect::looks;
+use crate::observe::redact::detect::pairs::{NameKind, PairScanner, is_name_byte, is_quote, keys};
 
 /// Returns the end of a line of stderr if it is a name without its value: `secret_key: >-`, `"password":`,
 /// `Enter API key:`, or a name on a line of its own. `open` is what this function returned for the line before.
@@ -60,7 +61,7 @@ impl PairScanner<'_> {
         let start = self.skip_blanks(blanks + self.line_end(blanks));
         let rest = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
         let length = (0..rest.len()).find(|at| self.is_break(start + at)).unwrap_or(rest.len());
-        values::is_random_short(self.slice(start, start + length).trim_end())
+        looks::is_random_short(self.slice(start, start + length).trim_end())
     }
 
     /// Returns true if only blanks, a dash or `export` are before `start` on its line.

@@ -2,8 +2,9 @@
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::pairs::{
-    NameKind, PairOperator, PairScanner, is_name_byte, is_quote, keys, values,
+    NameKind, PairOperator, PairScanner, is_name_byte, is_quote, keys,
 };
+use crate::observe::redact::detect::{looks, values};
 
 use crate::observe::redact::unwrap::decode_base64;
 
@@ -30,6 +31,9 @@ impl PairScanner<'_> {
             end -= 1;
         }
         let opener = end;
+        if self.before(end) == b'(' {
+            return self.argument(end - 1, opener).unwrap_or(at + 1);
+        }
         let is_apart = matches!(self.before(end), b' ' | b'\t');
         while matches!(self.before(end), b' ' | b'\t') && opener - end < 3 {
             end -= 1;
@@ -73,6 +77,26 @@ impl PairScanner<'_> {
         }
         self.push(value.start, value.end, KnownClass::KeyValue, "quoted-after-name");
         value.next
+    }
+
+    /// Matches the quoted text of `setPassword("…")`, whose bracket is at `at`. A text that looks like words may be a
+    /// name, as in `getPassword("…")`.
+    fn argument(&mut self, at: usize, opener: usize) -> Option<usize> {
+        const READING: [&str; 6] = ["get", "read", "load", "find", "fetch", "has"];
+        let key = self.key_before(at)?;
+        let name = key.text.rsplit('.').next()?;
+        if self.rules.judge(name, false) != Some(NameKind::Secret)
+            || READING.iter().any(|verb| name.starts_with(verb))
+        {
+            return None;
+        }
+        let value = self.value(opener).filter(|value| value.quoted)?;
+        let text = self.slice(value.start, value.end);
+        if !looks::is_random_short(text) || self.placeholder.is_whole(text) {
+            return None;
+        }
+        self.push(value.start, value.end, KnownClass::KeyValue, "argument");
+        Some(value.next)
     }
 
     /// Matches the secret after a blank: that of a flag, after `password`, `Basic`, `Bearer` or in a sentence.
@@ -137,7 +161,7 @@ impl PairScanner<'_> {
         let token = self.slice(at + 1, at + 1 + self.announced_length(at + 1));
         if token.len() < 4
             || !token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
-            || !values::is_code(token) && !values::is_random_short(token)
+            || !values::is_code(token) && !looks::is_random_short(token)
             || self.placeholder.length_at_start(token).is_some()
         {
             return false;
@@ -148,7 +172,7 @@ impl PairScanner<'_> {
         }
         let Some(mut key) = self.key_before(end) else { return false };
         if self.is_announcement(key.text)
-            && values::is_random_short(token)
+            && looks::is_random_short(token)
             && self.mentioned(key.start).is_some()
         {
             return true;
@@ -175,6 +199,7 @@ impl PairScanner<'_> {
             judged => judged,
         };
         self.announces(kind, key.text, phrase, token)
+            && !self.is_digest_of(key.start)
             && !self.rules.allow.matches(key.text)
             && !self.rules.allow.matches(&phrase.replace(' ', "_"))
     }
@@ -188,11 +213,12 @@ impl PairScanner<'_> {
             Some(NameKind::Secret | NameKind::Pass)
                 if keys::is_password(name) || is_identifier || self.is_marked =>
             {
-                values::is_random_short(token) && !values::is_digest(token) || is_long_token(token)
+                looks::is_random_short(token) && !looks::is_digest(token) || is_long_token(token)
             }
             Some(NameKind::Secret) => is_long_token(token),
             Some(NameKind::Key) => values::is_key(token) && (is_identifier || is_long_token(token)),
             Some(NameKind::Code) => values::is_code(token),
+            Some(NameKind::Weak) if looks::is_words_and_digests(token) => false,
             Some(NameKind::Weak) => {
                 token.len() >= 14 && values::is_grouped_code(token)
                     || is_long_token(token) && token.len() >= 20
@@ -266,7 +292,7 @@ fn is_token(bytes: &[u8]) -> bool {
     (upper > 0 && lower > 0 && digits > 1)
         && (upper + lower + digits) * 3 > bytes.len()
         && !matches!(bytes.first(), Some(b'/' | b'.'))
-        && std::str::from_utf8(bytes).is_ok_and(values::looks_random)
+        && std::str::from_utf8(bytes).is_ok_and(looks::looks_random)
 }
 
 /// Returns true if base64 contains `user:password` in printable ASCII (RFC 7617).

@@ -1,7 +1,7 @@
 //! Values that the text after them, or their members, show to be harmless.
 
-use crate::observe::redact::detect::pairs::{PairOperator, PairScanner, PairValue, is_name_byte};
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::pairs::{PairName, PairOperator, PairScanner, PairValue, is_name_byte};
+use crate::observe::redact::detect::{harmless, looks};
 
 impl PairScanner<'_> {
     /// Returns true if the name and operator from `start` to `end` are in an Amazon resource name or in
@@ -11,15 +11,34 @@ impl PairScanner<'_> {
     }
 
     /// Returns true if the text around or in `value` shows that it is not a secret.
-    pub(super) fn is_harmless(&self, text: &str, value: PairValue, operator: PairOperator) -> bool {
-        // `fn set(token: Token2)`
+    pub(super) fn is_harmless(
+        &self,
+        key: &PairName<'_>,
+        text: &str,
+        value: PairValue,
+        operator: PairOperator,
+    ) -> bool {
+        let next = self.skip_blanks(value.end);
+        // `fn set(token: Token2)`, `token: Optional[Token] = None`
+        let is_typed = matches!(self.at(value.end), b')' | b',' | b';')
+            || self.at(next) == b'=' && self.at(next + 1) != b'=' && next > value.end;
         operator == PairOperator::Colon
             && !value.quoted
-            && matches!(self.at(value.end), b')' | b',' | b';')
+            && is_typed
             && text.starts_with(|c: char| c.is_ascii_uppercase())
-            && values::is_wordy(text)
+            && looks::is_wordy(text)
             || !value.quoted && self.is_counted_or_called(text, value.end)
+            || !value.quoted && self.is_in_code(key) && (is_cmdlet(text) || is_identifier(text))
             || self.is_public_jwks(text)
+    }
+
+    /// Returns true if a name is that of a variable in code, where a text without quotes is an expression.
+    fn is_in_code(&self, key: &PairName<'_>) -> bool {
+        const DECLARING: [&str; 8] = ["let", "const", "var", "val", "my", "final", "auto", "local"];
+        key.text.starts_with('$')
+            || self.before(key.start) == b'@'
+            || self.before(key.start) == b' '
+                && self.key_before(key.start).is_some_and(|word| DECLARING.contains(&word.text))
     }
 
     /// Returns true if an aside with blanks starts at `start`: `(sensitive value)`, `<paste here>`.
@@ -33,16 +52,27 @@ impl PairScanner<'_> {
         let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
         let length = memchr::memchr(close, window).map_or(0, |at| at + 1);
         let text = self.slice(start, start + length);
-        values::is_stand_in(text) || values::is_aside(text)
+        harmless::is_stand_in(text) || harmless::is_aside(text)
     }
 
-    /// Returns true for `${NAME}` and `${{ secrets.NAME }}`, which may contain blanks.
+    /// Returns true for `${NAME}`, `${{ secrets.NAME }}`, `<%= ENV["NAME"] %>`, `` `vault read …` ``, which may contain
+    /// blanks.
     pub(super) fn has_reference(&self, start: usize) -> bool {
         const LONGEST: usize = 128;
         let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
-        let close: &[u8] = if window.starts_with(b"${{") { b"}}" } else { b"}" };
-        let length = memchr::memmem::find(window, close).map_or(0, |at| at + close.len());
-        window.starts_with(b"${") && values::is_reference(self.slice(start, start + length))
+        let up_to = |close: &[u8]| {
+            let length = memchr::memmem::find(window.get(1..)?, close).map(|at| 1 + at + close.len())?;
+            Some(self.slice(start, start + length))
+        };
+        match window {
+            [b'$', b'{', b'{', ..] => up_to(b"}}").is_some_and(harmless::is_reference),
+            [b'$', b'{', ..] => up_to(b"}").is_some_and(harmless::is_reference),
+            [b'`', ..] => up_to(b"`").is_some_and(harmless::is_command),
+            [b'<' | b'{' | b'#', b'%' | b'?' | b'{', ..] => harmless::TEMPLATES
+                .iter()
+                .any(|(_, close)| up_to(close.as_bytes()).is_some_and(harmless::is_template)),
+            _ => false,
+        }
     }
 
     /// Returns true for `24 bytes`, the size of a secret, and for `await getToken(…)`.
@@ -72,4 +102,30 @@ impl PairScanner<'_> {
                 .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
                 .all(|word| !PRIVATE.contains(&word))
     }
+}
+
+fn is_identifier(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.'))
+        && looks::is_wordy(value)
+}
+
+/// Returns true for the name of a command of PowerShell: `Get-Secret`.
+fn is_cmdlet(value: &str) -> bool {
+    const VERBS: [&str; 12] = [
+        "Get",
+        "New",
+        "Read",
+        "ConvertTo",
+        "ConvertFrom",
+        "Import",
+        "Invoke",
+        "Join",
+        "Select",
+        "Unprotect",
+        "Find",
+        "Resolve",
+    ];
+    value.split_once('-').is_some_and(|(verb, noun)| {
+        VERBS.contains(&verb) && noun.len() >= 2 && noun.bytes().all(|byte| byte.is_ascii_alphabetic())
+    })
 }

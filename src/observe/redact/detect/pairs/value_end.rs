@@ -1,7 +1,7 @@
 //! The extent of a value: in quotes, in brackets, or up to a separator.
 
 use crate::observe::redact::detect::pairs::{PairScanner, PairValue, is_name_byte, is_quote};
-use crate::observe::redact::detect::values;
+use crate::observe::redact::detect::{harmless, looks};
 
 impl PairScanner<'_> {
     /// Returns the value after an operator.
@@ -16,6 +16,7 @@ impl PairScanner<'_> {
             }
         }
         start = self.skip_wrappers(start);
+        start = self.skip_printing(start);
         if self.has_reference(start) || self.has_aside(start) {
             return None;
         }
@@ -41,10 +42,10 @@ impl PairScanner<'_> {
         {
             let text = self.slice(start, end);
             // Not a secret: a template, a schema, an aside.
-            if text.starts_with("{{") && values::is_reference(text)
-                || values::is_schema(text)
-                || values::is_aside(text)
-                || values::is_stand_in(text)
+            if text.starts_with("{{") && harmless::is_reference(text)
+                || harmless::is_schema(text)
+                || harmless::is_aside(text)
+                || harmless::is_stand_in(text)
                 || end - start <= 2
             {
                 return None;
@@ -82,10 +83,27 @@ impl PairScanner<'_> {
         let is_call = callee > 0 && self.at(start + callee) == b'(' && is_quote(self.at(start + callee + 1));
         let text = rest.get(callee + 2..).filter(|_| is_call).unwrap_or_default();
         let end = text.bytes().take(256).position(is_quote).unwrap_or(0);
-        match text.get(..end).is_some_and(values::is_random_short) {
+        match text.get(..end).is_some_and(looks::is_random_short) {
             true => start + callee + 1,
             false => start,
         }
+    }
+
+    /// Returns the start of the text that a substitution of a shell prints: `$(echo V)`, `"$(printf %s V)"`.
+    fn skip_printing(&self, start: usize) -> usize {
+        let rest = self.text.get(start..).unwrap_or_default();
+        let inner = rest.strip_prefix('"').unwrap_or(rest);
+        let Some(inner) = inner.strip_prefix("$(").or_else(|| inner.strip_prefix('`')) else { return start };
+        let command = inner.trim_start_matches(' ');
+        let Some(words) = command.strip_prefix("echo ").or_else(|| command.strip_prefix("printf ")) else {
+            return start;
+        };
+        let mut words = words.trim_start_matches(' ');
+        while words.starts_with(['-', '%']) || words.starts_with("'%") || words.starts_with("\"%") {
+            let Some((_, next)) = words.split_once(' ') else { return start };
+            words = next;
+        }
+        start + rest.len() - words.len()
     }
 
     /// Returns the value in `"""…"""` or `'''…'''`.
@@ -189,6 +207,9 @@ impl PairScanner<'_> {
         let word = self.slice(start, end);
         if ["bearer", "basic", "token"].iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
             && self.at(end) == b' '
+            && !matches!(self.at(end + 1), b' ' | b'=')
+            // `token = token or other`
+            && !(word.eq_ignore_ascii_case("token") && !self.has_random_value(end))
         {
             let next = self.skip_blanks(end);
             return self.bare(next).map(|value| PairValue { start, ..value });
