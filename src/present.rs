@@ -10,6 +10,7 @@ pub mod report;
 pub(crate) mod session;
 pub mod sessions;
 pub mod stats;
+pub(crate) mod status_line;
 pub mod table;
 pub mod tail;
 pub mod waterfall;

@@ -4,6 +4,7 @@
 //! decides which records count. The folds `last`, `sessions`, `stats`, `errors`, `find`, `why` and `report` compute the answer of
 //! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`greatest`).
 
+pub(crate) mod attention;
 pub(crate) mod durations;
 pub mod entry;
 pub(crate) mod errors;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use crate::export::Output;
 use crate::observe::Observer;
 use crate::observe::event::{Event, EventKind};
-use crate::record::live::{self, LiveError, LiveProcess, LiveRequest, LiveState};
-use crate::record::words::Status;
+use crate::record::live::{self, LiveEnd, LiveError, LiveProcess, LiveRepeats, LiveRequest, LiveState};
+use crate::record::words::{EndReason, Status};
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
 use crate::system::{files, procfs, thread};
@@ -55,6 +55,8 @@ struct Mailbox {
 struct Slot {
     /// The latest state that is not written yet.
     next: Option<Vec<u8>>,
+    /// The state to leave if the server died or did not start.
+    last: Option<Vec<u8>>,
     writing_since: Option<Instant>,
     is_closing: bool,
     is_closed: bool,
@@ -101,8 +103,9 @@ impl Mailbox {
     }
 }
 
-/// Runs the writer thread: writes the states of `mailbox` to the file `path`, and removes it at the end.
-fn write_file(mailbox: &Mailbox, path: &Path) {
+/// Runs the writer thread: writes the states of `mailbox` to the file `path`, and removes it at the end. A server
+/// that died or did not start leaves the file `ended`, until a server of its name starts again.
+fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
     thread::lower_priority();
     let mut file: Option<File> = None;
     let failed = mailbox.write_all(|state| {
@@ -110,6 +113,7 @@ fn write_file(mailbox: &Mailbox, path: &Path) {
             Some(file) => file,
             None => {
                 remove_gone(path.parent().unwrap_or(Path::new("/")));
+                let _ = std::fs::remove_file(ended);
                 file.insert(files::create_private(path)?)
             }
         };
@@ -118,8 +122,12 @@ fn write_file(mailbox: &Mailbox, path: &Path) {
     if failed > 0 {
         tracing::info!("the live file could not be written {failed} times");
     }
+    let last = mailbox.slot().last.take();
+    mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
+    if let Some(last) = last {
+        let _ = files::create_private(ended).and_then(|ended| ended.write_all_at(&last, 0));
+    }
     if file.is_some() {
-        mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
         let _ = std::fs::remove_file(path);
     }
     mailbox.update(|slot| slot.is_closed = true);
@@ -159,6 +167,17 @@ impl LiveFile {
         let is_failure = record.status.is_some_and(Status::is_failure);
         self.state.calls += u64::from(is_call);
         self.state.errors += u64::from(is_call && is_failure);
+        if is_call && record.status == Some(Status::Denied) {
+            self.state.denials += 1;
+        } else if is_call && is_failure {
+            self.state.failed_at = Some(record.timestamp);
+        }
+        if let (Some(repeats), Some(count)) = (&mut self.state.repeats, record.repeat_count)
+            && record.thrashing == Some(true)
+            && record.tool_name.as_deref() == Some(&repeats.tool_name)
+        {
+            (repeats.count, repeats.at) = (repeats.count.max(count.into()), record.timestamp);
+        }
         if is_failure {
             let names = [&record.tool_name, &record.prompt_name, &record.resource_uri, &record.method];
             let texts = [&record.error_message, &record.error_type];
@@ -174,7 +193,36 @@ impl LiveFile {
         }
     }
 
-    /// Gives the writer thread the present state. If the system refuses the thread, the file is not made.
+    fn repeated(&mut self, record: &Record<'_>) {
+        self.state.repeats = Some(LiveRepeats {
+            tool_name: record.tool_name.as_deref().unwrap_or_default().to_owned(),
+            count: record.count.unwrap_or(0),
+            at: record.timestamp,
+        });
+    }
+
+    fn ended(&mut self, record: &Record<'_>) {
+        let reason = record.reason.as_deref().unwrap_or_default();
+        if EndReason::from_word(reason) != Some(EndReason::ServerExited) {
+            self.state.ended = Some(LiveEnd { reason: reason.to_owned(), at: record.timestamp });
+        }
+    }
+
+    /// Returns the way to the writer thread. If the system refuses the thread, no file is made.
+    fn mailbox(&mut self) -> &Mailbox {
+        self.mailbox.get_or_insert_with(|| {
+            let mailbox = Arc::new(Mailbox::default());
+            let (of_writer, path) = (Arc::clone(&mailbox), self.path.clone());
+            let ended = self.path.with_file_name(LiveState::ended_name(&self.state.server_name));
+            let write = move || write_file(&of_writer, &path, &ended);
+            if thread::spawn_with_stack("live", WRITER_STACK, write).is_err() {
+                mailbox.update(|slot| slot.is_closed = true);
+            }
+            mailbox
+        })
+    }
+
+    /// Gives the writer thread the present state.
     fn post(&mut self, observer: &Observer, now: Moment) {
         let requests = observer.open_requests();
         let open = requests.take(live::MOST_OPEN).map(|(facts, started)| LiveRequest {
@@ -191,16 +239,7 @@ impl LiveFile {
         self.state.more_open = (observer.open_requests().count() - self.state.open.len()) as u64;
         self.state.updated_at = self.anchor.wall(now);
         let state = self.state.encode();
-        let mailbox = self.mailbox.get_or_insert_with(|| {
-            let mailbox = Arc::new(Mailbox::default());
-            let (of_writer, path) = (Arc::clone(&mailbox), self.path.clone());
-            if thread::spawn_with_stack("live", WRITER_STACK, move || write_file(&of_writer, &path)).is_err()
-            {
-                mailbox.update(|slot| slot.is_closed = true);
-            }
-            mailbox
-        });
-        mailbox.update(|slot| slot.next = Some(state));
+        self.mailbox().update(|slot| slot.next = Some(state));
     }
 }
 
@@ -213,6 +252,8 @@ impl Output for LiveFile {
                 self.state.host_name = record.host_name.as_deref().unwrap_or_default().to_owned();
             }
             EventKind::Operation(_) => self.operation(record),
+            EventKind::AgentThrashing(alarm) if alarm.is_alarm => self.repeated(record),
+            EventKind::SessionEnded(_) => self.ended(record),
             _ => return,
         }
         self.has_changed = true;
@@ -237,6 +278,10 @@ impl Output for LiveFile {
     }
 
     fn begin_close(&mut self) {
+        if self.state.ended.is_some() {
+            let state = self.state.encode();
+            self.mailbox().update(|slot| slot.last = Some(state));
+        }
         self.mailbox.iter().for_each(|mailbox| mailbox.update(|slot| slot.is_closing = true));
     }
 
@@ -260,8 +305,11 @@ fn process(pid: u32) -> LiveProcess {
 fn remove_gone(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let paths = entries.flatten().map(|entry| entry.path());
-    let live = paths.filter(|path| path.extension().is_some_and(|extension| extension == live::EXTENSION));
-    for path in live.filter(|path| is_gone(path)).take(MOST_REMOVED) {
+    let is_own = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default();
+        extension == live::EXTENSION || extension == live::ENDED_EXTENSION && is_old(path)
+    };
+    for path in paths.filter(is_own).filter(|path| is_gone(path)).take(MOST_REMOVED) {
         let _ = std::fs::remove_file(&path);
     }
 }
@@ -272,9 +320,12 @@ fn is_gone(path: &Path) -> bool {
     let is_running = state.ok().and_then(|LiveState { proxy, .. }| {
         procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
     });
+    is_running.map_or_else(|| is_old(path), |is_running| !is_running)
+}
+
+fn is_old(path: &Path) -> bool {
     let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    let is_old = || written.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > OLD);
-    is_running.map_or_else(is_old, |is_running| !is_running)
+    written.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > OLD)
 }
 
 #[cfg(test)]

@@ -31,36 +31,23 @@ pub(crate) struct LiveConnection {
 /// Reads the live files in `folder`, in the order in which the connections began. Returns also one line for each
 /// file that cannot be read.
 pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
-    let mut problems = Vec::new();
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return (Vec::new(), problems),
-        Err(error) => return (Vec::new(), vec![format!("{}: {error}", folder.display())]),
+    connections_of(folder, MOST_FILES)
+}
+
+/// Does the same for at most `most` files.
+pub(super) fn connections_of(folder: &Path, most: usize) -> (Vec<LiveConnection>, Vec<String>) {
+    let (states, problems) = states(folder, live::EXTENSION, most);
+    let connection = |state: LiveState| {
+        let proxy = &state.proxy;
+        let running = procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks);
+        let liveness = match running {
+            Some(true) => Liveness::Running,
+            Some(false) => Liveness::Killed,
+            None => Liveness::Unknown,
+        };
+        LiveConnection { state, liveness }
     };
-    let mut connections = Vec::new();
-    let paths = entries.flatten().map(|entry| entry.path());
-    let live = paths.filter(|path| path.extension().is_some_and(|extension| extension == live::EXTENSION));
-    for (number, path) in live.enumerate() {
-        if number >= MOST_FILES {
-            problems.push(format!("{}: only {MOST_FILES} live files are read", folder.display()));
-            break;
-        }
-        match read(&path) {
-            Ok(Some(state)) => {
-                let proxy = &state.proxy;
-                let running =
-                    procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks);
-                let liveness = match running {
-                    Some(true) => Liveness::Running,
-                    Some(false) => Liveness::Killed,
-                    None => Liveness::Unknown,
-                };
-                connections.push(LiveConnection { state, liveness });
-            }
-            Ok(None) => {}
-            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
-        }
-    }
+    let mut connections: Vec<LiveConnection> = states.into_iter().map(connection).collect();
     connections.sort_by(|a, b| {
         let key = |connection: &LiveConnection| {
             (connection.state.started_at, connection.state.connection_id.clone())
@@ -68,6 +55,29 @@ pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
         key(a).cmp(&key(b))
     });
     (connections, problems)
+}
+
+/// Reads at most `most` files with this extension.
+pub(super) fn states(folder: &Path, extension: &str, most: usize) -> (Vec<LiveState>, Vec<String>) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Default::default(),
+        Err(error) => return (Vec::new(), vec![format!("{}: {error}", folder.display())]),
+    };
+    let (mut states, mut problems) = (Vec::new(), Vec::new());
+    let paths = entries.flatten().map(|entry| entry.path());
+    let own = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+    for (number, path) in own.enumerate() {
+        if number >= most {
+            problems.push(format!("{}: only {most} live files are read", folder.display()));
+            break;
+        }
+        match read(&path) {
+            Ok(state) => states.extend(state),
+            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+        }
+    }
+    (states, problems)
 }
 
 /// Reads one file; `None` if its connection has ended meanwhile.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::file_name::server_part;
 use crate::record::timestamp::Timestamp;
 use crate::text::hex;
 
@@ -15,6 +16,9 @@ pub(crate) const LIMIT: usize = 64 << 10;
 pub(crate) const MOST_OPEN: usize = 200;
 /// Extension of a live file, whose name is the connection id.
 pub(crate) const EXTENSION: &str = "live";
+
+/// Extension of the file that a server leaves that died or did not start. Its name is that of the server.
+pub(crate) const ENDED_EXTENSION: &str = "ended";
 
 const MAGIC: &str = "spantap-live/1";
 
@@ -41,6 +45,14 @@ pub(crate) struct LiveState {
     /// Number of open requests beyond those.
     pub(crate) more_open: u64,
     pub(crate) last_error: Option<LiveError>,
+    /// Tool calls that a person or a policy refused; `errors` counts them too.
+    pub(crate) denials: u64,
+    /// Time of the last failed tool call that was not refused.
+    pub(crate) failed_at: Option<Timestamp>,
+    /// The last alarm about repeated calls.
+    pub(crate) repeats: Option<LiveRepeats>,
+    /// The end of a server that died or did not start.
+    pub(crate) ended: Option<LiveEnd>,
 }
 
 /// A process that a reader can recognise: pids are used again, after a reboot and in other namespaces too.
@@ -72,6 +84,34 @@ pub(crate) struct LiveError {
     pub(crate) name: String,
     pub(crate) message: String,
     pub(crate) at: Timestamp,
+}
+
+/// A tool that is called again and again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LiveRepeats {
+    pub(crate) tool_name: String,
+    /// Number of identical calls, or of rounds of a cycle.
+    pub(crate) count: u64,
+    /// Time of the last of them.
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LiveEnd {
+    /// `server_died` or `spawn_failed`, as in the record.
+    pub(crate) reason: String,
+    pub(crate) at: Timestamp,
+}
+
+impl LiveState {
+    /// Returns the name of the file that the server leaves if it dies or does not start: beginning and hash of its
+    /// name. Each end replaces the one before.
+    pub(crate) fn ended_name(server_name: &str) -> String {
+        let hash = hex::text(&Sha256::digest(server_name)[..6]);
+        format!("{}-{hash}.{ENDED_EXTENSION}", server_part(server_name))
+    }
 }
 
 impl LiveRequest {

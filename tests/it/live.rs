@@ -161,3 +161,65 @@ fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
     within(SOON, || tail.try_wait().unwrap());
     session.end();
 }
+
+/// Returns what `status --line` prints.
+fn line(home: &Home) -> String {
+    let output = home.command(SPANTAP).args(["status", "--line"]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_line_for_prompts_says_what_runs_died_or_did_not_start_until_it_starts_again() {
+    let home = Home::new();
+    assert_eq!(line(&home), "");
+    let session = hang(&home);
+    wait_until("a server runs", || line(&home) == "mcp ✓\n");
+    session.end();
+    assert_eq!(line(&home), "", "an ordinary end needs no attention");
+    let start = |command: &[&str]| {
+        let mut spantap = home.command(SPANTAP);
+        spantap.args(["--server", "db", "--"]).args(command).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+        spantap.stdin(Stdio::null()).output().unwrap()
+    };
+    start(&["/nonexistent/server"]);
+    assert_eq!(line(&home), "mcp ✖db\n");
+    let ascii = home.command(SPANTAP).args(["status", "--line"]).env("LC_ALL", "C").output().unwrap();
+    assert_eq!(ascii.stdout, b"mcp dead:db\n");
+    let again = hang(&home);
+    wait_until("it runs again", || line(&home) == "mcp ✓\n");
+    again.end();
+    assert_eq!(line(&home), "");
+    // A server that dies; its host still has the connection open.
+    let mut dying = home.command(SPANTAP);
+    dying.args(["--server", "db", "--", "bash", "-c", "read first; kill -SEGV $$"]);
+    let mut dying = Session::start(dying);
+    dying.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"}));
+    dying.child.wait().unwrap();
+    assert_eq!(line(&home), "mcp ✖db\n");
+    let folder = home.logs().parent().unwrap().join("live");
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o600);
+    assert_eq!(sessions(&home)[0]["running"], 0, "the other commands do not take it for a connection");
+}
+
+#[test]
+fn the_line_for_prompts_reads_no_log_and_a_bounded_number_of_live_files() {
+    let home = Home::new();
+    let session = hang(&home);
+    wait_until("a server runs", || line(&home) == "mcp ✓\n");
+    let live = live_file(&home).unwrap();
+    for number in 0..300 {
+        std::fs::copy(&live, live.with_file_name(format!("{number}.live"))).unwrap();
+    }
+    if can_run(&["strace", "-V"], "counting the files that `status --line` opens") {
+        let trace = home.path().join("trace");
+        let mut command = home.command("strace");
+        command.args(["-f", "-e", "trace=openat,open", "-o"]).arg(&trace).args([SPANTAP, "status", "--line"]);
+        assert_eq!(command.output().unwrap().stdout, "mcp ✓ ?\n".as_bytes());
+        let trace = std::fs::read_to_string(trace).unwrap();
+        assert!(!trace.contains("/sessions"), "{trace}");
+        assert!(trace.matches(".live\"").count() <= 100);
+    }
+    session.end();
+}

@@ -14,10 +14,12 @@ use crate::cli::{Out, help, log_folder, redacted, write_json};
 use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::hosts::splice::ORIGIN;
-use crate::present::Printable;
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
+use crate::present::{Printable, status_line};
+use crate::query::attention::Attention;
 use crate::query::last_seen::{self, EntryPlace, LastSeen, SeenBy, SeenLogs};
 use crate::query::live::{self, LiveConnection};
+use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
 
 #[derive(Debug, Args)]
@@ -32,6 +34,9 @@ pub struct StatusArgs {
     /// Print one JSON object per server
     #[arg(long)]
     json: bool,
+    /// Print one short line for prompts and status bars: what needs attention now; exit status 0
+    #[arg(long, conflicts_with_all = ["json", "log_dir", "file", "project", "hosts", "servers"])]
+    line: bool,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -56,6 +61,9 @@ struct StatusRow {
 impl StatusArgs {
     /// Prints a row for each server; exit status 1 if an entry or a file is broken.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        if self.line {
+            return print_line(out);
+        }
         let files = host_files(&self.selection)?;
         if files.is_empty() {
             return Err(no_file(&self.selection, "status"));
@@ -90,6 +98,15 @@ impl StatusArgs {
         }
         (rows, failures)
     }
+}
+
+/// Prints what needs attention now. It reads live files only.
+fn print_line(out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = paths::live_dir() {
+        let attention = Attention::look(&folder, Timestamp::now());
+        status_line::write(out, &attention, selection::terminal(0).unicode)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Logs and live files, in which servers are looked up.
