@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::hosts::launch::{LocalLaunch, ServerLaunch};
+use crate::observe::CHECK_CLIENT;
 use crate::observe::message::RequestId;
 use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
@@ -176,8 +177,6 @@ impl ServerFailure {
     }
 }
 
-/// Origin in the records of a proxy that a probed command starts.
-const ORIGIN: &str = "check";
 /// How long to wait for the answer to `server/discover` before `initialize` is sent too. Servers of older
 /// revisions answer with an error, or not at all.
 const DISCOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -502,7 +501,7 @@ impl ProbeSession<'_> {
 }
 
 fn client_info() -> Value {
-    json!({"name": "spantap-check", "version": env!("CARGO_PKG_VERSION")})
+    json!({"name": CHECK_CLIENT, "version": env!("CARGO_PKG_VERSION")})
 }
 
 fn refused(method: &str, code: Option<i64>) -> ProbeProblem {

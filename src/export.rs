@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
-use crate::observe::Observer;
 use crate::observe::event::{Event, EventKind, Sink};
+use crate::observe::{CHECK_CLIENT, Observer};
 use crate::relay::chunk::Moment;
 
 pub(crate) mod live;
@@ -91,9 +91,15 @@ impl Exporter {
 
 impl Sink for Exporter {
     fn record(&mut self, event: &Event) {
-        if let EventKind::PeerIdentified(peers) = &event.kind
-            && let Some(name) = &peers.client_name
-        {
+        let name = match &event.kind {
+            EventKind::PeerIdentified(peers) => peers.client_name.as_ref(),
+            // Readers leave a probe out, whether it comes to a handshake or not.
+            EventKind::SessionStarted(started) => {
+                started.origin.as_ref().filter(|origin| origin.as_str() == CHECK_CLIENT)
+            }
+            _ => None,
+        };
+        if let Some(name) = name {
             self.host_name = Some(name.as_str().to_owned());
         }
         let is_last = matches!(event.kind, EventKind::SessionEnded(_));

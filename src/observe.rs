@@ -30,6 +30,9 @@ use frame::{Framer, Piece};
 use session::{Session, Step};
 use tools::ToolSet;
 
+/// Name of the client in a probe of `spantap check`, and origin of a proxy that the probed command starts.
+pub(crate) const CHECK_CLIENT: &str = "spantap-check";
+
 #[derive(Clone, Debug)]
 pub struct ObserverSettings {
     /// A call that has been open for this long is reported, and again after ten times as long.

@@ -23,6 +23,7 @@ pub mod timestamp;
 pub(crate) mod values;
 pub(crate) mod words;
 
+pub(crate) use crate::observe::CHECK_CLIENT;
 pub use crate::observe::event::Totals;
 pub(crate) use from_event::tokens;
 pub use timestamp::ClockAnchor;

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use crate::check::group::ProcessGroup;
 use crate::check::{
-    FailureKind, ORIGIN, ProbeEnd, ProbePeer, ProbeProblem, ProbeReply, ServerFailure, answer_to, reply_of,
+    FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ProbeReply, ServerFailure, answer_to, reply_of,
 };
 use crate::hosts::launch::LocalLaunch;
+use crate::observe::CHECK_CLIENT;
 use crate::observe::redact::{Field, Redacted, Redactor};
 
 /// Longest line, in bytes, that is read whole.
@@ -74,8 +75,8 @@ impl ProbeServer {
         }
         let child = command
             .args(args)
-            // A proxy in a launcher marks its session. The entry may have another origin.
-            .env("SPANTAP_ORIGIN", ORIGIN)
+            // If the command starts a proxy, readers leave its session out.
+            .env("SPANTAP_ORIGIN", CHECK_CLIENT)
             .envs(&launch.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -71,7 +71,8 @@ impl ExportArgs {
             otlp: Otlp::of_records(settings.clone(), |notice| note(&notice.to_string())),
             settings,
             side,
-            select: reading.select.clone(),
+            // A collector gets what the log has.
+            select: Selection { checks: true, ..reading.select.clone() },
             resume: self.resume,
             progress,
             read: HashMap::new(),

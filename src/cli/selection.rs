@@ -56,6 +56,9 @@ pub(super) struct SelectArgs {
     /// Only operations that took at least this long, e.g. 500ms
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse)]
     pub(super) min_duration: Option<Duration>,
+    /// Also sessions that `spantap check` made, if the command that it started was a proxy
+    #[arg(long)]
+    pub(super) checks: bool,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     pub(super) log_dir: Option<PathBuf>,
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
@@ -183,6 +186,7 @@ impl Reading {
             status: args.status,
             window,
             min_duration: args.min_duration.map(|duration| duration.as_secs_f64() * 1000.0),
+            checks: args.checks || args.session.is_some() || !args.files.is_empty(),
             ..Selection::default()
         };
         Ok(Reading {

@@ -44,6 +44,7 @@ impl ShowArgs {
         self.select.take_place(&mut self.target, "show")?;
         let target = SearchTarget::parse(self.target.as_deref());
         let mut reading = Reading::open(&self.select, DefaultRange::All)?;
+        reading.select.checks |= target.has_id();
         let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
         let result = search.finish();
         reading.print_problems(&findings);

@@ -37,6 +37,7 @@ impl WhyArgs {
         self.select.take_place(&mut self.target, "why")?;
         let target = SearchTarget::parse(self.target.as_deref());
         let mut reading = Reading::open(&self.select, DefaultRange::All)?;
+        reading.select.checks |= target.has_id();
         let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
         reading.print_problems(&findings);
         let (session_id, call) = match search.finish() {

@@ -57,6 +57,13 @@ impl SearchTarget {
     }
 }
 
+impl SearchTarget {
+    /// Returns true if the target is named by an id, and not by being the last.
+    pub(crate) fn has_id(&self) -> bool {
+        matches!(self, SearchTarget::Operation { .. } | SearchTarget::Word(_))
+    }
+}
+
 /// Fewest characters of a hash or span id that are searched for, so that `show 1` finds request 1.
 const LEAST_PREFIX: usize = 6;
 /// Most operations that are kept as matches: the latest.

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::query::entry::LogEntry;
 use crate::query::files::TimeWindow;
+use crate::record::CHECK_CLIENT;
 use crate::record::live::{LiveRequest, LiveState};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -33,6 +34,8 @@ pub struct Selection {
     pub(crate) min_duration: Option<f64>,
     /// Ids of connections that are not selected, because their calls are in the log of another connection too.
     pub(crate) inner: HashSet<Box<str>>,
+    /// True if sessions of `spantap check` are selected too.
+    pub(crate) checks: bool,
 }
 
 impl Selection {
@@ -40,6 +43,7 @@ impl Selection {
     pub(crate) fn takes_context(&self, entry: &LogEntry<'_>) -> bool {
         self.window.contains(entry.timestamp)
             && self.takes_connection(entry)
+            && (self.checks || *entry.host_name != *CHECK_CLIENT)
             && (self.inner.is_empty() || !self.inner.contains(&*entry.connection_id))
     }
 
@@ -52,6 +56,7 @@ impl Selection {
     /// Returns true if the server and session of a connection that runs now are selected.
     pub(crate) fn takes_live(&self, state: &LiveState) -> bool {
         matches_any(&self.servers, &state.server_name)
+            && (self.checks || state.host_name != CHECK_CLIENT)
             && self.session.as_deref().is_none_or(|wanted| {
                 state.session_id.starts_with(wanted)
                     || state.connection_id.starts_with(wanted)

@@ -141,6 +141,34 @@ fn a_wrapped_server_is_started_without_its_proxy_and_not_while_a_proxy_runs_it()
     assert_eq!((status, &server(&document, "demo")["state"]), (0, &json!("ok")), "{document}");
 }
 
+/// A launcher that starts a proxy cannot be unwrapped.
+#[test]
+fn a_session_that_a_check_makes_is_marked_and_left_out_unless_asked_for() {
+    let home = Home::new();
+    let launcher = |server: &str| format!("exec {SPANTAP} --server inner -- {SPANTAP} demo {server}");
+    for (server, status) in [("--serve", 0), ("--no-such-option", 1)] {
+        let script = launcher(server);
+        let words = ["check", "--timeout", "30s", "--", "sh", "-c", &script];
+        let output = home.spantap(words).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output).1);
+    }
+    let records = home.records();
+    assert!(
+        records.len() > 5 && records.iter().all(|record| record["host_name"] == "spantap-check"),
+        "{records:#?}"
+    );
+    let printed = |words: &[&str]| text(&home.spantap(words.iter().copied()).output().unwrap()).0;
+    for words in
+        [&["sessions", "--json"][..], &["stats", "--json"], &["show", "last", "--json"], &["tail", "--json"]]
+    {
+        assert_eq!(printed(words), "", "{words:?}");
+    }
+    assert!(!printed(&["why", "last"]).contains("inner"));
+    assert_eq!(printed(&["sessions", "--json", "--checks"]).lines().count(), 2);
+    let id = records[0]["session_id"].as_str().unwrap();
+    assert!(printed(&["show", id]).contains("inner"));
+}
+
 #[test]
 fn a_server_is_checked_by_its_name_and_an_unknown_name_says_where_it_was_looked_for() {
     let home = Home::new();

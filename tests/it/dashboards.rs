@@ -21,6 +21,7 @@ const ON_NO_BOARD: &[&str] = &[
     "spantap_relay_added_latency_seconds",
     "spantap_relay_queue_depth_bytes",
     "spantap_check_up",
+    "spantap_check_attempts_total",
     "spantap_check_duration_seconds",
     "spantap_check_failures_total",
 ];

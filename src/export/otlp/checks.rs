@@ -20,6 +20,7 @@ pub(crate) struct CheckInstruments {
     in_a_row: u64,
     up: Gauge<u64>,
     duration: Gauge<f64>,
+    attempts: Counter<u64>,
     failures: Counter<u64>,
     failures_in_a_row: Gauge<u64>,
 }
@@ -34,6 +35,7 @@ impl CheckInstruments {
             in_a_row: 0,
             up: factory.gauge(semconv::CHECK_UP),
             duration: factory.float_gauge(semconv::CHECK_DURATION),
+            attempts: factory.counter(semconv::CHECK_ATTEMPTS),
             failures: factory.counter(semconv::CHECK_FAILURES),
             failures_in_a_row: factory.gauge(semconv::CHECK_FAILURES_IN_A_ROW),
         };
@@ -44,6 +46,7 @@ impl CheckInstruments {
     }
 
     pub(crate) fn take(&mut self, checked: &CheckMeasurement) {
+        self.attempts.add(1, &self.label.with([]));
         match checked {
             CheckMeasurement::Works(steps) => {
                 self.in_a_row = 0;

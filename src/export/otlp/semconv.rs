@@ -142,6 +142,7 @@ instruments! {
         "Bytes in the fullest ring, which the observer has not read yet";
     CHECK_UP = "gauge" "spantap.check.up" "{server}" "1 if the last check passed, else 0";
     CHECK_DURATION = "gauge" "spantap.check.duration" "s" "Time that a step of the last check took";
+    CHECK_ATTEMPTS = "counter" "spantap.check.attempts" "{check}" "Checks that were made";
     CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by reason";
     CHECK_FAILURES_IN_A_ROW = "gauge" "spantap.check.failures_in_a_row" "{failure}"
         "Checks that failed since the last one that passed";

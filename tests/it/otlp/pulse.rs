@@ -1,6 +1,7 @@
 //! `spantap check --every`: repeated probes beside the live traffic, with metrics of their own.
 
 use super::collector::{Collector, Manner, points};
+use crate::support::http::HttpFake;
 use crate::support::{Home, SPANTAP};
 
 #[test]
@@ -24,6 +25,7 @@ fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
     let bad = collector.exports().pop().expect("metrics");
     assert_eq!(points(&bad, "spantap.check.up")[0].1, 0.0);
     assert_eq!(points(&bad, "spantap.check.failures_in_a_row")[0].1, 2.0);
+    assert_eq!(points(&bad, "spantap.check.attempts")[0].1, 2.0);
     let failures = points(&bad, "spantap.check.failures");
     assert!(
         failures.iter().any(|(attributes, count)| attributes.contains("not_found") && *count == 2.0),
@@ -39,4 +41,22 @@ fn a_pulse_sends_figures_of_its_own_and_nothing_else() {
     assert!(others.is_empty(), "{others:?}");
     let paths: Vec<String> = collector.requests().into_iter().map(|request| request.path).collect();
     assert!(paths.iter().all(|path| path == "/v1/metrics"), "{paths:?}");
+}
+
+/// An address may hold a key, and metrics are kept for years.
+#[test]
+fn a_pulse_of_a_remote_server_is_counted_by_name_and_never_by_its_address() {
+    let (home, collector) = (Home::new(), Collector::start(Manner::Good));
+    let server = HttpFake::serve(|_| Some((503, Vec::new(), String::new())));
+    let url = server.url.replace("/mcp", "/s/key-in-path?key=key-in-query");
+    let words = ["check", &url, "--every", "1ms", "--count", "2", "--otlp", &collector.endpoint];
+    assert_eq!(home.spantap(words).output().unwrap().status.code(), Some(9));
+    let export = collector.exports().pop().expect("metrics");
+    assert_eq!(points(&export, "spantap.check.attempts")[0].1, 2.0);
+    let failures = points(&export, "spantap.check.failures");
+    assert!(
+        failures.iter().any(|(labels, count)| labels.contains("http_status") && *count == 2.0),
+        "{failures:?}"
+    );
+    assert!(!format!("{export:?}").contains("key-in"));
 }
