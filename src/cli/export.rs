@@ -63,7 +63,8 @@ impl ExportArgs {
     /// Sends the selected records; exit status 1 if the collector did not take all of them.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (settings, side) = self.settings()?;
-        let reading = Reading::open(&self.select, DefaultRange::All)?;
+        let mut reading = Reading::open(&self.select, DefaultRange::All)?;
+        reading.leave_out_inner();
         let sessions = sessions(reading.sources.clone());
         let progress = if self.resume { ExportProgress::load() } else { ExportProgress::default() };
         let mut run = ExportRun {
@@ -75,18 +76,18 @@ impl ExportArgs {
             select: Selection { checks: true, ..reading.select.clone() },
             resume: self.resume,
             progress,
+            seen: HashMap::new(),
             read: HashMap::new(),
             checkpoint: Instant::now(),
             since_checkpoint: 0,
             line: ProgressLine::start(reading.sources.len()),
-            connections: 0,
             lost: BTreeMap::new(),
         };
         let sent = sessions.iter().try_for_each(|session| run.send(session)).and_then(|()| run.finish());
-        let ExportRun { line, connections, lost, resume, .. } = run;
+        let ExportRun { line, seen, lost, resume, .. } = run;
         let records = line.end();
         sent?;
-        let count = format!("{} of {}", plural(records, "record"), plural(connections, "connection"));
+        let count = format!("{} of {}", plural(records, "record"), plural(seen.len() as u64, "connection"));
         if lost.is_empty() {
             let printed = writeln!(out, "{count} sent");
             if records == 0 && !resume {
@@ -161,33 +162,26 @@ struct ExportRun {
     select: Selection,
     resume: bool,
     progress: ExportProgress,
+    /// Records by connection that this run has sent: a log may be there twice.
+    seen: HashMap<String, SeqRanges>,
     /// Records by connection that were read since the last checkpoint.
     read: HashMap<String, SeqRanges>,
     /// Time of the last checkpoint.
     checkpoint: Instant,
     since_checkpoint: u64,
     line: ProgressLine,
-    /// Number of connections with a record that was sent.
-    connections: u64,
     /// Number of spans and logs that were not taken, by reason.
     lost: BTreeMap<&'static str, u64>,
-}
-
-/// A connection of the session that is being read.
-struct ReadConnection {
-    encoder: ConnectionEncoder,
-    has_sent: bool,
 }
 
 impl ExportRun {
     /// Sends the new records of one session.
     fn send(&mut self, parts: &[LogSource]) -> anyhow::Result<()> {
-        let mut connections: HashMap<String, ReadConnection> = HashMap::new();
+        let mut connections: HashMap<String, ConnectionEncoder> = HashMap::new();
         for source in parts {
             self.read(source, &mut connections)?;
             self.line.file_done();
         }
-        self.connections += connections.values().filter(|connection| connection.has_sent).count() as u64;
         Ok(())
     }
 
@@ -195,7 +189,7 @@ impl ExportRun {
     fn read(
         &mut self,
         source: &LogSource,
-        connections: &mut HashMap<String, ReadConnection>,
+        connections: &mut HashMap<String, ConnectionEncoder>,
     ) -> anyhow::Result<()> {
         let failed = || format!("failed to read `{}`", source.name());
         let mut buffer = Vec::new();
@@ -212,21 +206,22 @@ impl ExportRun {
                 continue;
             };
             let connection = connections.entry(record.connection_id.to_string());
-            let connection = connection.or_insert_with(|| ReadConnection {
-                encoder: ConnectionEncoder::new(&self.settings, &identity(&record), self.side),
-                has_sent: false,
-            });
-            let is_sent = self.progress.has(&self.collector, &record.connection_id, record.seq);
+            let connection = connection
+                .or_insert_with(|| ConnectionEncoder::new(&self.settings, &identity(&record), self.side));
+            let seen = self.seen.get(&*record.connection_id);
+            let is_sent = seen.is_some_and(|seen| seen.has(record.seq))
+                || self.progress.has(&self.collector, &record.connection_id, record.seq);
             if is_sent || !takes(&self.select, &entry) {
-                connection.encoder.observe_without_sending(&record);
+                connection.observe_without_sending(&record);
                 continue;
             }
             if !self.otlp.wait_for_room(COLLECTOR_TIMEOUT) {
                 return Err(no_progress());
             }
-            self.otlp.send_recorded(&mut connection.encoder, &record);
-            connection.has_sent = true;
-            self.read.entry(record.connection_id.to_string()).or_default().add((record.seq, record.seq));
+            self.otlp.send_recorded(connection, &record);
+            for numbers in [&mut self.read, &mut self.seen] {
+                numbers.entry(record.connection_id.to_string()).or_default().add((record.seq, record.seq));
+            }
             self.line.record_sent();
             self.since_checkpoint += 1;
             if self.since_checkpoint >= CHECKPOINT || self.checkpoint.elapsed() >= CHECKPOINT_INTERVAL {

@@ -57,7 +57,7 @@ impl ReportArgs {
         let path = &self.output_file;
         if path.as_os_str() == "-" {
             out.write_all(page.as_bytes())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(reading.status(&findings, false, &self.output));
         }
         let name = Printable::from(path.to_string_lossy());
         std::fs::write(path, &page).with_context(|| format!("failed to write `{name}`"))?;
@@ -66,7 +66,7 @@ impl ReportArgs {
         if self.open {
             open(path);
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(reading.status(&findings, false, &self.output))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -103,6 +104,9 @@ pub(super) struct OutputArgs {
     /// Print one JSON object per line
     #[arg(long)]
     pub(super) json: bool,
+    /// Exit with status 1 if nothing is found
+    #[arg(long)]
+    pub(super) fail_if_empty: bool,
     #[command(flatten)]
     pub(super) color: ColorArgs,
     /// Do not send long output through $SPANTAP_PAGER, $PAGER or less
@@ -142,6 +146,8 @@ pub(super) struct Reading {
     pub(super) folders: Vec<PathBuf>,
     pub(super) terminal: Terminal,
     pub(super) prices: Prices,
+    /// Names of the files that the user named.
+    named: Vec<String>,
     /// Names of the folder or files, for messages.
     place: String,
     /// The flags that select, for messages.
@@ -195,6 +201,7 @@ impl Reading {
             folders,
             terminal: Terminal { zone, ..terminal(settings.thrash_warn.value) },
             prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
+            named: args.files.iter().map(|file| file.display().to_string()).collect(),
             place,
             wanted: wanted(args),
             is_time_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),
@@ -299,6 +306,16 @@ impl Reading {
         .to_owned()
     }
 
+    /// Returns the exit status of an answer: 1 if a log could not be read, or if a file that the user named is not a
+    /// log. An empty answer is an answer, except with `--fail-if-empty`.
+    pub(super) fn status(&self, findings: &ScanFindings, is_empty: bool, output: &OutputArgs) -> ExitCode {
+        let is_foreign = findings.foreign.iter().any(|name| self.named.contains(name));
+        match !findings.failed.is_empty() || is_foreign || (is_empty && output.fail_if_empty) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        }
+    }
+
     pub(super) fn print_problems(&self, findings: &ScanFindings) {
         self.problems(findings).iter().for_each(|text| note(text));
     }
@@ -326,6 +343,11 @@ impl Reading {
                 "written by a newer spantap, read as far as known: {}",
                 files(&findings.newer)
             ));
+        }
+        if findings.repeated > 0 {
+            let records = format::plural(findings.repeated, "record");
+            problems
+                .push(format!("{records} left out, because the same record is in another file or place too"));
         }
         for (name, lines) in &findings.unreadable {
             problems.push(format!("{} of {name} could not be read", format::plural(*lines, "line")));

@@ -61,6 +61,6 @@ impl SessionsArgs {
             let more = self.thrashing.map(|most| format!(" with a call made more than {most} times"));
             reading.print_no_data(&format!("no sessions{}", more.unwrap_or_default()), &findings)?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(reading.status(&findings, found.is_empty(), &self.output))
     }
 }

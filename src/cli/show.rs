@@ -49,6 +49,7 @@ impl ShowArgs {
         let result = search.finish();
         reading.print_problems(&findings);
         let mut out = BufWriter::new(out);
+        let status = reading.status(&findings, matches!(result, SearchResult::Nothing), &self.output);
         match result {
             // Without a name this is the empty list of the other commands.
             SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
@@ -75,7 +76,7 @@ impl ShowArgs {
             },
         }
         out.flush()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(status)
     }
 
     fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {

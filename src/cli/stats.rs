@@ -55,7 +55,7 @@ impl StatsArgs {
         if is_empty {
             reading.print_no_data(what, &findings)?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(reading.status(&findings, is_empty, &self.output))
     }
 
     /// Writes the rows as lines of JSON, or as `draw` draws them.

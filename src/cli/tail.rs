@@ -15,6 +15,7 @@ use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
+use crate::query::repeated::NewRecords;
 use crate::query::row::LogRow;
 use crate::record::timestamp::Timestamp;
 use crate::system::stdio;
@@ -54,9 +55,10 @@ impl TailArgs {
             reading.print_no_data("no operations", &findings)?;
         }
         if !self.follow {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(reading.status(&findings, rows.is_empty(), &self.output));
         }
         let mut names = NamePool::default();
+        let new = NewRecords::after(findings.last_seqs);
         let shows_open = !json && stdio::terminal_width().is_some();
         for round in 0.. {
             let open = match shows_open {
@@ -70,7 +72,7 @@ impl TailArgs {
                 write!(out, "\r{:open$}\r", "")?;
             }
             follower.round(&reading.folders, |line| match LogEntry::parse(line) {
-                Ok(entry) if LogRow::is_followed(&reading.select, &entry) => {
+                Ok(entry) if new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) => {
                     printer.write(out, &LogRow::new(&entry, line, json, &mut names))
                 }
                 _ => Ok(()),

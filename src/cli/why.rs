@@ -43,7 +43,7 @@ impl WhyArgs {
         let (session_id, call) = match search.finish() {
             SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
                 reading.print_no_data("no session", &findings)?;
-                return Ok(ExitCode::SUCCESS);
+                return Ok(reading.status(&findings, true, &self.output));
             }
             SearchResult::Nothing => return Err(not_found(self.target.as_deref(), &reading, &findings)),
             SearchResult::Session(session_id) => (session_id, None),
@@ -76,7 +76,7 @@ impl WhyArgs {
             sentences::write(out, &reading.terminal, &facts, self.output.limit)?;
         }
         out.flush()?;
-        Ok(ExitCode::SUCCESS)
+        Ok(reading.status(&findings, false, &self.output))
     }
 
     fn ambiguous(&self, count: usize, what: &str) -> anyhow::Error {

@@ -46,6 +46,8 @@ pub enum EventKind {
     /// The server has sent no message since a pending call began.
     ServerUnresponsive(Box<PendingCall>),
     AgentThrashing(Box<Thrashing>),
+    /// The outcome of a task whose call is not of this connection.
+    TaskEnded(Box<TaskEnded>),
     /// The tool definitions differ from those of the last session with this server.
     ToolsChanged(ToolsChanged),
     /// A page of a `tools/list` answer. For metrics only; not recorded.
@@ -145,6 +147,14 @@ pub struct CallAnswer {
     pub task_result_seen: Option<bool>,
     /// True if the result was observed in part only, or was not hashed because of load.
     pub truncated: bool,
+}
+
+/// The outcome of a task that an earlier connection began.
+#[derive(Clone, Debug)]
+pub struct TaskEnded {
+    pub id: Hash,
+    pub answer: CallAnswer,
+    pub redactions: RedactionCounts,
 }
 
 /// When a request began and ended, and what happened while it was open.

@@ -71,6 +71,8 @@ pub(super) struct Session {
     losses: UnreportedLosses,
     /// Calls whose tasks have ended, in that order. Their results may still follow.
     settling: VecDeque<(Moment, u64)>,
+    /// Tasks of calls of this connection, and outcomes of other tasks, each with whether its result was seen.
+    known_tasks: RecentValues,
     first_answer: Option<Moment>,
     spawned: Option<Moment>,
     /// The program that could not be started.
@@ -97,6 +99,7 @@ impl Session {
             peers: Peers::default(),
             losses: UnreportedLosses::default(),
             settling: VecDeque::new(),
+            known_tasks: RecentValues::default(),
             first_answer: None,
             spawned: None,
             not_started: None,

@@ -4,12 +4,15 @@
 //! belongs to the stretch in which it begins. A compressed file is one stretch. The result of a [`Fold`] must not
 //! depend on the order of the lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::query::entry::LogEntry;
 use crate::query::files::{Compression, LogSource};
+use crate::query::repeated::{AllRanges, SeenRecords, StretchSeqs};
+use crate::query::tasks::TaskLines;
 
 /// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap, and few enough
 /// that the threads finish together.
@@ -51,45 +54,80 @@ pub(crate) struct ScanFindings {
     pub(crate) newer: Vec<String>,
     /// Files that could not be read to their end, with the reason.
     pub(crate) failed: BTreeMap<String, String>,
+    /// Records that are in two places, such as a log and its copy. Each counts once.
+    pub(crate) repeated: u64,
+    /// The greatest `seq` of each connection among the parsed records.
+    pub(crate) last_seqs: HashMap<Box<str>, u64>,
 }
 
-/// Folds all lines of `sources`. `progress` grows by the bytes that are done.
+/// Folds all lines of `sources`, each record once. `progress` grows by the bytes that are done.
 pub(crate) fn scan<F: Fold>(
     sources: &[LogSource],
     make: impl Fn() -> F + Sync,
     progress: &AtomicU64,
 ) -> (F, ScanFindings) {
+    let is_stream = |source: &LogSource| matches!(source, LogSource::Stdin);
+    // What is in two places is known only after all was read, and a stream is read once.
+    let seen = sources.iter().any(is_stream).then(|| SeenRecords::All(Mutex::default()));
+    let (mut read, mut tallies) = scan_once(sources, &make, progress, seen.as_ref());
+    if let (None, Some(seen)) = (seen, read.ranges.repeated()) {
+        (read, tallies) = scan_once(sources, &make, progress, Some(&seen));
+    }
+    let mut fold = read.fold;
+    for line in read.tasks.joined() {
+        if let Ok(entry) = LogEntry::parse(&line) {
+            fold.take(&entry, &line);
+        }
+    }
+    (fold, ScanFindings { last_seqs: read.ranges.last_seqs(), ..findings(sources, tallies) })
+}
+
+/// The answer of one thread, and what is settled after all threads.
+struct ScanPart<F> {
+    fold: F,
+    tasks: TaskLines,
+    ranges: AllRanges,
+}
+
+/// Folds all lines, but not the records that `seen` has.
+fn scan_once<F: Fold>(
+    sources: &[LogSource],
+    make: &(impl Fn() -> F + Sync),
+    progress: &AtomicU64,
+    seen: Option<&SeenRecords>,
+) -> (ScanPart<F>, Vec<FileTally>) {
     let stretches = cut(sources);
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut fold = make();
+        let mut part = ScanPart { fold: make(), tasks: TaskLines::default(), ranges: AllRanges::default() };
         let mut tallies = vec![FileTally::default(); sources.len()];
         let mut buffer = Vec::new();
         while let Some(stretch) = stretches.get(next.fetch_add(1, Ordering::Relaxed)) {
             let tally = &mut tallies[stretch.source];
-            if let Err(error) = read_stretch(sources, stretch, &mut buffer, &mut fold, tally) {
+            if let Err(error) = read_stretch(sources, stretch, &mut buffer, &mut part, seen, tally) {
                 tally.error = Some(error.to_string());
             }
             let end = stretch.end.min(sources[stretch.source].size());
             progress.fetch_add(end.saturating_sub(stretch.start), Ordering::Relaxed);
         }
-        (fold, tallies)
+        (part, tallies)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(stretches.len()).max(1);
-    let (fold, tallies) = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let (mut fold, mut tallies) = work();
+        let (mut part, mut tallies) = work();
         for other in others {
-            let (other_fold, other_tallies) =
+            let (other, other_tallies) =
                 other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            fold.merge(other_fold);
+            part.fold.merge(other.fold);
+            part.tasks.merge(other.tasks);
+            part.ranges.merge(other.ranges);
             for (tally, other) in tallies.iter_mut().zip(other_tallies) {
                 tally.add(other);
             }
         }
-        (fold, tallies)
-    });
-    (fold, findings(sources, tallies))
+        (part, tallies)
+    })
 }
 
 struct Stretch {
@@ -119,6 +157,7 @@ fn cut(sources: &[LogSource]) -> Vec<Stretch> {
 struct FileTally {
     records: u64,
     unreadable: u64,
+    repeated: u64,
     torn: bool,
     newer: bool,
     error: Option<String>,
@@ -128,25 +167,38 @@ impl FileTally {
     fn add(&mut self, other: FileTally) {
         self.records += other.records;
         self.unreadable += other.unreadable;
+        self.repeated += other.repeated;
         self.torn |= other.torn;
         self.newer |= other.newer;
         self.error = self.error.take().or(other.error);
     }
 
-    fn line<F: Fold>(&mut self, line: &[u8], complete: bool, fold: &mut F) {
+    fn line<F: Fold>(
+        &mut self,
+        line: &[u8],
+        complete: bool,
+        part: &mut ScanPart<F>,
+        ranges: &mut StretchSeqs,
+        seen: Option<&SeenRecords>,
+    ) {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
         // A line that the fold does not want is not parsed, if it looks like a record. Other lines are parsed, so
         // that they are counted as unreadable.
-        if self.records > 0 && looks_like_a_record(line) && !fold.wants(line) {
+        let is_known = self.records + self.repeated > 0 && looks_like_a_record(line);
+        if is_known && !part.fold.wants(line) && !part.tasks.wants(line) {
             return;
         }
         match LogEntry::parse(line) {
+            Ok(entry) if seen.is_some_and(|seen| seen.has(&entry)) => self.repeated += 1,
             Ok(entry) => {
                 self.records += 1;
                 self.newer |= &*entry.schema != crate::record::SCHEMA;
-                fold.take(&entry, line);
+                ranges.add(&entry);
+                if !part.tasks.keep(&entry, line) {
+                    part.fold.take(&entry, line);
+                }
             }
             Err(_) if complete => self.unreadable += 1,
             Err(_) => self.torn = true,
@@ -163,7 +215,22 @@ fn read_stretch<F: Fold>(
     sources: &[LogSource],
     stretch: &Stretch,
     buffer: &mut Vec<u8>,
-    fold: &mut F,
+    part: &mut ScanPart<F>,
+    seen: Option<&SeenRecords>,
+    tally: &mut FileTally,
+) -> io::Result<()> {
+    let mut ranges = StretchSeqs::default();
+    let read = read_lines(sources, stretch, buffer, part, (seen, &mut ranges), tally);
+    part.ranges.add(ranges);
+    read
+}
+
+fn read_lines<F: Fold>(
+    sources: &[LogSource],
+    stretch: &Stretch,
+    buffer: &mut Vec<u8>,
+    part: &mut ScanPart<F>,
+    (seen, ranges): (Option<&SeenRecords>, &mut StretchSeqs),
     tally: &mut FileTally,
 ) -> io::Result<()> {
     // Reading begins one byte earlier: if that byte is a newline, the first line belongs to this stretch.
@@ -174,12 +241,12 @@ fn read_stretch<F: Fold>(
     }
     while lines.position() < stretch.end {
         match lines.next()? {
-            LogLine::Whole(line) => tally.line(line, true, fold),
-            LogLine::Last(line) => tally.line(line, false, fold),
+            LogLine::Whole(line) => tally.line(line, true, part, ranges, seen),
+            LogLine::Last(line) => tally.line(line, false, part, ranges, seen),
             LogLine::TooLong => tally.unreadable += 1,
             LogLine::End => break,
         }
-        if tally.records == 0 && tally.unreadable >= FOREIGN {
+        if tally.records + tally.repeated == 0 && tally.unreadable >= FOREIGN {
             break;
         }
     }
@@ -192,11 +259,14 @@ fn findings(sources: &[LogSource], tallies: Vec<FileTally>) -> ScanFindings {
         let name = source.name();
         findings.bytes += source.size();
         findings.records += tally.records;
-        findings.torn += u64::from(tally.torn && tally.records > 0);
+        findings.repeated += tally.repeated;
+        // A file of copies is a log, too.
+        let records = tally.records + tally.repeated;
+        findings.torn += u64::from(tally.torn && records > 0);
         if tally.newer {
             findings.newer.push(name.clone());
         }
-        if tally.records == 0 && (tally.unreadable > 0 || tally.torn) {
+        if records == 0 && (tally.unreadable > 0 || tally.torn) {
             findings.foreign.push(name.clone());
         } else if tally.unreadable > 0 {
             findings.unreadable.insert(name.clone(), tally.unreadable);

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use clap::ValueEnum;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use memchr::memmem::Finder;
 use serde::{Serialize, Serializer};
 
@@ -13,6 +13,7 @@ use crate::query::select::Selection;
 use crate::query::totals::{GroupMap, TimeSpan, TimedTotals, TurnCounts};
 use crate::record::EventName;
 use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -115,7 +116,14 @@ impl<'a> StatsTable<'a> {
             .map(|(first, second, mut group)| {
                 group.turns.settle();
                 let mut row = StatsRow::new(&mut group, self.prices, minutes);
-                row.names = self.by.keys().iter().copied().zip([first, second].map(String::from)).collect();
+                let names = match self.by {
+                    // The first character is the order of the offsets.
+                    StatsGrouping::Hour => {
+                        [format!("{first}{}", second.get(1..).unwrap_or_default()), String::new()]
+                    }
+                    _ => [first, second].map(String::from),
+                };
+                row.names = self.by.keys().iter().copied().zip(names).collect();
                 total.turns.merge(group.turns);
                 row
             })
@@ -145,10 +153,13 @@ impl Fold for StatsTable<'_> {
         }
         let time;
         let (first, second) = match self.by {
-            StatsGrouping::Day | StatsGrouping::Hour => {
-                let form = if self.by == StatsGrouping::Day { "%Y-%m-%d" } else { "%Y-%m-%d %H:00" };
-                time = entry.timestamp.local(self.zone, form);
-                (&*time, "")
+            StatsGrouping::Day => {
+                time = (entry.timestamp.local(self.zone, "%Y-%m-%d"), String::new());
+                (&*time.0, "")
+            }
+            StatsGrouping::Hour => {
+                time = hour(entry.timestamp, self.zone);
+                (&*time.0, &*time.1)
             }
             StatsGrouping::ServerTool | StatsGrouping::Error => (&*entry.server_name, entry.name()),
             StatsGrouping::Server => (&*entry.server_name, ""),
@@ -177,6 +188,23 @@ impl Fold for StatsTable<'_> {
         self.total.turns.merge(other.total.turns);
         self.span.merge(other.span);
     }
+}
+
+/// Returns the local hour of `at`. An hour that the zone has twice, at the end of summer time, has its offset from UTC
+/// as the second text, after a digit for its order.
+fn hour(at: Timestamp, zone: &TimeZone) -> (String, String) {
+    let offset = jiff::Timestamp::from_microsecond(at.0).ok().and_then(|instant| {
+        let zoned = instant.to_zoned_datetime(zone.clone());
+        let first = zoned.datetime().with().minute(0).second(0).subsec_nanosecond(0).build().ok()?;
+        let last = first.with().minute(59).second(59).build().ok()?;
+        [first, last].into_iter().find_map(|local| match zone.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Fold { after, .. } => {
+                Some(format!("{}{}", u8::from(zoned.offset() == after), at.local(zone, "%:z")))
+            }
+            _ => None,
+        })
+    });
+    (at.local(zone, "%Y-%m-%d %H:00"), offset.unwrap_or_default())
 }
 
 #[derive(Clone, Debug)]
@@ -261,4 +289,54 @@ fn serialize_names<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(names.iter().map(|(key, name)| (key, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_that_a_zone_has_twice_has_two_rows_in_the_order_of_time() {
+        let hours = |zone: &str, times: &[&str]| -> Vec<String> {
+            let zone = TimeZone::posix(zone).unwrap();
+            let (select, prices) = (Selection::default(), Prices::default());
+            let mut table = StatsTable::new(&select, &prices, StatsGrouping::Hour, &zone);
+            for time in times.iter().rev() {
+                let line =
+                    format!(r#"{{"schema":"spantap/1","event":"mcp_tool_call","timestamp":"{time}"}}"#);
+                table.take(&LogEntry::parse(line.as_bytes()).unwrap(), b"");
+            }
+            table.finish(None).rows.into_iter().map(|row| row.names[0].1.clone()).collect()
+        };
+        assert_eq!(
+            hours(
+                "CET-1CEST,M3.5.0,M10.5.0/3",
+                &[
+                    "2026-10-24T23:30:00Z",
+                    "2026-10-25T00:30:00Z",
+                    "2026-10-25T00:59:59Z",
+                    "2026-10-25T01:30:00Z",
+                    "2026-10-25T02:30:00Z"
+                ]
+            ),
+            ["2026-10-25 01:00", "2026-10-25 02:00+02:00", "2026-10-25 02:00+01:00", "2026-10-25 03:00"]
+        );
+        assert_eq!(
+            hours("EST5EDT,M3.2.0,M11.1.0", &["2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z"]),
+            ["2026-11-01 01:00-04:00", "2026-11-01 01:00-05:00"]
+        );
+        // Lord Howe Island: half an hour is repeated.
+        assert_eq!(
+            hours(
+                "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
+                &[
+                    "2026-04-04T14:10:00Z",
+                    "2026-04-04T14:40:00Z",
+                    "2026-04-04T15:10:00Z",
+                    "2026-04-04T15:40:00Z"
+                ]
+            ),
+            ["2026-04-05 01:00+11:00", "2026-04-05 01:00+10:30", "2026-04-05 02:00"]
+        );
+    }
 }

@@ -45,6 +45,7 @@ impl<'a> Record<'a> {
                 record.pending(call, anchor, EventName::ServerUnresponsive)
             }
             EventKind::AgentThrashing(thrashing) => record.thrashing(thrashing),
+            EventKind::TaskEnded(ended) => record.task_ended(ended, anchor),
             EventKind::ToolsChanged(changed) => record.tools_changed(changed),
             EventKind::Malformed(malformed) => record.malformed(malformed),
             EventKind::Unmatched(unmatched) => record.unmatched(unmatched),
@@ -222,6 +223,16 @@ impl<'a> Record<'a> {
         self.count = Some(u64::from(*count));
         self.no_progress = Some(*no_progress);
         self.span(span);
+    }
+
+    fn task_ended(&mut self, ended: &'a TaskEnded, anchor: &ClockAnchor) {
+        let TaskEnded { id, answer, redactions } = ended;
+        let message = format!("task of an earlier connection: {}", answer.status.as_str());
+        let level = if answer.status == Status::Ok { Level::Info } else { Level::Warn };
+        self.begin(level, EventName::TaskEnded, message);
+        self.call_answer(answer, anchor);
+        self.task_id_hash = Some(id.text().into());
+        self.redactions = counts(redactions);
     }
 
     fn tools_changed(&mut self, changed: &'a ToolsChanged) {

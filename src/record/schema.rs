@@ -62,6 +62,12 @@ pub const EVENTS: &[EventFields] = &[
         "request_id tool_name args_hash count no_progress trace_id span_id trace_flags",
         "cycle_length parent_span_id linked_span_id linked_trace_id trace_state",
     ),
+    fields(
+        EventName::TaskEnded,
+        "task_id_hash status",
+        "task_result_seen error_code error_type error_message result_size_bytes result_tokens_est result_hash \
+        text_hash cancelled_at answer_id truncated redactions",
+    ),
     fields(EventName::ToolsChanged, "added removed changed definitions_hash", "unlisted"),
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),

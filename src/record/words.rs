@@ -47,6 +47,7 @@ words! {
         CallPending = "call_pending",
         ServerUnresponsive = "server_unresponsive",
         AgentThrashing = "agent_thrashing",
+        TaskEnded = "task_ended",
         ToolsChanged = "tools_changed",
         Malformed = "malformed",
         Unmatched = "unmatched",

@@ -23,6 +23,7 @@ mod origin;
 mod otlp;
 mod package;
 mod pairing;
+mod reading;
 mod redaction;
 mod replay;
 mod report;

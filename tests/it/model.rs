@@ -141,7 +141,16 @@ pub struct Ask {
     pub responses: Option<usize>,
     /// `taskId`.
     pub task: Option<usize>,
+    /// The client that the request names: several clients can use one connection.
+    pub client: Option<usize>,
+    /// The revision that the request names.
+    pub version: Option<usize>,
 }
+
+/// What the peers call themselves.
+pub const CLIENTS: [&str; 2] = ["host-a", "host-b"];
+pub const SERVERS: [&str; 2] = ["files", "search"];
+pub const VERSIONS: [&str; 2] = ["2025-06-18", "2026-07-28"];
 
 /// The status of a task, and what came with it.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +202,13 @@ pub enum Answer {
     Both,
     /// A result beside `"method":null`.
     NullMethod,
+    /// The answer to `initialize`.
+    Welcome {
+        server: Option<usize>,
+        version: Option<usize>,
+    },
+    /// A result whose `_meta` names the server.
+    Signed(usize),
 }
 
 pub const METHODS: [&str; 16] = [

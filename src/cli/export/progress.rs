@@ -140,7 +140,7 @@ impl TakenRecords {
 pub(super) struct SeqRanges(Vec<(u64, u64)>);
 
 impl SeqRanges {
-    fn has(&self, seq: u64) -> bool {
+    pub(super) fn has(&self, seq: u64) -> bool {
         let after = self.0.partition_point(|(first, _)| *first <= seq);
         self.0[..after].last().is_some_and(|(_, last)| seq <= *last)
     }

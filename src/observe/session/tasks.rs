@@ -9,7 +9,7 @@ use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::{Content, Method};
 use crate::observe::message;
-use crate::observe::redact::{Field, Redacted};
+use crate::observe::redact::{Field, Redacted, RedactionCounts};
 use crate::observe::session::answer::TEXT_WINDOW;
 use crate::observe::session::pending::{OpenTask, Pending};
 use crate::observe::session::{Session, Step};
@@ -74,6 +74,9 @@ impl Session {
             self.abandon_request(earlier, Status::Unknown, ErrorType::TaskOpen, step);
         }
         self.turns.answered(pending.within.conversation_id.as_ref(), step.now);
+        for is_result_seen in [false, true] {
+            self.known_tasks.is_new((id, is_result_seen));
+        }
         pending.task =
             Some(OpenTask { id, handle_at: step.now, answer_id: answer.answer_id.clone(), ended: None });
         self.open.keep(number, pending);
@@ -96,7 +99,7 @@ impl Session {
             Method::Tasks => self.task_status(id, &OF_RESULT, envelope, step),
             Method::TasksResult if answer.error_code.is_none_or(|code| !NOT_OF_THE_TASK.contains(&code)) => {
                 let result = CallAnswer { answer_id: None, task_result_seen: Some(true), ..answer.clone() };
-                self.end_task(id, result, step);
+                self.end_task(id, result, RedactionCounts::default(), step);
             }
             _ => {}
         }
@@ -113,7 +116,8 @@ impl Session {
     }
 
     fn task_status(&mut self, id: Hash, members: &TaskMembers, envelope: &Envelope, step: &mut Step<'_>) {
-        let Some(number) = self.open.task(id) else { return };
+        let number = self.open.task(id);
+        let mut redactions = RedactionCounts::default();
         let mut answer = CallAnswer { task_result_seen: Some(false), ..CallAnswer::default() };
         (answer.status, answer.error_type) = match envelope.raw(members.status) {
             Some(b"\"completed\"") => (Status::Ok, None),
@@ -125,13 +129,17 @@ impl Session {
         if answer.status == Status::Cancelled {
             answer.cancelled_at = Some(step.now);
         } else if has_result {
-            self.read_task_result(&mut answer, number, members, envelope);
+            self.read_task_result(&mut answer, number, members, envelope, &mut redactions);
         } else {
             let text = envelope.head(members.status_message).map(message::free_text).unwrap_or_default();
             if answer.status == Status::Error {
                 let text = String::from_utf8_lossy(&text);
-                answer.error_message = self.task_error(number, &text);
+                answer.error_message = self.task_error(number, &text, &mut redactions);
             }
+            let Some(number) = number else {
+                self.task_of_another_connection(id, answer, redactions, step);
+                return;
+            };
             if let Some(pending) = self.open.get_mut(number)
                 && let Some(task) = pending.task.as_mut().filter(|task| task.ended.is_none())
             {
@@ -145,16 +153,17 @@ impl Session {
             }
             return;
         }
-        self.end_task(id, answer, step);
+        self.end_task(id, answer, redactions, step);
     }
 
     /// Reads the result or the error that came with the status of a task.
     fn read_task_result(
         &mut self,
         answer: &mut CallAnswer,
-        number: u64,
+        number: Option<u64>,
         members: &TaskMembers,
         envelope: &Envelope,
+        redactions: &mut RedactionCounts,
     ) {
         let is_error = envelope.has(members.error);
         let member = if is_error { members.error } else { members.result };
@@ -187,23 +196,52 @@ impl Session {
             let refused = answer.error_code.is_some_and(|code| self.settings.denials.codes.contains(&code));
             let refused = refused || self.is_refusal(&text);
             answer.status = if refused { Status::Denied } else { Status::Error };
-            answer.error_message = self.task_error(number, &text);
+            answer.error_message = self.task_error(number, &text, redactions);
         }
     }
 
-    fn task_error(&mut self, number: u64, text: &str) -> Option<Redacted> {
-        let pending = self.open.get_mut(number).filter(|_| !text.is_empty())?;
-        let counts = &mut pending.redactions;
-        Some(self.redactor.redact_counted(Field::Message, text.as_bytes(), counts))
+    /// Redacts the error of a task. Redactions are counted in its call, or in `redactions` without one.
+    fn task_error(
+        &mut self,
+        number: Option<u64>,
+        text: &str,
+        redactions: &mut RedactionCounts,
+    ) -> Option<Redacted> {
+        let pending = number.and_then(|number| self.open.get_mut(number));
+        let counts = pending.map_or(redactions, |pending| &mut pending.redactions);
+        let text = text.as_bytes();
+        (!text.is_empty()).then(|| self.redactor.redact_counted(Field::Message, text, counts))
     }
 
-    /// Ends the call of a task now.
-    fn end_task(&mut self, id: Hash, answer: CallAnswer, step: &mut Step<'_>) {
-        let Some(pending) = self.open.task(id).and_then(|number| self.open.remove(number)) else { return };
+    /// Ends the call of a task now. An outcome without such a call is an event of its own.
+    fn end_task(&mut self, id: Hash, answer: CallAnswer, redactions: RedactionCounts, step: &mut Step<'_>) {
+        let Some(pending) = self.open.task(id).and_then(|number| self.open.remove(number)) else {
+            return self.task_of_another_connection(id, answer, redactions, step);
+        };
         // An outcome that was seen before is the end. The result adds to it.
         let ended = pending.task.as_ref().and_then(|task| task.ended.as_ref());
         let at = ended.map_or(step.now, |(_, at)| *at);
         self.complete_task(pending, answer, at, step);
+    }
+
+    /// Reports the outcome of a task whose call is in the log of an earlier connection: once, and once more with its
+    /// result.
+    fn task_of_another_connection(
+        &mut self,
+        id: Hash,
+        answer: CallAnswer,
+        redactions: RedactionCounts,
+        step: &mut Step<'_>,
+    ) {
+        let is_result_seen = answer.task_result_seen == Some(true);
+        if !self.known_tasks.is_new((id, is_result_seen)) {
+            return;
+        }
+        if is_result_seen {
+            // A status that comes later adds nothing.
+            self.known_tasks.is_new((id, false));
+        }
+        self.emit(EventKind::TaskEnded(Box::new(TaskEnded { id, answer, redactions })), step);
     }
 
     pub(super) fn complete_task(

@@ -74,20 +74,9 @@ impl Filled {
             span: self.span(),
             target,
         };
-        let answer = CallAnswer {
-            status: Status::Error,
-            error_type: self.some(ErrorType::Code(-32602)),
-            error_code: self.some(-32602),
-            error_message: self.some(text("no such file")),
-            size: self.some(9),
-            result_hash: self.some(hash()),
-            text_hash: self.some(hash()),
-            task_id_hash: self.some(hash()),
-            cancelled_at: self.some(Moment(1_050_000_000)),
-            answer_id: self.some(text("1.0")),
-            task_result_seen: self.some(true).filter(|_| method == "tools/call"),
-            truncated: self == Filled::Fully,
-        };
+        let is_call = method == "tools/call";
+        let task_result_seen = self.some(true).filter(|_| is_call);
+        let answer = CallAnswer { task_result_seen, task_id_hash: self.some(hash()), ..self.answer() };
         let timing = CallTiming {
             started: Moment(1_000_000_000),
             ended: Moment(1_084_120_999),
@@ -107,6 +96,23 @@ impl Filled {
             count: self.some(3).unwrap_or(1),
             redactions: self.counts(),
         }))
+    }
+
+    fn answer(self) -> CallAnswer {
+        CallAnswer {
+            status: Status::Error,
+            error_type: self.some(ErrorType::Code(-32602)),
+            error_code: self.some(-32602),
+            error_message: self.some(text("no such file")),
+            size: self.some(9),
+            result_hash: self.some(hash()),
+            text_hash: self.some(hash()),
+            task_id_hash: None,
+            cancelled_at: self.some(Moment(1_050_000_000)),
+            answer_id: self.some(text("1.0")),
+            task_result_seen: self.some(true),
+            truncated: self == Filled::Fully,
+        }
     }
 
     fn pending(self, target: CallTarget) -> Box<PendingCall> {
@@ -160,6 +166,11 @@ impl Filled {
                 is_alarm: true,
                 cycle_length: self.some(2),
                 span: self.span(),
+            })),
+            EventKind::TaskEnded(Box::new(TaskEnded {
+                id: hash(),
+                answer: self.answer(),
+                redactions: self.counts(),
             })),
             EventKind::ToolsChanged(ToolsChanged {
                 added: vec![text("a")],

@@ -2,8 +2,16 @@
 
 use serde_json::Value;
 
-use super::{Expected, Operation, Totals};
+use super::peers::KnownPeers;
+use super::{Expected, Operation, Outcome, Totals};
+use crate::model::{CLIENTS, SERVERS, VERSIONS};
 use crate::replay::is_operation;
+
+const STATUSES: [&str; 6] = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
+
+fn of<'r>(records: &'r [Value], event: &str) -> impl Iterator<Item = &'r Value> {
+    records.iter().filter(move |record| record["event"] == event)
+}
 
 impl Expected {
     /// # Panics
@@ -15,6 +23,23 @@ impl Expected {
             assert_eq!(found, expected, "operation {number}");
         }
         assert_eq!(found.len(), self.operations.len(), "{found:#?}");
+        let known = |name: &Value, names: [&'static str; 2]| names.into_iter().find(|known| name == known);
+        let found: Vec<Outcome> = of(records, "task_ended")
+            .map(|record| Outcome {
+                status: STATUSES.into_iter().find(|status| record["status"] == *status).unwrap(),
+                error_type: record["error_type"].as_str().map(str::to_owned),
+                result_seen: record["task_result_seen"].as_bool().unwrap(),
+            })
+            .collect();
+        assert_eq!(found, self.outcomes);
+        let found: Vec<KnownPeers> = of(records, "peer_identified")
+            .map(|record| KnownPeers {
+                client: known(&record["client_name"], CLIENTS),
+                server: known(&record["server_self_name"], SERVERS),
+                version: known(&record["protocol_version"], VERSIONS),
+            })
+            .collect();
+        assert_eq!(found, self.peers);
         let totals = &records.last().unwrap()["totals"];
         let total = |name: &str| totals[name].as_u64().unwrap();
         let found = Totals {
@@ -41,13 +66,12 @@ impl Operation {
         let records: Vec<&Value> = records.iter().filter(|record| is_operation(record)).collect();
         let place = |seq: &Value| records.iter().position(|record| record["seq"] == *seq).unwrap();
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let statuses = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
         let one = |record: &&Value| Operation {
             client: record["direction"] == "client_to_server",
             id: text(&record["request_id"]).unwrap(),
             method: text(&record["method"]).unwrap(),
             target: ["tool_name", "prompt_name", "resource_uri"].iter().find_map(|name| text(&record[name])),
-            status: statuses.into_iter().find(|status| record["status"] == *status).unwrap(),
+            status: STATUSES.into_iter().find(|status| record["status"] == *status).unwrap(),
             error_type: text(&record["error_type"]),
             error_code: record["error_code"].as_i64(),
             milliseconds: record["duration_ms"].as_f64().unwrap() as u64,
@@ -60,6 +84,7 @@ impl Operation {
             turn: text(&record["turn_id"]),
             handle: record["task_handle_ms"].as_f64().map(|ms| ms as u64),
             result_seen: record["task_result_seen"].as_bool(),
+            version: VERSIONS.into_iter().find(|version| record["protocol_version"] == *version),
         };
         records.iter().map(one).collect()
     }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use spantap::relay::chunk::Moment;
 
 use super::speak::target_text;
-use super::{Act, Answer, Ask, End, Id, Line, Piece};
+use super::{Act, Answer, Ask, End, Id, Line, Piece, VERSIONS};
+use peers::KnownPeers;
 
 #[path = "compare.rs"]
 mod compare;
+#[path = "peers.rs"]
+mod peers;
 #[path = "tasks.rs"]
 mod tasks;
 
@@ -35,6 +38,16 @@ pub struct Operation {
     /// Milliseconds to the handle of a task.
     handle: Option<u64>,
     result_seen: Option<bool>,
+    /// The revision that the request is under.
+    version: Option<&'static str>,
+}
+
+/// The end of a task that this connection did not begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    status: &'static str,
+    error_type: Option<String>,
+    result_seen: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -58,6 +71,8 @@ struct Totals {
 #[derive(Debug, Default)]
 pub struct Expected {
     operations: Vec<Operation>,
+    outcomes: Vec<Outcome>,
+    peers: Vec<KnownPeers>,
     totals: Totals,
 }
 
@@ -77,6 +92,7 @@ struct Open {
     repeat_count: u64,
     turn: Option<String>,
     task: Option<OpenTask>,
+    version: Option<&'static str>,
 }
 
 /// The task with which a call was answered.
@@ -121,6 +137,9 @@ pub struct Model {
     /// A last line whose end is not known yet.
     unended: [Option<Line>; 2],
     now: Moment,
+    /// Tasks of this connection, and outcomes of others, each with whether the result was seen.
+    known_tasks: Vec<(usize, bool)>,
+    known_peers: KnownPeers,
     expected: Expected,
 }
 
@@ -138,6 +157,8 @@ impl Model {
             line: [Some(0), Some(0)],
             unended: [None, None],
             now: Moment(0),
+            known_tasks: Vec::new(),
+            known_peers: KnownPeers::default(),
             expected: Expected::default(),
         }
     }
@@ -314,6 +335,10 @@ impl Model {
             (Some(only), None) if asks_a_person => Some(only.number),
             _ => None,
         };
+        if client {
+            self.client_names(ask);
+        }
+        let version = ask.version.map(|version| VERSIONS[version]).or(self.known_peers.version);
         let number = self.requests;
         let turn = self.turn(client, ask);
         self.requests += 1;
@@ -334,6 +359,7 @@ impl Model {
             repeat_count,
             turn,
             task: None,
+            version,
         });
     }
 
@@ -398,6 +424,9 @@ impl Model {
             return;
         };
         self.open[at].answer_id = Some(id);
+        if asker {
+            self.server_names(self.open[at].ask.method, answer);
+        }
         if let (Answer::Task(task, state), true, "tools/call") = (answer, asker, self.open[at].ask.method) {
             self.handle(at, task, state);
             return;
@@ -541,6 +570,7 @@ impl Model {
             turn: open.turn,
             handle: open.task.map(|task| task.handle_at.since(open.started).as_millis() as u64),
             result_seen: open.task.map(|_| false),
+            version: open.version,
             answer_id: open.answer_id.filter(|id| *id != ask.id).map(Id::shown),
         });
     }

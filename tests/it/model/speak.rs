@@ -1,6 +1,8 @@
 //! The messages of a conversation, and their bytes.
 
-use super::{Act, Answer, Ask, Choices, IDS, Id, Inside, Line, METHODS, TaskState};
+use super::{
+    Act, Answer, Ask, CLIENTS, Choices, IDS, Id, Inside, Line, METHODS, SERVERS, TaskState, VERSIONS,
+};
 
 const TARGETS: [&str; 3] = ["read_file", "search", "send"];
 /// Two spellings of the same arguments are the same call.
@@ -146,14 +148,29 @@ impl Speaker<'_, '_> {
             state: self.choices.once_in(4).then(|| self.choices.below(STATES.len())),
             responses: self.choices.once_in(4).then(|| self.choices.below(INPUTS.len())),
             task: (name.starts_with("tasks/") && !self.choices.once_in(8)).then(|| self.choices.below(2)),
+            client: None,
+            version: None,
         };
+        if client && (name == "initialize" || self.choices.once_in(4)) {
+            ask.client = (!self.choices.once_in(4)).then(|| self.choices.below(CLIENTS.len()));
+            ask.version = (!self.choices.once_in(4)).then(|| self.choices.below(VERSIONS.len()));
+        }
         let mut params = Vec::new();
         if place_of_target(name).is_some() && !self.choices.once_in(8) {
             ask.target = Some(self.choices.below(TARGETS.len()));
         }
         if client && !self.rounds.is_empty() && self.choices.once_in(2) {
             let round = self.rounds[self.choices.below(self.rounds.len())].clone();
-            ask = Ask { id, token: ask.token, conversation: ask.conversation, turn: ask.turn, ..round };
+            ask = Ask {
+                id,
+                method: round.method,
+                target: round.target,
+                arguments: round.arguments,
+                state: round.state,
+                responses: round.responses,
+                task: round.task,
+                ..ask
+            };
         }
         self.asked[usize::from(client)].push(ask.clone());
         if let (Some(place), Some(target)) = (place_of_target(ask.method), ask.target) {
@@ -176,6 +193,15 @@ impl Speaker<'_, '_> {
         if let Some(turn) = ask.turn {
             meta.push(member("turnId", &format!("\"t{turn}\"")));
         }
+        let client = ask.client.map(|client| peer(CLIENTS[client]));
+        let version = ask.version.map(|version| format!("\"{}\"", VERSIONS[version]));
+        let [place, version_place] = match ask.method {
+            "initialize" => ["clientInfo", "protocolVersion"],
+            _ => ["io.modelcontextprotocol/clientInfo", "io.modelcontextprotocol/protocolVersion"],
+        };
+        let named = if ask.method == "initialize" { &mut params } else { &mut meta };
+        named.extend(client.map(|client| member(place, &client)));
+        named.extend(version.map(|version| member(version_place, &version)));
         if !meta.is_empty() {
             let meta = self.object(&meta);
             params.push(member("_meta", &meta));
@@ -212,7 +238,13 @@ impl Speaker<'_, '_> {
         {
             id = Id::Respelled(number, self.choices.below(3));
         }
+        let is_greeting = question.as_ref().is_some_and(|question| question.method == "initialize");
         let answer = match self.choices.below(16) {
+            0..2 if !client && is_greeting => Answer::Welcome {
+                server: (!self.choices.once_in(4)).then(|| self.choices.below(SERVERS.len())),
+                version: (!self.choices.once_in(4)).then(|| self.choices.below(VERSIONS.len())),
+            },
+            0..2 if self.choices.once_in(4) => Answer::Signed(self.choices.below(SERVERS.len())),
             0..2 => Answer::Plain,
             2 => Answer::NullMethod,
             3 => [Answer::ToolError, Answer::ToolReport][self.choices.below(2)],
@@ -252,6 +284,16 @@ impl Speaker<'_, '_> {
             Answer::ToolReport => Some(
                 r#"{"content":[{"type":"text","text":"1 failed\ntest_forbidden\nPermission denied"}],"isError":true}"#.to_owned(),
             ),
+            Answer::Welcome { server, version } => {
+                let server = server.map(|server| member("serverInfo", &peer(SERVERS[server])));
+                let version = version.map(|version| member("protocolVersion", &format!("\"{}\"", VERSIONS[version])));
+                let members: Vec<String> = server.into_iter().chain(version).collect();
+                Some(self.object(&members))
+            }
+            Answer::Signed(server) => {
+                let server = peer(SERVERS[server]);
+                Some(format!("{{\"_meta\":{{\"io.modelcontextprotocol/serverInfo\":{server}}}}}"))
+            }
             Answer::Decline => Some(r#"{"action":"decline"}"#.to_owned()),
             Answer::Dismiss => Some(r#"{"action":"cancel"}"#.to_owned()),
             Answer::Accept => Some(r#"{"action":"accept","content":{}}"#.to_owned()),
@@ -338,6 +380,11 @@ fn members_of(state: TaskState) -> String {
         Inside::Error => r#","error":{"code":-5,"message":"broken"}"#,
     };
     format!("\"status\":\"{}\"{inside}", state.status)
+}
+
+/// Returns what a peer sends of itself.
+fn peer(name: &str) -> String {
+    format!("{{\"name\":\"{name}\",\"version\":\"1\"}}")
 }
 
 fn member(name: &str, value: &str) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use spantap::relay::chunk::Moment;
 
 use super::super::{Inside, TaskState};
-use super::{Model, Open, OpenTask};
+use super::{Model, Open, OpenTask, Outcome};
 
 impl Model {
     /// A call goes on as a task.
@@ -14,6 +14,7 @@ impl Model {
         if let Some(earlier) = self.call_of(task) {
             self.give_up(earlier, "unknown", "task_open", self.now);
         }
+        self.known_tasks.extend([(task, false), (task, true)]);
         let open = self.open.iter_mut().find(|open| open.number == number).unwrap();
         open.task = Some(OpenTask { task, handle_at: self.now, ended: None });
         let conversation = open.ask.conversation;
@@ -28,7 +29,6 @@ impl Model {
     }
 
     pub(super) fn task_state(&mut self, task: usize, state: TaskState) {
-        let Some(at) = self.call_of(task) else { return };
         let known = match (state.status, state.inside) {
             ("completed", _) => ("ok", ""),
             ("failed", _) => ("error", "task_failed"),
@@ -47,6 +47,10 @@ impl Model {
             self.end_task(task, status, error_type, code, state.status != "cancelled");
             return;
         }
+        let Some(at) = self.call_of(task) else {
+            let error_type = (!error_type.is_empty()).then(|| error_type.to_owned());
+            return self.task_of_another_connection(task, status, error_type, false);
+        };
         let now = self.now;
         let number = self.open[at].number;
         let task = self.open[at].task.as_mut().unwrap();
@@ -75,12 +79,29 @@ impl Model {
         code: Option<i64>,
         result_seen: bool,
     ) {
-        let Some(at) = self.call_of(task) else { return };
+        let Some(at) = self.call_of(task) else {
+            return self.task_of_another_connection(task, status, error_type, result_seen);
+        };
         let open = self.open.remove(at);
         let ended = open.task.and_then(|task| task.ended).map_or(self.now, |(_, _, at)| at);
         let is_cancelled = status == "cancelled";
         self.complete(open, status, error_type, code, is_cancelled, ended);
         self.expected.operations.last_mut().unwrap().result_seen = Some(result_seen);
+    }
+
+    /// An outcome of a task that this connection did not begin is reported once, and once more with its result.
+    fn task_of_another_connection(
+        &mut self,
+        task: usize,
+        status: &'static str,
+        error_type: Option<String>,
+        result_seen: bool,
+    ) {
+        if self.known_tasks.contains(&(task, result_seen)) {
+            return;
+        }
+        self.known_tasks.extend([(task, false), (task, result_seen)]);
+        self.expected.outcomes.push(Outcome { status, error_type, result_seen });
     }
 
     /// Time has passed, and the deadlines were kept.

@@ -156,3 +156,49 @@ fn a_progress_token_that_a_later_call_named_does_not_come_back_to_a_call_that_be
     let calls = operations(&records);
     assert!(calls.iter().all(|call| call.get("progress_count").is_none()), "{calls:?}");
 }
+
+#[test]
+fn the_outcome_of_a_task_of_an_earlier_connection_is_one_record_and_one_more_with_its_result() {
+    let ended = |play: &dyn Fn(&mut Player)| -> Vec<(Value, Value, Value)> {
+        let mut player = Player::new();
+        play(&mut player);
+        let records = player.end();
+        check_books(&records);
+        let ended = records.iter().filter(|record| record["event"] == "task_ended");
+        let fields = |record: &Value| {
+            let get = |name: &str| record[name].clone();
+            (get("status"), get("error_message"), get("task_result_seen"))
+        };
+        ended.map(fields).collect()
+    };
+    let failed = json!({"result": {"isError": true, "content": [{"type": "text", "text": "disk full"}]}});
+    let all = ended(&|player| {
+        task_is(player, "working");
+        task_is(player, "completed");
+        task_is(player, "completed");
+        task_result(player, failed.clone());
+        task_result(player, failed.clone());
+        task_is(player, "completed");
+    });
+    let (ok, error, no) = (json!("ok"), json!("error"), Value::Null);
+    assert_eq!(
+        all,
+        [(ok.clone(), no.clone(), json!(false)), (error.clone(), json!("disk full"), json!(true))]
+    );
+    let unknown = json!({"error": {"code": -32602, "message": "unknown task"}});
+    assert_eq!(ended(&|player| task_result(player, unknown.clone())), []);
+    let params = json!({"taskId": "a", "status": "failed", "statusMessage": "token=ghp_abcdefghijklmnopqrstuvwxyz0123456789"});
+    let leak = ended(&|player| {
+        player.send(SERVER, line(json!({"method": "notifications/tasks", "params": params})));
+    });
+    assert!(leak.len() == 1 && !leak[0].1.to_string().contains("ghp_abc"), "{leak:?}");
+    // A task of this connection is part of its call.
+    let own = ended(&|player| {
+        player.send(CLIENT, call(1));
+        player.send(SERVER, line(json!({"id": 1, "result": {"task": {"taskId": "a", "status": "working"}}})));
+        task_result(player, failed.clone());
+        task_is(player, "completed");
+        task_result(player, failed.clone());
+    });
+    assert_eq!(own, []);
+}
