@@ -52,6 +52,7 @@ impl ReportArgs {
             source: reading.location().into(),
             warn: reading.terminal.warn,
             notes: reading.problems(&findings),
+            live: reading.live_noted(),
         };
         let page = page(&PageData::new(report, source))?;
         let path = &self.output_file;

@@ -4,11 +4,12 @@ use memchr::memmem::Finder;
 use serde::Serialize;
 
 use crate::query::entry::LogEntry;
-use crate::query::row::handle;
+use crate::query::row::{OperationRow, handle};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::GroupMap;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
 
 /// Most messages of one tool. Failures with further messages are one group.
 const MESSAGES: usize = 1_000;
@@ -27,6 +28,7 @@ pub(crate) struct ErrorTable<'a> {
 #[derive(Clone, Debug, Default)]
 struct ErrorGroup {
     count: u64,
+    denied: u64,
     last: Timestamp,
     handle: String,
 }
@@ -40,6 +42,9 @@ pub(crate) struct ErrorRow {
     /// First line of the message, with paths, ids and numbers masked.
     pub(crate) message: String,
     pub(crate) count: u64,
+    /// Number of them that a person or a policy refused.
+    #[serde(skip)]
+    pub(crate) denied: u64,
     pub(crate) last_seen: Timestamp,
     /// Handle of the latest of them.
     pub(crate) last: String,
@@ -61,6 +66,7 @@ impl<'a> ErrorTable<'a> {
                     tool_name: tool.to_string(),
                     message: message.into(),
                     count: group.count,
+                    denied: group.denied,
                     last_seen: group.last,
                     last: group.handle,
                 });
@@ -83,13 +89,16 @@ impl Fold for ErrorTable<'_> {
         let message = masked(message(entry));
         let messages = self.groups.at(&entry.server_name, entry.name());
         let group = group_of(messages, &message);
+        group.denied += u64::from(entry.status == Status::Denied);
         group.add(1, entry.timestamp, || handle(&entry.connection_id, entry.seq));
     }
 
     fn merge(&mut self, other: ErrorTable<'_>) {
         self.groups.merge(other.groups, |messages, other| {
             for (_, message, other) in other.sorted() {
-                group_of(messages, &message).add(other.count, other.last, || other.handle);
+                let group = group_of(messages, &message);
+                group.denied += other.denied;
+                group.add(other.count, other.last, || other.handle);
             }
         });
     }
@@ -113,8 +122,17 @@ impl ErrorGroup {
 
 /// Returns the first line of the message of a failure, or its type without one.
 pub(crate) fn message<'e>(entry: &'e LogEntry<'_>) -> &'e str {
-    let first = entry.error_message.lines().map(str::trim).find(|line| !line.is_empty());
-    first.unwrap_or(if entry.error_type.is_empty() { entry.status.as_str() } else { &entry.error_type })
+    first_line(&entry.error_message, &entry.error_type, entry.status)
+}
+
+/// Returns the message by which [`ErrorTable`] groups a failure.
+pub(crate) fn masked_message(row: &OperationRow) -> String {
+    masked(first_line(&row.error_message, &row.error_type, row.status))
+}
+
+fn first_line<'t>(message: &'t str, error_type: &'t str, status: Status) -> &'t str {
+    let first = message.lines().map(str::trim).find(|line| !line.is_empty());
+    first.unwrap_or(if error_type.is_empty() { status.as_str() } else { error_type })
 }
 
 /// Returns at most the first 300 characters of a message, with paths as `…`, and ids and numbers as `#`, so that

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::query::entry::LogEntry;
+use crate::query::errors::ErrorTable;
 use crate::query::event::unexpected_end;
 use crate::query::greatest::Greatest;
 use crate::query::name_pool::NamePool;
@@ -30,6 +31,7 @@ pub struct ReportTotals<'a> {
     pub(crate) tools: GroupMap<ToolTotals>,
     pub(crate) sessions: SessionTable<'a>,
     pub(crate) servers: BTreeMap<Box<str>, ServerTotals>,
+    pub(crate) errors: ErrorTable<'a>,
     pub(crate) span: TimeSpan,
     pub(crate) operations: u64,
     pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
@@ -98,6 +100,7 @@ impl<'a> ReportTotals<'a> {
             tools: GroupMap::default(),
             sessions: SessionTable::new(select, prices, false),
             servers: BTreeMap::new(),
+            errors: ErrorTable::new(select),
             span: TimeSpan::default(),
             operations: 0,
             newest: Greatest::new(MAX_ROWS),
@@ -151,6 +154,7 @@ impl<'a> Fold for ReportTotals<'a> {
             server.add_call(entry);
         }
         self.add_operation(entry);
+        self.errors.take(entry, line);
         if is_tool_call {
             self.add_tool_call(entry);
         }
@@ -167,6 +171,7 @@ impl<'a> Fold for ReportTotals<'a> {
         for (name, server) in other.servers {
             self.servers.entry(name).or_default().merge(server);
         }
+        self.errors.merge(other.errors);
         self.span.merge(other.span);
         self.operations += other.operations;
         self.newest.merge(other.newest);

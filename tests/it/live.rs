@@ -69,6 +69,22 @@ fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
 }
 
 #[test]
+fn the_page_says_which_servers_run_and_which_only_did() {
+    let home = Home::new();
+    let state = || {
+        let output = home.command(SPANTAP).args(["report", "-o", "-"]).output().unwrap();
+        let page = String::from_utf8(output.stdout).unwrap();
+        let data = page.split("type=\"application/json\">").nth(1)?.split("</script>").next()?;
+        let server = &serde_json::from_str::<Value>(data).unwrap()["servers"][0];
+        Some(format!("{}: {}", server["name"].as_str()?, server["state"].as_str()?))
+    };
+    let session = hang(&home);
+    within(SOON, || state().filter(|state| state == "db: running"));
+    session.end();
+    assert_eq!(state().unwrap(), "db: ended in order");
+}
+
+#[test]
 fn a_proxy_that_was_killed_is_said_to_have_been_killed_until_the_next_one_starts() {
     let home = Home::new();
     let mut session = hang(&home);

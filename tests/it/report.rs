@@ -71,6 +71,41 @@ fn the_page_says_the_same_as_stats() {
 }
 
 #[test]
+fn the_page_groups_errors_as_stats_does() {
+    for logs in ["fixtures/logs", "fixtures/made-logs"] {
+        let data = data(&report(logs));
+        let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
+            .args(["stats", "--by", "error", "--json", logs])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        let clean = |text: &serde_json::Value| {
+            spantap::present::Printable::new(text.as_str().unwrap_or_default()).to_string()
+        };
+        let rows = String::from_utf8(output.stdout).unwrap();
+        let stats: Vec<_> = rows
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|row| {
+                (clean(&row["tool_name"]), clean(&row["message"]), row["count"].clone(), clean(&row["last"]))
+            })
+            .collect();
+        let page: Vec<_> = data["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| {
+                (clean(&row["tool"]), clean(&row["message"]), row["count"].clone(), clean(&row["last"]))
+            })
+            .collect();
+        assert!(stats.len() > 3);
+        assert_eq!(page, stats);
+        let denied = data["errors"].as_array().unwrap().iter().filter(|row| row["denied"] != 0).count();
+        assert_eq!(denied, 2, "{logs}");
+    }
+}
+
+#[test]
 fn a_page_of_many_operations_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     for operations in [10_000_usize, 25_000] {

@@ -100,10 +100,10 @@ try {
   await send("Page.navigate", { url });
   await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
 
-  // Every board has a picture and a table with data, in the order of the dashboards.
+  // Every board has a table with bars in its rows, in the order of the dashboards.
   const boards = await run(`[...document.querySelectorAll(".board")].map((board) => ({
     name: board.querySelector("h2").textContent,
-    marks: board.querySelectorAll(".picture svg :is(rect, circle):not(.hit)").length,
+    marks: board.querySelectorAll("td svg rect").length,
     rows: board.querySelectorAll("tbody tr").length,
   }))`);
   check(boards.map((board) => board.name).join("|") === "Server health and rate|Top error tools|Latency by (server, tool)|Session shape|Cost",
@@ -126,6 +126,7 @@ try {
       for (const field of fields) if (!near(a[field], b[field] ?? 0)) wrong.push(what + " " + field + ": " + a[field] + " for " + b[field]);
     };
     if (ours.pairs.length !== theirs.pairs.length) wrong.push("pairs");
+    if (JSON.stringify(ours.errors.map((row) => [row.message, row.count, row.denied, row.last])) !== JSON.stringify(theirs.errors.map((row) => [row.message, row.count, row.denied, row.last]))) wrong.push("errors by message");
     for (const pair of theirs.pairs) {
       const other = ours.pairs.find((one) => one.server === pair.server && one.tool === pair.tool);
       compare(pair.tool, other, pair, ["calls", "errors", "denied", "unknown", "repeats", "most", "slow", "tokens"]);
@@ -167,23 +168,73 @@ try {
     const left = await filter(text);
     check(left > 0 && left < all && left === (await run(`ROWS.filter((row) => ${predicate}).length`)), `filter ${text} selects ${left}`);
   }
+  check((await run("document.querySelector('#answers').classList.contains('greyed')")), "the answers are greyed while a filter is on");
+  const answered = await run("document.querySelector('#answers').textContent");
+  for (const [text, word] of [["status:eror", "status:eror"], ["serve:git", "serve:git"], ["server:gti", "server:gti"], ["tool:nope status:error", "tool:nope"]]) {
+    await filter(text);
+    const complaint = await run("place('unknown').hidden ? '' : place('unknown').textContent");
+    check(complaint.includes(word) && !complaint.includes("status:error:"), `the unknown word of ${text} is named: ${complaint}`);
+    check((await run("document.querySelector('#answers').textContent")) === answered, `the answers do not change for ${text}`);
+  }
+  check((await filter("status:eror")) === all, "a word that means nothing does not select");
+  await filter("server:file*");
+  check(await run("place('unknown').hidden"), "a word that matches is not named");
   check((await filter("server:nobody")) === 0, "a filter without a match selects nothing");
   check((await run("document.querySelectorAll('.board .empty').length")) === 5, "an empty board has a note");
   await filter(made ? "server:search" : "server:everything");
   check((await run("document.querySelector('#health tbody').textContent")).includes(made ? "signal 11" : "1 of 2 starts went wrong"), "the death of a server is shown");
   await filter("");
 
-  // The waterfall and the chain of ids in it.
+  // Tables sort by their heads, and keep the order while a filter is on.
+  const column = (board, head) => run(`(() => {
+    const heads = [...document.querySelectorAll("#${board} table")][0].querySelectorAll("th");
+    const at = [...heads].findIndex((th) => th.textContent === "${head}");
+    return [heads[at].getAttribute("aria-sort"), [...document.querySelectorAll("#${board} table")[0].querySelectorAll("tbody tr")].map((row) => Number(row.cells[at].textContent))];
+  })()`);
+  const press = (board, head) => run(`[...document.querySelectorAll("#${board} th button")].find((button) => button.textContent === "${head}").click()`);
+  for (const [order, sign] of [["descending", -1], ["ascending", 1]]) {
+    await press("shape", "Calls");
+    const [said, numbers] = await column("shape", "Calls");
+    check(said === order && numbers.length > 1 && numbers.every((number, index) => index === 0 || (number - numbers[index - 1]) * sign >= 0), `sessions sort ${order} by calls: ${numbers}`);
+  }
+  await filter("status:ok");
+  check((await column("shape", "Calls"))[0] === "ascending", "the order stays with a filter");
+  await filter("");
+
+  // A session, a call in it, and their addresses.
+  await press("shape", "Calls");
   await run("document.querySelector('#shape tbody tr').click()");
-  check(await run("place('waterfall').open && place('waterfall').querySelectorAll('.op rect').length > 20"), "a click on a session opens its waterfall");
-  await run("document.querySelector('.op').click()");
-  const chain = await run("document.querySelector('.chain').textContent");
-  for (const part of ["agent session", "connection", "request id", "trace", "span"]) check(chain.includes(part), `the chain has the ${part}`);
-  await run("place('waterfall').close()");
-  await run("[...document.querySelectorAll('#errors .link')].at(-1).click()");
-  check(await run("place('waterfall').open && document.querySelector('.op[aria-expanded=true]') !== null"), "a click on a failure opens it in its session");
-  await shot("waterfall-light", false);
-  await run("place('waterfall').close()");
+  await until("the session", () => run("place('waterfall').open"));
+  check(await run("location.hash.startsWith('#session:') && place('waterfall').querySelectorAll('.op rect').length > 5"), "a click on a session opens its waterfall");
+  check(await run("place('waterfall').querySelector('.spent svg rect') !== null && place('waterfall').querySelector('.ticks') !== null"), "the waterfall has an axis and where the time went");
+  const first = await run("document.querySelector('.turn:not(details) .op').click(), decodeURIComponent(document.querySelector('.turn:not(details) .op').hash)");
+  await until("the call", () => run("document.querySelector('.op[aria-current]') !== null"));
+  check((await run("location.hash")) === first && /^#.+\.\d+$/.test(first), `a call has an address: ${first}`);
+  const chain = await run("document.querySelector('#detail').textContent");
+  for (const part of ["agent session", "connection", "request id", "trace", "span", "spantap show " + first.slice(1)]) check(chain.includes(part), `the details have the ${part}`);
+  const { result: copied } = await send("Runtime.evaluate", { expression: "document.querySelector('#detail .copy').click()", userGesture: true });
+  await until("the copy", () => run("[...document.querySelectorAll('#detail .copy')][0].textContent === 'copied'"));
+  check(copied.type === "undefined", "an id is copied");
+  await shot(`waterfall-light-${made ? "made" : "logs"}`, false);
+  await run("history.back()");
+  await until("the session again", () => run("location.hash.startsWith('#session:')"));
+  await run("history.back()");
+  await until("the page again", () => run("location.hash === '' && !place('waterfall').open"));
+  await run("document.querySelector('#errors td a').click()");
+  await until("the failure", () => run("place('waterfall').open && document.querySelector('.op[aria-current]') !== null"));
+  await run("[...document.querySelectorAll('.sheet-head button')].at(-1).click()");
+  await until("the end", () => run("!place('waterfall').open"));
+  // A page that is opened with the address of a call shows it; an unknown one is named.
+  const fresh = async (hash) => {
+    await send("Page.navigate", { url: "about:blank" });
+    await send("Page.navigate", { url: url + hash });
+    await until("the page", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+  };
+  await fresh(first);
+  check(await run("place('waterfall').open && document.querySelector('.op[aria-current]') !== null"), `${first} opens the call`);
+  await fresh("#ffffff.999999");
+  check(await run("!place('waterfall').open && place('unknown').textContent.includes('ffffff.999999')"), "an address that is not in the page is named");
+  await fresh("#%E0%A4%A");
 
   // Names from the wire stay text: they make no elements, and cannot reverse or hide text.
   await filter("");
@@ -194,6 +245,9 @@ try {
   check((await run("document.querySelectorAll('img, iframe, object, embed, link, main script').length")) === 0, "no element came from a name");
   check(!/[\u0000-\u0008\u001b\u202e\u2066-\u2069]/.test(text), "no control character reached the page");
 
+  check(!/died before|% of calls.*100/.test(await run("place('answers').textContent")), "the headline names servers so that they are names");
+  check((await run("document.querySelector('#answers strong').textContent")).includes("last known"), "the headline does not claim that servers run");
+
   // No view needs horizontal scrolling.
   for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [400, "light"], [400, "dark"]]) {
     await view(width, scheme);
@@ -202,10 +256,11 @@ try {
     check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling at ${width}`);
     await shot(`${width}-${scheme}`);
   }
-  await run("openWaterfall(ROWS.find((row) => /^read_(text_)?file$/.test(row.name)).session)");
+  await run("location.hash = encodeURIComponent(ROWS.find((row) => /^read_(text_)?file$/.test(row.name)).handle)");
+  await until("a call", () => run("place('waterfall').open"));
   await shot("waterfall-dark-400", false);
 
-  const outside = requests.filter((request) => request !== url && request !== "about:blank");
+  const outside = requests.filter((request) => request.split("#")[0] !== url && request !== "about:blank");
   check(outside.length === 0, `the page requested ${outside.join(", ")}`);
   const { size } = await stat(page);
   check(size < 2_000_000, `the page has ${size} bytes`);

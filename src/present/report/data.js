@@ -5,7 +5,8 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const STATUS = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
 const UNKNOWN = 5;
-const FLAG = { toolCall: 1, continues: 2, slow: 4, askedByServer: 8 };
+const DENIED = 2;
+const FLAG = { toolCall: 1, continues: 2, slow: 4, askedByServer: 8, ofStart: 16 };
 
 const ROWS = DATA.rows.list.map((row, place) => ({
   place,
@@ -23,21 +24,38 @@ const ROWS = DATA.rows.list.map((row, place) => ({
   type: DATA.rows.types[row[9]],
   flags: row[10],
   cost: row[11],
+  message: DATA.rows.messages[row[12]],
+  handle: `${DATA.rows.connections[row[13]]}.${row[14]}`,
 }));
+const HANDLES = new Map(ROWS.map((row) => [row.handle, row]));
+const SESSIONS = new Map(DATA.sessions.map((session) => [session.id, session]));
+// A colour for each server, by its place in the alphabet.
+const COLOURS = new Map(DATA.servers.map((server, index) => [server.name, "server-" + (index % 8)]));
 const COMPLETE = ROWS.length === DATA.operations;
 
 const isFailure = (row) => row.status !== 0 && row.status !== UNKNOWN;
 const isToolCall = (row) => (row.flags & FLAG.toolCall) !== 0;
 const begins = (row) => (row.flags & FLAG.continues) === 0;
 
+const KEYS = ["server", "tool", "status", "session"];
+const STATUS_WORDS = ["ok", "error", "denied", "timeout", "cancelled", "unknown"];
+
 // `server:git* tool:"two words" status:error session:01a2 anything`
 function parseFilter(text) {
   const terms = [];
-  for (const [, key, quoted, plain] of text.matchAll(/(?:(server|tool|status|session):)?(?:"([^"]*)"?|(\S+))/gi)) {
+  for (const [whole, key, quoted, plain] of text.matchAll(/(?:([a-z_]+):(?!\/\/))?(?:"([^"]*)"?|(\S+))/gi)) {
     const value = (quoted ?? plain ?? "").toLowerCase();
-    if (value !== "") terms.push({ key: (key ?? "").toLowerCase(), value });
+    const isUnfinished = !key && KEYS.some((known) => value === known + ":");
+    if (value !== "" && !isUnfinished) terms.push({ whole, key: (key ?? "").toLowerCase(), value });
   }
   return terms;
+}
+
+// Returns why a term means nothing, "" if it means something, and whether it selects.
+function judge(term) {
+  if (term.key !== "" && !KEYS.includes(term.key)) return [`${term.whole}: there are only ${KEYS.map((key) => key + ":").join(" ")}`, false];
+  if (term.key === "status" && !STATUS_WORDS.includes(term.value)) return [`${term.whole}: a status is ${STATUS_WORDS.join(", ")}`, false];
+  return [ROWS.some(predicate([term])) ? "" : `${term.whole}: nothing here matches it`, true];
 }
 
 function glob(pattern) {
@@ -55,7 +73,7 @@ function predicate(terms) {
       case "status":
         return value === "error" ? isFailure : (row) => STATUS[row.status] === value;
       default:
-        return (row) => [row.server, row.name, row.session, row.type].some((text) => text.toLowerCase().includes(value));
+        return (row) => [row.server, row.name, row.session, row.type, row.message, row.handle].some((text) => text.toLowerCase().includes(value));
     }
   });
   return (row) => tests.every((test) => test(row));
@@ -95,9 +113,18 @@ function aggregate(rows) {
   const sessions = new Map();
   const timeline = { ...DATA.timeline, servers: {} };
   const columns = new Map();
+  const messages = new Map();
   for (const row of rows) {
+    if (isFailure(row)) {
+      const error = group(messages, [row.server, row.name, row.message].join("\n"), () => (
+        { server: row.server, tool: row.name, message: row.message, count: 0, denied: 0, last_seen: -Infinity, last: "" }));
+      error.count += 1;
+      error.denied += row.status === DENIED ? 1 : 0;
+      const ended = row.start + Math.max(0, row.ms);
+      if (ended >= error.last_seen) Object.assign(error, { last_seen: ended, last: row.handle });
+    }
     const session = group(sessions, row.session, () => {
-      const known = DATA.sessions.find((session) => session.id === row.session);
+      const known = SESSIONS.get(row.session);
       return { ...known, ...noCounts(), turnSet: new Set() };
     });
     if (!isToolCall(row)) continue;
@@ -128,6 +155,7 @@ function aggregate(rows) {
     pairs: [...pairs.values()],
     sessions: [...sessions.values()],
     servers: DATA.servers.filter((server) => present.has(server.name)),
+    errors: [...messages.values()].sort((a, b) => b.count - a.count || b.last_seen - a.last_seen),
     timeline,
     columns,
     filtered: true,
@@ -139,6 +167,7 @@ function everything() {
     pairs: DATA.pairs.map((pair) => ({ ...pair, types: Object.entries(pair.types) })),
     sessions: DATA.sessions,
     servers: DATA.servers,
+    errors: DATA.errors,
     timeline: DATA.timeline,
     columns: new Map(Object.entries(DATA.timeline.servers)),
     filtered: false,
@@ -147,7 +176,10 @@ function everything() {
 
 const sum = (list, field) => list.reduce((total, item) => total + item[field], 0);
 
+// A refusal by a person or a policy is not an error of the tool: the page shows it apart.
+const failed = (counts) => counts.errors - counts.denied;
+
 function rate(counts) {
   const known = Math.max(counts.calls - counts.unknown, counts.errors);
-  return known > 0 ? counts.errors / known : null;
+  return known > 0 ? failed(counts) / known : null;
 }

@@ -8,8 +8,12 @@ use serde_json::{Value, json};
 
 use crate::present::Printable;
 use crate::present::sessions::annotation;
+use crate::query::errors::{ErrorRow, masked_message};
+use crate::query::live::{LiveConnection, Liveness};
 use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, ToolTotals, error_type};
+use crate::query::row::{OperationRow, id_end};
 use crate::query::sessions::SessionTotals;
+use crate::query::time_spent::{TimeSpent, starting_rows};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -33,6 +37,9 @@ pub struct PageSource {
     pub(crate) warn: u32,
     /// Lines and files that could not be read.
     pub(crate) notes: Vec<Printable>,
+    /// The connections that had a live file when the page was made.
+    #[serde(skip)]
+    pub(crate) live: Vec<LiveConnection>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +53,8 @@ pub struct PageData {
     pairs: Vec<Value>,
     sessions: Vec<Value>,
     servers: Vec<Value>,
+    /// Failures by tool and message.
+    errors: Vec<Value>,
     timeline: Timeline,
     rows: OperationTable,
 }
@@ -68,20 +77,31 @@ struct OperationTable {
     sessions: NameTable,
     turns: NameTable,
     types: NameTable,
+    /// Masked messages, as `stats --by error` groups them.
+    messages: NameTable,
+    /// First parts of handles.
+    connections: NameTable,
     list: Vec<PageRow>,
     /// By index in `list`.
     details: BTreeMap<usize, Value>,
 }
 
-/// Server, name, session, turn, status, start (ms from `first`), ms or −1, tokens, repeat, error type, flags, USD.
+/// Server, name, session, turn, status, start (ms from `first`), ms or −1, tokens, repeat, error type, flags, USD,
+/// message, connection, number of the record.
 #[derive(Debug, Serialize)]
-struct PageRow(u32, u32, u32, u32, u8, f64, f64, u64, u32, u32, u8, f64);
+struct PageRow(u32, u32, u32, u32, u8, f64, f64, u64, u32, u32, u8, f64, u32, u32, u64);
 
 /// Flags of a [`PageRow`].
 const TOOL_CALL: u8 = 1;
 const CONTINUES: u8 = 2;
 const SLOW: u8 = 4;
 const ASKED_BY_SERVER: u8 = 8;
+const OF_START: u8 = 16;
+
+/// Most groups of failures, and most different messages of single operations.
+const MESSAGES: usize = 1_000;
+/// Silences shorter than this, in ms, are not drawn.
+const SILENCE_MS: f64 = 1_000.0;
 
 /// Texts without duplicates, in order of their first use.
 #[derive(Debug, Default, Serialize)]
@@ -102,6 +122,12 @@ impl NameTable {
         self.index.insert(text.to_owned(), number);
         number
     }
+
+    /// Returns the number of a text, or of `(other messages)` if there are `most` others.
+    fn number_of_most(&mut self, text: &str, most: usize) -> u32 {
+        let has_room = self.texts.len() < most || self.index.contains_key(text);
+        self.number(if has_room { text } else { "(other messages)" })
+    }
 }
 
 fn ms(at: Timestamp) -> f64 {
@@ -109,7 +135,7 @@ fn ms(at: Timestamp) -> f64 {
 }
 
 impl PageData {
-    pub fn new(report: ReportTotals<'_>, about: PageSource) -> PageData {
+    pub fn new(report: ReportTotals<'_>, mut about: PageSource) -> PageData {
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
         let warn = about.warn;
@@ -122,18 +148,35 @@ impl PageData {
         let tool = |(server, tool, totals): (Box<str>, Box<str>, ToolTotals)| {
             tool_row(&server, &tool, totals, prices)
         };
-        let session = |(id, session): &(String, SessionTotals)| session_row(id, session, prices, warn);
+        let times = SessionTimes::new(&newest);
+        let sessions = report.sessions.finish(None);
+        let is_known = |live: &LiveConnection| {
+            sessions.iter().any(|(_, session)| session.connections.contains(&live.state.connection_id))
+        };
+        about.live.retain(is_known);
+        let session = |(id, mut session): (String, SessionTotals)| {
+            session.add_live(&about.live);
+            let mut row = session_row(&id, &session, prices, warn);
+            times.add_to(&mut row, &id, session.operations);
+            row
+        };
+        let errors = report.errors.finish().into_iter().take(MESSAGES);
         PageData {
-            about,
             first: ms(first),
             last: ms(last),
             operations: report.operations,
             priced: prices.any(),
             pairs: report.tools.sorted().into_iter().map(tool).collect(),
-            sessions: report.sessions.finish(None).iter().map(session).collect(),
-            servers: report.servers.iter().map(|(name, server)| server_row(name, server)).collect(),
+            sessions: sessions.into_iter().map(session).collect(),
+            servers: report
+                .servers
+                .iter()
+                .map(|(name, server)| server_row(name, server, &about.live))
+                .collect(),
+            errors: errors.map(|row| error_row(&row)).collect(),
             timeline,
-            rows: OperationTable::new(&newest, &report.worst.finish(), first),
+            rows: OperationTable::new(&newest, &report.worst.finish(), &times, first),
+            about,
         }
     }
 }
@@ -165,16 +208,63 @@ fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) ->
     })
 }
 
-fn server_row(name: &str, server: &ServerTotals) -> Value {
-    let (state, bad) = match server.last_end() {
-        None => ("no end recorded", false),
-        Some("") => ("ended in order", false),
-        Some(how) => (how, true),
+/// Returns the last known state of a server. A process that runs now is known better than by its log.
+fn server_row(name: &str, server: &ServerTotals, live: &[LiveConnection]) -> Value {
+    let has = |liveness| {
+        live.iter().any(|connection| connection.state.server_name == name && connection.liveness == liveness)
+    };
+    let (kind, state) = match server.last_end() {
+        _ if has(Liveness::Running) => ("running", "running"),
+        None if has(Liveness::Killed) => ("bad", "spantap was killed"),
+        None => ("unknown", "no end recorded"),
+        Some("") => ("ended", "ended in order"),
+        Some(how) => ("bad", how),
     };
     json!({
-        "name": Printable::new(name), "state": Printable::new(state), "bad": bad, "lossy": server.is_lossy,
+        "name": Printable::new(name), "state": Printable::new(state), "kind": kind, "lossy": server.is_lossy,
         "starts": server.starts, "failures": server.failures, "last_seen": ms(server.last_seen),
     })
+}
+
+fn error_row(row: &ErrorRow) -> Value {
+    json!({
+        "server": Printable::new(&row.server_name), "tool": Printable::new(&row.tool_name),
+        "message": Printable::new(&row.message), "count": row.count, "denied": row.denied,
+        "last_seen": ms(row.last_seen), "last": Printable::new(&row.last),
+    })
+}
+
+/// Where the time of each session went, and which operations belong to the start of its servers.
+struct SessionTimes<'r> {
+    times: HashMap<&'r str, (TimeSpent, u64)>,
+    starting: HashSet<(&'r str, u64)>,
+}
+
+impl<'r> SessionTimes<'r> {
+    fn new(rows: &'r [Box<ReportRow>]) -> SessionTimes<'r> {
+        let mut sessions: HashMap<&str, Vec<&OperationRow>> = HashMap::new();
+        for row in rows {
+            sessions.entry(&row.operation.session_id).or_default().push(&row.operation);
+        }
+        let mut starting = HashSet::new();
+        for rows in sessions.values() {
+            let is_start = rows.iter().zip(starting_rows(rows)).filter(|(_, is_start)| *is_start);
+            starting.extend(is_start.map(|(row, _)| (&*row.connection_id, row.seq)));
+        }
+        let time =
+            |rows: Vec<&OperationRow>| (TimeSpent::new(&rows, &[], Timestamp::default()), rows.len() as u64);
+        SessionTimes { times: sessions.into_iter().map(|(id, rows)| (id, time(rows))).collect(), starting }
+    }
+
+    /// Adds the times to the row of a session of which all operations are known.
+    fn add_to(&self, row: &mut Value, session_id: &str, operations: u64) {
+        let Some((time, _)) = self.times.get(session_id).filter(|(_, known)| *known == operations) else {
+            return;
+        };
+        row["time"] = json!([time.starting_ms, time.tools_ms, time.person_ms, time.silent_ms()]);
+        let silences = time.silences.iter().filter(|silence| silence.ms() >= SILENCE_MS);
+        row["silences"] = silences.map(|silence| json!([ms(silence.until), silence.ms()])).collect();
+    }
 }
 
 impl Timeline {
@@ -232,7 +322,12 @@ impl Timeline {
 }
 
 impl OperationTable {
-    fn new(newest: &[Box<ReportRow>], worst: &[Box<ReportRow>], first: Timestamp) -> OperationTable {
+    fn new(
+        newest: &[Box<ReportRow>],
+        worst: &[Box<ReportRow>],
+        times: &SessionTimes<'_>,
+        first: Timestamp,
+    ) -> OperationTable {
         let half = DETAILED / 2;
         let detailed: HashSet<_> =
             newest.iter().take(half).chain(worst.iter().take(half)).map(|row| key(row)).collect();
@@ -243,7 +338,7 @@ impl OperationTable {
         rows.sort_by(|a, b| a.operation.order().cmp(&b.operation.order()));
         let mut table = OperationTable::default();
         for (index, row) in rows.into_iter().enumerate() {
-            let page_row = table.row(row, first);
+            let page_row = table.row(row, times.starting.contains(&key(row)), first);
             table.list.push(page_row);
             if detailed.contains(&key(row)) {
                 table.details.insert(index, details(row));
@@ -252,13 +347,12 @@ impl OperationTable {
         table
     }
 
-    fn row(&mut self, row: &ReportRow, first: Timestamp) -> PageRow {
+    fn row(&mut self, row: &ReportRow, is_of_start: bool, first: Timestamp) -> PageRow {
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let operation = &row.operation;
-        let failure = match operation.status.is_failure() {
-            true => error_type(&operation.error_type, operation.status),
-            false => "",
-        };
+        let is_failure = operation.status.is_failure();
+        let failure = if is_failure { error_type(&operation.error_type, operation.status) } else { "" };
+        let message = if is_failure { masked_message(operation) } else { String::new() };
         let turn = match &*operation.turn_id {
             "" => String::new(),
             turn => format!("{}\n{}\n{turn}", operation.session_id, operation.conversation_id),
@@ -277,8 +371,12 @@ impl OperationTable {
             flag(operation.is_tool_call, TOOL_CALL)
                 | flag(operation.continues_seq.is_some(), CONTINUES)
                 | flag(operation.is_slow, SLOW)
-                | flag(operation.is_from_server, ASKED_BY_SERVER),
+                | flag(operation.is_from_server, ASKED_BY_SERVER)
+                | flag(is_of_start, OF_START),
             row.cost,
+            self.messages.number_of_most(&message, MESSAGES),
+            self.connections.number(id_end(&operation.connection_id, 6)),
+            operation.seq,
         )
     }
 }

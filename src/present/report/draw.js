@@ -39,8 +39,11 @@ function usd(amount) {
 
 const plural = (number, word) => number + " " + word + (number === 1 ? "" : "s");
 
-function moment(ms, seconds) {
-  const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const ONE_DAY = new Date(DATA.first).toDateString() === new Date(DATA.last).toDateString();
+
+function moment(ms, seconds, dated = !ONE_DAY) {
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  if (dated) Object.assign(options, { month: "short", day: "numeric" });
   if (seconds) options.second = "2-digit";
   return new Intl.DateTimeFormat(undefined, options).format(new Date(ms));
 }
@@ -65,20 +68,6 @@ function svg(tag, attributes, ...children) {
   return made;
 }
 
-// A drawing as wide as its container, so that its text has the same size on a telephone.
-function drawing(label, height, draw) {
-  const place = element("div", { class: "picture" });
-  const render = () => {
-    const width = Math.max(280, Math.round(place.clientWidth || 640));
-    place.replaceChildren(
-      svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, draw(width)),
-    );
-  };
-  REDRAW.push(render);
-  return place;
-}
-let REDRAW = [];
-
 function fit(text, columns) {
   const letters = [...text];
   return letters.length <= columns ? text : letters.slice(0, Math.max(1, columns - 1)).join("") + "\u2026";
@@ -86,62 +75,75 @@ function fit(text, columns) {
 
 const title = (text) => svg("title", {}, text);
 
-// One bar per row; parts are [value, class, title].
-function bars(label, rows, most) {
-  const shown = rows.slice(0, most);
-  const step = 24;
-  const greatest = Math.max(1e-9, ...shown.map((row) => row.parts.reduce((total, part) => total + part[0], 0)));
-  return drawing(label, Math.max(step, shown.length * step), (width) => {
-    const left = Math.min(260, width * 0.42);
-    const room = width - left - 76;
-    return shown.map((row, index) => {
-      const y = index * step;
-      let x = left;
-      const parts = row.parts.filter(([value]) => value > 0).map(([value, kind, what]) => {
-        const length = Math.max(1.5, (value / greatest) * room);
-        const part = svg("rect", { x, y: y + 5, width: length, height: 13, rx: 2, class: kind }, title(what));
-        x += length;
-        return part;
-      });
-      return svg("g", { class: "row", onclick: row.open ?? (() => {}) },
-        row.open ? svg("rect", { x: 0, y, width, height: step - 1, rx: 4, class: "hit" }) : [],
-        svg("text", { x: 2, y: y + 16, class: "name" }, fit(row.name, Math.floor(left / 7.2)), title(row.name)),
-        parts,
-        svg("text", { x: x + 6, y: y + 16 }, row.value));
-    });
+// A picture as wide as its place, 100 units wide.
+function strip(height, kind, label, ...marks) {
+  const named = label === "" ? { "aria-hidden": "true" } : { role: "img", "aria-label": label };
+  return svg("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", class: "strip " + kind, ...named }, marks);
+}
+
+// One bar; parts are [value, class, title]. `greatest` is the value of a full bar.
+function bar(parts, greatest) {
+  let x = 0;
+  const marks = parts.filter(([value]) => value > 0).map(([value, kind, what]) => {
+    const width = Math.max(0.8, (value / Math.max(greatest, 1e-9)) * 100);
+    const part = svg("rect", { x, y: 0, width, height: 10, class: kind }, title(what));
+    x += width;
+    return part;
   });
+  return strip(10, "bar", "", marks);
+}
+
+// A number with its bar before it.
+function barred(parts, greatest, text) {
+  return element("span", { class: "barred" }, bar(parts, greatest), element("span", {}, text));
 }
 
 function legend(...entries) {
   return element("ul", { class: "legend" }, entries.map(([kind, text]) => element("li", {}, element("i", { class: kind }), text)));
 }
 
-// Columns: [title, cell, kind]; kind has n (number), wide (not on a telephone), text.
-function table(rows, columns, open, most = 12) {
+// The order of each table by its name, so that it stays when a filter draws the table anew.
+const ORDER = new Map();
+
+// Columns: [title, cell, kind, value]; kind has n (number), wide (not on a telephone), text. A column with a value
+// sorts by it.
+function table(name, rows, columns, open, most = 12) {
   const body = element("tbody");
-  const add = (from, to) => {
-    for (const row of rows.slice(from, to)) {
-      const cells = columns.map(([, cell, kind]) => {
-        const content = cell(row);
-        return element("td", { class: kind ?? "text" }, content instanceof Node ? content : String(content ?? ""));
-      });
-      const line = element("tr", open ? { class: "link", onclick: () => open(row) } : {}, cells);
-      if (open) {
-        // The first cell is a button, so that the keyboard reaches it.
-        cells[0].replaceChildren(element("button", { type: "button", class: "plain" }, ...cells[0].childNodes));
-      }
-      body.append(line);
-    }
+  const place = element("div");
+  const make = (row) => {
+    const cells = columns.map(([, cell, kind]) => {
+      const content = cell(row);
+      return element("td", { class: kind ?? "text" }, content instanceof Node ? content : String(content ?? ""));
+    });
+    // The first cell is a button, so that the keyboard reaches it.
+    if (open) cells[0].replaceChildren(element("button", { type: "button", class: "plain" }, ...cells[0].childNodes));
+    const choose = (event) => { if (!event.target.closest("a")) open(row); };
+    return element("tr", open ? { class: "link", onclick: choose } : {}, cells);
   };
-  add(0, most);
-  const head = element("tr", {}, columns.map(([name, , kind]) => element("th", { class: kind ?? "text" }, name)));
-  const parts = [element("div", { class: "scroll" }, element("table", {}, element("thead", {}, head), body))];
-  if (rows.length > most) {
-    const button = element("button", { type: "button", class: "more", onclick: () => { add(most, rows.length); button.remove(); } },
-      `Show ${rows.length - most} more`);
-    parts.push(button);
-  }
-  return parts;
+  const draw = () => {
+    const [index, down] = ORDER.get(name) ?? [-1, true];
+    const value = columns[index]?.[3];
+    const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b) * (down ? -1 : 1);
+    const sorted = value ? [...rows].sort((a, b) => compare(value(a), value(b))) : rows;
+    const all = ORDER.get(name)?.[2] || rows.length <= most + 3;
+    body.replaceChildren(...sorted.slice(0, all ? rows.length : most).map(make));
+    const head = columns.map(([text, , kind, sortable], at) => {
+      const order = at === index ? (down ? "descending" : "ascending") : null;
+      const sort = () => {
+        ORDER.set(name, [at, at === index ? !down : typeof sortable(rows[0]) !== "string", ORDER.get(name)?.[2]]);
+        draw();
+        place.querySelectorAll("th")[at].querySelector("button").focus();
+      };
+      return element("th", { class: kind ?? "text", scope: "col", "aria-sort": order },
+        sortable ? element("button", { type: "button", class: "sort", onclick: sort }, text) : text);
+    });
+    const more = () => { ORDER.set(name, [index, down, true]); draw(); };
+    place.replaceChildren(
+      element("div", { class: "scroll" }, element("table", {}, element("thead", {}, element("tr", {}, head)), body)),
+      all ? "" : element("button", { type: "button", class: "more", onclick: more }, `Show ${rows.length - most} more`));
+  };
+  draw();
+  return place;
 }
 
 function toned(text, tone) {
@@ -153,9 +155,40 @@ function breakable(name) {
   return element("span", {}, name.split(/(?<=_)/).map((part, index) => (index === 0 ? part : [element("wbr"), part])));
 }
 
+function dot(server) {
+  return element("i", { class: "dot " + (COLOURS.get(server) ?? ""), "aria-hidden": "true" });
+}
+
 // A tool, and its server in small letters.
 function toolOn(tool, server) {
-  return element("span", {}, tool, " ", element("small", {}, "on " + server));
+  return element("span", {}, dot(server), tool, " ", element("small", {}, "on " + server));
+}
+
+// The whole address of a call: a bare `#…` counts as a link that skips parts of a page.
+const address = (handle) => `${location.href.split("#")[0]}#${encodeURIComponent(handle)}`;
+
+// A link to a call, if the page contains it.
+function link(handle) {
+  return HANDLES.has(handle) ? element("a", { href: address(handle), class: "mono" }, handle) : element("span", { class: "mono" }, handle);
+}
+
+// A button that copies a text.
+function copier(text, name) {
+  const button = element("button", { type: "button", class: "copy", "aria-label": `copy ${name}` }, "copy");
+  const done = () => { button.textContent = "copied"; setTimeout(() => { button.textContent = "copy"; }, 1500); };
+  button.addEventListener("click", () => {
+    const other = () => {
+      const box = element("textarea", { class: "offstage", "aria-hidden": "true" });
+      box.value = text;
+      button.after(box);
+      box.select();
+      if (document.execCommand("copy")) done();
+      box.remove();
+      button.focus();
+    };
+    (navigator.clipboard ? navigator.clipboard.writeText(text) : Promise.reject()).then(done, other);
+  });
+  return button;
 }
 
 function perMinute(number) {

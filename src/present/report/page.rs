@@ -7,7 +7,12 @@ use crate::present::report::PageData;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPTS: [&str; 3] = [include_str!("data.js"), include_str!("draw.js"), include_str!("boards.js")];
+const SCRIPTS: [&str; 4] = [
+    include_str!("data.js"),
+    include_str!("draw.js"),
+    include_str!("boards.js"),
+    include_str!("waterfall.js"),
+];
 
 pub fn page(data: &PageData) -> serde_json::Result<String> {
     let script = SCRIPTS.concat();
