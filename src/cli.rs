@@ -168,6 +168,7 @@ impl Command {
             Command::Sessions(args) => &args.output,
             Command::Show(args) => &args.output,
             Command::Stats(args) => &args.output,
+            Command::Why(args) => &args.output,
             _ => return false,
         };
         !output.no_pager
