@@ -3,11 +3,12 @@
 //
 //   check_page.mjs PAGE [--shots DIR]
 //
-// Uses the DevTools protocol over a pipe; needs only Node and Chromium. The page must be the output of
+// Uses the DevTools protocol over a pipe; needs only Node and Chromium. With REAL_NODE, where tests/real/setup
+// installed axe-core, it also looks for barriers. The page must be the output of
 // `spantap report` for fixtures/logs (recorded) or fixtures/made-logs (hostile names).
 
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -92,6 +93,16 @@ try {
     if (!shots) return;
     const { data } = await send("Page.captureScreenshot", { format: "png", captureBeyondViewport: whole });
     await writeFile(join(shots, `${name}.png`), Buffer.from(data, "base64"));
+  };
+  const axe = process.env.REAL_NODE ? await readFile(join(process.env.REAL_NODE, "node_modules/axe-core/axe.min.js"), "utf8") : null;
+  const barriers = async (where) => {
+    if (!axe) return;
+    // DevTools run this also where the policy of the page forbids other scripts.
+    const { result } = await send("Runtime.evaluate", {
+      expression: `${axe}; axe.run().then((found) => found.violations.map((one) => one.id + ": " + one.nodes[0].html.slice(0, 200)).join("; "))`,
+      returnByValue: true, awaitPromise: true,
+    });
+    check(result.value === "", `axe-core finds ${result.value} ${where}`);
   };
   const filter = (text) => run(`filterBy(${JSON.stringify(text)}); CURRENT.length`);
   const url = pathToFileURL(resolve(page)).href;
@@ -224,6 +235,7 @@ try {
   await until("the failure", () => run("place('waterfall').open && document.querySelector('.op[aria-current]') !== null"));
   await run("[...document.querySelectorAll('.sheet-head button')].at(-1).click()");
   await until("the end", () => run("!place('waterfall').open"));
+  check(await run("new Set(ROWS.map((row) => row.address)).size === ROWS.length"), "each call has its own address");
   // A page that is opened with the address of a call shows it; an unknown one is named.
   const fresh = async (hash) => {
     await send("Page.navigate", { url: "about:blank" });
@@ -254,10 +266,13 @@ try {
     await send("Page.navigate", { url });
     await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
     check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling at ${width}`);
+    await barriers(`at ${width} ${scheme}`);
     await shot(`${width}-${scheme}`);
+    await run("location.hash = encodeURIComponent(ROWS.find((row) => /^read_(text_)?file$/.test(row.name)).handle)");
+    await until("a call", () => run("place('waterfall').open"));
+    check(await run("place('waterfall').scrollWidth <= place('waterfall').clientWidth"), `no horizontal scrolling of a session at ${width}`);
+    await barriers(`in a session at ${width} ${scheme}`);
   }
-  await run("location.hash = encodeURIComponent(ROWS.find((row) => /^read_(text_)?file$/.test(row.name)).handle)");
-  await until("a call", () => run("place('waterfall').open"));
   await shot("waterfall-dark-400", false);
 
   const outside = requests.filter((request) => request.split("#")[0] !== url && request !== "about:blank");

@@ -108,11 +108,11 @@ const tone = (row) => (!isFailure(row) ? "" : row.status === DENIED || row.statu
 function operations(name, rows, most) {
   return table(name, rows, [
     ["Tool", (row) => toolOn(row.name, row.server), "text", (row) => row.name],
-    ["Call", (row) => link(row.handle), "wide"],
+    ["Call", (row) => link(row.handle, row.address), "wide"],
     ["Time", (row) => moment(row.start, true), "n wide", (row) => row.start],
     ["Took", (row) => duration(row.ms), "n", (row) => row.ms],
     ["Ended", (row) => toned(fit(outcome(row), 160), tone(row)), "text long", outcome],
-  ], (row) => { location.hash = encodeURIComponent(row.handle); }, most);
+  ], (row) => { location.hash = encodeURIComponent(row.address); }, most);
 }
 
 function latency(figures) {

@@ -27,7 +27,12 @@ const ROWS = DATA.rows.list.map((row, place) => ({
   message: DATA.rows.messages[row[12]],
   handle: `${DATA.rows.connections[row[13]]}.${row[14]}`,
 }));
+// By handle; the earlier ones of several calls with the same handle have an addition.
 const HANDLES = new Map(ROWS.map((row) => [row.handle, row]));
+for (const row of ROWS) {
+  row.address = HANDLES.get(row.handle) === row ? row.handle : `${row.handle}~${row.place}`;
+  HANDLES.set(row.address, row);
+}
 const SESSIONS = new Map(DATA.sessions.map((session) => [session.id, session]));
 // A colour for each server, by its place in the alphabet.
 const COLOURS = new Map(DATA.servers.map((server, index) => [server.name, "server-" + (index % 8)]));

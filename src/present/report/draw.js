@@ -168,8 +168,8 @@ function toolOn(tool, server) {
 const address = (handle) => `${location.href.split("#")[0]}#${encodeURIComponent(handle)}`;
 
 // A link to a call, if the page contains it.
-function link(handle) {
-  return HANDLES.has(handle) ? element("a", { href: address(handle), class: "mono" }, handle) : element("span", { class: "mono" }, handle);
+function link(handle, at = handle) {
+  return HANDLES.has(at) ? element("a", { href: address(at), class: "mono" }, handle) : element("span", { class: "mono" }, handle);
 }
 
 // A button that copies a text.

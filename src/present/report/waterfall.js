@@ -94,7 +94,7 @@ function operation(row, start, span) {
     row.flags & FLAG.slow ? "reported slow" : "",
     row.flags & FLAG.askedByServer ? "asked by the server" : "",
   ].filter((note) => note !== "");
-  return element("a", { class: "op", href: address(row.handle), "data-place": row.place },
+  return element("a", { class: "op", href: address(row.address), "data-place": row.place },
     element("span", { class: "name", title: `${row.name} on ${row.server}` }, dot(row.server), row.name, " ", element("small", {}, row.server)),
     element("span", { class: "took" }, duration(row.ms)),
     strip(14, "lane", "", svg("rect", { x, y: 2, width, height: 10, class: kind }), end),
