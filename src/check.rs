@@ -230,7 +230,8 @@ impl Probe {
         era: ProtocolEra,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ServerHealth, (ServerFailure, bool)> {
-        let mut server = ProbeServer::start(launch, redactor).map_err(|failure| (failure, false))?;
+        let server = ProbeServer::start(launch, self.timeout, redactor);
+        let mut server = server.map_err(|failure| (failure, false))?;
         let begin = server.begin;
         let mut session =
             ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };

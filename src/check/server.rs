@@ -1,13 +1,15 @@
 //! The server process of a probe: its pipes, its last lines, and its end.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -33,6 +35,9 @@ type LastLines = Arc<Mutex<VecDeque<Redacted>>>;
 
 pub(super) struct ProbeServer {
     child: Child,
+    stdin: Option<PipeWriter>,
+    /// Time limit of each answer, and of each message to the server.
+    timeout: Duration,
     group: ProcessGroup,
     /// When the server was started.
     pub(super) begin: Instant,
@@ -56,18 +61,20 @@ impl ProbeServer {
     /// Starts the server. `redactor` makes the redactors for its texts.
     pub(super) fn start(
         launch: &LocalLaunch,
+        timeout: Duration,
         redactor: &dyn Fn() -> Redactor,
     ) -> Result<ProbeServer, ServerFailure> {
+        let failure = |kind, text| ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 };
         let [program, args @ ..] = &launch.command[..] else {
-            let text = "no server command".to_owned();
-            return Err(ServerFailure {
-                kind: FailureKind::NotFound,
-                text,
-                stderr: Vec::new(),
-                banner_lines: 0,
-            });
+            return Err(failure(FailureKind::NotFound, "no server command".to_owned()));
         };
-        let mut group = ProcessGroup::new();
+        let pipes = pipes().map_err(|error| {
+            failure(FailureKind::NotExecutable, format!("no pipe can be made for the server: {error}"))
+        });
+        let [(of_server, stdin), (stdout, out), (stderr, err)] = pipes?;
+        // A server that does not read must not hold up the probe. The other end, which it holds, still blocks.
+        let _ = rustix::fs::fcntl_setfl(&stdin, OFlags::WRONLY | OFlags::NONBLOCK);
+        let mut group = ProcessGroup::new([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
         let begin = Instant::now();
         let mut command = Command::new(program);
         if let Some(folder) = &launch.folder {
@@ -78,21 +85,22 @@ impl ProbeServer {
             // If the command starts a proxy, readers leave its session out.
             .env("SPANTAP_ORIGIN", CHECK_CLIENT)
             .envs(&launch.environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdin(of_server)
+            .stdout(out)
+            .stderr(err)
             // A launcher and the server that it starts are ended together.
             .process_group(group.number())
             .spawn();
-        let mut child = child.map_err(|error| start_failure(&error, launch, redactor))?;
+        // It holds the server's ends of the pipes.
+        drop(command);
+        let child = child.map_err(|error| start_failure(&error, launch, redactor))?;
         group.joined(&child);
-        let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-        let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-        let empty = || Box::new(std::io::empty()) as Box<dyn Read + Send>;
-        let lines = read_lines(stdout.unwrap_or_else(empty));
-        let (errors, errors_end) = read_tail(stderr.unwrap_or_else(empty), redactor());
+        let lines = read_lines(stdout);
+        let (errors, errors_end) = read_tail(stderr, redactor());
         Ok(ProbeServer {
             child,
+            stdin: Some(stdin),
+            timeout,
             group,
             begin,
             lines,
@@ -118,8 +126,9 @@ impl ProbeServer {
                 None => text = format!("{text}, but its process still runs"),
             }
             let _ = self.errors_end.recv_timeout(DRAIN_TIMEOUT);
-            // Lines after the last answer count too.
-            while let Ok(line) = self.lines.try_recv() {
+            // Lines after the last answer count too. A process that goes on writing is not waited for.
+            let deadline = Instant::now() + DRAIN_TIMEOUT;
+            while let (Ok(line), true) = (self.lines.try_recv(), Instant::now() < deadline) {
                 if serde_json::from_slice::<Value>(&line).is_err() && !line.trim_ascii().is_empty() {
                     self.banner_lines += 1;
                     self.first_banner.get_or_insert(line);
@@ -148,7 +157,7 @@ impl ProbeServer {
     fn terminate(&mut self) -> ProbeEnd {
         self.ended = true;
         let begin = Instant::now();
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         if self.wait(GRACE).is_some() {
             return ProbeEnd { by: "stdin_closed", after: begin.elapsed() };
         }
@@ -157,6 +166,8 @@ impl ProbeServer {
             return ProbeEnd { by: "sigterm", after: begin.elapsed() };
         }
         self.group.signal(Signal::KILL);
+        // It may have left the group and closed its pipes.
+        let _ = self.child.kill();
         let _ = self.child.wait();
         ProbeEnd { by: "sigkill", after: begin.elapsed() }
     }
@@ -173,6 +184,33 @@ impl ProbeServer {
     }
 }
 
+impl ProbeServer {
+    /// Writes a message. Fails if the server has not read what was written before by `deadline`.
+    fn write(&mut self, message: &Value, deadline: Instant) -> Result<(), ProbeProblem> {
+        let line = format!("{message}\n");
+        let mut rest = line.as_bytes();
+        while let (Some(stdin), false) = (self.stdin.as_mut(), rest.is_empty()) {
+            let (kind, text) = match stdin.write(rest) {
+                Ok(count) => {
+                    rest = &rest[count..];
+                    continue;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    (FailureKind::Died, "the server closed its stdin")
+                }
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                Err(_) => (FailureKind::NoAnswer, "the server does not read its stdin, which is full"),
+            };
+            return Err(ProbeProblem { kind, text: text.to_owned() });
+        }
+        Ok(())
+    }
+}
+
 impl ProbePeer for ProbeServer {
     fn request(&mut self, method: &str, params: Value) -> Result<u64, ProbeProblem> {
         self.last_id += 1;
@@ -181,19 +219,16 @@ impl ProbePeer for ProbeServer {
     }
 
     fn send(&mut self, message: &Value) -> Result<(), ProbeProblem> {
-        let sent = match self.child.stdin.as_mut() {
-            Some(stdin) => writeln!(stdin, "{message}").and_then(|()| stdin.flush()),
-            None => Ok(()),
-        };
-        sent.map_err(|_| ProbeProblem {
-            kind: FailureKind::Died,
-            text: "the server closed its stdin".to_owned(),
-        })
+        self.write(message, Instant::now() + self.timeout)
     }
 
     fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
+            // Messages without end do not move the deadline.
+            if left.is_zero() {
+                return Ok(None);
+            }
             let line = match self.lines.recv_timeout(left) {
                 Ok(line) => line,
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
@@ -214,7 +249,7 @@ impl ProbePeer for ProbeServer {
             if message["method"].is_string() {
                 // Servers of older revisions may send requests, and would wait for the answers.
                 if let Some(answer) = answer_to(&message) {
-                    self.send(&answer)?;
+                    self.write(&answer, deadline)?;
                 }
                 continue;
             }
@@ -230,6 +265,11 @@ impl Drop for ProbeServer {
             self.terminate();
         }
     }
+}
+
+/// Makes the pipes of stdin, stdout and stderr.
+fn pipes() -> std::io::Result<[(PipeReader, PipeWriter); 3]> {
+    Ok([std::io::pipe()?, std::io::pipe()?, std::io::pipe()?])
 }
 
 /// Returns why a process could not be started.

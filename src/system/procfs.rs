@@ -1,6 +1,7 @@
 //! Facts about processes, from `/proc`.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
@@ -38,6 +39,20 @@ impl ProcessStat {
     pub fn resident(&self) -> u64 {
         self.resident_pages * rustix::param::page_size() as u64
     }
+}
+
+/// Returns the processes that hold one of these pipes (`pipe:[1234]`), without spantap itself and a child that is not executed yet.
+pub fn holders_of(pipes: &[String]) -> Vec<i32> {
+    let own_command = std::fs::read("/proc/self/cmdline").ok();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let holds = |process: &Path| {
+        let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let mut targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+        targets.any(|target| pipes.iter().any(|name| target.as_os_str() == name.as_str()))
+            && std::fs::read(process.join("cmdline")).ok() != own_command
+    };
+    let number = |process: std::fs::DirEntry| process.file_name().to_str()?.parse::<i32>().ok();
+    processes.filter(|process| holds(&process.path())).filter_map(number).collect()
 }
 
 /// Present activity of a process.

@@ -163,13 +163,26 @@ fn a_server_that_ignores_the_end_of_its_input_is_ended_and_told() {
     assert!(report["warnings"].to_string().contains("did not end when its stdin was closed"), "{report}");
 }
 
-/// The processes that a probe starts: a launcher and a server, which ignore the signals that they can.
+/// A server ignores the signals that it can. The probe starts it through a launcher, or it leaves its session, or both.
 #[test]
 fn however_a_probe_ends_its_launcher_and_its_server_are_gone() {
-    let script = r#"trap '' INT TERM HUP; sh -c 'trap "" INT TERM HUP; echo $$ > server; while :; do sleep 0.1; done'; true"#;
+    let server = r#"sh -c 'trap "" INT TERM HUP; echo $$ > server; while :; do sleep 0.1; done'"#;
+    let launched = format!("trap '' INT TERM HUP; {server}; true");
+    let in_session = format!("trap '' INT TERM HUP; exec setsid {server}");
+    let both = format!("trap '' INT TERM HUP; setsid {server}; true");
+    let each_signal = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL, 0];
+    std::thread::scope(|scope| {
+        for script in [&launched, &in_session, &both] {
+            scope.spawn(|| expect_no_leftovers(script, &each_signal));
+        }
+    });
+}
+
+/// Ends a probe by each signal, or by its time limit for 0, and waits for the end of its server.
+fn expect_no_leftovers(script: &str, signals: &[i32]) {
     let pid =
         |home: &Home| std::fs::read_to_string(home.path().join("server")).ok()?.trim().parse::<i32>().ok();
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGKILL, 0] {
+    for signal in signals.iter().copied() {
         let home = Home::new();
         let timeout = if signal == 0 { "1s" } else { "60s" };
         // A test runner in the background ignores SIGINT, and a child inherits that.
@@ -202,6 +215,29 @@ fn however_a_probe_ends_its_launcher_and_its_server_are_gone() {
         }
         // SAFETY: signal 0 asks whether a process of the group exists.
         wait_until("the end of all", || unsafe { libc::kill(-group, 0) } == -1);
+    }
+}
+
+#[test]
+fn the_time_limit_holds_whatever_the_server_does() {
+    for script in [
+        // Messages without end.
+        r#"yes '{"jsonrpc":"2.0","method":"notifications/message"}'"#,
+        // Requests whose answers it does not read.
+        r#"yes '{"jsonrpc":"2.0","id":"x","method":"ping"}'"#,
+        // Answers to something else.
+        r#"yes '{"jsonrpc":"2.0","id":99,"result":{}}'"#,
+        // Lines that are no messages, after its stdin.
+        "exec <&-; yes 'not a message'",
+        "yes '' & yes 'not a message' >&2 & exec >&-; yes >&2",
+        // A process that is out of reach holds its pipes.
+        "trap '' TERM; setsid sh -c \"trap '' TERM; yes\"",
+    ] {
+        let home = Home::new();
+        let words = ["-k", "1", "60", SPANTAP, "check", "--timeout", "1s", "--", "sh", "-c", script];
+        let output = home.command("timeout").args(words).output().unwrap();
+        let (_, said) = text(&output);
+        assert!(matches!(output.status.code(), Some(1..=5)), "{script}: {}: {said}", output.status);
     }
 }
 

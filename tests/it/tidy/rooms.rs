@@ -62,7 +62,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "check",
         "probes one server, over pipes or HTTP, in either era of the protocol",
-        &["text", "observe", "hosts::launch"],
+        &["system::procfs", "text", "observe", "hosts::launch"],
     ),
     ("demo", "the sample server and the scripted client", &[]),
     (
