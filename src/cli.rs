@@ -16,6 +16,7 @@ mod dashboards;
 mod demo;
 mod doctor;
 mod export;
+pub mod help;
 mod man;
 pub mod pager;
 mod prune;
@@ -30,25 +31,6 @@ mod stats;
 mod tail;
 mod why;
 mod wrap;
-
-/// Help texts of flags that several commands have.
-mod help {
-    use crate::settings::DECLARATIONS;
-
-    pub(super) const CONFIG: &str = "Read this config file instead of the usual one";
-    pub(super) const OTLP_SET: &str =
-        "Any entry of the config file's [otlp] table, e.g. protocol=grpc; repeatable";
-
-    /// Returns the help of the flag of the setting `name`.
-    pub(super) fn of(name: &str) -> String {
-        DECLARATIONS.iter().find(|setting| setting.name == name).map_or_else(String::new, |setting| {
-            match setting.default {
-                "none" => setting.help.to_owned(),
-                default => format!("{} [default: {default}]", setting.help),
-            }
-        })
-    }
-}
 
 /// Standard output of a command that is not the proxy. Only `main` opens it.
 pub type Out<'a> = dyn std::io::Write + 'a;
@@ -84,8 +66,13 @@ impl Cli {
         }
     }
 
-    /// Returns clap's description of the whole command line, which help, manual and completions use too.
+    /// Returns clap's description of the whole command line, with the groups and examples of the help.
     pub fn whole() -> clap::Command {
+        help::complete(Cli::plain())
+    }
+
+    /// Returns clap's description of the whole command line, which manual and completions use.
+    fn plain() -> clap::Command {
         Cli::command().mut_subcommand("run", Cli::without_dashes)
     }
 

@@ -99,6 +99,7 @@ fn refuse(error: &clap::Error) -> ! {
             .map(clap::Command::get_name)
             .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
             .filter(|name| likeness(name) > 0.85);
+        let closest = if word == "version" { Some("--version") } else { closest };
         let _ = match closest {
             Some(name) => writeln!(anstream::stderr(), "hint: did you mean `spantap {name}`?"),
             None => writeln!(

@@ -57,10 +57,10 @@ pub struct CheckArgs {
     /// Only servers of this host; repeatable
     #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
     hosts: Vec<String>,
-    /// A host's config file in an unusual place
+    /// A host's config file in an unusual place; --host names its format if the file does not show it
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Also project files of the current folder. This starts the programs that they name
+    /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...). This starts the programs that they name
     #[arg(long)]
     project: bool,
     /// Time limit of each answer

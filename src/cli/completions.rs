@@ -17,7 +17,7 @@ impl CompletionsArgs {
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         // The generator panics if it cannot write, so it writes to memory.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::whole(), env!("CARGO_PKG_NAME"), &mut script);
+        clap_complete::generate(self.shell, &mut Cli::plain(), env!("CARGO_PKG_NAME"), &mut script);
         out.write_all(&script)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::cli::{Out, hint};
+use crate::cli::{Out, help, hint};
 use crate::present::Printable;
 use crate::system::files::read_limited;
 
@@ -52,8 +52,8 @@ pub struct DashboardsArgs {
     /// Folder to write to; created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Alert when an agent makes the same call more often than this
-    #[arg(long, visible_alias = "thrashing", value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
+    #[arg(long, alias = "thrashing", value_name = "N", default_value_t = SHIPPED_THRESHOLD)]
+    #[arg(help = help::of("thrash.threshold"), hide_default_value = true)]
     thrash_threshold: u32,
     /// Replace existing files that differ
     #[arg(long)]

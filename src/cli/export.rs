@@ -37,8 +37,7 @@ pub struct ExportArgs {
     otlp: Option<String>,
     #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
-    /// Side of the connection that spans describe [default: server]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help = help::of("side"))]
     side: Option<Side>,
     /// Send log records too
     #[arg(long)]

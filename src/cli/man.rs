@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::{Cli, Out, hint};
+use crate::cli::{Cli, Out, help, hint};
 
 #[derive(Debug, Args)]
 pub struct ManArgs {
@@ -16,10 +18,10 @@ pub struct ManArgs {
 impl ManArgs {
     /// Prints a manual page in roff, for `man -l -`.
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let mut program = Cli::whole();
+        let mut program = Cli::plain();
         program.build();
         let page = match &self.command {
-            None => program,
+            None => program.clone(),
             Some(name) => program
                 .find_subcommand(name)
                 .cloned()
@@ -27,7 +29,56 @@ impl ManArgs {
                 .map_err(|error| hint(error, "`spantap help` lists the commands"))?,
         };
         // The page of a command would not contain the version otherwise.
-        clap_mangen::Man::new(page).source(format!("spantap {}", crate::VERSION)).render(out)?;
+        let man = Man::new(page.clone()).source(format!("spantap {}", crate::VERSION));
+        let mut text = Vec::new();
+        man.render_title(&mut text)?;
+        man.render_name_section(&mut text)?;
+        man.render_synopsis_section(&mut text)?;
+        man.render_description_section(&mut text)?;
+        if page.get_name() == program.get_name() {
+            commands(&program).to_writer(&mut text)?;
+        }
+        man.render_options_section(&mut text)?;
+        sections(&page).to_writer(&mut text)?;
+        out.write_all(&text)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn commands(program: &clap::Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["COMMANDS"]);
+    for (title, rows) in help::grouped(program) {
+        roff.control("SS", [title]);
+        for (name, about) in rows {
+            entry(&mut roff, &name, &about);
+        }
+    }
+    roff
+}
+
+fn sections(page: &clap::Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXAMPLES"]);
+    for (line, about) in help::examples(page.get_name()) {
+        entry(&mut roff, line, about);
+    }
+    roff.control("SH", ["FILES"]);
+    for (path, meaning) in help::FILES {
+        entry(&mut roff, path, meaning);
+    }
+    roff.control("SH", ["ENVIRONMENT"]);
+    for (name, meaning) in help::environment(page) {
+        entry(&mut roff, &name, &meaning);
+    }
+    roff.control("SH", ["EXIT STATUS"]);
+    roff.text([roman(help::statuses(page))]);
+    roff
+}
+
+/// Adds a term and its description.
+fn entry(roff: &mut Roff, term: &str, text: &str) {
+    roff.control("TP", []);
+    roff.text([bold(term)]);
+    roff.text([roman(text)]);
 }

@@ -17,7 +17,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "AGE", value_parser = crate::text::duration::parse)]
     older_than: Duration,
     /// Print what would be deleted, and delete nothing
-    #[arg(short = 'n', long)]
+    #[arg(long, short_alias = 'n')]
     dry_run: bool,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,

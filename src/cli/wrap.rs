@@ -42,10 +42,10 @@ pub struct ServerSelection {
     /// Only these servers [default: every local (stdio) server found]
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
-    /// Only this host; repeatable
+    /// Only servers of this host; repeatable
     #[arg(long = "host", value_name = "HOST", value_parser = PossibleValuesParser::new(HOSTS.iter().map(|host| host.id)))]
     hosts: Vec<String>,
-    /// A config file in an unusual place; --host names its format if the file does not show it
+    /// A host's config file in an unusual place; --host names its format if the file does not show it
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Also project files of the current folder (.mcp.json, .vscode/mcp.json, ...)
@@ -93,7 +93,7 @@ impl ServerSelection {
 #[derive(Debug, Args)]
 pub struct WriteOptions {
     /// Show the changes as a diff and write nothing
-    #[arg(short = 'n', long)]
+    #[arg(long, short_alias = 'n')]
     dry_run: bool,
     /// Do not ask
     #[arg(short, long)]

@@ -19,7 +19,7 @@ use crate::record::words::Status;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StatsGrouping {
     #[default]
-    #[value(name = "server,tool")]
+    #[value(name = "server/tool", alias = "server,tool")]
     ServerTool,
     Server,
     Tool,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use spantap::cli::help::GROUPS;
 
 use crate::support::{FLUSH_BUDGET, Home, SPANTAP, text};
 
@@ -116,11 +117,12 @@ fn reduced(help: &str) -> String {
             section = line.strip_suffix(':').unwrap_or_default();
         } else if section == "Usage" {
             usage.push(words.to_owned());
-        } else if section.is_empty() {
+        } else if section.is_empty() || section == "Examples" {
             continue;
         } else if indent == 2 || words.starts_with("--") && indent == 6 {
             let (head, prose) = words.split_once("  ").unwrap_or((words, ""));
-            let head = if section == "Commands" { format!("command {head}") } else { head.to_owned() };
+            let is_command = GROUPS.iter().any(|(title, _)| *title == section);
+            let head = if is_command { format!("command {head}") } else { head.to_owned() };
             entries.push((head, prose.to_owned()));
         } else if let Some((_, prose)) = entries.last_mut() {
             *prose += " ";

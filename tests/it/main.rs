@@ -8,6 +8,7 @@ mod config;
 mod contract;
 mod dashboards;
 mod doctor;
+mod help;
 mod hosts;
 mod hosts_write;
 mod keep;
