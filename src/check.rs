@@ -162,7 +162,9 @@ impl ServerFailure {
                 "run the command by hand: it writes nothing to stderr"
             }
             FailureKind::Died => "read the last lines of its stderr, above",
-            FailureKind::NoAnswer => "a server that has to be downloaded first takes longer: --timeout 60s",
+            FailureKind::NoAnswer => {
+                "--timeout 60s waits longer; a server that has to be downloaded first needs it"
+            }
             FailureKind::Banner => {
                 "stdout is only for MCP messages: start the server in its stdio mode, and log to stderr"
             }

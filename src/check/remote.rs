@@ -123,7 +123,11 @@ impl HttpServer {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false);
-        let config = if is_local(&address) { config.proxy(None) } else { config };
+        // A proxy can read what is not encrypted, or what is encrypted for an authority of its own.
+        let is_open = address.scheme_str() == Some("http")
+            || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        let is_direct = is_local(&address) || has_credentials && is_open;
+        let config = if is_direct { config.proxy(None) } else { config };
         Ok(HttpServer {
             agent: ureq::Agent::with_parts(config.build(), DefaultConnector::default(), NamedHost),
             address,

@@ -49,7 +49,7 @@ pub struct CheckArgs {
     #[arg(value_name = "NAME|URL", conflicts_with = "command")]
     names: Vec<String>,
     /// Check every server of your hosts' files, at most four at a time
-    #[arg(long, conflicts_with_all = ["names", "command", "every"])]
+    #[arg(long, conflicts_with_all = ["names", "command", "every", "otlp", "server"])]
     all: bool,
     /// Start a server also if a proxy runs it now, or probe it again
     #[arg(long)]
@@ -165,10 +165,13 @@ impl CheckArgs {
         unread: &[servers::UnreadFile],
         out: &mut Out<'_>,
     ) -> anyhow::Result<ExitCode> {
-        if self.every.is_some() {
+        if self.every.is_some() || self.otlp.is_some() {
             let places: Vec<String> =
                 targets.iter().map(|it| format!("{} in {}", it.label, it.hosts.join(", "))).collect();
-            let error = anyhow!("--every needs one server that can be checked; found: {}", places.join("; "));
+            let error = anyhow!(
+                "--every and --otlp need one server that can be checked; found: {}",
+                places.join("; ")
+            );
             return Err(exit_with(2, error, "choose one with --host HOST or --file FILE"));
         }
         let outcomes = many::run(targets, self.as_probe(), &|target| self.redactor(target));

@@ -52,11 +52,14 @@ pub(crate) fn write(out: &mut dyn Write, rows: &[CheckRow], terminal: &Terminal)
     let mut gap = "\n";
     for row in rows {
         for (number, note) in row.notes.iter().enumerate() {
-            let (head, tone) = match number {
-                0 => (format!("{gap}{}: ", Printable::new(&row.server)), Tone::Plain),
-                _ => ("  ".to_owned(), Tone::Faint),
+            let (text, tone, indent) = match number {
+                0 => (format!("{}: {note}", row.server), Tone::Plain, 0),
+                _ => (note.clone(), Tone::Faint, 2),
             };
-            writeln!(out, "{head}{}", tone.paint(Printable::new(note)))?;
+            write!(out, "{gap}{:indent$}", "")?;
+            for line in terminal.broken(&Printable::new(&text), indent, 4) {
+                writeln!(out, "{}", tone.paint(line))?;
+            }
             gap = "";
         }
     }
@@ -81,7 +84,8 @@ pub(crate) fn write(out: &mut dyn Write, rows: &[CheckRow], terminal: &Terminal)
 
 fn table(rows: &[CheckRow], terminal: &Terminal) -> Table {
     let columns = vec![
-        Column::left("SERVER", 0),
+        // A name that is cut cannot be given to `check`.
+        Column { cut: false, ..Column::left("SERVER", 0) },
         Column::left("HOST", 3),
         Column::left("STATE", 0),
         Column::right("START", 1),

@@ -97,6 +97,25 @@ fn what_is_not_checked_is_not_a_failure_and_a_file_that_cannot_be_read_is() {
 }
 
 #[test]
+fn at_most_four_servers_run_at_the_same_time() {
+    let home = Home::new();
+    // Each server waits until another has begun, so that several run at once on a busy machine, too.
+    let script = "echo + >> running; for n in $(seq 500); do [ $(wc -l < running) -gt 1 ] && break; sleep 0.01; done; \
+                  sleep 0.2; trap 'echo - >> running' EXIT";
+    let servers: serde_json::Map<String, Value> =
+        (0..9).map(|n| (format!("s{n}"), entry(script, &json!({"N": n})))).collect();
+    cursor(&home, &servers.into());
+    let (status, document) = check(&home, &["--all"]);
+    assert_eq!((status, &document["ok"]), (0, &json!(9)), "{document}");
+    let mut running = (0, 0);
+    for line in std::fs::read_to_string(home.path().join("running")).unwrap().lines() {
+        running.0 += if line == "+" { 1 } else { -1 };
+        running.1 = running.1.max(running.0);
+    }
+    assert!((2..=4).contains(&running.1), "{running:?}");
+}
+
+#[test]
 fn a_servers_changes_since_the_last_check_are_named_by_tool_and_part() {
     let home = Home::new();
     let with = |tools: &str| cursor(&home, &json!({"git": entry("", &json!({"TOOLS": tools}))}));
@@ -187,7 +206,10 @@ fn a_server_is_checked_by_its_name_and_an_unknown_name_says_where_it_was_looked_
     assert_eq!((status, &report["error_type"]), (127, &json!("not_found")), "{report}");
     for (words, says) in [
         (&["check", "demos"][..], "no server is called `demos` in the files of cursor, vscode"),
-        (&["check", "twice", "--every", "1s"], "found: twice in cursor; twice in vscode"),
+        (
+            &["check", "twice", "--every", "1s"],
+            "one server that can be checked; found: twice in cursor; twice in vscode",
+        ),
         (&["check"], "no server is named"),
     ] {
         let output = home.spantap(words.iter().copied()).output().unwrap();

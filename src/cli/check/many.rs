@@ -1,5 +1,6 @@
 //! Checks several servers at the same time, and compares their tools with those of the last check.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -50,7 +51,15 @@ pub(super) fn run(
     probe: Probe,
     redactor: RedactorOf<'_>,
 ) -> Vec<Option<CheckOutcome>> {
-    let next = AtomicUsize::new(0);
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let is_shown = targets.len() > 1 && std::io::stderr().is_terminal();
+    // A line of its own, which the table replaces.
+    let progress = |done: usize| {
+        if is_shown {
+            let _ = write!(std::io::stderr(), "\rchecked {done} of {} ", targets.len());
+        }
+    };
+    progress(0);
     let outcomes: Vec<_> = targets.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..MOST_AT_ONCE.min(targets.len()) {
@@ -63,10 +72,14 @@ pub(super) fn run(
                         let outcome = probe.run(launch, &|| redactor(target));
                         *outcomes[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
                     }
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
             });
         }
     });
+    if is_shown {
+        let _ = write!(std::io::stderr(), "\r{:40}\r", "");
+    }
     let outcomes = outcomes.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner));
     compare(targets, outcomes.collect(), redactor)
 }
