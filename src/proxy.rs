@@ -17,6 +17,7 @@ pub(crate) mod connection_span;
 pub(crate) mod diagnostics;
 pub(crate) mod identity;
 pub(crate) mod known_tools;
+pub(crate) mod nested;
 mod observer_runner;
 
 use observer_runner::{BuildObserver, ObserverRunner, ShutdownBudget};

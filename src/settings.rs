@@ -55,14 +55,19 @@ impl Settings {
 
     /// Returns what is sent to collectors, if anything, and one warning for each value that cannot be used.
     pub(crate) fn otlp(&self, environment: Environment<'_>) -> (Option<otlp::OtlpSettings>, Vec<String>) {
-        // The file's endpoint is in the table, where a signal's own endpoint wins over it.
-        let endpoint = match self.otlp_endpoint.origin {
-            SettingOrigin::Flag | SettingOrigin::Environment(_) => self.otlp_endpoint.value.as_deref(),
-            SettingOrigin::File { .. } | SettingOrigin::Default => None,
-        };
         let variable = |name: &str| environment(name)?.into_string().ok();
-        otlp::OtlpSettings::resolve(endpoint, &self.otlp_tables, &variable)
+        otlp::OtlpSettings::resolve(given_endpoint(&self.otlp_endpoint), &self.otlp_tables, &variable)
     }
+}
+
+/// Returns the endpoint of the flag or its variable. That of the file is in the table, where a signal's own endpoint
+/// wins over it.
+pub(crate) fn given_endpoint(endpoint: &Setting<Option<String>>) -> Option<&str> {
+    match endpoint.origin {
+        SettingOrigin::Flag | SettingOrigin::Environment(_) => endpoint.value.as_deref(),
+        SettingOrigin::File { .. } | SettingOrigin::Default => None,
+    }
+    .filter(|endpoint| !endpoint.is_empty())
 }
 
 /// Returns a problem for each of the variables `names` whose name is almost that of a setting.

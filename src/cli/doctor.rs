@@ -11,6 +11,7 @@ use crate::cli::{Out, help, redacted};
 use crate::present::Printable;
 use crate::settings::hash_key::{self, HashKeySource};
 use crate::settings::{GivenSettings, SettingSources, Settings, misspelt_variables, process_environment};
+use crate::system::files::home;
 
 mod collector;
 mod entries;
@@ -163,8 +164,8 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
 /// name.
 fn shown(text: &str) -> String {
     let text = redacted(text);
-    match etcetera::home_dir() {
-        Ok(home) if home.as_os_str().len() > 1 => text.as_str().replace(&*home.to_string_lossy(), "~"),
+    match home::folder() {
+        Some(home) if home.as_os_str().len() > 1 => text.as_str().replace(&*home.to_string_lossy(), "~"),
         _ => text.to_string(),
     }
 }

@@ -43,6 +43,9 @@ impl HostFile {
     /// changed for a second: a host may be writing it.
     pub(crate) fn read(&self) -> Result<(FileSnapshot, Node), String> {
         loop {
+            if is_dangling(&self.path) {
+                return Err("a link to a file that does not exist".to_owned());
+            }
             let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string());
             let parsed = snapshot.and_then(|snapshot| {
                 let root = Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))?;
@@ -94,9 +97,17 @@ pub(crate) struct SearchContext<'a> {
     pub(crate) project: Option<PathBuf>,
 }
 
-/// Returns the files that exist, in the table's order. `wanted` selects hosts by id; empty selects all.
+/// Returns the files that exist, in the table's order, and links to files that do not. `wanted` selects hosts by id; empty selects all.
 pub(crate) fn files(context: &SearchContext<'_>, wanted: &[String]) -> Vec<HostFile> {
-    places(context, wanted).into_iter().filter(|found| found.path.is_file()).collect()
+    places(context, wanted)
+        .into_iter()
+        .filter(|found| found.path.is_file() || is_dangling(&found.path))
+        .collect()
+}
+
+/// Returns true if the path is a link to something that does not exist, such as a folder that is not mounted.
+fn is_dangling(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
 /// Returns every searched path, whether the file exists or not. A pattern without a match yields no path.

@@ -20,6 +20,10 @@ macro_rules! id {
                 (bytes != [0; $size]).then_some($name(bytes))
             }
 
+            pub(crate) fn bytes(self) -> [u8; $size] {
+                self.0
+            }
+
             /// Returns the text of `Display` without the cost of formatting.
             pub(crate) fn text(self) -> String {
                 hex::text(&self.0)
@@ -42,12 +46,6 @@ macro_rules! id {
 
 id!(TraceId, 16);
 id!(SpanId, 8);
-
-impl TraceId {
-    pub(crate) fn bytes(self) -> [u8; 16] {
-        self.0
-    }
-}
 
 /// The two flag bits that Level 2 defines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

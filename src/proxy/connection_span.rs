@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 
 use crate::export::otlp::sampler::Sampler;
+use crate::export::otlp::settings::SignalEndpoints;
 use crate::observe::event::Span;
 use crate::observe::redact::{Field, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
+use crate::proxy::nested;
 use crate::settings::Environment;
 use crate::system::process::TraceEnv;
 
@@ -21,7 +23,13 @@ pub(crate) struct ConnectionSpan {
 impl ConnectionSpan {
     /// Continues a valid `TRACEPARENT` of our environment. Otherwise a new trace begins, and a stale
     /// `TRACESTATE` is dropped (W3C Trace Context §3.3).
-    pub(crate) fn new(environment: Environment<'_>, sampler: Sampler) -> ConnectionSpan {
+    ///
+    /// The id of the span shows an inner spantap what this one exports to `endpoints`.
+    pub(crate) fn new(
+        environment: Environment<'_>,
+        sampler: Sampler,
+        endpoints: &SignalEndpoints,
+    ) -> ConnectionSpan {
         let parent = environment("TRACEPARENT").and_then(|text| TraceParent::parse(text.to_str()?));
         let trace_state = parent.and_then(|_| environment("TRACESTATE"));
         let trace_id = parent.map_or_else(|| random(TraceId::new), |parent| parent.trace_id);
@@ -30,7 +38,13 @@ impl ConnectionSpan {
             Some(parent) => parent.flags.with_sampled(sampler.samples(trace_id.bytes())),
             None => TraceFlags::new_trace(sampler.samples(trace_id.bytes())),
         };
-        ConnectionSpan { trace_id, span_id: random(SpanId::new), parent, trace_state, flags }
+        let span_id = random(|bytes| SpanId::new(nested::marked(bytes, endpoints)));
+        ConnectionSpan { trace_id, span_id, parent, trace_state, flags }
+    }
+
+    /// Returns the span that this one continues.
+    pub(crate) fn parent_id(&self) -> Option<SpanId> {
+        self.parent.map(|parent| parent.parent_id)
     }
 
     /// Returns the server's trace context, whose parent is this span.

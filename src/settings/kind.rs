@@ -1,13 +1,14 @@
 //! The kinds of values that settings have: how each kind is parsed and shown.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Component, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::settings::origin::SettingOrigin;
+use crate::system::files::home::{NOT_A_FILE, expand_home};
 use crate::text::duration;
 
 /// The text of one setting, as one source contains it.
@@ -81,7 +82,7 @@ const fn path(expected: &'static str) -> SettingKind<PathBuf> {
 }
 
 pub(super) const FOLDER: SettingKind<PathBuf> = path("a folder (only ~ and $HOME at its start are replaced)");
-pub(super) const FILE: SettingKind<PathBuf> = path("a file (only ~ and $HOME at its start are replaced)");
+pub(super) const FILE: SettingKind<PathBuf> = path(NOT_A_FILE);
 
 pub(super) const SIZE: SettingKind<u64> = SettingKind {
     expected: "a size, for example 64MiB",
@@ -179,26 +180,6 @@ pub(crate) fn address(endpoint: &str) -> Option<String> {
     Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(port)))
 }
 
-/// Returns `path` with `~`, `$HOME`, `${HOME}` or `${env:HOME}` at its start replaced by the home folder, because
-/// hosts and config files pass them on as they are. Returns `None` if it begins with the home of another user,
-/// contains another variable, or if the home folder is not known: a folder of such a name is never meant.
-pub(super) fn expand_home(path: PathBuf) -> Option<PathBuf> {
-    const HOME: [&str; 4] = ["~", "$HOME", "${HOME}", "${env:HOME}"];
-    let mut parts = path.components();
-    let first = parts.next().unwrap_or(Component::CurDir);
-    let is_variable = |part: Component<'_>| part.as_os_str().as_encoded_bytes().starts_with(b"$");
-    if parts.clone().any(is_variable) {
-        return None;
-    }
-    match first.as_os_str() {
-        name if HOME.iter().any(|home| name == *home) => {
-            Some(etcetera::home_dir().ok()?.join(parts.as_path()))
-        }
-        name if name.as_encoded_bytes().starts_with(b"~") || is_variable(first) => None,
-        _ => Some(path),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,26 +195,6 @@ mod tests {
             ("-1", None),
         ] {
             assert_eq!(size(text), bytes, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_path_never_begins_with_the_name_of_a_home_or_has_a_variable_in_it() {
-        let home = etcetera::home_dir().unwrap();
-        let expanded = |text: &str| expand_home(PathBuf::from(text));
-        for text in ["~", "~/", "$HOME", "${HOME}/", "${env:HOME}"] {
-            assert_eq!(expanded(text).as_ref(), Some(&home), "{text}");
-        }
-        for text in ["~/a b/~", "$HOME/a b/~", "${HOME}//a b/~"] {
-            assert_eq!(expanded(text), Some(home.join("a b/~")), "{text}");
-        }
-        for text in
-            ["~ann/logs", "$LOGS", "${userHome}/logs", "/data/$USER/logs", "a/${HOME}", "$HOMES", "~~"]
-        {
-            assert_eq!(expanded(text), None, "{text}");
-        }
-        for text in ["/data/logs", "logs", "a$b/c~d", "./~", "/a/~b"] {
-            assert_eq!(expanded(text), Some(PathBuf::from(text)), "{text}");
         }
     }
 

@@ -5,23 +5,29 @@ use std::path::{Path, PathBuf};
 use etcetera::{BaseStrategy, base_strategy::Xdg};
 use sha2::{Digest, Sha256};
 
+use crate::system::files::home;
 use crate::text::hex;
 
 const NAME: &str = "spantap";
 
 /// Returns `$XDG_STATE_HOME/spantap`, by default `~/.local/state/spantap`; `None` without a home folder.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    Some(Xdg::new().ok()?.state_dir()?.join(NAME))
+    absolute(Xdg::new().ok()?.state_dir()?.join(NAME))
 }
 
 /// Returns `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`.
 pub(crate) fn config_dir() -> Option<PathBuf> {
-    Some(Xdg::new().ok()?.config_dir().join(NAME))
+    absolute(Xdg::new().ok()?.config_dir().join(NAME))
+}
+
+/// Returns `path` if it is absolute. With a relative `HOME` it would depend on the working folder.
+fn absolute(path: PathBuf) -> Option<PathBuf> {
+    path.is_absolute().then_some(path)
 }
 
 /// Returns `path` with the user's home folder as `~`.
 pub(crate) fn home_as_tilde(path: &Path) -> String {
-    let below = etcetera::home_dir().ok().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
+    let below = home::folder().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
     match below {
         Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
         Some(rest) => format!("~/{}", rest.display()),

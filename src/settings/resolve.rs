@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::settings::kind::{self, SettingKind, SettingText};
+use crate::settings::kind::{SettingKind, SettingText};
 use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
 use crate::settings::table::{GivenSettings, SettingLookup, Settings, names, variable};
 use crate::settings::{ConfigFile, Environment, server_name};
+use crate::system::files::home::expand_home;
 
 /// A config file that exists, or that the user named, and that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +103,7 @@ impl<'a> SettingSources<'a> {
         }
         for path in [&mut settings.log_dir, &mut settings.hash_key_file] {
             // The reading commands give a path that the shell has expanded.
-            path.value = path.value.take().map(|path| kind::expand_home(path.clone()).unwrap_or(path));
+            path.value = path.value.take().map(|path| expand_home(path.clone()).unwrap_or(path));
         }
         settings
     }
@@ -115,7 +116,7 @@ pub(crate) fn config_file(
     config_dir: Option<&Path>,
 ) -> Option<(PathBuf, bool)> {
     let named = given.config.clone().or_else(|| environment("SPANTAP_CONFIG").map(PathBuf::from));
-    let named = named.map(|path| kind::expand_home(path.clone()).unwrap_or(path));
+    let named = named.map(|path| expand_home(path.clone()).unwrap_or(path));
     let usual = || Some((config_dir?.join("config.toml"), false));
     named.map(|path| (path, true)).or_else(usual)
 }

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+pub mod home;
+
 /// A folder of this name, and each folder in it, belongs to spantap.
 const OWN_FOLDER: &str = "spantap";
 

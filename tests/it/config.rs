@@ -295,3 +295,57 @@ fn a_tool_that_is_called_often_by_its_nature_has_a_threshold_of_its_own() {
     let ended = Run::wrapping("true").home(&home).expect_exit(0);
     assert!(ended.stderr.contains("`thrash.tools` is not numbers of calls by tool"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_path_with_a_variable_of_another_program_makes_no_folder_and_one_clear_line() {
+    for path in ["%HOME%/logs", "`pwd`/logs", "{{HOME}}/logs", "file:///tmp/logs", "<home>/logs"] {
+        let home = Home::new();
+        write_config(
+            &home,
+            &format!(
+                "log_dir = '{path}'\n[otlp]\nendpoint = 'http://localhost:9'\ncertificate = '{path}'\ntraces = false\nmetrics = false\n"
+            ),
+        );
+        let ended = Run::wrapping("cat").home(&home).unhurried().end().expect_exit(0);
+        let form = "(only ~ and $HOME at its start are replaced); ignoring it";
+        let lines: Vec<&str> = ended.stderr.lines().filter(|line| line.contains(form)).collect();
+        assert_eq!(lines.len(), 2, "{path}: {}", ended.stderr);
+        assert!(
+            lines[0].contains("`log_dir` is not a folder")
+                && lines[1].contains("`otlp.certificate` is not a file"),
+            "{lines:?}"
+        );
+        assert!(!home.records().is_empty(), "{path}: the log is in the usual folder");
+        let left: Vec<_> =
+            std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| [".config", ".local"].iter().any(|known| name == known)), "{left:?}");
+    }
+}
+
+#[test]
+fn a_relative_home_makes_no_folder() {
+    let home = Home::new();
+    let ended = Run::wrapping("cat").home(&home).env("HOME", "somewhere").end().expect_exit(0);
+    assert!(
+        ended.stderr.contains("no log: the home folder is not known; name a folder with --log-dir"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!home.path().join("somewhere").exists());
+}
+
+#[test]
+fn a_config_file_that_is_a_link_to_nothing_is_not_passed_over() {
+    let home = Home::new();
+    write_config(&home, "");
+    let path = home.path().join(".config/spantap/config.toml");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/mnt/dotfiles/config.toml", &path).unwrap();
+    let ended = Run::wrapping("cat").home(&home).end().expect_exit(0);
+    assert!(
+        ended.stderr.contains("it is a link to a file that does not exist; continuing without the file"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(Run::wrapping("cat").home(&home).options(&["--strict"]).end().status.code(), Some(125));
+}

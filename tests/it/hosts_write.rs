@@ -196,3 +196,19 @@ fn a_dry_run_of_a_file_that_is_one_line_shows_each_server_and_little_else() {
     }
     assert!(shown.lines().all(|line| line.len() < 600) && !shown.contains('\0'), "{shown}");
 }
+
+#[test]
+fn a_link_to_a_file_that_does_not_exist_is_reported() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.path().join(".cursor")).unwrap();
+    std::os::unix::fs::symlink("/mnt/dotfiles/mcp.json", home.path().join(".cursor/mcp.json")).unwrap();
+    for command in ["wrap --yes", "status"] {
+        let output = crate::wrap::run(&home, command);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            said.contains(".cursor/mcp.json") && said.contains("a link to a file that does not exist"),
+            "{command}: {said}"
+        );
+    }
+}

@@ -5,6 +5,7 @@ mod bad;
 mod certificates;
 pub mod collector;
 mod export;
+mod nested;
 mod pulse;
 mod secure;
 mod traces;

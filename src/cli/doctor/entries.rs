@@ -16,6 +16,7 @@ use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
 use crate::settings::{ConfigFileError, SettingSources};
+use crate::system::files::home;
 use crate::system::procfs;
 
 /// How long another spantap may take to print its version.
@@ -153,7 +154,7 @@ fn check_options(
             );
         }
     };
-    let Ok(home) = etcetera::home_dir() else { return };
+    let Some(home) = home::folder() else { return };
     let sources = SettingSources::read(args.given, &|_| None, Some(&home.join(".config/spantap")));
     if let Err(ConfigFileError { path, error }) = sources.file() {
         return findings.fail(

@@ -11,15 +11,17 @@ use crate::cli::run::RunArgs;
 use crate::export::live::LiveFile;
 use crate::export::log::{Log, LogSettings};
 use crate::export::otlp::sampler::Sampler;
+use crate::export::otlp::settings::SignalEndpoints;
 use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redacted, Redactor};
+use crate::observe::traceparent::SpanId;
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::connection_span::ConnectionSpan;
 use crate::proxy::known_tools::KnownTools;
-use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics, identity};
+use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics, identity, nested};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::SessionSource;
@@ -28,7 +30,7 @@ use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
 use crate::settings::{LogLevel, Overload, SettingLookup, SettingOrigin, SettingSources, Settings};
 use crate::settings::{
-    hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
+    given_endpoint, hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
 };
 use crate::system::clock::Moment;
 use crate::system::process::{self, TraceEnv};
@@ -49,7 +51,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let early = launch.early_settings();
     let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
 
-    let span = ConnectionSpan::new(&process_environment, early.sampler);
+    let span = ConnectionSpan::new(&process_environment, early.sampler, &early.endpoints);
     let (when_full, grace) = match early.overload {
         Overload::Wait => (WhenFull::Wait, GRACE),
         Overload::Lose => (WhenFull::Lose, Duration::ZERO),
@@ -98,11 +100,14 @@ impl Launch {
     fn early_settings(&self) -> EarlySettings {
         let has_file = matches!(self.sources.file(), Ok(Some(_)));
         let mut resolver = self.sources.resolver(if has_file { self.section() } else { "" });
+        let tables = resolver.otlp_tables();
+        let endpoint = resolver.otlp_endpoint();
         EarlySettings {
+            endpoints: OtlpSettings::resolve_endpoints(given_endpoint(&endpoint), &tables, &process_variable),
             strict: resolver.strict().value,
             trace_env: resolver.trace_env().value,
             overload: resolver.overload().value,
-            sampler: OtlpSettings::resolve_sampler(&resolver.otlp_tables(), &process_variable),
+            sampler: OtlpSettings::resolve_sampler(&tables, &process_variable),
         }
     }
 
@@ -119,6 +124,7 @@ struct EarlySettings {
     trace_env: bool,
     overload: Overload,
     sampler: Sampler,
+    endpoints: SignalEndpoints,
 }
 
 /// Returns a time limit of the end in builds with debug assertions, in milliseconds: the time of an orphaned
@@ -185,7 +191,7 @@ impl SessionSetup {
         if let Some(problem) = self.settings.problems.first() {
             return refuse(problem.to_string(), "fix the setting or leave --strict out");
         }
-        let (otlp, warnings) = self.otlp();
+        let (otlp, warnings) = self.otlp(None);
         if let Some(warning) = warnings.first() {
             return refuse(warning.clone(), "fix the variable or leave --strict out");
         }
@@ -229,9 +235,16 @@ impl SessionSetup {
         }
     }
 
-    /// Returns the export to collectors, if it is asked for, and warnings.
-    fn otlp(&self) -> (Option<Otlp>, Vec<String>) {
-        let (settings, warnings) = self.settings.otlp(&process_environment);
+    /// Returns the export to collectors, if it is asked for, and warnings. `parent` is the span that the connection
+    /// continues: a spantap around this one may export the same calls.
+    fn otlp(&self, parent: Option<SpanId>) -> (Option<Otlp>, Vec<String>) {
+        let (mut settings, warnings) = self.settings.otlp(&process_environment);
+        if let Some(settings) = &mut settings
+            && let Some(outer) = nested::leave_to_outer(settings, parent)
+        {
+            tracing::info!("process {outer} is a spantap around this one, and exports the same calls");
+        }
+        let settings = settings.filter(|settings| settings.targets().next().is_some());
         let side = self.settings.side.value;
         let prices = Prices::new(self.settings.usd_per_million_tokens.value, &self.settings.cost_per_call);
         let otlp = settings.map(|settings| {
@@ -253,8 +266,8 @@ impl SessionSetup {
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());
         let now = crate::system::clock::now();
-        let span = span.span(&mut self.redactor);
-        let mut exporter = self.exporter(now);
+        let (parent, span) = (span.parent_id(), span.span(&mut self.redactor));
+        let mut exporter = self.exporter(now, parent);
         let session_started = SessionStarted {
             pid: std::process::id(),
             child_pid: started.pid.and_then(|pid| u32::try_from(pid).ok()),
@@ -312,7 +325,7 @@ impl SessionSetup {
         }
     }
 
-    fn exporter(&mut self, now: Moment) -> Exporter {
+    fn exporter(&mut self, now: Moment, parent: Option<SpanId>) -> Exporter {
         let anchor = ClockAnchor { moment: now, wall: Timestamp::now() };
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
@@ -320,7 +333,7 @@ impl SessionSetup {
         let live = paths::live_dir().filter(|_| self.settings.log.value);
         let live = live.map(|folder| LiveFile::new(&folder, &self.identity, anchor));
         outputs.extend(live.map(|live| Box::new(live) as Box<dyn Output>));
-        let (otlp, warnings) = self.otlp();
+        let (otlp, warnings) = self.otlp(parent);
         for warning in warnings {
             tracing::warn!("{warning}");
         }

@@ -9,6 +9,7 @@ use clap::error::ContextKind;
 use crate::cli::{Cli, exit_with};
 use crate::hosts::splice::ORIGIN;
 use crate::settings::{Environment, GivenSettings, SettingSources, config_file, paths, process_environment};
+use crate::system::files::home;
 
 /// Returns options for the config file and the log folder of this shell, if an entry without options would
 /// use others: hosts do not pass on the variables that name them.
@@ -38,7 +39,7 @@ pub(super) fn inherited(given: &[String]) -> Vec<String> {
 
 /// Returns the config file of an entry without `--config`. Hosts pass on only the home folder.
 fn config_file_of_hosts() -> Option<PathBuf> {
-    Some(etcetera::home_dir().ok()?.join(".config/spantap/config.toml"))
+    Some(home::folder()?.join(".config/spantap/config.toml"))
 }
 
 /// Returns the folder of session logs. With `is_stripped`, the XDG variables are ignored.
@@ -47,7 +48,7 @@ fn log_dir(environment: Environment<'_>, is_stripped: bool) -> Option<PathBuf> {
     let given = GivenSettings { config: here.map(|(path, _)| path), ..GivenSettings::default() };
     let settings = SettingSources::read(given, environment, None).settings("");
     let default = || match is_stripped {
-        true => Some(etcetera::home_dir().ok()?.join(".local/state/spantap/sessions")),
+        true => Some(home::folder()?.join(".local/state/spantap/sessions")),
         false => paths::sessions_dir(),
     };
     settings.log_dir.value.or_else(default)

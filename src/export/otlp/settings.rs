@@ -109,6 +109,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// their first signal. A session of ten thousand calls that ends at once fits into a queue.
 const LIMITS: QueueLimits = QueueLimits { queue: 16_384, batch: 2_048, interval: Duration::from_secs(1) };
 
+/// The endpoints of traces, metrics and logs, if they are sent.
+pub(crate) type SignalEndpoints = [Option<String>; 3];
+
 impl OtlpSettings {
     /// Returns the settings, if anything is to be sent, and warnings, which contain no headers and no paths. `flag` is `--otlp`.
     pub(crate) fn resolve(
@@ -156,6 +159,19 @@ impl OtlpSettings {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Sampler {
         OtlpSource { environment, tables, warnings: Vec::new() }.sampler()
+    }
+
+    /// Returns the endpoints to which signals are sent, without warnings.
+    pub(crate) fn resolve_endpoints(
+        flag: Option<&str>,
+        tables: &OtlpTables,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> SignalEndpoints {
+        let mut source = OtlpSource { environment, tables, warnings: Vec::new() };
+        if source.is_disabled() {
+            return SignalEndpoints::default();
+        }
+        Signal::ALL.map(|signal| source.target(signal, flag).map(|target| target.endpoint))
     }
 
     /// Returns the signals that are sent.

@@ -12,8 +12,9 @@ use http::Uri;
 use http::uri::Scheme;
 
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::settings::source::{OtlpSource, pairs};
+use crate::export::otlp::settings::source::{OtlpSource, joined_path, pairs};
 use crate::export::otlp::settings::table::SignalTable;
+use crate::system::files::home::{NOT_A_FILE, expand_home};
 
 /// Headers and certificates for one signal.
 #[derive(Debug, Default)]
@@ -68,7 +69,8 @@ impl OtlpSource<'_> {
         let own_variable = |signal| self.of(signal, "ENDPOINT").map(|(endpoint, _)| endpoint);
         let (flags, file) = (self.tables.flags.endpoint_of(signal), self.tables.file.endpoint_of(signal));
         let (flags, variable) = (flag.or(flags), own_variable(signal));
-        let names = |named: Option<&str>| named.is_some_and(|named| is_same_collector(named, endpoint));
+        let names =
+            |named: Option<&str>| named.is_some_and(|named| is_same_collector(named, endpoint, signal));
         let by_variable = names(variable.as_deref());
         // Without any endpoint the variables ask for the collector of this machine.
         let is_default = flags.is_none() && file.is_none() && variable.is_none();
@@ -129,27 +131,39 @@ impl OtlpSource<'_> {
                 Vec::new()
             })
         });
-        let file = |suffix| self.of(signal, suffix).map(|(path, _)| PathBuf::from(path));
+        let [certificate, client_certificate, client_key] =
+            ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"].map(|suffix| {
+                let (path, name) = self.of(signal, suffix)?;
+                let path = expand_home(PathBuf::from(path));
+                if path.is_none() {
+                    self.warn(format!("{name} is not {NOT_A_FILE}; ignoring it"));
+                }
+                path
+            });
         Credentials {
             headers: headers.into_iter().flatten().collect(),
-            certificate: file("CERTIFICATE"),
-            client_certificate: file("CLIENT_CERTIFICATE"),
-            client_key: file("CLIENT_KEY"),
+            certificate,
+            client_certificate,
+            client_key,
             is_direct: false,
         }
     }
 }
 
-/// Returns true if two endpoints have the same scheme, host and port.
-fn is_same_collector(one: &str, other: &str) -> bool {
-    let address = |endpoint: &str| {
+/// Returns true if `named`, as it is or as a base, names the collector at `endpoint`: same scheme, host, port, path and
+/// query. Paths of one host can belong to different tenants.
+fn is_same_collector(named: &str, endpoint: &str, signal: Signal) -> bool {
+    let parts = |endpoint: &str| {
         let uri: Uri = endpoint.trim().parse().ok()?;
         let usual = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => 443,
             _ => 80,
         };
-        let host = uri.host()?.to_ascii_lowercase();
-        Some((uri.scheme().cloned(), host, uri.port_u16().unwrap_or(usual)))
+        let address = (uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(usual));
+        let path = uri.path_and_query().map_or("", |path| path.as_str()).trim_end_matches('/').to_owned();
+        Some((uri.scheme().cloned(), address, path))
     };
-    address(one).is_some_and(|one| Some(one) == address(other))
+    let endpoint = parts(endpoint);
+    endpoint.is_some()
+        && [named.to_owned(), joined_path(named, signal)].iter().any(|named| parts(named) == endpoint)
 }

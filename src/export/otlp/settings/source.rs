@@ -288,8 +288,13 @@ fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
     let base = base.trim();
     match protocol {
         Protocol::Grpc => base.to_owned(),
-        _ => format!("{}/{}", base.trim_end_matches('/'), signal.path()),
+        _ => joined_path(base, signal),
     }
+}
+
+/// Appends the signal's path to a base.
+pub(super) fn joined_path(base: &str, signal: Signal) -> String {
+    format!("{}/{}", base.trim().trim_end_matches('/'), signal.path())
 }
 
 /// Reads `name=value,name=value`, percent-encoded (W3C Baggage without properties).

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error};
 
 use crate::export::otlp::settings::Signal;
+use crate::system::files::home::{NOT_A_FILE, expand_home};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,8 +17,11 @@ pub struct OtlpTable {
     pub(crate) headers: BTreeMap<String, String>,
     /// `gzip` or `none`.
     pub(crate) compression: Option<String>,
+    #[serde(deserialize_with = "path")]
     pub(crate) certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
     pub(crate) client_certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
     pub(crate) client_key: Option<PathBuf>,
     /// Seconds for one export.
     pub(crate) timeout: Option<u64>,
@@ -63,10 +68,19 @@ pub struct SignalTable {
     /// They replace the headers of all signals.
     pub(crate) headers: Option<BTreeMap<String, String>>,
     pub(crate) compression: Option<String>,
+    #[serde(deserialize_with = "path")]
     pub(crate) certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
     pub(crate) client_certificate: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
     pub(crate) client_key: Option<PathBuf>,
     pub(crate) timeout: Option<u64>,
+}
+
+/// Reads a path as path settings are read.
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = expand_home(PathBuf::deserialize(deserializer)?);
+    path.map(Some).ok_or_else(|| D::Error::custom(NOT_A_FILE))
 }
 
 impl OtlpTable {

@@ -225,13 +225,48 @@ fn headers_and_certificates_go_only_to_a_collector_that_their_own_layer_names() 
         ("the same collector", us, no, &ours, &[], &["flags", "file", "variables"]),
         (
             "the same collector, spelt otherwise",
-            "https://US.example:443/x",
+            "https://US.example:443/",
             no,
             &ours,
             &[],
             &["flags", "file", "variables"],
         ),
         ("the same in all three", us, no, &ours, &[(ENDPOINT, us)], &["flags", "file", "variables"]),
+        ("another path", "https://us.example/other", no, &ours, &[], &["flags", "variables"]),
+        ("a path above", "https://us.example", no, &own(us), &[], &["flags", "variables"]),
+        (
+            "another tenant",
+            "https://us.example/b",
+            no,
+            "endpoint = 'https://us.example/a'",
+            &[],
+            &["flags", "variables"],
+        ),
+        (
+            "another spelling of a path",
+            "https://us.example/a/../b",
+            no,
+            "endpoint = 'https://us.example/b'",
+            &[],
+            &["flags", "variables"],
+        ),
+        ("another query", "https://us.example/?b", no, &ours, &[], &["flags", "variables"]),
+        (
+            "the same path",
+            "https://us.example/a",
+            no,
+            "endpoint = 'https://us.example/a/'",
+            &[],
+            &["flags", "file", "variables"],
+        ),
+        (
+            "the path of the signal, written out",
+            "https://us.example",
+            no,
+            "[traces]\nendpoint = 'https://us.example/v1/traces'",
+            &[],
+            &["flags", "file", "variables"],
+        ),
         ("without TLS", "http://us.example", no, &ours, &[], &["flags", "variables"]),
         ("another port", "https://us.example:4318", no, &ours, &[], &["flags", "variables"]),
         ("another host that begins so", "https://us.example.evil", no, &ours, &[], &["flags", "variables"]),
@@ -280,7 +315,7 @@ fn headers_of_the_file_go_through_no_proxy_that_may_read_them() {
     let tables = OtlpTables { flags, all: file.clone(), file };
     assert!(OtlpSettings::resolve(None, &tables, &|_| None).0.unwrap().traces.unwrap().is_direct);
     // A blank before the endpoint changes nothing.
-    let flags: OtlpTable = toml::from_str("[traces]\nendpoint = ' http://h/own'").unwrap();
+    let flags: OtlpTable = toml::from_str("[traces]\nendpoint = ' http://h/v1/traces'").unwrap();
     let file: OtlpTable = toml::from_str(&[plain, headers].concat()).unwrap();
     let all = OtlpTable { traces: flags.traces.clone(), ..file.clone() };
     let tables = OtlpTables { flags, file, all };
@@ -381,4 +416,26 @@ fn a_sampler_that_does_not_exist_is_the_default_with_a_word() {
     assert_eq!(sampler("xray", ""), (Sampler::default(), 1));
     assert_eq!(sampler("traceidratio", "0.25"), (Sampler { parent_based: false, share: 0.25 }, 0));
     assert_eq!(sampler("parentbased_traceidratio", "7"), (Sampler::default(), 1));
+}
+
+#[test]
+fn paths_of_certificates_are_read_as_other_path_settings() {
+    let home = crate::system::files::home::folder().unwrap();
+    let table = "endpoint = 'https://h'\ncertificate = '~/a.pem'\nclient_certificate = '$HOME/b.pem'\n\
+                 [traces]\nclient_key = '${HOME}/c.pem'";
+    let traces = with_table(None, table, &[]).0.unwrap().traces.unwrap();
+    let files = [traces.certificate, traces.client_certificate, traces.client_key];
+    assert_eq!(files, ["a.pem", "b.pem", "c.pem"].map(|name| Some(home.join(name))));
+    let variable = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+    let with_variable = |path| resolve(Some("https://h"), &[(variable, path)]);
+    assert_eq!(with_variable("~/a.pem").0.unwrap().traces.unwrap().certificate, Some(home.join("a.pem")));
+    for path in ["%HOME%/a.pem", "file:///a.pem", "{{HOME}}/a.pem"] {
+        let (settings, warnings) = with_variable(path);
+        assert_eq!(settings.unwrap().traces.unwrap().certificate, None);
+        assert_eq!(
+            warnings,
+            [format!("{variable} is not a file (only ~ and $HOME at its start are replaced); ignoring it")]
+        );
+        assert!(toml::from_str::<OtlpTable>(&format!("certificate = '{path}'")).is_err());
+    }
 }
