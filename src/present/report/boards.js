@@ -140,7 +140,7 @@ function latency(figures) {
       ["Calls", (pair) => pair.calls, "n wide", (pair) => pair.calls],
       ["Reported slow", (pair) => pair.slow || "", "n wide", (pair) => pair.slow],
     ], (pair) => filterBy(ofTool(pair))),
-    legend(["ok", "p50"], ["caution", "p95"], ["fail", "p99"]),
+    element("div", { class: "wide" }, legend(["ok", "p50"], ["caution", "p95"], ["fail", "p99"])),
     slowest.length === 0 ? [] : [element("h3", {}, "Slowest calls"), operations("slowest", slowest, 6)],
   ];
   board("latency", "Latency by (server, tool)", "How long calls take, sorted by the 95th percentile.", content.flat(Infinity));
@@ -174,7 +174,7 @@ function shape(figures) {
   const content = rows.length === 0 ? [] : [
     element("p", {}, facts.join(" \u00b7 ")),
     table("shape", rows, [
-      ["Start", (session) => moment(session.first, SHORT), "text", (session) => session.first],
+      ["Start", (session) => element("span", { class: "whole" }, moment(session.first, SHORT)), "text", (session) => session.first],
       ["Session", (session) => shortId(session.id), "mono wide", (session) => session.id],
       ["Host", (session) => session.hosts.join(", "), "text wide", (session) => session.hosts.join(", ")],
       ["Servers", (session) => element("span", {}, session.servers.map((server) => [element("span", { class: "whole" }, dot(server), fit(server, 20)), " "])), "text wide", (session) => session.servers.length],
@@ -183,7 +183,7 @@ function shape(figures) {
       ["Turns", (session) => session.turns || "", "n wide", (session) => session.turns],
       ["Time", (session) => (session.time ? spent(session.time) : ""), "wide picture small"],
       ["Tokens~", (session) => tokens(session.tokens), "n wide", (session) => session.tokens],
-      ["Notes", (session) => toned(session.notes, session.errors > 0 || session.most > DATA.about.warn ? "warn" : ""), "text long", (session) => session.most],
+      ["Notes", (session) => toned(session.notes, session.tone), "text long", (session) => session.most],
     ], (session) => { location.hash = "session:" + encodeURIComponent(session.id); }),
     legend(["ok", "calls, tools"], ["caution", "repeats of an earlier call"], ["fail", "errors"], ["start", "servers starting"], ["person", "a person"], ["silent", "nothing asked"]),
     element("p", { class: "muted" }, "Calls that a host refuses before it sends them are not recorded; the telemetry of the host has them."),

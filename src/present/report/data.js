@@ -25,7 +25,8 @@ const ROWS = DATA.rows.list.map((row, place) => ({
   flags: row[10],
   cost: row[11],
   message: DATA.rows.messages[row[12]],
-  handle: `${DATA.rows.connections[row[13]]}.${row[14]}`,
+  connection: DATA.rows.connections[row[13]],
+  handle: `${[...DATA.rows.connections[row[13]]].slice(-6).join("")}.${row[14]}`,
 }));
 // By handle; the earlier ones of several calls with the same handle have an addition.
 const HANDLES = new Map(ROWS.map((row) => [row.handle, row]));

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use crate::present::Printable;
 use crate::present::sessions::annotation;
+use crate::present::table::Tone;
 use crate::query::errors::{ErrorRow, masked_message};
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, ToolTotals, error_type};
-use crate::query::row::{OperationRow, id_end};
+use crate::query::row::OperationRow;
 use crate::query::sessions::SessionTotals;
-use crate::query::time_spent::{TimeSpent, starting_rows};
+use crate::query::time_spent::{Silence, TimeSpent, starting_rows};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -79,8 +80,9 @@ struct OperationTable {
     types: NameTable,
     /// Masked messages, as `stats --by error` groups them.
     messages: NameTable,
-    /// First parts of handles.
     connections: NameTable,
+    /// Milliseconds in which nothing was asked before an operation, by index in `list`.
+    silences: BTreeMap<usize, u64>,
     list: Vec<PageRow>,
     /// By index in `list`.
     details: BTreeMap<usize, Value>,
@@ -198,13 +200,20 @@ fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) ->
     let (first, last) = session.span.get().unwrap_or_default();
     let calls = &session.calls;
     let hosts: Vec<Printable> = session.hosts.iter().map(|host| Printable::new(host)).collect();
+    let (notes, tone) = annotation(session, warn);
+    let tone = match tone {
+        Tone::Bad => "bad",
+        Tone::Warning => "warn",
+        Tone::Good => "good",
+        Tone::Plain | Tone::Strong | Tone::Faint => "",
+    };
     let servers: Vec<Printable> = session.servers.keys().map(|server| Printable::new(server)).collect();
     json!({
         "id": Printable::new(id), "hosts": hosts, "servers": servers, "first": ms(first), "last": ms(last),
         "calls": calls.calls, "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
         "unknown": calls.with_status(Status::Unknown), "turns": session.turns.turns(),
         "repeats": calls.repeats, "most": session.most_repeats(), "slow": calls.slow,
-        "tokens": calls.tokens, "cost": calls.cost(prices), "notes": annotation(session, warn).0,
+        "tokens": calls.tokens, "cost": calls.cost(prices), "notes": notes, "tone": tone,
     })
 }
 
@@ -256,14 +265,18 @@ impl<'r> SessionTimes<'r> {
         SessionTimes { times: sessions.into_iter().map(|(id, rows)| (id, time(rows))).collect(), starting }
     }
 
+    /// Returns the ms before the operation in which nothing was asked in its session, if they are worth a line.
+    fn silence_before(&self, row: &OperationRow) -> Option<f64> {
+        let (time, _) = self.times.get(&*row.session_id)?;
+        time.silence_before(row.started).map(Silence::ms).filter(|ms| *ms >= SILENCE_MS)
+    }
+
     /// Adds the times to the row of a session of which all operations are known.
     fn add_to(&self, row: &mut Value, session_id: &str, operations: u64) {
         let Some((time, _)) = self.times.get(session_id).filter(|(_, known)| *known == operations) else {
             return;
         };
         row["time"] = json!([time.starting_ms, time.tools_ms, time.person_ms, time.silent_ms()]);
-        let silences = time.silences.iter().filter(|silence| silence.ms() >= SILENCE_MS);
-        row["silences"] = silences.map(|silence| json!([ms(silence.until), silence.ms()])).collect();
     }
 }
 
@@ -340,6 +353,9 @@ impl OperationTable {
         for (index, row) in rows.into_iter().enumerate() {
             let page_row = table.row(row, times.starting.contains(&key(row)), first);
             table.list.push(page_row);
+            if let Some(silence) = times.silence_before(&row.operation) {
+                table.silences.insert(index, silence.round() as u64);
+            }
             if detailed.contains(&key(row)) {
                 table.details.insert(index, details(row));
             }
@@ -375,7 +391,7 @@ impl OperationTable {
                 | flag(is_of_start, OF_START),
             row.cost,
             self.messages.number_of_most(&message, MESSAGES),
-            self.connections.number(id_end(&operation.connection_id, 6)),
+            self.connections.number(&operation.connection_id),
             operation.seq,
         )
     }
@@ -386,23 +402,24 @@ fn key(row: &ReportRow) -> (&str, u64) {
     (&row.operation.connection_id, row.operation.seq)
 }
 
-/// Returns the ids and hashes of an operation. Empty ones are left out.
+/// Returns the ids and hashes of an operation that its row does not have. Empty ones are left out.
 fn details(row: &ReportRow) -> Value {
+    /// Most characters of a message.
+    const MESSAGE: usize = 300;
     let operation = &row.operation;
-    let mut details = json!({
-        "method": Printable::new(&operation.method), "connection": Printable::new(&operation.connection_id),
-        "seq": operation.seq, "request": Printable::new(&row.request_id),
-    });
+    let mut details = json!({ "request": Printable::new(&row.request_id) });
+    let message = Printable::new(&operation.error_message).cut(MESSAGE, "…");
+    let is_masked = operation.error_message.is_empty() || *message == *masked_message(operation);
     for (name, text) in [
-        ("conversation", &*operation.conversation_id),
-        ("turn", &operation.turn_id),
+        ("method", if operation.is_tool_call { "" } else { &*operation.method }),
+        ("conversation", if operation.turn_id.is_empty() { &*operation.conversation_id } else { "" }),
         ("call", &row.call_id),
         ("trace", &row.trace_id),
         ("span", &row.span_id),
         ("arguments", &row.args_hash),
         ("result", &row.result_hash),
         ("text", &row.text_hash),
-        ("message", &operation.error_message),
+        ("message", if is_masked { "" } else { &message }),
     ] {
         if !text.is_empty() {
             details[name] = json!(Printable::new(text));

@@ -12,10 +12,11 @@ function turnsOf(rows) {
 const ended = (row) => row.start + Math.max(0, row.ms);
 
 // Rows under one heading, on one time axis.
-function block(name, rows, silences, shown) {
+function block(name, rows, shown) {
   const start = Math.min(...rows.map((row) => row.start));
   const span = Math.max(Math.max(...rows.map(ended)) - start, 0.001);
-  const silent = (row) => silences.filter(([until]) => Math.abs(until - row.start) < 0.0005).map(([, ms]) => element("p", { class: "silence" }, `\u2026 ${duration(ms)} nothing asked`));
+  const silence = (row) => (shown ? DATA.rows.silences[row.place] : undefined);
+  const silent = (row) => (silence(row) === undefined ? [] : element("p", { class: "silence" }, `\u2026 ${duration(silence(row))} nothing asked`));
   const lines = rows.map((row) => [silent(row), operation(row, start, span)]);
   const [before, ...rest] = lines[0];
   const axis = element("div", { class: "axis-line" }, element("h3", {}, `${name} \u00b7 ${moment(start, true)}`),
@@ -23,21 +24,20 @@ function block(name, rows, silences, shown) {
   return [before, element(shown ? "div" : "details", { class: "turn" }, shown ? axis : element("summary", {}, name), shown ? [] : axis, rest, lines.slice(1))];
 }
 
-function waterfall(rows, about) {
-  const silences = about?.silences ?? [];
+function waterfall(rows) {
   const starts = rows.filter((row) => row.flags & FLAG.ofStart && !isFailure(row));
   const blocks = [];
   if (starts.length > 0) {
     const servers = [...new Set(starts.map((row) => row.server))];
     const took = (server) => sum(starts.filter((row) => row.server === server).map((row) => ({ ms: Math.max(0, row.ms) })), "ms");
     const slowest = servers.reduce((a, b) => (took(b) > took(a) ? b : a));
-    blocks.push(block(`Start of ${servers.length === 1 ? servers[0] : plural(servers.length, "server")}: ${servers.length > 1 ? "slowest " + slowest + " " : ""}${duration(took(slowest))}`, starts, [], false));
+    blocks.push(block(`Start of ${servers.length === 1 ? servers[0] : plural(servers.length, "server")}: ${servers.length > 1 ? "slowest " + slowest + " " : ""}${duration(took(slowest))}`, starts, false));
   }
   let number = 0;
   const others = new Set(starts);
   for (const [turn, list] of turnsOf(rows.filter((row) => !others.has(row)))) {
     // A group without a tool call that names its turn, such as pings, is not a turn.
-    blocks.push(block(turn === -1 || !list.some(isToolCall) ? "Outside turns" : "Turn " + ++number, list, silences, true));
+    blocks.push(block(turn === -1 || !list.some(isToolCall) ? "Outside turns" : "Turn " + ++number, list, true));
   }
   return blocks;
 }
@@ -57,7 +57,7 @@ function openWaterfall(session, chosen) {
     time ? [element("div", { class: "spent" }, spent(time)),
       legend(...SPENT.map(([what, kind], index) => [kind, `${what} ${duration(time[index])}`, time[index]]).filter(([, , ms]) => ms > 0))] : [],
     element("div", { class: "panes" },
-      element("div", { class: "list" }, rows.length === 0 ? element("p", { class: "empty" }, "No operations of this session are in the page.") : waterfall(rows, about)),
+      element("div", { class: "list" }, rows.length === 0 ? element("p", { class: "empty" }, "No operations of this session are in the page.") : waterfall(rows)),
       element("aside", { id: "detail", "aria-label": "Details of an operation", "aria-live": "polite" }, element("p", { class: "muted" }, "Choose an operation to see its ids and hashes.")))));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -105,9 +105,12 @@ function chain(row) {
   const detail = DATA.rows.details[row.place];
   const ids = [["operation", row.handle], ["agent session", row.session]];
   const facts = [["started", moment(row.start, true) + ", took " + duration(row.ms)], ["ended", outcome(row)]];
+  // The line breaks between session, conversation and turn are in their written form.
+  const [, conversation, turn] = DATA.rows.turns[row.turn].split("\\u{a}");
+  ids.push(["conversation", conversation ?? detail?.conversation], ["turn", turn], ["connection", row.connection]);
   if (detail) {
-    facts.push(["method", detail.method], ["result size", detail.size === undefined ? "" : detail.size + " bytes"]);
-    ids.push(["conversation", detail.conversation], ["turn", detail.turn], ["tool call", detail.call], ["connection", detail.connection],
+    facts.push(["method", detail.method ?? "tools/call"], ["result size", detail.size === undefined ? "" : detail.size + " bytes"]);
+    ids.push(["tool call", detail.call],
       ["request id", detail.request], ["trace", detail.trace], ["span", detail.span], ["arguments", detail.arguments],
       ["result", detail.result], ["text", detail.text], ["in a terminal", "spantap show " + row.handle]);
     facts.push(["is it the text?", detail.text ? "spantap redact --hash text FILE prints the hash of the text below if the server sent it" : ""]);
