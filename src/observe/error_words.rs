@@ -56,20 +56,42 @@ const REPORTS: [&str; 9] =
 /// Words before a number which is a code, not a count.
 const CODES: [&str; 5] = ["error", "code", "status", "http", "errno"];
 
-/// Phrases which mean that a time was over.
-const TIMEOUTS: [&str; 11] = [
-    "timeout",
-    "timed out",
-    "time out",
-    "timedout",
-    "deadline exceeded",
-    "deadlineexceeded",
-    "deadline has elapsed",
-    "deadline expired",
-    "time limit",
-    "took too long",
-    "did not respond in time",
+/// Words that contain one of these say that a time was over: `ETIMEDOUT`, `TimeoutError`.
+const TIMEOUTS: [&str; 2] = ["timeout", "timedout"];
+/// Phrases that say the same.
+const TIMEOUT_PHRASES: [&str; 12] = [
+    " timed out ",
+    " time out ",
+    " time limit ",
+    " too long ",
+    " too slow ",
+    " longer than ",
+    " in time ",
+    " out of time ",
+    " gave up waiting ",
+    " stopped waiting ",
+    " request expired ",
+    " operation expired ",
 ];
+/// Words for a time, beside numbers with a unit.
+const TIMES: [&str; 10] =
+    ["time", "deadline", "timer", "duration", "ms", "milliseconds", "sec", "secs", "seconds", "minutes"];
+/// Words that say that a time was over.
+const OVER: [&str; 11] = [
+    "exceeded",
+    "exceeds",
+    "exceeding",
+    "elapsed",
+    "expired",
+    "passed",
+    "reached",
+    "over",
+    "up",
+    "missed",
+    "ran",
+];
+/// Words that say that something did not happen within a time.
+const NOT: [&str; 5] = ["no", "not", "never", "without", "nothing"];
 
 /// Returns true if a message says that the request was refused, in one of these lower-case phrases.
 pub(super) fn is_refusal(text: &str, phrases: &[String]) -> bool {
@@ -84,11 +106,26 @@ pub(super) fn is_refusal(text: &str, phrases: &[String]) -> bool {
 
 /// Returns true if the reason of a cancellation says that the asking side stopped waiting.
 pub(super) fn is_timeout(reason: &str) -> bool {
-    let reason = reason.to_lowercase().replace(['-', '_'], " ");
-    TIMEOUTS.iter().filter_map(|phrase| reason.find(phrase)).any(|at| {
-        let before = reason[..at].split_whitespace().next_back();
-        !matches!(before, Some("no" | "not" | "before" | "without"))
-    })
+    let words: Vec<String> = reason.split_whitespace().flat_map(parts).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let has = |list: &[&str]| words.iter().any(|word| list.contains(word));
+    if has(&["before"]) {
+        return false;
+    }
+    // `TimedOut` has two parts, as `timed out` has.
+    let text = format!(" {} ", words.join(" "));
+    let is_word = |(at, word): (usize, &&str)| {
+        let is_denied = at > 0 && NOT.contains(&words[at - 1]);
+        !is_denied && TIMEOUTS.iter().any(|timeout| word.contains(timeout))
+    };
+    let is_time = |word: &&str| {
+        let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        TIMES.contains(word) || (unit.len() < word.len() && matches!(unit, "s" | "ms" | "m" | "min" | "sec"))
+    };
+    let has_time = words.iter().any(is_time);
+    words.iter().enumerate().any(is_word)
+        || TIMEOUT_PHRASES.iter().any(|phrase| text.contains(phrase))
+        || (has_time && (has(&OVER) || (has(&NOT) && has(&["within", "after", "for", "in"]))))
 }
 
 /// Reads the members of an error object that people read.
@@ -346,11 +383,39 @@ mod tests {
             "java.util.concurrent.TimeoutException",
             "ETIMEDOUT",
             "the call took too long",
+            "AbortError: Abort timeout",
+            "Client.Timeout exceeded while awaiting headers",
+            "maximum time exceeded",
+            "exceeded the maximum duration of 30s",
+            "no response within 30 seconds",
+            "not answered within 60000ms",
+            "the server did not respond in time",
+            "response took longer than expected",
+            "gave up waiting for the tool",
+            "deadline passed",
+            "DeadlineExceeded",
+            "DeadlineExceededException",
+            "time is up",
+            "30s elapsed",
+            "no answer for 45s",
         ] {
             assert!(is_timeout(reason), "{reason}");
         }
-        for reason in ["context canceled", "the user stopped it", "stopped before timeout", "no timeout", ""]
-        {
+        for reason in [
+            "context canceled",
+            "the user stopped it",
+            "stopped before timeout",
+            "no timeout",
+            "",
+            "cancelled before the deadline passed",
+            "rate limit exceeded",
+            "token limit reached",
+            "no longer needed",
+            "the user closed the window",
+            "session expired",
+            "not wanted",
+            "5 results are enough",
+        ] {
             assert!(!is_timeout(reason), "{reason}");
         }
     }

@@ -67,13 +67,28 @@ impl RequestId {
     }
 }
 
-/// Returns the bytes that all spellings of an id's value share. The value of a string of digits is the number.
+/// Returns the bytes that all spellings of an id's value share. The value of a string is the number that JavaScript's
+/// `Number` reads in it, with which the official TypeScript SDK finds the request: 0 for `""`, 16 for `"0x10"`.
 pub(crate) fn value(id: &[u8]) -> Cow<'_, [u8]> {
     let number = match id {
-        [b'"', inner @ .., b'"'] => inner.trim_ascii(),
-        _ => id,
+        [b'"', inner @ .., b'"'] => in_string(inner.trim_ascii()),
+        _ => decimal(id),
     };
-    decimal(number).unwrap_or(Cow::Borrowed(id))
+    number.unwrap_or(Cow::Borrowed(id))
+}
+
+/// Returns the shortest spelling of the number in a string without blanks around it.
+fn in_string(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let radix = match text {
+        [] => return Some(Cow::Borrowed(b"0")),
+        [b'0', b'x' | b'X', ..] => 16,
+        [b'0', b'o' | b'O', ..] => 8,
+        [b'0', b'b' | b'B', ..] => 2,
+        [b'+', unsigned @ ..] if !unsigned.starts_with(b"-") => return decimal(unsigned),
+        _ => return decimal(text),
+    };
+    let digits = std::str::from_utf8(&text[2..]).ok().filter(|digits| !digits.starts_with('+'))?;
+    Some(Cow::Owned(u64::from_str_radix(digits, radix).ok()?.to_string().into_bytes()))
 }
 
 /// Returns the shortest spelling of a decimal number: `10` for `010`, `1e1` and `10.0`. `None` for other text.
@@ -94,9 +109,10 @@ fn decimal(text: &[u8]) -> Option<Cow<'_, [u8]>> {
     };
     let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
         Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
-        None => (mantissa, &b"0"[..]),
+        None => (mantissa, &b""[..]),
     };
-    if !all_digits(whole) || !all_digits(fraction) {
+    let is_number = |part: &[u8]| part.is_empty() || all_digits(part);
+    if !is_number(whole) || !is_number(fraction) || whole.len() + fraction.len() == 0 {
         return None;
     }
     let digits = [whole, fraction].concat();
@@ -208,8 +224,26 @@ mod tests {
         let value =
             |raw: &str| String::from_utf8(RequestId::new(raw.as_bytes()).value().bytes().to_vec()).unwrap();
         for (plain, spellings) in [
-            ("1", &["1", "1.0", "1e0", "10e-1", "0.1E+1", "\"1\"", "\"01\"", "\" 1.0 \"", "\"\\u0031\""][..]),
-            ("0", &["0", "-0", "0.0", "0e9", "\"0\"", "\"000\""]),
+            (
+                "1",
+                &[
+                    "1",
+                    "1.0",
+                    "1e0",
+                    "10e-1",
+                    "0.1E+1",
+                    "\"1\"",
+                    "\"01\"",
+                    "\" 1.0 \"",
+                    "\"\\u0031\"",
+                    "\"0x1\"",
+                    "\"+1\"",
+                    "\"1.\"",
+                    "\"0b01\"",
+                ][..],
+            ),
+            ("0", &["0", "-0", "0.0", "0e9", "\"0\"", "\"000\"", "\"\"", "\"  \"", "\".0\""]),
+            ("26", &["26", "\"0x1A\"", "\"0o32\""]),
             ("-7", &["-7", "-7.00", "\"-7\""]),
             ("1000", &["1000", "1e3", "\"1000\""]),
             ("1e30", &["1e30", "10e29", "1000000000000000000000000000000"]),
@@ -221,7 +255,8 @@ mod tests {
             }
         }
         for other in [
-            "\"\"", "\"a\"", "\"1a\"", "\"0x1\"", "\"1e\"", "\"-\"", "\".\"", "true", "[1]", "\"1", "\"NaN\"",
+            "\"a\"", "\"1a\"", "\"0x\"", "\"0xg\"", "\"-0x1\"", "\"0x+1\"", "\"+-1\"", "\"1e\"", "\"-\"",
+            "\".\"", "\"1_0\"", "true", "[1]", "\"1", "\"NaN\"",
         ] {
             assert_eq!(value(other), other);
         }

@@ -218,6 +218,7 @@ impl Session {
         }
         let cursor = tools::cursor(envelope, Member::Cursor);
         let ReceivedRequest { id, meta, redactions, .. } = request;
+        let is_tool_call = facts.is_tool_call();
         self.open.insert(Pending {
             id,
             facts,
@@ -231,6 +232,9 @@ impl Session {
             maybe_lost: false,
             redactions,
         });
+        if is_tool_call {
+            self.open.adopt_questions(step.now);
+        }
     }
 
     /// Ends a request that gets no answer.

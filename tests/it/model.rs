@@ -60,7 +60,7 @@ pub enum Id {
     Respelled(usize, usize),
 }
 
-const IDS: [(&str, &[&str]); 15] = [
+const IDS: [(&str, &[&str]); 17] = [
     ("1", &["1"]),
     ("\"1\"", &["\"1\"", "\"\\u0031\""]),
     ("1.0", &["1.0"]),
@@ -76,6 +76,8 @@ const IDS: [(&str, &[&str]); 15] = [
     ("1e0", &["1e0"]),
     ("\"-7\"", &["\"-7\"", "\"\\u002d7\""]),
     ("-70E-1", &["-70E-1"]),
+    ("0", &["0"]),
+    ("\"0x1\"", &["\"0x1\"", "\"0\\u00781\""]),
 ];
 
 impl Id {
@@ -92,7 +94,13 @@ impl Id {
     /// Returns the number that the id is or contains, or else the id: some peers compare this.
     pub fn value(self) -> String {
         let shown = self.shown();
-        let number = shown.trim_matches('"').parse::<f64>();
+        let text = shown.trim_matches('"');
+        let number = match text {
+            "" => Ok(0.0),
+            // As JavaScript reads it.
+            "0x1" => Ok(1.0),
+            _ => text.parse::<f64>(),
+        };
         number.map_or(shown, |number| number.to_string())
     }
 

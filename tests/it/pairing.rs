@@ -229,6 +229,29 @@ fn the_time_of_a_person_is_the_union_of_the_questions_within_the_call() {
 }
 
 #[test]
+fn a_question_that_was_open_before_the_call_counts_from_the_call_on() {
+    let mut player = Player::new();
+    player.send_now(SERVER, question("q"));
+    player.wait(Duration::from_secs(5));
+    for id in [1, 2] {
+        player.send_now(CLIENT, call(id));
+        player.wait(Duration::from_secs(2));
+        player.send_now(SERVER, result(id));
+        player.wait(Duration::from_secs(1));
+    }
+    player.send_now(CLIENT, call(3));
+    player.wait(Duration::from_secs(1));
+    player.send_now(CLIENT, person_says("q", "accept"));
+    player.wait(Duration::from_secs(1));
+    player.send_now(SERVER, result(3));
+    let records = player.end();
+    check_books(&records);
+    let calls = operations(&records).into_iter().filter(|record| record["event"] == "mcp_tool_call");
+    let waits: Vec<&Value> = calls.map(|call| &call["user_wait_ms"]).collect();
+    assert_eq!(waits, [&json!(2000.0), &json!(2000.0), &json!(1000.0)]);
+}
+
+#[test]
 fn the_last_answer_of_a_person_decides_whether_a_failed_call_was_denied() {
     for (answers, status) in [
         (&["decline"][..], "denied"),

@@ -3,7 +3,7 @@
 //! They are found by the side that sent them and by id, because before the 2026-07-28 revision both
 //! sides send requests and both count ids from zero. Their number and their memory are bounded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::observe::canonical::Hash;
@@ -20,6 +20,9 @@ use crate::relay::chunk::Moment;
 const MAX_PENDING: usize = 16_384;
 /// Bytes of the texts of open requests. If there are more, the oldest request ends as `evicted`.
 const MAX_PENDING_TEXT: usize = 8 << 20;
+
+/// Open questions to a person that are remembered for the next call. If there are more, the oldest one is forgotten.
+const MAX_QUESTIONS: usize = 64;
 
 pub(super) struct Pending {
     pub(super) id: RequestId,
@@ -50,7 +53,7 @@ pub(super) struct OpenTask {
     pub(super) ended: Option<(CallAnswer, Moment)>,
 }
 
-/// The questions to a person that were asked while a call was the only open tool call.
+/// The questions to a person that were open while a call was the only open tool call.
 #[derive(Default)]
 pub(super) struct Questions {
     open: u32,
@@ -172,6 +175,8 @@ pub(super) struct OpenRequests {
     /// One table for each [`Direction`].
     by_id: [RequestIndex; 2],
     by_progress_token: [RequestIndex; 2],
+    /// Numbers of questions to a person.
+    questions: VecDeque<u64>,
     /// Calls of the client that were answered with a task, by the digest of its id.
     by_task: HashMap<[u8; 32], u64>,
     next_number: u64,
@@ -189,6 +194,10 @@ impl OpenRequests {
             self.by_progress_token[side].insert(token, number);
         }
         self.by_id[side].insert(&pending.id, number);
+        if pending.facts.method.asks_consent() {
+            self.questions.truncate(MAX_QUESTIONS - 1);
+            self.questions.push_front(number);
+        }
         self.by_number.insert(number, Box::new(pending));
     }
 
@@ -202,6 +211,9 @@ impl OpenRequests {
         pending.progress_token.take_if(|token| !self.by_progress_token[side].remove(token, number));
         if let Some(task) = &pending.task {
             self.by_task.remove(&task.id.digest);
+        }
+        if pending.facts.method.asks_consent() {
+            self.questions.retain(|question| *question != number);
         }
         Some(pending)
     }
@@ -274,6 +286,20 @@ impl OpenRequests {
     pub(super) fn oldest_if_full(&self) -> Option<u64> {
         let is_full = self.by_number.len() >= MAX_PENDING || self.text > MAX_PENDING_TEXT;
         self.by_number.first_key_value().filter(|_| is_full).map(|(number, _)| *number)
+    }
+
+    /// Counts the open questions for the tool call that has just arrived, if it is the only open one.
+    pub(super) fn adopt_questions(&mut self, now: Moment) {
+        if self.questions.is_empty() {
+            return;
+        }
+        let Some(call) = self.only_tool_call() else { return };
+        for question in self.questions.clone() {
+            if let Some(pending) = self.get_mut(question) {
+                pending.asked_for = Some(call);
+                self.get_mut(call).into_iter().for_each(|call| call.questions.asked(now));
+            }
+        }
     }
 
     /// Returns the number of the open tool call, if exactly one is open.

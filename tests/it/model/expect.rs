@@ -361,6 +361,18 @@ impl Model {
             task: None,
             version,
         });
+        let running: Vec<usize> = self
+            .open
+            .iter()
+            .filter(|open| is_call(open) && is_running(open))
+            .map(|open| open.number)
+            .collect();
+        if client && ask.method == "tools/call" && running == [number] {
+            // The questions that are open already are those of this call.
+            let is_question =
+                |open: &&mut Open| matches!(open.ask.method, "elicitation/create" | "sampling/createMessage");
+            self.open.iter_mut().filter(is_question).for_each(|question| question.asked_for = Some(number));
+        }
     }
 
     /// Returns the turn that the request names, or the number that the quiet times of its conversation give.
@@ -524,7 +536,7 @@ impl Model {
         self.tokens.retain(|(_, number)| *number != open.number);
         // A question to a person ends, and with a call the time of its questions.
         if let Some(call) = self.open.iter_mut().find(|call| Some(call.number) == open.asked_for) {
-            call.waits.push((open.started, at));
+            call.waits.push((open.started.max(call.started), at));
             match status {
                 "denied" => call.declined = true,
                 "ok" => call.declined = false,
@@ -532,8 +544,12 @@ impl Model {
             }
         }
         let asked = self.open.iter().filter(|question| question.asked_for == Some(open.number));
-        let waits: Vec<_> =
-            open.waits.iter().copied().chain(asked.map(|question| (question.started, at))).collect();
+        let waits: Vec<_> = open
+            .waits
+            .iter()
+            .copied()
+            .chain(asked.map(|question| (question.started.max(open.started), at)))
+            .collect();
         let user_wait = union(waits);
         let Open { client, ask, .. } = open;
         if ask.method != "subscriptions/listen" && open.task.is_none() {

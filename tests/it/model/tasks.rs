@@ -57,11 +57,12 @@ impl Model {
         if task.ended.is_none() {
             task.ended = Some((status, error_type, now));
             // Its questions do not count any more.
+            let begun = self.open[at].started;
             let asked: Vec<Moment> = self
                 .open
                 .iter()
                 .filter(|open| open.asked_for == Some(number))
-                .map(|open| open.started)
+                .map(|open| open.started.max(begun))
                 .collect();
             self.open[at].waits.extend(asked.into_iter().map(|started| (started, now)));
             self.open
