@@ -152,6 +152,21 @@ pub(crate) struct ServerFailure {
 }
 
 impl ServerFailure {
+    /// Replaces values of the entry that are secret by their names. A server that refuses a key may quote it, where
+    /// its form alone does not show what it is.
+    fn without_values_of(mut self, launch: &LocalLaunch) -> ServerFailure {
+        let is_secret = |(name, value): &(&String, &String)| {
+            let shown = Redactor::default().explain(format!("{name}={value}").as_bytes()).0;
+            value.len() >= LEAST_SECRET && !shown.as_str().contains(value.as_str())
+        };
+        for (_, value) in launch.environment.iter().filter(is_secret) {
+            for text in self.stderr.iter_mut().chain([&mut self.text]) {
+                *text = text.replace(value.as_str(), "[REDACTED:key_value]");
+            }
+        }
+        self
+    }
+
     pub(crate) fn hint(&self) -> &'static str {
         match self.kind {
             FailureKind::NotFound => {
@@ -179,6 +194,8 @@ impl ServerFailure {
     }
 }
 
+/// Shortest value of an entry that is replaced in texts: a shorter one is a part of many words.
+const LEAST_SECRET: usize = 4;
 /// How long to wait for the answer to `server/discover` before `initialize` is sent too. Servers of older
 /// revisions answer with an error, or not at all.
 const DISCOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -212,6 +229,7 @@ impl Probe {
             }
             outcome => outcome.map_err(|(failure, _)| failure),
         }
+        .map_err(|failure| failure.without_values_of(local))
     }
 
     fn attempt_remote(&self, mut server: HttpServer) -> Result<ServerHealth, ProbeProblem> {

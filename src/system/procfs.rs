@@ -41,7 +41,8 @@ impl ProcessStat {
     }
 }
 
-/// Returns the processes that hold one of these pipes (`pipe:[1234]`), without spantap itself and a child that is not executed yet.
+/// Returns the processes that hold one of these pipes (`pipe:[1234]`), without spantap itself and a child that is not
+/// executed yet.
 pub fn holders_of(pipes: &[String]) -> Vec<i32> {
     let own_command = std::fs::read("/proc/self/cmdline").ok();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -49,10 +50,18 @@ pub fn holders_of(pipes: &[String]) -> Vec<i32> {
         let descriptors = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
         let mut targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
         targets.any(|target| pipes.iter().any(|name| target.as_os_str() == name.as_str()))
-            && std::fs::read(process.join("cmdline")).ok() != own_command
+    };
+    // The command is read first: a child of another thread loses the pipes when it is executed, and until then has the
+    // command of spantap, or none.
+    let is_other = |process: &Path| {
+        let command = std::fs::read(process.join("cmdline"));
+        command.is_ok_and(|command| !command.is_empty() && Some(&command) != own_command.as_ref())
     };
     let number = |process: std::fs::DirEntry| process.file_name().to_str()?.parse::<i32>().ok();
-    processes.filter(|process| holds(&process.path())).filter_map(number).collect()
+    processes
+        .filter(|process| is_other(&process.path()) && holds(&process.path()))
+        .filter_map(number)
+        .collect()
 }
 
 /// Present activity of a process.

@@ -61,7 +61,8 @@ fn each_server_runs_in_the_environment_and_folder_of_its_entry() {
             "works": with_folder,
             "asks": never,
             "off": {"command": "touch", "args": ["started"], "disabled": true},
-            "dies": {"command": "sh", "args": ["-c", "echo password=hunter2hunter2 >&2; echo no database >&2; exit 3"]},
+            "dies": {"command": "sh", "args": ["-c", "echo password=hunter2hunter2 >&2; echo refused plainword >&2; echo no database >&2; exit 3"],
+            "env": {"API_KEY": "plainword"}},
         }),
     );
     let output =
@@ -80,7 +81,8 @@ fn each_server_runs_in_the_environment_and_folder_of_its_entry() {
         assert!(printed.lines().any(|printed| printed == line), "{line}: {printed}");
     }
     assert!(printed.contains("disabled") && printed.contains("needs input"), "{printed}");
-    assert!(!printed.contains("hunter2") && !printed.contains("from-the-shell"), "{printed}");
+    assert!(!printed.contains("hunter2") && !printed.contains("plainword"), "{printed}");
+    assert!(!printed.contains("from-the-shell"), "{printed}");
     assert!(!home.path().join("started").exists() && logs_in(&home.logs()).is_empty());
 }
 

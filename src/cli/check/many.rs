@@ -93,12 +93,14 @@ fn compare(
     let file = paths::state_dir().map(|folder| folder.join("checks.json"));
     let text = file.as_deref().and_then(|file| read_limited(file, MAX_FILE).ok());
     let mut memory = CheckMemory::parse(&text.unwrap_or_default());
+    let mut has_news = false;
     let now = Timestamp::now();
     let mut compared = Vec::new();
     for (target, outcome) in targets.iter().zip(outcomes) {
         let mut changes = None;
         if let (CheckPlan::Probe(launch), Some(Ok(health))) = (&target.plan, &outcome) {
             let tools = health.tools.as_ref().map(|tools| tools.definitions.clone()).unwrap_or_default();
+            has_news = true;
             let check = LastCheck { at: now.0, tools: tools.clone() };
             changes = memory.replace(key(target, launch, redactor), check).map(|last| ChangedTools {
                 since: Timestamp(last.at),
@@ -107,7 +109,7 @@ fn compare(
         }
         compared.push(outcome.map(|outcome| CheckOutcome { outcome, changes }));
     }
-    if let Some(file) = file
+    if let Some(file) = file.filter(|_| has_news)
         && let Err(error) = write_private(&file, &memory.encode())
     {
         tracing::info!("checks are not remembered: {error}");

@@ -235,6 +235,9 @@ fn print(
     for (file, reason) in failures {
         writeln!(out, "{}: {}: {}", file.host.id, printable_path(&file.path), Printable::new(reason))?;
     }
+    if !rows.is_empty() && !terminal.is_unlimited() {
+        line(out, "whether they work: spantap check --all".to_owned())?;
+    }
     Ok(())
 }
 
