@@ -35,7 +35,7 @@ QUERY = """
 def main():
     spantap, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     files = sorted(str(path) for path in folder.glob("*.jsonl"))
-    lines = subprocess.run([spantap, "stats", "--json", *files], check=True, capture_output=True, text=True).stdout
+    lines = subprocess.run([spantap, "stats", "--json", folder], check=True, capture_output=True, text=True).stdout
     ours = {(row["server_name"], row["tool_name"]): row for row in map(json.loads, lines.splitlines())}
     cursor = duckdb.execute(QUERY, {"files": files})
     names = [column[0] for column in cursor.description]

@@ -79,7 +79,7 @@ function predicate(terms) {
       case "status":
         return value === "error" ? isFailure : (row) => STATUS[row.status] === value;
       default:
-        return (row) => [row.server, row.name, row.session, row.type, row.message, row.handle].some((text) => text.toLowerCase().includes(value));
+        return (row) => (row.text ??= [row.server, row.name, row.session, row.type, row.message, row.handle].join("\n").toLowerCase()).includes(value);
     }
   });
   return (row) => tests.every((test) => test(row));
