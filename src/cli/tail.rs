@@ -42,7 +42,7 @@ impl TailArgs {
         let open = if self.follow { Reading::open_early } else { Reading::open };
         let reading = open(&self.select, DefaultRange::LastDay)?;
         // Made before the scan: lines that are written during the scan are followed.
-        let mut follower = LogFollower::after(&reading.sources);
+        let mut follower = LogFollower::after(&reading.sources, reading.select.window);
         let count = self.output.limit.unwrap_or(self.count);
         let json = self.output.json;
         let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));

@@ -1,23 +1,31 @@
 //! Lines that are added to a folder of session logs, as they are added.
 //!
-//! The folder is read again and again. File notifications differ between platforms and do not work on network
-//! file systems; reading a folder costs microseconds.
+//! The sizes of the files are asked for again and again, and a folder is listed after it changed. File notifications
+//! differ between platforms and do not work on network file systems; the size of a file costs a microsecond.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::query::files::{Compression, LogSource, TimeWindow};
 use crate::query::row::id_end;
+use crate::record::timestamp::Timestamp;
 
 /// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
 const ROUND: u64 = 4 << 20;
+/// Age of a change after which the next change has another time.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The files that are followed, by path.
 #[derive(Debug, Default)]
 pub(crate) struct LogFollower {
     files: HashMap<PathBuf, FollowedFile>,
+    /// Lines of files that were last written before are not followed: they were not selected.
+    since: Option<Timestamp>,
+    /// When each folder had changed before it was listed. While that stays the same, it has no new file.
+    listed: HashMap<PathBuf, SystemTime>,
 }
 
 /// How far a file has been read.
@@ -29,15 +37,15 @@ struct FollowedFile {
 }
 
 impl LogFollower {
-    /// Starts at the end that each of `sources` had when it was found.
-    pub(crate) fn after(sources: &[LogSource]) -> LogFollower {
+    /// Starts at the end that each of `sources`, the logs of `window`, had when it was found.
+    pub(crate) fn after(sources: &[LogSource], window: TimeWindow) -> LogFollower {
         let files = sources.iter().filter_map(|source| match source {
             LogSource::File { path, compression: Compression::Plain, size } => {
                 Some((path.clone(), FollowedFile { offset: *size, partial: Vec::new() }))
             }
             _ => None,
         });
-        LogFollower { files: files.collect() }
+        LogFollower { files: files.collect(), since: window.since, listed: HashMap::new() }
     }
 
     /// Returns true if the log of a connection is among the files. Their names have the end of its id.
@@ -54,14 +62,7 @@ impl LogFollower {
         folders: &[PathBuf],
         mut take: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        for folder in folders {
-            // The folder may not exist yet.
-            for source in LogSource::in_dir(folder, TimeWindow::default()).unwrap_or_default() {
-                if let LogSource::File { path, compression: Compression::Plain, .. } = source {
-                    self.files.entry(path).or_default();
-                }
-            }
-        }
+        folders.iter().for_each(|folder| self.list(folder));
         let mut gone = Vec::new();
         for (path, file) in &mut self.files {
             match file.read(path) {
@@ -75,10 +76,36 @@ impl LogFollower {
         }
         Ok(())
     }
+
+    /// Finds the new files of a folder, which may not exist yet.
+    fn list(&mut self, folder: &Path) {
+        let changed = std::fs::metadata(folder).and_then(|metadata| metadata.modified());
+        if changed.as_ref().is_ok_and(|changed| self.listed.get(folder) == Some(changed)) {
+            return;
+        }
+        for source in LogSource::in_dir(folder, TimeWindow::default()).unwrap_or_default() {
+            let LogSource::File { path, compression: Compression::Plain, size } = source else { continue };
+            let is_old = |path: &Path| {
+                let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+                let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+                written.zip(self.since).is_some_and(|(at, since)| (at.as_micros() as i64) < since.0)
+            };
+            if !self.files.contains_key(&path) {
+                let offset = if is_old(&path) { size } else { 0 };
+                self.files.insert(path, FollowedFile { offset, partial: Vec::new() });
+            }
+        }
+        // A folder that changed just now may change again at the same time of its file system.
+        if let Ok(changed) = changed
+            && changed.elapsed().is_ok_and(|age| age > SETTLED)
+        {
+            self.listed.insert(folder.to_owned(), changed);
+        }
+    }
 }
 
 impl FollowedFile {
-    fn read(&mut self, path: &PathBuf) -> io::Result<Vec<u8>> {
+    fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         let size = std::fs::metadata(path)?.len();
         if size < self.offset {
             *self = FollowedFile::default();
@@ -117,7 +144,7 @@ mod tests {
         let old = dir.path().join("old.jsonl");
         std::fs::write(&old, "before\n").unwrap();
         let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
-        let mut follower = LogFollower::after(&sources);
+        let mut follower = LogFollower::after(&sources, TimeWindow::default());
         let folders = [dir.path().to_owned()];
         let mut round = || {
             let mut lines = Vec::new();
@@ -140,5 +167,27 @@ mod tests {
         std::fs::write(&old, "again\n").unwrap();
         std::fs::remove_file(dir.path().join("new.jsonl")).unwrap();
         assert_eq!(round(), ["again"]);
+    }
+
+    #[test]
+    fn a_file_that_was_not_selected_is_read_from_what_is_added() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old.jsonl");
+        std::fs::write(&old, "before\n").unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&old).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        let since = Timestamp(Timestamp::now().0 - 1_000_000);
+        let mut follower = LogFollower::after(&[], TimeWindow { since: Some(since), until: None });
+        let folders = [dir.path().to_owned()];
+        let mut lines = Vec::new();
+        for added in ["", "after\n"] {
+            file.write_all(added.as_bytes()).unwrap();
+            let take = |line: &[u8]| {
+                lines.push(String::from_utf8(line.to_owned()).unwrap());
+                Ok(())
+            };
+            follower.round(&folders, take).unwrap();
+        }
+        assert_eq!(lines, ["after"]);
     }
 }

@@ -1,7 +1,8 @@
 //! The live files: connections that run now, and those whose proxy was killed.
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::record::live::{self, LiveState};
 use crate::system::{files, procfs};
@@ -10,6 +11,9 @@ use crate::system::{files, procfs};
 const ATTEMPTS: u32 = 5;
 /// Most files that are read.
 const MOST_FILES: usize = 2_000;
+
+/// Greatest distance of two different times of files.
+const CLOCK_TICK: Duration = Duration::from_millis(50);
 
 /// The state of the proxy of a live file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,48 +40,82 @@ pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
 
 /// Does the same for at most `most` files.
 pub(super) fn connections_of(folder: &Path, most: usize) -> (Vec<LiveConnection>, Vec<String>) {
-    let (states, problems) = states(folder, live::EXTENSION, most);
-    let connection = |state: LiveState| {
-        let proxy = &state.proxy;
-        let running = procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks);
-        let liveness = match running {
-            Some(true) => Liveness::Running,
-            Some(false) => Liveness::Killed,
-            None => Liveness::Unknown,
-        };
-        LiveConnection { state, liveness }
-    };
-    let mut connections: Vec<LiveConnection> = states.into_iter().map(connection).collect();
-    connections.sort_by(|a, b| {
-        let key = |connection: &LiveConnection| {
-            (connection.state.started_at, connection.state.connection_id.clone())
-        };
-        key(a).cmp(&key(b))
-    });
-    (connections, problems)
+    LiveFolder::default().connections(folder, most)
 }
 
 /// Reads at most `most` files with this extension.
 pub(super) fn states(folder: &Path, extension: &str, most: usize) -> (Vec<LiveState>, Vec<String>) {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Default::default(),
-        Err(error) => return (Vec::new(), vec![format!("{}: {error}", folder.display())]),
-    };
-    let (mut states, mut problems) = (Vec::new(), Vec::new());
-    let paths = entries.flatten().map(|entry| entry.path());
-    let own = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
-    for (number, path) in own.enumerate() {
-        if number >= most {
-            problems.push(format!("{}: only {most} live files are read", folder.display()));
-            break;
+    LiveFolder::default().states(folder, extension, most)
+}
+
+/// The files of a folder that is read again and again: a file that has not changed is not read again.
+#[derive(Debug, Default)]
+pub(crate) struct LiveFolder {
+    /// Each state with the time at which its file was written.
+    known: HashMap<PathBuf, (SystemTime, LiveState)>,
+}
+
+impl LiveFolder {
+    /// Like [`connections`].
+    pub(crate) fn read(&mut self, folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
+        self.connections(folder, MOST_FILES)
+    }
+
+    fn connections(&mut self, folder: &Path, most: usize) -> (Vec<LiveConnection>, Vec<String>) {
+        let (states, problems) = self.states(folder, live::EXTENSION, most);
+        let connection = |state: LiveState| LiveConnection { liveness: Liveness::of(&state), state };
+        let mut connections: Vec<LiveConnection> = states.into_iter().map(connection).collect();
+        connections.sort_by(|a, b| {
+            (a.state.started_at, &a.state.connection_id).cmp(&(b.state.started_at, &b.state.connection_id))
+        });
+        (connections, problems)
+    }
+
+    fn states(&mut self, folder: &Path, extension: &str, most: usize) -> (Vec<LiveState>, Vec<String>) {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Default::default(),
+            Err(error) => return (Vec::new(), vec![format!("{}: {error}", folder.display())]),
+        };
+        let mut before = std::mem::take(&mut self.known);
+        let (mut states, mut problems) = (Vec::new(), Vec::new());
+        let paths = entries.flatten().map(|entry| entry.path());
+        let own = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+        for (number, path) in own.enumerate() {
+            if number >= most {
+                problems.push(format!("{}: only {most} live files are read", folder.display()));
+                break;
+            }
+            let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let written = written.unwrap_or(SystemTime::UNIX_EPOCH);
+            let state = match before.remove(&path).filter(|(known, _)| *known == written) {
+                Some((_, state)) => Ok(Some(state)),
+                None => read(&path),
+            };
+            match state {
+                Ok(Some(state)) => {
+                    // A file that was written just now may be written again at the same time of its file system.
+                    if written.elapsed().is_ok_and(|age| age > CLOCK_TICK) {
+                        self.known.insert(path, (written, state.clone()));
+                    }
+                    states.push(state);
+                }
+                Ok(None) => {}
+                Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+            }
         }
-        match read(&path) {
-            Ok(state) => states.extend(state),
-            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+        (states, problems)
+    }
+}
+
+impl Liveness {
+    fn of(LiveState { proxy, .. }: &LiveState) -> Liveness {
+        match procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks) {
+            Some(true) => Liveness::Running,
+            Some(false) => Liveness::Killed,
+            None => Liveness::Unknown,
         }
     }
-    (states, problems)
 }
 
 /// Reads one file; `None` if its connection has ended meanwhile.
@@ -97,4 +135,30 @@ fn read(path: &Path) -> Result<Option<LiveState>, String> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Err(problem.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_again_after_it_was_written_and_forgotten_after_it_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.live");
+        let mut live = LiveFolder::default();
+        let mut names = || {
+            let (found, problems) = live.read(folder.path());
+            assert!(problems.is_empty(), "{problems:?}");
+            found.into_iter().map(|found| found.state.server_name).collect::<Vec<_>>()
+        };
+        for (seconds, name) in [(30, "first"), (20, "second")] {
+            let mut state = LiveState { server_name: name.to_owned(), ..LiveState::default() };
+            std::fs::write(&path, state.encode()).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+            assert_eq!((names(), names()), (vec![name.to_owned()], vec![name.to_owned()]));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(names().is_empty());
+    }
 }

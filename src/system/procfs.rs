@@ -1,12 +1,15 @@
 //! Facts about processes, from `/proc`.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
+    parent: u32,
     /// CPU time in user and system mode, in clock ticks.
     cpu_ticks: u64,
     /// Start of the process, in clock ticks since boot.
@@ -21,13 +24,14 @@ impl ProcessStat {
         ProcessStat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Parses fields 14, 15, 22 and 24. They are counted from the closing parenthesis of the command, which
+    /// Parses fields 4, 14, 15, 22 and 24. They are counted from the closing parenthesis of the command, which
     /// may itself contain blanks and parentheses.
     fn parse(stat: &str) -> Option<ProcessStat> {
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
         let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
-        let (user, system, start_ticks, pages) = (number(0)?, number(0)?, number(6)?, number(1)?);
-        Some(ProcessStat { cpu_ticks: user + system, start_ticks, resident_pages: pages })
+        let parent = number(1)? as u32;
+        let (user, system, start_ticks, pages) = (number(9)?, number(0)?, number(6)?, number(1)?);
+        Some(ProcessStat { parent, cpu_ticks: user + system, start_ticks, resident_pages: pages })
     }
 
     pub fn cpu(&self) -> Duration {
@@ -104,16 +108,67 @@ impl Activity {
     }
 }
 
-/// Returns the id of this boot of the system; empty if unknown.
-pub fn boot_id() -> String {
+/// All processes of this pid namespace, each with its parent and its memory.
+#[derive(Debug, Default)]
+pub struct ProcessTree {
+    by_parent: HashMap<u32, Vec<u32>>,
+    stats: HashMap<u32, ProcessStat>,
+}
+
+impl ProcessTree {
+    /// Reads `/proc`; empty without it. A process that ends meanwhile is left out.
+    pub fn read() -> ProcessTree {
+        let mut tree = ProcessTree::default();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+            let stat = pid.and_then(|pid: u32| Some((pid, ProcessStat::read(pid as i32)?)));
+            if let Some((pid, stat)) = stat {
+                tree.by_parent.entry(stat.parent).or_default().push(pid);
+                tree.stats.insert(pid, stat);
+            }
+        }
+        tree
+    }
+
+    /// Returns the resident memory of the process that was started then as `pid`, and of all processes below it, in
+    /// bytes. Memory that several processes share is counted in each of them. `None` if the process is gone.
+    pub fn memory(&self, pid: u32, start_ticks: u64) -> Option<u64> {
+        self.stats.get(&pid).filter(|stat| stat.start_ticks == start_ticks)?;
+        let mut memory = 0;
+        let mut left = vec![pid];
+        while let Some(pid) = left.pop() {
+            memory += self.stats.get(&pid).map_or(0, ProcessStat::resident);
+            left.extend(self.by_parent.get(&pid).into_iter().flatten());
+        }
+        Some(memory)
+    }
+}
+
+/// Returns the command of process `pid` with its arguments; empty if it may not be read.
+pub fn command_line(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// The id of this boot of the system; empty if unknown.
+static BOOT_ID: LazyLock<String> = LazyLock::new(|| {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
+});
+
+/// The name of this process's pid namespace, such as `pid:[4026531836]`; empty if unknown.
+static PID_NAMESPACE: LazyLock<String> = LazyLock::new(|| {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    link.to_string_lossy().into_owned()
+});
+
+/// Returns the id of this boot of the system; empty if unknown.
+pub fn boot_id() -> String {
+    BOOT_ID.clone()
 }
 
 /// Returns the name of this process's pid namespace, such as `pid:[4026531836]`; empty if unknown.
 pub fn pid_namespace() -> String {
-    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    link.to_string_lossy().into_owned()
+    PID_NAMESPACE.clone()
 }
 
 /// Returns the process that runs a program with the name of this one and has the other end of this process's standard
@@ -146,7 +201,7 @@ pub fn same_program_around() -> Option<i32> {
 /// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here, because
 /// it belongs to another boot or namespace. A process that was not waited for does not run.
 pub fn is_running(boot: &str, namespace: &str, pid: u32, start_ticks: u64) -> Option<bool> {
-    if boot.is_empty() || boot != boot_id() || namespace.is_empty() || namespace != pid_namespace() {
+    if boot.is_empty() || boot != *BOOT_ID || namespace.is_empty() || namespace != *PID_NAMESPACE {
         return None;
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -222,7 +277,25 @@ mod tests {
     fn a_command_with_parentheses_does_not_shift_the_fields() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194304 90 0 0 0 12 34 0 0 20 0 1 0 100 2000000 500 184467";
         let stat = ProcessStat::parse(stat).unwrap();
-        assert_eq!((stat.cpu(), stat.start_ticks), (Duration::from_millis(460), 100));
+        assert_eq!((stat.parent, stat.cpu(), stat.start_ticks), (1, Duration::from_millis(460), 100));
         assert_eq!(stat.resident(), 500 * rustix::param::page_size() as u64);
+    }
+
+    #[test]
+    fn the_memory_of_a_process_includes_those_below_it() {
+        let stat =
+            |parent, pages| ProcessStat { parent, cpu_ticks: 0, start_ticks: 7, resident_pages: pages };
+        let stats = [(2, stat(1, 10)), (3, stat(2, 20)), (4, stat(3, 30)), (5, stat(1, 40))];
+        let mut tree = ProcessTree::default();
+        for (pid, stat) in stats {
+            tree.by_parent.entry(stat.parent).or_default().push(pid);
+            tree.stats.insert(pid, stat);
+        }
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(tree.memory(2, 7), Some(60 * page));
+        assert_eq!(tree.memory(2, 8), None, "the pid was used again");
+        let own = std::process::id();
+        let start = ProcessStat::read(own as i32).unwrap().start_ticks;
+        assert!(ProcessTree::read().memory(own, start).is_some_and(|bytes| bytes > page));
     }
 }
