@@ -29,6 +29,7 @@ mod sessions;
 mod show;
 mod stats;
 mod tail;
+mod top;
 mod why;
 mod wrap;
 
@@ -94,6 +95,8 @@ pub enum Command {
     Status(wrap::StatusArgs),
     /// Follow operations as they happen
     Tail(tail::TailArgs),
+    /// Watch servers and calls on a live screen
+    Top(top::TopArgs),
     /// List sessions: start, host, server, calls, errors, tokens
     Sessions(sessions::SessionsArgs),
     /// Show one session or operation, as a waterfall
@@ -131,6 +134,7 @@ impl Command {
     pub fn color(&self) -> anstream::ColorChoice {
         let colour = match self {
             Command::Tail(args) => &args.output.color,
+            Command::Top(args) => &args.color,
             Command::Sessions(args) => &args.output.color,
             Command::Show(args) => &args.output.color,
             Command::Why(args) => &args.output.color,
@@ -178,6 +182,7 @@ impl Command {
             Command::Unwrap(args) => args.run(out),
             Command::Status(args) => args.run(out),
             Command::Tail(args) => args.run(out),
+            Command::Top(args) => args.run(out),
             Command::Sessions(args) => args.run(out),
             Command::Show(args) => args.run(out),
             Command::Why(args) => args.run(out),

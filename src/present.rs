@@ -13,6 +13,7 @@ pub mod stats;
 pub(crate) mod status_line;
 pub mod table;
 pub mod tail;
+pub(crate) mod top;
 pub mod waterfall;
 pub(crate) mod why;
 

@@ -2,9 +2,9 @@
 //!
 //! `last_seen` reads the starts of logs. `files` finds the files, `scan` reads their lines, `entry` parses the needed
 //! part of a record, `select` decides which records count. A scan counts a record once (`repeated`), and joins a call
-//! with an outcome that a later connection saw (`tasks`). The folds `last`, `sessions`, `stats`, `errors`, `find`, `why`
-//! and `report` compute the answer of
-//! one command each: of `totals`, `durations`, rows (`row`, `event`) and the greatest of them (`greatest`).
+//! with an outcome that a later connection saw (`tasks`). The folds `last`, `sessions`, `stats`, `errors`, `find`, `why`,
+//! `report` and `top` compute the answer of one command each: of `totals`, `durations`, rows (`row`, `event`) and the
+//! greatest of them (`greatest`). `follow` reads what is added later, and `filter` selects rows that were read.
 
 pub(crate) mod attention;
 pub(crate) mod durations;
@@ -12,6 +12,7 @@ pub mod entry;
 pub(crate) mod errors;
 pub(crate) mod event;
 pub(crate) mod files;
+pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;
 mod greatest;
@@ -30,6 +31,7 @@ pub mod stats;
 mod tasks;
 mod tight;
 pub(crate) mod time_spent;
+pub(crate) mod top;
 pub(crate) mod totals;
 pub mod turns;
 pub(crate) mod why;

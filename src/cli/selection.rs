@@ -15,7 +15,7 @@ use crate::cli::{exit_with, help, hint};
 use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
-use crate::query::live::{self, LiveConnection};
+use crate::query::live::{LiveConnection, LiveFolder};
 use crate::query::nested::inner_connections;
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
@@ -154,6 +154,11 @@ pub(super) struct Reading {
     wanted: String,
     /// True if the user chose the time.
     is_time_chosen: bool,
+    /// False if nothing may be written to the terminal.
+    pub(super) shows_progress: bool,
+    /// The files or folders of the command line.
+    files: Vec<PathBuf>,
+    settings: Settings,
 }
 
 /// Least width: a shorter line cannot hold anything useful.
@@ -183,6 +188,7 @@ impl Reading {
         let default = if args.files.is_empty() { default } else { DefaultRange::All };
         let window = window(args, default, &zone)?;
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
+        let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);
         let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Selection {
             servers: globs(&args.server),
@@ -200,12 +206,21 @@ impl Reading {
             sources,
             folders,
             terminal: Terminal { zone, ..terminal(settings.thrash_warn.value) },
-            prices: Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call),
+            prices,
             named: args.files.iter().map(|file| file.display().to_string()).collect(),
             place,
             wanted: wanted(args),
             is_time_chosen: args.since.is_some() || args.until.is_some() || args.on.is_some(),
+            shows_progress: true,
+            files: args.files.clone(),
+            settings,
         })
+    }
+
+    /// Finds the files again: there may be new ones.
+    pub(super) fn find_sources(&mut self) -> anyhow::Result<()> {
+        self.sources = sources(&self.settings, &self.files, self.select.window)?.0;
+        Ok(())
     }
 
     /// Leaves out connections inside another connection, so that their calls count once.
@@ -215,10 +230,15 @@ impl Reading {
 
     /// Returns the selected connections that have a live file, and one line for each file that cannot be read.
     pub(super) fn live(&self) -> (Vec<LiveConnection>, Vec<String>) {
+        self.live_in(&mut LiveFolder::default())
+    }
+
+    /// Like [`live`](Reading::live), for a command that looks again and again.
+    pub(super) fn live_in(&self, live: &mut LiveFolder) -> (Vec<LiveConnection>, Vec<String>) {
         let Some(folder) = paths::live_dir().filter(|_| !self.folders.is_empty()) else {
             return Default::default();
         };
-        let (mut connections, problems) = live::connections(&folder);
+        let (mut connections, problems) = live.read(&folder);
         connections.retain(|connection| self.select.takes_live(&connection.state));
         (connections, problems)
     }
@@ -234,7 +254,7 @@ impl Reading {
     pub(super) fn scan<F: Fold>(&self, make: impl Fn() -> F + Sync) -> (F, ScanFindings) {
         let total: u64 = self.sources.iter().map(LogSource::size).sum();
         let progress = AtomicU64::new(0);
-        if total < LONG || !io::stderr().is_terminal() {
+        if total < LONG || !self.shows_progress || !io::stderr().is_terminal() {
             return scan(&self.sources, make, &progress);
         }
         let done = AtomicBool::new(false);

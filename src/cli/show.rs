@@ -36,6 +36,8 @@ pub struct ShowArgs {
 const OPERATIONS: usize = 200;
 /// Default number of operations of a session that are read. Failures among them are drawn.
 const READ: usize = 10_000;
+/// Part of a session that is drawn without further options.
+pub(super) const USUAL_PART: (usize, DrawnPart) = (READ, DrawnPart { first: OPERATIONS, folds_start: true });
 /// Default number of matches that are listed.
 const LISTED: usize = 20;
 
@@ -80,24 +82,21 @@ impl ShowArgs {
     }
 
     fn write_session(&self, out: &mut impl Write, reading: &Reading, session_id: &str) -> anyhow::Result<()> {
-        let json = self.output.json;
         let (limit, first) = match self.output.limit {
             Some(limit) => (limit, limit),
-            None if self.all || json => (usize::MAX, usize::MAX),
+            None if self.all || self.output.json => (usize::MAX, usize::MAX),
             None => (READ, OPERATIONS),
         };
-        let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, json));
-        found.settle();
-        found.totals.add_live(&reading.live_noted());
-        if !json {
+        if !self.output.json {
             let part = DrawnPart { first, folds_start: !self.all };
-            session::write(out, &reading.terminal, session_id, &found, part, &self.again())?;
-        } else if found.operations.is_empty() {
-            note("this session has no operations; without --json its other events are shown");
-        } else {
-            write_json(out, &found.operations)?;
+            return write_session(out, reading, session_id, (limit, part), &self.again());
         }
-        Ok(())
+        let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, true));
+        found.settle();
+        if found.operations.is_empty() {
+            note("this session has no operations; without --json its other events are shown");
+        }
+        write_json(out, &found.operations)
     }
 
     fn write_ids(&self, out: &mut impl Write, ids: &[String]) -> anyhow::Result<()> {
@@ -166,6 +165,22 @@ pub(super) fn not_found(target: Option<&str>, reading: &Reading, findings: &Scan
     hint(anyhow::anyhow!(text), "`spantap sessions` lists sessions, `spantap tail` operations")
 }
 
+/// Draws a part of the first `limit` operations of a session. `again` are the options that a suggested command has to
+/// name.
+pub(super) fn write_session(
+    out: &mut impl Write,
+    reading: &Reading,
+    session_id: &str,
+    (limit, part): (usize, DrawnPart),
+    again: &Printable,
+) -> anyhow::Result<()> {
+    let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, false));
+    found.settle();
+    found.totals.add_live(&reading.live_noted());
+    session::write(out, &reading.terminal, session_id, &found, part, again)?;
+    Ok(())
+}
+
 fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {
     for found in found {
         writeln!(out, "{}", Printable::json(&String::from_utf8_lossy(&found.line)))?;
@@ -173,7 +188,12 @@ fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<
     Ok(())
 }
 
-fn write_operation(out: &mut impl Write, reading: &Reading, found: &OperationMatch) -> anyhow::Result<()> {
+/// Writes one operation with everything that is recorded of it.
+pub(super) fn write_operation(
+    out: &mut impl Write,
+    reading: &Reading,
+    found: &OperationMatch,
+) -> anyhow::Result<()> {
     // A record of a newer spantap may have a field of another type and cannot be parsed. An empty record takes its
     // place, so only the fields of `found.row` are shown.
     let record: Record<'_> = serde_json::from_slice(&found.line).unwrap_or_default();

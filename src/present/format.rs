@@ -22,6 +22,17 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
+/// Returns a time in its largest unit: `45 s`, `2 min`, `3 h`, `4 d`.
+pub(crate) fn age(ms: f64) -> String {
+    let seconds = (ms.max(0.0) / 1000.0) as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// Returns `640 B`, `1.2 kB`, `18 kB`, `3.1 MB`: units are powers of ten.
 pub(crate) fn bytes(count: u64) -> String {
     match count {

@@ -13,6 +13,8 @@ use crate::record::timestamp::Timestamp;
 const ROOMY: usize = 100;
 /// Below this width a line has no room for the server and the seconds.
 const NARROW: usize = 50;
+/// Below this width a line has no room for the handle.
+const LEAST: usize = 40;
 
 /// Writes lines in columns that only ever widen, since the next line is not known yet.
 pub struct RowPrinter {
@@ -22,11 +24,18 @@ pub struct RowPrinter {
     server: usize,
     operation: usize,
     day: String,
+    /// Parts of a narrow line of which server and operation take one each.
+    parts: [usize; 2],
 }
 
 impl RowPrinter {
     pub fn new(terminal: Terminal) -> RowPrinter {
-        RowPrinter { terminal, handle: 0, server: 0, operation: 0, day: String::new() }
+        RowPrinter { terminal, handle: 0, server: 0, operation: 0, day: String::new(), parts: [6, 4] }
+    }
+
+    /// Returns a printer for [`line`](RowPrinter::line), which leaves the message more room.
+    pub(crate) fn of_single_lines(terminal: Terminal) -> RowPrinter {
+        RowPrinter { parts: [8, 5], ..RowPrinter::new(terminal) }
     }
 
     /// Widens the columns for a row that will be written.
@@ -35,7 +44,7 @@ impl RowPrinter {
             LogRow::Operation(row) => {
                 self.handle = self.handle.max(Printable::from(row.handle()).width());
                 self.widen(&row.server_name);
-                let parts = if self.terminal.width < ROOMY { 4 } else { 3 };
+                let parts = if self.terminal.width < ROOMY { self.parts[1] } else { 3 };
                 let width = self.operation(row).width().min(self.terminal.share(parts));
                 self.operation = self.operation.max(width);
             }
@@ -45,7 +54,7 @@ impl RowPrinter {
     }
 
     fn widen(&mut self, server: &str) {
-        self.server = self.server.max(Printable::new(server).width().min(self.terminal.share(6)));
+        self.server = self.server.max(Printable::new(server).width().min(self.terminal.share(self.parts[0])));
     }
 
     /// Returns `tools/call search_issues`; where there is little room, only the target.
@@ -61,7 +70,8 @@ impl RowPrinter {
         match row {
             LogRow::Operation(row) => {
                 self.write_day(out, row.recorded)?;
-                writeln!(out, "{}", self.operation_line(row))
+                let (line, note, tone) = self.operation_line(row);
+                writeln!(out, "{}", line.end(&note, tone))
             }
             LogRow::Event(row) => {
                 self.write_day(out, row.at)?;
@@ -69,6 +79,22 @@ impl RowPrinter {
                 writeln!(out, "{}", line.end(&Printable::new(&row.text), row.severity.into()))
             }
             LogRow::Json(line) => writeln!(out, "{}", Printable::json(&String::from_utf8_lossy(line))),
+        }
+    }
+
+    /// Returns a row as one line, whose message is cut.
+    pub(crate) fn line(&mut self, row: &LogRow) -> String {
+        self.prepare(row);
+        match row {
+            LogRow::Operation(row) => {
+                let (line, note, tone) = self.operation_line(row);
+                line.end_cut(&note, tone)
+            }
+            LogRow::Event(row) => {
+                let line = self.start_line("", row.at, &row.server_name);
+                line.end_cut(&Printable::new(&row.text), row.severity.into())
+            }
+            LogRow::Json(line) => Printable::json(&String::from_utf8_lossy(line)).to_string(),
         }
     }
 
@@ -82,7 +108,8 @@ impl RowPrinter {
         Ok(())
     }
 
-    fn operation_line(&self, row: &OperationRow) -> String {
+    /// Returns the line without its note, and the note.
+    fn operation_line(&self, row: &OperationRow) -> (LineBuilder<'_>, Printable, Tone) {
         let mut line = self.start_line(&row.handle(), row.recorded, &row.server_name);
         line.left(self.operation(row), self.operation, Tone::Strong);
         line.right(&row.duration_ms.map(format::duration).unwrap_or_default(), 8);
@@ -90,7 +117,7 @@ impl RowPrinter {
             line.right(&row.result_size_bytes.map(format::bytes).unwrap_or_default(), 7);
         }
         let (note, tone) = annotations::operation(row, self.terminal.warn);
-        line.end(&note, tone)
+        (line, note, tone)
     }
 
     /// Returns the line of the requests that are open now, each with its server, in the order given; empty without
@@ -113,7 +140,7 @@ impl RowPrinter {
     /// Begins a line with handle, time and server.
     fn start_line(&self, handle: &str, at: Timestamp, server: &str) -> LineBuilder<'_> {
         let mut line = LineBuilder { terminal: &self.terminal, text: String::new(), used: 0 };
-        if self.handle > 0 {
+        if self.handle > 0 && self.terminal.width >= LEAST {
             line.left(handle, self.handle, Tone::Faint);
         }
         let clock = match self.terminal.width {
@@ -158,6 +185,15 @@ impl LineBuilder<'_> {
         match note.starts_with('\n') || note.is_empty() {
             true => format!("{}{note}", self.text.trim_end()),
             false => self.text + &note,
+        }
+    }
+
+    /// Ends the line with as much of a note as fits.
+    fn end_cut(self, note: &Printable, tone: Tone) -> String {
+        let note = self.terminal.cut(note, self.terminal.width.saturating_sub(self.used));
+        match note.is_empty() {
+            true => self.text.trim_end().to_owned(),
+            false => self.text + &tone.paint(note),
         }
     }
 }

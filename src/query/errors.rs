@@ -58,23 +58,38 @@ impl<'a> ErrorTable<'a> {
 
     /// Returns the groups, the largest first, then the latest.
     pub(crate) fn finish(self) -> Vec<ErrorRow> {
-        let mut rows = Vec::new();
-        for (server, tool, messages) in self.groups.sorted() {
-            for (_, message, group) in messages.sorted() {
-                rows.push(ErrorRow {
-                    server_name: server.to_string(),
-                    tool_name: tool.to_string(),
-                    message: message.into(),
-                    count: group.count,
-                    denied: group.denied,
-                    last_seen: group.last,
-                    last: group.handle,
-                });
-            }
-        }
-        rows.sort_by(|a, b| b.count.cmp(&a.count).then(b.last_seen.cmp(&a.last_seen)));
-        rows
+        sorted_rows(self.groups)
     }
+}
+
+/// Groups the failures among `rows` in the same way.
+pub(crate) fn of_rows<'r>(rows: impl Iterator<Item = &'r OperationRow>) -> Vec<ErrorRow> {
+    let mut groups: GroupMap<GroupMap<ErrorGroup>> = GroupMap::default();
+    for row in rows.filter(|row| row.status.is_failure()) {
+        let group = group_of(groups.at(&row.server_name, row.name()), &masked_message(row));
+        group.denied += u64::from(row.status == Status::Denied);
+        group.add(1, row.recorded, || row.handle());
+    }
+    sorted_rows(groups)
+}
+
+fn sorted_rows(groups: GroupMap<GroupMap<ErrorGroup>>) -> Vec<ErrorRow> {
+    let mut rows = Vec::new();
+    for (server, tool, messages) in groups.sorted() {
+        for (_, message, group) in messages.sorted() {
+            rows.push(ErrorRow {
+                server_name: server.to_string(),
+                tool_name: tool.to_string(),
+                message: message.into(),
+                count: group.count,
+                denied: group.denied,
+                last_seen: group.last,
+                last: group.handle,
+            });
+        }
+    }
+    rows.sort_by(|a, b| b.count.cmp(&a.count).then(b.last_seen.cmp(&a.last_seen)));
+    rows
 }
 
 impl Fold for ErrorTable<'_> {

@@ -119,6 +119,15 @@ impl LogRow {
             || is_edge(entry) && !select.is_about_operations() && select.takes_context(entry)
     }
 
+    /// Returns the time of the record; the earliest time for a line of JSON.
+    pub(crate) fn at(&self) -> Timestamp {
+        match self {
+            LogRow::Operation(row) => row.recorded,
+            LogRow::Event(row) => row.at,
+            LogRow::Json(_) => Timestamp::default(),
+        }
+    }
+
     pub fn new(entry: &LogEntry<'_>, line: &[u8], json: bool, names: &mut NamePool) -> LogRow {
         match (json, entry.is_operation()) {
             (true, _) => LogRow::Json(line.into()),

@@ -70,6 +70,14 @@ pub fn silence(fd: RawFd) {
     }
 }
 
+/// Returns a file that writes to standard output as it is, without a buffer and whatever colours are wanted.
+///
+/// # Errors
+/// If the system refuses a descriptor.
+pub(crate) fn open_stdout() -> io::Result<std::fs::File> {
+    Ok(rustix::stdio::stdout().try_clone_to_owned()?.into())
+}
+
 /// Returns true if `fd` is a terminal.
 pub fn is_terminal(fd: RawFd) -> bool {
     // SAFETY: plain call on an open descriptor.

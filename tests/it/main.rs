@@ -36,6 +36,7 @@ mod sinks;
 mod starved;
 mod support;
 mod tidy;
+mod top;
 mod why;
 mod wrap;
 mod wrap_screen;

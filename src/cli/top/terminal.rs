@@ -1,0 +1,112 @@
+//! The terminal of a full screen: taken at the beginning, and given back as it was.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossterm::cursor::{Hide, Show};
+use crossterm::event::{self, Event};
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+
+use crate::settings::process_variable;
+use crate::system::{descriptor, signals, stdio};
+
+/// The terminal while a screen is on it. Dropping it gives the terminal back.
+pub(super) struct ScreenTerminal {
+    pub(super) terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
+    /// The last signal that asked spantap to end or to stop; 0 for none.
+    signal: Arc<AtomicUsize>,
+}
+
+impl ScreenTerminal {
+    /// Returns why there cannot be a screen here; `None` if there can.
+    pub(super) fn obstacle() -> Option<&'static str> {
+        let term = process_variable("TERM").unwrap_or_default();
+        if !io::stdin().is_terminal() || !stdio::is_terminal(libc::STDOUT_FILENO) {
+            Some("standard input and output are not a terminal")
+        } else if term.is_empty() {
+            Some("TERM is not set")
+        } else {
+            (term == "dumb").then_some("TERM=dumb")
+        }
+    }
+
+    /// Takes the terminal. It is given back also if spantap panics, and before it dies of a signal. SIGKILL cannot be
+    /// noticed.
+    pub(super) fn take() -> io::Result<ScreenTerminal> {
+        let signal = Arc::new(AtomicUsize::new(0));
+        for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP] {
+            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
+        }
+        let show_panic = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            leave();
+            show_panic(panic);
+        }));
+        let output = BufWriter::new(stdio::open_stdout()?);
+        let terminal = Terminal::new(CrosstermBackend::new(output))?;
+        let screen = ScreenTerminal { terminal, signal };
+        enter()?;
+        Ok(screen)
+    }
+
+    /// Waits for keys for at most `time`, and returns what came. The end of the terminal is the error.
+    pub(super) fn events(&self, time: Duration) -> io::Result<Vec<Event>> {
+        // crossterm would read the end of a closed terminal again and again.
+        if descriptor::is_readable_within(libc::STDIN_FILENO, time)
+            && stdio::has_lost_peer(libc::STDIN_FILENO)
+        {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut events = Vec::new();
+        while event::poll(Duration::ZERO)? {
+            events.push(event::read()?);
+        }
+        Ok(events)
+    }
+
+    /// Returns the signal that came since the last call.
+    pub(super) fn signal(&self) -> Option<libc::c_int> {
+        match self.signal.swap(0, Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal as libc::c_int),
+        }
+    }
+
+    /// Gives the terminal back while spantap is stopped, and takes it again.
+    pub(super) fn suspend(&mut self) -> io::Result<()> {
+        leave();
+        signals::stop_self();
+        enter()?;
+        self.terminal.clear()
+    }
+
+    /// Gives the terminal back, and lets spantap die of the signal as if it had not been caught.
+    pub(super) fn die(self, signal: libc::c_int) {
+        drop(self);
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+}
+
+impl Drop for ScreenTerminal {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    enable_raw_mode()?;
+    crossterm::execute!(stdio::open_stdout()?, EnterAlternateScreen, Hide)
+}
+
+/// Gives the terminal back. A terminal that is gone needs nothing.
+fn leave() {
+    if let Ok(mut output) = stdio::open_stdout() {
+        let _ = crossterm::execute!(output, LeaveAlternateScreen, Show);
+    }
+    let _ = disable_raw_mode();
+}

@@ -1,0 +1,465 @@
+//! `spantap top`: the servers that run now or died lately, and the newest calls and events.
+//!
+//! [`TopScan`] reads the logs once. [`TopState`] continues with the lines that are added, the live files, and what
+//! the system knows of the processes. Nothing here depends on a terminal.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::query::entry::LogEntry;
+use crate::query::event::unexpected_end;
+use crate::query::greatest::Greatest;
+use crate::query::live::{LiveConnection, Liveness};
+use crate::query::name_pool::NamePool;
+use crate::query::row::LogRow;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::totals::TimedTotals;
+use crate::record::EventName;
+use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
+use crate::system::procfs::{self, ProcessTree};
+
+/// Most operations and events that are kept: the newest.
+pub(crate) const MOST_ROWS: usize = 10_000;
+/// Number and length of the parts of the activity: the last five minutes.
+const PARTS: usize = 20;
+const PART_US: i64 = 15_000_000;
+/// A server that died is shown for this time, or while its session runs.
+const SHOWN_DEAD_US: i64 = 3_600_000_000;
+/// Shortest time between two computations of the percentiles.
+const PERCENTILES_US: i64 = 1_000_000;
+
+/// The column by which the servers are sorted. Servers that do not run are last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TopOrder {
+    #[default]
+    Server,
+    Calls,
+    Errors,
+    P95,
+    Memory,
+    Idle,
+    Up,
+}
+
+/// The present state of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ServerState {
+    Busy,
+    Idle,
+    /// Its live file is of another pid namespace, such as that of a container.
+    Unknown,
+    /// Its proxy was killed.
+    Killed,
+    Dead,
+}
+
+/// A row of the table of servers: one connection.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TopServer {
+    pub(crate) server_name: String,
+    pub(crate) host_name: String,
+    pub(crate) cwd: String,
+    pub(crate) session_id: String,
+    pub(crate) connection_id: String,
+    pub(crate) state: ServerState,
+    /// The start of the connection, or its end if it is dead.
+    pub(crate) since: Timestamp,
+    pub(crate) calls: u64,
+    pub(crate) errors: u64,
+    pub(crate) p95_ms: Option<f64>,
+    /// The open requests, oldest first.
+    pub(crate) open: Vec<OpenCall>,
+    pub(crate) idle_ms: Option<f64>,
+    /// Resident memory of the server's processes.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Number of running servers with the same command, this one included.
+    pub(crate) copies: Option<usize>,
+    /// How it died, or the last error.
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct OpenCall {
+    pub(crate) name: String,
+    pub(crate) is_from_server: bool,
+    pub(crate) started_at: Timestamp,
+    pub(crate) open_ms: f64,
+}
+
+impl TopServer {
+    pub(crate) fn is_running(&self) -> bool {
+        !matches!(self.state, ServerState::Killed | ServerState::Dead)
+    }
+}
+
+/// Totals of the records of one connection.
+#[derive(Debug, Default)]
+struct ConnectionTotals {
+    timed: TimedTotals,
+    p95_ms: Option<f64>,
+    is_changed: bool,
+    has_ended: bool,
+    /// The greatest number of its records in the scan. The follower may bring these again.
+    scanned: Option<u64>,
+}
+
+/// The last end of a server in its session.
+#[derive(Debug)]
+struct LastEnd {
+    at: Timestamp,
+    connection_id: Box<str>,
+    host_name: Box<str>,
+    /// How it died, with the last line that it wrote to standard error; `None` for an ordinary end.
+    died: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct TopTotals {
+    connections: HashMap<Box<str>, ConnectionTotals>,
+    /// By session and server.
+    ends: HashMap<(Box<str>, Box<str>), LastEnd>,
+    /// Calls and errors by part of the time.
+    activity: BTreeMap<i64, [u64; 2]>,
+}
+
+impl TopTotals {
+    /// Adds a record of the selected servers, sessions and time.
+    fn add(&mut self, entry: &LogEntry<'_>, select: &Selection) -> &mut ConnectionTotals {
+        if !self.connections.contains_key(&*entry.connection_id) {
+            self.connections.insert((*entry.connection_id).into(), ConnectionTotals::default());
+        }
+        if entry.event == EventName::SessionEnded {
+            self.add_end(entry);
+        }
+        let connection = self.connections.entry((*entry.connection_id).into()).or_default();
+        connection.has_ended |= entry.event == EventName::SessionEnded;
+        if entry.event == EventName::McpToolCall && select.takes_operation(entry) {
+            connection.timed.add(entry, &Prices::default());
+            connection.is_changed = true;
+            let part = self.activity.entry(entry.timestamp.0.div_euclid(PART_US)).or_default();
+            part[0] += u64::from(entry.continues_seq.is_none());
+            part[1] += u64::from(entry.status.is_failure());
+            while self.activity.len() > PARTS {
+                self.activity.pop_first();
+            }
+        }
+        connection
+    }
+
+    fn add_end(&mut self, entry: &LogEntry<'_>) {
+        let last_words = entry.stderr_tail.iter().flatten().rfind(|line| !line.trim().is_empty());
+        let died = unexpected_end(entry).map(|how| match last_words {
+            Some(words) => format!("{how}: {}", words.trim()),
+            None => how,
+        });
+        let end = LastEnd {
+            at: entry.timestamp,
+            connection_id: (*entry.connection_id).into(),
+            host_name: (*entry.host_name).into(),
+            died,
+        };
+        self.keep_end(((*entry.session_id).into(), (*entry.server_name).into()), end);
+    }
+
+    fn keep_end(&mut self, key: (Box<str>, Box<str>), end: LastEnd) {
+        match self.ends.get(&key) {
+            Some(known) if known.at > end.at => {}
+            _ => drop(self.ends.insert(key, end)),
+        }
+    }
+
+    fn merge(&mut self, other: TopTotals) {
+        for (id, other) in other.connections {
+            let connection = self.connections.entry(id).or_default();
+            connection.timed.merge(other.timed);
+            connection.is_changed |= other.is_changed;
+            connection.has_ended |= other.has_ended;
+            connection.scanned = connection.scanned.max(other.scanned);
+        }
+        other.ends.into_iter().for_each(|(key, end)| self.keep_end(key, end));
+        for (part, counts) in other.activity {
+            let sum = self.activity.entry(part).or_default();
+            *sum = [sum[0] + counts[0], sum[1] + counts[1]];
+        }
+        while self.activity.len() > PARTS {
+            self.activity.pop_first();
+        }
+    }
+}
+
+/// Reads what the logs have when the command starts.
+pub(crate) struct TopScan<'a> {
+    select: &'a Selection,
+    names: NamePool,
+    totals: TopTotals,
+    rows: Greatest<Timestamp, Box<LogRow>>,
+}
+
+impl<'a> TopScan<'a> {
+    pub(crate) fn new(select: &'a Selection) -> TopScan<'a> {
+        let (names, totals) = (NamePool::default(), TopTotals::default());
+        TopScan { select, names, totals, rows: Greatest::new(MOST_ROWS) }
+    }
+
+    pub(crate) fn finish(self) -> TopState {
+        let rows = self.rows.finish().into_iter().rev().map(|row| *row).collect();
+        TopState { names: self.names, totals: self.totals, rows, ..TopState::default() }
+    }
+}
+
+impl Fold for TopScan<'_> {
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
+        if !self.select.takes_context(entry) {
+            return;
+        }
+        let connection = self.totals.add(entry, self.select);
+        connection.scanned = connection.scanned.max(Some(entry.seq));
+        if LogRow::is_wanted(self.select, entry) {
+            let make = |names: &mut NamePool| Box::new(LogRow::new(entry, line, false, names));
+            self.rows.offer(entry.timestamp, entry, &mut self.names, make);
+        }
+    }
+
+    fn merge(&mut self, other: TopScan<'_>) {
+        self.totals.merge(other.totals);
+        self.rows.merge(other.rows);
+    }
+}
+
+/// Facts of the system about a server's processes.
+#[derive(Debug)]
+struct ProcessFacts {
+    command: Vec<u8>,
+    memory: Option<u64>,
+}
+
+/// Everything that the screen shows.
+#[derive(Debug, Default)]
+pub(crate) struct TopState {
+    names: NamePool,
+    totals: TopTotals,
+    /// Operations and events, oldest first, at most [`MOST_ROWS`].
+    pub(crate) rows: VecDeque<LogRow>,
+    /// Rows of the present round.
+    taken: Vec<LogRow>,
+    /// Number of rows that were dropped from the front.
+    dropped: u64,
+    live: Vec<LiveConnection>,
+    /// By connection.
+    processes: HashMap<String, ProcessFacts>,
+    percentiles_at: Timestamp,
+}
+
+impl TopState {
+    /// Adds a line that was written after the scan. Returns false if it changes nothing.
+    pub(crate) fn take(&mut self, entry: &LogEntry<'_>, select: &Selection) -> bool {
+        if !select.takes_context(entry) {
+            return false;
+        }
+        let known = self.totals.connections.get(&*entry.connection_id);
+        if known.and_then(|connection| connection.scanned).is_some_and(|scanned| entry.seq <= scanned) {
+            return false;
+        }
+        self.totals.add(entry, select);
+        if LogRow::is_followed(select, entry) {
+            self.taken.push(LogRow::new(entry, &[], false, &mut self.names));
+        }
+        true
+    }
+
+    /// Adds the rows of the lines that were taken, which came file by file.
+    pub(crate) fn settle(&mut self) {
+        self.taken.sort_by_key(LogRow::at);
+        self.rows.extend(self.taken.drain(..));
+        let excess = self.rows.len().saturating_sub(MOST_ROWS);
+        self.rows.drain(..excess);
+        self.dropped += excess as u64;
+    }
+
+    /// Returns the row with this number, counted from the first one that was read.
+    pub(crate) fn row(&self, number: u64) -> Option<&LogRow> {
+        self.rows.get(usize::try_from(number.checked_sub(self.dropped)?).ok()?)
+    }
+
+    /// Returns the number that the next row will have.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.dropped + self.rows.len() as u64
+    }
+
+    /// Replaces what is known of the connections that run. Returns false if it is what was known.
+    pub(crate) fn set_live(&mut self, live: Vec<LiveConnection>) -> bool {
+        let is_same =
+            |(a, b): (&LiveConnection, &LiveConnection)| (&a.state, a.liveness) == (&b.state, b.liveness);
+        let is_changed = live.len() != self.live.len() || !live.iter().zip(&self.live).all(is_same);
+        self.live = live;
+        is_changed
+    }
+
+    /// Returns true if a request is open, whose time grows.
+    pub(crate) fn has_open(&self) -> bool {
+        self.live.iter().any(|connection| !connection.state.open.is_empty())
+    }
+
+    /// Asks the system for the memory and the commands of the servers.
+    pub(crate) fn measure(&mut self) {
+        let tree = ProcessTree::read();
+        let mut before = std::mem::take(&mut self.processes);
+        for LiveConnection { state, liveness } in &self.live {
+            let Some(server) = state.server.as_ref().filter(|_| *liveness == Liveness::Running) else {
+                continue;
+            };
+            let known = before.remove(&state.connection_id).map(|facts| facts.command);
+            // A launcher such as `sh -c` replaces itself at the start.
+            let command = known.filter(|command| !command.is_empty() && state.calls > 0);
+            let facts = ProcessFacts {
+                command: command.unwrap_or_else(|| procfs::command_line(server.pid)),
+                memory: tree.memory(server.pid, server.start_ticks),
+            };
+            self.processes.insert(state.connection_id.clone(), facts);
+        }
+    }
+
+    /// Returns the servers that run, sorted by `order`, then those that died.
+    pub(crate) fn servers(&mut self, select: &Selection, order: TopOrder, now: Timestamp) -> Vec<TopServer> {
+        self.update_percentiles(now);
+        let boot = procfs::boot_id();
+        let is_shown = |connection: &&LiveConnection| {
+            let ended = self.totals.connections.get(&*connection.state.connection_id);
+            let has_ended = ended.is_some_and(|totals| totals.has_ended);
+            !has_ended && (connection.liveness != Liveness::Unknown || connection.state.proxy.boot_id == boot)
+        };
+        let live: Vec<&LiveConnection> = self.live.iter().filter(is_shown).collect();
+        let is_running = |connection: &&&LiveConnection| connection.liveness != Liveness::Killed;
+        let sessions: HashSet<&str> =
+            live.iter().filter(is_running).map(|connection| &*connection.state.session_id).collect();
+        let is_recent =
+            |session: &str, at: Timestamp| sessions.contains(session) || now.0 - at.0 < SHOWN_DEAD_US;
+        let mut servers: Vec<TopServer> =
+            live.iter().map(|connection| self.live_server(connection, select, now)).collect();
+        let runs: HashSet<(&str, &str)> = live
+            .iter()
+            .filter(is_running)
+            .map(|LiveConnection { state, .. }| (&*state.session_id, &*state.server_name))
+            .collect();
+        let ends =
+            self.totals.ends.iter().filter(|((session, server), _)| !runs.contains(&(session, server)));
+        servers.extend(ends.filter_map(|(key, end)| self.dead_server(key, end)));
+        servers.retain(|server| server.is_running() || is_recent(&server.session_id, server.since));
+        sort(&mut servers, order);
+        servers
+    }
+
+    fn live_server(&self, connection: &LiveConnection, select: &Selection, now: Timestamp) -> TopServer {
+        let LiveConnection { state, liveness } = connection;
+        let totals = self.totals.connections.get(&*state.connection_id);
+        let counted = totals.filter(|_| select.is_about_operations()).map(|totals| &totals.timed.calls);
+        let ms = |at: Timestamp| (now.0.saturating_sub(at.0) as f64 / 1000.0).max(0.0);
+        let open: Vec<OpenCall> = state
+            .open
+            .iter()
+            .filter(|_| *liveness == Liveness::Running)
+            .map(|request| OpenCall {
+                name: request.name().to_owned(),
+                is_from_server: request.is_from_server,
+                started_at: request.started_at,
+                open_ms: ms(request.started_at),
+            })
+            .collect();
+        let process = self.processes.get(&state.connection_id);
+        let copies = process
+            .filter(|process| !process.command.is_empty())
+            .map(|process| self.processes.values().filter(|other| other.command == process.command).count());
+        let last_error = state.last_error.as_ref().map(|error| error.message.clone());
+        let (server_state, since, message) = match liveness {
+            Liveness::Running if !open.is_empty() => (ServerState::Busy, state.started_at, last_error),
+            Liveness::Running => (ServerState::Idle, state.started_at, last_error),
+            Liveness::Unknown => (ServerState::Unknown, state.started_at, last_error),
+            Liveness::Killed => {
+                (ServerState::Killed, state.updated_at, Some("spantap was killed".to_owned()))
+            }
+        };
+        TopServer {
+            server_name: state.server_name.clone(),
+            host_name: state.host_name.clone(),
+            cwd: state.cwd.clone(),
+            session_id: state.session_id.clone(),
+            connection_id: state.connection_id.clone(),
+            state: server_state,
+            since,
+            calls: counted.map_or(state.calls, |calls| calls.calls),
+            errors: counted.map_or(state.errors, |calls| calls.errors()),
+            p95_ms: totals.and_then(|totals| totals.p95_ms),
+            idle_ms: (server_state == ServerState::Idle).then(|| ms(state.updated_at)),
+            open,
+            memory_bytes: process.and_then(|process| process.memory),
+            copies,
+            message: message.unwrap_or_default(),
+        }
+    }
+
+    /// Returns the row of a server that died.
+    fn dead_server(&self, (session, server): &(Box<str>, Box<str>), end: &LastEnd) -> Option<TopServer> {
+        let message = end.died.clone()?;
+        let totals = self.totals.connections.get(&end.connection_id);
+        Some(TopServer {
+            server_name: server.to_string(),
+            host_name: end.host_name.to_string(),
+            cwd: String::new(),
+            session_id: session.to_string(),
+            connection_id: end.connection_id.to_string(),
+            state: ServerState::Dead,
+            since: end.at,
+            calls: totals.map_or(0, |totals| totals.timed.calls.calls),
+            errors: totals.map_or(0, |totals| totals.timed.calls.errors()),
+            p95_ms: totals.and_then(|totals| totals.p95_ms),
+            open: Vec::new(),
+            idle_ms: None,
+            memory_bytes: None,
+            copies: None,
+            message,
+        })
+    }
+
+    fn update_percentiles(&mut self, now: Timestamp) {
+        if (0..PERCENTILES_US).contains(&now.0.saturating_sub(self.percentiles_at.0)) {
+            return;
+        }
+        self.percentiles_at = now;
+        for totals in self.totals.connections.values_mut().filter(|totals| totals.is_changed) {
+            totals.p95_ms = totals.timed.durations.quantiles([0.95]).map(|[p95]| p95);
+            totals.is_changed = false;
+        }
+    }
+
+    /// Returns calls and errors of the last five minutes, by part of that time.
+    pub(crate) fn activity(&self, now: Timestamp) -> Vec<[u64; 2]> {
+        let last = now.0.div_euclid(PART_US);
+        let parts = last - PARTS as i64 + 1..=last;
+        parts.map(|part| self.totals.activity.get(&part).copied().unwrap_or_default()).collect()
+    }
+}
+
+fn sort(servers: &mut [TopServer], order: TopOrder) {
+    servers.sort_by(|a, b| {
+        let by = match order {
+            TopOrder::Server => std::cmp::Ordering::Equal,
+            TopOrder::Calls => b.calls.cmp(&a.calls),
+            TopOrder::Errors => b.errors.cmp(&a.errors),
+            TopOrder::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
+            TopOrder::Memory => b.memory_bytes.cmp(&a.memory_bytes),
+            TopOrder::Idle => b.idle_ms.unwrap_or(-1.0).total_cmp(&a.idle_ms.unwrap_or(-1.0)),
+            TopOrder::Up => a.since.cmp(&b.since),
+        };
+        let by_name =
+            || (&a.server_name, a.since, &a.connection_id).cmp(&(&b.server_name, b.since, &b.connection_id));
+        b.is_running().cmp(&a.is_running()).then(by).then_with(by_name)
+    });
+}

@@ -1,0 +1,304 @@
+//! `spantap top`: what runs now, printed once, and the screen as a user drives it in tmux.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A server that answers only `initialize`.
+const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'; cat > /dev/null"#;
+
+/// Starts server `name`, and a call of `tool` that hangs.
+fn hang(home: &Home, name: &str, tool: &str) -> Session {
+    let mut command = home.command(SPANTAP);
+    command.args(["--server", name, "--session-id", "one", "--", "bash", "-c", HANGING]);
+    let mut session = Session::start(command);
+    session.request("initialize", json!({}));
+    let call =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
+    session.send(&call);
+    session
+}
+
+fn once(home: &Home) -> Value {
+    let output = home.spantap(["top", "--once", "--json"]).output().unwrap();
+    let (printed, said) = text(&output);
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}{said}"))
+}
+
+#[test]
+fn once_shows_what_a_server_does_now_and_what_it_costs() {
+    let home = Home::new();
+    let first = hang(&home, "db", "query");
+    let second = hang(&home, "db", "query");
+    let mut state = json!(null);
+    wait_until("both calls are open and their servers are known to the log", || {
+        state = once(&home);
+        state["servers"].as_array().unwrap().iter().filter(|server| server["state"] == "busy").count() == 2
+    });
+    assert_eq!((&state["running"], &state["dead"]), (&json!(2), &json!(0)));
+    let server = &state["servers"][0];
+    assert_eq!((&server["server_name"], &server["copies"]), (&json!("db"), &json!(2)));
+    assert_eq!(server["open"][0]["name"], "query");
+    assert!(server["open"][0]["open_ms"].as_f64().unwrap() > 0.0);
+    // A shell and the program that it waits for.
+    assert!(server["memory_bytes"].as_u64().unwrap() > 1_000_000, "{server}");
+    let printed = text(&home.spantap(["top", "--once"]).output().unwrap()).0;
+    assert!(printed.contains("2 running") && printed.contains("◐ busy"), "{printed}");
+    first.end();
+    second.end();
+    assert_eq!(once(&home)["servers"], json!([]));
+}
+
+#[test]
+fn once_shows_a_server_that_died_with_its_last_words() {
+    let home = Home::new();
+    let script = "read line; echo 'connection refused' >&2; exit 3";
+    let mut command = home.command(SPANTAP);
+    command.args(["--server", "db", "--", "bash", "-c", script]);
+    let mut session = Session::start(command);
+    session.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}));
+    session.child.wait().unwrap();
+    let state = once(&home);
+    assert_eq!((&state["running"], &state["dead"]), (&json!(0), &json!(1)));
+    let server = &state["servers"][0];
+    assert_eq!(
+        (&server["state"], &server["message"]),
+        (&json!("dead"), &json!("exited with 3: connection refused"))
+    );
+}
+
+#[test]
+fn what_is_not_a_terminal_is_advised_in_one_line_to_print_once() {
+    let home = Home::new();
+    let piped = home.spantap(["top"]).output().unwrap();
+    let dumb = can_run(&["script", "--version"], "a terminal").then(|| {
+        let mut command: Command = home.command("script");
+        command.args(["-q", "-e", "-c", &format!("TERM=dumb {SPANTAP} top"), "/dev/null"]);
+        command.output().unwrap()
+    });
+    for (output, reason) in [(Some(piped), "standard input and output"), (dumb, "TERM=dumb")] {
+        let Some(output) = output else { continue };
+        let (printed, said) = text(&output);
+        let said = format!("{printed}{said}");
+        assert!(!output.status.success() && said.lines().count() == 1, "{said}");
+        assert!(said.contains(reason) && said.contains("`spantap top --once`"), "{said}");
+    }
+}
+
+/// A terminal of tmux with a shell in it. It ends with its value.
+struct Screen {
+    home: Home,
+}
+
+impl Screen {
+    /// Returns `None` where tmux is missing.
+    #[track_caller]
+    fn new(home: &Home, width: usize, height: usize) -> Option<Screen> {
+        if !can_run(&["tmux", "-V"], "a terminal that is driven by keys") {
+            return None;
+        }
+        let screen = Screen { home: home.clone() };
+        let (width, height) = (width.to_string(), height.to_string());
+        let shell = "env PS1='ready> ' bash --norc --noprofile";
+        let output = screen.tmux(&["new-session", "-d", "-x", &width, "-y", &height, shell]);
+        assert!(output.status.success(), "{output:?}");
+        screen.wait_for("ready>");
+        Some(screen)
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = self.home.command("tmux");
+        command.arg("-u").arg("-S").arg(self.home.path().join("tmux")).args(["-f", "/dev/null"]);
+        command.args(arguments).output().unwrap()
+    }
+
+    fn text(&self) -> String {
+        text(&self.tmux(&["capture-pane", "-p"])).0
+    }
+
+    /// Types keys by their names in tmux.
+    fn keys(&self, keys: &[&str]) {
+        assert!(self.tmux(&[&["send-keys"], keys].concat()).status.success());
+    }
+
+    /// Types a command and waits for a word of its screen.
+    fn run(&self, command: &str, expected: &str) {
+        self.keys(&["-l", command]);
+        self.keys(&["Enter"]);
+        self.wait_for(expected);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, expected: &str) {
+        self.wait_until(expected, |screen| screen.contains(expected));
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = std::time::Instant::now() + LONG;
+        loop {
+            let screen = self.text();
+            if condition(&screen) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "never: {what}; the screen is\n{screen}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for the shell, and checks that the program before left the terminal as it was.
+    #[track_caller]
+    fn wait_for_shell(&self, expected: &str) {
+        self.wait_for(expected);
+        self.keys(&["-l", "stty -g > after; echo com''pared"]);
+        self.keys(&["Enter"]);
+        self.wait_for("compared");
+        let settings = |name: &str| std::fs::read_to_string(self.home.path().join(name)).unwrap();
+        assert_eq!(settings("after"), settings("before"));
+        let modes = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
+        assert_eq!(text(&modes).0, "0 1\n", "the alternate screen is left, and the cursor is shown");
+    }
+
+    fn start_top(&self) {
+        self.run("stty -g > before; echo sa''ved", "saved");
+        let top = format!("sh -c 'echo $$ > pid; exec {SPANTAP} top'; echo sta''tus=$?");
+        self.run(&top, "running");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = std::fs::read_to_string(self.home.path().join("pid")).unwrap();
+        assert!(self.home.command("kill").args([signal, pid.trim()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+/// Returns a session whose calls have ended, and one whose call is open.
+fn some_sessions(home: &Home) -> [Session; 2] {
+    let mut ended = home.session(&["--server", "files"]);
+    ended.request("initialize", json!({}));
+    ended.calls(4);
+    ended.request("tools/call", json!({"name": "no_such_tool", "arguments": {}}));
+    let open = hang(home, "db", "query");
+    wait_until("a call is open and another one has failed", || {
+        let state = once(home);
+        let servers = state["servers"].as_array().unwrap();
+        let failed = state["operations"].as_array().unwrap().iter().any(|row| row["name"] == "no_such_tool");
+        failed && servers.iter().any(|server| server["state"] == "busy")
+    });
+    [ended, open]
+}
+
+#[test]
+fn every_key_does_what_it_says_at_both_sizes() {
+    for (width, height) in [(80, 24), (200, 60)] {
+        let home = Home::new();
+        let Some(screen) = Screen::new(&home, width, height) else { return };
+        let sessions = some_sessions(&home);
+        screen.start_top();
+        screen.wait_until("the servers, the open call and the calls", |text| {
+            ["SERVER", "2 running", "◐ busy", " s query", "● idle", "no_such_tool"]
+                .iter()
+                .all(|it| text.contains(it))
+        });
+        screen.keys(&["-l", "/tool:search*"]);
+        screen.keys(&["Enter"]);
+        screen.wait_until("the calls that match", |text| {
+            text.contains("filter tool:search*, 4 of") && !text.contains("no_such_tool")
+        });
+        screen.keys(&["Escape"]);
+        screen.wait_for("no_such_tool");
+        screen.keys(&["e"]);
+        screen.wait_until("errors only", |text| {
+            text.contains("errors only, ") && !text.contains("search_issues")
+        });
+        screen.keys(&["Enter"]);
+        screen.wait_until("the chain of the newest error", |text| {
+            text.contains("what happened") && text.contains("the chain") && text.contains("agent session")
+        });
+        screen.keys(&["Escape"]);
+        screen.wait_for("errors only, ");
+        screen.keys(&["g"]);
+        screen.wait_for("COUNT");
+        screen.keys(&["Enter"]);
+        screen.wait_for("no_such_tool on files");
+        screen.keys(&["Escape"]);
+        screen.wait_for("errors only, ");
+        screen.keys(&["w"]);
+        screen.wait_until("the waterfall", |text| text.contains("turn 1") && text.contains("█x"));
+        screen.keys(&["Escape"]);
+        screen.wait_for("errors only, ");
+        screen.keys(&["Escape"]);
+        screen.wait_until("every call again", |text| !text.contains("errors only, "));
+        screen.keys(&["?"]);
+        screen.wait_for("errors by message; Enter shows");
+        screen.keys(&["Escape"]);
+        screen.wait_for("SERVER");
+        screen.keys(&["s"]);
+        screen.wait_for("servers sorted by calls");
+        screen.keys(&["Space"]);
+        screen.wait_for("PAUSED");
+        screen.keys(&["Space"]);
+        screen.wait_until("it goes on", |text| !text.contains("PAUSED"));
+        screen.keys(&["Tab"]);
+        screen.keys(&["Enter"]);
+        screen.wait_for("filter server:\"");
+        screen.keys(&["q"]);
+        screen.wait_for_shell("status=0");
+        sessions.into_iter().for_each(|session| drop(session.end()));
+    }
+}
+
+#[test]
+fn a_resize_and_a_server_that_dies_are_shown_at_once() {
+    let home = Home::new();
+    let Some(screen) = Screen::new(&home, 80, 24) else { return };
+    let session = hang(&home, "db", "query");
+    screen.start_top();
+    screen.wait_for("◐ busy");
+    for (width, height) in [("200", "60"), ("20", "10"), ("100", "30")] {
+        screen.tmux(&["resize-window", "-x", width, "-y", height]);
+        screen.wait_until("the screen has the new size", |text| {
+            let [width, height]: [usize; 2] = [width, height].map(|text| text.parse().unwrap());
+            let line = text.lines().find(|line| line.starts_with('─'));
+            let is_wide = line.is_some_and(|line| line.chars().count() == width);
+            is_wide && text.lines().count() <= height && text.contains("1 running") && text.contains("SERVER")
+        });
+    }
+    let server = home.records().iter().find_map(|record| record["child_pid"].as_u64()).unwrap();
+    assert!(home.command("kill").args(["-KILL", &server.to_string()]).status().unwrap().success());
+    screen.wait_until("the server is dead", |text| {
+        text.contains("✖ dead") && text.contains("died of signal 9")
+    });
+    screen.keys(&["C-c"]);
+    screen.wait_for_shell("status=0");
+    drop(session);
+}
+
+#[test]
+fn signals_and_suspending_leave_the_terminal_as_it_was() {
+    let home = Home::new();
+    let Some(screen) = Screen::new(&home, 80, 24) else { return };
+    // After SIGINT the shell does not run the rest of the line.
+    for (signal, status) in [("-TERM", "status=143"), ("-HUP", "status=129"), ("-INT", "ready>")] {
+        screen.run("clear", "ready>");
+        screen.start_top();
+        screen.wait_for("no server runs now");
+        screen.signal(signal);
+        screen.wait_for_shell(status);
+    }
+    screen.run("clear", "ready>");
+    screen.start_top();
+    screen.wait_for("no server runs now");
+    screen.keys(&["C-z"]);
+    screen.wait_for_shell("Stopped");
+    screen.run("fg", "no server runs now");
+    screen.keys(&["q"]);
+    screen.wait_for_shell("ready>");
+}
