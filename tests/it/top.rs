@@ -231,7 +231,9 @@ fn every_key_does_what_it_says_at_both_sizes() {
         screen.keys(&["Escape"]);
         screen.wait_for("errors only, ");
         screen.keys(&["w"]);
-        screen.wait_until("the waterfall", |text| text.contains("turn 1") && text.contains("█x"));
+        screen.wait_until("the waterfall", |text| {
+            text.contains("turn 1") && text.contains("-32602: unknown tool")
+        });
         screen.keys(&["Escape"]);
         screen.wait_for("errors only, ");
         screen.keys(&["Escape"]);
