@@ -141,6 +141,8 @@ impl Command {
             Command::Stats(args) => &args.output.color,
             Command::Status(args) => &args.color,
             Command::Wrap(args) => &args.options.color,
+            Command::Doctor(args) => &args.color,
+            Command::Demo(args) => &args.color,
             Command::Unwrap(args) => &args.options.color,
             Command::Check(args) => &args.color,
             _ => return anstream::ColorChoice::Auto,

@@ -8,15 +8,22 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 use clap::{Args, Parser};
 
+use crate::cli::selection::{self, ColorArgs};
 use crate::cli::{Cli, Out};
 use crate::demo::{client, server};
 use crate::present::Printable;
+use crate::present::table::{Terminal, Tone};
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Folder for the demo's log [default: a new temporary folder]
+    /// Keep the log, in a new temporary folder
+    #[arg(long)]
+    keep: bool,
+    /// Folder for the demo's log, which is kept [default: a temporary folder, which is removed]
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) color: ColorArgs,
     /// Run as the sample server that the demo starts
     #[arg(long, hide = true)]
     serve: bool,
@@ -28,38 +35,68 @@ impl DemoArgs {
             server::serve(&mut std::io::stdin().lock(), out)?;
             return Ok(ExitCode::SUCCESS);
         }
+        let temporary = || tempfile::Builder::new().prefix("spantap-demo-").tempdir();
+        // Hash key and lists of tools; removed at the end.
+        let state = temporary()?;
         let log_dir = match self.log_dir {
-            Some(dir) => dir,
-            None => tempfile::Builder::new().prefix("spantap-demo-").tempdir()?.keep(),
+            Some(dir) => Some(dir),
+            None if self.keep => Some(temporary()?.keep()),
+            None => None,
         };
-        let calls = record(&log_dir)?;
-        let log = newest_log(&log_dir)?;
-        writeln!(
-            out,
-            "A scripted client made {calls} tool calls to a sample server, with spantap between them.\n"
-        )?;
+        let folder = log_dir.clone().unwrap_or_else(|| state.path().join("sessions"));
+        let calls = record(&folder, state.path())?;
+        let log = newest_log(&folder)?;
+        let terminal = selection::terminal(0);
+        let line = |out: &mut Out<'_>, text: String| {
+            writeln!(out, "{}", terminal.paragraph(&Printable::from(text), 0, 0))
+        };
+        let text = "tool calls to a sample server, with spantap between them.";
+        line(out, format!("A scripted client made {calls} {text}"))?;
+        writeln!(out)?;
         show(&log, out)?;
-        let dir = Printable::new(&log_dir.to_string_lossy());
-        writeln!(
-            out,
-            "\nThe log, one JSON object per line, without arguments and results:\n  {}\n",
-            Printable::new(&log.to_string_lossy())
-        )?;
-        writeln!(out, "See more:")?;
-        writeln!(out, "  spantap show last --log-dir {dir}      the session as a waterfall")?;
-        writeln!(out, "  spantap stats --log-dir {dir}          calls, errors and percentiles by tool")?;
-        writeln!(out, "  spantap report --open --log-dir {dir}  one HTML page\n")?;
-        writeln!(out, "Watch your own servers:")?;
-        writeln!(
-            out,
-            "  spantap wrap                           put spantap in front of them in your hosts' config files"
-        )?;
+        writeln!(out)?;
+        let option = match &log_dir {
+            Some(dir) => {
+                line(out, "The log, one JSON object per line, without arguments and results:".to_owned())?;
+                writeln!(out, "  {}\n\nSee more:", Printable::new(&log.to_string_lossy()))?;
+                format!(" --log-dir {}", dir.display())
+            }
+            None => {
+                let text =
+                    "The log is removed now. `spantap demo --keep` keeps it, one JSON object per line, for";
+                line(out, text.to_owned())?;
+                String::new()
+            }
+        };
+        let commands = [
+            (format!("spantap show last{option}"), "the session as a waterfall"),
+            (format!("spantap stats{option}"), "calls, errors and percentiles by tool"),
+            (format!("spantap report --open{option}"), "one HTML page"),
+        ];
+        self::commands(out, &terminal, &commands)?;
+        writeln!(out, "\nWatch your own servers:")?;
+        let wrap = ("spantap wrap".to_owned(), "put spantap in front of them in your hosts' config files");
+        self::commands(out, &terminal, &[wrap])?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Prints commands with their descriptions: beside them, or below where the line is too narrow for one of them.
+fn commands(out: &mut Out<'_>, terminal: &Terminal, rows: &[(String, &str)]) -> std::io::Result<()> {
+    let width = rows.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    let about = rows.iter().map(|(_, about)| about.len()).max().unwrap_or(0);
+    for (command, about_it) in rows {
+        let command = Printable::new(command);
+        match width + about + 4 <= terminal.width {
+            true => writeln!(out, "  {command:width$}  {}", Tone::Faint.paint(*about_it))?,
+            false => writeln!(out, "  {command}\n      {}", Tone::Faint.paint(*about_it))?,
+        }
+    }
+    Ok(())
+}
+
 /// Runs client, proxy and sample server; returns the number of tool calls.
-fn record(log_dir: &Path) -> anyhow::Result<usize> {
+fn record(log_dir: &Path, state: &Path) -> anyhow::Result<usize> {
     let spantap = std::env::current_exe().context("cannot find the running spantap binary")?;
     let mut proxy = Command::new(&spantap)
         .arg("--log-dir")
@@ -67,6 +104,7 @@ fn record(log_dir: &Path) -> anyhow::Result<usize> {
         .args(["--server", "sample", "--log-level", "info", "--"])
         .arg(&spantap)
         .args(["demo", "--serve"])
+        .env("XDG_STATE_HOME", state)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::selection::{self, ColorArgs};
 use crate::cli::{Out, help, redacted};
 use crate::present::Printable;
+use crate::present::format::plural;
+use crate::present::table::{Terminal, Tone};
 use crate::settings::hash_key::{self, HashKeySource};
 use crate::settings::{GivenSettings, SettingSources, Settings, misspelt_variables, process_environment};
 use crate::system::files::home;
@@ -24,6 +27,9 @@ pub struct DoctorArgs {
     /// Print findings and settings as JSON, for a bug report; no secrets, the home folder as ~
     #[arg(long)]
     json: bool,
+    /// Also show the settings that have their defaults
+    #[arg(long)]
+    all: bool,
     /// Show the settings of this server
     #[arg(long, value_name = "NAME", default_value = "")]
     server: String,
@@ -35,9 +41,11 @@ pub struct DoctorArgs {
     otlp: Option<String>,
     #[arg(long, value_name = "KEY=VALUE", help = help::OTLP_SET)]
     otlp_set: Vec<String>,
+    #[command(flatten)]
+    pub(super) color: ColorArgs,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Ok,
@@ -75,16 +83,30 @@ impl DoctorFindings {
         self.0.push(DoctorFinding { verdict, what: printable(what), fix: fix.map(printable) });
     }
 
-    fn print(&self, out: &mut Out<'_>) -> std::io::Result<()> {
-        for DoctorFinding { verdict, what, fix } in &self.0 {
-            let word = match verdict {
-                Verdict::Ok => "ok  ",
-                Verdict::Warn => "warn",
-                Verdict::Fail => "fail",
+    /// Prints the number of problems, then the findings, the worst first. A fix that several have is printed once.
+    fn print(&self, out: &mut Out<'_>, terminal: &Terminal) -> std::io::Result<()> {
+        let mut sorted: Vec<&DoctorFinding> = self.0.iter().collect();
+        sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+        let count = |verdict| self.0.iter().filter(|finding| finding.verdict == verdict).count() as u64;
+        let headline = match (count(Verdict::Fail), count(Verdict::Warn)) {
+            (0, 0) => "no problem found".to_owned(),
+            (0, warnings) => plural(warnings, "warning"),
+            (failures, 0) => plural(failures, "failure"),
+            (failures, warnings) => {
+                format!("{}, {}", plural(failures, "failure"), plural(warnings, "warning"))
+            }
+        };
+        writeln!(out, "{}", Tone::Strong.paint(headline))?;
+        for (at, DoctorFinding { verdict, what, fix }) in sorted.iter().enumerate() {
+            let (word, tone) = match verdict {
+                Verdict::Ok => ("ok  ", Tone::Good),
+                Verdict::Warn => ("warn", Tone::Warning),
+                Verdict::Fail => ("fail", Tone::Bad),
             };
-            writeln!(out, "{word}  {what}")?;
-            if let Some(fix) = fix {
-                writeln!(out, "      {fix}")?;
+            writeln!(out, "{}  {}", tone.paint(word), terminal.paragraph(what, 6, 6))?;
+            let is_last = sorted.get(at + 1).is_none_or(|next| next.fix != *fix);
+            if let Some(fix) = fix.as_ref().filter(|_| is_last) {
+                writeln!(out, "      {}", terminal.paragraph(fix, 6, 6))?;
             }
         }
         Ok(())
@@ -118,13 +140,9 @@ impl DoctorArgs {
                 writeln!(out, "{}", Printable::json(line))?;
             }
         } else {
-            findings.print(out)?;
-            writeln!(out, "\nSettings:")?;
-            let width = settings.iter().map(|row| row.setting.len()).max().unwrap_or(0);
-            for row in &settings {
-                let (value, origin) = (Printable::new(&row.value), Printable::new(&row.origin));
-                writeln!(out, "  {:width$}  {value}  ({origin})", row.setting)?;
-            }
+            let terminal = selection::terminal(0);
+            findings.print(out, &terminal)?;
+            settings::print(out, &settings, self.all)?;
         }
         let failed = findings.0.iter().any(|finding| finding.verdict == Verdict::Fail);
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -135,10 +153,10 @@ impl DoctorArgs {
 fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings) {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for problem in config.problems.iter().chain(&misspelt_variables(names)) {
-        findings.warn(problem.to_string(), "fix it; docs/configuration.md lists the settings");
+        findings.warn(problem.to_string(), "fix it; `spantap man run` lists the settings");
     }
     for warning in config.redaction.warnings() {
-        findings.warn(warning, "docs/redaction.md lists what each setting shows");
+        findings.warn(warning, "leave it out, unless the text is meant to be recorded");
     }
     match (folder, config.log.value) {
         (_, false) => findings.warn("no session log is written", "set `log = true`, or leave --no-log out"),
@@ -147,7 +165,7 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
         }
         (Some(folder), true) => {
             logs::check_folder(folder, findings);
-            logs::check_files(folder, findings);
+            logs::check_files(folder, entries::are_watched(), findings);
         }
     }
     hash_key(config, findings);
@@ -201,11 +219,13 @@ fn hash_key(config: &Settings, findings: &mut DoctorFindings) {
     }
 }
 
-/// Reports variables that are set here and that most hosts do not pass on.
+/// Reports variables that are set here and that most hosts do not pass on. `wrap` writes the folders into entries.
 fn environment(findings: &mut DoctorFindings) {
-    let ours =
-        |name: &str| name.starts_with("SPANTAP_") || name.starts_with("OTEL_") || name.starts_with("XDG_");
-    let names: Vec<String> = std::env::vars().map(|(name, _)| name).filter(|name| ours(name)).collect();
+    let is_lost = |name: &String| {
+        (name.starts_with("SPANTAP_") || name.starts_with("OTEL_"))
+            && !["SPANTAP_LOG_DIR", "SPANTAP_CONFIG"].contains(&name.as_str())
+    };
+    let names: Vec<String> = std::env::vars().map(|(name, _)| name).filter(is_lost).collect();
     if !names.is_empty() {
         findings.warn(
             format!("set here and stripped by most hosts: {}", names.join(", ")),

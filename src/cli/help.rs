@@ -234,7 +234,7 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 "demo",
                 &[
                     runs("spantap demo", "try it without a server"),
-                    runs("spantap demo --log-dir demo-logs", "keep the log"),
+                    runs("spantap demo --log-dir demo-logs", "keep the log in this folder"),
                 ],
             ),
             command(
@@ -369,6 +369,29 @@ pub(super) const FILES: &[(&str, &str)] = &[
     ("~/.local/state/spantap/tools/", "hashes of the tools that each server had last"),
     ("~/.local/state/spantap/backups/", "config files of hosts before wrap and unwrap changed them"),
 ];
+
+/// Tables of the config file, with their entries.
+pub(super) const TABLES: &[(&str, &str)] = &[
+    (
+        "[otlp]",
+        "protocol, headers, compression, certificate, client_certificate, client_key, timeout, temporality, \
+         metric_interval, always_keep, sampler, sampler_arg, resource; traces, metrics and logs are true, false or \
+         tables with entries of their own",
+    ),
+    (
+        "[redaction]",
+        "mode (default or strict), pii, extra_keys, allow_keys, allow_values, reveal_fields, placeholder, pattern",
+    ),
+    ("[cost.per_call]", "price of a call in USD, by a pattern of server/tool"),
+    ("[thrash.tools]", "threshold of repeated calls, by a pattern of the tool"),
+    ("[server.NAME]", "any of these settings for one server"),
+];
+
+/// Returns the settings of the config file, each with its meaning.
+pub(super) fn settings() -> Vec<(&'static str, String)> {
+    let settings = DECLARATIONS.iter().map(|setting| (setting.name, of(setting.name)));
+    settings.chain(TABLES.iter().map(|(name, entries)| (*name, (*entries).to_owned()))).collect()
+}
 
 /// Returns the environment variables that a command reads, each with its meaning.
 pub(super) fn environment(command: &clap::Command) -> Vec<(String, String)> {

@@ -63,6 +63,12 @@ fn sections(page: &clap::Command) -> Roff {
     for (line, about) in help::examples(page.get_name()) {
         entry(&mut roff, line, about);
     }
+    if matches!(page.get_name(), "spantap" | "run") {
+        roff.control("SH", ["CONFIGURATION FILE"]);
+        for (name, meaning) in help::settings() {
+            entry(&mut roff, name, &meaning);
+        }
+    }
     roff.control("SH", ["FILES"]);
     for (path, meaning) in help::FILES {
         entry(&mut roff, path, meaning);

@@ -53,7 +53,7 @@ impl SettingResolver<'_> {
                 };
                 let mut entries = file.entries_in(self.server_name, NAME);
                 let line = entries.find(|(path, ..)| path.first() == Some(&key)).map(|(.., line)| line);
-                let text = describe("otlp.", &key, &misfit, "telemetry.md");
+                let text = describe("otlp.", &key, &misfit);
                 self.ignore(NAME, line.unwrap_or_else(|| origin.clone()), &text);
             }
         }
@@ -73,7 +73,7 @@ impl SettingResolver<'_> {
                 }
                 Err(misfit) => {
                     let key = entry.split('=').next().unwrap_or_default();
-                    let text = describe(&format!("{FLAG} "), key, &misfit, "telemetry.md");
+                    let text = describe(&format!("{FLAG} "), key, &misfit);
                     self.ignore(NAME, SettingOrigin::Flag, &text);
                 }
             }
@@ -125,7 +125,7 @@ fn redaction_of(
     let read_alone = |key: &str, value: Value| {
         let table = Value::Table(Table::from_iter([(key.to_owned(), value)]));
         let settings = read::<redact::RedactionSettings>(table)
-            .map_err(|misfit| describe("redaction.", key, &misfit, "redaction.md"))?;
+            .map_err(|misfit| describe("redaction.", key, &misfit))?;
         settings.check().map_err(|problem| problem.to_string())
     };
     let whole = match read::<redact::RedactionSettings>(table) {
@@ -133,7 +133,7 @@ fn redaction_of(
             Ok(()) => return Ok(settings),
             Err(problem) => problem.to_string(),
         },
-        Err(_) => "`redaction` is not a table that docs/redaction.md describes".to_owned(),
+        Err(_) => "`redaction` is not a table".to_owned(),
     };
     // Each entry is tried alone, and each item of a list.
     let mut problems = Vec::new();
@@ -157,9 +157,9 @@ fn redaction_of(
     Err(problems)
 }
 
-/// Describes why the entry `key` of a table cannot be used; `place` is the text before the key, `page` the
-/// page of the documentation. The value is never quoted.
-fn describe(place: &str, key: &str, misfit: &Misfit, page: &str) -> String {
+/// Describes why the entry `key` of a table cannot be used; `place` is the text before the key. The
+/// value is never quoted.
+fn describe(place: &str, key: &str, misfit: &Misfit) -> String {
     let entry = format!("`{place}{}`", shown(key));
     match misfit {
         Misfit::UnknownEntry(names) => match nearest_of(key, names.iter().copied()) {
@@ -168,7 +168,7 @@ fn describe(place: &str, key: &str, misfit: &Misfit, page: &str) -> String {
         },
         Misfit::UnknownWord(words) => format!("{entry} is not one of {}", words.join(", ")),
         Misfit::Type(Some(expected)) => format!("{entry} is not {expected}"),
-        Misfit::Type(None) | Misfit::Other => format!("{entry} is not a value that docs/{page} describes"),
+        Misfit::Type(None) | Misfit::Other => format!("{entry} is not a value of the right form"),
     }
 }
 

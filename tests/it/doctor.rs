@@ -214,3 +214,56 @@ fn a_program_that_a_project_names_is_not_started_and_its_collector_is_not_asked(
     assert!(!home.path().join("started").exists());
     assert!(collector.accept().is_err());
 }
+
+#[test]
+fn problems_come_first_and_a_fix_once_and_what_has_its_default_is_folded_away() {
+    let home = Home::new();
+    let path =
+        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"},"b":{"command":"cat"}}}"#);
+    let run = |words: &str| {
+        let mut command = home.spantap(words.split_whitespace());
+        text(&command.env("COLUMNS", "80").env("SPANTAP_SLOW", "9s").output().unwrap()).0
+    };
+    run("wrap -y");
+    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace(SPANTAP, "/gone/spantap")).unwrap();
+    let shown = run("doctor");
+    let verdicts: Vec<&str> = shown.lines().filter_map(|line| line.get(..4)).collect();
+    let verdicts: Vec<&str> =
+        verdicts.into_iter().filter(|word| ["ok  ", "warn", "fail"].contains(word)).collect();
+    assert!(
+        verdicts.is_sorted_by_key(|word| ["fail", "warn", "ok  "].iter().position(|known| known == word)),
+        "{shown}"
+    );
+    assert!(shown.starts_with("2 failures, 2 warnings\nfail  cursor server a is wrapped by"), "{shown}");
+    assert_eq!(shown.matches("`spantap wrap` names this spantap instead").count(), 1, "{shown}");
+    // The servers are watched already, and `wrap` has written the folders of this shell.
+    assert!(!shown.contains("puts spantap in front of your servers"), "{shown}");
+    assert!(shown.contains("stripped by most hosts: SPANTAP_SLOW\n"), "{shown}");
+    let settings = shown.split_once("Settings:\n").unwrap().1;
+    assert!(settings.starts_with("  slow  9 s  (SPANTAP_SLOW)\n"), "{settings}");
+    assert!(settings.ends_with("with the default; `spantap doctor --all` lists them\n"), "{settings}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    assert!(run("doctor --all").contains("  overload "), "{shown}");
+    assert!(run("doctor --color always").contains("\u{1b}[31mfail"));
+}
+
+/// An installed program has no folder `docs`.
+#[test]
+fn no_message_sends_a_user_to_a_file_of_the_documentation() {
+    let sources = walk(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")));
+    for (path, text) in sources {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let lines: Vec<&str> =
+            lines.filter(|line| line.contains("docs/") && !line.contains("include_str!")).collect();
+        assert!(lines.is_empty(), "{}: {lines:?}", path.display());
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = entries.flat_map(|path| match path.is_dir() {
+        true => walk(&path),
+        false => std::fs::read_to_string(&path).map(|text| vec![(path, text)]).unwrap_or_default(),
+    });
+    files.collect()
+}

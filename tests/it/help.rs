@@ -120,6 +120,9 @@ fn a_manual_page_has_examples_files_environment_and_exit_status() {
     let page = |command: &str| text(&home.spantap(["man", command]).output().unwrap()).0;
     assert!(page("tail").contains("SPANTAP_PAGER") && !page("wrap").contains("SPANTAP_PAGER"));
     assert!(page("run").contains("125 if spantap failed"));
+    for entry in ["thrash.threshold", "record_cwd", "[redaction]", "client_certificate"] {
+        assert!(page("run").replace("\\-", "-").contains(entry), "{entry}");
+    }
     assert!(page("run").contains("SPANTAP_CALL_TIMEOUT"), "{}", page("run"));
 }
 

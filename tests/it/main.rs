@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod contract;
 mod dashboards;
+mod demo;
 mod doctor;
 mod help;
 mod hosts;

@@ -21,7 +21,7 @@ pub(super) fn check(
 ) {
     let (settings, warnings) = config.otlp(environment);
     for warning in warnings {
-        findings.warn(format!("{who}{warning}"), "docs/telemetry.md lists the settings of [otlp] and OTEL_*");
+        findings.warn(format!("{who}{warning}"), "correct it; `spantap man run` lists the entries of [otlp]");
     }
     let Some(mut settings) = settings else { return };
     // Several signals may have the same endpoint.
@@ -71,6 +71,6 @@ fn fix_of(failure: ProbeFailure) -> Option<&'static str> {
             Some("correct the path of the endpoint, or turn the signal off in [otlp]")
         }
         ProbeFailure::Refused => Some("read the collector's own log"),
-        ProbeFailure::Unusable => Some("correct [otlp]; docs/telemetry.md lists its settings"),
+        ProbeFailure::Unusable => Some("correct [otlp]; `spantap man run` lists its entries"),
     }
 }

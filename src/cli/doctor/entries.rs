@@ -68,6 +68,14 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
     }
 }
 
+/// Returns true if a file has an entry that spantap watches.
+pub(super) fn are_watched() -> bool {
+    let files = host_files(&ServerSelection::everything()).unwrap_or_default();
+    files.iter().filter_map(|file| Some((file, file.read().ok()?.1))).any(|(file, root)| {
+        entry::entries(&root, file.host).iter().any(|server| server.state.program().is_some())
+    })
+}
+
 /// Checks that the entry's spantap exists and has this version.
 fn check_program(
     file: &HostFile,

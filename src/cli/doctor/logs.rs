@@ -55,8 +55,9 @@ pub(super) fn check_folder(folder: &Path, findings: &mut DoctorFindings) {
     }
 }
 
-/// Reports the age of the newest record, and records that cannot be read.
-pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
+/// Reports the age of the newest record, and records that cannot be read. `is_watched` is true if a host has a watched
+/// server.
+pub(super) fn check_files(folder: &Path, is_watched: bool, findings: &mut DoctorFindings) {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let what = format!("log folder {} cannot be read: {error}", folder.display());
@@ -73,7 +74,10 @@ pub(super) fn check_files(folder: &Path, findings: &mut DoctorFindings) {
     let Some((newest, _)) = files.last() else {
         findings.warn(
             "no session has been recorded yet",
-            "`spantap wrap` puts spantap in front of your servers; then restart their host",
+            match is_watched {
+                true => "restart the host of a watched server, and let its agent use it",
+                false => "`spantap wrap` puts spantap in front of your servers; then restart their host",
+            },
         );
         return;
     };

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::cli::Out;
 use crate::cli::doctor::shown;
 use crate::export::otlp::SignalTarget;
 use crate::observe::redact::RedactionMode;
+use crate::present::Printable;
+use crate::present::format::plural;
+use crate::present::table::Tone;
 use crate::settings::{
     DECLARATIONS, RedactionTable, SettingDeclaration, Settings, address, process_environment,
 };
@@ -41,6 +45,31 @@ pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow
     let mut rows: Vec<SettingRow> = DECLARATIONS.iter().map(row).collect();
     rows.extend(tables(settings));
     rows
+}
+
+/// Prints the settings that are set, or all of them.
+pub(super) fn print(out: &mut Out<'_>, settings: &[SettingRow], all: bool) -> std::io::Result<()> {
+    let is_shown = |row: &&SettingRow| all || row.origin != "default";
+    let shown: Vec<&SettingRow> = settings.iter().filter(is_shown).collect();
+    let defaults = plural((settings.len() - shown.len()) as u64, "setting");
+    writeln!(out)?;
+    if !shown.is_empty() {
+        writeln!(out, "{}", Tone::Strong.paint("Settings:"))?;
+    }
+    let width = shown.iter().map(|row| row.setting.len()).max().unwrap_or(0);
+    for row in &shown {
+        let value = Printable::new(&row.value);
+        writeln!(
+            out,
+            "  {:width$}  {value}  {}",
+            row.setting,
+            Tone::Faint.paint(format!("({})", row.origin))
+        )?;
+    }
+    match shown.len() == settings.len() {
+        true => Ok(()),
+        false => writeln!(out, "{defaults} with the default; `spantap doctor --all` lists them"),
+    }
 }
 
 /// Returns the rows of the tables. A table has several sources, so its origin is a text.
