@@ -12,6 +12,7 @@ use crate::relay::chunk::Moment;
 
 pub(crate) mod live;
 pub mod log;
+pub(crate) mod notify;
 pub mod otlp;
 
 use crate::record::words::LossPlace;

@@ -4,6 +4,7 @@
 pub mod allocator;
 pub mod clock;
 pub mod descriptor;
+pub mod detached;
 pub mod files;
 pub mod lease;
 pub mod memory;

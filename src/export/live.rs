@@ -307,7 +307,8 @@ fn remove_gone(folder: &Path) {
     let paths = entries.flatten().map(|entry| entry.path());
     let is_own = |path: &PathBuf| {
         let extension = path.extension().unwrap_or_default();
-        extension == live::EXTENSION || extension == live::ENDED_EXTENSION && is_old(path)
+        let is_left = extension == live::ENDED_EXTENSION || extension == live::NOTIFIED_EXTENSION;
+        extension == live::EXTENSION || is_left && is_old(path)
     };
     for path in paths.filter(is_own).filter(|path| is_gone(path)).take(MOST_REMOVED) {
         let _ = std::fs::remove_file(&path);

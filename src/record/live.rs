@@ -20,6 +20,9 @@ pub(crate) const EXTENSION: &str = "live";
 /// Extension of the file that a server leaves that died or did not start. Its name is that of the server.
 pub(crate) const ENDED_EXTENSION: &str = "ended";
 
+/// Extension of the file whose time is that of the last notification about a server.
+pub(crate) const NOTIFIED_EXTENSION: &str = "notified";
+
 const MAGIC: &str = "spantap-live/1";
 
 /// The state of one connection, in words of its records.

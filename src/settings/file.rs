@@ -217,7 +217,9 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
 
 fn is_known(name: &[String], mut names: impl Iterator<Item = &'static str>) -> bool {
     let general = general(name);
-    names.any(|setting| setting == general)
+    // `notify` has no flag and no variable, and is therefore not in the table of settings.
+    general == "notify"
+        || names.any(|setting| setting == general)
         || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
 }
 

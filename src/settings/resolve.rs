@@ -24,6 +24,8 @@ pub struct SettingSources<'a> {
     given: GivenSettings,
     environment: Environment<'a>,
     path: Option<PathBuf>,
+    /// True if a flag or a variable names the file.
+    is_named: bool,
     file: Result<Option<ConfigFile>, ConfigFileError>,
 }
 
@@ -43,7 +45,7 @@ impl<'a> SettingSources<'a> {
             Err(error) => Err(error),
         };
         let file = file.map_err(|error| ConfigFileError { path: path.clone().unwrap_or_default(), error });
-        SettingSources { given, environment, path, file }
+        SettingSources { given, environment, path, is_named: is_named == Some(true), file }
     }
 
     /// Makes the sources of the settings from a config file that was read already.
@@ -52,7 +54,7 @@ impl<'a> SettingSources<'a> {
         environment: Environment<'a>,
         file: ConfigFile,
     ) -> SettingSources<'a> {
-        SettingSources { given, environment, path: None, file: Ok(Some(file)) }
+        SettingSources { given, environment, path: None, is_named: false, file: Ok(Some(file)) }
     }
 
     /// Returns the path of the config file, which need not exist.
@@ -77,6 +79,7 @@ impl<'a> SettingSources<'a> {
         SettingResolver {
             given: &self.given,
             environment: self.environment,
+            is_named: self.is_named,
             file,
             server_name,
             problems: Vec::new(),
@@ -92,6 +95,7 @@ impl<'a> SettingSources<'a> {
         let mut settings = resolver.single_settings();
         settings.cost_per_call = resolver.cost_per_call();
         settings.thrash_tools = resolver.thrash_tools();
+        settings.notify = resolver.notify();
         settings.redaction = resolver.redaction();
         settings.otlp_tables = resolver.otlp_tables();
         settings.problems = resolver.problems();
@@ -124,7 +128,8 @@ pub(crate) fn config_file(
 /// Resolves settings one by one, and collects the values that cannot be used.
 pub(crate) struct SettingResolver<'a> {
     pub(super) given: &'a GivenSettings,
-    environment: Environment<'a>,
+    pub(super) environment: Environment<'a>,
+    pub(super) is_named: bool,
     pub(super) file: Option<&'a ConfigFile>,
     pub(super) server_name: &'a str,
     pub(super) problems: Vec<SettingProblem>,

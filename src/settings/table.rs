@@ -129,6 +129,8 @@ macro_rules! settings {
             pub cost_per_call: BTreeMap<String, f64>,
             /// Thresholds of repeated calls for tools, by glob over the tool's name.
             pub thrash_tools: BTreeMap<String, NonZeroU32>,
+            /// The command to run when a server needs attention, with its arguments; empty without one.
+            pub notify: Vec<String>,
             pub redaction: RedactionTable,
             /// The `[otlp]` table and the entries of `--otlp-set`.
             pub otlp_tables: otlp::OtlpTables,
@@ -185,6 +187,7 @@ macro_rules! settings {
                     $($field: self.$field(),)*
                     cost_per_call: BTreeMap::new(),
                     thrash_tools: BTreeMap::new(),
+                    notify: Vec::new(),
                     redaction: RedactionTable::Unusable,
                     otlp_tables: otlp::OtlpTables::default(),
                     problems: Vec::new(),

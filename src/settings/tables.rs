@@ -1,8 +1,10 @@
 //! The tables of the config file that are not single settings: `[otlp]`, `[redaction]`, `[cost.per_call]`,
-//! `[thrash.tools]`.
+//! `[thrash.tools]`; and `notify`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -11,9 +13,12 @@ use crate::export::otlp;
 use crate::observe::redact;
 use crate::settings::entry::{Misfit, read};
 use crate::settings::file::{ConfigFile, nearest_of, shown};
+use crate::settings::kind::SettingText;
 use crate::settings::origin::{SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
 use crate::settings::resolve::SettingResolver;
+use crate::settings::table::variable;
+use crate::system::files::home::expand_home;
 
 impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {
@@ -23,6 +28,38 @@ impl SettingResolver<'_> {
     /// Returns the thresholds of `thrash.threshold` for tools, by glob.
     pub(super) fn thrash_tools(&mut self) -> BTreeMap<String, NonZeroU32> {
         self.by_glob("thrash.tools", "numbers of calls by tool")
+    }
+
+    /// Returns the command of `notify`: one text is a program without arguments, or `desktop`. Only the user's own
+    /// config file may name it: the entry of a repository can name another file, and set variables.
+    pub(super) fn notify(&mut self) -> Vec<String> {
+        const NAME: &str = "notify";
+        let variable = variable(NAME);
+        if (self.environment)(&variable).is_some() {
+            self.ignore(NAME, SettingOrigin::Environment(variable), "only the config file sets `notify`");
+        }
+        let written = self.file.map(|file| file.scalars(self.server_name, NAME)).unwrap_or_default();
+        for SettingText { texts, origin } in written {
+            let words = texts.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
+            let is_usable = |words: &Vec<String>| {
+                words.first().is_some_and(|program| !program.is_empty())
+                    && !words.iter().any(|word| word.contains('\0'))
+            };
+            match words.ok().filter(is_usable) {
+                _ if self.is_named => {
+                    let text = "`notify` counts only in your own config file, not in one that is named";
+                    self.ignore(NAME, origin, text);
+                }
+                Some(mut words) => {
+                    let program = expand_home(PathBuf::from(&words[0]))
+                        .and_then(|path| path.to_str().map(str::to_owned));
+                    words[0] = program.unwrap_or_else(|| words[0].clone());
+                    return words;
+                }
+                None => self.refuse(NAME, "a program, or a list of a program and its arguments", origin),
+            }
+        }
+        Vec::new()
     }
 
     /// Returns the table `name`, whose keys are globs; empty if it is not what is `expected`.

@@ -20,6 +20,7 @@ mod load_modes;
 mod log;
 mod look;
 mod model;
+mod notify;
 mod one_stream;
 mod origin;
 mod otlp;

@@ -10,6 +10,7 @@ use crate::cli::exit_with;
 use crate::cli::run::RunArgs;
 use crate::export::live::LiveFile;
 use crate::export::log::{Log, LogSettings};
+use crate::export::notify::Notifier;
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::SignalEndpoints;
 use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
@@ -333,6 +334,11 @@ impl SessionSetup {
         let live = paths::live_dir().filter(|_| self.settings.log.value);
         let live = live.map(|folder| LiveFile::new(&folder, &self.identity, anchor));
         outputs.extend(live.map(|live| Box::new(live) as Box<dyn Output>));
+        if !self.settings.notify.is_empty() {
+            let folder = paths::live_dir().filter(|_| self.settings.log.value);
+            let command = self.settings.notify.clone();
+            outputs.push(Box::new(Notifier::new(command, &self.identity.server_name, folder.as_deref())));
+        }
         let (otlp, warnings) = self.otlp(parent);
         for warning in warnings {
             tracing::warn!("{warning}");

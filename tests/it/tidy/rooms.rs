@@ -27,8 +27,9 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "export",
-        "sinks: the log file, the live file and OTLP",
+        "sinks: the log file, the live file, the `notify` command and OTLP",
         &[
+            "system::detached",
             "system::files",
             "system::procfs",
             "system::thread",

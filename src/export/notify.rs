@@ -1,0 +1,205 @@
+//! The sink that runs the user's `notify` command when a server died, did not start, hangs, or is called in a loop.
+//!
+//! The command gets a fixed environment and no text from the wire. A thread of its own starts it, so that a disk or a
+//! process table that hangs stops only that thread. The end of the session waits for that start, and not for the
+//! command.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::export::Output;
+use crate::observe::Observer;
+use crate::observe::event::{Direction, EndReason, Event, EventKind};
+use crate::record::live::{LiveState, NOTIFIED_EXTENSION};
+use crate::record::{Dropped, Record};
+use crate::relay::chunk::Moment;
+use crate::system::{detached, files, thread};
+
+/// Shortest time between two notifications about one server.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Time after which the command is killed.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Time for which the end of the session waits until the command has been started.
+const START_LIMIT: Duration = Duration::from_millis(300);
+/// Folders in which the command is looked up, and `PATH` of the command.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin";
+/// Most characters of a server's name.
+const NAME: usize = 64;
+/// Stack of the thread that starts the command, in bytes.
+const STACK: usize = 128 << 10;
+/// Variables by which a program finds the desktop.
+const DESKTOP_VARIABLES: [&str; 4] =
+    ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY"];
+
+/// An occasion to notify: the word of `SPANTAP_EVENT`, and the end of a sentence that begins with the server's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Occasion(&'static str, &'static str);
+
+const DIED: Occasion = Occasion("died", "died");
+const NOT_STARTED: Occasion = Occasion("did_not_start", "did not start");
+const LOOPED: Occasion = Occasion("looped", "is called in a loop");
+const HUNG: Occasion = Occasion("hung", "does not answer");
+
+pub(crate) struct Notifier {
+    start: Arc<NotifyStart>,
+    last: Option<Instant>,
+    /// True if a call was reported as pending since the last refresh.
+    is_pending: bool,
+    /// Number of threads that have not started their command yet.
+    starting: Arc<(Mutex<u32>, Condvar)>,
+}
+
+/// Everything that the thread needs.
+struct NotifyStart {
+    /// The command and its arguments, or `desktop`.
+    command: Vec<String>,
+    /// The server's name without unusual characters.
+    server_name: String,
+    /// The file whose time is that of the last notification about a server of this name.
+    stamp: Option<PathBuf>,
+}
+
+impl Notifier {
+    /// Returns a sink that runs `command`. `folder` holds the times of the last notifications, for all connections.
+    pub(crate) fn new(command: Vec<String>, server_name: &str, folder: Option<&Path>) -> Notifier {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        let stamp = folder.map(|folder| folder.join(LiveState::ended_name(server_name)));
+        let start = NotifyStart {
+            command,
+            server_name: server_name.chars().take(NAME).map(plain).collect(),
+            stamp: stamp.map(|path| path.with_extension(NOTIFIED_EXTENSION)),
+        };
+        Notifier { start: Arc::new(start), last: None, is_pending: false, starting: Arc::default() }
+    }
+
+    fn notify(&mut self, occasion: Occasion) {
+        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let (start, starting) = (Arc::clone(&self.start), Arc::clone(&self.starting));
+        let change = |starting: &(Mutex<u32>, Condvar), by: i32| {
+            let mut number = starting.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *number = number.saturating_add_signed(by);
+            starting.1.notify_all();
+        };
+        change(&starting, 1);
+        let of_thread = Arc::clone(&starting);
+        let body = move || {
+            if let Err(error) = start.run(occasion) {
+                tracing::warn!("the command of `notify` could not be started: {error}");
+            }
+            change(&of_thread, -1);
+        };
+        if thread::spawn_with_stack("notify", STACK, body).is_err() {
+            change(&starting, -1);
+        }
+    }
+}
+
+impl NotifyStart {
+    /// Starts the command, unless one was started for this server within a minute.
+    fn run(&self, occasion: Occasion) -> io::Result<()> {
+        if self.stamp.as_deref().is_some_and(|stamp| !is_due(stamp)) {
+            return Ok(());
+        }
+        let Occasion(event, text) = occasion;
+        let summary = format!("{} {text}", self.server_name);
+        let variable = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+        let mut environment = vec![
+            format!("PATH={PATH}"),
+            format!("SPANTAP_EVENT={event}"),
+            format!("SPANTAP_SERVER_NAME={}", self.server_name),
+            format!("SPANTAP_SUMMARY={summary}"),
+        ];
+        environment.extend(variable("HOME"));
+        let mut command = self.command.clone();
+        if command == ["desktop"] {
+            environment.extend(DESKTOP_VARIABLES.into_iter().filter_map(variable));
+            command = desktop(&summary);
+        }
+        let texts = |texts: Vec<String>| texts.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
+        detached::start(&texts(command)?, &texts(environment)?, PATH, LIMIT)
+    }
+}
+
+/// Returns the command that shows a notification on the desktop.
+fn desktop(summary: &str) -> Vec<String> {
+    let words: &[&str] = if cfg!(target_os = "macos") {
+        &[
+            "osascript",
+            "-e",
+            r#"display notification (system attribute "SPANTAP_SUMMARY") with title "spantap""#,
+        ]
+    } else {
+        &["notify-send", "--app-name=spantap", "--", "spantap", summary]
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Returns true if the last notification about the server is older than a minute, and sets its time to now. Another
+/// spantap that does this at the same moment has the file locked.
+fn is_due(stamp: &Path) -> bool {
+    let open = || {
+        files::make_private_folder(stamp.parent().unwrap_or(Path::new("/")))?;
+        let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(options).open(stamp)
+    };
+    // Without the file each connection counts for itself.
+    let Ok(mut file) = open() else { return true };
+    if file.try_lock().is_err() {
+        return false;
+    }
+    let known = file.metadata().ok().filter(|metadata| metadata.len() > 0);
+    let age = known.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+    let is_due = age.is_none_or(|age| age >= INTERVAL);
+    if is_due {
+        let _ = file.write_all(b"1");
+    }
+    is_due
+}
+
+impl Output for Notifier {
+    fn take(&mut self, event: &Event, _record: Option<&Record<'_>>) {
+        match &event.kind {
+            EventKind::SessionEnded(end) => match end.reason {
+                EndReason::ServerExited => {}
+                EndReason::ServerDied => self.notify(DIED),
+                EndReason::SpawnFailed => self.notify(NOT_STARTED),
+            },
+            EventKind::AgentThrashing(alarm) if alarm.is_alarm => self.notify(LOOPED),
+            EventKind::CallPending(_) => self.is_pending = true,
+            _ => {}
+        }
+    }
+
+    fn refresh(&mut self, observer: &Observer, _now: Moment) -> Option<Moment> {
+        let waits_for_client = || {
+            let mut requests = observer.open_requests();
+            requests.any(|(facts, _)| facts.direction == Direction::ServerToClient)
+        };
+        // A server that asked the user a question does not hang.
+        if std::mem::take(&mut self.is_pending) && !waits_for_client() {
+            self.notify(HUNG);
+        }
+        None
+    }
+
+    /// A notification is not a record.
+    fn dropped(&self) -> Vec<Dropped> {
+        Vec::new()
+    }
+
+    fn begin_close(&mut self) {}
+
+    fn finish_close(&mut self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now()).min(START_LIMIT);
+        let number = self.starting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.starting.1.wait_timeout_while(number, left, |number| *number > 0);
+    }
+}
