@@ -187,6 +187,8 @@ try {
     check(complaint.includes(word) && !complaint.includes("status:error:"), `the unknown word of ${text} is named: ${complaint}`);
     check((await run("document.querySelector('#answers').textContent")) === answered, `the answers do not change for ${text}`);
   }
+  await filter("status:error");
+  check(!(await run("document.querySelector('main').textContent")).includes("100 %"), "a filter by status makes no shares");
   check((await filter("status:eror")) === all, "a word that means nothing does not select");
   await filter("server:file*");
   check(await run("place('unknown').hidden"), "a word that matches is not named");

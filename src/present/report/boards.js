@@ -70,7 +70,7 @@ function health(figures) {
     ["Calls", (server) => server.calls, "n", (server) => server.calls],
     ["per minute", (server) => perMinute(server.calls / minutes), "n wide", (server) => server.calls],
     ["Errors", (server) => toned(failed(server), errorTone(rate(server))), "n", failed],
-    ["Share", (server) => toned(percent(rate(server)), errorTone(rate(server))), "n wide", (server) => rate(server) ?? -1],
+    ["Share", (server) => (figures.partial ? "" : toned(percent(rate(server)), errorTone(rate(server)))), "n wide", (server) => rate(server) ?? -1],
     ["Denied", (server) => server.denied || "", "n wide", (server) => server.denied],
     ["Not observed", (server) => server.unknown || "", "n wide", (server) => server.unknown],
     ["Last seen", (server) => moment(server.last_seen, SHORT), "n wide", (server) => server.last_seen],
@@ -161,8 +161,8 @@ function shape(figures) {
   const facts = [
     `${plural(rows.length, "session")}, ${(calls / Math.max(1, rows.length)).toFixed(1)} tool calls each`,
     known.length === 0 ? "no turns known" : `${(sum(known, "calls") / sum(known, "turns")).toFixed(1)} calls per turn`,
-    `${percent(calls === 0 ? 0 : sum(rows, "denied") / calls)} denied`,
-    `${percent(calls === 0 ? 0 : sum(rows, "repeats") / calls)} repeated`,
+    ...(figures.partial ? [] : [["denied", "denied"], ["repeats", "repeated"]])
+      .map(([field, word]) => `${percent(calls === 0 ? 0 : sum(rows, field) / calls)} ${word}`),
   ];
   const most = greatest(rows, "calls");
   const parts = (session) => {
@@ -269,6 +269,8 @@ function update() {
   CURRENT = filtered ? ROWS.filter(predicate(terms)) : ROWS.slice();
   answers(everything(), filtered);
   const figures = filtered ? aggregate(CURRENT) : everything();
+  // Shares among calls that were selected by how they ended mean nothing.
+  figures.partial = terms.some((term) => term.key === "status");
   for (const draw of [health, errors, latency, shape, cost]) draw(figures);
   place("matches").textContent = filtered ? `${CURRENT.length} of ${plural(ROWS.length, "operation")}` : "";
   complain(problems.join(" \u00b7 "));
