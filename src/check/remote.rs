@@ -240,10 +240,18 @@ impl HttpServer {
                 return Err(ProbeProblem { kind: FailureKind::NotMcp, text });
             }
         }
-        match self.replies.iter().any(|reply| reply.id == id) {
-            true => Ok(()),
-            false => Err(protocol_error("the server ended its answer without a result")),
+        if !self.replies.iter().any(|reply| reply.id == id) {
+            // An error for a first message that is unknown may have no id.
+            if !self.is_first(message) {
+                return Err(protocol_error("the server ended its answer without a result"));
+            }
+            self.replies.push_back(ProbeReply { id, answer: ProbeAnswer::Error(None) });
         }
+        Ok(())
+    }
+
+    fn is_first(&self, message: &Value) -> bool {
+        message["method"] == "server/discover" && self.last_id == 1
     }
 
     /// Judges an answer that is not a success.
@@ -260,7 +268,7 @@ impl HttpServer {
             }
         };
         // A server of an older revision refuses the first message in any way.
-        if kind == FailureKind::HttpStatus && message["method"] == "server/discover" && self.last_id == 1 {
+        if kind == FailureKind::HttpStatus && self.is_first(message) {
             let answer = ProbeAnswer::Error(Some(i64::from(status.as_u16())));
             self.replies.push_back(ProbeReply { id, answer });
             return Ok(());

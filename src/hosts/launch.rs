@@ -198,6 +198,7 @@ impl LaunchContext<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hosts::entry::EntryState;
     use crate::hosts::table::host;
     use crate::hosts::tree::FileFormat;
 
@@ -281,6 +282,29 @@ mod tests {
         }
         let shell = r#"{"mcpServers": {"a": {"command": "npx -y pkg"}}}"#;
         assert!(first("cursor", shell).err().unwrap().contains("whole command line"));
+    }
+
+    #[test]
+    fn every_entry_of_the_corpus_is_launched_or_has_a_reason() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hosts");
+        let (mut launched, mut refused) = (0, 0);
+        for host in crate::hosts::table::HOSTS {
+            for file in std::fs::read_dir(Path::new(corpus).join(host.id)).into_iter().flatten().flatten() {
+                let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
+                let Ok(root) = Node::parse(&text, FileFormat::of(&file.path())) else { continue };
+                let context = LaunchContext { variable: &|_| Some("x".to_owned()), workspace: None };
+                let launches = launches(&root, host, &context);
+                let entries = crate::hosts::entry::entries(&root, host);
+                assert_eq!(launches.len(), entries.len(), "{:?}", file.path());
+                for (launch, entry) in launches.iter().zip(&entries) {
+                    let is_remote = matches!(launch, Ok(ServerLaunch::Remote(_)));
+                    let is_expected = launch.is_err() || is_remote == (entry.state == EntryState::Remote);
+                    assert!(is_expected, "{:?}: {entry:?}", file.path());
+                    *(if launch.is_ok() { &mut launched } else { &mut refused }) += 1;
+                }
+            }
+        }
+        assert!(launched > 150 && refused < launched / 3, "{launched} launched, {refused} not");
     }
 
     #[test]

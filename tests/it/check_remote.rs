@@ -44,7 +44,10 @@ fn legacy(request: &HttpRequest) -> Answer {
     let has_session = request.header("mcp-session-id") == Some("s-1");
     let has_version = request.header("mcp-protocol-version") == Some("2025-06-18");
     match request.name() {
-        "server/discover" => status(400, &[]),
+        // Some servers give an unknown message an error without an id.
+        "server/discover" => {
+            json_answer(&json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "x"}}))
+        }
         "initialize" => {
             let info = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
                 "serverInfo": {"name": "old", "version": "1"}});
