@@ -233,6 +233,20 @@ pub(super) fn entry_nodes<'a>(root: &'a Node, host: &Host) -> Vec<EntryNode<'a>>
     found
 }
 
+/// Returns the servers in lists that other hosts read and `host` does not: each with its name and the keys of its list.
+pub fn unread_entries(root: &Node, host: &Host) -> Vec<(String, String)> {
+    const LISTS: &[&[&str]] =
+        &[&["mcpServers"], &["servers"], &["mcp", "servers"], &["mcp_servers"], &["context_servers"]];
+    let mut unread = Vec::new();
+    for keys in LISTS.iter().filter(|keys| !host.keys.contains(keys)) {
+        let mut found = Vec::new();
+        descend(root, keys, &mut Vec::new(), &mut found);
+        let servers = found.into_iter().filter(|entry| is_entry(entry.node, EntryShape::CommandAndArgs));
+        unread.extend(servers.map(|entry| (entry.name, keys.join("."))));
+    }
+    unread
+}
+
 /// Returns true if the file has a server of this host.
 pub fn has_server(root: &Node, host: &Host) -> bool {
     entry_nodes(root, host).iter().any(|entry| is_entry(entry.node, host.shape))

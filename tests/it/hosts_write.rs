@@ -212,3 +212,28 @@ fn a_link_to_a_file_that_does_not_exist_is_reported() {
         );
     }
 }
+
+#[test]
+fn a_list_that_the_host_does_not_read_is_reported() {
+    let home = Home::new();
+    let two = r#"{"mcp": {"servers": {"a": {"command": "npx", "args": ["a"]}}}, "mcpServers": {"b": {"command": "npx", "args": ["b"]}}}"#;
+    let one = r#"{"mcpServers": {"c": {"command": "npx", "args": ["c"]}}}"#;
+    crate::wrap::put(&home, ".vscode/settings.json", two);
+    crate::wrap::put(&home, ".vscode/mcp.json", one);
+    let said = crate::wrap::printed(&home, "wrap --project --yes");
+    for name in ["b", "c"] {
+        assert!(
+            said.lines().any(|line| line.contains(name) && line.contains("not read")),
+            "{name} of mcpServers, which VS Code does not read: {said}"
+        );
+    }
+    assert!(said.contains("`mcpServers`, which VS Code does not read"), "{said}");
+    let text = |path: &str| fs::read_to_string(home.path().join(path)).unwrap();
+    assert_eq!(
+        (text(".vscode/settings.json").matches("--wrapped").count(), text(".vscode/mcp.json").as_str()),
+        (1, one)
+    );
+    crate::wrap::put(&home, "settings.json", two);
+    let said = crate::wrap::printed(&home, "wrap --yes --file settings.json");
+    assert!(said.contains("it is in `mcp.servers`, which"), "{said}");
+}

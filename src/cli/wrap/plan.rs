@@ -1,5 +1,7 @@
 //! The changes that `wrap` or `unwrap` makes to one file.
 
+use std::borrow::Cow;
+
 use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{ServerSelection, label, program};
 use crate::hosts::edit;
@@ -7,7 +9,7 @@ use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::hosts::splice::{EntryChange, ORIGIN, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
-use crate::hosts::tree::FileFormat;
+use crate::hosts::tree::{FileFormat, Node};
 
 /// The command, with the options that it writes into entries.
 #[derive(Debug)]
@@ -139,7 +141,7 @@ pub(super) struct SkippedServer {
     pub label: String,
     /// A word or two, for a table.
     pub state: &'static str,
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 pub(super) struct FilePlan {
@@ -204,10 +206,26 @@ impl FilePlan {
                 }
             }
         }
+        if matches!(action, WrapAction::Wrap { .. }) {
+            plan.skip_unread(&root, selection);
+        }
         Ok(plan)
     }
 
     fn skip(&mut self, server: &ServerEntry, state: &'static str, reason: &'static str) {
+        let reason = Cow::Borrowed(reason);
         self.skipped.push(SkippedServer { label: label(&server.name, &server.path), state, reason });
+    }
+
+    /// Reports the servers in lists that the host does not read: it starts none of them.
+    fn skip_unread(&mut self, root: &Node, selection: &ServerSelection) {
+        for (name, list) in entry::unread_entries(root, self.file.host) {
+            if selection.takes(&name) {
+                let reason = format!("it is in `{list}`, which {} does not read", self.file.host.name);
+                let reason = Cow::Owned(reason);
+                self.skipped.push(SkippedServer { label: label(&name, &[]), state: "not read", reason });
+            }
+            self.names.push(name);
+        }
     }
 }

@@ -550,7 +550,7 @@ impl Model {
             .copied()
             .chain(asked.map(|question| (question.started.max(open.started), at)))
             .collect();
-        let user_wait = union(waits);
+        let user_wait = tasks::union(waits);
         let Open { client, ask, .. } = open;
         if ask.method != "subscriptions/listen" && open.task.is_none() {
             self.is_quiet(ask.conversation, at);
@@ -596,15 +596,4 @@ impl Model {
 fn only(elements: impl Iterator<Item = bool>) -> Option<usize> {
     let mut places = elements.enumerate().filter(|(_, is)| *is).map(|(place, _)| place);
     places.next().filter(|_| places.next().is_none())
-}
-
-/// Returns how long at least one of the intervals lasted.
-fn union(mut intervals: Vec<(Moment, Moment)>) -> Duration {
-    intervals.sort();
-    let mut covered = Moment(0);
-    intervals.into_iter().fold(Duration::ZERO, |sum, (from, to)| {
-        let begin = from.max(covered);
-        covered = covered.max(to);
-        sum + to.since(begin)
-    })
 }

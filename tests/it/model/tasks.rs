@@ -130,3 +130,14 @@ impl Model {
         }
     }
 }
+
+/// Returns how long at least one of the intervals lasted.
+pub(super) fn union(mut intervals: Vec<(Moment, Moment)>) -> Duration {
+    intervals.sort();
+    let mut covered = Moment(0);
+    intervals.into_iter().fold(Duration::ZERO, |sum, (from, to)| {
+        let begin = from.max(covered);
+        covered = covered.max(to);
+        sum + to.since(begin)
+    })
+}
