@@ -328,13 +328,8 @@ impl Model {
             repeat_count = self.calls.iter().filter(|other| **other == call).count() as u64;
         }
         let asks_a_person = matches!(ask.method, "elicitation/create" | "sampling/createMessage");
-        let is_running = |open: &Open| open.task.is_none_or(|task| task.ended.is_none());
-        let is_call = |open: &Open| open.client && open.ask.method == "tools/call";
-        let mut calls = self.open.iter().filter(|open| is_call(open) && is_running(open));
-        let asked_for = match (calls.next(), calls.next()) {
-            (Some(only), None) if asks_a_person => Some(only.number),
-            _ => None,
-        };
+        let calls: Vec<usize> = self.running_calls().map(|open| open.number).collect();
+        let asked_for = calls.first().copied().filter(|_| asks_a_person && calls.len() == 1);
         if client {
             self.client_names(ask);
         }
@@ -361,17 +356,8 @@ impl Model {
             task: None,
             version,
         });
-        let running: Vec<usize> = self
-            .open
-            .iter()
-            .filter(|open| is_call(open) && is_running(open))
-            .map(|open| open.number)
-            .collect();
-        if client && ask.method == "tools/call" && running == [number] {
-            // The questions that are open already are those of this call.
-            let is_question =
-                |open: &&mut Open| matches!(open.ask.method, "elicitation/create" | "sampling/createMessage");
-            self.open.iter_mut().filter(is_question).for_each(|question| question.asked_for = Some(number));
+        if client && ask.method == "tools/call" {
+            self.adopt_questions(number);
         }
     }
 

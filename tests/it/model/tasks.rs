@@ -72,6 +72,20 @@ impl Model {
         }
     }
 
+    pub(super) fn running_calls(&self) -> impl Iterator<Item = &Open> {
+        let is_running = |open: &&Open| open.task.is_none_or(|task| task.ended.is_none());
+        self.open.iter().filter(|open| open.client && open.ask.method == "tools/call").filter(is_running)
+    }
+
+    /// The open questions are those of a new call, if no other call runs.
+    pub(super) fn adopt_questions(&mut self, number: usize) {
+        if self.running_calls().count() == 1 {
+            let is_question =
+                |open: &&mut Open| matches!(open.ask.method, "elicitation/create" | "sampling/createMessage");
+            self.open.iter_mut().filter(is_question).for_each(|open| open.asked_for = Some(number));
+        }
+    }
+
     pub(super) fn end_task(
         &mut self,
         task: usize,
