@@ -17,6 +17,13 @@ static ALLOCATOR: StoppingAllocator = StoppingAllocator;
 
 fn main() -> ExitCode {
     restore_faults();
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    return spantap::system::stack::with_enough_stack(run);
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    run()
+}
+
+fn run() -> ExitCode {
     let cli = Cli::read().unwrap_or_else(|error| refuse(&error));
     let outcome = match cli.command {
         Some(command) => {

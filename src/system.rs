@@ -12,6 +12,8 @@ pub mod messages;
 pub mod process;
 pub mod procfs;
 pub mod signals;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub mod stack;
 pub mod stdio;
 pub mod thread;
 #[cfg(all(target_os = "linux", target_env = "gnu", not(target_feature = "crt-static")))]

@@ -50,13 +50,24 @@ impl Mapping {
 
 /// Returns the most memory that the process may map, by its limits (`ulimit -v`, `ulimit -d`).
 pub fn limit() -> usize {
-    let of = |resource| {
-        let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
-        // SAFETY: `limit` is a valid place for the result.
-        unsafe { libc::getrlimit(resource, &mut limit) };
-        usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
-    };
-    of(libc::RLIMIT_AS).min(of(libc::RLIMIT_DATA))
+    soft_limit(libc::RLIMIT_AS).min(soft_limit(libc::RLIMIT_DATA))
+}
+
+/// Returns the limit of the main thread's stack (`ulimit -s`).
+pub fn stack_limit() -> usize {
+    soft_limit(libc::RLIMIT_STACK)
+}
+
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn soft_limit(resource: Resource) -> usize {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the result.
+    unsafe { libc::getrlimit(resource, &mut limit) };
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 /// Lets all threads share one heap if memory is limited. The C library would map 64 MiB or more for each thread, and

@@ -148,7 +148,7 @@ fn stacks_do_not_depend_on_the_environment() {
 
 #[test]
 fn the_main_thread_needs_little_stack() {
-    for kilobytes in [256, 128] {
+    for kilobytes in [256, 128, 64, 16] {
         let limit = format!("ulimit -s {kilobytes}; exec \"$@\"");
         let run = Run::wrapping("cat").launched_by(&["bash", "-c", &limit, "bash"]).unhurried();
         run.send(tool_calls(300)).expect_exit(0).expect_echo();

@@ -82,7 +82,14 @@ pub fn small_stack(rig: &Rig) -> Verdict {
         let host = rig.spawn(piped(&mut command))?;
         super::exchange_noise(host, 43).map_err(|error| format!("with a small stack: {error}"))?;
     }
-    Ok(())
+    // As much as a small server needs.
+    let mut command = rig.scripted("bash", "ulimit -s 64; exec \"$@\"", &["role:echo"]);
+    let mut host = rig.spawn(piped(&mut command))?;
+    let spoken = host.say(b"ping\n").and_then(|()| {
+        host.close_stdin();
+        expect(host.read_all()? == b"ping\n", "no answer")
+    });
+    spoken.map_err(|error| format!("with a small stack of 64 KiB: {error}"))
 }
 
 /// The host limits the address space. The wrapper relays every byte, or refuses to start.
