@@ -2,7 +2,8 @@
 //!
 //! A row matches if it matches every term. `server:` and `tool:` take patterns of the whole name, `session:` the
 //! beginning of an id, `status:` a status, where `error` is any failure. A word without a key is a part of the
-//! server, the tool, the session id or the error. Quotes hold blanks together; case does not matter.
+//! server, the tool, the session id, the error or the handle. Quotes hold blanks together; case does not matter. A term
+//! with another key or status is named and selects nothing.
 
 use crate::query::row::{LogRow, OperationRow};
 use crate::record::words::Status;
@@ -12,7 +13,7 @@ use crate::text::glob::Glob;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowFilter {
     terms: Vec<FilterTerm>,
-    /// Terms that match nothing because they are wrong, such as `status:eror`.
+    /// Terms that mean nothing, such as `status:eror` or `sever:git`, and are left out.
     pub(crate) unknown: Vec<String>,
 }
 
@@ -21,8 +22,7 @@ enum FilterTerm {
     Server(Glob),
     Tool(Glob),
     Session(String),
-    /// `None` is not a status, and matches nothing.
-    Status(Option<Status>),
+    Status(Status),
     Word(String),
 }
 
@@ -40,22 +40,22 @@ impl RowFilter {
             };
             rest = after.trim_start();
             let value = value.to_lowercase();
-            if value.is_empty() {
+            let is_unfinished = key.is_empty() && KEYS.iter().any(|key| value.strip_suffix(':') == Some(key));
+            if value.is_empty() || is_unfinished {
                 continue;
             }
-            filter.terms.push(match key {
-                "server" => FilterTerm::Server(Glob::new(value)),
-                "tool" => FilterTerm::Tool(Glob::new(value)),
-                "session" => FilterTerm::Session(value),
-                "status" => {
-                    let status = Status::from_word(&value);
-                    if status.is_none() {
-                        filter.unknown.push(format!("status:{value}"));
-                    }
-                    FilterTerm::Status(status)
-                }
-                _ => FilterTerm::Word(value),
-            });
+            let term = match &*key.to_ascii_lowercase() {
+                "server" => Some(FilterTerm::Server(Glob::new(&*value))),
+                "tool" => Some(FilterTerm::Tool(Glob::new(&*value))),
+                "session" => Some(FilterTerm::Session(value.clone())),
+                "status" => Status::from_word(&value).map(FilterTerm::Status),
+                "" => Some(FilterTerm::Word(value.clone())),
+                _ => None,
+            };
+            match term {
+                Some(term) => filter.terms.push(term),
+                None => filter.unknown.push(format!("{key}:{value}")),
+            }
         }
         filter
     }
@@ -83,27 +83,32 @@ impl FilterTerm {
             FilterTerm::Server(glob) => glob.matches(&row.server_name.to_lowercase()),
             FilterTerm::Tool(glob) => glob.matches(&row.name().to_lowercase()),
             FilterTerm::Session(start) => row.session_id.to_lowercase().starts_with(start),
-            FilterTerm::Status(Some(Status::Error)) => row.status.is_failure(),
-            FilterTerm::Status(status) => *status == Some(row.status),
-            FilterTerm::Word(word) => {
-                [&row.server_name, row.name(), &row.session_id, &row.error_type, &row.error_message]
-                    .iter()
-                    .any(|text| text.to_lowercase().contains(word))
-            }
+            FilterTerm::Status(Status::Error) => row.status.is_failure(),
+            FilterTerm::Status(status) => *status == row.status,
+            FilterTerm::Word(word) => [
+                &*row.handle(),
+                &row.server_name,
+                row.name(),
+                &row.session_id,
+                &row.error_type,
+                &row.error_message,
+            ]
+            .iter()
+            .any(|text| text.to_lowercase().contains(word)),
         }
     }
 }
 
-/// Splits `server:git` at its key. A key without a value is a word like any other.
-fn split_key(text: &str) -> (&'static str, &str) {
-    let split = |key: &'static str| {
-        let (head, rest) = text.split_at_checked(key.len())?;
-        let rest = rest
-            .strip_prefix(':')
-            .filter(|rest| !rest.is_empty() && !rest.starts_with(char::is_whitespace))?;
-        head.eq_ignore_ascii_case(key).then_some((key, rest))
-    };
-    KEYS.into_iter().find_map(split).unwrap_or(("", text))
+/// Splits `server:git` at its key. A key without a value, and the beginning of a URL, are words like any other.
+fn split_key(text: &str) -> (&str, &str) {
+    let length = text.find(|c: char| !c.is_ascii_alphabetic() && c != '_').unwrap_or(0);
+    let (key, rest) = text.split_at(length);
+    let is_value =
+        |rest: &&str| !rest.is_empty() && !rest.starts_with(char::is_whitespace) && !rest.starts_with("//");
+    match rest.strip_prefix(':').filter(is_value) {
+        Some(value) if !key.is_empty() => (key, value),
+        _ => ("", text),
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +119,7 @@ mod tests {
 
     fn row(rest: &str) -> LogRow {
         let line = format!(
-            r#"{{"schema":"spantap/1","event":"mcp_tool_call","server_name":"Git hub","tool_name":"read_file","session_id":"01A2-x","method":"tools/call",{rest}}}"#
+            r#"{{"schema":"spantap/1","event":"mcp_tool_call","seq":7,"server_name":"Git hub","tool_name":"read_file","session_id":"01A2-x","method":"tools/call",{rest}}}"#
         );
         let entry = LogEntry::parse(line.as_bytes()).unwrap();
         LogRow::new(&entry, line.as_bytes(), false, &mut NamePool::default())
@@ -139,9 +144,13 @@ mod tests {
             ("hub read answer", true),
             ("\"git hub\"", true),
             ("\"hub git\"", false),
-            ("server:", false),
+            ("server:", true),
+            ("server: tool:read_file", true),
             ("\"\"", true),
-            ("status:eror", false),
+            ("status:eror", true),
+            ("sever:git status:ok", false),
+            (".7 timeout", true),
+            ("http://x", false),
             ("é", false),
         ] {
             assert_eq!(RowFilter::parse(text).matches(&failed), expected, "{text}");
@@ -151,8 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_not_a_status_is_named() {
-        assert_eq!(RowFilter::parse("server:a status:eror").unknown, ["status:eror"]);
+    fn a_key_or_a_status_that_does_not_exist_is_named() {
+        let unknown = RowFilter::parse("server:a status:eror Sever:\"x y\" http://x eror").unknown;
+        assert_eq!(unknown, ["status:eror", "Sever:x y"]);
         assert!(RowFilter::parse("status:denied eror").unknown.is_empty());
     }
 }
