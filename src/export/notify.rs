@@ -92,7 +92,8 @@ impl Notifier {
         let of_thread = Arc::clone(&starting);
         let body = move || {
             if let Err(error) = start.run(occasion) {
-                tracing::warn!("the command of `notify` could not be started: {error}");
+                // Not a warning: it would stand on stderr beside the last words of the server.
+                tracing::info!("the command of `notify` could not be started: {error}");
             }
             change(&of_thread, -1);
         };

@@ -66,7 +66,11 @@ struct Test {
 
 /// One test for each case.
 fn keeps_all(who: &str, wrapper: Vec<OsString>) -> Vec<Test> {
-    let rig = std::sync::Arc::new(Rig::new(wrapper));
+    keeps_all_with(who, Rig::new(wrapper))
+}
+
+fn keeps_all_with(who: &str, rig: Rig) -> Vec<Test> {
+    let rig = std::sync::Arc::new(rig);
     let test = |cases::NamedCase { name, case }| {
         let rig = std::sync::Arc::clone(&rig);
         Test { name: format!("{who}::{name}"), body: Box::new(move || case(&rig)) }
@@ -74,10 +78,37 @@ fn keeps_all(who: &str, wrapper: Vec<OsString>) -> Vec<Test> {
     cases::cases().into_iter().map(test).collect()
 }
 
+/// The cases in which a server ends, with `notify` commands that hang or cannot run. Without a log each connection
+/// counts the minute between two notifications for itself, so the command runs in each case.
+fn with_notify() -> Vec<Test> {
+    let spantap = || [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
+    let endings = ["status/", "copy/", "matrix/server-", "matrix/death-by"];
+    let mut tests = Vec::new();
+    for (what, notify) in [
+        ("hangs", r#"["/bin/sh", "-c", "sleep 3600"]"#),
+        ("is missing", r#""/nonexistent/program""#),
+        ("is not executable", r#""/etc/passwd""#),
+    ] {
+        let rig = Rig::new(spantap());
+        let folder = rig.home.path().join(".config/spantap");
+        let made = std::fs::create_dir_all(&folder).and_then(|()| {
+            std::fs::write(folder.join("config.toml"), format!("log = false\nnotify = {notify}"))
+        });
+        made.expect("a config file");
+        let who = format!("spantap with a notifier that {what}");
+        let all = keeps_all_with(&who, rig).into_iter();
+        tests.extend(
+            all.filter(|test| endings.iter().any(|ending| test.name.contains(&format!("::{ending}")))),
+        );
+    }
+    tests
+}
+
 fn own_tests() -> Vec<Test> {
     let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
     let mut tests = keeps_all("spantap", spantap);
     tests.extend(keeps_all("env", vec!["env".into()]));
+    tests.extend(with_notify());
     let this = std::env::current_exe().unwrap_or_default().into_os_string();
     let relay = |defect: &str| vec![this.clone(), format!("broken:{defect}").into()];
     // A case that fails without a defect shows nothing about a defect.

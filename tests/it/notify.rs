@@ -164,7 +164,7 @@ fn a_command_that_sleeps_an_hour_delays_neither_end_nor_exit_and_is_ended_with_i
 }
 
 #[test]
-fn a_command_that_cannot_run_changes_no_byte_and_no_status_and_is_reported() {
+fn a_command_that_cannot_run_changes_no_byte_and_no_status_and_is_reported_with_verbose() {
     let plain = session(&Home::new(), &[], DYING);
     let home = Home::new();
     std::fs::write(home.path().join("plain"), "").unwrap();
@@ -181,8 +181,16 @@ fn a_command_that_cannot_run_changes_no_byte_and_no_status_and_is_reported() {
         let home = Home::new();
         configure(&home, &format!("notify = {notify}"));
         let output = session(&home, &[], DYING);
-        assert_eq!((output.status, &output.stdout), (plain.status, &plain.stdout), "{notify}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status, &output.stdout, &output.stderr),
+            (plain.status, &plain.stdout, &plain.stderr),
+            "{notify}"
+        );
+        std::fs::remove_dir_all(home.logs().parent().unwrap()).unwrap();
+        session(&home, &["-v"], DYING);
+        let folder = home.logs().parent().unwrap().join("diagnostics");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let said: String = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
         let has_desktop = notify.contains("desktop") && Path::new("/usr/bin/notify-send").exists();
         let expected = is_reported && !has_desktop;
         assert_eq!(
