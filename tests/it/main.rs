@@ -4,6 +4,7 @@ mod check;
 mod check_hosts;
 mod check_remote;
 mod cli;
+mod completion;
 mod config;
 mod contract;
 mod dashboards;
