@@ -54,7 +54,7 @@ use crate::observe::canonical::HashKey;
 use class::KnownClass;
 use detect::matches::Matches;
 use detect::pairs::next_line;
-use detect::{forms, rules, tokens};
+use detect::{forms, looks, rules, tokens};
 use pipeline::Pipeline;
 use policy::CompiledRules;
 use sanitize::{KeptControls, TextLimit};
@@ -304,7 +304,8 @@ fn is_harmless(text: &[u8]) -> bool {
         let mut matches = Matches::default();
         std::str::from_utf8(text).is_ok_and(|text| {
             tokens::find(text, &mut matches);
-            matches.is_empty()
+            // A longer word may be a token of no known vendor, a key, or base64.
+            matches.is_empty() && (text.len() < forms::SHORTEST || looks::is_wordy(text))
         })
     }
 }

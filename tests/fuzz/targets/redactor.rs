@@ -24,6 +24,9 @@ const ANCHORS: &[&str] = &[
     "value=", "got \"", "Authorization: ", "Bearer ", "Basic ", "--api-key ", "curl -u ", "mysql -p", "-----BEGIN KEY",
     "-----END ", "%25", "&amp;", "\\u003d", "</b> ", "| a ", "**", "->", "(a): ", "aGVsbG8g", "acme_key_", "MIIE", "word ",
     "4111 ", "AB12 ", "ab12 3456 ", "0221 ", "tel 0", "ssn 1", "555-", "a.b@", "<password>", "\x1b[", "\u{200b}",
+    "TOKEN=$(echo ", "TOKEN=`", "echo a | s --token-stdin ", "--session ", "-Dtoken=", "-u a:", "ConvertTo-SecureString \"",
+    "set -x A_TOKEN ", "setenv ", "WEBHOOK_URL=https://", "https://mcp.a/", "setPassword(\"", "login(\"a\", \"", "password=<%",
+    "password=$a[", "cookie: a=", "sk-***", "AC01", "random_password", "login: a / ",
 ];
 /// Lengths of two texts of the same shape.
 const SHORT: usize = 4 << 10;

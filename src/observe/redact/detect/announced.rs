@@ -37,26 +37,27 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
 /// Returns true if a value looks random: a password of letters, digits and more, or 20 hexadecimal digits.
 pub(super) fn is_value(value: &str) -> bool {
     let has = |test: fn(&u8) -> bool| value.bytes().any(|byte| test(&byte));
-    let changes = value.as_bytes().windows(2).filter(|pair| {
-        matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit() || a.is_ascii_uppercase() != b.is_ascii_uppercase())
-    });
-    let is_hex = value.len() >= 20 && looks::is_digest(value) && !value.contains('-');
-    let is_odd = value.len() >= 8
-        && has(u8::is_ascii_lowercase)
-        && has(u8::is_ascii_uppercase)
-        && changes.count() >= 4;
+    let changes = || {
+        value.as_bytes().windows(2).filter(|pair| {
+            matches!(pair, [a, b] if a.is_ascii_digit() != b.is_ascii_digit() || a.is_ascii_uppercase() != b.is_ascii_uppercase())
+        })
+    };
+    let is_hex = || value.len() >= 20 && !value.contains('-');
+    let is_odd = || has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && changes().count() >= 4;
     // `2026-11-28T10:00:00Z`, `sha256:9f86…`
-    let is_fact = value.starts_with("20") && value.as_bytes().get(4) == Some(&b'-')
-        || ["sha", "md5", "v1:", "urn:", "arn:"].iter().any(|start| value.starts_with(start))
-            && value.contains(':');
-    value.is_ascii()
-        && !is_fact
-        && looks::is_mixed(value)
+    let is_fact = || {
+        value.starts_with("20") && value.as_bytes().get(4) == Some(&b'-')
+            || ["sha", "md5", "v1:", "urn:", "arn:"].iter().any(|start| value.starts_with(start))
+                && value.contains(':')
+    };
+    looks::is_mixed(value)
+        && value.is_ascii()
+        && !value.contains(['(', '<', '{', '[', ' '])
+        && !is_fact()
+        && (!looks::is_wordy(value) && (!looks::is_digest(value) || is_hex()) || is_odd())
+        && !value.contains("://")
         && !looks::is_path(value)
         && !harmless::is_reference(value)
-        && !value.contains(['(', '<', '{', '[', ' '])
-        && !value.contains("://")
-        && (looks::is_random_short(value) && (!looks::is_digest(value) || is_hex) || is_odd)
 }
 
 fn is_name(word: &str, rules: &KeyRules) -> bool {
@@ -209,6 +210,9 @@ const FACTS: &[&str] = &[
     "commit", "url", "uri", "count", "manager", "expires", "expiry", "kid", "arn", "sha", "sha256", "algorithm", "size", "not",
 ];
 
+/// Words before a colon that say that the value after it is new.
+const MADE: [&str; 7] = [" created", " generated", " issued", " received", " made", " ok", " is now"];
+
 /// Returns true if a sentence reports a failure, whose details follow its colon.
 fn has_failed(sentence: &str) -> bool {
     const FAILURES: [&str; 9] =
@@ -230,25 +234,29 @@ fn find_in_sentence<'a>(
     let is_part = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>');
     for word in line.split(|c: char| !is_part(c)) {
         let value = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']);
-        if value.len() < 8 || value.len() > 256 || !is_value(value) {
+        if value.len() < 8 || value.len() > 256 || !looks::is_mixed(value) {
             continue;
         }
         let start = value.as_ptr() as usize - line.as_ptr() as usize;
         let before = line.get(line.ceil_char_boundary(start.saturating_sub(NEAR))..start).unwrap_or_default();
         let before = before.trim_end_matches(['"', '\'', '`', '«', '“', '„', '‹', ' ', '\u{a0}']);
         let glued = ["是", "为", "為", "は", "：", "はこちら"].iter().any(|verb| before.ends_with(verb));
-        let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default().to_lowercase();
+        let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default();
+        let is_verb =
+            glued || before.ends_with(':') || VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(last));
+        // The cheap checks come first.
+        if !(is_verb || is_word(last)) || !is_value(value) {
+            continue;
+        }
         let names = || match before.strip_suffix(':') {
             // `a password was made for root@localhost: V`
-            Some(before) => last_name(before, MOST_WORDS_BEFORE_COLON, rules)
-                .filter(|name| keys::is_password(name) && !before.ends_with(name) && !has_failed(before)),
+            Some(before) => last_name(before, MOST_WORDS_BEFORE_COLON, rules).filter(|name| {
+                let is_made = MADE.iter().any(|word| before.ends_with(word));
+                (keys::is_password(name) || is_made) && !before.ends_with(name) && !has_failed(before)
+            }),
             None => last_name(before, MOST_WORDS, rules),
         };
-        let is_announced = glued
-            || before.ends_with(':')
-            || VERBS.contains(&last.as_str())
-            || is_word(&last) && keys::is_password(&last);
-        if is_announced && names().is_some() {
+        if (is_verb || keys::is_password(last)) && names().is_some() {
             push(start, value, "announced-value");
         }
     }

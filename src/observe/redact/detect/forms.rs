@@ -45,9 +45,11 @@ const CONTEXT: &[&str] = &[
     "://",
 ];
 
+/// Bytes of the shortest such secret.
+pub(crate) const SHORTEST: usize = 24;
+
 /// Matches every secret of such a form.
 pub(crate) fn find(text: &str, matches: &mut Matches) {
-    const SHORTEST: usize = 24;
     let bytes = text.as_bytes();
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/');
     let mut start = 0;
@@ -73,7 +75,7 @@ fn find_in(text: &str, start: usize, end: usize, matches: &mut Matches) {
     // `/` is part of base64, and parts the segments of a path.
     let mut at = start;
     for word in run.split(['/', '+']) {
-        if word.len() >= 24 {
+        if word.len() >= SHORTEST {
             if is_wallet_key(word) {
                 matches.push(at, at + word.len(), KnownClass::PrivateKey, "wallet-key");
             } else if is_prefixed(word, || has_context(text, at, at + word.len())) {
@@ -251,13 +253,18 @@ fn find_phrase(text: &str, start: usize, end: usize, matches: &mut Matches) {
         let announced =
             words.iter().take(4).rposition(|word| ANNOUNCING.contains(word)).map_or(0, |last| last + 1);
         let count = words.len() - announced;
+        // `recovery phrase: …`
+        let before = text.get(text.ceil_char_boundary(start.saturating_sub(24))..start).unwrap_or_default();
+        let label = before.trim_end_matches([' ', ':', '=', '"', '\'', '`']);
+        let is_labelled = part.as_ptr() == run.as_ptr()
+            && ANNOUNCING.iter().any(|word| label.to_ascii_lowercase().ends_with(word));
         let at = |index: usize| text.as_bytes().get(index).copied().unwrap_or(0);
         let is_quoted = part.len() == run.len()
             && matches!(at(start.wrapping_sub(1)), b'"' | b'\'' | b'`')
             && at(start.wrapping_sub(1)) == at(start + run.len());
         let fits = matches!(count, 12 | 24)
             || is_quoted && matches!(count, 15 | 18 | 21)
-            || announced > 0 && (12..=26).contains(&count);
+            || (announced > 0 || is_labelled) && (12..=26).contains(&count);
         if let (true, Some(first)) = (fits, words.get(announced)) {
             let at = start + (first.as_ptr() as usize - run.as_ptr() as usize);
             let last = start + (part.as_ptr() as usize - run.as_ptr() as usize) + part.trim_end().len();

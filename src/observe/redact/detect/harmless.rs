@@ -12,8 +12,11 @@ pub(crate) fn is_harmless(value: &str) -> bool {
 }
 
 /// Words that other programs write in the place of a secret.
-const MASKS: [&str; 10] =
-    ["redacted", "hidden", "masked", "filtered", "removed", "sensitive", "secret", "omitted", "empty", "not"];
+#[rustfmt::skip]
+const MASKS: [&str; 18] = [
+    "redacted", "hidden", "masked", "filtered", "removed", "sensitive", "secret", "omitted", "empty", "not", "none",
+    "null", "nil", "unset", "set", "missing", "unchanged", "blank",
+];
 
 /// Returns true for a mask: `xoxb-xxxx-xxxx`, `***`, `(hidden)`, `(sensitive value)`, `[REDACTED String]`.
 pub(crate) fn is_stand_in(value: &str) -> bool {
@@ -31,7 +34,12 @@ pub(crate) fn is_stand_in(value: &str) -> bool {
         let is_mask = MASKS.contains(&first.as_str()) && !inner.contains('=') && is_wordy(inner);
         Some(is_name || is_mask && is_length)
     });
-    inner.unwrap_or_else(|| is_masked(value) || is_shortened(value))
+    // `***REMOVED***`
+    let is_starred = || {
+        let inner = value.trim_matches('*');
+        inner.len() + 2 <= value.len() && MASKS.iter().any(|mask| mask.eq_ignore_ascii_case(inner))
+    };
+    inner.unwrap_or_else(|| is_masked(value) || is_shortened(value) || is_starred())
 }
 
 /// Returns true for runs of one sign, after the prefix of a vendor or not: `ghp_XXXXXXXX`, `sk-****`, `AKIAXXXXXXXX`.
@@ -133,7 +141,7 @@ fn is_lookup(value: &str) -> bool {
     let inner = value.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
     inner.trim_start().starts_with(|c: char| c.is_ascii_alphabetic() || c == '.')
         && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/:'\"(), =|$".contains(&byte))
-        && !inner.contains("default")
+        && (!inner.contains("default") || inner.contains("default(omit)"))
         && !inner.contains(" or ")
         && inner.split(|c: char| !c.is_ascii_alphanumeric()).all(|word| !is_random_short(word))
 }
@@ -175,31 +183,64 @@ const ADDRESSES: [&str; 8] = [
     "keychain:",
 ];
 
-/// Returns true for the address of a secret in a store: `arn:aws:secretsmanager:…`, `vault:secret/data/db#password`,
-/// `kv/data/db`.
+/// Returns true for the address of a secret in a store: `arn:aws:secretsmanager:…`, `vault:secret/data/db#password`.
 fn is_address(value: &str) -> bool {
-    let is_key_path = || {
-        value.contains('/')
-            && value.split(['/', '#']).all(|part| {
-                part.len() >= 2
-                    && part.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_' | b'.'))
-            })
-    };
     ADDRESSES.iter().any(|start| value.starts_with(start))
         && value.contains(['/', ')', ':'])
         && value.split(['/', ':', '#', '.', '(', ')', '=', '-']).all(|word| !is_random_short(word))
-        || is_key_path()
+}
+
+/// Returns true for the path of a secret in a store: `kv/data/db`, `db/main#field`.
+pub(crate) fn is_store_path(value: &str) -> bool {
+    let is_part = |part: &str| {
+        part.len() >= 2
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_' | b'.'))
+    };
+    value.contains('/') && value.split(['/', '#']).all(is_part)
 }
 
 /// YAML tags that precede a reference.
-const TAGS: &[&str] =
-    &["!ref", "!Ref", "!Sub", "!GetAtt", "!ImportValue", "!reference", "!secret", "!env", "!vault", "!Join"];
+const TAGS: &[&str] = &[
+    "!!null",
+    "!Ref",
+    "!Sub",
+    "!GetAtt",
+    "!ImportValue",
+    "!reference",
+    "!secret",
+    "!env",
+    "!vault",
+    "!Join",
+];
 
 /// Where hosts look a name up: `${env:NAME}`, `${input:name}`, `{env:NAME}`.
 const SOURCES: [&str; 5] = ["env:", "input:", "config:", "secret:", "secrets:"];
 
+/// Returns true for the name of a variable or a file from which a program reads: `env:NAME`, `file:pw`, `@pw.txt`.
+fn is_source(value: &str) -> bool {
+    let is_name =
+        |name: &str| !name.is_empty() && !name.contains(':') && is_wordy(name) && !is_random_short(name);
+    match value.split_once(':') {
+        Some(("env" | "file" | "fd", name)) => is_name(name),
+        _ => value.strip_prefix('@').is_some_and(|name| {
+            (name.contains('/') || ENDINGS.iter().any(|end| name.ends_with(end)))
+                && !name.contains('@')
+                && is_name(name)
+        }),
+    }
+}
+
 /// Signs around a name that a program replaces with a value.
-const MARKS: [(&str, &str); 5] = [("%", "%"), ("__", "__"), ("@@", "@@"), ("@", "@"), ("{", "}")];
+const MARKS: [(&str, &str); 8] = [
+    ("%%", "%%"),
+    ("%env(", ")%"),
+    ("%", "%"),
+    ("__", "__"),
+    ("@@", "@@"),
+    ("@", "@"),
+    ("{", "}"),
+    ("[[", "]]"),
+];
 
 /// Returns true for a name of letters between signs: `%DB_PASSWORD%`, `__TOKEN__`, `@db.password@`, `{token}`.
 fn is_marked_name(value: &str) -> bool {
@@ -251,9 +292,11 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || is_marked_name(value)
         || is_member(value)
         || inside("${", "}")
-        || inside("{{", "}}")
+        || inside("{{", "}}") && !value.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random_short)
         || inside("${{", "}}")
         || inside("$[", "]")
+        || inside("((", "))")
+        || is_source(value)
         || inside("<", ">") && !is_random_short(value)
         || inside("%(", ")s")
         || looked_up("${")
@@ -262,7 +305,8 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || value.strip_prefix("op://").is_some_and(|item| item.split('/').all(is_name))
         || value.starts_with("$(")
         || value.starts_with("()")
-        || TAGS.contains(&value)
+        || TAGS.iter().any(|tag| tag.eq_ignore_ascii_case(value))
+        || value.starts_with("%!")
         || value.len() == 2 && value.starts_with('%') && value.bytes().all(|byte| !byte.is_ascii_digit())
         || value == "..."
         || value == "…"
@@ -284,19 +328,20 @@ fn is_member(value: &str) -> bool {
 
 /// Returns true for the complaint of a validator: `too short`, `["This field is required."]`.
 pub(crate) fn is_complaint(value: &str) -> bool {
-    const COMPLAINTS: [&str; 9] =
-        ["required", "invalid", "must", "incorrect", "wrong", "expired", "missing", "too", "match"];
-    let text = value.trim_matches(['[', ']', '"', '\'', '\\', '.', ' ']);
-    let words = || text.split(' ');
+    #[rustfmt::skip]
+    const COMPLAINTS: [&str; 16] = [
+        "is required", "are required", "must be", "must not", "must contain", "must match", "too short", "too long",
+        "too common", "too weak", "invalid ", "is invalid", "not match", "is missing", "may not be", "cannot be",
+    ];
+    let text = value.trim_matches(['[', ']', '"', '\'', '\\', '.', ' ']).to_lowercase();
     text.contains(' ')
-        && words()
-            .all(|word| word.trim_end_matches(['.', ',']).bytes().all(|byte| byte.is_ascii_alphabetic()))
-        && words().any(|word| COMPLAINTS.iter().any(|known| known.eq_ignore_ascii_case(word)))
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b' ' | b'.' | b','))
+        && COMPLAINTS.iter().any(|known| text.contains(known))
 }
 
 /// Names of what an option takes, as programs show them in their help.
-const METAVARIABLES: [&str; 9] =
-    ["string", "value", "text", "path", "file", "duration", "strings", "token", "password"];
+const METAVARIABLES: [&str; 10] =
+    ["stdin", "string", "value", "text", "path", "file", "duration", "strings", "token", "password"];
 
 /// Returns true if `value` is part of the description of a flag, as in `--token TOKEN`.
 pub(crate) fn is_usage(value: &str) -> bool {

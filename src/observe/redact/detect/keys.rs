@@ -96,7 +96,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("ключ", "доступу"), ("ключ", "доступа"), ("clé", "accès"), ("api", "nyckel"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
     ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"), ("session", "string"),
-    ("telegram", "hash"), ("vault", "unseal"), ("client", "sec"), ("pass", "phrase"),
+    ("telegram", "hash"), ("vault", "unseal"), ("client", "sec"), ("pass", "phrase"), ("pass", "word"),
 ];
 
 /// Two words in a row that make a name secret, whatever its last word is.
@@ -110,7 +110,7 @@ const HARMLESS_PAIRS: &[(&str, &str)] = &[("progress", "token")];
 const PARTS: &[&str] = &[
     "password", "passwd", "passphrase", "passwort", "apikey", "privatekey", "secretkey", "accesskey",
     "accesstoken", "authtoken", "clientsecret", "masterkey", "signingkey", "sessiontoken", "refreshtoken",
-    "seedphrase", "codeverifier", "apisecret", "appsecret",
+    "seedphrase", "codeverifier", "apisecret", "appsecret", "apitoken",
 ];
 
 /// Last words of names of facts about a secret.
@@ -332,6 +332,7 @@ impl NameWords {
             b"pass" if !is_harmless => Some(NameKind::Pass),
             _ if CODE_WORDS.contains(last) => Some(NameKind::Code),
             _ if KEYS.contains(last) && !(is_harmless && last.starts_with(b"key")) => Some(NameKind::Key),
+            _ if last.len() > 3 && last.ends_with(b"pwd") => Some(NameKind::Pass),
             _ if last.len() > 4 && last.ends_with(b"pass") && !NO_PASSES.contains(last) => {
                 Some(NameKind::Pass)
             }
@@ -396,6 +397,11 @@ fn property(name: &str) -> &str {
 
 /// Returns what `name` announces. Only the last part of a dotted name counts, and the part before a last `key`.
 pub(crate) fn judge(name: &str) -> Option<NameKind> {
+    // A time, a version.
+    let is_letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80;
+    if name.bytes().filter(is_letter).take(2).count() < 2 {
+        return None;
+    }
     let name = property(name);
     let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
     if last.len() < name.len() {

@@ -518,7 +518,8 @@ impl<'a> PairScanner<'a> {
     fn comma(&mut self, at: usize) -> usize {
         let from = at + 1;
         let Some(key) = self.key_before(at) else { return from };
-        if self.rules.judge(key.text, false) != Some(NameKind::Secret) {
+        let judged = self.rules.judge(key.text, false);
+        if !matches!(judged, Some(NameKind::Secret | NameKind::Key)) {
             return from;
         }
         let is_flag = key.quoted && key.text.starts_with('-');
@@ -538,7 +539,8 @@ impl<'a> PairScanner<'a> {
         } else {
             from == value.start && !value.quoted && looks::is_mixed(text)
         };
-        if !is_pair || self.placeholder.is_whole(text) {
+        let is_key = judged == Some(NameKind::Key);
+        if !is_pair || is_key && !(key.quoted && values::is_key(text)) || self.placeholder.is_whole(text) {
             return from;
         }
         self.push(value.start, value.end, KnownClass::KeyValue, "listed-pair");
@@ -567,7 +569,12 @@ impl<'a> PairScanner<'a> {
         };
         let text = self.slice(start, end).trim_end();
         self.budget = self.budget.saturating_sub(end - start);
+        // The members of an object are pairs of their own.
+        let is_object = text.starts_with('{')
+            && !text.split(|c: char| !c.is_ascii_alphanumeric()).any(looks::is_random_short);
         if text.is_empty()
+            || is_object
+            || text.ends_with("()")
             || self.placeholder.is_whole(text)
             || harmless::is_prose_header(text)
             || class == KnownClass::Cookie

@@ -1,6 +1,6 @@
 //! Secrets in a fixed place of a known text: the message of a program, a dump, a command, a configuration.
 //!
-//! A text must contain the mark of a shape before its expression is compiled and searched.
+//! A text must contain the mark of a shape before its expression is compiled and searched. One scan finds all marks.
 
 use std::sync::OnceLock;
 
@@ -62,6 +62,8 @@ const SHAPES: &[Shape] = &[
     random("redentials(", KeyValue, r#"(?i)credentials\(["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{6,})["']"#),
     random("uth(", KeyValue, r#"(?i)auth\(["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{6,})["']"#),
     // Commands.
+    random("cargo login ", Flag, r"cargo login (?P<v>[^\s=-]\S{7,})"),
+    shape("change_password ", Flag, r"change_password \S{1,60} (?P<v>\S{4,})"),
     random("vault login ", Flag, r"vault login (?P<v>[^\s=-]\S{7,})"),
     random(" -a ", Flag, r"\b(?:https?|xh|xhs) (?:-{1,2}[\w-]+ )*-a [^\s:]{1,60}:(?P<v>\S{4,})"),
     shape("net use ", Flag, r"net use [^\n]{1,120} /user:\S{1,60} (?P<v>[^\s/]\S{3,})"),
@@ -108,6 +110,53 @@ const SHAPES: &[Shape] = &[
     random("rivate", PrivateKey, r"(?i)private.?key[^\n]{0,24}?\b(?P<v>[1-9A-HJ-NP-Za-km-z]{80,90})\b"),
 ];
 
+/// A bit for the hash of every three bytes with which a mark begins. The compiler calculates it, so it costs no time at
+/// the start.
+static BEGINS: [u64; HASHES / 64] = {
+    let mut begins = [0; HASHES / 64];
+    let mut index = 0;
+    while index < SHAPES.len() {
+        let mark = SHAPES[index].mark.as_bytes();
+        // After a mark of two bytes, any third byte may follow.
+        let mut third = if mark.len() > 2 { mark[2] & 31 } else { 0 };
+        let last = if mark.len() > 2 { third } else { 31 };
+        while third <= last {
+            let hash = hash(mark[0], mark[1], third);
+            begins[hash / 64] |= 1 << (hash % 64);
+            third += 1;
+        }
+        index += 1;
+    }
+    begins
+};
+
+const HASHES: usize = 1 << 15;
+
+const fn hash(first: u8, second: u8, third: u8) -> usize {
+    ((first & 31) as usize) << 10 | ((second & 31) as usize) << 5 | (third & 31) as usize
+}
+
+/// Returns a bit for every shape whose mark is in `bytes`.
+fn marked(bytes: &[u8]) -> u128 {
+    const { assert!(SHAPES.len() <= 128) };
+    let mut marked = 0;
+    for (at, window) in bytes.windows(3).enumerate() {
+        let &[first, second, third] = window else { continue };
+        let hash = hash(first, second, third);
+        if BEGINS.get(hash / 64).is_none_or(|word| word >> (hash % 64) & 1 == 0) {
+            continue;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        for (index, shape) in SHAPES.iter().enumerate() {
+            let mark = shape.mark.as_bytes();
+            if mark.starts_with(&[first, second]) && rest.starts_with(mark) {
+                marked |= 1 << index;
+            }
+        }
+    }
+    marked
+}
+
 fn compiled(index: usize, shape: &Shape) -> Option<&'static Regex> {
     static COMPILED: [OnceLock<Option<Regex>>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
     let compile = || {
@@ -124,10 +173,8 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
     if memchr::memchr3(b' ', b'=', b':', bytes).is_none() && memchr::memchr(b'>', bytes).is_none() {
         return;
     }
-    for (index, shape) in SHAPES.iter().enumerate() {
-        if memchr::memmem::find(text.as_bytes(), shape.mark.as_bytes()).is_none() {
-            continue;
-        }
+    let marked = marked(bytes);
+    for (index, shape) in SHAPES.iter().enumerate().filter(|(index, _)| marked >> index & 1 == 1) {
         let Some(expression) = compiled(index, shape) else { continue };
         for found in expression.captures_iter(text.as_bytes()) {
             let Some(value) = found.name("v") else { continue };

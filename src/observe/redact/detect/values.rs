@@ -1,6 +1,8 @@
 //! Judges the value that follows the name of a secret: a secret, or prose, code, a reference, a schema.
 
-use crate::observe::redact::detect::harmless::{is_complaint, is_file_name, is_harmless, is_stand_in};
+use crate::observe::redact::detect::harmless::{
+    is_complaint, is_file_name, is_harmless, is_stand_in, is_store_path,
+};
 use crate::observe::redact::detect::keys;
 use crate::observe::redact::detect::looks::{is_mixed, is_path, is_wordy, looks_random};
 
@@ -57,6 +59,8 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || trimmed.bytes().all(|byte| matches!(byte, b'>' | b'|' | b'-' | b'+'))
         || is_harmless(trimmed)
         || is_complaint(trimmed)
+        || !keys::is_password(name) && is_store_path(trimmed)
+        || is_number(trimmed)
         // The working directory.
         || name == "PWD" && trimmed.starts_with('/')
         || is_file_name(trimmed)
@@ -94,6 +98,15 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_code_of(trimmed)
         // `token == expected_token`
         || trimmed.contains('_') && is_lower_path(trimmed) && keys::judge(trimmed).is_some())
+}
+
+/// Returns true for a number that no secret is: an address in memory, `-1`, `NaN`.
+fn is_number(value: &str) -> bool {
+    value == "-1"
+        || value == "NaN"
+        || value
+            .strip_prefix("0x")
+            .is_some_and(|digits| digits.len() <= 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Returns true for a call and for a path of names: `tokenizer.next_token()`, `hash_password(raw)`, `Token.Ident2`.
@@ -151,13 +164,25 @@ pub(crate) fn is_key(value: &str) -> bool {
     let value = value.trim();
     // The id of a key has 16 hexadecimal digits.
     let is_id = value.starts_with("0x") && value.len() <= 18;
-    value.len() >= 8
-        && !is_id
-        && !value.contains([' ', '(', '<', '{', '$'])
-        && !value.contains("://")
-        && (!is_path(value) || value.split('/').any(looks_random))
-        && !is_wordy(value)
-        && (is_mixed(value) || value.len() >= 20)
+    is_product_key(value)
+        || value.len() >= 8
+            && !is_id
+            && !value.contains([' ', '(', '<', '{', '$'])
+            && !value.contains("://")
+            && (!is_path(value) || value.split('/').any(looks_random))
+            && !is_wordy(value)
+            && (is_mixed(value) || value.len() >= 20)
+}
+
+/// Returns true for the key of a licence: `ABCD1-EFGH2-IJKL3`.
+fn is_product_key(value: &str) -> bool {
+    let length = value.find('-').unwrap_or(0);
+    (4..=8).contains(&length)
+        && value.split('-').count() >= 3
+        && value.split('-').all(|group| group.len() == length)
+        && value.bytes().any(|byte| byte.is_ascii_digit())
+        && value.bytes().any(|byte| byte.is_ascii_uppercase())
+        && value.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// Returns true if the value of a name that ends in `pass` is a secret, and not a count, a duration or a state.

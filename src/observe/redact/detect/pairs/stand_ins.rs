@@ -34,7 +34,7 @@ impl PairScanner<'_> {
 
     /// Returns true if a name is that of a variable in code, where a text without quotes is an expression.
     fn is_in_code(&self, key: &PairName<'_>) -> bool {
-        const DECLARING: [&str; 8] = ["let", "const", "var", "val", "my", "final", "auto", "local"];
+        const DECLARING: [&str; 4] = ["let", "const", "var", "val"];
         key.text.starts_with('$')
             || self.before(key.start) == b'@'
             || self.before(key.start) == b' '
@@ -67,6 +67,7 @@ impl PairScanner<'_> {
         match window {
             [b'$', b'{', b'{', ..] => up_to(b"}}").is_some_and(harmless::is_reference),
             [b'$', b'{', ..] => up_to(b"}").is_some_and(harmless::is_reference),
+            [b'(', b'(', ..] => up_to(b"))").is_some_and(harmless::is_reference),
             [b'`', ..] => up_to(b"`").is_some_and(harmless::is_command),
             [b'<' | b'{' | b'#', b'%' | b'?' | b'{', ..] => harmless::TEMPLATES
                 .iter()

@@ -95,7 +95,8 @@ impl PairScanner<'_> {
         let inner = rest.strip_prefix('"').unwrap_or(rest);
         let Some(inner) = inner.strip_prefix("$(").or_else(|| inner.strip_prefix('`')) else { return start };
         let command = inner.trim_start_matches(' ');
-        let Some(words) = command.strip_prefix("echo ").or_else(|| command.strip_prefix("printf ")) else {
+        const PRINTING: [&str; 3] = ["echo ", "printf ", "cat <<< "];
+        let Some(words) = PRINTING.iter().find_map(|print| command.strip_prefix(print)) else {
             return start;
         };
         let mut words = words.trim_start_matches(' ');
