@@ -130,6 +130,7 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
     find_fal(bytes, matches);
     let starts = starts();
     let mut jwt_failed_until = 0;
+    let mut rejected = RejectedRuns::default();
     // The end of the last token. A start within a token does not count.
     let mut done = 0;
     for at in starts.candidates(bytes) {
@@ -140,7 +141,16 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
             let end = at + start.text.len();
             let token = match starts.rules.get(start.rule) {
                 Some((rule, rest)) => {
-                    let (begin, end) = token_at(bytes, rule, rest, at, end)?;
+                    if rejected.contains(start.rule, end) {
+                        return None;
+                    }
+                    let (begin, end) = match token_at(bytes, rule, rest, at, end) {
+                        Ok(span) => span?,
+                        Err(until) => {
+                            rejected.add(start.rule, end, until);
+                            return None;
+                        }
+                    };
                     FoundToken { begin, end, class: rule.class, rule: rule.name }
                 }
                 None => {
@@ -163,6 +173,26 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
     matches.settle();
 }
 
+/// The long runs that were not a token, by rule: the end of the part in which no other start of the rule is looked at.
+/// Without it, a run of many starts would take quadratic time.
+#[derive(Default)]
+struct RejectedRuns(Vec<(usize, usize)>);
+
+impl RejectedRuns {
+    const SHORTEST: usize = 256;
+
+    fn contains(&self, rule: usize, at: usize) -> bool {
+        self.0.iter().any(|(known, until)| *known == rule && at < *until)
+    }
+
+    fn add(&mut self, rule: usize, at: usize, until: usize) {
+        if until >= at + RejectedRuns::SHORTEST {
+            self.0.retain(|(known, _)| *known != rule);
+            self.0.push((rule, until));
+        }
+    }
+}
+
 struct FoundToken {
     begin: usize,
     end: usize,
@@ -172,14 +202,17 @@ struct FoundToken {
 
 /// Returns the span of the token of `rule` whose start is at `start..end`. A rule whose expression does not
 /// compile takes the rest of the text.
+///
+/// # Errors
+/// If the text after the start is not random. The end of the part whose other starts are not a token either.
 fn token_at(
     bytes: &[u8],
     rule: &TokenRule,
     rest: &OnceLock<Option<Regex>>,
     start: usize,
     end: usize,
-) -> Option<(usize, usize)> {
-    let before = bytes.get(..start)?;
+) -> Result<Option<(usize, usize)>, usize> {
+    let before = bytes.get(..start).unwrap_or_default();
     let last = before.last().copied().unwrap_or(b' ');
     let begin = match rule.border {
         TokenBorder::None => start,
@@ -194,30 +227,37 @@ fn token_at(
         TokenBorder::Lead { set, least, most } => {
             let lead = before.iter().rev().take(most).take_while(|&&byte| set(byte)).count();
             if lead < least {
-                return None;
+                return Ok(None);
             }
             start - lead
         }
-        _ => return None,
+        _ => return Ok(None),
     };
     // Most hits of a short start are parts of other words, and a rest is expensive to compile.
     let next = bytes.get(end..end + SHORTEST_REST).unwrap_or_default();
     if begin == start && (next.is_empty() || !next.iter().all(u8::is_ascii_graphic)) {
-        return None;
+        return Ok(None);
     }
-    let Some(rest) = rest.get_or_init(|| compile(rule.rest)) else { return Some((start, bytes.len())) };
-    let found = rest.find(bytes.get(end..)?)?;
+    let Some(rest) = rest.get_or_init(|| compile(rule.rest)) else { return Ok(Some((start, bytes.len()))) };
+    let Some(found) = rest.find(bytes.get(end..).unwrap_or_default()) else { return Ok(None) };
     // The last group of such a rule only looks ahead. It is not part of the token.
     let looked_ahead = rule.rest.ends_with("|$)")
         && found.as_bytes().last().is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let stop = end + found.end() - usize::from(looked_ahead);
-    if matches!(rule.border, TokenBorder::NotAlphanumericMixed | TokenBorder::NotAlphanumericOrDashMixed) {
-        return is_mixed(bytes.get(end..stop)?).then_some((begin, stop));
+    let token = bytes.get(end..stop).unwrap_or_default();
+    match rule.border {
+        TokenBorder::NotAlphanumericMixed | TokenBorder::NotAlphanumericOrDashMixed if !is_mixed(token) => {
+            Err(stop)
+        }
+        TokenBorder::NotAlphanumericMixed | TokenBorder::NotAlphanumericOrDashMixed => {
+            Ok(Some((begin, stop)))
+        }
+        // A part of such a run without `_` and `-` would be a token.
+        _ if begin == start && is_words(token) => {
+            Err(end + token.iter().rposition(|byte| matches!(byte, b'_' | b'-')).unwrap_or(0))
+        }
+        _ => Ok(Some((begin, stop))),
     }
-    if begin == start && is_words(bytes.get(end..stop)?) {
-        return None;
-    }
-    Some((begin, stop))
 }
 
 /// Returns true for the rest of a name in code or of a file: lower-case words with `_` or `-` between them.
