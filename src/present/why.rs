@@ -48,6 +48,7 @@ pub(crate) fn json(session_id: &str, call: Option<&str>, facts: &[Fact]) -> serd
     struct FactLine<'f> {
         #[serde(flatten)]
         fact: &'f Fact,
+        #[serde(skip_serializing_if = "Option::is_none")]
         sentence: Option<String>,
     }
     #[derive(Serialize)]

@@ -187,7 +187,8 @@ pub(super) fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
 }
 
 pub(super) fn length_ms(union: &[Interval]) -> f64 {
-    union.iter().map(|(from, until)| (until - from) as f64 / 1000.0).sum()
+    // The sum of nothing is -0 as a floating-point number, and 0 as an integer.
+    union.iter().map(|(from, until)| until - from).sum::<i64>() as f64 / 1000.0
 }
 
 #[cfg(test)]

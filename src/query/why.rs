@@ -52,9 +52,11 @@ pub(crate) struct CallFact {
     pub(crate) name: String,
     pub(crate) status: &'static str,
     /// Absent if the end was not observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration_ms: Option<f64>,
     /// Time for which a question was open during the call.
     pub(crate) user_wait_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usual: Option<UsualDuration>,
     pub(crate) is_unusual: bool,
     /// Number of other calls of its connection that were open when it began.
@@ -71,6 +73,7 @@ pub(crate) struct OpenFact {
     pub(crate) open_ms: f64,
     /// Number of open requests, with this one.
     pub(crate) count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usual: Option<UsualDuration>,
 }
 

@@ -138,6 +138,8 @@ fn each_sentence_ends_with_a_handle_that_show_takes() {
     for case in cases().iter().filter(|case| *case != "hostile") {
         let story = why_json(case, case);
         let lines = why(case, case);
+        let text = story.to_string();
+        assert!(!text.contains(":-") && !text.contains(":null"), "{text}");
         let facts = story["facts"].as_array().unwrap();
         assert!(!facts.is_empty(), "{case}");
         for fact in facts {

@@ -20,6 +20,7 @@ pub(crate) struct EndFact {
     /// Number of requests that the server left without an answer.
     pub(crate) unanswered: u64,
     /// The line of standard error that says most about the end; absent if the server wrote nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_words: Option<String>,
     pub(crate) at: Timestamp,
     /// Handle of the last request without an answer; without one the end of the connection id.

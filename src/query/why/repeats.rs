@@ -15,8 +15,10 @@ pub(crate) struct RepeatFact {
     /// Number of identical calls, or of rounds of the cycle.
     pub(crate) count: u64,
     /// Number of different calls in the cycle; absent for one call.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cycle_length: Option<u32>,
     /// True if the results were equal too, or all failed with the same error; absent in older records.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_progress: Option<bool>,
     /// Handle of the last of them.
     pub(crate) handle: String,

@@ -41,11 +41,13 @@ pub(crate) struct TimeFact {
     /// Time without an open request between two turns.
     pub(crate) between_turns_ms: f64,
     /// The tool that was open longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) longest_tool: Option<ToolTime>,
     /// Number of servers that started.
     pub(crate) servers: usize,
     /// True if they started before the first call, and hardly two of them at the same time.
     pub(crate) is_sequential: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) slowest_start: Option<StartTime>,
     pub(crate) handle: String,
 }
