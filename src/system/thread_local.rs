@@ -65,3 +65,39 @@ extern "C" fn run_destructors(_: *mut c_void) {
         (entry.destroy)(entry.value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    static DESTROYED: AtomicU32 = AtomicU32::new(0);
+
+    struct Value(bool);
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            DESTROYED.fetch_add(1, Ordering::SeqCst);
+            if self.0 {
+                SECOND.with(|_| ());
+            }
+        }
+    }
+
+    thread_local! {
+        static FIRST: Value = const { Value(true) };
+        static SECOND: Value = const { Value(false) };
+    }
+
+    #[test]
+    fn values_of_a_thread_are_destroyed_at_its_end() {
+        std::thread::spawn(|| {
+            FIRST.with(|_| ());
+            assert!(!LATEST.get().is_null(), "the C library keeps the destructors");
+        })
+        .join()
+        .unwrap();
+        assert_eq!(DESTROYED.load(Ordering::SeqCst), 2);
+    }
+}
