@@ -2,7 +2,7 @@
 
 use crate::present::table::Tone;
 use crate::present::{Printable, format};
-use crate::query::event::Severity;
+use crate::query::event::{Severity, failure_words};
 use crate::query::row::OperationRow;
 use crate::record::words::Status;
 
@@ -21,7 +21,7 @@ pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
             // are more precise than it.
             let has_message = &*row.error_type == "tool_error" && !row.error_message.is_empty();
             let word = match status {
-                Status::Error if !row.error_type.is_empty() && !has_message => &row.error_type,
+                Status::Error if !row.error_type.is_empty() && !has_message => failure_words(&row.error_type),
                 status => status.as_str(),
             };
             notes.push(joined(word, &row.error_message));

@@ -69,7 +69,9 @@ fn cells(row: &StatsRow) -> Vec<Cell> {
     let mut cells: Vec<Cell> = row.names.iter().map(name).collect();
     cells.extend([
         Cell::from(row.calls.to_string()),
-        Cell::from(row.calls_per_minute.map(per_minute).unwrap_or_default()),
+        Cell::from(
+            row.calls_per_minute.filter(|rate| *rate >= LEAST_RATE).map(per_minute).unwrap_or_default(),
+        ),
         Cell::toned(row.errors.to_string(), tone),
         Cell::toned(row.error_rate.map(format::percent).unwrap_or_default(), tone),
         Cell::from(nonzero(row.denied)),
@@ -124,11 +126,14 @@ fn times(summary: &StatsSummary, terminal: &Terminal) -> Vec<Printable> {
     vec![span.into(), rate.unwrap_or_default().into()]
 }
 
+/// A lower rate is not shown in a row.
+const LEAST_RATE: f64 = 0.005;
+
 fn per_minute(rate: f64) -> String {
     match rate {
         _ if rate >= 9.95 => format!("{rate:.0}"),
         _ if rate >= 0.095 => format!("{rate:.1}"),
-        _ if rate >= 0.005 => format!("{rate:.2}"),
+        _ if rate >= LEAST_RATE => format!("{rate:.2}"),
         _ => "<0.01".to_owned(),
     }
 }

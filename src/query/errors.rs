@@ -4,6 +4,7 @@ use memchr::memmem::Finder;
 use serde::Serialize;
 
 use crate::query::entry::LogEntry;
+use crate::query::event::failure_words;
 use crate::query::row::{OperationRow, handle};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -147,7 +148,7 @@ pub(crate) fn masked_message(row: &OperationRow) -> String {
 
 fn first_line<'t>(message: &'t str, error_type: &'t str, status: Status) -> &'t str {
     let first = message.lines().map(str::trim).find(|line| !line.is_empty());
-    first.unwrap_or(if error_type.is_empty() { status.as_str() } else { error_type })
+    first.unwrap_or(if error_type.is_empty() { status.as_str() } else { failure_words(error_type) })
 }
 
 /// Returns at most the first 300 characters of a message, with paths as `…`, and ids and numbers as `#`, so that

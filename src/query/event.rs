@@ -32,7 +32,7 @@ impl EventRow {
         let text = match (unexpected_end(entry), entry.signal, entry.exit_code) {
             _ if entry.event != EventName::SessionEnded => entry.message.to_string(),
             (Some(how), ..) => how,
-            (None, Some(signal), _) => format!("died of signal {signal} when it was asked to end"),
+            (None, Some(signal), _) => format!("died of {} when it was asked to end", signal_name(signal)),
             (None, None, Some(0)) => "ended".to_owned(),
             (None, None, Some(code)) => format!("exited with {code} when it was asked to end"),
             (None, None, None) => entry.message.to_string(),
@@ -96,12 +96,37 @@ fn not_started(entry: &LogEntry<'_>) -> String {
     }
 }
 
+/// Returns `SIGSEGV (signal 11)`; a signal whose number differs between systems has its number only.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return format!("signal {signal}"),
+    };
+    format!("{name} (signal {signal})")
+}
+
+/// Returns the words for the error type of a call. `server_exited` is also the reason of an ordinary end.
+pub(crate) fn failure_words(error_type: &str) -> &str {
+    if error_type == "server_exited" { "its server ended" } else { error_type }
+}
+
 /// Returns how a server ended that was not asked to end; `None` for an ordinary end.
 pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
         (_, _, Some(EndReason::ServerExited)) => None,
         (_, _, Some(EndReason::SpawnFailed)) => Some(not_started(entry)),
-        (Some(signal), _, _) => Some(format!("died of signal {signal}")),
+        (Some(signal), _, _) => Some(format!("died of {}", signal_name(signal))),
         (_, Some(code), _) => Some(format!("exited with {code}")),
         _ => Some("died".to_owned()),
     }

@@ -217,7 +217,10 @@ fn a_server_that_did_not_start_is_shown_with_how_it_ended() {
 #[test]
 fn what_a_server_said_last_stands_under_its_end_and_is_harmless() {
     let shown = text(&run("show ed9219f5 fixtures/logs").stdout);
-    assert!(shown.contains("  died of signal 11\n          Starting default (STDIO) server...\n"), "{shown}");
+    assert!(
+        shown.contains("  died of SIGSEGV (signal 11)\n          Starting default (STDIO) server...\n"),
+        "{shown}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let line = r#"{"schema":"spantap/1","timestamp":"2026-11-25T19:11:53.988312Z","event":"session_ended","session_id":"crashed","server_name":"s","reason":"server_died","exit_code":3,"stderr_tail":["panic: \u001b[2J","at main"]}"#;
     std::fs::write(dir.path().join("s.jsonl"), format!("{line}\n")).unwrap();
@@ -230,7 +233,7 @@ fn a_server_that_ended_badly_when_it_was_asked_to_end_is_told() {
     let dir = tempfile::tempdir().unwrap();
     for (end, told) in [
         (r#""exit_code":3"#, Some("exited with 3 when it was asked to end")),
-        (r#""signal":11"#, Some("died of signal 11 when it was asked to end")),
+        (r#""signal":11"#, Some("died of SIGSEGV (signal 11) when it was asked to end")),
         (r#""exit_code":0"#, None),
         (r#""exit_code":143"#, None),
         (r#""signal":15"#, None),

@@ -276,7 +276,7 @@ fn a_resize_and_a_server_that_dies_are_shown_at_once() {
     let server = home.records().iter().find_map(|record| record["child_pid"].as_u64()).unwrap();
     assert!(home.command("kill").args(["-KILL", &server.to_string()]).status().unwrap().success());
     screen.wait_until("the server is dead", |text| {
-        text.contains("✖ dead") && text.contains("died of signal 9")
+        text.contains("✖ dead") && text.contains("died of SIGKILL (signal 9)")
     });
     screen.keys(&["C-c"]);
     screen.wait_for_shell("status=0");
