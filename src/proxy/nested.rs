@@ -34,23 +34,38 @@ pub(super) fn marked(bytes: [u8; 8], endpoints: &SignalEndpoints) -> [u8; 8] {
     marked
 }
 
-/// Leaves out what the spantap around this one exports to the same endpoints. `parent` is the span that the
-/// connection continues. Returns the process of the outer one if it exports anything.
-pub(crate) fn leave_to_outer(settings: &mut OtlpSettings, parent: Option<SpanId>) -> Option<i32> {
-    let mut parent = parent?.bytes();
-    let outer = procfs::same_program_around()?;
-    let started = ProcessStat::read(outer)?.start_ticks;
+/// The spantap around this one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OuterProxy {
+    pub(crate) pid: i32,
+    /// Start of the process, in clock ticks since boot.
+    started: u64,
+    /// The id of its connection span.
+    span: [u8; 8],
+}
+
+/// Returns the spantap around this one, if this one exports anything. `parent` is the span that the connection
+/// continues. Call it before standard output is moved.
+pub(crate) fn outer(parent: Option<SpanId>, endpoints: &SignalEndpoints) -> Option<OuterProxy> {
+    let span = parent.filter(|_| endpoints.iter().any(Option::is_some))?.bytes();
+    let pid = procfs::same_program_around()?;
+    Some(OuterProxy { pid, started: ProcessStat::read(pid)?.start_ticks, span })
+}
+
+/// Leaves out what the outer spantap exports to the same endpoints. Returns true if it exports anything.
+pub(crate) fn leave_to(outer: OuterProxy, settings: &mut OtlpSettings) -> bool {
+    let OuterProxy { pid, started, mut span } = outer;
     let mut is_left = false;
     let targets = [&mut settings.traces, &mut settings.metrics, &mut settings.logs];
     for (signal, target) in targets.into_iter().enumerate() {
         let is_marked = target.as_ref().is_some_and(|target| {
-            let mark = mark(&parent, outer, started, signal, &target.endpoint);
-            *place(&mut parent, signal) == mark
+            let mark = mark(&span, pid, started, signal, &target.endpoint);
+            *place(&mut span, signal) == mark
         });
         target.take_if(|_| is_marked);
         is_left |= is_marked;
     }
-    is_left.then_some(outer)
+    is_left
 }
 
 fn place(bytes: &mut [u8; 8], signal: usize) -> &mut [u8] {

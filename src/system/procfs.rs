@@ -172,24 +172,24 @@ pub fn pid_namespace() -> String {
 }
 
 /// Returns the process that runs a program with the name of this one and has the other end of this process's standard
-/// input: a parent, or the parent of a launcher. `None` without one, or if the system does not say.
+/// output: a parent, or the parent of a launcher. `None` without one, or if the system does not say.
 pub fn same_program_around() -> Option<i32> {
     /// Most launchers between the two.
     const LAUNCHERS: usize = 16;
     let program =
         |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok()?.file_name().map(ToOwned::to_owned);
-    let input = std::fs::read_link("/proc/self/fd/0").ok()?;
+    let output = std::fs::read_link("/proc/self/fd/1").ok()?;
     let own = program("self")?;
-    let has_input = |pid: i32| {
+    let has_output = |pid: i32| {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        descriptors.into_iter().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link == input))
+        descriptors.into_iter().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| link == output))
     };
     let mut pid = i32::try_from(std::os::unix::process::parent_id()).ok()?;
     for _ in 0..LAUNCHERS {
-        if pid <= 1 || !input.to_string_lossy().starts_with("pipe:") {
+        if pid <= 1 || !output.to_string_lossy().starts_with("pipe:") {
             return None;
         }
-        if program(&pid.to_string()).as_ref() == Some(&own) && has_input(pid) {
+        if program(&pid.to_string()).as_ref() == Some(&own) && has_output(pid) {
             return Some(pid);
         }
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

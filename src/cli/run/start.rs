@@ -18,10 +18,10 @@ use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redacted, Redactor};
-use crate::observe::traceparent::SpanId;
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::connection_span::ConnectionSpan;
 use crate::proxy::known_tools::KnownTools;
+use crate::proxy::nested::OuterProxy;
 use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics, identity, nested};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -53,6 +53,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
 
     let span = ConnectionSpan::new(&process_environment, early.sampler, &early.endpoints);
+    let outer = nested::outer(span.parent_id(), &early.endpoints);
     let (when_full, grace) = match early.overload {
         Overload::Wait => (WhenFull::Wait, GRACE),
         Overload::Lose => (WhenFull::Lose, Duration::ZERO),
@@ -75,7 +76,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         show_command: Box::new(move |command: &[OsString]| of_messages.show(command)),
         build_observer: Box::new(move |started: &ServerStart| {
             let session = checked.unwrap_or_else(|| SessionSetup::new(&of_observer));
-            session.observer(started, &span)
+            session.observer(started, &span, outer)
         }),
     };
     proxy::run(&launch.command, options)
@@ -236,14 +237,14 @@ impl SessionSetup {
         }
     }
 
-    /// Returns the export to collectors, if it is asked for, and warnings. `parent` is the span that the connection
-    /// continues: a spantap around this one may export the same calls.
-    fn otlp(&self, parent: Option<SpanId>) -> (Option<Otlp>, Vec<String>) {
+    /// Returns the export to collectors, if it is asked for, and warnings. The outer spantap exports the same calls.
+    fn otlp(&self, outer: Option<OuterProxy>) -> (Option<Otlp>, Vec<String>) {
         let (mut settings, warnings) = self.settings.otlp(&process_environment);
         if let Some(settings) = &mut settings
-            && let Some(outer) = nested::leave_to_outer(settings, parent)
+            && let Some(outer) = outer
+            && nested::leave_to(outer, settings)
         {
-            tracing::info!("process {outer} is a spantap around this one, and exports the same calls");
+            tracing::info!("process {} is a spantap around this one, and exports the same calls", outer.pid);
         }
         let settings = settings.filter(|settings| settings.targets().next().is_some());
         let side = self.settings.side.value;
@@ -260,15 +261,20 @@ impl SessionSetup {
     }
 
     /// Makes the observer and its sinks for a server that runs (or could not be started).
-    fn observer(mut self, started: &ServerStart, span: &ConnectionSpan) -> SessionObserver {
+    fn observer(
+        mut self,
+        started: &ServerStart,
+        span: &ConnectionSpan,
+        outer: Option<OuterProxy>,
+    ) -> SessionObserver {
         std::panic::set_hook(Box::new(report_panic));
         diagnostics::install(self.verbose, paths::state_dir().map(|dir| dir.join("diagnostics")).as_deref());
         self.warn();
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());
         let now = crate::system::clock::now();
-        let (parent, span) = (span.parent_id(), span.span(&mut self.redactor));
-        let mut exporter = self.exporter(now, parent);
+        let span = span.span(&mut self.redactor);
+        let mut exporter = self.exporter(now, outer);
         let session_started = SessionStarted {
             pid: std::process::id(),
             child_pid: started.pid.and_then(|pid| u32::try_from(pid).ok()),
@@ -326,7 +332,7 @@ impl SessionSetup {
         }
     }
 
-    fn exporter(&mut self, now: Moment, parent: Option<SpanId>) -> Exporter {
+    fn exporter(&mut self, now: Moment, outer: Option<OuterProxy>) -> Exporter {
         let anchor = ClockAnchor { moment: now, wall: Timestamp::now() };
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
@@ -339,7 +345,7 @@ impl SessionSetup {
             let command = self.settings.notify.clone();
             outputs.push(Box::new(Notifier::new(command, &self.identity.server_name, folder.as_deref())));
         }
-        let (otlp, warnings) = self.otlp(parent);
+        let (otlp, warnings) = self.otlp(outer);
         for warning in warnings {
             tracing::warn!("{warning}");
         }

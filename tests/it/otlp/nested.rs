@@ -74,7 +74,7 @@ fn a_collector_gets_each_call_of_two_nested_spantaps_once() {
     // A server that starts a wrapped server for itself: its calls are other calls.
     let collector = Collector::start(Manner::Good);
     let otlp: &str = Box::leak(collector.endpoint.clone().into_boxed_str());
-    let itself = [outer(&["--otlp", otlp]), vec!["bash", "-c", "cat | \"$@\"", "server"]].concat();
+    let itself = [outer(&["--otlp", otlp]), vec!["bash", "-c", "cat | \"$@\" | cat", "server"]].concat();
     let (servers, spans, _) = calls(&itself, &["--otlp", otlp], &[&collector]);
     assert_eq!((servers, spans), (names(&["inner", "outer"]), 10));
 }
