@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use spantap::observe::redact::{Field, Redactor, rules};
+use spantap::observe::redact::{Field, RedactionMode, RedactionSettings, Redactor, rules};
 
 /// Returns the shortest time of many runs, which is the cost without other work on the machine.
 fn shortest(runs: usize, mut work: impl FnMut()) -> Duration {
@@ -69,6 +69,17 @@ fn main() {
     let big = clean.repeat(72 * 1024 / clean.len());
     report("message, 72 KiB (a window of it is read)", time(Field::Message, &big, 200), micros(5_000));
     report("stderr line, 72 KiB", time(Field::StderrLine, &big, 200), micros(5_000));
+    let strict = RedactionSettings { mode: RedactionMode::Strict, ..RedactionSettings::default() };
+    let mut strict = Redactor::try_new(&strict).expect("strict needs nothing");
+    for (field, name, text) in [
+        (Field::Message, "message, 200 bytes, in strict mode", clean),
+        (Field::Name, "list_pull_request_review_comments, strict", "list_pull_request_review_comments"),
+    ] {
+        let took = shortest(5_000, || {
+            black_box(strict.redact(field, black_box(text.as_bytes())));
+        });
+        report(name, took, micros(50));
+    }
     let whole = shortest(50, || {
         black_box(redactor.explain(black_box(big.as_bytes())));
     });
