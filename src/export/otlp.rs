@@ -193,7 +193,7 @@ impl Otlp {
 
     /// Queues the spans and the log of one record of another connection.
     pub(crate) fn send_recorded(&mut self, connection: &mut ConnectionEncoder, record: &Record<'_>) {
-        connection.send(record, &self.queues, &mut self.buffer);
+        connection.send(record, &self.queues, &mut self.buffer, false);
         self.open();
     }
 
@@ -217,7 +217,7 @@ impl Output for Otlp {
             metrics.take(event);
         }
         if let (Some(encoder), Some(record)) = (&mut self.encoder, record) {
-            encoder.send(record, &self.queues, &mut self.buffer);
+            encoder.send(record, &self.queues, &mut self.buffer, true);
         }
         self.open();
     }

@@ -52,13 +52,20 @@ impl ConnectionEncoder {
     }
 
     /// Queues the spans and the log of one record.
-    pub(super) fn send(&mut self, record: &Record<'_>, queues: &ExportQueues, buffer: &mut ProtobufWriter) {
+    ///
+    /// A backend shows no part of a trace before its root, so the connection of live traffic does not wait.
+    pub(super) fn send(
+        &mut self,
+        record: &Record<'_>,
+        queues: &ExportQueues,
+        buffer: &mut ProtobufWriter,
+        is_live: bool,
+    ) {
         self.update_origin(record);
         let item = |bytes: &[u8]| EncodedItem { origin: Arc::clone(&self.origin), bytes: bytes.into() };
         if let Some(tracker) = &mut self.tracker {
             if let Some(span) = tracker.connection(record) {
-                // A backend shows no part of a trace before its root, so the connection does not wait.
-                queues.put(&queues.spans, item(&span), true);
+                queues.put(&queues.spans, item(&span), is_live);
             }
             buffer.clear();
             if tracker.operation(record, buffer) {

@@ -179,8 +179,8 @@ fn the_spans_of_many_connections_are_sent_together() {
         });
     assert_eq!(resources.len(), CONNECTIONS, "{resources:?}");
     assert!(resources.values().all(|spans| *spans == 5), "{resources:?}");
-    let requests = collector.requests().len();
-    assert!(requests < CONNECTIONS, "{requests} requests");
+    // One full batch has room for all of them.
+    assert!(collector.requests().len() <= 5, "{} requests", collector.requests().len());
 }
 
 /// Progress is also said where stderr is not a terminal.
