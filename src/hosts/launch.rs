@@ -102,11 +102,12 @@ fn environment(node: &Node, context: &LaunchContext<'_>) -> Result<BTreeMap<Stri
         environment.extend(texts(node.get(key), context)?);
     }
     // Goose keeps these in the key ring.
-    let asked = node.get("env_keys").and_then(Node::items).unwrap_or_default().iter().filter_map(Node::text);
-    for name in asked.filter(|name| (context.variable)(name).is_none()) {
-        return Err(format!("needs input: the value of `{name}` is in the host's key ring"));
+    let mut asked =
+        node.get("env_keys").and_then(Node::items).unwrap_or_default().iter().filter_map(Node::text);
+    match asked.find(|name| (context.variable)(name).is_none()) {
+        Some(name) => Err(format!("needs input: the value of `{name}` is in the host's key ring")),
+        None => Ok(environment),
     }
-    Ok(environment)
 }
 
 /// Parses `NAME=VALUE` as in a file of variables.

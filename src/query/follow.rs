@@ -4,6 +4,7 @@
 //! differ between platforms and do not work on network file systems; the size of a file costs a microsecond.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -90,9 +91,9 @@ impl LogFollower {
                 let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 written.zip(self.since).is_some_and(|(at, since)| (at.as_micros() as i64) < since.0)
             };
-            if !self.files.contains_key(&path) {
-                let offset = if is_old(&path) { size } else { 0 };
-                self.files.insert(path, FollowedFile { offset, partial: Vec::new() });
+            if let Entry::Vacant(place) = self.files.entry(path) {
+                let offset = if is_old(place.key()) { size } else { 0 };
+                place.insert(FollowedFile { offset, partial: Vec::new() });
             }
         }
         // A folder that changed just now may change again at the same time of its file system.

@@ -49,7 +49,7 @@ pub fn with_enough_stack(body: fn() -> ExitCode) -> ExitCode {
 
 extern "C" fn start() {
     let body = call().body.take();
-    let outcome = body.map(|body| catch_unwind(body));
+    let outcome = body.map(catch_unwind);
     call().outcome = outcome;
 }
 

@@ -130,7 +130,7 @@ fn add_starts(fact: &mut TimeFact, time: &TimeSpent, rows: &[&OperationRow]) {
 /// not observed.
 fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
     let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
-    let lost = union(story.rows.iter().filter(is_lost).map(|row| interval(row)).collect());
+    let lost = union(story.rows.iter().filter(is_lost).map(interval).collect());
     for silence in &time.silences {
         let overlap = lost.iter().map(|(from, until)| {
             (*until).min(silence.until.0).saturating_sub((*from).max(silence.from.0)).max(0) as f64 / 1000.0

@@ -210,7 +210,7 @@ impl PairScanner<'_> {
             && self.at(end) == b' '
             && !matches!(self.at(end + 1), b' ' | b'=')
             // `token = token or other`
-            && !(word.eq_ignore_ascii_case("token") && !self.has_random_value(end))
+            && (!word.eq_ignore_ascii_case("token") || self.has_random_value(end))
         {
             let next = self.skip_blanks(end);
             return self.bare(next).map(|value| PairValue { start, ..value });
