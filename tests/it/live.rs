@@ -10,9 +10,6 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A server that answers only `initialize`.
-const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'; cat > /dev/null"#;
-
 /// Waits until `found` returns something.
 #[track_caller]
 fn within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> T {
@@ -40,19 +37,10 @@ fn sessions(home: &Home) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn hang(home: &Home) -> Session {
-    let mut command = home.command(SPANTAP);
-    command.args(["--server", "db", "--", "bash", "-c", HANGING]);
-    let mut session = Session::start(command);
-    session.request("initialize", json!({}));
-    session.send(&json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "query", "arguments": {}}}));
-    session
-}
-
 #[test]
 fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
     let home = Home::new();
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     let row = within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     assert_eq!((&row["running"], &row["servers"]), (&json!(1), &json!(["db"])));
     let shown = home.command(SPANTAP).args(["show", "last"]).output().unwrap();
@@ -78,7 +66,7 @@ fn the_page_says_which_servers_run_and_which_only_did() {
         let server = &serde_json::from_str::<Value>(data).unwrap()["servers"][0];
         Some(format!("{}: {}", server["name"].as_str()?, server["state"].as_str()?))
     };
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     within(SOON, || state().filter(|state| state == "db: running"));
     session.end();
     assert_eq!(state().unwrap(), "db: ended in order");
@@ -87,7 +75,7 @@ fn the_page_says_which_servers_run_and_which_only_did() {
 #[test]
 fn a_proxy_that_was_killed_is_said_to_have_been_killed_until_the_next_one_starts() {
     let home = Home::new();
-    let mut session = hang(&home);
+    let mut session = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     session.child.kill().unwrap();
     session.child.wait().unwrap();
@@ -97,7 +85,7 @@ fn a_proxy_that_was_killed_is_said_to_have_been_killed_until_the_next_one_starts
     };
     assert!(shown().contains("db: spantap was killed"), "{}", shown());
     assert!(live_file(&home).is_some());
-    let next = hang(&home);
+    let next = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1 && row["running"] == 1));
     next.end();
     assert_eq!(live_file(&home), None);
@@ -127,7 +115,7 @@ fn nothing_that_happens_to_the_file_touches_the_traffic() {
 #[test]
 fn a_live_file_that_cannot_be_read_is_one_line_and_the_rest_goes_on() {
     let home = Home::new();
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     let folder = live_file(&home).unwrap().parent().unwrap().to_owned();
     std::fs::write(folder.join("torn.live"), "spantap-live/1 900 0000\n{").unwrap();
@@ -158,7 +146,7 @@ fn without_a_log_nothing_is_written_about_what_runs() {
 #[test]
 fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
     let home = Home::new();
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     let typescript = home.path().join("screen");
     let mut command = home.command("script");
@@ -189,7 +177,7 @@ fn line(home: &Home) -> String {
 fn the_line_for_prompts_says_what_runs_died_or_did_not_start_until_it_starts_again() {
     let home = Home::new();
     assert_eq!(line(&home), "");
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     wait_until("a server runs", || line(&home) == "mcp ✓\n");
     session.end();
     assert_eq!(line(&home), "", "an ordinary end needs no attention");
@@ -202,7 +190,7 @@ fn the_line_for_prompts_says_what_runs_died_or_did_not_start_until_it_starts_aga
     assert_eq!(line(&home), "mcp ✖db\n");
     let ascii = home.command(SPANTAP).args(["status", "--line"]).env("LC_ALL", "C").output().unwrap();
     assert_eq!(ascii.stdout, b"mcp dead:db\n");
-    let again = hang(&home);
+    let again = hang(&home, "db", "query");
     wait_until("it runs again", || line(&home) == "mcp ✓\n");
     again.end();
     assert_eq!(line(&home), "");
@@ -222,7 +210,7 @@ fn the_line_for_prompts_says_what_runs_died_or_did_not_start_until_it_starts_aga
 #[test]
 fn the_line_for_prompts_reads_no_log_and_a_bounded_number_of_live_files() {
     let home = Home::new();
-    let session = hang(&home);
+    let session = hang(&home, "db", "query");
     wait_until("a server runs", || line(&home) == "mcp ✓\n");
     let live = live_file(&home).unwrap();
     for number in 0..300 {

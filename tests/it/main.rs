@@ -27,6 +27,7 @@ mod origin;
 mod otlp;
 mod package;
 mod pairing;
+mod questions;
 mod reading;
 mod redaction;
 mod replay;

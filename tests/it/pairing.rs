@@ -323,8 +323,8 @@ fn a_flood_of_requests_of_the_server_is_counted_and_hides_no_call() {
     let asks = |id: u32| line(json!({"id": id, "method": "a"}));
     let cancels = |id: u32| line(json!({"method": "notifications/cancelled", "params": {"requestId": id}}));
     let refusal = |id: u32| json!({"id": id, "error": {"code": id, "message": "no"}});
-    type Send<'a> = &'a dyn Fn(&mut Player, u32);
-    let floods: [(&str, Send<'_>); 5] = [
+    type Flood<'a> = &'a dyn Fn(&mut Player, u32);
+    let floods: [(&str, Flood<'_>); 5] = [
         ("new ids", &|player, id| player.send(SERVER, asks(id))),
         ("one id", &|player, _| player.send(SERVER, asks(1))),
         ("cancelled", &|player, id| player.send(SERVER, [asks(id), cancels(id)].concat())),

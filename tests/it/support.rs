@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod run;
+pub mod screen;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -200,6 +201,21 @@ impl Drop for Session {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A server that answers only `initialize`.
+const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'; cat > /dev/null"#;
+
+/// Starts server `name`, and a call of `tool` that hangs.
+pub fn hang(home: &Home, name: &str, tool: &str) -> Session {
+    let mut command = home.command(SPANTAP);
+    command.args(["--server", name, "--session-id", "one", "--", "bash", "-c", HANGING]);
+    let mut session = Session::start(command);
+    session.request("initialize", json!({}));
+    let call =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
+    session.send(&call);
+    session
 }
 
 /// Returns the session logs of a folder in the order of their names, later parts after earlier ones. A folder

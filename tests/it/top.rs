@@ -4,22 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::screen::Screen;
 use crate::support::*;
-
-/// A server that answers only `initialize`.
-const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'; cat > /dev/null"#;
-
-/// Starts server `name`, and a call of `tool` that hangs.
-fn hang(home: &Home, name: &str, tool: &str) -> Session {
-    let mut command = home.command(SPANTAP);
-    command.args(["--server", name, "--session-id", "one", "--", "bash", "-c", HANGING]);
-    let mut session = Session::start(command);
-    session.request("initialize", json!({}));
-    let call =
-        json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
-    session.send(&call);
-    session
-}
 
 fn once(home: &Home) -> Value {
     let output = home.spantap(["top", "--once", "--json"]).output().unwrap();
@@ -87,67 +73,7 @@ fn what_is_not_a_terminal_is_advised_in_one_line_to_print_once() {
     }
 }
 
-/// A terminal of tmux with a shell in it. It ends with its value.
-struct Screen {
-    home: Home,
-}
-
 impl Screen {
-    /// Returns `None` where tmux is missing.
-    #[track_caller]
-    fn new(home: &Home, width: usize, height: usize) -> Option<Screen> {
-        if !can_run(&["tmux", "-V"], "a terminal that is driven by keys") {
-            return None;
-        }
-        let screen = Screen { home: home.clone() };
-        let (width, height) = (width.to_string(), height.to_string());
-        let shell = "env PS1='ready> ' bash --norc --noprofile";
-        let output = screen.tmux(&["new-session", "-d", "-x", &width, "-y", &height, shell]);
-        assert!(output.status.success(), "{output:?}");
-        screen.wait_for("ready>");
-        Some(screen)
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = self.home.command("tmux");
-        command.arg("-u").arg("-S").arg(self.home.path().join("tmux")).args(["-f", "/dev/null"]);
-        command.args(arguments).output().unwrap()
-    }
-
-    fn text(&self) -> String {
-        text(&self.tmux(&["capture-pane", "-p"])).0
-    }
-
-    /// Types keys by their names in tmux.
-    fn keys(&self, keys: &[&str]) {
-        assert!(self.tmux(&[&["send-keys"], keys].concat()).status.success());
-    }
-
-    /// Types a command and waits for a word of its screen.
-    fn run(&self, command: &str, expected: &str) {
-        self.keys(&["-l", command]);
-        self.keys(&["Enter"]);
-        self.wait_for(expected);
-    }
-
-    #[track_caller]
-    fn wait_for(&self, expected: &str) {
-        self.wait_until(expected, |screen| screen.contains(expected));
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let deadline = std::time::Instant::now() + LONG;
-        loop {
-            let screen = self.text();
-            if condition(&screen) {
-                return;
-            }
-            assert!(std::time::Instant::now() < deadline, "never: {what}; the screen is\n{screen}");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-
     /// Waits for the shell, and checks that the program before left the terminal as it was.
     #[track_caller]
     fn wait_for_shell(&self, expected: &str) {
@@ -170,12 +96,6 @@ impl Screen {
     fn signal(&self, signal: &str) {
         let pid = std::fs::read_to_string(self.home.path().join("pid")).unwrap();
         assert!(self.home.command("kill").args([signal, pid.trim()]).status().unwrap().success());
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
     }
 }
 
