@@ -262,7 +262,7 @@ fn exit_with(status: u8, error: anyhow::Error, hint: impl Into<String>) -> anyho
 
 /// Writes a JSON object as one line that is harmless on a terminal.
 fn write_json(out: &mut Out<'_>, value: &serde_json::Value) -> std::io::Result<()> {
-    writeln!(out, "{}", Printable::json(&value.to_string()))
+    writeln!(out, "{}", Printable::rounded_json(value)?)
 }
 
 /// Returns the folder to which the proxy writes session logs; `log_dir` is the folder of a flag.

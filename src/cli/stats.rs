@@ -72,7 +72,7 @@ impl StatsArgs {
             return Ok(());
         }
         for row in rows.iter().take(self.output.limit.unwrap_or(usize::MAX)) {
-            writeln!(out, "{}", Printable::json(&serde_json::to_string(row)?))?;
+            writeln!(out, "{}", Printable::rounded_json(row)?)?;
         }
         Ok(())
     }

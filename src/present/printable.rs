@@ -44,6 +44,25 @@ impl Printable {
         Printable(clean)
     }
 
+    /// Writes a value as one line of JSON. Figures have at most nine decimals, because a sum of `f64` such as
+    /// `1.0852609999999998` shows digits that were never measured.
+    pub(crate) fn rounded_json(value: &impl Serialize) -> serde_json::Result<Printable> {
+        struct NineDecimals;
+        impl serde_json::ser::Formatter for NineDecimals {
+            fn write_f64<W: ?Sized + std::io::Write>(
+                &mut self,
+                out: &mut W,
+                value: f64,
+            ) -> std::io::Result<()> {
+                let rounded = format!("{value:.9}").parse().unwrap_or(value);
+                serde_json::ser::CompactFormatter.write_f64(out, rounded)
+            }
+        }
+        let mut line = Vec::new();
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut line, NineDecimals))?;
+        Ok(Printable::json(&String::from_utf8_lossy(&line)))
+    }
+
     /// Returns the number of terminal columns.
     pub(crate) fn width(&self) -> usize {
         self.chars().map(char_width).sum()
@@ -166,6 +185,10 @@ mod tests {
         ] {
             assert_eq!(&*Printable::from(hostile), text);
         }
+        assert_eq!(
+            &*Printable::rounded_json(&[1.0852609999999998, 2.0, 1e300]).unwrap(),
+            "[1.085261,2.0,1e300]"
+        );
         let line = serde_json::to_string("\u{9b}\u{202e}\u{e0001}x").unwrap();
         let cleaned = Printable::json(&line);
         assert!(cleaned.is_ascii());

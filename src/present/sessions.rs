@@ -55,7 +55,7 @@ pub(crate) fn json(
     by_connection: bool,
 ) -> serde_json::Result<Printable> {
     let (first, last) = session.span.get().unwrap_or_default();
-    let line = serde_json::to_string(&SessionLine {
+    Printable::rounded_json(&SessionLine {
         session_id: if by_connection { &session.session_id } else { id },
         connection_id: by_connection.then_some(id),
         started_at: first.to_string(),
@@ -81,8 +81,7 @@ pub(crate) fn json(
         records_lost: session.is_lossy,
         tokens_est: session.calls.tokens,
         cost_usd_est: session.calls.cost(prices),
-    })?;
-    Ok(Printable::json(&line))
+    })
 }
 
 pub fn write(

@@ -68,7 +68,7 @@ pub(crate) fn json(session_id: &str, call: Option<&str>, facts: &[Fact]) -> serd
         nothing_stood_out: !facts.iter().any(Fact::stands_out),
         facts: facts.iter().map(|fact| FactLine { fact, sentence: texts.sentence(fact) }).collect(),
     };
-    Ok(Printable::json(&serde_json::to_string(&line)?))
+    Printable::rounded_json(&line)
 }
 
 /// Writes a sentence over as many lines as it needs, and its handle after it.
