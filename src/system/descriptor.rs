@@ -41,25 +41,23 @@ pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
 /// terminal. Allocates nothing. Returns false if the system did not take all of them.
 pub fn write_once(fd: RawFd, bytes: &[u8]) -> bool {
     #[cfg(target_os = "linux")]
-    {
+    // A file needs no room. Some file systems refuse it every write that may not wait.
+    if stdio::has_peer(fd) || stdio::is_terminal(fd) {
         let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // SAFETY: the one part is valid for reading, and the system only reads it.
         let count = unsafe { libc::pwritev2(fd, &part, 1, -1, libc::RWF_NOWAIT) };
-        let is_refused = count < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock;
-        if !is_refused {
+        if count >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
             return usize::try_from(count) == Ok(bytes.len());
         }
-        // Older systems cannot do this, and no system on terminals. A file needs no room.
-        if stdio::has_peer(fd) || stdio::is_terminal(fd) {
-            let mut path = [0; 32];
-            let mut rest = &mut path[..];
-            let _ = write!(rest, "/proc/self/fd/{fd}");
-            let left = rest.len();
-            let path = OsStr::from_bytes(&path[..path.len() - left]);
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            if let Ok(mut same) = OpenOptions::new().write(true).custom_flags(flags).open(path) {
-                return same.write(bytes).is_ok_and(|count| count == bytes.len());
-            }
+        // Older systems cannot do this, and no system on terminals.
+        let mut path = [0; 32];
+        let mut rest = &mut path[..];
+        let _ = write!(rest, "/proc/self/fd/{fd}");
+        let left = rest.len();
+        let path = OsStr::from_bytes(&path[..path.len() - left]);
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        if let Ok(mut same) = OpenOptions::new().write(true).custom_flags(flags).open(path) {
+            return same.write(bytes).is_ok_and(|count| count == bytes.len());
         }
     }
     // SAFETY: the slice is valid for reading `len` bytes.

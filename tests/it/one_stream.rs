@@ -129,3 +129,19 @@ fn a_message_waits_for_the_end_of_the_servers_line() {
         assert!(said.ends_with("; traffic is not affected\n"), "{said}");
     }
 }
+
+/// XFS and Btrfs refuse such writes to files.
+#[test]
+fn a_line_reaches_a_file_whose_system_refuses_writes_that_may_not_wait() {
+    if !can_run(&["strace", "-V"], "a file system that refuses writes") {
+        return;
+    }
+    let home = Home::new();
+    let said = home.path().join("said");
+    let mut command = home.command("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=pwritev2:error=EAGAIN", SPANTAP]);
+    command.args(["--no-log", "--", "/nonexistent/server"]).stderr(File::create(&said).unwrap());
+    assert_eq!(command.status().unwrap().code(), Some(127));
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.contains("error: failed to start server `/nonexistent/server`: not found"), "{said}");
+}
