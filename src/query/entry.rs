@@ -55,6 +55,7 @@ pub struct LogEntry<'a> {
     pub(crate) pending_at: Option<Timestamp>,
     pub(crate) user_wait_ms: Option<f64>,
     pub(crate) continues_seq: Option<u64>,
+    pub(crate) task_id_hash: EntryText<'a>,
     pub(crate) trace_id: EntryText<'a>,
     pub(crate) span_id: EntryText<'a>,
     pub(crate) parent_span_id: EntryText<'a>,

@@ -45,6 +45,7 @@ pub(crate) struct LastSeen {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct StartPlace {
+    server_name: String,
     origin: String,
     cwd: String,
 }
@@ -55,6 +56,8 @@ impl StartPlace {
             self.cwd.strip_prefix(project).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match entry.project {
+            // Two names can have the same name of the log. A log without its start has no name.
+            _ if !self.server_name.is_empty() && self.server_name != entry.server => None,
             _ if self.origin.is_empty() => Some(SeenBy::Name),
             _ if self.origin != entry.origin => None,
             // Not every host starts a project's server in the project.
@@ -118,10 +121,13 @@ impl SeenLogs {
 /// Returns the running connection that belongs to `entry`.
 pub(crate) fn running(live: &[LiveConnection], entry: &EntryPlace<'_>) -> Option<LastSeen> {
     let running = live.iter().filter(|connection| connection.liveness == Liveness::Running);
-    let of_server =
-        running.map(|connection| &connection.state).filter(|state| state.server_name == entry.server);
-    best(of_server.filter_map(|state| {
-        let start = StartPlace { origin: state.origin.clone(), cwd: state.cwd.clone() };
+    let states = running.map(|connection| &connection.state);
+    best(states.filter_map(|state| {
+        let start = StartPlace {
+            server_name: state.server_name.clone(),
+            origin: state.origin.clone(),
+            cwd: state.cwd.clone(),
+        };
         Some(LastSeen { at: state.updated_at, by: start.belongs_to(entry)?, is_running: true })
     }))
 }
@@ -151,10 +157,20 @@ mod tests {
 
     #[test]
     fn a_connection_belongs_to_the_entry_that_it_names() {
-        let by = |origin: &str, cwd: &str, project: Option<&str>| {
-            let start = StartPlace { origin: origin.to_owned(), cwd: cwd.to_owned() };
-            start.belongs_to(&EntryPlace { server: "git", origin: "claude-code/user", project })
+        let named = |server_name: &str, origin: &str, cwd: &str, project: Option<&str>| {
+            let [server_name, origin, cwd] = [server_name, origin, cwd].map(str::to_owned);
+            let start = StartPlace { server_name, origin, cwd };
+            start.belongs_to(&EntryPlace { server: "a b", origin: "claude-code/user", project })
         };
+        for origin in ["claude-code/user", ""] {
+            assert_eq!(
+                named("a_b", origin, "~/a", None),
+                None,
+                "another server with the same name of its log"
+            );
+        }
+        assert_eq!(named("", "", "", None), Some(SeenBy::Name), "a log without its start");
+        let by = |origin: &str, cwd: &str, project: Option<&str>| named("a b", origin, cwd, project);
         assert_eq!(by("claude-code/user", "~/a", None), Some(SeenBy::Origin));
         assert_eq!(by("cursor/user", "~/a", None), None, "the server of the same name of another host");
         assert_eq!(by("", "~/a", None), Some(SeenBy::Name));
