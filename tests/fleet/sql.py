@@ -31,14 +31,10 @@ def blocks() -> list:
 
 
 def stats(spantap: str, folder: str, by: str) -> dict:
-    done = subprocess.run([spantap, "stats", "--json", "--by", by, *logs(folder)], check=True, capture_output=True, text=True)
+    done = subprocess.run([spantap, "stats", "--json", "--by", by, folder], check=True, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     keys = ["session_id"] if by == "session" else ["server_name", "tool_name"]
     return {tuple(row[key] for key in keys): row for row in rows}
-
-
-def logs(folder: str) -> list:
-    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".jsonl"))
 
 
 def compare(what: str, rows: list, names: list, ours: dict, keys: int, fields: list) -> None:
