@@ -1,6 +1,6 @@
 //! The operations of a session by turn, and which of them took unusually long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::query::durations::Durations;
 use crate::query::row::OperationRow;
@@ -23,19 +23,27 @@ pub struct TurnOperation<'r> {
 /// Groups operations by turn, in order of each turn's first one. The operations without a turn are one group.
 pub fn turns<'r>(rows: &[&'r OperationRow]) -> Vec<Turn<'r>> {
     let usual = usual_durations(rows);
-    let calls: Vec<&OperationRow> =
-        rows.iter().copied().filter(|row| row.is_tool_call && !row.turn_id.is_empty()).collect();
     let mut sorted = rows.to_vec();
     sorted.sort_by(|a, b| (a.started, &a.server_name, a.seq).cmp(&(b.started, &b.server_name, b.seq)));
     let mut turns: Vec<Turn<'r>> = Vec::new();
     let mut index: HashMap<(&str, &str), usize> = HashMap::new();
+    let calls = sorted.clone().into_iter().filter(|row| row.is_tool_call && !row.turn_id.is_empty());
+    let mut calls = calls.peekable();
+    // By connection, the calls that have begun; the first of them that ends too early is removed.
+    let mut begun: HashMap<&str, VecDeque<&OperationRow>> = HashMap::new();
     for row in sorted {
+        while let Some(call) = calls.next_if(|call| call.started <= row.started) {
+            begun.entry(&call.connection_id).or_default().push_back(call);
+        }
         // A request of the server during a call has no turn of its own: it belongs to the call's.
-        let is_during = |call: &&&OperationRow| {
-            call.connection_id == row.connection_id && (call.started..=call.ended()).contains(&row.started)
-        };
-        let call = calls.iter().find(is_during).filter(|_| row.turn_id.is_empty());
-        let owner = call.copied().unwrap_or(row);
+        let begun = begun.get_mut(&*row.connection_id).filter(|_| row.turn_id.is_empty());
+        let call = begun.and_then(|begun| {
+            while begun.front().is_some_and(|call| call.ended() < row.started) {
+                begun.pop_front();
+            }
+            begun.front().copied()
+        });
+        let owner = call.unwrap_or(row);
         let at = *index.entry((&owner.conversation_id, &owner.turn_id)).or_insert_with(|| {
             turns.push(Turn::default());
             turns.len() - 1

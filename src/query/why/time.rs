@@ -132,7 +132,10 @@ fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
     let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
     let lost = union(story.rows.iter().filter(is_lost).map(interval).collect());
     for silence in &time.silences {
-        let overlap = lost.iter().map(|(from, until)| {
+        // Both lists are sorted, and neither overlaps itself.
+        let first = lost.partition_point(|(_, until)| *until <= silence.from.0);
+        let during = lost[first..].iter().take_while(|(from, _)| *from < silence.until.0);
+        let overlap = during.map(|(from, until)| {
             (*until).min(silence.until.0).saturating_sub((*from).max(silence.from.0)).max(0) as f64 / 1000.0
         });
         let unobserved: f64 = overlap.sum();
