@@ -192,7 +192,7 @@ impl SentenceWriter<'_> {
     fn end(&self, fact: &EndFact) -> String {
         let mut text = format!("{} {}", self.name(&fact.server_name), self.message(&fact.how));
         let did_start = !fact.how.starts_with("did not start");
-        if did_start && !fact.was_ready {
+        if did_start && fact.was_ready == Some(false) {
             text.push_str(" before it was ready");
         }
         if fact.unanswered > 0 {
@@ -208,8 +208,9 @@ impl SentenceWriter<'_> {
         let name = self.tool(&fact.name, &fact.server_name);
         let word = if fact.is_call { "call" } else { "request" };
         let subject = match (fact.count, fact.operations) {
-            (1, 1) => name,
-            (count, all) => format!("{count} of {} of {name}", format::plural(all, word)),
+            (1, None | Some(1)) => name,
+            (count, Some(all)) => format!("{count} of {} of {name}", format::plural(all, word)),
+            (count, None) => format!("{} of {name}", format::plural(count, word)),
         };
         let verb = match (fact.status, fact.count) {
             ("timeout", _) => "timed out",

@@ -118,7 +118,7 @@ pub(crate) fn of_session(
         time::fact(story, &live, now).map(Fact::Time).into_iter().collect(),
         open(&live, history, now).map(Fact::Open).into_iter().collect(),
         ends::facts(story, &live).into_iter().map(Fact::End).collect(),
-        failures::failures(&story.rows).into_iter().map(Fact::Failures).collect(),
+        failures::failures(&story.rows, story.is_narrowed).into_iter().map(Fact::Failures).collect(),
         repeats::facts(story).into_iter().map(Fact::Repeats).collect(),
         usual::facts(story, history).into_iter().map(Fact::Unusual).collect(),
         failures::denials(&story.rows).into_iter().map(Fact::Denials).collect(),
@@ -152,7 +152,7 @@ pub(crate) fn of_call(story: &Story, history: &CallHistory, call: &OperationRow)
     let during = |end: &EndFact| end.is_during(call);
     let ends = ends::facts(story, &[]).into_iter().filter(during).map(Fact::End);
     let own = std::slice::from_ref(call);
-    let failures = failures::failures(own).into_iter().map(Fact::Failures);
+    let failures = failures::failures(own, false).into_iter().map(Fact::Failures);
     let denials = failures::denials(own).into_iter().map(Fact::Denials);
     let repeats = repeats::of_call(story, call).map(Fact::Repeats);
     let facts = std::iter::once(Fact::Call(fact)).chain(ends).chain(failures).chain(denials).chain(repeats);

@@ -234,3 +234,67 @@ fn without_a_session_or_with_an_unknown_one_the_way_out_is_said() {
         run(&["why", "e", logs("arguments").to_str().unwrap(), logs("person").to_str().unwrap()], None);
     assert_eq!(many.status.code(), Some(1));
 }
+
+/// Writes a case's log, as `change` returns it, into a new folder, and returns what `why` says about it.
+fn why_changed(case: &str, options: &[&str], change: impl Fn(&str) -> String) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(logs(case)).unwrap().map(|entry| entry.unwrap()) {
+        let text = change(&std::fs::read_to_string(entry.path()).unwrap());
+        std::fs::write(dir.path().join(entry.file_name()), text).unwrap();
+    }
+    let output = run(&[&["why", case], options, &[dir.path().to_str().unwrap()]].concat(), None);
+    String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_filter_or_a_missing_record_makes_no_statement_about_the_server_false() {
+    let ready = "before it was ready";
+    let lost = "left 1 request unanswered";
+    let same = str::to_owned;
+    for options in [
+        &["--since", "2026-11-24T09:00:01Z"][..],
+        &["--status", "error"],
+        &["--status", "ok"],
+        &["--method", "tools/*"],
+        &["--min-duration", "250ms"],
+    ] {
+        let text = why_changed("died", options, same);
+        assert!(!text.contains(ready), "{options:?}: {text}");
+        assert!(text.contains(lost), "{options:?}: {text}");
+    }
+    let text = why_changed("died-in-start", &["--since", "2026-11-24T09:00:00.2Z"], same);
+    assert!(text.contains(ready), "{text}");
+    // The records that a pruned part or a loss takes may be the handshake.
+    for seqs in [&["0", "1", "2"][..], &["1", "2"]] {
+        let is_lost = |line: &&str| !seqs.iter().any(|seq| line.contains(&format!(r#""seq":{seq},"#)));
+        let text = why_changed("died", &[], |log| {
+            log.lines().filter(is_lost).fold(String::new(), |a, b| a + b + "\n")
+        });
+        assert!(text.contains("exited with 1") && !text.contains(ready), "{text}");
+    }
+    let all = why_changed("arguments", &[], same);
+    assert!(all.contains("5 of 6 calls of read_text_file on files failed"), "{all}");
+    let narrowed = why_changed("arguments", &["--status", "error"], same);
+    assert!(narrowed.contains("5 calls of read_text_file on files failed: ENOENT"), "{narrowed}");
+}
+
+#[test]
+fn words_that_prove_nothing_name_no_cause() {
+    let known = "ENOENT: no such file or directory";
+    assert!(why_changed("arguments", &[], str::to_owned).contains(known));
+    for message in [
+        "spawn git ENOENT",
+        "bash: line 1: rg: command not found",
+        "sh: 1: rg: not found",
+        "API key not found",
+        "You must be authenticated",
+        "Docker must be running",
+        "Authentication is required",
+        "Module 'x' does not exist",
+    ] {
+        let text = why_changed("arguments", &[], |log| log.replace(known, message));
+        assert!(text.contains(message) && !text.contains("the cause was"), "{text}");
+    }
+    let text = why_changed("arguments", &[], |log| log.replace(known, "must be a string"));
+    assert!(text.contains("the cause was the arguments"), "{text}");
+}

@@ -1,10 +1,11 @@
 //! Servers that died or did not start, and their last words.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::{OperationRow, id_end};
-use crate::query::time_spent::is_greeting;
 use crate::query::why::story::{EndRow, Story};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -15,8 +16,9 @@ pub(crate) struct EndFact {
     pub(crate) server_name: String,
     /// `exited with 1`, `died of signal 11`, `did not start: …`.
     pub(crate) how: String,
-    /// True if the server had answered a handshake or a call.
-    pub(crate) was_ready: bool,
+    /// True if the server had answered a handshake or a call; absent if a part of its log is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) was_ready: Option<bool>,
     /// Number of requests that the server left without an answer.
     pub(crate) unanswered: u64,
     /// The line of standard error that says most about the end; absent if the server wrote nothing.
@@ -47,9 +49,27 @@ pub(super) fn is_lost_with_server(row: &OperationRow) -> bool {
 
 /// Returns the unexpected ends: first those that cost most answers.
 pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
+    let lost = story.rows.iter().filter(|row| is_lost_with_server(row));
+    // The last of each connection stays.
+    let lost: HashMap<&str, &OperationRow> = lost.map(|row| (&*row.connection_id, row)).collect();
+    let fact = |connection_id: &str, server_name: &str, at, how| {
+        let records = story.records.get(connection_id).copied().unwrap_or_default();
+        let handle = lost.get(connection_id).map(|row| row.handle());
+        EndFact {
+            server_name: server_name.to_owned(),
+            how,
+            was_ready: records.was_ready(),
+            unanswered: records.lost_with_server,
+            last_words: None,
+            at,
+            handle: handle.unwrap_or_else(|| id_end(connection_id, 6).to_owned()),
+            connection_id: connection_id.to_owned(),
+        }
+    };
     let died = story.ends.iter().filter_map(|end| {
         let how = end.unexpected.clone()?;
-        Some(fact(story, &end.connection_id, &end.server_name, end.at, how, last_words(end)))
+        let fact = fact(&end.connection_id, &end.server_name, end.at, how);
+        Some(EndFact { last_words: last_words(end), ..fact })
     });
     // The proxy may have had no time to remove its file after the recorded end.
     let has_end = |id: &str| story.ends.iter().any(|end| *end.connection_id == *id);
@@ -58,37 +78,13 @@ pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
     });
     let killed = killed.map(|LiveConnection { state, .. }| {
         let how = "lost its proxy: spantap was killed".to_owned();
-        fact(story, &state.connection_id, &state.server_name, state.updated_at, how, None)
+        let fact = fact(&state.connection_id, &state.server_name, state.updated_at, how);
+        // Its last records may be lost.
+        EndFact { was_ready: fact.was_ready.filter(|was_ready| *was_ready), ..fact }
     });
     let mut facts: Vec<EndFact> = died.chain(killed).collect();
     facts.sort_by(|a, b| b.unanswered.cmp(&a.unanswered).then(a.at.cmp(&b.at)));
     facts
-}
-
-fn fact(
-    story: &Story,
-    connection_id: &str,
-    server_name: &str,
-    at: Timestamp,
-    how: String,
-    last_words: Option<String>,
-) -> EndFact {
-    let own = || story.rows.iter().filter(|row| *row.connection_id == *connection_id);
-    let answered = |row: &OperationRow| {
-        row.status == Status::Ok && !row.is_from_server && (row.is_tool_call || is_greeting(&row.method))
-    };
-    let lost = || own().filter(|row| is_lost_with_server(row));
-    let handle = lost().next_back().map(OperationRow::handle);
-    EndFact {
-        server_name: server_name.to_owned(),
-        how,
-        was_ready: own().any(answered),
-        unanswered: lost().count() as u64,
-        last_words,
-        at,
-        handle: handle.unwrap_or_else(|| id_end(connection_id, 6).to_owned()),
-        connection_id: connection_id.to_owned(),
-    }
 }
 
 /// Returns the last line of standard error that names an error, else the last line. Lines of a stack are left out.

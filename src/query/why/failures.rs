@@ -1,12 +1,13 @@
 //! The failures, and their cause: the server, the arguments, the client or a person.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
 use crate::query::errors;
 use crate::query::row::OperationRow;
 use crate::query::why::ends::is_lost_with_server;
+use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 /// The side on which the cause of a failure is.
@@ -34,9 +35,10 @@ pub(crate) struct FailureFact {
     /// First line of the first message.
     pub(crate) message: String,
     pub(crate) count: u64,
-    /// Number of operations with this name in the session.
-    pub(crate) operations: u64,
-    /// Number of all failures of the session, with the most frequent of them.
+    /// Number of operations with this name; absent if `--status` or `--min-duration` leaves operations out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operations: Option<u64>,
+    /// Number of all failures of the session, with the most frequent of them; absent as `operations` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) all_failures: Option<u64>,
     pub(crate) is_call: bool,
@@ -59,7 +61,8 @@ pub(crate) struct DenialFact {
 
 /// Returns the failures by tool and message: the most frequent first, then the earliest. Refused operations, and
 /// those that were lost with their server, are not among them. Older servers refuse `server/discover` correctly.
-pub(super) fn failures(rows: &[OperationRow]) -> Vec<FailureFact> {
+/// `is_narrowed` is true if `rows` are not all operations.
+pub(super) fn failures(rows: &[OperationRow], is_narrowed: bool) -> Vec<FailureFact> {
     let is_failure = |row: &&OperationRow| {
         row.status.is_failure()
             && row.status != Status::Denied
@@ -82,7 +85,7 @@ pub(super) fn failures(rows: &[OperationRow]) -> Vec<FailureFact> {
                 status: row.status.as_str(),
                 message: message.to_owned(),
                 count: 0,
-                operations: operations[&(&*row.server_name, row.name())],
+                operations: (!is_narrowed).then(|| operations[&(&*row.server_name, row.name())]),
                 all_failures: None,
                 is_call: row.is_tool_call,
                 cause,
@@ -94,7 +97,7 @@ pub(super) fn failures(rows: &[OperationRow]) -> Vec<FailureFact> {
     }
     // The sort is stable: equal ones stay in the order of time.
     facts.sort_by_key(|fact| std::cmp::Reverse(fact.count));
-    if let Some(first) = facts.first_mut() {
+    if let Some(first) = facts.first_mut().filter(|_| !is_narrowed) {
         first.all_failures = Some(failed().count() as u64);
     }
     facts
@@ -106,16 +109,18 @@ pub(super) fn denials(rows: &[OperationRow]) -> Vec<DenialFact> {
     let denied = || rows.iter().filter(|row| row.status == Status::Denied);
     // A question of the server that was declined also makes its call denied.
     let has_call = denied().any(|row| !row.is_from_server);
+    let mut declined: HashMap<&str, BTreeSet<Timestamp>> = HashMap::new();
+    for question in denied().filter(|row| row.is_from_server) {
+        declined.entry(&question.connection_id).or_default().insert(question.started);
+    }
+    let mut places: HashMap<(&str, &str), usize> = HashMap::new();
     for row in denied().filter(|row| !row.is_from_server || !has_call) {
-        let is_declined = |question: &OperationRow| {
-            question.is_from_server
-                && question.connection_id == row.connection_id
-                && (row.started..=row.ended()).contains(&question.started)
+        let is_declined = |times: &BTreeSet<Timestamp>| {
+            times.range(row.started..).next().is_some_and(|at| *at <= row.ended())
         };
-        let by_person = row.is_from_server || denied().any(is_declined);
-        let known =
-            facts.iter_mut().find(|fact| fact.server_name == *row.server_name && fact.name == row.name());
-        match known {
+        let by_person = row.is_from_server || declined.get(&*row.connection_id).is_some_and(is_declined);
+        let place = *places.entry((&row.server_name, row.name())).or_insert(facts.len());
+        match facts.get_mut(place) {
             Some(fact) => {
                 (fact.count, fact.by_person, fact.handle) = (fact.count + 1, by_person, row.handle())
             }
@@ -148,7 +153,11 @@ const OF_ARGUMENTS: &[&str] = &[
     "is required",
     "required property",
     "unknown tool",
-    "must be",
+    "must be a string",
+    "must be a number",
+    "must be a valid",
+    "must be an integer",
+    "must be one of",
     "enoent",
     "eisdir",
     "enotdir",
@@ -157,6 +166,24 @@ const OF_ARGUMENTS: &[&str] = &[
     "does not exist",
     "bad request",
     "outside allowed",
+];
+
+/// Parts of messages about what the server runs or signs in with. With one of them, a thing that is missing or invalid
+/// need not be what was asked for.
+const NOT_OF_ARGUMENTS: &[&str] = &[
+    "spawn",
+    "command",
+    "sh: ",
+    "executable",
+    "module",
+    "package",
+    "key",
+    "token",
+    "auth",
+    "credential",
+    "password",
+    "environment",
+    "logged in",
 ];
 
 /// Parts of messages that blame the server, or what it depends on.
@@ -187,7 +214,8 @@ fn cause(row: &OperationRow) -> FailureCause {
         (_, _) if row.is_from_server => FailureCause::Client,
         (_, Status::Timeout) => FailureCause::Server,
         (_, Status::Cancelled) | ("unanswered" | "superseded", _) => FailureCause::Client,
-        ("-32700" | "-32600" | "-32601" | "-32602", _) => FailureCause::Arguments,
+        ("-32700" | "-32600" | "-32602", _) => FailureCause::Arguments,
+        ("-32601", _) => FailureCause::Unknown,
         ("-32603" | "invalid_response", _) => FailureCause::Server,
         _ => cause_by_message(message(row)),
     }
@@ -196,7 +224,7 @@ fn cause(row: &OperationRow) -> FailureCause {
 fn cause_by_message(message: &str) -> FailureCause {
     let message = message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    match (has(OF_ARGUMENTS), has(OF_SERVER)) {
+    match (has(OF_ARGUMENTS) && !has(NOT_OF_ARGUMENTS), has(OF_SERVER)) {
         (true, false) => FailureCause::Arguments,
         (false, true) => FailureCause::Server,
         _ => FailureCause::Unknown,

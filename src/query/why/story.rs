@@ -1,5 +1,6 @@
 //! Reads one session: its operations, and the ends and alarms of its connections.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
@@ -8,8 +9,10 @@ use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
+use crate::query::time_spent::is_greeting;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::{Direction, Status};
 
 /// One session, in the order of time once it is [settled](StoryReader::settle).
 #[derive(Debug, Default)]
@@ -18,8 +21,53 @@ pub(crate) struct Story {
     pub(crate) rows: Vec<OperationRow>,
     pub(super) ends: Vec<EndRow>,
     pub(super) repeats: Vec<RepeatRow>,
+    /// By connection, whatever times and operations are selected.
+    pub(super) records: HashMap<Arc<str>, ReadRecords>,
+    /// True if only some of the operations are selected by how they ended.
+    pub(super) is_narrowed: bool,
     /// True if bytes or records of the session were lost.
     pub(crate) is_lossy: bool,
+}
+
+/// The records of one connection that were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ReadRecords {
+    count: u64,
+    last_seq: u64,
+    has_start: bool,
+    has_gap: bool,
+    /// True if the server answered a handshake or a call.
+    has_answer: bool,
+    /// Number of requests that the server left without an answer.
+    pub(super) lost_with_server: u64,
+}
+
+impl ReadRecords {
+    fn add(&mut self, entry: &LogEntry<'_>) {
+        self.count += 1;
+        self.last_seq = self.last_seq.max(entry.seq);
+        self.has_start |= entry.event == EventName::SessionStarted;
+        self.has_gap |= entry.event == EventName::Gap;
+        self.has_answer |= entry.status == Status::Ok
+            && entry.direction != Some(Direction::ServerToClient)
+            && (entry.event == EventName::McpToolCall || is_greeting(&entry.method));
+        self.lost_with_server += u64::from(entry.is_operation() && &*entry.error_type == "server_exited");
+    }
+
+    fn merge(&mut self, other: ReadRecords) {
+        self.count += other.count;
+        self.last_seq = self.last_seq.max(other.last_seq);
+        self.has_start |= other.has_start;
+        self.has_gap |= other.has_gap;
+        self.has_answer |= other.has_answer;
+        self.lost_with_server += other.lost_with_server;
+    }
+
+    /// Returns true if the server answered a handshake or a call; `None` if an answer may be in what is missing.
+    pub(super) fn was_ready(self) -> Option<bool> {
+        let is_whole = self.has_start && !self.has_gap && self.count.checked_sub(1) == Some(self.last_seq);
+        (self.has_answer || is_whole).then_some(self.has_answer)
+    }
 }
 
 /// The recorded end of a connection.
@@ -55,7 +103,8 @@ pub(crate) struct StoryReader<'a> {
 
 impl<'a> StoryReader<'a> {
     pub(crate) fn new(select: &'a Selection, session_id: &str) -> StoryReader<'a> {
-        let story = Story { session_id: session_id.to_owned(), ..Story::default() };
+        let is_narrowed = select.status.is_some() || select.min_duration.is_some();
+        let story = Story { session_id: session_id.to_owned(), is_narrowed, ..Story::default() };
         StoryReader { select, names: NamePool::default(), story }
     }
 
@@ -98,7 +147,12 @@ impl<'a> StoryReader<'a> {
 
 impl Fold for StoryReader<'_> {
     fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
-        if *entry.session_id != *self.story.session_id || !self.select.takes_context(entry) {
+        if *entry.session_id != *self.story.session_id || !self.select.takes_connection(entry) {
+            return;
+        }
+        let connection_id = self.names.share(&entry.connection_id);
+        self.story.records.entry(connection_id).or_default().add(entry);
+        if !self.select.takes_context(entry) {
             return;
         }
         if self.select.takes_operation(entry) {
@@ -110,6 +164,9 @@ impl Fold for StoryReader<'_> {
 
     fn merge(&mut self, other: StoryReader<'_>) {
         let other = other.story;
+        for (connection_id, records) in other.records {
+            self.story.records.entry(connection_id).or_default().merge(records);
+        }
         self.story.rows.extend(other.rows);
         self.story.ends.extend(other.ends);
         self.story.repeats.extend(other.repeats);
