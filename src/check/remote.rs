@@ -401,7 +401,8 @@ fn origin(uri: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
 
 /// Returns the address that `place` names in an answer of `base`.
 fn resolve(base: &Uri, place: &str) -> Option<Uri> {
-    if place.contains("://") {
+    // A query can contain another address.
+    if place.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['/', '?', '#'])) {
         return place.parse().ok();
     }
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
@@ -446,6 +447,8 @@ mod tests {
             ("/x", true),
             ("x", true),
             ("https://H.example:443/y", true),
+            ("/login?next=https://other.example/", true),
+            ("login?next=https://other.example/", true),
             ("//other.example/x", false),
             ("http://h.example/a", false),
             ("https://h.example:8443/a", false),

@@ -42,14 +42,15 @@ fn part(member: &str) -> &'static str {
 impl CheckedTools {
     /// Adds a definition. The parts of tools with the same name are joined.
     pub(crate) fn add(&mut self, definition: &Value) {
-        if self.0.len() >= MOST_TOOLS {
-            return;
-        }
         let parts = self.0.entry(name(definition["name"].as_str().unwrap_or("?"))).or_default();
         for (member, value) in definition.as_object().into_iter().flatten().filter(|(key, _)| *key != "name")
         {
             let hash = hex::text(&definition_hash(&format!("[{:?},{value}]", member))[..8]);
             parts.entry(part(member).to_owned()).or_default().push_str(&hash);
+        }
+        // The tools that are kept do not depend on the server's order.
+        if self.0.len() > MOST_TOOLS {
+            self.0.pop_last();
         }
     }
 
@@ -150,6 +151,15 @@ mod tests {
             ["changed a annotations+description", "changed b other fields", "removed c ", "added d "]
         );
         assert_eq!(now.changes_since(&now), []);
+    }
+
+    #[test]
+    fn another_order_of_too_many_tools_is_not_a_change() {
+        let mut many: Vec<Value> =
+            (0..MOST_TOOLS + 9).map(|n| json!({"name": format!("{n}"), "title": 1})).collect();
+        let before = tools(&many);
+        many.reverse();
+        assert_eq!(tools(&many).changes_since(&before), []);
     }
 
     #[test]

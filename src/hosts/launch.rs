@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::hosts::entry::{ADDRESSES, EntryNode, EntryParts, PathStep, entry_nodes, own_command};
 use crate::hosts::table::Host;
 use crate::hosts::tree::{Node, NodeValue};
+use crate::system::files::read_limited;
 
 /// How a server is reached. Its values are those of the user, and may be secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(crate) struct RemoteLaunch {
     pub(crate) is_sse: bool,
 }
 
+/// Largest file of variables, in bytes.
+const MAX_ENV_FILE: u64 = 1 << 20;
+
 /// Values of the variables in entries.
 pub(crate) struct LaunchContext<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<String>,
@@ -41,13 +46,13 @@ pub(crate) struct LaunchContext<'a> {
 }
 
 /// Returns the launch of each entry, in the order of [`entries`](crate::hosts::entry::entries), or the reason why it
-/// is not known here.
+/// is not known here. Only the launch of an entry that is asked for reads files.
 pub(crate) fn launches(
     root: &Node,
     host: &Host,
     context: &LaunchContext<'_>,
-) -> Vec<Result<ServerLaunch, String>> {
-    entry_nodes(root, host).iter().map(|entry| launch(entry, host, context)).collect()
+) -> impl Iterator<Item = impl FnOnce() -> Result<ServerLaunch, String>> {
+    entry_nodes(root, host).into_iter().map(move |entry| move || launch(&entry, host, context))
 }
 
 fn launch(entry: &EntryNode<'_>, host: &Host, context: &LaunchContext<'_>) -> Result<ServerLaunch, String> {
@@ -94,8 +99,9 @@ fn environment(node: &Node, context: &LaunchContext<'_>) -> Result<BTreeMap<Stri
     let mut environment = BTreeMap::new();
     if let Some(file) = node.get("envFile").and_then(Node::text) {
         let file = context.expand(file)?;
-        let text =
-            std::fs::read_to_string(&file).map_err(|error| format!("its envFile `{file}`: {error}"))?;
+        let text = read_limited(Path::new(&file), MAX_ENV_FILE)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+            .map_err(|error| format!("its envFile `{file}`: {error}"))?;
         environment.extend(text.lines().filter_map(env_line));
     }
     for key in ["env", "envs", "environment"] {
@@ -213,7 +219,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        launches(&root, host, &LaunchContext { variable: &variable, workspace: None }).remove(0)
+        launches(&root, host, &LaunchContext { variable: &variable, workspace: None }).next().unwrap()()
     }
 
     fn local(host_id: &str, text: &str) -> LocalLaunch {
@@ -294,7 +300,7 @@ mod tests {
                 let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
                 let Ok(root) = Node::parse(&text, FileFormat::of(&file.path())) else { continue };
                 let context = LaunchContext { variable: &|_| Some("x".to_owned()), workspace: None };
-                let launches = launches(&root, host, &context);
+                let launches: Vec<_> = launches(&root, host, &context).map(|launch| launch()).collect();
                 let entries = crate::hosts::entry::entries(&root, host);
                 assert_eq!(launches.len(), entries.len(), "{:?}", file.path());
                 for (launch, entry) in launches.iter().zip(&entries) {
@@ -306,6 +312,20 @@ mod tests {
             }
         }
         assert!(launched > 150 && refused < launched / 3, "{launched} launched, {refused} not");
+    }
+
+    #[test]
+    fn a_file_of_variables_is_read_only_for_an_entry_that_is_asked_for_and_up_to_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("env");
+        let entry = format!(r#"{{"mcpServers": {{"a": {{"command": "x", "envFile": {path:?}}}}}}}"#);
+        std::fs::write(&path, "A=1\n").unwrap();
+        assert_eq!(local("cursor", &entry).environment["A"], "1");
+        std::fs::File::create(&path).unwrap().set_len(MAX_ENV_FILE + 1).unwrap();
+        assert!(first("cursor", &entry).err().unwrap().contains("larger than 1 MiB"));
+        let root = Node::parse(&entry.replace("env\"}", "${NAME}\"}"), FileFormat::Json).unwrap();
+        let context = LaunchContext { variable: &|name| panic!("{name} was read"), workspace: None };
+        assert_eq!(launches(&root, host("cursor").unwrap(), &context).count(), 1);
     }
 
     #[test]

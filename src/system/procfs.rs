@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -176,8 +177,7 @@ pub fn pid_namespace() -> String {
 pub fn same_program_around() -> Option<i32> {
     /// Most launchers between the two.
     const LAUNCHERS: usize = 16;
-    let program =
-        |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok()?.file_name().map(ToOwned::to_owned);
+    let program = |pid: &str| program_name(&std::fs::read_link(format!("/proc/{pid}/exe")).ok()?);
     let output = std::fs::read_link("/proc/self/fd/1").ok()?;
     let own = program("self")?;
     let has_output = |pid: i32| {
@@ -196,6 +196,12 @@ pub fn same_program_around() -> Option<i32> {
         pid = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
     }
     None
+}
+
+/// Returns the name of the program to which `/proc/PID/exe` links, also after an upgrade replaced its file.
+fn program_name(link: &Path) -> Option<Vec<u8>> {
+    let name = link.file_name()?.as_bytes();
+    Some(name.strip_suffix(b" (deleted)").unwrap_or(name).to_owned())
 }
 
 /// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here, because
@@ -252,6 +258,13 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_keeps_its_name_when_its_file_is_replaced() {
+        for link in ["/usr/bin/spantap", "/usr/bin/spantap (deleted)"] {
+            assert_eq!(program_name(Path::new(link)), Some(b"spantap".to_vec()), "{link}");
+        }
+    }
 
     #[test]
     fn a_process_works_waits_or_exits() {

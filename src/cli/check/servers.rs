@@ -92,7 +92,7 @@ fn running(again: bool) -> Vec<LiveState> {
 fn target(
     file: &HostFile,
     server: ServerEntry,
-    launch: Result<ServerLaunch, String>,
+    launch: impl FnOnce() -> Result<ServerLaunch, String>,
     names: &[String],
     live: &[LiveState],
 ) -> CheckTarget {
@@ -100,11 +100,13 @@ fn target(
         FileScope::User => file.host.id.to_owned(),
         FileScope::Project => format!("{} (project)", file.host.id),
     };
-    let plan = match (server.disabled && names.is_empty(), live_state(file, &server, live), launch) {
-        (true, ..) => CheckPlan::Disabled,
-        (_, Some(state), _) => CheckPlan::Running(Box::new(state.clone())),
-        (_, None, Ok(launch)) => CheckPlan::Probe(launch),
-        (_, None, Err(reason)) => CheckPlan::NotChecked(redacted(&reason).to_string()),
+    let plan = match live_state(file, &server, live) {
+        _ if server.disabled && names.is_empty() => CheckPlan::Disabled,
+        Some(state) => CheckPlan::Running(Box::new(state.clone())),
+        None => match launch() {
+            Ok(launch) => CheckPlan::Probe(launch),
+            Err(reason) => CheckPlan::NotChecked(redacted(&reason).to_string()),
+        },
     };
     CheckTarget { label: label(&server.name, &server.path), name: server.name, hosts: vec![host], plan }
 }

@@ -6,7 +6,7 @@
 //! another program: they complete an endpoint of the command line only if no variable names an endpoint.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::Uri;
 use http::uri::Scheme;
@@ -134,11 +134,11 @@ impl OtlpSource<'_> {
         let [certificate, client_certificate, client_key] =
             ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"].map(|suffix| {
                 let (path, name) = self.of(signal, suffix)?;
-                let path = expand_home(PathBuf::from(path));
-                if path.is_none() {
-                    self.warn(format!("{name} is not {NOT_A_FILE}; ignoring it"));
-                }
-                path
+                Some(expand_home(PathBuf::from(&path)).unwrap_or_else(|| {
+                    self.warn(format!("{name} is not {NOT_A_FILE}; an export that needs it is turned off"));
+                    // The export fails as with a missing file. A folder of a project cannot contain this path.
+                    Path::new("/").join(path)
+                }))
             });
         Credentials {
             headers: headers.into_iter().flatten().collect(),
