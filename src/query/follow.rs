@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::query::files::{Compression, LogSource, TimeWindow};
 use crate::query::row::id_end;
+use crate::query::scan::MAX_LINE;
 use crate::record::timestamp::Timestamp;
 
 /// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
@@ -35,6 +36,8 @@ struct FollowedFile {
     offset: u64,
     /// The beginning of a line that is not complete yet.
     partial: Vec<u8>,
+    /// True if the line is longer than a record can be, so that the rest of it is skipped.
+    is_too_long: bool,
 }
 
 impl LogFollower {
@@ -42,7 +45,7 @@ impl LogFollower {
     pub(crate) fn after(sources: &[LogSource], window: TimeWindow) -> LogFollower {
         let files = sources.iter().filter_map(|source| match source {
             LogSource::File { path, compression: Compression::Plain, size } => {
-                Some((path.clone(), FollowedFile { offset: *size, partial: Vec::new() }))
+                Some((path.clone(), FollowedFile { offset: *size, ..FollowedFile::default() }))
             }
             _ => None,
         });
@@ -93,7 +96,7 @@ impl LogFollower {
             };
             if let Entry::Vacant(place) = self.files.entry(path) {
                 let offset = if is_old(place.key()) { size } else { 0 };
-                place.insert(FollowedFile { offset, partial: Vec::new() });
+                place.insert(FollowedFile { offset, ..FollowedFile::default() });
             }
         }
         // A folder that changed just now may change again at the same time of its file system.
@@ -122,13 +125,26 @@ impl FollowedFile {
     }
 
     fn lines(&mut self, added: &[u8], take: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        self.partial.extend_from_slice(added);
         let mut start = 0;
-        while let Some(length) = memchr::memchr(b'\n', &self.partial[start..]) {
-            take(&self.partial[start..start + length])?;
+        while let Some(length) = memchr::memchr(b'\n', &added[start..]) {
+            let end = &added[start..start + length];
             start += length + 1;
+            let mut partial = std::mem::take(&mut self.partial);
+            match (std::mem::take(&mut self.is_too_long), partial.is_empty()) {
+                (true, _) => {}
+                (false, true) => take(end)?,
+                (false, false) => {
+                    partial.extend_from_slice(end);
+                    take(&partial)?;
+                }
+            }
         }
-        self.partial.drain(..start);
+        if !self.is_too_long {
+            self.partial.extend_from_slice(&added[start..]);
+        }
+        if self.partial.len() > MAX_LINE {
+            (self.partial, self.is_too_long) = (Vec::new(), true);
+        }
         Ok(())
     }
 }
@@ -168,6 +184,22 @@ mod tests {
         std::fs::write(&old, "again\n").unwrap();
         std::fs::remove_file(dir.path().join("new.jsonl")).unwrap();
         assert_eq!(round(), ["again"]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_and_not_kept() {
+        let mut file = FollowedFile::default();
+        let mut lines = Vec::new();
+        let part = vec![b'x'; MAX_LINE / 2 + 1];
+        for added in [&b"one\ntw"[..], b"o\n", &part, &part, &part, b"y\nthree\n", b"fo", b"ur", b"\n"] {
+            let take = |line: &[u8]| {
+                lines.push(String::from_utf8(line.to_owned()).unwrap());
+                Ok(())
+            };
+            file.lines(added, &mut { take }).unwrap();
+            assert!(file.partial.len() <= MAX_LINE);
+        }
+        assert_eq!(lines, ["one", "two", "three", "four"]);
     }
 
     #[test]

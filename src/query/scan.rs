@@ -19,7 +19,7 @@ use crate::query::tasks::TaskLines;
 const STRETCH: u64 = 8 << 20;
 const READ: usize = 256 << 10;
 /// A longer line is not a record (records end at 1 MiB); it is skipped and counted.
-const MAX_LINE: usize = 4 << 20;
+pub(super) const MAX_LINE: usize = 4 << 20;
 /// A file that begins with this many lines that are not records is not read further.
 const FOREIGN: u64 = 1_000;
 
