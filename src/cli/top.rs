@@ -21,6 +21,7 @@ use crate::query::files::LogSource;
 use crate::query::find::{Search, SearchResult, SearchTarget};
 use crate::query::follow::LogFollower;
 use crate::query::live::{LiveConnection, LiveFolder};
+use crate::query::repeated::NewRecords;
 use crate::query::row::id_end;
 use crate::query::top::{TopOrder, TopScan, TopServer, TopState};
 use crate::record::timestamp::Timestamp;
@@ -70,11 +71,12 @@ impl TopArgs {
         reading.leave_out_inner();
         // Made before the scan: lines that are written during the scan are followed.
         let follower = LogFollower::after(&reading.sources, reading.select.window);
-        let (scan, findings) = reading.scan(|| TopScan::new(&reading.select));
+        let (scan, mut findings) = reading.scan(|| TopScan::new(&reading.select));
         let mut watch = Watch {
             state: scan.finish(),
             reading,
             follower,
+            new: NewRecords::after(std::mem::take(&mut findings.last_seqs)),
             live: LiveFolder::default(),
             followed: HashMap::new(),
             measured: None,
@@ -114,6 +116,7 @@ struct Watch {
     reading: Reading,
     state: TopState,
     follower: LogFollower,
+    new: NewRecords,
     live: LiveFolder,
     /// True for the connections whose logs are followed.
     followed: HashMap<String, bool>,
@@ -125,10 +128,10 @@ struct Watch {
 impl Watch {
     /// Reads what was added since the last time. Returns false if nothing was.
     fn look(&mut self) -> anyhow::Result<bool> {
-        let (state, select) = (&mut self.state, &self.reading.select);
+        let (state, new, select) = (&mut self.state, &self.new, &self.reading.select);
         let mut is_changed = false;
         self.follower.round(&self.reading.folders, |line| {
-            is_changed |= LogEntry::parse(line).is_ok_and(|entry| state.take(&entry, select));
+            is_changed |= LogEntry::parse(line).is_ok_and(|entry| state.take(&entry, new, select));
             Ok(())
         })?;
         self.state.settle();

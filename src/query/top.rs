@@ -16,6 +16,7 @@ use crate::query::event::unexpected_end;
 use crate::query::greatest::Greatest;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
+use crate::query::repeated::NewRecords;
 use crate::query::row::LogRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -107,8 +108,6 @@ struct ConnectionTotals {
     p95_ms: Option<f64>,
     is_changed: bool,
     has_ended: bool,
-    /// The greatest number of its records in the scan. The follower may bring these again.
-    scanned: Option<u64>,
 }
 
 /// The last end of a server in its session.
@@ -132,7 +131,7 @@ struct TopTotals {
 
 impl TopTotals {
     /// Adds a record of the selected servers, sessions and time.
-    fn add(&mut self, entry: &LogEntry<'_>, select: &Selection) -> &mut ConnectionTotals {
+    fn add(&mut self, entry: &LogEntry<'_>, select: &Selection) {
         if !self.connections.contains_key(&*entry.connection_id) {
             self.connections.insert((*entry.connection_id).into(), ConnectionTotals::default());
         }
@@ -151,7 +150,6 @@ impl TopTotals {
                 self.activity.pop_first();
             }
         }
-        connection
     }
 
     fn add_end(&mut self, entry: &LogEntry<'_>) {
@@ -182,7 +180,6 @@ impl TopTotals {
             connection.timed.merge(other.timed);
             connection.is_changed |= other.is_changed;
             connection.has_ended |= other.has_ended;
-            connection.scanned = connection.scanned.max(other.scanned);
         }
         other.ends.into_iter().for_each(|(key, end)| self.keep_end(key, end));
         for (part, counts) in other.activity {
@@ -220,8 +217,7 @@ impl Fold for TopScan<'_> {
         if !self.select.takes_context(entry) {
             return;
         }
-        let connection = self.totals.add(entry, self.select);
-        connection.scanned = connection.scanned.max(Some(entry.seq));
+        self.totals.add(entry, self.select);
         if LogRow::is_wanted(self.select, entry) {
             let make = |names: &mut NamePool| Box::new(LogRow::new(entry, line, false, names));
             self.rows.offer(entry.timestamp, entry, &mut self.names, make);
@@ -259,13 +255,9 @@ pub(crate) struct TopState {
 }
 
 impl TopState {
-    /// Adds a line that was written after the scan. Returns false if it changes nothing.
-    pub(crate) fn take(&mut self, entry: &LogEntry<'_>, select: &Selection) -> bool {
-        if !select.takes_context(entry) {
-            return false;
-        }
-        let known = self.totals.connections.get(&*entry.connection_id);
-        if known.and_then(|connection| connection.scanned).is_some_and(|scanned| entry.seq <= scanned) {
+    /// Adds a line that the follower read. Returns false if it changes nothing.
+    pub(crate) fn take(&mut self, entry: &LogEntry<'_>, new: &NewRecords, select: &Selection) -> bool {
+        if !select.takes_context(entry) || !new.takes(entry) {
             return false;
         }
         self.totals.add(entry, select);
