@@ -78,10 +78,13 @@ impl Screen {
     #[track_caller]
     fn wait_for_shell(&self, expected: &str) {
         self.wait_for(expected);
+        // The screen may still show the words of an earlier comparison.
+        let _ = std::fs::remove_file(self.home.path().join("after"));
         self.keys(&["-l", "stty -g > after; echo com''pared"]);
         self.keys(&["Enter"]);
+        let settings = |name: &str| std::fs::read_to_string(self.home.path().join(name)).unwrap_or_default();
+        wait_until("the settings are written", || settings("after").ends_with('\n'));
         self.wait_for("compared");
-        let settings = |name: &str| std::fs::read_to_string(self.home.path().join(name)).unwrap();
         assert_eq!(settings("after"), settings("before"));
         let modes = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(text(&modes).0, "0 1\n", "the alternate screen is left, and the cursor is shown");
