@@ -187,7 +187,7 @@ mod tests {
         }
         assert_eq!(
             &*Printable::rounded_json(&[1.0852609999999998, 2.0, 1e300]).unwrap(),
-            "[1.085261,2.0,1e300]"
+            "[1.085261,2.0,1e+300]"
         );
         let line = serde_json::to_string("\u{9b}\u{202e}\u{e0001}x").unwrap();
         let cleaned = Printable::json(&line);
