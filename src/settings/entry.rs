@@ -7,8 +7,6 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 use toml::Value;
 
-use crate::system::files::home::NOT_A_FILE;
-
 /// The reason why a value does not fit a type.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{self:?}")]
@@ -23,11 +21,8 @@ pub(super) enum Misfit {
 }
 
 impl de::Error for Misfit {
-    fn custom<T: Display>(text: T) -> Misfit {
-        match text.to_string() == NOT_A_FILE {
-            true => Misfit::Type(Some(NOT_A_FILE)),
-            false => Misfit::Other,
-        }
+    fn custom<T: Display>(_: T) -> Misfit {
+        Misfit::Other
     }
 
     fn invalid_type(_: Unexpected<'_>, _: &dyn Expected) -> Misfit {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::settings::origin::SettingOrigin;
-use crate::system::files::home::{NOT_A_FILE, expand_home};
+use crate::system::files::home::expand_home;
 use crate::text::duration;
 
 /// The text of one setting, as one source contains it.
@@ -82,7 +82,7 @@ const fn path(expected: &'static str) -> SettingKind<PathBuf> {
 }
 
 pub(super) const FOLDER: SettingKind<PathBuf> = path("a folder (only ~ and $HOME at its start are replaced)");
-pub(super) const FILE: SettingKind<PathBuf> = path(NOT_A_FILE);
+pub(super) const FILE: SettingKind<PathBuf> = path("a file (only ~ and $HOME at its start are replaced)");
 
 pub(super) const SIZE: SettingKind<u64> = SettingKind {
     expected: "a size, for example 64MiB",

@@ -1,9 +1,6 @@
 //! Paths of settings: the home folder at their start is replaced, and what looks like another variable is refused.
 
-use std::path::{Component, PathBuf};
-
-/// The form of a path that [`expand_home`] expects, for messages.
-pub const NOT_A_FILE: &str = "a file (only ~ and $HOME at its start are replaced)";
+use std::path::{Component, Path, PathBuf};
 
 /// Returns the user's home folder, if its path is absolute.
 pub fn folder() -> Option<PathBuf> {
@@ -27,6 +24,12 @@ pub fn expand_home(path: PathBuf) -> Option<PathBuf> {
         || text != text.trim()
         || is_url(&path.to_string_lossy());
     (!is_odd && !path.components().any(is_placeholder)).then_some(path)
+}
+
+/// Returns the path of a file, expanded by [`expand_home`]. A path that this refuses becomes one that no user has, so
+/// that the part that needs the file fails and names it: to go on without the file could be less safe.
+pub fn expand_home_or_fail(path: PathBuf) -> PathBuf {
+    expand_home(path.clone()).unwrap_or_else(|| Path::new("/").join(path))
 }
 
 /// Returns true if a part of a path has a form in which shells, hosts and templates name variables.

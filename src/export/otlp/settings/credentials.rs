@@ -6,7 +6,7 @@
 //! another program: they complete an endpoint of the command line only if no variable names an endpoint.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use http::Uri;
 use http::uri::Scheme;
@@ -14,7 +14,7 @@ use http::uri::Scheme;
 use crate::export::otlp::settings::Signal;
 use crate::export::otlp::settings::source::{OtlpSource, joined_path, pairs};
 use crate::export::otlp::settings::table::SignalTable;
-use crate::system::files::home::{NOT_A_FILE, expand_home};
+use crate::system::files::home::expand_home_or_fail;
 
 /// Headers and certificates for one signal.
 #[derive(Debug, Default)]
@@ -132,14 +132,8 @@ impl OtlpSource<'_> {
             })
         });
         let [certificate, client_certificate, client_key] =
-            ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"].map(|suffix| {
-                let (path, name) = self.of(signal, suffix)?;
-                Some(expand_home(PathBuf::from(&path)).unwrap_or_else(|| {
-                    self.warn(format!("{name} is not {NOT_A_FILE}; an export that needs it is turned off"));
-                    // The export fails as with a missing file. A folder of a project cannot contain this path.
-                    Path::new("/").join(path)
-                }))
-            });
+            ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"]
+                .map(|suffix| self.of(signal, suffix).map(|(path, _)| expand_home_or_fail(path.into())));
         Credentials {
             headers: headers.into_iter().flatten().collect(),
             certificate,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::Deserializer;
 
 use crate::export::otlp::settings::Signal;
-use crate::system::files::home::{NOT_A_FILE, expand_home};
+use crate::system::files::home::expand_home_or_fail;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -77,10 +77,9 @@ pub struct SignalTable {
     pub(crate) timeout: Option<u64>,
 }
 
-/// Reads a path as path settings are read.
+/// Reads the path of a file, without which nothing is sent.
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
-    let path = expand_home(PathBuf::deserialize(deserializer)?);
-    path.map(Some).ok_or_else(|| D::Error::custom(NOT_A_FILE))
+    PathBuf::deserialize(deserializer).map(expand_home_or_fail).map(Some)
 }
 
 impl OtlpTable {
