@@ -1,4 +1,4 @@
-//! Sends records out: to the session log, to the live file and to a collector.
+//! Sends records out, to the session log, the live file and a collector, and runs the `notify` command.
 //!
 //! [`Exporter`] makes a record of each event that is recorded, and offers both to every output. Each output has a
 //! bounded queue of its own. It waits for room for a bounded time and then drops and counts records, so a disk

@@ -14,7 +14,7 @@
 //!               its answer is an Operation
 //!                                 ▼ Exporter (a Sink)
 //! 5. Record     one line of the log, `spantap/1`                              record
-//!                                 ▼ Log and Otlp (Outputs)
+//!                                 ▼ Log, LiveFile, Notifier and Otlp (Outputs)
 //!               log file, spans and logs over OTLP; metrics from the events   export
 //!                                 ▼ later, in another process: scan, LogEntry
 //! 6. rows, totals                                                             query
@@ -41,7 +41,7 @@ pub mod observe;
 // The line of the log.
 pub mod record;
 
-// The log file, the live file, OTLP.
+// The log file, the live file, the notify command, OTLP.
 pub mod export;
 
 // One name for flag, variable and config key.
@@ -56,7 +56,7 @@ pub mod query;
 // Shows the answers.
 pub mod present;
 
-// Edits the config files of hosts.
+// Edits the config files of hosts, and resolves their entries.
 pub mod hosts;
 
 // Probes a server.

@@ -1,12 +1,14 @@
 //! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
-//! `last_seen` reads the starts of logs. `files` finds the files, `scan` reads their lines, `entry` parses the needed
-//! part of a record, `select` decides which records count. A scan counts a record once (`repeated`), and joins a call
-//! with an outcome that a later connection saw (`tasks`). The folds `last`, `sessions`, `stats`, `errors`, `find`, `why`,
-//! `report` and `top` compute the answer of one command each: of `totals`, `durations`, rows (`row`, `event`) and the
-//! greatest of them (`greatest`). `follow` reads what is added later, and `filter` selects rows that were read.
+//! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record, and `select` decides
+//! which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
+//! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
+//! `find`, `why`, `report` and `top` each compute the answer of one command. They share `totals`, `durations`,
+//! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
+//! among rows. `attention` reads live files only. `last_seen` reads the first line of each log.
 
 pub(crate) mod attention;
+pub(crate) mod duplicates;
 pub(crate) mod durations;
 pub mod entry;
 pub(crate) mod errors;
@@ -21,7 +23,6 @@ pub(crate) mod last_seen;
 pub(crate) mod live;
 pub mod name_pool;
 pub(crate) mod nested;
-pub(crate) mod repeated;
 pub mod report;
 pub mod row;
 pub mod scan;

@@ -1,5 +1,5 @@
-//! Everything that asks the operating system, one subject a file. The other rooms make no system call of
-//! their own beside the standard library's.
+//! Calls to the operating system, one subject in each file. All unsafe code of spantap but that of `relay` is here.
+//! Other rooms use the standard library, rustix, crossterm and signal-hook.
 
 pub mod allocator;
 pub mod clock;

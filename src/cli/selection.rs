@@ -364,8 +364,8 @@ impl Reading {
                 files(&findings.newer)
             ));
         }
-        if findings.repeated > 0 {
-            let records = format::plural(findings.repeated, "record");
+        if findings.duplicates > 0 {
+            let records = format::plural(findings.duplicates, "record");
             problems
                 .push(format!("{records} left out, because the same record is in another file or place too"));
         }

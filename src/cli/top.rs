@@ -16,12 +16,12 @@ use crate::present::tail::RowPrinter;
 use crate::present::top;
 use crate::present::top::screen::{TopScreen, wrapped};
 use crate::present::top::view::{TopRequest, TopView};
+use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
 use crate::query::files::LogSource;
 use crate::query::find::{Search, SearchResult, SearchTarget};
 use crate::query::follow::LogFollower;
 use crate::query::live::{LiveConnection, LiveFolder};
-use crate::query::repeated::NewRecords;
 use crate::query::row::id_end;
 use crate::query::top::{TopOrder, TopScan, TopServer, TopState};
 use crate::record::timestamp::Timestamp;
@@ -55,9 +55,11 @@ const ROWS: usize = 20;
 const TICK: Duration = Duration::from_millis(250);
 /// Longest time between two drawings: the clock shows seconds.
 const CLOCK: Duration = Duration::from_secs(1);
-/// Shortest time between two measurements of the processes, and the greatest share of time that they take.
+/// Shortest time between two measurements of the processes.
 const MEASURE: Duration = Duration::from_secs(2);
-const MEASURE_SHARE: u32 = 300;
+/// A measurement that took a time T is repeated after 300 T at the earliest, so measurements take at most 1/300 of the
+/// time.
+const PAUSE_PER_MEASUREMENT: u32 = 300;
 
 impl TopArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
@@ -136,7 +138,8 @@ impl Watch {
         })?;
         self.state.settle();
         let (is_live_changed, _) = self.look_at_live();
-        let is_due = |(at, took): (Instant, Duration)| at.elapsed() > MEASURE.max(took * MEASURE_SHARE);
+        let is_due =
+            |(at, took): (Instant, Duration)| at.elapsed() > MEASURE.max(took * PAUSE_PER_MEASUREMENT);
         if self.measured.is_none_or(is_due) {
             self.measure();
             is_changed = true;

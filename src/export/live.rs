@@ -1,8 +1,8 @@
-//! The live file of this connection: the sink that tells other commands what is going on now.
+//! The live file of this connection: the output that shows other commands what is going on now.
 //!
 //! The observer thread makes a state at most every 100 ms, and only after a change. A thread of its own writes the
 //! latest state, so that a disk that hangs stops only that thread. No process maps the file. A disk that is full,
-//! or a file that was cut or deleted, costs this sink its file and nothing else.
+//! or a file that was cut or deleted, costs this output its file and nothing else.
 
 use std::fs::File;
 use std::io;
@@ -103,8 +103,8 @@ impl Mailbox {
     }
 }
 
-/// Runs the writer thread: writes the states of `mailbox` to the file `path`, and removes it at the end. A server
-/// that died or did not start leaves the file `ended`, until a server of its name starts again.
+/// Runs the writer thread: writes the states of `mailbox` to the file `path`, and removes it at the end. If the server
+/// died or did not start, the thread then writes the file `ended`. The next start of a server of that name removes it.
 fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
     thread::lower_priority();
     let mut file: Option<File> = None;

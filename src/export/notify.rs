@@ -1,4 +1,4 @@
-//! The sink that runs the user's `notify` command when a server died, did not start, hangs, or is called in a loop.
+//! The output that runs the user's `notify` command when a server died, did not start, hangs, or is called in a loop.
 //!
 //! The command gets a fixed environment and no text from the wire. A thread of its own starts it, so that a disk or a
 //! process table that hangs stops only that thread. The end of the session waits for that start, and not for the
@@ -65,7 +65,7 @@ struct NotifyStart {
 }
 
 impl Notifier {
-    /// Returns a sink that runs `command`. `folder` holds the times of the last notifications, for all connections.
+    /// Returns an output that runs `command`. `folder` holds the times of the last notifications, for all connections.
     pub(crate) fn new(command: Vec<String>, server_name: &str, folder: Option<&Path>) -> Notifier {
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         let stamp = folder.map(|folder| folder.join(LiveState::ended_name(server_name)));
@@ -92,7 +92,7 @@ impl Notifier {
         let of_thread = Arc::clone(&starting);
         let body = move || {
             if let Err(error) = start.run(occasion) {
-                // Not a warning: it would stand on stderr beside the last words of the server.
+                // Not a warning, which would appear on stderr beside the last lines of the server.
                 tracing::info!("the command of `notify` could not be started: {error}");
             }
             change(&of_thread, -1);

@@ -188,7 +188,7 @@ impl LaunchContext<'_> {
                 None => self.variable(name, default),
                 Some(("env", name)) => self.variable(name, default),
                 Some(("input", _)) => Err(format!("needs input: ${{{name}}}")),
-                // The rest may hold anything.
+                // The text after the colon may be a secret, so it is not shown.
                 Some((kind, _)) => Err(format!("needs input: ${{{kind}:...}}")),
             },
         }

@@ -31,7 +31,7 @@ pub(crate) fn write(
     }
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
     for (state, request) in session.totals.open() {
-        let ms = (Timestamp::now().0 - request.started_at.0) as f64 / 1000.0;
+        let ms = request.started_at.ms_until(Timestamp::now());
         let text = format!("open for {}: {} on {}", format::duration(ms), request.name(), state.server_name);
         writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
     }

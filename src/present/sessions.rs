@@ -168,7 +168,7 @@ fn running(session: &SessionTotals) -> Option<String> {
     let now = session.running.iter().map(|state| state.updated_at).max()?.max(Timestamp::now());
     let oldest = session.open().min_by_key(|(_, request)| request.started_at);
     Some(oldest.map_or("running".to_owned(), |(_, request)| {
-        let open = format::duration((now.0 - request.started_at.0) as f64 / 1000.0);
+        let open = format::duration(request.started_at.ms_until(now));
         format!("running, {} open for {open}", request.name())
     }))
 }

@@ -125,9 +125,9 @@ impl RowPrinter {
     pub(crate) fn open_line(&self, open: &[(&str, &LiveRequest)], now: Timestamp, round: usize) -> Printable {
         let marks: Vec<char> = if self.terminal.unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" }.chars().collect();
         let request = |(server, request): &(&str, &LiveRequest)| {
-            let ms = now.0.saturating_sub(request.started_at.0) as f64 / 1000.0;
+            let open = format::duration(request.started_at.ms_until(now));
             let asked = if request.is_from_server { ", asked by the server" } else { "" };
-            format!("{server}  {}  {}{asked}", request.name(), format::duration(ms.max(0.0)))
+            format!("{server}  {}  {open}{asked}", request.name())
         };
         let requests: Vec<String> = open.iter().map(request).collect();
         if requests.is_empty() {

@@ -165,7 +165,7 @@ fn server_cells(terminal: &Terminal, server: &TopServer, now: Timestamp) -> Vec<
         ServerState::Dead => (format!("{off} dead"), Tone::Bad),
     };
     let up = match server.is_running() {
-        true => format::age(now.0.saturating_sub(server.since.0) as f64 / 1000.0),
+        true => format::age(server.since.ms_until(now)),
         false => server.since.local(&terminal.zone, "%H:%M:%S"),
     };
     let error_tone = if server.errors > 0 { Tone::Bad } else { Tone::Plain };

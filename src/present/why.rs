@@ -191,8 +191,7 @@ impl SentenceWriter<'_> {
 
     fn end(&self, fact: &EndFact) -> String {
         let mut text = format!("{} {}", self.name(&fact.server_name), self.message(&fact.how));
-        let did_start = !fact.how.starts_with("did not start");
-        if did_start && fact.was_ready == Some(false) {
+        if fact.was_ready == Some(false) {
             text.push_str(" before it was ready");
         }
         if fact.unanswered > 0 {

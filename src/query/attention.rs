@@ -64,7 +64,8 @@ impl Attention {
     }
 }
 
-/// Returns the requests of the client that hang. While the server waits for an answer of the client, none does.
+/// Returns the requests of the client that hang. A request does not hang while the server waits for an answer of the
+/// client.
 fn hanging(state: &LiveState, now: Timestamp) -> impl Iterator<Item = &LiveRequest> {
     let waits = state.open.iter().any(|request| request.is_from_server);
     state.open.iter().filter(move |request| {

@@ -121,6 +121,22 @@ pub(crate) fn failure_words(error_type: &str) -> &str {
     if error_type == "server_exited" { "its server ended" } else { error_type }
 }
 
+/// Returns the last line of standard error that names an error, else the last line. Lines of a stack are left out.
+pub(crate) fn last_words<'e>(entry: &'e LogEntry<'_>) -> Option<&'e str> {
+    let lines = || {
+        let lines =
+            entry.stderr_tail.iter().flatten().map(|line| line.trim()).filter(|line| !line.is_empty());
+        lines.filter(|line| !line.starts_with("at ") && !line.starts_with("File \""))
+    };
+    let names_an_error = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        ["error", "exception", "panic", "fatal", "refused", "denied", "failed"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    lines().rfind(names_an_error).or_else(|| lines().next_back())
+}
+
 /// Returns how a server ended that was not asked to end; `None` for an ordinary end.
 pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {

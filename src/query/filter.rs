@@ -2,8 +2,8 @@
 //!
 //! A row matches if it matches every term. `server:` and `tool:` take patterns of the whole name, `session:` the
 //! beginning of an id, `status:` a status, where `error` is any failure. A word without a key is a part of the
-//! server, the tool, the session id, the error or the handle. Quotes hold blanks together; case does not matter. A term
-//! with another key or status is named and selects nothing.
+//! server, the tool, the session id, the error or the handle. Quotes hold blanks together; case does not matter.
+//! Every row passes a term with another key or an unknown status; [`RowFilter::unknown`] names it.
 
 use crate::query::row::{LogRow, OperationRow};
 use crate::record::words::Status;
@@ -13,7 +13,7 @@ use crate::text::glob::Glob;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RowFilter {
     terms: Vec<FilterTerm>,
-    /// Terms that mean nothing, such as `status:eror` or `sever:git`, and are left out.
+    /// Terms with an unknown key or status, such as `sever:git` or `status:eror`. Matching ignores them.
     pub(crate) unknown: Vec<String>,
 }
 

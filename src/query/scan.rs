@@ -9,9 +9,9 @@ use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::query::duplicates::{AllRanges, SeenRecords, StretchSeqs};
 use crate::query::entry::LogEntry;
 use crate::query::files::{Compression, LogSource};
-use crate::query::repeated::{AllRanges, SeenRecords, StretchSeqs};
 use crate::query::tasks::TaskLines;
 
 /// Bytes of a plain file that one thread takes at a time: enough to make opening the file cheap, and few enough
@@ -55,7 +55,7 @@ pub(crate) struct ScanFindings {
     /// Files that could not be read to their end, with the reason.
     pub(crate) failed: BTreeMap<String, String>,
     /// Records that are in two places, such as a log and its copy. Each counts once.
-    pub(crate) repeated: u64,
+    pub(crate) duplicates: u64,
     /// The greatest `seq` of each connection among the parsed records.
     pub(crate) last_seqs: HashMap<Box<str>, u64>,
 }
@@ -70,7 +70,7 @@ pub(crate) fn scan<F: Fold>(
     // What is in two places is known only after all was read, and a stream is read once.
     let seen = sources.iter().any(is_stream).then(|| SeenRecords::All(Mutex::default()));
     let (mut read, mut tallies) = scan_once(sources, &make, progress, seen.as_ref());
-    if let (None, Some(seen)) = (seen, read.ranges.repeated()) {
+    if let (None, Some(seen)) = (seen, read.ranges.duplicates()) {
         (read, tallies) = scan_once(sources, &make, progress, Some(&seen));
     }
     let mut fold = read.fold;
@@ -157,7 +157,7 @@ fn cut(sources: &[LogSource]) -> Vec<Stretch> {
 struct FileTally {
     records: u64,
     unreadable: u64,
-    repeated: u64,
+    duplicates: u64,
     torn: bool,
     newer: bool,
     error: Option<String>,
@@ -167,7 +167,7 @@ impl FileTally {
     fn add(&mut self, other: FileTally) {
         self.records += other.records;
         self.unreadable += other.unreadable;
-        self.repeated += other.repeated;
+        self.duplicates += other.duplicates;
         self.torn |= other.torn;
         self.newer |= other.newer;
         self.error = self.error.take().or(other.error);
@@ -186,12 +186,12 @@ impl FileTally {
         }
         // A line that the fold does not want is not parsed, if it looks like a record. Other lines are parsed, so
         // that they are counted as unreadable.
-        let is_known = self.records + self.repeated > 0 && looks_like_a_record(line);
+        let is_known = self.records + self.duplicates > 0 && looks_like_a_record(line);
         if is_known && !part.fold.wants(line) && !part.tasks.wants(line) {
             return;
         }
         match LogEntry::parse(line) {
-            Ok(entry) if seen.is_some_and(|seen| seen.has(&entry)) => self.repeated += 1,
+            Ok(entry) if seen.is_some_and(|seen| seen.has(&entry)) => self.duplicates += 1,
             Ok(entry) => {
                 self.records += 1;
                 self.newer |= &*entry.schema != crate::record::SCHEMA;
@@ -246,7 +246,7 @@ fn read_lines<F: Fold>(
             LogLine::TooLong => tally.unreadable += 1,
             LogLine::End => break,
         }
-        if tally.records + tally.repeated == 0 && tally.unreadable >= FOREIGN {
+        if tally.records + tally.duplicates == 0 && tally.unreadable >= FOREIGN {
             break;
         }
     }
@@ -259,9 +259,9 @@ fn findings(sources: &[LogSource], tallies: Vec<FileTally>) -> ScanFindings {
         let name = source.name();
         findings.bytes += source.size();
         findings.records += tally.records;
-        findings.repeated += tally.repeated;
+        findings.duplicates += tally.duplicates;
         // A file of copies is a log, too.
-        let records = tally.records + tally.repeated;
+        let records = tally.records + tally.duplicates;
         findings.torn += u64::from(tally.torn && records > 0);
         if tally.newer {
             findings.newer.push(name.clone());

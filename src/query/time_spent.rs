@@ -1,5 +1,4 @@
-//! Where the time of some operations went: to the start of servers, to their answers, to a person, or to nothing
-//! that was asked.
+//! Divides the time of operations among the start of servers, open requests, a person who was asked, and silence.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
-use crate::query::event::unexpected_end;
+use crate::query::event::{last_words, unexpected_end};
 use crate::query::greatest::Greatest;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
-use crate::query::repeated::NewRecords;
 use crate::query::row::LogRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -153,9 +153,8 @@ impl TopTotals {
     }
 
     fn add_end(&mut self, entry: &LogEntry<'_>) {
-        let last_words = entry.stderr_tail.iter().flatten().rfind(|line| !line.trim().is_empty());
-        let died = unexpected_end(entry).map(|how| match last_words {
-            Some(words) => format!("{how}: {}", words.trim()),
+        let died = unexpected_end(entry).map(|how| match last_words(entry) {
+            Some(words) => format!("{how}: {words}"),
             None => how,
         });
         let end = LastEnd {
@@ -353,7 +352,7 @@ impl TopState {
         let LiveConnection { state, liveness } = connection;
         let totals = self.totals.connections.get(&*state.connection_id);
         let counted = totals.filter(|_| select.is_about_operations()).map(|totals| &totals.timed.calls);
-        let ms = |at: Timestamp| (now.0.saturating_sub(at.0) as f64 / 1000.0).max(0.0);
+        let ms = |at: Timestamp| at.ms_until(now);
         let open: Vec<OpenCall> = state
             .open
             .iter()

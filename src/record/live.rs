@@ -17,7 +17,7 @@ pub(crate) const MOST_OPEN: usize = 200;
 /// Extension of a live file, whose name is the connection id.
 pub(crate) const EXTENSION: &str = "live";
 
-/// Extension of the file that a server leaves that died or did not start. Its name is that of the server.
+/// Extension of the file that spantap leaves when its server died or did not start. It is named after the server.
 pub(crate) const ENDED_EXTENSION: &str = "ended";
 
 /// Extension of the file whose time is that of the last notification about a server.
@@ -109,8 +109,8 @@ pub(crate) struct LiveEnd {
 }
 
 impl LiveState {
-    /// Returns the name of the file that the server leaves if it dies or does not start: beginning and hash of its
-    /// name. Each end replaces the one before.
+    /// Returns the name of the file that spantap leaves for a server that died or did not start: the beginning of the
+    /// server's name and a hash of it. A later end replaces the file.
     pub(crate) fn ended_name(server_name: &str) -> String {
         let hash = hex::text(&Sha256::digest(server_name)[..6]);
         format!("{}-{hash}.{ENDED_EXTENSION}", server_part(server_name))

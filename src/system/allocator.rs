@@ -26,6 +26,7 @@ const OBSERVER: u8 = 1;
 const LOG: u8 = 2;
 const EXPORT: u8 = 4;
 const LIVE_FILE: u8 = 8;
+const NOTIFICATION: u8 = 16;
 /// The thread that waits for the end, since the server runs.
 static MAIN: OnceLock<MainThread> = OnceLock::new();
 
@@ -82,6 +83,7 @@ fn refused() {
         Some("otlp" | "lookup" | "tokio-rt-worker") => (EXPORT, "nothing more is sent to collectors"),
         Some("log" | "log-close") => (LOG, "the log of this session ends here"),
         Some("live") => (LIVE_FILE, "other commands no longer see the open requests of this session"),
+        Some("notify") => (NOTIFICATION, "this notification is not sent"),
         _ => (OBSERVER, "the rest of this session is not recorded"),
     };
     let before = STOPPED.fetch_or(part, Ordering::AcqRel);
@@ -123,7 +125,7 @@ pub fn observer_is_lost() -> bool {
     STOPPED.load(Ordering::Acquire) & OBSERVER != 0
 }
 
-/// Returns true if any thread has stopped because it was refused memory. Others may wait for what it holds.
+/// Returns true if any thread has stopped because it was refused memory. Other threads may wait for a lock that it holds.
 pub fn has_stopped_a_thread() -> bool {
     STOPPED.load(Ordering::Acquire) != 0
 }

@@ -192,8 +192,7 @@ pub fn same_program_around() -> Option<i32> {
         if program(&pid.to_string()).as_ref() == Some(&own) && has_output(pid) {
             return Some(pid);
         }
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        pid = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        pid = i32::try_from(ProcessStat::read(pid)?.parent).ok()?;
     }
     None
 }

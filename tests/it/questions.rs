@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::run::Run;
 use crate::support::screen::Screen;
 use crate::support::*;
 
@@ -42,8 +43,8 @@ fn each_of_the_ten_questions_is_answered_by_one_command() {
     session.request("initialize", json!({}));
     session.calls(2);
     session.end();
-    let dies = ["--server", "db", "--", "sh", "-c", "exit 3"];
-    assert_eq!(home.spantap(dies).output().unwrap().status.code(), Some(3));
+    let dies = Run::wrapping_script("exit 3").home(&home).options(&["--server", "db"]);
+    dies.unhurried().end().expect_exit(3);
     screen.run(&format!("cd {}; spantap() {{ {SPANTAP} \"$@\"; }}", env!("CARGO_MANIFEST_DIR")), "ready>");
     for (number, (question, command)) in page.into_iter().enumerate() {
         let (begin, call, options, words) = QUESTIONS[number];

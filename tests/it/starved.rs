@@ -37,9 +37,9 @@ fn a_session_starts_in_any_address_space_or_says_why_not() {
 
 /// Ends sessions whose address space is limited to each of `sizes` in KiB. However little it is, every byte comes back,
 /// and spantap says what it did not record.
-/// Without options, a few MiB above the least space that records the whole session all sessions are recorded.
+/// Without options, each session with at least CHANCE more than the least sufficient limit is recorded whole.
 fn expect_bytes_within(sizes: impl Iterator<Item = u64>, options: &[&str]) {
-    /// Space that decides by chance what comes first and gets the last memory.
+    /// Range of limits, in KiB, in which the order of the threads decides which one gets the last memory.
     const CHANCE: u64 = 8 << 10;
     let mut suffices = None;
     for kilobytes in sizes {

@@ -42,7 +42,7 @@ pub(super) struct ChangedTools {
     pub(super) tools: Vec<ToolChange>,
 }
 
-/// Makes a redactor for the texts of the target with this index.
+/// Makes the redactor for the texts of a target.
 pub(super) type RedactorOf<'a> = &'a (dyn Fn(&CheckTarget) -> Redactor + Sync);
 
 /// Probes the targets; `None` for one that is not probed.
@@ -266,7 +266,7 @@ fn failing(row: CheckRow, plan: &CheckPlan, failure: &ServerFailure) -> CheckRow
 }
 
 fn running(row: CheckRow, state: &LiveState) -> CheckRow {
-    let up = (Timestamp::now().0 - state.started_at.0).max(0) as f64 / 1000.0;
+    let up = state.started_at.ms_until(Timestamp::now());
     let mut note = format!(
         "for {}: {}, {}; --again starts another",
         format::duration(up),

@@ -15,7 +15,7 @@ use crate::settings::{paths, process_variable};
 
 /// One server to check.
 pub(super) struct CheckTarget {
-    /// Name in the host's file, in the command line, or of the address's host.
+    /// The server's name: from the host's file or the command line. A URL has the name of its host.
     pub(super) name: String,
     /// The name for people, redacted.
     pub(super) label: String,

@@ -37,6 +37,7 @@ const KEYS: &[&str] = &[
     "Space           pause, and go on",
     "Esc             back; then: no filter",
     "Ctrl-Z          suspend; `fg` continues",
+    "?               these keys",
     "q, Ctrl-C       quit",
 ];
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::{OperationRow, id_end};
-use crate::query::why::story::{EndRow, Story};
+use crate::query::why::story::Story;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
@@ -16,7 +16,8 @@ pub(crate) struct EndFact {
     pub(crate) server_name: String,
     /// `exited with 1`, `died of signal 11`, `did not start: …`.
     pub(crate) how: String,
-    /// True if the server had answered a handshake or a call; absent if a part of its log is missing.
+    /// True if the server had answered a handshake or a call; absent if it did not start, or if a part of its log is
+    /// missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) was_ready: Option<bool>,
     /// Number of requests that the server left without an answer.
@@ -69,7 +70,8 @@ pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
     let died = story.ends.iter().filter_map(|end| {
         let how = end.unexpected.clone()?;
         let fact = fact(&end.connection_id, &end.server_name, end.at, how);
-        Some(EndFact { last_words: last_words(end), ..fact })
+        let was_ready = fact.was_ready.filter(|_| end.did_start);
+        Some(EndFact { was_ready, last_words: end.last_words.clone(), ..fact })
     });
     // The proxy may have had no time to remove its file after the recorded end.
     let has_end = |id: &str| story.ends.iter().any(|end| *end.connection_id == *id);
@@ -85,19 +87,4 @@ pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
     let mut facts: Vec<EndFact> = died.chain(killed).collect();
     facts.sort_by(|a, b| b.unanswered.cmp(&a.unanswered).then(a.at.cmp(&b.at)));
     facts
-}
-
-/// Returns the last line of standard error that names an error, else the last line. Lines of a stack are left out.
-fn last_words(end: &EndRow) -> Option<String> {
-    let lines = || {
-        let lines = end.stderr.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
-        lines.filter(|line| !line.starts_with("at ") && !line.starts_with("File \""))
-    };
-    let names_an_error = |line: &&str| {
-        let line = line.to_ascii_lowercase();
-        ["error", "exception", "panic", "fatal", "refused", "denied", "failed"]
-            .iter()
-            .any(|word| line.contains(word))
-    };
-    lines().rfind(names_an_error).or_else(|| lines().next_back()).map(str::to_owned)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
-use crate::query::event::unexpected_end;
+use crate::query::event::{last_words, unexpected_end};
 use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
@@ -12,7 +12,7 @@ use crate::query::select::Selection;
 use crate::query::time_spent::is_greeting;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{Direction, Status};
+use crate::record::words::{Direction, EndReason, Status};
 
 /// One session, in the order of time once it is [settled](StoryReader::settle).
 #[derive(Debug, Default)]
@@ -78,7 +78,8 @@ pub(super) struct EndRow {
     pub(super) at: Timestamp,
     /// How the server ended that was not asked to end.
     pub(super) unexpected: Option<String>,
-    pub(super) stderr: Vec<String>,
+    pub(super) did_start: bool,
+    pub(super) last_words: Option<String>,
 }
 
 /// A report of repeated calls.
@@ -127,7 +128,8 @@ impl<'a> StoryReader<'a> {
                 server_name,
                 at: entry.timestamp,
                 unexpected: unexpected_end(entry),
-                stderr: entry.stderr_tail.iter().flatten().map(ToString::to_string).collect(),
+                did_start: EndReason::from_word(&entry.reason) != Some(EndReason::SpawnFailed),
+                last_words: last_words(entry).map(str::to_owned),
             }),
             EventName::AgentThrashing => story.repeats.push(RepeatRow {
                 connection_id,

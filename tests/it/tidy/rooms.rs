@@ -27,7 +27,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "export",
-        "sinks: the log file, the live file, the `notify` command and OTLP",
+        "outputs: the log file, the live file, the `notify` command and OTLP",
         &[
             "system::detached",
             "system::files",
@@ -56,13 +56,17 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "present",
-        "shows what `query` computed: tables, waterfalls, the report page",
+        "shows what `query` computed and `check` found: tables, waterfalls, the report page, the screen of `top`",
         &["text", "record", "query"],
     ),
-    ("hosts", "edits hosts' config files without changing anything else in them", &["system", "text"]),
+    (
+        "hosts",
+        "edits hosts' config files without changing anything else in them; resolves how an entry starts its server",
+        &["system", "text"],
+    ),
     (
         "check",
-        "probes one server, over pipes or HTTP, in either era of the protocol",
+        "probes a server, over pipes or HTTP, in either era of the protocol; compares its tools with those of the last check",
         &["system::procfs", "text", "observe", "hosts::launch"],
     ),
     ("demo", "the sample server and the scripted client", &[]),

@@ -26,11 +26,13 @@ fn changes_case(word: &str) -> bool {
     word.len() >= 16 && humps.count() + falls.count() > word.len() / 3
 }
 
-/// Returns true if a value of eight or more characters is not made of words.
+/// Returns true if a value of at least eight bytes has letters and digits, has no blank, and is not made of words.
 pub(crate) fn is_random_short(value: &str) -> bool {
     is_mixed(value) && !value.contains(' ') && !is_wordy(value)
 }
 
+/// Returns true for a path of Windows with a drive, and for a path of fewer than 200 bytes from the root, the home or
+/// the current folder.
 pub(crate) fn is_path(value: &str) -> bool {
     let is_drive = value.as_bytes().get(1) == Some(&b':') && value.contains('\\');
     is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start)) && value.len() < 200

@@ -1,4 +1,5 @@
-//! Records that are in several places, such as copies of a log: each counts once, by connection and `seq`.
+//! Counts a record once although it is in several places, such as a log and its copy. Its connection and `seq` identify
+//! a record.
 //!
 //! A scan remembers which numbers of each connection each stretch has. Only if two of them overlap the files are
 //! read again, and the numbers of those connections are kept.
@@ -71,16 +72,16 @@ impl AllRanges {
     }
 
     /// Returns the connections of which a record may be in two places; `None` without one.
-    pub(super) fn repeated(&mut self) -> Option<SeenRecords> {
-        let mut repeated: HashMap<Box<str>, _> = HashMap::new();
+    pub(super) fn duplicates(&mut self) -> Option<SeenRecords> {
+        let mut duplicates: HashMap<Box<str>, _> = HashMap::new();
         for (connection, ranges) in &mut self.ranges {
             ranges.sort_unstable();
             if ranges.windows(2).any(|pair| pair[1].0 <= pair[0].1) {
-                repeated.insert(connection.clone(), Mutex::default());
+                duplicates.insert(connection.clone(), Mutex::default());
             }
         }
-        repeated.extend(self.unordered.drain(..).map(|connection| (connection, Mutex::default())));
-        (!repeated.is_empty()).then_some(SeenRecords::Of(repeated))
+        duplicates.extend(self.unordered.drain(..).map(|connection| (connection, Mutex::default())));
+        (!duplicates.is_empty()).then_some(SeenRecords::Of(duplicates))
     }
 
     /// Returns the greatest number of each connection.
