@@ -103,7 +103,7 @@ impl CheckArgs {
         let [CheckTarget { plan: CheckPlan::Probe(_), .. }] = &targets[..] else {
             return self.run_many(&targets, &unread, out);
         };
-        if self.all || !unread.is_empty() {
+        if self.all {
             return self.run_many(&targets, &unread, out);
         }
         let target = &targets[0];

@@ -13,7 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::cli::selection::ColorArgs;
+use crate::cli::selection::{ColorArgs, note};
 use crate::cli::{Out, exit_with, hint, redacted};
 use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::diff::DiffRedactor;
@@ -285,6 +285,12 @@ pub(super) fn printable_path(path: &Path) -> Printable {
     Printable::from(crate::settings::paths::home_as_tilde(path))
 }
 
+/// Prints a note about a file that cannot be read. It is not a failure of servers that the user named.
+pub(super) fn note_unread(file: &HostFile, reason: &str) {
+    let path = printable_path(&file.path);
+    note(&format!("{}: {path} cannot be read, so its servers are left out: {reason}", file.host.id));
+}
+
 /// Returns the program by which entries of a scope name the proxy.
 fn program(scope: FileScope) -> anyhow::Result<String> {
     if scope == FileScope::Project {
@@ -411,7 +417,7 @@ fn asked(
 /// Makes a plan for each file.
 ///
 /// # Errors
-/// Every file could be read, and a server that the user named is not in them.
+/// A server that the user named is not in the files that can be read.
 fn collect(
     files: Vec<HostFile>,
     selection: &ServerSelection,
@@ -421,6 +427,9 @@ fn collect(
     for file in files {
         match FilePlan::make(&file, selection, action) {
             Ok(plan) => plans.push(plan),
+            Err(reason) if !selection.servers.is_empty() && file.read().is_err() => {
+                note_unread(&file, &reason);
+            }
             Err(reason) => failures.push((file, reason)),
         }
     }

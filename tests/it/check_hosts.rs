@@ -99,6 +99,34 @@ fn what_is_not_checked_is_not_a_failure_and_a_file_that_cannot_be_read_is() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_changes_nothing_for_a_server_that_is_named() {
+    let home = Home::new();
+    let servers = json!({
+        "db": {"command": SPANTAP, "args": ["demo", "--serve"]},
+        "ghost": {"command": "/no/such/program"},
+    });
+    cursor(&home, &servers);
+    let run = |words: &str| {
+        let output = home.spantap(words.split(' ')).output().unwrap();
+        (output.status.code().unwrap(), text(&output).1)
+    };
+    let commands =
+        ["check db", "check ghost", "check dbb", "status db", "status nope", "wrap -n db", "wrap -n nope"];
+    let before = commands.map(run);
+    assert_eq!(before.each_ref().map(|(status, _)| *status), [0, 127, 2, 0, 1, 0, 1], "{before:?}");
+    std::fs::create_dir_all(home.path().join(".gemini")).unwrap();
+    std::fs::write(home.path().join(".gemini/settings.json"), "{\"mcpServers\": {").unwrap();
+    for (command, (status, said)) in commands.into_iter().zip(before) {
+        let (status_now, said_now) = run(command);
+        let rest = said_now.split_once('\n').map(|(note, rest)| {
+            assert!(note.starts_with("note: gemini-cli: ~/.gemini/settings.json cannot be read"), "{note}");
+            rest.replace("cursor, gemini-cli", "cursor").replace(" that can be read", "")
+        });
+        assert_eq!((status_now, rest), (status, Some(said)), "{command}: {said_now}");
+    }
+}
+
+#[test]
 fn at_most_four_servers_run_at_the_same_time() {
     let home = Home::new();
     // Each server waits until four have begun, so that four run at once on a busy machine, too. It then runs on a

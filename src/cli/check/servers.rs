@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::check;
 use crate::cli::selection::note;
-use crate::cli::wrap::{ServerSelection, host_files, label, no_file};
+use crate::cli::wrap::{ServerSelection, host_files, label, no_file, note_unread};
 use crate::cli::{exit_with, redacted};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::launch::{self, LaunchContext, ServerLaunch};
@@ -36,7 +36,8 @@ pub(super) enum CheckPlan {
 /// A file that cannot be read: its host, its path, and the reason.
 pub(super) type UnreadFile = (&'static str, PathBuf, String);
 
-/// Finds the servers of the selected files. A name that is not found is an error.
+/// Finds the servers of the selected files. A name that is not found is an error. Of all servers, also returns the
+/// files that cannot be read.
 pub(super) fn targets(
     selection: &ServerSelection,
     names: &[String],
@@ -47,7 +48,7 @@ pub(super) fn targets(
         return Err(no_file(selection, "check --all"));
     }
     let live = running(again);
-    let (mut targets, mut unread) = (Vec::new(), Vec::new());
+    let (mut targets, mut unread, mut limit) = (Vec::new(), Vec::new(), "");
     for file in &files {
         match file.read() {
             Ok((_, root)) => {
@@ -61,17 +62,20 @@ pub(super) fn targets(
                     }
                 }
             }
+            Err(reason) if !names.is_empty() => {
+                note_unread(file, &reason);
+                limit = " that can be read";
+            }
             Err(reason) => unread.push((file.host.id, file.path.clone(), reason)),
         }
     }
-    let is_unknown =
-        |name: &&String| unread.is_empty() && !targets.iter().any(|target| target.name == **name);
+    let is_unknown = |name: &&String| !targets.iter().any(|target| target.name == **name);
     if let Some(name) = names.iter().find(is_unknown) {
         let mut hosts: Vec<&str> = files.iter().map(|file| file.host.id).collect();
         hosts.dedup();
         return Err(exit_with(
             2,
-            anyhow::anyhow!("no server is called `{name}` in the files of {}", hosts.join(", ")),
+            anyhow::anyhow!("no server is called `{name}` in the files of {}{limit}", hosts.join(", ")),
             format!("`spantap status` lists the servers; `--` begins a command: spantap check -- {name}"),
         ));
     }

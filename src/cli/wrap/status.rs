@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::wrap::programs::can_start;
-use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, printable_path};
+use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, note_unread, printable_path};
 use crate::cli::{Out, help, log_folder, redacted, write_json};
 use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
@@ -25,7 +25,7 @@ use crate::settings::paths;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: 0 no problem found; 1 a watched entry names a spantap that is gone, a file
-cannot be read, or no file or no such server is found; 2 usage.
+cannot be read (unless servers are named), or no file or no such server is found; 2 usage.
 `spantap check --all` shows whether the servers work."
 )]
 pub struct StatusArgs {
@@ -93,6 +93,7 @@ impl StatusArgs {
                         .filter(|server| self.selection.takes(&server.name))
                         .map(|server| StatusRow::new(file, server, &mut seen)),
                 ),
+                Err(reason) if !self.selection.servers.is_empty() => note_unread(file, &reason),
                 Err(reason) => failures.push((file.clone(), reason)),
             }
         }
