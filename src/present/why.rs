@@ -120,7 +120,12 @@ impl SentenceWriter<'_> {
         let tools = fact.longest_tool.as_ref().map_or_else(String::new, |tool| {
             let (name, open) =
                 (self.tool(&tool.tool_name, &tool.server_name), format::duration(tool.open_ms));
-            format!(" ({name}: {open} in {})", format::plural(tool.calls, "call"))
+            let calls = format::plural(tool.calls, "call");
+            match (tool.calls, tool.still_open) {
+                (_, 0) => format!(" ({name}: {open} in {calls})"),
+                (1, _) => format!(" ({name}: {open}, still open)"),
+                (_, still) => format!(" ({name}: {open} in {calls}, {still} still open)"),
+            }
         });
         let parts = [
             (fact.tools_ms, format!("in tools{tools}")),

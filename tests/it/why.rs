@@ -224,6 +224,44 @@ fn a_call_that_hangs_now_is_named_with_its_request_id() {
 }
 
 #[test]
+fn the_time_of_a_call_that_is_open_is_its_own_and_not_that_of_another_tool() {
+    let home = Home::new();
+    let server = |name: &str, answers: &[u64], tool: &str| {
+        let mut script = String::new();
+        for id in answers {
+            script += &format!(r#"read line; echo '{{"jsonrpc":"2.0","id":{id},"result":{{}}}}'; "#);
+        }
+        let mut command = home.command(SPANTAP);
+        command.args(["--server", name, "--session-id", "one", "--", "bash", "-c"]);
+        command.arg(script + "cat > /dev/null");
+        let mut session = Session::start(command);
+        session.request("initialize", json!({}));
+        let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool}});
+        session.send(&call);
+        session
+    };
+    let quick = server("mem", &[1, 2], "ok");
+    let slow = server("files", &[1], "slow");
+    let time = || {
+        let output = home.spantap(["why", "--json"]).output().unwrap();
+        let story: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let facts = story["facts"].as_array().cloned().unwrap_or_default();
+        facts.into_iter().find(|fact| fact["fact"] == "time" && fact["is_open"] == true)
+    };
+    // The call of `ok` took less than this.
+    wait_until("the open call is the longest", || {
+        time().is_some_and(|time| time["longest_tool"]["tool_name"] == "slow")
+    });
+    let time = time().unwrap();
+    let sentence = time["sentence"].as_str().unwrap();
+    assert!(sentence.contains("(slow on files: ") && sentence.contains(", still open)"), "{sentence}");
+    let longest = &time["longest_tool"];
+    assert_eq!((&longest["handle"], &longest["still_open"]), (&json!("request 2"), &json!(1)));
+    slow.end();
+    quick.end();
+}
+
+#[test]
 fn without_a_session_or_with_an_unknown_one_the_way_out_is_said() {
     let nothing = run(&["why"], None);
     assert!(nothing.status.success());

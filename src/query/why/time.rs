@@ -8,6 +8,7 @@ use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::OperationRow;
 use crate::query::time_spent::{Interval, Silence, TimeSpent, length_ms, starting_rows, union};
 use crate::query::why::story::Story;
+use crate::record::live::{LiveRequest, LiveState};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
@@ -59,7 +60,9 @@ pub(crate) struct ToolTime {
     pub(crate) tool_name: String,
     pub(crate) calls: u64,
     pub(crate) open_ms: f64,
-    /// Handle of the longest call.
+    /// Number of those calls that are open now.
+    pub(crate) still_open: u64,
+    /// Handle of the longest call, or `request` and the request id of a call that is open now.
     pub(crate) handle: String,
 }
 
@@ -86,8 +89,8 @@ impl TimeFact {
 
 /// Returns where the time went; `None` if it went nowhere.
 pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> Option<TimeFact> {
-    let running = live.iter().filter(|connection| connection.liveness == Liveness::Running);
-    let open: Vec<_> = running.flat_map(|connection| &connection.state.open).collect();
+    let running = || live.iter().filter(|connection| connection.liveness == Liveness::Running);
+    let open: Vec<_> = running().flat_map(|connection| &connection.state.open).collect();
     let rows: Vec<&OperationRow> = story.rows.iter().collect();
     let time = TimeSpent::new(&rows, &open, now);
     let mut fact = TimeFact {
@@ -97,7 +100,7 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
         tools_ms: time.tools_ms,
         start_ms: time.starting_ms,
         servers: time.starts.len(),
-        longest_tool: longest_tool(story),
+        longest_tool: longest_tool(story, running().map(|connection| &connection.state), now),
         ..TimeFact::default()
     };
     add_starts(&mut fact, &time, &rows);
@@ -170,19 +173,55 @@ fn interval(row: &OperationRow) -> Interval {
     (row.started.0, row.ended().0)
 }
 
-fn longest_tool(story: &Story) -> Option<ToolTime> {
-    let mut by_tool: HashMap<(&str, &str), Vec<&OperationRow>> = HashMap::new();
-    for row in story.rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
-        by_tool.entry((&row.server_name, &row.target)).or_default().push(row);
+/// The calls of one tool.
+#[derive(Default)]
+struct ToolCalls<'a> {
+    times: Vec<Interval>,
+    longest: Option<&'a OperationRow>,
+    /// The calls that are open now.
+    open: Vec<&'a LiveRequest>,
+}
+
+impl ToolCalls<'_> {
+    /// Returns the handle of the longest call.
+    fn handle(&self, now: Timestamp) -> Option<String> {
+        let ended = self.longest.map(|row| (row.length_ms(), row.handle()));
+        let oldest = self.open.iter().min_by_key(|request| request.started_at);
+        let open = oldest.map(|open| (open.started_at.ms_until(now), format!("request {}", open.request_id)));
+        let longest = ended.into_iter().chain(open).max_by(|a, b| a.0.total_cmp(&b.0));
+        longest.map(|(_, handle)| handle)
     }
-    let times = by_tool.into_iter().filter_map(|((server, tool), rows)| {
-        let longest = rows.iter().max_by(|a, b| a.length_ms().total_cmp(&b.length_ms()))?;
+}
+
+fn longest_tool<'a>(
+    story: &'a Story,
+    running: impl Iterator<Item = &'a LiveState>,
+    now: Timestamp,
+) -> Option<ToolTime> {
+    let mut by_tool: HashMap<(&str, &str), ToolCalls<'_>> = HashMap::new();
+    for row in story.rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
+        let tool = by_tool.entry((&row.server_name, &row.target)).or_default();
+        tool.times.push(interval(row));
+        if tool.longest.is_none_or(|longest| longest.length_ms() <= row.length_ms()) {
+            tool.longest = Some(row);
+        }
+    }
+    for state in running {
+        let is_call = |request: &&LiveRequest| request.method == "tools/call" && !request.is_from_server;
+        for request in state.open.iter().filter(is_call) {
+            let tool = by_tool.entry((&state.server_name, &request.target)).or_default();
+            tool.times.push((request.started_at.0, now.0.max(request.started_at.0)));
+            tool.open.push(request);
+        }
+    }
+    let times = by_tool.into_iter().filter_map(|((server, tool), mut calls)| {
         Some(ToolTime {
             server_name: server.to_owned(),
             tool_name: tool.to_owned(),
-            calls: rows.len() as u64,
-            open_ms: length_ms(&union(rows.iter().map(|row| interval(row)).collect())),
-            handle: longest.handle(),
+            handle: calls.handle(now)?,
+            calls: calls.times.len() as u64,
+            still_open: calls.open.len() as u64,
+            open_ms: length_ms(&union(std::mem::take(&mut calls.times))),
         })
     });
     times.max_by(|a, b| a.open_ms.total_cmp(&b.open_ms).then_with(|| b.handle.cmp(&a.handle)))
