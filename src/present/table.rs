@@ -235,13 +235,17 @@ impl Table {
                 widths[index] = None;
                 continue;
             }
-            let widest = (0..self.columns.len())
-                .filter(|index| self.columns[*index].cut)
-                .filter(|index| widths[*index].is_some_and(|width| width > LEAST))
-                .max_by_key(|index| widths[*index]);
-            let Some(index) = widest else { break };
+            let widest = |may_cut: &dyn Fn(&Column) -> bool, least: usize| {
+                let columns = (0..self.columns.len()).filter(|index| may_cut(&self.columns[*index]));
+                let wide = columns.filter(|index| widths[*index].is_some_and(|width| width > least));
+                wide.max_by_key(|index| widths[*index]).map(|index| (index, least))
+            };
+            // A terminal would break a line that is too long within a word.
+            let left = |column: &Column| matches!(column.align, Align::Left);
+            let cut = widest(&|column| column.cut, LEAST).or_else(|| widest(&left, room / LONG_SHARE));
+            let Some((index, least)) = cut else { break };
             let excess = total(&widths) - room;
-            widths[index] = widths[index].map(|width| width.saturating_sub(excess).max(LEAST));
+            widths[index] = widths[index].map(|width| width.saturating_sub(excess).max(least));
         }
         // The room of the dropped columns goes to the columns that were cut most.
         while total(&widths) < room {
@@ -314,6 +318,25 @@ mod tests {
         );
         assert_eq!(draw(24), "NAME         CALLS  NOTE\nsearch_iss…    412  slow\n東京             3\n");
         assert_eq!(draw(16), "NAME       CALLS\nsearch_i…    412\n東京           3\n");
+    }
+
+    #[test]
+    fn a_name_is_cut_only_if_the_line_would_be_too_long_without_every_other_column() {
+        let whole = |title, drop| Column { cut: false, ..Column::left(title, drop) };
+        let table = Table {
+            columns: vec![whole("SERVER", 0), whole("SCOPE", 2), whole("LAST SEEN", 0)],
+            rows: vec![vec!["a-long-name-of-a-server".into(), "user".into(), "2026-11-29 00:19".into()]],
+        };
+        for (width, row) in [
+            (60, "a-long-name-of-a-server  user   2026-11-29 00:19"),
+            (42, "a-long-name-of-a-server  2026-11-29 00:19"),
+            (36, "a-long-name-of-a-…  2026-11-29 00:19"),
+        ] {
+            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            let mut out = Vec::new();
+            table.write(&mut out, &terminal).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap().lines().nth(1), Some(row), "{width}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ const KEYS: &[&str] = &[
     "Tab             move between calls and servers",
     "Enter           on a call: its ids and hashes; on a server: only its calls",
     "w               the session of the call or server, as a waterfall",
-    "/               filter: server:git* tool:\"two words\" status:error session:01a2 word",
+    "/               filter: server:git* tool:\"a b\" status:error session:01a2 word",
     "e               errors only",
     "g               errors by message; Enter shows the latest of them",
     "s               sort servers: name, calls, errors, p95, memory, idle, up",
