@@ -66,9 +66,14 @@ impl ExportArgs {
         reading.leave_out_inner();
         let sessions = sessions(reading.sources.clone());
         let progress = if self.resume { ExportProgress::load() } else { ExportProgress::default() };
+        let line = ProgressLine::start(reading.sources.len());
+        let notices = line.notices();
         let mut run = ExportRun {
             collector: collector(&settings, side),
-            otlp: Otlp::of_records(settings.clone(), |notice| note(&notice.to_string())),
+            otlp: Otlp::of_records(settings.clone(), move |notice| {
+                notices(notice);
+                note(&notice.to_string());
+            }),
             settings,
             side,
             // A collector gets what the log has.
@@ -79,7 +84,7 @@ impl ExportArgs {
             read: HashMap::new(),
             checkpoint: Instant::now(),
             since_checkpoint: 0,
-            line: ProgressLine::start(reading.sources.len()),
+            line,
             lost: BTreeMap::new(),
         };
         let sent = sessions.iter().try_for_each(|session| run.send(session)).and_then(|()| run.finish());
@@ -221,7 +226,7 @@ impl ExportRun {
             for numbers in [&mut self.read, &mut self.seen] {
                 numbers.entry(record.connection_id.to_string()).or_default().add((record.seq, record.seq));
             }
-            self.line.record_sent();
+            self.line.record_read();
             self.since_checkpoint += 1;
             if self.since_checkpoint >= CHECKPOINT || self.checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
                 self.reach_checkpoint()?;
@@ -236,6 +241,9 @@ impl ExportRun {
         let lost = self.losses();
         let is_taken = in_time && lost == self.lost;
         self.lost = lost;
+        if is_taken {
+            self.line.records_taken(self.since_checkpoint);
+        }
         let read = std::mem::take(&mut self.read);
         if self.resume && is_taken && !read.is_empty() {
             self.progress.add(&self.collector, read)?;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cli::selection::note;
-use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalTarget;
+use crate::export::otlp::{ExportNotice, OtlpSettings};
 use crate::present::format::plural;
 use crate::record::words::Side;
 use crate::settings::paths;
@@ -177,7 +177,11 @@ pub(super) struct ProgressLine {
 struct ProgressCounts {
     files: u64,
     files_done: AtomicU64,
-    records: AtomicU64,
+    records_read: AtomicU64,
+    /// Records before the last checkpoint, so at least so many are taken.
+    records_taken: AtomicU64,
+    /// The reason why the collector does not take a signal now, by signal.
+    refusals: Mutex<BTreeMap<&'static str, &'static str>>,
     has_ended: AtomicBool,
 }
 
@@ -193,18 +197,36 @@ impl ProgressLine {
         self.counts.files_done.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn record_sent(&self) {
-        self.counts.records.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn record_read(&self) {
+        self.counts.records_read.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Clears the line, and returns the number of records that were sent.
+    /// Counts records that the collector has taken.
+    pub(super) fn records_taken(&self, records: u64) {
+        self.counts.records_taken.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Returns a function for notices about the collector, so that the line shows that the run waits for it.
+    pub(super) fn notices(&self) -> impl Fn(&ExportNotice) + Send + Sync + use<> {
+        let counts = Arc::clone(&self.counts);
+        move |notice| {
+            let mut refusals = counts.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            match notice {
+                ExportNotice::NotTaken { signal, reason } => drop(refusals.insert(signal, reason)),
+                ExportNotice::TakenAgain { signal } => drop(refusals.remove(signal)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Clears the line, and returns the number of records that were read.
     pub(super) fn end(mut self) -> u64 {
         self.counts.has_ended.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             let _ = thread.join();
         }
-        self.counts.records.load(Ordering::Relaxed)
+        self.counts.records_read.load(Ordering::Relaxed)
     }
 }
 
@@ -220,12 +242,7 @@ impl ProgressCounts {
                 continue;
             }
             next += period;
-            let records = plural(self.records.load(Ordering::Relaxed), "record");
-            let text = format!(
-                "{} of {}, {records} sent",
-                self.files_done.load(Ordering::Relaxed),
-                plural(self.files, "file")
-            );
+            let text = self.text();
             match is_terminal {
                 true => drop(write!(io::stderr(), "\r\x1b[K{text}")),
                 false => note(&text),
@@ -234,6 +251,19 @@ impl ProgressCounts {
         if is_terminal {
             let _ = io::stderr().write_all(b"\r\x1b[K");
         }
+    }
+
+    fn text(&self) -> String {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = refusals.values().next();
+        format!(
+            "{} of {}, {} read, {} taken by the collector{}",
+            self.files_done.load(Ordering::Relaxed),
+            plural(self.files, "file"),
+            plural(self.records_read.load(Ordering::Relaxed), "record"),
+            self.records_taken.load(Ordering::Relaxed),
+            reason.map(|reason| format!("; waiting for it ({reason})")).unwrap_or_default()
+        )
     }
 }
 

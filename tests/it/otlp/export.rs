@@ -189,13 +189,21 @@ fn an_export_that_takes_long_says_every_ten_seconds_how_far_it_is() {
     let home = Home::new();
     session(&home, &[], &[], 3);
     let collector = Collector::start(Manner::Hanging);
-    let mut command = home.spantap(["export", "--otlp", &collector.endpoint]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(line.starts_with("note: 1 of 1 file, ") && line.ends_with(" records sent\n"), "{line}");
+    let cases = [
+        (collector.endpoint.as_str(), " records read, 0 taken by the collector"),
+        ("http://127.0.0.1:1", " records read, 0 taken by the collector; waiting for it (refused)"),
+    ];
+    let runs = cases.map(|(endpoint, end)| {
+        let mut command = home.spantap(["export", "--otlp", endpoint]);
+        (command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap(), end)
+    });
+    for (mut child, end) in runs {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let line = lines.find(|line| line.starts_with("note: 1 of 1 file, "));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.as_ref().is_some_and(|line| line.ends_with(end)), "{line:?}");
+    }
 }
 
 #[test]
