@@ -9,6 +9,7 @@ use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
 use crate::present::sessions;
 use crate::query::sessions::SessionTable;
+use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
 pub struct SessionsArgs {
@@ -44,7 +45,11 @@ impl SessionsArgs {
         let default = if self.output.json { usize::MAX } else { SESSIONS };
         found.truncate(self.output.limit.or(self.count).unwrap_or(default));
         let live = reading.live_noted();
-        found.iter_mut().for_each(|(_, session)| session.add_live(&live));
+        let now = Timestamp::now();
+        for (_, session) in &mut found {
+            session.add_live(&live);
+            session.last_until(now, reading.select.window);
+        }
         if self.output.json {
             for (id, session) in &found {
                 writeln!(out, "{}", sessions::json(id, session, &reading.prices, self.connections)?)?;

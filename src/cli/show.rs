@@ -17,6 +17,7 @@ use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, Ses
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
 use crate::record::Record;
+use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -177,6 +178,7 @@ pub(super) fn write_session(
     let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, false));
     found.settle();
     found.totals.add_live(&reading.live_noted());
+    found.totals.last_until(Timestamp::now(), reading.select.window);
     session::write(out, &reading.terminal, session_id, &found, part, again)?;
     Ok(())
 }

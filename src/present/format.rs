@@ -97,9 +97,13 @@ pub(crate) fn plural(count: u64, word: &str) -> String {
     format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Returns a time span: the day once if both ends are on it, seconds only if the span is shorter than an hour.
-pub(crate) fn span(first: Timestamp, last: Timestamp, zone: &TimeZone, dash: &str) -> String {
+/// Returns a time span: the day once if both ends are on it, seconds only if the span is shorter than an hour. A span
+/// without an end goes on.
+pub(crate) fn span(first: Timestamp, last: Option<Timestamp>, zone: &TimeZone, dash: &str) -> String {
     const HOUR_US: i64 = 3_600_000_000;
+    let Some(last) = last else {
+        return format!("{} {dash} now", first.local(zone, "%Y-%m-%d %H:%M:%S"));
+    };
     let day = |at: Timestamp| at.local(zone, "%Y-%m-%d");
     let clock = if last.0.saturating_sub(first.0) < HOUR_US { "%H:%M:%S" } else { "%H:%M" };
     let end = last.local(zone, clock);
@@ -153,7 +157,7 @@ mod tests {
             ("2026-11-25T08:05:15Z", "2026-11-25T18:05:40Z", "2026-11-25 08:05 - 18:05"),
             ("2026-11-25T23:59:00Z", "2026-11-26T00:01:00Z", "2026-11-25 23:59:00 - 2026-11-26 00:01:00"),
         ] {
-            assert_eq!(span(at(first), at(last), &TimeZone::UTC, "-"), expected);
+            assert_eq!(span(at(first), Some(at(last)), &TimeZone::UTC, "-"), expected);
         }
     }
 }

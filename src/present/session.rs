@@ -77,7 +77,7 @@ fn write_totals(
         servers.join(", "),
         hosts.join(", "),
         totals.folders.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
-        format::span(first, last, &terminal.zone, terminal.dash()),
+        format::span(first, (!totals.goes_on).then_some(last), &terminal.zone, terminal.dash()),
         format::duration(totals.span.ms()),
     ];
     let counts = [

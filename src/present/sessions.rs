@@ -19,7 +19,9 @@ struct SessionLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     connection_id: Option<&'a str>,
     started_at: String,
-    ended_at: String,
+    /// Absent while the session goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<String>,
     duration_ms: f64,
     hosts: &'a BTreeSet<String>,
     servers: Vec<&'a str>,
@@ -59,7 +61,7 @@ pub(crate) fn json(
         session_id: if by_connection { &session.session_id } else { id },
         connection_id: by_connection.then_some(id),
         started_at: first.to_string(),
-        ended_at: last.to_string(),
+        ended_at: (!session.goes_on).then(|| last.to_string()),
         duration_ms: session.span.ms(),
         hosts: &session.hosts,
         servers: session.servers.keys().map(String::as_str).collect(),

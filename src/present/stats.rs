@@ -121,7 +121,7 @@ fn counts(total: &StatsRow) -> Vec<Printable> {
 
 fn times(summary: &StatsSummary, terminal: &Terminal) -> Vec<Printable> {
     let (first, last) = summary.span.get().unwrap_or_default();
-    let span = format::span(first, last, &terminal.zone, terminal.dash());
+    let span = format::span(first, Some(last), &terminal.zone, terminal.dash());
     let rate = summary.total.calls_per_minute.map(|rate| format!("{} calls a minute", per_minute(rate)));
     vec![span.into(), rate.unwrap_or_default().into()]
 }

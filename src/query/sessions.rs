@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::query::entry::LogEntry;
 use crate::query::errors;
 use crate::query::event::unexpected_end;
+use crate::query::files::TimeWindow;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -12,6 +13,7 @@ use crate::query::totals::{CallTotals, TimeSpan, TurnCounts};
 use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::live::{LiveRequest, LiveState};
+use crate::record::timestamp::Timestamp;
 
 /// Adds up the selected records by session, or by connection.
 pub struct SessionTable<'a> {
@@ -46,6 +48,8 @@ pub struct SessionTotals {
     ended: BTreeSet<String>,
     /// The connections that run now.
     pub(crate) running: Vec<LiveState>,
+    /// True if the session goes on, so that its time is until now.
+    pub(crate) goes_on: bool,
     /// Servers whose proxy was killed.
     pub(crate) killed: BTreeSet<String>,
     /// Number of failures by tool and message, at most [`FAILURES`] of them.
@@ -95,6 +99,14 @@ impl SessionTotals {
                 Liveness::Killed => drop(self.killed.insert(state.server_name.clone())),
                 Liveness::Unknown => {}
             }
+        }
+    }
+
+    /// Lets a session with a connection that runs last until `now`, unless `now` is not selected.
+    pub(crate) fn last_until(&mut self, now: Timestamp, window: TimeWindow) {
+        self.goes_on = !self.running.is_empty() && window.contains(now);
+        if let Some((first, _)) = self.span.get().filter(|_| self.goes_on) {
+            self.span.add(first, now);
         }
     }
 

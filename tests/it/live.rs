@@ -43,6 +43,7 @@ fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
     let session = hang(&home, "db", "query");
     let row = within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     assert_eq!((&row["running"], &row["servers"]), (&json!(1), &json!(["db"])));
+    assert_eq!(row.get("ended_at"), None, "a session that runs has no end");
     let shown = home.command(SPANTAP).args(["show", "last"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("running, query open for ") && shown.contains("query on db"), "{shown}");
@@ -54,6 +55,29 @@ fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
     assert_eq!(live_file(&home), None);
     let rows = sessions(&home);
     assert_eq!((&rows[0]["running"], &rows[0]["open"]), (&json!(0), &json!(0)));
+    assert!(rows[0]["ended_at"].is_string());
+}
+
+#[test]
+fn a_session_that_runs_lasts_until_now_and_not_until_its_last_record() {
+    let home = Home::new();
+    let session = hang(&home, "db", "query");
+    let duration = |options: &[&str]| {
+        let output = home.command(SPANTAP).args(["sessions", "--json"]).args(options).output().unwrap();
+        let row: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        row["duration_ms"].as_f64().map(|ms| (ms, row["ended_at"].is_string()))
+    };
+    let open = || sessions(&home).into_iter().find(|row| row["open"] == 1);
+    let first = within(SOON, open)["duration_ms"].as_f64().unwrap();
+    // Nothing is recorded while the call is open.
+    let (later, _) = within(SOON, || duration(&[]).filter(|(later, _)| *later > first + 100.0));
+    let shown = home.command(SPANTAP).args(["show", "last"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.lines().nth(1).unwrap().contains("– now  "), "{shown}");
+    // Records until a time that is over.
+    let (of_past, has_end) = duration(&["--until", "0s"]).unwrap();
+    assert!(has_end && of_past < later, "{of_past}");
+    session.end();
 }
 
 #[test]
