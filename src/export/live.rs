@@ -26,8 +26,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MOST_REMOVED: usize = 100;
 /// Age from which a file is removed if nothing is known of its proxy.
 const OLD: Duration = Duration::from_secs(7 * 86_400);
-/// A write that takes longer than this hangs: the end does not wait for it.
-const HANGS_AFTER: Duration = Duration::from_millis(200);
+/// A write that takes longer than this part of the time left hangs: the end does not wait for it.
+const HANG_PART: u32 = 7;
 /// Stack of the writer thread, in bytes.
 const WRITER_STACK: usize = 256 << 10;
 
@@ -89,9 +89,10 @@ impl Mailbox {
 
     /// Waits until the writer thread is done, but not for a write that hangs.
     fn wait_until_closed(&self, deadline: Instant) {
+        let hangs_after = deadline.saturating_duration_since(Instant::now()) / HANG_PART;
         let mut slot = self.slot();
         while !slot.is_closed {
-            let hangs_at = slot.writing_since.map(|since| since + HANGS_AFTER);
+            let hangs_at = slot.writing_since.map(|since| since + hangs_after);
             let until = hangs_at.map_or(deadline, |hangs_at| hangs_at.min(deadline));
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

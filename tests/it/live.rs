@@ -221,6 +221,7 @@ fn the_line_for_prompts_says_what_runs_died_or_did_not_start_until_it_starts_aga
     // A server that dies; its host still has the connection open.
     let mut dying = home.command(SPANTAP);
     dying.args(["--server", "db", "--", "bash", "-c", "read first; kill -SEGV $$"]);
+    dying.env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
     let mut dying = Session::start(dying);
     dying.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"}));
     dying.child.wait().unwrap();

@@ -43,8 +43,11 @@ fn each_of_the_ten_questions_is_answered_by_one_command() {
     session.request("initialize", json!({}));
     session.calls(2);
     session.end();
-    let dies = Run::wrapping_script("exit 3").home(&home).options(&["--server", "db"]);
-    dies.unhurried().end().expect_exit(3);
+    let dies = Run::wrapping_script("read line; exit 3").home(&home).options(&["--server", "db"]);
+    let mut session = dies.unhurried().start();
+    session.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}));
+    session.read_to_end();
+    assert_eq!(session.end().0.code(), Some(3));
     screen.run(&format!("cd {}; spantap() {{ {SPANTAP} \"$@\"; }}", env!("CARGO_MANIFEST_DIR")), "ready>");
     for (number, (question, command)) in page.into_iter().enumerate() {
         let (begin, call, options, words) = QUESTIONS[number];

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::run::Run;
 use crate::support::screen::Screen;
 use crate::support::*;
 
@@ -41,9 +42,8 @@ fn once_shows_what_a_server_does_now_and_what_it_costs() {
 fn once_shows_a_server_that_died_with_its_last_words() {
     let home = Home::new();
     let script = "read line; echo 'connection refused' >&2; exit 3";
-    let mut command = home.command(SPANTAP);
-    command.args(["--server", "db", "--", "bash", "-c", script]);
-    let mut session = Session::start(command);
+    let dies = Run::wrapping_script(script).home(&home).options(&["--server", "db"]);
+    let mut session = dies.unhurried().start();
     session.send(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}));
     session.child.wait().unwrap();
     let state = once(&home);
