@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::export::Output;
 use crate::observe::Observer;
@@ -22,9 +22,11 @@ use crate::system::{files, procfs, thread};
 
 /// Shortest time between two writes.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Most files of processes that are gone that one start removes.
+/// Most files that one start removes.
 const MOST_REMOVED: usize = 100;
-/// Age from which a file is removed if nothing is known of its proxy.
+/// Most files of proxies that were killed that one start keeps, the newest.
+const MOST_KILLED: usize = 50;
+/// Age from which a file is removed if its proxy does not run, or if nothing is known of its proxy.
 const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A write that takes longer than this part of the time left hangs: the end does not wait for it.
 const HANG_PART: u32 = 7;
@@ -113,7 +115,7 @@ fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
         let file = match &file {
             Some(file) => file,
             None => {
-                remove_gone(path.parent().unwrap_or(Path::new("/")));
+                clean(path.parent().unwrap_or(Path::new("/")));
                 let _ = std::fs::remove_file(ended);
                 file.insert(files::create_private(path)?)
             }
@@ -301,33 +303,46 @@ fn process(pid: u32) -> LiveProcess {
     }
 }
 
-/// Removes the files of proxies that are gone: a proxy that was killed leaves its file. A file of another boot or
-/// pid namespace, of which that cannot be known, is removed when it is old.
-fn remove_gone(folder: &Path) {
+/// Gives the files of proxies that were killed another extension, so that the folder keeps the request that was open
+/// and `status --line` does not read them. Removes files that are old, and the oldest of too many.
+fn clean(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let is_own = |path: &PathBuf| {
-        let extension = path.extension().unwrap_or_default();
-        let is_left = extension == live::ENDED_EXTENSION || extension == live::NOTIFIED_EXTENSION;
-        extension == live::EXTENSION || is_left && is_old(path)
-    };
-    for path in paths.filter(is_own).filter(|path| is_gone(path)).take(MOST_REMOVED) {
-        let _ = std::fs::remove_file(&path);
+    let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let with =
+        |extension| paths.iter().filter(move |path| path.extension().is_some_and(|own| own == extension));
+    let left = [live::ENDED_EXTENSION, live::NOTIFIED_EXTENSION].into_iter().flat_map(with);
+    let mut old: Vec<&PathBuf> = left.filter(|path| is_old(path)).collect();
+    let mut killed: Vec<PathBuf> = with(live::KILLED_EXTENSION).cloned().collect();
+    for path in with(live::EXTENSION) {
+        match is_running(path) {
+            Some(true) => {}
+            Some(false) => {
+                let kept = path.with_extension(live::KILLED_EXTENSION);
+                killed.extend(std::fs::rename(path, &kept).is_ok().then_some(kept));
+            }
+            None => old.extend(is_old(path).then_some(path)),
+        }
+    }
+    killed.sort_by_cached_key(|path| std::cmp::Reverse(written(path)));
+    let excess = killed.iter().enumerate().filter(|(rank, path)| *rank >= MOST_KILLED || is_old(path));
+    for path in old.into_iter().chain(excess.map(|(_, path)| path)).take(MOST_REMOVED) {
+        let _ = std::fs::remove_file(path);
     }
 }
 
-fn is_gone(path: &Path) -> bool {
-    let bytes = files::read_limited(path, live::LIMIT as u64).unwrap_or_default();
-    let state = LiveState::decode(&bytes);
-    let is_running = state.ok().and_then(|LiveState { proxy, .. }| {
-        procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
-    });
-    is_running.map_or_else(|| is_old(path), |is_running| !is_running)
+/// Returns whether the proxy of a live file runs; `None` if that cannot be known.
+fn is_running(path: &Path) -> Option<bool> {
+    let bytes = files::read_limited(path, live::LIMIT as u64).ok()?;
+    let LiveState { proxy, .. } = LiveState::decode(&bytes).ok()?;
+    procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
+}
+
+fn written(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
 fn is_old(path: &Path) -> bool {
-    let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    written.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > OLD)
+    written(path).and_then(|time| time.elapsed().ok()).is_some_and(|age| age > OLD)
 }
 
 #[cfg(test)]

@@ -139,8 +139,7 @@ pub fn write(
 
 /// Returns what is unusual about a session, in words.
 pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone) {
-    let killed = session.killed.iter().map(|server| format!("{server}: spantap was killed"));
-    let mut notes: Vec<String> = killed.chain(session.deaths.iter().cloned()).collect();
+    let mut notes: Vec<String> = session.killed.iter().chain(&session.deaths).cloned().collect();
     let tone = match () {
         () if !notes.is_empty() || session.has_thrashing_alarm => Tone::Bad,
         () if session.calls.errors() > 0 || session.running.is_empty() => Tone::Warning,

@@ -19,7 +19,7 @@ const CLOCK_TICK: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Liveness {
     Running,
-    /// The proxy left its file and does not run.
+    /// The proxy left its file and does not run; or a later start of a spantap found that.
     Killed,
     /// The file is of another boot or of another pid namespace.
     Unknown,
@@ -35,17 +35,18 @@ pub(crate) struct LiveConnection {
 /// Reads the live files in `folder`, in the order in which the connections began. Returns also one line for each
 /// file that cannot be read.
 pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
-    connections_of(folder, MOST_FILES)
+    LiveFolder::default().read(folder)
 }
 
-/// Does the same for at most `most` files.
+/// Reads at most `most` files of connections, and none of those that a later start found killed.
 pub(super) fn connections_of(folder: &Path, most: usize) -> (Vec<LiveConnection>, Vec<String>) {
-    LiveFolder::default().connections(folder, most)
+    LiveFolder::default().connections(folder, &[live::EXTENSION], most)
 }
 
 /// Reads at most `most` files with this extension.
 pub(super) fn states(folder: &Path, extension: &str, most: usize) -> (Vec<LiveState>, Vec<String>) {
-    LiveFolder::default().states(folder, extension, most)
+    let (states, problems) = LiveFolder::default().states(folder, &[extension], most);
+    (states.into_iter().map(|(_, state)| state).collect(), problems)
 }
 
 /// The files of a folder that is read again and again: a file that has not changed is not read again.
@@ -58,20 +59,36 @@ pub(crate) struct LiveFolder {
 impl LiveFolder {
     /// Like [`connections`].
     pub(crate) fn read(&mut self, folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {
-        self.connections(folder, MOST_FILES)
+        self.connections(folder, &[live::EXTENSION, live::KILLED_EXTENSION], MOST_FILES)
     }
 
-    fn connections(&mut self, folder: &Path, most: usize) -> (Vec<LiveConnection>, Vec<String>) {
-        let (states, problems) = self.states(folder, live::EXTENSION, most);
-        let connection = |state: LiveState| LiveConnection { liveness: Liveness::of(&state), state };
+    fn connections(
+        &mut self,
+        folder: &Path,
+        extensions: &[&str],
+        most: usize,
+    ) -> (Vec<LiveConnection>, Vec<String>) {
+        let (states, problems) = self.states(folder, extensions, most);
+        let connection = |(path, state): (PathBuf, LiveState)| {
+            let was_killed = path.extension().is_some_and(|own| own == live::KILLED_EXTENSION);
+            let liveness = if was_killed { Liveness::Killed } else { Liveness::of(&state) };
+            LiveConnection { liveness, state }
+        };
         let mut connections: Vec<LiveConnection> = states.into_iter().map(connection).collect();
         connections.sort_by(|a, b| {
             (a.state.started_at, &a.state.connection_id).cmp(&(b.state.started_at, &b.state.connection_id))
         });
+        // A file that got its other extension meanwhile was found twice.
+        connections.dedup_by(|a, b| a.state.connection_id == b.state.connection_id);
         (connections, problems)
     }
 
-    fn states(&mut self, folder: &Path, extension: &str, most: usize) -> (Vec<LiveState>, Vec<String>) {
+    fn states(
+        &mut self,
+        folder: &Path,
+        extensions: &[&str],
+        most: usize,
+    ) -> (Vec<(PathBuf, LiveState)>, Vec<String>) {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Default::default(),
@@ -80,7 +97,10 @@ impl LiveFolder {
         let mut before = std::mem::take(&mut self.known);
         let (mut states, mut problems) = (Vec::new(), Vec::new());
         let paths = entries.flatten().map(|entry| entry.path());
-        let own = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+        let is_own = |path: &PathBuf| {
+            path.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension))
+        };
+        let own = paths.filter(is_own);
         for (number, path) in own.enumerate() {
             if number >= most {
                 problems.push(format!("{}: only {most} live files are read", folder.display()));
@@ -96,9 +116,9 @@ impl LiveFolder {
                 Ok(Some(state)) => {
                     // A file that was written just now may be written again at the same time of its file system.
                     if written.elapsed().is_ok_and(|age| age > CLOCK_TICK) {
-                        self.known.insert(path, (written, state.clone()));
+                        self.known.insert(path.clone(), (written, state.clone()));
                     }
-                    states.push(state);
+                    states.push((path, state));
                 }
                 Ok(None) => {}
                 Err(problem) => problems.push(format!("{}: {problem}", path.display())),

@@ -50,7 +50,7 @@ pub struct SessionTotals {
     pub(crate) running: Vec<LiveState>,
     /// True if the session goes on, so that its time is until now.
     pub(crate) goes_on: bool,
-    /// Servers whose proxy was killed.
+    /// Servers whose proxy was killed, each with the request that was open.
     pub(crate) killed: BTreeSet<String>,
     /// Number of failures by tool and message, at most [`FAILURES`] of them.
     failures: BTreeMap<(String, String), u64>,
@@ -96,7 +96,9 @@ impl SessionTotals {
                 Liveness::Running => self.running.push(state.clone()),
                 // The proxy may have had no time to remove its file after the recorded end.
                 Liveness::Killed if self.ended.contains(&state.connection_id) => {}
-                Liveness::Killed => drop(self.killed.insert(state.server_name.clone())),
+                Liveness::Killed => {
+                    self.killed.insert(format!("{}: {}", state.server_name, state.killed_text()));
+                }
                 Liveness::Unknown => {}
             }
         }

@@ -296,7 +296,8 @@ impl TopState {
 
     /// Returns true if a request is open, whose time grows.
     pub(crate) fn has_open(&self) -> bool {
-        self.live.iter().any(|connection| !connection.state.open.is_empty())
+        let mut running = self.live.iter().filter(|connection| connection.liveness == Liveness::Running);
+        running.any(|connection| !connection.state.open.is_empty())
     }
 
     /// Asks the system for the memory and the commands of the servers.
@@ -333,13 +334,18 @@ impl TopState {
             live.iter().filter(is_running).map(|connection| &*connection.state.session_id).collect();
         let is_recent =
             |session: &str, at: Timestamp| sessions.contains(session) || now.0 - at.0 < SHOWN_DEAD_US;
-        let mut servers: Vec<TopServer> =
-            live.iter().map(|connection| self.live_server(connection, select, now)).collect();
         let runs: HashSet<(&str, &str)> = live
             .iter()
             .filter(is_running)
             .map(|LiveConnection { state, .. }| (&*state.session_id, &*state.server_name))
             .collect();
+        // A server that its host started again runs.
+        let is_latest = |LiveConnection { state, liveness }: &&&LiveConnection| {
+            *liveness != Liveness::Killed || !runs.contains(&(&state.session_id, &state.server_name))
+        };
+        let live_rows = live.iter().filter(is_latest);
+        let mut servers: Vec<TopServer> =
+            live_rows.map(|connection| self.live_server(connection, select, now)).collect();
         let ends =
             self.totals.ends.iter().filter(|((session, server), _)| !runs.contains(&(session, server)));
         servers.extend(ends.filter_map(|(key, end)| self.dead_server(key, end)));
@@ -373,9 +379,7 @@ impl TopState {
             Liveness::Running if !open.is_empty() => (ServerState::Busy, state.started_at, last_error),
             Liveness::Running => (ServerState::Idle, state.started_at, last_error),
             Liveness::Unknown => (ServerState::Unknown, state.started_at, last_error),
-            Liveness::Killed => {
-                (ServerState::Killed, state.updated_at, Some("spantap was killed".to_owned()))
-            }
+            Liveness::Killed => (ServerState::Killed, state.updated_at, Some(state.killed_text())),
         };
         TopServer {
             server_name: state.server_name.clone(),

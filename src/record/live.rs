@@ -20,6 +20,9 @@ pub(crate) const EXTENSION: &str = "live";
 /// Extension of the file that spantap leaves when its server died or did not start. It is named after the server.
 pub(crate) const ENDED_EXTENSION: &str = "ended";
 
+/// Extension of a live file whose proxy was killed. The next start of a spantap gives the file this extension.
+pub(crate) const KILLED_EXTENSION: &str = "killed";
+
 /// Extension of the file whose time is that of the last notification about a server.
 pub(crate) const NOTIFIED_EXTENSION: &str = "notified";
 
@@ -114,6 +117,22 @@ impl LiveState {
     pub(crate) fn ended_name(server_name: &str) -> String {
         let hash = hex::text(&Sha256::digest(server_name)[..6]);
         format!("{}-{hash}.{ENDED_EXTENSION}", server_part(server_name))
+    }
+}
+
+impl LiveState {
+    /// Returns the end of a connection whose proxy was killed: `spantap was killed while query was open`.
+    pub(crate) fn killed_text(&self) -> String {
+        let others = (self.open.len() as u64 + self.more_open).saturating_sub(1);
+        let Some(oldest) = self.open.iter().min_by_key(|request| request.started_at) else {
+            return "spantap was killed".to_owned();
+        };
+        let name = oldest.name();
+        match others {
+            0 => format!("spantap was killed while {name} was open"),
+            1 => format!("spantap was killed while {name} and 1 other request were open"),
+            _ => format!("spantap was killed while {name} and {others} other requests were open"),
+        }
     }
 }
 

@@ -97,22 +97,44 @@ fn the_page_says_which_servers_run_and_which_only_did() {
 }
 
 #[test]
-fn a_proxy_that_was_killed_is_said_to_have_been_killed_until_the_next_one_starts() {
+fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
     let home = Home::new();
     let mut session = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
     session.child.kill().unwrap();
     session.child.wait().unwrap();
-    let shown = || {
-        let output = home.command(SPANTAP).args(["sessions"]).output().unwrap();
+    let shown = |command: &[&str]| {
+        let output = home.command(SPANTAP).args(command).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(shown().contains("db: spantap was killed"), "{}", shown());
-    assert!(live_file(&home).is_some());
+    let check = || {
+        let killed = "spantap was killed while query was open";
+        assert!(shown(&["sessions"]).contains(&format!("db: {killed}")), "{}", shown(&["sessions"]));
+        let why = shown(&["why"]);
+        assert!(why.contains(&format!("db lost its proxy: {killed}")), "{why}");
+        assert!(!why.contains("Nothing stood out"), "{why}");
+    };
+    check();
+    let killed = live_file(&home).unwrap();
     let next = hang(&home, "db", "query");
     within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1 && row["running"] == 1));
+    check();
+    assert!(!shown(&["top", "--once"]).contains("killed"), "its host has started the server again");
+    assert_eq!(line(&home), "mcp ✓\n");
     next.end();
-    assert_eq!(live_file(&home), None);
+    check();
+    // The files of killed proxies are bounded, and none is kept for longer than a week.
+    let kept = killed.with_extension("killed");
+    for number in 0..60 {
+        std::fs::copy(&kept, kept.with_file_name(format!("{number}.killed"))).unwrap();
+    }
+    let old = std::fs::File::options().write(true).open(&kept).unwrap();
+    old.set_modified(std::time::SystemTime::now() - Duration::from_secs(8 * 86_400)).unwrap();
+    let mut last = home.session(&[]);
+    last.calls(1);
+    last.end();
+    let left = std::fs::read_dir(kept.parent().unwrap()).unwrap().count();
+    assert!(!kept.exists() && left == 50, "{left}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
         connection.liveness == Liveness::Killed && !has_end(&connection.state.connection_id)
     });
     let killed = killed.map(|LiveConnection { state, .. }| {
-        let how = "lost its proxy: spantap was killed".to_owned();
+        let how = format!("lost its proxy: {}", state.killed_text());
         let fact = fact(&state.connection_id, &state.server_name, state.updated_at, how);
         // Its last records may be lost.
         EndFact { was_ready: fact.was_ready.filter(|was_ready| *was_ready), ..fact }
