@@ -140,7 +140,7 @@ mod tests {
             problems,
             [
                 "/etc/spantap.toml:1: `slow` is not a duration, for example 30s; ignoring it",
-                "/etc/spantap.toml:3: unknown setting `colour`; `spantap doctor` lists the settings",
+                "/etc/spantap.toml:3: unknown setting `colour`; `spantap doctor --all` lists the settings",
             ]
         );
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::{Out, help, redacted};
+use crate::export::notify::look_up;
 use crate::present::Printable;
 use crate::present::format::plural;
 use crate::present::table::{Terminal, Tone};
@@ -153,7 +154,7 @@ impl DoctorArgs {
 fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings) {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for problem in config.problems.iter().chain(&misspelt_variables(names)) {
-        findings.warn(problem.to_string(), "fix it; `spantap man run` lists the settings");
+        findings.warn(problem.to_string(), "fix it; `spantap doctor --all` lists the settings");
     }
     for warning in config.redaction.warnings() {
         findings.warn(warning, "leave it out, unless the text is meant to be recorded");
@@ -169,6 +170,7 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
         }
     }
     hash_key(config, findings);
+    notify(config, findings);
     if config.otlp(&process_environment).0.is_none() {
         findings.ok("no collector is configured");
     }
@@ -216,6 +218,19 @@ fn hash_key(config: &Settings, findings: &mut DoctorFindings) {
                 "fix it; hashes of different sessions can be compared only with a usable key",
             ),
         },
+    }
+}
+
+/// Checks that the program of `notify` can be started.
+fn notify(config: &Settings, findings: &mut DoctorFindings) {
+    if config.notify.is_empty() {
+        return;
+    }
+    match look_up(&config.notify) {
+        (program, None) => findings.ok(format!("notify: `{program}` can be started")),
+        (_, Some((problem, fix))) => {
+            findings.warn(format!("notify: {problem}, so you are notified of nothing"), fix);
+        }
     }
 }
 

@@ -88,6 +88,11 @@ impl SelectArgs {
     }
 }
 
+/// Parses what `show` and `why` look for. An empty word, as an unset variable gives, would match everything.
+pub(super) fn target(word: &str) -> Result<String, &'static str> {
+    (!word.is_empty()).then(|| word.to_owned()).ok_or("expected a word; leave it out for the last session")
+}
+
 /// Returns the help of `--since`, which differs between commands in its default only.
 pub(super) fn since_help(default: &str) -> String {
     format!(

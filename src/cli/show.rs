@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, hint};
 use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
@@ -22,7 +22,7 @@ use crate::record::timestamp::Timestamp;
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// SESSION, HANDLE, last, -1 (last call), SESSION/SEQ, or an operation's request, trace, span, tool call or conversation id, or a hash
-    #[arg(value_name = "WHAT", allow_negative_numbers = true)]
+    #[arg(value_name = "WHAT", allow_negative_numbers = true, value_parser = selection::target)]
     target: Option<String>,
     /// Draw all operations of a session, and the start of its servers in full [default: the first 200, and failures]
     #[arg(long, conflicts_with = "limit")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::show::not_found;
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, why as sentences};
@@ -24,7 +24,7 @@ use crate::record::timestamp::Timestamp;
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// SESSION, HANDLE of a call, last, -1 (last call), or any other word that `show` takes
-    #[arg(value_name = "WHAT", allow_negative_numbers = true)]
+    #[arg(value_name = "WHAT", allow_negative_numbers = true, value_parser = selection::target)]
     target: Option<String>,
     #[command(flatten)]
     select: SelectArgs,

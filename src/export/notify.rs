@@ -129,6 +129,25 @@ impl NotifyStart {
     }
 }
 
+/// Returns the program of `command`, and why it cannot be started and what to do, if so.
+pub(crate) fn look_up(command: &[String]) -> (String, Option<(String, String)>) {
+    let words = if command == ["desktop"] { desktop("") } else { command.to_vec() };
+    let program = words.into_iter().next().unwrap_or_default();
+    let found =
+        CString::new(&*program).map_err(io::Error::other).and_then(|name| detached::find(&name, PATH));
+    let problem = found.err().map(|error| match error.kind() {
+        io::ErrorKind::NotFound if program.contains('/') => {
+            (format!("`{program}` is not a file"), "correct the path in `notify`".to_owned())
+        }
+        io::ErrorKind::NotFound => (
+            format!("`{program}` is not in PATH ({PATH})"),
+            "install it, or set `notify` to the full path of a program".to_owned(),
+        ),
+        _ => (format!("`{program}` is not executable"), format!("make it executable: chmod +x {program}")),
+    });
+    (program, problem)
+}
+
 /// Returns the command that shows a notification on the desktop.
 fn desktop(summary: &str) -> Vec<String> {
     let words: &[&str] = if cfg!(target_os = "macos") {

@@ -102,7 +102,7 @@ impl ConfigFile {
             let name = shown(&entry.name.join("."));
             let way_out = match nearest_of(&general(&entry.name), names.clone()) {
                 Some(setting) => format!("did you mean `{setting}`?"),
-                None => "`spantap doctor` lists the settings".to_owned(),
+                None => "`spantap doctor --all` lists the settings".to_owned(),
             };
             let text = format!("unknown setting `{name}`; {way_out}");
             SettingProblem { origin: self.origin(entry.line), setting: None, text }
@@ -116,15 +116,18 @@ impl ConfigFile {
         if name == "server" {
             return Vec::new();
         }
-        let own = self.find(&scoped(server, name));
-        let general = self.find(&split(name));
         let texts = |value: &Value| match value {
             Value::Array(items) => items.iter().map(text_of).collect(),
             other => vec![text_of(other)],
         };
-        let written =
-            |entry: &ConfigEntry| SettingText { texts: texts(&entry.value), origin: self.origin(entry.line) };
-        own.into_iter().chain(general).map(written).collect()
+        let written = |(value, origin)| SettingText { texts: texts(value), origin };
+        self.values(server, name).map(written).collect()
+    }
+
+    /// Returns the values of a setting: of the server's own section, then of the top level.
+    pub(super) fn values(&self, server: &str, name: &str) -> impl Iterator<Item = (&Value, SettingOrigin)> {
+        let entries = [self.find(&scoped(server, name)), self.find(&split(name))];
+        entries.into_iter().flatten().map(|entry| (&entry.value, self.origin(entry.line)))
     }
 
     /// Returns a table, made of its entries: that of the server's own section, else that of the top level.
@@ -217,9 +220,7 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
 
 fn is_known(name: &[String], mut names: impl Iterator<Item = &'static str>) -> bool {
     let general = general(name);
-    // `notify` has no flag and no variable, and is therefore not in the table of settings.
-    general == "notify"
-        || names.any(|setting| setting == general)
+    names.any(|setting| setting == general)
         || TABLES.iter().any(|table| general.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')))
 }
 

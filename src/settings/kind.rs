@@ -127,6 +127,20 @@ const fn text(expected: &'static str, show: fn(&String) -> String) -> SettingKin
 pub(super) const NAME: SettingKind<String> = text("a name", String::clone);
 /// An id may name a person: only its presence is shown.
 pub(super) const ID: SettingKind<String> = text("an id", |_| "set".to_owned());
+/// A host and a scope, as `wrap` writes them.
+pub(super) const ORIGIN: SettingKind<String> = SettingKind {
+    expected: "HOST/SCOPE, each of letters, digits and dashes",
+    parse: |written| {
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let text = written.text()?;
+        text.split_once('/')
+            .is_some_and(|(host, scope)| is_word(host) && is_word(scope))
+            .then(|| text.to_owned())
+    },
+    ..ID
+};
 /// A URL may contain credentials: only its host and port are shown.
 pub(super) const URL: SettingKind<String> =
     text("a URL", |url| address(url).unwrap_or_else(|| "none".to_owned()));

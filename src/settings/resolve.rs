@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::settings::kind::{SettingKind, SettingText};
 use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
-use crate::settings::table::{GivenSettings, SettingLookup, Settings, names, variable};
+use crate::settings::table::{GivenSettings, NOTIFY, SettingLookup, Settings, names, variable};
 use crate::settings::{ConfigFile, Environment, server_name};
 use crate::system::files::home::expand_home;
 
@@ -91,7 +91,8 @@ impl<'a> SettingSources<'a> {
     /// free text is written.
     pub fn settings(&self, server_name: &str) -> Settings {
         let mut resolver = self.resolver(server_name);
-        resolver.problems = resolver.file.map(|file| file.problems(names())).unwrap_or_default();
+        resolver.problems =
+            resolver.file.map(|file| file.problems(names().chain([NOTIFY]))).unwrap_or_default();
         let mut settings = resolver.single_settings();
         settings.cost_per_call = resolver.cost_per_call();
         settings.thrash_tools = resolver.thrash_tools();

@@ -74,6 +74,9 @@ impl SettingDeclaration {
     }
 }
 
+/// The one setting that has no flag and no variable, and is therefore not in the table of settings.
+pub(super) const NOTIFY: &str = "notify";
+
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     DECLARATIONS.iter().map(|setting| setting.name)
 }
@@ -247,7 +250,7 @@ settings! {
         help: "Person on whose behalf the host runs",
     }
     origin: String => Option<String> = None, {
-        name: "origin", kind: kind::ID, default: "none", flag: value("origin", "ORIGIN"),
+        name: "origin", kind: kind::ORIGIN, default: "none", flag: value("origin", "ORIGIN"),
         help: "Entry that started the server, as wrap writes it: host and scope, e.g. claude-code/user",
     }
     record_cwd: bool = true, {

@@ -2,7 +2,6 @@
 //! `[thrash.tools]`; and `notify`.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -13,11 +12,10 @@ use crate::export::otlp;
 use crate::observe::redact;
 use crate::settings::entry::{Misfit, read};
 use crate::settings::file::{ConfigFile, nearest_of, shown};
-use crate::settings::kind::SettingText;
 use crate::settings::origin::{SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
 use crate::settings::resolve::SettingResolver;
-use crate::settings::table::variable;
+use crate::settings::table::{NOTIFY, variable};
 use crate::system::files::home::expand_home;
 
 impl SettingResolver<'_> {
@@ -33,22 +31,16 @@ impl SettingResolver<'_> {
     /// Returns the command of `notify`: one text is a program without arguments, or `desktop`. Only the user's own
     /// config file may name it: the entry of a repository can name another file, and set variables.
     pub(super) fn notify(&mut self) -> Vec<String> {
-        const NAME: &str = "notify";
-        let variable = variable(NAME);
+        let variable = variable(NOTIFY);
         if (self.environment)(&variable).is_some() {
-            self.ignore(NAME, SettingOrigin::Environment(variable), "only the config file sets `notify`");
+            self.ignore(NOTIFY, SettingOrigin::Environment(variable), "only the config file sets `notify`");
         }
-        let written = self.file.map(|file| file.scalars(self.server_name, NAME)).unwrap_or_default();
-        for SettingText { texts, origin } in written {
-            let words = texts.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
-            let is_usable = |words: &Vec<String>| {
-                words.first().is_some_and(|program| !program.is_empty())
-                    && !words.iter().any(|word| word.contains('\0'))
-            };
-            match words.ok().filter(is_usable) {
+        let Some(file) = self.file else { return Vec::new() };
+        for (value, origin) in file.values(self.server_name, NOTIFY) {
+            match command(value) {
                 _ if self.is_named => {
                     let text = "`notify` counts only in your own config file, not in one that is named";
-                    self.ignore(NAME, origin, text);
+                    self.ignore(NOTIFY, origin, text);
                 }
                 Some(mut words) => {
                     let program = expand_home(PathBuf::from(&words[0]))
@@ -56,7 +48,13 @@ impl SettingResolver<'_> {
                     words[0] = program.unwrap_or_else(|| words[0].clone());
                     return words;
                 }
-                None => self.refuse(NAME, "a program, or a list of a program and its arguments", origin),
+                None => {
+                    self.refuse(
+                        NOTIFY,
+                        "a program, or a list of a program and its arguments, each in quotes",
+                        origin,
+                    );
+                }
             }
         }
         Vec::new()
@@ -149,6 +147,19 @@ impl SettingResolver<'_> {
         }));
         RedactionTable::Unusable
     }
+}
+
+/// Returns the program and the arguments of `notify`, if the value is of the right type.
+fn command(value: &Value) -> Option<Vec<String>> {
+    let words = match value {
+        Value::Array(words) => words.as_slice(),
+        program => std::slice::from_ref(program),
+    };
+    let words: Option<Vec<String>> = words.iter().map(|word| word.as_str().map(str::to_owned)).collect();
+    words.filter(|words| {
+        words.first().is_some_and(|program| !program.is_empty())
+            && !words.iter().any(|word| word.contains('\0'))
+    })
 }
 
 /// Reads the `[redaction]` table, which begins at `first`, or returns every entry that cannot be used with its

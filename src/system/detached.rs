@@ -54,11 +54,11 @@ pub fn start(argv: &[CString], environment: &[CString], path: &str, limit: Durat
     }
 }
 
-/// Returns the path of an executable file.
-fn find(program: &CStr, path: &str) -> io::Result<CString> {
+/// Returns the path of an executable file. A relative path begins at `/`, the folder of the command.
+pub(crate) fn find(program: &CStr, path: &str) -> io::Result<CString> {
     let name = Path::new(std::ffi::OsStr::from_bytes(program.to_bytes()));
     let candidates: Vec<PathBuf> = match program.to_bytes().contains(&b'/') {
-        true => vec![name.to_owned()],
+        true => vec![Path::new("/").join(name)],
         false => path.split(':').map(|folder| Path::new(folder).join(name)).collect(),
     };
     let mut problem = io::Error::from(io::ErrorKind::NotFound);

@@ -60,7 +60,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("debug_for", "1m"),
         ("session_id", "x"),
         ("user_id", "x"),
-        ("origin", "x"),
+        ("origin", "cursor/user"),
         ("record_cwd", "false"),
         ("slow", "1s"),
         ("call_timeout", "1s"),
@@ -156,6 +156,37 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
     assert_eq!(output.status.code(), Some(125));
     assert!(text(&output).1.contains("\nhint: "), "{}", text(&output).1);
     assert!(!home.path().join("started").exists());
+}
+
+#[test]
+fn a_value_of_a_wrong_form_is_named_and_strictness_refuses_it() {
+    let home = Home::new();
+    let origin = "flag: `origin` is not HOST/SCOPE, each of letters, digits and dashes";
+    let notify =
+        "config.toml:1: `notify` is not a program, or a list of a program and its arguments, each in quotes";
+    for (config, options, says) in [
+        ("", &["--origin", "x/../y z"][..], origin),
+        ("", &["--origin", "foo"], origin),
+        ("", &["--origin", "/user"], origin),
+        ("notify = 5\n", &[], notify),
+        ("notify = ['notify-send', 5]\n", &[], notify),
+        ("notifi = 'desktop'\n", &[], "config.toml:1: unknown setting `notifi`; did you mean `notify`?"),
+        ("colour = 1\n", &[], "unknown setting `colour`; `spantap doctor --all` lists the settings"),
+    ] {
+        write_config(&home, config);
+        let run = |first: &[&'static str]| {
+            let words = first.iter().chain(options).chain(&["--", "true"]).copied();
+            let output = home.spantap(words).output().unwrap();
+            (output.status.code(), text(&output).1)
+        };
+        let (status, said) = run(&[]);
+        assert!(status == Some(0) && said.contains(says), "{config} {options:?}: {said}");
+        let (status, said) = run(&["--strict"]);
+        assert!(status == Some(125) && said.contains(says), "{config} {options:?}: {said}");
+    }
+    write_config(&home, "notify = ['/bin/true', 'x']\n");
+    let output = home.spantap(["--strict", "--origin", "claude-code/user", "--", "true"]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output).1.as_str()), (Some(0), ""));
 }
 
 #[test]

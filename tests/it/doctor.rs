@@ -181,6 +181,28 @@ fn an_entry_that_names_what_is_not_there_or_writes_no_log_is_told() {
 }
 
 #[test]
+fn a_command_of_notify_that_cannot_start_is_reported_and_one_that_can_is_listed() {
+    let home = Home::new();
+    let script = put(&home, "tell.sh", "#!/bin/sh\n");
+    for (value, finding, fix) in [
+        (
+            "'no-such-notifier.sh'",
+            "warn: notify: `no-such-notifier.sh` is not in PATH (/usr/local/bin:",
+            "full path",
+        ),
+        ("['~/gone.sh', 'x']", "warn: notify: `~/gone.sh` is not a file, so", "correct the path in `notify`"),
+        ("'~/tell.sh'", "warn: notify: `~/tell.sh` is not executable, so", "chmod +x ~/tell.sh"),
+    ] {
+        put(&home, ".config/spantap/config.toml", &format!("notify = {value}\n"));
+        expect(&home, 0, finding, fix);
+    }
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).unwrap();
+    expect(&home, 0, "ok: notify: `~/tell.sh` can be started", "");
+    let (printed, _) = text(&home.spantap(["doctor"]).output().unwrap());
+    assert!(printed.contains("  notify  ~/tell.sh  (config file)\n"), "{printed}");
+}
+
+#[test]
 fn what_hosts_strip_from_the_environment_is_named() {
     let home = Home::new();
     let mut command = home.spantap(["doctor"]);

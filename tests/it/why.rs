@@ -262,6 +262,18 @@ fn the_time_of_a_call_that_is_open_is_its_own_and_not_that_of_another_tool() {
 }
 
 #[test]
+fn an_empty_word_is_not_searched_for() {
+    for command in ["why", "show"] {
+        let (printed, said) = text(&run(&[command, ""], None));
+        assert!(
+            printed.is_empty()
+                && said.contains("'' for '[WHAT]': expected a word; leave it out for the last session"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn without_a_session_or_with_an_unknown_one_the_way_out_is_said() {
     let nothing = run(&["why"], None);
     assert!(nothing.status.success());
