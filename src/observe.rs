@@ -16,6 +16,7 @@ pub mod mcp;
 pub mod message;
 pub mod redact;
 mod repeats;
+pub(crate) mod result_limits;
 mod session;
 pub mod tools;
 pub mod traceparent;
@@ -43,6 +44,8 @@ pub struct ObserverSettings {
     pub thrash_threshold: u32,
     /// Thresholds of the tools that match, instead of `thrash_threshold`. The first match counts.
     pub thrash_tools: Vec<(Glob, u32)>,
+    /// Tokens of a result from which on the host is said to cut it; 0 for no limit. Without it the host is looked up.
+    pub result_limit: Option<u32>,
     pub debug: Debug,
     pub hash_key: HashKey,
     /// The connection span, which is the parent of every operation or linked from it.

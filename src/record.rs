@@ -25,7 +25,7 @@ pub(crate) mod words;
 
 pub(crate) use crate::observe::CHECK_CLIENT;
 pub use crate::observe::event::Totals;
-pub(crate) use from_event::tokens;
+pub(crate) use crate::observe::result_limits::tokens;
 pub use timestamp::ClockAnchor;
 pub use words::{EventName, Level};
 
@@ -147,6 +147,8 @@ record! {
             pub args_tokens_est: Option<u64>,
             /// Estimated tokens of the result: its bytes divided by four, rounded up.
             pub result_tokens_est: Option<u64>,
+            /// The limit for results of the host (or the setting `result_limit`), in tokens, if `result_tokens_est` is more.
+            pub result_over_limit: Option<u64>,
             /// Number of calls with the same tool and arguments in this conversation, including this one; from 2 on.
             pub repeat_count: Option<u32>,
             /// True if `repeat_count` is above the thrash threshold.

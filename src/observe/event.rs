@@ -134,6 +134,8 @@ pub struct CallAnswer {
     pub error_message: Option<Redacted>,
     /// Length of `result` (or `error`) as received, in bytes.
     pub size: Option<u64>,
+    /// The host's limit in tokens, if a tool's result is longer.
+    pub over_limit: Option<u64>,
     /// Hash of the bytes of `result` as received.
     pub result_hash: Option<Hash>,
     /// Hash of the decoded text of `content[]`, if `content[]` is one text block of at most 256 KiB.

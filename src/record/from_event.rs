@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
+use crate::observe::result_limits::tokens;
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, SCHEMA};
 use crate::relay::chunk::Stream;
-
-/// Bytes per token in estimates.
-const BYTES_PER_TOKEN: u64 = 4;
 
 impl<'a> Record<'a> {
     /// Returns the record of `event`, or `None` if the event makes no record. `host_name` is the name that
@@ -77,6 +75,9 @@ impl<'a> Record<'a> {
             Some(target) => [method, " ", target.as_str(), ": ", status].concat(),
             None => [method, ": ", status].concat(),
         };
+        if self.event == EventName::McpToolCall {
+            self.result_over_limit = answer.over_limit;
+        }
         let task_id_hash = answer.task_id_hash.or(facts.task_id_hash);
         self.level = if answer.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         self.message = message.into();
@@ -352,9 +353,4 @@ fn texts(list: &[Redacted]) -> Vec<Cow<'_, str>> {
 fn counts(counts: &RedactionCounts) -> Option<BTreeMap<Cow<'_, str>, u32>> {
     let owned = || counts.iter().map(|(class, count)| (Cow::Borrowed(class), count)).collect();
     (!counts.is_empty()).then(owned)
-}
-
-/// Estimates the tokens in `bytes` of text, rounded up.
-pub(crate) fn tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN)
 }

@@ -297,6 +297,10 @@ settings! {
         name: "thrash.warn", kind: kind::COUNT, default: "3",
         help: "Mark a call on the terminal from this repetition on",
     }
+    result_limit: u32 => Option<u32> = None, {
+        name: "result_limit", kind: kind::COUNT, default: "that of the host",
+        help: "Tokens of a result from which on the host cuts it; 0 for no limit",
+    }
     denied_codes: Vec<i64> = crate::observe::Denials::standard().codes, {
         name: "denied.codes", kind: kind::CODES, default: "-1, 401, 403",
         help: "JSON-RPC error codes that mean a refusal",

@@ -98,6 +98,7 @@ fn settings() -> ObserverSettings {
         call_timeout: None,
         thrash_threshold: 5,
         thrash_tools: Vec::new(),
+        result_limit: None,
         debug: Debug::Off,
         hash_key: HashKey::Keyed([7; 32]),
         connection: Span {

@@ -71,6 +71,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("hash_key_file", "k"),
         ("thrash.threshold", "7"),
         ("thrash.warn", "4"),
+        ("result_limit", "9000"),
         ("denied.codes", "-1,-2"),
         ("denied.words", "no"),
         ("cost.usd_per_million_tokens", "3"),

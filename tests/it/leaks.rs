@@ -46,6 +46,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         call_timeout: None,
         thrash_threshold: 5,
         thrash_tools: Vec::new(),
+        result_limit: None,
         debug,
         hash_key: HashKey::Keyed([7; 32]),
         connection: span.clone(),

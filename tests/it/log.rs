@@ -447,3 +447,43 @@ fn a_session_without_end_does_not_fill_the_disk_and_every_record_that_is_dropped
     assert!(ended.stderr.contains(&format!("{lost} at log (session_full)")), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 2, "{}", ended.stderr);
 }
+
+/// Runs a client of this name whose calls are answered with results of these sizes in bytes. Returns the limit that
+/// each record says is exceeded.
+fn limits(client: &str, sizes: [u64; 2], config: &str) -> Vec<Value> {
+    let home = Home::new();
+    std::fs::write(home.path().join("config.toml"), config).unwrap();
+    let frame = json!({"content": [{"type": "text", "text": ""}]}).to_string().len() as u64;
+    let [first, second] = sizes.map(|size| size - frame);
+    let answer = r#"printf '{"jsonrpc":"2.0","id":%d,"result":{"content":[{"text":"%s","type":"text"}]}}\n'"#;
+    let server = format!(
+        r#"read -r line; echo '{{"jsonrpc":"2.0","id":1,"result":{{}}}}'
+        id=2; for size in {first} {second}; do
+            read -r line; {answer} $id "$(head -c $size /dev/zero | tr '\0' x)"; id=$((id+1))
+        done"#
+    );
+    let config = home.path().join("config.toml").display().to_string();
+    let run = Run::wrapping_script(&server).home(&home).options(&["--config", &config]).unhurried();
+    let mut session = run.start();
+    session.request("initialize", json!({"clientInfo": {"name": client, "version": "1"}}));
+    for n in 0..2 {
+        session.request("tools/call", json!({"name": "read", "arguments": {"n": n}}));
+    }
+    session.end();
+    let calls = home.records().into_iter().filter(|record| record["event"] == "mcp_tool_call");
+    calls.map(|call| call["result_over_limit"].clone()).collect()
+}
+
+#[test]
+fn a_result_that_the_host_cuts_has_the_limit_of_the_host_or_of_the_setting() {
+    let none = Value::Null;
+    for (client, sizes, config, limit) in [
+        ("claude-code", [100_000, 100_001], "", json!(25_000)),
+        ("opencode", [51_200, 51_201], "", json!(12_800)),
+        ("some-agent", [100_000, 100_001], "", none.clone()),
+        ("some-agent", [4_000, 4_001], "result_limit = 1000", json!(1_000)),
+        ("claude-code", [100_000, 120_000], "result_limit = 0", none.clone()),
+    ] {
+        assert_eq!(limits(client, sizes, config), [none.clone(), limit], "{client} {config}");
+    }
+}

@@ -361,6 +361,7 @@ impl SessionSetup {
             call_timeout: self.settings.call_timeout.value,
             thrash_threshold: self.settings.thrash_threshold.value,
             thrash_tools: thrash_tools.map(|(glob, threshold)| (Glob::new(glob), threshold.get())).collect(),
+            result_limit: self.settings.result_limit.value,
             debug: self.debug(now),
             hash_key,
             connection,

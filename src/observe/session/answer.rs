@@ -7,6 +7,7 @@ use crate::observe::event::*;
 use crate::observe::mcp::{Content, Method};
 use crate::observe::message::{self, RequestId};
 use crate::observe::redact::{Field, Redacted, RedactionCounts};
+use crate::observe::result_limits;
 use crate::observe::session::pending::Pending;
 use crate::observe::session::{Session, Step};
 
@@ -100,6 +101,7 @@ impl Session {
         let mut answer = CallAnswer {
             status: Status::Ok,
             size: envelope.result_size.or(envelope.error_size),
+            over_limit: self.exceeded_limit(pending, envelope),
             result_hash: envelope.result_hash,
             task_id_hash: self.task_id(envelope),
             ..CallAnswer::default()
@@ -132,6 +134,17 @@ impl Session {
             answer.error_type = Some(ErrorType::Declined);
         }
         answer
+    }
+
+    /// Returns the limit for results of tools, if this one is longer.
+    fn exceeded_limit(&self, pending: &Pending, envelope: &Envelope) -> Option<u64> {
+        let is_result = matches!(pending.facts.method, Method::ToolsCall | Method::TasksResult);
+        let size = envelope.result_size.filter(|_| is_result)?;
+        let limit = match self.settings.result_limit {
+            Some(limit) => Some(u64::from(limit)).filter(|limit| *limit > 0),
+            None => self.peers.client_name().and_then(result_limits::of_client),
+        };
+        limit.filter(|limit| result_limits::tokens(size) > *limit)
     }
 
     fn error_message(&mut self, pending: &mut Pending, text: &str) -> Option<Redacted> {

@@ -18,6 +18,13 @@ pub(super) struct Peers {
     last_version: Option<Redacted>,
 }
 
+impl Peers {
+    /// Returns the name that the client gives itself.
+    pub(super) fn client_name(&self) -> Option<&str> {
+        self.known.client.as_ref()?.name.as_deref()
+    }
+}
+
 /// The names of both peers and their MCP revision, as they were received.
 #[derive(Clone, Default, PartialEq)]
 struct PeerNames {

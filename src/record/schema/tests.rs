@@ -105,6 +105,7 @@ impl Filled {
             error_code: self.some(-32602),
             error_message: self.some(text("no such file")),
             size: self.some(9),
+            over_limit: self.some(2),
             result_hash: self.some(hash()),
             text_hash: self.some(hash()),
             task_id_hash: None,
