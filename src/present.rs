@@ -7,6 +7,7 @@ pub(crate) mod format;
 pub mod operation;
 mod printable;
 pub mod report;
+pub(crate) mod sarif;
 pub(crate) mod session;
 pub mod sessions;
 pub mod stats;
