@@ -168,6 +168,8 @@ record! {
             pub answer_id: RecordText<'a>,
             /// The model's id of the tool call, if the client sends it.
             pub call_id: RecordText<'a>,
+            /// The model that asked for the call, if the client names it (Codex).
+            pub model: RecordText<'a>,
             /// Milliseconds for which an elicitation or a sampling was open during the call.
             pub user_wait_ms: Option<Millis>,
             /// `seq` of the earlier attempt that this request continues.

@@ -1,5 +1,6 @@
 //! Functions on text that several rooms share. This room imports no other room.
 
+pub(crate) mod baggage;
 pub(crate) mod duration;
 pub mod glob;
 pub(crate) mod hex;

@@ -117,6 +117,8 @@ pub struct CallFacts {
     /// The number of such calls; at most the threshold while they make progress. For metrics only.
     pub alarming_repeats: u32,
     pub call_id: Option<Redacted>,
+    /// The model that asked for the call, if the host names it.
+    pub model: Option<Redacted>,
     /// The attempt that this request continues (multi round-trip requests).
     pub continues: Option<Round>,
     /// Hash of `params.taskId`.

@@ -11,6 +11,7 @@ use crate::observe::canonical::JsonText;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::redact::whole_words;
 use crate::observe::traceparent::TraceParent;
+use crate::text::baggage;
 
 /// The methods that are treated specially; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,19 @@ impl Method {
 const CONVERSATION_KEYS: &[&str] = &[
     "vscode.conversationId",
     "threadId",
+    "thread_id",
     "ai.opencode/sessionID",
+    "sessionID",
     "antigravity.google/conversation_id",
     "claudecode/sessionId",
+    "session_id",
 ];
 const TURN_KEYS: &[&str] = &["vscode.requestId", "turnId", "turn_id", "ai.opencode/messageID"];
 const CALL_KEYS: &[&str] =
     &["claudecode/toolUseId", "vscode.toolCallId", "toolCallId", "callId", "call_id", "ai.opencode/callID"];
+const MODEL_KEYS: &[&str] = &["model"];
+/// Members of `baggage` that are read.
+const BAGGAGE_KEYS: &[&str] = &["gen_ai.conversation.id", "session.id"];
 /// Members of `_meta` that contain such members themselves (Codex).
 const NESTED: &[&str] = &["x-codex-turn-metadata"];
 
@@ -89,7 +96,9 @@ pub struct Meta {
     pub progress_token: Option<Vec<u8>>,
     pub conversation: Option<String>,
     pub turn: Option<String>,
+    /// The model's id of the call. Codex sends it as `callId`; its `itemId` is the id of the model's output item.
     pub call: Option<String>,
+    pub model: Option<String>,
     pub protocol_version: Option<String>,
     pub client: Option<Peer>,
     pub server: Option<Peer>,
@@ -140,9 +149,11 @@ impl Meta {
                 .get("progressToken")
                 .and_then(|token| serde_json::to_vec(token).ok())
                 .filter(|token| token.len() <= MAX_TOKEN),
-            conversation: first(CONVERSATION_KEYS),
+            conversation: first(CONVERSATION_KEYS)
+                .or_else(|| text("baggage").and_then(|header| baggage::value(&header, BAGGAGE_KEYS))),
             turn: first(TURN_KEYS),
             call: first(CALL_KEYS),
+            model: first(MODEL_KEYS),
             protocol_version: text("io.modelcontextprotocol/protocolVersion"),
             client: peer("io.modelcontextprotocol/clientInfo"),
             server: peer("io.modelcontextprotocol/serverInfo"),
@@ -281,6 +292,22 @@ mod tests {
         assert_eq!((meta.trace_parent, meta.trace_state), (None, None));
         let codex = Meta::new(br#"{"x-codex-turn-metadata":{"turn_id":"t9"},"threadId":"th"}"#);
         assert_eq!((codex.conversation.as_deref(), codex.turn.as_deref()), (Some("th"), Some("t9")));
+        let codex = Meta::new(
+            br#"{"callId":"call_1","itemId":"fc_1","x-codex-turn-metadata":{"session_id":"s","thread_id":"sub","model":"gpt"}}"#,
+        );
+        assert_eq!((codex.call.as_deref(), codex.model.as_deref()), (Some("call_1"), Some("gpt")));
+        assert_eq!(codex.conversation.as_deref(), Some("sub"));
+        let opencode = Meta::new(br#"{"sessionID":"ses_1"}"#);
+        assert_eq!(opencode.conversation.as_deref(), Some("ses_1"));
+    }
+
+    #[test]
+    fn a_conversation_in_the_baggage_counts_if_the_host_names_none_itself() {
+        let baggage = r#""baggage":"session.id=s,gen_ai.conversation.id=c,user.id=someone""#;
+        let meta = |raw: String| Meta::new(raw.as_bytes()).conversation;
+        assert_eq!(meta(format!("{{{baggage}}}")).as_deref(), Some("c"));
+        assert_eq!(meta(format!(r#"{{{baggage},"threadId":"t"}}"#)).as_deref(), Some("t"));
+        assert_eq!(meta(r#"{"baggage":["session.id=s"]}"#.to_owned()), None);
     }
 
     #[test]

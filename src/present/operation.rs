@@ -74,6 +74,7 @@ fn write_chain(facts: &mut FactList<'_>, row: &OperationRow, record: &Record<'_>
         ("conversation", known(&record.conversation_id)),
         ("turn", known(&record.turn_id)),
         ("tool call", known(&record.call_id)),
+        ("model", known(&record.model)),
         ("connection", &row.connection_id),
         ("request id", known(&record.request_id)),
         ("trace", known(&record.trace_id)),

@@ -100,6 +100,7 @@ impl<'a> Record<'a> {
         self.repeat_count = facts.repeat_count;
         self.thrashing = facts.thrashing.then_some(true);
         self.call_id = facts.call_id.as_ref().and_then(known);
+        self.model = facts.model.as_ref().and_then(known);
         if let Some(round) = facts.continues {
             let foreign = (round.trace_id != facts.span.trace_id).then_some(round.trace_id);
             self.continues_seq = Some(round.seq);

@@ -42,7 +42,7 @@ pub const EVENTS: &[EventFields] = &[
         OPERATION,
         "tool_name protocol_version jsonrpc_version args_hash result_hash text_hash error_code \
         error_type error_message result_size_bytes args_tokens_est result_tokens_est result_over_limit repeat_count \
-        thrashing pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id \
+        thrashing pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id model \
         user_wait_ms continues_seq continues_span_id continues_trace_id task_id_hash task_handle_ms task_result_seen parent_span_id \
         linked_span_id linked_trace_id trace_state truncated count redactions",
     ),
@@ -51,7 +51,7 @@ pub const EVENTS: &[EventFields] = &[
         OPERATION,
         "prompt_name resource_uri protocol_version jsonrpc_version args_hash result_hash text_hash \
         error_code error_type error_message result_size_bytes args_tokens_est result_tokens_est \
-        pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id user_wait_ms \
+        pending_at progress_count progress_first_at progress_last_at cancelled_at answer_id call_id model user_wait_ms \
         continues_seq continues_span_id continues_trace_id task_id_hash parent_span_id linked_span_id \
         linked_trace_id trace_state truncated count redactions",
     ),

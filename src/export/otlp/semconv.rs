@@ -22,6 +22,7 @@ pub mod attribute {
     pub const GEN_AI_OPERATION_NAME: &str = "gen_ai.operation.name";
     pub const GEN_AI_CONVERSATION_ID: &str = "gen_ai.conversation.id";
     pub const GEN_AI_TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
+    pub const GEN_AI_REQUEST_MODEL: &str = "gen_ai.request.model";
     pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
     /// Present only if it is not `2.0`.
     pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";

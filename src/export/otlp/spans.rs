@@ -282,6 +282,7 @@ impl SpanAttributes<'_> {
             (name::MCP_SESSION_ID, in_session.then_some(&record.connection_id)),
             (name::RPC_RESPONSE_STATUS_CODE, code.as_deref()),
             (name::GEN_AI_TOOL_CALL_ID, record.call_id.as_deref()),
+            (name::GEN_AI_REQUEST_MODEL, record.model.as_deref()),
             (name::SPANTAP_STATUS, record.status.map(Status::as_str)),
             (name::SPANTAP_ARGS_HASH, record.args_hash.as_deref()),
             (name::SPANTAP_RESULT_HASH, record.result_hash.as_deref()),

@@ -75,6 +75,7 @@ impl Session {
             thrashing: false,
             alarming_repeats: 1,
             call_id: meta.call.as_deref().map(|call| redact(Field::Id, call.as_bytes())),
+            model: meta.model.as_deref().map(|model| redact(Field::Name, model.as_bytes())),
             continues,
             task_id_hash: envelope.head(Member::ParamsTaskId).map(|raw| hashing.raw(&message::text(raw))),
             span: spans.assign(meta, now, |state| redact(Field::TraceState, state)),

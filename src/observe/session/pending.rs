@@ -112,11 +112,12 @@ impl Pending {
             protocol_version,
             jsonrpc_version,
             call_id,
+            model,
             span,
             ..
         } = &self.facts;
         let token = self.progress_token.as_ref().map_or(0, |token| token.bytes().len());
-        let optional = [protocol_version, jsonrpc_version, call_id, &span.trace_state];
+        let optional = [protocol_version, jsonrpc_version, call_id, model, &span.trace_state];
         let texts = optional.into_iter().flatten().chain(target.as_ref().map(CallTarget::text));
         let texts = texts.chain(&self.within.conversation_id).chain(&self.within.turn_id);
         let texts = texts.chain([request_id, method_name]);

@@ -65,6 +65,7 @@ impl Filled {
             thrashing: self == Filled::Fully,
             alarming_repeats: 1,
             call_id: self.some(text("toolu_1")),
+            model: self.some(text("a-model")),
             continues: self.some(Round {
                 seq: 3,
                 trace_id: TraceId::new([9; 16]).unwrap(),

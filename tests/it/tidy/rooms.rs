@@ -33,6 +33,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
             "system::files",
             "system::procfs",
             "system::thread",
+            "text::baggage",
             "text::words",
             "relay::chunk",
             "observe",

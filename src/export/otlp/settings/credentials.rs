@@ -12,9 +12,10 @@ use http::Uri;
 use http::uri::Scheme;
 
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::settings::source::{OtlpSource, joined_path, pairs};
+use crate::export::otlp::settings::source::{OtlpSource, joined_path};
 use crate::export::otlp::settings::table::SignalTable;
 use crate::system::files::home::expand_home_or_fail;
+use crate::text::baggage;
 
 /// Headers and certificates for one signal.
 #[derive(Debug, Default)]
@@ -126,7 +127,7 @@ impl OtlpSource<'_> {
 
     fn credentials_of_environment(&mut self, signal: Signal) -> Credentials {
         let headers = self.of(signal, "HEADERS").map(|(text, name)| {
-            pairs(&text).unwrap_or_else(|| {
+            baggage::pairs(&text).unwrap_or_else(|| {
                 self.warn(format!("{name} is not a list of name=value; its headers are not sent"));
                 Vec::new()
             })

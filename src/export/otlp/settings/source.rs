@@ -7,6 +7,7 @@ use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::table::SignalTable;
 use crate::export::otlp::settings::{OtlpTables, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
 use crate::observe::redact::{Field, Redactor};
+use crate::text::baggage;
 
 /// Sources of the settings, and warnings about values that cannot be used.
 pub(super) struct OtlpSource<'a> {
@@ -260,7 +261,7 @@ impl OtlpSource<'_> {
     /// which wins over `OTEL_RESOURCE_ATTRIBUTES`.
     pub(super) fn resource(&mut self) -> Vec<(String, String)> {
         let mut attributes: BTreeMap<String, String> = BTreeMap::new();
-        match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| pairs(&text)) {
+        match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| baggage::pairs(&text)) {
             Some(None) => {
                 self.warn("OTEL_RESOURCE_ATTRIBUTES is not a list of name=value; ignoring it");
             }
@@ -295,33 +296,4 @@ fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
 /// Appends the signal's path to a base.
 pub(super) fn joined_path(base: &str, signal: Signal) -> String {
     format!("{}/{}", base.trim().trim_end_matches('/'), signal.path())
-}
-
-/// Reads `name=value,name=value`, percent-encoded (W3C Baggage without properties).
-pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    entries
-        .map(|entry| {
-            let (name, value) = entry.split_once('=')?;
-            let name = name.trim();
-            (!name.is_empty()).then_some(())?;
-            Some((name.to_owned(), decoded(value.trim())?))
-        })
-        .collect()
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, others)) = rest.split_first() {
-        if *first == b'%' {
-            let hex = std::str::from_utf8(others.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(hex, 16).ok()?);
-            rest = &others[2..];
-        } else {
-            bytes.push(*first);
-            rest = others;
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
