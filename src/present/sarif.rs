@@ -20,7 +20,7 @@ pub(crate) struct SarifRule {
 pub(crate) enum SarifLevel {
     Error,
     Warning,
-    /// What must be known and is not a fault: lost records, a rule that could not be judged.
+    /// A fact that must be known and is not a fault: lost records, a rule that could not be judged.
     Note,
 }
 
