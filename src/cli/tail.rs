@@ -1,5 +1,6 @@
 //! `spantap tail`.
 
+use std::collections::HashSet;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +13,14 @@ use crate::present::table::Tone;
 use crate::present::tail::RowPrinter;
 use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
+use crate::query::event::EventRow;
 use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
-use crate::query::live::{LiveConnection, Liveness};
+use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::query::name_pool::NamePool;
 use crate::query::row::LogRow;
+use crate::record::EventName;
+use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::system::stdio;
 
@@ -46,7 +50,8 @@ impl TailArgs {
         let count = self.output.limit.unwrap_or(self.count);
         let json = self.output.json;
         let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));
-        let rows = last.finish();
+        let live = if json { Vec::new() } else { reading.live_noted() };
+        let rows = last.finish(&live);
         reading.print_problems(&findings);
         let mut printer = RowPrinter::new(reading.terminal.clone());
         rows.iter().for_each(|row| printer.prepare(row));
@@ -60,9 +65,16 @@ impl TailArgs {
         let mut names = NamePool::default();
         let new = NewRecords::after(findings.last_seqs);
         let shows_open = !json && stdio::terminal_width().is_some();
+        let mut folder = LiveFolder::default();
+        let mut ends = EndedConnections::of(&live);
         for round in 0.. {
+            let (live, _) = if json { Default::default() } else { reading.live_in(&mut folder) };
+            let killed = ends.killed(&live);
+            if !reading.select.is_about_operations() {
+                killed.iter().try_for_each(|row| printer.write(out, row))?;
+            }
             let open = match shows_open {
-                true => write_open(out, &reading, &follower, &printer, round)?,
+                true => write_open(out, &reading, &live, &follower, &printer, round)?,
                 false => 0,
             };
             out.flush()?;
@@ -71,28 +83,66 @@ impl TailArgs {
                 // Blanks clear the line also where escape sequences are not written.
                 write!(out, "\r{:open$}\r", "")?;
             }
-            follower.round(&reading.folders, |line| match LogEntry::parse(line) {
-                Ok(entry) if new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) => {
-                    printer.write(out, &LogRow::new(&entry, line, json, &mut names))
+            follower.round(&reading.folders, |line| {
+                let Ok(entry) = LogEntry::parse(line) else { return Ok(()) };
+                ends.take(&entry);
+                match new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) {
+                    true => printer.write(out, &LogRow::new(&entry, line, json, &mut names)),
+                    false => Ok(()),
                 }
-                _ => Ok(()),
             })?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// The connections whose end was shown or recorded.
+struct EndedConnections {
+    ids: HashSet<String>,
+    /// Connections whose proxy did not run at the last look.
+    gone: HashSet<String>,
+}
+
+impl EndedConnections {
+    /// Starts with the connections whose proxy was killed before.
+    fn of(live: &[LiveConnection]) -> EndedConnections {
+        let killed = live.iter().filter(|connection| connection.liveness == Liveness::Killed);
+        let ids = killed.map(|connection| connection.state.connection_id.clone()).collect();
+        EndedConnections { ids, gone: HashSet::new() }
+    }
+
+    fn take(&mut self, entry: &LogEntry<'_>) {
+        if entry.event == EventName::SessionEnded {
+            self.ids.insert(entry.connection_id.to_string());
+        }
+    }
+
+    /// Returns one row for each proxy that was killed. A proxy that ends in order leaves its file for a moment: at the
+    /// next look its end is read, or its file is gone.
+    fn killed(&mut self, live: &[LiveConnection]) -> Vec<LogRow> {
+        let is_new = |killed: &&LiveConnection| {
+            killed.liveness == Liveness::Killed && !self.ids.contains(&killed.state.connection_id)
+        };
+        let gone: Vec<&LiveState> = live.iter().filter(is_new).map(|killed| &killed.state).collect();
+        let before = std::mem::take(&mut self.gone);
+        self.gone = gone.iter().map(|state| state.connection_id.clone()).collect();
+        let killed: Vec<_> = gone.into_iter().filter(|state| before.contains(&state.connection_id)).collect();
+        self.ids.extend(killed.iter().map(|state| state.connection_id.clone()));
+        killed.into_iter().map(|state| LogRow::Event(EventRow::killed(state, Timestamp::now()))).collect()
+    }
+}
+
 /// Writes the oldest requests that are open now in the followed logs, without an end of line; returns the width of
-/// the text. Prints in the first round which live files cannot be read.
+/// the text.
 fn write_open(
     out: &mut Out<'_>,
     reading: &Reading,
+    live: &[LiveConnection],
     follower: &LogFollower,
     printer: &RowPrinter,
     round: usize,
 ) -> io::Result<usize> {
-    let connections = if round == 0 { reading.live_noted() } else { reading.live().0 };
-    let running = connections.iter().filter(|connection| {
+    let running = live.iter().filter(|connection| {
         connection.liveness == Liveness::Running && follower.follows(&connection.state.connection_id)
     });
     let open = running.flat_map(|LiveConnection { state, .. }| {

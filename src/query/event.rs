@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::query::entry::LogEntry;
 use crate::query::name_pool::NamePool;
 use crate::record::EventName;
+use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::EndReason;
 
@@ -44,6 +45,17 @@ impl EventRow {
             severity: severity(entry).unwrap_or(Severity::Info),
             text,
             stderr: stderr.map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Returns the end of a connection whose spantap was killed, which no record reports.
+    pub(crate) fn killed(state: &LiveState, at: Timestamp) -> EventRow {
+        EventRow {
+            at,
+            server_name: state.server_name.as_str().into(),
+            severity: Severity::Failure,
+            text: state.killed_text(),
+            stderr: Vec::new(),
         }
     }
 }

@@ -212,6 +212,52 @@ fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
     session.end();
 }
 
+#[test]
+fn tail_says_that_a_proxy_was_killed_and_which_request_was_open() {
+    let home = Home::new();
+    let mut session = hang(&home, "db", "query");
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    let file = home.path().join("followed");
+    let mut tail = home.command("bash");
+    tail.args(["-c", &format!("exec {SPANTAP} tail -f > followed")]).current_dir(home.path());
+    let tail = Session::start(tail);
+    let shown = || std::fs::read_to_string(&file).unwrap_or_default();
+    // A connection that ends in order, after `tail` has begun to look.
+    let ended = || {
+        let mut other = home.session(&[]);
+        other.calls(1);
+        other.end();
+        within(SOON, || shown().contains("  ended\n").then_some(()));
+    };
+    ended();
+    session.child.kill().unwrap();
+    session.child.wait().unwrap();
+    let killed = "spantap was killed while query was open";
+    within(SOON, || {
+        shown().lines().any(|line| line.contains("  db  ") && line.ends_with(killed)).then_some(())
+    });
+    // Another start gives the file of the killed proxy another name.
+    let next = hang(&home, "next", "query");
+    within(SOON, || shown().contains("  next  ").then_some(()));
+    next.end();
+    within(SOON, || (shown().matches("  ended\n").count() == 2).then_some(()));
+    drop(tail);
+    assert_eq!(shown().matches("spantap was killed").count(), 1, "{}", shown());
+    let printed = |options: &[&str]| {
+        let output = home.command(SPANTAP).arg("tail").args(options).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(
+        printed(&[]).matches("spantap was killed while query was open\n").count(),
+        1,
+        "{}",
+        printed(&[])
+    );
+    for other in [&["--json"][..], &["--server", "next"], &["--tool", "query"], &["--until", "1d"]] {
+        assert!(!printed(other).contains("was killed"), "{other:?}");
+    }
+}
+
 /// Returns what `status --line` prints.
 fn line(home: &Home) -> String {
     let output = home.command(SPANTAP).args(["status", "--line"]).output().unwrap();
