@@ -177,7 +177,7 @@ pub(super) fn write_session(
 ) -> anyhow::Result<()> {
     let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, false));
     found.settle();
-    found.totals.add_live(&reading.live_noted());
+    found.add_live(&reading.live_noted());
     found.totals.last_until(Timestamp::now(), reading.select.window);
     session::write(out, &reading.terminal, session_id, &found, part, again)?;
     Ok(())

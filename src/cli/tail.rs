@@ -18,7 +18,7 @@ use crate::query::follow::LogFollower;
 use crate::query::last::LastRows;
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::query::name_pool::NamePool;
-use crate::query::row::LogRow;
+use crate::query::row::{LogRow, drop_repeated};
 use crate::record::EventName;
 use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
@@ -83,14 +83,17 @@ impl TailArgs {
                 // Blanks clear the line also where escape sequences are not written.
                 write!(out, "\r{:open$}\r", "")?;
             }
+            let mut rows = Vec::new();
             follower.round(&reading.folders, |line| {
                 let Ok(entry) = LogEntry::parse(line) else { return Ok(()) };
                 ends.take(&entry);
-                match new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) {
-                    true => printer.write(out, &LogRow::new(&entry, line, json, &mut names)),
-                    false => Ok(()),
+                if new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) {
+                    rows.push(LogRow::new(&entry, line, json, &mut names));
                 }
+                Ok(())
             })?;
+            drop_repeated(&mut rows);
+            rows.iter().try_for_each(|row| printer.write(out, row))?;
         }
         Ok(ExitCode::SUCCESS)
     }

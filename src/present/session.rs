@@ -30,9 +30,12 @@ pub(crate) fn write(
         write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
     }
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
-    for (state, request) in session.totals.open() {
-        let ms = request.started_at.ms_until(Timestamp::now());
-        let text = format!("open for {}: {} on {}", format::duration(ms), request.name(), state.server_name);
+    for open in &session.open {
+        let ms = format::duration(open.started.ms_until(Timestamp::now()));
+        let silent = open.silent_ms.map_or_else(String::new, |ms| {
+            format!(", nothing from the server in the first {}", format::duration(ms))
+        });
+        let text = format!("open for {ms}: {} on {}{silent}", open.name, open.server_name);
         writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
     }
     if rows.is_empty() && session.more == 0 {
@@ -92,7 +95,7 @@ fn write_totals(
             writeln!(out, "{line}")?;
         }
     }
-    let (note, tone) = annotation(totals, terminal.warn);
+    let (note, tone) = annotation(totals, terminal.warn, false);
     if !note.is_empty() {
         writeln!(out, "{}", tone.paint(terminal.cut(note, terminal.width)))?;
     }

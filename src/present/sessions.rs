@@ -117,7 +117,7 @@ pub fn write(
         let hosts: Vec<&str> = session.hosts.iter().map(String::as_str).collect();
         let servers: Vec<&str> = session.servers.keys().map(String::as_str).collect();
         let errors = session.calls.errors();
-        let (note, tone) = annotation(session, terminal.warn);
+        let (note, tone) = annotation(session, terminal.warn, true);
         let id = if by_connection { short_connection(id) } else { beginning(id, length).into() };
         vec![
             Cell::toned(id, Tone::Strong),
@@ -137,15 +137,15 @@ pub fn write(
     Table { columns, rows: sessions.iter().map(row).collect() }.write(out, terminal)
 }
 
-/// Returns what is unusual about a session, in words.
-pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone) {
+/// Returns what is unusual about a session, in words; with `names_open` also the request that is open longest.
+pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -> (Printable, Tone) {
     let mut notes: Vec<String> = session.killed.iter().chain(&session.deaths).cloned().collect();
     let tone = match () {
         () if !notes.is_empty() || session.has_thrashing_alarm => Tone::Bad,
         () if session.calls.errors() > 0 || session.running.is_empty() => Tone::Warning,
         () => Tone::Good,
     };
-    notes.extend(running(session));
+    notes.extend(running(session, names_open));
     if session.most_repeats() >= warn.into() {
         notes.push(format!("same call {}x", session.most_repeats()));
     }
@@ -165,9 +165,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32) -> (Printable, Tone
 }
 
 /// Returns that the session runs, and what it waits for longest.
-fn running(session: &SessionTotals) -> Option<String> {
+fn running(session: &SessionTotals, names_open: bool) -> Option<String> {
     let now = session.running.iter().map(|state| state.updated_at).max()?.max(Timestamp::now());
-    let oldest = session.open().min_by_key(|(_, request)| request.started_at);
+    let oldest = session.open().filter(|_| names_open).min_by_key(|(_, request)| request.started_at);
     Some(oldest.map_or("running".to_owned(), |(_, request)| {
         let open = format::duration(request.started_at.ms_until(now));
         format!("running, {} open for {open}", request.name())

@@ -9,7 +9,7 @@ use crate::present::{Printable, format};
 use crate::query::why::ends::EndFact;
 use crate::query::why::failures::{DenialFact, FailureCause, FailureFact};
 use crate::query::why::repeats::RepeatFact;
-use crate::query::why::time::TimeFact;
+use crate::query::why::time::{TimeFact, ToolTime};
 use crate::query::why::usual::{UnusualFact, UsualDuration};
 use crate::query::why::{CallFact, Fact, OpenFact};
 
@@ -34,9 +34,10 @@ pub(crate) fn write(
     if !facts.iter().any(Fact::stands_out) {
         writeln!(out, "{}", Tone::Good.paint(HEALTHY))?;
     }
-    let texts = SentenceWriter { terminal };
+    let limit = limit.unwrap_or(SENTENCES).min(SENTENCES);
+    let texts = SentenceWriter { terminal, open: open(facts).filter(|_| limit > 1) };
     let sentences = facts.iter().filter_map(|fact| Some((texts.sentence(fact)?, fact.handle())));
-    for (sentence, handle) in sentences.take(limit.unwrap_or(SENTENCES).min(SENTENCES)) {
+    for (sentence, handle) in sentences.take(limit) {
         write_sentence(out, terminal, &sentence.into(), &handle.into())?;
     }
     Ok(())
@@ -61,7 +62,7 @@ pub(crate) fn json(session_id: &str, call: Option<&str>, facts: &[Fact]) -> serd
     }
     let terminal =
         Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: u32::MAX };
-    let texts = SentenceWriter { terminal: &terminal };
+    let texts = SentenceWriter { terminal: &terminal, open: open(facts) };
     let line = WhyLine {
         session_id,
         call,
@@ -84,9 +85,15 @@ fn write_sentence(
     writeln!(out, "{text}{gap}{}", Tone::Faint.paint(handle))
 }
 
+fn open(facts: &[Fact]) -> Option<&OpenFact> {
+    facts.iter().find_map(|fact| if let Fact::Open(open) = fact { Some(open) } else { None })
+}
+
 /// Puts facts into words.
 struct SentenceWriter<'t> {
     terminal: &'t Terminal,
+    /// The open request that has a sentence of its own.
+    open: Option<&'t OpenFact>,
 }
 
 impl SentenceWriter<'_> {
@@ -117,7 +124,14 @@ impl SentenceWriter<'_> {
     }
 
     fn time(&self, fact: &TimeFact) -> Option<String> {
-        let tools = fact.longest_tool.as_ref().map_or_else(String::new, |tool| {
+        let is_told = |tool: &&ToolTime| {
+            tool.calls == 1
+                && self.open.is_some_and(|open| {
+                    (&open.server_name, &open.name) == (&tool.server_name, &tool.tool_name)
+                })
+        };
+        let tool = fact.longest_tool.as_ref().filter(|tool| !is_told(tool));
+        let tools = tool.map_or_else(String::new, |tool| {
             let (name, open) =
                 (self.tool(&tool.tool_name, &tool.server_name), format::duration(tool.open_ms));
             let calls = format::plural(tool.calls, "call");
@@ -132,7 +146,7 @@ impl SentenceWriter<'_> {
             (fact.start_ms, self.start(fact)),
             (fact.person_ms, "waiting for a person".to_owned()),
             (fact.unobserved_ms, "in calls whose answer was not observed".to_owned()),
-            (fact.silence_ms, "without an open request (agent and model)".to_owned()),
+            (fact.silence_ms, "in which nothing was asked".to_owned()),
             (fact.between_turns_ms, "between turns".to_owned()),
         ];
         let mut parts: Vec<(f64, String)> =

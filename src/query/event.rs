@@ -20,12 +20,18 @@ pub(crate) enum Severity {
 /// A notable event, as far as it is drawn.
 #[derive(Clone, Debug)]
 pub struct EventRow {
+    pub(crate) event: EventName,
     pub(crate) at: Timestamp,
+    pub(crate) connection_id: Arc<str>,
     pub(crate) server_name: Arc<str>,
     pub(crate) severity: Severity,
     pub(crate) text: String,
     /// The last lines that a server that ended wrote to standard error.
     pub(crate) stderr: Vec<String>,
+    /// The start of the request that the event is about.
+    pub(crate) started: Timestamp,
+    /// Time for which that request was open.
+    pub(crate) open_ms: Option<f64>,
 }
 
 impl EventRow {
@@ -40,22 +46,35 @@ impl EventRow {
         };
         let stderr = entry.stderr_tail.iter().flatten().filter(|_| entry.event == EventName::SessionEnded);
         EventRow {
+            event: entry.event,
             at: entry.timestamp,
+            connection_id: names.share(&entry.connection_id),
             server_name: names.share(&entry.server_name),
             severity: severity(entry).unwrap_or(Severity::Info),
             text,
             stderr: stderr.map(ToString::to_string).collect(),
+            started: entry.started(),
+            open_ms: entry.open_ms,
         }
+    }
+
+    /// Returns the connection and the start of the request that the event is about.
+    pub(crate) fn request(&self) -> (Arc<str>, Timestamp) {
+        (Arc::clone(&self.connection_id), self.started)
     }
 
     /// Returns the end of a connection whose spantap was killed, which no record reports.
     pub(crate) fn killed(state: &LiveState, at: Timestamp) -> EventRow {
         EventRow {
+            event: EventName::SessionEnded,
             at,
+            connection_id: state.connection_id.as_str().into(),
             server_name: state.server_name.as_str().into(),
             severity: Severity::Failure,
             text: state.killed_text(),
             stderr: Vec::new(),
+            started: at,
+            open_ms: None,
         }
     }
 }

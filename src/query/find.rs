@@ -1,11 +1,13 @@
 //! `spantap show`: finds a session or operations by an id, a part of an id, or a hash.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, is_notable};
 use crate::query::greatest::Greatest;
+use crate::query::live::LiveConnection;
 use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
@@ -260,6 +262,17 @@ pub(crate) struct SessionReader<'a> {
     pub(crate) more: u64,
     pub(crate) totals: SessionTotals,
     pub(crate) events: Vec<EventRow>,
+    pub(crate) open: Vec<OpenRow>,
+}
+
+/// A request that is open now.
+#[derive(Debug)]
+pub(crate) struct OpenRow {
+    pub(crate) server_name: String,
+    pub(crate) name: String,
+    pub(crate) started: Timestamp,
+    /// Time from its start in which the server sent nothing, if that was reported.
+    pub(crate) silent_ms: Option<f64>,
 }
 
 impl<'a> SessionReader<'a> {
@@ -280,6 +293,7 @@ impl<'a> SessionReader<'a> {
             more: 0,
             totals: SessionTotals::default(),
             events: Vec::new(),
+            open: Vec::new(),
         }
     }
 
@@ -299,6 +313,37 @@ impl<'a> SessionReader<'a> {
         self.operations.sort_by(|a, b| a.row.order().cmp(&b.row.order()));
         self.events.sort_by_key(|event| event.at);
         self.totals.turns.settle();
+    }
+
+    /// Adds what is known of the connections now, and removes the reports that a request is open which is shown
+    /// itself.
+    pub(crate) fn add_live(&mut self, live: &[LiveConnection]) {
+        self.totals.add_live(live);
+        let ended =
+            self.operations.iter().map(|OperationMatch { row, .. }| (&*row.connection_id, row.started));
+        let ended: HashSet<(&str, Timestamp)> = ended.collect();
+        let is_silence = |event: &&EventRow| event.event == EventName::ServerUnresponsive;
+        let silent: HashMap<_, _> =
+            self.events.iter().filter(is_silence).map(|event| (event.request(), event.open_ms)).collect();
+        let mut open = HashSet::new();
+        for (state, request) in self.totals.open() {
+            let key = (Arc::<str>::from(&*state.connection_id), request.started_at);
+            self.open.push(OpenRow {
+                server_name: state.server_name.clone(),
+                name: request.name().to_owned(),
+                started: request.started_at,
+                silent_ms: silent.get(&key).copied().flatten(),
+            });
+            open.insert(key);
+        }
+        self.events.retain(|event| match event.event {
+            EventName::CallPending => {
+                let key = event.request();
+                !(ended.contains(&(&*key.0, key.1)) || open.contains(&key) || silent.contains_key(&key))
+            }
+            EventName::ServerUnresponsive => !open.contains(&event.request()),
+            _ => true,
+        });
     }
 }
 

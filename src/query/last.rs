@@ -7,7 +7,7 @@ use crate::query::event::EventRow;
 use crate::query::greatest::Greatest;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
-use crate::query::row::LogRow;
+use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::record::EventName;
@@ -44,6 +44,7 @@ impl<'a> LastRows<'a> {
             killed.map(|killed| LogRow::Event(EventRow::killed(&killed.state, killed.state.updated_at)));
         let mut rows: Vec<LogRow> = self.rows.finish().into_iter().rev().map(|row| *row).collect();
         rows.extend(killed);
+        drop_repeated(&mut rows);
         rows.sort_by_key(LogRow::at);
         let excess = rows.len().saturating_sub(self.count);
         rows.split_off(excess)

@@ -1,5 +1,6 @@
 //! Owned rows: what a command keeps of a line that it will draw. Each is made of the line's entry once.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
@@ -135,6 +136,19 @@ impl LogRow {
             (false, false) => LogRow::Event(EventRow::new(entry, names)),
         }
     }
+}
+
+/// Removes each report that a request is open that another report repeats: that the server has been silent since then.
+pub(crate) fn drop_repeated(rows: &mut Vec<LogRow>) {
+    let event =
+        |row: &LogRow| if let LogRow::Event(row) = row { Some((row.event, row.request())) } else { None };
+    let silent = rows.iter().filter_map(event).filter(|(event, _)| *event == EventName::ServerUnresponsive);
+    let silent: HashSet<_> = silent.map(|(_, request)| request).collect();
+    let is_repeated = |row: &LogRow| {
+        event(row)
+            .is_some_and(|(event, request)| event == EventName::CallPending && silent.contains(&request))
+    };
+    rows.retain(|row| !is_repeated(row));
 }
 
 /// Returns the handle of an operation, such as `d76af1.19`: the last six characters of its connection id, and the

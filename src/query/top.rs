@@ -17,7 +17,7 @@ use crate::query::event::{last_words, unexpected_end};
 use crate::query::greatest::Greatest;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
-use crate::query::row::LogRow;
+use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::TimedTotals;
@@ -206,8 +206,9 @@ impl<'a> TopScan<'a> {
     }
 
     pub(crate) fn finish(self) -> TopState {
-        let rows = self.rows.finish().into_iter().rev().map(|row| *row).collect();
-        TopState { names: self.names, totals: self.totals, rows, ..TopState::default() }
+        let mut rows: Vec<LogRow> = self.rows.finish().into_iter().rev().map(|row| *row).collect();
+        drop_repeated(&mut rows);
+        TopState { names: self.names, totals: self.totals, rows: rows.into(), ..TopState::default() }
     }
 }
 
@@ -268,6 +269,7 @@ impl TopState {
 
     /// Adds the rows of the lines that were taken, which came file by file.
     pub(crate) fn settle(&mut self) {
+        drop_repeated(&mut self.taken);
         self.taken.sort_by_key(LogRow::at);
         self.rows.extend(self.taken.drain(..));
         let excess = self.rows.len().saturating_sub(MOST_ROWS);

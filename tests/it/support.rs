@@ -208,8 +208,14 @@ const HANGING: &str = r#"read first; echo '{"jsonrpc":"2.0","id":1,"result":{}}'
 
 /// Starts server `name`, and a call of `tool` that hangs.
 pub fn hang(home: &Home, name: &str, tool: &str) -> Session {
+    hang_with(home, name, tool, &[])
+}
+
+/// Does the same with further options.
+pub fn hang_with(home: &Home, name: &str, tool: &str, options: &[&str]) -> Session {
     let mut command = home.command(SPANTAP);
-    command.args(["--server", name, "--session-id", "one", "--", "bash", "-c", HANGING]);
+    command.args(["--server", name, "--session-id", "one"]).args(options);
+    command.args(["--", "bash", "-c", HANGING]);
     let mut session = Session::start(command);
     session.request("initialize", json!({}));
     let call =

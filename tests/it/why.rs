@@ -73,7 +73,7 @@ const CAUSES: &[(&str, &[&str])] = &[
         "server-fault",
         &["3 of 3 calls of query on db failed: connect ECONNREFUSED", "the cause was the server"],
     ),
-    ("silence", &["40.8 s without an open request (agent and model)", "!between turns", "!Nothing"]),
+    ("silence", &["40.8 s in which nothing was asked", "!between turns", "!Nothing"]),
     (
         "slow-tool",
         &[
@@ -96,7 +96,7 @@ const HEALTHY: &[(&str, &[&str])] = &[
     ("slow-tool-too-few", &["4.38 s in tools", "!usual"]),
     ("task-done", &["10.0 s in tools (export on db: 10.0 s in 1 call)"]),
     ("task-open", &["20.0 s in calls whose answer was not observed", "450 ms in tools", "!failed"]),
-    ("turns", &["30 min 00 s between turns", "!agent and model"]),
+    ("turns", &["30 min 00 s between turns", "!nothing was asked"]),
 ];
 
 fn check(case: &str, parts: &[&str]) -> String {
@@ -254,7 +254,10 @@ fn the_time_of_a_call_that_is_open_is_its_own_and_not_that_of_another_tool() {
     });
     let time = time().unwrap();
     let sentence = time["sentence"].as_str().unwrap();
-    assert!(sentence.contains("(slow on files: ") && sentence.contains(", still open)"), "{sentence}");
+    assert!(sentence.contains(" in tools, "), "the next sentence names the tool: {sentence}");
+    let alone = home.spantap(["why", "--limit", "1"]).output().unwrap();
+    let alone = String::from_utf8(alone.stdout).unwrap();
+    assert!(alone.contains("(slow on files: ") && alone.contains(", still open)"), "{alone}");
     let longest = &time["longest_tool"];
     assert_eq!((&longest["handle"], &longest["still_open"]), (&json!("request 2"), &json!(1)));
     slow.end();

@@ -200,7 +200,7 @@ fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) ->
     let (first, last) = session.span.get().unwrap_or_default();
     let calls = &session.calls;
     let hosts: Vec<Printable> = session.hosts.iter().map(|host| Printable::new(host)).collect();
-    let (notes, tone) = annotation(session, warn);
+    let (notes, tone) = annotation(session, warn, true);
     let tone = match tone {
         Tone::Bad => "bad",
         Tone::Warning => "warn",
