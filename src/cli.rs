@@ -14,6 +14,7 @@ mod check;
 mod completions;
 mod dashboards;
 mod demo;
+mod diff;
 mod doctor;
 mod export;
 pub mod help;
@@ -105,6 +106,8 @@ pub enum Command {
     Why(why::WhyArgs),
     /// Calls, errors and p50/p95/p99 by server and tool
     Stats(stats::StatsArgs),
+    /// Say what differs between two sessions, days or folders
+    Diff(diff::DiffArgs),
     /// Write one self-contained HTML page
     Report(report::ReportArgs),
     /// Check all servers of your hosts, or one: start, initialize, list tools, measure
@@ -139,6 +142,7 @@ impl Command {
             Command::Show(args) => &args.output.color,
             Command::Why(args) => &args.output.color,
             Command::Stats(args) => &args.output.color,
+            Command::Diff(args) => &args.output.color,
             Command::Status(args) => &args.color,
             Command::Wrap(args) => &args.options.color,
             Command::Doctor(args) => &args.color,
@@ -161,6 +165,7 @@ impl Command {
             Command::Sessions(args) => &args.output,
             Command::Show(args) => &args.output,
             Command::Stats(args) => &args.output,
+            Command::Diff(args) => &args.output,
             Command::Why(args) => &args.output,
             _ => return false,
         };
@@ -189,6 +194,7 @@ impl Command {
             Command::Show(args) => args.run(out),
             Command::Why(args) => args.run(out),
             Command::Stats(args) => args.run(out),
+            Command::Diff(args) => args.run(out),
             Command::Report(args) => args.run(out),
             Command::Check(args) => args.run(out),
             Command::Doctor(args) => args.run(out),

@@ -2,6 +2,7 @@
 
 pub(crate) mod annotations;
 pub(crate) mod check;
+pub(crate) mod diff;
 pub(crate) mod errors;
 pub(crate) mod format;
 pub mod operation;

@@ -3,11 +3,13 @@
 //! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record, and `select` decides
 //! which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
 //! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
-//! `find`, `why`, `report` and `top` each compute the answer of one command. They share `totals`, `durations`,
+//! `find`, `why`, `diff`, `report` and `top` each compute the answer of one command. They share `totals`, `durations`,
 //! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
-//! among rows. `attention` reads live files only. `last_seen` reads the first line of each log.
+//! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `last_seen` reads the first line of each log.
 
 pub(crate) mod attention;
+pub(crate) mod catalogue;
+pub(crate) mod diff;
 pub(crate) mod duplicates;
 pub(crate) mod durations;
 pub mod entry;

@@ -143,6 +143,7 @@ _spantap_words() {
         --session) kind=sessions ;;
         *) case "${COMP_WORDS[1]}" in
             show|why) [[ $COMP_CWORD -eq 2 ]] && kind=calls ;;
+            diff) [[ $COMP_CWORD -le 3 ]] && kind=sessions ;;
             wrap|unwrap|status|check) kind=entries ;;
         esac ;;
     esac
@@ -164,6 +165,7 @@ complete -c spantap -n "not __fish_spantap_needs_command" -l server -x -a "(span
 complete -c spantap -n "not __fish_spantap_needs_command" -l tool -x -a "(spantap completions --values tools 2>/dev/null)"
 complete -c spantap -n "not __fish_spantap_needs_command" -l session -x -a "(spantap completions --values sessions 2>/dev/null)"
 complete -c spantap -n "__fish_seen_subcommand_from show why" -a "(spantap completions --values calls 2>/dev/null)"
+complete -c spantap -n "__fish_seen_subcommand_from diff" -a "(spantap completions --values sessions 2>/dev/null)"
 complete -c spantap -n "__fish_seen_subcommand_from wrap unwrap status check" -f -a "(spantap completions --values entries 2>/dev/null)"
 "#;
 
@@ -179,11 +181,13 @@ _spantap_entries() { compadd -- ${(f)"$(spantap completions --values entries 2>/
 
 /// Replaces the default completion of arguments by our functions.
 fn zsh(script: &str) -> String {
-    const FUNCTIONS: [(&str, &str); 6] = [
+    const FUNCTIONS: [(&str, &str); 8] = [
         ("--server=[", "servers"),
         ("--tool=[", "tools"),
         ("--session=[", "sessions"),
         ("'::target -- ", "calls"),
+        ("'::a -- ", "sessions"),
+        ("'::b -- ", "sessions"),
         ("'*::servers -- ", "entries"),
         ("'*::names -- ", "entries"),
     ];

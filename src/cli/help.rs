@@ -100,6 +100,14 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 ],
             ),
             command(
+                "diff",
+                &[
+                    runs("spantap diff yesterday today", "what has changed since yesterday"),
+                    parses("spantap diff 01a2027b 01a2027d", "two sessions, by the beginnings of their ids"),
+                    parses("spantap diff logs-before logs-after --json", "two folders, for a script"),
+                ],
+            ),
+            command(
                 "report",
                 &[
                     runs("spantap report --since 7d -o week.html", "one page about the last week"),

@@ -76,6 +76,11 @@ impl SelectArgs {
         if let Some(file) = target.take_if(is_place) {
             self.files.insert(0, PathBuf::from(file));
         }
+        self.refuse_stream(command)
+    }
+
+    /// Refuses standard input, which can be read only once.
+    pub(super) fn refuse_stream(&self, command: &str) -> anyhow::Result<()> {
         if self.files.iter().any(|file| file.as_os_str() == "-") {
             return Err(hint(
                 anyhow::anyhow!(

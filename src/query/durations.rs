@@ -33,6 +33,12 @@ impl Durations {
         self.len() == 0
     }
 
+    /// Returns the number of samples above `ms`.
+    pub(crate) fn count_above(&self, ms: f64) -> u64 {
+        let short = self.micros.iter().filter(|micros| f64::from(**micros) / 1000.0 > ms).count();
+        (short + self.others.iter().filter(|other| **other > ms).count()) as u64
+    }
+
     /// Returns the quantiles at `points` (each between 0 and 1) by linear interpolation between the two nearest
     /// ranks, as `percentile_cont` of DuckDB and PostgreSQL and NumPy's default do. `None` without samples.
     pub(crate) fn quantiles<const N: usize>(&mut self, points: [f64; N]) -> Option<[f64; N]> {

@@ -60,6 +60,7 @@ pub struct LogEntry<'a> {
     pub(crate) span_id: EntryText<'a>,
     pub(crate) parent_span_id: EntryText<'a>,
     pub(crate) cwd: EntryText<'a>,
+    pub(crate) server_version: EntryText<'a>,
     pub(crate) reason: EntryText<'a>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,

@@ -18,6 +18,9 @@ const MESSAGES: usize = 1_000;
 /// Most characters of a message by which failures are grouped.
 const LENGTH: usize = 300;
 
+/// Stands for the messages of a tool that are not counted apart.
+pub(crate) const OTHER_MESSAGES: &str = "(other messages)";
+
 /// Counts the selected failures; requests other than tool calls too.
 pub(crate) struct ErrorTable<'a> {
     select: &'a Selection,
@@ -123,7 +126,7 @@ impl Fold for ErrorTable<'_> {
 /// Returns the group of a message; that of all other messages if there are too many.
 fn group_of<'m>(messages: &'m mut GroupMap<ErrorGroup>, message: &str) -> &'m mut ErrorGroup {
     let has_room = messages.len() < MESSAGES || messages.contains("", message);
-    messages.at("", if has_room { message } else { "(other messages)" })
+    messages.at("", if has_room { message } else { OTHER_MESSAGES })
 }
 
 impl ErrorGroup {

@@ -70,6 +70,7 @@ fn bash_completes_names_and_options() {
     assert_eq!(complete("spantap tail --server"), ["notes"]);
     assert_eq!(complete("spantap show")[..2], ["last", "-1"]);
     assert_eq!(complete("spantap wrap"), ["github"]);
+    assert_eq!(complete("spantap diff").len(), 1);
     assert!(complete("spantap").contains(&"doctor".to_owned()));
     assert!(!home.path().join("x").exists());
 }
@@ -100,4 +101,5 @@ fn zsh_completes_names() {
     for function in ["servers", "tools", "sessions", "calls", "entries"] {
         assert!(script.contains(&format!(":_spantap_{function}'")), "{function}");
     }
+    assert!(script.matches(":_spantap_sessions'").count() > script.matches("--session=[").count());
 }

@@ -9,6 +9,7 @@ mod config;
 mod contract;
 mod dashboards;
 mod demo;
+mod diff;
 mod doctor;
 mod help;
 mod hosts;

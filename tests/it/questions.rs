@@ -17,13 +17,13 @@ const QUESTIONS: [Question; 10] = [
     ("what did the model see in call X?", "-1", "", &["#12 the build is red", "the chain"]),
     ("what did it cost?", "", FROM_SERVERS, &["TOKENS~", "filesystem     24"]),
     ("which server died or did not start", "", "fixtures/why/died", &["Error: connect ECONNREFUSED"]),
-    ("what has changed since yesterday?", "", MADE, &["2026-11-22     77", "2026-11-23     40"]),
+    ("what has changed since yesterday?", "", DAYS, &["slower        search_issues on github", "old_search"]),
     ("is everything healthy right now?", "", "", &["mcp ✖db"]),
     ("what is the trace of this call", "44677d.12", FROM_SERVERS, &["trace          b2715945795e82"]),
     ("which session was that?", "", FROM_SERVERS, &["example-agent", "everything died of SIGSEGV"]),
 ];
 const FROM_SERVERS: &str = "--log-dir fixtures/logs --since 2026-11-24";
-const MADE: &str = "--log-dir fixtures/made-logs --since 2026-11-21";
+const DAYS: &str = "--log-dir fixtures/days/ordinary";
 
 /// Returns the questions of the page, each with the first command of its answer.
 fn page() -> Vec<(&'static str, &'static str)> {
@@ -53,7 +53,8 @@ fn each_of_the_ten_questions_is_answered_by_one_command() {
         let (begin, call, options, words) = QUESTIONS[number];
         assert!(question.starts_with(begin), "{question}");
         // The logs of the fixtures are older.
-        let command = command.replace(" X", &format!(" {call}")).replace(" --since 2d", "");
+        let command =
+            command.replace(" X", &format!(" {call}")).replace("yesterday today", "2026-11-26 2026-11-27");
         screen.run(&format!("clear; {command} {options}; echo end''ed {number}"), &format!("ended {number}"));
         let answer = screen.text();
         words.iter().for_each(|word| assert!(answer.contains(word), "{question} {word}:\n{answer}"));

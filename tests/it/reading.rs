@@ -44,8 +44,9 @@ fn copy(folder: &Path, log: &str) {
 
 #[test]
 fn a_record_counts_once_whatever_files_it_is_in() {
-    const COMMANDS: [&[&str]; 9] = [
+    const COMMANDS: [&[&str]; 10] = [
         &["why", "last", "--json"],
+        &["diff", "last", "last", "--json"],
         &["stats", "--json", "--by", "server"],
         &["stats", "--json", "--by", "hour"],
         &["stats", "--json", "--by", "error"],
