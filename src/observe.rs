@@ -18,6 +18,7 @@ pub mod redact;
 mod repeats;
 pub(crate) mod result_limits;
 mod session;
+pub mod tool_definition;
 pub mod tools;
 pub mod traceparent;
 pub(crate) mod turns;

@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{Direction, LossPlace, SessionSource, Status, Stream, UnmatchedKind};
+use crate::record::words::{
+    DefinitionPart, Direction, LossPlace, SessionSource, Status, Stream, ToolChangeKind, UnmatchedKind,
+};
 
 pub mod cost;
 pub(crate) mod file_name;
@@ -257,9 +259,21 @@ record! {
             /// `agent_thrashing`: number of different calls that are repeated in the same order. `count` is the number of
             /// rounds.
             pub cycle_length: Option<u32>,
-            /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), or requests of the server
-            /// that one record represents.
+            /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), listings (`tools_listed`,
+            /// `tools_changed`), or requests of the server that one record represents.
             pub count: Option<u64>,
+            /// Tools of one `tools/list` answer: name, sizes in bytes and hash of each definition, at most 500.
+            pub tools: Option<Vec<RecordedTool<'a>>>,
+            /// Number of tools in the answer.
+            pub tools_total: Option<u64>,
+            /// True if the answer is the last page of a listing of which no page is missing.
+            pub is_complete: Option<bool>,
+            /// Bytes of all definitions in the answer, also of those that are not in `tools`.
+            pub definition_bytes: Option<u64>,
+            /// Number of the page, from 2 on. The record replaces this page of the listing before, and all later ones.
+            pub page: Option<u64>,
+            /// Changes by tool and part, at most 500 of each kind.
+            pub changes: Option<Vec<RecordedChange<'a>>>,
             /// Names of tools that were added.
             pub added: Option<Vec<Cow<'a, str>>>,
             /// Names of tools that were removed.
@@ -267,7 +281,7 @@ record! {
             /// Names of tools whose definition changed.
             pub changed: Option<Vec<Cow<'a, str>>>,
             /// Number of tool definitions that are not in the lists (more than 500, or without a name that can be
-            /// read), if one of them may have changed.
+            /// read). `tools_changed`: if one of them may have changed.
             pub unlisted: Option<u64>,
             /// Hash over all current tool definitions.
             pub definitions_hash: RecordText<'a>,
@@ -296,6 +310,40 @@ record! {
             pub text: RecordText<'a>,
         }
     }
+}
+
+/// One tool of a `tools/list` answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct RecordedTool<'a> {
+    /// Name of the tool, redacted.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// Length of the definition's JSON text in bytes.
+    pub definition_bytes: u64,
+    /// Length of the JSON text of `description` in bytes.
+    pub description_bytes: u64,
+    /// Length of the JSON texts of `inputSchema` and `outputSchema` in bytes.
+    pub schema_bytes: u64,
+    /// First 16 hex digits of the SHA-256 of the canonical definition.
+    #[serde(borrow)]
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub definition_hash: Cow<'a, str>,
+}
+
+/// One tool that was added, removed or changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct RecordedChange<'a> {
+    /// Name of the tool, redacted.
+    #[serde(borrow)]
+    pub tool: Cow<'a, str>,
+    /// `added`, `removed` or `changed`.
+    pub change: ToolChangeKind,
+    /// Parts of the definition that differ; empty unless the tool was changed.
+    pub parts: Vec<DefinitionPart>,
 }
 
 /// Milliseconds, written with three decimals.

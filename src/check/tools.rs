@@ -1,52 +1,30 @@
 //! The tool definitions that checks have seen, and what has changed in them since the last check.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::check::name;
-use crate::observe::tools::definition_hash;
-use crate::text::hex;
+use crate::observe::tool_definition::{self, Fingerprints, ToolChange, ToolDefinition};
 
 /// Most tools of one server that are compared.
 const MOST_TOOLS: usize = 2_000;
 /// Largest memory of all servers, in bytes. Beyond it the servers that were checked longest ago are forgotten.
 const MAX_MEMORY: usize = 1 << 20;
 
-/// The parts of the definitions of a server's tools: a hash of each part, by redacted name.
+/// The definitions of a server's tools, as fingerprints by redacted name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CheckedTools(BTreeMap<String, BTreeMap<String, String>>);
-
-/// A change of one tool since the last check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ToolChange {
-    pub(crate) tool: String,
-    /// `added`, `removed` or `changed`.
-    pub(crate) kind: &'static str,
-    /// Parts that differ, for a change.
-    pub(crate) parts: Vec<String>,
-}
-
-/// Returns the words for a member of a definition.
-fn part(member: &str) -> &'static str {
-    match member {
-        "description" => "description",
-        "inputSchema" => "input schema",
-        "outputSchema" => "output schema",
-        "annotations" => "annotations",
-        _ => "other fields",
-    }
-}
+pub(crate) struct CheckedTools(Fingerprints);
 
 impl CheckedTools {
     /// Adds a definition. The parts of tools with the same name are joined.
     pub(crate) fn add(&mut self, definition: &Value) {
-        let parts = self.0.entry(name(definition["name"].as_str().unwrap_or("?"))).or_default();
-        for (member, value) in definition.as_object().into_iter().flatten().filter(|(key, _)| *key != "name")
-        {
-            let hash = hex::text(&definition_hash(&format!("[{:?},{value}]", member))[..8]);
-            parts.entry(part(member).to_owned()).or_default().push_str(&hash);
+        let Ok(tool) = ToolDefinition::read(&definition.to_string()) else { return };
+        match self.0.entry(name(&tool.name)) {
+            Entry::Occupied(mut before) => before.get_mut().join(&tool.fingerprint),
+            Entry::Vacant(new) => drop(new.insert(tool.fingerprint)),
         }
         // The tools that are kept do not depend on the server's order.
         if self.0.len() > MOST_TOOLS {
@@ -56,27 +34,7 @@ impl CheckedTools {
 
     /// Returns the changes from `before` to these definitions, by tool.
     pub(crate) fn changes_since(&self, before: &CheckedTools) -> Vec<ToolChange> {
-        let change = |tool: &String| {
-            let (old, new) = (before.0.get(tool), self.0.get(tool));
-            let kind = match (old, new) {
-                (Some(old), Some(new)) if old == new => return None,
-                (Some(_), Some(_)) => "changed",
-                (None, _) => "added",
-                (_, None) => "removed",
-            };
-            let both = old.zip(new).map(|(old, new)| {
-                let mut parts: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
-                parts.sort();
-                parts.dedup();
-                parts.retain(|part| old.get(part) != new.get(part));
-                parts
-            });
-            Some(ToolChange { tool: tool.clone(), kind, parts: both.unwrap_or_default() })
-        };
-        let mut tools: Vec<&String> = before.0.keys().chain(self.0.keys()).collect();
-        tools.sort();
-        tools.dedup();
-        tools.into_iter().filter_map(change).collect()
+        tool_definition::changes(&before.0, &self.0)
     }
 }
 
@@ -144,11 +102,11 @@ mod tests {
         let shown: Vec<String> = now
             .changes_since(&before)
             .iter()
-            .map(|change| format!("{} {} {}", change.kind, change.tool, change.parts.join("+")))
+            .map(|change| format!("{} {} {:?}", change.kind, change.tool, change.parts))
             .collect();
         assert_eq!(
             shown,
-            ["changed a annotations+description", "changed b other fields", "removed c ", "added d "]
+            ["changed a [Description, Annotations]", "changed b [Title]", "removed c []", "added d []"]
         );
         assert_eq!(now.changes_since(&now), []);
     }

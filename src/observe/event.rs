@@ -17,6 +17,10 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
 
+mod tools;
+
+pub use tools::{ChangedTool, DefinitionPart, ListedTool, ToolChangeKind, ToolsChanged, ToolsListed};
+
 /// Takes events in their order, on the thread that runs the observer. A sink drops and counts the events that
 /// it cannot take. It waits for its own queue for a bounded time only.
 pub trait Sink {
@@ -50,8 +54,8 @@ pub enum EventKind {
     TaskEnded(Box<TaskEnded>),
     /// The tool definitions differ from those of the last session with this server.
     ToolsChanged(ToolsChanged),
-    /// A page of a `tools/list` answer. For metrics only; not recorded.
-    ToolsListed(ToolsListed),
+    /// A page of a `tools/list` answer. It is recorded if it differs from the one before.
+    ToolsListed(Box<ToolsListed>),
     /// Lines of one stream that are not JSON-RPC, since the last such event.
     Malformed(Malformed),
     /// An answer or a cancellation that belongs to no open request.
@@ -73,7 +77,11 @@ pub enum EventKind {
 impl EventKind {
     /// Returns true if this event becomes a line in the log.
     pub(crate) fn is_recorded(&self) -> bool {
-        !matches!(self, EventKind::ToolsListed(_) | EventKind::StatsSample(_))
+        match self {
+            EventKind::ToolsListed(listed) => listed.is_recorded,
+            EventKind::StatsSample(_) => false,
+            _ => true,
+        }
     }
 }
 
@@ -401,24 +409,6 @@ pub struct Thrashing {
     /// Number of different calls that are repeated in the same order; `count` is the number of rounds.
     pub cycle_length: Option<u32>,
     pub span: Span,
-}
-
-#[derive(Clone, Debug)]
-pub struct ToolsChanged {
-    pub added: Vec<Redacted>,
-    pub removed: Vec<Redacted>,
-    pub changed: Vec<Redacted>,
-    /// Number of definitions that are not in the lists, if one of them may have changed.
-    pub unlisted: u64,
-    pub definitions_hash: Hash,
-}
-
-#[derive(Clone, Debug)]
-pub struct ToolsListed {
-    /// The names of one page of a `tools/list` answer.
-    pub names: Vec<Redacted>,
-    /// Length of the page's `result`, in bytes. The definitions fill the model's context.
-    pub size: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,12 @@
 //! State that is derived from many messages: repeated calls and floods.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use crate::observe::canonical::Hash;
 use crate::observe::event::ErrorType;
 use crate::observe::redact::Redacted;
+use crate::relay::chunk::Moment;
 
 /// Counts calls with the same tool and arguments, and cycles of such calls, per conversation.
 #[derive(Debug, Default)]
@@ -173,6 +175,31 @@ impl FloodCounter {
     }
 }
 
+/// Counts events of which the first ones are reported one by one, and later ones once in an interval.
+#[derive(Debug, Default)]
+pub(crate) struct RateLimit {
+    flood: FloodCounter,
+    last: Option<Moment>,
+}
+
+impl RateLimit {
+    /// Counts one more event. Returns the number since the last report if this event is to be reported.
+    pub(crate) fn one_more(&mut self, many: u64, interval: Duration, now: Moment) -> Option<u64> {
+        self.flood.count += 1;
+        let is_due = self.last.is_none_or(|last| now.since(last) >= interval);
+        if self.flood.count > many && !is_due {
+            return None;
+        }
+        self.last = Some(now);
+        self.flood.rest()
+    }
+
+    /// Returns the number of events that have not been reported.
+    pub(crate) fn rest(&mut self) -> Option<u64> {
+        self.flood.rest()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +221,14 @@ mod tests {
         let reported: Vec<u64> = (0..100).filter_map(|_| flood.one_more_after(3)).collect();
         assert_eq!(reported, [1, 1, 1, 1, 1, 2, 4, 8, 16, 32]);
         assert_eq!(flood.rest(), Some(33));
+    }
+
+    #[test]
+    fn many_events_are_reported_once_in_an_interval_and_the_rest_at_the_end() {
+        let (mut limit, minute) = (RateLimit::default(), Duration::from_secs(60));
+        let seconds = |seconds| Moment(0).after(Duration::from_secs(seconds));
+        let reported: Vec<u64> = (0..200).filter_map(|at| limit.one_more(3, minute, seconds(at))).collect();
+        assert_eq!(reported, [1, 1, 1, 60, 60, 60]);
+        assert_eq!((limit.rest(), limit.rest()), (Some(17), None));
     }
 }

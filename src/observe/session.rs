@@ -12,7 +12,7 @@ use crate::observe::mcp::Method;
 use crate::observe::message::{self, MessageKind, RequestId};
 use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
 use crate::observe::repeats::{CallOutcome, Repeats};
-use crate::observe::tools::{ToolListings, ToolSet};
+use crate::observe::tools::ToolSet;
 use crate::observe::turns::{RecentValues, TurnCounter};
 use crate::observe::{Debug, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
@@ -38,6 +38,7 @@ use peers::Peers;
 use pending::{OpenRequests, Pending, Questions};
 use rounds::Rounds;
 use spans::SpanAssigner;
+use tools::ReportedTools;
 
 /// The moment that is observed, and the sink that takes its events.
 pub(super) struct Step<'a> {
@@ -65,7 +66,7 @@ pub(super) struct Session {
     turns: TurnCounter,
     /// Conversations and turns that had a tool call.
     turns_with_calls: RecentValues,
-    tools: ToolListings,
+    tools: ReportedTools,
     rounds: Rounds,
     peers: Peers,
     losses: UnreportedLosses,
@@ -94,7 +95,7 @@ impl Session {
             repeats: Repeats::default(),
             turns: TurnCounter::default(),
             turns_with_calls: RecentValues::default(),
-            tools: ToolListings::default(),
+            tools: ReportedTools::default(),
             rounds: Rounds::default(),
             peers: Peers::default(),
             losses: UnreportedLosses::default(),
@@ -120,11 +121,11 @@ impl Session {
     }
 
     pub(super) fn tools(&self) -> Option<&ToolSet> {
-        self.tools.fresh()
+        self.tools.listings.fresh()
     }
 
     pub(super) fn remember_tools(&mut self, known: Option<ToolSet>) {
-        self.tools.remember(known);
+        self.tools.listings.remember(known);
     }
 
     pub(super) fn is_debug(&self, now: Moment) -> bool {

@@ -1,23 +1,21 @@
 //! The tool definitions of a server: collected from the pages of `tools/list`, and compared with those before.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::observe::canonical::{JsonText, canonical};
+use crate::observe::event::ToolChangeKind;
+use crate::observe::tool_definition::{Fingerprints, ToolChange, ToolFingerprint, changes, joined};
 
-/// Hashes of tool definitions. They are not keyed, so that a new hash key changes no definition.
+/// The definitions of a server by name. They contain hashes without a key, so that a new hash key changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolSet {
-    /// Hash of each definition by its redacted name.
-    pub hashes: BTreeMap<String, [u8; 32]>,
+    /// Hashes of each definition by its redacted name.
+    pub(crate) fingerprints: Fingerprints,
     pub unlisted: UnlistedTools,
     /// True if these are all tools of the server.
     pub is_complete: bool,
-    /// Bytes of `hashes`.
+    /// Bytes of `fingerprints`.
     size: usize,
 }
 
@@ -28,48 +26,6 @@ pub struct UnlistedTools {
     pub hash: [u8; 32],
 }
 
-/// Returns the hash of a tool definition: of its canonical form if it has one, else of its text.
-pub(crate) fn definition_hash(text: &str) -> [u8; 32] {
-    match canonical(text.as_bytes()) {
-        Some(canonical) => Sha256::digest(canonical).into(),
-        None => Sha256::new().chain_update(b"raw:").chain_update(text).finalize().into(),
-    }
-}
-
-/// Returns the name in the JSON text of a tool definition. The last of two equal members counts.
-pub(crate) fn tool_name(definition: &str) -> Option<String> {
-    struct NameVisitor;
-
-    impl<'de> Visitor<'de> for NameVisitor {
-        type Value = Option<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a tool definition")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let mut name = None;
-            while let Some(JsonText(key)) = members.next_key()? {
-                match &*key {
-                    "name" => name = Some(members.next_value()?),
-                    _ => drop(members.next_value::<IgnoredAny>()?),
-                }
-            }
-            Ok(name)
-        }
-    }
-
-    let name = serde_json::Deserializer::from_str(definition).deserialize_map(NameVisitor).ok()??;
-    let quoted = name.get().strip_prefix('"')?;
-    // A half surrogate pair is kept as it is written.
-    Some(serde_json::from_str(name.get()).unwrap_or_else(|_| quoted.trim_end_matches('"').to_owned()))
-}
-
-/// Returns one hash of two.
-fn joined(first: &[u8; 32], second: &[u8; 32]) -> [u8; 32] {
-    Sha256::new().chain_update(first).chain_update(second).finalize().into()
-}
-
 impl UnlistedTools {
     pub(crate) fn add(&mut self, hash: [u8; 32]) {
         self.count += 1;
@@ -78,11 +34,13 @@ impl UnlistedTools {
 }
 
 /// Bytes of the names and hashes of one server.
-const MAX_SET: usize = 256 << 10;
+const MAX_SET: usize = 384 << 10;
 /// Bytes of a tool's name that are compared.
 const MAX_TOOL_NAME: usize = 256;
-/// Bytes of a hash, and of what surrounds it in memory and in a file.
-const HASH_SIZE: usize = 80;
+/// Bytes of a fingerprint, and of what surrounds it in memory and in a file.
+const FINGERPRINT_SIZE: usize = 176;
+/// Pages of a listing that are compared with those before.
+const MAX_PAGES: usize = 1000;
 
 impl ToolSet {
     /// Returns a set without names.
@@ -90,46 +48,51 @@ impl ToolSet {
         ToolSet { is_complete, unlisted, ..ToolSet::default() }
     }
 
-    /// Adds a definition. The hashes of tools with the same name are joined.
-    pub fn add(&mut self, name: &str, hash: [u8; 32]) {
+    /// Adds a definition. The fingerprints of tools with the same name are joined.
+    pub(crate) fn add(&mut self, name: &str, fingerprint: &ToolFingerprint) {
         let name = &name[..name.floor_char_boundary(MAX_TOOL_NAME)];
-        if let Some(before) = self.hashes.get_mut(name) {
-            *before = joined(before, &hash);
-        } else if self.size + name.len() + HASH_SIZE > MAX_SET {
-            self.unlisted.add(hash);
+        if let Some(before) = self.fingerprints.get_mut(name) {
+            before.join(fingerprint);
+        } else if self.size + name.len() + FINGERPRINT_SIZE > MAX_SET {
+            self.unlisted.add(fingerprint.hash);
         } else {
-            self.size += name.len() + HASH_SIZE;
-            self.hashes.insert(name.to_owned(), hash);
+            self.size += name.len() + FINGERPRINT_SIZE;
+            self.fingerprints.insert(name.to_owned(), *fingerprint);
         }
     }
 
     /// Adds the tools of the next page.
     fn append(&mut self, page: ToolSet) {
-        page.hashes.iter().for_each(|(name, hash)| self.add(name, *hash));
+        page.fingerprints.iter().for_each(|(name, fingerprint)| self.add(name, fingerprint));
         if page.unlisted.count > 0 {
             self.unlisted.hash = joined(&self.unlisted.hash, &page.unlisted.hash);
             self.unlisted.count += page.unlisted.count;
         }
     }
 
+    /// Returns one hash of all definitions.
+    fn hash(&self) -> [u8; 32] {
+        let mut all = Sha256::new();
+        for (name, fingerprint) in &self.fingerprints {
+            all.update(name);
+            all.update(fingerprint.hash);
+        }
+        all.update(self.unlisted.hash);
+        all.finalize().into()
+    }
+
     /// Returns the difference between the tools `before` and these. If these are not all tools, those that are
     /// missing may still exist.
     fn difference(&self, before: &ToolSet) -> ToolDrift {
-        let names = |of: &ToolSet, is_wanted: &dyn Fn(&str, &[u8; 32]) -> bool| {
-            let wanted = of.hashes.iter().filter(|(name, hash)| is_wanted(name, hash));
-            wanted.map(|(name, _)| name.clone()).collect()
-        };
         let is_known = |set: &ToolSet| set.is_complete || set.unlisted.count > 0;
+        let mut changes = changes(&before.fingerprints, &self.fingerprints);
+        changes.retain(|change| match change.kind {
+            ToolChangeKind::Added => before.is_complete,
+            ToolChangeKind::Removed => self.is_complete,
+            ToolChangeKind::Changed => true,
+        });
         ToolDrift {
-            added: match before.is_complete {
-                true => names(self, &|name, _| !before.hashes.contains_key(name)),
-                false => Vec::new(),
-            },
-            removed: match self.is_complete {
-                true => names(before, &|name, _| !self.hashes.contains_key(name)),
-                false => Vec::new(),
-            },
-            changed: names(self, &|name, hash| before.hashes.get(name).is_some_and(|before| before != hash)),
+            changes,
             unlisted: match is_known(self) && is_known(before) && before.unlisted != self.unlisted {
                 true => before.unlisted.count.max(self.unlisted.count),
                 false => 0,
@@ -143,10 +106,10 @@ impl ToolSet {
             *self = newer;
             return;
         }
-        for (name, hash) in newer.hashes {
-            match self.hashes.get_mut(&name) {
-                Some(known) => *known = hash,
-                None => self.add(&name, hash),
+        for (name, fingerprint) in newer.fingerprints {
+            match self.fingerprints.get_mut(&name) {
+                Some(known) => *known = fingerprint,
+                None => self.add(&name, &fingerprint),
             }
         }
         if newer.unlisted.count > 0 {
@@ -155,12 +118,10 @@ impl ToolSet {
     }
 }
 
-/// The difference between two sets of definitions, by name.
+/// The difference between two sets of definitions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ToolDrift {
-    pub(crate) added: Vec<String>,
-    pub(crate) removed: Vec<String>,
-    pub(crate) changed: Vec<String>,
+    pub(crate) changes: Vec<ToolChange>,
     /// Number of definitions without a name, if one of them may have changed.
     pub(crate) unlisted: u64,
 }
@@ -168,14 +129,42 @@ pub(crate) struct ToolDrift {
 /// A cursor: its length and a hash of its beginning.
 pub(crate) type PageCursor = (u64, [u8; 32]);
 
+/// A listing of which the next page has not come.
+#[derive(Debug)]
+struct OpenListing {
+    /// Cursor of the next page.
+    next: PageCursor,
+    tools: ToolSet,
+    pages: u64,
+    /// True if a page of it differs from that page of the listing before.
+    is_new: bool,
+}
+
+/// The place of one page in its listing.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PagePlace {
+    /// Number of the page, from 1. If the first pages were not seen, it is at least 2.
+    pub(crate) number: u64,
+    /// True if this is the last page and none is missing.
+    pub(crate) is_complete: bool,
+    /// True if this page or an earlier one differs from that page of the listing before.
+    pub(crate) is_new: bool,
+    /// True if a listing that ended with this page differs from the one before.
+    pub(crate) has_changed: bool,
+}
+
 /// The listings of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ToolListings {
-    /// Listings of which the next page has not come, each with the cursor of that page, the oldest first.
-    open: VecDeque<(PageCursor, ToolSet)>,
+    /// The oldest one is the first.
+    open: VecDeque<OpenListing>,
     last: Option<ToolSet>,
     /// True if a listing of this connection is in `last`.
     is_fresh: bool,
+    /// The definitions before the first change that was not taken.
+    before_changes: Option<ToolSet>,
+    /// Hash of each page when it was seen last, by its number.
+    seen: BTreeMap<u64, [u8; 32]>,
 }
 
 /// Listings that may be open at the same time.
@@ -194,43 +183,71 @@ impl ToolListings {
         asked: Option<PageCursor>,
         page: ToolSet,
         next: Option<PageCursor>,
-    ) -> Option<ToolDrift> {
-        let before = |listing: &(PageCursor, ToolSet)| Some(listing.0) == asked;
-        let mut listing = match (asked, self.open.iter().position(before)) {
-            (None, _) => ToolSet { is_complete: true, ..ToolSet::default() },
-            (Some(_), Some(found)) => self.open.remove(found).map(|(_, listing)| listing).unwrap_or_default(),
-            // Its first pages have not been seen.
-            (Some(_), None) => ToolSet::default(),
-        };
-        listing.append(page);
-        match next {
-            None => self.compare(listing),
-            Some(next) => {
-                self.open.push_back((next, listing));
-                if self.open.len() > MAX_OPEN { self.end_oldest() } else { None }
+    ) -> PagePlace {
+        let before = |listing: &OpenListing| Some(listing.next) == asked;
+        let found =
+            asked.and_then(|_| self.open.iter().position(before)).and_then(|found| self.open.remove(found));
+        let (mut tools, pages, is_new) = match found {
+            Some(OpenListing { tools, pages, is_new, .. }) => (tools, pages, is_new),
+            // Without the listing of its cursor, the first pages have not been seen.
+            None => {
+                (ToolSet::new(asked.is_none(), UnlistedTools::default()), u64::from(asked.is_some()), false)
             }
-        }
+        };
+        let number = pages + 1;
+        let is_new = self.differs(number, &page, next) || is_new;
+        tools.append(page);
+        let is_complete = tools.is_complete && next.is_none();
+        let has_changed = match next {
+            None => self.compare(tools),
+            Some(next) => {
+                self.open.push_back(OpenListing { next, tools, pages: number, is_new });
+                self.open.len() > MAX_OPEN && self.end_oldest()
+            }
+        };
+        PagePlace { number, is_complete, is_new, has_changed }
     }
 
-    /// Compares the oldest open listing as far as it has come.
-    pub(crate) fn end_oldest(&mut self) -> Option<ToolDrift> {
-        let (_, listing) = self.open.pop_front()?;
-        self.compare(ToolSet { is_complete: false, ..listing })
+    /// Returns true if the page with this number differs from the last one.
+    fn differs(&mut self, number: u64, page: &ToolSet, next: Option<PageCursor>) -> bool {
+        let hash = joined(&page.hash(), &[u8::from(next.is_some()); 32]);
+        if self.seen.len() >= MAX_PAGES && !self.seen.contains_key(&number) {
+            return true;
+        }
+        self.seen.insert(number, hash) != Some(hash)
+    }
+
+    /// Compares the oldest open listing as far as it has come. Returns true if there is a difference.
+    pub(crate) fn end_oldest(&mut self) -> bool {
+        let Some(OpenListing { tools, .. }) = self.open.pop_front() else { return false };
+        self.compare(ToolSet { is_complete: false, ..tools })
     }
 
     pub(crate) fn has_open(&self) -> bool {
         !self.open.is_empty()
     }
 
-    fn compare(&mut self, listing: ToolSet) -> Option<ToolDrift> {
+    /// Returns true if the listing differs from the one before.
+    fn compare(&mut self, listing: ToolSet) -> bool {
         self.is_fresh = true;
         let Some(last) = &mut self.last else {
             self.last = Some(listing);
-            return None;
+            return false;
         };
-        let drift = listing.difference(last);
+        let has_changed = listing.difference(last) != ToolDrift::default();
+        if has_changed && self.before_changes.is_none() {
+            self.before_changes = Some(last.clone());
+        }
         last.update(listing);
-        (drift != ToolDrift::default()).then_some(drift)
+        has_changed
+    }
+
+    /// Takes the difference of all changes that were not taken. It is empty if the last one undid the others.
+    pub(crate) fn take_changes(&mut self) -> ToolDrift {
+        match (self.before_changes.take(), &self.last) {
+            (Some(before), Some(last)) => last.difference(&before),
+            _ => ToolDrift::default(),
+        }
     }
 
     /// Returns the definitions after the last listing of this connection, if there was one.
@@ -245,7 +262,7 @@ mod tests {
 
     fn set(tools: &[(&str, u8)]) -> ToolSet {
         let mut set = ToolSet::default();
-        tools.iter().for_each(|(name, hash)| set.add(name, [*hash; 32]));
+        tools.iter().for_each(|(name, hash)| set.add(name, &ToolFingerprint::of_hash([*hash; 32])));
         set
     }
 
@@ -253,22 +270,68 @@ mod tests {
         Some((1, [number; 32]))
     }
 
+    /// Adds a page, and returns the changes that it ends in.
+    fn page(
+        listings: &mut ToolListings,
+        asked: Option<PageCursor>,
+        tools: ToolSet,
+        next: Option<PageCursor>,
+    ) -> Option<ToolDrift> {
+        listings.page(asked, tools, next).has_changed.then(|| listings.take_changes())
+    }
+
+    fn texts(drift: &ToolDrift) -> Vec<String> {
+        drift.changes.iter().map(|change| format!("{} {}", change.kind, change.tool)).collect()
+    }
+
     fn listed(tools: &[(&str, u8)]) -> ToolListings {
         let mut listings = ToolListings::default();
-        assert_eq!(listings.page(None, set(tools), None), None);
+        assert_eq!(page(&mut listings, None, set(tools), None), None);
         listings
     }
 
     #[test]
     fn definitions_are_compared_when_the_last_page_is_there() {
         let mut listings = listed(&[("a", 1), ("b", 2)]);
-        assert_eq!(listings.page(None, set(&[("a", 9)]), cursor(1)), None);
-        let drift = listings.page(cursor(1), set(&[("c", 3)]), None).unwrap();
+        assert_eq!(page(&mut listings, None, set(&[("a", 9)]), cursor(1)), None);
+        let drift = page(&mut listings, cursor(1), set(&[("c", 3)]), None).unwrap();
         assert_eq!(
-            (drift.added, drift.removed, drift.changed, drift.unlisted),
-            (vec!["c".to_owned()], vec!["b".to_owned()], vec!["a".to_owned()], 0)
+            (texts(&drift).join(", "), drift.unlisted),
+            ("changed a, removed b, added c".to_owned(), 0)
         );
-        assert_eq!(listings.page(None, set(&[("c", 3), ("a", 9)]), None), None);
+        assert_eq!(page(&mut listings, None, set(&[("c", 3), ("a", 9)]), None), None);
+    }
+
+    #[test]
+    fn changes_that_were_not_taken_are_taken_together() {
+        let mut listings = listed(&[("a", 1), ("b", 2)]);
+        for tools in [&[("a", 9), ("b", 2)][..], &[("a", 9)], &[("a", 9), ("b", 2), ("c", 3)]] {
+            assert!(listings.page(None, set(tools), None).has_changed);
+        }
+        assert_eq!(texts(&listings.take_changes()), ["changed a", "added c"]);
+        assert!(listings.page(None, set(&[("a", 1)]), None).has_changed);
+        assert!(listings.page(None, set(&[("a", 9), ("b", 2), ("c", 3)]), None).has_changed);
+        assert_eq!(listings.take_changes(), ToolDrift::default());
+    }
+
+    #[test]
+    fn a_page_is_new_if_it_or_one_before_it_in_its_listing_differs() {
+        let mut listings = ToolListings::default();
+        let mut place = |asked, tools: &[(&str, u8)], next| {
+            let place = listings.page(asked, set(tools), next);
+            (place.number, place.is_complete, place.is_new)
+        };
+        for is_new in [true, false] {
+            assert_eq!(place(None, &[("a", 1)], cursor(1)), (1, false, is_new));
+            assert_eq!(place(cursor(1), &[("b", 2)], cursor(2)), (2, false, is_new));
+            assert_eq!(place(cursor(2), &[("c", 3)], None), (3, true, is_new));
+        }
+        assert_eq!(place(None, &[("a", 1)], cursor(1)), (1, false, false));
+        assert_eq!(place(cursor(1), &[("b", 9)], cursor(2)), (2, false, true));
+        assert_eq!(place(cursor(2), &[("c", 3)], None), (3, true, true));
+        // The same tools on one page; and a page whose listing was not seen.
+        assert_eq!(place(None, &[("a", 1)], None), (1, true, true));
+        assert_eq!(place(cursor(7), &[("b", 9)], None), (2, false, true));
     }
 
     #[test]
@@ -278,12 +341,13 @@ mod tests {
             for cursor in order {
                 // Two listings with cursors of their own, and one of another client with that of the first.
                 let cursor = |page: u8| self::cursor(10 * cursor + page);
-                assert_eq!(listings.page(None, set(&[("a", 1)]), cursor(1)), None);
-                assert_eq!(listings.page(None, set(&[("a", 1)]), cursor(1)), None);
-                assert_eq!(listings.page(cursor(1), set(&[("b", 2)]), cursor(2)), None);
-                assert_eq!(listings.page(cursor(1), set(&[("b", 2)]), cursor(2)), None);
-                assert_eq!(listings.page(cursor(2), set(&[("c", 3)]), None), None);
-                assert_eq!(listings.page(cursor(2), set(&[("c", 3)]), None), None);
+                let mut same = |asked, tool, next| {
+                    assert_eq!(page(&mut listings, asked, set(&[tool]), next), None);
+                    assert_eq!(page(&mut listings, asked, set(&[tool]), next), None);
+                };
+                same(None, ("a", 1), cursor(1));
+                same(cursor(1), ("b", 2), cursor(2));
+                same(cursor(2), ("c", 3), None);
             }
         }
         assert!(!listings.has_open());
@@ -293,14 +357,15 @@ mod tests {
     fn a_listing_that_does_not_end_is_compared_as_far_as_it_has_come_and_once() {
         let mut listings = listed(&[("a", 1), ("b", 2)]);
         let drifts: Vec<ToolDrift> = (0..20)
-            .filter_map(|page| listings.page(None, set(&[("a", 9), ("x", 1)]), cursor(page)))
+            .filter_map(|number| page(&mut listings, None, set(&[("a", 9), ("x", 1)]), cursor(number)))
             .collect();
         let [drift] = &drifts[..] else { panic!("{drifts:?}") };
-        assert_eq!((drift.added.len(), drift.removed.len(), drift.changed.len()), (1, 0, 1));
+        assert_eq!(texts(drift), ["changed a", "added x"]);
         let mut listings = listed(&[("a", 1), ("b", 2)]);
-        assert_eq!(listings.page(None, set(&[("b", 9)]), cursor(1)), None);
-        assert_eq!(listings.end_oldest().unwrap().changed, ["b"]);
-        assert_eq!(listings.end_oldest(), None);
+        assert_eq!(page(&mut listings, None, set(&[("b", 9)]), cursor(1)), None);
+        assert!(listings.end_oldest());
+        assert_eq!(texts(&listings.take_changes()), ["changed b"]);
+        assert!(!listings.end_oldest());
     }
 
     #[test]
@@ -308,19 +373,18 @@ mod tests {
         let drift = |last: u8| {
             let mut listings = ToolListings::default();
             for (round, pass) in [0, last].into_iter().enumerate() {
-                for page in 0..30_u32 {
+                for number in 0..30_u32 {
                     let mut tools = ToolSet::default();
-                    let name = |tool: u32| format!("{page}-{tool}-{}", "x".repeat(2000));
-                    (0..1000).for_each(|tool| tools.add(&name(tool), [0; 32]));
-                    tools.add("last", [pass; 32]);
+                    let name = |tool: u32| format!("{number}-{tool}-{}", "x".repeat(2000));
+                    (0..1000).for_each(|tool| tools.add(&name(tool), &ToolFingerprint::of_hash([0; 32])));
+                    tools.add("last", &ToolFingerprint::of_hash([pass; 32]));
                     let cursor = |number: u32| (number > 0).then_some((u64::from(number), [0; 32]));
-                    let drift = listings.page(cursor(page), tools, cursor(page + 1).filter(|_| page < 29));
-                    if page == 29 && round == 1 {
+                    let next = cursor(number + 1).filter(|_| number < 29);
+                    let drift = page(&mut listings, cursor(number), tools, next);
+                    if number == 29 && round == 1 {
                         let last = listings.fresh().unwrap();
-                        assert!(
-                            last.size <= MAX_SET
-                                && last.hashes.keys().all(|name| name.len() <= MAX_TOOL_NAME)
-                        );
+                        let is_short = |name: &String| name.len() <= MAX_TOOL_NAME;
+                        assert!(last.size <= MAX_SET && last.fingerprints.keys().all(is_short));
                         return drift;
                     }
                 }
@@ -329,12 +393,18 @@ mod tests {
         };
         assert_eq!(drift(0), None);
         assert!(drift(1).is_some());
+        let mut listings = ToolListings::default();
+        for page in 0..5000 {
+            assert!(listings.page(Some((page, [0; 32])), set(&[]), Some((page + 1, [0; 32]))).number > 1);
+        }
+        assert!(listings.seen.len() <= MAX_PAGES && listings.open.len() <= MAX_OPEN);
     }
 
     #[test]
     fn of_tools_with_one_name_each_counts() {
         let mut listings = listed(&[("a", 1), ("a", 2)]);
-        assert_eq!(listings.page(None, set(&[("a", 3), ("a", 2)]), None).unwrap().changed, ["a"]);
-        assert_eq!(listings.page(None, set(&[("a", 3), ("a", 2)]), None), None);
+        let drift = page(&mut listings, None, set(&[("a", 3), ("a", 2)]), None).unwrap();
+        assert_eq!(texts(&drift), ["changed a"]);
+        assert_eq!(page(&mut listings, None, set(&[("a", 3), ("a", 2)]), None), None);
     }
 }

@@ -1,6 +1,5 @@
 //! The tool definitions of a server, remembered from one session to the next.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -8,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::observe::redact::Redacted;
+use crate::observe::tool_definition::Fingerprints;
 use crate::observe::tools::{ToolSet, UnlistedTools};
 use crate::settings::paths;
 use crate::system::files::{read_limited, write_private};
@@ -40,8 +40,7 @@ struct KnownServer {
     is_complete: bool,
     unlisted: u64,
     unlisted_hash: String,
-    /// Hash of each definition by name.
-    tools: BTreeMap<String, String>,
+    tools: Fingerprints,
 }
 
 impl KnownTools {
@@ -119,32 +118,26 @@ impl KnownServer {
             is_complete: tools.is_complete,
             unlisted: tools.unlisted.count,
             unlisted_hash: hex::text(&tools.unlisted.hash),
-            tools: tools.hashes.iter().map(|(name, hash)| (name.clone(), hex::text(hash))).collect(),
+            tools: tools.fingerprints.clone(),
         }
     }
 
     fn tools(&self) -> Option<ToolSet> {
-        let unlisted = UnlistedTools { count: self.unlisted, hash: decode(&self.unlisted_hash)? };
-        let mut tools = ToolSet::new(self.is_complete, unlisted);
-        for (name, hash) in &self.tools {
-            tools.add(name, decode(hash)?);
-        }
+        let hash = hex::bytes(&self.unlisted_hash)?.try_into().ok()?;
+        let mut tools = ToolSet::new(self.is_complete, UnlistedTools { count: self.unlisted, hash });
+        self.tools.iter().for_each(|(name, fingerprint)| tools.add(name, fingerprint));
         Some(tools)
     }
-}
-
-fn decode(hex: &str) -> Option<[u8; 32]> {
-    let byte = |at: usize| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok();
-    (0..32).map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::tool_definition::ToolFingerprint;
 
     fn set(tool: &str, hash: u8) -> ToolSet {
         let mut set = ToolSet::new(true, UnlistedTools::default());
-        set.add(tool, [hash; 32]);
+        set.add(tool, &ToolFingerprint::of_hash([hash; 32]));
         set.unlisted.add([hash; 32]);
         set
     }
@@ -161,7 +154,7 @@ mod tests {
         known("b").update(&set("x", 2));
         assert_eq!((known("a").read(), known("b").read()), (Some(set("x", 1)), Some(set("x", 2))));
         let mut large = ToolSet::default();
-        (0..10_000).for_each(|tool| large.add(&format!("{tool:0250}"), [9; 32]));
+        (0..10_000).for_each(|tool| large.add(&format!("{tool:0250}"), &ToolFingerprint::of_hash([9; 32])));
         for server in 0..20 {
             known(&server.to_string()).update(&large);
             assert!(known("a").file.unwrap().metadata().unwrap().len() <= MAX_FILE);

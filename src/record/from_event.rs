@@ -7,7 +7,10 @@ use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::observe::result_limits::tokens;
-use crate::record::{ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, SCHEMA};
+use crate::observe::tool_definition::parts_text;
+use crate::record::{
+    ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, RecordedChange, RecordedTool, SCHEMA,
+};
 use crate::relay::chunk::Stream;
 
 impl<'a> Record<'a> {
@@ -53,6 +56,7 @@ impl<'a> Record<'a> {
             EventKind::ServerStderr(stderr) => record.server_stderr(stderr),
             EventKind::DebugEnded => record.begin(Level::Info, EventName::DebugEnded, "debug level ended"),
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
+            EventKind::ToolsListed(listed) if listed.is_recorded => record.tools_listed(listed),
             EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
         }
         Some(record)
@@ -237,21 +241,50 @@ impl<'a> Record<'a> {
         self.redactions = counts(redactions);
     }
 
+    fn tools_listed(&mut self, listed: &'a ToolsListed) {
+        let ToolsListed { tools, total, page, is_complete, definition_size, count, .. } = listed;
+        let tools_word = if *total == 1 { "tool" } else { "tools" };
+        let message = match page {
+            1 => format!("{total} {tools_word}, {definition_size} bytes of definitions"),
+            page => format!("{total} {tools_word} on page {page}, {definition_size} bytes of definitions"),
+        };
+        self.begin(Level::Info, EventName::ToolsListed, message);
+        let tool = |tool: &'a ListedTool| RecordedTool {
+            name: tool.name.as_str().into(),
+            definition_bytes: tool.definition_size,
+            description_bytes: tool.description_size,
+            schema_bytes: tool.schema_size,
+            definition_hash: format!("{:016x}", tool.definition_hash).into(),
+        };
+        let unlisted = total - tools.len() as u64;
+        self.tools = Some(tools.iter().map(tool).collect());
+        self.tools_total = Some(*total);
+        self.unlisted = (unlisted > 0).then_some(unlisted);
+        self.is_complete = Some(*is_complete);
+        self.definition_bytes = Some(*definition_size);
+        self.page = (*page > 1).then_some(*page);
+        self.count = (*count > 1).then_some(*count);
+    }
+
     fn tools_changed(&mut self, changed: &'a ToolsChanged) {
-        let [added, removed, differ] =
-            [&changed.added, &changed.removed, &changed.changed].map(|names| names.len());
-        self.level = Level::Warn;
-        self.event = EventName::ToolsChanged;
-        let mut message = format!("tool definitions: {added} added, {removed} removed, {differ} changed");
-        if changed.unlisted > 0 {
-            message.push_str(&format!(", and a change among {} that are not listed", changed.unlisted));
-            self.unlisted = Some(changed.unlisted);
-        }
-        self.message = message.into();
-        self.added = Some(texts(&changed.added));
-        self.removed = Some(texts(&changed.removed));
-        self.changed = Some(texts(&changed.changed));
-        self.definitions_hash = Some(changed.definitions_hash.text().into());
+        let ToolsChanged { changes, unlisted, definitions_hash, count } = changed;
+        self.begin(Level::Warn, EventName::ToolsChanged, changes_message(changed));
+        let names = |kind: ToolChangeKind| {
+            let of_kind = changes.iter().filter(|change| change.kind == kind);
+            Some(of_kind.map(|change| Cow::Borrowed(change.tool.as_str())).collect())
+        };
+        self.added = names(ToolChangeKind::Added);
+        self.removed = names(ToolChangeKind::Removed);
+        self.changed = names(ToolChangeKind::Changed);
+        let change = |change: &'a ChangedTool| RecordedChange {
+            tool: change.tool.as_str().into(),
+            change: change.kind,
+            parts: change.parts.clone(),
+        };
+        self.changes = Some(changes.iter().map(change).collect());
+        self.unlisted = (*unlisted > 0).then_some(*unlisted);
+        self.definitions_hash = Some(definitions_hash.text().into());
+        self.count = (*count > 1).then_some(*count);
     }
 
     fn malformed(&mut self, malformed: &event::Malformed) {
@@ -341,6 +374,31 @@ impl<'a> Record<'a> {
         self.dropped = (!dropped.is_empty()).then_some(dropped);
         self.stderr_tail = (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail));
     }
+}
+
+/// Returns the changes in words, those of existing tools first: `description of read_file changed, search added`.
+fn changes_message(changed: &ToolsChanged) -> String {
+    /// Tools that are named.
+    const NAMED: usize = 3;
+    let mut changes: Vec<&ChangedTool> = changed.changes.iter().collect();
+    changes.sort_by_key(|change| std::cmp::Reverse(change.kind));
+    let mut texts: Vec<String> = changes
+        .iter()
+        .take(NAMED)
+        .map(|change| match &*change.parts {
+            [] => format!("{} {}", change.tool, change.kind),
+            parts => format!("{} of {} {}", parts_text(parts), change.tool, change.kind),
+        })
+        .collect();
+    let more = changes.len().saturating_sub(NAMED) as u64 + changed.unlisted;
+    match (&*texts, more) {
+        ([], 0) => texts.push("tools changed and changed back".to_owned()),
+        ([], _) => texts.push(format!("a change among {more} tools that are not listed")),
+        (_, 0) => {}
+        (_, _) => texts.push(format!("up to {more} more changes")),
+    }
+    let text = texts.join(", ");
+    if changed.count > 1 { format!("{text}, in {} changes of the list", changed.count) } else { text }
 }
 
 fn known(text: &Redacted) -> Option<Cow<'_, str>> {

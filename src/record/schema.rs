@@ -68,7 +68,8 @@ pub const EVENTS: &[EventFields] = &[
         "task_result_seen error_code error_type error_message result_size_bytes result_tokens_est result_hash \
         text_hash cancelled_at answer_id truncated redactions",
     ),
-    fields(EventName::ToolsChanged, "added removed changed definitions_hash", "unlisted"),
+    fields(EventName::ToolsListed, "tools tools_total is_complete definition_bytes", "unlisted page count"),
+    fields(EventName::ToolsChanged, "changes added removed changed definitions_hash", "unlisted count"),
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),
     fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),

@@ -2,14 +2,14 @@
 //!
 //! The observer, which knows no JSON, declares most of them; this module writes and reads them. A log of
 //! a newer version may contain a word that this version does not know. The record is read all the same:
-//! an unknown status is [`Status::Unknown`], and a field with any other unknown word counts as absent.
+//! an unknown status is [`Status::Unknown`], an unknown part of a tool is [`DefinitionPart::Other`], and a field with any other unknown word counts as absent.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::observe::canonical::JsonText;
 pub(crate) use crate::observe::event::{
-    Direction, EndReason, LossPlace, SessionSource, Status, UnmatchedKind,
+    DefinitionPart, Direction, EndReason, LossPlace, SessionSource, Status, ToolChangeKind, UnmatchedKind,
 };
 pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
@@ -48,6 +48,7 @@ words! {
         ServerUnresponsive = "server_unresponsive",
         AgentThrashing = "agent_thrashing",
         TaskEnded = "task_ended",
+        ToolsListed = "tools_listed",
         ToolsChanged = "tools_changed",
         Malformed = "malformed",
         Unmatched = "unmatched",
@@ -100,13 +101,20 @@ macro_rules! json {
     )+};
 }
 
-json!(Direction, SessionSource, Status, Stream, UnmatchedKind);
+json!(DefinitionPart, Direction, SessionSource, Status, Stream, ToolChangeKind, UnmatchedKind);
 
-impl<'de> Deserialize<'de> for Status {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Status, D::Error> {
-        Ok(known(deserializer)?.unwrap_or_default())
-    }
+/// Reads an unknown word as the default of its list.
+macro_rules! read_or_default {
+    ($($name:ident),+) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                Ok(known(deserializer)?.unwrap_or_default())
+            }
+        }
+    )+};
 }
+
+read_or_default!(DefinitionPart, Status, ToolChangeKind);
 
 /// Reads a word; `None` if it is null or not in the list.
 pub(crate) fn known<'de, D: Deserializer<'de>, W: Word>(deserializer: D) -> Result<Option<W>, D::Error> {

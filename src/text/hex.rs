@@ -1,4 +1,4 @@
-//! Writes bytes as hex digits, without `format!`: a record contains some three hundred digits.
+//! Writes bytes as hex digits and reads them; writes without `format!`: a record contains some three hundred digits.
 
 pub(crate) fn push(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -18,6 +18,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns the bytes that the hex digits of `text` write.
+pub(crate) fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).map(|digit| digit as u8);
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(pair.first()?)? << 4 | digit(pair.get(1)?)?)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +35,9 @@ mod tests {
         let expected: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(text(&bytes), expected);
         assert_eq!(text(&[]), "");
+        assert_eq!(super::bytes(&expected), Some(bytes));
+        for other in ["0", "0g", "é", "+1"] {
+            assert_eq!(super::bytes(other), None, "{other}");
+        }
     }
 }

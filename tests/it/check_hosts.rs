@@ -163,7 +163,7 @@ fn a_servers_changes_since_the_last_check_are_named_by_tool_and_part() {
     let (_, report) = check(&home, &["git"]);
     assert_eq!(
         report["changes"]["tools"],
-        json!([{"tool": "log", "change": "changed", "parts": ["input schema"]}]),
+        json!([{"tool": "log", "change": "changed", "parts": ["input_schema"]}]),
         "{report}"
     );
 }

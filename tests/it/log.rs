@@ -381,8 +381,8 @@ fn tools_are_compared_with_those_of_the_last_session_of_the_same_server_only() {
     assert_eq!(lists("two", pq, &[]), none, "another project");
     assert_eq!(lists("one", xy, &[]), none, "after the other project");
     let changed = lists("one", r#"{"name":"x","description":"new"},{"name":"y"}"#, &[]);
-    assert_eq!(changed, ["tool definitions: 0 added, 0 removed, 1 changed"]);
-    assert_eq!(lists("two", r#"{"name":"p"}"#, &[]), ["tool definitions: 0 added, 1 removed, 0 changed"]);
+    assert_eq!(changed, ["description of x changed"]);
+    assert_eq!(lists("two", r#"{"name":"p"}"#, &[]), ["q removed"]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ mod sinks;
 mod starved;
 mod support;
 mod tidy;
+mod tools;
 mod top;
 mod why;
 mod wrap;

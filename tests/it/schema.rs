@@ -64,6 +64,7 @@ fn kind(field: &Value, definitions: &Value) -> String {
         };
     }
     match field["type"].as_str().unwrap_or_default() {
+        "array" if field["items"].get("$ref").is_some() => "list of objects".to_owned(),
         "array" => "list of text".to_owned(),
         "object" => "object".to_owned(),
         "string" if field.get("enum").is_some() => "word".to_owned(),

@@ -10,14 +10,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::check::remote::shown_url;
-use crate::check::tools::{CheckMemory, LastCheck, ToolChange};
+use crate::check::tools::{CheckMemory, LastCheck};
 use crate::check::{FailureKind, Probe, ServerFailure, ServerHealth};
 use crate::cli::check::servers::{CheckPlan, CheckTarget, UnreadFile};
 use crate::cli::check::{failure_json, health_json};
 use crate::cli::selection::terminal;
 use crate::cli::{Out, write_json};
 use crate::hosts::launch::ServerLaunch;
+use crate::observe::event::ToolChangeKind;
 use crate::observe::redact::Redactor;
+use crate::observe::tool_definition::{ToolChange, parts_text};
 use crate::present::check::{CheckRow, CheckState};
 use crate::present::{Printable, check, format};
 use crate::record::live::LiveState;
@@ -210,19 +212,19 @@ fn working(row: CheckRow, health: &ServerHealth, changes: Option<&ChangedTools>)
     }
 }
 
-/// Returns the changes in words: `added search; changed read (description, input schema)`.
+/// Returns the changes in words: `added search; changed read (description and input schema)`.
 pub(super) fn changes_text(changes: &[ToolChange]) -> String {
-    let list = |kind: &str| {
+    let list = |kind: ToolChangeKind| {
         let of_kind = changes.iter().filter(|change| change.kind == kind);
         let names: Vec<String> = of_kind
             .map(|change| match change.parts.is_empty() {
                 true => change.tool.clone(),
-                false => format!("{} ({})", change.tool, change.parts.join(", ")),
+                false => format!("{} ({})", change.tool, parts_text(&change.parts)),
             })
             .collect();
         (!names.is_empty()).then(|| format!("{kind} {}", names.join(", ")))
     };
-    ["added", "removed", "changed"].into_iter().filter_map(list).collect::<Vec<_>>().join("; ")
+    ToolChangeKind::ALL.into_iter().filter_map(list).collect::<Vec<_>>().join("; ")
 }
 
 /// Returns the state of a server that failed, for people.

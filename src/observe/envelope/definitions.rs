@@ -3,7 +3,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::observe::tools::{UnlistedTools, definition_hash, tool_name};
+use crate::observe::tool_definition::ToolDefinition;
+use crate::observe::tools::UnlistedTools;
 
 /// Longest definition that is kept to be canonicalised, in bytes. A longer one is hashed as it is.
 const MAX_DEFINITION: usize = 1 << 20;
@@ -13,10 +14,11 @@ const MAX_PAGE: usize = 1 << 20;
 /// The tools of one `tools/list` answer.
 #[derive(Debug, Default, PartialEq)]
 pub struct ToolPage {
-    /// The name of each tool as it was received, and the hash of its definition.
-    pub tools: Vec<(String, [u8; 32])>,
+    pub tools: Vec<ToolDefinition>,
     /// The definitions without a name that can be read, and those beyond the limit.
     pub unlisted: UnlistedTools,
+    /// Bytes of all definitions.
+    pub size: u64,
 }
 
 /// Cuts an array of definitions into its elements.
@@ -33,6 +35,8 @@ pub(super) struct DefinitionReader {
     /// The current element, unless it is too long.
     element: Vec<u8>,
     too_long: Option<Sha256>,
+    /// Bytes of an element that is too long.
+    long_size: u64,
 }
 
 impl DefinitionReader {
@@ -90,9 +94,13 @@ impl DefinitionReader {
 
     fn keep(&mut self, bytes: &[u8]) {
         match &mut self.too_long {
-            Some(hasher) => hasher.update(bytes),
+            Some(hasher) => {
+                hasher.update(bytes);
+                self.long_size += bytes.len() as u64;
+            }
             None if self.element.len() + bytes.len() > MAX_DEFINITION => {
                 let element = std::mem::take(&mut self.element);
+                self.long_size = (element.len() + bytes.len()) as u64;
                 self.too_long = Some(Sha256::new().chain_update(element).chain_update(bytes));
             }
             None => self.element.extend_from_slice(bytes),
@@ -101,18 +109,22 @@ impl DefinitionReader {
 
     fn element_ends(&mut self) {
         if let Some(hasher) = self.too_long.take() {
+            self.page.size += self.long_size;
             return self.page.unlisted.add(hasher.finalize().into());
         }
+        let element = self.element.trim_ascii();
+        self.page.size += element.len() as u64;
         // Many hosts read U+FFFD for a byte that is not UTF-8, and go on.
-        let text = String::from_utf8_lossy(self.element.trim_ascii());
+        let text = String::from_utf8_lossy(element);
         if !text.is_empty() {
-            let hash = definition_hash(&text);
-            match tool_name(&text).filter(|name| self.size + name.len() <= MAX_PAGE) {
-                Some(name) => {
-                    self.size += name.len() + size_of::<(String, [u8; 32])>();
-                    self.page.tools.push((name, hash));
+            match ToolDefinition::read(&text) {
+                Ok(mut tool) if self.size + tool.name.len() <= MAX_PAGE => {
+                    self.size += tool.name.len() + size_of::<ToolDefinition>();
+                    tool.sizes.definition = element.len() as u64;
+                    self.page.tools.push(tool);
                 }
-                None => self.page.unlisted.add(hash),
+                Ok(tool) => self.page.unlisted.add(tool.fingerprint.hash),
+                Err(hash) => self.page.unlisted.add(hash),
             }
         }
         self.element.clear();
@@ -135,7 +147,7 @@ mod tests {
     }
 
     fn names(page: &ToolPage) -> Vec<&str> {
-        page.tools.iter().map(|(name, _)| name.as_str()).collect()
+        page.tools.iter().map(|tool| tool.name.as_str()).collect()
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A tool definition that changes is reported, whatever else is in the list: bytes that are not UTF-8, halves of
-//! surrogate pairs, members twice, a list of more than a megabyte. A list that stays the same is never reported.
+//! surrogate pairs, members twice, a list of more than a megabyte. A list that stays the same is reported once, and
+//! its size is that of its definitions.
 
 use serde_json::Value;
 
@@ -20,6 +21,13 @@ pub fn run(input: &[u8]) {
             let records = listed_twice(&list(place, &text, first), &list(place, &text, second));
             let alarms = records.iter().filter(|record| record["event"] == "tools_changed").count();
             assert_eq!(alarms, usize::from(first != second), "place {place}");
+            let listed: Vec<&Value> =
+                records.iter().filter(|record| record["event"] == "tools_listed").collect();
+            assert_eq!(listed.len(), 1 + usize::from(first != second), "place {place}");
+            // The bytes between the brackets, without the commas.
+            let size = list(place, &text, first).len() - LIST.len() - "]}}\n".len();
+            let number = |name: &str| listed[0][name].as_u64().unwrap() as usize;
+            assert_eq!(number("definition_bytes") + number("tools_total") - 1, size, "place {place}");
         }
     }
 }
@@ -38,6 +46,9 @@ fn inside_a_string(input: &[u8]) -> Vec<u8> {
     input.iter().enumerate().filter_map(kept).collect()
 }
 
+/// The beginning of an answer, up to its first definition.
+const LIST: &[u8] = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":[";
+
 /// Returns a list with `text` in one of five places, and `version` in a definition.
 fn list(place: usize, text: &[u8], version: &[u8]) -> Vec<u8> {
     let before: [&[&[u8]]; 5] = [
@@ -47,8 +58,7 @@ fn list(place: usize, text: &[u8], version: &[u8]) -> Vec<u8> {
         &[b"{\"", text, b"\":[[[{}]]],\"name\":\"send\",\"x\":1,\"x\":1,\"description\":\""],
         &[b"\"", text, b"\",{\"name\":\"send\"},{\"name\":\"send\",\"x\":1e999,\"", text, b"\":\""],
     ];
-    let start = &b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"tools\":["[..];
-    [start, &before[place].concat(), version, b"\"},{\"name\":\"last\"}]}}\n"].concat()
+    [LIST, &before[place].concat(), version, b"\"},{\"name\":\"last\"}]}}\n"].concat()
 }
 
 fn listed_twice(first: &[u8], second: &[u8]) -> Vec<Value> {

@@ -143,11 +143,11 @@ impl CallMetrics {
 
     pub(super) fn tools_listed(&mut self, listed: &ToolsListed) {
         let room = MAX_TOOLS.saturating_sub(self.listed.len());
-        self.listed.extend(listed.names.iter().take(room).map(|name| name.as_str().to_owned()));
+        self.listed.extend(listed.tools.iter().take(room).map(|tool| tool.name.as_str().to_owned()));
         for tool in &self.listed {
             self.repeats.entry(tool.clone()).or_default().is_new = true;
         }
-        self.totals.tokens[0] += tokens(listed.size);
+        self.totals.tokens[0] += tokens(listed.result_size);
     }
 
     pub(super) fn operation(&mut self, operation: &Operation, event: &Event) {

@@ -1,0 +1,79 @@
+//! The events of tool lists.
+
+use crate::observe::canonical::Hash;
+use crate::observe::redact::Redacted;
+use crate::text::words::words;
+
+#[derive(Clone, Debug)]
+pub struct ToolsChanged {
+    /// The changes by tool: at most 500 of each kind.
+    pub changes: Vec<ChangedTool>,
+    /// Number of definitions that are not in the list, if one of them may have changed.
+    pub unlisted: u64,
+    pub definitions_hash: Hash,
+    /// Changed listings that this event represents.
+    pub count: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ChangedTool {
+    pub tool: Redacted,
+    pub kind: ToolChangeKind,
+    /// Parts that differ, if the tool was changed.
+    pub parts: Vec<DefinitionPart>,
+}
+
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum ToolChangeKind {
+        Added = "added",
+        Removed = "removed",
+        #[default]
+        Changed = "changed",
+    }
+}
+
+words! {
+    /// A part of a tool definition.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum DefinitionPart {
+        Title = "title",
+        Description = "description",
+        InputSchema = "input_schema",
+        OutputSchema = "output_schema",
+        Annotations = "annotations",
+        /// All other members, such as `icons` and `_meta`.
+        #[default]
+        Other = "other",
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolsListed {
+    /// At most 500 tools of one page of a `tools/list` answer.
+    pub tools: Vec<ListedTool>,
+    /// Number of all tools of the page.
+    pub total: u64,
+    /// Number of the page, from 1.
+    pub page: u64,
+    /// True if no page is missing and this is the last one.
+    pub is_complete: bool,
+    /// Length of all definitions of the page, in bytes. They fill the model's context.
+    pub definition_size: u64,
+    /// Length of the page's `result`, in bytes.
+    pub result_size: u64,
+    pub is_recorded: bool,
+    /// Listings that this event represents: those that differed since the last one that was recorded.
+    pub count: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ListedTool {
+    pub name: Redacted,
+    /// Lengths in bytes: of the whole definition, of its description, and of its schemas.
+    pub definition_size: u64,
+    pub description_size: u64,
+    pub schema_size: u64,
+    /// The first 16 hex digits of the definition's SHA-256.
+    pub definition_hash: u64,
+}
