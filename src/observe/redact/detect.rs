@@ -7,6 +7,7 @@ pub(super) mod entropy;
 pub(super) mod forms;
 pub(super) mod harmless;
 pub(super) mod keys;
+mod labels;
 pub(super) mod looks;
 pub(super) mod matches;
 pub(super) mod pairs;

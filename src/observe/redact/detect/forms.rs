@@ -115,6 +115,14 @@ fn is_prefixed(word: &str, has_context: impl Fn() -> bool) -> bool {
     if is_uuid {
         return says && !IDS.contains(&first);
     }
+    // `user_01HF7YAT31JZHSMW1CG6Q6MHB7`
+    let is_ulid = rest.len() == 26
+        && rest.starts_with('0')
+        && rest.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    const NOUNS: [&str; 5] = ["user", "service", "svc", "admin", "personal"];
+    if is_ulid && from == first.len() + 1 && NOUNS.contains(&first) {
+        return false;
+    }
     let longest = rest.split(['_', '-']).map(str::len).max().unwrap_or(0);
     let has = |test: fn(&u8) -> bool| rest.bytes().any(|byte| test(&byte));
     let is_mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit);

@@ -4,6 +4,7 @@
 //! Every detector asks these functions, so that a form counts after every name and in every notation. A form must not
 //! contain a part that looks random.
 
+use crate::observe::redact::detect::keys;
 use crate::observe::redact::detect::looks::{is_path, is_random_short, is_wordy};
 
 /// Returns true if `value` stands for a secret and does not contain one.
@@ -230,8 +231,29 @@ fn is_source(value: &str) -> bool {
     }
 }
 
+/// Returns true for a parameter of a statement: `:password`, `@password`.
+fn is_bound(value: &str) -> bool {
+    value.strip_prefix([':', '@']).is_some_and(|name| {
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && keys::judge(name).is_some()
+    })
+}
+
+/// Returns true for a URL of words without user info and query, as of a document or a store.
+fn is_plain_url(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(scheme, rest)| {
+        scheme.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'+' | b'-'))
+            && !rest.contains(['@', '?', '=', ' ', '"', '\''])
+            && rest.contains('/')
+            && rest.split(['/', ':', '#', '.']).all(|part| is_wordy(part) && !is_random_short(part))
+    })
+}
+
 /// Signs around a name that a program replaces with a value.
-const MARKS: [(&str, &str); 8] = [
+const MARKS: [(&str, &str); 10] = [
+    ("!", "!"),
+    ("#", "#"),
     ("%%", "%%"),
     ("%env(", ")%"),
     ("%", "%"),
@@ -277,7 +299,10 @@ pub(crate) fn is_reference(value: &str) -> bool {
             !name.is_empty()
                 && name.bytes().all(|byte| letter(&byte) || byte.is_ascii_digit() || byte == b'_')
         };
-        fits(u8::is_ascii_uppercase) || fits(u8::is_ascii_lowercase)
+        fits(u8::is_ascii_uppercase)
+            || fits(u8::is_ascii_lowercase)
+            // `$securePassword`
+            || fits(u8::is_ascii_alphabetic) && is_wordy(name) && keys::judge(name).is_some()
     });
     let is_demanded = || {
         between("${", "}")
@@ -297,6 +322,8 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || inside("$[", "]")
         || inside("((", "))")
         || is_source(value)
+        || is_bound(value)
+        || is_plain_url(value)
         || inside("<", ">") && !is_random_short(value)
         || inside("%(", ")s")
         || looked_up("${")
@@ -312,14 +339,21 @@ pub(crate) fn is_reference(value: &str) -> bool {
         || value == "…"
 }
 
-/// Returns true for the start of a member of a variable in PHP and shells: `$_POST[`, `$this->`, `$config['db']`.
+/// Returns true for the start of a member of a variable: `$_POST[`, `$this->`, `$config['db']`, `$ENV{NAME}`, `$env:NAME`.
 fn is_member(value: &str) -> bool {
     let Some(name) = value.strip_prefix('$') else { return false };
     let length = name.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
     let (name, rest) = name.split_at(length);
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !is_random_short(name);
+    // `$env:NAME`, `:NAME`
+    let is_scoped = |rest: &str| {
+        is_wordy(rest) && rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+    };
+    if is_name && rest.strip_prefix(':').is_some_and(is_scoped) {
+        return true;
+    }
     let rest = rest
-        .strip_prefix('[')
+        .strip_prefix(['[', '{'])
         .map(|rest| rest.trim_start_matches(['\'', '"']))
         .or(rest.strip_prefix("->"))
         .or(rest.strip_prefix("::"));
@@ -398,6 +432,7 @@ pub(crate) fn is_prose_header(value: &str) -> bool {
     let word = value.split([' ', ',', '.', ';']).next().unwrap_or_default();
     is_harmless(value)
         || is_header_reference(value)
+        || SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(value))
         || value.split_once(' ').is_some_and(|(scheme, rest)| {
             SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
                 && (is_harmless(rest) || is_aside(rest))
@@ -431,7 +466,9 @@ pub(crate) fn is_plain_cookie(value: &str, is_secret: impl Fn(&str) -> bool) -> 
                     .split(['-', '.'])
                     .all(|part| part.len() <= 3 && part.bytes().all(|b| b.is_ascii_alphanumeric()))
     };
-    value.contains('=')
+    // `cookies: 4 set, 0 blocked`
+    !value.contains('=') && value.contains(' ') && value.split([' ', ',']).all(is_wordy) && !is_random_short(value)
+        || value.contains('=')
         && value.split(';').map(|part| part.trim().split_once('=').unwrap_or((part.trim(), ""))).all(
             |(name, value)| {
                 ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
@@ -448,8 +485,9 @@ fn is_header_reference(value: &str) -> bool {
     };
     let scheme_fits =
         (3..=8).contains(&scheme.len()) && scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
-    // `Bearer <token>`
-    if is_reference(reference) && reference.starts_with('<') {
+    // `Bearer <token>`, `Bearer $env:TOKEN`
+    let reference_alone = reference.trim_end_matches(['"', '\'']);
+    if is_reference(reference) && reference.starts_with('<') || is_member(reference_alone) {
         return scheme_fits;
     }
     let (name, rest) = match reference.trim_start_matches('$').strip_prefix('{') {

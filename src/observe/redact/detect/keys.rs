@@ -127,7 +127,7 @@ static ABOUT: WordList = WordList::new(&[
     "fingerprint", "thumbprint", "validator", "rotation", "placeholder", "description", "host", "port",
     "supported", "attribute", "attributes", "attr", "column", "class", "property", "schema", "encoding",
     "charset", "strategy", "engine", "generator", "hasher", "exception", "found", "missing", "failed", "failure", "denied", "cache",
-    "filter", "process", "encryption",
+    "filter", "process", "encryption", "samesite", "httponly", "secure",
 ]);
 
 /// First words of names of facts about a secret.

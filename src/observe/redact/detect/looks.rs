@@ -38,6 +38,12 @@ pub(crate) fn is_path(value: &str) -> bool {
     is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start)) && value.len() < 200
 }
 
+/// Returns true for letters and at most two digits after them: `GPIO17`.
+pub(crate) fn is_mixed_short(value: &str) -> bool {
+    let letters = value.trim_end_matches(|c: char| c.is_ascii_digit());
+    letters.len() >= 2 && (1..=2).contains(&(value.len() - letters.len()))
+}
+
 /// Returns true if a value has letters and digits, as keys and tokens do.
 pub(crate) fn is_mixed(value: &str) -> bool {
     value.len() >= 8

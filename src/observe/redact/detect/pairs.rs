@@ -396,7 +396,12 @@ impl<'a> PairScanner<'a> {
             }
             // `password !== confirmPassword` compares names, `!= "…"` contains the secret.
             Some(_) if is_comparison && !is_quote(self.at(self.skip_blanks(end))) => end,
-            Some(_) if operator == b":" && self.is_in_reference(key.start, end) => end,
+            Some(_)
+                if operator == b":"
+                    && (self.is_in_reference(key.start, end) || self.is_attribute(at, end)) =>
+            {
+                end
+            }
             Some(name) => {
                 // A line may end with `["password"]=>` (PHP's dump), `"password":` (JSON) or `password:`
                 // (YAML).
@@ -478,7 +483,9 @@ impl<'a> PairScanner<'a> {
             return value.next.max(from);
         }
         let secret = match kind {
-            NameKind::Weak => looks::looks_random(text) && !looks::is_words_and_digests(text),
+            NameKind::Weak => {
+                looks::looks_random(text) && !looks::is_words_and_digests(text) && !text.contains('\\')
+            }
             NameKind::Query => !values::is_lower_word(text) && is_secret(),
             NameKind::Key if text.starts_with('[') => {
                 text.split(['"', '\'', ',', ' ', '[', ']']).any(looks::is_random_short)
@@ -486,7 +493,7 @@ impl<'a> PairScanner<'a> {
             NameKind::Key | NameKind::Webhook => values::is_key(text) && is_secret(),
             // The code on the back of a card has three digits.
             NameKind::Code => {
-                values::is_code(text)
+                values::is_code(text) && !(key.text.len() <= 4 && looks::is_wordy(text) && looks::is_mixed_short(text))
                     || key.text.len() <= 4
                         && text.len() == 3
                         && text.bytes().all(|byte| byte.is_ascii_digit())
@@ -535,7 +542,9 @@ impl<'a> PairScanner<'a> {
             }
             let closes = matches!(self.at(after), b')' | b']');
             let is_word = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            value.quoted && closes && !is_word
+            // `'X-Auth-Token', '…', 'Host'` is a list of headers.
+            let is_listed = key.text.contains(['-', '_']) && looks::looks_random(text);
+            value.quoted && (closes || is_listed) && !is_word && is_quote(self.before(key.start))
         } else {
             from == value.start && !value.quoted && looks::is_mixed(text)
         };

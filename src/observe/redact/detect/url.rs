@@ -99,6 +99,12 @@ pub(crate) fn is_plain_user(before: &[u8], user_info: &str) -> bool {
     let (user, password) =
         user_info.split_once(':').map_or((user_info, None), |(user, rest)| (user, Some(rest)));
     let is_stand_in = |part: &str| harmless::is_harmless(part) || harmless::is_metavariable(part);
+    // Documentation has these words in the place of both.
+    if matches!(user.trim_start_matches('['), "user" | "username" | "usr" | "")
+        && matches!(password, Some("password" | "pass" | "passwd" | "pwd" | "secret"))
+    {
+        return true;
+    }
     // `***:***`, `USER:PASSWORD`, `${USER}:${PASSWORD}`, `<password>`
     if password.map_or(is_stand_in(user), |password| {
         is_stand_in(password) && (is_stand_in(user) || user.bytes().all(|byte| byte.is_ascii_lowercase()))

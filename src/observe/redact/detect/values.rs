@@ -4,6 +4,7 @@ use crate::observe::redact::detect::harmless::{
     is_complaint, is_file_name, is_harmless, is_stand_in, is_store_path,
 };
 use crate::observe::redact::detect::keys;
+use crate::observe::redact::detect::labels::is_description;
 use crate::observe::redact::detect::looks::{is_mixed, is_path, is_wordy, looks_random};
 
 /// The text between a name and its value.
@@ -21,7 +22,7 @@ const STATES: &[&str] = &[
     "null", "none", "nil", "undefined", "true", "false", "yes", "no", "on", "off", "required",
     "missing", "invalid", "expired", "revoked", "empty", "unset", "set", "unknown", "optional", "n/a",
     "default", "enabled", "disabled", "ok", "bearer", "basic", "new", "started", "ended", "closed",
-    "include", "omit", "same-origin",
+    "include", "omit", "same-origin", "lax", "strict",
     // The placeholders of other redactors.
     "[redacted]", "<redacted>", "redacted", "[filtered]", "[hidden]", "[masked]",
 ];
@@ -59,6 +60,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || trimmed.bytes().all(|byte| matches!(byte, b'>' | b'|' | b'-' | b'+'))
         || is_harmless(trimmed)
         || is_complaint(trimmed)
+        || is_description(trimmed)
         || !keys::is_password(name) && is_store_path(trimmed)
         || is_number(trimmed)
         // The working directory.
@@ -70,7 +72,8 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
     let own = name.rsplit('.').next().unwrap_or(name).trim_start_matches(['_', '$']);
     if is_state(TYPES) && !trimmed.eq_ignore_ascii_case("password")
         || own.to_ascii_lowercase().ends_with("key")
-            && trimmed.contains(['.', '_', ':'])
+            && (trimmed.contains(['.', '_', ':'])
+                || operator == PairOperator::Colon && trimmed.contains('-') && keys::judge(trimmed).is_some())
             && is_lower_path(trimmed)
     {
         return false;

@@ -28,8 +28,42 @@ impl PairScanner<'_> {
             && text.starts_with(|c: char| c.is_ascii_uppercase())
             && looks::is_wordy(text)
             || !value.quoted && self.is_counted_or_called(text, value.end)
-            || !value.quoted && self.is_in_code(key) && (is_cmdlet(text) || is_identifier(text))
+            || !value.quoted
+                && self.is_in_code(key)
+                && (is_cmdlet(text.trim_start_matches('(')) || is_identifier(text))
+            || self.is_part_of_path(key, text, value, operator)
+            || value.quoted && self.before(key.start) == b'#' && is_identifier(text)
             || self.is_public_jwks(text)
+    }
+
+    /// Returns true if the name is one of several parts between colons, and the value is another of them or a command:
+    /// `token:user:42`, `"test:token": "vitest run token"`.
+    fn is_part_of_path(
+        &self,
+        key: &PairName<'_>,
+        text: &str,
+        value: PairValue,
+        operator: PairOperator,
+    ) -> bool {
+        let is_part = self.before(key.start) == b':';
+        let is_word = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                || part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        operator == PairOperator::Colon
+            && !value.quoted
+            && self.before(value.start) == b':'
+            && (is_part || text.contains(':'))
+            && text.split(':').all(is_word)
+            || key.quoted && is_part && text.contains(' ') && !text.split(' ').any(looks::is_random_short)
+    }
+
+    /// Returns true if a colon starts the name of an attribute: `type="password" :label="…"`.
+    pub(super) fn is_attribute(&self, at: usize, end: usize) -> bool {
+        const LONGEST: usize = 40;
+        let rest = self.bytes.get(end..self.bytes.len().min(end + LONGEST)).unwrap_or_default();
+        let name = rest.iter().take_while(|byte| is_name_byte(**byte)).count();
+        self.before(at) == b' ' && name > 0 && matches!(rest.get(name..name + 2), Some([b'=', b'"' | b'\'' | b'{']))
     }
 
     /// Returns true if a name is that of a variable in code, where a text without quotes is an expression.

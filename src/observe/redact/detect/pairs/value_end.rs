@@ -1,7 +1,7 @@
 //! The extent of a value: in quotes, in brackets, or up to a separator.
 
 use crate::observe::redact::detect::pairs::{PairScanner, PairValue, is_name_byte, is_quote};
-use crate::observe::redact::detect::{harmless, looks};
+use crate::observe::redact::detect::{harmless, labels, looks};
 
 impl PairScanner<'_> {
     /// Returns the value after an operator.
@@ -46,6 +46,7 @@ impl PairScanner<'_> {
                 || harmless::is_schema(text)
                 || harmless::is_aside(text)
                 || harmless::is_stand_in(text)
+                || labels::is_described_object(text)
                 || end - start <= 2
             {
                 return None;
