@@ -298,7 +298,7 @@ impl<'a> Pipeline<'a> {
         for run in bytes.split_inclusive(|byte| !is_part(*byte) || *byte == b'=') {
             let length = run.iter().take_while(|byte| is_part(**byte)).count();
             if length >= SHORTEST
-                && let Some(inner) = text.get(start..start + length).and_then(unwrap::base64_text)
+                && let Some(inner) = text.get(start..start + length).and_then(unwrap::encoded_text)
                 && self.find(&inner, &mut found, Pass::INNER)
                 && let Some(inner) = found.iter().next()
             {

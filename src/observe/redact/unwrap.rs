@@ -76,8 +76,16 @@ fn decode_once(text: &str) -> Option<Unwrapped> {
     let (mut kept, mut at) = (0, 0);
     while at < bytes.len() {
         let byte = bytes.get(at).copied().unwrap_or(0);
-        if byte < 0x80 && !matches!(byte, b'%' | b'&' | b'\\') {
+        if byte < 0x80 && !matches!(byte, b'%' | b'&' | b'\\' | b'"' | b'^') {
             at += 1;
+            continue;
+        }
+        if let Some(length) = nothing_at(bytes, at) {
+            let into = unwrapped.get_or_insert_with(|| Unwrapped::new(text));
+            into.keep(kept, text.get(kept..at).unwrap_or_default());
+            into.decode(at, "");
+            at += length;
+            kept = at;
             continue;
         }
         let Some((length, decoded)) = decoded_at(bytes, at) else {
@@ -105,9 +113,43 @@ fn decoded_at(bytes: &[u8], at: usize) -> Option<(usize, char)> {
         // `：` and `＝`
         [0xef, 0xbc, 0x9a, ..] => Some((3, ':')),
         [0xef, 0xbc, 0x9d, ..] => Some((3, '=')),
+        [0xef, 0xbc, 0xa0, ..] => Some((3, '@')),
+        // Corner brackets quote in Chinese and Japanese.
+        [0xe3, 0x80, 0x8c..=0x8f, ..] => Some((3, '"')),
         // Typographic quotes.
         [0xe2, 0x80, 0x9c..=0x9e, ..] => Some((3, '"')),
         [0xe2, 0x80, 0x98..=0x9a, ..] => Some((3, '\'')),
+        _ => None,
+    }
+}
+
+/// Returns the length of what a reader does not see: the end of a line that goes on (`\\` and a line end), the signs
+/// between two parts of a string (`" + "`), the escape of a terminal sequence (`\x1b[31m`, `^[[31m`).
+fn nothing_at(bytes: &[u8], at: usize) -> Option<usize> {
+    const LONGEST: usize = 40;
+    let rest = bytes.get(at..bytes.len().min(at + LONGEST))?;
+    let blanks = |from: usize| {
+        let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        rest.get(from..).map_or(0, |rest| rest.iter().take_while(is_blank).count())
+    };
+    match rest {
+        [b'\\', b'\n', ..] => Some(1 + blanks(1)),
+        [b'"', b' ' | b'+' | b'\n' | b'\r', ..] => {
+            let gap = 1 + blanks(1);
+            let has_sign = rest.get(gap) == Some(&b'+');
+            let end = if has_sign { gap + 1 + blanks(gap + 1) } else { gap };
+            let goes_on = has_sign || rest.get(1..gap).is_some_and(|gap| gap.contains(&b'\n'));
+            (goes_on && rest.get(end) == Some(&b'"')).then_some(end + 1)
+        }
+        [b'^' | b'\\', ..] => {
+            let escape = [&b"^["[..], b"\\x1b", b"\\x1B", b"\\u001b", b"\\u001B", b"\\033", b"\\e"]
+                .into_iter()
+                .find(|escape| rest.starts_with(escape))?;
+            let sequence = rest.get(escape.len()..)?.strip_prefix(b"[")?;
+            let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b'?');
+            let length = sequence.iter().take_while(is_part).count();
+            sequence.get(length)?.is_ascii_alphabetic().then_some(escape.len() + length + 2)
+        }
         _ => None,
     }
 }
@@ -269,8 +311,24 @@ fn note(rest: &[u8]) -> Option<(usize, &'static str)> {
     (is_operator && !note.is_empty() && note.iter().all(is_word)).then_some((end, ""))
 }
 
+/// Reads base64 of a text, also twice, or hexadecimal digits of one.
+pub(super) fn encoded_text(run: &str) -> Option<Cow<'static, str>> {
+    if run.len().is_multiple_of(2) && run.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let bytes: Option<Vec<u8>> = run.as_bytes().chunks(2).map(byte_of).collect();
+        let is_text = |byte: &u8| matches!(byte, b'\n' | b'\t' | 0x20..=0x7e);
+        return bytes
+            .filter(|bytes| bytes.iter().all(is_text))
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .map(Cow::Owned);
+    }
+    let text = base64_text(run)?;
+    let is_base64 =
+        text.len() >= 24 && text.trim_end_matches('=').bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Some(if is_base64 { base64_text(&text).unwrap_or(text) } else { text })
+}
+
 /// Reads base64 or base64url of a text, also of UTF-16 as PowerShell takes it. Returns `None` for anything else.
-pub(super) fn base64_text(run: &str) -> Option<Cow<'static, str>> {
+fn base64_text(run: &str) -> Option<Cow<'static, str>> {
     const LONGEST: usize = 8 << 10;
     const SURE: usize = 16;
     let run = run.trim_end_matches('=').as_bytes();

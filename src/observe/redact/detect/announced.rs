@@ -6,7 +6,7 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
-use crate::observe::redact::detect::{harmless, looks};
+use crate::observe::redact::detect::{harmless, labels, looks};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// Matches every such secret in `text`.
@@ -131,7 +131,7 @@ impl Columns {
         {
             for cell in self.secret.iter().filter_map(|index| separator.cells(line).nth(*index)) {
                 let value = cell.trim().trim_matches(['"', '\'']);
-                if is_value(value) {
+                if is_value(value) || looks::is_password_like(value) {
                     push(value.as_ptr() as usize - line.as_ptr() as usize, value, "table-cell");
                 }
             }
@@ -180,12 +180,17 @@ impl Label {
         push: &mut impl FnMut(usize, &'a str, &'static str),
     ) {
         let value = line.trim();
-        if value.is_empty() {
-            self.blanks += 1;
+        // A fence or a rule of Markdown is like a blank line.
+        if value.is_empty() || value.bytes().all(|byte| matches!(byte, b'`' | b'-' | b'=' | b'~')) {
+            self.blanks += usize::from(value.is_empty());
             self.is_open &= self.blanks < 2;
             return;
         }
-        if self.is_open && !value.contains(' ') && value.len() <= 256 && is_value(value) {
+        if self.is_open
+            && !value.contains(' ')
+            && value.len() <= 256
+            && (is_value(value) || looks::is_password_like(value))
+        {
             push(line.len() - value.len(), value, "value-after-label");
         }
         self.blanks = 0;
@@ -234,7 +239,7 @@ fn find_in_sentence<'a>(
     let is_part = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>');
     for word in line.split(|c: char| !is_part(c)) {
         let value = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']);
-        if value.len() < 8 || value.len() > 256 || !looks::is_mixed(value) {
+        if value.len() < 6 || value.len() > 256 || !value.bytes().any(|byte| byte.is_ascii_digit()) {
             continue;
         }
         let start = value.as_ptr() as usize - line.as_ptr() as usize;
@@ -244,8 +249,18 @@ fn find_in_sentence<'a>(
         let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default();
         let is_verb =
             glued || before.ends_with(':') || VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(last));
+        let is_password = || looks::is_password_like(value) && !labels::is_algorithm(value);
         // The cheap checks come first.
-        if !(is_verb || is_word(last)) || !is_value(value) {
+        let is_random = is_value(value);
+        if !is_random && !is_password() {
+            continue;
+        }
+        let after = line.get(start + value.len()..).unwrap_or_default();
+        if is_named_after(after, is_random, rules) {
+            push(start, value, "named-after");
+            continue;
+        }
+        if !(is_verb || is_random && is_word(last)) {
             continue;
         }
         let names = || match before.strip_suffix(':') {
@@ -256,10 +271,30 @@ fn find_in_sentence<'a>(
             }),
             None => last_name(before, MOST_WORDS, rules),
         };
-        if (is_verb || keys::is_password(last)) && names().is_some() {
+        let fits = |name: &str| is_random || keys::is_password(name);
+        if (is_verb || keys::is_password(last)) && names().is_some_and(fits) {
             push(start, value, "announced-value");
         }
     }
+}
+
+/// Returns true if the words after a value say that it is a secret: `use … as the root password`, `… is my password`.
+fn is_named_after(after: &str, is_random: bool, rules: &KeyRules) -> bool {
+    const MOST_WORDS: usize = 5;
+    #[rustfmt::skip]
+    const LEADS: [&str; 13] = [
+        "is the ", "is my ", "is our ", "is your ", "is a ", "was the ", "was my ", "as the ", "as my ", "as ", "als ", "comme ", "como ",
+    ];
+    let after = after.trim_start_matches(['"', '\'', '`', '»', '”', '’', ',', ' ', '-', '—']);
+    let Some(rest) = LEADS.iter().find_map(|lead| after.strip_prefix(lead)) else { return false };
+    let mut words =
+        rest.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).take(MOST_WORDS).peekable();
+    while let Some(word) = words.next() {
+        if keys::is_password(word) && !rules.allows(word) || is_random && is_name(word, rules) {
+            return words.peek().is_none_or(|next| !FACTS.contains(next));
+        }
+    }
+    false
 }
 
 /// Returns the last of the last words of `text` that is the name of a secret, unless a word after it says that the

@@ -76,7 +76,9 @@ fn find_in(text: &str, start: usize, end: usize, matches: &mut Matches) {
     let mut at = start;
     for word in run.split(['/', '+']) {
         if word.len() >= SHORTEST {
-            if is_wallet_key(word) {
+            if is_protected(word) {
+                matches.push(at, at + word.len(), KnownClass::KeyValue, "protected-data");
+            } else if is_wallet_key(word) {
                 matches.push(at, at + word.len(), KnownClass::PrivateKey, "wallet-key");
             } else if is_prefixed(word, || has_context(text, at, at + word.len())) {
                 matches.push(at, at + word.len(), KnownClass::KeyValue, "prefixed-token");
@@ -178,6 +180,11 @@ fn sequence(bytes: &[u8]) -> Option<&[u8]> {
         [0x30, 0..=0x7f, body @ ..] => Some(body),
         _ => None,
     }
+}
+
+/// Returns true for data that ASP.NET protected, as in its cookies. Jenkins' begin with the length of their IV.
+fn is_protected(word: &str) -> bool {
+    word.len() >= 40 && ["CfDJ8", "AQAAABAAAA"].iter().any(|start| word.starts_with(start))
 }
 
 /// Returns true for a private key in the notation of a wallet: WIF, BIP 32, Stellar, XRP, Tezos, Nostr.

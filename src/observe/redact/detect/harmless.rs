@@ -346,9 +346,8 @@ fn is_member(value: &str) -> bool {
     let (name, rest) = name.split_at(length);
     let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !is_random_short(name);
     // `$env:NAME`, `:NAME`
-    let is_scoped = |rest: &str| {
-        is_wordy(rest) && rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-    };
+    let is_scoped =
+        |rest: &str| is_wordy(rest) && rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if is_name && rest.strip_prefix(':').is_some_and(is_scoped) {
         return true;
     }
@@ -467,14 +466,17 @@ pub(crate) fn is_plain_cookie(value: &str, is_secret: impl Fn(&str) -> bool) -> 
                     .all(|part| part.len() <= 3 && part.bytes().all(|b| b.is_ascii_alphanumeric()))
     };
     // `cookies: 4 set, 0 blocked`
-    !value.contains('=') && value.contains(' ') && value.split([' ', ',']).all(is_wordy) && !is_random_short(value)
+    !value.contains('=')
+        && value.contains(' ')
+        && value.split([' ', ',']).all(is_wordy)
+        && !is_random_short(value)
         || value.contains('=')
-        && value.split(';').map(|part| part.trim().split_once('=').unwrap_or((part.trim(), ""))).all(
-            |(name, value)| {
-                ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
-                    || !is_secret(name) && (is_word(value) || ANALYTICS.contains(&name))
-            },
-        )
+            && value.split(';').map(|part| part.trim().split_once('=').unwrap_or((part.trim(), ""))).all(
+                |(name, value)| {
+                    ATTRIBUTES.iter().any(|known| known.eq_ignore_ascii_case(name))
+                        || !is_secret(name) && (is_word(value) || ANALYTICS.contains(&name))
+                },
+            )
 }
 
 /// Returns true for `Bearer $TOKEN`, `Bearer ${process.env.TOKEN}` and `f"Bearer {token}"`.

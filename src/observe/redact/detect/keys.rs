@@ -96,7 +96,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("ключ", "доступу"), ("ключ", "доступа"), ("clé", "accès"), ("api", "nyckel"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),
     ("backup", "phrase"), ("mnemonic", "phrase"), ("wallet", "seed"), ("seed", "words"), ("hex", "seed"), ("session", "string"),
-    ("telegram", "hash"), ("vault", "unseal"), ("client", "sec"), ("pass", "phrase"), ("pass", "word"),
+    ("telegram", "hash"), ("vault", "unseal"), ("client", "sec"), ("security", "answer"), ("pass", "phrase"), ("pass", "word"),
 ];
 
 /// Two words in a row that make a name secret, whatever its last word is.
@@ -196,7 +196,7 @@ impl NameWords {
     /// Splits a name at case changes and at every character that is not a letter or digit. Keeps the last
     /// 96 bytes and the last 12 words.
     pub(crate) fn of(name: &str) -> NameWords {
-        let lower = if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(lower_case(name)) };
+        let lower = if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(latin(&lower_case(name))) };
         let bytes = lower.as_bytes();
         let bytes = bytes.get(bytes.len().saturating_sub(NameWords::LONGEST)..).unwrap_or(bytes);
         let mut words =
@@ -344,15 +344,9 @@ impl NameWords {
 }
 
 /// Words that end in `pass` and are not secrets.
+#[rustfmt::skip]
 static NO_PASSES: WordList = WordList::new(&[
-    "bypass",
-    "askpass",
-    "compass",
-    "trespass",
-    "surpass",
-    "encompass",
-    "underpass",
-    "overpass",
+    "bypass", "askpass", "compass", "trespass", "surpass", "encompass", "underpass", "overpass",
 ]);
 
 fn holds(word: &[u8], part: &str) -> bool {
@@ -380,6 +374,25 @@ fn lower_case(name: &str) -> String {
                 .unwrap_or(c)
         })
         .collect()
+}
+
+/// Replaces Cyrillic letters by the Latin ones that look the same, if the name also has Latin letters.
+fn latin(name: &str) -> String {
+    const SAME: [(char, char); 9] = [
+        ('а', 'a'),
+        ('е', 'e'),
+        ('о', 'o'),
+        ('р', 'p'),
+        ('с', 'c'),
+        ('у', 'y'),
+        ('х', 'x'),
+        ('і', 'i'),
+        ('ѕ', 's'),
+    ];
+    let same = |c: char| SAME.iter().find(|(look, _)| *look == c).map(|(_, latin)| *latin);
+    let is_mixed = name.contains(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii() || same(c).is_some());
+    if is_mixed { name.chars().map(|c| same(c).unwrap_or(c)).collect() } else { name.to_owned() }
 }
 
 /// Returns the name of a property of Java or Gradle behind its option: `-Dtoken` is `token`.
@@ -426,23 +439,10 @@ pub(crate) fn judge_query(name: &str) -> Option<NameKind> {
 }
 
 /// Last words of phrases.
+#[rustfmt::skip]
 static LAST_WORDS: WordList = WordList::new(&[
-    "key",
-    "code",
-    "codes",
-    "string",
-    "factor",
-    "passe",
-    "by",
-    "auth",
-    "signature",
-    "api",
-    "response",
-    "verifier",
-    "phrase",
-    "seed",
-    "words",
-    "acceso",
+    "key", "code", "codes", "string", "factor", "passe", "by", "auth", "signature", "api", "response", "verifier",
+    "phrase", "seed", "words", "acceso", "id",
 ]);
 
 /// Returns true if a word may be the last of a phrase that [`judge_phrase`] knows.
@@ -470,6 +470,7 @@ pub(crate) fn judge_phrase(text: &str) -> Option<NameKind> {
     let is_foreign = |word: &[u8]| !word.is_ascii() && FOREIGN.iter().any(|part| holds(word, part));
     match () {
         () if is_code => Some(NameKind::Code),
+        () if last == b"id" && qualifier == b"secret" => Some(NameKind::Key),
         () if is_foreign(qualifier) && !last.is_ascii() => Some(NameKind::Secret),
         () if last == b"key" && !qualifier.is_empty() && !HARMLESS_KEYS.contains(qualifier) => {
             Some(NameKind::Weak)
@@ -505,16 +506,11 @@ pub(crate) fn is_code(name: &str) -> bool {
 
 /// Returns true if a quoted text right after `name` is a secret.
 pub(crate) fn is_password(name: &str) -> bool {
-    const CLEAR: [&[u8]; 9] = [
-        b"password",
-        b"passwd",
-        b"passphrase",
-        b"pwd",
-        b"passcode",
-        b"rootpw",
-        b"bindpw",
-        b"masterauth",
-        b"requirepass",
+    #[rustfmt::skip]
+    const CLEAR: [&[u8]; 22] = [
+        b"password", b"passwd", b"passphrase", b"pwd", b"pw", b"passcode", b"rootpw", b"bindpw", b"masterauth", b"requirepass",
+        b"passwort", b"kennwort", b"senha", b"wachtwoord", b"heslo", b"haslo", b"salasana", b"jelszo", b"adgangskode", b"passord",
+        b"losenord", b"geslo",
     ];
     let words = NameWords::of(name);
     words.judge() == Some(NameKind::Secret)

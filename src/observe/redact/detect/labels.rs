@@ -64,8 +64,7 @@ fn is_version_range(value: &str) -> bool {
         PACKAGE_SOURCES.iter().any(|source| value.starts_with(source))
             && value.split(['/', ':', '@', '#']).all(|part| !is_random_short(part) || is_version(part))
     };
-    !value.is_empty()
-        && value.split([' ', ',', '|']).filter(|part| !part.is_empty()).all(is_signed)
+    !value.is_empty() && value.split([' ', ',', '|']).filter(|part| !part.is_empty()).all(is_signed)
         || is_coordinate()
         || value.split_once('@').is_some_and(|(tag, digest)| is_version(tag) && digest.starts_with("sha256:"))
         || has_source()
@@ -133,12 +132,13 @@ const ALGORITHMS: [&str; 40] = [
 /// `AES-256-GCM`, `PBKDF2-SHA256`.
 pub(crate) fn is_algorithm(value: &str) -> bool {
     const FAMILIES: [&str; 8] = ["aes", "sha", "rsa", "utf", "hmac", "ecdsa", "chacha", "des"];
-    let is_known = |part: &str| {
-        ALGORITHMS.iter().chain(&FAMILIES).any(|known| known.eq_ignore_ascii_case(part))
-    };
+    let is_known =
+        |part: &str| ALGORITHMS.iter().chain(&FAMILIES).any(|known| known.eq_ignore_ascii_case(part));
     value.len() <= 32
         && value.split(['-', '_', '/', ' ']).any(is_known)
-        && value.split(['-', '_', '/', ' ']).all(|part| is_known(part) || is_wordy(part) && !is_mixed_word(part))
+        && value
+            .split(['-', '_', '/', ' '])
+            .all(|part| is_known(part) || is_wordy(part) && !is_mixed_word(part))
 }
 
 fn is_mixed_word(word: &str) -> bool {
@@ -189,10 +189,12 @@ fn is_list_of_names(value: &str) -> bool {
     let mut items = inner.split(',').map(|item| item.trim().trim_matches(['"', '\'', '\\'])).peekable();
     let is_sentence = |item: &str| {
         let words = item.split(' ').map(|word| word.trim_matches(['(', ')', '.', '\'']));
-        item.contains(' ') && words.clone().any(|word| matches!(word, "is" | "be" | "must" | "at" | "not" | "was"))
+        item.contains(' ')
+            && words.clone().any(|word| matches!(word, "is" | "be" | "must" | "at" | "not" | "was"))
             && words.into_iter().all(|word| is_wordy(word) && !is_mixed_word(word))
     };
-    items.peek().is_some() && items.all(|item| is_name(item) || is_complaint(item) || is_label(item) || is_sentence(item))
+    items.peek().is_some()
+        && items.all(|item| is_name(item) || is_complaint(item) || is_label(item) || is_sentence(item))
 }
 
 #[cfg(test)]
@@ -202,19 +204,46 @@ mod tests {
     #[test]
     fn a_description_is_told_from_a_secret_by_its_words() {
         for value in [
-            "Passwort", "Mot de passe oublié ?", "API Key", "Reset password", "Your session has expired, please log in.",
-            "^9.0.2", ">=3.0.5 <4", "1.4.0-SNAPSHOT", "jar:1.4.0", "workspace:*", "4.0.1", "v1.2.3@sha256:aa",
-            "required|string|max:255", "form.password", "AES-256-GCM", "sha256",
+            "Passwort",
+            "Mot de passe oublié ?",
+            "API Key",
+            "Reset password",
+            "Your session has expired, please log in.",
+            "^9.0.2",
+            ">=3.0.5 <4",
+            "1.4.0-SNAPSHOT",
+            "jar:1.4.0",
+            "workspace:*",
+            "4.0.1",
+            "v1.2.3@sha256:aa",
+            "required|string|max:255",
+            "form.password",
+            "AES-256-GCM",
+            "sha256",
         ] {
             assert!(is_description(value), "{value}");
         }
         for value in [
-            "hunter2", "Tundra-5512", "correct horse battery staple", "1234", "password", "AdminPassword", "Summer2024",
-            "k91ksl20dkw83jfks02l", "a.b", "10.1.2", "sha256k91ksl20dkw83", "abc|def",
+            "hunter2",
+            "Tundra-5512",
+            "correct horse battery staple",
+            "1234",
+            "password",
+            "AdminPassword",
+            "Summer2024",
+            "k91ksl20dkw83jfks02l",
+            "a.b",
+            "10.1.2",
+            "sha256k91ksl20dkw83",
+            "abc|def",
         ] {
             assert_eq!(is_description(value), value == "10.1.2", "{value}");
         }
-        for value in ["{ path: token, expirationSeconds: 3600 }", "[db_password, api_token]", r#"["is too short (minimum is 8 characters)"]"#] {
+        for value in [
+            "{ path: token, expirationSeconds: 3600 }",
+            "[db_password, api_token]",
+            r#"["is too short (minimum is 8 characters)"]"#,
+        ] {
             assert!(is_described_object(value), "{value}");
         }
         for value in [r#"{"db":"hunter2"}"#, r#"["hunter2","letmein"]"#, "{name: k91ksl20dkw83jfks02l}"] {

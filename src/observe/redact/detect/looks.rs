@@ -38,6 +38,31 @@ pub(crate) fn is_path(value: &str) -> bool {
     is_drive || ["/", "./", "../", "~/"].iter().any(|start| value.starts_with(start)) && value.len() < 200
 }
 
+/// Returns true for a password as people make it: letters and digits, of both cases or with a sign: `Fjord_3391`,
+/// `hunter!22`. Versions, dates, algorithms and addresses are not.
+pub(crate) fn is_password_like(value: &str) -> bool {
+    let count = |test: fn(u8) -> bool| value.bytes().filter(|byte| test(*byte)).count();
+    let digits = count(|byte| byte.is_ascii_digit());
+    if digits == 0 || !(6..=64).contains(&value.len()) {
+        return false;
+    }
+    let signs = count(|byte| b"!#$%&*+=?@^~".contains(&byte));
+    let has_cases =
+        count(|byte| byte.is_ascii_uppercase()) > 0 && count(|byte| byte.is_ascii_lowercase()) > 0;
+    let is_address = value.split_once('@').is_some_and(|(_, host)| host.contains('.'));
+    (digits >= 2 && has_cases || signs > 0 && (has_cases || digits >= 2) || is_random_short(value))
+        && count(|byte| byte.is_ascii_alphabetic()) >= 2
+        && value.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>{}[]\"`\\".contains(&byte))
+        // `kid=2026-01`
+        && !value.trim_end_matches('=').contains('=')
+        && !value.contains("://")
+        && !value.starts_with("20")
+        && !is_address
+        && !is_path(value)
+        && !value.contains('/')
+        && !is_digest(value)
+}
+
 /// Returns true for letters and at most two digits after them: `GPIO17`.
 pub(crate) fn is_mixed_short(value: &str) -> bool {
     let letters = value.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -10,6 +10,7 @@
 
 mod element;
 mod flags;
+mod header;
 mod mentions;
 pub(crate) mod next_line;
 mod prose;
@@ -21,7 +22,7 @@ use crate::observe::redact::detect::keys::{self, KeyPatterns, NameKind};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::url;
 use crate::observe::redact::detect::values::{self, PairOperator};
-use crate::observe::redact::detect::{harmless, looks};
+use crate::observe::redact::detect::{harmless, labels, looks};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// The names that the user configures.
@@ -158,6 +159,22 @@ fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'$') || byte >= 0x80
 }
 
+/// Returns true if `text` is the code that `name` announces. The code on the back of a card has three digits.
+fn is_code_of(name: &str, text: &str) -> bool {
+    const SHORT_NAME: usize = 4;
+    let is_short = name.len() <= SHORT_NAME;
+    values::is_code(text) && !(is_short && looks::is_wordy(text) && looks::is_mixed_short(text))
+        || is_short
+            && text.len() == 3
+            && text.bytes().all(|byte| byte.is_ascii_digit())
+            && name.starts_with(['c', 'C'])
+}
+
+/// Returns true for a value that counts although its name is weak.
+fn is_strong(value: &str) -> bool {
+    looks::is_random_short(value) || looks::is_password_like(value) && !labels::is_algorithm(value)
+}
+
 fn is_quote(byte: u8) -> bool {
     matches!(byte, b'"' | b'\'' | b'`')
 }
@@ -199,7 +216,7 @@ impl<'a> PairScanner<'a> {
 
     /// Adds a match. Behind markup, only a value that looks random counts.
     fn push(&mut self, start: usize, end: usize, class: KnownClass, rule: &'static str) {
-        if !self.is_marked || looks::is_random_short(self.slice(start, end)) {
+        if !self.is_marked || is_strong(self.slice(start, end)) {
             self.matches.push(start, end, class, rule);
         }
     }
@@ -245,7 +262,8 @@ impl<'a> PairScanner<'a> {
         }
         if self.before(end) == b']' {
             end -= 1;
-            if self.before(end) == b'[' {
+            // `password[]`, `[Symbol(password)]`
+            if matches!(self.before(end), b'[' | b')') {
                 end -= 1;
             }
         }
@@ -300,7 +318,11 @@ impl<'a> PairScanner<'a> {
         }
         // `Your password is: V`, `unseal key 1: V`
         let is_number = key.text.len() <= 2 && key.text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number || matches!(key.text, "is" | "are" | "was" | "ist" | "lautet" | "est" | "es") {
+        #[rustfmt::skip]
+        const BETWEEN: [&str; 14] = [
+            "is", "are", "was", "ist", "lautet", "est", "es", "é", "è", "temporal", "temporaire", "provisoire", "inicial", "now",
+        ];
+        if is_number || BETWEEN.contains(&key.text) {
             return self
                 .judge(&previous, false)
                 .filter(|_| self.has_random_value(key.start + key.text.len()));
@@ -359,7 +381,7 @@ impl<'a> PairScanner<'a> {
         let start = self.skip_space(at + 1);
         let rest = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
         let length = rest.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-        looks::is_random_short(self.slice(start, start + length))
+        is_strong(self.slice(start, start + length).trim_end_matches(['.', ',', ';']))
     }
 
     fn operator(&mut self, at: usize) -> usize {
@@ -491,14 +513,7 @@ impl<'a> PairScanner<'a> {
                 text.split(['"', '\'', ',', ' ', '[', ']']).any(looks::is_random_short)
             }
             NameKind::Key | NameKind::Webhook => values::is_key(text) && is_secret(),
-            // The code on the back of a card has three digits.
-            NameKind::Code => {
-                values::is_code(text) && !(key.text.len() <= 4 && looks::is_wordy(text) && looks::is_mixed_short(text))
-                    || key.text.len() <= 4
-                        && text.len() == 3
-                        && text.bytes().all(|byte| byte.is_ascii_digit())
-                        && key.text.as_bytes().first().is_some_and(|c| matches!(c, b'c' | b'C'))
-            }
+            NameKind::Code => is_code_of(key.text, text),
             NameKind::Session if operator == PairOperator::Colon && !key.quoted => {
                 text.len() >= 16 && values::is_key(text)
             }
@@ -510,7 +525,7 @@ impl<'a> PairScanner<'a> {
             NameKind::Pass => values::is_pass(text) && is_secret(),
             _ => is_secret(),
         };
-        let secret = secret && (!self.is_marked || looks::is_random_short(text) || kind == NameKind::Code);
+        let secret = secret && (!self.is_marked || is_strong(text) || kind == NameKind::Code);
         // `OPENAI_API_KEY=sk-...`
         let is_example =
             text.len() < 12 && self.bytes.get(value.end..).is_some_and(|rest| rest.starts_with(b"..."));
@@ -554,45 +569,5 @@ impl<'a> PairScanner<'a> {
         }
         self.push(value.start, value.end, KnownClass::KeyValue, "listed-pair");
         value.next
-    }
-
-    /// Matches the rest of a header line, up to the quote that encloses it or the end of the line.
-    fn header(&mut self, key: &PairName<'a>, class: KnownClass, rule: &'static str, from: usize) -> usize {
-        let start = self.skip_blanks(from);
-        let enclosing = self.before(key.start);
-        let (start, end) = if is_quote(self.at(start)) || self.at(start) == b'\\' && self.line_end(start) == 0
-        {
-            match self.value(start) {
-                Some(value) => (value.start, value.end),
-                None => return from,
-            }
-        } else {
-            let closing = is_quote(enclosing) && !key.quoted;
-            let mut end = start;
-            let escaped_end =
-                |at: usize| self.at(at) == b'\\' && matches!(self.at(at + 1), b'n' | b'r' | b'"');
-            while !(self.is_break(end) || closing && self.at(end) == enclosing || escaped_end(end)) {
-                end += 1;
-            }
-            (start, end)
-        };
-        let text = self.slice(start, end).trim_end();
-        self.budget = self.budget.saturating_sub(end - start);
-        // The members of an object are pairs of their own.
-        let is_object = text.starts_with('{')
-            && !text.split(|c: char| !c.is_ascii_alphanumeric()).any(looks::is_random_short);
-        if text.is_empty()
-            || is_object
-            || text.ends_with("()")
-            || self.placeholder.is_whole(text)
-            || harmless::is_prose_header(text)
-            || class == KnownClass::Cookie
-                && (harmless::is_cleared_cookie(text)
-                    || harmless::is_plain_cookie(text, |name| self.rules.judge(name, false).is_some()))
-        {
-            return from;
-        }
-        self.push(start, start + text.len(), class, rule);
-        end.max(from)
     }
 }

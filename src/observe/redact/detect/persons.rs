@@ -16,6 +16,13 @@ const PERSON: &[&str] = &[
     "codice fiscale", "passport", "steuer id", "ahv", "cnp", "egn", "medicare", "tfn", "sin", "rg", "pan", "nir", "id card",
     "identity", "dob", "date of birth", "birthdate", "birthday", "geburtsdatum", "naissance", "nacimiento", "reisepass", "passnummer", "rijksregister", "driver's licen", "driver licen", "führerschein", "身份证", "身分證",
     "sécurité sociale", "kimlik", "ת.ז", "егн", "rodné číslo", "rodne cislo", "rut", "cuit", "cuil", "isikukood", "oib",
+    "ni number", "ni no", "social insurance", "tax file", "tax id", "tax number", "abn", "ird", "sécu", "secu", "securite sociale", "ausweis",
+    "nss", "nip", "numéro national", "numero national", "cédula", "cedula", "sa id", "id number", "id-nummer", "mykad", "zehut",
+    "zehout", "תעודת", "паспорт", "αφμ", "amka", "adószám", "taj szám", "driving licen", "licence number", "license number", "vat id", "born",
+    "citizen id", "citizen number", "national id", "identification number", "personal id", "personal number", "kennitala", "nino",
+    "bvn", "nik", "ktp", "philhealth", "hkid", "護照", "护照", "여권", "旅券", "єдрпоу", "pasaport", "iqama", "emirates id", "niss", "avs", "oasi",
+    "card number", "card no", "cardnumber", "credit card", "kreditkarte", "carte bancaire", "tarjeta", "bank account", "sort code",
+    "kontonummer", "routing number", "ss number", "election", "voter id", "fiscal code", "steuernr", "taxpayer", "personnr", "fnr", "matricule",
     "nric", "ประชาชน", "рнокпп", "снилс", "инн", "ppsn", "pps n", "asmens kod", "personas kods", "emšo", "jmbg", "マイナンバー", "주민등록",
 ];
 
@@ -25,10 +32,17 @@ const FEWEST_DIGITS: usize = 6;
 /// Matches the number of a person that starts at `start`, and returns its end.
 pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<usize> {
     type PersonForm = (usize, fn(&[u8]) -> bool);
-    const FORMS: [PersonForm; 5] =
-        [(9, is_spanish), (14, is_brazilian), (11, is_swedish), (11, is_finnish), (18, is_chinese)];
+    const FORMS: [PersonForm; 7] = [
+        (9, is_spanish),
+        (14, is_brazilian),
+        (11, is_swedish),
+        (11, is_finnish),
+        (18, is_chinese),
+        (21, is_french),
+        (15, is_french),
+    ];
     let bytes = text.as_bytes();
-    let near = bytes.get(start..bytes.len().min(start + 16)).unwrap_or_default();
+    let near = bytes.get(start..bytes.len().min(start + 18)).unwrap_or_default();
     if near.iter().filter(|byte| byte.is_ascii_digit()).count() < FEWEST_DIGITS {
         return None;
     }
@@ -61,13 +75,77 @@ pub(super) fn find_announced(text: &str, start: usize, matches: &mut Matches) ->
     }
     let number = number.get(..end)?.trim_end_matches([' ', '.', '-', '/']);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
-    let is_announced = (4..=18).contains(&digits)
+    let is_announced = (4..=19).contains(&digits)
         && number.len() >= 7
         && announced(&announcement(text, start), PERSON).is_some();
     is_announced.then(|| {
         matches.push(start, start + number.len(), KnownClass::NationalId, "national-id");
         start + number.len()
     })
+}
+
+/// Matches a number of a person that starts with letters and has a form and a check letter of its own, and returns its
+/// end.
+pub(super) fn find_lettered(bytes: &[u8], start: usize, matches: &mut Matches) -> Option<usize> {
+    type LetteredForm = (usize, fn(&[u8]) -> bool);
+    const FORMS: [LetteredForm; 3] = [(16, is_italian), (13, is_british), (10, is_indian)];
+    let fits = |(length, is_valid): &&LetteredForm| {
+        bytes.get(start..start + length).is_some_and(is_valid) && ends_number(bytes, start + length)
+    };
+    let end = start + FORMS.iter().find(fits)?.0;
+    matches.push(start, end, KnownClass::NationalId, "national-id");
+    Some(end)
+}
+
+/// Returns true if `text` has the form: `d` is a digit, `L` a letter in upper case, any other byte is itself.
+fn has_lettered_form(text: &[u8], form: &[u8]) -> bool {
+    text.iter().zip(form).all(|(byte, form)| match form {
+        b'd' => byte.is_ascii_digit(),
+        b'L' => byte.is_ascii_uppercase(),
+        _ => byte == form,
+    })
+}
+
+/// Codice fiscale: `RSSMRA85T10A562S`. A letter may stand for the month only if it is one of twelve.
+fn is_italian(text: &[u8]) -> bool {
+    const ODD: [u32; 26] =
+        [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
+    let value = |byte: u8| match byte {
+        b'0'..=b'9' => usize::from(byte - b'0'),
+        _ => usize::from(byte.wrapping_sub(b'A')),
+    };
+    let sum = || {
+        text.iter().take(15).enumerate().fold(0, |sum, (place, byte)| {
+            let value = value(*byte);
+            sum + if place % 2 == 0 { ODD.get(value).copied().unwrap_or(0) } else { value as u32 }
+        })
+    };
+    has_lettered_form(text, b"LLLLLLddLddLdddL")
+        && text.get(8).is_some_and(|month| b"ABCDEHLMPRST".contains(month))
+        && text.last().is_some_and(|last| u32::from(*last - b'A') == sum() % 26)
+}
+
+/// National insurance number in groups: `QQ 12 34 56 C`.
+fn is_british(text: &[u8]) -> bool {
+    has_lettered_form(text, b"LL dd dd dd L") && matches!(text.last(), Some(b'A'..=b'D'))
+}
+
+/// Permanent account number of a person: `ABCPE1234F`.
+fn is_indian(text: &[u8]) -> bool {
+    has_lettered_form(text, b"LLLPLddddL")
+}
+
+/// NIR: `1 85 05 78 006 084 36`, in groups or not.
+fn is_french(text: &[u8]) -> bool {
+    let is_form = has_form(text, b"d dd dd dd ddd ddd dd") || has_form(text, b"ddddddddddddddd");
+    let has_check = || {
+        let all = number(text);
+        97 - all / 100 % 97 == all % 100
+    };
+    is_form
+        && matches!(text.first(), Some(b'1' | b'2'))
+        && matches!(digits(text).skip(3).take(2).fold(0, |sum, digit| sum * 10 + digit), 1..=12)
+        && has_check()
 }
 
 fn ends_number(bytes: &[u8], end: usize) -> bool {

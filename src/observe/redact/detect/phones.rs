@@ -9,9 +9,9 @@ use crate::observe::redact::detect::matches::Matches;
 /// Words that announce a phone number, at the start of a word.
 #[rustfmt::skip]
 const PHONE: &[&str] = &[
-    "phone", "ph:", "ph.", "tel", "tél", "tlf", "cel.", "cel:", "my number", "rufen", "appel", "llame", "chiam", "ligue", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "signal", "gsm",
+    "phone", "ph:", "ph.", "tel", "tél", "tlf", "cel.", "cel:", "my number", "rufen", "appel", "llame", "chiam", "ligue", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "whats app", "signal", "gsm",
     "msisdn", "rückruf", "anruf", "festnetz", "durchwahl", "rufnummer", "call", "ring", "dial", "sms", "contact",
-    "kontakt", "numer", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline", "звон", "연락처", "טלפון", "โทร",
+    "kontakt", "numer", "numéro", "portable", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline", "звон", "연락처", "טלפון", "โทร",
 ];
 
 /// Matches the phone number that starts at `start`, and returns its end.
@@ -53,6 +53,8 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
             | "kontakt"
             | "signal"
             | "numer"
+            | "numéro"
+            | "portable"
             | "mobile"
             | "mobil"
     );
@@ -144,10 +146,21 @@ impl Number {
 
 /// Returns the text shortly before `start`, on its line, in lower case.
 pub(super) fn announcement(text: &str, start: usize) -> String {
-    const NEAR: usize = 28;
+    const NEAR: usize = 32;
     let from = text.ceil_char_boundary(start.saturating_sub(NEAR));
     let near = text.get(from..start).unwrap_or_default();
-    near.rsplit(['\n', ';', '|']).next().unwrap_or_default().to_lowercase()
+    let near = near.rsplit(['\n', ';', '|']).next().unwrap_or_default();
+    // `codiceFiscale`, `tax_id` are words, too.
+    let mut words = String::with_capacity(near.len() + 4);
+    let mut is_lower = false;
+    for c in near.chars() {
+        if c.is_uppercase() && is_lower {
+            words.push(' ');
+        }
+        is_lower = c.is_lowercase();
+        words.extend(Some(c).filter(|c| *c != '_').unwrap_or(' ').to_lowercase());
+    }
+    words
 }
 
 /// Returns the word of `words` that announces a number, and true if only an operator is between them. Another number

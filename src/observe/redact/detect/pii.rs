@@ -59,9 +59,7 @@ pub(crate) fn find(text: &str, classes: &[PiiClass], matches: &mut Matches) {
         if has(PiiClass::Iban) && digits >= 12 {
             ibans(bytes, matches);
         }
-        if digits >= 6 {
-            numbers(text, classes, matches);
-        }
+        numbers(text, classes, matches);
         if has(PiiClass::Ip) || has(PiiClass::IpPublic) {
             addresses(bytes, has(PiiClass::Ip), matches);
         }
@@ -220,6 +218,9 @@ fn number_at(text: &str, index: usize, classes: &[PiiClass], matches: &mut Match
         }
         // `QQ123456C`
         b'A'..=b'Z' if has(PiiClass::NationalId) && !border.is_ascii_alphanumeric() => {
+            if let Some(end) = persons::find_lettered(bytes, index, matches) {
+                return Some(end);
+            }
             let letters = (1..7).take_while(|next| at(bytes, index + next).is_ascii_uppercase()).count();
             let is_near = matches!(at(bytes, index + letters + 1), b'0'..=b'9' | b' ')
                 && (0..3).any(|next| at(bytes, index + letters + 1 + next).is_ascii_digit());

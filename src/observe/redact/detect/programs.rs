@@ -91,6 +91,8 @@ const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
     (&["7z", "7za", "7zz", "rar", "unrar"], &["-p"], OptionArgument::Attached),
     (&["smbclient", "rpcclient"], &["-U"], OptionArgument::UserPercentPassword),
     (&["ssh-keygen"], &["-N", "-P"], OptionArgument::Password),
+    (&["psexec", "psexec64", "evil-winrm", "wmiexec"], &["-p"], OptionArgument::Password),
+    (&["influx"], &["-t"], OptionArgument::Password),
     (&["psql"], &["-W"], OptionArgument::Harmless),
 ];
 

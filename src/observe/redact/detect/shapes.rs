@@ -101,10 +101,44 @@ const SHAPES: &[Shape] = &[
     shape("<master>", KeyValue, r"<master>\{(?P<v>[^}\s]{16,})\}"),
     shape(".authorization.k8s.io.", AuthHeader, r"\.authorization\.k8s\.io\.(?P<v>[\w-]{16,})"),
     shape(":::", KeyValue, r"(?i):\d{1,10}:(?P<v>[0-9a-f]{32}:[0-9a-f]{32}):::"),
-    shape(":$", KeyValue, r":(?P<v>\$(?:1|5|6|7|y|gy|2[aby])\$[\w./$,=+-]{20,})"),
+    shape(":$", KeyValue, r":(?P<v>\$(?:1|5|6|7|y|gy|apr1|argon2\w{1,2}|2[aby])\$[\w./$,=+-]{20,})"),
     shape("appid=", KnownClass::Url, r"[?&]appid=(?P<v>[0-9a-f]{32})\b"),
     shape("odes", KeyValue, r"(?i)(?:recovery|backup|scratch) codes[^\n:]{0,40}:(?P<v>(?:NL?\s{0,8}[a-z0-9]{4,8}-[a-z0-9]{4,8}\b)+)"),
     shape("SSWS 00", AuthHeader, r"SSWS (?P<v>00[\w-]{20,})"),
+    shape(":{S", KeyValue, r":(?P<v>\{S?SHA\d{0,3}\}[\w+/=]{20,})"),
+    shape("WIFI:", KeyValue, r"WIFI:[^\n]{0,120}?\bP:(?P<v>[^;\n]{4,})"),
+    shape(";s:", KeyValue, r#"s:\d{1,3}:\\?"(?P<n>[\w.-]{2,60})\\?";s:\d{1,5}:\\?"(?P<v>[^"\\\n]+)"#),
+    shape("S'", KeyValue, r"[SVX]'(?P<n>[\w.-]{2,60})'NL(?:p\d{1,4}NL)?[SVX]'(?P<v>[^'\n]+)'"),
+    shape("add-mask::", KeyValue, r"add-mask::(?P<v>[^\s$]{4,})"),
+    shape("issecret=true", KeyValue, r"issecret=true[^\]\n]{0,80}\](?P<v>[^\s$]{4,})"),
+    shape("type=\"password\"", KeyValue, r#"<input\b[^>]{0,200}?\bvalue="(?P<v>[^"{$<]{4,})"[^>]{0,200}?type="password""#),
+    shape("Private-Lines", PrivateKey, r"Private-Lines: \d{1,3}(?P<v>(?:NL[A-Za-z0-9+/=]{16,})+)"),
+    // Dialogues of protocols and prompts.
+    random("PASS ", KeyValue, r"(?:^|NL|[>:\]] ?)PASS (?P<v>[^\s/\\]{4,})(?:\s|\\|$)"),
+    shape("PASS ", KeyValue, r"USER \S{1,80}(?:NL[^\n]{0,160}?){0,2}NL[^\n]{0,12}?PASS (?P<v>[^\s\\]{3,})"),
+    shape(" LOGIN ", KeyValue, r#"\b[A-Za-z]{0,4}\d{1,6} LOGIN (?:"[^"\n]{1,80}"|[^\s"]{1,80}) "(?P<v>[^"\n]{3,})""#),
+    shape(" LOGIN ", KeyValue, r#"\b[A-Za-z]{0,4}\d{1,6} LOGIN (?:"[^"\n]{1,80}"|[^\s"]{1,80}) (?P<v>[^\s"]{3,})"#),
+    shape(" PLAIN ", AuthHeader, r"AUTH(?:ENTICATE)? PLAIN (?P<v>[A-Za-z0-9+/]{8,}={0,2})"),
+    shape(" XOAUTH2 ", AuthHeader, r"AUTH(?:ENTICATE)? XOAUTH2 (?P<v>[A-Za-z0-9+/]{8,}={0,2})"),
+    shape("334 ", AuthHeader, r"334 [A-Za-z0-9+/=]*NL[^A-Za-z0-9\n]{0,4}(?:C: ?)?(?P<v>[A-Za-z0-9+/]{4,}={0,2})"),
+    random("AUTH ", KeyValue, r#"(?:^|NL|> ?)AUTH (?:[\w.-]{1,40} )?(?P<v>[^\s"\\]{6,})"#),
+    random("IDENTIFY ", KeyValue, r"\bIDENTIFY (?:\S{1,40} )?(?P<v>\S{6,})"),
+    shape("requirepass ", KeyValue, r#"\brequirepass "?(?P<v>[^\s"]{4,})"#),
+    shape("masterauth ", KeyValue, r#"\bmasterauth "?(?P<v>[^\s"]{4,})"#),
+    random("ssword for ", KeyValue, r"(?i)password for [^\n:]{1,80}(?:://[^\n:]{1,80})?(?::\d{1,5}['/]?)?: (?P<v>\S{4,})"),
+    random("ssphrase for ", KeyValue, r"(?i)passphrase for [^\n:]{1,80}: (?P<v>\S{4,})"),
+    shape("ssword:", KeyValue, r#"ssword:[^\n]{0,40}NL\s{0,8}send (?:-- )?"(?P<v>[^"\n\\]{4,})"#),
+    random("creds", KeyValue, r"\bcreds(?: are)?:? [\w.@-]{1,40} ?[/:] ?(?P<v>[^\s,]{6,})"),
+    random("redentials", KeyValue, r"(?i)\bcredentials(?: are)?:? [\w.@-]{1,40} ?[/:] ?(?P<v>[^\s,]{6,})"),
+    random("og in as ", KeyValue, r"(?i)\blog in as [\w.-]{1,32}:(?P<v>[^\s,]{6,})"),
+    random("ogin ", KeyValue, r"(?i)\blogin (?:as |with )?[\w.-]{1,32}:(?P<v>[^\s,]{6,})"),
+    random("onnect(", KeyValue, r#"\bconnect\(["'][^"'\n]{0,120}["'], ?["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{4,})["']"#),
+    random("__construct(", KeyValue, r#"__construct\(["'][^"'\n]{0,120}["'], ?["'][^"'\n]{0,80}["'], ?["'](?P<v>[^"'\n]{4,})["']"#),
+    random(" login ", Flag, r"\b[a-z][a-z-]{1,24} (?:auth )?login (?:`?-{1,2}[\w-]+ )*(?P<v>[\w.-]{20,})"),
+    shape("rabbitmqctl ", Flag, r"rabbitmqctl (?:-\S+ )*(?:add_user|change_password) \S{1,60} (?P<v>\S{4,})"),
+    shape("net use ", Flag, r"net use \S{1,20} \\{2,4}\S{1,120} (?P<v>[^\s/]\S{3,}) /u"),
+    shape(" /rp ", Flag, r"schtasks [^\n]{0,200}? /rp (?P<v>[^\s*]\S{3,})"),
+    random("snmp", Flag, r"snmp\w{2,12} [^\n]{0,200}?-c (?P<v>\S{4,})"),
     // Keys of wallets.
     shape("0x", PrivateKey, r"(?i)(?:private|privkey|priv_key|secret key|wallet import|import.key)[^\n]{0,40}?\b(?P<v>0x[0-9a-f]{64})\b"),
     random("rivate", PrivateKey, r"(?i)private.?key[^\n]{0,24}?\b(?P<v>[1-9A-HJ-NP-Za-km-z]{80,90})\b"),
@@ -184,7 +218,10 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
                 rules.announces(name.rsplit(['.', ':', '/']).next().unwrap_or(name), secret)
                     && values::is_secret(secret, name, PairOperator::Assignment, true)
             });
-            let fits = !shape.random || looks::is_random_short(secret) || announced::is_value(secret);
+            let fits = !shape.random
+                || looks::is_random_short(secret)
+                || announced::is_value(secret)
+                || looks::is_password_like(secret);
             if is_named
                 && fits
                 && secret.len() >= 4

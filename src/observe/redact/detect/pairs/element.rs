@@ -21,11 +21,13 @@ impl PairScanner<'_> {
         let Some(name) = name.filter(|_| !tag.ends_with('/')) else { return at + 1 };
         const CDATA: &[u8] = b"<![CDATA[";
         let mut start = self.skip_space(at + 1);
-        if self.bytes.get(start..start + CDATA.len()) == Some(CDATA) {
+        let is_data = self.bytes.get(start..start + CDATA.len()) == Some(CDATA);
+        if is_data {
             start += CDATA.len();
         }
         let rest = self.bytes.get(start..).unwrap_or_default();
-        let mut end = start + memchr::memchr(b'<', rest).unwrap_or(rest.len());
+        let close = if is_data { memchr::memmem::find(rest, b"]]>") } else { memchr::memchr(b'<', rest) };
+        let mut end = start + close.unwrap_or(rest.len());
         while end > start && matches!(self.before(end), b' ' | b'\t' | b'\n' | b'\r') {
             end -= 1;
         }
@@ -37,7 +39,7 @@ impl PairScanner<'_> {
         let is_closed =
             rest.get(end - start..).is_some_and(|rest| rest.trim_ascii_start().starts_with(b"</"));
         if end > start
-            && (is_closed || !value.contains(' ') && !value.starts_with('@'))
+            && (is_closed || is_data || !value.contains(' ') && !value.starts_with('@'))
             && !self.placeholder.is_whole(value)
             && values::is_secret(value, name, PairOperator::Assignment, true)
         {

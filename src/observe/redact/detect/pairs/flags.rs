@@ -59,7 +59,8 @@ impl PairScanner<'_> {
         let from = match takes {
             OptionArgument::Harmless => return None,
             OptionArgument::UserAndPassword if attached.is_empty() => {
-                return Some(self.curl_user(value_start));
+                let is_listed = is_quote(opener) && self.at(end) == opener && self.at(end + 1) == b',';
+                return Some(self.curl_user(if is_listed { self.skip_space(end + 2) } else { value_start }));
             }
             OptionArgument::UserAndPassword => return Some(self.curl_user(end - attached.len())),
             OptionArgument::Attached if attached.is_empty() && !is_quote(self.at(end)) => return None,

@@ -2,19 +2,23 @@
 
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::pairs::{
-    NameKind, PairOperator, PairScanner, is_name_byte, is_quote, keys,
+    NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, keys,
 };
-use crate::observe::redact::detect::{looks, values};
+use crate::observe::redact::detect::{labels, looks, values};
 
 use crate::observe::redact::unwrap::decode_base64;
 
 /// Words between the name of a secret and the secret.
 const GLUE: &[&str] = &[
     "is", "was", "be", "to", "set", "has", "value", "equals", "provided", "given", "received", "supplied",
-    "sent", "used", "got", "ist", "lautet", "est", "es",
+    "sent", "used", "got", "ist", "lautet", "est", "es", "now", "still", "from", "reads", "changed", "reset",
+    "wurde", "auf", "been", "are", "é", "è", "är", "er", "jest", "je", "bylo", "este", "—", "–", "это",
 ];
+/// Such words before a quoted value.
+const VERBS: [&str; 13] =
+    ["is", "was", "to", "be", "set", "equals", "ist", "lautet", "est", "now", "from", "changed", "reset"];
 /// Number of such words in a row.
-const MOST_GLUE: usize = 3;
+const MOST_GLUE: usize = 4;
 
 /// Parameters of a challenge: `WWW-Authenticate: Bearer resource_metadata="…"`.
 const CHALLENGE: &[&str] =
@@ -23,7 +27,7 @@ const CHALLENGE: &[&str] =
 /// Bytes of the longest token in a sentence.
 const LONGEST_ANNOUNCED: usize = 512;
 
-impl PairScanner<'_> {
+impl<'a> PairScanner<'a> {
     /// Matches the quoted text of `PASSWORD '…'`, `IDENTIFIED BY '…'`, `apikey "…"`.
     pub(super) fn adjacent(&mut self, at: usize) -> usize {
         let mut end = at;
@@ -45,17 +49,17 @@ impl PairScanner<'_> {
         // `the password was '…'`
         let mut has_verb = false;
         for _ in 0..MOST_GLUE {
-            let is_verb =
-                matches!(key.text, "is" | "was" | "to" | "be" | "set" | "equals" | "ist" | "lautet" | "est");
+            let is_verb = VERBS.contains(&key.text);
             match self.key_before(key.start).filter(|_| is_verb) {
                 Some(previous) => (key, has_verb) = (previous, true),
                 None => break,
             }
         }
-        let end = key.start + key.text.len();
-        let phrase = self.key_before(key.start).map_or("", |previous| self.slice(previous.start, end));
-        if !is_quote(self.before(key.start)) && self.is_announced_token(opener) {
-            return self.take_announced(opener + 1);
+        let phrase = self.phrase_of(&key);
+        if !is_quote(self.before(key.start))
+            && let Some(end) = self.announced_token(opener)
+        {
+            return self.take_announced(opener + 1, end);
         }
         if is_apart && self.is_announcement(key.text) {
             let next = self.take_mentioned(&key, PairOperator::Colon, opener);
@@ -64,7 +68,7 @@ impl PairScanner<'_> {
         let announces =
             keys::is_password(key.text) && !self.rules.allow.matches(key.text) || keys::is_phrase(phrase);
         // The quote may close the name, or a text that ends with the name. Then it opens no value.
-        if !announces || !is_apart || is_quote(self.before(key.start)) {
+        if !announces || !is_apart && key.text.is_ascii() || is_quote(self.before(key.start)) {
             return at + 1;
         }
         let Some(value) = self.value(opener).filter(|value| value.quoted) else { return at + 1 };
@@ -110,8 +114,8 @@ impl PairScanner<'_> {
                 return next;
             }
         }
-        if self.is_announced_token(at) {
-            return self.take_announced(at + 1);
+        if let Some(end) = self.announced_token(at) {
+            return self.take_announced(at + 1, end);
         }
         let word = self.bytes.get(at.saturating_sub(6)..at).unwrap_or_default();
         if word.ends_with(b"asic") {
@@ -155,53 +159,84 @@ impl PairScanner<'_> {
         value.next
     }
 
-    /// Returns true if the text after the blank or quote at `at` looks like a token, and the words before it
-    /// announce one: `invalid token '…'`, `Incorrect API key provided: …`, `requirepass …`, `TAN 837261`.
-    fn is_announced_token(&mut self, at: usize) -> bool {
-        let token = self.slice(at + 1, at + 1 + self.announced_length(at + 1));
-        if token.len() < 4
-            || !token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
-            || !values::is_code(token) && !looks::is_random_short(token)
-            || self.placeholder.length_at_start(token).is_some()
-        {
-            return false;
+    /// Returns a name with the word before it, or with the word before a preposition: `mot de passe`.
+    fn phrase_of(&self, key: &PairName<'_>) -> &'a str {
+        const PREPOSITIONS: [&str; 6] = ["de", "d", "di", "da", "do", "of"];
+        let end = key.start + key.text.len();
+        let Some(previous) = self.key_before(key.start) else { return "" };
+        let first = self.key_before(previous.start).filter(|_| PREPOSITIONS.contains(&previous.text));
+        self.slice(first.map_or(previous.start, |first| first.start), end)
+    }
+
+    /// Returns the end of the token or password after the blank or quote at `at`, if the words before it announce one:
+    /// `invalid token '…'`, `Incorrect API key provided: …`, `requirepass …`, `TAN 837261`, `password is …`.
+    fn announced_token(&mut self, at: usize) -> Option<usize> {
+        let start = at + 1;
+        let token_end = start + self.announced_length(start);
+        let token = self.slice(start, token_end);
+        let password_end = self.password_end(start, token_end);
+        let password = self.slice(start, password_end);
+        let is_token = token.len() >= 4
+            && token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
+            && (values::is_code(token) || looks::is_random_short(token));
+        let is_password = looks::is_password_like(password) && !labels::is_algorithm(password);
+        if !is_token && !is_password || self.placeholder.length_at_start(token).is_some() {
+            return None;
         }
         let mut end = at;
         while matches!(self.before(end), b' ' | b':' | b'"' | b'\'' | b'`') && at - end < 4 {
             end -= 1;
         }
-        let Some(mut key) = self.key_before(end) else { return false };
-        if self.is_announcement(key.text)
+        let mut key = self.key_before(end)?;
+        if is_token
+            && self.is_announcement(key.text)
             && looks::is_random_short(token)
             && self.mentioned(key.start).is_some()
         {
-            return true;
+            return Some(token_end);
         }
+        let last = key.start;
         for _ in 0..MOST_GLUE {
             match self.key_before(key.start).filter(|_| GLUE.contains(&key.text)) {
                 Some(previous) => key = previous,
                 None => break,
             }
         }
-        let phrase = self
-            .key_before(key.start)
-            .map_or("", |previous| self.slice(previous.start, key.start + key.text.len()));
-        // `gpg: using RSA key 942E…`: a fingerprint.
-        const ALGORITHMS: [&str; 8] = ["RSA", "DSA", "ECDSA", "EDDSA", "ECDH", "GPG", "PGP", "OpenPGP"];
-        if phrase.strip_suffix(" key").is_some_and(|first| ALGORITHMS.contains(&first))
-            && matches!(token.len(), 8 | 16 | 40)
-            && token.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'A'..=b'F'))
-        {
-            return false;
+        let phrase = self.phrase_of(&key);
+        if is_fingerprint(phrase, token) {
+            return None;
         }
         let kind = match self.rules.judge(key.text, false) {
             None | Some(NameKind::Weak) if keys::may_end_phrase(key.text) => keys::judge_phrase(phrase),
             judged => judged,
         };
-        self.announces(kind, key.text, phrase, token)
-            && !self.is_digest_of(key.start)
-            && !self.rules.allow.matches(key.text)
-            && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+        let is_named = matches!(kind, Some(NameKind::Secret | NameKind::Pass))
+            && (keys::is_password(key.text) || keys::is_password(phrase));
+        let is_number =
+            || key.start < last && token.len() >= 6 && token.bytes().all(|byte| byte.is_ascii_digit());
+        let found = if is_named && is_password {
+            Some(password_end)
+        } else {
+            (is_token && (is_named && is_number() || self.announces(kind, key.text, phrase, token)))
+                .then_some(token_end)
+        };
+        found.filter(|_| {
+            !self.is_digest_of(key.start)
+                && !self.rules.allow.matches(key.text)
+                && !self.rules.allow.matches(&phrase.replace(' ', "_"))
+        })
+    }
+
+    /// Returns the end of a password that starts at `start`, which may contain a sign at `end` and more after it.
+    fn password_end(&self, start: usize, end: usize) -> usize {
+        const LONGEST: usize = 64;
+        if !matches!(self.at(end), b'!' | b'#' | b'$' | b'%' | b'&' | b'*' | b'@' | b'^' | b'?') {
+            return end;
+        }
+        let is_part = |byte: &&u8| byte.is_ascii_graphic() && !b"\"'`<>()[]{},;|\\".contains(byte);
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let length = rest.iter().take(LONGEST).take_while(is_part).count();
+        start + self.slice(start, start + length).trim_end_matches(['.', ':', '?']).len()
     }
 
     /// Returns true if `token`, which follows `name` without an operator, is a secret. `phrase` ends with the name.
@@ -242,8 +277,7 @@ impl PairScanner<'_> {
         self.slice(from, from + length).trim_end_matches(['.', '-', '/']).len()
     }
 
-    fn take_announced(&mut self, start: usize) -> usize {
-        let end = start + self.announced_length(start);
+    fn take_announced(&mut self, start: usize, end: usize) -> usize {
         self.budget = self.budget.saturating_sub(end - start);
         self.push(start, end, KnownClass::KeyValue, "announced-token");
         end
@@ -299,4 +333,12 @@ fn is_token(bytes: &[u8]) -> bool {
 fn is_user_and_password(base64: &[u8]) -> bool {
     decode_base64(base64)
         .is_some_and(|text| text.contains(&b':') && text.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
+
+/// Returns true for the id or fingerprint of a public key: `gpg: using RSA key 942E…`.
+fn is_fingerprint(phrase: &str, token: &str) -> bool {
+    const ALGORITHMS: [&str; 8] = ["RSA", "DSA", "ECDSA", "EDDSA", "ECDH", "GPG", "PGP", "OpenPGP"];
+    phrase.strip_suffix(" key").is_some_and(|first| ALGORITHMS.contains(&first))
+        && matches!(token.len(), 8 | 16 | 40)
+        && token.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'A'..=b'F'))
 }

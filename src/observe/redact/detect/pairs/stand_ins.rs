@@ -63,7 +63,9 @@ impl PairScanner<'_> {
         const LONGEST: usize = 40;
         let rest = self.bytes.get(end..self.bytes.len().min(end + LONGEST)).unwrap_or_default();
         let name = rest.iter().take_while(|byte| is_name_byte(**byte)).count();
-        self.before(at) == b' ' && name > 0 && matches!(rest.get(name..name + 2), Some([b'=', b'"' | b'\'' | b'{']))
+        self.before(at) == b' '
+            && name > 0
+            && matches!(rest.get(name..name + 2), Some([b'=', b'"' | b'\'' | b'{']))
     }
 
     /// Returns true if a name is that of a variable in code, where a text without quotes is an expression.

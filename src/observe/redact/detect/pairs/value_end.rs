@@ -13,6 +13,9 @@ impl PairScanner<'_> {
             let line_end = self.line_end(sign);
             if line_end > 0 {
                 start = self.skip_space(sign);
+                if let Some(value) = self.block(start) {
+                    return Some(value);
+                }
             }
         }
         start = self.skip_wrappers(start);
@@ -54,6 +57,40 @@ impl PairScanner<'_> {
             return Some(PairValue { start, end, next: end, quoted: true });
         }
         self.bare(start)
+    }
+
+    /// Returns the lines of a block of YAML that are one secret: they are indented alike and contain no blank.
+    fn block(&mut self, start: usize) -> Option<PairValue> {
+        const MOST: usize = 32;
+        let line_start = self.bytes.get(..start)?.iter().rposition(|byte| *byte == b'\n')? + 1;
+        let indent = self.slice(line_start, start);
+        let mut end = start;
+        let mut lines = 0;
+        for line in self.text.get(start..)?.split('\n').take(MOST) {
+            let content = if lines == 0 { line } else { line.strip_prefix(indent)? };
+            let content = content.trim_end();
+            if indent.is_empty() || content.is_empty() || content.contains([' ', ':']) {
+                break;
+            }
+            end += if lines == 0 { content.len() } else { 1 + indent.len() + content.len() };
+            lines += 1;
+            let next = self.text.get(end..).unwrap_or_default();
+            if !next.strip_prefix('\n').is_some_and(|next| next.starts_with(indent)) {
+                break;
+            }
+        }
+        self.budget = self.budget.saturating_sub(end - start);
+        (lines > 1).then_some(PairValue { start, end, next: end, quoted: true })
+    }
+
+    /// Returns the end of single letters with blanks between them, of which the first is at `start`: `h u n t e r`.
+    fn spaced_letters(&self, start: usize) -> usize {
+        const FEWEST: usize = 6;
+        const MOST: usize = 64;
+        let is_letter =
+            |at: usize| self.at(at).is_ascii_graphic() && matches!(self.at(at + 1), b' ' | b'\n' | 0);
+        let count = (0..MOST).take_while(|place| is_letter(start + 2 * place)).count();
+        if count < FEWEST { start } else { start + 2 * count - 1 }
     }
 
     /// Skips `@`, `b` and other prefixes of a quote, and wrappers like `Some(`.
@@ -205,6 +242,7 @@ impl PairScanner<'_> {
             end += 1;
         }
         let end = if self.owns_line && enclosing == 0 { self.later_words(start, end) } else { end };
+        let end = if end == start + 1 { self.spaced_letters(start).max(end) } else { end };
         // The value of a header continues after the authorization scheme.
         let word = self.slice(start, end);
         if ["bearer", "basic", "token"].iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
