@@ -12,10 +12,12 @@ use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
 mod group;
+pub(crate) mod lint;
 pub(crate) mod remote;
 mod server;
 pub(crate) mod tools;
 
+use lint::LintedServer;
 use remote::HttpServer;
 use server::ProbeServer;
 use tools::CheckedTools;
@@ -54,6 +56,7 @@ pub(crate) struct ServerHealth {
     pub(crate) ping_method: &'static str,
     /// `None` if the server has no tools.
     pub(crate) tools: Option<ToolList>,
+    pub(crate) lint: LintedServer,
     pub(crate) end: ProbeEnd,
     /// Number of lines on stdout that are not JSON-RPC.
     pub(crate) banner_lines: usize,
@@ -333,6 +336,7 @@ struct ServerGreeting {
     protocol: String,
     era: &'static str,
     has_tools: bool,
+    has_logging: bool,
 }
 
 /// A failure before the end of the process is known.
@@ -365,7 +369,8 @@ impl ProbeSession<'_> {
         let greeting = self.handshake(era, only_discovered)?;
         let handshake = begin.elapsed();
         let (ping_method, ping) = self.ping()?;
-        let tools = if greeting.has_tools { Some(self.list_tools()?) } else { None };
+        let mut lint = LintedServer::new(greeting.has_logging, &greeting.protocol);
+        let tools = if greeting.has_tools { Some(self.list_tools(&mut lint)?) } else { None };
         Ok(ServerHealth {
             name: greeting.name,
             version: greeting.version,
@@ -375,6 +380,7 @@ impl ProbeSession<'_> {
             ping,
             ping_method,
             tools,
+            lint,
             end: ProbeEnd { by: "none", after: Duration::ZERO },
             banner_lines: 0,
             warnings: Vec::new(),
@@ -465,8 +471,8 @@ impl ProbeSession<'_> {
         Ok((method, begin.elapsed()))
     }
 
-    /// Lists the tools on all pages.
-    fn list_tools(&mut self) -> Result<ToolList, ProbeProblem> {
+    /// Lists the tools on all pages, and lints them.
+    fn list_tools(&mut self, lint: &mut LintedServer) -> Result<ToolList, ProbeProblem> {
         let begin = Instant::now();
         let mut list = ToolList::default();
         let mut params = json!({});
@@ -480,6 +486,7 @@ impl ProbeSession<'_> {
                 list.count += 1;
                 list.bytes += tool.to_string().len() as u64;
                 list.definitions.add(tool);
+                lint.add(tool);
             }
             match page["nextCursor"].as_str() {
                 Some(cursor) => params = json!({"cursor": cursor}),
@@ -568,5 +575,6 @@ fn greeting(era: &'static str, info: &Value, protocol: &Value, result: &Value) -
         protocol: reported(protocol),
         era,
         has_tools: result["capabilities"]["tools"].is_object(),
+        has_logging: result["capabilities"]["logging"].is_object(),
     }
 }

@@ -12,6 +12,7 @@ pub mod canonical;
 pub mod envelope;
 mod error_words;
 pub mod frame;
+pub(crate) mod lint;
 pub mod mcp;
 pub mod message;
 pub mod redact;

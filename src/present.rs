@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod errors;
 pub(crate) mod format;
+pub(crate) mod lint;
 pub mod operation;
 mod printable;
 pub mod report;

@@ -28,10 +28,12 @@ use crate::proxy::identity;
 use crate::record::Identity;
 use crate::settings::{GivenSettings, process_environment, server_name};
 
+mod lint;
 mod many;
 mod servers;
 
-use many::CheckOutcome;
+use lint::LintReport;
+use many::{CheckForm, CheckOutcome};
 use servers::{CheckPlan, CheckTarget};
 
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
@@ -40,6 +42,7 @@ Exit status of one server: 0 it works; 1 it died; 3 no answer in time; 4 it answ
 5 it answers with something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
 Of a URL also: 6 unknown name; 7 no connection; 8 TLS; 9 status of HTTP; 10 needs a sign-in.
 Of several servers: 0 none failed, 1 at least one did. A server that is not checked is not a failure.
+With --lint: 1 also if a host refuses a tool, a server or its request; warnings do not count.
 With --every: the status of the last check, once --count is reached.";
 
 #[derive(Debug, Args)]
@@ -72,6 +75,12 @@ pub struct CheckArgs {
     /// Repeat the check at this interval; print a line and send metrics to a configured collector each time
     #[arg(long, value_name = "DURATION", value_parser = crate::text::duration::parse_positive)]
     every: Option<Duration>,
+    /// Also name the tools that hosts refuse or cut, with the reason and the way out
+    #[arg(long, conflicts_with = "every")]
+    lint: bool,
+    /// Print the findings of --lint as SARIF 2.1.0
+    #[arg(long, requires = "lint", conflicts_with = "json")]
+    sarif: bool,
     /// Report an alert after this many failures in a row
     #[arg(long, value_name = "N", default_value = "3", requires = "every", value_parser = clap::value_parser!(u32).range(1..))]
     alert_after: u32,
@@ -175,7 +184,22 @@ impl CheckArgs {
             return Err(exit_with(2, error, "choose one with --host HOST or --file FILE"));
         }
         let outcomes = many::run(targets, self.as_probe(), &|target| self.redactor(target));
-        many::print(out, targets, &outcomes, unread, self.json)
+        let lint = self.lint(targets, &outcomes);
+        many::print(out, targets, &outcomes, unread, (self.form(), lint.as_ref()))
+    }
+
+    fn lint(&self, targets: &[CheckTarget], outcomes: &[Option<CheckOutcome>]) -> Option<LintReport> {
+        let healths = outcomes.iter().map(|it| it.as_ref().and_then(|it| it.outcome.as_ref().ok()));
+        let linted: Vec<_> = healths.map(|health| health.map(|health| &health.lint)).collect();
+        self.lint.then(|| LintReport::new(targets, &linted, self.server.as_deref()))
+    }
+
+    fn form(&self) -> CheckForm {
+        match (self.json, self.sarif) {
+            (true, _) => CheckForm::Json,
+            (_, true) => CheckForm::Sarif,
+            _ => CheckForm::Text,
+        }
     }
 
     fn once(
@@ -185,6 +209,7 @@ impl CheckArgs {
         out: &mut Out<'_>,
     ) -> anyhow::Result<ExitCode> {
         let outcomes = many::run(&targets, self.as_probe(), &|target| self.redactor(target));
+        let lint = self.lint(&targets, &outcomes);
         let Some(Some(CheckOutcome { outcome, changes })) = outcomes.into_iter().next() else {
             return Ok(ExitCode::FAILURE);
         };
@@ -192,12 +217,23 @@ impl CheckArgs {
             checks.take(&measurement(&outcome));
         }
         match outcome {
-            Ok(health) if self.json => {
-                let mut report = health_json(&health);
-                report["changes"] = changes.as_ref().map_or(Value::Null, many::changes_json);
-                write_json(out, &report)?;
-            }
-            Ok(health) => print(&health, changes.as_ref(), out)?,
+            Ok(health) => match (self.form(), &lint) {
+                (CheckForm::Json, lint) => {
+                    let mut report = health_json(&health);
+                    report["changes"] = changes.as_ref().map_or(Value::Null, many::changes_json);
+                    if let Some(lint) = lint {
+                        report["lint"] = lint.server_json(0);
+                    }
+                    write_json(out, &report)?;
+                }
+                (CheckForm::Sarif, Some(lint)) => write_json(out, &lint.sarif())?,
+                (_, lint) => {
+                    print(&health, changes.as_ref(), out)?;
+                    if let Some(lint) = lint {
+                        lint.write(out)?;
+                    }
+                }
+            },
             Err(failure) if self.json => {
                 write_json(out, &failure_json(&failure))?;
                 return Ok(ExitCode::from(failure.kind.status()));
@@ -212,7 +248,10 @@ impl CheckArgs {
                 return Err(exit_with(status, anyhow!(text), hint));
             }
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(match lint.is_some_and(|lint| lint.has_errors()) {
+            true => ExitCode::FAILURE,
+            false => ExitCode::SUCCESS,
+        })
     }
 
     /// Repeats the check until `--count` is reached or the user ends it.

@@ -17,6 +17,7 @@ mod hosts_write;
 mod keep;
 mod leaks;
 mod lifecycle;
+mod lint;
 mod live;
 mod load_modes;
 mod log;

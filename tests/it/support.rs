@@ -243,6 +243,34 @@ static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     jsonschema::draft202012::new(&spantap::record::schema::schema()).expect("a valid schema")
 });
 
+static SARIF: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+    let mut schema: Value =
+        serde_json::from_str(include_str!("../../fixtures/sarif/sarif-2.1.0-rtm.5.json")).unwrap();
+    // A pattern there has a bracket too many, which strict readers of regular expressions refuse.
+    for part in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][part]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern").unwrap();
+    }
+    let validator = jsonschema::draft4::new(&schema).expect("a valid schema");
+    assert!(!validator.is_valid(&serde_json::json!({"version": "2.1.0", "runs": [{}]})));
+    validator
+});
+
+/// Returns the results of a SARIF document, which must be valid.
+#[track_caller]
+pub fn validate_sarif(text: &str) -> Vec<Value> {
+    let document: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let problems: Vec<String> = SARIF.iter_errors(&document).map(|it| it.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}: {text}");
+    let run = &document["runs"][0];
+    let results = run["results"].as_array().unwrap().clone();
+    for result in &results {
+        let index = result["ruleIndex"].as_u64().unwrap_or_else(|| panic!("no rule: {result}"));
+        assert_eq!(run["tool"]["driver"]["rules"][index as usize]["id"], result["ruleId"]);
+    }
+    results
+}
+
 /// Returns the records of a log. Every line must be whole and valid by the schema.
 #[track_caller]
 pub fn validate_log(path: &Path) -> Vec<Value> {

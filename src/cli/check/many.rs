@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::check::remote::shown_url;
 use crate::check::tools::{CheckMemory, LastCheck};
 use crate::check::{FailureKind, Probe, ServerFailure, ServerHealth};
+use crate::cli::check::lint::LintReport;
 use crate::cli::check::servers::{CheckPlan, CheckTarget, UnreadFile};
 use crate::cli::check::{failure_json, health_json};
-use crate::cli::selection::terminal;
+use crate::cli::selection::{note, terminal};
 use crate::cli::{Out, write_json};
 use crate::hosts::launch::ServerLaunch;
 use crate::observe::event::ToolChangeKind;
@@ -42,6 +43,14 @@ pub(super) struct CheckOutcome {
 pub(super) struct ChangedTools {
     pub(super) since: Timestamp,
     pub(super) tools: Vec<ToolChange>,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckForm {
+    Text,
+    Json,
+    Sarif,
 }
 
 /// Makes the redactor for the texts of a target.
@@ -135,34 +144,46 @@ fn key(target: &CheckTarget, launch: &ServerLaunch, redactor: RedactorOf<'_>) ->
     crate::text::hex::text(&hasher.finalize()[..16])
 }
 
-/// Prints the table or the document, and returns the exit status: 1 if a server or a file failed.
+/// Prints the table or the document, and returns the exit status: 1 if a server or a file failed, or the lint found
+/// what a host refuses.
 pub(super) fn print(
     out: &mut Out<'_>,
     targets: &[CheckTarget],
     outcomes: &[Option<CheckOutcome>],
     unread: &[UnreadFile],
-    json: bool,
+    (form, lint): (CheckForm, Option<&LintReport>),
 ) -> anyhow::Result<ExitCode> {
     let rows: Vec<CheckRow> =
         targets.iter().zip(outcomes).map(|(target, outcome)| row(target, outcome.as_ref())).collect();
     let count = |state: CheckState| rows.iter().filter(|row| row.state == state).count();
     let (ok, running, failed) =
         (count(CheckState::Works), count(CheckState::Runs), count(CheckState::Fails) + unread.len());
-    if json {
-        let servers: Vec<Value> = targets
-            .iter()
-            .zip(&rows)
-            .zip(outcomes)
-            .map(|((target, row), outcome)| server_json(target, row, outcome.as_ref()))
-            .collect();
+    if let (CheckForm::Sarif, Some(lint)) = (form, lint) {
+        for row in rows.iter().filter(|row| row.state != CheckState::Works) {
+            note(&format!("{} is not linted: {}", row.server, row.notes.first().unwrap_or(&row.word)));
+        }
+        write_json(out, &lint.sarif())?;
+    } else if form == CheckForm::Json {
+        let server = |index: usize| {
+            let mut server = server_json(&targets[index], &rows[index], outcomes[index].as_ref());
+            if let Some(lint) = lint {
+                server["lint"] = lint.server_json(index);
+            }
+            server
+        };
+        let servers: Vec<Value> = (0..targets.len()).map(server).collect();
         let unread: Vec<Value> = unread
             .iter()
             .map(|(host, file, reason)| json!({"host": host, "file": file, "error": reason}))
             .collect();
-        let document = json!({
+        let mut document = json!({
             "servers": servers, "unread_files": unread, "ok": ok, "running": running, "failed": failed,
             "not_checked": count(CheckState::NotChecked),
         });
+        if let Some([errors, warnings]) = lint.map(LintReport::counts) {
+            document["lint_errors"] = errors.into();
+            document["lint_warnings"] = warnings.into();
+        }
         write_json(out, &document)?;
     } else {
         check::write(out, &rows, &terminal(0))?;
@@ -170,8 +191,12 @@ pub(super) fn print(
             let text = format!("{host}: {}: {reason}", file.display());
             writeln!(out, "{}", Printable::new(&text))?;
         }
+        if let Some(lint) = lint {
+            lint.write(out)?;
+        }
     }
-    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let is_refused = lint.is_some_and(LintReport::has_errors);
+    Ok(if failed > 0 || is_refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn row(target: &CheckTarget, outcome: Option<&CheckOutcome>) -> CheckRow {
