@@ -43,7 +43,7 @@ pub(super) struct SelectArgs {
     /// Only requests with this method; * and ? are wildcards
     #[arg(long, value_name = "NAME")]
     pub(super) method: Option<String>,
-    /// Only operations with this status; error is any failure
+    /// Only operations with this status; error includes timeout and cancelled
     #[arg(long, value_parser = status())]
     pub(super) status: Option<Status>,
     #[arg(long, value_name = "TIME", help = since_help("24h; show, why: all"))]

@@ -167,12 +167,10 @@ impl LiveFile {
 
     fn operation(&mut self, record: &Record<'_>) {
         let is_call = record.event == EventName::McpToolCall;
-        let is_failure = record.status.is_some_and(Status::is_failure);
+        let is_error = record.status.is_some_and(Status::is_error);
         self.state.calls += u64::from(is_call);
-        self.state.errors += u64::from(is_call && is_failure);
-        if is_call && record.status == Some(Status::Denied) {
-            self.state.denials += 1;
-        } else if is_call && is_failure {
+        if is_call && is_error {
+            self.state.errors += 1;
             self.state.failed_at = Some(record.timestamp);
         }
         if let (Some(repeats), Some(count)) = (&mut self.state.repeats, record.repeat_count)
@@ -181,7 +179,7 @@ impl LiveFile {
         {
             (repeats.count, repeats.at) = (repeats.count.max(count.into()), record.timestamp);
         }
-        if is_failure {
+        if is_error {
             let names = [&record.tool_name, &record.prompt_name, &record.resource_uri, &record.method];
             let texts = [&record.error_message, &record.error_type];
             let first = |texts: &[&Option<std::borrow::Cow<'_, str>>]| {

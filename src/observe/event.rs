@@ -280,6 +280,11 @@ impl Status {
     pub(crate) fn is_failure(self) -> bool {
         !matches!(self, Status::Ok | Status::Unknown)
     }
+
+    /// Returns true if the ending is a failure that no person or policy caused by a refusal.
+    pub(crate) fn is_error(self) -> bool {
+        self.is_failure() && self != Status::Denied
+    }
 }
 
 /// The reason why an operation failed: the closed list of `error_type` and `error.type`.

@@ -30,12 +30,15 @@ pub(crate) fn write(
     columns.truncate(if is_roomy { 6 } else { 5 });
     let cells = |row: &ErrorRow| {
         let mut cells = vec![
-            Cell::toned(row.count.to_string(), Tone::Bad),
+            Cell::toned(
+                row.count.to_string(),
+                if row.denied < row.count { Tone::Bad } else { Tone::Warning },
+            ),
             Cell::from(row.last_seen.local(&terminal.zone, "%m-%d %H:%M")),
             Cell::toned(&*row.last, Tone::Faint),
             Cell::from(&*row.server_name),
             Cell::toned(&*row.tool_name, Tone::Strong),
-            Cell::from(&*row.message),
+            Cell::from(row.text()),
         ];
         cells.truncate(columns.len());
         cells
@@ -47,7 +50,7 @@ pub(crate) fn write(
         out.write_all(line)?;
         if let (false, Some(row)) = (is_roomy, number.checked_sub(1).and_then(|number| rows.get(number))) {
             let room = terminal.width.saturating_sub(INDENT);
-            writeln!(out, "{:INDENT$}{}", "", terminal.cut(&*row.message, room))?;
+            writeln!(out, "{:INDENT$}{}", "", terminal.cut(row.text(), room))?;
         }
     }
     if rows.len() > limit {

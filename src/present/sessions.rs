@@ -152,6 +152,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -
     if let Some((tool, message, count)) = session.worst_failure() {
         notes.push(format!("{count}x {tool}: {message}"));
     }
+    if session.calls.with_status(Status::Denied) > 0 {
+        notes.push(format!("{} denied", session.calls.with_status(Status::Denied)));
+    }
     if session.calls.slow > 0 {
         notes.push(format!("{} slow", session.calls.slow));
     }

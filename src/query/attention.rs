@@ -53,7 +53,7 @@ impl Attention {
                 attention.repeats = attention.repeats.max(repeats.count);
             }
             if state.failed_at.is_some_and(|at| is_recent(at, RECENT_MS)) {
-                attention.errors += state.errors.saturating_sub(state.denials);
+                attention.errors += state.errors;
             }
         }
         let is_recent_end =
@@ -116,10 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn an_old_error_an_old_loop_an_old_end_a_denial_and_a_proxy_that_is_gone_need_no_attention() {
+    fn an_old_error_an_old_loop_an_old_end_and_a_proxy_that_is_gone_need_no_attention() {
         let state = |seconds| LiveState {
-            errors: 5,
-            denials: 2,
+            errors: 3,
             failed_at: Some(ago(seconds)),
             repeats: Some(LiveRepeats { count: 12, at: ago(seconds), ..LiveRepeats::default() }),
             ..LiveState::default()
@@ -128,8 +127,6 @@ mod tests {
         assert_eq!((recent.errors, recent.repeats, recent.is_running), (3, 12, true));
         let old = of(state(400), Liveness::Running);
         assert_eq!(old, Attention { is_running: true, ..Attention::default() });
-        let denied = LiveState { errors: 1, denials: 1, ..LiveState::default() };
-        assert_eq!(of(denied, Liveness::Running).errors, 0);
         assert_eq!(of(state(1), Liveness::Killed), Attention::default());
         let ended = |name: &str, seconds| LiveState {
             server_name: name.to_owned(),

@@ -47,11 +47,21 @@ pub(crate) struct ErrorRow {
     pub(crate) message: String,
     pub(crate) count: u64,
     /// Number of them that a person or a policy refused.
-    #[serde(skip)]
     pub(crate) denied: u64,
     pub(crate) last_seen: Timestamp,
     /// Handle of the latest of them.
     pub(crate) last: String,
+}
+
+impl ErrorRow {
+    /// Returns the message, after how many of the failures were refusals.
+    pub(crate) fn text(&self) -> String {
+        match self.denied {
+            0 => self.message.clone(),
+            denied if denied == self.count => format!("denied: {}", self.message),
+            denied => format!("{denied} denied: {}", self.message),
+        }
+    }
 }
 
 impl<'a> ErrorTable<'a> {

@@ -1,7 +1,7 @@
 //! The language of the report page's filter: `server:git* tool:"two words" status:error session:01a2 anything`.
 //!
 //! A row matches if it matches every term. `server:` and `tool:` take patterns of the whole name, `session:` the
-//! beginning of an id, `status:` a status, where `error` is any failure. A word without a key is a part of the
+//! beginning of an id, `status:` a status, where `error` includes `timeout` and `cancelled`. A word without a key is a part of the
 //! server, the tool, the session id, the error or the handle. Quotes hold blanks together; case does not matter.
 //! Every row passes a term with another key or an unknown status; [`RowFilter::unknown`] names it.
 
@@ -83,7 +83,7 @@ impl FilterTerm {
             FilterTerm::Server(glob) => glob.matches(&row.server_name.to_lowercase()),
             FilterTerm::Tool(glob) => glob.matches(&row.name().to_lowercase()),
             FilterTerm::Session(start) => row.session_id.to_lowercase().starts_with(start),
-            FilterTerm::Status(Status::Error) => row.status.is_failure(),
+            FilterTerm::Status(Status::Error) => row.status.is_error(),
             FilterTerm::Status(status) => *status == row.status,
             FilterTerm::Word(word) => [
                 &*row.handle(),
@@ -156,6 +156,7 @@ mod tests {
             assert_eq!(RowFilter::parse(text).matches(&failed), expected, "{text}");
         }
         assert!(!RowFilter::parse("status:error").matches(&row(r#""status":"unknown""#)));
+        assert!(!RowFilter::parse("status:error").matches(&row(r#""status":"denied""#)));
         assert!(RowFilter::parse("status:unknown").matches(&row(r#""status":"unknown""#)));
     }
 

@@ -28,7 +28,7 @@ pub struct ReportTotals<'a> {
     pub(crate) prices: &'a Prices,
     names: NamePool,
     /// Tool calls by server and tool.
-    pub(crate) tools: GroupMap<ToolTotals>,
+    pub(crate) tools: GroupMap<TimedTotals>,
     pub(crate) sessions: SessionTable<'a>,
     pub(crate) servers: BTreeMap<Box<str>, ServerTotals>,
     pub(crate) errors: ErrorTable<'a>,
@@ -37,12 +37,6 @@ pub struct ReportTotals<'a> {
     pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
     /// Failures before successes, long durations before short ones.
     pub(crate) worst: Greatest<(bool, u64), Box<ReportRow>>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ToolTotals {
-    pub(crate) timed: TimedTotals,
-    pub(crate) errors: BTreeMap<Box<str>, u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -118,15 +112,7 @@ impl<'a> ReportTotals<'a> {
     }
 
     fn add_tool_call(&mut self, entry: &LogEntry<'_>) {
-        let tool = self.tools.at(&entry.server_name, &entry.tool_name);
-        tool.timed.add(entry, self.prices);
-        if entry.status.is_failure() {
-            let error_type = error_type(&entry.error_type, entry.status);
-            match tool.errors.get_mut(error_type) {
-                Some(count) => *count += 1,
-                None => drop(tool.errors.insert(error_type.into(), 1)),
-            }
-        }
+        self.tools.at(&entry.server_name, &entry.tool_name).add(entry, self.prices);
     }
 }
 
@@ -161,12 +147,7 @@ impl<'a> Fold for ReportTotals<'a> {
     }
 
     fn merge(&mut self, other: ReportTotals<'a>) {
-        self.tools.merge(other.tools, |tool, other| {
-            tool.timed.merge(other.timed);
-            for (error_type, count) in other.errors {
-                *tool.errors.entry(error_type).or_default() += count;
-            }
-        });
+        self.tools.merge(other.tools, TimedTotals::merge);
         self.sessions.merge(other.sessions);
         for (name, server) in other.servers {
             self.servers.entry(name).or_default().merge(server);
@@ -202,7 +183,7 @@ impl ServerTotals {
     fn add_call(&mut self, entry: &LogEntry<'_>) {
         let minute = self.minutes.entry(entry.timestamp.0.div_euclid(60_000_000)).or_default();
         minute[0] += u32::from(entry.continues_seq.is_none());
-        minute[1] += u32::from(entry.status.is_failure());
+        minute[1] += u32::from(entry.status.is_error());
     }
 
     fn merge(&mut self, other: ServerTotals) {

@@ -27,7 +27,7 @@ pub struct Selection {
     /// Beginning of a session id or connection id, or the end of a connection id as in handles and file names.
     pub(crate) session: Option<String>,
     pub(crate) method: Option<Glob>,
-    /// [`Status::Error`] selects any failure.
+    /// [`Status::Error`] selects any error, see [`Status::is_error`].
     pub(crate) status: Option<Status>,
     pub(crate) window: TimeWindow,
     /// Least duration in milliseconds.
@@ -79,7 +79,7 @@ impl Selection {
             && matches_any(&self.tools, entry.target())
             && self.method.as_ref().is_none_or(|method| method.matches(&entry.method))
             && self.status.is_none_or(|status| match status {
-                Status::Error => entry.status.is_failure(),
+                Status::Error => entry.status.is_error(),
                 status => entry.status == status,
             })
             && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))

@@ -144,7 +144,7 @@ impl SessionTotals {
             self.add_event(entry);
         } else if select.takes_operation(entry) {
             self.operations += 1;
-            if entry.status.is_failure() {
+            if entry.status.is_error() {
                 let failure = (entry.name().to_owned(), errors::masked(errors::message(entry)));
                 self.add_failure(failure, 1);
             }

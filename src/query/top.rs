@@ -145,7 +145,7 @@ impl TopTotals {
             connection.is_changed = true;
             let part = self.activity.entry(entry.timestamp.0.div_euclid(PART_US)).or_default();
             part[0] += u64::from(entry.continues_seq.is_none());
-            part[1] += u64::from(entry.status.is_failure());
+            part[1] += u64::from(entry.status.is_error());
             while self.activity.len() > PARTS {
                 self.activity.pop_first();
             }

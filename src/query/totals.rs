@@ -64,14 +64,11 @@ impl CallTotals {
     }
 
     pub(crate) fn errors(&self) -> u64 {
-        Status::ALL
-            .into_iter()
-            .filter(|status| status.is_failure())
-            .map(|status| self.with_status(status))
-            .sum()
+        let errors = Status::ALL.into_iter().filter(|status| status.is_error());
+        errors.map(|status| self.with_status(status)).sum()
     }
 
-    /// Returns the share of failures among the calls whose end was observed; `None` without such calls.
+    /// Returns the share of errors among the calls whose end was observed; `None` without such calls.
     pub(crate) fn error_rate(&self) -> Option<f64> {
         let known = self.calls.saturating_sub(self.with_status(Status::Unknown)).max(self.errors());
         (known > 0).then(|| self.errors() as f64 / known as f64)
@@ -244,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unobserved_end_is_not_an_error_and_a_continued_call_is_one_call() {
+    fn an_unobserved_end_and_a_denial_are_not_errors_and_a_continued_call_is_one_call() {
         let mut totals = CallTotals::default();
         for rest in [
             r#""status":"ok","seq":1"#,
@@ -255,8 +252,8 @@ mod tests {
         ] {
             totals.add(&LogEntry::parse(entry(rest).as_bytes()).unwrap(), &Prices::default());
         }
-        assert_eq!((totals.calls, totals.errors(), totals.with_status(Status::Unknown)), (4, 2, 1));
-        assert_eq!(totals.error_rate(), Some(2.0 / 3.0));
+        assert_eq!((totals.calls, totals.errors(), totals.with_status(Status::Unknown)), (4, 1, 1));
+        assert_eq!(totals.error_rate(), Some(1.0 / 3.0));
         assert_eq!((totals.repeats, totals.most_repeats), (1, 2));
         assert_eq!(CallTotals::default().error_rate(), None);
     }

@@ -44,16 +44,14 @@ pub(crate) struct LiveState {
     pub(crate) updated_at: Timestamp,
     /// Tool calls that have ended.
     pub(crate) calls: u64,
-    /// Tool calls that have failed.
+    /// Tool calls that have failed, without those that a person or a policy refused.
     pub(crate) errors: u64,
     /// The oldest open requests, at most [`MOST_OPEN`].
     pub(crate) open: Vec<LiveRequest>,
     /// Number of open requests beyond those.
     pub(crate) more_open: u64,
     pub(crate) last_error: Option<LiveError>,
-    /// Tool calls that a person or a policy refused; `errors` counts them too.
-    pub(crate) denials: u64,
-    /// Time of the last failed tool call that was not refused.
+    /// Time of the last of those errors.
     pub(crate) failed_at: Option<Timestamp>,
     /// The last alarm about repeated calls.
     pub(crate) repeats: Option<LiveRepeats>,

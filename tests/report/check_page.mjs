@@ -161,7 +161,7 @@ try {
   check(all > 50 && (await filter("")) === all, "an empty filter selects everything");
   const filters = made ? [
     ["server:github", "row.server === 'github'"],
-    ["server:git* status:error", "row.server === 'github' && ![0, 5].includes(row.status)"],
+    ["server:git* status:error", "row.server === 'github' && ![0, 2, 5].includes(row.status)"],
     ["tool:create_*", "row.name.startsWith('create_')"],
     ["status:timeout", "row.status === 3"],
     ["status:unknown", "row.status === 5"],
@@ -169,7 +169,7 @@ try {
     ["tool_error", "row.type === 'tool_error'"],
   ] : [
     ["server:git", "row.server === 'git'"],
-    ["server:file* status:error", "row.server === 'filesystem' && row.status !== 0"],
+    ["server:file* status:error", "row.server === 'filesystem' && ![0, 2, 5].includes(row.status)"],
     ["tool:git_*", "row.name.startsWith('git_')"],
     ["status:timeout", "row.status === 3"],
     ["status:denied", "row.status === 2"],

@@ -18,7 +18,7 @@ import duckdb
 QUERY = """
   select server_name, tool_name,
          count(*) filter (continues_seq is null) as calls,
-         count(*) filter (status not in ('ok', 'unknown')) as errors,
+         count(*) filter (status not in ('ok', 'unknown', 'denied')) as errors,
          count(*) filter (status = 'denied') as denied,
          count(*) filter (status = 'unknown') as unknown,
          count(*) filter (repeat_count > 1) as repeats,

@@ -69,7 +69,7 @@ function health(figures) {
     [`${moment(DATA.first, SHORT)} \u2013 ${moment(DATA.last, SHORT)}`, (server) => overTime(server, figures.timeline, most), "wide picture"],
     ["Calls", (server) => server.calls, "n", (server) => server.calls],
     ["per minute", (server) => perMinute(server.calls / minutes), "n wide", (server) => server.calls],
-    ["Errors", (server) => toned(failed(server), errorTone(rate(server))), "n", failed],
+    ["Errors", (server) => toned(server.errors, errorTone(rate(server))), "n", (server) => server.errors],
     ["Share", (server) => (figures.partial ? "" : toned(percent(rate(server)), errorTone(rate(server)))), "n wide", (server) => rate(server) ?? -1],
     ["Denied", (server) => server.denied || "", "n wide", (server) => server.denied],
     ["Not observed", (server) => server.unknown || "", "n wide", (server) => server.unknown],
@@ -166,9 +166,10 @@ function shape(figures) {
   ];
   const most = greatest(rows, "calls");
   const parts = (session) => {
-    const repeated = Math.min(session.repeats, Math.max(0, session.calls - session.errors));
-    const plain = Math.max(0, session.calls - session.errors - repeated);
-    return [[plain, "ok", `${plain} went well`], [repeated, "caution", `${session.repeats} repeated`], [failed(session), "fail", plural(failed(session), "error")],
+    const others = Math.max(0, session.calls - session.errors - session.denied);
+    const repeated = Math.min(session.repeats, others);
+    const plain = others - repeated;
+    return [[plain, "ok", `${plain} went well`], [repeated, "caution", `${session.repeats} repeated`], [session.errors, "fail", plural(session.errors, "error")],
       [session.denied, "soft", `${session.denied} denied`]];
   };
   const content = rows.length === 0 ? [] : [

@@ -40,6 +40,8 @@ const COLOURS = new Map(DATA.servers.map((server, index) => [server.name, "serve
 const COMPLETE = ROWS.length === DATA.operations;
 
 const isFailure = (row) => row.status !== 0 && row.status !== UNKNOWN;
+// A refusal by a person or a policy is not an error.
+const isError = (row) => isFailure(row) && row.status !== DENIED;
 const isToolCall = (row) => (row.flags & FLAG.toolCall) !== 0;
 const begins = (row) => (row.flags & FLAG.continues) === 0;
 
@@ -77,7 +79,7 @@ function predicate(terms) {
       case "tool": return (row) => pattern.test(row.name);
       case "session": return (row) => row.session.toLowerCase().startsWith(value);
       case "status":
-        return value === "error" ? isFailure : (row) => STATUS[row.status] === value;
+        return value === "error" ? isError : (row) => STATUS[row.status] === value;
       default:
         return (row) => (row.text ??= [row.server, row.name, row.session, row.type, row.message, row.handle].join("\n").toLowerCase()).includes(value);
     }
@@ -101,8 +103,8 @@ function group(map, key, make) {
 function addCounts(sum, row) {
   const first = begins(row);
   sum.calls += first ? 1 : 0;
-  if (isFailure(row)) sum.errors += 1;
-  if (row.status === 2) sum.denied += 1;
+  if (isError(row)) sum.errors += 1;
+  if (row.status === DENIED) sum.denied += 1;
   if (row.status === UNKNOWN) sum.unknown += 1;
   if (row.repeat > 1) sum.repeats += 1;
   sum.most = Math.max(sum.most, row.repeat);
@@ -137,23 +139,21 @@ function aggregate(rows) {
     if (row.hasTurn) session.turnSet.add(row.turn);
     addCounts(session, row);
     const pair = group(pairs, row.server + "\n" + row.name, () => ({
-      server: row.server, tool: row.name, ...noCounts(), times: [], typeMap: new Map(),
+      server: row.server, tool: row.name, ...noCounts(), times: [],
     }));
     addCounts(pair, row);
     if (row.status !== UNKNOWN && row.ms >= 0) pair.times.push(row.ms);
-    if (isFailure(row)) pair.typeMap.set(row.type, (pair.typeMap.get(row.type) ?? 0) + 1);
     const [calls, errors] = group(columns, row.server, () => [
       new Array(timeline.buckets).fill(0), new Array(timeline.buckets).fill(0),
     ]);
     const ended = row.start + Math.max(0, row.ms);
     const bucket = Math.min(timeline.buckets - 1, Math.max(0, Math.floor((ended - timeline.from) / timeline.step)));
     calls[bucket] += begins(row) ? 1 : 0;
-    errors[bucket] += isFailure(row) ? 1 : 0;
+    errors[bucket] += isError(row) ? 1 : 0;
   }
   for (const pair of pairs.values()) {
     const sorted = pair.times.sort((a, b) => a - b);
     pair.ms = sorted.length === 0 ? null : [0.5, 0.95, 0.99, 1].map((point) => quantile(sorted, point));
-    pair.types = [...pair.typeMap];
   }
   for (const session of sessions.values()) session.turns = session.turnSet.size;
   const present = new Set(rows.map((row) => row.server));
@@ -170,7 +170,7 @@ function aggregate(rows) {
 
 function everything() {
   return {
-    pairs: DATA.pairs.map((pair) => ({ ...pair, types: Object.entries(pair.types) })),
+    pairs: DATA.pairs,
     sessions: DATA.sessions,
     servers: DATA.servers,
     errors: DATA.errors,
@@ -182,10 +182,7 @@ function everything() {
 
 const sum = (list, field) => list.reduce((total, item) => total + item[field], 0);
 
-// A refusal by a person or a policy is not an error of the tool: the page shows it apart.
-const failed = (counts) => counts.errors - counts.denied;
-
 function rate(counts) {
   const known = Math.max(counts.calls - counts.unknown, counts.errors);
-  return known > 0 ? failed(counts) / known : null;
+  return known > 0 ? counts.errors / known : null;
 }

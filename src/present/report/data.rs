@@ -11,10 +11,11 @@ use crate::present::sessions::annotation;
 use crate::present::table::Tone;
 use crate::query::errors::{ErrorRow, masked_message};
 use crate::query::live::{LiveConnection, Liveness};
-use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, ToolTotals, error_type};
+use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, error_type};
 use crate::query::row::OperationRow;
 use crate::query::sessions::SessionTotals;
 use crate::query::time_spent::{Silence, TimeSpent, starting_rows};
+use crate::query::totals::TimedTotals;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -147,7 +148,7 @@ impl PageData {
         } else {
             Timeline::new(&report.servers, first, last)
         };
-        let tool = |(server, tool, totals): (Box<str>, Box<str>, ToolTotals)| {
+        let tool = |(server, tool, totals): (Box<str>, Box<str>, TimedTotals)| {
             tool_row(&server, &tool, totals, prices)
         };
         let times = SessionTimes::new(&newest);
@@ -183,16 +184,14 @@ impl PageData {
     }
 }
 
-fn tool_row(server: &str, tool: &str, mut totals: ToolTotals, prices: &Prices) -> Value {
-    let calls = &totals.timed.calls;
-    let types: BTreeMap<_, _> =
-        totals.errors.iter().map(|(name, count)| (Printable::new(name), *count)).collect();
+fn tool_row(server: &str, tool: &str, mut totals: TimedTotals, prices: &Prices) -> Value {
+    let calls = &totals.calls;
     json!({
         "server": Printable::new(server), "tool": Printable::new(tool), "calls": calls.calls,
         "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
         "unknown": calls.with_status(Status::Unknown), "repeats": calls.repeats, "most": calls.most_repeats,
-        "slow": calls.slow, "tokens": calls.tokens, "cost": calls.cost(prices), "types": types,
-        "ms": totals.timed.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
+        "slow": calls.slow, "tokens": calls.tokens, "cost": calls.cost(prices),
+        "ms": totals.durations.quantiles([0.5, 0.95, 0.99, 1.0]),
     })
 }
 
@@ -296,7 +295,7 @@ impl Timeline {
             let bucket = (row.recorded.0.saturating_sub(first.0) / step) as usize;
             let is_call = row.is_tool_call;
             let calls = u32::from(is_call && row.continues_seq.is_none());
-            let errors = u32::from(is_call && row.status.is_failure());
+            let errors = u32::from(is_call && row.status.is_error());
             timeline.add(&row.server_name, bucket, [calls, errors]);
         }
         timeline

@@ -47,8 +47,7 @@ function openWaterfall(session, chosen) {
   const about = SESSIONS.get(session);
   const dialog = place("waterfall");
   const close = element("button", { type: "button", class: "plain", onclick: leave }, "Close");
-  const facts = about ? [about.servers.join(", "), about.hosts.join(", "), moment(about.first, true, true), plural(about.calls, "call"), plural(failed(about), "error"),
-    about.denied > 0 ? about.denied + " denied" : "", about.notes] : [];
+  const facts = about ? [about.servers.join(", "), about.hosts.join(", "), moment(about.first, true, true), plural(about.calls, "call"), plural(about.errors, "error"), about.notes] : [];
   const missing = COMPLETE ? [] : [element("p", { class: "notice" }, "This page contains only the newest and the worst operations; `spantap show` draws all of them.")];
   const time = about?.time;
   dialog.replaceChildren(element("div", { class: "sheet" },

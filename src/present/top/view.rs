@@ -93,7 +93,7 @@ impl TopView {
 
     fn takes(&self, row: &LogRow) -> bool {
         let is_error = match row {
-            LogRow::Operation(row) => row.status.is_failure(),
+            LogRow::Operation(row) => row.status.is_error(),
             LogRow::Event(row) => row.severity == crate::query::event::Severity::Failure,
             LogRow::Json(_) => false,
         };

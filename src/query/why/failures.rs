@@ -64,10 +64,7 @@ pub(crate) struct DenialFact {
 /// `is_narrowed` is true if `rows` are not all operations.
 pub(super) fn failures(rows: &[OperationRow], is_narrowed: bool) -> Vec<FailureFact> {
     let is_failure = |row: &&OperationRow| {
-        row.status.is_failure()
-            && row.status != Status::Denied
-            && !is_lost_with_server(row)
-            && &*row.method != "server/discover"
+        row.status.is_error() && !is_lost_with_server(row) && &*row.method != "server/discover"
     };
     let failed = || rows.iter().filter(is_failure);
     let mut facts: Vec<FailureFact> = Vec::new();
