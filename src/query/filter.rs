@@ -117,47 +117,30 @@ mod tests {
     use crate::query::entry::LogEntry;
     use crate::query::name_pool::NamePool;
 
-    fn row(rest: &str) -> LogRow {
-        let line = format!(
-            r#"{{"schema":"spantap/1","event":"mcp_tool_call","seq":7,"server_name":"Git hub","tool_name":"read_file","session_id":"01A2-x","method":"tools/call",{rest}}}"#
-        );
-        let entry = LogEntry::parse(line.as_bytes()).unwrap();
-        LogRow::new(&entry, line.as_bytes(), false, &mut NamePool::default())
-    }
-
+    /// `tests/report/check_filter.mjs` checks the filter of the page with the same cases.
     #[test]
-    fn every_term_must_match_as_on_the_page() {
-        let failed = row(r#""status":"timeout","error_type":"timeout","error_message":"No answer""#);
-        for (text, expected) in [
-            ("", true),
-            ("   ", true),
-            ("server:git*", true),
-            ("server:git", false),
-            ("SERVER:\"git hub\"", true),
-            ("server:\"git hub", true),
-            ("tool:read_file status:error", true),
-            ("tool:read_file status:ok", false),
-            ("tool:read_????", true),
-            ("status:TIMEOUT", true),
-            ("session:01a2", true),
-            ("session:1a2", false),
-            ("hub read answer", true),
-            ("\"git hub\"", true),
-            ("\"hub git\"", false),
-            ("server:", true),
-            ("server: tool:read_file", true),
-            ("\"\"", true),
-            ("status:eror", true),
-            ("sever:git status:ok", false),
-            (".7 timeout", true),
-            ("http://x", false),
-            ("é", false),
-        ] {
-            assert_eq!(RowFilter::parse(text).matches(&failed), expected, "{text}");
+    fn a_filter_selects_the_rows_that_the_page_selects() {
+        #[derive(serde::Deserialize)]
+        struct FilterCase {
+            filter: String,
+            matches: Vec<u64>,
+            unknown: usize,
         }
-        assert!(!RowFilter::parse("status:error").matches(&row(r#""status":"unknown""#)));
-        assert!(!RowFilter::parse("status:error").matches(&row(r#""status":"denied""#)));
-        assert!(RowFilter::parse("status:unknown").matches(&row(r#""status":"unknown""#)));
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/filter");
+        let log = std::fs::read_to_string(folder.join("rows.jsonl")).unwrap();
+        let row = |line: &str| {
+            let entry = LogEntry::parse(line.as_bytes()).unwrap();
+            (entry.seq, LogRow::new(&entry, line.as_bytes(), false, &mut NamePool::default()))
+        };
+        let rows: Vec<(u64, LogRow)> = log.lines().map(row).collect();
+        let cases = std::fs::read_to_string(folder.join("cases.json")).unwrap();
+        let cases: Vec<FilterCase> = serde_json::from_str(&cases).unwrap();
+        assert!(rows.len() > 5 && cases.len() > 30);
+        for FilterCase { filter: text, matches, unknown } in cases {
+            let filter = RowFilter::parse(&text);
+            let found = rows.iter().filter(|(_, row)| filter.matches(row)).map(|(seq, _)| *seq);
+            assert_eq!((found.collect::<Vec<_>>(), filter.unknown.len()), (matches, unknown), "{text}");
+        }
     }
 
     #[test]

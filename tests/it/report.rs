@@ -39,6 +39,25 @@ fn nothing_in_the_page_comes_from_elsewhere() {
 }
 
 #[test]
+fn the_start_of_servers_takes_the_time_in_which_one_of_them_started_as_in_show() {
+    // Five servers that start at the same time.
+    let folder = "fixtures/why/parallel-starts";
+    let page = data(&report(folder));
+    let start = &page["sessions"][0]["start"];
+    let (ms, slowest) = (start["ms"].as_f64().unwrap(), start["slowest"][1].as_f64().unwrap());
+    assert!(start["servers"].as_u64().unwrap() > 1 && ms < 1.5 * slowest, "{start}");
+    let shown = Command::new(env!("CARGO_BIN_EXE_spantap"))
+        .args(["show", "last", folder])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let line = shown.lines().find(|line| line.starts_with("start of ")).unwrap();
+    let took = |ms: f64| format!("{:.2} s", ms / 1000.0);
+    assert!(line.contains(&format!("{}, slowest", took(ms))) && line.contains(&took(slowest)), "{line}");
+}
+
+#[test]
 fn the_page_says_the_same_as_stats() {
     let data = data(&report("fixtures/made-logs"));
     let output = Command::new(env!("CARGO_BIN_EXE_spantap"))

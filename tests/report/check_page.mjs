@@ -219,6 +219,7 @@ try {
   await run("document.querySelector('#shape tbody tr').click()");
   await until("the session", () => run("place('waterfall').open"));
   check(await run("location.hash.startsWith('#session:') && place('waterfall').querySelectorAll('.op rect').length > 5"), "a click on a session opens its waterfall");
+  check((await run("place('waterfall').querySelector('details.turn summary').textContent")).includes(await run("duration(SESSIONS.get(decodeURIComponent(location.hash.slice('#session:'.length))).start.ms)")), "the start of servers has its time");
   check(await run("place('waterfall').querySelector('.spent svg rect') !== null && place('waterfall').querySelector('.ticks') !== null"), "the waterfall has an axis and where the time went");
   const first = await run("document.querySelector('.turn:not(details) .op').click(), decodeURIComponent(document.querySelector('.turn:not(details) .op').hash)");
   await until("the call", () => run("document.querySelector('.op[aria-current]') !== null"));

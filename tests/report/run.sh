@@ -22,6 +22,8 @@ python3 "$here/diff_check.py" "$spantap" 2026-11-26 2026-11-27 "$fixtures/days/o
 python3 "$here/diff_check.py" "$spantap" 2026-11-26 2026-11-27 "$fixtures/days/hostile"
 python3 "$here/diff_check.py" "$spantap" 2026-11-22 2026-11-23 "$fixtures/made-logs"
 python3 "$here/recipes.py" "$fixtures/logs"
+"$spantap" report "$fixtures/filter/rows.jsonl" -o "$work/filter.html"
+node "$here/check_filter.mjs" "$work/filter.html"
 for logs in logs made-logs; do
     python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"
     "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"

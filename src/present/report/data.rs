@@ -244,8 +244,15 @@ fn error_row(row: &ErrorRow) -> Value {
 
 /// Where the time of each session went, and which operations belong to the start of its servers.
 struct SessionTimes<'r> {
-    times: HashMap<&'r str, (TimeSpent, u64)>,
+    times: HashMap<&'r str, SessionTime>,
     starting: HashSet<(&'r str, u64)>,
+}
+
+struct SessionTime {
+    time: TimeSpent,
+    /// The start of its servers alone.
+    start: TimeSpent,
+    operations: u64,
 }
 
 impl<'r> SessionTimes<'r> {
@@ -259,23 +266,29 @@ impl<'r> SessionTimes<'r> {
             let is_start = rows.iter().zip(starting_rows(rows)).filter(|(_, is_start)| *is_start);
             starting.extend(is_start.map(|(row, _)| (&*row.connection_id, row.seq)));
         }
-        let time =
-            |rows: Vec<&OperationRow>| (TimeSpent::new(&rows, &[], Timestamp::default()), rows.len() as u64);
+        let spent = |rows: &[&OperationRow]| TimeSpent::new(rows, &[], Timestamp::default());
+        let time = |rows: Vec<&OperationRow>| {
+            let is_start = rows.iter().zip(starting_rows(&rows));
+            let start = is_start.filter(|(row, is_start)| *is_start && !row.status.is_failure());
+            let start: Vec<&OperationRow> = start.map(|(row, _)| *row).collect();
+            SessionTime { time: spent(&rows), start: spent(&start), operations: rows.len() as u64 }
+        };
         SessionTimes { times: sessions.into_iter().map(|(id, rows)| (id, time(rows))).collect(), starting }
     }
 
     /// Returns the ms before the operation in which nothing was asked in its session, if they are worth a line.
     fn silence_before(&self, row: &OperationRow) -> Option<f64> {
-        let (time, _) = self.times.get(&*row.session_id)?;
+        let SessionTime { time, .. } = self.times.get(&*row.session_id)?;
         time.silence_before(row.started).map(Silence::ms).filter(|ms| *ms >= SILENCE_MS)
     }
 
     /// Adds the times to the row of a session of which all operations are known.
     fn add_to(&self, row: &mut Value, session_id: &str, operations: u64) {
-        let Some((time, _)) = self.times.get(session_id).filter(|(_, known)| *known == operations) else {
-            return;
-        };
+        let known = self.times.get(session_id).filter(|known| known.operations == operations);
+        let Some(SessionTime { time, start, .. }) = known else { return };
         row["time"] = json!([time.starting_ms, time.tools_ms, time.person_ms, time.silent_ms()]);
+        let slowest = start.starts.first().map(|start| (Printable::new(&start.server_name), start.ms));
+        row["start"] = json!({ "servers": start.starts.len(), "ms": start.starting_ms, "slowest": slowest });
     }
 }
 

@@ -28,10 +28,11 @@ function waterfall(rows) {
   const starts = rows.filter((row) => row.flags & FLAG.ofStart && !isFailure(row));
   const blocks = [];
   if (starts.length > 0) {
-    const servers = [...new Set(starts.map((row) => row.server))];
-    const took = (server) => sum(starts.filter((row) => row.server === server).map((row) => ({ ms: Math.max(0, row.ms) })), "ms");
-    const slowest = servers.reduce((a, b) => (took(b) > took(a) ? b : a));
-    blocks.push(block(`Start of ${servers.length === 1 ? servers[0] : plural(servers.length, "server")}: ${servers.length > 1 ? "slowest " + slowest + " " : ""}${duration(took(slowest))}`, starts, false));
+    // Without the operations that the page does not contain, the times are not known.
+    const { servers, ms, slowest } = SESSIONS.get(rows[0].session)?.start ?? { servers: new Set(starts.map((row) => row.connection)).size };
+    const what = servers === 1 ? starts[0].server : plural(servers, "server");
+    const more = servers > 1 && slowest ? `, slowest ${slowest[0]} ${duration(slowest[1])}` : "";
+    blocks.push(block(`Start of ${what}${ms === undefined ? "" : ": " + duration(ms)}${more}`, starts, false));
   }
   let number = 0;
   const others = new Set(starts);
