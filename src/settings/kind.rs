@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::observe::CHECK_CLIENT;
 use crate::settings::origin::SettingOrigin;
 use crate::system::files::home::expand_home;
 use crate::text::duration;
@@ -127,7 +128,7 @@ const fn text(expected: &'static str, show: fn(&String) -> String) -> SettingKin
 pub(super) const NAME: SettingKind<String> = text("a name", String::clone);
 /// An id may name a person: only its presence is shown.
 pub(super) const ID: SettingKind<String> = text("an id", |_| "set".to_owned());
-/// A host and a scope, as `wrap` writes them.
+/// A host and a scope, as `wrap` writes them; or the mark that a check gives to the proxy that it starts.
 pub(super) const ORIGIN: SettingKind<String> = SettingKind {
     expected: "HOST/SCOPE, each of letters, digits and dashes",
     parse: |written| {
@@ -135,9 +136,8 @@ pub(super) const ORIGIN: SettingKind<String> = SettingKind {
             !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         };
         let text = written.text()?;
-        text.split_once('/')
-            .is_some_and(|(host, scope)| is_word(host) && is_word(scope))
-            .then(|| text.to_owned())
+        let is_entry = text.split_once('/').is_some_and(|(host, scope)| is_word(host) && is_word(scope));
+        (is_entry || text == CHECK_CLIENT).then(|| text.to_owned())
     },
     ..ID
 };
