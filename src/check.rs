@@ -63,6 +63,21 @@ pub(crate) struct ServerHealth {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Time from which on a start or a list of tools is slow. It is a documented limit, half of the default `--timeout`.
+const SLOW: Duration = Duration::from_secs(5);
+
+impl ServerHealth {
+    /// Returns what took long: the start, the list of tools, or both.
+    pub(crate) fn slow_steps(&self) -> Option<String> {
+        let list = self.tools.as_ref().map_or(Duration::ZERO, |tools| tools.time);
+        let steps = [("start", self.handshake), ("tools/list", list)].into_iter();
+        let slow = steps.filter(|(_, time)| *time >= SLOW);
+        let texts: Vec<String> =
+            slow.map(|(step, time)| format!("{step} took {:.1} s", time.as_secs_f64())).collect();
+        (!texts.is_empty()).then(|| texts.join(", "))
+    }
+}
+
 /// The tools of all pages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolList {
@@ -88,6 +103,8 @@ words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum FailureKind {
         NotFound = "not_found",
+        /// The address or a header of a remote server cannot be used.
+        BadEntry = "bad_entry",
         NotExecutable = "not_executable",
         /// The server ended, or closed its stdout, before it answered.
         Died = "died",
@@ -113,13 +130,13 @@ impl FailureKind {
     /// Returns the kinds that a check of this server can have.
     pub(crate) fn of(launch: &ServerLaunch) -> Vec<FailureKind> {
         use FailureKind::{
-            Banner, Connect, Died, Dns, HttpStatus, NeedsSignIn, NoAnswer, NotExecutable, NotFound, NotMcp,
-            ProtocolError, Tls,
+            BadEntry, Banner, Connect, Died, Dns, HttpStatus, NeedsSignIn, NoAnswer, NotExecutable, NotFound,
+            NotMcp, ProtocolError, Tls,
         };
         match launch {
             ServerLaunch::Local(_) => vec![NotFound, NotExecutable, Died, NoAnswer, Banner, ProtocolError],
             ServerLaunch::Remote(_) => {
-                vec![NotFound, NoAnswer, ProtocolError, Dns, Connect, Tls, HttpStatus, NeedsSignIn, NotMcp]
+                vec![BadEntry, NoAnswer, ProtocolError, Dns, Connect, Tls, HttpStatus, NeedsSignIn, NotMcp]
             }
         }
     }
@@ -138,7 +155,7 @@ impl FailureKind {
             FailureKind::HttpStatus => 9,
             FailureKind::NeedsSignIn => 10,
             FailureKind::NotExecutable => 126,
-            FailureKind::NotFound => 127,
+            FailureKind::NotFound | FailureKind::BadEntry => 127,
         }
     }
 }
@@ -175,6 +192,7 @@ impl ServerFailure {
             FailureKind::NotFound => {
                 "give the program's full path: hosts started from the desktop have a short PATH"
             }
+            FailureKind::BadEntry => "correct the address and the headers in the host's file",
             FailureKind::NotExecutable => "make it executable (chmod +x), or put its interpreter in front",
             FailureKind::Died if self.stderr.is_empty() => {
                 "run the command by hand: it writes nothing to stderr"
@@ -191,7 +209,9 @@ impl ServerFailure {
             FailureKind::Connect => "no program listens there, or a firewall is between: check host and port",
             FailureKind::Tls => "check the certificate, and the clock; SSL_CERT_FILE names other authorities",
             FailureKind::HttpStatus => "check the path of the address",
-            FailureKind::NeedsSignIn => "sign in with the host; spantap sends only the headers of the entry",
+            FailureKind::NeedsSignIn => {
+                "sign in with the host; spantap sends only the headers that a host's file has for the server"
+            }
             FailureKind::NotMcp => "check the path of the address: it is a page of another kind",
         }
     }

@@ -68,6 +68,25 @@ pub(crate) fn shown_url(url: &str) -> String {
     Redactor::default().redact(Field::Uri, text.as_bytes()).as_str().to_owned()
 }
 
+/// Parses the address of a server, or returns why it cannot be one, without a word of it: it may hold credentials.
+pub(crate) fn address_of(url: &str) -> Result<Uri, &'static str> {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err("begins with neither http:// nor https://");
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let place = authority.rsplit('@').next().unwrap_or_default();
+    if place.is_empty() || place.starts_with(':') {
+        return Err("has no host");
+    }
+    let address: Uri = url.parse().map_err(|_| "is not a URL")?;
+    let port = address.host().and_then(|host| place.strip_prefix(host)?.strip_prefix(':'));
+    match port.is_none_or(|port| port.parse().is_ok_and(|port: u16| port > 0)) {
+        true => Ok(address),
+        false => Err("has a port that is not a number from 1 to 65535"),
+    }
+}
+
 /// Returns the host of an address, which is its name in metrics.
 pub(crate) fn host_of(url: &str) -> String {
     let uri = url.parse::<Uri>().ok();
@@ -95,21 +114,18 @@ impl Resolver for NamedHost {
 impl HttpServer {
     pub(super) fn new(remote: &RemoteLaunch, timeout: Duration) -> Result<HttpServer, ServerFailure> {
         let refuse = |text: &str| ServerFailure {
-            kind: FailureKind::NotFound,
+            kind: FailureKind::BadEntry,
             text: text.to_owned(),
             stderr: Vec::new(),
             banner_lines: 0,
         };
-        // The errors would quote the address or the value, which may hold credentials.
-        let address: Uri = remote.url.parse().map_err(|_| refuse("its address is not a URL"))?;
-        if !matches!(address.scheme_str(), Some("http" | "https")) || address.host().is_none() {
-            return Err(refuse("its address begins with neither http:// nor https://"));
-        }
+        let address = address_of(&remote.url).map_err(|reason| refuse(&format!("its address {reason}")))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &remote.headers {
             let (Ok(name), Ok(mut value)) =
                 (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
             else {
+                // The error would quote the value, which may be secret.
                 return Err(refuse("a header of the entry cannot be sent over HTTP"));
             };
             value.set_sensitive(true);
@@ -198,10 +214,10 @@ impl HttpServer {
             let Some(next) = place.and_then(|place| resolve(&address, place)) else { return Ok(response) };
             if origin(&next) != origin(&self.address) {
                 let place = shown_url(&next.to_string());
-                let text = format!(
-                    "it redirects to another origin, {place} ({}); the headers of the entry were not sent there",
-                    status.as_u16()
-                );
+                let mut text = format!("it redirects to another origin, {place} ({})", status.as_u16());
+                if !self.headers.is_empty() {
+                    text.push_str("; the headers of the entry were not sent there");
+                }
                 return Err(ProbeProblem { kind: FailureKind::HttpStatus, text });
             }
             address = next;
@@ -258,7 +274,7 @@ impl HttpServer {
     fn refused(&mut self, message: &Value, id: u64, status: StatusCode) -> Result<(), ProbeProblem> {
         let (kind, text) = match status.as_u16() {
             401 if self.has_credentials => {
-                (FailureKind::NeedsSignIn, "it refuses the credentials of the entry (401)".to_owned())
+                (FailureKind::NeedsSignIn, "it refuses the credentials (401)".to_owned())
             }
             401 => (FailureKind::NeedsSignIn, "it wants a sign-in (401)".to_owned()),
             code => {
@@ -437,6 +453,34 @@ mod tests {
             ("not a url", "an address that is not a URL"),
         ] {
             assert_eq!(shown_url(url), shown);
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_is_refused_with_the_reason() {
+        let port = "has a port that is not a number from 1 to 65535";
+        for (url, reason) in [
+            ("http://", "has no host"),
+            ("https:///mcp", "has no host"),
+            ("http://:80/", "has no host"),
+            ("http://ada:pw@/", "has no host"),
+            ("ftp://x/y", "begins with neither http:// nor https://"),
+            ("mcp.example.com/mcp", "begins with neither http:// nor https://"),
+            ("http://h ost/", "is not a URL"),
+            ("http://h:99999/", port),
+            ("http://ada:pw@h:0/", port),
+            ("http://[::1]:x/", port),
+        ] {
+            assert_eq!(address_of(url), Err(reason), "{url}");
+        }
+        for url in [
+            "http://h",
+            "HTTPS://H:443/",
+            "http://ada:pw@h:8080?a=://",
+            "http://[::1]:80/mcp",
+            "http://[::1]/",
+        ] {
+            assert!(address_of(url).is_ok(), "{url}");
         }
     }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::{Value, json};
 
-use crate::check::remote::host_of;
+use crate::check::remote::{address_of, host_of};
 use crate::check::{self, FailureKind, Probe, ProtocolEra, ServerFailure, ServerHealth};
 use crate::cli::selection::ColorArgs;
 use crate::cli::wrap::ServerSelection;
@@ -143,6 +143,10 @@ impl CheckArgs {
                 Err(exit_with(2, anyhow!("no server is named"), example))
             }
             [url] if is_url(url) => {
+                if let Err(reason) = address_of(url) {
+                    let form = "write it as https://HOST[:PORT]/PATH";
+                    return Err(exit_with(2, anyhow!("the URL {reason}"), form));
+                }
                 let launch = RemoteLaunch { url: url.clone(), ..RemoteLaunch::default() };
                 Ok((vec![self.target(host_of(url), ServerLaunch::Remote(launch))], Vec::new()))
             }
@@ -303,7 +307,10 @@ impl CheckArgs {
             let now = jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now());
             let time = now.strftime("%H:%M:%S");
             match outcome {
-                Ok(health) => writeln!(out, "{time}  ok    {}", Printable::new(&summary(health)))?,
+                Ok(health) => {
+                    let state = if health.slow_steps().is_some() { "slow" } else { "ok" };
+                    writeln!(out, "{time}  {state:<4}  {}", Printable::new(&summary(health)))?;
+                }
                 Err(ServerFailure { kind, text, stderr, .. }) => {
                     let last = stderr.last().map(|line| format!("; stderr: {line}")).unwrap_or_default();
                     let text = Printable::new(&format!("{text}{last}"));
@@ -409,7 +416,7 @@ fn ms(time: Duration) -> f64 {
 fn health_json(health: &ServerHealth) -> Value {
     let tools = health.tools.as_ref();
     json!({
-        "ok": true, "server": health.name, "version": health.version, "protocol": health.protocol,
+        "ok": true, "slow": health.slow_steps().is_some(), "server": health.name, "version": health.version, "protocol": health.protocol,
         "era": health.era, "handshake_ms": ms(health.handshake), "ping_ms": ms(health.ping),
         "ping_method": health.ping_method, "tools": tools.map(|tools| tools.count),
         "tools_list_ms": tools.map(|tools| ms(tools.time)), "definitions_bytes": tools.map(|tools| tools.bytes),
@@ -432,7 +439,9 @@ fn print(
 ) -> anyhow::Result<()> {
     let [name, version, protocol] =
         [&health.name, &health.version, &health.protocol].map(|text| Printable::new(text));
-    writeln!(out, "ok  {name} {version}, protocol {protocol}")?;
+    let slow = health.slow_steps();
+    let state = if slow.is_some() { "slow" } else { "ok" };
+    writeln!(out, "{state}  {name} {version}, protocol {protocol}")?;
     writeln!(out, "    start and handshake  {:>9.1} ms", ms(health.handshake))?;
     writeln!(out, "    {:<19}  {:>9.1} ms", health.ping_method, ms(health.ping))?;
     if let Some(tools) = &health.tools {
@@ -446,7 +455,7 @@ fn print(
         let since = changes.since.local(&jiff::tz::TimeZone::system(), "%Y-%m-%d %H:%M");
         writeln!(out, "    since {since}: {}", Printable::new(&many::changes_text(&changes.tools)))?;
     }
-    for warning in &health.warnings {
+    for warning in health.warnings.iter().chain(&slow.map(|steps| format!("slow: {steps}"))) {
         writeln!(out, "    warning: {}", Printable::new(warning))?;
     }
     Ok(())

@@ -9,6 +9,8 @@ use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum CheckState {
     Works,
+    /// It works, and its start or its list of tools took long.
+    Slow,
     /// A proxy runs the server; it is not started again.
     Runs,
     Fails,
@@ -38,6 +40,7 @@ impl CheckState {
     fn tone(self) -> Tone {
         match self {
             CheckState::Works | CheckState::Runs => Tone::Good,
+            CheckState::Slow => Tone::Warning,
             CheckState::Fails => Tone::Bad,
             CheckState::NotChecked => Tone::Faint,
         }
@@ -66,6 +69,7 @@ pub(crate) fn write(out: &mut dyn Write, rows: &[CheckRow], terminal: &Terminal)
     let count = |state: CheckState| rows.iter().filter(|row| row.state == state).count();
     let sums = [
         (CheckState::Works, "ok"),
+        (CheckState::Slow, "slow"),
         (CheckState::Runs, "running"),
         (CheckState::Fails, "failed"),
         (CheckState::NotChecked, "not checked"),
@@ -97,7 +101,9 @@ fn table(rows: &[CheckRow], terminal: &Terminal) -> Table {
     let number = |number: Option<u64>| number.map_or_else(|| terminal.dash().to_owned(), format::count);
     let cells = |row: &CheckRow| {
         let (changes, tone) = match row.changed {
-            _ if row.state != CheckState::Works => (terminal.dash().to_owned(), Tone::Faint),
+            _ if !matches!(row.state, CheckState::Works | CheckState::Slow) => {
+                (terminal.dash().to_owned(), Tone::Faint)
+            }
             None => ("first check".to_owned(), Tone::Faint),
             Some(0) => ("none".to_owned(), Tone::Faint),
             Some(changed) => (format::plural(changed as u64, "tool"), Tone::Warning),

@@ -213,6 +213,49 @@ fn headers_of_an_entry_go_to_its_origin_only_also_after_redirects() {
 }
 
 #[test]
+fn a_url_that_cannot_be_one_is_a_usage_error_in_one_line_and_quotes_no_credentials() {
+    for (url, says) in [
+        ("http://", "error: the URL has no host\n"),
+        ("ftp://ada:hunter2hunter2@x/y", "error: the URL begins with neither http:// nor https://\n"),
+        (
+            "http://ada:hunter2hunter2@h:99999/",
+            "error: the URL has a port that is not a number from 1 to 65535\n",
+        ),
+    ] {
+        for options in [&[][..], &["--every", "1s", "--count", "1"], &["--json"]] {
+            let output = Home::new().spantap(["check", url]).args(options).output().unwrap();
+            let said = text(&output).1;
+            assert!(output.status.code() == Some(2) && said.starts_with(says), "{url}: {said}");
+            assert!(
+                said.lines().count() == 2 && said.contains("\nhint: write it as https://HOST[:PORT]/PATH"),
+                "{said}"
+            );
+        }
+    }
+    // The same address in the file of a host is a fault of the entry.
+    let output = home_with("http://h:99999/mcp", &json!({})).spantap(["check", "hub"]).output().unwrap();
+    let said = text(&output).1;
+    assert!(output.status.code() == Some(127) && said.starts_with("error: its address has a port"), "{said}");
+    assert!(said.contains("hint: correct the address"), "{said}");
+}
+
+#[test]
+fn of_a_url_on_the_command_line_no_entry_is_mentioned() {
+    let elsewhere = HttpFake::serve(legacy).url;
+    let moved = HttpFake::serve(move |_| status(307, &[("Location", &elsewhere)]));
+    let refuses = HttpFake::serve(|_| status(401, &[]));
+    let with_credentials = refuses.url.replace("http://", "http://ada:pw@");
+    for (url, says) in [
+        (&refuses.url, "error: it wants a sign-in (401)\n"),
+        (&with_credentials, "error: it refuses the credentials (401)\n"),
+        (&moved.url, "error: it redirects to another origin, "),
+    ] {
+        let said = text(&Home::new().spantap(["check", url]).output().unwrap()).1;
+        assert!(said.starts_with(says) && !said.contains("entry"), "{said}");
+    }
+}
+
+#[test]
 fn a_sign_in_that_the_host_makes_is_not_a_failure_and_refused_credentials_are() {
     let server = HttpFake::serve(|_| status(401, &[]));
     for (headers, status, says) in

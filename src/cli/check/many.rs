@@ -177,7 +177,8 @@ pub(super) fn print(
             .map(|(host, file, reason)| json!({"host": host, "file": file, "error": reason}))
             .collect();
         let mut document = json!({
-            "servers": servers, "unread_files": unread, "ok": ok, "running": running, "failed": failed,
+            "servers": servers, "unread_files": unread, "ok": ok, "slow": count(CheckState::Slow),
+            "running": running, "failed": failed,
             "not_checked": count(CheckState::NotChecked),
         });
         if let Some([errors, warnings]) = lint.map(LintReport::counts) {
@@ -224,9 +225,12 @@ fn working(row: CheckRow, health: &ServerHealth, changes: Option<&ChangedTools>)
         let since = changes.since.local(&jiff::tz::TimeZone::system(), "%Y-%m-%d %H:%M");
         notes.push(format!("since {since}: {}", changes_text(&changes.tools)));
     }
+    let slow = health.slow_steps();
+    let (state, word) = if slow.is_some() { (CheckState::Slow, "slow") } else { (CheckState::Works, "ok") };
+    notes.extend(slow.map(|steps| format!("slow: {steps}")));
     CheckRow {
-        state: CheckState::Works,
-        word: "ok".to_owned(),
+        state,
+        word: word.to_owned(),
         start_ms: Some(super::ms(health.handshake)),
         tools: Some(health.tools.as_ref().map_or(0, |tools| tools.count as u64)),
         definitions: health.tools.as_ref().map(|tools| crate::record::tokens(tools.bytes)),
@@ -256,6 +260,7 @@ pub(super) fn changes_text(changes: &[ToolChange]) -> String {
 fn words(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::NotFound => "not found",
+        FailureKind::BadEntry => "bad entry",
         FailureKind::NotExecutable => "not executable",
         FailureKind::Died => "died",
         FailureKind::NoAnswer => "no answer",
@@ -331,7 +336,7 @@ fn server_json(target: &CheckTarget, row: &CheckRow, outcome: Option<&CheckOutco
     server["hosts"] = target.hosts.clone().into();
     server["state"] = row.word.clone().into();
     server["ok"] = match row.state {
-        CheckState::Works | CheckState::Runs => true.into(),
+        CheckState::Works | CheckState::Slow | CheckState::Runs => true.into(),
         CheckState::Fails => false.into(),
         CheckState::NotChecked => Value::Null,
     };
@@ -345,4 +350,50 @@ pub(super) fn changes_json(changes: &ChangedTools) -> Value {
         .map(|change| json!({"tool": change.tool, "change": change.kind, "parts": change.parts}))
         .collect();
     json!({"since": changes.since.to_string(), "tools": tools})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::check::{ProbeEnd, ToolList};
+
+    #[test]
+    fn a_server_whose_start_or_list_takes_five_seconds_is_slow_and_not_a_failure() {
+        for (start, list, word, note) in [
+            (4_999, 4_999, "ok", None),
+            (5_000, 1, "slow", Some("slow: start took 5.0 s")),
+            (7_240, 5_100, "slow", Some("slow: start took 7.2 s, tools/list took 5.1 s")),
+        ] {
+            let tools = ToolList { time: Duration::from_millis(list), ..ToolList::default() };
+            let health = ServerHealth {
+                name: String::new(),
+                version: String::new(),
+                protocol: String::new(),
+                era: "legacy",
+                handshake: Duration::from_millis(start),
+                ping: Duration::ZERO,
+                ping_method: "ping",
+                tools: Some(tools),
+                end: ProbeEnd { by: "stdin_closed", after: Duration::ZERO },
+                banner_lines: 0,
+                warnings: Vec::new(),
+            };
+            let plan = CheckPlan::Disabled;
+            let target = CheckTarget { name: String::new(), label: "db".to_owned(), hosts: Vec::new(), plan };
+            let outcome = Some(CheckOutcome { outcome: Ok(health), changes: None });
+            let row = row(&target, outcome.as_ref());
+            assert_eq!((&*row.word, row.notes.first().map(|note| &**note)), (word, note));
+            let is_slow = note.is_some();
+            let server = server_json(&target, &row, outcome.as_ref());
+            assert_eq!((&server["state"], &server["ok"]), (&json!(word), &json!(true)));
+            assert_eq!(server["slow"], is_slow);
+            let mut printed = Vec::new();
+            let status = print(&mut printed, &[target], &[outcome], &[], false).unwrap();
+            let printed = String::from_utf8(printed).unwrap();
+            assert!(printed.contains(if is_slow { "1 slow" } else { "1 ok" }), "{printed}");
+            assert_eq!(format!("{status:?}"), format!("{:?}", ExitCode::SUCCESS));
+        }
+    }
 }
