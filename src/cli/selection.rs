@@ -108,8 +108,8 @@ pub(super) fn since_help(default: &str) -> String {
 /// The flags that shape the answer.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct OutputArgs {
-    /// Maximum number of rows or operations
-    #[arg(long, value_name = "N", help_heading = "Select")]
+    /// Maximum number of rows or operations [default: sessions, tail: 20]
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Select")]
     pub(super) limit: Option<usize>,
     /// Print one JSON object per line
     #[arg(long)]

@@ -13,9 +13,6 @@ use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
 pub struct SessionsArgs {
-    /// Maximum number of sessions, newest first [default: 20; with --json: all]
-    #[arg(short = 'n', value_name = "N")]
-    count: Option<usize>,
     /// Print one row per connection to a server
     #[arg(long)]
     connections: bool,
@@ -43,7 +40,7 @@ impl SessionsArgs {
         let mut found = table.finish(self.thrashing);
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
-        found.truncate(self.output.limit.or(self.count).unwrap_or(default));
+        found.truncate(self.output.limit.unwrap_or(default));
         let live = reading.live_noted();
         let now = Timestamp::now();
         for (_, session) in &mut found {

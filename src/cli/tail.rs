@@ -29,15 +29,14 @@ pub struct TailArgs {
     /// Keep printing new operations, and show those that are open
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// Number of past operations to print first
-    #[arg(short = 'n', value_name = "N", default_value_t = 20)]
-    count: usize,
     #[command(flatten)]
     select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
 
+/// Default number of past operations that are printed first.
+const OPERATIONS: usize = 20;
 /// Time between two rounds of `tail -f`: short for a user, long for a disk.
 const ROUND: Duration = Duration::from_millis(200);
 
@@ -47,7 +46,7 @@ impl TailArgs {
         let reading = open(&self.select, DefaultRange::LastDay)?;
         // Made before the scan: lines that are written during the scan are followed.
         let mut follower = LogFollower::after(&reading.sources, reading.select.window);
-        let count = self.output.limit.unwrap_or(self.count);
+        let count = self.output.limit.unwrap_or(OPERATIONS);
         let json = self.output.json;
         let (last, findings) = reading.scan(|| LastRows::new(&reading.select, count, json));
         let live = if json { Vec::new() } else { reading.live_noted() };

@@ -40,7 +40,7 @@ pub struct TopArgs {
     #[command(flatten)]
     select: SelectArgs,
     /// Maximum number of operations that --once prints [default: 20]
-    #[arg(long, value_name = "N", help_heading = "Select")]
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Select")]
     limit: Option<usize>,
     /// Print the state once, as one JSON object
     #[arg(long)]

@@ -91,6 +91,25 @@ impl Terminal {
         lines
     }
 
+    /// Returns the lines of a paragraph, in which a word that is longer than a line is broken, too.
+    pub(crate) fn folded(&self, text: &Printable, indent: usize) -> Vec<Printable> {
+        let mut lines = Vec::new();
+        for line in self.broken(text, 0, indent) {
+            let (mut part, mut column) = (String::new(), 0);
+            for c in line.chars() {
+                let width = Printable::new(c.encode_utf8(&mut [0; 4])).width();
+                if column + width > self.width && column > indent {
+                    lines.push(Printable::from(std::mem::replace(&mut part, " ".repeat(indent))));
+                    column = indent;
+                }
+                part.push(c);
+                column += width;
+            }
+            lines.push(Printable::from(part));
+        }
+        lines
+    }
+
     /// Puts facts side by side, as many on a line as fit.
     pub(crate) fn lines(&self, facts: &[Printable], separator: &str) -> Vec<Printable> {
         Printable::lines(facts, separator, self.width, self.ellipsis())
@@ -202,6 +221,14 @@ impl Table {
             self.write_row(out, row, &widths, terminal)?;
         }
         Ok(())
+    }
+
+    /// Makes a column the last one: a long text in it then moves no other column.
+    pub(crate) fn move_to_end(&mut self, title: &str) {
+        if let Some(at) = self.columns.iter().position(|column| column.title == title) {
+            self.columns[at..].rotate_left(1);
+            self.rows.iter_mut().for_each(|row| row[at..].rotate_left(1));
+        }
     }
 
     /// Returns the width of each column, `None` for a column that is not shown.
@@ -347,6 +374,17 @@ mod tests {
         };
         assert_eq!(paragraph(10), "one two\n    /a/long/path\n    three");
         assert_eq!(paragraph(Terminal::UNLIMITED), "one two /a/long/path three");
+    }
+
+    #[test]
+    fn a_word_that_is_longer_than_a_line_is_folded_and_loses_nothing() {
+        let folded = |width| {
+            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            let lines = terminal.folded(&"+ one /a/long/path/東京 x".into(), 3);
+            lines.iter().map(|line| line.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(folded(10), ["+ one", "   /a/long", "   /path/", "   東京", "   x"]);
+        assert_eq!(folded(Terminal::UNLIMITED), ["+ one /a/long/path/東京 x"]);
     }
 
     #[test]

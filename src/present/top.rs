@@ -149,9 +149,13 @@ pub(crate) fn server_lines(terminal: &Terminal, servers: &[TopServer], now: Time
         Column::left("HOST", 9),
     ];
     let rows = servers.iter().map(|server| server_cells(terminal, server, now)).collect();
+    let mut table = Table { columns, rows };
+    if terminal.is_unlimited() {
+        table.move_to_end("NOW");
+    }
     let mut text = Vec::new();
     // Writing to memory does not fail.
-    let _ = Table { columns, rows }.write(&mut text, terminal);
+    let _ = table.write(&mut text, terminal);
     String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
 }
 

@@ -24,6 +24,7 @@ pub struct EventRow {
     pub(crate) at: Timestamp,
     pub(crate) connection_id: Arc<str>,
     pub(crate) server_name: Arc<str>,
+    pub(crate) session_id: Arc<str>,
     pub(crate) severity: Severity,
     pub(crate) text: String,
     /// The last lines that a server that ended wrote to standard error.
@@ -50,6 +51,7 @@ impl EventRow {
             at: entry.timestamp,
             connection_id: names.share(&entry.connection_id),
             server_name: names.share(&entry.server_name),
+            session_id: names.share(&entry.session_id),
             severity: severity(entry).unwrap_or(Severity::Info),
             text,
             stderr: stderr.map(ToString::to_string).collect(),

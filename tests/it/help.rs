@@ -133,6 +133,6 @@ fn the_old_spelling_of_an_option_still_works_and_a_wrong_word_leads_to_the_right
     for words in ["wrap -n", "unwrap -n", "prune --older-than 9d -n", "stats --by server,tool"] {
         assert!(run(words).status.success(), "{words}");
     }
-    assert!(!help("wrap").contains("-n,") && help("tail").contains("-n <N>"));
+    assert!(!help("wrap").contains("-n,") && help("tail").contains("-n, --limit <N>"));
     assert!(text(&run("version")).1.contains("hint: did you mean `spantap --version`?"));
 }

@@ -152,7 +152,7 @@ fn notes(rows: &[PlanRow]) -> Vec<(&str, String)> {
     notes
 }
 
-/// Prints the lines that differ, in red and green; they are broken between words.
+/// Prints the lines that differ, in red and green; they are broken between words, and a long word within.
 fn print_diff(out: &mut Out<'_>, plan: &FilePlan, terminal: &Terminal) -> anyhow::Result<()> {
     let file = &plan.file;
     let heading = format!("{} ({}): ", file.host.name, file.scope.as_str());
@@ -164,7 +164,7 @@ fn print_diff(out: &mut Out<'_>, plan: &FilePlan, terminal: &Terminal) -> anyhow
             _ => Tone::Faint,
         };
         let indent = 1 + line[1..].len() - line[1..].trim_start().len();
-        for line in terminal.broken(&Printable::new(line), 0, (indent + 4).min(terminal.width / 2)) {
+        for line in terminal.folded(&Printable::new(line), (indent + 4).min(terminal.width / 2)) {
             writeln!(out, "{}", tone.paint(line))?;
         }
     }

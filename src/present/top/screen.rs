@@ -28,7 +28,7 @@ pub(crate) struct TopScreen<'a> {
 const KEYS: &[&str] = &[
     "up, down, k, j  move; PgUp, PgDn, Home and End, too; End follows the newest",
     "Tab             move between calls and servers",
-    "Enter           on a call: its ids and hashes; on a server: only its calls",
+    "Enter           call: its ids and hashes; event: its session; server: its calls",
     "w               the session of the call or server, as a waterfall",
     "/               filter: server:git* tool:\"a b\" status:error session:01a2 word",
     "e               errors only",

@@ -169,6 +169,16 @@ fn the_screen_is_the_expected_one_at_every_size() {
 }
 
 #[test]
+fn in_a_pipe_the_column_that_may_be_long_is_the_last() {
+    let zone = jiff::tz::TimeZone::UTC;
+    let terminal = Terminal { width: Terminal::UNLIMITED, unicode: true, zone, warn: 3 };
+    let lines = super::server_lines(&terminal, &some_servers(), now());
+    assert!(lines[0].contains("HOST") && lines[0].contains("NOW\u{1b}"), "{}", lines[0]);
+    assert!(lines[0].find("HOST") < lines[0].find("NOW"), "{}", lines[0]);
+    assert!(lines[4].contains("exited with 1: Connection refused"), "{}", lines[4]);
+}
+
+#[test]
 fn every_size_of_the_terminal_is_drawn() {
     for width in 0..30 {
         for height in 0..12 {
@@ -290,10 +300,23 @@ fn a_server_is_selected_by_its_connection_and_enter_shows_its_calls() {
 }
 
 #[test]
+fn an_event_opens_its_session() {
+    let ended = r#"{"schema":"spantap/1","event":"session_ended","session_id":"s2","connection_id":"c2","seq":3,"timestamp":"2026-11-28T12:40:24.000000Z","server_name":"db","reason":"server_died","exit_code":3}"#;
+    let mut lines = some_lines();
+    lines.push(ended.to_owned());
+    let mut drawing = Drawing::of(&lines, some_servers());
+    for key in [KeyCode::Enter, KeyCode::Char('w')] {
+        assert_eq!(drawing.key(key), Some(TopRequest::Session("s2".to_owned())), "{key:?}");
+        assert_eq!(drawing.view.notice, "");
+    }
+}
+
+#[test]
 fn errors_are_grouped_and_enter_opens_the_latest_of_a_group() {
     let mut drawing = Drawing::usual();
     drawing.keys("gj");
     assert!(matches!(drawing.view.page, Some(Page::Errors(1))));
+    assert_eq!(drawing.key(KeyCode::Char('w')), Some(TopRequest::Session("s1".to_owned())));
     let session = "6c7d14".to_owned();
     let expected = TopRequest::Operation(SearchTarget::Operation { session, seq: 13 });
     assert_eq!(drawing.key(KeyCode::Enter), Some(expected));

@@ -232,25 +232,24 @@ impl TopView {
                 let session = row.connection_id.to_string();
                 Some(TopRequest::Operation(SearchTarget::Operation { session, seq: row.seq }))
             }
-            LogRow::Event(event) => {
-                let mut lines = vec![event.text.clone()];
-                lines.extend(event.stderr.iter().cloned());
-                let clean = |line: String| crate::present::Printable::from(line).to_string();
-                self.show_text(lines.into_iter().map(clean).collect(), None);
-                None
-            }
-            LogRow::Json(_) => None,
+            // An event has no page of its own: its session shows what was before and after it.
+            row => session_of(row).map(TopRequest::Session),
         }
     }
 
     fn session(&mut self, state: &TopState, servers: &[TopServer]) -> Option<TopRequest> {
         let of_server = || servers.iter().find(|server| server.connection_id == self.server);
-        let session = match self.focus {
-            Focus::Servers => of_server().map(|server| server.session_id.clone()),
-            Focus::Calls => self.selected(state).and_then(operation).map(|row| row.session_id.to_string()),
+        let of_failure = |at: usize| {
+            let handle = self.error_rows(state).into_iter().nth(at)?.last;
+            state.rows.iter().rfind(|row| operation(row).is_some_and(|row| row.handle() == handle))
+        };
+        let session = match (&self.page, self.focus) {
+            (Some(Page::Errors(at)), _) => of_failure(*at).and_then(session_of),
+            (_, Focus::Servers) => of_server().map(|server| server.session_id.clone()),
+            (_, Focus::Calls) => self.selected(state).and_then(session_of),
         };
         if session.is_none() {
-            self.notice = "select a call or a server first: its session is shown".to_owned();
+            self.notice = "select a row or a server first: its session is shown".to_owned();
         }
         session.map(TopRequest::Session)
     }
@@ -287,6 +286,14 @@ impl TopView {
                 self.row = self.shown.get(at).copied().filter(|_| at < last);
             }
         }
+    }
+}
+
+fn session_of(row: &LogRow) -> Option<String> {
+    match row {
+        LogRow::Operation(row) => Some(row.session_id.to_string()),
+        LogRow::Event(event) => Some(event.session_id.to_string()),
+        LogRow::Json(_) => None,
     }
 }
 

@@ -127,3 +127,12 @@ fn show_draws_the_first_operations_of_a_long_session_and_all_failures_and_says_w
     assert_eq!(drawn(&show("--limit 20")), 19);
     assert_eq!(show("--json").lines().count(), 300);
 }
+
+#[test]
+fn the_short_form_of_the_limit_means_the_same_in_every_command() {
+    for command in ["tail", "sessions", "stats", "stats --by error", "show last", "why last", "tail --json"] {
+        let shown = |limit: &str| text(&run(&format!("{command} {limit} fixtures/logs")).stdout);
+        let short = shown("-n 2");
+        assert!(!short.is_empty() && short == shown("--limit 2"), "{command}: {short}");
+    }
+}
