@@ -72,6 +72,7 @@ impl EventRow {
             at,
             connection_id: state.connection_id.as_str().into(),
             server_name: state.server_name.as_str().into(),
+            session_id: state.session_id.as_str().into(),
             severity: Severity::Failure,
             text: state.killed_text(),
             stderr: Vec::new(),
