@@ -63,21 +63,6 @@ pub(crate) struct ServerHealth {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Time from which on a start or a list of tools is slow. It is a documented limit, half of the default `--timeout`.
-const SLOW: Duration = Duration::from_secs(5);
-
-impl ServerHealth {
-    /// Returns what took long: the start, the list of tools, or both.
-    pub(crate) fn slow_steps(&self) -> Option<String> {
-        let list = self.tools.as_ref().map_or(Duration::ZERO, |tools| tools.time);
-        let steps = [("start", self.handshake), ("tools/list", list)].into_iter();
-        let slow = steps.filter(|(_, time)| *time >= SLOW);
-        let texts: Vec<String> =
-            slow.map(|(step, time)| format!("{step} took {:.1} s", time.as_secs_f64())).collect();
-        (!texts.is_empty()).then(|| texts.join(", "))
-    }
-}
-
 /// The tools of all pages.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolList {

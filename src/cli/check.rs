@@ -308,7 +308,7 @@ impl CheckArgs {
             let time = now.strftime("%H:%M:%S");
             match outcome {
                 Ok(health) => {
-                    let state = if health.slow_steps().is_some() { "slow" } else { "ok" };
+                    let state = if many::slow_steps(health).is_some() { "slow" } else { "ok" };
                     writeln!(out, "{time}  {state:<4}  {}", Printable::new(&summary(health)))?;
                 }
                 Err(ServerFailure { kind, text, stderr, .. }) => {
@@ -416,7 +416,7 @@ fn ms(time: Duration) -> f64 {
 fn health_json(health: &ServerHealth) -> Value {
     let tools = health.tools.as_ref();
     json!({
-        "ok": true, "slow": health.slow_steps().is_some(), "server": health.name, "version": health.version, "protocol": health.protocol,
+        "ok": true, "slow": many::slow_steps(health).is_some(), "server": health.name, "version": health.version, "protocol": health.protocol,
         "era": health.era, "handshake_ms": ms(health.handshake), "ping_ms": ms(health.ping),
         "ping_method": health.ping_method, "tools": tools.map(|tools| tools.count),
         "tools_list_ms": tools.map(|tools| ms(tools.time)), "definitions_bytes": tools.map(|tools| tools.bytes),
@@ -439,7 +439,7 @@ fn print(
 ) -> anyhow::Result<()> {
     let [name, version, protocol] =
         [&health.name, &health.version, &health.protocol].map(|text| Printable::new(text));
-    let slow = health.slow_steps();
+    let slow = many::slow_steps(health);
     let state = if slow.is_some() { "slow" } else { "ok" };
     writeln!(out, "{state}  {name} {version}, protocol {protocol}")?;
     writeln!(out, "    start and handshake  {:>9.1} ms", ms(health.handshake))?;

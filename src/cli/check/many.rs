@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -30,6 +31,8 @@ use crate::system::files::{read_limited, write_private};
 
 /// Most servers that are checked at the same time.
 const MOST_AT_ONCE: usize = 4;
+/// Time from which on a start or a list of tools is slow: half of the default `--timeout`.
+const SLOW: Duration = Duration::from_secs(5);
 /// Largest file of the memory, in bytes. [`CheckMemory::encode`] stays below it.
 const MAX_FILE: u64 = 2 << 20;
 
@@ -217,6 +220,15 @@ fn row(target: &CheckTarget, outcome: Option<&CheckOutcome>) -> CheckRow {
     }
 }
 
+/// Returns what took long, if something did: the start, the list of tools, or both.
+pub(super) fn slow_steps(health: &ServerHealth) -> Option<String> {
+    let list = health.tools.as_ref().map_or(Duration::ZERO, |tools| tools.time);
+    let slow = [("start", health.handshake), ("tools/list", list)].into_iter().filter(|step| step.1 >= SLOW);
+    let texts: Vec<String> =
+        slow.map(|(step, time)| format!("{step} took {:.1} s", time.as_secs_f64())).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
 fn working(row: CheckRow, health: &ServerHealth, changes: Option<&ChangedTools>) -> CheckRow {
     let mut notes: Vec<String> =
         health.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
@@ -225,7 +237,7 @@ fn working(row: CheckRow, health: &ServerHealth, changes: Option<&ChangedTools>)
         let since = changes.since.local(&jiff::tz::TimeZone::system(), "%Y-%m-%d %H:%M");
         notes.push(format!("since {since}: {}", changes_text(&changes.tools)));
     }
-    let slow = health.slow_steps();
+    let slow = slow_steps(health);
     let (state, word) = if slow.is_some() { (CheckState::Slow, "slow") } else { (CheckState::Works, "ok") };
     notes.extend(slow.map(|steps| format!("slow: {steps}")));
     CheckRow {
@@ -354,9 +366,8 @@ pub(super) fn changes_json(changes: &ChangedTools) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::check::lint::LintedServer;
     use crate::check::{ProbeEnd, ToolList};
 
     #[test]
@@ -379,6 +390,7 @@ mod tests {
                 end: ProbeEnd { by: "stdin_closed", after: Duration::ZERO },
                 banner_lines: 0,
                 warnings: Vec::new(),
+                lint: LintedServer::new(false, ""),
             };
             let plan = CheckPlan::Disabled;
             let target = CheckTarget { name: String::new(), label: "db".to_owned(), hosts: Vec::new(), plan };
@@ -390,7 +402,7 @@ mod tests {
             assert_eq!((&server["state"], &server["ok"]), (&json!(word), &json!(true)));
             assert_eq!(server["slow"], is_slow);
             let mut printed = Vec::new();
-            let status = print(&mut printed, &[target], &[outcome], &[], false).unwrap();
+            let status = print(&mut printed, &[target], &[outcome], &[], (CheckForm::Text, None)).unwrap();
             let printed = String::from_utf8(printed).unwrap();
             assert!(printed.contains(if is_slow { "1 slow" } else { "1 ok" }), "{printed}");
             assert_eq!(format!("{status:?}"), format!("{:?}", ExitCode::SUCCESS));
