@@ -30,6 +30,7 @@ const FILES: &[(&str, &str)] = &shipped![
     "grafana/mcp-5-cost.json",
     "grafana/provisioning.yaml",
     "prometheus/rules.yml",
+    "prometheus/rules-optional.yml",
     "prometheus/rules_test.yml",
     "prometheus/recording.yml",
     "lnav/spantap_log.json",

@@ -42,6 +42,7 @@ struct SessionLine<'a> {
     most_repeats: u64,
     slow: u64,
     malformed: u64,
+    tool_changes: u64,
     /// Servers that ended without being asked to, each with how it ended.
     deaths: &'a BTreeSet<String>,
     records_lost: bool,
@@ -79,6 +80,7 @@ pub(crate) fn json(
         most_repeats: session.most_repeats(),
         slow: session.calls.slow,
         malformed: session.malformed,
+        tool_changes: session.tool_changes,
         deaths: &session.deaths,
         records_lost: session.is_lossy,
         tokens_est: session.calls.tokens,
@@ -142,7 +144,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -
     let mut notes: Vec<String> = session.killed.iter().chain(&session.deaths).cloned().collect();
     let tone = match () {
         () if !notes.is_empty() || session.has_thrashing_alarm => Tone::Bad,
-        () if session.calls.errors() > 0 || session.running.is_empty() => Tone::Warning,
+        () if session.calls.errors() > 0 || session.tool_changes > 0 || session.running.is_empty() => {
+            Tone::Warning
+        }
         () => Tone::Good,
     };
     notes.extend(running(session, names_open));
@@ -154,6 +158,10 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -
     }
     if session.calls.with_status(Status::Denied) > 0 {
         notes.push(format!("{} denied", session.calls.with_status(Status::Denied)));
+    }
+    if let Some((_, change)) = &session.last_tool_change {
+        let more = session.tool_changes.saturating_sub(1);
+        notes.push(if more > 0 { format!("{change} (and {more} changes before)") } else { change.clone() });
     }
     if session.calls.slow > 0 {
         notes.push(format!("{} slow", session.calls.slow));

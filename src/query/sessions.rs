@@ -38,6 +38,10 @@ pub struct SessionTotals {
     /// True if such an event was an alarm.
     pub(crate) has_thrashing_alarm: bool,
     pub(crate) malformed: u64,
+    /// Lists of tools that differed from the one before.
+    pub(crate) tool_changes: u64,
+    /// The last such change: its time, server and words.
+    pub(crate) last_tool_change: Option<(Timestamp, String)>,
     /// True if records or bytes were lost.
     pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
@@ -168,6 +172,11 @@ impl SessionTotals {
             EventName::Malformed => {
                 self.malformed = self.malformed.saturating_add(entry.count.unwrap_or(1));
             }
+            EventName::ToolsChanged => {
+                self.tool_changes = self.tool_changes.saturating_add(entry.count.unwrap_or(1));
+                let change = (entry.timestamp, format!("{}: {}", &*entry.server_name, &*entry.message));
+                self.last_tool_change = self.last_tool_change.take().max(Some(change));
+            }
             EventName::Gap => self.is_lossy = true,
             EventName::SessionEnded => {
                 insert(&mut self.ended, &entry.connection_id);
@@ -195,6 +204,8 @@ impl SessionTotals {
         self.thrashing = self.thrashing.max(other.thrashing);
         self.has_thrashing_alarm |= other.has_thrashing_alarm;
         self.malformed = self.malformed.saturating_add(other.malformed);
+        self.tool_changes = self.tool_changes.saturating_add(other.tool_changes);
+        self.last_tool_change = self.last_tool_change.take().max(other.last_tool_change);
         self.is_lossy |= other.is_lossy;
         self.deaths.extend(other.deaths);
         self.ended.extend(other.ended);

@@ -137,6 +137,12 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     def on_metrics(key: tuple) -> tuple:
         return key if key[1] != "no-such-tool" else (key[0], "_OTHER")
 
+    definitions = answers.by_tool("mcp-5-cost", "Definitions by tool")
+    for record in records:
+        for tool in record["tools"] if record["event"] == "tools_listed" else []:
+            tokens = -(-tool["definition_bytes"] // 4)
+            same(f"{tool['name']} definition", definitions[record["server_name"], tool["name"]], tokens)
+
     for key, row in stats.items():
         at = on_metrics(key)
         same(f"{key} calls", answers.by_tool("mcp-3-latency", "Latency by tool", 3).get(at, 0), row["calls"])

@@ -11,7 +11,7 @@ passed=0
 for threshold in 5 40; do
     "$spantap" dashboards --out "$work/$threshold" --thrash-threshold "$threshold" > /dev/null
     cd "$work/$threshold/prometheus"
-    "$promtool" check rules rules.yml recording.yml
+    "$promtool" check rules rules.yml rules-optional.yml recording.yml
     "$promtool" test rules rules_test.yml
     ((passed += 3))
 done

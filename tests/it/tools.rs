@@ -203,6 +203,28 @@ fn lists_of_any_size_take_limited_memory() {
     assert_eq!(listed["tools_total"], 20_004);
 }
 
+#[test]
+fn every_view_names_a_change_by_tool_and_part() {
+    let home = Home::new();
+    let lists = [r#"{"name":"read_file"}"#, r#"{"name":"read_file","description":"x"},{"name":"search"}"#];
+    let mut session =
+        Run::wrapping_lists(&lists).home(&home).options(&["--server", "files"]).unhurried().start();
+    lists.iter().for_each(|_| drop(session.request("tools/list", json!({}))));
+    assert!(session.end().0.success());
+    let change = "description of read_file changed, search added";
+    for view in [&["tail"][..], &["show"], &["sessions"], &["report", "--output", "-"], &["top", "--once"]] {
+        let output = home.spantap(view.iter().copied()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(change), "{view:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let coloured = home.spantap(["tail", "--color", "always"]).output().unwrap();
+    let coloured = String::from_utf8(coloured.stdout).unwrap();
+    let line = coloured.lines().find(|line| line.contains(change)).unwrap();
+    assert!(line.contains(&format!("\u{1b}[33m{change}")), "{line:?}");
+    let json = home.spantap(["sessions", "--json"]).output().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["tool_changes"], 1);
+}
+
 /// Names and texts that servers of all kinds send.
 fn hostile_name() -> impl Strategy<Value = String> {
     prop_oneof![

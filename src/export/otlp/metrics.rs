@@ -15,15 +15,18 @@ use crate::record::words::Side;
 use crate::relay::chunk::Moment;
 
 mod calls;
+mod definitions;
 mod health;
 mod traffic;
 
 use calls::CallMetrics;
+use definitions::DefinitionMetrics;
 use health::HealthMetrics;
 use traffic::TrafficMetrics;
 
 pub(crate) struct Metrics {
     calls: CallMetrics,
+    definitions: DefinitionMetrics,
     traffic: TrafficMetrics,
     health: HealthMetrics,
     started: Option<Moment>,
@@ -35,6 +38,7 @@ impl Metrics {
         let (factory, label) = (InstrumentFactory(meter), ServerLabel::new(server));
         Metrics {
             calls: CallMetrics::new(&factory, label.clone(), side, server, prices),
+            definitions: DefinitionMetrics::new(&factory, label.clone()),
             traffic: TrafficMetrics::new(&factory, label.clone()),
             health: HealthMetrics::new(&factory, label, side),
             started: None,
@@ -56,7 +60,11 @@ impl Metrics {
                 self.started = Some(started.spawned);
                 self.health.started(started.child_pid.is_some());
             }
-            EventKind::ToolsListed(listed) => self.calls.tools_listed(listed),
+            EventKind::ToolsListed(listed) => {
+                self.calls.tools_listed(listed);
+                self.definitions.listed(listed);
+            }
+            EventKind::ToolsChanged(changed) => self.definitions.changed(changed),
             EventKind::Operation(operation) => {
                 if operation.facts.direction == Direction::ClientToServer {
                     self.health.answered(operation);

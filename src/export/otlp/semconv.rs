@@ -55,6 +55,9 @@ pub mod attribute {
     pub const SPANTAP_TOKEN_KIND: &str = "spantap.token.kind";
     /// `llm_estimate`, `mcp`.
     pub const SPANTAP_COST_KIND: &str = "spantap.cost.kind";
+    /// `added`, `removed`, or the part of the definition that changed: `title`, `description`, `input_schema`,
+    /// `output_schema`, `annotations`, `other`.
+    pub const SPANTAP_TOOL_CHANGE: &str = "spantap.tool.change";
     /// `tap`, `log`, `otlp`.
     pub const SPANTAP_SINK: &str = "spantap.sink";
     pub const SPANTAP_REASON: &str = "spantap.reason";
@@ -136,6 +139,10 @@ instruments! {
         "Highest number of identical calls so far, by tool; above the threshold only without progress, or at four times the threshold";
     SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4";
     SESSION_COST = "gauge" "spantap.session.cost.usd" "{USD}" "Cost by kind, estimated";
+    DEFINITION_TOKENS = "gauge" "spantap.context.definition_tokens" "{token}"
+        "Tokens of the tool's definition, estimated as bytes / 4; 0 once the server no longer lists the tool";
+    TOOL_CHANGES = "counter" "spantap.tool.changes" "{change}"
+        "Changes of tool definitions, by tool and by the part that changed";
     IN_FLIGHT = "updowncounter" "spantap.operation.in_flight" "{operation}" "Open requests";
     TELEMETRY_DROPPED = "counter" "spantap.telemetry.dropped" "{record}" "Records that were lost, by sink and reason";
     ADDED_LATENCY = "histogram" "spantap.relay.added_latency" "s" "Time from the read to the write of a chunk";

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::collector::{Collector, Manner, points, text};
 use super::{call, session, session_until, start};
+use crate::support::run::Run;
 use crate::support::{Home, wait_until};
 
 #[test]
@@ -141,6 +144,42 @@ fn a_tool_has_a_series_from_the_moment_it_is_listed() {
     let of = |tool: &str| repeats.iter().find(|(attributes, _)| attributes.contains(tool)).map(|(_, n)| *n);
     assert_eq!(of("gen_ai.tool.name=read_file"), Some(1.0));
     assert_eq!(of("gen_ai.tool.name=search_issues"), Some(0.0), "{repeats:?}");
+}
+
+#[test]
+fn the_cost_of_each_definition_and_its_changes_are_measured() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let lists = [r#"{"name":"a"},{"name":"b"},{"x":1}"#, r#"{"name":"a","description":"abcd"}"#];
+    let mut session = Run::wrapping_lists(&lists)
+        .home(&home)
+        .options(&["--server", "s", "--otlp", &collector.endpoint])
+        .unhurried()
+        .start();
+    lists.iter().for_each(|_| drop(session.request("tools/list", json!({}))));
+    assert!(session.end().0.success());
+    let of = |name: &str| -> Vec<String> {
+        let points = collector.points(name).into_iter();
+        let mut points: Vec<String> =
+            points.map(|(attributes, value)| format!("{attributes} {value}")).collect();
+        points.sort();
+        points
+    };
+    assert_eq!(
+        of("spantap.context.definition_tokens"),
+        [
+            "gen_ai.tool.name=_OTHER mcp.server.name=s 0",
+            "gen_ai.tool.name=a mcp.server.name=s 9",
+            "gen_ai.tool.name=b mcp.server.name=s 0",
+        ]
+    );
+    assert_eq!(
+        of("spantap.tool.changes"),
+        [
+            "gen_ai.tool.name=a mcp.server.name=s spantap.tool.change=description 1",
+            "gen_ai.tool.name=b mcp.server.name=s spantap.tool.change=removed 1",
+        ]
+    );
 }
 
 #[test]

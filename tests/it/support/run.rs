@@ -42,6 +42,15 @@ impl Run {
         Run::new(&[SPANTAP], &["--", "bash", "-c", script])
     }
 
+    /// Wraps a server that answers its requests with these lists of tools, one after the other.
+    pub fn wrapping_lists(lists: &[&str]) -> Run {
+        let answer = |(id, list): (usize, &&str)| {
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"tools":[{list}]}}}}"#, id + 1);
+            format!("read -r line; printf '%s\\n' '{answer}'\n")
+        };
+        Run::wrapping_script(&(lists.iter().enumerate().map(answer).collect::<String>() + "cat"))
+    }
+
     /// Wraps the sample server.
     pub fn wrapping_sample() -> Run {
         Run::new(&[SPANTAP], &["--", SPANTAP, "demo", "--serve"])

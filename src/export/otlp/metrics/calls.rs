@@ -16,8 +16,8 @@ use crate::record::tokens;
 use crate::record::words::Side;
 
 /// Tools of one server that get series of their own; the rest are `_OTHER`.
-const MAX_TOOLS: usize = 200;
-const OTHER: &str = "_OTHER";
+pub(super) const MAX_TOOLS: usize = 200;
+pub(super) const OTHER: &str = "_OTHER";
 
 pub(super) struct CallMetrics {
     label: ServerLabel,
