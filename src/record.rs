@@ -280,6 +280,8 @@ record! {
             pub removed: Option<Vec<Cow<'a, str>>>,
             /// Names of tools whose definition changed.
             pub changed: Option<Vec<Cow<'a, str>>>,
+            /// Tools with findings of the lint: the ids of the rules, at most 500 tools.
+            pub linted: Option<Vec<RecordedLint<'a>>>,
             /// Number of tool definitions that are not in the lists (more than 500, or without a name that can be
             /// read). `tools_changed`: if one of them may have changed.
             pub unlisted: Option<u64>,
@@ -310,6 +312,22 @@ record! {
             pub text: RecordText<'a>,
         }
     }
+}
+
+/// One tool with findings of the lint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub struct RecordedLint<'a> {
+    /// Name of the tool, redacted.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// Ids of the rules.
+    #[serde(borrow)]
+    pub rules: Vec<Cow<'a, str>>,
+    /// First 16 hex digits of the SHA-256 of the canonical definition.
+    #[serde(borrow)]
+    pub definition_hash: Cow<'a, str>,
 }
 
 /// One tool of a `tools/list` answer.

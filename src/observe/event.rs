@@ -19,7 +19,10 @@ use crate::text::words::words;
 
 mod tools;
 
-pub use tools::{ChangedTool, DefinitionPart, ListedTool, ToolChangeKind, ToolsChanged, ToolsListed};
+pub use tools::{
+    ChangedTool, DefinitionPart, LintedTool, ListedTool, ToolChangeKind, ToolsChanged, ToolsLinted,
+    ToolsListed,
+};
 
 /// Takes events in their order, on the thread that runs the observer. A sink drops and counts the events that
 /// it cannot take. It waits for its own queue for a bounded time only.
@@ -56,6 +59,8 @@ pub enum EventKind {
     ToolsChanged(ToolsChanged),
     /// A page of a `tools/list` answer. It is recorded if it differs from the one before.
     ToolsListed(Box<ToolsListed>),
+    /// Tools that hosts refuse or cut, once for each definition.
+    ToolsLinted(Box<ToolsLinted>),
     /// Lines of one stream that are not JSON-RPC, since the last such event.
     Malformed(Malformed),
     /// An answer or a cancellation that belongs to no open request.

@@ -67,6 +67,42 @@ pub(crate) struct LintFinding {
     pub(crate) more: u32,
 }
 
+/// A set of rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LintRules(u32);
+
+impl LintRules {
+    pub(crate) fn insert(&mut self, rule: LintRule) {
+        self.0 |= 1 << rule as u32;
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = LintRule> {
+        LintRule::ALL.into_iter().filter(move |rule| self.0 & 1 << *rule as u32 != 0)
+    }
+}
+
+/// The lint of a definition that is observed, without words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObservedLint {
+    pub(crate) rules: LintRules,
+    /// True if each result must have `structuredContent`.
+    pub(crate) declares_output: bool,
+}
+
+/// Longest definition that is linted when it is observed, in bytes. The values in it take up to sixteen times as much.
+const MAX_OBSERVED: usize = 256 << 10;
+
+/// Lints the text of a definition that is observed. A longer one has no findings.
+pub(crate) fn observed(text: &str) -> ObservedLint {
+    let mut found = ObservedLint::default();
+    let definition = (text.len() <= MAX_OBSERVED).then(|| serde_json::from_str::<Value>(text));
+    if let Some(Ok(definition)) = definition {
+        lint(&definition, &mut |rule, _| found.rules.insert(rule));
+        found.declares_output = definition["outputSchema"].is_object();
+    }
+    found
+}
+
 /// Takes each fault. One rule may be reported many times.
 type Report<'a> = dyn FnMut(LintRule, fmt::Arguments<'_>) + 'a;
 

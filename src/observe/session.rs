@@ -20,6 +20,7 @@ use crate::relay::chunk::Moment;
 mod answer;
 mod deadlines;
 mod facts;
+mod linted;
 mod losses;
 mod notification;
 mod peers;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::observe::canonical::{JsonText, canonical, write_string};
 use crate::observe::event::{DefinitionPart, ToolChangeKind};
+use crate::observe::lint::ObservedLint;
 use crate::text::hex;
 
 /// A tool definition as it was received.
@@ -19,6 +20,8 @@ pub struct ToolDefinition {
     pub name: String,
     pub fingerprint: ToolFingerprint,
     pub sizes: DefinitionSizes,
+    /// Set where a definition is observed.
+    pub lint: ObservedLint,
 }
 
 /// Lengths in bytes, as they were received.
@@ -93,7 +96,7 @@ impl ToolDefinition {
         }
         fingerprint.hash = hash_of(text, whole.map(|members| [b"{", &*members.join(&b','), b"}"].concat()));
         let name = name.ok_or(fingerprint.hash)?;
-        Ok(ToolDefinition { name, fingerprint, sizes })
+        Ok(ToolDefinition { name, fingerprint, sizes, lint: ObservedLint::default() })
     }
 }
 

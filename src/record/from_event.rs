@@ -9,7 +9,8 @@ use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::observe::result_limits::tokens;
 use crate::observe::tool_definition::parts_text;
 use crate::record::{
-    ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, RecordedChange, RecordedTool, SCHEMA,
+    ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, RecordedChange, RecordedLint,
+    RecordedTool, SCHEMA,
 };
 use crate::relay::chunk::Stream;
 
@@ -57,6 +58,7 @@ impl<'a> Record<'a> {
             EventKind::DebugEnded => record.begin(Level::Info, EventName::DebugEnded, "debug level ended"),
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(listed) if listed.is_recorded => record.tools_listed(listed),
+            EventKind::ToolsLinted(linted) => record.tools_linted(linted),
             EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
         }
         Some(record)
@@ -285,6 +287,28 @@ impl<'a> Record<'a> {
         self.unlisted = (*unlisted > 0).then_some(*unlisted);
         self.definitions_hash = Some(definitions_hash.text().into());
         self.count = (*count > 1).then_some(*count);
+    }
+
+    fn tools_linted(&mut self, linted: &'a ToolsLinted) {
+        let ToolsLinted { tools, unlisted } = linted;
+        let rules = |tool: &LintedTool| {
+            let words: Vec<&str> = tool.rules.iter().map(|rule| rule.as_str()).collect();
+            words.join(", ")
+        };
+        let mut parts: Vec<String> =
+            tools.iter().take(2).map(|tool| format!("{}: {}", tool.name.as_str(), rules(tool))).collect();
+        let more = (tools.len() as u64).saturating_sub(2) + unlisted;
+        if more > 0 {
+            parts.push(format!("{more} more {}", if more == 1 { "tool" } else { "tools" }));
+        }
+        self.begin(Level::Info, EventName::ToolsLinted, format!("lint of {}", parts.join("; ")));
+        let tool = |tool: &'a LintedTool| RecordedLint {
+            name: tool.name.as_str().into(),
+            rules: tool.rules.iter().map(|rule| Cow::Borrowed(rule.as_str())).collect(),
+            definition_hash: format!("{:016x}", tool.definition_hash).into(),
+        };
+        self.linted = Some(tools.iter().map(tool).collect());
+        self.unlisted = (*unlisted > 0).then_some(*unlisted);
     }
 
     fn malformed(&mut self, malformed: &event::Malformed) {

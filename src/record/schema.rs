@@ -70,6 +70,7 @@ pub const EVENTS: &[EventFields] = &[
     ),
     fields(EventName::ToolsListed, "tools tools_total is_complete definition_bytes", "unlisted page count"),
     fields(EventName::ToolsChanged, "changes added removed changed definitions_hash", "unlisted count"),
+    fields(EventName::ToolsLinted, "linted", "unlisted"),
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),
     fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),

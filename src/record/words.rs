@@ -50,6 +50,7 @@ words! {
         TaskEnded = "task_ended",
         ToolsListed = "tools_listed",
         ToolsChanged = "tools_changed",
+        ToolsLinted = "tools_linted",
         Malformed = "malformed",
         Unmatched = "unmatched",
         Gap = "gap",

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use spantap::relay::chunk::Stream;
 
+use crate::replay::{CLIENT, Player, SERVER};
 use crate::support::*;
 
 /// A server of an older revision that answers everything with the same result, whose tools are `$TOOLS`.
-const SERVER: &str = r#"while read -r line; do
+const SCRIPT: &str = r#"while read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
   case $line in
     *server/discover*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"x"}}\n' "$id" ;;
@@ -25,7 +27,7 @@ fn tools(fixture: &str) -> String {
 /// Runs `check --lint` on a server with these definitions. Returns the exit status and what it prints.
 fn lint(fixture: &str, options: &[&str]) -> (i32, String) {
     let words = ["check", "--lint", "--timeout", "30s"].iter().chain(options).copied();
-    let words = words.chain(["--", "sh", "-c", SERVER]);
+    let words = words.chain(["--", "sh", "-c", SCRIPT]);
     let output = Home::new().spantap(words).env("TOOLS", tools(fixture)).output().unwrap();
     let (printed, said) = text(&output);
     assert_eq!(said, "", "{printed}");
@@ -83,7 +85,7 @@ fn the_json_and_sarif_of_a_server_have_each_finding() {
 fn lint_all(option: &str) -> (i32, String, String) {
     let home = Home::new();
     let server =
-        |fixture: &str| json!({"command": "sh", "args": ["-c", SERVER], "env": {"TOOLS": tools(fixture)}});
+        |fixture: &str| json!({"command": "sh", "args": ["-c", SCRIPT], "env": {"TOOLS": tools(fixture)}});
     let write = |file: &str, servers: Value| {
         let path = home.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -137,4 +139,107 @@ fn documents_exclude_each_other_and_sarif_needs_the_lint() {
         let words = ["check"].iter().chain(options).copied().chain(["--", "true"]);
         assert_eq!(Home::new().spantap(words).output().unwrap().status.code(), Some(2), "{options:?}");
     }
+}
+
+fn send(player: &mut Player, stream: Stream, message: &Value) {
+    player.send(stream, format!("{message}\n"));
+}
+
+/// Observes a list of tools.
+fn list(player: &mut Player, tools: &[Value]) {
+    send(player, CLIENT, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}));
+    send(player, SERVER, &json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}));
+}
+
+/// Observes a call with its result.
+fn call(player: &mut Player, tool: &str, result: &Value) {
+    let params = json!({"name": tool, "arguments": {}});
+    send(player, CLIENT, &json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}));
+    send(player, SERVER, &json!({"jsonrpc": "2.0", "id": 2, "result": result}));
+}
+
+fn good(name: &str) -> Value {
+    json!({"name": name, "description": "x", "inputSchema": {"type": "object"}})
+}
+
+/// Returns the tools of all `tools_linted` records, each with its rules, and the number of the tools that are not named.
+fn linted(records: &[Value]) -> (Vec<(String, String)>, u64) {
+    let (mut tools, mut unlisted) = (Vec::new(), 0);
+    for record in records.iter().filter(|record| record["event"] == "tools_linted") {
+        drop(validate_line(Path::new("player"), &record.to_string()));
+        unlisted += record["unlisted"].as_u64().unwrap_or_default();
+        for tool in record["linted"].as_array().unwrap() {
+            tools.push((tool["name"].as_str().unwrap().to_owned(), tool["rules"].to_string()));
+        }
+    }
+    (tools, unlisted)
+}
+
+#[test]
+fn findings_in_observed_definitions_are_recorded_once_for_each_definition() {
+    let mut player = Player::new();
+    let mut bad = good("b");
+    bad["inputSchema"]["anyOf"] = json!([{}]);
+    for _ in 0..3 {
+        list(&mut player, &[good("a"), bad.clone(), good("c.d")]);
+    }
+    bad["description"] = json!("other");
+    list(&mut player, &[good("a"), bad, good("c.d"), good("a")]);
+    let records = player.end();
+    let found = |tool: &str, rules: &str| (tool.to_owned(), rules.to_owned());
+    let union = r#"["input-schema-union"]"#;
+    let expected = [
+        found("b", union),
+        found("c.d", r#"["tool-name"]"#),
+        found("b", union),
+        found("a", r#"["duplicate-name"]"#),
+    ];
+    assert_eq!(linted(&records), (expected.to_vec(), 0));
+    let first = records.iter().find(|record| record["event"] == "tools_linted").unwrap();
+    assert_eq!(
+        (&first["level"], &first["message"]),
+        (&json!("info"), &json!("lint of b: input-schema-union; c.d: tool-name"))
+    );
+}
+
+#[test]
+fn a_result_without_structured_content_is_found_if_the_tool_declares_an_output_schema() {
+    let mut with_output = good("a");
+    with_output["outputSchema"] = json!({"type": "object"});
+    let results = [
+        (json!({"content": [], "structuredContent": {}}), false),
+        (json!({"content": [], "isError": true}), false),
+        (json!({"resultType": "input_required", "inputRequests": {}}), false),
+        (json!({"content": []}), true),
+    ];
+    for (result, is_found) in results {
+        let mut player = Player::new();
+        list(&mut player, &[with_output.clone(), good("b")]);
+        for tool in ["b", "a", "a"] {
+            call(&mut player, tool, &result);
+        }
+        let expected = vec![("a".to_owned(), r#"["structured-content"]"#.to_owned())];
+        assert_eq!(linted(&player.end()).0, if is_found { expected } else { Vec::new() }, "{result}");
+    }
+    let mut player = Player::new();
+    list(&mut player, &[with_output]);
+    list(&mut player, &[good("a")]);
+    call(&mut player, "a", &json!({"content": []}));
+    assert_eq!(linted(&player.end()).0, [], "the tool no longer declares an output schema");
+}
+
+#[test]
+fn hostile_lists_make_few_records_of_limited_size() {
+    let mut player = Player::new();
+    for page in 0..8 {
+        let tools: Vec<Value> = (0..1000).map(|n| good(&format!("t.{page}.{n}"))).collect();
+        list(&mut player, &tools);
+    }
+    // Too long to be linted.
+    list(&mut player, &[json!({"name": "long.name", "description": "x".repeat(300 << 10)})]);
+    let records = player.end();
+    let (tools, unlisted) = linted(&records);
+    assert_eq!((tools.len(), tools.len() as u64 + unlisted), (5 * 500 - 404, 4096));
+    let longest = records.iter().map(|record| record.to_string().len()).max().unwrap();
+    assert!(longest < 64 << 10, "{longest}");
 }

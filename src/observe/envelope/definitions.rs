@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::observe::lint;
 use crate::observe::tool_definition::ToolDefinition;
 use crate::observe::tools::UnlistedTools;
 
@@ -121,6 +122,7 @@ impl DefinitionReader {
                 Ok(mut tool) if self.size + tool.name.len() <= MAX_PAGE => {
                     self.size += tool.name.len() + size_of::<ToolDefinition>();
                     tool.sizes.definition = element.len() as u64;
+                    tool.lint = lint::observed(&text);
                     self.page.tools.push(tool);
                 }
                 Ok(tool) => self.page.unlisted.add(tool.fingerprint.hash),

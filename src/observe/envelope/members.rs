@@ -43,6 +43,7 @@ pub enum Member {
     Action,
     ResultRequestState,
     InputRequests,
+    StructuredContent,
     Tools,
     NextCursor,
     ErrorCode,
@@ -50,7 +51,7 @@ pub enum Member {
 }
 
 /// Members in the order of their numbers: parent, key, and limit of the captured bytes.
-pub const MEMBERS: [(Member, MemberParent, &str, usize); 40] = {
+pub const MEMBERS: [(Member, MemberParent, &str, usize); 41] = {
     use Member::*;
     use MemberParent::*;
     [
@@ -90,6 +91,8 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 40] = {
         (Action, Result, "action", 256),
         (ResultRequestState, Result, "requestState", 64 << 10),
         (InputRequests, Result, "inputRequests", 64 << 10),
+        // Only its presence counts.
+        (StructuredContent, Result, "structuredContent", 0),
         // Read by `definitions`.
         (Tools, Result, "tools", 0),
         (NextCursor, Result, "nextCursor", 1 << 10),

@@ -1,6 +1,7 @@
 //! The events of tool lists.
 
 use crate::observe::canonical::Hash;
+use crate::observe::lint::LintRule;
 use crate::observe::redact::Redacted;
 use crate::text::words::words;
 
@@ -74,6 +75,22 @@ pub struct ListedTool {
     pub definition_size: u64,
     pub description_size: u64,
     pub schema_size: u64,
+    /// The first 16 hex digits of the definition's SHA-256.
+    pub definition_hash: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToolsLinted {
+    /// At most 500 tools.
+    pub tools: Vec<LintedTool>,
+    /// Number of further tools with findings.
+    pub unlisted: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct LintedTool {
+    pub name: Redacted,
+    pub rules: Vec<LintRule>,
     /// The first 16 hex digits of the definition's SHA-256.
     pub definition_hash: u64,
 }

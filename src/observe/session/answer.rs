@@ -66,6 +66,7 @@ impl Session {
             self.summarise(&pending, &content, answer.result_hash, step);
         }
         self.task_answered(&pending, &answer, envelope, step);
+        self.lint_result(&pending.facts, &answer, envelope, step);
         let asks_again = envelope.raw(Member::ResultType).is_some_and(|raw| raw == b"\"input_required\"");
         let CallFacts { method, target, span, .. } = &pending.facts;
         let (trace_id, span_id) = (span.trace_id, span.span_id);

@@ -95,6 +95,11 @@ impl Session {
         self.emit(EventKind::PeerIdentified(Box::new(identified)), step);
     }
 
+    /// Returns the MCP revision of the last handshake or request, as it was received.
+    pub(super) fn revision(&self) -> Option<String> {
+        self.peers.known.version.clone()
+    }
+
     /// Returns the MCP revision that a request is under. The text is shared, because it rarely changes.
     pub(super) fn version(&mut self, meta: &Meta, counts: &mut RedactionCounts) -> Option<Redacted> {
         let Peers { known, last_version, .. } = &mut self.peers;

@@ -9,6 +9,7 @@ use crate::observe::event::*;
 use crate::observe::message;
 use crate::observe::redact::Field;
 use crate::observe::repeats::RateLimit;
+use crate::observe::session::linted::LintedTools;
 use crate::observe::session::{Session, Step};
 use crate::observe::tools::{PageCursor, ToolDrift, ToolListings, ToolSet};
 
@@ -24,6 +25,7 @@ pub(super) struct ReportedTools {
     pub(super) listings: ToolListings,
     listed: RateLimit,
     changed: RateLimit,
+    pub(super) linted: LintedTools,
     /// The last page, if it was to be reported and was not.
     withheld: Option<Box<ToolsListed>>,
 }
@@ -74,6 +76,7 @@ impl Session {
             self.tools.withheld = due.is_none().then(|| listed.clone());
         }
         self.emit(EventKind::ToolsListed(listed), step);
+        self.lint_page(page, step);
         if place.has_changed {
             self.tools_changed(step);
         }

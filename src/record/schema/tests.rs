@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::observe::canonical::{Algorithm, Hash};
 use crate::observe::event::*;
+use crate::observe::lint::LintRule;
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Field, Redacted, RedactionCounts, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
@@ -200,6 +201,14 @@ impl Filled {
                 definitions_hash: hash(),
                 count: self.some(2).unwrap_or(1),
             }),
+            EventKind::ToolsLinted(Box::new(ToolsLinted {
+                tools: vec![LintedTool {
+                    name: text("a"),
+                    rules: vec![LintRule::ToolName],
+                    definition_hash: 0xab,
+                }],
+                unlisted: self.some(3).unwrap_or_default(),
+            })),
             EventKind::Malformed(Malformed {
                 stream: Stream::Stdout,
                 count: 1,
