@@ -137,7 +137,7 @@ proptest! {
         prop_assert_eq!(kind == LineKind::Messages, is_message, "{}", text);
         if is_message {
             for (element, found) in elements.into_iter().zip(found) {
-                for (member, place, name, _) in MEMBERS {
+                for (member, place, name, limit) in MEMBERS {
                     let holder = match place {
                         MemberParent::Root => element,
                         MemberParent::Params => &element["params"],
@@ -147,7 +147,11 @@ proptest! {
                     let there = holder.get(name);
                     let seen = found.iter().find(|(seen, _)| *seen == member);
                     let seen = seen.map(|(_, raw)| serde_json::from_slice::<serde_json::Value>(raw).unwrap());
-                    prop_assert_eq!(there, seen.as_ref());
+                    // A value beyond the member's limit is not captured. White space counts.
+                    let is_long = there.is_some_and(|there| 4 * there.to_string().len() > limit);
+                    if seen.is_some() || !is_long {
+                        prop_assert_eq!(there, seen.as_ref());
+                    }
                 }
             }
         }
