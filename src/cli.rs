@@ -12,6 +12,7 @@ use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_en
 
 mod check;
 mod completions;
+mod context;
 mod dashboards;
 mod demo;
 mod diff;
@@ -108,6 +109,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// Say what differs between two sessions, days or folders
     Diff(diff::DiffArgs),
+    /// Show what tool definitions and results cost, and which tools were never called
+    Context(context::ContextArgs),
     /// Write one self-contained HTML page
     Report(report::ReportArgs),
     /// Check all servers of your hosts, or one: start, initialize, list tools, measure
@@ -143,6 +146,7 @@ impl Command {
             Command::Why(args) => &args.output.color,
             Command::Stats(args) => &args.output.color,
             Command::Diff(args) => &args.output.color,
+            Command::Context(args) => &args.output.color,
             Command::Status(args) => &args.color,
             Command::Wrap(args) => &args.options.color,
             Command::Doctor(args) => &args.color,
@@ -166,6 +170,7 @@ impl Command {
             Command::Show(args) => &args.output,
             Command::Stats(args) => &args.output,
             Command::Diff(args) => &args.output,
+            Command::Context(args) => &args.output,
             Command::Why(args) => &args.output,
             _ => return false,
         };
@@ -195,6 +200,7 @@ impl Command {
             Command::Why(args) => args.run(out),
             Command::Stats(args) => args.run(out),
             Command::Diff(args) => args.run(out),
+            Command::Context(args) => args.run(out),
             Command::Report(args) => args.run(out),
             Command::Check(args) => args.run(out),
             Command::Doctor(args) => args.run(out),

@@ -76,7 +76,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Returns true if the help is that of a command whose output goes through the pager.
 fn is_about_logs() -> bool {
     let is_paged = |word: std::ffi::OsString| {
-        ["diff", "show", "stats", "sessions", "tail", "why"].iter().any(|command| word == **command)
+        ["context", "diff", "show", "stats", "sessions", "tail", "why"]
+            .iter()
+            .any(|command| word == **command)
     };
     std::env::args_os().skip(1).take(2).any(is_paged)
 }

@@ -3,12 +3,14 @@
 //! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record, and `select` decides
 //! which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
 //! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
-//! `find`, `why`, `diff`, `report` and `top` each compute the answer of one command. They share `totals`, `durations`,
+//! `find`, `why`, `context`, `diff`, `report` and `top` each compute the answer of one command; `tool_history` that of
+//! `context --history`. They share `totals`, `durations`, `listing`,
 //! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
 //! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `last_seen` reads the first line of each log.
 
 pub(crate) mod attention;
 pub(crate) mod catalogue;
+pub(crate) mod context;
 pub(crate) mod diff;
 pub(crate) mod duplicates;
 pub(crate) mod durations;
@@ -22,6 +24,7 @@ pub(crate) mod follow;
 mod greatest;
 pub(crate) mod last;
 pub(crate) mod last_seen;
+pub(crate) mod listing;
 pub(crate) mod live;
 pub mod name_pool;
 pub(crate) mod nested;
@@ -34,6 +37,7 @@ pub mod stats;
 mod tasks;
 mod tight;
 pub(crate) mod time_spent;
+pub(crate) mod tool_history;
 pub(crate) mod top;
 pub(crate) mod totals;
 pub mod turns;

@@ -144,6 +144,7 @@ _spantap_words() {
         *) case "${COMP_WORDS[1]}" in
             show|why) [[ $COMP_CWORD -eq 2 ]] && kind=calls ;;
             diff) [[ $COMP_CWORD -le 3 ]] && kind=sessions ;;
+            context) [[ $COMP_CWORD -eq 2 ]] && kind=servers ;;
             wrap|unwrap|status|check) kind=entries ;;
         esac ;;
     esac
@@ -166,6 +167,7 @@ complete -c spantap -n "not __fish_spantap_needs_command" -l tool -x -a "(spanta
 complete -c spantap -n "not __fish_spantap_needs_command" -l session -x -a "(spantap completions --values sessions 2>/dev/null)"
 complete -c spantap -n "__fish_seen_subcommand_from show why" -a "(spantap completions --values calls 2>/dev/null)"
 complete -c spantap -n "__fish_seen_subcommand_from diff" -a "(spantap completions --values sessions 2>/dev/null)"
+complete -c spantap -n "__fish_seen_subcommand_from context" -a "(spantap completions --values servers 2>/dev/null)"
 complete -c spantap -n "__fish_seen_subcommand_from wrap unwrap status check" -f -a "(spantap completions --values entries 2>/dev/null)"
 "#;
 
@@ -181,13 +183,14 @@ _spantap_entries() { compadd -- ${(f)"$(spantap completions --values entries 2>/
 
 /// Replaces the default completion of arguments by our functions.
 fn zsh(script: &str) -> String {
-    const FUNCTIONS: [(&str, &str); 8] = [
+    const FUNCTIONS: [(&str, &str); 9] = [
         ("--server=[", "servers"),
         ("--tool=[", "tools"),
         ("--session=[", "sessions"),
         ("'::target -- ", "calls"),
         ("'::a -- ", "sessions"),
         ("'::b -- ", "sessions"),
+        ("'::name -- ", "servers"),
         ("'*::servers -- ", "entries"),
         ("'*::names -- ", "entries"),
     ];

@@ -108,6 +108,13 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 ],
             ),
             command(
+                "context",
+                &[
+                    runs("spantap context --since 7d", "what a turn pays, and the tools that no turn needs"),
+                    parses("spantap context github --json", "one server, for a script"),
+                ],
+            ),
+            command(
                 "report",
                 &[
                     runs("spantap report --since 7d -o week.html", "one page about the last week"),

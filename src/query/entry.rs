@@ -50,6 +50,7 @@ pub struct LogEntry<'a> {
     pub(crate) result_size_bytes: Option<u64>,
     pub(crate) args_tokens_est: Option<u64>,
     pub(crate) result_tokens_est: Option<u64>,
+    pub(crate) result_over_limit: Option<u64>,
     pub(crate) repeat_count: Option<u32>,
     pub(crate) thrashing: Option<bool>,
     pub(crate) pending_at: Option<Timestamp>,
@@ -70,6 +71,9 @@ pub struct LogEntry<'a> {
     pub(crate) cycle_length: Option<u32>,
     pub(crate) bytes_lost: Option<u64>,
     pub(crate) records_lost: Option<u64>,
+    pub(crate) page: Option<u64>,
+    pub(crate) is_complete: Option<bool>,
+    pub(crate) definition_bytes: Option<u64>,
     pub(crate) result_summary: EntryText<'a>,
     pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
 }

@@ -41,7 +41,13 @@ pub struct Selection {
 impl Selection {
     /// Returns true if the server, session and time of a record are selected.
     pub(crate) fn takes_context(&self, entry: &LogEntry<'_>) -> bool {
-        self.window.contains(entry.timestamp)
+        self.window.since.is_none_or(|since| entry.timestamp >= since) && self.takes_lasting(entry)
+    }
+
+    /// Returns true if the server and session of a record are selected, and the record is not after the selected
+    /// time. It may be older: what it says about its connection still holds.
+    pub(crate) fn takes_lasting(&self, entry: &LogEntry<'_>) -> bool {
+        self.window.until.is_none_or(|until| entry.timestamp < until)
             && self.takes_connection(entry)
             && (self.checks || *entry.host_name != *CHECK_CLIENT)
             && (self.inner.is_empty() || !self.inner.contains(&*entry.connection_id))
@@ -70,6 +76,11 @@ impl Selection {
             && self.method.as_ref().is_none_or(|method| method.matches(&request.method))
             && self.status.is_none()
             && self.window.until.is_none()
+    }
+
+    /// Returns true if the name of a tool is selected.
+    pub(crate) fn takes_tool(&self, name: &str) -> bool {
+        matches_any(&self.tools, name)
     }
 
     /// Returns true if the record is a selected operation.

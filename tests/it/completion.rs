@@ -71,6 +71,7 @@ fn bash_completes_names_and_options() {
     assert_eq!(complete("spantap show")[..2], ["last", "-1"]);
     assert_eq!(complete("spantap wrap"), ["github"]);
     assert_eq!(complete("spantap diff").len(), 1);
+    assert_eq!(complete("spantap context"), ["notes"]);
     assert!(complete("spantap").contains(&"doctor".to_owned()));
     assert!(!home.path().join("x").exists());
 }

@@ -6,6 +6,7 @@ mod check_remote;
 mod cli;
 mod completion;
 mod config;
+mod context;
 mod contract;
 mod dashboards;
 mod demo;

@@ -15,7 +15,12 @@ const QUESTIONS: [Question; 10] = [
     ("which tool fails most", "", FROM_SERVERS, &["read_text_file", "ENOENT: no such file", "11 failures"]),
     ("did it loop?", "", "fixtures/why/loop", &["12 times with the same arguments", "no progress"]),
     ("what did the model see in call X?", "-1", "", &["#12 the build is red", "the chain"]),
-    ("what did it cost?", "", FROM_SERVERS, &["TOKENS~", "filesystem     24"]),
+    (
+        "what did it cost?",
+        "",
+        "fixtures/context",
+        &["A turn pays ~2.6k tokens", "files: 11 of 14 tools never called"],
+    ),
     ("which server died or did not start", "", "fixtures/why/died", &["Error: connect ECONNREFUSED"]),
     ("what has changed since yesterday?", "", DAYS, &["slower        search_issues on github", "old_search"]),
     ("is everything healthy right now?", "", "", &["mcp ✖db"]),
