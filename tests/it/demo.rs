@@ -31,6 +31,30 @@ fn the_demo_leaves_nothing_behind_and_breaks_no_line() {
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
 }
 
+/// Returns the words of a line of `tail`, and its handle without the connection, without times.
+fn words(line: &str) -> Vec<&str> {
+    let all: Vec<&str> = line.split_whitespace().collect();
+    let is_time = |at: usize| {
+        all[at].contains(':') && all[at].starts_with(|c: char| c.is_ascii_digit())
+            || all.get(at + 1).is_some_and(|unit| unit.starts_with("ms") || *unit == "s")
+    };
+    let kept = (0..all.len()).filter(|at| !is_time(*at));
+    kept.map(|at| if at == 0 { all[0].rsplit('.').next().unwrap() } else { all[at] }).collect()
+}
+
+#[test]
+fn the_readme_shows_lines_that_the_demo_prints() {
+    let readme = fs::read_to_string("README.md").unwrap();
+    let block = readme.split("A scripted client made ").nth(1).unwrap().split('…').next().unwrap();
+    let output = Home::new().spantap(["demo"]).env("COLUMNS", "200").output().unwrap();
+    let printed = text(&output).0;
+    let lines: Vec<&str> = block.lines().filter(|line| line.contains("  sample  ")).collect();
+    assert!(lines.len() > 5, "{block}");
+    for line in lines {
+        assert!(printed.lines().any(|shown| words(shown) == words(line)), "{line}\n{printed}");
+    }
+}
+
 #[test]
 fn the_demo_keeps_the_log_where_it_is_asked_to() {
     let home = Home::new();
