@@ -352,6 +352,8 @@ fn a_project_file_that_is_named_is_treated_as_shared() {
     let path = put(&home, "work/.cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
     assert!(printed(&home, "wrap --file work/.cursor/mcp.json -y").contains("this file is shared"));
     assert!(fs::read_to_string(path).unwrap().contains(r#""command":"spantap""#));
+    // An entry without spantap needs nothing of its users.
+    assert!(!printed(&home, "unwrap --file work/.cursor/mcp.json -y").contains("this file is shared"));
     put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
     assert!(!printed(&home, "wrap --file .cursor/mcp.json -y").contains("this file is shared"));
 }

@@ -104,7 +104,7 @@ fn tables(config: &Settings) -> Vec<SettingRow> {
         matches!(&config.redaction, RedactionTable::Settings(settings) if **settings == Default::default());
     rows.push(table("redaction", redaction, file(is_default)));
     let prices = config.cost_per_call.len();
-    rows.push(table("cost.per_call", format!("{prices} prices"), file(prices == 0)));
+    rows.push(table("cost.per_call", plural(prices as u64, "price"), file(prices == 0)));
     // The arguments may contain a secret.
     let program = config.notify.first().cloned().unwrap_or_else(|| "none".to_owned());
     rows.push(table("notify", program, file(config.notify.is_empty())));

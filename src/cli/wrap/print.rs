@@ -37,7 +37,8 @@ pub(super) fn plans(
     }
     for plan in plans {
         let path = printable_path(&plan.file.path);
-        if plan.file.scope == FileScope::Project && !plan.changes.is_empty() {
+        let is_wrapped = matches!(action, WrapAction::Wrap { .. }) && !plan.changes.is_empty();
+        if is_wrapped && plan.file.scope == FileScope::Project {
             let text = "this file is shared: each of its users needs spantap on the PATH of their host";
             writeln!(out, "{}", terminal.paragraph(&Printable::from(format!("{path}: {text}")), 0, 2))?;
         }
