@@ -71,7 +71,7 @@ impl ShowArgs {
             SearchResult::Sessions(ids) => self.write_ids(&mut out, &ids)?,
             SearchResult::Operations(found) if self.output.json => {
                 let limit = self.output.limit.unwrap_or(usize::MAX);
-                write_json(&mut out, &found[..found.len().min(limit)])?;
+                write_records(&mut out, &found[..found.len().min(limit)])?;
             }
             SearchResult::Operations(found) => match &found[..] {
                 [found] => write_operation(&mut out, &reading, found)?,
@@ -97,7 +97,7 @@ impl ShowArgs {
         if found.operations.is_empty() {
             note("this session has no operations; without --json its other events are shown");
         }
-        write_json(out, &found.operations)
+        write_records(out, &found.operations)
     }
 
     fn write_ids(&self, out: &mut impl Write, ids: &[String]) -> anyhow::Result<()> {
@@ -183,7 +183,7 @@ pub(super) fn write_session(
     Ok(())
 }
 
-fn write_json(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {
+fn write_records(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {
     for found in found {
         writeln!(out, "{}", Printable::json(&String::from_utf8_lossy(&found.line)))?;
     }

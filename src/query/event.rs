@@ -152,7 +152,12 @@ fn signal_name(signal: i32) -> String {
 
 /// Returns the words for the error type of a call. `server_exited` is also the reason of an ordinary end.
 pub(crate) fn failure_words(error_type: &str) -> &str {
-    if error_type == "server_exited" { "its server ended" } else { error_type }
+    if was_lost_with_server(error_type) { "its server ended" } else { error_type }
+}
+
+/// Returns true if the error type of a request says that it was open when its server ended.
+pub(crate) fn was_lost_with_server(error_type: &str) -> bool {
+    error_type == "server_exited"
 }
 
 /// Returns the last line of standard error that names an error, else the last line. Lines of a stack are left out.

@@ -329,6 +329,10 @@ fn a_filter_or_a_missing_record_makes_no_statement_about_the_server_false() {
     assert!(all.contains("5 of 6 calls of read_text_file on files failed"), "{all}");
     let narrowed = why_changed("arguments", &["--status", "error"], same);
     assert!(narrowed.contains("5 calls of read_text_file on files failed: ENOENT"), "{narrowed}");
+    // The time is that of the session: between two selected calls are others.
+    let time = |text: &str| text.lines().find(|line| line.starts_with("It took ")).map(str::to_owned);
+    assert_eq!(time(&narrowed), time(&all));
+    assert!(time(&all).is_some(), "{all}");
 }
 
 #[test]

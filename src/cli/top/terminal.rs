@@ -110,3 +110,35 @@ fn leave() {
     }
     let _ = disable_raw_mode();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PANICS: &str = "SPANTAP_TEST_PANICS";
+
+    /// Runs itself in a terminal, where it panics without unwinding through the [`ScreenTerminal`].
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_its_message() {
+        if std::env::var_os(PANICS).is_some() {
+            std::mem::forget(ScreenTerminal::take().unwrap());
+            panic!("oh no");
+        }
+        let program = std::env::current_exe().unwrap();
+        let name = "a_panic_gives_the_terminal_back_before_its_message";
+        let command = format!("stty -g; '{}' {name} --nocapture; stty -g", program.display());
+        let mut script = std::process::Command::new("script");
+        script.args(["-q", "-c", &command, "/dev/null"]).env(PANICS, "1").env("TERM", "xterm");
+        let output = script.stdin(std::process::Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_mode =
+            |line: &&str| line.len() > 20 && line.bytes().all(|b| b == b':' || b.is_ascii_hexdigit());
+        let modes: Vec<&str> = text.lines().filter(is_mode).collect();
+        assert!(modes.len() == 2 && modes[0] == modes[1], "{text:?}");
+        let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part:?} is in {text:?}"));
+        assert!(
+            place("\x1b[?1049h") < place("\x1b[?1049l") && place("\x1b[?1049l") < place("oh no"),
+            "{text:?}"
+        );
+    }
+}

@@ -150,6 +150,18 @@ impl Drawing {
 }
 
 #[test]
+fn the_documented_screen_is_drawn() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/looking.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let block = page.split("made-up figures:\n\n```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let drawn = Drawing::usual().screen(80, 14);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        return std::fs::write(path, page.replace(block, &drawn)).unwrap();
+    }
+    assert!(drawn == block, "UPDATE_FIXTURES=1 cargo test --lib documented_screen");
+}
+
+#[test]
 fn the_screen_is_the_expected_one_at_every_size() {
     for (width, height) in [(80, 24), (200, 60), (250, 24), (40, 12), (20, 10), (20, 2)] {
         Drawing::usual().hold(&format!("screen-{width}x{height}"), width, height);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use crate::query::event::was_lost_with_server;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::{OperationRow, id_end};
 use crate::query::why::story::Story;
@@ -45,7 +46,7 @@ impl EndFact {
 
 /// Returns true if the request was open when its server ended.
 pub(super) fn is_lost_with_server(row: &OperationRow) -> bool {
-    &*row.error_type == "server_exited"
+    was_lost_with_server(&row.error_type)
 }
 
 /// Returns the unexpected ends: first those that cost most answers.

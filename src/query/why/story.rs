@@ -1,10 +1,11 @@
 //! Reads one session: its operations, and the ends and alarms of its connections.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::query::entry::LogEntry;
-use crate::query::event::{last_words, unexpected_end};
+use crate::query::event::{last_words, unexpected_end, was_lost_with_server};
 use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
@@ -19,6 +20,8 @@ use crate::record::words::{Direction, EndReason, Status};
 pub(crate) struct Story {
     pub(crate) session_id: String,
     pub(crate) rows: Vec<OperationRow>,
+    /// The operations of the session that are not selected.
+    others: Vec<OperationRow>,
     pub(super) ends: Vec<EndRow>,
     pub(super) repeats: Vec<RepeatRow>,
     /// By connection, whatever times and operations are selected.
@@ -27,6 +30,18 @@ pub(crate) struct Story {
     pub(super) is_narrowed: bool,
     /// True if bytes or records of the session were lost.
     pub(crate) is_lossy: bool,
+}
+
+impl Story {
+    /// Returns all operations of the session, by time: the time between selected ones is not silent.
+    pub(super) fn all_rows(&self) -> Cow<'_, [OperationRow]> {
+        if self.others.is_empty() {
+            return Cow::Borrowed(&self.rows);
+        }
+        let mut rows = [&self.rows[..], &self.others].concat();
+        rows.sort_by(|a, b| a.order().cmp(&b.order()));
+        Cow::Owned(rows)
+    }
 }
 
 /// The records of one connection that were read.
@@ -51,7 +66,7 @@ impl ReadRecords {
         self.has_answer |= entry.status == Status::Ok
             && entry.direction != Some(Direction::ServerToClient)
             && (entry.event == EventName::McpToolCall || is_greeting(&entry.method));
-        self.lost_with_server += u64::from(entry.is_operation() && &*entry.error_type == "server_exited");
+        self.lost_with_server += u64::from(entry.is_operation() && was_lost_with_server(&entry.error_type));
     }
 
     fn merge(&mut self, other: ReadRecords) {
@@ -157,11 +172,13 @@ impl Fold for StoryReader<'_> {
         if !self.select.takes_context(entry) {
             return;
         }
-        if self.select.takes_operation(entry) {
-            self.story.rows.push(OperationRow::new(entry, &mut self.names));
-        } else if !entry.is_operation() {
+        if !entry.is_operation() {
             self.take_event(entry);
+            return;
         }
+        let is_selected = self.select.takes_operation(entry);
+        let rows = if is_selected { &mut self.story.rows } else { &mut self.story.others };
+        rows.push(OperationRow::new(entry, &mut self.names));
     }
 
     fn merge(&mut self, other: StoryReader<'_>) {
@@ -170,6 +187,7 @@ impl Fold for StoryReader<'_> {
             self.story.records.entry(connection_id).or_default().merge(records);
         }
         self.story.rows.extend(other.rows);
+        self.story.others.extend(other.others);
         self.story.ends.extend(other.ends);
         self.story.repeats.extend(other.repeats);
         self.story.is_lossy |= other.is_lossy;

@@ -91,7 +91,8 @@ impl TimeFact {
 pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> Option<TimeFact> {
     let running = || live.iter().filter(|connection| connection.liveness == Liveness::Running);
     let open: Vec<_> = running().flat_map(|connection| &connection.state.open).collect();
-    let rows: Vec<&OperationRow> = story.rows.iter().collect();
+    let all = story.all_rows();
+    let rows: Vec<&OperationRow> = all.iter().collect();
     let time = TimeSpent::new(&rows, &open, now);
     let mut fact = TimeFact {
         total_ms: time.first.ms_until(time.last),
@@ -100,11 +101,11 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
         tools_ms: time.tools_ms,
         start_ms: time.starting_ms,
         servers: time.starts.len(),
-        longest_tool: longest_tool(story, running().map(|connection| &connection.state), now),
+        longest_tool: longest_tool(&all, running().map(|connection| &connection.state), now),
         ..TimeFact::default()
     };
     add_starts(&mut fact, &time, &rows);
-    add_silences(&mut fact, &time, story);
+    add_silences(&mut fact, &time, &all);
     let of_start = fact.slowest_start.as_ref().map(|start| &start.handle);
     let of_tool = fact.longest_tool.as_ref().map(|tool| &tool.handle);
     let of_any = rows.last().map(|row| row.handle());
@@ -131,9 +132,9 @@ fn add_starts(fact: &mut TimeFact, time: &TimeSpent, rows: &[&OperationRow]) {
 
 /// Divides the silences: those within turns, those between turns, and those in which a call was open whose answer was
 /// not observed.
-fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
+fn add_silences(fact: &mut TimeFact, time: &TimeSpent, rows: &[OperationRow]) {
     let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
-    let lost = union(story.rows.iter().filter(is_lost).map(interval).collect());
+    let lost = union(rows.iter().filter(is_lost).map(interval).collect());
     for silence in &time.silences {
         // Both lists are sorted, and neither overlaps itself.
         let first = lost.partition_point(|(_, until)| *until <= silence.from.0);
@@ -144,7 +145,7 @@ fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
         let unobserved: f64 = overlap.sum();
         let silent = silence.ms() - unobserved;
         fact.unobserved_ms += unobserved;
-        if is_between_turns(story, silence) {
+        if is_between_turns(rows, silence) {
             fact.between_turns_ms += silent;
         } else {
             fact.silence_ms += silent;
@@ -154,13 +155,13 @@ fn add_silences(fact: &mut TimeFact, time: &TimeSpent, story: &Story) {
 }
 
 /// Returns true if a new turn begins after the silence.
-fn is_between_turns(story: &Story, silence: &Silence) -> bool {
+fn is_between_turns(rows: &[OperationRow], silence: &Silence) -> bool {
     if silence.ms() < TURN_GAP_MS {
         return false;
     }
-    let after = story.rows.partition_point(|row| row.started < silence.until);
-    let next = story.rows.get(after);
-    let last = story.rows[..after].iter().rfind(|row| row.ended() == silence.from);
+    let after = rows.partition_point(|row| row.started < silence.until);
+    let next = rows.get(after);
+    let last = rows[..after].iter().rfind(|row| row.ended() == silence.from);
     let (Some(last), Some(next)) = (last, next) else { return false };
     // A number is spantap's own: each connection counts its turns by itself.
     let is_of_host = last.turn_id.parse::<u64>().is_err() || last.connection_id == next.connection_id;
@@ -194,12 +195,12 @@ impl ToolCalls<'_> {
 }
 
 fn longest_tool<'a>(
-    story: &'a Story,
+    rows: &'a [OperationRow],
     running: impl Iterator<Item = &'a LiveState>,
     now: Timestamp,
 ) -> Option<ToolTime> {
     let mut by_tool: HashMap<(&str, &str), ToolCalls<'_>> = HashMap::new();
-    for row in story.rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
+    for row in rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
         let tool = by_tool.entry((&row.server_name, &row.target)).or_default();
         tool.times.push(interval(row));
         if tool.longest.is_none_or(|longest| longest.length_ms() <= row.length_ms()) {
