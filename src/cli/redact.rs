@@ -210,7 +210,7 @@ fn check_value(
     findings: &mut Vec<(String, Finding)>,
 ) {
     match value {
-        serde_json::Value::String(text) if is_trace_context(field, text) => {}
+        serde_json::Value::String(text) if is_hex_id(field, text) => {}
         serde_json::Value::String(text) => {
             let (_, found) = redactor.explain(text.as_bytes());
             // The message is composed of other fields, which are checked separately. In it, the name from one
@@ -229,10 +229,11 @@ fn check_value(
     }
 }
 
-/// Returns true if the text is the id of a trace or a span, which contains nothing else but can look like a
-/// card number (W3C Trace Context §3.2.2).
-fn is_trace_context(field: &str, text: &str) -> bool {
+/// Returns true if the text is the id of a trace or a span (W3C Trace Context §3.2.2), or the hash of a definition.
+/// These contain nothing else but can look like a card number.
+fn is_hex_id(field: &str, text: &str) -> bool {
     let length = match field {
+        "definition_hash" => 16,
         _ if field.ends_with("trace_id") => 32,
         _ if field.ends_with("span_id") => 16,
         _ => return false,

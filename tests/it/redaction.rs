@@ -447,7 +447,7 @@ fn the_command_checks_logs_and_fails_if_a_secret_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let clean = folder.path().join("clean.jsonl");
     let leaky = folder.path().join("leaky.jsonl");
-    std::fs::write(&clean, "{\"schema\":\"spantap/1\",\"args_hash\":\"hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\",\"session_id\":\"a1b2c3d4e5f6\",\"span_id\":\"4111111111111111\",\"error_message\":\"password=[REDACTED:key_value]\"}\n").unwrap();
+    std::fs::write(&clean, "{\"schema\":\"spantap/1\",\"args_hash\":\"hmac-sha256:86227fe96722a2247dcfee12c07d89c1b0567bbc9aa6a8d804838f66a3da843f\",\"session_id\":\"a1b2c3d4e5f6\",\"span_id\":\"4111111111111111\",\"tools\":[{\"definition_hash\":\"4111111111111111\"}],\"error_message\":\"password=[REDACTED:key_value]\"}\n").unwrap();
     std::fs::write(
         &leaky,
         format!(
