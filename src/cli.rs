@@ -18,6 +18,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod export;
+mod gate;
 pub mod help;
 mod man;
 pub mod pager;
@@ -111,6 +112,8 @@ pub enum Command {
     Diff(diff::DiffArgs),
     /// Show what tool definitions and results cost, and which tools were never called
     Context(context::ContextArgs),
+    /// Judge sessions by rules, for CI
+    Gate(gate::GateArgs),
     /// Write one self-contained HTML page
     Report(report::ReportArgs),
     /// Check all servers of your hosts, or one: start, initialize, list tools, measure
@@ -147,6 +150,7 @@ impl Command {
             Command::Stats(args) => &args.output.color,
             Command::Diff(args) => &args.output.color,
             Command::Context(args) => &args.output.color,
+            Command::Gate(args) => &args.color,
             Command::Status(args) => &args.color,
             Command::Wrap(args) => &args.options.color,
             Command::Doctor(args) => &args.color,
@@ -180,7 +184,7 @@ impl Command {
     /// Returns true if the exit status answers a question. A closed output must not turn it into success.
     pub fn status_is_answer(&self) -> bool {
         match self {
-            Command::Status(_) | Command::Check(_) | Command::Doctor(_) => true,
+            Command::Status(_) | Command::Check(_) | Command::Doctor(_) | Command::Gate(_) => true,
             Command::Redact(args) => !args.check.is_empty(),
             _ => false,
         }
@@ -201,6 +205,7 @@ impl Command {
             Command::Stats(args) => args.run(out),
             Command::Diff(args) => args.run(out),
             Command::Context(args) => args.run(out),
+            Command::Gate(args) => args.run(out),
             Command::Report(args) => args.run(out),
             Command::Check(args) => args.run(out),
             Command::Doctor(args) => args.run(out),

@@ -6,6 +6,7 @@ pub(crate) mod context;
 pub(crate) mod diff;
 pub(crate) mod errors;
 pub(crate) mod format;
+pub mod gate;
 pub(crate) mod lint;
 pub mod operation;
 mod printable;

@@ -3,7 +3,7 @@
 //! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record, and `select` decides
 //! which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
 //! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
-//! `find`, `why`, `context`, `diff`, `report` and `top` each compute the answer of one command; `tool_history` that of
+//! `find`, `why`, `context`, `diff`, `gate`, `report` and `top` each compute the answer of one command; `tool_history` that of
 //! `context --history`. They share `totals`, `durations`, `listing`,
 //! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
 //! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `last_seen` reads the first line of each log.
@@ -21,6 +21,7 @@ pub(crate) mod files;
 pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod follow;
+pub(crate) mod gate;
 mod greatest;
 pub(crate) mod last;
 pub(crate) mod last_seen;

@@ -67,60 +67,60 @@ impl DiffArgs {
         })
     }
 
-    /// Reads one side: a folder or file that exists, a day, or a session.
     fn side(&self, word: &str) -> anyhow::Result<(Reading, DiffSide, ScanFindings)> {
-        let mut select = self.select.clone();
-        let is_place = Path::new(word).exists();
-        let is_day = !is_place && day(word, Timestamp::now(), &jiff::tz::TimeZone::system()).is_ok();
-        let has_time = select.since.is_some() || select.until.is_some() || select.on.is_some();
-        if is_day && has_time || !is_place && !is_day && select.session.is_some() {
-            let what = if is_day {
-                "a day, so --since, --until and --on have"
-            } else {
-                "a session, so --session has"
-            };
-            let problem = anyhow::anyhow!("`{}` is {what} no effect", Printable::new(word));
-            return Err(exit_with(2, problem, "leave the option out, or compare two folders"));
-        }
-        if is_place {
-            select.files = vec![word.into()];
-        } else if is_day {
-            select.on = Some(word.to_owned());
-        }
-        select.refuse_stream("diff")?;
-        let mut reading = Reading::open(&select, DefaultRange::All)?;
-        if !is_place && !is_day {
-            self.choose_session(&mut reading, word)?;
-        }
-        reading.leave_out_inner();
+        let reading = open_side(&self.select, word, "diff")?;
         let (side, findings) = reading.scan(|| SideReader::new(&reading.select));
         let side = side.finish();
         Ok((reading, side, findings))
     }
+}
 
-    /// Selects the session that is meant by `word`: `last`, or the beginning of its id.
-    fn choose_session(&self, reading: &mut Reading, word: &str) -> anyhow::Result<()> {
-        let target = SearchTarget::parse(Some(word));
-        reading.select.checks |= target.has_id();
-        let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
-        let ambiguous = |what: String| {
-            let problem = anyhow::anyhow!("`{}` {what}", Printable::new(word));
-            Err(exit_with(1, problem, "`spantap sessions` lists sessions; a longer prefix matches fewer"))
-        };
-        match search.finish() {
-            // The id of a connection selects that connection alone.
-            SearchResult::Session(id) if word == "last" || id.starts_with(word) => {
-                reading.select.session = Some(id);
-            }
-            SearchResult::Session(_) => reading.select.session = Some(word.to_owned()),
-            SearchResult::Nothing => return Err(not_found(Some(word), reading, &findings)),
-            SearchResult::Sessions(ids) => {
-                return ambiguous(format!("matches {} sessions or connections", ids.len()));
-            }
-            SearchResult::Operations(_) => {
-                return ambiguous("is not a session, a day or a folder".to_owned());
-            }
-        }
-        Ok(())
+/// Selects the records that `word` names: those of a folder or file that exists, of a day, or of a session.
+pub(super) fn open_side(select: &SelectArgs, word: &str, command: &str) -> anyhow::Result<Reading> {
+    let mut select = select.clone();
+    let is_place = Path::new(word).exists();
+    let is_day = !is_place && day(word, Timestamp::now(), &jiff::tz::TimeZone::system()).is_ok();
+    let has_time = select.since.is_some() || select.until.is_some() || select.on.is_some();
+    if is_day && has_time || !is_place && !is_day && select.session.is_some() {
+        let what =
+            if is_day { "a day, so --since, --until and --on have" } else { "a session, so --session has" };
+        let problem = anyhow::anyhow!("`{}` is {what} no effect", Printable::new(word));
+        return Err(exit_with(2, problem, "leave the option out, or compare two folders"));
     }
+    if is_place {
+        select.files = vec![word.into()];
+    } else if is_day {
+        select.on = Some(word.to_owned());
+    }
+    select.refuse_stream(command)?;
+    let mut reading = Reading::open(&select, DefaultRange::All)?;
+    if !is_place && !is_day {
+        choose_session(&mut reading, word)?;
+    }
+    reading.leave_out_inner();
+    Ok(reading)
+}
+
+/// Selects the session that is meant by `word`: `last`, or the beginning of its id.
+fn choose_session(reading: &mut Reading, word: &str) -> anyhow::Result<()> {
+    let target = SearchTarget::parse(Some(word));
+    reading.select.checks |= target.has_id();
+    let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
+    let ambiguous = |what: String| {
+        let problem = anyhow::anyhow!("`{}` {what}", Printable::new(word));
+        Err(exit_with(1, problem, "`spantap sessions` lists sessions; a longer prefix matches fewer"))
+    };
+    match search.finish() {
+        // The id of a connection selects that connection alone.
+        SearchResult::Session(id) if word == "last" || id.starts_with(word) => {
+            reading.select.session = Some(id);
+        }
+        SearchResult::Session(_) => reading.select.session = Some(word.to_owned()),
+        SearchResult::Nothing => return Err(not_found(Some(word), reading, &findings)),
+        SearchResult::Sessions(ids) => {
+            return ambiguous(format!("matches {} sessions or connections", ids.len()));
+        }
+        SearchResult::Operations(_) => return ambiguous("is not a session, a day or a folder".to_owned()),
+    }
+    Ok(())
 }

@@ -182,6 +182,20 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 ],
             ),
             command(
+                "gate",
+                &[
+                    runs(
+                        "spantap gate --max-error-rate 20% --no-deaths --since 7d",
+                        "judge the last week; the exit status is the verdict",
+                    ),
+                    parses(
+                        "spantap gate --rules gate.toml --format junit --output gate.xml mcp-logs",
+                        "a step of a CI job",
+                    ),
+                    parses("spantap gate --p95 'search_*=200ms' --max-result '*=20k' --json", "for a script"),
+                ],
+            ),
+            command(
                 "doctor",
                 &[
                     runs("spantap doctor", "problems of the set-up, and how to fix each"),

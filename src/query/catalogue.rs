@@ -151,6 +151,23 @@ impl CatalogueReader {
         }
     }
 
+    /// Returns the estimated tokens of the definitions of each server, by session.
+    pub(crate) fn by_session(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
+        let mut latest: BTreeMap<(&str, &str), ServerCatalogue> = BTreeMap::new();
+        for connection in self.connections.values() {
+            let catalogue = ServerCatalogue::of(connection.pages.clone());
+            let found = latest.entry((&connection.session_id, &connection.server_name)).or_default();
+            if catalogue.order >= found.order {
+                *found = catalogue;
+            }
+        }
+        let mut sessions: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for ((session, server), catalogue) in latest {
+            sessions.entry(session.to_owned()).or_default().insert(server.to_owned(), catalogue.tokens());
+        }
+        sessions
+    }
+
     /// Returns the list of each server that was seen last.
     pub(crate) fn by_server(&self) -> BTreeMap<String, ServerCatalogue> {
         let mut servers: BTreeMap<String, ServerCatalogue> = BTreeMap::new();

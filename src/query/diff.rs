@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::query::catalogue::{CatalogueReader, ServerCatalogue};
 use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
-use crate::query::errors::{ErrorRow, ErrorTable};
+use crate::query::errors::{ErrorRow, ErrorTable, without_denials};
 use crate::query::event::unexpected_end;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -98,7 +98,7 @@ impl<'a> SideReader<'a> {
         let tools = self.tools.sorted().into_iter();
         DiffSide {
             tools: tools.map(|(server, tool, totals)| ((server.into(), tool.into()), totals)).collect(),
-            errors: self.errors.finish(),
+            errors: without_denials(self.errors.finish()),
             catalogues: self.catalogue.by_server(),
             changes: self.catalogue,
             servers: self.servers.into_iter().map(|(name, facts)| (name.into(), facts)).collect(),

@@ -63,6 +63,7 @@ pub struct LogEntry<'a> {
     pub(crate) cwd: EntryText<'a>,
     pub(crate) server_version: EntryText<'a>,
     pub(crate) reason: EntryText<'a>,
+    pub(crate) place: EntryText<'a>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) open_ms: Option<f64>,

@@ -64,6 +64,13 @@ impl ErrorRow {
     }
 }
 
+/// Leaves out the failures that a person or a policy refused, which are not errors.
+pub(crate) fn without_denials(mut rows: Vec<ErrorRow>) -> Vec<ErrorRow> {
+    rows.iter_mut().for_each(|row| row.count -= std::mem::take(&mut row.denied));
+    rows.retain(|row| row.count > 0);
+    rows
+}
+
 impl<'a> ErrorTable<'a> {
     pub(crate) fn new(select: &'a Selection) -> ErrorTable<'a> {
         let words = [Finder::new("mcp_tool_call"), Finder::new("mcp_request")];

@@ -11,7 +11,8 @@ use crate::support::*;
 use crate::wrap::put;
 
 /// Options that are not the same in all commands, as each command's subject is not.
-const OWN_MEANING: &[&str] = &["all", "dry-run", "force", "json", "limit", "server", "sort", "strict"];
+const OWN_MEANING: &[&str] =
+    &["all", "dry-run", "force", "json", "limit", "output", "rules", "server", "sort", "strict"];
 
 fn help(command: &str) -> String {
     let home = Home::new();

@@ -12,6 +12,7 @@ mod dashboards;
 mod demo;
 mod diff;
 mod doctor;
+mod gate;
 mod help;
 mod hosts;
 mod hosts_write;

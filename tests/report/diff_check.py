@@ -17,6 +17,7 @@ from collections import defaultdict
 from fractions import Fraction
 
 LEVEL = Fraction(1, 20)
+ERRORS = ("error", "timeout", "cancelled")
 
 
 def records(folder):
@@ -63,7 +64,7 @@ class Side:
             self.servers.add(server)
             if record["event"] == "mcp_tool_call":
                 self.calls[server, record["tool_name"]].append(record)
-            if record["event"] in ("mcp_tool_call", "mcp_request") and record["status"] not in ("ok", "unknown"):
+            if record["event"] in ("mcp_tool_call", "mcp_request") and record["status"] in ERRORS:
                 name = record.get("tool_name") or record.get("resource_uri") or record["method"]
                 self.messages[server, name, masked(record.get("error_message") or record.get("error_type") or "")] += 1
             if record["event"] == "peer_identified":
@@ -76,7 +77,7 @@ def figures(calls):
     known = [call for call in calls if call["status"] != "unknown"]
     times = [max(0, call["duration_ms"] - call.get("user_wait_ms", 0)) for call in known if "duration_ms" in call]
     first = sum("continues_seq" not in call for call in calls)
-    errors = sum(call["status"] != "ok" for call in known)
+    errors = sum(call["status"] in ERRORS for call in known)
     unknown = len(calls) - len(known)
     return dict(calls=first, known=max(first - unknown, errors), errors=errors), times
 

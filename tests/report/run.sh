@@ -3,8 +3,9 @@
 #
 #   tests/report/run.sh SPANTAP
 #
-# Needs chromium, node, jq, python3 and its module duckdb. fixtures/made-logs must equal the output of its
-# generator; fixtures/logs was recorded from real servers.
+# Needs chromium, node, jq, python3 and its modules duckdb and junitparser. fixtures/made-logs must equal the output of
+# its generator; fixtures/logs was recorded from real servers. Also checks `diff` against a script, and the CI job of
+# docs/operations.md.
 set -eu
 spantap=$1
 here=$(dirname "$0")
@@ -24,6 +25,7 @@ python3 "$here/diff_check.py" "$spantap" 2026-11-22 2026-11-23 "$fixtures/made-l
 mkdir "$work/context"
 python3 "$here/make_context_logs.py" "$work/context"
 diff -r --exclude README.md "$work/context" "$fixtures/context"
+python3 "$here/gate_check.py" "$spantap" "$fixtures/days/ordinary"
 python3 "$here/recipes.py" "$fixtures/logs"
 "$spantap" report "$fixtures/filter/rows.jsonl" -o "$work/filter.html"
 node "$here/check_filter.mjs" "$work/filter.html"

@@ -1,0 +1,267 @@
+//! `spantap gate`. `tests/report/gate_check.py` runs the CI job of the documentation and reads its JUnit file.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::{SPANTAP, text};
+
+const FIRST: &[&str] = &["--on", "2026-11-26", "fixtures/days/ordinary"];
+const SECOND: &[&str] = &["--on", "2026-11-27", "fixtures/days/ordinary"];
+const HOSTILE: &[&str] = &["--on", "2026-11-27", "fixtures/days/hostile"];
+
+fn run(parts: &[&[&str]], columns: Option<&str>) -> Output {
+    let mut command = Command::new(SPANTAP);
+    command.arg("gate").args(parts.concat()).current_dir(env!("CARGO_MANIFEST_DIR")).env_clear();
+    command.envs([("HOME", "/nonexistent/home"), ("TZ", "UTC"), ("LC_ALL", "C.UTF-8")]);
+    command.envs(columns.map(|columns| ("COLUMNS", columns))).output().unwrap()
+}
+
+/// Returns the exit status, and rule, verdict, figure and limit of each rule.
+fn judged(rules: &[&str], logs: &[&str]) -> (i32, Vec<(String, String, Value, Value)>) {
+    let output = run(&[rules, logs, &["--json"]], None);
+    let (printed, said) = text(&output);
+    let verdict: Value = serde_json::from_str(&printed).unwrap_or_else(|_| panic!("{rules:?}: {said}"));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let row = |rule: &Value| {
+        let figures = ["figure", "limit"].map(|field| rule[field]["value"].clone());
+        let [figure, limit] = figures;
+        (text(&rule["rule"]), text(&rule["verdict"]), figure, limit)
+    };
+    let rows = verdict["rules"].as_array().unwrap().iter().map(row).collect();
+    (output.status.code().unwrap(), rows)
+}
+
+/// Judges one rule, without the rule that nothing is missing.
+fn one(rule: &[&str], logs: &[&str]) -> (i32, String, Value) {
+    let (status, mut rows) = judged(&[rule, &["--allow-loss"]].concat(), logs);
+    assert_eq!((rows.len(), rows[1].0.as_str()), (2, "complete"), "{rows:?}");
+    let (_, verdict, figure, _) = rows.remove(0);
+    (status, verdict, figure)
+}
+
+#[test]
+fn each_rule_passes_fails_and_says_its_figure() {
+    let passed = |figure: Value| (0, "passed".to_owned(), figure);
+    let failed = |figure: Value| (1, "failed".to_owned(), figure);
+    for (rule, logs, expected) in [
+        (&["--max-errors", "1"][..], FIRST, passed(json!(1))),
+        (&["--max-errors", "12"], SECOND, failed(json!(13))),
+        (&["--max-error-rate", "12%"], SECOND, passed(json!(0.119266055))),
+        (&["--max-error-rate", "0.1"], SECOND, failed(json!(0.119266055))),
+        (&["--no-deaths"], FIRST, passed(json!(0))),
+        (&["--no-deaths"], SECOND, failed(json!(1))),
+        (&["--no-loops"], SECOND, passed(json!(0))),
+        (&["--no-loops"], &["fixtures/why/loop"], failed(json!(1))),
+        (&["--max-definitions", "1.1k"], SECOND, passed(json!(1068))),
+        (&["--max-definitions", "1000"], SECOND, failed(json!(1068))),
+        (&["--max-result", "read_file=3k"], SECOND, passed(json!(2475))),
+        (&["--max-result", "filesystem/*=2k"], SECOND, failed(json!(2475))),
+        (&["--expect-tool", "web"], SECOND, passed(json!(13))),
+        (&["--expect-tool", "github/web"], SECOND, failed(json!(0))),
+        (&["--forbid-tool", "delete_*"], SECOND, passed(json!(0))),
+        (&["--forbid-tool", "search/*"], SECOND, failed(json!(13))),
+        (&["--no-new-tools", "fixtures/days/ordinary"], SECOND, passed(json!(0))),
+    ] {
+        assert_eq!(one(rule, logs), expected, "{rule:?}");
+    }
+    let (status, verdict, figure) = one(&["--p95", "search_*=1ms"], SECOND);
+    assert_eq!((status, verdict.as_str()), (1, "failed"));
+    let mut stats = Command::new(SPANTAP);
+    stats.args(["stats", "--json", "--tool", "search_issues"]).args(SECOND);
+    let stats = stats.env("TZ", "UTC").current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let stats: Value = serde_json::from_str(&text(&stats).0).unwrap();
+    assert_eq!(figure, stats["p95_ms"], "the figure is that of `stats`");
+    assert_eq!(one(&["--p95", "search_*=1h"], SECOND).0, 0);
+}
+
+#[test]
+fn a_tool_that_the_baseline_lacks_is_new_and_a_list_that_is_not_whole_proves_nothing() {
+    let logs = |day: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/days/ordinary");
+        for file in fs::read_dir(source).unwrap().map(Result::unwrap) {
+            if file.file_name().to_str().unwrap().contains(day) {
+                fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
+        }
+        folder
+    };
+    let before = logs("2026-11-26");
+    let place = before.path().to_str().unwrap();
+    assert_eq!(one(&["--no-new-tools", place], SECOND), (1, "failed".to_owned(), json!(1)));
+    let words = text(&run(&[&["--no-new-tools", place], SECOND], None)).0;
+    assert!(words.contains("FAIL  no-new-tools  1, limit 0 - merge_pull_request on github\n"), "{words}");
+    let file = fs::read_dir(before.path()).unwrap().map(|file| file.unwrap().path());
+    let file = file.filter(|path| path.to_str().unwrap().contains("filesystem")).last().unwrap();
+    let cut = fs::read_to_string(&file).unwrap().replace("\"is_complete\": true", "\"is_complete\":false");
+    fs::write(&file, cut.replace("\"is_complete\":true", "\"is_complete\":false")).unwrap();
+    assert_eq!(one(&["--no-new-tools", place], FIRST), (3, "nothing_to_judge".to_owned(), Value::Null));
+    assert_eq!(one(&["--no-new-tools", place], SECOND).0, 1, "a new tool is new all the same");
+}
+
+#[test]
+fn nothing_to_judge_is_never_a_pass() {
+    let nothing = |rule: &[&str], logs: &[&str]| {
+        let (status, verdict, figure) = one(rule, logs);
+        assert_eq!((status, verdict.as_str(), figure), (3, "nothing_to_judge", Value::Null), "{rule:?}");
+    };
+    let empty = tempfile::tempdir().unwrap();
+    let empty = &[empty.path().to_str().unwrap()][..];
+    for rule in [
+        &["--max-errors", "9"][..],
+        &["--max-error-rate", "100%"],
+        &["--no-deaths"],
+        &["--no-loops"],
+        &["--p95", "*=9h"],
+        &["--max-definitions", "9M"],
+        &["--max-result", "*=9M"],
+        &["--expect-tool", "*"],
+        &["--forbid-tool", "x"],
+        &["--no-new-tools", "fixtures/days/ordinary"],
+    ] {
+        nothing(rule, empty);
+    }
+    nothing(&["--p95", "no_such_tool=9h"], SECOND);
+    nothing(&["--max-definitions", "9M"], &["fixtures/made-logs"]);
+    nothing(&["--no-new-tools", "fixtures/made-logs"], SECOND);
+    // A failure counts more.
+    let (status, _) = judged(&["--p95", "no_such_tool=9h", "--no-deaths"], SECOND);
+    assert_eq!(status, 1);
+}
+
+#[test]
+fn what_is_missing_fails_unless_it_is_allowed() {
+    let (status, rows) = judged(&["--no-deaths"], FIRST);
+    assert_eq!((status, &rows[1].1, &rows[1].2), (1, &"failed".to_owned(), &json!(1)), "one unknown call");
+    assert_eq!(judged(&["--no-deaths", "--allow-loss"], FIRST).0, 0);
+    assert_eq!(judged(&["--no-loops"], SECOND).0, 0, "nothing is missing there");
+    let log = fs::read_to_string("fixtures/days/ordinary/filesystem-2026-11-27-ddccf8436e53.jsonl").unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("a.jsonl");
+    let whole = |lines: &[&str]| lines.join("\n") + "\n";
+    for (content, what) in [
+        (whole(&[&lines[..9], &lines[11..]].concat()), "2 x missing record"),
+        (whole(&lines[..lines.len() - 1]), "1 x connection without an end"),
+        (whole(&[&lines[..], &["not a record"]].concat()), "1 x line or file that cannot be read"),
+    ] {
+        fs::write(&place, content).unwrap();
+        let output = run(&[&["--no-loops", place.to_str().unwrap()]], None);
+        let printed = text(&output).0;
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains("FAIL  complete  ") && printed.contains(what), "{what}: {printed}");
+    }
+}
+
+#[test]
+fn a_file_of_rules_says_the_same_as_the_options_and_an_option_goes_first() {
+    let rules = "fixtures/days/gate.toml";
+    let file = judged(&["--rules", rules], SECOND);
+    let options = [
+        "--max-errors=2",
+        "--max-error-rate=5%",
+        "--no-deaths",
+        "--no-loops",
+        "--max-definitions=1.2k",
+        "--expect-tool=search_issues",
+        "--forbid-tool=merge_*",
+        "--forbid-tool=github/delete_*",
+        "--p95=filesystem/read_file=50ms",
+        "--p95=search_*=300ms",
+        "--max-result=*=20k",
+        "--allow-loss",
+    ];
+    assert_eq!(file, judged(&options, SECOND));
+    assert_eq!((file.0, file.1.iter().filter(|row| row.1 == "failed").count()), (1, 4));
+    assert_eq!(judged(&["--rules", rules], FIRST).0, 0);
+    let (_, rows) = judged(&["--rules", rules, "--max-errors", "20"], SECOND);
+    assert_eq!((&rows[0].1, &rows[0].3), (&"passed".to_owned(), &json!(20)));
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("gate.toml");
+    for (content, word) in [
+        ("[gate]\nmax_error = 3\n", "unknown field `max_error`"),
+        ("[gate]\nmax_error_rate = 5\n", "max_error_rate: expected a share"),
+        ("[gate.p95]\nx = \"soon\"\n", "p95: expected a number"),
+        ("[other]\n", "missing field `gate`"),
+        ("[gate]\n", "no rule is given"),
+        ("[gate\n", "gate.toml`"),
+    ] {
+        fs::write(&place, content).unwrap();
+        let output = run(&[&["--rules", place.to_str().unwrap()], FIRST], None);
+        assert_eq!(output.status.code(), Some(2), "{content}");
+        assert!(text(&output).1.contains(word), "{content}: {}", text(&output).1);
+    }
+    for words in [&[][..], &["--rules", "/no/such/file"], &["--p95", "x"], &["--max-errors", "-1"]] {
+        assert_eq!(run(&[words, FIRST], None).status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn hostile_names_do_nothing_in_any_form() {
+    let rules = ["--max-errors=0", "--no-deaths", "--forbid-tool=*", "--max-result=*=1", "--p95=*=1ms"];
+    let own = "--expect-tool=\n::error::x%0A<a>&\"'##[error]\u{1b}[31m\u{202e}\u{ffff}";
+    let printed = |form: &str| {
+        let output = run(&[&rules, &[own, "--format", form], HOSTILE], None);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output).1);
+        let printed = text(&output).0;
+        let harmful = printed.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(harmful, None, "{form}: {printed:?}");
+        printed
+    };
+    // Each line is one of ours: no text from outside begins a line, where a CI system reads commands.
+    for line in printed("text").lines() {
+        assert!(["ok  ", "FAIL", "none", "fail"].iter().any(|word| line.starts_with(word)), "{line}");
+        assert!(!line.contains("##["), "{line}");
+    }
+    for line in printed("github").lines() {
+        assert!(line.starts_with("::error title=spantap gate ") || line.starts_with("failed: "), "{line}");
+        assert!(
+            line.matches('%').count() == line.matches("%25").count() || line.starts_with("failed"),
+            "{line}"
+        );
+    }
+    let junit = printed("junit");
+    let tags = junit.matches('<').count();
+    let own_tags = ["<?xml", "<testsuites ", "</testsuites>", "<testsuite ", "</testsuite>"];
+    let each = ["<testcase ", "</testcase>", "<failure ", "</failure>"];
+    let known = own_tags.iter().chain(&each).map(|tag| junit.matches(tag).count()).sum::<usize>();
+    assert_eq!(tags, known, "{junit}");
+    assert!(junit.contains("failures=\"6\"") && !junit.contains('\u{ffff}'), "{junit}");
+    let sarif: Value = serde_json::from_str(&printed("sarif")).unwrap();
+    let schema = include_str!("../../fixtures/sarif/sarif-2.1.0-rtm.5.json");
+    let mut schema: Value = serde_json::from_str(schema).unwrap();
+    // A pattern there has a bracket too many, which strict readers of regular expressions refuse.
+    for part in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][part]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern").unwrap();
+    }
+    let validator = jsonschema::draft4::new(&schema).unwrap();
+    let problems: Vec<String> = validator.iter_errors(&sarif).map(|problem| problem.to_string()).collect();
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 6);
+    assert_eq!(printed("json").lines().count(), 1);
+}
+
+#[test]
+fn a_file_gets_the_form_and_standard_output_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("gate.xml");
+    let output = run(
+        &[
+            &["--rules", "fixtures/days/gate.toml", "--format", "junit", "-o", place.to_str().unwrap()],
+            SECOND,
+        ],
+        None,
+    );
+    let printed = text(&output).0;
+    assert!(printed.ends_with("failed: 4 of 12 rules; 109 calls in 1 session\n"), "{printed}");
+    assert!(fs::read_to_string(&place).unwrap().contains("tests=\"12\" failures=\"4\" errors=\"0\""));
+    for width in ["40", "80"] {
+        let narrow = text(&run(&[&["--rules", "fixtures/days/gate.toml"], SECOND], Some(width))).0;
+        for line in narrow.lines().filter(|line| line.is_ascii() && !line.starts_with("failed")) {
+            assert!(line.len() <= width.parse().unwrap(), "{width}: {line}");
+        }
+    }
+}
