@@ -34,6 +34,7 @@
 //! The detectors run after sanitizing, so that they see what a reader sees. The cut comes last, because
 //! half a token is not recognised any more. Redacting a redacted text changes nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -258,7 +259,7 @@ impl Redactor {
         const BEYOND_LIMIT: usize = 4 << 10;
         let window = field.limit().number().saturating_mul(4).min(16 << 10) + BEYOND_LIMIT;
         let head = text.get(..window).unwrap_or(text);
-        let lossy = String::from_utf8_lossy(head);
+        let lossy = lossy_text(head);
         let unseen = text.len() - head.len();
         let head = if unseen > 0 { whole_words(&lossy) } else { &lossy };
         let unseen = unseen + lossy.len() - head.len();
@@ -281,7 +282,7 @@ impl Redactor {
     /// Redacts a text of any length without cutting it, keeps its lines, and returns what was found. The
     /// caller must give the pieces of one text in their order.
     pub fn explain(&mut self, text: &[u8]) -> (Redacted, Vec<Finding>) {
-        let text = String::from_utf8_lossy(text);
+        let text = lossy_text(text);
         let mut pipeline = Pipeline::new(&self.rules, None);
         let redacted = pipeline.next_piece(&text, KeptControls::TabsAndLines, &mut self.key_lines);
         (Redacted(redacted.into()), pipeline.findings)
@@ -292,6 +293,12 @@ impl Redactor {
         self.rules.placeholder.write(class.as_str(), &mut text);
         Redacted(text.into())
     }
+}
+
+/// Returns the text of `bytes`, with U+FFFD for what is not UTF-8. A valid text, which most are, is checked in words of
+/// the machine.
+fn lossy_text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// Returns true if a text contains no token and is too plain for a pair, a URL or personal data. Most

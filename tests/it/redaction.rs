@@ -243,6 +243,15 @@ fn characters_that_nobody_sees_do_not_hide_a_secret() {
 }
 
 #[test]
+fn a_sequence_within_a_secret_of_any_length_hides_nothing() {
+    for length in 8..64 {
+        let value: String = "aB3dE5gH7j".chars().cycle().take(length).collect();
+        let text = format!("a token={}\x1b[1m{} b", &value[..3], &value[3..]);
+        assert_eq!(one(Field::Message, &text), "a token=[REDACTED:key_value] b", "{text:?}");
+    }
+}
+
+#[test]
 fn a_placeholder_cannot_be_forged_to_carry_a_secret() {
     for text in [
         "password=[REDACTED:hunter22]",

@@ -7,7 +7,7 @@ use crate::observe::redact::class::{KnownClass, RedactionClass};
 use crate::observe::redact::detect::matches::{Match, Matches};
 use crate::observe::redact::detect::pem::{KeyLine, KeyLines};
 use crate::observe::redact::detect::{
-    announced, entropy, forms, harmless, pairs, pem, pii, shapes, tokens, url,
+    announced, entropy, forms, harmless, pairs, pem, pii, runs, shapes, tokens, url,
 };
 use crate::observe::redact::placeholder::Placeholder;
 use crate::observe::redact::policy::{CompiledRules, RedactionMode};
@@ -112,11 +112,11 @@ impl<'a> Pipeline<'a> {
         for _ in 0..Pipeline::MOST_ROUNDS {
             let shown = cut(&redacted, field.limit(), unseen, Some(&self.rules.placeholder));
             let (body, note) = sanitize::split_cut_note(&shown);
-            let again = self.detect(body.to_owned());
+            let again = self.detect(Cow::Borrowed(body));
             if again == body {
-                return again + note;
+                return again.into_owned() + note;
             }
-            redacted = Cow::Owned(again);
+            redacted = Cow::Owned(again.into_owned());
         }
         self.hide_whole(KnownClass::Unchecked, "unchecked", redacted.len())
     }
@@ -181,7 +181,7 @@ impl<'a> Pipeline<'a> {
         // A sequence right before a secret may end with the first letter of the secret. So the detectors
         // also look at the text with its sequences.
         if sanitize::may_hold_sequences(&decoded) {
-            decoded = Cow::Owned(self.detect(decoded.into_owned()));
+            decoded = self.detect(decoded);
         }
         let found = self.findings.get_mut(before..).unwrap_or_default();
         found.sort_by_key(|finding| finding.at);
@@ -191,48 +191,45 @@ impl<'a> Pipeline<'a> {
             finding.at = *visible;
         }
         let Some(spelled_out) = sanitized.spelled_out else {
-            return match sanitized.visible {
-                Cow::Borrowed(visible) if visible.len() == text.len() && !self.would_change(visible) => {
-                    Cow::Borrowed(text)
-                }
-                visible => Cow::Owned(self.detect(visible.into_owned())),
+            return match self.detect(sanitized.visible) {
+                Cow::Borrowed(visible) if std::ptr::eq(visible, text) => Cow::Borrowed(text),
+                redacted => Cow::Owned(redacted.into_owned()),
             };
         };
         // Invisible characters are shown, unless they hid a secret: then they are replaced with it.
         let sequences = self.findings.len();
-        let redacted = self.detect(sanitized.visible.into_owned());
+        let redacted = self.detect(sanitized.visible);
         if self.findings.len() > sequences {
-            return Cow::Owned(redacted);
+            return Cow::Owned(redacted.into_owned());
         }
         let found = self.findings.iter_mut().skip(before);
         for (finding, (_, spelled_out)) in found.zip(&sanitized.positions) {
             finding.at = *spelled_out;
         }
-        Cow::Owned(self.detect(spelled_out))
-    }
-
-    fn would_change(&self, text: &str) -> bool {
-        self.find(text, &mut Matches::default(), Pass::ALL)
+        Cow::Owned(self.detect(Cow::Owned(spelled_out)).into_owned())
     }
 
     /// Replaces what the detectors find, until they find nothing more.
-    fn detect(&mut self, mut text: String) -> String {
+    fn detect<'t>(&mut self, mut text: Cow<'t, str>) -> Cow<'t, str> {
         let mut matches = Matches::default();
+        // The number of detectors in a row that found nothing in this text.
+        let mut idle = 0;
         for _ in 0..Pipeline::MOST_ROUNDS {
-            let mut changed = false;
             for pass in Pass::ALL {
                 if self.find(&text, &mut matches, &[*pass]) {
-                    text = self.replace(&text, &matches);
-                    changed = true;
+                    text = Cow::Owned(self.replace(&text, &matches));
+                    idle = 0;
+                } else {
+                    idle += 1;
                 }
-            }
-            if !changed {
-                return text;
+                if idle == Pass::ALL.len() {
+                    return text;
+                }
             }
         }
         // The text is gone, and with it the positions of everything that was found in it.
         self.findings.iter_mut().for_each(|finding| finding.at = 0);
-        self.hide_whole(KnownClass::Unchecked, "unchecked", text.len())
+        Cow::Owned(self.hide_whole(KnownClass::Unchecked, "unchecked", text.len()))
     }
 
     /// Collects the matches of `passes`. Stops after the first pass that has any, and returns true.
@@ -290,23 +287,18 @@ impl<'a> Pipeline<'a> {
     /// Matches runs of base64 that contain the text of a secret.
     fn find_behind_base64(&self, text: &str, matches: &mut Matches) {
         const SHORTEST: usize = 24;
-        let is_part =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
         let bytes = text.as_bytes();
-        let mut start = 0;
         let mut found = Matches::default();
-        for run in bytes.split_inclusive(|byte| !is_part(*byte) || *byte == b'=') {
-            let length = run.iter().take_while(|byte| is_part(**byte)).count();
-            if length >= SHORTEST
-                && let Some(inner) = text.get(start..start + length).and_then(unwrap::encoded_text)
+        for (start, end) in runs::long(bytes, SHORTEST - 1, forms::is_base64) {
+            let padding =
+                bytes.get(end..).unwrap_or_default().iter().take_while(|byte| **byte == b'=').count();
+            if end + padding.min(1) >= start + SHORTEST
+                && let Some(inner) = text.get(start..end + padding.min(1)).and_then(unwrap::encoded_text)
                 && self.find(&inner, &mut found, Pass::INNER)
                 && let Some(inner) = found.iter().next()
             {
-                let padding = bytes.get(start + length..).unwrap_or_default();
-                let padding = padding.iter().take_while(|byte| **byte == b'=').count();
-                matches.push_as(start, start + length + padding, inner);
+                matches.push_as(start, end + padding, inner);
             }
-            start += run.len();
         }
     }
 

@@ -7,7 +7,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::keys::KeyPatterns;
+use crate::observe::redact::detect::key_patterns::KeyPatterns;
 use crate::observe::redact::detect::pairs::KeyRules;
 use crate::observe::redact::detect::pii::PiiClass;
 use crate::observe::redact::placeholder::Placeholder;

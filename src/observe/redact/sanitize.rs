@@ -118,7 +118,9 @@ fn terminal_sequence(text: &str) -> Option<usize> {
 
 /// Returns true if `text` may contain a terminal sequence.
 pub(super) fn may_hold_sequences(text: &str) -> bool {
-    text.contains(SEQUENCE_STARTS)
+    let bytes = text.as_bytes();
+    memchr::memchr2_iter(0x1b, 0xc2, bytes)
+        .any(|at| matches!(bytes.get(at..), Some([0x1b, ..] | [0xc2, 0x9b | 0x9d, ..])))
 }
 
 const SEQUENCE_STARTS: [char; 3] = ['\x1b', '\u{9b}', '\u{9d}'];

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::observe::redact::detect::runs::ByteSet;
+
 /// A text in another notation, and where each part of it came from.
 #[derive(Debug)]
 pub(super) struct Unwrapped {
@@ -72,14 +74,11 @@ pub(super) fn original(layers: &[Unwrapped], start: usize, end: usize) -> (usize
 
 fn decode_once(text: &str) -> Option<Unwrapped> {
     let bytes = text.as_bytes();
+    static STARTS: ByteSet = ByteSet::of(b"%&\\\"^").with_wide();
     let mut unwrapped: Option<Unwrapped> = None;
     let (mut kept, mut at) = (0, 0);
-    while at < bytes.len() {
-        let byte = bytes.get(at).copied().unwrap_or(0);
-        if byte < 0x80 && !matches!(byte, b'%' | b'&' | b'\\' | b'"' | b'^') {
-            at += 1;
-            continue;
-        }
+    while let Some(next) = STARTS.next(bytes, at) {
+        at = next;
         if let Some(length) = nothing_at(bytes, at) {
             let into = unwrapped.get_or_insert_with(|| Unwrapped::new(text));
             into.keep(kept, text.get(kept..at).unwrap_or_default());
@@ -220,14 +219,13 @@ fn is_shown(c: char) -> bool {
 /// Reads markup as the text that a reader sees: HTML elements, emphasis, code, cells of tables, arrows, dot
 /// leaders. A border between two parts becomes a colon. Returns `None` for a text without markup.
 pub(super) fn markup(text: &str) -> Option<Unwrapped> {
+    // The bytes with which the marks of [`mark_at`] start.
+    static STARTS: ByteSet = ByteSet::of(b"<*_`|-~=:.([\t\xe2");
     let bytes = text.as_bytes();
     let mut unwrapped: Option<Unwrapped> = None;
     let (mut kept, mut at) = (0, 0);
-    while at < bytes.len() {
-        if !is_mark_start(bytes.get(at).copied().unwrap_or(0)) {
-            at += 1;
-            continue;
-        }
+    while let Some(next) = STARTS.next(bytes, at) {
+        at = next;
         let Some((length, replaced)) = mark_at(bytes, at) else {
             at += 1;
             continue;
@@ -241,21 +239,6 @@ pub(super) fn markup(text: &str) -> Option<Unwrapped> {
     let mut unwrapped = unwrapped?;
     unwrapped.keep(kept, text.get(kept..).unwrap_or_default());
     Some(unwrapped)
-}
-
-/// Returns true if [`mark_at`] has a mark that starts with this byte.
-fn is_mark_start(byte: u8) -> bool {
-    const STARTS: [bool; 256] = {
-        let mut starts = [false; 256];
-        let known = b"<*_`|-~=:.([\t\xe2";
-        let mut at = 0;
-        while at < known.len() {
-            starts[known[at] as usize] = true;
-            at += 1;
-        }
-        starts
-    };
-    STARTS.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Returns the length of the mark at `at` and the text that replaces it.

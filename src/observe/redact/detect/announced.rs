@@ -6,7 +6,8 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
-use crate::observe::redact::detect::{harmless, labels, looks};
+use crate::observe::redact::detect::word_list::WordList;
+use crate::observe::redact::detect::{harmless, labels, looks, runs};
 use crate::observe::redact::placeholder::Placeholder;
 
 /// Matches every such secret in `text`.
@@ -17,7 +18,7 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
     let mut columns = Columns::default();
     let mut label = Label::default();
     let mut at = 0;
-    for line in text.split_inclusive('\n').flat_map(|line| line.split_inclusive("\\u{a}")) {
+    for line in lines(text) {
         let length = line.len();
         let line = line.strip_suffix("\\u{a}").unwrap_or(line).trim_end();
         let mut push = |start: usize, value: &str, rule: &'static str| {
@@ -32,6 +33,22 @@ pub(crate) fn find(text: &str, rules: &KeyRules, placeholder: &Placeholder, matc
     }
     find_inserts(text, rules, placeholder, matches);
     matches.settle();
+}
+
+/// Splits a text after each line end, real or made visible.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let bytes = rest.as_bytes();
+        let end = memchr::memchr2_iter(b'\n', b'\\', bytes).find_map(|at| match bytes.get(at..) {
+            Some([b'\n', ..]) => Some(at + 1),
+            Some([b'\\', b'u', b'{', b'a', b'}', ..]) => Some(at + 5),
+            _ => None,
+        });
+        let (line, next) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+        rest = next;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Returns true if a value looks random: a password of letters, digits and more, or 20 hexadecimal digits.
@@ -203,17 +220,17 @@ impl Label {
 
 /// Words that end the announcement of a value in a sentence.
 #[rustfmt::skip]
-const VERBS: &[&str] = &[
+static VERBS: WordList = WordList::new(&[
     "is", "was", "are", "to", "ist", "lautet", "war", "est", "était", "es", "era", "è", "é", "är", "er", "jest", "je", "to:",
     "is:", "ist:", "est:", "es:", "=", "—", "–", "это", "то", "adalah", "là",
-];
+]);
 
 /// Words that say that a value is a fact about a secret.
 #[rustfmt::skip]
-const FACTS: &[&str] = &[
+static FACTS: WordList = WordList::new(&[
     "id", "name", "file", "path", "type", "length", "hash", "digest", "checksum", "fingerprint", "version", "public",
     "commit", "url", "uri", "count", "manager", "expires", "expiry", "kid", "arn", "sha", "sha256", "algorithm", "size", "not",
-];
+]);
 
 /// Words before a colon that say that the value after it is new.
 const MADE: [&str; 7] = [" created", " generated", " issued", " received", " made", " ok", " is now"];
@@ -232,31 +249,35 @@ fn find_in_sentence<'a>(
     rules: &KeyRules,
     push: &mut impl FnMut(usize, &'a str, &'static str),
 ) {
+    const SHORTEST: usize = 6;
     const NEAR: usize = 96;
     const MOST_WORDS: usize = 9;
     const MOST_WORDS_BEFORE_COLON: usize = 6;
     let is_word = |word: &str| word.chars().all(char::is_alphabetic);
-    let is_part = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`' | '<' | '>');
-    for word in line.split(|c: char| !is_part(c)) {
+    let is_part = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>');
+    for (start, end) in runs::long(line.as_bytes(), SHORTEST, is_part) {
+        let word = line.get(start..end).unwrap_or_default();
         let value = word.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']);
-        if value.len() < 6 || value.len() > 256 || !value.bytes().any(|byte| byte.is_ascii_digit()) {
+        if value.len() < SHORTEST || value.len() > 256 || !value.bytes().any(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let start = value.as_ptr() as usize - line.as_ptr() as usize;
         let before = line.get(line.ceil_char_boundary(start.saturating_sub(NEAR))..start).unwrap_or_default();
         let before = before.trim_end_matches(['"', '\'', '`', '«', '“', '„', '‹', ' ', '\u{a0}']);
-        let glued = ["是", "为", "為", "は", "：", "はこちら"].iter().any(|verb| before.ends_with(verb));
+        let glued = !before.is_ascii()
+            && ["是", "为", "為", "は", "：", "はこちら"].iter().any(|verb| before.ends_with(verb));
         let last = before.rsplit([' ', '\u{a0}']).next().unwrap_or_default();
-        let is_verb =
-            glued || before.ends_with(':') || VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(last));
-        let is_password = || looks::is_password_like(value) && !labels::is_algorithm(value);
+        let is_verb = glued || before.ends_with(':') || VERBS.contains_any_case(last);
+        let is_led = is_verb || keys::is_password(last);
+        let after = after_lead(line.get(start + value.len()..).unwrap_or_default());
         // The cheap checks come first.
-        let is_random = is_value(value);
-        if !is_random && !is_password() {
+        if !is_led && after.is_none() {
             continue;
         }
-        let after = line.get(start + value.len()..).unwrap_or_default();
-        if is_named_after(after, is_random, rules) {
+        let is_random = is_value(value);
+        if !is_random && !(looks::is_password_like(value) && !labels::is_algorithm(value)) {
+            continue;
+        }
+        if after.is_some_and(|after| starts_with_name(after, is_random, rules)) {
             push(start, value, "named-after");
             continue;
         }
@@ -272,26 +293,31 @@ fn find_in_sentence<'a>(
             None => last_name(before, MOST_WORDS, rules),
         };
         let fits = |name: &str| is_random || keys::is_password(name);
-        if (is_verb || keys::is_password(last)) && names().is_some_and(fits) {
+        if is_led && names().is_some_and(fits) {
             push(start, value, "announced-value");
         }
     }
 }
 
-/// Returns true if the words after a value say that it is a secret: `use … as the root password`, `… is my password`.
-fn is_named_after(after: &str, is_random: bool, rules: &KeyRules) -> bool {
-    const MOST_WORDS: usize = 5;
+/// Returns the text after the words that lead from a value to its name: `use … as the root password`, `… is my password`.
+fn after_lead(after: &str) -> Option<&str> {
     #[rustfmt::skip]
     const LEADS: [&str; 13] = [
         "is the ", "is my ", "is our ", "is your ", "is a ", "was the ", "was my ", "as the ", "as my ", "as ", "als ", "comme ", "como ",
     ];
     let after = after.trim_start_matches(['"', '\'', '`', '»', '”', '’', ',', ' ', '-', '—']);
-    let Some(rest) = LEADS.iter().find_map(|lead| after.strip_prefix(lead)) else { return false };
+    let lead = || LEADS.iter().find_map(|lead| after.strip_prefix(lead));
+    after.starts_with(['i', 'w', 'a', 'c']).then(lead).flatten()
+}
+
+/// Returns true if the first words are the name of a secret.
+fn starts_with_name(rest: &str, is_random: bool, rules: &KeyRules) -> bool {
+    const MOST_WORDS: usize = 5;
     let mut words =
         rest.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).take(MOST_WORDS).peekable();
     while let Some(word) = words.next() {
         if keys::is_password(word) && !rules.allows(word) || is_random && is_name(word, rules) {
-            return words.peek().is_none_or(|next| !FACTS.contains(next));
+            return words.peek().is_none_or(|next| !FACTS.contains(next.as_bytes()));
         }
     }
     false
@@ -306,7 +332,7 @@ fn last_name<'a>(text: &'a str, most: usize, rules: &KeyRules) -> Option<&'a str
     for word in text.rsplit(is_break).filter(|word| !word.is_empty()).take(most.min(12)) {
         let start = word.as_ptr() as usize - text.as_ptr() as usize;
         let mut phrases = ends.iter().filter_map(|end| text.get(start..*end));
-        if FACTS.iter().any(|fact| fact.eq_ignore_ascii_case(word)) {
+        if FACTS.contains_any_case(word) {
             return None;
         }
         if is_name(word, rules) && keys::judge(word) != Some(NameKind::Session)

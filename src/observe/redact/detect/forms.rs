@@ -4,8 +4,8 @@
 //! Sources: RFC 5208, 5915, 8017 (private keys in DER), BIP 32 and 39, the documentation of the wallets.
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::looks;
 use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::{looks, runs};
 use crate::observe::redact::unwrap::decode_base64;
 
 /// Words in a prefix that say that the rest is a secret.
@@ -50,18 +50,16 @@ pub(crate) const SHORTEST: usize = 24;
 
 /// Matches every secret of such a form.
 pub(crate) fn find(text: &str, matches: &mut Matches) {
-    let bytes = text.as_bytes();
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/');
-    let mut start = 0;
-    for run in bytes.split_inclusive(|byte| !is_part(*byte)) {
-        let length = run.len() - usize::from(run.last().is_some_and(|byte| !is_part(*byte)));
-        if length >= SHORTEST {
-            find_in(text, start, start + length, matches);
-        }
-        start += run.len();
+    for (start, end) in runs::long(text.as_bytes(), SHORTEST, is_base64) {
+        find_in(text, start, end, matches);
     }
     find_phrases(text, matches);
     matches.settle();
+}
+
+/// Returns true for a byte of base64 or base64url without padding.
+pub(crate) fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'/')
 }
 
 /// Looks at one run of letters, digits, `+`, `/`, `_` and `-`.
@@ -218,10 +216,20 @@ const SENTENCE: &[&str] = &[
 /// Matches recovery phrases (BIP 39): 12 or 24 lower-case words of three to eight letters, or at least twelve after a
 /// word that announces them.
 fn find_phrases(text: &str, matches: &mut Matches) {
+    /// Bytes of twelve words of three letters, and the blanks between them.
+    const SHORTEST_RUN: usize = 47;
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte == b' ';
+    for (start, end) in runs::long(text.as_bytes(), SHORTEST_RUN, is_part) {
+        find_phrases_in(text, start, end, matches);
+    }
+}
+
+/// Looks at one run of lower-case letters and blanks.
+fn find_phrases_in(text: &str, from: usize, to: usize, matches: &mut Matches) {
     const SHORTEST: usize = 12;
     let bytes = text.as_bytes();
-    let (mut first, mut count, mut start) = (0, 0, 0);
-    for end in 0..=bytes.len() {
+    let (mut first, mut count, mut start) = (0, 0, from);
+    for end in from..=to {
         let byte = bytes.get(end).copied().unwrap_or(0);
         if byte.is_ascii_lowercase() {
             continue;

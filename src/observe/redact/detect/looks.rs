@@ -41,25 +41,30 @@ pub(crate) fn is_path(value: &str) -> bool {
 /// Returns true for a password as people make it: letters and digits, of both cases or with a sign: `Fjord_3391`,
 /// `hunter!22`. Versions, dates, algorithms and addresses are not.
 pub(crate) fn is_password_like(value: &str) -> bool {
-    let count = |test: fn(u8) -> bool| value.bytes().filter(|byte| test(*byte)).count();
-    let digits = count(|byte| byte.is_ascii_digit());
-    if digits == 0 || !(6..=64).contains(&value.len()) {
+    if !(6..=64).contains(&value.len()) || value.starts_with("20") {
         return false;
     }
-    let signs = count(|byte| b"!#$%&*+=?@^~".contains(&byte));
-    let has_cases =
-        count(|byte| byte.is_ascii_uppercase()) > 0 && count(|byte| byte.is_ascii_lowercase()) > 0;
-    let is_address = value.split_once('@').is_some_and(|(_, host)| host.contains('.'));
-    (digits >= 2 && has_cases || signs > 0 && (has_cases || digits >= 2) || is_random_short(value))
-        && count(|byte| byte.is_ascii_alphabetic()) >= 2
-        && value.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>{}[]\"`\\".contains(&byte))
+    let (mut digits, mut upper, mut lower, mut signs) = (0, 0, 0, 0);
+    for byte in value.bytes() {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'A'..=b'Z' => upper += 1,
+            b'a'..=b'z' => lower += 1,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'*' | b'+' | b'=' | b'?' | b'@' | b'^' | b'~' => signs += 1,
+            b'(' | b')' | b'<' | b'>' | b'{' | b'}' | b'[' | b']' | b'"' | b'`' | b'\\' | b'/' => {
+                return false;
+            }
+            _ if !byte.is_ascii_graphic() => return false,
+            _ => {}
+        }
+    }
+    let has_cases = upper > 0 && lower > 0;
+    digits > 0
+        && upper + lower >= 2
+        && (digits >= 2 && has_cases || signs > 0 && (has_cases || digits >= 2) || is_random_short(value))
         // `kid=2026-01`
         && !value.trim_end_matches('=').contains('=')
-        && !value.contains("://")
-        && !value.starts_with("20")
-        && !is_address
-        && !is_path(value)
-        && !value.contains('/')
+        && !value.split_once('@').is_some_and(|(_, host)| host.contains('.'))
         && !is_digest(value)
 }
 

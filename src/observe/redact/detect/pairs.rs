@@ -18,12 +18,16 @@ mod stand_ins;
 mod value_end;
 
 use crate::observe::redact::class::KnownClass;
-use crate::observe::redact::detect::keys::{self, KeyPatterns, NameKind};
+use crate::observe::redact::detect::key_patterns::KeyPatterns;
+use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::matches::Matches;
+use crate::observe::redact::detect::runs::ByteSet;
 use crate::observe::redact::detect::url;
 use crate::observe::redact::detect::values::{self, PairOperator};
 use crate::observe::redact::detect::{harmless, labels, looks};
 use crate::observe::redact::placeholder::Placeholder;
+use mentions::Mentions;
+use value_end::OpenQuote;
 
 /// The names that the user configures.
 #[derive(Clone, Debug, Default)]
@@ -119,23 +123,6 @@ struct PairScanner<'a> {
     is_jwk: bool,
 }
 
-/// The last secret name that the text mentions without a value of its own.
-#[derive(Default)]
-struct Mentions<'a> {
-    /// The end of the part of the text that was searched.
-    searched: usize,
-    /// The name and its end.
-    last: Option<(&'a str, usize)>,
-}
-
-/// The quote that is open in a line.
-#[derive(Default)]
-struct OpenQuote {
-    /// The end of the part of the text that was searched.
-    searched: usize,
-    open: u8,
-}
-
 /// A name before an operator.
 struct PairName<'a> {
     text: &'a str,
@@ -181,15 +168,18 @@ fn is_quote(byte: u8) -> bool {
 
 impl<'a> PairScanner<'a> {
     fn run(&mut self) {
+        static LEADING: ByteSet = ByteSet::of(b"=:>,\"'` ");
         let mut at = 0;
         if self.at(0) == b'-' {
             at = self.flag(0);
         }
-        while at < self.bytes.len() {
+        loop {
             if self.budget == 0 {
                 self.matches.push(at, self.bytes.len(), KnownClass::Unchecked, "unchecked");
                 return;
             }
+            let Some(next) = LEADING.next(self.bytes, at) else { return };
+            at = next;
             at = match self.at(at) {
                 b'=' | b':' => self.operator(at),
                 b'>' => self.element(at),
@@ -274,10 +264,9 @@ impl<'a> PairScanner<'a> {
                 end -= 1;
             }
         }
-        let mut start = end;
-        while start > 0 && end - start < LONGEST_NAME && is_name_byte(self.before(start)) {
-            start -= 1;
-        }
+        let window = self.bytes.get(end.saturating_sub(LONGEST_NAME)..end).unwrap_or_default();
+        let length = window.iter().rev().position(|byte| !is_name_byte(*byte)).unwrap_or(window.len());
+        let mut start = end - length;
         while start < end && !self.text.is_char_boundary(start) {
             start += 1;
         }

@@ -47,11 +47,26 @@ impl PiiClass {
     ];
 }
 
+/// The classes to look for, a bit for each.
+#[derive(Clone, Copy)]
+struct WantedPii(u16);
+
+impl WantedPii {
+    fn new(classes: &[PiiClass]) -> WantedPii {
+        WantedPii(classes.iter().fold(0, |bits, class| bits | 1 << *class as u16))
+    }
+
+    fn has(self, class: PiiClass) -> bool {
+        self.0 >> class as u16 & 1 == 1
+    }
+}
+
 /// Matches personal data of the given classes.
 pub(crate) fn find(text: &str, classes: &[PiiClass], matches: &mut Matches) {
     let bytes = text.as_bytes();
     let digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count();
-    let has = |class| classes.contains(&class);
+    let wanted = WantedPii::new(classes);
+    let has = |class| wanted.has(class);
     if has(PiiClass::Email) {
         emails(text, matches);
     }
@@ -59,7 +74,7 @@ pub(crate) fn find(text: &str, classes: &[PiiClass], matches: &mut Matches) {
         if has(PiiClass::Iban) && digits >= 12 {
             ibans(bytes, matches);
         }
-        numbers(text, classes, matches);
+        numbers(text, wanted, matches);
         if has(PiiClass::Ip) || has(PiiClass::IpPublic) {
             addresses(bytes, has(PiiClass::Ip), matches);
         }
@@ -176,11 +191,13 @@ fn is_message_id(before: &str, local: &str) -> bool {
 }
 
 /// Matches runs of digits that may be grouped: cards, phones, IMEIs, numbers of persons.
-fn numbers(text: &str, classes: &[PiiClass], matches: &mut Matches) {
+fn numbers(text: &str, wanted: WantedPii, matches: &mut Matches) {
+    let starts = |byte: &u8| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'+' | b'(');
     let bytes = text.as_bytes();
     let mut index = 0;
-    while index < bytes.len() {
-        if let Some(end) = number_at(text, index, classes, matches) {
+    while let Some(next) = bytes.get(index..).and_then(|rest| rest.iter().position(starts)) {
+        index += next;
+        if let Some(end) = number_at(text, index, wanted, matches) {
             index = end;
             continue;
         }
@@ -192,20 +209,18 @@ fn numbers(text: &str, classes: &[PiiClass], matches: &mut Matches) {
 }
 
 /// Matches the number that starts at `index` and returns its end.
-fn number_at(text: &str, index: usize, classes: &[PiiClass], matches: &mut Matches) -> Option<usize> {
+fn number_at(text: &str, index: usize, wanted: WantedPii, matches: &mut Matches) -> Option<usize> {
     type NumberEnd = fn(&[u8], usize) -> Option<usize>;
-    const FORMS: [(PiiClass, KnownClass, &str, NumberEnd); 3] = [
-        (PiiClass::Ssn, KnownClass::Ssn, "ssn", ssn),
-        (PiiClass::Card, KnownClass::Card, "card", card),
-        (PiiClass::Imei, KnownClass::Imei, "imei", imei),
-    ];
+    const SSN: (PiiClass, KnownClass, &str, NumberEnd) = (PiiClass::Ssn, KnownClass::Ssn, "ssn", ssn);
+    const CARD: (PiiClass, KnownClass, &str, NumberEnd) = (PiiClass::Card, KnownClass::Card, "card", card);
+    const IMEI: (PiiClass, KnownClass, &str, NumberEnd) = (PiiClass::Imei, KnownClass::Imei, "imei", imei);
     let bytes = text.as_bytes();
     let (byte, border) = (at(bytes, index), before(bytes, index));
-    let has = |class| classes.contains(&class);
-    let find_form = |class: PiiClass, matches: &mut Matches| {
-        let (_, known, rule, end) = FORMS.iter().find(|(form, ..)| *form == class)?;
-        let end = end(bytes, index).filter(|_| has(class))?;
-        matches.push(index, end, *known, rule);
+    let has = |class| wanted.has(class);
+    let find_form = |(class, known, rule, end): (PiiClass, KnownClass, &'static str, NumberEnd),
+                     matches: &mut Matches| {
+        let end = has(class).then(|| end(bytes, index)).flatten()?;
+        matches.push(index, end, known, rule);
         Some(end)
     };
     let inside = border.is_ascii_alphanumeric()
@@ -227,10 +242,10 @@ fn number_at(text: &str, index: usize, classes: &[PiiClass], matches: &mut Match
             is_near.then(|| persons::find_announced(text, index, matches)).flatten()
         }
         // The dashes distinguish it from other numbers in a name: `get_536-22-8472`.
-        b'0'..=b'9' if border == b'_' => find_form(PiiClass::Ssn, matches),
-        b'0'..=b'9' if !inside => find_form(PiiClass::Ssn, matches)
-            .or_else(|| find_form(PiiClass::Card, matches))
-            .or_else(|| find_form(PiiClass::Imei, matches))
+        b'0'..=b'9' if border == b'_' => find_form(SSN, matches),
+        b'0'..=b'9' if !inside => find_form(SSN, matches)
+            .or_else(|| find_form(CARD, matches))
+            .or_else(|| find_form(IMEI, matches))
             .or_else(|| has(PiiClass::Phone).then(|| phones::find(text, index, matches)).flatten())
             .or_else(|| has(PiiClass::NationalId).then(|| persons::find(text, index, matches)).flatten()),
         _ => None,
@@ -338,6 +353,12 @@ fn ssn(bytes: &[u8], start: usize) -> Option<usize> {
 fn ibans(bytes: &[u8], matches: &mut Matches) {
     let mut index = 0;
     while index + 15 <= bytes.len() {
+        // Two letters and two digits start one. No start is before a byte that is neither.
+        let fourth = at(bytes, index + 3);
+        if !fourth.is_ascii_digit() {
+            index += if fourth.is_ascii_alphabetic() { 2 } else { 4 };
+            continue;
+        }
         let starts = at(bytes, index).is_ascii_alphabetic()
             && at(bytes, index + 1).is_ascii_alphabetic()
             && at(bytes, index + 2).is_ascii_digit()

@@ -10,6 +10,7 @@ use crate::observe::redact::class::KnownClass::{self, AuthHeader, Flag, KeyValue
 use crate::observe::redact::detect::announced;
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
+use crate::observe::redact::detect::trigrams::Trigrams;
 use crate::observe::redact::detect::values::{self, PairOperator};
 use crate::observe::redact::detect::{harmless, looks};
 use crate::observe::redact::placeholder::Placeholder;
@@ -144,46 +145,26 @@ const SHAPES: &[Shape] = &[
     random("rivate", PrivateKey, r"(?i)private.?key[^\n]{0,24}?\b(?P<v>[1-9A-HJ-NP-Za-km-z]{80,90})\b"),
 ];
 
-/// A bit for the hash of every three bytes with which a mark begins. The compiler calculates it, so it costs no time at
-/// the start.
-static BEGINS: [u64; HASHES / 64] = {
-    let mut begins = [0; HASHES / 64];
+/// The starts of all marks. The compiler computes them, so they cost no time at the start.
+static BEGINS: Trigrams = {
+    let mut begins = Trigrams::new();
     let mut index = 0;
     while index < SHAPES.len() {
-        let mark = SHAPES[index].mark.as_bytes();
-        // After a mark of two bytes, any third byte may follow.
-        let mut third = if mark.len() > 2 { mark[2] & 31 } else { 0 };
-        let last = if mark.len() > 2 { third } else { 31 };
-        while third <= last {
-            let hash = hash(mark[0], mark[1], third);
-            begins[hash / 64] |= 1 << (hash % 64);
-            third += 1;
-        }
+        begins.add(SHAPES[index].mark.as_bytes());
         index += 1;
     }
     begins
 };
 
-const HASHES: usize = 1 << 15;
-
-const fn hash(first: u8, second: u8, third: u8) -> usize {
-    ((first & 31) as usize) << 10 | ((second & 31) as usize) << 5 | (third & 31) as usize
-}
-
 /// Returns a bit for every shape whose mark is in `bytes`.
 fn marked(bytes: &[u8]) -> u128 {
     const { assert!(SHAPES.len() <= 128) };
     let mut marked = 0;
-    for (at, window) in bytes.windows(3).enumerate() {
-        let &[first, second, third] = window else { continue };
-        let hash = hash(first, second, third);
-        if BEGINS.get(hash / 64).is_none_or(|word| word >> (hash % 64) & 1 == 0) {
-            continue;
-        }
+    for at in BEGINS.positions(bytes) {
         let rest = bytes.get(at..).unwrap_or_default();
         for (index, shape) in SHAPES.iter().enumerate() {
             let mark = shape.mark.as_bytes();
-            if mark.starts_with(&[first, second]) && rest.starts_with(mark) {
+            if rest.first() == mark.first() && rest.starts_with(mark) {
                 marked |= 1 << index;
             }
         }

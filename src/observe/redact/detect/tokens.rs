@@ -11,6 +11,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::rules::{self, TokenBorder, TokenRule};
+use crate::observe::redact::detect::trigrams::Trigrams;
 
 /// Bytes of the shortest token that a rule takes.
 const SHORTEST: usize = 14;
@@ -21,8 +22,7 @@ const SHORTEST_REST: usize = 10;
 /// The starts of all rules. Building it costs less than a fifth of an Aho-Corasick automaton, which matters
 /// because every session redacts its first text at its start.
 struct TokenStarts {
-    /// A bit for the hash of every three bytes with which a start begins.
-    begins: [u64; TokenStarts::HASHES / 64],
+    begins: Trigrams,
     /// The last start of every group by first and second byte, as a position in `starts` counted from one.
     last_of_group: [u16; 256],
     starts: Vec<TokenStart>,
@@ -39,11 +39,9 @@ struct TokenStart {
 }
 
 impl TokenStarts {
-    const HASHES: usize = 1 << 15;
-
     fn new() -> TokenStarts {
         let mut starts = TokenStarts {
-            begins: [0; TokenStarts::HASHES / 64],
+            begins: Trigrams::new(),
             last_of_group: [0; 256],
             starts: Vec::with_capacity(640),
             rules: rules::all().map(|rule| (rule, OnceLock::new())).collect(),
@@ -58,39 +56,15 @@ impl TokenStarts {
     fn push(&mut self, text: &'static str, rule: usize) {
         let bytes = text.as_bytes();
         let (first, second) = (bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0));
-        // After a start of two bytes, any third byte may follow.
-        let (from, to) = bytes.get(2).map_or((0, u8::MAX), |third| (*third, *third));
-        for third in from..=to.min(from | 31) {
-            let hash = TokenStarts::hash(first, second, third);
-            if let Some(word) = self.begins.get_mut(hash / 64) {
-                *word |= 1 << (hash % 64);
-            }
-        }
+        self.begins.add(bytes);
         if let Some(last) = self.last_of_group.get_mut(TokenStarts::group(first, second)) {
             self.starts.push(TokenStart { text, rule, before: *last });
             *last = self.starts.len() as u16;
         }
     }
 
-    fn hash(first: u8, second: u8, third: u8) -> usize {
-        let five = |byte: u8| usize::from(byte & 31);
-        five(first) << 10 | five(second) << 5 | five(third)
-    }
-
     fn group(first: u8, second: u8) -> usize {
         usize::from(first.wrapping_mul(37) ^ second)
-    }
-
-    /// Returns the positions at which a start may begin.
-    fn candidates(&self, bytes: &[u8]) -> impl Iterator<Item = usize> {
-        let may_begin = |window: &[u8]| match window {
-            &[first, second, third] => {
-                let hash = TokenStarts::hash(first, second, third);
-                self.begins.get(hash / 64).is_some_and(|word| word >> (hash % 64) & 1 == 1)
-            }
-            _ => false,
-        };
-        bytes.windows(3).enumerate().filter(move |(_, window)| may_begin(window)).map(|(at, _)| at)
     }
 
     /// Returns the starts that `bytes` begins with.
@@ -133,7 +107,7 @@ pub(crate) fn find(text: &str, matches: &mut Matches) {
     let mut rejected = RejectedRuns::default();
     // The end of the last token. A start within a token does not count.
     let mut done = 0;
-    for at in starts.candidates(bytes) {
+    for at in starts.begins.positions(bytes) {
         if at < done {
             continue;
         }

@@ -50,12 +50,20 @@ fn ends_url(bytes: &[u8], at: usize) -> bool {
 
 /// Matches user info and webhook paths in `text`.
 pub(crate) fn find(text: &str, matches: &mut Matches) {
-    find_user_info(text, matches);
-    find_webhooks(text.as_bytes(), matches);
-    find_secret_paths(text, matches);
-    find_oracle(text, matches);
-    find_driver_names(text.as_bytes(), matches);
-    find_without_scheme(text.as_bytes(), matches);
+    let bytes = text.as_bytes();
+    let has_scheme = memmem::find(bytes, b"://").is_some();
+    if has_scheme {
+        find_user_info(text, matches);
+    }
+    find_webhooks(bytes, matches);
+    if has_scheme {
+        find_secret_paths(text, matches);
+    }
+    if memchr::memchr(b'@', bytes).is_some() {
+        find_oracle(text, matches);
+        find_driver_names(bytes, matches);
+        find_without_scheme(bytes, matches);
+    }
     matches.settle();
 }
 
@@ -182,7 +190,11 @@ fn is_host(rest: &[u8]) -> bool {
 /// Matches the secret part of the paths of [`WEBHOOKS`].
 fn find_webhooks(bytes: &[u8], matches: &mut Matches) {
     // Every host ends so. This is one search for most texts.
-    if [".com/", ".org/", ".io/"].iter().all(|end| memmem::find(bytes, end.as_bytes()).is_none()) {
+    let ends_host = |slash: usize| {
+        let before = bytes.get(..slash).unwrap_or_default();
+        [".com", ".org", ".io"].iter().any(|end| before.ends_with(end.as_bytes()))
+    };
+    if !memchr::memchr_iter(b'/', bytes).any(ends_host) {
         return;
     }
     for (host, rule, path_end) in WEBHOOKS {
@@ -332,9 +344,7 @@ fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
 fn find_oracle(text: &str, matches: &mut Matches) {
     const PROGRAMS: [&str; 8] = ["sqlplus", "sqlcl", "expdp", "impdp", "sqlldr", "rman", "oracle:", "ORA-"];
     let bytes = text.as_bytes();
-    if memchr::memchr(b'@', bytes).is_none()
-        || !PROGRAMS.iter().any(|program| memmem::find(bytes, program.as_bytes()).is_some())
-    {
+    if !PROGRAMS.iter().any(|program| memmem::find(bytes, program.as_bytes()).is_some()) {
         return;
     }
     const LONGEST: usize = 128;

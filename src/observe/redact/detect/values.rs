@@ -6,6 +6,7 @@ use crate::observe::redact::detect::harmless::{
 use crate::observe::redact::detect::keys;
 use crate::observe::redact::detect::labels::is_description;
 use crate::observe::redact::detect::looks::{is_mixed, is_path, is_wordy, looks_random};
+use crate::observe::redact::detect::word_list::WordList;
 
 /// The text between a name and its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +19,22 @@ pub(crate) enum PairOperator {
 
 /// Values that describe a secret.
 #[rustfmt::skip]
-const STATES: &[&str] = &[
+static STATES: WordList = WordList::new(&[
     "null", "none", "nil", "undefined", "true", "false", "yes", "no", "on", "off", "required",
     "missing", "invalid", "expired", "revoked", "empty", "unset", "set", "unknown", "optional", "n/a",
     "default", "enabled", "disabled", "ok", "bearer", "basic", "new", "started", "ended", "closed",
     "include", "omit", "same-origin", "lax", "strict",
     // The placeholders of other redactors.
     "[redacted]", "<redacted>", "redacted", "[filtered]", "[hidden]", "[masked]",
-];
+]);
 
 /// Names of types, as several languages write them next to a name.
 #[rustfmt::skip]
-const TYPES: &[&str] = &[
+static TYPES: WordList = WordList::new(&[
     "string", "str", "&str", "text", "bytes", "int", "integer", "number", "bool", "boolean", "object",
     "any", "char", "char*", "optional<string>", "option<string>", "optional[str]", "varchar",
     "password", "secretstr", "secretstring", "securestring",
-];
+]);
 
 /// Starts of expressions in code.
 #[rustfmt::skip]
@@ -45,15 +46,14 @@ const EXPRESSIONS: &[&str] = &[
 ];
 
 pub(crate) fn is_type_name(word: &str) -> bool {
-    TYPES.iter().any(|name| name.eq_ignore_ascii_case(word)) && !word.eq_ignore_ascii_case("password")
+    TYPES.contains_any_case(word) && !word.eq_ignore_ascii_case("password")
 }
 
 /// Returns true if `value`, which follows the secret name `name`, is a secret.
 pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted: bool) -> bool {
     let trimmed = value.trim();
-    let is_state = |list: &[&str]| list.iter().any(|word| word.eq_ignore_ascii_case(trimmed));
     if trimmed.is_empty()
-        || is_state(STATES)
+        || STATES.contains_any_case(trimmed)
         || trimmed.len() == 1 && trimmed.is_ascii()
         || trimmed.chars().all(|c| matches!(c, '*' | '•' | '●' | '·' | '.' | 'x' | 'X'))
         // The sign of a block in YAML.
@@ -70,7 +70,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         return false;
     }
     let own = name.rsplit('.').next().unwrap_or(name).trim_start_matches(['_', '$']);
-    if is_state(TYPES) && !trimmed.eq_ignore_ascii_case("password")
+    if TYPES.contains_any_case(trimmed) && !trimmed.eq_ignore_ascii_case("password")
         || own.to_ascii_lowercase().ends_with("key")
             && (trimmed.contains(['.', '_', ':'])
                 || operator == PairOperator::Colon && trimmed.contains('-') && keys::judge(trimmed).is_some())
@@ -87,7 +87,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
     let is_prose = trimmed.chars().count() <= 20
         && trimmed.starts_with(char::is_alphabetic)
         && letters.all(|c| c.is_alphabetic() && !c.is_uppercase() || c == '\'');
-    !(is_state(TYPES)
+    !(TYPES.contains_any_case(trimmed)
         || trimmed.trim_start_matches('@').eq_ignore_ascii_case(own)
         // The token of a parser.
         || operator == PairOperator::Colon
@@ -215,8 +215,8 @@ pub(crate) fn is_code(value: &str) -> bool {
 /// Returns true for `HJKD-QWMZ` and `8f3k-29dk`.
 pub(crate) fn is_grouped_code(value: &str) -> bool {
     let is_group = |group: &str| (3..=6).contains(&group.len());
-    let has_digits = value.bytes().any(|byte| byte.is_ascii_digit());
+    let has_digits = || value.bytes().any(|byte| byte.is_ascii_digit());
     let is_upper =
-        value.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-');
-    value.contains('-') && value.split('-').all(is_group) && (is_upper || has_digits)
+        || value.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'-');
+    value.contains('-') && value.split('-').all(is_group) && (has_digits() || is_upper())
 }

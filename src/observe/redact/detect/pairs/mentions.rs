@@ -5,10 +5,11 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::pairs::{
     NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, keys,
 };
+use crate::observe::redact::detect::word_list::WordList;
 use crate::observe::redact::detect::{looks, values};
 
 /// Words that announce the value of a name that was mentioned.
-const ANNOUNCEMENTS: &[&str] = &[
+static ANNOUNCEMENTS: WordList = WordList::new(&[
     "value",
     "val",
     "v",
@@ -25,16 +26,24 @@ const ANNOUNCEMENTS: &[&str] = &[
     "found",
     "instance",
     "current",
-];
+]);
 
 /// Bytes between a name and its value.
 const FARTHEST: usize = 280;
 
+/// The last secret name that the text mentions without a value of its own.
+#[derive(Default)]
+pub(super) struct Mentions<'a> {
+    /// The end of the part of the text that was searched.
+    searched: usize,
+    /// The name and its end.
+    last: Option<(&'a str, usize)>,
+}
+
 impl<'a> PairScanner<'a> {
     pub(super) fn is_announcement(&self, word: &str) -> bool {
         let tail = word.as_bytes().get(word.len().saturating_sub(5)..).unwrap_or_default();
-        tail.eq_ignore_ascii_case(b"value")
-            || ANNOUNCEMENTS.iter().any(|known| known.eq_ignore_ascii_case(word))
+        tail.eq_ignore_ascii_case(b"value") || ANNOUNCEMENTS.contains_any_case(word)
     }
 
     /// Returns the secret name that the text mentions shortly before `at`, and the bytes between them.

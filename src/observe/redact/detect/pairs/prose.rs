@@ -4,16 +4,17 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::pairs::{
     NameKind, PairName, PairOperator, PairScanner, is_name_byte, is_quote, keys,
 };
+use crate::observe::redact::detect::word_list::WordList;
 use crate::observe::redact::detect::{labels, looks, values};
 
 use crate::observe::redact::unwrap::decode_base64;
 
 /// Words between the name of a secret and the secret.
-const GLUE: &[&str] = &[
+static GLUE: WordList = WordList::new(&[
     "is", "was", "be", "to", "set", "has", "value", "equals", "provided", "given", "received", "supplied",
     "sent", "used", "got", "ist", "lautet", "est", "es", "now", "still", "from", "reads", "changed", "reset",
     "wurde", "auf", "been", "are", "é", "è", "är", "er", "jest", "je", "bylo", "este", "—", "–", "это",
-];
+]);
 /// Such words before a quoted value.
 const VERBS: [&str; 13] =
     ["is", "was", "to", "be", "set", "equals", "ist", "lautet", "est", "now", "from", "changed", "reset"];
@@ -176,11 +177,8 @@ impl<'a> PairScanner<'a> {
         let token = self.slice(start, token_end);
         let password_end = self.password_end(start, token_end);
         let password = self.slice(start, password_end);
-        let is_token = token.len() >= 4
-            && token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
-            && (values::is_code(token) || looks::is_random_short(token));
-        let is_password = looks::is_password_like(password) && !labels::is_algorithm(password);
-        if !is_token && !is_password || self.placeholder.length_at_start(token).is_some() {
+        let near = self.slice(start, token_end.max(password_end));
+        if near.len() < 4 || !near.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-') {
             return None;
         }
         let mut end = at;
@@ -188,28 +186,36 @@ impl<'a> PairScanner<'a> {
             end -= 1;
         }
         let mut key = self.key_before(end)?;
-        if is_token
-            && self.is_announcement(key.text)
-            && looks::is_random_short(token)
-            && self.mentioned(key.start).is_some()
-        {
-            return Some(token_end);
-        }
         let last = key.start;
+        let is_announcement = self.is_announcement(key.text);
         for _ in 0..MOST_GLUE {
-            match self.key_before(key.start).filter(|_| GLUE.contains(&key.text)) {
+            match self.key_before(key.start).filter(|_| GLUE.contains(key.text.as_bytes())) {
                 Some(previous) => key = previous,
                 None => break,
             }
         }
         let phrase = self.phrase_of(&key);
-        if is_fingerprint(phrase, token) {
-            return None;
-        }
         let kind = match self.rules.judge(key.text, false) {
             None | Some(NameKind::Weak) if keys::may_end_phrase(key.text) => keys::judge_phrase(phrase),
             judged => judged,
         };
+        // Most words announce nothing, and a look at the token costs more than one at the words before it.
+        if kind.is_none() && !is_announcement && key.text != "code" {
+            return None;
+        }
+        let is_token = token.len() >= 4
+            && token.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-')
+            && values::is_code(token);
+        let is_password = looks::is_password_like(password) && !labels::is_algorithm(password);
+        if !is_token && !is_password || self.placeholder.length_at_start(token).is_some() {
+            return None;
+        }
+        if is_token && is_announcement && looks::is_random_short(token) && self.mentioned(last).is_some() {
+            return Some(token_end);
+        }
+        if is_fingerprint(phrase, token) {
+            return None;
+        }
         let is_named = matches!(kind, Some(NameKind::Secret | NameKind::Pass))
             && (keys::is_password(key.text) || keys::is_password(phrase));
         let is_number =
@@ -269,11 +275,11 @@ impl<'a> PairScanner<'a> {
     }
 
     fn announced_length(&self, from: usize) -> usize {
-        let is_part = |byte: &&u8| {
+        let is_part = |byte: &u8| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'=' | b'~')
         };
-        let rest = self.bytes.get(from..).unwrap_or_default();
-        let length = rest.iter().take(LONGEST_ANNOUNCED).take_while(is_part).count();
+        let rest = self.bytes.get(from..self.bytes.len().min(from + LONGEST_ANNOUNCED)).unwrap_or_default();
+        let length = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
         self.slice(from, from + length).trim_end_matches(['.', '-', '/']).len()
     }
 

@@ -3,6 +3,14 @@
 use crate::observe::redact::detect::pairs::{PairScanner, PairValue, is_name_byte, is_quote};
 use crate::observe::redact::detect::{harmless, labels, looks};
 
+/// The quote that is open in a line.
+#[derive(Default)]
+pub(super) struct OpenQuote {
+    /// The end of the part of the text that was searched.
+    searched: usize,
+    open: u8,
+}
+
 impl PairScanner<'_> {
     /// Returns the value after an operator.
     pub(super) fn value(&mut self, from: usize) -> Option<PairValue> {
