@@ -1,4 +1,4 @@
-//! Values that show by their own form that they are not a secret: references, expressions, templates, placeholders,
+//! Values that show by their own form that they are not a secret: references, expressions, templates, fill-ins,
 //! masks, metavariables, paths, schemas.
 //!
 //! Every detector asks these functions, so that a form counts after every name and in every notation. A form must not
@@ -9,7 +9,7 @@ use crate::observe::redact::detect::looks::{is_path, is_random_short, is_wordy};
 
 /// Returns true if `value` stands for a secret and does not contain one.
 pub(crate) fn is_harmless(value: &str) -> bool {
-    is_reference(value) || is_stand_in(value) || is_placeholder(value) || is_path_of_words(value)
+    is_reference(value) || is_mask(value) || is_fill_in(value) || is_path_of_words(value)
 }
 
 /// Words that other programs write in the place of a secret.
@@ -20,7 +20,7 @@ const MASKS: [&str; 18] = [
 ];
 
 /// Returns true for a mask: `xoxb-xxxx-xxxx`, `***`, `(hidden)`, `(sensitive value)`, `[REDACTED String]`.
-pub(crate) fn is_stand_in(value: &str) -> bool {
+pub(crate) fn is_mask(value: &str) -> bool {
     let inner = ["()", "[]", "<>"].iter().find_map(|pair| {
         let inner = value.strip_prefix(pair.get(..1)?)?.strip_suffix(pair.get(1..)?)?;
         let (first, rest) = inner.split_once(' ').unwrap_or((inner, ""));
@@ -40,11 +40,11 @@ pub(crate) fn is_stand_in(value: &str) -> bool {
         let inner = value.trim_matches('*');
         inner.len() + 2 <= value.len() && MASKS.iter().any(|mask| mask.eq_ignore_ascii_case(inner))
     };
-    inner.unwrap_or_else(|| is_masked(value) || is_shortened(value) || is_starred())
+    inner.unwrap_or_else(|| is_crossed_out(value) || is_shortened(value) || is_starred())
 }
 
 /// Returns true for runs of one sign, after the prefix of a vendor or not: `ghp_XXXXXXXX`, `sk-****`, `AKIAXXXXXXXX`.
-fn is_masked(value: &str) -> bool {
+fn is_crossed_out(value: &str) -> bool {
     const LONGEST_PREFIX: usize = 12;
     let Some(at) = value
         .find(['*', 'x', 'X', '•'])
@@ -103,7 +103,7 @@ const ASKED: &[&str] = &[
 
 /// Returns true for a text that documentation has in the place of a secret: `your_api_key_here`, `insert-token-here`,
 /// `REPLACE_ME`, `xoxb-your-token`.
-fn is_placeholder(value: &str) -> bool {
+fn is_fill_in(value: &str) -> bool {
     let lower = value.get(..5).unwrap_or_default().to_ascii_lowercase();
     let asks = || {
         let words = || value.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());

@@ -8,13 +8,13 @@
 //! Sources: gitleaks `generic-api-key` and `curl-auth-*`, detect-secrets `plugins/keyword.py`,
 //! getsentry/relay pair lists, OpenTelemetry `url.full`.
 
+mod context;
 mod element;
 mod flags;
 mod header;
 mod mentions;
 pub(crate) mod next_line;
 mod prose;
-mod stand_ins;
 mod value_end;
 
 use crate::observe::redact::class::KnownClass;

@@ -106,7 +106,7 @@ pub(crate) fn is_plain_user(before: &[u8], user_info: &str) -> bool {
     const LONGEST: usize = 16;
     let (user, password) =
         user_info.split_once(':').map_or((user_info, None), |(user, rest)| (user, Some(rest)));
-    let is_stand_in = |part: &str| harmless::is_harmless(part) || harmless::is_metavariable(part);
+    let is_harmless = |part: &str| harmless::is_harmless(part) || harmless::is_metavariable(part);
     // Documentation has these words in the place of both.
     if matches!(user.trim_start_matches('['), "user" | "username" | "usr" | "")
         && matches!(password, Some("password" | "pass" | "passwd" | "pwd" | "secret"))
@@ -114,15 +114,15 @@ pub(crate) fn is_plain_user(before: &[u8], user_info: &str) -> bool {
         return true;
     }
     // `***:***`, `USER:PASSWORD`, `${USER}:${PASSWORD}`, `<password>`
-    if password.map_or(is_stand_in(user), |password| {
-        is_stand_in(password) && (is_stand_in(user) || user.bytes().all(|byte| byte.is_ascii_lowercase()))
+    if password.map_or(is_harmless(user), |password| {
+        is_harmless(password) && (is_harmless(user) || user.bytes().all(|byte| byte.is_ascii_lowercase()))
     }) {
         return true;
     }
     user.len() <= LONGEST
         && user.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
         && match password {
-            Some(password) => harmless::is_stand_in(password),
+            Some(password) => harmless::is_mask(password),
             None => SCHEMES.iter().any(|scheme| before.ends_with(scheme)),
         }
 }

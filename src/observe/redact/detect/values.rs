@@ -1,7 +1,7 @@
 //! Judges the value that follows the name of a secret: a secret, or prose, code, a reference, a schema.
 
 use crate::observe::redact::detect::harmless::{
-    is_complaint, is_file_name, is_harmless, is_stand_in, is_store_path,
+    is_complaint, is_file_name, is_harmless, is_mask, is_store_path,
 };
 use crate::observe::redact::detect::keys;
 use crate::observe::redact::detect::labels::is_description;
@@ -24,7 +24,7 @@ static STATES: WordList = WordList::new(&[
     "missing", "invalid", "expired", "revoked", "empty", "unset", "set", "unknown", "optional", "n/a",
     "default", "enabled", "disabled", "ok", "bearer", "basic", "new", "started", "ended", "closed",
     "include", "omit", "same-origin", "lax", "strict",
-    // The placeholders of other redactors.
+    // The masks of other redactors.
     "[redacted]", "<redacted>", "redacted", "[filtered]", "[hidden]", "[masked]",
 ]);
 
@@ -95,7 +95,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
             && trimmed.len() <= 8
             && trimmed.bytes().all(|byte| byte.is_ascii_uppercase())
         // `https://user:***@host`
-        || trimmed.split_once('@').is_some_and(|(mask, _)| is_stand_in(mask))
+        || trimmed.split_once('@').is_some_and(|(mask, _)| is_mask(mask))
         || operator == PairOperator::Colon && (is_prose || is_version(trimmed))
         || EXPRESSIONS.iter().any(|start| trimmed.starts_with(start))
         || is_code_of(trimmed)

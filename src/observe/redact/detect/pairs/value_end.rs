@@ -56,7 +56,7 @@ impl PairScanner<'_> {
             if text.starts_with("{{") && harmless::is_reference(text)
                 || harmless::is_schema(text)
                 || harmless::is_aside(text)
-                || harmless::is_stand_in(text)
+                || harmless::is_mask(text)
                 || labels::is_described_object(text)
                 || end - start <= 2
             {

@@ -88,7 +88,7 @@ impl PairScanner<'_> {
         let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
         let length = memchr::memchr(close, window).map_or(0, |at| at + 1);
         let text = self.slice(start, start + length);
-        harmless::is_stand_in(text) || harmless::is_aside(text)
+        harmless::is_mask(text) || harmless::is_aside(text)
     }
 
     /// Returns true for `${NAME}`, `${{ secrets.NAME }}`, `<%= ENV["NAME"] %>`, `` `vault read …` ``, which may contain
