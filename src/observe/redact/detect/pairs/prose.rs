@@ -178,7 +178,7 @@ impl<'a> PairScanner<'a> {
         let password_end = self.password_end(start, token_end);
         let password = self.slice(start, password_end);
         let near = self.slice(start, token_end.max(password_end));
-        if near.len() < 4 || !near.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-') {
+        if !near.bytes().any(|byte| byte.is_ascii_digit() || byte == b'-') {
             return None;
         }
         let mut end = at;
