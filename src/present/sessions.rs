@@ -46,6 +46,9 @@ struct SessionLine<'a> {
     /// Servers that ended without being asked to, each with how it ended.
     deaths: &'a BTreeSet<String>,
     records_lost: bool,
+    /// Tokens of the definitions of all servers, which a turn pays if the client loads all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition_tokens_est: Option<u64>,
     tokens_est: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd_est: Option<f64>,
@@ -83,6 +86,7 @@ pub(crate) fn json(
         tool_changes: session.tool_changes,
         deaths: &session.deaths,
         records_lost: session.is_lossy,
+        definition_tokens_est: session.definition_tokens(),
         tokens_est: session.calls.tokens,
         cost_usd_est: session.calls.cost(prices),
     })
@@ -106,6 +110,7 @@ pub fn write(
         Column::right("CALLS", 0),
         Column::right("ERRORS", 0),
         Column::right("TURNS", 7),
+        Column::right("DEFINED~", 5),
         Column::right("TOKENS~", 4),
         Column::right("COST~", 5),
         Column::left("NOTES", 0),
@@ -131,6 +136,7 @@ pub fn write(
             Cell::from(session.calls.calls.to_string()),
             Cell::toned(errors.to_string(), if errors > 0 { Tone::Bad } else { Tone::Plain }),
             Cell::from(session.turns.turns().to_string()),
+            Cell::from(session.definition_tokens().map(format::count).unwrap_or_default()),
             Cell::from(format::count(session.calls.tokens)),
             Cell::from(session.calls.cost(prices).map(format::usd).unwrap_or_default()),
             Cell::toned(note, tone),

@@ -26,6 +26,7 @@ pub fn write(
         Column::right("P99", 3),
         Column::right("REPEATS", 8),
         Column::right("TURNS", 9),
+        Column::right("DEFINED~", 6),
         Column::right("TOKENS~", 5),
         Column::right("COST~", 6),
     ]);
@@ -81,6 +82,7 @@ fn cells(row: &StatsRow) -> Vec<Cell> {
         ms(row.p99_ms),
         Cell::from(nonzero(row.repeats)),
         Cell::from(row.turns.map(|turns| turns.to_string()).unwrap_or_default()),
+        Cell::from(row.definition_tokens_est.map(format::count).unwrap_or_default()),
         Cell::from(format::count(row.tokens_est)),
         Cell::from(row.cost_usd_est.map(format::usd).unwrap_or_default()),
     ]);

@@ -6,14 +6,15 @@ use crate::query::entry::LogEntry;
 use crate::query::errors;
 use crate::query::event::unexpected_end;
 use crate::query::files::TimeWindow;
+use crate::query::listing::LastListing;
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{CallTotals, TimeSpan, TurnCounts};
-use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::live::{LiveRequest, LiveState};
 use crate::record::timestamp::Timestamp;
+use crate::record::{EventName, tokens};
 
 /// Adds up the selected records by session, or by connection.
 pub struct SessionTable<'a> {
@@ -42,6 +43,8 @@ pub struct SessionTotals {
     pub(crate) tool_changes: u64,
     /// The last such change: its time, server and words.
     pub(crate) last_tool_change: Option<(Timestamp, String)>,
+    /// Bytes of the definitions that each server listed last.
+    definitions: BTreeMap<String, LastListing<u64>>,
     /// True if records or bytes were lost.
     pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
@@ -90,6 +93,13 @@ impl SessionTotals {
     /// Returns the greatest number of identical calls in one conversation.
     pub(crate) fn most_repeats(&self) -> u64 {
         self.thrashing.max(self.calls.most_repeats.into())
+    }
+
+    /// Returns the estimated tokens of all definitions, which are not part of those of the calls. `None` if no list of
+    /// tools was recorded.
+    pub(crate) fn definition_tokens(&self) -> Option<u64> {
+        let bytes = self.definitions.values().flat_map(LastListing::pages).sum();
+        (!self.definitions.is_empty()).then(|| tokens(bytes))
     }
 
     /// Adds what is known of the connections now.
@@ -177,6 +187,10 @@ impl SessionTotals {
                 let change = (entry.timestamp, format!("{}: {}", &*entry.server_name, &*entry.message));
                 self.last_tool_change = self.last_tool_change.take().max(Some(change));
             }
+            EventName::ToolsListed => {
+                let server = self.definitions.entry(entry.server_name.to_string()).or_default();
+                server.add(entry, entry.definition_bytes.unwrap_or(0));
+            }
             EventName::Gap => self.is_lossy = true,
             EventName::SessionEnded => {
                 insert(&mut self.ended, &entry.connection_id);
@@ -207,6 +221,9 @@ impl SessionTotals {
         self.tool_changes = self.tool_changes.saturating_add(other.tool_changes);
         self.last_tool_change = self.last_tool_change.take().max(other.last_tool_change);
         self.is_lossy |= other.is_lossy;
+        for (server, listing) in other.definitions {
+            self.definitions.entry(server).or_default().merge(listing);
+        }
         self.deaths.extend(other.deaths);
         self.ended.extend(other.ended);
         self.folders.extend(other.folders);

@@ -1,6 +1,7 @@
 //! `spantap stats`: calls, errors and percentiles by group.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use clap::ValueEnum;
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -8,13 +9,14 @@ use memchr::memmem::Finder;
 use serde::{Serialize, Serializer};
 
 use crate::query::entry::LogEntry;
+use crate::query::listing::LastListing;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{GroupMap, TimeSpan, TimedTotals, TurnCounts};
-use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
+use crate::record::{EventName, tokens};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StatsGrouping {
@@ -66,8 +68,10 @@ pub struct StatsTable<'a> {
     prices: &'a Prices,
     by: StatsGrouping,
     zone: &'a TimeZone,
-    words: [Finder<'static>; 2],
+    words: Vec<Finder<'static>>,
     groups: GroupMap<StatsGroup>,
+    /// Bytes of the definitions that each server listed last, where servers are the groups.
+    definitions: BTreeMap<Box<str>, LastListing<u64>>,
     total: StatsGroup,
     span: TimeSpan,
 }
@@ -86,22 +90,19 @@ impl<'a> StatsTable<'a> {
         by: StatsGrouping,
         zone: &'a TimeZone,
     ) -> StatsTable<'a> {
+        let mut words = vec!["mcp_tool_call"];
+        words.extend(select.method.as_ref().map(|_| "mcp_request"));
+        words.extend((by == StatsGrouping::Server).then_some("tools_listed"));
         StatsTable {
             select,
             prices,
             by,
             zone,
-            words: [Finder::new("mcp_tool_call"), Finder::new("mcp_request")],
+            words: words.into_iter().map(Finder::new).collect(),
             groups: GroupMap::default(),
+            definitions: BTreeMap::new(),
             total: StatsGroup::default(),
             span: TimeSpan::default(),
-        }
-    }
-
-    fn words(&self) -> &[Finder<'static>] {
-        match self.select.method {
-            Some(_) => &self.words,
-            None => &self.words[..1],
         }
     }
 
@@ -116,6 +117,8 @@ impl<'a> StatsTable<'a> {
             .map(|(first, second, mut group)| {
                 group.turns.settle();
                 let mut row = StatsRow::new(&mut group, self.prices, minutes);
+                row.definition_tokens_est =
+                    self.definitions.get(&first).map(|listing| tokens(listing.pages().sum()));
                 let names = match self.by {
                     // The first character is the order of the offsets.
                     StatsGrouping::Hour => {
@@ -143,10 +146,17 @@ impl<'a> StatsTable<'a> {
 
 impl Fold for StatsTable<'_> {
     fn wants(&self, line: &[u8]) -> bool {
-        self.words().iter().any(|word| word.find(line).is_some())
+        self.words.iter().any(|word| word.find(line).is_some())
     }
 
     fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
+        if entry.event == EventName::ToolsListed {
+            if self.by == StatsGrouping::Server && self.select.takes_lasting(entry) {
+                let server = self.definitions.entry((*entry.server_name).into()).or_default();
+                server.add(entry, entry.definition_bytes.unwrap_or(0));
+            }
+            return;
+        }
         let wanted = entry.event == EventName::McpToolCall || self.select.method.is_some();
         if !wanted || !self.select.takes_operation(entry) {
             return;
@@ -184,6 +194,9 @@ impl Fold for StatsTable<'_> {
             group.timed.merge(other.timed);
             group.turns.merge(other.turns);
         });
+        for (server, listing) in other.definitions {
+            self.definitions.entry(server).or_default().merge(listing);
+        }
         self.total.timed.merge(other.total.timed);
         self.total.turns.merge(other.total.turns);
         self.span.merge(other.span);
@@ -249,6 +262,9 @@ pub(crate) struct StatsRow {
     pub(crate) turns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) conversations: Option<u64>,
+    /// Tokens of the server's definitions, which are not part of `tokens_est`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) definition_tokens_est: Option<u64>,
     pub(crate) tokens_est: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cost_usd_est: Option<f64>,

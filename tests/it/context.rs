@@ -223,3 +223,26 @@ TIME              SERVER  SESSION   TOOL            CHANGE      PARTS        BEF
     let changes = rows(&["git", "--history", &fixtures()]);
     assert_eq!((&changes[3]["change"], &changes[3]["parts"]), (&json!("changed"), &json!(["description"])));
 }
+
+#[test]
+fn sessions_and_stats_count_definitions_apart_from_calls() {
+    let path = fixtures();
+    let of = |arguments: &[&str]| -> Vec<Value> {
+        let (printed, _) = run(&[arguments, &["--json", &path]].concat(), "80");
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let servers = rows(&[&path]);
+    let bytes = |row: &Value| row["definition_bytes"].as_u64().unwrap();
+    let all = servers.iter().filter(|row| row["server_name"] != "search").map(bytes).sum::<u64>();
+    let sessions = of(&["sessions"]);
+    let session = |id: &str| sessions.iter().find(|session| session["session_id"] == id).unwrap();
+    assert_eq!(session("b81e7d40")["definition_tokens_est"], all.div_ceil(4));
+    assert_eq!(session("b81e7d40")["tokens_est"], 380 + 31_250 + 210 + 840 + 1_200 + 5 * 12);
+    assert_eq!(session("0c6d11e9")["definition_tokens_est"], Value::Null);
+    for row in of(&["stats", "--by", "server"]) {
+        let server = servers.iter().find(|server| server["server_name"] == row["server_name"]).unwrap();
+        assert_eq!(row["definition_tokens_est"], server["definition_tokens_est"], "{row}");
+    }
+    let (table, _) = run(&["stats", "--by", "server", &path], "200");
+    assert!(table.lines().next().unwrap().contains("DEFINED~  TOKENS~"), "{table}");
+}
