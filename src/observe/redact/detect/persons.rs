@@ -137,7 +137,8 @@ fn is_indian(text: &[u8]) -> bool {
 
 /// NIR: `1 85 05 78 006 084 36`, in groups or not.
 fn is_french(text: &[u8]) -> bool {
-    let is_form = has_form(text, b"d dd dd dd ddd ddd dd") || has_form(text, b"ddddddddddddddd");
+    let is_form =
+        has_form(text, b"d dd dd dd ddd ddd dd") || text.len() == 15 && has_form(text, b"ddddddddddddddd");
     let has_check = || {
         let all = number(text);
         97 - all / 100 % 97 == all % 100
