@@ -289,7 +289,7 @@ fn no_vendor_token_gets_into_a_record_wherever_it_is_planted() {
 }
 
 /// Secrets that are found by the text before them, and personal data.
-pub const NAMED: [(&str, &str); 41] = [
+pub const NAMED: [(&str, &str); 54] = [
     ("password=", "q7Zr2EXAMPLEpw"),
     ("\"client_secret\": \"", "q7Zr3EXAMPLEpw"),
     ("Authorization: Bearer ", "q7Zr4EXAMPLEopaque"),
@@ -331,6 +331,19 @@ pub const NAMED: [(&str, &str); 41] = [
     ("iban ", "DE89370400440532013000"),
     ("ssn ", "078-05-1123"),
     ("call ", "+49 30 1234567"),
+    ("password is ", "Zr35-EXAMPLE"),
+    ("das Passwort lautet ", "Zr36_EXAMPLEpw"),
+    ("a1 LOGIN bob ", "q7Zr37EXAMPLEpw"),
+    ("AUTH PLAIN ", "AGJvYgBxN1pyMzhFWEFNUExFcHc="),
+    ("bob:", "$apr1$EXAMPLEs$q7Zr39EXAMPLEhash0123"),
+    (".AspNetCore.Session=", "CfDJ8EXAMPLEexample0123456789EXAMPLEexample0123"),
+    ("::add-mask::", "q7Zr41EXAMPLEmask"),
+    ("wandb login ", "q7Zr42EXAMPLEexample0123456789example"),
+    ("**Password**: `", "q7Zr43EXAMPLEpw"),
+    ("creds bob / ", "q7Zr46EXAMPLEpw"),
+    ("password \\x1b[31m=\\x1b[0m ", "q7Zr47EXAMPLEpw"),
+    ("codice fiscale ", "RSSMRA85T10A562S"),
+    ("n° de sécurité sociale ", "1 85 05 78 006 084 91"),
 ];
 
 #[test]

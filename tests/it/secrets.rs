@@ -262,8 +262,24 @@ fn no_secret_of_any_class_comes_out_of_anything() {
     let otlp = got.lock().unwrap().clone();
     search.assert_absent("otlp", &otlp);
     let otlp = String::from_utf8_lossy(&otlp).into_owned();
-    for rule in rules() {
-        let placeholder = format!("[REDACTED:{}]", rule.class);
+    const OTHERS: [&str; 14] = [
+        "jwt",
+        "private_key",
+        "auth_header",
+        "cookie",
+        "url",
+        "webhook",
+        "key_value",
+        "flag",
+        "email",
+        "card",
+        "iban",
+        "ssn",
+        "phone",
+        "national_id",
+    ];
+    for class in rules().map(|rule| rule.class).chain(OTHERS) {
+        let placeholder = format!("[REDACTED:{class}]");
         assert!(text.contains(&placeholder), "{placeholder} in no record");
         assert!(otlp.contains(&placeholder), "{placeholder} in no payload");
     }
@@ -292,6 +308,9 @@ fn no_secret_of_any_class_comes_out_of_anything() {
         &["stats", folder],
         &["stats", "--json", folder],
         &["stats", "--by", "session", "--method", "*", folder],
+        &["why", folder],
+        &["why", "--json", folder],
+        &["diff", connection, connection, folder],
         &["show", connection, folder],
         &["show", connection, "--json", folder],
         &["report", "--output", page.to_str().unwrap(), folder],
@@ -323,7 +342,9 @@ fn no_secret_of_any_class_comes_out_of_anything() {
             assert_eq!(harmful, None, "{name}: {raw:?}");
         }
         let expected = match arguments[0] {
-            "tail" | "sessions" | "stats" | "show" | "report" | "redact" | "wrap" | "status" => Some(0),
+            "tail" | "sessions" | "stats" | "show" | "report" | "redact" | "wrap" | "status" | "why" => {
+                Some(0)
+            }
             "export" if arguments.len() > 2 => Some(0),
             _ => output.status.code(),
         };

@@ -74,7 +74,7 @@ pub(super) fn original(layers: &[Unwrapped], start: usize, end: usize) -> (usize
 
 fn decode_once(text: &str) -> Option<Unwrapped> {
     let bytes = text.as_bytes();
-    static STARTS: ByteSet = ByteSet::of(b"%&\\\"^").with_wide();
+    static STARTS: ByteSet = ByteSet::of(b"%&\\\"'^").with_wide();
     let mut unwrapped: Option<Unwrapped> = None;
     let (mut kept, mut at) = (0, 0);
     while let Some(next) = STARTS.next(bytes, at) {
@@ -133,21 +133,24 @@ fn nothing_at(bytes: &[u8], at: usize) -> Option<usize> {
     };
     match rest {
         [b'\\', b'\n', ..] => Some(1 + blanks(1)),
-        [b'"', b' ' | b'+' | b'\n' | b'\r', ..] => {
+        [quote @ (b'"' | b'\''), b' ' | b'+' | b'\n' | b'\r', ..] => {
             let gap = 1 + blanks(1);
             let has_sign = rest.get(gap) == Some(&b'+');
             let end = if has_sign { gap + 1 + blanks(gap + 1) } else { gap };
             let goes_on = has_sign || rest.get(1..gap).is_some_and(|gap| gap.contains(&b'\n'));
-            (goes_on && rest.get(end) == Some(&b'"')).then_some(end + 1)
+            (goes_on && rest.get(end) == Some(quote)).then_some(end + 1)
         }
         [b'^' | b'\\', ..] => {
-            let escape = [&b"^["[..], b"\\x1b", b"\\x1B", b"\\u001b", b"\\u001B", b"\\033", b"\\e"]
+            // JSON in JSON doubles the backslashes.
+            let slashes = rest.iter().take_while(|byte| **byte == b'\\').count();
+            let name = rest.get(slashes..)?;
+            let escape = [&b"^["[..], b"x1b", b"x1B", b"u001b", b"u001B", b"033", b"e"]
                 .into_iter()
-                .find(|escape| rest.starts_with(escape))?;
-            let sequence = rest.get(escape.len()..)?.strip_prefix(b"[")?;
+                .find(|escape| name.starts_with(escape) && (slashes > 0) != escape.starts_with(b"^"))?;
+            let sequence = name.get(escape.len()..)?.strip_prefix(b"[")?;
             let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b'?');
             let length = sequence.iter().take_while(is_part).count();
-            sequence.get(length)?.is_ascii_alphabetic().then_some(escape.len() + length + 2)
+            sequence.get(length)?.is_ascii_alphabetic().then_some(slashes + escape.len() + length + 2)
         }
         _ => None,
     }

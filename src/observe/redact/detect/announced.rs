@@ -269,6 +269,11 @@ fn find_in_sentence<'a>(
         let is_verb = glued || before.ends_with(':') || VERBS.contains_any_case(last);
         let is_led = is_verb || keys::is_password(last);
         let after = after_lead(line.get(start + value.len()..).unwrap_or_default());
+        let tail = line.get(start + value.len()..).unwrap_or_default();
+        if tail.starts_with(" is your ") && is_code_before(value, tail) {
+            push(start, value, "named-after");
+            continue;
+        }
         // The cheap checks come first.
         if !is_led && after.is_none() {
             continue;
@@ -297,6 +302,19 @@ fn find_in_sentence<'a>(
             push(start, value, "announced-value");
         }
     }
+}
+
+/// Returns true for a code that a sentence names afterwards: `834920 is your verification code`.
+fn is_code_before(value: &str, after: &str) -> bool {
+    const NAMES: [&str; 5] = ["code", "OTP", "PIN", "passcode", "TAN"];
+    let digits = value.strip_prefix("G-").unwrap_or(value);
+    (4..=8).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && after
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .take(7)
+            .any(|word| NAMES.contains(&word))
 }
 
 /// Returns the text after the words that lead from a value to its name: `use … as the root password`, `… is my password`.

@@ -23,6 +23,8 @@ const PERSON: &[&str] = &[
     "bvn", "nik", "ktp", "philhealth", "hkid", "護照", "护照", "여권", "旅券", "єдрпоу", "pasaport", "iqama", "emirates id", "niss", "avs", "oasi",
     "card number", "card no", "cardnumber", "credit card", "kreditkarte", "carte bancaire", "tarjeta", "bank account", "sort code",
     "kontonummer", "routing number", "ss number", "election", "voter id", "fiscal code", "steuernr", "taxpayer", "personnr", "fnr", "matricule",
+    "n.i. n", "주민", "tckn", "t.c.", "passeport", "permis", "identifikationsn", "insz", "geboren", "mrn", "licencia", "carnet", "cidadão",
+    "eleitor", "nuip", "ruc", "identity card", "residence permit", "rentenversicherung", "versichertenn", "national number",
     "nric", "ประชาชน", "рнокпп", "снилс", "инн", "ppsn", "pps n", "asmens kod", "personas kods", "emšo", "jmbg", "マイナンバー", "주민등록",
 ];
 

@@ -11,7 +11,7 @@ use crate::observe::redact::detect::matches::Matches;
 const PHONE: &[&str] = &[
     "phone", "ph:", "ph.", "tel", "tél", "tlf", "cel.", "cel:", "my number", "rufen", "appel", "llame", "chiam", "ligue", "mobile", "mobil", "mob", "móvil", "handy", "cell", "celular", "fax", "whatsapp", "whats app", "signal", "gsm",
     "msisdn", "rückruf", "anruf", "festnetz", "durchwahl", "rufnummer", "call", "ring", "dial", "sms", "contact",
-    "kontakt", "numer", "numéro", "portable", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline", "звон", "연락처", "טלפון", "โทร",
+    "kontakt", "numer", "numéro", "portable", "office", "puh", "☎", "📞", "טלפון", "שיחה", "puhelin", "telefon", "電話", "电话", "手机", "携帯", "전화", "тел", "моб", "cellulare", "hotline", "звон", "연락처", "טלפון", "โทร",
 ];
 
 /// Matches the phone number that starts at `start`, and returns its end.
@@ -55,6 +55,7 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
             | "numer"
             | "numéro"
             | "portable"
+            | "office"
             | "mobile"
             | "mobil"
     );

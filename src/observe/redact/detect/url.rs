@@ -334,7 +334,10 @@ fn find_without_scheme(bytes: &[u8], matches: &mut Matches) {
         {
             continue;
         }
-        if colon > 0 && start + colon + 1 < at && is_host_and_port(bytes.get(at + 1..).unwrap_or_default()) {
+        let host = bytes.get(at + 1..).unwrap_or_default();
+        // `ssh user:password@host` has no port.
+        let is_login = || is_host(host) && password.is_ok_and(looks::is_password_like);
+        if colon > 0 && start + colon + 1 < at && (is_host_and_port(host) || is_login()) {
             matches.push(start + colon + 1, at, KnownClass::Url, "url-user-info");
         }
     }

@@ -63,6 +63,7 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_description(trimmed)
         || !keys::is_password(name) && is_store_path(trimmed)
         || is_number(trimmed)
+        || !keys::is_password(name) && is_count(trimmed, operator, quoted)
         // The working directory.
         || name == "PWD" && trimmed.starts_with('/')
         || is_file_name(trimmed)
@@ -101,6 +102,14 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_code_of(trimmed)
         // `token == expected_token`
         || trimmed.contains('_') && is_lower_path(trimmed) && keys::judge(trimmed).is_some())
+}
+
+/// Returns true for a part of a whole (`12/40`), and after a colon for a status (`401`).
+fn is_count(value: &str, operator: PairOperator, quoted: bool) -> bool {
+    let is_short =
+        |part: &str| (1..=6).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+    value.split_once('/').is_some_and(|(part, whole)| is_short(part) && is_short(whole))
+        || operator == PairOperator::Colon && !quoted && value.len() <= 3 && is_short(value)
 }
 
 /// Returns true for a number that no secret is: an address in memory, `-1`, `NaN`.

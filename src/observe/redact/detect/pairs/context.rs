@@ -1,7 +1,7 @@
 //! Values that the text after them, or their members, show to be harmless.
 
 use crate::observe::redact::detect::pairs::{PairName, PairOperator, PairScanner, PairValue, is_name_byte};
-use crate::observe::redact::detect::{harmless, looks};
+use crate::observe::redact::detect::{harmless, keys, looks, values};
 
 impl PairScanner<'_> {
     /// Returns true if the name and operator from `start` to `end` are in an Amazon resource name or in
@@ -32,6 +32,11 @@ impl PairScanner<'_> {
                 && self.is_in_code(key)
                 && (is_cmdlet(text.trim_start_matches('(')) || is_identifier(text))
             || self.is_part_of_path(key, text, value, operator)
+            // `--secret=db-password`
+            || key.text.starts_with('-')
+                && text.contains(['-', '_'])
+                && values::is_lower_path(text)
+                && keys::judge(text).is_some()
             || value.quoted && self.before(key.start) == b'#' && is_identifier(text)
             || self.is_public_jwks(text)
     }

@@ -216,10 +216,9 @@ impl<'a> PairScanner<'a> {
         if is_fingerprint(phrase, token) {
             return None;
         }
-        let is_named = matches!(kind, Some(NameKind::Secret | NameKind::Pass))
-            && (keys::is_password(key.text) || keys::is_password(phrase));
-        let is_number =
-            || key.start < last && token.len() >= 6 && token.bytes().all(|byte| byte.is_ascii_digit());
+        let has_glue = key.start < last;
+        let is_named = names_password(kind, key.text, phrase, has_glue);
+        let is_number = || has_glue && token.len() >= 6 && token.bytes().all(|byte| byte.is_ascii_digit());
         let found = if is_named && is_password {
             Some(password_end)
         } else {
@@ -339,6 +338,16 @@ fn is_token(bytes: &[u8]) -> bool {
 fn is_user_and_password(base64: &[u8]) -> bool {
     decode_base64(base64)
         .is_some_and(|text| text.contains(&b':') && text.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
+
+/// Returns true if `name` or `phrase`, which ends with it, announces a password. After some words it takes a verb
+/// (`has_glue`) or a preposition.
+fn names_password(kind: Option<NameKind>, name: &str, phrase: &str, has_glue: bool) -> bool {
+    const FOREIGN: [&str; 4] = ["clave", "parola", "parool", "sifre"];
+    let is_password =
+        || keys::is_password(name) || keys::is_password(phrase) || matches!(phrase, "with pass" | "and pass");
+    matches!(kind, Some(NameKind::Secret | NameKind::Pass)) && is_password()
+        || has_glue && FOREIGN.contains(&name)
 }
 
 /// Returns true for the id or fingerprint of a public key: `gpg: using RSA key 942E…`.

@@ -70,8 +70,10 @@ impl PairScanner<'_> {
     /// Returns the lines of a block of YAML that are one secret: they are indented alike and contain no blank.
     fn block(&mut self, start: usize) -> Option<PairValue> {
         const MOST: usize = 32;
-        let line_start = self.bytes.get(..start)?.iter().rposition(|byte| *byte == b'\n')? + 1;
-        let indent = self.slice(line_start, start);
+        const LONGEST_INDENT: usize = 64;
+        let before = self.bytes.get(start.saturating_sub(LONGEST_INDENT)..start)?;
+        let indent = before.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let indent = self.slice(start - indent, start);
         let mut end = start;
         let mut lines = 0;
         for line in self.text.get(start..)?.split('\n').take(MOST) {
