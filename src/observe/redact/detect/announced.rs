@@ -279,7 +279,7 @@ fn find_in_sentence<'a>(
             continue;
         }
         let is_random = is_value(value);
-        if !is_random && !(looks::is_password_like(value) && !labels::is_algorithm(value)) {
+        if !is_random && (!looks::is_password_like(value) || labels::is_algorithm(value)) {
             continue;
         }
         if after.is_some_and(|after| starts_with_name(after, is_random, rules)) {
