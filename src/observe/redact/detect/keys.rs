@@ -91,7 +91,7 @@ const PARTS: &[&str] = &[
 /// Last words of names of facts about a secret.
 #[rustfmt::skip]
 static ABOUT: WordList = WordList::new(&[
-    "count", "limit", "length", "size", "type", "name", "names", "id", "ids", "file", "path", "url",
+    "count", "limit", "length", "size", "age", "type", "name", "names", "id", "ids", "file", "path", "url",
     "uri", "endpoint", "ttl", "expiry", "usage", "budget", "version", "policy", "field", "algorithm",
     "minutes", "hours", "days", "seconds", "secs", "ms", "window", "rounds", "prefix", "storage", "backend",
     "domain", "lifespan", "db", "parameter", "timeout", "interval",

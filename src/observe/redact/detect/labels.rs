@@ -147,12 +147,13 @@ fn is_mixed_word(word: &str) -> bool {
 
 /// Names of the members of an object that describes a secret or says where it is.
 #[rustfmt::skip]
-const DESCRIBING: [&str; 52] = [
+const DESCRIBING: [&str; 60] = [
     "path", "name", "names", "key", "from", "ref", "version", "features", "optional", "type", "kind", "group", "required", "valuefrom",
     "secretkeyref", "configmapkeyref", "secretref", "secretname", "expirationseconds", "audience", "namespace", "apiversion",
     "errors", "_errors", "message", "messages", "error", "code", "label", "placeholder", "help", "title", "description", "format",
     "minlength", "maxlength", "min", "max", "pattern", "env", "file", "source", "in", "scheme", "default-features", "workspace",
-    "provider", "property", "store", "remoteref", "mode", "external",
+    "provider", "property", "store", "remoteref", "mode", "external", "enabled", "digits", "period", "algorithm", "issuer", "length",
+    "ttl", "interval",
 ];
 
 /// Returns true for an object or a list that only describes secrets: `{ path: token, expirationSeconds: 3600 }`,
@@ -160,7 +161,9 @@ const DESCRIBING: [&str; 52] = [
 pub(crate) fn is_described_object(value: &str) -> bool {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
     let words = || value.split(|c: char| !is_part(c)).filter(|word| !word.is_empty());
-    if value.len() > 400 || words().any(|word| is_random_short(word) && !is_version(word)) {
+    if value.len() > 400
+        || words().any(|word| is_random_short(word) && !is_version(word) && !is_algorithm(word))
+    {
         return false;
     }
     let names = words().filter(|word| {

@@ -22,7 +22,7 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
         let is_phone = number.digits >= 8 && matches!(bytes.get(start + 1), Some(b'1'..=b'9'));
         return is_phone.then(|| push(matches, start, number.end, "phone"));
     }
-    if number.is_american(bytes.get(start..number.end).unwrap_or_default()) {
+    if number.is_american(bytes.get(start..number.end).unwrap_or_default()) && !is_counted(text, start) {
         return Some(push(matches, start, number.end, "phone"));
     }
     if number.is_foreign(bytes.get(start..number.end).unwrap_or_default())
@@ -67,6 +67,17 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
         is_direct || is_grouped || is_national
     };
     fits.then(|| push(matches, start, number.end, "phone"))
+}
+
+/// Returns true if the word before `start` announces a version, a range or a part.
+fn is_counted(text: &str, start: usize) -> bool {
+    const COUNTED: [&str; 14] = [
+        "firmware", "driver", "version", "build", "release", "revision", "line", "lines", "row", "rows",
+        "bytes", "offset", "part", "sku",
+    ];
+    let before = announcement(text, start);
+    let word = before.trim_end().rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    COUNTED.contains(&word)
 }
 
 fn push(matches: &mut Matches, start: usize, end: usize, rule: &'static str) -> usize {

@@ -347,7 +347,9 @@ fn ssn(bytes: &[u8], start: usize) -> Option<usize> {
         && text.first() != Some(&b'9')
         && text.get(4..6) != Some(b"00")
         && text.get(7..) != Some(b"0000");
-    (fits && issued && ends_number(bytes, start + 11)).then_some(start + 11)
+    // A part number goes on: `078-05-1120-A`.
+    let goes_on = at(bytes, start + 11) == b'-' && at(bytes, start + 12).is_ascii_alphanumeric();
+    (fits && issued && !goes_on && ends_number(bytes, start + 11)).then_some(start + 11)
 }
 
 fn ibans(bytes: &[u8], matches: &mut Matches) {

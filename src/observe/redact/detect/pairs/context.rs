@@ -39,6 +39,7 @@ impl PairScanner<'_> {
                 && keys::judge(text).is_some()
             || value.quoted && self.before(key.start) == b'#' && is_identifier(text)
             || self.is_public_jwks(text)
+            || is_instruction(key.text, text)
     }
 
     /// Returns true if the name is one of several parts between colons, and the value is another of them or a command:
@@ -144,6 +145,13 @@ impl PairScanner<'_> {
                 .split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-'))
                 .all(|word| !PRIVATE.contains(&word))
     }
+}
+
+/// Returns true for `mnemonic: MOVZX` of an assembler: a phrase of a wallet is not one short word.
+fn is_instruction(name: &str, value: &str) -> bool {
+    name.eq_ignore_ascii_case("mnemonic")
+        && value.len() <= 10
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn is_identifier(value: &str) -> bool {
