@@ -110,7 +110,7 @@ fn choose_session(reading: &mut Reading, word: &str) -> anyhow::Result<()> {
         let problem = anyhow::anyhow!("`{}` {what}", Printable::new(word));
         Err(exit_with(1, problem, "`spantap sessions` lists sessions; a longer prefix matches fewer"))
     };
-    match search.finish() {
+    match search.finish(&[]) {
         // The id of a connection selects that connection alone.
         SearchResult::Session(id) if word == "last" || id.starts_with(word) => {
             reading.select.session = Some(id);

@@ -47,6 +47,7 @@ pub struct GateArgs {
 
 impl GateArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        self.refuse_conditions()?;
         let (rules, baseline) = self.rules.with_file(self.rules_file.as_deref())?;
         let none = GateRules { allow_loss: rules.allow_loss, ..GateRules::default() };
         if rules == none {
@@ -86,6 +87,19 @@ impl GateArgs {
             _ => ExitCode::from(3),
         };
         done(status, out.flush())
+    }
+
+    /// Refuses conditions that leave out the calls that a rule is about.
+    fn refuse_conditions(&self) -> anyhow::Result<()> {
+        let SelectArgs { status, min_duration, .. } = &self.select;
+        let given = [("--status", status.is_some()), ("--min-duration", min_duration.is_some())];
+        match given.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => {
+                let problem = anyhow::anyhow!("{option} would leave out calls that `gate` judges");
+                Err(exit_with(2, problem, "leave it out; `spantap stats` selects calls"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns the tools of the baseline: a session, a day or a folder.

@@ -49,7 +49,7 @@ impl ShowArgs {
         let mut reading = Reading::open(&self.select, DefaultRange::All)?;
         reading.select.checks |= target.has_id();
         let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
-        let result = search.finish();
+        let result = search.finish(&reading.live().0);
         reading.print_problems(&findings);
         let mut out = BufWriter::new(out);
         let status = reading.status(&findings, matches!(result, SearchResult::Nothing), &self.output);

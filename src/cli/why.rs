@@ -40,7 +40,7 @@ impl WhyArgs {
         reading.select.checks |= target.has_id();
         let (search, findings) = reading.scan(|| Search::new(&reading.select, &target));
         reading.print_problems(&findings);
-        let (session_id, call) = match search.finish() {
+        let (session_id, call) = match search.finish(&reading.live().0) {
             SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
                 reading.print_no_data("no session", &findings)?;
                 return Ok(reading.status(&findings, true, &self.output));

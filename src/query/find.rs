@@ -110,7 +110,14 @@ impl<'a> Search<'a> {
         Search { select, target, names, sessions: BTreeMap::new(), operations: Greatest::new(count) }
     }
 
-    pub(crate) fn finish(self) -> SearchResult {
+    /// Returns what was found. The last session is one that waits for an answer now, as `live` shows, or else the one
+    /// whose last record is the latest.
+    pub(crate) fn finish(mut self, live: &[LiveConnection]) -> SearchResult {
+        for LiveConnection { state, .. } in live.iter().filter(|connection| connection.waits()) {
+            if let Some(session) = self.sessions.get_mut(&state.session_id) {
+                session.last = Timestamp::now().max(session.last);
+            }
+        }
         let mut operations: Vec<OperationMatch> =
             self.operations.finish().into_iter().rev().map(|found| *found).collect();
         let mut sessions: Vec<(String, SessionMatch)> = self.sessions.into_iter().collect();
@@ -465,7 +472,7 @@ mod tests {
         for line in lines {
             search.take(&LogEntry::parse(line.as_bytes()).unwrap(), line.as_bytes());
         }
-        search.finish()
+        search.finish(&[])
     }
 
     #[test]

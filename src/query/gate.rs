@@ -92,9 +92,12 @@ impl GateConnection {
         });
     }
 
-    /// Returns how many numbers between the first and the last record are missing.
-    fn missing(&self) -> u64 {
-        self.seqs.map_or(0, |(first, last)| (last - first + 1).saturating_sub(self.records))
+    /// Returns how many numbers up to the last record are missing: from 0 on, or with `is_part` from the first record on.
+    fn missing(&self, is_part: bool) -> u64 {
+        self.seqs.map_or(0, |(first, last)| {
+            let first = if is_part { first } else { 0 };
+            last.saturating_sub(first).saturating_add(1).saturating_sub(self.records)
+        })
     }
 }
 
@@ -129,12 +132,15 @@ impl<'a> GateReader<'a> {
     /// Returns what was read. `findings` has what could not be read.
     pub(crate) fn finish(self, findings: &ScanFindings) -> GateFacts {
         let selected = || self.connections.values().filter(|connection| connection.is_selected);
+        let is_part = self.select.window.since.is_some();
         let loss = GateLoss {
-            missing: selected().map(GateConnection::missing).sum(),
+            missing: selected().map(|connection| connection.missing(is_part)).sum(),
             gaps: self.gaps,
             unknown: self.calls.with_status(Status::Unknown),
             unended: selected().filter(|connection| !connection.has_ended).count() as u64,
-            unreadable: findings.unreadable.values().sum::<u64>() + findings.failed.len() as u64,
+            unreadable: findings.unreadable.values().sum::<u64>()
+                + (findings.failed.len() + findings.foreign.len()) as u64
+                + findings.empty,
         };
         GateFacts {
             connections: selected().count(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::record::live::{self, LiveState};
+use crate::record::live::{self, LiveRequest, LiveState};
 use crate::system::{files, procfs};
 
 /// How often a file that is being overwritten is read again.
@@ -30,6 +30,14 @@ pub(crate) enum Liveness {
 pub(crate) struct LiveConnection {
     pub(crate) state: LiveState,
     pub(crate) liveness: Liveness,
+}
+
+impl LiveConnection {
+    /// Returns true if a request waits for its answer now. A subscription is open as long as its connection.
+    pub(crate) fn waits(&self) -> bool {
+        let is_open = |request: &LiveRequest| request.method != "subscriptions/listen";
+        self.liveness == Liveness::Running && self.state.open.iter().any(is_open)
+    }
 }
 
 /// Reads the live files in `folder`, in the order in which the connections began. Returns also one line for each

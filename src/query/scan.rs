@@ -46,6 +46,8 @@ pub(crate) struct ScanFindings {
     pub(crate) records: u64,
     /// Files without a single record, by name.
     pub(crate) foreign: Vec<String>,
+    /// Number of files that contain nothing.
+    pub(crate) empty: u64,
     /// Lines that are not records, by file, in files that have records.
     pub(crate) unreadable: BTreeMap<String, u64>,
     /// Files with an incomplete last line: the session is still running or was killed.
@@ -266,6 +268,8 @@ fn findings(sources: &[LogSource], tallies: Vec<FileTally>) -> ScanFindings {
         if tally.newer {
             findings.newer.push(name.clone());
         }
+        findings.empty +=
+            u64::from(records == 0 && tally.unreadable == 0 && !tally.torn && tally.error.is_none());
         if records == 0 && (tally.unreadable > 0 || tally.torn) {
             findings.foreign.push(name.clone());
         } else if tally.unreadable > 0 {

@@ -146,12 +146,43 @@ fn what_is_missing_fails_unless_it_is_allowed() {
         (whole(&[&lines[..9], &lines[11..]].concat()), "2 x missing record"),
         (whole(&lines[..lines.len() - 1]), "1 x connection without an end"),
         (whole(&[&lines[..], &["not a record"]].concat()), "1 x line or file that cannot be read"),
+        (whole(&lines[3..]), "3 x missing record"),
     ] {
         fs::write(&place, content).unwrap();
         let output = run(&[&["--no-loops", place.to_str().unwrap()]], None);
         let printed = text(&output).0;
         assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(printed.contains("FAIL  complete  ") && printed.contains(what), "{what}: {printed}");
+    }
+}
+
+#[test]
+fn a_log_that_is_not_one_or_is_empty_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (good, other) = (place("good.jsonl"), place("other.jsonl"));
+    fs::copy("fixtures/days/ordinary/filesystem-2026-11-27-ddccf8436e53.jsonl", &good).unwrap();
+    let logs = ["--no-loops", &good, &other];
+    for content in [&b"\0\0\0\n\xff\xfe\n"[..], b"", b"{\"schema\":\"spantap/1\",\"time"] {
+        fs::write(&other, content).unwrap();
+        let output = run(&[&logs], None);
+        let printed = text(&output).0;
+        assert_eq!(output.status.code(), Some(1), "{content:?}: {printed}");
+        assert!(printed.contains("1 x line or file that cannot be read"), "{printed}");
+        assert_eq!(run(&[&logs, &["--allow-loss"]], None).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn a_condition_that_leaves_out_calls_is_a_usage_error() {
+    for condition in [["--status", "ok"], ["--min-duration", "1s"]] {
+        let output = run(&[&["--max-errors", "0"], &condition, SECOND], None);
+        let said = text(&output).1;
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains(&format!("{} would leave out calls that `gate` judges", condition[0])),
+            "{said}"
+        );
     }
 }
 

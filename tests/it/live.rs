@@ -115,6 +115,22 @@ fn the_page_says_which_servers_run_and_which_only_did() {
 }
 
 #[test]
+fn the_session_that_waits_now_is_the_last_one_although_another_ended_later() {
+    let home = Home::new();
+    let mut first = home.session(&["--session-id", "two"]);
+    first.request("initialize", json!({}));
+    let hangs = hang(&home, "db", "query");
+    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    first.end();
+    for command in [&["why"][..], &["why", "last"], &["show"]] {
+        let output = home.command(SPANTAP).args(command).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains("query"), "{command:?}: {shown}");
+    }
+    hangs.end();
+}
+
+#[test]
 fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
     let home = Home::new();
     let mut session = hang(&home, "db", "query");

@@ -195,8 +195,9 @@ fn slowest(facts: &mut GateFacts, pattern: &str, most: f64) -> GateCheck {
 }
 
 fn largest_result(facts: &mut GateFacts, pattern: &str, most: u64) -> GateCheck {
-    let tools = matching(facts, pattern).into_iter();
-    let mut found: Vec<(f64, String)> = tools
+    let with_result =
+        matching(facts, pattern).into_iter().filter(|(.., totals)| !totals.largest.1.is_empty());
+    let mut found: Vec<(f64, String)> = with_result
         .map(|(server, tool, totals)| {
             let (tokens, handle) = &totals.largest;
             (*tokens as f64, format!("{tool} on {server}, ~{tokens} tokens ({handle})"))

@@ -528,6 +528,11 @@ pub(crate) fn is_code(name: &str) -> bool {
     matches!(NameWords::of(name).last(), b"otp" | b"totp" | b"passcode")
 }
 
+/// Returns true for a word that is the name of a secret as a whole, such as `Token`, and not a part of it.
+pub(crate) fn is_name_alone(word: &str) -> bool {
+    WORDS.contains_any_case(word) || PARTS.iter().any(|part| part.eq_ignore_ascii_case(word))
+}
+
 /// Returns true if a quoted text right after `name` is a secret.
 pub(crate) fn is_password(name: &str) -> bool {
     #[rustfmt::skip]

@@ -5,9 +5,9 @@ use crate::observe::redact::detect::harmless::is_complaint;
 use crate::observe::redact::detect::keys;
 use crate::observe::redact::detect::looks::{is_random_short, is_wordy};
 
-/// Returns true if a value after the name of a secret is a description.
+/// Returns true if a value after the name of a secret is a description. Labels do not count: see [`is_label`].
 pub(crate) fn is_description(value: &str) -> bool {
-    is_label(value) || is_version_range(value) || is_rules(value) || is_member(value) || is_algorithm(value)
+    is_version_range(value) || is_rules(value) || is_member(value) || is_algorithm(value)
 }
 
 /// Words with which a label in lower case starts.
@@ -18,8 +18,9 @@ const LABELLING: [&str; 18] = [
 ];
 
 /// Returns true for a label, its translation, or a sentence: `Reset password`, `Mot de passe oublié ?`, `API Key`,
-/// `Your session has expired.`
-fn is_label(value: &str) -> bool {
+/// `Your session has expired.` One of the words names a secret, so that a passphrase of words is not a label. A label of
+/// one word is such a name.
+pub(crate) fn is_label(value: &str) -> bool {
     let is_text = |c: char| c.is_alphabetic() || " -'’.,?!:…()*/&\u{a0}".contains(c);
     let is_plain = |word: &str| {
         let mut rest = word.chars().skip(1);
@@ -30,13 +31,18 @@ fn is_label(value: &str) -> bool {
         word.starts_with(|c: char| !c.is_lowercase())
             || words().count() > 1 && LABELLING.iter().any(|known| known.eq_ignore_ascii_case(word))
     };
+    let is_name = |word: &str| word.len() >= 3 && keys::judge(word).is_some();
     value.len() <= 240
         && value.chars().all(is_text)
         && words().next().is_some_and(starts)
         && words().all(is_plain)
-        && (keys::judge(value.trim_end_matches(['.', '…', '!', '?', ' '])).is_some()
-            || words().any(|word| word.len() >= 3 && keys::judge(word).is_some())
-            || words().count() >= 4 && value.contains([' ']) && value.ends_with(['.', '!', '?', '…']))
+        && match words().count() {
+            1 => !value.ends_with('!') && words().all(keys::is_name_alone),
+            _ => {
+                keys::judge(value.trim_end_matches(['.', '…', '!', '?', ' '])).is_some()
+                    || words().any(is_name)
+            }
+        }
 }
 
 /// Where package managers look: `workspace:*`, `npm:other@1`.
@@ -224,9 +230,12 @@ mod tests {
             "AES-256-GCM",
             "sha256",
         ] {
-            assert!(is_description(value), "{value}");
+            assert!(is_description(value) || is_label(value), "{value}");
         }
         for value in [
+            "Mypassword",
+            "Password!",
+            "Correct horse battery staple!",
             "hunter2",
             "Tundra-5512",
             "correct horse battery staple",
@@ -240,7 +249,7 @@ mod tests {
             "sha256k91ksl20dkw83",
             "abc|def",
         ] {
-            assert_eq!(is_description(value), value == "10.1.2", "{value}");
+            assert_eq!(is_description(value) || is_label(value), value == "10.1.2", "{value}");
         }
         for value in [
             "{ path: token, expirationSeconds: 3600 }",

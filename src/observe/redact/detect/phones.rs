@@ -71,9 +71,9 @@ pub(super) fn find(text: &str, start: usize, matches: &mut Matches) -> Option<us
 
 /// Returns true if the word before `start` announces a version, a range or a part.
 fn is_counted(text: &str, start: usize) -> bool {
-    const COUNTED: [&str; 14] = [
-        "firmware", "driver", "version", "build", "release", "revision", "line", "lines", "row", "rows",
-        "bytes", "offset", "part", "sku",
+    const COUNTED: [&str; 13] = [
+        "firmware", "driver", "version", "build", "release", "revision", "lines", "row", "rows", "bytes",
+        "offset", "part", "sku",
     ];
     let before = announcement(text, start);
     let word = before.trim_end().rsplit(|c: char| !c.is_alphabetic()).next().unwrap_or_default();

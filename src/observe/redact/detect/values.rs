@@ -4,7 +4,7 @@ use crate::observe::redact::detect::harmless::{
     is_complaint, is_file_name, is_harmless, is_mask, is_store_path,
 };
 use crate::observe::redact::detect::keys;
-use crate::observe::redact::detect::labels::is_description;
+use crate::observe::redact::detect::labels::{is_description, is_label};
 use crate::observe::redact::detect::looks::{is_mixed, is_path, is_wordy, looks_random};
 use crate::observe::redact::detect::word_list::WordList;
 
@@ -61,6 +61,11 @@ pub(crate) fn is_secret(value: &str, name: &str, operator: PairOperator, quoted:
         || is_harmless(trimmed)
         || is_complaint(trimmed)
         || is_description(trimmed)
+        // `DB_PASSWORD="My Secret"` is not a label. `login.password=Passwort` and `--auth-token=TOKEN` are.
+        || (operator == PairOperator::Colon
+            || name.contains('.')
+            || trimmed.bytes().all(|byte| byte.is_ascii_uppercase()))
+            && is_label(trimmed)
         || !keys::is_password(name) && is_store_path(trimmed)
         || is_number(trimmed)
         || !keys::is_password(name) && is_count(trimmed, operator, quoted)
