@@ -37,11 +37,22 @@ fn sessions(home: &Home) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Returns the row of the session that waits for one call. Just before, it may still wait for `initialize`.
+fn open_call(home: &Home) -> Option<Value> {
+    let files = std::fs::read_dir(home.logs().parent().unwrap().join("live")).ok()?;
+    let live = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "live");
+    let has_call = |path: PathBuf| {
+        String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains("tools/call")
+    };
+    live.map(has_call).any(|found| found).then_some(())?;
+    sessions(home).into_iter().find(|row| row["open"] == 1)
+}
+
 #[test]
 fn a_call_that_hangs_is_seen_while_it_hangs_and_gone_at_the_end() {
     let home = Home::new();
     let session = hang(&home, "db", "query");
-    let row = within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    let row = within(SOON, || open_call(&home));
     assert_eq!((&row["running"], &row["servers"]), (&json!(1), &json!(["db"])));
     assert_eq!(row.get("ended_at"), None, "a session that runs has no end");
     let shown = home.command(SPANTAP).args(["show", "last"]).output().unwrap();
@@ -85,7 +96,7 @@ fn a_session_that_runs_lasts_until_now_and_not_until_its_last_record() {
         let row: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         row["duration_ms"].as_f64().map(|ms| (ms, row["ended_at"].is_string()))
     };
-    let open = || sessions(&home).into_iter().find(|row| row["open"] == 1);
+    let open = || open_call(&home);
     let first = within(SOON, open)["duration_ms"].as_f64().unwrap();
     // Nothing is recorded while the call is open.
     let (later, _) = within(SOON, || duration(&[]).filter(|(later, _)| *later > first + 100.0));
@@ -120,7 +131,7 @@ fn the_session_that_waits_now_is_the_last_one_although_another_ended_later() {
     let mut first = home.session(&["--session-id", "two"]);
     first.request("initialize", json!({}));
     let hangs = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    within(SOON, || open_call(&home));
     first.end();
     for command in [&["why"][..], &["why", "last"], &["show"]] {
         let output = home.command(SPANTAP).args(command).output().unwrap();
@@ -134,7 +145,7 @@ fn the_session_that_waits_now_is_the_last_one_although_another_ended_later() {
 fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
     let home = Home::new();
     let mut session = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    within(SOON, || open_call(&home));
     session.child.kill().unwrap();
     session.child.wait().unwrap();
     let shown = |command: &[&str]| {
@@ -151,7 +162,7 @@ fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
     check();
     let killed = live_file(&home).unwrap();
     let next = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1 && row["running"] == 1));
+    within(SOON, || open_call(&home).filter(|row| row["running"] == 1));
     check();
     assert!(!shown(&["top", "--once"]).contains("killed"), "its host has started the server again");
     assert_eq!(line(&home), "mcp ✓\n");
@@ -199,7 +210,7 @@ fn nothing_that_happens_to_the_file_touches_the_traffic() {
 fn a_live_file_that_cannot_be_read_is_one_line_and_the_rest_goes_on() {
     let home = Home::new();
     let session = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    within(SOON, || open_call(&home));
     let folder = live_file(&home).unwrap().parent().unwrap().to_owned();
     std::fs::write(folder.join("torn.live"), "spantap-live/1 900 0000\n{").unwrap();
     std::fs::write(folder.join("newer.live"), "spantap-live/2 1 0\n1").unwrap();
@@ -230,7 +241,7 @@ fn without_a_log_nothing_is_written_about_what_runs() {
 fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
     let home = Home::new();
     let session = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    within(SOON, || open_call(&home));
     let typescript = home.path().join("screen");
     let mut command = home.command("script");
     let tail = format!("echo $$ > pid; exec timeout -s KILL 60 {SPANTAP} tail -f --since 1h");
@@ -253,7 +264,7 @@ fn tail_shows_an_open_call_as_a_growing_line_on_a_terminal() {
 fn tail_says_that_a_proxy_was_killed_and_which_request_was_open() {
     let home = Home::new();
     let mut session = hang(&home, "db", "query");
-    within(SOON, || sessions(&home).into_iter().find(|row| row["open"] == 1));
+    within(SOON, || open_call(&home));
     let file = home.path().join("followed");
     let mut tail = home.command("bash");
     tail.args(["-c", &format!("exec {SPANTAP} tail -f > followed")]).current_dir(home.path());

@@ -22,7 +22,8 @@ fn once_shows_what_a_server_does_now_and_what_it_costs() {
     let mut state = json!(null);
     wait_until("both calls are open and their servers are known to the log", || {
         state = once(&home);
-        state["servers"].as_array().unwrap().iter().filter(|server| server["state"] == "busy").count() == 2
+        let is_open = |server: &&Value| server["open"][0]["name"] == "query";
+        state["servers"].as_array().unwrap().iter().filter(is_open).count() == 2
     });
     assert_eq!((&state["running"], &state["dead"]), (&json!(2), &json!(0)));
     let server = &state["servers"][0];
