@@ -40,11 +40,12 @@ fn sessions(home: &Home) -> Vec<Value> {
 /// Returns the row of the session that waits for one call. Just before, it may still wait for `initialize`.
 fn open_call(home: &Home) -> Option<Value> {
     let files = std::fs::read_dir(home.logs().parent().unwrap().join("live")).ok()?;
-    let live = files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "live");
+    let mut live =
+        files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "live");
     let has_call = |path: PathBuf| {
         String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains("tools/call")
     };
-    live.map(has_call).any(|found| found).then_some(())?;
+    live.any(has_call).then_some(())?;
     sessions(home).into_iter().find(|row| row["open"] == 1)
 }
 
