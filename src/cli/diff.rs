@@ -70,7 +70,8 @@ impl DiffArgs {
     fn side(&self, word: &str) -> anyhow::Result<(Reading, DiffSide, ScanFindings)> {
         let reading = open_side(&self.select, word, "diff")?;
         let (side, findings) = reading.scan(|| SideReader::new(&reading.select));
-        let side = side.finish();
+        let live = if reading.select.is_about_operations() { Vec::new() } else { reading.live().0 };
+        let side = side.finish(&live);
         Ok((reading, side, findings))
     }
 }

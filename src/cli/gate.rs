@@ -65,7 +65,7 @@ impl GateArgs {
         reading.leave_out_inner();
         let (found, findings) = reading.scan(|| GateReader::new(&reading.select));
         reading.print_problems(&findings);
-        let mut facts = found.finish(&findings);
+        let mut facts = found.finish(&findings, &reading.live_noted());
         let checks = judge(&rules, &mut facts, &baseline);
         if facts.connections == 0 {
             reading.print_no_data("nothing to judge: no records", &findings)?;
@@ -107,7 +107,7 @@ impl GateArgs {
         let select = SelectArgs { log_dir: self.select.log_dir.clone(), ..SelectArgs::default() };
         let reading = diff::open_side(&select, word, "gate")?;
         let (found, findings) = reading.scan(|| GateReader::new(&reading.select));
-        let facts = found.finish(&findings);
+        let facts = found.finish(&findings, &[]);
         if facts.catalogues.is_empty() {
             note(&format!("no list of tools is recorded in the baseline `{word}`"));
         }

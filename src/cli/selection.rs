@@ -15,7 +15,7 @@ use crate::cli::{exit_with, help, hint};
 use crate::present::table::Terminal;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
-use crate::query::live::{LiveConnection, LiveFolder};
+use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::query::nested::inner_connections;
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
@@ -249,7 +249,13 @@ impl Reading {
             return Default::default();
         };
         let (mut connections, problems) = live.read(&folder);
-        connections.retain(|connection| self.select.takes_live(&connection.state));
+        // The time of the end of a killed proxy is not known; its last sign of life is.
+        let until = self.select.window.until;
+        connections.retain(|LiveConnection { state, liveness }| {
+            let is_later =
+                *liveness == Liveness::Killed && until.is_some_and(|until| state.updated_at >= until);
+            self.select.takes_live(state) && !is_later
+        });
         (connections, problems)
     }
 

@@ -99,7 +99,7 @@ impl TailArgs {
 }
 
 /// The connections whose end was shown or recorded.
-struct EndedConnections {
+pub(super) struct EndedConnections {
     ids: HashSet<String>,
     /// Connections whose proxy did not run at the last look.
     gone: HashSet<String>,
@@ -107,13 +107,13 @@ struct EndedConnections {
 
 impl EndedConnections {
     /// Starts with the connections whose proxy was killed before.
-    fn of(live: &[LiveConnection]) -> EndedConnections {
+    pub(super) fn of(live: &[LiveConnection]) -> EndedConnections {
         let killed = live.iter().filter(|connection| connection.liveness == Liveness::Killed);
         let ids = killed.map(|connection| connection.state.connection_id.clone()).collect();
         EndedConnections { ids, gone: HashSet::new() }
     }
 
-    fn take(&mut self, entry: &LogEntry<'_>) {
+    pub(super) fn take(&mut self, entry: &LogEntry<'_>) {
         if entry.event == EventName::SessionEnded {
             self.ids.insert(entry.connection_id.to_string());
         }
@@ -121,7 +121,7 @@ impl EndedConnections {
 
     /// Returns one row for each proxy that was killed. A proxy that ends in order leaves its file for a moment: at the
     /// next look its end is read, or its file is gone.
-    fn killed(&mut self, live: &[LiveConnection]) -> Vec<LogRow> {
+    pub(super) fn killed(&mut self, live: &[LiveConnection]) -> Vec<LogRow> {
         let is_new = |killed: &&LiveConnection| {
             killed.liveness == Liveness::Killed && !self.ids.contains(&killed.state.connection_id)
         };

@@ -9,6 +9,7 @@ use clap::{Args, ColorChoice};
 use crossterm::event::{Event, KeyEventKind};
 
 use crate::cli::selection::{ColorArgs, DefaultRange, Reading, SelectArgs, note};
+use crate::cli::tail::EndedConnections;
 use crate::cli::top::terminal::ScreenTerminal;
 use crate::cli::{Out, show, write_json};
 use crate::present::Printable;
@@ -80,6 +81,7 @@ impl TopArgs {
             follower,
             new: NewRecords::after(std::mem::take(&mut findings.last_seqs)),
             live: LiveFolder::default(),
+            ends: EndedConnections::of(&[]),
             followed: HashMap::new(),
             measured: None,
             has_colour: match self.color.color {
@@ -88,6 +90,10 @@ impl TopArgs {
             },
         };
         let (_, problems) = watch.look_at_live();
+        watch.ends = EndedConnections::of(&watch.state.live);
+        if !watch.reading.select.is_about_operations() {
+            watch.state.add_killed();
+        }
         watch.measure();
         if !once {
             return watch.run_screen(TopView::new(self.sort));
@@ -120,6 +126,7 @@ struct Watch {
     follower: LogFollower,
     new: NewRecords,
     live: LiveFolder,
+    ends: EndedConnections,
     /// True for the connections whose logs are followed.
     followed: HashMap<String, bool>,
     /// When the processes were last measured, and how long that took.
@@ -131,13 +138,22 @@ impl Watch {
     /// Reads what was added since the last time. Returns false if nothing was.
     fn look(&mut self) -> anyhow::Result<bool> {
         let (state, new, select) = (&mut self.state, &self.new, &self.reading.select);
+        let ends = &mut self.ends;
         let mut is_changed = false;
         self.follower.round(&self.reading.folders, |line| {
-            is_changed |= LogEntry::parse(line).is_ok_and(|entry| state.take(&entry, new, select));
+            if let Ok(entry) = LogEntry::parse(line) {
+                ends.take(&entry);
+                is_changed |= state.take(&entry, new, select);
+            }
             Ok(())
         })?;
-        self.state.settle();
         let (is_live_changed, _) = self.look_at_live();
+        let killed = self.ends.killed(&self.state.live);
+        is_changed |= !killed.is_empty();
+        if !self.reading.select.is_about_operations() {
+            self.state.add_rows(killed);
+        }
+        self.state.settle();
         let is_due =
             |(at, took): (Instant, Duration)| at.elapsed() > MEASURE.max(took * PAUSE_PER_MEASUREMENT);
         if self.measured.is_none_or(is_due) {

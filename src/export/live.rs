@@ -30,6 +30,8 @@ const MOST_KILLED: usize = 50;
 const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A write that takes longer than this part of the time left hangs: the end does not wait for it.
 const HANG_PART: u32 = 7;
+/// Reason of the end of a connection whose proxy was killed.
+const KILLED: &str = "spantap_killed";
 /// Stack of the writer thread, in bytes.
 const WRITER_STACK: usize = 256 << 10;
 
@@ -301,8 +303,8 @@ fn process(pid: u32) -> LiveProcess {
     }
 }
 
-/// Gives the files of proxies that were killed another extension, so that the folder keeps the request that was open
-/// and `status --line` does not read them. Removes files that are old, and the oldest of too many.
+/// Gives the files of proxies that were killed another extension, so that the folder keeps the request that was open.
+/// `status --line` does not read them, and has a file for the end of each such server instead. Removes files that are old, and the oldest of too many.
 fn clean(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -315,6 +317,7 @@ fn clean(folder: &Path) {
         match is_running(path) {
             Some(true) => {}
             Some(false) => {
+                note_killed(path);
                 let kept = path.with_extension(live::KILLED_EXTENSION);
                 killed.extend(std::fs::rename(path, &kept).is_ok().then_some(kept));
             }
@@ -325,6 +328,17 @@ fn clean(folder: &Path) {
     let excess = killed.iter().enumerate().filter(|(rank, path)| *rank >= MOST_KILLED || is_old(path));
     for path in old.into_iter().chain(excess.map(|(_, path)| path)).take(MOST_REMOVED) {
         let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Leaves a file for the server of a proxy that was killed, as for a server that died.
+fn note_killed(path: &Path) {
+    let state = files::read_limited(path, live::LIMIT as u64).map(|bytes| LiveState::decode(&bytes));
+    let Ok(Ok(mut state)) = state else { return };
+    let ended = path.with_file_name(LiveState::ended_name(&state.server_name));
+    if written(&ended) < written(path) {
+        state.ended = Some(LiveEnd { reason: KILLED.to_owned(), at: state.updated_at });
+        let _ = files::create_private(&ended).and_then(|file| file.write_all_at(&state.encode(), 0));
     }
 }
 

@@ -19,7 +19,7 @@ const ENDED_MS: f64 = 3_600_000.0;
 /// The facts of the line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Attention {
-    /// Servers that died or did not start in the last hour.
+    /// Servers that died, did not start or lost their proxy in the last hour, and did not start again.
     pub(crate) ended: BTreeSet<String>,
     /// Tools, or methods, of requests that hang.
     pub(crate) hanging: BTreeSet<String>,
@@ -56,9 +56,14 @@ impl Attention {
                 attention.errors += state.errors;
             }
         }
-        let is_recent_end =
-            |state: &&LiveState| state.ended.as_ref().is_some_and(|ended| is_recent(ended.at, ENDED_MS));
-        let names = ended.iter().filter(is_recent_end).map(|state| state.server_name.clone());
+        let ended = ended.iter().filter_map(|state| Some((&state.server_name, state.ended.as_ref()?.at)));
+        let killed = live::killed(connections, |_| false).map(|state| (&state.server_name, state.updated_at));
+        let needs_attention = |(name, at): &(&String, Timestamp)| {
+            let mut later = connections.iter().map(|connection| &connection.state);
+            is_recent(*at, ENDED_MS)
+                && !later.any(|state| state.server_name == **name && state.started_at > *at)
+        };
+        let names = ended.chain(killed).filter(needs_attention).map(|(name, _)| name.clone());
         attention.ended = names.collect();
         attention
     }
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_error_an_old_loop_an_old_end_and_a_proxy_that_is_gone_need_no_attention() {
+    fn an_old_error_an_old_loop_and_an_old_end_need_no_attention_a_killed_proxy_does_until_it_starts_again() {
         let state = |seconds| LiveState {
             errors: 3,
             failed_at: Some(ago(seconds)),
@@ -127,7 +132,18 @@ mod tests {
         assert_eq!((recent.errors, recent.repeats, recent.is_running), (3, 12, true));
         let old = of(state(400), Liveness::Running);
         assert_eq!(old, Attention { is_running: true, ..Attention::default() });
-        assert_eq!(of(state(1), Liveness::Killed), Attention::default());
+        let killed = |seconds| LiveConnection {
+            state: LiveState { server_name: "db".to_owned(), updated_at: ago(seconds), ..state(1) },
+            liveness: Liveness::Killed,
+        };
+        let of_killed = |connections: &[LiveConnection]| Attention::of(connections, &[], NOW);
+        let dead = Attention { ended: BTreeSet::from(["db".to_owned()]), ..Attention::default() };
+        assert_eq!(of_killed(&[killed(3_500)]), dead);
+        assert_eq!(of_killed(&[killed(3_700)]), Attention::default());
+        let mut again = killed(10);
+        (again.liveness, again.state.started_at) = (Liveness::Running, ago(20));
+        assert!(of_killed(&[killed(30), again.clone()]).ended.is_empty());
+        assert_eq!(of_killed(&[killed(10), again]).ended, dead.ended, "one that ran beside it");
         let ended = |name: &str, seconds| LiveState {
             server_name: name.to_owned(),
             ended: Some(LiveEnd { reason: "server_died".to_owned(), at: ago(seconds) }),

@@ -1,6 +1,6 @@
 //! `spantap diff`: what differs between two selections of records, A and B.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
 use crate::query::errors::{ErrorRow, ErrorTable, without_denials};
 use crate::query::event::unexpected_end;
+use crate::query::live::{self, LiveConnection};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{CallTotals, GroupMap, TimeSpan};
@@ -40,6 +41,8 @@ pub(crate) struct SideReader<'a> {
     calls: CallTotals,
     span: TimeSpan,
     is_lossy: bool,
+    /// True for a connection whose end is recorded.
+    connections: HashMap<Box<str>, bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,6 +80,7 @@ impl<'a> SideReader<'a> {
             calls: CallTotals::default(),
             span: TimeSpan::default(),
             is_lossy: false,
+            connections: HashMap::new(),
         }
     }
 
@@ -93,8 +97,12 @@ impl<'a> SideReader<'a> {
         self.servers.entry(name.into()).or_default()
     }
 
-    /// Returns what was read.
-    pub(crate) fn finish(self) -> DiffSide {
+    /// Returns what was read, with the proxies of `live` that were killed.
+    pub(crate) fn finish(mut self, live: &[LiveConnection]) -> DiffSide {
+        let connections = std::mem::take(&mut self.connections);
+        for state in live::killed(live, |id| connections.get(id).is_none_or(|has_ended| *has_ended)) {
+            self.server(&state.server_name).add_end(state.lost_proxy_text(), 1);
+        }
         let tools = self.tools.sorted().into_iter();
         DiffSide {
             tools: tools.map(|(server, tool, totals)| ((server.into(), tool.into()), totals)).collect(),
@@ -118,6 +126,11 @@ impl Fold for SideReader<'_> {
         // A condition on operations leaves the servers and their tools out of the question.
         if self.select.is_about_operations() && !self.select.takes_operation(entry) {
             return;
+        }
+        let has_ended = entry.event == EventName::SessionEnded;
+        match self.connections.get_mut(&*entry.connection_id) {
+            Some(known) => *known |= has_ended,
+            None => drop(self.connections.insert((*entry.connection_id).into(), has_ended)),
         }
         self.catalogue.take(entry, line);
         self.server(&entry.server_name);
@@ -150,6 +163,9 @@ impl Fold for SideReader<'_> {
             let server = self.servers.entry(name).or_default();
             server.version = other.version.max(std::mem::take(&mut server.version));
             other.ends.into_iter().for_each(|(how, count)| server.add_end(how, count));
+        }
+        for (id, has_ended) in other.connections {
+            *self.connections.entry(id).or_default() |= has_ended;
         }
         self.calls.merge(&other.calls);
         self.span.merge(other.span);

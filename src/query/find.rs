@@ -326,6 +326,11 @@ impl<'a> SessionReader<'a> {
     /// itself.
     pub(crate) fn add_live(&mut self, live: &[LiveConnection]) {
         self.totals.add_live(live);
+        if !self.select.is_about_operations() {
+            let killed = self.totals.killed_of(live).map(|state| EventRow::killed(state, state.updated_at));
+            self.events.extend(killed);
+            self.events.sort_by_key(|event| event.at);
+        }
         let ended =
             self.operations.iter().map(|OperationMatch { row, .. }| (&*row.connection_id, row.started));
         let ended: HashSet<(&str, Timestamp)> = ended.collect();

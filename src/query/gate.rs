@@ -6,6 +6,7 @@ use crate::query::catalogue::{CatalogueReader, ServerCatalogue};
 use crate::query::entry::LogEntry;
 use crate::query::errors::{ErrorRow, ErrorTable, without_denials};
 use crate::query::event::unexpected_end;
+use crate::query::live::{self, LiveConnection};
 use crate::query::row::handle;
 use crate::query::scan::{Fold, ScanFindings};
 use crate::query::select::Selection;
@@ -129,8 +130,14 @@ impl<'a> GateReader<'a> {
         }
     }
 
-    /// Returns what was read. `findings` has what could not be read.
-    pub(crate) fn finish(self, findings: &ScanFindings) -> GateFacts {
+    /// Returns what was read. `findings` has what could not be read, `live` the proxies that were killed.
+    pub(crate) fn finish(mut self, findings: &ScanFindings, live: &[LiveConnection]) -> GateFacts {
+        let has_ended = |id: &str| {
+            self.connections.get(id).is_none_or(|connection| connection.has_ended || !connection.is_selected)
+        };
+        for state in live::killed(live, has_ended) {
+            self.ends.add(format!("{} {}", state.server_name, state.lost_proxy_text()));
+        }
         let selected = || self.connections.values().filter(|connection| connection.is_selected);
         let is_part = self.select.window.since.is_some();
         let loss = GateLoss {

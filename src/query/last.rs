@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::query::entry::LogEntry;
 use crate::query::event::EventRow;
 use crate::query::greatest::Greatest;
-use crate::query::live::{LiveConnection, Liveness};
+use crate::query::live::{self, LiveConnection};
 use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
@@ -33,15 +33,10 @@ impl<'a> LastRows<'a> {
     /// Returns the rows, earliest first, with the proxies of `live` that were killed.
     pub(crate) fn finish(self, live: &[LiveConnection]) -> Vec<LogRow> {
         let is_shown = !self.json && !self.select.is_about_operations();
-        let killed = live.iter().filter(|LiveConnection { state, liveness }| {
-            is_shown
-                && *liveness == Liveness::Killed
-                && !self.ended.contains(&*state.connection_id)
-                && self.select.window.contains(state.updated_at)
-        });
+        let killed = live::killed(live, |id| self.ended.contains(id));
+        let killed = killed.filter(|state| is_shown && self.select.window.contains(state.updated_at));
         // The proxy's last sign of life: the time of its end is not known.
-        let killed =
-            killed.map(|killed| LogRow::Event(EventRow::killed(&killed.state, killed.state.updated_at)));
+        let killed = killed.map(|state| LogRow::Event(EventRow::killed(state, state.updated_at)));
         let mut rows: Vec<LogRow> = self.rows.finish().into_iter().rev().map(|row| *row).collect();
         rows.extend(killed);
         drop_repeated(&mut rows);

@@ -40,6 +40,16 @@ impl LiveConnection {
     }
 }
 
+/// Returns the connections of `live` whose proxy was killed. `has_ended` returns true for a connection whose end is
+/// recorded: its proxy may have had no time to remove its file.
+pub(crate) fn killed<'l>(
+    live: &'l [LiveConnection],
+    has_ended: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = &'l LiveState> {
+    let killed = live.iter().filter(|connection| connection.liveness == Liveness::Killed);
+    killed.map(|connection| &connection.state).filter(move |state| !has_ended(&state.connection_id))
+}
+
 /// Reads the live files in `folder`, in the order in which the connections began. Returns also one line for each
 /// file that cannot be read.
 pub(crate) fn connections(folder: &Path) -> (Vec<LiveConnection>, Vec<String>) {

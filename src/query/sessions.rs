@@ -7,7 +7,7 @@ use crate::query::errors;
 use crate::query::event::unexpected_end;
 use crate::query::files::TimeWindow;
 use crate::query::listing::LastListing;
-use crate::query::live::{LiveConnection, Liveness};
+use crate::query::live::{self, LiveConnection, Liveness};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::{CallTotals, TimeSpan, TurnCounts};
@@ -108,14 +108,18 @@ impl SessionTotals {
             match liveness {
                 _ if !self.connections.contains(&state.connection_id) => {}
                 Liveness::Running => self.running.push(state.clone()),
-                // The proxy may have had no time to remove its file after the recorded end.
-                Liveness::Killed if self.ended.contains(&state.connection_id) => {}
-                Liveness::Killed => {
-                    self.killed.insert(format!("{}: {}", state.server_name, state.killed_text()));
-                }
-                Liveness::Unknown => {}
+                Liveness::Killed | Liveness::Unknown => {}
             }
         }
+        let killed =
+            self.killed_of(live).map(|state| format!("{}: {}", state.server_name, state.killed_text()));
+        self.killed = killed.collect();
+    }
+
+    /// Returns the connections of this session whose proxy was killed.
+    pub(crate) fn killed_of<'l>(&self, live: &'l [LiveConnection]) -> impl Iterator<Item = &'l LiveState> {
+        let of_session = |state: &&LiveState| self.connections.contains(&state.connection_id);
+        live::killed(live, |id| self.ended.contains(id)).filter(of_session)
     }
 
     /// Lets a session with a connection that runs last until `now`, unless `now` is not selected.

@@ -13,9 +13,9 @@ use serde::Serialize;
 
 use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
-use crate::query::event::{last_words, unexpected_end};
+use crate::query::event::{EventRow, last_words, unexpected_end};
 use crate::query::greatest::Greatest;
-use crate::query::live::{LiveConnection, Liveness};
+use crate::query::live::{self, LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
@@ -248,7 +248,7 @@ pub(crate) struct TopState {
     taken: Vec<LogRow>,
     /// Number of rows that were dropped from the front.
     dropped: u64,
-    live: Vec<LiveConnection>,
+    pub(crate) live: Vec<LiveConnection>,
     /// By connection.
     processes: HashMap<String, ProcessFacts>,
     percentiles_at: Timestamp,
@@ -294,6 +294,21 @@ impl TopState {
         let is_changed = live.len() != self.live.len() || !live.iter().zip(&self.live).all(is_same);
         self.live = live;
         is_changed
+    }
+
+    /// Adds a row for each proxy that was killed before, at its last sign of life.
+    pub(crate) fn add_killed(&mut self) {
+        let totals = &self.totals.connections;
+        let has_ended = |id: &str| totals.get(id).is_some_and(|totals| totals.has_ended);
+        let killed = live::killed(&self.live, has_ended);
+        self.rows.extend(killed.map(|state| LogRow::Event(EventRow::killed(state, state.updated_at))));
+        self.rows.make_contiguous().sort_by_key(LogRow::at);
+        self.rows.drain(..self.rows.len().saturating_sub(MOST_ROWS));
+    }
+
+    /// Adds rows that no record has; `settle` makes them visible.
+    pub(crate) fn add_rows(&mut self, rows: impl IntoIterator<Item = LogRow>) {
+        self.taken.extend(rows);
     }
 
     /// Returns true if a request is open, whose time grows.

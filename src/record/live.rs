@@ -134,6 +134,13 @@ impl LiveState {
     }
 }
 
+impl LiveState {
+    /// Returns how a connection ended whose proxy was killed, as the end of a sentence about its server.
+    pub(crate) fn lost_proxy_text(&self) -> String {
+        format!("lost its proxy: {}", self.killed_text())
+    }
+}
+
 impl LiveRequest {
     /// Returns the target, or the method of a request without one.
     pub(crate) fn name(&self) -> &str {

@@ -159,16 +159,44 @@ fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
         let why = shown(&["why"]);
         assert!(why.contains(&format!("db lost its proxy: {killed}")), "{why}");
         assert!(!why.contains("Nothing stood out"), "{why}");
+        let dead = format!("FAIL  no-deaths  1, limit 0 - db lost its proxy: {killed}\n");
+        assert!(shown(&["gate", "--no-deaths"]).contains(&dead), "{}", shown(&["gate", "--no-deaths"]));
+        let days = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/days/ordinary");
+        let differs = shown(&["diff", days, "one"]);
+        assert!(differs.contains(&format!("server ended  db lost its proxy: {killed}\n")), "{differs}");
+        let session = shown(&["show", "one"]);
+        assert!(session.lines().any(|line| line.ends_with(&format!("  {killed}"))), "{session}");
+        let top = shown(&["top", "--once"]);
+        assert_eq!(
+            top.lines()
+                .filter(|line| line.contains("  db  ") && line.ends_with(&format!(" {killed}")))
+                .count(),
+            1,
+            "{top}"
+        );
+        for other in
+            [&["gate", "--no-deaths", "--until", "1d"][..], &["gate", "--no-deaths", "--server", "x"]]
+        {
+            assert!(!shown(other).contains("killed"), "{}", shown(other));
+        }
     };
     check();
+    assert_eq!(line(&home), "mcp ✖db\n");
     let killed = live_file(&home).unwrap();
+    // A server of another name starts: its start gives the file another name.
+    let other = hang(&home, "git", "log");
+    within(SOON, || killed.with_extension("killed").exists().then_some(()));
+    within(SOON, || (line(&home) == "mcp ✖db\n").then_some(()));
+    other.end();
+    assert_eq!(line(&home), "mcp ✖db\n");
     let next = hang(&home, "db", "query");
     within(SOON, || open_call(&home).filter(|row| row["running"] == 1));
     check();
-    assert!(!shown(&["top", "--once"]).contains("killed"), "its host has started the server again");
+    assert!(!shown(&["top", "--once"]).contains("✖ killed"), "its host has started the server again");
     assert_eq!(line(&home), "mcp ✓\n");
     next.end();
     check();
+    assert_eq!(line(&home), "", "its host has started the server again");
     // The files of killed proxies are bounded, and none is kept for longer than a week.
     let kept = killed.with_extension("killed");
     for number in 0..60 {

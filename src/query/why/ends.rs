@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::query::event::was_lost_with_server;
-use crate::query::live::{LiveConnection, Liveness};
+use crate::query::live::{self, LiveConnection};
 use crate::query::row::{OperationRow, id_end};
 use crate::query::why::story::Story;
 use crate::record::timestamp::Timestamp;
@@ -74,13 +74,10 @@ pub(super) fn facts(story: &Story, live: &[&LiveConnection]) -> Vec<EndFact> {
         let was_ready = fact.was_ready.filter(|_| end.did_start);
         Some(EndFact { was_ready, last_words: end.last_words.clone(), ..fact })
     });
-    // The proxy may have had no time to remove its file after the recorded end.
-    let has_end = |id: &str| story.ends.iter().any(|end| *end.connection_id == *id);
-    let killed = live.iter().filter(|connection| {
-        connection.liveness == Liveness::Killed && !has_end(&connection.state.connection_id)
-    });
-    let killed = killed.map(|LiveConnection { state, .. }| {
-        let how = format!("lost its proxy: {}", state.killed_text());
+    let has_ended = |id: &str| story.ends.iter().any(|end| *end.connection_id == *id);
+    let killed = live.iter().flat_map(|live| live::killed(std::slice::from_ref(*live), has_ended));
+    let killed = killed.map(|state| {
+        let how = state.lost_proxy_text();
         let fact = fact(&state.connection_id, &state.server_name, state.updated_at, how);
         // Its last records may be lost.
         EndFact { was_ready: fact.was_ready.filter(|was_ready| *was_ready), ..fact }
