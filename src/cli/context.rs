@@ -39,13 +39,7 @@ impl ContextArgs {
         let select = reading.select.clone();
         let (mut table, findings) = reading.scan(|| ContextTable::new(&select));
         reading.print_problems(&findings);
-        if table.lacks_definitions() && select.window.since.is_some() && !reading.folders.is_empty() {
-            // The log in which a server listed its tools may have been written before the selected time.
-            reading.select.window.since = None;
-            reading.find_sources()?;
-            table.complete(reading.scan(|| ContextTable::new(&reading.select)).0);
-            reading.select.window.since = select.window.since;
-        }
+        complete(&mut table, &mut reading)?;
         let summary = table.finish();
         let out = &mut BufWriter::new(out);
         if self.output.json {
@@ -110,6 +104,18 @@ impl ContextArgs {
             None => Ok(()),
         }
     }
+}
+
+/// Adds definitions of older logs: a server may have listed its tools before the selected time.
+pub(super) fn complete(table: &mut ContextTable<'_>, reading: &mut Reading) -> anyhow::Result<()> {
+    let since = reading.select.window.since;
+    if table.lacks_definitions() && since.is_some() && !reading.folders.is_empty() {
+        reading.select.window.since = None;
+        reading.find_sources()?;
+        table.complete(reading.scan(|| ContextTable::new(&reading.select)).0);
+        reading.select.window.since = since;
+    }
+    Ok(())
 }
 
 /// Names the servers whose definitions no log has.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Args;
 
+use crate::cli::context::complete;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, exit_with, hint};
 use crate::present::report::{PageData, PageSource, page};
@@ -39,13 +40,16 @@ impl ReportArgs {
         }
         let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         reading.leave_out_inner();
-        let (report, findings) = reading.scan(|| ReportTotals::new(&reading.select, &reading.prices));
+        let (select, prices) = (reading.select.clone(), reading.prices.clone());
+        let every_call = select.of_every_call();
+        let (mut report, findings) = reading.scan(|| ReportTotals::new(&select, &every_call, &prices));
         reading.print_problems(&findings);
         let operations = report.operations;
         if operations == 0 {
             let (text, way) = reading.no_data("no operations", &findings);
             return Err(hint(anyhow::anyhow!(text), way));
         }
+        complete(&mut report.context, &mut reading)?;
         let source = PageSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             made_at: Timestamp::now().0 as f64 / 1000.0,

@@ -1,5 +1,6 @@
 //! `spantap context`: a table of the tools, and what could be saved.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
@@ -74,7 +75,8 @@ fn cells(server: &ContextServer, tool: &ContextTool) -> Vec<Cell> {
     ]
 }
 
-fn note(server: &ContextServer, tool: &ContextTool) -> (String, Tone) {
+/// Returns what is remarkable about a tool.
+pub(crate) fn note(server: &ContextServer, tool: &ContextTool) -> (String, Tone) {
     match tool.result_limit.filter(|_| tool.results_over_limit > 0) {
         Some(limit) => {
             let over = format!("{} over {}, probably cut", tool.results_over_limit, format::count(limit));
@@ -121,43 +123,46 @@ fn sentences(summary: &ContextSummary) -> Vec<Printable> {
             "A turn pays ~{} tokens for definitions if the client loads all tools{of}.",
             format::count(tokens)
         ));
-        let hosts: Vec<&str> =
-            summary.hosts.iter().map(String::as_str).filter(|host| ON_DEMAND.contains(host)).collect();
-        if !hosts.is_empty() {
-            sentences.push(format!(
-                "{} can load definitions on demand; a turn then pays for names, and for the tools it has looked up.",
-                hosts.join(" and ")
-            ));
-        }
+        sentences.extend(on_demand(&summary.hosts));
     }
-    for server in &summary.servers {
-        let name = &server.server_name;
-        if let Some(more) = server.unlisted {
-            sentences
-                .push(format!("{name}: {more} more tools are in the sum only, because a record names 500."));
-        }
-        if server.is_complete == Some(false) {
-            sentences.push(format!("{name}: its list was not seen to the end, so there may be more tools."));
-        }
-    }
+    sentences.extend(summary.servers.iter().flat_map(server_notes));
     sentences.into_iter().map(Printable::from).collect()
+}
+
+/// Returns which of the hosts pay less, if any do.
+pub(crate) fn on_demand(hosts: &BTreeSet<String>) -> Option<String> {
+    let hosts: Vec<&str> = hosts.iter().map(String::as_str).filter(|host| ON_DEMAND.contains(host)).collect();
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "{} can load definitions on demand; a turn then pays for names, and for the tools it has looked up.",
+            hosts.join(" and ")
+        )
+    })
+}
+
+/// Returns why the tools of a server may not be all.
+pub(crate) fn server_notes(server: &ContextServer) -> Vec<String> {
+    let name = &server.server_name;
+    let unlisted = server
+        .unlisted
+        .map(|more| format!("{name}: {more} more tools are in the sum only, because a record names 500."));
+    let incomplete = (server.is_complete == Some(false))
+        .then(|| format!("{name}: its list was not seen to the end, so there may be more tools."));
+    unlisted.into_iter().chain(incomplete).collect()
+}
+
+/// Returns what the tools of a server without a call cost, if it has any.
+pub(crate) fn saving(server: &ContextServer) -> Option<String> {
+    let never = server.never_called.filter(|never| *never > 0)?;
+    let total = format::plural(server.tools_total.unwrap_or(0), "tool");
+    let tokens = format::count(server.never_called_tokens_est.unwrap_or(0));
+    Some(format!("{}: {never} of {total} never called, ~{tokens} tokens a turn", server.server_name))
 }
 
 /// Returns for each server what its tools without a call cost; nothing if all were called.
 fn savings(summary: &ContextSummary) -> Vec<Printable> {
-    let unused = |server: &&ContextServer| server.never_called.unwrap_or(0) > 0;
-    let saving = |server: &ContextServer| {
-        let never = server.never_called.unwrap_or(0);
-        let total = server.tools_total.unwrap_or(0);
-        let tokens = format::count(server.never_called_tokens_est.unwrap_or(0));
-        format!(
-            "{}: {never} of {} never called, ~{tokens} tokens a turn",
-            server.server_name,
-            format::plural(total, "tool")
-        )
-    };
-    let servers = || summary.servers.iter().filter(unused);
-    let mut lines: Vec<String> = servers().take(NAMED).map(saving).collect();
+    let servers = || summary.servers.iter().filter(|server| server.never_called.unwrap_or(0) > 0);
+    let mut lines: Vec<String> = servers().take(NAMED).filter_map(saving).collect();
     let rest = servers().skip(NAMED);
     let (count, tokens) = rest.fold((0, 0), |(count, tokens), server| {
         (count + 1, tokens + server.never_called_tokens_est.unwrap_or(0))

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::query::context::ContextTable;
 use crate::query::entry::LogEntry;
 use crate::query::errors::ErrorTable;
 use crate::query::event::unexpected_end;
@@ -32,6 +33,8 @@ pub struct ReportTotals<'a> {
     pub(crate) sessions: SessionTable<'a>,
     pub(crate) servers: BTreeMap<Box<str>, ServerTotals>,
     pub(crate) errors: ErrorTable<'a>,
+    /// Definitions and calls, also of tools without a call.
+    pub(crate) context: ContextTable<'a>,
     pub(crate) span: TimeSpan,
     pub(crate) operations: u64,
     pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
@@ -86,7 +89,8 @@ impl ReportRow {
 }
 
 impl<'a> ReportTotals<'a> {
-    pub fn new(select: &'a Selection, prices: &'a Prices) -> ReportTotals<'a> {
+    /// Creates totals of the selected operations. `every_call` is the selection by [`Selection::of_every_call`].
+    pub fn new(select: &'a Selection, every_call: &'a Selection, prices: &'a Prices) -> ReportTotals<'a> {
         ReportTotals {
             select,
             prices,
@@ -95,6 +99,7 @@ impl<'a> ReportTotals<'a> {
             sessions: SessionTable::new(select, prices, false),
             servers: BTreeMap::new(),
             errors: ErrorTable::new(select),
+            context: ContextTable::new(every_call),
             span: TimeSpan::default(),
             operations: 0,
             newest: Greatest::new(MAX_ROWS),
@@ -123,6 +128,7 @@ pub(crate) fn error_type(error_type: &str, status: Status) -> &str {
 
 impl<'a> Fold for ReportTotals<'a> {
     fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
+        self.context.take(entry, line);
         if !self.select.takes_context(entry) {
             return;
         }
@@ -153,6 +159,7 @@ impl<'a> Fold for ReportTotals<'a> {
             self.servers.entry(name).or_default().merge(server);
         }
         self.errors.merge(other.errors);
+        self.context.merge(other.context);
         self.span.merge(other.span);
         self.operations += other.operations;
         self.newest.merge(other.newest);

@@ -39,6 +39,12 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Returns the selection of all calls of the same servers, tools, sessions and time. A tool of which only some
+    /// calls are selected is not a tool without a call.
+    pub fn of_every_call(&self) -> Selection {
+        Selection { method: None, status: None, min_duration: None, ..self.clone() }
+    }
+
     /// Returns true if the server, session and time of a record are selected.
     pub(crate) fn takes_context(&self, entry: &LogEntry<'_>) -> bool {
         self.window.since.is_none_or(|since| entry.timestamp >= since) && self.takes_lasting(entry)

@@ -4,8 +4,13 @@ use std::fmt::Write;
 use std::process::Command;
 
 fn report(from: &str) -> String {
+    report_with(&[from])
+}
+
+fn report_with(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
-        .args(["report", "-o", "-", from])
+        .args(["report", "-o", "-"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_clear()
         .output()
@@ -89,6 +94,85 @@ fn the_page_says_the_same_as_stats() {
         let rounded = |figure: &serde_json::Value| figure.as_f64().map(|figure| format!("{figure:.9}"));
         assert_eq!(rounded(&pair["ms"][1]), rounded(&row["p95_ms"]), "{row}");
     }
+}
+
+fn context(arguments: &[&str]) -> Vec<serde_json::Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_spantap"))
+        .args(["context", "--json"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let rows = String::from_utf8(output.stdout).unwrap();
+    rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_context_board_says_the_same_as_context_also_if_only_some_calls_are_selected() {
+    for arguments in
+        [&["fixtures/context"][..], &["fixtures/context", "--status", "ok"], &["fixtures/days/hostile"]]
+    {
+        let data = data(&report_with(arguments));
+        let board = &data["context"];
+        let clean = |name: &serde_json::Value| {
+            spantap::present::Printable::new(name.as_str().unwrap_or_default()).to_string()
+        };
+        let servers = context(&arguments[..1]);
+        let mut tools = board["tools"].as_array().unwrap().iter();
+        for (server, shown) in servers.iter().zip(board["servers"].as_array().unwrap()) {
+            assert_eq!(shown["name"], clean(&server["server_name"]));
+            assert_eq!(shown["tokens"], server["definition_tokens_est"], "{server}");
+            assert_eq!(shown["unused"], server["never_called_tokens_est"], "{server}");
+            assert_eq!(shown["saving"].is_string(), server["never_called"].as_u64() > Some(0), "{server}");
+            for tool in server["tools"].as_array().unwrap() {
+                let shown = tools.next().unwrap();
+                assert_eq!(shown["tool"], clean(&tool["tool_name"]), "in the same order");
+                for (ours, theirs) in [
+                    ("tokens", "definition_tokens_est"),
+                    ("description", "description_tokens_est"),
+                    ("schema", "schema_tokens_est"),
+                    ("calls", "calls"),
+                    ("never", "never_called"),
+                    ("median", "result_median_tokens_est"),
+                    ("largest", "result_max_tokens_est"),
+                    ("over", "results_over_limit"),
+                ] {
+                    assert_eq!(shown[ours], tool[theirs], "{ours} of {tool}");
+                }
+            }
+        }
+        let has_unused = servers.iter().any(|server| server["never_called"].as_u64() > Some(0));
+        assert_eq!(has_unused, arguments[0] == "fixtures/context");
+        assert_eq!((tools.next(), &board["more"]), (None, &serde_json::json!(0)));
+    }
+}
+
+#[test]
+fn the_context_board_counts_the_tools_that_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = "{\"schema\":\"spantap/1\",\"timestamp\":\"2026-11-22T10:00:00.000000Z\",\"session_id\":\"s\",\
+                \"connection_id\":\"0193340b-8af8-7ac8-abe8-615ce36299d5\",\"server_name\":\"many\"";
+    let tool = |number| serde_json::json!({ "name": format!("tool_{number}"), "definition_bytes": 400 });
+    let tools = serde_json::json!((0..1_200).map(tool).collect::<Vec<_>>());
+    let log = format!(
+        "{head},\"event\":\"tools_listed\",\"seq\":1,\"tools\":{tools},\"tools_total\":1200,\
+         \"definition_bytes\":480000,\"is_complete\":true}}\n\
+         {head},\"event\":\"mcp_tool_call\",\"seq\":2,\"tool_name\":\"tool_0\",\"status\":\"ok\"}}\n"
+    );
+    let file = folder.path().join("many.jsonl");
+    std::fs::write(&file, log).unwrap();
+    let board = &data(&report(file.to_str().unwrap()))["context"];
+    assert_eq!(board["tools"].as_array().unwrap().len(), 1_000);
+    assert_eq!(board["more"], 200);
+    assert_eq!(board["servers"][0]["saving"], "many: 1199 of 1200 tools never called, ~120k tokens a turn");
+}
+
+#[test]
+fn the_context_board_finds_definitions_that_were_listed_before_the_selected_time() {
+    let arguments = ["--log-dir", "fixtures/context", "--since", "2026-11-28T00:00:00Z"];
+    let data = data(&report_with(&arguments));
+    let defined = |server: &serde_json::Value| server["tokens"].is_u64();
+    assert_eq!(data["context"]["servers"].as_array().unwrap().iter().filter(|row| defined(row)).count(), 2);
 }
 
 #[test]

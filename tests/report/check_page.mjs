@@ -1,21 +1,25 @@
 #!/usr/bin/env node
 // Opens a report from disk in headless Chromium and checks the promises of the page.
 //
-//   check_page.mjs PAGE [--shots DIR]
+//   check_page.mjs PAGE [--context PAGE] [--shots DIR]
 //
 // Uses the DevTools protocol over a pipe; needs only Node and Chromium. With REAL_NODE, where tests/real/setup
 // installed axe-core, it also looks for barriers. The page must be the output of
-// `spantap report` for fixtures/logs (recorded) or fixtures/made-logs (hostile names).
+// `spantap report` for fixtures/logs (recorded) or fixtures/made-logs (hostile names); the page of --context that for
+// fixtures/context and fixtures/days/hostile together, which have definitions of tools.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
 
-const [page, option, shots] = process.argv.slice(2);
-if (!page || (option && option !== "--shots")) {
-  console.error("usage: check_page.mjs PAGE [--shots DIR]");
+const { positionals: [page], values: { context, shots } } = parseArgs({
+  allowPositionals: true, options: { context: { type: "string" }, shots: { type: "string" } },
+});
+if (!page) {
+  console.error("usage: check_page.mjs PAGE [--context PAGE] [--shots DIR]");
   process.exit(2);
 }
 
@@ -107,9 +111,46 @@ try {
   const filter = (text) => run(`filterBy(${JSON.stringify(text)}); CURRENT.length`);
   const url = pathToFileURL(resolve(page)).href;
 
+  // Definitions of tools, also of those without a call, and what could be saved.
+  const contextBoard = async (url) => {
+    const names = () => run("[...document.querySelectorAll('#context tbody tr')].map((row) => row.cells[0].textContent)");
+    const board = () => run("place('context').textContent");
+    for (const [width, scheme] of [[1280, "light"], [400, "dark"]]) {
+      await view(width, scheme);
+      await send("Page.navigate", { url });
+      await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 6"));
+      check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling of definitions at ${width}`);
+      await barriers(`in the page with definitions at ${width} ${scheme}`);
+      await run("place('context').scrollIntoView()");
+      await shot(`context-${width}-${scheme}`);
+    }
+    await run("document.querySelector('#context button.more').click()");
+    const all = await names();
+    check(all.length === (await run("TOOLS.length")) && all[0] === "edit_file on files", `the most expensive tool without a call is first: ${all[0]}`);
+    check(all.some((name) => name.startsWith("</script><img src=x onerror=alert(2)>")), "hostile names of tools are shown as text");
+    check((await run("document.querySelectorAll('#context img, #context script').length")) === 0, "no element came from the name of a tool");
+    check(!/[\u0000-\u0008\u001b\u202e\u2066-\u2069]|\[object|undefined|NaN|null/.test(await board()), "no control character and no undefined value is shown");
+    check(await run("document.querySelectorAll('#context td svg rect').length > 20"), "definitions have bars");
+    check((await run("place('context').lastElementChild.textContent")) === "files: 11 of 14 tools never called, ~1.5k tokens a turn; git: 3 of 5 tools never called, ~291 tokens a turn", `the last line says what could be saved: ${await run("place('context').lastElementChild.textContent")}`);
+    check((await board()).includes("1 over 25k, probably cut"), "a result over the limit is named");
+    check((await board()).includes("No definitions are recorded for search"), "a server without definitions is named");
+    for (const [text, found] of [["server:git", 5], ["tool:git_push", 1], ["edit_file", 1], ["tool:git_push status:ok", 0], ["server:nobody_here", 0]]) {
+      await filter(text);
+      check((await names()).length === found, `${text} selects ${await names()}`);
+      check(found > 0 ? !(await board()).includes("edit_file") || text === "edit_file" : (await board()).includes("Nothing here"), `${text} shows what it selects`);
+    }
+    await filter("tool:edit_file");
+    check(await run("place('unknown').hidden"), "the name of a tool without a call is known");
+    await filter("server:git status:ok");
+    check((await names()).join() === "git_log on git,git_status on git", `a filter by status selects tools that were called: ${await names()}`);
+    await filter("");
+    await run("document.querySelector('#context tbody button').click()");
+    check((await run("place('query').value")) === "server:files tool:edit_file", "a click on a tool selects it");
+  };
+
   await view(1280, "light");
   await send("Page.navigate", { url });
-  await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+  await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 6"));
 
   // Every board has a table with bars in its rows, in the order of the dashboards.
   const boards = await run(`[...document.querySelectorAll(".board")].map((board) => ({
@@ -117,9 +158,10 @@ try {
     marks: board.querySelectorAll("td svg rect").length,
     rows: board.querySelectorAll("tbody tr").length,
   }))`);
-  check(boards.map((board) => board.name).join("|") === "Server health and rate|Top error tools|Latency by (server, tool)|Session shape|Cost",
+  check(boards.map((board) => board.name).join("|") === "Server health and rate|Top error tools|Latency by (server, tool)|Session shape|Cost|Context",
     `the boards are ${boards.map((board) => board.name).join(", ")}`);
-  for (const board of boards) check(board.marks > 0 && board.rows > 0, `board ${board.name} has ${board.marks} marks and ${board.rows} rows`);
+  // These logs have no definitions, so the context board has no bars.
+  for (const board of boards) check((board.marks > 0 || board.name === "Context") && board.rows > 0, `board ${board.name} has ${board.marks} marks and ${board.rows} rows`);
 
   // The first screen answers the five questions.
   const answers = await run(`[...document.querySelectorAll(".answer")].map((card) => {
@@ -193,7 +235,7 @@ try {
   await filter("server:file*");
   check(await run("place('unknown').hidden"), "a word that matches is not named");
   check((await filter("server:nobody")) === 0, "a filter without a match selects nothing");
-  check((await run("document.querySelectorAll('.board .empty').length")) === 5, "an empty board has a note");
+  check((await run("document.querySelectorAll('.board .empty').length")) === 6, "an empty board has a note");
   await filter(made ? "server:search" : "server:everything");
   check((await run("document.querySelector('#health tbody').textContent")).includes(made ? "signal 11" : "1 of 2 starts went wrong"), "the death of a server is shown");
   await filter("");
@@ -243,7 +285,7 @@ try {
   const fresh = async (hash) => {
     await send("Page.navigate", { url: "about:blank" });
     await send("Page.navigate", { url: url + hash });
-    await until("the page", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+    await until("the page", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 6"));
   };
   await fresh(first);
   check(await run("place('waterfall').open && document.querySelector('.op[aria-current]') !== null"), `${first} opens the call`);
@@ -267,7 +309,7 @@ try {
   for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [400, "light"], [400, "dark"]]) {
     await view(width, scheme);
     await send("Page.navigate", { url });
-    await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 5"));
+    await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 6"));
     check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling at ${width}`);
     await barriers(`at ${width} ${scheme}`);
     await shot(`${width}-${scheme}`);
@@ -278,7 +320,9 @@ try {
   }
   await shot("waterfall-dark-400", false);
 
-  const outside = requests.filter((request) => request.split("#")[0] !== url && request !== "about:blank");
+  if (context) await contextBoard(pathToFileURL(resolve(context)).href);
+
+  const outside = requests.filter((request) => request.split("#")[0] !== url && !["about:blank", context && pathToFileURL(resolve(context)).href].includes(request));
   check(outside.length === 0, `the page requested ${outside.join(", ")}`);
   const { size } = await stat(page);
   check(size < 2_000_000, `the page has ${size} bytes`);

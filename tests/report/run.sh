@@ -29,8 +29,9 @@ python3 "$here/gate_check.py" "$spantap" "$fixtures/days/ordinary"
 python3 "$here/recipes.py" "$fixtures/logs"
 "$spantap" report "$fixtures/filter/rows.jsonl" -o "$work/filter.html"
 node "$here/check_filter.mjs" "$work/filter.html"
+"$spantap" report "$fixtures/context" "$fixtures/days/hostile" -o "$work/context.html"
 for logs in logs made-logs; do
     python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"
     "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"
-    node "$here/check_page.mjs" "$work/$logs.html"
+    node "$here/check_page.mjs" "$work/$logs.html" --context "$work/context.html"
 done

@@ -1,4 +1,4 @@
-// The five boards and the answers above them.
+// The six boards and the answers above them.
 
 const place = (id) => document.getElementById(id);
 const quote = (text) => (/[\s"]/.test(text) ? `"${text.replace(/"/g, "?")}"` : text);
@@ -215,6 +215,45 @@ function cost(figures) {
   board("cost", "Cost", "Estimates: four bytes are one token. The cost of the model is not included; only the host knows it.", content);
 }
 
+function context(figures) {
+  const rows = figures.tools;
+  const shown = new Set(rows.map((row) => row.server));
+  const servers = DATA.context.servers.filter((server) => shown.has(server.name));
+  const defined = servers.filter((server) => server.tools !== null);
+  const unknown = servers.filter((server) => !defined.includes(server)).map((server) => server.name);
+  const most = greatest(rows, "tokens");
+  const some = (number) => (number === null ? "" : tokens(number));
+  const parts = ({ tokens: all, description, schema }) => [[description, "ok", `${tokens(description)} description`], [schema, "soft", `${tokens(schema)} schema`],
+    [all - description - schema, "silent", `${tokens(Math.max(0, all - description - schema))} name and other parts`]];
+  const savings = servers.filter((server) => server.saving !== null);
+  const rest = savings.slice(4);
+  const notes = [
+    defined.length > 0 ? DATA.context.on_demand : null,
+    unknown.length > 0 ? `No definitions are recorded for ${unknown.join(", ")}: an older spantap did not record them, or the host did not list tools.` : null,
+    ...servers.flatMap((server) => server.notes),
+    DATA.context.more > 0 ? `${plural(DATA.context.more, "more tool")} not in this table; \u201cspantap context\u201d lists all.` : null,
+    figures.filtered ? "A filter selects tools; their figures stay those of all calls." : null,
+  ].filter((note) => note !== null);
+  const content = rows.length === 0 ? [] : [
+    element("p", {}, defined.length === 0 ? "" : `${plural(sum(defined, "tools"), "tool")} defined \u00b7 ${tokens(sum(defined, "tokens"))} tokens a turn if the client loads all`),
+    table("context", rows, [
+      ["Tool", (row) => toolOn(row.tool || "(none)", row.server), "text", (row) => row.tool],
+      ["Defined~", (row) => (row.tokens === null ? "" : barred(parts(row), most, tokens(row.tokens))), "n", (row) => row.tokens ?? -1],
+      ["Description~", (row) => some(row.description), "n wide", (row) => row.description ?? -1],
+      ["Schema~", (row) => some(row.schema), "n wide", (row) => row.schema ?? -1],
+      ["Calls", (row) => row.calls, "n", (row) => row.calls],
+      ["Result~", (row) => some(row.median), "n wide", (row) => row.median ?? -1],
+      ["Largest~", (row) => (row.largest === null ? "" : toned(tokens(row.largest), row.over > 0 ? "bad" : "")), "n wide", (row) => row.largest ?? -1],
+      ["Note", (row) => toned(row.note, row.over > 0 ? "bad" : row.never ? "warn" : "muted"), "text", (row) => row.note],
+    ], (row) => filterBy(ofTool(row))),
+    defined.length === 0 ? [] : legend(["ok", "description"], ["soft", "schema"], ["silent", "name and other parts"]),
+    notes.map((note) => element("p", { class: "muted" }, note)),
+    savings.length === 0 ? [] : element("p", { class: "warn" }, savings.slice(0, 4).map((server) => server.saving).join("; ")
+      + (rest.length > 0 ? `; ${plural(rest.length, "more server")}: ${tokens(sum(rest, "unused"))}` : "")),
+  ];
+  board("context", "Context", "What definitions and results cost the context of the model, in estimated tokens; first the tools that could be left out.", content);
+}
+
 // Returns how the servers are, as a headline, its detail, and its tone.
 function alive(servers) {
   const of = (kind) => servers.filter((server) => server.kind === kind);
@@ -270,9 +309,14 @@ function update() {
   CURRENT = filtered ? ROWS.filter(predicate(terms)) : ROWS.slice();
   answers(everything(), filtered);
   const figures = filtered ? aggregate(CURRENT) : everything();
+  if (filtered) {
+    const called = new Set(figures.tools);
+    const named = ofTools(terms);
+    figures.tools = TOOLS.filter((tool) => called.has(tool) || named(tool));
+  }
   // Shares among calls that were selected by how they ended mean nothing.
   figures.partial = terms.some((term) => term.key === "status");
-  for (const draw of [health, errors, latency, shape, cost]) draw(figures);
+  for (const draw of [health, errors, latency, shape, cost, context]) draw(figures);
   place("matches").textContent = filtered ? `${CURRENT.length} of ${plural(ROWS.length, "operation")}` : "";
   complain(problems.join(" \u00b7 "));
   place("partial").hidden = !filtered || COMPLETE;

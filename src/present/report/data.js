@@ -37,6 +37,8 @@ for (const row of ROWS) {
 const SESSIONS = new Map(DATA.sessions.map((session) => [session.id, session]));
 // A colour for each server, by its place in the alphabet.
 const COLOURS = new Map(DATA.servers.map((server, index) => [server.name, "server-" + (index % 8)]));
+// Tools that a server defines are here also without a call. Figures of the context board are of all calls.
+const TOOLS = DATA.context.tools;
 const COMPLETE = ROWS.length === DATA.operations;
 
 const isFailure = (row) => row.status !== 0 && row.status !== UNKNOWN;
@@ -63,7 +65,7 @@ function parseFilter(text) {
 function judge(term) {
   if (term.key !== "" && !KEYS.includes(term.key)) return [`${term.whole}: there are only ${KEYS.map((key) => key + ":").join(" ")}`, false];
   if (term.key === "status" && !STATUS_WORDS.includes(term.value)) return [`${term.whole}: a status is ${STATUS_WORDS.join(", ")}`, false];
-  return [ROWS.some(predicate([term])) ? "" : `${term.whole}: nothing here matches it`, true];
+  return [ROWS.some(predicate([term])) || TOOLS.some(ofTools([term])) ? "" : `${term.whole}: nothing here matches it`, true];
 }
 
 function glob(pattern) {
@@ -85,6 +87,13 @@ function predicate(terms) {
     }
   });
   return (row) => tests.every((test) => test(row));
+}
+
+// Selects tools by their name and server: a tool without a call has no session and no end.
+function ofTools(terms) {
+  const test = predicate(terms);
+  const ended = terms.some((term) => term.key === "status");
+  return ({ server, tool }) => !ended && test({ server, name: tool, session: "", type: "", message: "", handle: "" });
 }
 
 // Linear interpolation between the two nearest ranks.
@@ -161,6 +170,7 @@ function aggregate(rows) {
     pairs: [...pairs.values()],
     sessions: [...sessions.values()],
     servers: DATA.servers.filter((server) => present.has(server.name)),
+    tools: TOOLS.filter((tool) => pairs.has(tool.server + "\n" + tool.tool)),
     errors: [...messages.values()].sort((a, b) => b.count - a.count || b.last_seen - a.last_seen),
     timeline,
     columns,
@@ -173,6 +183,7 @@ function everything() {
     pairs: DATA.pairs,
     sessions: DATA.sessions,
     servers: DATA.servers,
+    tools: TOOLS,
     errors: DATA.errors,
     timeline: DATA.timeline,
     columns: new Map(Object.entries(DATA.timeline.servers)),

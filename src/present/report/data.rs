@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::present::Printable;
+use crate::present::report::context::ContextBoard;
 use crate::present::sessions::annotation;
 use crate::present::table::Tone;
 use crate::query::errors::{ErrorRow, masked_message};
@@ -57,6 +58,7 @@ pub struct PageData {
     servers: Vec<Value>,
     /// Failures by tool and message.
     errors: Vec<Value>,
+    context: ContextBoard,
     timeline: Timeline,
     rows: OperationTable,
 }
@@ -177,6 +179,7 @@ impl PageData {
                 .map(|(name, server)| server_row(name, server, &about.live))
                 .collect(),
             errors: errors.map(|row| error_row(&row)).collect(),
+            context: ContextBoard::new(&report.context.finish()),
             timeline,
             rows: OperationTable::new(&newest, &report.worst.finish(), &times, first),
             about,

@@ -91,7 +91,7 @@ fn show(lines: &[&[u8]]) {
         let mut printer = RowPrinter::new(terminal.clone());
         let mut session_table = SessionTable::new(&select, &prices, width > 80);
         let mut stats_table = StatsTable::new(&select, &prices, StatsGrouping::ServerTool, &terminal.zone);
-        let mut report = ReportTotals::new(&select, &prices);
+        let mut report = ReportTotals::new(&select, &select, &prices);
         let mut names = NamePool::default();
         let mut rows = Vec::new();
         for line in lines {
