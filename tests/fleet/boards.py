@@ -146,9 +146,11 @@ def compare(answers: Answers, spantap: str, folder: str) -> int:
     for key, row in stats.items():
         at = on_metrics(key)
         same(f"{key} calls", answers.by_tool("mcp-3-latency", "Latency by tool", 3).get(at, 0), row["calls"])
-        same(f"{key} errors", answers.by_tool("mcp-2-errors", "Most errors").get(at, 0), row["errors"])
-        if row["errors"]:
-            same(f"{key} share", answers.by_tool("mcp-2-errors", "Error share by tool")[at], row["error_rate"])
+        # The conventions give a denied call an error type. The log's statistics count it apart.
+        failed = row["errors"] + row["denied"]
+        same(f"{key} errors", answers.by_tool("mcp-2-errors", "Most errors").get(at, 0), failed)
+        if failed:
+            same(f"{key} share", answers.by_tool("mcp-2-errors", "Error share by tool")[at], failed / row["calls"])
         if row["most_repeats"] > 1:
             same(f"{key} repeats", answers.by_tool("mcp-4-sessions", "Repeats")[at], row["most_repeats"])
         durations = sorted(record["duration_ms"] / 1e3 for record in records if record["event"] == "mcp_tool_call"
