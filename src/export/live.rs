@@ -32,6 +32,8 @@ const OLD: Duration = Duration::from_secs(7 * 86_400);
 const HANG_PART: u32 = 7;
 /// Reason of the end of a connection whose proxy was killed.
 const KILLED: &str = "spantap_killed";
+/// Longest time for which the end waits for the removal of a file to which a write hangs.
+const REMOVAL: Duration = Duration::from_millis(20);
 /// Stack of the writer thread, in bytes.
 const WRITER_STACK: usize = 256 << 10;
 
@@ -91,8 +93,8 @@ impl Mailbox {
         }
     }
 
-    /// Waits until the writer thread is done, but not for a write that hangs.
-    fn wait_until_closed(&self, deadline: Instant) {
+    /// Waits until the writer thread is done, but not for a write that hangs. Returns false if it hangs.
+    fn wait_until_closed(&self, deadline: Instant) -> bool {
         let hangs_after = deadline.saturating_duration_since(Instant::now()) / HANG_PART;
         let mut slot = self.slot();
         while !slot.is_closed {
@@ -100,11 +102,27 @@ impl Mailbox {
             let until = hangs_at.map_or(deadline, |hangs_at| hangs_at.min(deadline));
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                return false;
             }
             let waited = self.changed.wait_timeout(slot, left);
             slot = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        true
+    }
+}
+
+/// Removes the live file while a write to it hangs, so that this connection does not look as if its proxy was killed.
+/// The call of a thread that ends with spantap still takes effect when the disk goes on. Waits for it until `deadline`
+/// at the latest.
+fn remove_beside_write(path: &Path, deadline: Instant) {
+    let (path, (removed, is_removed)) = (path.to_owned(), std::sync::mpsc::channel());
+    let remove = move || {
+        let _ = std::fs::remove_file(path);
+        let _ = removed.send(());
+    };
+    if thread::spawn_with_stack("live-end", WRITER_STACK, remove).is_ok() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = is_removed.recv_timeout(left.min(REMOVAL));
     }
 }
 
@@ -289,7 +307,9 @@ impl Output for LiveFile {
     }
 
     fn finish_close(&mut self, deadline: Instant) {
-        self.mailbox.iter().for_each(|mailbox| mailbox.wait_until_closed(deadline));
+        if self.mailbox.as_ref().is_some_and(|mailbox| !mailbox.wait_until_closed(deadline)) {
+            remove_beside_write(&self.path, deadline);
+        }
     }
 }
 
@@ -362,6 +382,24 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::record::timestamp::Timestamp;
+
+    #[test]
+    fn a_connection_that_ends_in_order_leaves_no_live_file_although_a_write_to_it_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity { connection_id: "c".to_owned(), ..Identity::default() };
+        let mut live =
+            LiveFile::new(folder.path(), &identity, ClockAnchor { moment: Moment(0), wall: Timestamp(0) });
+        std::fs::write(&live.path, "an earlier state").unwrap();
+        let mailbox = live.mailbox.insert(Arc::default());
+        mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
+        let (path, deadline) = (live.path.clone(), Instant::now() + Duration::from_secs(1));
+        live.begin_close();
+        live.finish_close(deadline);
+        while path.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn a_disk_that_hangs_stops_the_writer_thread_only() {
@@ -386,7 +424,7 @@ mod tests {
             mailbox.update(|slot| slot.next = Some(state.to_vec()));
         }
         let deadline = Instant::now() + Duration::from_secs(7);
-        mailbox.wait_until_closed(deadline);
+        assert!(!mailbox.wait_until_closed(deadline), "it hangs");
         assert!(Instant::now() < deadline);
         release.send(()).unwrap();
         has_entered.recv().unwrap();

@@ -42,10 +42,10 @@ impl LiveConnection {
 
 /// Returns the connections of `live` whose proxy was killed. `has_ended` returns true for a connection whose end is
 /// recorded: its proxy may have had no time to remove its file.
-pub(crate) fn killed<'l>(
-    live: &'l [LiveConnection],
+pub(crate) fn killed(
+    live: &[LiveConnection],
     has_ended: impl Fn(&str) -> bool,
-) -> impl Iterator<Item = &'l LiveState> {
+) -> impl Iterator<Item = &LiveState> {
     let killed = live.iter().filter(|connection| connection.liveness == Liveness::Killed);
     killed.map(|connection| &connection.state).filter(move |state| !has_ended(&state.connection_id))
 }

@@ -203,15 +203,28 @@ fn program_name(link: &Path) -> Option<Vec<u8>> {
     Some(name.strip_suffix(b" (deleted)").unwrap_or(name).to_owned())
 }
 
-/// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here, because
-/// it belongs to another boot or namespace. A process that was not waited for does not run.
+/// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here: it belongs to
+/// another boot or namespace, or its facts cannot be read. A process that was not waited for does not run.
 pub fn is_running(boot: &str, namespace: &str, pid: u32, start_ticks: u64) -> Option<bool> {
     if boot.is_empty() || boot != *BOOT_ID || namespace.is_empty() || namespace != *PID_NAMESPACE {
         return None;
     }
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    runs(std::fs::read(format!("/proc/{pid}/stat")), start_ticks)
+}
+
+/// Judges the content of `/proc/PID/stat`. Only a process that does not exist is gone: spantap may have no descriptor
+/// left to read the file.
+fn runs(stat: std::io::Result<Vec<u8>>, start_ticks: u64) -> Option<bool> {
+    let stat = match stat {
+        Ok(stat) => stat,
+        // The process may end while its file is read.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(false),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Some(false),
+        Err(_) => return None,
+    };
+    let stat = String::from_utf8_lossy(&stat);
     let is_zombie = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z"));
-    Some(!is_zombie && ProcessStat::parse(&stat).is_some_and(|stat| stat.start_ticks == start_ticks))
+    Some(!is_zombie && ProcessStat::parse(&stat)?.start_ticks == start_ticks)
 }
 
 /// Returns when each of this user's processes called `name` was started.
@@ -263,6 +276,21 @@ mod tests {
         for link in ["/usr/bin/spantap", "/usr/bin/spantap (deleted)"] {
             assert_eq!(program_name(Path::new(link)), Some(b"spantap".to_vec()), "{link}");
         }
+    }
+
+    #[test]
+    fn a_process_is_gone_only_if_the_system_says_so() {
+        let stat = |state| Ok(format!("7 (\u{fffd}) b) {state} 1{} 99 0 0", " 0".repeat(17)).into_bytes());
+        let error = |number| Err(std::io::Error::from_raw_os_error(number));
+        assert_eq!(
+            [runs(stat("S"), 99), runs(stat("S"), 98), runs(stat("Z"), 99)],
+            [true, false, false].map(Some)
+        );
+        assert_eq!([runs(error(libc::ENOENT), 99), runs(error(libc::ESRCH), 99)], [Some(false); 2]);
+        for number in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EACCES, libc::EIO] {
+            assert_eq!(runs(error(number), 99), None, "{number}");
+        }
+        assert_eq!(runs(Ok(Vec::new()), 99), None);
     }
 
     #[test]
