@@ -14,7 +14,7 @@ cp "$work/written/lnav/spantap_log.json" "$work/config/formats/spantap"
 lnav -I "$work/config" -C
 
 lnav -n -I "$work/config" \
-    -c ";select server_name, count(*) as calls, sum(status <> 'ok') as errors, round(max(duration_ms), 3) as longest
+    -c ";select server_name, count(*) as calls, sum(status not in ('ok', 'unknown', 'denied')) as errors, round(max(duration_ms), 3) as longest
         from spantap_log where event = 'mcp_tool_call' group by server_name order by server_name" \
     -c ":write-csv-to -" "$logs"/*.jsonl | tail -n +2 > "$work/lnav"
 "$spantap" stats --by server --json "$logs" |
