@@ -98,10 +98,15 @@ pub struct Instrument {
     pub description: &'static str,
 }
 
-/// Bounds of the duration histograms in seconds: the conventions', preceded by three for the many calls
+/// Bounds of the histograms of operations in seconds: the conventions', preceded by three for the many calls
 /// over stdio that take less than ten milliseconds.
-pub const DURATION_BOUNDS: [f64; 17] =
-    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+pub const OPERATION_BOUNDS: &[f64] = SESSION_BOUNDS.split_at(17).0;
+
+/// Bounds of the histograms of sessions in seconds: those of operations, and more up to 24 hours.
+pub const SESSION_BOUNDS: &[f64] = &[
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+    600.0, 1800.0, 3600.0, 7200.0, 14400.0, 28800.0, 86400.0,
+];
 
 /// Bounds of the added-latency histogram in seconds.
 pub const LATENCY_BOUNDS: [f64; 9] = [0.000_005, 0.000_02, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.01, 0.1, 1.0];

@@ -33,7 +33,7 @@ impl HealthMetrics {
             initialised: false,
             rejected: false,
             cpu: Duration::ZERO,
-            session: factory.histogram(session, &semconv::DURATION_BOUNDS),
+            session: factory.histogram(session, semconv::SESSION_BOUNDS),
             up: factory.gauge(semconv::SERVER_UP),
             uptime: factory.float_gauge(semconv::SERVER_UPTIME),
             start: factory.float_gauge(semconv::SERVER_START),
