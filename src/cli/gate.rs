@@ -105,7 +105,10 @@ impl GateArgs {
     /// Returns the tools of the baseline: a session, a day or a folder.
     fn known_tools(&self, word: &str) -> anyhow::Result<BTreeMap<String, ServerCatalogue>> {
         let select = SelectArgs { log_dir: self.select.log_dir.clone(), ..SelectArgs::default() };
-        let reading = diff::open_side(&select, word, "gate")?;
+        let reading = diff::open_side(&select, word, "gate").map_err(|error| {
+            let problem = anyhow::anyhow!("the baseline of --no-new-tools cannot be read: {error}");
+            exit_with(2, problem, "name a session, a day, or a folder or file of logs")
+        })?;
         let (found, findings) = reading.scan(|| GateReader::new(&reading.select));
         let facts = found.finish(&findings, &[]);
         if facts.catalogues.is_empty() {

@@ -123,6 +123,14 @@ fn outcome(check: &GateCheck) -> String {
         "complete" if check.verdict == GateVerdict::Passed && check.figure != Some(GateFigure::Count(0)) => {
             "allowed".to_owned()
         }
+        // Rounded figures that look equal say nothing.
+        _ if check.figure.is_some_and(|figure| {
+            figure != check.limit && figure_text(figure) == figure_text(check.limit)
+        }) =>
+        {
+            let figure = check.figure.map(exact_text).unwrap_or_default();
+            return format!("{figure}, limit {}", exact_text(check.limit));
+        }
         _ => format!("limit {}", figure_text(check.limit)),
     };
     match check.figure {
@@ -137,6 +145,15 @@ fn figure_text(figure: GateFigure) -> String {
         GateFigure::Share(share) => format!("{} %", format::percent(share)),
         GateFigure::Ms(ms) => format::duration(ms),
         GateFigure::Tokens(tokens) => format!("~{} tokens", format::count(tokens)),
+    }
+}
+
+fn exact_text(figure: GateFigure) -> String {
+    match figure {
+        GateFigure::Count(count) => count.to_string(),
+        GateFigure::Share(share) => format!("{} %", (share * 1e11).round() / 1e9),
+        GateFigure::Ms(ms) => format!("{} ms", (ms * 1e6).round() / 1e6),
+        GateFigure::Tokens(tokens) => format!("~{tokens} tokens"),
     }
 }
 

@@ -167,7 +167,11 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -
     }
     if let Some((_, change)) = &session.last_tool_change {
         let more = session.tool_changes.saturating_sub(1);
-        notes.push(if more > 0 { format!("{change} (and {more} changes before)") } else { change.clone() });
+        notes.push(if more > 0 {
+            format!("{change} (and {} before)", format::plural(more, "change"))
+        } else {
+            change.clone()
+        });
     }
     if session.calls.slow > 0 {
         notes.push(format!("{} slow", session.calls.slow));

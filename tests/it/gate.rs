@@ -99,6 +99,22 @@ fn a_tool_that_the_baseline_lacks_is_new_and_a_list_that_is_not_whole_proves_not
     fs::write(&file, cut.replace("\"is_complete\":true", "\"is_complete\":false")).unwrap();
     assert_eq!(one(&["--no-new-tools", place], FIRST), (3, "nothing_to_judge".to_owned(), Value::Null));
     assert_eq!(one(&["--no-new-tools", place], SECOND).0, 1, "a new tool is new all the same");
+    let words = text(&run(&[&["--no-new-tools", place], SECOND], None)).0;
+    assert!(words.contains("FAIL  no-new-tools  1, limit 0 - "), "{words}");
+    let missing = run(&[&["--no-new-tools", "/nonexistent/logs"], SECOND], None);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing).1.contains("the baseline of --no-new-tools cannot be read"), "{missing:?}");
+}
+
+#[test]
+fn figures_that_differ_look_different_and_a_limit_without_a_tool_is_refused() {
+    let words = |rule: &[&str]| text(&run(&[rule, SECOND], None)).0;
+    let words = words(&["--max-definitions", "1067", "--max-result", "read_file=2474"]);
+    assert!(words.contains("  ~1068 tokens, limit ~1067 tokens"), "{words}");
+    assert!(words.contains("  ~2475 tokens, limit ~2474 tokens"), "{words}");
+    for rule in [["--p95", "=1s"], ["--max-result", "=7"], ["--max-result", "*=1.5"]] {
+        assert_eq!(run(&[&rule, SECOND], None).status.code(), Some(2), "{rule:?}");
+    }
 }
 
 #[test]

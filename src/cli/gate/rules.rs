@@ -155,9 +155,10 @@ fn tokens(text: &str) -> Result<u64, String> {
         _ => (text, 1.0),
     };
     let count = number.parse::<f64>().ok().filter(|count| (0.0..1e12).contains(count));
-    count
-        .map(|count| (count * factor).round() as u64)
-        .ok_or_else(|| "expected tokens, such as 800 or 12k".to_owned())
+    // 1.1k is 1100.0000000000002 of the type `f64`.
+    let is_whole = |tokens: &f64| (tokens - tokens.round()).abs() < 1e-6;
+    let count = count.map(|count| count * factor).filter(is_whole);
+    count.map(|count| count.round() as u64).ok_or_else(|| "expected tokens, such as 800 or 12k".to_owned())
 }
 
 fn tool_ms(text: &str) -> Result<(String, f64), String> {
@@ -174,6 +175,9 @@ fn tool_tokens(text: &str) -> Result<(String, u64), String> {
 fn split<'t>(text: &'t str, example: &str) -> Result<(String, &'t str), String> {
     let (tool, limit) =
         text.rsplit_once('=').ok_or_else(|| format!("expected TOOL=LIMIT, such as '*={example}'"))?;
+    if tool.is_empty() {
+        return Err(format!("expected a tool before `=`, such as '*={example}'"));
+    }
     Ok((tool.to_owned(), limit))
 }
 
@@ -195,6 +199,9 @@ mod tests {
         for text in ["", "k", "-1", "12x", "inf", "1e30"] {
             assert!(tokens(text).is_err(), "{text}");
         }
-        assert!(tool_ms("a").is_err() && tool_tokens("a=").is_err());
+        for text in ["a", "a=", "=1s", "=7", "*=1.5", "*=1.00051k"] {
+            assert!(tool_tokens(text).is_err(), "{text}");
+        }
+        assert!(tool_ms("a").is_err() && tool_ms("=1s").is_err());
     }
 }
