@@ -27,8 +27,10 @@ pub(crate) struct ServerFinding {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LintedServer {
     revision: String,
-    /// How many tools have each name, by redacted name.
+    /// How many tools have each name. The names are not redacted.
     names: BTreeMap<String, u32>,
+    /// Number of all tools, with those that have no name.
+    tools: usize,
     findings: Vec<ServerFinding>,
 }
 
@@ -50,42 +52,53 @@ impl LintedServer {
 
     /// Lints the next definition.
     pub(crate) fn add(&mut self, definition: &Value) {
-        let name = super::name(definition["name"].as_str().unwrap_or("?"));
+        self.tools += 1;
+        let name = definition["name"].as_str();
+        let shown = name.map(super::name);
         for found in lint::findings(definition) {
             let mut detail =
                 Redactor::default().redact(Field::Message, found.detail.as_bytes()).as_str().to_owned();
             if found.more > 0 {
                 detail.push_str(&format!(", and {} more", found.more));
             }
-            self.push(Some(&name), found.rule, detail);
+            if name.is_none() {
+                detail = format!("tool {}: {detail}", self.tools);
+            }
+            self.push(shown.as_deref(), found.rule, detail);
         }
-        *self.names.entry(name).or_default() += 1;
+        if let Some(name) = name {
+            *self.names.entry(name.to_owned()).or_default() += 1;
+        }
     }
 
     pub(crate) fn tool_count(&self) -> usize {
-        self.names.values().map(|count| *count as usize).sum()
+        self.tools
     }
 
-    /// Returns the names of the tools, redacted.
+    /// Returns the names of the tools, as the server wrote them.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(String::as_str)
     }
 
-    /// Returns the findings, by rule and then in the order of the list. `server` is the server's name in hosts.
+    /// Returns the findings, by rule and then in the order of the list. `server` is the server's name in hosts, as the
+    /// host's file has it.
     pub(crate) fn findings(&self, server: &str) -> Vec<ServerFinding> {
         let mut all = self.clone();
+        let server_shown = super::name(server);
         for (name, count) in &self.names {
+            let shown = super::name(name);
             if *count > 1 {
                 let detail = format!("{count} tools have this name");
-                all.push(Some(name), LintRule::DuplicateName, detail);
+                all.push(Some(&shown), LintRule::DuplicateName, detail);
             }
+            // Hosts count the whole names, not those that are shown.
             let both = server.chars().count() + name.chars().count();
             if both + CLAUDE_CODE_AROUND > CLAUDE_CODE_MOST || both > CURSOR_MOST {
                 let detail = format!(
-                    "{both} characters with the server's name `{server}`, {} in Claude Code",
+                    "{both} characters with the server's name `{server_shown}`, {} in Claude Code",
                     both + CLAUDE_CODE_AROUND
                 );
-                all.push(Some(name), LintRule::PrefixedName, detail);
+                all.push(Some(&shown), LintRule::PrefixedName, detail);
             }
         }
         all.findings.sort_by_key(|finding| finding.rule);
@@ -144,6 +157,36 @@ mod tests {
         };
         assert_eq!(rules("2026-07-28"), [(None, LintRule::DeprecatedFeature)]);
         assert_eq!(rules("2025-11-25"), []);
+    }
+
+    #[test]
+    fn a_tool_without_a_name_is_a_finding_of_its_own_and_never_a_second_of_the_same_name() {
+        let mut server = LintedServer::new(false, "2025-11-25");
+        let nameless = serde_json::json!({"description": "x", "inputSchema": {"type": "object"}});
+        let mut numbered = nameless.clone();
+        numbered["name"] = 7.into();
+        [&nameless, &nameless, &numbered].into_iter().for_each(|tool| server.add(tool));
+        let found: Vec<_> =
+            server.findings("x").into_iter().map(|it| (it.tool, it.rule, it.detail)).collect();
+        let expected =
+            ["tool 1: the name is missing", "tool 2: the name is missing", "tool 3: the name is `7`"];
+        assert_eq!(found, expected.map(|text| (None, LintRule::MissingName, text.to_owned())));
+        assert_eq!((server.tool_count(), server.names().count()), (3, 0));
+    }
+
+    #[test]
+    fn names_are_counted_and_compared_whole_although_they_are_shown_redacted() {
+        let good = |name: &str| serde_json::json!({"name": name, "description": "x", "inputSchema": {"type": "object"}});
+        let mut server = LintedServer::new(false, "2025-11-25");
+        // Both are shown alike, because a shown name is cut.
+        for end in ["a", "b"] {
+            server.add(&good(&("n".repeat(200) + end)));
+        }
+        let found = server.findings("files");
+        assert!(found.iter().all(|it| it.rule != LintRule::DuplicateName), "{found:?}");
+        let long: Vec<&str> =
+            found.iter().filter(|it| it.rule == LintRule::PrefixedName).map(|it| &*it.detail).collect();
+        assert_eq!(long, ["206 characters with the server's name `files`, 213 in Claude Code"; 2]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ words! {
         OutputSchemaOldDialect = "output-schema-old-dialect",
         OutputSchemaDialect = "output-schema-dialect",
         StructuredContent = "structured-content",
+        MissingName = "missing-name",
         ToolName = "tool-name",
         PrefixedName = "prefixed-name",
         DuplicateName = "duplicate-name",
@@ -159,7 +160,10 @@ pub(crate) fn lint(definition: &Value, report: &mut Report<'_>) {
 }
 
 fn tool_name(definition: &Value, report: &mut Report<'_>) {
-    let Some(name) = definition["name"].as_str() else { return };
+    let Some(name) = definition["name"].as_str() else {
+        let found = definition.get("name").map_or("is missing".to_owned(), |it| format!("is {}", Quoted(it)));
+        return report(LintRule::MissingName, format_args!("the name {found}"));
+    };
     let odd = name.chars().find(|it| !(it.is_ascii_alphanumeric() || matches!(it, '_' | '-')));
     let length = name.chars().count();
     if let Some(odd) = odd {

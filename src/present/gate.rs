@@ -52,6 +52,7 @@ const RULES: &[(&str, &str, &str)] = &[
         "Every listed tool is in the baseline",
         "`spantap diff` shows what changed in the tools",
     ),
+    ("lint", "Hosts refuse no listed tool", "`spantap check --lint` names the reason and the way out"),
     ("complete", "Nothing of the sessions is missing", "--allow-loss accepts what is missing"),
 ];
 

@@ -6,6 +6,7 @@ use crate::query::catalogue::{CatalogueReader, ServerCatalogue};
 use crate::query::entry::LogEntry;
 use crate::query::errors::{ErrorRow, ErrorTable, without_denials};
 use crate::query::event::unexpected_end;
+use crate::query::gate::linted::LintErrors;
 use crate::query::live::{self, LiveConnection};
 use crate::query::row::handle;
 use crate::query::scan::{Fold, ScanFindings};
@@ -16,6 +17,7 @@ use crate::record::cost::Prices;
 use crate::record::words::Status;
 
 mod judge;
+mod linted;
 
 pub(crate) use judge::{GateCheck, GateFigure, GateRules, GateVerdict, judge, overall};
 
@@ -33,6 +35,7 @@ pub(crate) struct GateReader<'a> {
     calls: CallTotals,
     errors: ErrorTable<'a>,
     catalogue: CatalogueReader,
+    lint: LintErrors,
     ends: NamedEvents,
     loops: NamedEvents,
     /// Events of lost bytes or records.
@@ -113,6 +116,7 @@ impl<'a> GateReader<'a> {
             calls: CallTotals::default(),
             errors: ErrorTable::new(select),
             catalogue: CatalogueReader::default(),
+            lint: LintErrors::default(),
             ends: NamedEvents::default(),
             loops: NamedEvents::default(),
             gaps: 0,
@@ -162,6 +166,7 @@ impl<'a> GateReader<'a> {
             errors: without_denials(self.errors.finish()),
             definitions: self.catalogue.by_session(),
             catalogues: self.catalogue.by_server(),
+            lint: self.lint,
             ends: self.ends.settle(),
             loops: self.loops.settle(),
             loss,
@@ -185,6 +190,7 @@ impl Fold for GateReader<'_> {
         match entry.event {
             EventName::McpToolCall if self.select.takes_operation(entry) => self.take_call(entry, line),
             // A record that a collector did not get is in the log.
+            EventName::ToolsLinted => self.lint.add(&entry.server_name, line),
             EventName::Gap if &*entry.place != "otlp" => self.gaps += 1,
             EventName::AgentThrashing if &*entry.level != "info" => {
                 let (tool, server, count) = (&entry.tool_name, &entry.server_name, entry.count.unwrap_or(0));
@@ -218,6 +224,7 @@ impl Fold for GateReader<'_> {
         self.calls.merge(&other.calls);
         self.errors.merge(other.errors);
         self.catalogue.merge(other.catalogue);
+        self.lint.merge(other.lint);
         self.ends.merge(other.ends);
         self.loops.merge(other.loops);
         self.gaps += other.gaps;
@@ -236,6 +243,7 @@ pub(crate) struct GateFacts {
     /// Estimated tokens of the definitions of each server, by session.
     definitions: BTreeMap<String, BTreeMap<String, u64>>,
     pub(crate) catalogues: BTreeMap<String, ServerCatalogue>,
+    lint: LintErrors,
     ends: NamedEvents,
     loops: NamedEvents,
     loss: GateLoss,

@@ -11,6 +11,7 @@ use crate::observe::canonical::JsonText;
 pub(crate) use crate::observe::event::{
     DefinitionPart, Direction, EndReason, LossPlace, SessionSource, Status, ToolChangeKind, UnmatchedKind,
 };
+pub(crate) use crate::observe::lint::{LintLevel, LintRule};
 pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
 

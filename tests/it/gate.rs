@@ -136,6 +136,7 @@ fn nothing_to_judge_is_never_a_pass() {
         &["--expect-tool", "*"],
         &["--forbid-tool", "x"],
         &["--no-new-tools", "fixtures/days/ordinary"],
+        &["--lint"],
     ] {
         nothing(rule, empty);
     }
@@ -145,6 +146,49 @@ fn nothing_to_judge_is_never_a_pass() {
     // A failure counts more.
     let (status, _) = judged(&["--p95", "no_such_tool=9h", "--no-deaths"], SECOND);
     assert_eq!(status, 1);
+}
+
+#[test]
+fn an_error_of_the_lint_fails_and_a_warning_does_not() {
+    let source = "fixtures/days/ordinary/filesystem-2026-11-27-ddccf8436e53.jsonl";
+    let log = fs::read_to_string(source).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("a.jsonl");
+    // The record takes the place of one that no rule reads.
+    let replaced = log.lines().find(|line| line.contains("tools_listed")).unwrap();
+    let listed: Value = serde_json::from_str(replaced).unwrap();
+    let with = |fields: Value| {
+        let mut record = listed.clone();
+        record["event"] = json!("tools_linted");
+        record["seq"] = json!(log.lines().count());
+        record.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        fs::write(&place, format!("{log}{record}\n")).unwrap();
+        one(&["--lint"], &[place.to_str().unwrap()])
+    };
+    let tool = |rules: &[&str]| json!({"linted": [{"name": "::error::a", "rules": rules}]});
+    assert_eq!(one(&["--lint"], &[source]), (0, "passed".to_owned(), json!(0)));
+    assert_eq!(with(tool(&["no-description"])), (0, "passed".to_owned(), json!(0)));
+    let unknown = (3, "nothing_to_judge".to_owned(), Value::Null);
+    assert_eq!(with(tool(&["a-rule-of-a-later-version"])), unknown);
+    assert_eq!(with(json!({"linted": [], "unlisted": 1})), unknown);
+    let errors = tool(&["no-description", "property-name", "array-items"]);
+    assert_eq!(with(errors), (1, "failed".to_owned(), json!(2)));
+    let file = folder.path().join("gate.toml");
+    fs::write(&file, "[gate]\nlint = true\nallow_loss = true\n").unwrap();
+    let (rules, logs) = (["--rules", file.to_str().unwrap()], [place.to_str().unwrap()]);
+    for (form, part) in [
+        (
+            "text",
+            "FAIL  lint      2, limit 0 - ::error::a on filesystem: array-items; ::error::a on filesystem: pr",
+        ),
+        ("json", r#""rule":"lint","verdict":"failed""#),
+        ("junit", "<failure type=\"lint\" message=\"2, limit 0\">"),
+        ("sarif", r#""ruleId":"lint""#),
+        ("github", "::error title=spantap gate lint::lint: 2, limit 0; "),
+    ] {
+        let printed = text(&run(&[&rules, &logs, &["--format", form]], Some("200"))).0;
+        assert!(printed.contains(part), "{form}: {printed}");
+    }
 }
 
 #[test]

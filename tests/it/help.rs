@@ -12,7 +12,7 @@ use crate::wrap::put;
 
 /// Options that are not the same in all commands, as each command's subject is not.
 const OWN_MEANING: &[&str] =
-    &["all", "dry-run", "force", "json", "limit", "output", "rules", "server", "sort", "strict"];
+    &["all", "dry-run", "force", "json", "limit", "lint", "output", "rules", "server", "sort", "strict"];
 
 fn help(command: &str) -> String {
     let home = Home::new();

@@ -39,7 +39,7 @@ impl LintReport {
             let findings = lint.map(|lint| {
                 report.tools += lint.tool_count();
                 lint.names().for_each(|tool| owners.entry(tool).or_default().push(index));
-                lint.findings(&crate::check::name(name.unwrap_or(&target.name)))
+                lint.findings(name.unwrap_or(&target.name))
             });
             report.servers.push(LintedTarget { label: target.label.clone(), findings });
         }
@@ -51,7 +51,7 @@ impl LintReport {
                 if let (false, Some(findings)) = (others.is_empty(), &mut report.servers[server].findings) {
                     let detail = format!("also in {}", others.join(", "));
                     findings.push(ServerFinding {
-                        tool: Some(tool.to_owned()),
+                        tool: Some(crate::check::name(tool)),
                         rule: LintRule::SharedName,
                         detail,
                     });

@@ -44,6 +44,9 @@ pub(super) struct RuleArgs {
     /// Every listed tool is also listed in this session, day or folder
     #[arg(long, value_name = "BASELINE")]
     no_new_tools: Option<String>,
+    /// Hosts refuse no tool that was listed; see `spantap check --lint`
+    #[arg(long)]
+    lint: bool,
     /// Pass also if a part of the sessions is missing or unknown
     #[arg(long)]
     allow_loss: bool,
@@ -63,6 +66,7 @@ struct GateSection {
     expect_tool: Vec<String>,
     forbid_tool: Vec<String>,
     no_new_tools: Option<String>,
+    lint: bool,
     allow_loss: bool,
 }
 
@@ -116,6 +120,7 @@ impl RuleArgs {
             expect_tool: [section.expect_tool, self.expect_tool.clone()].concat(),
             forbid_tool: [section.forbid_tool, self.forbid_tool.clone()].concat(),
             no_new_tools: baseline.is_some(),
+            lint: self.lint || section.lint,
             allow_loss: self.allow_loss || section.allow_loss,
         };
         Ok((rules, baseline))

@@ -138,6 +138,13 @@ pub(crate) const RULES: [LintRow; LintRule::ALL.len()] = [
         "https://github.com/crisnahine/rails-ai-context/issues/69",
     ),
     error(
+        LintRule::MissingName,
+        "the tool has no name, or its name is not a string",
+        "MCP requires a string; clients of the official SDKs refuse the whole list",
+        "give the tool a name",
+        "https://github.com/modelcontextprotocol/modelcontextprotocol/blob/main/schema/2025-11-25/schema.ts",
+    ),
+    error(
         LintRule::ToolName,
         "the name of the tool does not match ^[a-zA-Z0-9_-]{1,64}$",
         "Claude Desktop withholds every tool of the server; Copilot CLI fails at each prompt",

@@ -29,6 +29,7 @@ pub(crate) struct GateRules {
     pub(crate) expect_tool: Vec<String>,
     pub(crate) forbid_tool: Vec<String>,
     pub(crate) no_new_tools: bool,
+    pub(crate) lint: bool,
     pub(crate) allow_loss: bool,
 }
 
@@ -157,6 +158,9 @@ pub(crate) fn judge(
     if rules.no_new_tools {
         checks.push(new_tools(facts, baseline));
     }
+    if rules.lint {
+        checks.push(lint_errors(facts));
+    }
     checks.push(complete(facts, rules.allow_loss));
     checks
 }
@@ -242,6 +246,15 @@ fn new_tools(facts: &GateFacts, baseline: &BTreeMap<String, ServerCatalogue>) ->
     let figure = is_judged.then_some(GateFigure::Count(new.len() as u64));
     let evidence = if is_judged { new } else { Vec::new() };
     GateCheck::new("no-new-tools", None, (figure, GateFigure::Count(0)), evidence)
+}
+
+/// Judges the findings of the lint in all definitions of the sessions. Without a list of tools nothing was linted.
+fn lint_errors(facts: &GateFacts) -> GateCheck {
+    let lint = &facts.lint;
+    let is_known = !lint.found.is_empty() || !facts.catalogues.is_empty() && !lint.has_unknown;
+    let figure = is_known.then_some(GateFigure::Count(lint.found.len() as u64));
+    let named = lint.found.iter().map(|(server, tool, rule)| format!("{tool} on {server}: {rule}"));
+    GateCheck::new("lint", None, (figure, GateFigure::Count(0)), named.collect())
 }
 
 /// Judges whether anything is missing.
