@@ -417,8 +417,10 @@ fn changes_message(changed: &ToolsChanged) -> String {
     let more = changes.len().saturating_sub(NAMED) as u64 + changed.unlisted;
     match (&*texts, more) {
         ([], 0) => texts.push("tools changed and changed back".to_owned()),
+        ([], 1) => texts.push("a change of a tool that is not listed".to_owned()),
         ([], _) => texts.push(format!("a change among {more} tools that are not listed")),
         (_, 0) => {}
+        (_, 1) => texts.push("up to 1 more change".to_owned()),
         (_, _) => texts.push(format!("up to {more} more changes")),
     }
     let text = texts.join(", ");

@@ -69,6 +69,12 @@ fn a_list_is_recorded_once_and_again_when_it_differs() {
 #[test]
 fn changes_are_named_by_tool_and_part_those_of_known_tools_first() {
     let mut player = Player::new();
+    list(&mut player, &["a", "b", "c", "d", "e"].map(|name| tool(name, "x")));
+    list(&mut player, &[tool("e", "x")]);
+    let records = player.end();
+    let message = &of_event(&records, "tools_changed")[0]["message"];
+    assert_eq!(message, "a removed, b removed, c removed, up to 1 more change");
+    let mut player = Player::new();
     list(&mut player, &[tool("a", "x"), tool("c", "x"), tool("d", "x")]);
     let a = json!({"name": "a", "title": "t", "description": "y", "inputSchema": {}}).to_string();
     list(&mut player, &[a, tool("b", "new"), tool("e", "new")]);
