@@ -324,7 +324,8 @@ fn process(pid: u32) -> LiveProcess {
 }
 
 /// Gives the files of proxies that were killed another extension, so that the folder keeps the request that was open.
-/// `status --line` does not read them, and has a file for the end of each such server instead. Removes files that are old, and the oldest of too many.
+/// `status --line` does not read them: for each of their servers this leaves a file that `status --line` reads. Removes
+/// files that are old, and the oldest of too many.
 fn clean(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();

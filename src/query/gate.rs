@@ -189,8 +189,8 @@ impl Fold for GateReader<'_> {
         self.catalogue.take(entry, line);
         match entry.event {
             EventName::McpToolCall if self.select.takes_operation(entry) => self.take_call(entry, line),
-            // A record that a collector did not get is in the log.
             EventName::ToolsLinted => self.lint.add(&entry.server_name, line),
+            // A record that a collector did not get is in the log.
             EventName::Gap if &*entry.place != "otlp" => self.gaps += 1,
             EventName::AgentThrashing if &*entry.level != "info" => {
                 let (tool, server, count) = (&entry.tool_name, &entry.server_name, entry.count.unwrap_or(0));
