@@ -198,4 +198,19 @@ mod tests {
         let shown = format!("{:?}", server.findings("x"));
         assert!(shown.contains("PropertyName") && !shown.contains(secret), "{shown}");
     }
+
+    #[test]
+    fn a_finding_shows_no_part_of_a_secret_that_lies_across_its_cut() {
+        let secret = concat!("ghp", "_0123456789abcdefghijklmnopqrstuvwxyzAB");
+        for before in 40..80 {
+            let mut server = LintedServer::new(false, "2025-11-25");
+            let property = format!("{} {secret}", "a ".repeat(before / 2));
+            let wrong = serde_json::json!({"type": "object", "required": 1});
+            let schema = serde_json::json!({"type": "object", "properties": {property: wrong}});
+            server.add(&serde_json::json!({"name": "x", "description": "x", "inputSchema": schema}));
+            let found = server.findings("x");
+            let shown = format!("{found:?}");
+            assert!(found.len() > 1 && !shown.contains("ghp_0"), "{shown}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod tests;
 
 pub(crate) use rules::LintLevel;
 
+use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
 words! {
@@ -220,14 +221,22 @@ fn output_schema(output: &Value, report: &mut Report<'_>) {
     schema::lint(output, schema::SchemaUse::Output, report);
 }
 
-/// A text of the server in a detail: quoted, cut, on one line.
+/// A text of the server in a detail: quoted, on one line.
 struct Cut<'a>(&'a str);
 
 impl fmt::Display for Cut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = self.0.floor_char_boundary(MAX_QUOTED);
-        write!(f, "`{}{}`", self.0[..end].escape_debug(), if end < self.0.len() { "…" } else { "" })
+        write!(f, "`{}`", beginning(self.0).escape_debug())
     }
+}
+
+/// Returns the beginning of a text of the server. It is redacted before it is cut, because the redactor does not
+/// recognise half a secret.
+fn beginning(text: &str) -> String {
+    let redacted = Redactor::default().redact(Field::Message, text.as_bytes());
+    let text = redacted.as_str();
+    let end = text.floor_char_boundary(MAX_QUOTED);
+    format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
 }
 
 /// A value in a detail: a string as it is, other values by their kind.

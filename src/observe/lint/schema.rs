@@ -200,7 +200,7 @@ impl fmt::Display for SchemaPath<'_> {
         if let Some(above) = self.above {
             write!(f, "{above}.")?;
         }
-        f.write_str(&self.word[..self.word.floor_char_boundary(super::MAX_QUOTED)])
+        f.write_str(&super::beginning(self.word))
     }
 }
 
