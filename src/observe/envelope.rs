@@ -293,7 +293,7 @@ impl Scanner {
             if let Some(member) = self.member {
                 self.envelope.begin(member);
                 self.member_from = at;
-                if member == Member::Tools {
+                if matches!(member, Member::Tools | Member::Prompts) {
                     self.definitions = DefinitionReader::default();
                 }
             }
@@ -357,6 +357,7 @@ impl Scanner {
                     self.arguments_hasher.take().map(|hasher| hasher.finish(true));
             }
             Some(Member::Tools) => self.envelope.tools = self.definitions.end(),
+            Some(Member::Prompts) => self.envelope.prompts = self.definitions.end(),
             _ => {}
         }
         self.inside = Inside::Structure;
@@ -373,7 +374,7 @@ impl Scanner {
         let fitted = capture.size == capture.bytes.len() as u64;
         capture.bytes.extend_from_slice(&new[..room]);
         capture.size += new.len() as u64;
-        if member == Member::Tools {
+        if matches!(member, Member::Tools | Member::Prompts) {
             self.definitions.feed(new);
         }
         if member == Member::Arguments && room < new.len() {

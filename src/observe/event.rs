@@ -59,6 +59,8 @@ pub enum EventKind {
     ToolsChanged(ToolsChanged),
     /// A page of a `tools/list` answer. It is recorded if it differs from the one before.
     ToolsListed(Box<ToolsListed>),
+    /// Names of at most 500 prompts of one `prompts/list` answer. For metrics only; not recorded.
+    PromptsListed(Vec<Redacted>),
     /// Tools that hosts refuse or cut, once for each definition.
     ToolsLinted(Box<ToolsLinted>),
     /// Lines of one stream that are not JSON-RPC, since the last such event.
@@ -84,7 +86,7 @@ impl EventKind {
     pub(crate) fn is_recorded(&self) -> bool {
         match self {
             EventKind::ToolsListed(listed) => listed.is_recorded,
-            EventKind::StatsSample(_) => false,
+            EventKind::PromptsListed(_) | EventKind::StatsSample(_) => false,
             _ => true,
         }
     }

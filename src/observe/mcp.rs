@@ -22,6 +22,7 @@ pub enum Method {
     ToolsCall,
     ToolsList,
     PromptsGet,
+    PromptsList,
     /// `resources/read`, `…/subscribe` and `…/unsubscribe`, which name a resource by URI.
     Resource,
     /// Stays open until the subscription ends (2026-07-28).
@@ -44,6 +45,7 @@ impl Method {
             b"tools/call" => Method::ToolsCall,
             b"tools/list" => Method::ToolsList,
             b"prompts/get" => Method::PromptsGet,
+            b"prompts/list" => Method::PromptsList,
             b"resources/read" | b"resources/subscribe" | b"resources/unsubscribe" => Method::Resource,
             b"subscriptions/listen" => Method::Listen,
             b"tasks/result" => Method::TasksResult,

@@ -59,7 +59,9 @@ impl<'a> Record<'a> {
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(listed) if listed.is_recorded => record.tools_listed(listed),
             EventKind::ToolsLinted(linted) => record.tools_linted(linted),
-            EventKind::ToolsListed(_) | EventKind::StatsSample(_) => return None,
+            EventKind::ToolsListed(_) | EventKind::PromptsListed(_) | EventKind::StatsSample(_) => {
+                return None;
+            }
         }
         Some(record)
     }

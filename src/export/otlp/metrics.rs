@@ -1,8 +1,8 @@
 //! Feeds events to instruments.
 //!
 //! Totals of a connection are gauges: a histogram with one value of each process has no useful average in
-//! Prometheus. Tool names come from `tools/list` answers only, so that an agent that
-//! invents names does not create series.
+//! Prometheus. Names of tools and prompts come from answers to `tools/list` and `prompts/list` only, so that an
+//! agent that invents names does not create series.
 
 use opentelemetry::metrics::Meter;
 
@@ -64,6 +64,7 @@ impl Metrics {
                 self.calls.tools_listed(listed);
                 self.definitions.listed(listed);
             }
+            EventKind::PromptsListed(names) => self.calls.prompts_listed(names),
             EventKind::ToolsChanged(changed) => self.definitions.changed(changed),
             EventKind::Operation(operation) => {
                 if operation.facts.direction == Direction::ClientToServer {

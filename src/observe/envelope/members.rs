@@ -45,13 +45,14 @@ pub enum Member {
     InputRequests,
     StructuredContent,
     Tools,
+    Prompts,
     NextCursor,
     ErrorCode,
     ErrorMessage,
 }
 
 /// Members in the order of their numbers: parent, key, and limit of the captured bytes.
-pub const MEMBERS: [(Member, MemberParent, &str, usize); 41] = {
+pub const MEMBERS: [(Member, MemberParent, &str, usize); 42] = {
     use Member::*;
     use MemberParent::*;
     [
@@ -93,8 +94,9 @@ pub const MEMBERS: [(Member, MemberParent, &str, usize); 41] = {
         (InputRequests, Result, "inputRequests", 64 << 10),
         // Only its presence counts.
         (StructuredContent, Result, "structuredContent", 0),
-        // Read by `definitions`.
+        // `definitions` reads these two.
         (Tools, Result, "tools", 0),
+        (Prompts, Result, "prompts", 0),
         (NextCursor, Result, "nextCursor", 1 << 10),
         (ErrorCode, Error, "code", 64),
         (ErrorMessage, Error, "message", 16 << 10),
@@ -156,6 +158,8 @@ pub struct Envelope {
     pub error_size: Option<u64>,
     /// The definitions in `result.tools`, if it is present.
     pub tools: ToolPage,
+    /// The definitions in `result.prompts`, if it is present.
+    pub prompts: ToolPage,
     /// Hash of arguments that are too long to be canonicalised.
     pub long_arguments_hash: Option<Hash>,
     /// Length of this message in bytes; in a batch, of its element.
@@ -172,6 +176,7 @@ impl Envelope {
             result_hash: None,
             error_size: None,
             tools: ToolPage::default(),
+            prompts: ToolPage::default(),
             long_arguments_hash: None,
             size: 0,
         }
@@ -227,6 +232,7 @@ impl Envelope {
         self.result_hash = None;
         self.error_size = None;
         self.tools = ToolPage::default();
+        self.prompts = ToolPage::default();
         self.long_arguments_hash = None;
         self.size = 0;
     }

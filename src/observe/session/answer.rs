@@ -174,6 +174,9 @@ impl Session {
         if pending.facts.method == Method::ToolsList && envelope.has(Member::Tools) {
             self.tools_listed(pending.cursor, envelope, step);
         }
+        if pending.facts.method == Method::PromptsList && envelope.has(Member::Prompts) {
+            self.prompts_listed(envelope, step);
+        }
     }
 
     /// Debug: emits the beginning of a tool's result.

@@ -82,6 +82,12 @@ impl Session {
         }
     }
 
+    pub(super) fn prompts_listed(&mut self, envelope: &Envelope, step: &mut Step<'_>) {
+        let prompts = envelope.prompts.tools.iter().take(MAX_NAMES);
+        let names = prompts.map(|prompt| self.redactor.redact(Field::Name, prompt.name.as_bytes())).collect();
+        self.emit(EventKind::PromptsListed(names), step);
+    }
+
     /// Compares the listings that have not ended, as far as they have come, and reports the last listing and the last
     /// changes if they were not reported.
     pub(super) fn end_listings(&mut self, step: &mut Step<'_>) {

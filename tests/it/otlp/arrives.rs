@@ -235,3 +235,34 @@ fn calls_cost_the_same_live_and_in_the_log() {
     let live: f64 = collector.points("spantap.session.cost.usd").iter().map(|(_, usd)| usd).sum();
     assert_eq!((live, &stats["cost_usd_est"]), (0.7, &serde_json::json!(0.7)), "{stats}");
 }
+
+#[test]
+fn a_prompt_is_named_on_metrics_only_if_the_server_listed_it() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let prompts: Vec<String> = (0..201).map(|n| format!(r#"{{"name":"p{n:03}"}}"#)).collect();
+    let list = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"prompts":[{}]}}}}"#, prompts.join(","));
+    let mut script = format!("read -r line; printf '%s\\n' '{list}'\n");
+    for id in 2..6 {
+        script += &format!(
+            "read -r line; printf '%s\\n' '{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"messages\":[]}}}}'\n"
+        );
+    }
+    let mut session = Run::wrapping_script(&(script + "cat"))
+        .home(&home)
+        .options(&["--server", "s", "--otlp", &collector.endpoint])
+        .unhurried()
+        .start();
+    session.request("prompts/list", json!({}));
+    for name in ["p007", "made-up-1", "made-up-2", "p200"] {
+        session.request("prompts/get", json!({"name": name}));
+    }
+    assert!(session.end().0.success());
+    let mut points = collector.points("mcp.server.operation.duration");
+    points.retain(|(attributes, _)| attributes.contains("mcp.method.name=prompts/get"));
+    let of = |name: &str| {
+        let name = format!("gen_ai.prompt.name={name} ");
+        points.iter().find(|(attributes, _)| attributes.contains(&name)).map(|(_, count)| *count)
+    };
+    assert_eq!((points.len(), of("p007"), of("_OTHER")), (2, Some(1.0), Some(3.0)), "{points:?}");
+}

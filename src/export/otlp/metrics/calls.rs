@@ -10,12 +10,13 @@ use crate::export::otlp::semconv::{self, attribute as name};
 use crate::export::otlp::spans::{is_error_of, is_receiver};
 use crate::observe::event::{CallTarget, ErrorType, Event, Operation, Status, ToolsListed};
 use crate::observe::mcp::Method;
+use crate::observe::redact::Redacted;
 use crate::observe::turns::RecentValues;
 use crate::record::cost::{Charge, Prices};
 use crate::record::tokens;
 use crate::record::words::Side;
 
-/// Tools of one server that get series of their own; the rest are `_OTHER`.
+/// Tools, and prompts, of one server that get series of their own; the rest are `_OTHER`.
 pub(super) const MAX_TOOLS: usize = 200;
 pub(super) const OTHER: &str = "_OTHER";
 
@@ -25,7 +26,9 @@ pub(super) struct CallMetrics {
     server: String,
     prices: Prices,
     /// Tools of the last `tools/list` answers.
-    listed: BTreeSet<String>,
+    tools: ListedNames,
+    /// Prompts of the last `prompts/list` answers.
+    prompts: ListedNames,
     repeats: HashMap<String, ToolRepeats>,
     /// Conversations and turns that were counted.
     turns: RecentValues,
@@ -34,6 +37,26 @@ pub(super) struct CallMetrics {
     client_operation: Histogram<f64>,
     tool_repeats: Gauge<u64>,
     gauges: TotalGauges,
+}
+
+/// The first names that the server listed.
+#[derive(Default)]
+struct ListedNames(BTreeSet<String>);
+
+impl ListedNames {
+    fn add<'a>(&mut self, names: impl IntoIterator<Item = &'a Redacted>) {
+        for name in names {
+            if self.0.len() == MAX_TOOLS {
+                return;
+            }
+            self.0.insert(name.as_str().to_owned());
+        }
+    }
+
+    /// Returns the name if the server listed it.
+    fn label<'a>(&self, name: &'a str) -> &'a str {
+        if self.0.contains(name) { name } else { OTHER }
+    }
 }
 
 /// Most identical calls of one tool so far.
@@ -117,7 +140,8 @@ impl CallMetrics {
             side,
             server: server.to_owned(),
             prices,
-            listed: BTreeSet::new(),
+            tools: ListedNames::default(),
+            prompts: ListedNames::default(),
             repeats: HashMap::new(),
             turns: RecentValues::default(),
             totals: CallCounts::default(),
@@ -142,12 +166,15 @@ impl CallMetrics {
     }
 
     pub(super) fn tools_listed(&mut self, listed: &ToolsListed) {
-        let room = MAX_TOOLS.saturating_sub(self.listed.len());
-        self.listed.extend(listed.tools.iter().take(room).map(|tool| tool.name.as_str().to_owned()));
-        for tool in &self.listed {
+        self.tools.add(listed.tools.iter().map(|tool| &tool.name));
+        for tool in &self.tools.0 {
             self.repeats.entry(tool.clone()).or_default().is_new = true;
         }
         self.totals.tokens[0] += tokens(listed.result_size);
+    }
+
+    pub(super) fn prompts_listed(&mut self, names: &[Redacted]) {
+        self.prompts.add(names);
     }
 
     pub(super) fn operation(&mut self, operation: &Operation, event: &Event) {
@@ -155,7 +182,7 @@ impl CallMetrics {
             Some(CallTarget::Tool(tool)) => Some(tool.as_str()),
             _ => None,
         };
-        let label = tool.map(|tool| if self.listed.contains(tool) { tool } else { OTHER });
+        let label = tool.map(|tool| self.tools.label(tool));
         self.duration(operation, label);
         if let (Some(tool), Some(label)) = (tool, label) {
             self.call(operation, tool, event);
@@ -181,6 +208,10 @@ impl CallMetrics {
         if let Some(tool) = tool {
             attributes.push(KeyValue::new(name::GEN_AI_TOOL_NAME, tool.to_owned()));
             attributes.push(KeyValue::new(name::GEN_AI_OPERATION_NAME, semconv::value::EXECUTE_TOOL));
+        }
+        if let Some(CallTarget::Prompt(prompt)) = &facts.target {
+            let prompt = self.prompts.label(prompt.as_str()).to_owned();
+            attributes.push(KeyValue::new(name::GEN_AI_PROMPT_NAME, prompt));
         }
         if let Some(version) = &facts.protocol_version {
             attributes.push(KeyValue::new(name::MCP_PROTOCOL_VERSION, version.as_str().to_owned()));
