@@ -1,6 +1,5 @@
 //! `spantap gate`.
 
-use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +10,7 @@ use clap::Args;
 use crate::cli::selection::{ColorArgs, DefaultRange, Reading, SelectArgs, note};
 use crate::cli::{Out, diff, done, exit_with};
 use crate::present::gate::{self, GateForm};
-use crate::query::catalogue::ServerCatalogue;
-use crate::query::gate::{GateReader, GateRules, GateVerdict, judge, overall};
+use crate::query::gate::{GateFacts, GateReader, GateRules, GateVerdict, judge, overall};
 
 mod rules;
 
@@ -58,15 +56,15 @@ impl GateArgs {
             ));
         }
         let baseline = match baseline {
-            Some(word) => self.known_tools(&word)?,
-            None => BTreeMap::new(),
+            Some(word) => Some(self.known_tools(&word)?),
+            None => None,
         };
         let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         reading.leave_out_inner();
         let (found, findings) = reading.scan(|| GateReader::new(&reading.select));
         reading.print_problems(&findings);
         let mut facts = found.finish(&findings, &reading.live_noted());
-        let checks = judge(&rules, &mut facts, &baseline);
+        let checks = judge(&rules, &mut facts, baseline.as_ref());
         if facts.connections == 0 {
             reading.print_no_data("nothing to judge: no records", &findings)?;
         }
@@ -102,8 +100,8 @@ impl GateArgs {
         }
     }
 
-    /// Returns the tools of the baseline: a session, a day or a folder.
-    fn known_tools(&self, word: &str) -> anyhow::Result<BTreeMap<String, ServerCatalogue>> {
+    /// Reads the baseline: a session, a day or a folder.
+    fn known_tools(&self, word: &str) -> anyhow::Result<GateFacts> {
         let select = SelectArgs { log_dir: self.select.log_dir.clone(), ..SelectArgs::default() };
         let reading = diff::open_side(&select, word, "gate").map_err(|error| {
             let problem = anyhow::anyhow!("the baseline of --no-new-tools cannot be read: {error}");
@@ -114,6 +112,6 @@ impl GateArgs {
         if facts.catalogues.is_empty() {
             note(&format!("no list of tools is recorded in the baseline `{word}`"));
         }
-        Ok(facts.catalogues)
+        Ok(facts)
     }
 }

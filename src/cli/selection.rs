@@ -46,7 +46,7 @@ pub(super) struct SelectArgs {
     /// Only operations with this status; error includes timeout and cancelled
     #[arg(long, value_parser = status())]
     pub(super) status: Option<Status>,
-    #[arg(long, value_name = "TIME", help = since_help("24h; show, why: all"))]
+    #[arg(long, value_name = "TIME", help = since_help("24h; with --session, show, why: all"))]
     pub(super) since: Option<String>,
     /// End of the time range (same formats as --since); a day means its first instant
     #[arg(long, value_name = "TIME")]
@@ -141,7 +141,7 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {}", Printable::new(text));
 }
 
-/// The time range of a command without `--since` and `--on`. It is everything if files are named.
+/// The time range of a command without `--since` and `--on`. It is everything if files or a session are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DefaultRange {
     LastDay,
@@ -195,7 +195,8 @@ impl Reading {
     pub(super) fn open_early(args: &SelectArgs, default: DefaultRange) -> anyhow::Result<Reading> {
         let zone = TimeZone::system();
         let settings = settings(args);
-        let default = if args.files.is_empty() { default } else { DefaultRange::All };
+        let is_named = !args.files.is_empty() || args.session.is_some();
+        let default = if is_named { DefaultRange::All } else { default };
         let window = window(args, default, &zone)?;
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
         let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);

@@ -1,14 +1,14 @@
 //! The tools that servers listed, from `tools_listed` records, and what changed in them, from `tools_changed`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use memchr::memmem;
 use serde::Deserialize;
 
 use crate::query::entry::LogEntry;
+use crate::query::listing::{LastListing, ListedPages};
 use crate::query::totals::GroupMap;
 use crate::record::EventName;
-use crate::record::timestamp::Timestamp;
 
 /// Most parts of one tool that are kept as changed.
 const PARTS: usize = 16;
@@ -28,16 +28,10 @@ pub(crate) struct CatalogueTool {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct CataloguePage {
-    /// Number of the page; 0 for the first one. Older pages after it belong to an earlier listing.
-    page: u64,
     tools: Vec<CatalogueTool>,
     unlisted: u64,
     /// Bytes of all definitions of the page, with those that are not in `tools`.
     definition_bytes: u64,
-    /// True if no page follows.
-    is_complete: bool,
-    #[serde(skip)]
-    order: (Timestamp, u64),
 }
 
 /// The tools that a server listed last.
@@ -50,7 +44,6 @@ pub(crate) struct ServerCatalogue {
     pub(crate) definition_bytes: u64,
     /// True if every tool is in `tools`: a tool that is not there does not exist.
     pub(crate) is_complete: bool,
-    order: (Timestamp, u64),
 }
 
 impl ServerCatalogue {
@@ -59,44 +52,35 @@ impl ServerCatalogue {
         self.definition_bytes.div_ceil(4)
     }
 
-    /// Makes the catalogue of the pages of one connection.
-    fn of(pages: BTreeMap<u64, CataloguePage>) -> ServerCatalogue {
+    fn new(listing: ListedPages<'_, CataloguePage>) -> ServerCatalogue {
         let mut catalogue = ServerCatalogue::default();
-        for page in pages.into_values() {
-            if page.order < catalogue.order {
-                continue;
-            }
-            catalogue.is_complete = page.is_complete;
-            catalogue.order = page.order;
+        for page in &listing.pages {
             catalogue.unlisted += page.unlisted;
             let listed: u64 = page.tools.iter().map(|tool| tool.definition_bytes).sum();
             catalogue.definition_bytes += page.definition_bytes.max(listed);
-            catalogue.tools.extend(page.tools.into_iter().map(|tool| (tool.name.clone(), tool)));
+            catalogue.tools.extend(page.tools.iter().map(|tool| (tool.name.clone(), tool.clone())));
         }
-        catalogue.is_complete &= catalogue.unlisted == 0;
+        catalogue.is_complete = listing.is_complete && catalogue.unlisted == 0;
         catalogue
     }
 }
 
-/// Collects the latest list of each connection, and the parts of tools that changed.
+/// Collects the last list of each server in each session, and the parts of tools that changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CatalogueReader {
-    connections: HashMap<Box<str>, ConnectionPages>,
+    /// By session and server.
+    listings: BTreeMap<(String, String), LastListing<CataloguePage>>,
+    /// Names of all tools that each server had at any time.
+    pub(crate) named: BTreeMap<String, BTreeSet<String>>,
     /// By server and tool.
     changes: GroupMap<BTreeSet<String>>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct ConnectionPages {
-    server_name: Box<str>,
-    session_id: Box<str>,
-    pages: BTreeMap<u64, CataloguePage>,
 }
 
 /// The changes of a `tools_changed` record.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CatalogueChanges {
+    added: Vec<String>,
     changes: Vec<CatalogueChange>,
 }
 
@@ -116,18 +100,20 @@ impl CatalogueReader {
         if entry.event == EventName::ToolsChanged {
             self.add_changes(&entry.server_name, line);
         } else if memmem::find(line, br#""event":"tools_listed""#).is_some()
-            && let Ok(mut page) = serde_json::from_slice::<CataloguePage>(line)
+            && let Ok(page) = serde_json::from_slice::<CataloguePage>(line)
         {
-            page.order = (entry.timestamp, entry.seq);
-            let connection = self.connections.entry((*entry.connection_id).into()).or_default();
-            connection.server_name = (*entry.server_name).into();
-            connection.session_id = (*entry.session_id).into();
-            connection.add(page);
+            let names = page.tools.iter().map(|tool| tool.name.clone());
+            self.named.entry(entry.server_name.to_string()).or_default().extend(names);
+            let key = (entry.session_id.to_string(), entry.server_name.to_string());
+            self.listings.entry(key).or_default().add(entry, page);
         }
     }
 
     fn add_changes(&mut self, server: &str, line: &[u8]) {
         let Ok(found) = serde_json::from_slice::<CatalogueChanges>(line) else { return };
+        if !found.added.is_empty() {
+            self.named.entry(server.to_owned()).or_default().extend(found.added);
+        }
         for change in found.changes {
             let parts = self.changes.at(server, &change.tool);
             parts.extend(change.parts.into_iter().take(PARTS.saturating_sub(parts.len())));
@@ -135,10 +121,11 @@ impl CatalogueReader {
     }
 
     pub(crate) fn merge(&mut self, other: CatalogueReader) {
-        for (id, other) in other.connections {
-            let connection = self.connections.entry(id).or_default();
-            (connection.server_name, connection.session_id) = (other.server_name, other.session_id);
-            other.pages.into_values().for_each(|page| connection.add(page));
+        for (key, other) in other.listings {
+            self.listings.entry(key).or_default().merge(other);
+        }
+        for (server, names) in other.named {
+            self.named.entry(server).or_default().extend(names);
         }
         self.changes.merge(other.changes, |parts, other| parts.extend(other));
     }
@@ -153,41 +140,24 @@ impl CatalogueReader {
 
     /// Returns the estimated tokens of the definitions of each server, by session.
     pub(crate) fn by_session(&self) -> BTreeMap<String, BTreeMap<String, u64>> {
-        let mut latest: BTreeMap<(&str, &str), ServerCatalogue> = BTreeMap::new();
-        for connection in self.connections.values() {
-            let catalogue = ServerCatalogue::of(connection.pages.clone());
-            let found = latest.entry((&connection.session_id, &connection.server_name)).or_default();
-            if catalogue.order >= found.order {
-                *found = catalogue;
-            }
-        }
         let mut sessions: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        for ((session, server), catalogue) in latest {
-            sessions.entry(session.to_owned()).or_default().insert(server.to_owned(), catalogue.tokens());
+        for ((session, server), listing) in &self.listings {
+            let tokens = listing.last().map_or(0, |last| ServerCatalogue::new(last).tokens());
+            sessions.entry(session.clone()).or_default().insert(server.clone(), tokens);
         }
         sessions
     }
 
     /// Returns the list of each server that was seen last.
     pub(crate) fn by_server(&self) -> BTreeMap<String, ServerCatalogue> {
-        let mut servers: BTreeMap<String, ServerCatalogue> = BTreeMap::new();
-        for connection in self.connections.values() {
-            let catalogue = ServerCatalogue::of(connection.pages.clone());
-            let latest = servers.entry(connection.server_name.to_string()).or_default();
-            if catalogue.order >= latest.order {
-                *latest = catalogue;
+        let mut servers: BTreeMap<String, ListedPages<'_, CataloguePage>> = BTreeMap::new();
+        for ((_, server), listing) in &self.listings {
+            let Some(last) = listing.last() else { continue };
+            if servers.get(server).is_none_or(|known| last.at >= known.at) {
+                servers.insert(server.clone(), last);
             }
         }
-        servers
-    }
-}
-
-impl ConnectionPages {
-    /// Keeps the later of two records of the same page.
-    fn add(&mut self, page: CataloguePage) {
-        if self.pages.get(&page.page).is_none_or(|known| known.order <= page.order) {
-            self.pages.insert(page.page, page);
-        }
+        servers.into_iter().map(|(server, last)| (server, ServerCatalogue::new(last))).collect()
     }
 }
 
@@ -233,7 +203,9 @@ mod tests {
         take(&mut reader, 2, &format!(r#""page":2,"is_complete":true,"tools":{}"#, tool("b", 1)));
         take(&mut reader, 3, &format!(r#""is_complete":true,"tools":{}"#, tool("a", 1)));
         assert_eq!(reader.by_server()["s"].tools.keys().collect::<Vec<_>>(), ["a"]);
-        take(&mut reader, 4, &format!(r#""is_complete":true,"unlisted":3,"tools":{}"#, tool("a", 1)));
+        take(&mut reader, 4, &format!(r#""page":3,"is_complete":true,"tools":{}"#, tool("c", 1)));
+        assert!(!reader.by_server()["s"].is_complete, "page 2 is missing");
+        take(&mut reader, 5, &format!(r#""is_complete":true,"unlisted":3,"tools":{}"#, tool("a", 1)));
         assert!(!reader.by_server()["s"].is_complete);
     }
 }

@@ -1,7 +1,7 @@
 //! `spantap context`: what the tools of each server cost the context of the model.
 //!
 //! Definitions come from `tools_listed`, calls and results from tool calls. Of several connections to a server, the one
-//! that began last counts, since its definitions are those that a client would load next.
+//! that listed its tools last counts, since its definitions are those that a client would load next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use memchr::memmem::Finder;
 use serde::{Deserialize, Serialize};
 
 use crate::query::entry::LogEntry;
-use crate::query::listing::LastListing;
+use crate::query::listing::{LastListing, ListedPages};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::tight::{append_tight, push_tight};
@@ -273,7 +273,7 @@ impl ContextServer {
             row.calls += used.calls;
             tools.insert(String::from(&**name), ContextTool::used(name, used));
         }
-        if let Some(listing) = &server.listing {
+        if let Some(listing) = server.listing.as_ref().and_then(LastListing::last) {
             row.add_listing(listing, &mut tools, select);
         }
         row.tools = tools.into_values().collect();
@@ -295,12 +295,12 @@ impl ContextServer {
 
     fn add_listing(
         &mut self,
-        listing: &LastListing<LedgerPage>,
+        listing: ListedPages<'_, LedgerPage>,
         tools: &mut BTreeMap<String, ContextTool>,
         select: &Selection,
     ) {
         let (mut total, mut bytes, mut unlisted) = (0, 0, 0);
-        for page in listing.pages() {
+        for page in listing.pages {
             total += page.tools_total;
             bytes += page.definition_bytes;
             unlisted += page.unlisted;
@@ -316,7 +316,7 @@ impl ContextServer {
         }
         self.tools_total = Some(total);
         self.unlisted = (unlisted > 0).then_some(unlisted);
-        self.is_complete = Some(listing.is_complete());
+        self.is_complete = Some(listing.is_complete);
         self.definition_bytes = Some(bytes);
         self.definition_tokens_est = Some(tokens(bytes));
     }

@@ -1,6 +1,8 @@
 //! `spantap gate`: judges the selected sessions by rules.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use uuid::Uuid;
 
 use crate::query::catalogue::{CatalogueReader, ServerCatalogue};
 use crate::query::entry::LogEntry;
@@ -14,6 +16,7 @@ use crate::query::select::Selection;
 use crate::query::totals::{CallTotals, GroupMap, TimedTotals};
 use crate::record::EventName;
 use crate::record::cost::Prices;
+use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 mod judge;
@@ -96,13 +99,20 @@ impl GateConnection {
         });
     }
 
-    /// Returns how many numbers up to the last record are missing: from 0 on, or with `is_part` from the first record on.
-    fn missing(&self, is_part: bool) -> u64 {
+    /// Returns how many numbers up to the last record are missing: from 0 on, or from the first record on if the
+    /// connection began before the selected time, since its first records may be in a file that was not read.
+    fn missing(&self, began_before: bool) -> u64 {
         self.seqs.map_or(0, |(first, last)| {
-            let first = if is_part { first } else { 0 };
+            let first = if began_before { first } else { 0 };
             last.saturating_sub(first).saturating_add(1).saturating_sub(self.records)
         })
     }
+}
+
+/// Returns when a connection began, which its id says. `None` if spantap did not make the id.
+fn began(connection_id: &str) -> Option<Timestamp> {
+    let (seconds, nanos) = Uuid::parse_str(connection_id).ok()?.get_timestamp()?.to_unix();
+    Some(Timestamp(i64::try_from(seconds).ok()?.checked_mul(1_000_000)? + i64::from(nanos / 1000)))
 }
 
 impl<'a> GateReader<'a> {
@@ -142,13 +152,14 @@ impl<'a> GateReader<'a> {
         for state in live::killed(live, has_ended) {
             self.ends.add(format!("{} {}", state.server_name, state.lost_proxy_text()));
         }
-        let selected = || self.connections.values().filter(|connection| connection.is_selected);
-        let is_part = self.select.window.since.is_some();
+        let selected = || self.connections.iter().filter(|(_, connection)| connection.is_selected);
+        let since = self.select.window.since;
+        let began_before = |id: &str| since.is_some_and(|since| began(id).is_none_or(|began| began < since));
         let loss = GateLoss {
-            missing: selected().map(|connection| connection.missing(is_part)).sum(),
+            missing: selected().map(|(id, connection)| connection.missing(began_before(id))).sum(),
             gaps: self.gaps,
             unknown: self.calls.with_status(Status::Unknown),
-            unended: selected().filter(|connection| !connection.has_ended).count() as u64,
+            unended: selected().filter(|(_, connection)| !connection.has_ended).count() as u64,
             unreadable: findings.unreadable.values().sum::<u64>()
                 + (findings.failed.len() + findings.foreign.len()) as u64
                 + findings.empty,
@@ -167,6 +178,7 @@ impl<'a> GateReader<'a> {
             definitions: self.catalogue.by_session(),
             catalogues: self.catalogue.by_server(),
             lint: self.lint,
+            named: self.catalogue.named,
             ends: self.ends.settle(),
             loops: self.loops.settle(),
             loss,
@@ -244,6 +256,8 @@ pub(crate) struct GateFacts {
     definitions: BTreeMap<String, BTreeMap<String, u64>>,
     pub(crate) catalogues: BTreeMap<String, ServerCatalogue>,
     lint: LintErrors,
+    /// Names of all tools that each server had at any time.
+    named: BTreeMap<String, BTreeSet<String>>,
     ends: NamedEvents,
     loops: NamedEvents,
     loss: GateLoss,

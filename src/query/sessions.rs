@@ -98,7 +98,7 @@ impl SessionTotals {
     /// Returns the estimated tokens of all definitions, which are not part of those of the calls. `None` if no list of
     /// tools was recorded.
     pub(crate) fn definition_tokens(&self) -> Option<u64> {
-        let bytes = self.definitions.values().flat_map(LastListing::pages).sum();
+        let bytes = self.definitions.values().filter_map(LastListing::last).flat_map(|last| last.pages).sum();
         (!self.definitions.is_empty()).then(|| tokens(bytes))
     }
 

@@ -117,8 +117,11 @@ impl<'a> StatsTable<'a> {
             .map(|(first, second, mut group)| {
                 group.turns.settle();
                 let mut row = StatsRow::new(&mut group, self.prices, minutes);
-                row.definition_tokens_est =
-                    self.definitions.get(&first).map(|listing| tokens(listing.pages().sum()));
+                row.definition_tokens_est = self
+                    .definitions
+                    .get(&first)
+                    .and_then(LastListing::last)
+                    .map(|last| tokens(last.pages.into_iter().sum()));
                 let names = match self.by {
                     // The first character is the order of the offsets.
                     StatsGrouping::Hour => {

@@ -98,10 +98,11 @@ impl<'a> ToolHistory<'a> {
             let mut open: HashMap<Box<str>, BTreeMap<u64, LedgerPage>> = HashMap::new();
             for listed in listings {
                 let pages = open.entry(listed.connection_id.clone()).or_default();
+                // Pages after this one belong to an earlier listing.
+                pages.retain(|number, _| *number < listed.number);
                 pages.insert(listed.number, listed.page.clone());
-                pages.retain(|number, _| !listed.is_complete || *number <= listed.number);
-                let is_whole = listed.is_complete || listed.number < pages.len() as u64;
-                if !is_whole {
+                // The last page has the number of pages, unless one of them is missing.
+                if !listed.is_complete || listed.number != pages.len() as u64 {
                     continue;
                 }
                 let all = pages.values().flat_map(|page| page.tools.iter());
@@ -139,6 +140,10 @@ impl<'a> ToolHistory<'a> {
         let Some(before) = before else {
             let bytes = now.values().map(|tool| tool.definition_bytes).sum();
             let first = row(HistoryChange::FirstListed);
+            // The selected tools may come later.
+            if now.is_empty() && !self.select.tools.is_empty() {
+                return;
+            }
             rows.push(HistoryRow { tools: Some(now.len() as u64), tokens_est: Some(tokens(bytes)), ..first });
             return;
         };

@@ -104,18 +104,18 @@ fn a_tool_is_never_called_if_no_session_of_its_server_called_it() {
 }
 
 #[test]
-fn the_definitions_are_those_of_the_last_listing_of_the_connection_that_began_last() {
+fn the_definitions_are_those_of_the_connection_that_listed_last() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    // The first connection lists again after the second one has begun.
+    // The connection with the greater id does not list its tools last.
     log(
         path,
         "a",
-        1,
+        3,
         &[
             (1, "tools_listed", listed(&["old"], 1, true)),
             (2, "mcp_tool_call", called("old")),
-            (9, "tools_listed", listed(&["older"], 1, true)),
+            (2, "tools_listed", listed(&["older"], 1, true)),
         ],
     );
     log(
@@ -140,6 +140,46 @@ fn the_definitions_are_those_of_the_last_listing_of_the_connection_that_began_la
         (&old["calls"], &old["never_called"], &old["definition_bytes"]),
         (&json!(1), &json!(false), &Value::Null)
     );
+}
+
+#[test]
+fn a_listing_is_whole_if_all_its_pages_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    log(path, "a", 1, &[(1, "tools_listed", listed(&["one", "two"], 1, true))]);
+    let without_second =
+        [(2, "tools_listed", listed(&["one"], 1, false)), (2, "tools_listed", listed(&["three"], 3, true))];
+    log(path, "a", 2, &without_second);
+    let folder = path.display().to_string();
+    assert_eq!(rows(&[&folder])[0]["is_complete"], false);
+    assert_eq!(rows(&["a", "--history", &folder]).len(), 1, "`two` may be on the page that is missing");
+    log(path, "a", 3, &[(3, "tools_listed", listed(&["one"], 1, true))]);
+    assert_eq!(rows(&[&folder])[0]["is_complete"], true);
+    let changes = rows(&["a", "--history", &folder]);
+    assert_eq!((changes.len(), &changes[1]["tool_name"]), (2, &json!("two")));
+    assert_eq!(rows(&["a", "--history", "--tool", "no_such_tool", &folder]).len(), 0);
+}
+
+#[test]
+fn a_session_is_read_from_its_beginning_although_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    log(
+        folder.path(),
+        "a",
+        1,
+        &[(1, "tools_listed", listed(&["one"], 1, true)), (2, "mcp_tool_call", called("one"))],
+    );
+    let name = folder.path().join("a-2020-11-28-000000000001.jsonl");
+    let old = std::fs::read_to_string(folder.path().join("a-1.jsonl")).unwrap().replace("2026-", "2020-");
+    std::fs::write(&name, old).unwrap();
+    std::fs::remove_file(folder.path().join("a-1.jsonl")).unwrap();
+    let place = folder.path().display().to_string();
+    for (options, calls) in
+        [(&[][..], 0), (&["--session", "s1"], 1), (&["--session", "s1", "--since", "24h"], 0)]
+    {
+        let rows = rows(&[&["--log-dir", &place][..], options].concat());
+        assert_eq!(tool(&rows, "a", "one")["calls"], calls, "{options:?}");
+    }
 }
 
 /// A server that runs for days lists its tools once, perhaps in a part of its log that was written before.

@@ -217,6 +217,52 @@ fn what_is_missing_fails_unless_it_is_allowed() {
 }
 
 #[test]
+fn the_first_records_of_a_connection_are_missing_only_if_it_began_in_the_selected_time() {
+    let log = fs::read_to_string("fixtures/days/ordinary/filesystem-2026-11-27-ddccf8436e53.jsonl").unwrap();
+    // The time in the id: 2026-11-27T09:30:00Z.
+    let log = log.replace("01933aaf-c1b9-7a2f", "01a21c57-19c0-7a2f");
+    let lines: Vec<&str> = log.lines().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("a.jsonl");
+    fs::write(&place, lines[3..].join("\n") + "\n").unwrap();
+    let printed = |since: &str| {
+        let output = run(&[&["--no-loops", "--since", since, place.to_str().unwrap()]], None);
+        text(&output).0
+    };
+    let whole = printed("2026-11-27T09:30:00Z");
+    assert!(whole.contains("FAIL  complete  ") && whole.contains("3 x missing record"), "{whole}");
+    let part = printed("2026-11-27T09:30:00.001Z");
+    assert!(part.contains("complete") && !part.contains("missing record"), "{part}");
+}
+
+#[test]
+fn a_tool_that_was_there_for_a_while_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, records: &[&str]| {
+        let line = |(seq, rest): (usize, &&str)| {
+            format!(
+                r#"{{"schema":"spantap/1","timestamp":"2026-11-27T09:30:{seq:02}Z","level":"info","message":"","seq":{seq},"session_id":"s","connection_id":"c{name}","server_name":"s",{rest}}}"#
+            ) + "\n"
+        };
+        let place = folder.path().join(name);
+        fs::write(&place, records.iter().enumerate().map(line).collect::<String>()).unwrap();
+        place.to_str().unwrap().to_owned()
+    };
+    let a = r#""event":"tools_listed","is_complete":true,"tools":[{"name":"a"}]"#;
+    let both = r#""event":"tools_listed","is_complete":true,"tools":[{"name":"a"},{"name":"b"}]"#;
+    let added = r#""event":"tools_changed","added":["b"],"removed":[],"changed":[]"#;
+    let before = write("before", &[a]);
+    for (name, records, new) in
+        [("listed", &[a, both, a][..], 1), ("changed", &[a, added, a], 1), ("same", &[a, a], 0)]
+    {
+        let judged = write(name, records);
+        let (status, _, figure) = one(&["--no-new-tools", &before], &[&judged]);
+        assert_eq!((status, figure), (new, json!(new)), "{name}");
+        assert_eq!(one(&["--no-new-tools", &judged], &[&judged]).0, 0, "{name} has no tool that it lacks");
+    }
+}
+
+#[test]
 fn a_log_that_is_not_one_or_is_empty_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

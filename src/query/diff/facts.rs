@@ -269,8 +269,7 @@ fn tool_lists(a: &mut DiffSide, b: &mut DiffSide, both: &BTreeSet<String>) -> Ve
         for (name, tool) in &after.tools {
             let Some(earlier) = before.tools.get(name) else { continue };
             if earlier.definition_hash != tool.definition_hash {
-                let mut parts = a.changes.changed_parts(server, name);
-                parts.extend(b.changes.changed_parts(server, name));
+                let mut parts = b.changes.changed_parts(server, name);
                 if parts.is_empty() {
                     parts = sizes_that_differ(earlier, tool);
                 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::query::catalogue::ServerCatalogue;
 use crate::query::errors::ErrorRow;
 use crate::query::gate::{GateFacts, GateTool};
 use crate::text::glob::Glob;
@@ -104,11 +103,11 @@ pub(crate) fn overall(checks: &[GateCheck]) -> GateVerdict {
     }
 }
 
-/// Judges the facts by each rule. `baseline` are the tools that are known, by server.
+/// Judges the facts by each rule. `baseline` has the tools that are known.
 pub(crate) fn judge(
     rules: &GateRules,
     facts: &mut GateFacts,
-    baseline: &BTreeMap<String, ServerCatalogue>,
+    baseline: Option<&GateFacts>,
 ) -> Vec<GateCheck> {
     let has_calls = facts.calls.calls > 0;
     let mut checks = Vec::new();
@@ -156,7 +155,7 @@ pub(crate) fn judge(
         checks.push(GateCheck::new("forbid-tool", Some(pattern), figures, names_of(facts, pattern)));
     }
     if rules.no_new_tools {
-        checks.push(new_tools(facts, baseline));
+        checks.push(new_tools(facts, baseline.filter(|baseline| !baseline.named.is_empty())));
     }
     if rules.lint {
         checks.push(lint_errors(facts));
@@ -230,19 +229,23 @@ fn definitions(facts: &GateFacts, most: u64) -> GateCheck {
     GateCheck::new("max-definitions", None, (figure, GateFigure::Tokens(most)), evidence)
 }
 
-/// Judges whether every listed tool is in the baseline. A list there that is not complete proves nothing.
-fn new_tools(facts: &GateFacts, baseline: &BTreeMap<String, ServerCatalogue>) -> GateCheck {
-    let mut is_known = !facts.catalogues.is_empty() && !baseline.is_empty();
+/// Judges whether every tool that a server had at any time is in the baseline. A list that is not complete proves
+/// nothing.
+fn new_tools(facts: &GateFacts, baseline: Option<&GateFacts>) -> GateCheck {
+    let is_whole = |facts: &GateFacts, server: &String| {
+        facts.catalogues.get(server).is_some_and(|catalogue| catalogue.is_complete)
+    };
+    let mut is_known = !facts.named.is_empty() && baseline.is_some();
     let mut new = Vec::new();
-    for (server, catalogue) in &facts.catalogues {
-        let known = baseline.get(server);
-        is_known &= catalogue.is_complete && known.is_none_or(|known| known.is_complete);
-        let is_new =
-            |name: &&String| known.is_none_or(|known| known.is_complete && !known.tools.contains_key(*name));
-        new.extend(catalogue.tools.keys().filter(is_new).map(|name| format!("{name} on {server}")));
+    for (server, tools) in &facts.named {
+        let known = baseline.and_then(|baseline| baseline.named.get(server));
+        let is_known_whole = known.is_none() || baseline.is_some_and(|baseline| is_whole(baseline, server));
+        is_known &= is_whole(facts, server) && is_known_whole;
+        let is_new = |name: &&String| is_known_whole && known.is_none_or(|known| !known.contains(*name));
+        new.extend(tools.iter().filter(is_new).map(|name| format!("{name} on {server}")));
     }
     // A tool that is new is new, whatever else is unknown.
-    let is_judged = is_known || !new.is_empty() && !baseline.is_empty();
+    let is_judged = is_known || !new.is_empty() && baseline.is_some();
     let figure = is_judged.then_some(GateFigure::Count(new.len() as u64));
     let evidence = if is_judged { new } else { Vec::new() };
     GateCheck::new("no-new-tools", None, (figure, GateFigure::Count(0)), evidence)
