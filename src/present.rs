@@ -19,6 +19,7 @@ pub(crate) mod status_line;
 pub mod table;
 pub mod tail;
 pub(crate) mod top;
+pub mod trace_link;
 pub mod waterfall;
 pub(crate) mod why;
 

@@ -55,6 +55,7 @@ impl ReportArgs {
             made_at: Timestamp::now().0 as f64 / 1000.0,
             source: reading.location().into(),
             warn: reading.terminal.warn,
+            trace_link: reading.terminal.trace_link.clone().map(|link| link.template),
             notes: reading.problems(&findings),
             live: reading.live_noted(),
         };

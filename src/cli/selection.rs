@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
 use crate::present::table::Terminal;
+use crate::present::trace_link::TraceLink;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
@@ -199,6 +200,7 @@ impl Reading {
         let default = if is_named { DefaultRange::All } else { default };
         let window = window(args, default, &zone)?;
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
+        let trace_link = trace_link(&settings);
         let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);
         let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Selection {
@@ -216,7 +218,7 @@ impl Reading {
             select,
             sources,
             folders,
-            terminal: Terminal { zone, ..terminal(settings.thrash_warn.value) },
+            terminal: Terminal { zone, trace_link, ..terminal(settings.thrash_warn.value) },
             prices,
             named: args.files.iter().map(|file| file.display().to_string()).collect(),
             place,
@@ -504,7 +506,17 @@ fn sources(
 
 /// Returns the terminal of standard output, where `warn` identical calls mark a call.
 pub(super) fn terminal(warn: u32) -> Terminal {
-    Terminal { width: width(), unicode: is_unicode(), zone: TimeZone::system(), warn }
+    Terminal { width: width(), unicode: is_unicode(), zone: TimeZone::system(), warn, trace_link: None }
+}
+
+/// Returns the template of addresses of traces. One that cannot be used is noted.
+fn trace_link(settings: &Settings) -> Option<TraceLink> {
+    let problems = settings.problems.iter().filter(|problem| problem.setting == Some("links.trace"));
+    problems.for_each(|problem| note(&problem.to_string()));
+    let is_screen = || stdio::terminal_width().is_some();
+    let is_capable = || process_variable("TERM").is_some_and(|name| name != "dumb" && name != "linux");
+    let template = settings.links_trace.value.clone()?;
+    Some(TraceLink { template, is_marked: is_screen() && is_capable() })
 }
 
 /// Returns the columns of a line: `COLUMNS`, else those of the terminal. A pipe or file has no limit.

@@ -72,6 +72,10 @@ impl TopArgs {
         }
         let mut reading = Reading::open_early(&self.select, DefaultRange::LastDay)?;
         reading.leave_out_inner();
+        if let Some(link) = &mut reading.terminal.trace_link {
+            // The screen draws characters, and has no hyperlinks.
+            link.is_marked = false;
+        }
         // Made before the scan: lines that are written during the scan are followed.
         let follower = LogFollower::after(&reading.sources, reading.select.window);
         let (scan, mut findings) = reading.scan(|| TopScan::new(&reading.select));

@@ -21,7 +21,7 @@ pub fn write(
     let mut facts = FactList { out };
     write_outcome(&mut facts, terminal, row, record)?;
     write_summary(&mut facts, summary)?;
-    write_chain(&mut facts, row, record)?;
+    write_chain(&mut facts, terminal, row, record)?;
     write_comparison(&mut facts, terminal, record)
 }
 
@@ -62,7 +62,12 @@ fn write_summary(facts: &mut FactList<'_>, summary: Option<&str>) -> io::Result<
     Ok(())
 }
 
-fn write_chain(facts: &mut FactList<'_>, row: &OperationRow, record: &Record<'_>) -> io::Result<()> {
+fn write_chain(
+    facts: &mut FactList<'_>,
+    terminal: &Terminal,
+    row: &OperationRow,
+    record: &Record<'_>,
+) -> io::Result<()> {
     facts.section("the chain")?;
     fn known<'r>(text: &'r Option<Cow<'_, str>>) -> &'r str {
         text.as_deref().unwrap_or_default()
@@ -80,6 +85,14 @@ fn write_chain(facts: &mut FactList<'_>, row: &OperationRow, record: &Record<'_>
         ("trace", known(&record.trace_id)),
         ("span", known(&record.span_id)),
         ("parent span", known(&record.parent_span_id)),
+    ] {
+        facts.add(name, value, Tone::Plain)?;
+    }
+    let link = terminal.trace_link.as_ref();
+    if let Some(link) = link.and_then(|link| link.text(known(&record.trace_id), known(&record.span_id))) {
+        facts.add_marked("trace link", &link)?;
+    }
+    for (name, value) in [
         ("arguments", known(&record.args_hash)),
         ("result", known(&record.result_hash)),
         ("text", known(&record.text_hash)),
@@ -119,6 +132,11 @@ impl FactList<'_> {
         if value.is_empty() {
             return Ok(());
         }
-        writeln!(self.out, "  {name:<14} {}", tone.paint(value))
+        self.add_marked(name, &tone.paint(value))
+    }
+
+    /// Writes one fact whose value has escape sequences of spantap.
+    fn add_marked(&mut self, name: &str, value: &str) -> io::Result<()> {
+        writeln!(self.out, "  {name:<14} {value}")
     }
 }

@@ -29,6 +29,10 @@ pub(crate) fn write(
     if session.more == 0 {
         write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
     }
+    let links = session.traces().filter_map(|trace| terminal.trace_link.as_ref()?.text(trace, ""));
+    for link in links {
+        writeln!(out, "trace: {link}")?;
+    }
     session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
     for open in &session.open {
         let ms = format::duration(open.started.ms_until(Timestamp::now()));

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use crate::present::Printable;
+use crate::present::trace_link::TraceLink;
 
 #[derive(Clone, Debug)]
 pub struct Terminal {
@@ -15,6 +16,7 @@ pub struct Terminal {
     pub zone: jiff::tz::TimeZone,
     /// Number of identical calls from which on a call is marked.
     pub warn: u32,
+    pub trace_link: Option<TraceLink>,
 }
 
 impl Terminal {
@@ -331,7 +333,8 @@ mod tests {
             columns: vec![Column::left("NAME", 0), Column::right("CALLS", 0), Column::left("NOTE", 1)],
             rows: vec![row("search_issues", "412", "slow"), row("東京", "3", "")],
         };
-        let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+        let terminal =
+            Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3, trace_link: None };
         let mut out = Vec::new();
         table.write(&mut out, &terminal).unwrap();
         anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string()
@@ -359,7 +362,8 @@ mod tests {
             (42, "a-long-name-of-a-server  2026-11-29 00:19"),
             (36, "a-long-name-of-a-…  2026-11-29 00:19"),
         ] {
-            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            let terminal =
+                Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3, trace_link: None };
             let mut out = Vec::new();
             table.write(&mut out, &terminal).unwrap();
             assert_eq!(String::from_utf8(out).unwrap().lines().nth(1), Some(row), "{width}");
@@ -369,7 +373,8 @@ mod tests {
     #[test]
     fn a_paragraph_is_broken_between_words_and_a_pipe_gets_one_line() {
         let paragraph = |width| {
-            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            let terminal =
+                Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3, trace_link: None };
             terminal.paragraph(&"one two /a/long/path three".into(), 2, 4)
         };
         assert_eq!(paragraph(10), "one two\n    /a/long/path\n    three");
@@ -379,7 +384,8 @@ mod tests {
     #[test]
     fn a_word_that_is_longer_than_a_line_is_folded_and_loses_nothing() {
         let folded = |width| {
-            let terminal = Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+            let terminal =
+                Terminal { width, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3, trace_link: None };
             let lines = terminal.folded(&"+ one /a/long/path/東京 x".into(), 3);
             lines.iter().map(|line| line.to_string()).collect::<Vec<_>>()
         };
@@ -394,8 +400,13 @@ mod tests {
             columns: vec![Column::left("", 0), Column::right("", 9), Column::left("", 1)],
             rows: vec![vec![long.clone().into(), "3".into(), long.clone().into()], vec![Cell::default(); 3]],
         };
-        let terminal =
-            Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+        let terminal = Terminal {
+            width: Terminal::UNLIMITED,
+            unicode: true,
+            zone: jiff::tz::TimeZone::UTC,
+            warn: 3,
+            trace_link: None,
+        };
         let mut out = Vec::new();
         table.write(&mut out, &terminal).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), format!("\n{long} 3 {long}\n\n"));

@@ -60,8 +60,13 @@ pub(crate) fn json(session_id: &str, call: Option<&str>, facts: &[Fact]) -> serd
         nothing_stood_out: bool,
         facts: Vec<FactLine<'f>>,
     }
-    let terminal =
-        Terminal { width: Terminal::UNLIMITED, unicode: true, zone: jiff::tz::TimeZone::UTC, warn: u32::MAX };
+    let terminal = Terminal {
+        width: Terminal::UNLIMITED,
+        unicode: true,
+        zone: jiff::tz::TimeZone::UTC,
+        warn: u32::MAX,
+        trace_link: None,
+    };
     let texts = SentenceWriter { terminal: &terminal, open: open(facts) };
     let line = WhyLine {
         session_id,

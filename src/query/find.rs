@@ -270,7 +270,12 @@ pub(crate) struct SessionReader<'a> {
     pub(crate) totals: SessionTotals,
     pub(crate) events: Vec<EventRow>,
     pub(crate) open: Vec<OpenRow>,
+    /// Ids of the traces of its operations, at most one more than [`TRACES`].
+    traces: BTreeSet<Box<str>>,
 }
+
+/// Most traces of one session that are named.
+const TRACES: usize = 3;
 
 /// A request that is open now.
 #[derive(Debug)]
@@ -301,7 +306,13 @@ impl<'a> SessionReader<'a> {
             totals: SessionTotals::default(),
             events: Vec::new(),
             open: Vec::new(),
+            traces: BTreeSet::new(),
         }
+    }
+
+    /// Returns the traces of the session if they are few.
+    pub(crate) fn traces(&self) -> impl Iterator<Item = &str> {
+        self.traces.iter().filter(|_| self.traces.len() <= TRACES).map(|trace| &**trace)
     }
 
     /// Drops all but the first operations.
@@ -366,6 +377,12 @@ impl Fold for SessionReader<'_> {
         }
         self.totals.add(entry, self.select, &Prices::default());
         if self.select.takes_operation(entry) {
+            if !entry.trace_id.is_empty()
+                && self.traces.len() <= TRACES
+                && !self.traces.contains(&*entry.trace_id)
+            {
+                self.traces.insert((*entry.trace_id).into());
+            }
             let line = if self.keeps_lines { line.into() } else { Box::default() };
             let row = OperationRow::new(entry, &mut self.names);
             self.operations.push(OperationMatch { row, line });
@@ -383,6 +400,7 @@ impl Fold for SessionReader<'_> {
         self.events.extend(other.events);
         self.operations.extend(other.operations);
         self.more += other.more;
+        self.traces.extend(other.traces);
         self.trim();
     }
 }

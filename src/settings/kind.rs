@@ -145,6 +145,24 @@ pub(super) const ORIGIN: SettingKind<String> = SettingKind {
 pub(super) const URL: SettingKind<String> =
     text("a URL", |url| address(url).unwrap_or_else(|| "none".to_owned()));
 
+/// The address of a trace. Only its host and port are shown, as of every URL.
+pub(super) const LINK: SettingKind<String> = SettingKind {
+    expected: "an http or https address with {trace_id} or {span_id}, for example https://tempo.example/trace/{trace_id}",
+    parse: |written| written.text().filter(|text| is_link(text)).map(str::to_owned),
+    ..URL
+};
+
+/// Returns true for a template of which every address opens a web page and is harmless in a terminal and in a page.
+fn is_link(template: &str) -> bool {
+    let filled = template.replace("{trace_id}", "0").replace("{span_id}", "0");
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'`<>{}\\^|".contains(&byte);
+    let has_no_user = |uri: &http::Uri| uri.authority().is_some_and(|host| !host.as_str().contains('@'));
+    filled != template
+        && (filled.starts_with("https://") || filled.starts_with("http://"))
+        && filled.bytes().all(is_plain)
+        && filled.parse().is_ok_and(|uri| has_no_user(&uri))
+}
+
 pub(super) const CODES: SettingKind<Vec<i64>> = SettingKind {
     expected: "a list of numbers",
     flag_value: FlagValue::Text,
@@ -209,6 +227,28 @@ mod tests {
             ("-1", None),
         ] {
             assert_eq!(size(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_opens_a_web_page_and_nothing_else() {
+        for (template, is) in [
+            ("https://tempo.example/trace/{trace_id}", true),
+            ("http://localhost:16686/trace/{trace_id}?uiFind={span_id}#x", true),
+            ("https://grafana.example/explore?left=%7B%22query%22:%22{trace_id}%22%7D", true),
+            ("https://tempo.example/trace/", false),
+            ("javascript:alert({trace_id})", false),
+            ("file:///{trace_id}", false),
+            ("HTTPS:{trace_id}", false),
+            ("https:///{trace_id}", false),
+            ("https://user:pass@tempo.example/{trace_id}", false),
+            ("https://tempo.example/{trace_id}/{tenant}", false),
+            ("https://tempo.example/{trace_id}\u{1b}]8;;", false),
+            ("https://tempo.example/{trace_id}#\"><script>", false),
+            ("https://tempo.example/{trace_id} x", false),
+            ("https://tempo.example/\u{202e}{trace_id}", false),
+        ] {
+            assert_eq!(is_link(template), is, "{template}");
         }
     }
 

@@ -314,6 +314,10 @@ settings! {
         name: "cost.usd_per_million_tokens", kind: kind::PRICE, default: "none",
         help: "Price of a million tokens in USD, for the estimate of cost",
     }
+    links_trace: String => Option<String> = None, {
+        name: "links.trace", kind: kind::LINK, default: "none",
+        help: "Address of a trace in your tracing backend, with {trace_id} or {span_id}: show, top and report link to it",
+    }
     /// Wins over the endpoints of the `[otlp]` table if a flag or a variable contains it.
     otlp_endpoint: String => Option<String> = None, {
         name: "otlp.endpoint", kind: kind::URL, default: "none", flag: value("otlp", "URL"),

@@ -75,6 +75,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("denied.codes", "-1,-2"),
         ("denied.words", "no"),
         ("cost.usd_per_million_tokens", "3"),
+        ("links.trace", "https://tempo.example/trace/{trace_id}"),
         ("otlp.endpoint", "http://127.0.0.1:9"),
         ("side", "client"),
     ];

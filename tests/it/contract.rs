@@ -320,7 +320,7 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 26] = [
+const VARIABLES: [(&str, &str); 27] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
@@ -345,6 +345,7 @@ const VARIABLES: [(&str, &str); 26] = [
     ("SPANTAP_DENIED_CODES", "-1,-2"),
     ("SPANTAP_DENIED_WORDS", "no"),
     ("SPANTAP_COST_USD_PER_MILLION_TOKENS", "3"),
+    ("SPANTAP_LINKS_TRACE", "https://tempo.example/trace/{trace_id}"),
     ("SPANTAP_OTLP_ENDPOINT", "http://127.0.0.1:9"),
     ("SPANTAP_SIDE", "client"),
 ];

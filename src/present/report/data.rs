@@ -38,6 +38,9 @@ pub struct PageSource {
     pub(crate) source: Printable,
     /// Number of identical calls from which on a call is marked.
     pub(crate) warn: u32,
+    /// Template of the addresses of traces, whose scheme is http or https.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_link: Option<String>,
     /// Lines and files that could not be read.
     pub(crate) notes: Vec<Printable>,
     /// The connections that had a live file when the page was made.

@@ -121,7 +121,16 @@ function chain(row) {
   const lines = (list, make) => list.filter(([, value]) => value).flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, make(value, name))]);
   return [element("h3", {}, `${row.name} on ${row.server}`),
     element("dl", { class: "chain" }, lines(facts, (value, name) => (name === "ended" ? toned(value, tone(row)) : value)),
-      lines(ids, (value, name) => [element("span", { class: "mono" }, value), copier(value, name)]))];
+      lines(ids, (value, name) => [element("span", { class: "mono" }, value), copier(value, name), name === "trace" ? traceLink(detail) : null]))];
+}
+
+// Links to the trace in the user's tracing backend. The ids are hexadecimal, so no part of the address is of a server.
+function traceLink({ trace, span = "" }) {
+  const template = DATA.about.trace_link ?? "";
+  const isId = (id, length) => id.length === length && /^[0-9a-f]*$/i.test(id);
+  if (!/^https?:\/\//.test(template) || !isId(trace, 32) || (template.includes("{span_id}") && !isId(span, 16))) return null;
+  const href = template.replaceAll("{trace_id}", trace).replaceAll("{span_id}", span);
+  return element("a", { href, target: "_blank", rel: "noopener noreferrer" }, "open trace");
 }
 
 // Opens what the address names: `#d76af1.19` a call, `#session:ID` a session.

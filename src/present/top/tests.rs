@@ -118,7 +118,8 @@ impl Drawing {
 
     fn buffer(&mut self, width: u16, height: u16) -> Buffer {
         let zone = jiff::tz::TimeZone::UTC;
-        let terminal = Terminal { width: width.into(), unicode: self.unicode, zone, warn: 3 };
+        let terminal =
+            Terminal { width: width.into(), unicode: self.unicode, zone, warn: 3, trace_link: None };
         let mut buffer = Buffer::empty(Rect::new(0, 0, width, height));
         let (state, servers) = (&self.state, &self.servers);
         let screen =
@@ -183,7 +184,7 @@ fn the_screen_is_the_expected_one_at_every_size() {
 #[test]
 fn in_a_pipe_the_column_that_may_be_long_is_the_last() {
     let zone = jiff::tz::TimeZone::UTC;
-    let terminal = Terminal { width: Terminal::UNLIMITED, unicode: true, zone, warn: 3 };
+    let terminal = Terminal { width: Terminal::UNLIMITED, unicode: true, zone, warn: 3, trace_link: None };
     let lines = super::server_lines(&terminal, &some_servers(), now());
     assert!(lines[0].contains("HOST") && lines[0].contains("NOW\u{1b}"), "{}", lines[0]);
     assert!(lines[0].find("HOST") < lines[0].find("NOW"), "{}", lines[0]);

@@ -86,7 +86,8 @@ fn one(line: &[u8]) {
 fn show(lines: &[&[u8]]) {
     let (select, prices) = (Selection::default(), Prices::new(Some(3.0), &BTreeMap::new()));
     for width in [30, 200] {
-        let terminal = Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC, warn: 3 };
+        let terminal =
+            Terminal { width, unicode: width > 80, zone: jiff::tz::TimeZone::UTC, warn: 3, trace_link: None };
         let mut out = Vec::new();
         let mut printer = RowPrinter::new(terminal.clone());
         let mut session_table = SessionTable::new(&select, &prices, width > 80);

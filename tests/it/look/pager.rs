@@ -4,6 +4,14 @@ use super::{root, spantap, text};
 
 /// Runs `spantap ARGUMENTS` with `pager` on a terminal; returns what the terminal shows, and the exit status.
 fn on_terminal(arguments: &str, pager: &str) -> (String, Option<i32>) {
+    on_terminal_with(&[], arguments, pager)
+}
+
+pub(super) fn on_terminal_with(
+    variables: &[(&str, &str)],
+    arguments: &str,
+    pager: &str,
+) -> (String, Option<i32>) {
     let dir = tempfile::tempdir().unwrap();
     let screen = dir.path().join("screen");
     let run = format!("exec {} {arguments}", env!("CARGO_BIN_EXE_spantap"));
@@ -11,6 +19,7 @@ fn on_terminal(arguments: &str, pager: &str) -> (String, Option<i32>) {
     command.args(["-q", "-e", "-c", &run]).arg(&screen).current_dir(root());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("TERM", "xterm");
     command.env("LC_ALL", "C.UTF-8").env("SHELL", "/bin/sh").env("SPANTAP_PAGER", pager);
+    command.envs(variables.iter().copied());
     let status = command.stdin(std::process::Stdio::null()).output().unwrap().status;
     let screen = std::fs::read(screen).unwrap();
     (String::from_utf8_lossy(&screen).into_owned(), status.code())
