@@ -50,6 +50,9 @@ pub mod settings;
 // The assembly of one proxy: threads, load, shutdown.
 pub mod proxy;
 
+// Receives the telemetry of agents and servers.
+pub mod collect;
+
 // Computes answers from the logs.
 pub mod query;
 

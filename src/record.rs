@@ -1,7 +1,7 @@
 //! The log record, `spantap/1`: the contract between the proxy and every reader of its logs.
 //!
 //! A record is one flat JSON object on one line. An unknown field is absent, never null. [`Record::new`] alone
-//! turns an event into a record. The log line, the live span and the span that `spantap export` sends later are
+//! turns an event into a record; [`agent`] has the records of agents' own telemetry. The log line, the live span and the span that `spantap export` sends later are
 //! all made from the record, so they cannot disagree.
 
 use std::borrow::Cow;
@@ -15,6 +15,7 @@ use crate::record::words::{
     DefinitionPart, Direction, LossPlace, SessionSource, Status, Stream, ToolChangeKind, UnmatchedKind,
 };
 
+pub mod agent;
 pub mod cost;
 pub(crate) mod file_name;
 mod from_event;
@@ -46,7 +47,7 @@ pub struct Identity {
 
 type RecordText<'a> = Option<Cow<'a, str>>;
 
-/// Declares the record: the fields that it always has, and those that are absent while they are unknown.
+/// Declares a record: the fields that it always has, and those that are absent while they are unknown.
 macro_rules! record {
     ($(#[$of_record:meta])* pub struct $record:ident<$a:lifetime> {
         $($(#[$of_always:meta])* pub $always:ident: $always_type:ty,)*
@@ -61,6 +62,8 @@ macro_rules! record {
         }
     };
 }
+
+use record;
 
 record! {
     /// One line of a session log. `docs/log.md` lists the fields of each event.

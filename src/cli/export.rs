@@ -205,7 +205,8 @@ impl ExportRun {
                 // A line without a newline is still being written, or was cut off.
                 LogLine::Last(_) | LogLine::End => return Ok(()),
             };
-            let (Ok(entry), Ok(record)) = (LogEntry::parse(line), serde_json::from_slice::<Record<'_>>(line))
+            let (Some(entry), Ok(record)) =
+                (LogEntry::of_connection(line), serde_json::from_slice::<Record<'_>>(line))
             else {
                 continue;
             };

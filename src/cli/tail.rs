@@ -84,7 +84,7 @@ impl TailArgs {
             }
             let mut rows = Vec::new();
             follower.round(&reading.folders, |line| {
-                let Ok(entry) = LogEntry::parse(line) else { return Ok(()) };
+                let Some(entry) = LogEntry::of_connection(line) else { return Ok(()) };
                 ends.take(&entry);
                 if new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) {
                     rows.push(LogRow::new(&entry, line, json, &mut names));

@@ -145,7 +145,7 @@ impl Watch {
         let ends = &mut self.ends;
         let mut is_changed = false;
         self.follower.round(&self.reading.folders, |line| {
-            if let Ok(entry) = LogEntry::parse(line) {
+            if let Some(entry) = LogEntry::of_connection(line) {
                 ends.take(&entry);
                 is_changed |= state.take(&entry, new, select);
             }

@@ -90,6 +90,11 @@ impl<'a> LogEntry<'a> {
         }
     }
 
+    /// Returns the entry of a line that belongs to a connection; `None` for a record of an agent and any other line.
+    pub(crate) fn of_connection(line: &'a [u8]) -> Option<LogEntry<'a>> {
+        LogEntry::parse(line).ok().filter(|entry| !entry.event.is_of_agent())
+    }
+
     /// Returns true if the line is a request with its outcome.
     pub fn is_operation(&self) -> bool {
         matches!(self.event, EventName::McpToolCall | EventName::McpRequest)

@@ -48,6 +48,8 @@ struct StartPlace {
     server_name: String,
     origin: String,
     cwd: String,
+    /// Name of the agent in a log of `spantap collect`, which is not a log of a server.
+    agent_name: String,
 }
 
 impl StartPlace {
@@ -56,6 +58,7 @@ impl StartPlace {
             self.cwd.strip_prefix(project).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match entry.project {
+            _ if !self.agent_name.is_empty() => None,
             // Two names can have the same name of the log. A log without its start has no name.
             _ if !self.server_name.is_empty() && self.server_name != entry.server => None,
             _ if self.origin.is_empty() => Some(SeenBy::Name),
@@ -127,6 +130,7 @@ pub(crate) fn running(live: &[LiveConnection], entry: &EntryPlace<'_>) -> Option
             server_name: state.server_name.clone(),
             origin: state.origin.clone(),
             cwd: state.cwd.clone(),
+            ..StartPlace::default()
         };
         Some(LastSeen { at: state.updated_at, by: start.belongs_to(entry)?, is_running: true })
     }))
@@ -159,7 +163,7 @@ mod tests {
     fn a_connection_belongs_to_the_entry_that_it_names() {
         let named = |server_name: &str, origin: &str, cwd: &str, project: Option<&str>| {
             let [server_name, origin, cwd] = [server_name, origin, cwd].map(str::to_owned);
-            let start = StartPlace { server_name, origin, cwd };
+            let start = StartPlace { server_name, origin, cwd, ..StartPlace::default() };
             start.belongs_to(&EntryPlace { server: "a b", origin: "claude-code/user", project })
         };
         for origin in ["claude-code/user", ""] {
@@ -170,6 +174,9 @@ mod tests {
             );
         }
         assert_eq!(named("", "", "", None), Some(SeenBy::Name), "a log without its start");
+        let of_agent = StartPlace { agent_name: "codex".to_owned(), ..StartPlace::default() };
+        let collect = EntryPlace { server: "collect", origin: "", project: None };
+        assert_eq!(of_agent.belongs_to(&collect), None, "a log of `spantap collect`");
         let by = |origin: &str, cwd: &str, project: Option<&str>| named("a b", origin, cwd, project);
         assert_eq!(by("claude-code/user", "~/a", None), Some(SeenBy::Origin));
         assert_eq!(by("cursor/user", "~/a", None), None, "the server of the same name of another host");

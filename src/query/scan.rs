@@ -30,7 +30,11 @@ pub trait Fold: Send {
         true
     }
 
+    /// Takes a record of a connection.
     fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]);
+
+    /// Takes the line of a record of an agent, which `spantap collect` wrote.
+    fn take_of_agent(&mut self, _line: &[u8]) {}
 
     /// Adds the answer of another thread.
     fn merge(&mut self, other: Self);
@@ -198,7 +202,9 @@ impl FileTally {
                 self.records += 1;
                 self.newer |= &*entry.schema != crate::record::SCHEMA;
                 ranges.add(&entry);
-                if !part.tasks.keep(&entry, line) {
+                if entry.event.is_of_agent() {
+                    part.fold.take_of_agent(line);
+                } else if !part.tasks.keep(&entry, line) {
                     part.fold.take(&entry, line);
                 }
             }

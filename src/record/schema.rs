@@ -1,20 +1,29 @@
 //! The fields of each event, and the JSON Schema of the record.
 //!
 //! The table of events is the contract in one place: the schema is made from it, `docs/log.md` prints it, and a
-//! test compares it with [`Record::new`] in both directions.
+//! test compares it with [`Record::new`] in both directions. The events of agents have a table of their own.
 
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::record::agent::AgentRecord;
 use crate::record::{EventName, Record, SCHEMA};
 
-/// Fields of every record. Lists of names are separated by blanks.
+/// Fields of every record of a connection. Lists of names are separated by blanks.
 pub const ALWAYS: &str = "schema timestamp level event message seq session_id connection_id server_name";
 
 /// Fields of every record once they are known.
 pub const WHERE_KNOWN: &str = "host_name user_id conversation_id turn_id";
 
-/// The fields of an event beyond [`ALWAYS`] and [`WHERE_KNOWN`].
+/// Fields of every record of an agent.
+pub const AGENT_ALWAYS: &str = "schema timestamp level event message seq session_id connection_id agent_name";
+
+/// Fields of every record of an agent once they are known.
+pub const AGENT_WHERE_KNOWN: &str = "fact_id amends agent_version host_pid conversation_id turn_id trace_id span_id \
+    parent_span_id started_at ended_at duration_ms status error_type";
+
+/// The fields of an event beyond those of every record.
 pub struct EventFields {
     pub event: EventName,
     pub required: &'static str,
@@ -25,7 +34,7 @@ const fn fields(event: EventName, required: &'static str, optional: &'static str
     EventFields { event, required, optional }
 }
 
-/// All events, in the order of `docs/log.md`.
+/// All events of connections, in the order of `docs/log.md`.
 pub const EVENTS: &[EventFields] = &[
     fields(
         EventName::SessionStarted,
@@ -81,6 +90,19 @@ pub const EVENTS: &[EventFields] = &[
     fields(EventName::DebugEnded, "", ""),
 ];
 
+/// All events of agents, which `spantap collect` records.
+pub const AGENT_EVENTS: &[EventFields] = &[
+    fields(EventName::AgentTurn, "", ""),
+    fields(
+        EventName::ModelCall,
+        "",
+        "model input_tokens output_tokens cached_tokens cache_write_tokens cost_usd cost_source first_token_ms attempt \
+        call_ids",
+    ),
+    fields(EventName::AgentTool, "", "call_id tool_name tool_server decision decided_by person_wait_ms"),
+    fields(EventName::ServerSpan, "trace_id span_id span_name", "span_kind"),
+];
+
 const OPERATION: &str = "request_id direction method started_at ended_at duration_ms status request_size_bytes trace_id \
     span_id trace_flags";
 const PENDING: &str = "request_id direction method started_at open_ms in_flight trace_id span_id trace_flags";
@@ -95,6 +117,7 @@ const FORMS: &[(&str, &str)] = &[
     ("parent_span_id", "^[0-9a-f]{16}$"),
     ("linked_span_id", "^[0-9a-f]{16}$"),
     ("trace_flags", "^[0-9a-f]{2}$"),
+    ("fact_id", "^[0-9a-f]{16}$"),
     ("hash_key_id", "^[0-9a-f]{8}$"),
     ("args_hash", HASH),
     ("result_hash", HASH),
@@ -106,15 +129,26 @@ const FORMS: &[(&str, &str)] = &[
 const HASH: &str = "^(hmac-)?sha256(-raw)?:[0-9a-f]{64}$";
 
 /// Returns the JSON Schema (draft 2020-12) of one line of a log that this version writes. It has types and
-/// descriptions from [`Record`], and the fields of each event.
+/// descriptions from [`Record`] and [`AgentRecord`], and the fields of each event.
 pub fn schema() -> Value {
-    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let mut schema = generator.into_root_schema_for::<Record<'_>>().to_value();
-    let per_event: Vec<Value> = EVENTS.iter().map(EventFields::schema).collect();
+    let mut schema = schema_of::<Record<'_>>();
+    let agents = schema_of::<AgentRecord<'_>>();
+    for part in ["properties", "$defs"] {
+        let (Some(all), Some(more)) = (schema[part].as_object_mut(), agents[part].as_object()) else {
+            continue;
+        };
+        for (name, field) in more {
+            all.entry(name).or_insert_with(|| field.clone());
+        }
+    }
+    let mut per_event: Vec<Value> = EVENTS.iter().map(|event| event.schema(ALWAYS, WHERE_KNOWN)).collect();
+    per_event.extend(AGENT_EVENTS.iter().map(|event| event.schema(AGENT_ALWAYS, AGENT_WHERE_KNOWN)));
     if let Some(root) = schema.as_object_mut() {
         root.insert("$id".to_owned(), json!(format!("urn:spantap:log:{SCHEMA}")));
         root.insert("title".to_owned(), json!(format!("spantap log record, {SCHEMA}")));
-        root.insert("required".to_owned(), json!(names(ALWAYS)));
+        let mut required = names(ALWAYS);
+        required.retain(|name| names(AGENT_ALWAYS).contains(name));
+        root.insert("required".to_owned(), json!(required));
         root.insert("allOf".to_owned(), json!(per_event));
         if let Some(properties) = root.get_mut("properties").and_then(Value::as_object_mut) {
             properties.values_mut().for_each(without_null);
@@ -123,6 +157,10 @@ pub fn schema() -> Value {
         }
     }
     schema
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// Removes null and the default from the schema of a field, since an unknown field is absent.
@@ -163,11 +201,12 @@ fn extend(properties: &mut Map<String, Value>, field: &str, keyword: &str, value
 
 impl EventFields {
     /// Returns the rule that a record of this event has these fields and no other fields.
-    fn schema(&self) -> Value {
-        let known = [ALWAYS, WHERE_KNOWN, self.required, self.optional].map(names).concat();
+    fn schema(&self, always: &str, where_known: &str) -> Value {
+        let known = [always, where_known, self.required, self.optional].map(names).concat();
+        let required = [always, self.required].map(names).concat();
         json!({
             "if": {"properties": {"event": {"const": self.event.as_str()}}, "required": ["event"]},
-            "then": {"required": names(self.required), "propertyNames": {"enum": known}},
+            "then": {"required": required, "propertyNames": {"enum": known}},
         })
     }
 }

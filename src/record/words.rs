@@ -60,11 +60,64 @@ words! {
         ServerStderr = "server_stderr",
         DebugEnded = "debug_ended",
         SessionEnded = "session_ended",
+        AgentTurn = "agent_turn",
+        ModelCall = "model_call",
+        AgentTool = "agent_tool",
+        ServerSpan = "server_span",
         /// An event of a newer version; never written.
         #[default]
         #[serde(other)]
         #[schemars(skip)]
         Unknown = "unknown",
+    }
+}
+
+impl EventName {
+    /// Returns true if the event is one that `spantap collect` records. It belongs to an agent, not to a connection.
+    pub fn is_of_agent(self) -> bool {
+        use EventName::{AgentTool, AgentTurn, ModelCall, ServerSpan};
+        matches!(self, AgentTurn | ModelCall | AgentTool | ServerSpan)
+    }
+}
+
+words! {
+    /// What was decided about a tool that the model asked for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ToolDecision {
+        Allowed = "allowed",
+        Refused = "refused",
+    }
+}
+
+words! {
+    /// Maker of a [`ToolDecision`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Decider {
+        User = "user",
+        Config = "config",
+        Hook = "hook",
+        Agent = "agent",
+    }
+}
+
+words! {
+    /// Source of the cost of a model call.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum CostSource {
+        Agent = "agent",
+        Config = "config",
+    }
+}
+
+words! {
+    /// Kind of a span, in the words of OpenTelemetry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ServerSpanKind {
+        Internal = "internal",
+        Server = "server",
+        Client = "client",
+        Producer = "producer",
+        Consumer = "consumer",
     }
 }
 
@@ -103,7 +156,19 @@ macro_rules! json {
     )+};
 }
 
-json!(DefinitionPart, Direction, SessionSource, Status, Stream, ToolChangeKind, UnmatchedKind);
+json!(
+    CostSource,
+    Decider,
+    DefinitionPart,
+    Direction,
+    ServerSpanKind,
+    SessionSource,
+    Status,
+    Stream,
+    ToolChangeKind,
+    ToolDecision,
+    UnmatchedKind
+);
 
 /// Reads an unknown word as the default of its list.
 macro_rules! read_or_default {

@@ -1,5 +1,6 @@
 //! Promises about the whole program, one module each.
 
+mod agents;
 mod check;
 mod check_hosts;
 mod check_remote;

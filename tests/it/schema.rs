@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use spantap::record::schema::{ALWAYS, EVENTS, WHERE_KNOWN, names, schema};
+use spantap::record::schema::{
+    AGENT_ALWAYS, AGENT_EVENTS, AGENT_WHERE_KNOWN, ALWAYS, EVENTS, EventFields, WHERE_KNOWN, names, schema,
+};
 
 use crate::support::*;
 
@@ -43,9 +45,9 @@ fn quoted(fields: &str) -> String {
     names(fields).iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ")
 }
 
-fn events_table() -> String {
+fn events_table(events: &[EventFields]) -> String {
     let mut table = "| event | always | if known |\n| --- | --- | --- |\n".to_owned();
-    for event in EVENTS {
+    for event in events {
         let (required, optional) = (quoted(event.required), quoted(event.optional));
         table += &format!("| `{}` | {required} | {optional} |\n", event.event.as_str());
     }
@@ -73,25 +75,26 @@ fn kind(field: &Value, definitions: &Value) -> String {
     }
 }
 
-fn fields_table() -> String {
-    let schema = schema();
-    let of_events = EVENTS.iter().flat_map(|event| [event.required, event.optional]);
-    let known: Vec<&str> = [ALWAYS, WHERE_KNOWN].into_iter().chain(of_events).flat_map(names).collect();
-    let mut table = "| field | type | meaning |\n| --- | --- | --- |\n".to_owned();
-    let properties = schema["properties"].as_object().unwrap();
-    let mut seen = Vec::new();
-    for name in &known {
-        if seen.contains(name) {
-            continue;
+/// Returns the fields of `events`, each once, in the order of their first appearance.
+fn fields_of(always: &str, where_known: &str, events: &[EventFields]) -> Vec<String> {
+    let of_events = events.iter().flat_map(|event| [event.required, event.optional]);
+    let mut fields: Vec<String> = Vec::new();
+    for name in [always, where_known].into_iter().chain(of_events).flat_map(names) {
+        if !fields.iter().any(|field| field == name) {
+            fields.push(name.to_owned());
         }
-        seen.push(name);
-        let field = &properties[*name];
+    }
+    fields
+}
+
+fn fields_table(fields: &[String]) -> String {
+    let schema = schema();
+    let mut table = "| field | type | meaning |\n| --- | --- | --- |\n".to_owned();
+    for name in fields {
+        let field = &schema["properties"][name];
         let meaning = field["description"].as_str().unwrap_or_else(|| panic!("{name} is not described"));
         let meaning = meaning.replace('\n', " ").replace('|', "\\|");
         table += &format!("| `{name}` | {} | {meaning} |\n", kind(field, &schema["$defs"]));
-    }
-    for name in properties.keys() {
-        assert!(known.contains(&name.as_str()), "{name} belongs to no event");
     }
     table
 }
@@ -100,7 +103,19 @@ fn fields_table() -> String {
 fn the_tables_in_docs_are_those_of_the_code() {
     let path = docs("log.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let page_now = with_table(&with_table(&page, "events", &events_table()), "fields", &fields_table());
+    let fields = fields_of(ALWAYS, WHERE_KNOWN, EVENTS);
+    let mut of_agents = fields_of(AGENT_ALWAYS, AGENT_WHERE_KNOWN, AGENT_EVENTS);
+    for name in schema()["properties"].as_object().unwrap().keys() {
+        assert!(fields.contains(name) || of_agents.contains(name), "{name} belongs to no event");
+    }
+    of_agents.retain(|name| !fields.contains(name));
+    let page_now = [
+        ("events", events_table(EVENTS)),
+        ("fields", fields_table(&fields)),
+        ("agent events", events_table(AGENT_EVENTS)),
+        ("agent fields", fields_table(&of_agents)),
+    ];
+    let page_now = page_now.iter().fold(page, |page, (name, table)| with_table(&page, name, table));
     assert_published(&path, &page_now);
 }
 

@@ -392,3 +392,74 @@ fn durations_have_three_decimals_and_token_estimates_are_rounded_up() {
     assert_eq!([&call["args_tokens_est"], &call["result_tokens_est"]], [2, 3]);
     assert_eq!(call["level"], "warn");
 }
+
+#[test]
+fn every_field_of_an_agent_s_record_belongs_to_an_event_and_the_schema_takes_it() {
+    use crate::record::agent::AgentRecord;
+    use crate::record::words::{CostSource, Decider, ServerSpanKind, ToolDecision};
+    let text = || Some("a".into());
+    let hex = |digits: usize| Some("0123456789abcdef".repeat(2)[..digits].to_owned().into());
+    let mut full = AgentRecord {
+        agent_name: "codex".into(),
+        fact_id: hex(16),
+        amends: Some(true),
+        agent_version: text(),
+        host_pid: Some(1),
+        conversation_id: text(),
+        turn_id: text(),
+        trace_id: hex(32),
+        span_id: hex(16),
+        parent_span_id: hex(16),
+        started_at: Some(Timestamp(0)),
+        ended_at: Some(Timestamp(1)),
+        duration_ms: Some(crate::record::Millis(1.5)),
+        status: Some(Status::Error),
+        error_type: text(),
+        model: text(),
+        input_tokens: Some(1),
+        output_tokens: Some(2),
+        cached_tokens: Some(3),
+        cache_write_tokens: Some(4),
+        cost_usd: Some(0.25),
+        cost_source: Some(CostSource::Agent),
+        first_token_ms: Some(crate::record::Millis(2.5)),
+        attempt: Some(1),
+        call_ids: Some(vec!["call_1".into()]),
+        call_id: text(),
+        tool_name: text(),
+        tool_server: text(),
+        decision: Some(ToolDecision::Refused),
+        decided_by: Some(Decider::User),
+        person_wait_ms: Some(crate::record::Millis(3.5)),
+        span_name: text(),
+        span_kind: Some(ServerSpanKind::Internal),
+        ..AgentRecord::default()
+    };
+    let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    let mut used: BTreeSet<String> = BTreeSet::new();
+    for entry in AGENT_EVENTS {
+        full.event = entry.event;
+        full.finish("01a2027b-0000-7000-8000-0123456789ab", 7);
+        assert!(entry.event.is_of_agent());
+        let mut record = serde_json::to_value(&full).unwrap();
+        assert!(!validator.is_valid(&record), "fields of all events");
+        let lists = [AGENT_ALWAYS, AGENT_WHERE_KNOWN, entry.required, entry.optional];
+        let known: BTreeSet<&str> = lists.into_iter().flat_map(names).collect();
+        let fields = record.as_object_mut().unwrap();
+        fields.retain(|name, _| known.contains(name.as_str()));
+        assert_eq!(fields.len(), known.len(), "{known:?}");
+        used.extend(fields.keys().cloned());
+        let errors: Vec<String> = validator.iter_errors(&record).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{record}");
+        let line = record.to_string();
+        assert_eq!(serde_json::from_str::<AgentRecord<'_>>(&line).unwrap().seq, 7);
+        record["server_name"] = json!("fs");
+        assert!(!validator.is_valid(&record));
+        record.as_object_mut().unwrap().remove("server_name");
+        record.as_object_mut().unwrap().remove("agent_name");
+        assert!(!validator.is_valid(&record));
+    }
+    let all = serde_json::to_value(&full).unwrap();
+    assert_eq!(used, fields(&all).into_iter().map(str::to_owned).collect());
+    assert_eq!(all["session_id"], "a", "the conversation in place of the session");
+}

@@ -51,6 +51,11 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         &["text", "system", "relay", "observe", "record", "export", "settings"],
     ),
     (
+        "collect",
+        "receives the telemetry of agents and servers: adapters, facts, records",
+        &["observe::redact", "record"],
+    ),
+    (
         "query",
         "reads session files and live files: scan, select, totals",
         &["system::files", "system::procfs", "text", "record"],
