@@ -15,15 +15,16 @@ use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, last_words, unexpected_end};
 use crate::query::greatest::Greatest;
+use crate::query::listing::LastListing;
 use crate::query::live::{self, LiveConnection, Liveness};
 use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::totals::TimedTotals;
-use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
+use crate::record::{EventName, tokens};
 use crate::system::procfs::{self, ProcessTree};
 
 /// Most operations and events that are kept: the newest.
@@ -83,6 +84,8 @@ pub(crate) struct TopServer {
     pub(crate) memory_bytes: Option<u64>,
     /// Number of running servers with the same command, this one included.
     pub(crate) copies: Option<usize>,
+    /// Tokens of its definitions, which a turn pays if the client loads all of them.
+    pub(crate) definition_tokens_est: Option<u64>,
     /// How it died, or the last error.
     pub(crate) message: String,
 }
@@ -108,6 +111,14 @@ struct ConnectionTotals {
     p95_ms: Option<f64>,
     is_changed: bool,
     has_ended: bool,
+    /// Bytes of its definitions.
+    definitions: Option<LastListing<u64>>,
+}
+
+impl ConnectionTotals {
+    fn definition_tokens(&self) -> Option<u64> {
+        Some(tokens(self.definitions.as_ref()?.last()?.pages.into_iter().sum()))
+    }
 }
 
 /// The last end of a server in its session.
@@ -152,6 +163,12 @@ impl TopTotals {
         }
     }
 
+    /// Adds definitions. They hold for the connection also if they were listed before the selected time.
+    fn add_definitions(&mut self, entry: &LogEntry<'_>) {
+        let connection = self.connections.entry((*entry.connection_id).into()).or_default();
+        connection.definitions.get_or_insert_default().add(entry, entry.definition_bytes.unwrap_or(0));
+    }
+
     fn add_end(&mut self, entry: &LogEntry<'_>) {
         let died = unexpected_end(entry).map(|how| match last_words(entry) {
             Some(words) => format!("{how}: {words}"),
@@ -179,6 +196,9 @@ impl TopTotals {
             connection.timed.merge(other.timed);
             connection.is_changed |= other.is_changed;
             connection.has_ended |= other.has_ended;
+            if let Some(listing) = other.definitions {
+                connection.definitions.get_or_insert_default().merge(listing);
+            }
         }
         other.ends.into_iter().for_each(|(key, end)| self.keep_end(key, end));
         for (part, counts) in other.activity {
@@ -214,6 +234,9 @@ impl<'a> TopScan<'a> {
 
 impl Fold for TopScan<'_> {
     fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
+        if entry.event == EventName::ToolsListed && self.select.takes_lasting(entry) {
+            self.totals.add_definitions(entry);
+        }
         if !self.select.takes_context(entry) {
             return;
         }
@@ -259,6 +282,9 @@ impl TopState {
     pub(crate) fn take(&mut self, entry: &LogEntry<'_>, new: &NewRecords, select: &Selection) -> bool {
         if !select.takes_context(entry) || !new.takes(entry) {
             return false;
+        }
+        if entry.event == EventName::ToolsListed {
+            self.totals.add_definitions(entry);
         }
         self.totals.add(entry, select);
         if LogRow::is_followed(select, entry) {
@@ -413,6 +439,7 @@ impl TopState {
             open,
             memory_bytes: process.and_then(|process| process.memory),
             copies,
+            definition_tokens_est: totals.and_then(ConnectionTotals::definition_tokens),
             message: message.unwrap_or_default(),
         }
     }
@@ -436,6 +463,7 @@ impl TopState {
             idle_ms: None,
             memory_bytes: None,
             copies: None,
+            definition_tokens_est: totals.and_then(ConnectionTotals::definition_tokens),
             message,
         })
     }

@@ -65,6 +65,7 @@ fn server(name: &str, state: ServerState) -> TopServer {
         idle_ms: Some(12_000.0),
         memory_bytes: Some(84_000_000),
         copies: Some(1),
+        definition_tokens_est: Some(1_954),
         message: String::new(),
     }
 }
@@ -310,6 +311,10 @@ fn a_server_is_selected_by_its_connection_and_enter_shows_its_calls() {
     drawing.key(KeyCode::Enter);
     assert_eq!((drawing.view.focus, &*drawing.view.filter_text), (Focus::Calls, "server:\"files\""));
     assert_eq!(drawing.view.shown.len(), 13);
+    let screen = drawing.screen(80, 24);
+    assert!(screen.contains("its definitions: ~2.0k tokens a turn if the client loads all"), "{screen}");
+    drawing.key(KeyCode::Down);
+    assert!(!drawing.screen(80, 24).contains("definitions"));
 }
 
 #[test]

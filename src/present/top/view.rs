@@ -6,6 +6,7 @@ use std::rc::Rc;
 use clap::ValueEnum;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use crate::present::format;
 use crate::query::errors::{self, ErrorRow};
 use crate::query::filter::RowFilter;
 use crate::query::find::SearchTarget;
@@ -225,6 +226,10 @@ impl TopView {
             self.filter_text = format!("server:\"{}\"", server.server_name.replace('"', "?"));
             self.focus = Focus::Calls;
             self.filter_again(state);
+            if let Some(tokens) = server.definition_tokens_est {
+                let tokens = format::count(tokens);
+                self.notice = format!("its definitions: ~{tokens} tokens a turn if the client loads all");
+            }
             return None;
         }
         match self.selected(state)? {

@@ -69,6 +69,30 @@ fn servers(state: &mut TopState, order: TopOrder, second: i64) -> Vec<(String, S
 }
 
 #[test]
+fn the_definitions_of_a_server_are_those_that_it_listed_last_at_any_time() {
+    let listed = |seq, second, bytes: u64| {
+        let list = format!(r#""definition_bytes":{bytes},"is_complete":true"#);
+        line(seq, second, &list).replace("mcp_tool_call", "tools_listed").replace("\"c\"", "\"s-db\"")
+    };
+    let select = Selection {
+        window: crate::query::files::TimeWindow { since: Some(at(5)), until: None },
+        ..Selection::default()
+    };
+    let mut scan = TopScan::new(&select);
+    let before = listed(1, 1, 400);
+    scan.take(&LogEntry::parse(before.as_bytes()).unwrap(), before.as_bytes());
+    let mut state = scan.finish();
+    state.set_live(vec![live("s", "db", 0), live("s", "other", 0)]);
+    let tokens = |state: &mut TopState| {
+        let servers = state.servers(&select, TopOrder::Server, at(120));
+        servers.iter().map(|server| server.definition_tokens_est).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(&mut state), [Some(100), None]);
+    add(&mut state, &listed(2, 9, 800));
+    assert_eq!(tokens(&mut state), [Some(200), None]);
+}
+
+#[test]
 fn a_line_that_was_read_before_does_not_count_again() {
     let mut state = scan(&[line(1, 1, r#""duration_ms":1"#), line(2, 2, r#""duration_ms":2"#)]);
     let new = NewRecords::after(HashMap::from([("c".into(), 2)]));
