@@ -14,6 +14,7 @@ mod check;
 mod completions;
 mod context;
 mod dashboards;
+mod debug;
 mod demo;
 mod diff;
 mod doctor;
@@ -96,6 +97,8 @@ pub enum Command {
     Unwrap(wrap::UnwrapArgs),
     /// Show hosts, servers and whether each is watched
     Status(wrap::StatusArgs),
+    /// Turn debug records on and off in sessions that run
+    Debug(debug::DebugArgs),
     /// Follow operations as they happen
     Tail(tail::TailArgs),
     /// Watch servers and calls on a live screen
@@ -197,6 +200,7 @@ impl Command {
             Command::Wrap(args) => args.run(out),
             Command::Unwrap(args) => args.run(out),
             Command::Status(args) => args.run(out),
+            Command::Debug(args) => args.run(out),
             Command::Tail(args) => args.run(out),
             Command::Top(args) => args.run(out),
             Command::Sessions(args) => args.run(out),

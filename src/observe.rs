@@ -74,6 +74,12 @@ pub enum Debug {
     Until(Moment),
 }
 
+/// An order of `spantap debug` to a session that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugOrder {
+    pub until: Moment,
+}
+
 /// Rules by which a JSON-RPC error is a refusal by a person or a policy.
 #[derive(Clone, Debug, Default)]
 pub struct Denials {
@@ -231,6 +237,12 @@ impl Observer {
         for lines in [&mut self.stdin, &mut self.stdout] {
             lines.scanner.set_bodies(load_mode == LoadMode::Full);
         }
+    }
+
+    /// Turns debug on by an order of the user, or ends the order. The setting stays as it is.
+    pub fn order_debug(&mut self, order: Option<DebugOrder>, now: Moment, sink: &mut dyn Sink) {
+        self.now = self.now.max(now);
+        self.session.order_debug(order, &mut Step { now, out: sink });
     }
 
     /// Reports hanging calls and turns debug off. `now` is later than all chunks before.

@@ -14,6 +14,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 pub(crate) mod connection_span;
+pub(crate) mod debug_watch;
 pub(crate) mod diagnostics;
 pub(crate) mod identity;
 pub(crate) mod known_tools;
@@ -281,7 +282,11 @@ impl SharedObserver {
 fn background_loop(shared: &SharedObserver) {
     // Once and at normal priority: on a machine without an idle core this would otherwise take the whole time of
     // a short session, and there would be no log at the end.
-    shared.observer().build();
+    let mut debug_watch = {
+        let mut observer = shared.observer();
+        observer.build();
+        observer.take_debug_watch()
+    };
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
     while !shared.is_ending() {
@@ -292,9 +297,13 @@ fn background_loop(shared: &SharedObserver) {
             let observed = observer.observe(BACKGROUND_SLICE);
             found |= observed > 0;
             if observed < BACKGROUND_SLICE {
-                observer.tick();
+                let now = observer.tick();
                 nap = if found { SHORTEST_NAP } else { (nap * 4).min(LONGEST_NAP) };
                 nap = observer.until_deadline(nap);
+                drop(observer);
+                if let Some(order) = debug_watch.as_mut().and_then(|watch| watch.look(now)) {
+                    shared.observer().order_debug(order, now);
+                }
                 break;
             }
         }

@@ -17,6 +17,7 @@ use crate::record::words::{
 
 pub mod agent;
 pub mod cost;
+pub(crate) mod debug_control;
 pub(crate) mod file_name;
 mod from_event;
 pub(crate) mod line;
@@ -308,6 +309,8 @@ record! {
             /// Number of records that were not written.
             pub records_lost: Option<u64>,
             // ---- debug ----
+            /// Time at which debug ends.
+            pub debug_until: Option<Timestamp>,
             /// Beginning of the tool's result, redacted, at most 200 characters.
             pub result_summary: RecordText<'a>,
             /// `mcp_notification`: text of `notifications/message` or reason of a cancellation.

@@ -155,6 +155,13 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 ],
             ),
             command(
+                "debug",
+                &[
+                    runs("spantap debug on --for 5m --server 'git*'", "details of servers that run"),
+                    runs("spantap debug off", "no more details"),
+                ],
+            ),
+            command(
                 "run",
                 &[
                     parses(

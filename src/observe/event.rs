@@ -17,8 +17,10 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
 
+mod debug;
 mod tools;
 
+pub use debug::DebugStarted;
 pub use tools::{
     ChangedTool, DefinitionPart, LintedTool, ListedTool, ToolChangeKind, ToolsChanged, ToolsLinted,
     ToolsListed,
@@ -74,7 +76,9 @@ pub enum EventKind {
     Notification(Box<Notification>),
     /// Debug only: one line of the server's stderr.
     ServerStderr(ServerStderr),
-    /// The time of `--debug-for` is over, and debug is off.
+    /// `spantap debug` has turned debug on, or has changed its end.
+    DebugStarted(DebugStarted),
+    /// The time of `--debug-for` or of `spantap debug` is over, and debug is off.
     DebugEnded,
     /// Measurements of the server process and of the proxy. For metrics only; not recorded.
     StatsSample(Box<StatsSample>),

@@ -14,11 +14,12 @@ use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redacto
 use crate::observe::repeats::{CallOutcome, Repeats};
 use crate::observe::tools::ToolSet;
 use crate::observe::turns::{RecentValues, TurnCounter};
-use crate::observe::{Debug, ObserverSettings, ServerEnd};
+use crate::observe::{DebugOrder, ObserverSettings, ServerEnd};
 use crate::relay::chunk::Moment;
 
 mod answer;
 mod deadlines;
+mod debugging;
 mod facts;
 mod linted;
 mod losses;
@@ -56,6 +57,8 @@ struct ConversationTurn {
 
 pub(super) struct Session {
     settings: ObserverSettings,
+    /// The order of `spantap debug`, until its end.
+    debug_order: Option<DebugOrder>,
     redactor: Redactor,
     hashing: Hashing,
     spans: SpanAssigner,
@@ -88,6 +91,7 @@ impl Session {
             hashing: Hashing::new(&settings.hash_key),
             spans: SpanAssigner::new(settings.connection.clone(), random),
             settings,
+            debug_order: None,
             redactor,
             seq: 0,
             open: OpenRequests::default(),
@@ -127,14 +131,6 @@ impl Session {
 
     pub(super) fn remember_tools(&mut self, known: Option<ToolSet>) {
         self.tools.listings.remember(known);
-    }
-
-    pub(super) fn is_debug(&self, now: Moment) -> bool {
-        match self.settings.debug {
-            Debug::Off => false,
-            Debug::On => true,
-            Debug::Until(end) => now < end,
-        }
     }
 
     /// Emits an event that belongs to the connection as a whole.

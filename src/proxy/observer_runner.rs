@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::export::Exporter;
 use crate::observe::event::StatsSample;
-use crate::observe::{LoadMode, Observer, ServerEnd};
+use crate::observe::{DebugOrder, LoadMode, Observer, ServerEnd};
+use crate::proxy::debug_watch::DebugWatch;
 use crate::record::Dropped;
 use crate::relay::StreamReaders;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
@@ -29,6 +30,8 @@ pub(crate) struct SessionObserver {
     pub(crate) exporter: Exporter,
     /// Called at the end with the tools that were seen.
     pub(crate) remember_tools: Option<RememberTools>,
+    /// Looks for orders of `spantap debug`, until the observer thread takes it.
+    pub(crate) debug_watch: Option<DebugWatch>,
 }
 
 /// Saves the tools for the next session with this server.
@@ -170,8 +173,20 @@ impl ObserverRunner {
         size
     }
 
-    /// Reports deadlines that have passed, and statistics.
-    pub(super) fn tick(&mut self) {
+    /// Returns what looks for orders of `spantap debug`, once.
+    pub(super) fn take_debug_watch(&mut self) -> Option<DebugWatch> {
+        match &mut self.state {
+            ObserverState::Observing(session) => session.debug_watch.take(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn order_debug(&mut self, order: Option<DebugOrder>, now: Moment) {
+        self.guarded(|session| session.observer.order_debug(order, now, &mut session.exporter));
+    }
+
+    /// Reports deadlines that have passed, and statistics. Returns the present moment.
+    pub(super) fn tick(&mut self) -> Moment {
         let now = crate::system::clock::now();
         let sample = (self.seen_since_sample && now >= self.next_sample).then(|| self.stats_sample());
         if sample.is_some() {
@@ -187,6 +202,7 @@ impl ObserverRunner {
             next_refresh = session.exporter.refresh(&session.observer, now);
         });
         self.next_refresh = next_refresh;
+        now
     }
 
     /// Returns `nap`, or the time until the observer's next deadline if that is shorter.

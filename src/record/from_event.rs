@@ -55,6 +55,7 @@ impl<'a> Record<'a> {
             EventKind::ToolResult(result) => record.tool_result(result),
             EventKind::Notification(notification) => record.notification(notification),
             EventKind::ServerStderr(stderr) => record.server_stderr(stderr),
+            EventKind::DebugStarted(started) => record.debug_started(started, anchor),
             EventKind::DebugEnded => record.begin(Level::Info, EventName::DebugEnded, "debug level ended"),
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(listed) if listed.is_recorded => record.tools_listed(listed),
@@ -64,6 +65,12 @@ impl<'a> Record<'a> {
             }
         }
         Some(record)
+    }
+
+    fn debug_started(&mut self, started: &DebugStarted, anchor: &ClockAnchor) {
+        let until = anchor.wall(started.until);
+        self.debug_until = Some(until);
+        self.begin(Level::Info, EventName::DebugStarted, format!("debug level is on until {until}"));
     }
 
     fn begin(&mut self, level: Level, event: EventName, message: impl Into<Cow<'a, str>>) {

@@ -58,6 +58,7 @@ words! {
         ToolResult = "tool_result",
         McpNotification = "mcp_notification",
         ServerStderr = "server_stderr",
+        DebugStarted = "debug_started",
         DebugEnded = "debug_ended",
         SessionEnded = "session_ended",
         AgentTurn = "agent_turn",

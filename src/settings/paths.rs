@@ -40,6 +40,11 @@ pub(crate) fn live_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("live"))
 }
 
+/// Returns the control file of `spantap debug`.
+pub(crate) fn debug_control() -> Option<PathBuf> {
+    Some(state_dir()?.join("debug.json"))
+}
+
 pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }

@@ -26,6 +26,31 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Reads a file of at most `limit` bytes that belongs to this user, and that other users can neither read nor write.
+/// Does not follow a link.
+pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let options = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = File::options().read(true).custom_flags(options).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("it is a link"),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    let refuse = |reason: &str| Err(io::Error::other(reason));
+    if !metadata.is_file() {
+        return refuse("it is not a file");
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return refuse("other users can read or write it");
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit { refuse("it is too large") } else { Ok(bytes) }
+}
+
 /// Makes `folder` and its missing parents. `folder` and each parent that belongs to spantap get mode 0700
 /// whatever the umask is. Other programs use the other parents too: they get the usual mode, with all
 /// permissions for their owner. A folder that exists keeps its mode.

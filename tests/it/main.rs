@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod contract;
 mod dashboards;
+mod debug;
 mod demo;
 mod diff;
 mod doctor;

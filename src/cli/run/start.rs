@@ -20,6 +20,7 @@ use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::connection_span::ConnectionSpan;
+use crate::proxy::debug_watch::DebugWatch;
 use crate::proxy::known_tools::KnownTools;
 use crate::proxy::nested::OuterProxy;
 use crate::proxy::{self, ProxyOptions, ServerStart, SessionObserver, diagnostics, identity, nested};
@@ -307,7 +308,9 @@ impl SessionSetup {
                 known_tools.update(tools);
             }
         };
-        SessionObserver { observer, exporter, remember_tools: Some(Box::new(remember_tools)) }
+        let debug_watch =
+            paths::debug_control().map(|path| DebugWatch::new(path, &self.identity.server_name));
+        SessionObserver { observer, exporter, remember_tools: Some(Box::new(remember_tools)), debug_watch }
     }
 
     /// Returns the working folder with the home folder as `~`, unless the user forbids it.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::observe::Debug;
 use crate::observe::event::*;
 use crate::observe::session::{Session, Step};
 use crate::relay::chunk::Moment;
@@ -30,12 +29,7 @@ impl Deadlines {
 impl Session {
     /// Reports hanging calls and lost bytes, and ends debug, as far as they are due.
     pub(crate) fn tick(&mut self, step: &mut Step<'_>) {
-        if let Debug::Until(end) = self.settings.debug
-            && step.now >= end
-        {
-            self.settings.debug = Debug::Off;
-            self.emit(EventKind::DebugEnded, step);
-        }
+        self.end_debug(step);
         let (slow, hung) = (self.settings.slow, self.settings.slow.saturating_mul(HUNG));
         for number in self.due(self.deadlines.slow_cursor, slow, step.now) {
             self.deadlines.slow_cursor = number + 1;
@@ -57,13 +51,9 @@ impl Session {
         let due = |cursor, limit| {
             self.open.from(cursor).next().map(|(_, pending)| pending.timing.started.after(limit))
         };
-        let debug = match self.settings.debug {
-            Debug::Until(end) => Some(end),
-            Debug::Off | Debug::On => None,
-        };
         let slow_call = due(self.deadlines.slow_cursor, slow);
         let hung_call = due(self.deadlines.hung_cursor, slow.saturating_mul(HUNG));
-        [slow_call, hung_call, debug, self.losses.deadline(), self.task_deadline()]
+        [slow_call, hung_call, self.debug_deadline(), self.losses.deadline(), self.task_deadline()]
             .into_iter()
             .flatten()
             .min()

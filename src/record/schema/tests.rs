@@ -240,7 +240,7 @@ impl Filled {
         kinds
     }
 
-    fn debug_and_last_kinds(self) -> [EventKind; 5] {
+    fn debug_and_last_kinds(self) -> [EventKind; 6] {
         [
             EventKind::ToolResult(Box::new(ToolResult {
                 request_id: text("7"),
@@ -257,6 +257,7 @@ impl Filled {
                 redactions: self.counts(),
             })),
             EventKind::ServerStderr(ServerStderr { line: text("boom"), size: 4, redactions: self.counts() }),
+            EventKind::DebugStarted(DebugStarted { until: Moment(9_000_000_000) }),
             EventKind::DebugEnded,
             EventKind::SessionEnded(Box::new(SessionEnded {
                 reason: EndReason::ServerDied,
