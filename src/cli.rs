@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::{Redacted, Redactor};
 use crate::present::Printable;
+use crate::present::commands::{CommandEscape, without_commands};
 use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_environment, server_name};
 
 mod check;
@@ -271,6 +272,11 @@ fn section_redactor(config_file: Option<&Path>, section: &str) -> Redactor {
 /// Returns `text` without secrets. The result is harmless on a terminal; its lines stay lines.
 pub fn redacted(text: &str) -> Redacted {
     Redactor::default().explain(text.as_bytes()).0
+}
+
+/// Returns the text of an error as `main` prints it: without secrets, and without commands of CI systems.
+pub fn error_text(text: &str) -> String {
+    without_commands(redacted(text).as_str(), CommandEscape::Text).into_owned()
 }
 
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

@@ -12,6 +12,7 @@ use clap::{Args, ColorChoice};
 use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
+use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
 use crate::present::{Printable, format};
@@ -94,6 +95,14 @@ impl SelectArgs {
     }
 }
 
+/// Leaves options out of the help of a command that refuses them.
+pub(super) fn hiding(ids: &'static [&str]) -> impl FnMut(clap::Arg) -> clap::Arg {
+    |option| {
+        let is_refused = ids.contains(&option.get_id().as_str());
+        if is_refused { option.hide(true) } else { option }
+    }
+}
+
 /// Parses what `show` and `why` look for. An empty word, as an unset variable gives, would match everything.
 pub(super) fn target(word: &str) -> Result<String, &'static str> {
     (!word.is_empty()).then(|| word.to_owned()).ok_or("expected a word; leave it out for the last session")
@@ -139,7 +148,8 @@ fn status() -> impl TypedValueParser<Value = Status> {
 
 /// Prints one line on standard error that is not an error.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "note: {}", Printable::new(text));
+    let text = Printable::new(text);
+    let _ = writeln!(io::stderr(), "note: {}", without_commands(&text, CommandEscape::Text));
 }
 
 /// The time range of a command without `--since` and `--on`. It is everything if files or a session are named.
