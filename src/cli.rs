@@ -23,6 +23,7 @@ mod export;
 mod gate;
 pub mod help;
 mod man;
+mod mcp;
 pub mod pager;
 mod prune;
 mod redact;
@@ -132,6 +133,8 @@ pub enum Command {
     Redact(redact::RedactArgs),
     /// Write Grafana dashboards, alert rules and collector configs
     Dashboards(dashboards::DashboardsArgs),
+    /// Answer an agent's questions about its own calls, as an MCP server
+    Mcp(mcp::McpArgs),
     /// Delete old session logs
     Prune(prune::PruneArgs),
     /// Print the JSON Schema of the log record
@@ -167,6 +170,20 @@ impl Command {
             clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
             clap::ColorChoice::Always => anstream::ColorChoice::Always,
             clap::ColorChoice::Never => anstream::ColorChoice::Never,
+        }
+    }
+
+    /// Returns the flags that select records, of a command whose answer `spantap mcp` passes on.
+    fn selection(&mut self) -> Option<&mut selection::SelectArgs> {
+        match self {
+            Command::Tail(args) => Some(&mut args.select),
+            Command::Top(args) => Some(&mut args.select),
+            Command::Sessions(args) => Some(&mut args.select),
+            Command::Show(args) => Some(&mut args.select),
+            Command::Why(args) => Some(&mut args.select),
+            Command::Stats(args) => Some(&mut args.select),
+            Command::Context(args) => Some(&mut args.select),
+            _ => None,
         }
     }
 
@@ -218,6 +235,7 @@ impl Command {
             Command::Export(args) => args.run(out),
             Command::Redact(args) => args.run(out),
             Command::Dashboards(args) => args.run(out),
+            Command::Mcp(args) => args.run(),
             Command::Prune(args) => args.run(out),
             Command::Schema => schema::run(out),
             Command::Completions(args) => args.run(out),

@@ -22,7 +22,7 @@ pub struct ContextArgs {
     #[arg(long)]
     history: bool,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -1,5 +1,6 @@
 //! The flags that select records, and what a reading command makes of them, the environment and the config file.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use crate::present::trace_link::TraceLink;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
-use crate::query::nested::inner_connections;
+use crate::query::nested::{inner_connections, mcp_connections};
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
@@ -67,12 +68,27 @@ pub(super) struct SelectArgs {
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
     #[arg(value_name = "FILE", help_heading = None)]
     pub(super) files: Vec<PathBuf>,
+    /// What `spantap mcp` may read, whose words never name files.
+    #[arg(skip)]
+    pub(super) scope: Option<ReadScope>,
+}
+
+/// What `spantap mcp` may read.
+#[derive(Clone, Debug)]
+pub(super) struct ReadScope {
+    /// Only this session; `None` for all.
+    pub(super) session: Option<String>,
+    /// Connections that are never read.
+    pub(super) left_out: HashSet<Box<str>>,
 }
 
 impl SelectArgs {
     /// Makes `target` the first file if it names a file or folder: the last session there is meant. Refuses standard
     /// input, which can be read only once.
     pub(super) fn take_place(&mut self, target: &mut Option<String>, command: &str) -> anyhow::Result<()> {
+        if self.scope.is_some() {
+            return Ok(());
+        }
         let is_place =
             |target: &mut String| *target == "-" || (*target != "last" && Path::new(target).exists());
         if let Some(file) = target.take_if(is_place) {
@@ -212,11 +228,19 @@ impl Reading {
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
         let trace_link = trace_link(&settings);
         let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);
+        let scope = args.scope.clone();
+        let (only_session, mut left_out) =
+            scope.map(|scope| (scope.session, scope.left_out)).unwrap_or_default();
+        if args.scope.is_some() {
+            left_out.extend(mcp_connections(&sources));
+        }
         let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Selection {
             servers: globs(&args.server),
             tools: globs(&args.tool),
             session: args.session.clone(),
+            only_session,
+            left_out,
             method: args.method.as_deref().map(Glob::new),
             status: args.status,
             window,

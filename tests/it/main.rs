@@ -26,6 +26,7 @@ mod live;
 mod load_modes;
 mod log;
 mod look;
+mod mcp;
 mod model;
 mod notify;
 mod one_stream;

@@ -139,6 +139,24 @@ fn test_limit(name: &str) -> Option<Duration> {
     process_variable(name)?.parse().ok().map(Duration::from_millis)
 }
 
+/// Returns the agent session of the host process `host`.
+fn session_of(settings: &Settings, host: i32) -> identity::SessionId {
+    let configured = settings.session_id.value.clone().map(|id| match settings.session_id.origin {
+        SettingOrigin::Environment(_) => (id, SessionSource::Environment),
+        _ => (id, SessionSource::Flag),
+    });
+    identity::session_id(configured, &process_variable, host)
+}
+
+fn clean_session_id(redactor: &mut Redactor, session: &identity::SessionId) -> String {
+    redactor.redact(Field::Id, session.id.as_bytes()).as_str().to_owned()
+}
+
+/// Returns the id of the agent session of the host process `host`, as the records of its proxies have it.
+pub(in crate::cli) fn session_id(settings: &Settings, host: i32) -> String {
+    clean_session_id(&mut settings.redaction.redactor(), &session_of(settings, host))
+}
+
 /// The settings of the session, and its identity.
 struct SessionSetup {
     settings: Settings,
@@ -158,18 +176,15 @@ impl SessionSetup {
         let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
-        let configured = settings.session_id.value.clone().map(|id| match settings.session_id.origin {
-            SettingOrigin::Environment(_) => (id, SessionSource::Environment),
-            _ => (id, SessionSource::Flag),
-        });
-        let session = identity::session_id(configured, &process_variable, process::parent());
+        let session = session_of(&settings, process::parent());
         let command = redactor.redact_argv(&launch.command);
         let server = settings.server.value.clone();
         let server = server.unwrap_or_else(|| server_name::server_name(&launch.command, &command));
+        let session_id = clean_session_id(&mut redactor, &session);
         let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();
         let identity = Identity {
             connection_id: identity::connection_id(),
-            session_id: clean(Field::Id, &session.id),
+            session_id,
             server_name: clean(Field::Name, &server),
             user_id: settings.user_id.value.as_deref().map(|user| clean(Field::UserId, user)),
         };
