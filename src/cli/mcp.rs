@@ -1,6 +1,7 @@
 //! `spantap mcp`: a read-only MCP server through which an agent asks about its own calls.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,7 +34,12 @@ pub struct McpArgs {
     #[arg(long, value_name = "ID", help = help::of("session_id"))]
     session_id: Option<String>,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
-    log_dir: Option<std::path::PathBuf>,
+    log_dir: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", help = help::CONFIG)]
+    config: Option<PathBuf>,
+    /// Mark of `spantap wrap`; ignored
+    #[arg(long, value_name = "MARK", hide = true)]
+    wrapped: Option<String>,
 }
 
 const INSTRUCTIONS: &str = "Answers about the calls to MCP servers that spantap recorded: whether a call was repeated \
@@ -69,6 +75,7 @@ impl McpArgs {
         GivenSettings {
             session_id: self.session_id.clone(),
             log_dir: self.log_dir.clone(),
+            config: self.config.clone(),
             ..GivenSettings::default()
         }
     }
@@ -85,8 +92,9 @@ impl McpArgs {
         });
         let left_out: HashSet<Box<str>> =
             proxy.iter().map(|state| state.connection_id.as_str().into()).collect();
+        let config = self.config.clone();
         if self.all {
-            return Ok(ReadScope { session: None, left_out });
+            return Ok(ReadScope { session: None, left_out, config });
         }
         let session = match proxy {
             Some(state) if self.session_id.is_none() => state.session_id,
@@ -95,15 +103,14 @@ impl McpArgs {
                 run::session_id(&settings(self.given())?, host)
             }
         };
-        Ok(ReadScope { session: Some(session), left_out })
+        Ok(ReadScope { session: Some(session), left_out, config })
     }
 
     /// Runs the reading command of `question`, and returns its answer for the agent.
     fn answer(&self, question: &Question, arguments: &JsonObject) -> anyhow::Result<String> {
         let scope = self.scope()?;
-        let words = question.words(arguments, self.all).map_err(anyhow::Error::msg)?;
-        let words =
-            words.into_iter().chain(self.log_dir.iter().map(|dir| format!("--log-dir={}", dir.display())));
+        let dir = self.log_dir.iter().map(|dir| format!("--log-dir={}", dir.display())).collect();
+        let words = question.words(arguments, self.all, dir).map_err(anyhow::Error::msg)?;
         let mut command = Cli::try_parse_from(words).map_err(short)?.command.context("no command")?;
         let session = scope.session.clone();
         if let Some(select) = command.selection() {
@@ -149,7 +156,7 @@ impl ServerHandler for Answers {
     ) -> Result<CallToolResponse, ErrorData> {
         let Some(question) = questions::QUESTIONS.iter().find(|question| question.name == request.name)
         else {
-            return Err(ErrorData::invalid_params("there is no tool with this name", None));
+            return Err(ErrorData::invalid_params("no tool has this name", None));
         };
         let (args, arguments) = (Arc::clone(&self.0), request.arguments.unwrap_or_default());
         // Logs are read on a thread of its own, so that the server answers pings meanwhile.

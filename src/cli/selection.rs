@@ -68,18 +68,20 @@ pub(super) struct SelectArgs {
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
     #[arg(value_name = "FILE", help_heading = None)]
     pub(super) files: Vec<PathBuf>,
-    /// What `spantap mcp` may read, whose words never name files.
+    /// The limits of `spantap mcp`, whose words never name files.
     #[arg(skip)]
     pub(super) scope: Option<ReadScope>,
 }
 
-/// What `spantap mcp` may read.
+/// The limits of what `spantap mcp` reads.
 #[derive(Clone, Debug)]
 pub(super) struct ReadScope {
     /// Only this session; `None` for all.
     pub(super) session: Option<String>,
     /// Connections that are never read.
     pub(super) left_out: HashSet<Box<str>>,
+    /// The config file to read instead of the usual one.
+    pub(super) config: Option<PathBuf>,
 }
 
 impl SelectArgs {
@@ -456,8 +458,11 @@ fn wanted(args: &SelectArgs) -> String {
 
 /// Resolves the settings that a reading command needs: folder, prices, and the number of repeats to mark.
 fn settings(args: &SelectArgs) -> Settings {
-    let sources =
-        crate::cli::sources(GivenSettings { log_dir: args.log_dir.clone(), ..GivenSettings::default() });
+    let sources = crate::cli::sources(GivenSettings {
+        log_dir: args.log_dir.clone(),
+        config: args.scope.as_ref().and_then(|scope| scope.config.clone()),
+        ..GivenSettings::default()
+    });
     if let Err(error) = sources.file() {
         note(&format!("{error}; continuing without it"));
     }
