@@ -52,3 +52,4 @@ mod top;
 mod why;
 mod wrap;
 mod wrap_screen;
+mod wrap_self;
