@@ -8,10 +8,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::{Redacted, Redactor};
 use crate::present::Printable;
-use crate::present::commands::{CommandEscape, without_commands};
 use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_environment, server_name};
 
 mod check;
+mod collect;
 mod completions;
 mod context;
 mod dashboards;
@@ -23,7 +23,6 @@ mod export;
 mod gate;
 pub mod help;
 mod man;
-mod mcp;
 pub mod pager;
 mod prune;
 mod redact;
@@ -125,6 +124,8 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Check config, folders, collector and wrapped servers
     Doctor(doctor::DoctorArgs),
+    /// Receive the telemetry of agents and servers, and record what joins it with calls
+    Collect(collect::CollectArgs),
     /// Record calls to an embedded sample server, and show the log
     Demo(demo::DemoArgs),
     /// Send recorded sessions to a collector
@@ -133,8 +134,6 @@ pub enum Command {
     Redact(redact::RedactArgs),
     /// Write Grafana dashboards, alert rules and collector configs
     Dashboards(dashboards::DashboardsArgs),
-    /// Answer an agent's questions about its own calls, as an MCP server
-    Mcp(mcp::McpArgs),
     /// Delete old session logs
     Prune(prune::PruneArgs),
     /// Print the JSON Schema of the log record
@@ -170,20 +169,6 @@ impl Command {
             clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
             clap::ColorChoice::Always => anstream::ColorChoice::Always,
             clap::ColorChoice::Never => anstream::ColorChoice::Never,
-        }
-    }
-
-    /// Returns the flags that select records, of a command whose answer `spantap mcp` passes on.
-    fn selection(&mut self) -> Option<&mut selection::SelectArgs> {
-        match self {
-            Command::Tail(args) => Some(&mut args.select),
-            Command::Top(args) => Some(&mut args.select),
-            Command::Sessions(args) => Some(&mut args.select),
-            Command::Show(args) => Some(&mut args.select),
-            Command::Why(args) => Some(&mut args.select),
-            Command::Stats(args) => Some(&mut args.select),
-            Command::Context(args) => Some(&mut args.select),
-            _ => None,
         }
     }
 
@@ -231,11 +216,11 @@ impl Command {
             Command::Report(args) => args.run(out),
             Command::Check(args) => args.run(out),
             Command::Doctor(args) => args.run(out),
+            Command::Collect(args) => args.run(out),
             Command::Demo(args) => args.run(out),
             Command::Export(args) => args.run(out),
             Command::Redact(args) => args.run(out),
             Command::Dashboards(args) => args.run(out),
-            Command::Mcp(args) => args.run(),
             Command::Prune(args) => args.run(out),
             Command::Schema => schema::run(out),
             Command::Completions(args) => args.run(out),
@@ -290,11 +275,6 @@ fn section_redactor(config_file: Option<&Path>, section: &str) -> Redactor {
 /// Returns `text` without secrets. The result is harmless on a terminal; its lines stay lines.
 pub fn redacted(text: &str) -> Redacted {
     Redactor::default().explain(text.as_bytes()).0
-}
-
-/// Returns the text of an error as `main` prints it: without secrets, and without commands of CI systems.
-pub fn error_text(text: &str) -> String {
-    without_commands(redacted(text).as_str(), CommandEscape::Text).into_owned()
 }
 
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

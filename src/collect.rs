@@ -1,7 +1,261 @@
 //! Receives the telemetry of agents and of MCP servers, and records the fixed list of fields of
 //! [`AgentRecord`](crate::record::agent::AgentRecord).
 //!
-//! `adapters` read each request into facts (`fact`).
+//! `serve` has the ports and connections, `receive` the requests. `recording` takes one body at a time: `decode` undoes
+//! its encoding, `split` takes it apart within limits, `adapters` read it into facts (`fact`), and `file` has the lines.
+//! `forward` passes bodies on as they came. `state` is what other commands read of a run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use crate::collect::adapters::Adapters;
+use crate::collect::file::AgentFile;
+use crate::collect::forward::ForwardSenders;
+use crate::collect::receive::Receiver;
+use crate::collect::recording::{Recording, SharedCounts};
+use crate::export::log::LogSettings;
+use crate::observe::redact::Redactor;
+use crate::record::timestamp::Timestamp;
+use crate::settings::address;
+use crate::system::thread;
 
 pub mod adapters;
+mod answer;
+mod decode;
 pub mod fact;
+mod file;
+mod forward;
+mod receive;
+mod recording;
+mod serve;
+pub(crate) mod setup;
+mod split;
+pub(crate) mod state;
+
+pub(crate) use forward::ForwardSettings;
+pub(crate) use receive::TokenHash;
+pub(crate) use serve::{ListenAddress, ListenError};
+use state::{CollectCounts, CollectState, RunState};
+
+/// Interval of the state file, and of the facts that wait for their parts.
+const TICK: Duration = Duration::from_secs(1);
+/// Interval in which new losses are reported.
+const REPORT: Duration = Duration::from_secs(60);
+/// How long the end waits for requests under way, and then for what is passed on.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Most threads for blocking calls: one records, one writes the state, and some pass requests on.
+const BLOCKING_THREADS: usize = 8;
+
+/// Settings of one run.
+pub(crate) struct CollectOptions {
+    /// Empty: the ports of OTLP on this machine.
+    pub(crate) listen: Vec<ListenAddress>,
+    pub(crate) token: Option<TokenHash>,
+    /// `None` if no log is written.
+    pub(crate) log: Option<LogSettings>,
+    /// Bytes of one day's log, above which records are dropped and counted.
+    pub(crate) max_day_size: u64,
+    pub(crate) redactor: Redactor,
+    pub(crate) forward: Option<ForwardSettings>,
+    /// Reports a problem in one line.
+    pub(crate) warn: fn(&str),
+}
+
+/// Reason why a run does not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectError {
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("--forward leads back to this collector at {0}")]
+    LeadsBack(SocketAddr),
+    #[error("--forward cannot be used: {0}")]
+    Forward(anyhow::Error),
+    #[error("the system refuses what the collector needs: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The run before this one, by its state file.
+pub(crate) type LastRun = (CollectState, RunState);
+
+/// Receives until a signal asks to leave. Calls `started` once all listeners are open, with the last run if it still
+/// runs or did not end in order. Returns the state at the end.
+pub(crate) fn run(
+    options: CollectOptions,
+    started: impl FnOnce(&CollectState, Option<&LastRun>),
+) -> Result<CollectState, CollectError> {
+    let listeners = serve::listen(&options.listen)?;
+    let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+    if let Some(forward) = &options.forward
+        && let Some(own) = forward::leads_back(&forward.url, &addresses)
+    {
+        return Err(CollectError::LeadsBack(own));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(thread::STACK)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()?;
+    let ended = runtime.block_on(async {
+        let run = Run::begin(options, listeners, addresses)?;
+        started(&run.state, run.last.as_ref());
+        Ok(run.until_signal().await)
+    });
+    runtime.shutdown_timeout(TICK);
+    ended
+}
+
+/// One run of the collector.
+struct Run {
+    state: CollectState,
+    last: Option<LastRun>,
+    recording: Arc<Mutex<Recording>>,
+    counts: SharedCounts,
+    senders: Option<ForwardSenders>,
+    closing: watch::Sender<bool>,
+    room: Arc<Semaphore>,
+    connections: usize,
+    signals: [SignalStream; 3],
+    warn: fn(&str),
+}
+
+impl Run {
+    fn begin(
+        options: CollectOptions,
+        listeners: Vec<std::net::TcpListener>,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Run, CollectError> {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [terminate, interrupt, hangup] = kinds.map(signal);
+        let signals = [terminate?, interrupt?, hangup?];
+        let id = uuid::Uuid::now_v7().to_string();
+        let mut state = CollectState::begin(&id);
+        state.addresses = addresses.iter().map(ToString::to_string).collect();
+        state.log_folder =
+            options.log.as_ref().map(|log| log.folder.display().to_string()).unwrap_or_default();
+        let counts = SharedCounts::default();
+        let mut senders = None;
+        let mut forwarder = None;
+        if let Some(forward) = &options.forward {
+            state.forward = address(&forward.url);
+            let (way_in, tasks) =
+                forward::start(forward, &id, &counts, options.warn).map_err(CollectError::Forward)?;
+            (forwarder, senders) = (Some(way_in), Some(tasks));
+        }
+        let now = Timestamp::now();
+        let file = |log| AgentFile::new(log, options.max_day_size, &id, options.warn, now);
+        let adapters = Adapters::new(options.redactor);
+        let recording = Recording::new(adapters, options.log.map(file), &id, &counts);
+        let recording = Arc::new(Mutex::new(recording));
+        let receiver = Receiver::new(Arc::clone(&recording), counts.clone(), options.token, forwarder, &id);
+        let router = receiver.router();
+        let (closing, closed) = watch::channel(false);
+        let room = serve::connection_limit();
+        let connections = room.available_permits();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            let (room, counts) = (Arc::clone(&room), counts.clone());
+            tokio::spawn(serve::serve(listener, router.clone(), room, counts, closed.clone()));
+        }
+        let last = state::read().map(|last| (last.run_state(), last)).map(|(run, last)| (last, run));
+        let last = last.filter(|(_, run)| *run != RunState::Ended);
+        let warn = options.warn;
+        Ok(Run { state, last, recording, counts, senders, closing, room, connections, signals, warn })
+    }
+
+    /// Returns true if another run has the state file.
+    fn is_second(&self) -> bool {
+        self.last.as_ref().is_some_and(|(_, run)| *run == RunState::Running)
+    }
+
+    async fn until_signal(mut self) -> CollectState {
+        self.write_state().await;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reported = (Instant::now(), 0);
+        loop {
+            let [terminate, interrupt, hangup] = &mut self.signals;
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => break,
+                _ = ticks.tick() => {}
+            }
+            self.flush_due().await;
+            let counts = self.counts.lock().clone();
+            if counts != self.state.counts {
+                if counts.requests != self.state.counts.requests {
+                    self.state.received_at = Some(Timestamp::now().to_string());
+                }
+                self.state.counts = counts;
+                self.write_state().await;
+            }
+            self.report_losses(&mut reported);
+        }
+        self.end().await
+    }
+
+    /// Writes the records of facts whose other parts did not come.
+    async fn flush_due(&self) {
+        let mut recording = Arc::clone(&self.recording).lock_owned().await;
+        let _ = tokio::task::spawn_blocking(move || recording.write_due(Timestamp::now())).await;
+    }
+
+    fn report_losses(&self, (at, known): &mut (Instant, u64)) {
+        let lost = self.state.counts.all_lost();
+        if lost > *known && at.elapsed() >= REPORT {
+            (self.warn)(&self.state.counts.losses());
+            (*at, *known) = (Instant::now(), lost);
+        }
+    }
+
+    /// Drains: no new connection, the requests under way, the facts that wait, and then what is passed on. A second
+    /// signal ends each wait.
+    async fn end(mut self) -> CollectState {
+        let _ = self.closing.send(true);
+        let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        let [terminate, interrupt, _] = &mut self.signals;
+        tokio::select! {
+            _ = timeout(DRAIN, self.room.acquire_many(all)) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if let Ok(mut recording) = timeout(DRAIN, Arc::clone(&self.recording).lock_owned()).await {
+            let _ = tokio::task::spawn_blocking(move || recording.finish(Timestamp::now())).await;
+        }
+        if let Some(senders) = self.senders.take() {
+            tokio::select! {
+                () = senders.finish(DRAIN) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        self.state.counts = self.counts.lock().clone();
+        self.state.ended_at = Some(Timestamp::now().to_string());
+        self.write_state().await;
+        self.state
+    }
+
+    async fn write_state(&self) {
+        if self.is_second() {
+            return;
+        }
+        let state = self.state.clone();
+        let written = tokio::task::spawn_blocking(move || state.write()).await;
+        if let Ok(Err(error)) = written {
+            tracing::info!("the state file cannot be written: {error}");
+        }
+    }
+}
+
+impl CollectCounts {
+    /// Returns the number of everything that was lost.
+    fn all_lost(&self) -> u64 {
+        self.lost.values().chain(self.forward_lost.values()).sum::<u64>() + self.rejected
+    }
+}

@@ -9,6 +9,7 @@ pub mod files;
 pub mod lease;
 pub mod memory;
 pub mod messages;
+pub mod ports;
 pub mod process;
 pub mod procfs;
 pub mod signals;

@@ -6,14 +6,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, hiding, note};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, context};
 use crate::query::context::{ContextServer, ContextTable};
 use crate::query::tool_history::ToolHistory;
 
 #[derive(Debug, Args)]
-#[command(mut_args = hiding(&["method", "status", "min_duration"]))]
 pub struct ContextArgs {
     /// Only the server with this name; * and ? are wildcards
     #[arg(value_name = "SERVER")]
@@ -22,7 +21,7 @@ pub struct ContextArgs {
     #[arg(long)]
     history: bool,
     #[command(flatten)]
-    pub(super) select: SelectArgs,
+    select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

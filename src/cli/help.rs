@@ -124,13 +124,6 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                     ),
                 ],
             ),
-            command(
-                "mcp",
-                &[
-                    parses("spantap mcp", "as the command of a server in the config file of a host"),
-                    parses("spantap mcp --all", "every session, not only that of the host"),
-                ],
-            ),
         ],
     ),
     (
@@ -179,6 +172,20 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 ],
             ),
         ],
+    ),
+    (
+        "Collect",
+        &[command(
+            "collect",
+            &[
+                parses("spantap collect", "receive on ports 4318 and 4317 of this machine"),
+                runs("spantap collect --setup claude-code", "the settings of an agent"),
+                parses(
+                    "spantap collect --listen 14318 --forward http://localhost:4318",
+                    "in front of another collector",
+                ),
+            ],
+        )],
     ),
     (
         "Health",

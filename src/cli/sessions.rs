@@ -20,7 +20,7 @@ pub struct SessionsArgs {
     #[arg(long, value_name = "N")]
     thrashing: Option<u64>,
     #[command(flatten)]
-    pub(super) select: SelectArgs,
+    select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

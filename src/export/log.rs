@@ -22,7 +22,7 @@ use crate::system::thread;
 mod file;
 pub(crate) mod retention;
 
-use file::SessionFile;
+pub(crate) use file::SessionFile;
 
 #[derive(Clone, Debug)]
 pub struct LogSettings {

@@ -48,6 +48,7 @@ mod losses;
 pub(crate) mod metrics;
 mod notice;
 pub mod outcome;
+mod pass_on;
 mod points;
 mod probe;
 mod protobuf;
@@ -62,7 +63,9 @@ mod transport;
 mod worker;
 
 pub(crate) use encoder::ConnectionEncoder;
+pub(crate) use grpc::RawCodec;
 pub(crate) use notice::ExportNotice;
+pub(crate) use pass_on::{PassOnClient, PassOnError};
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
 pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, SignalTarget};
 

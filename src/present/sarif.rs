@@ -41,10 +41,8 @@ impl SarifLevel {
     }
 }
 
-/// Returns the document of one run. `unjudged` has a redacted text for each part that could not be judged.
-pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], unjudged: &[String]) -> Value {
-    let notification = |text: &String| json!({"level": "error", "message": {"text": text}});
-    let notifications: Vec<Value> = unjudged.iter().map(notification).collect();
+/// Returns the document of one run. `is_complete` is false if a part could not be judged.
+pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], is_complete: bool) -> Value {
     let described: Vec<Value> = rules.iter().map(rule).collect();
     let found: Vec<Value> = results.iter().map(|it| result(it, rules)).collect();
     json!({
@@ -54,9 +52,7 @@ pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], unjudged: &
             "tool": {"driver": {
                 "name": "spantap", "semanticVersion": env!("CARGO_PKG_VERSION"), "rules": described,
             }},
-            "invocations": [{
-                "executionSuccessful": unjudged.is_empty(), "toolExecutionNotifications": notifications,
-            }],
+            "invocations": [{"executionSuccessful": is_complete}],
             "results": found,
         }],
     })

@@ -25,14 +25,6 @@ pub(crate) struct ToolHistory<'a> {
 /// Parts of a tool that changed at a time.
 type TimedParts = (Timestamp, Vec<String>);
 
-/// The selected tools of one listing.
-#[derive(Default)]
-struct Definitions {
-    tools: BTreeMap<String, LedgerTool>,
-    /// Number of further tools, whose names are not recorded.
-    unlisted: u64,
-}
-
 /// One page of a listing.
 struct Listed {
     at: Timestamp,
@@ -101,7 +93,7 @@ impl<'a> ToolHistory<'a> {
         let mut rows = Vec::new();
         for (server, mut listings) in std::mem::take(&mut self.listings) {
             listings.sort_by(|a, b| (a.at, &a.connection_id, a.seq).cmp(&(b.at, &b.connection_id, b.seq)));
-            let mut before: Option<Definitions> = None;
+            let mut before: Option<BTreeMap<String, LedgerTool>> = None;
             // Pages of the connections whose listing has not ended.
             let mut open: HashMap<Box<str>, BTreeMap<u64, LedgerPage>> = HashMap::new();
             for listed in listings {
@@ -113,19 +105,12 @@ impl<'a> ToolHistory<'a> {
                 if !listed.is_complete || listed.number != pages.len() as u64 {
                     continue;
                 }
-                let mut now = Definitions::default();
-                for page in pages.values() {
-                    let selected = page.tools.iter().filter(|tool| self.select.takes_tool(&tool.name));
-                    now.tools.extend(selected.map(|tool| (tool.name.clone(), tool.clone())));
-                    now.unlisted += page.unlisted;
-                }
+                let all = pages.values().flat_map(|page| page.tools.iter());
+                let now: BTreeMap<String, LedgerTool> = all
+                    .filter(|tool| self.select.takes_tool(&tool.name))
+                    .map(|tool| (tool.name.clone(), tool.clone()))
+                    .collect();
                 self.compare(&server, &listed, before.as_ref(), &now, &mut rows);
-                if now.unlisted > 0 {
-                    // A tool that had a name may be among those without one.
-                    for (name, tool) in before.into_iter().flat_map(|before| before.tools) {
-                        now.tools.entry(name).or_insert(tool);
-                    }
-                }
                 before = Some(now);
             }
         }
@@ -136,8 +121,8 @@ impl<'a> ToolHistory<'a> {
         &self,
         server: &str,
         listed: &Listed,
-        before: Option<&Definitions>,
-        now: &Definitions,
+        before: Option<&BTreeMap<String, LedgerTool>>,
+        now: &BTreeMap<String, LedgerTool>,
         rows: &mut Vec<HistoryRow>,
     ) {
         let row = |change| HistoryRow {
@@ -153,26 +138,21 @@ impl<'a> ToolHistory<'a> {
         };
         let size = |tool: &LedgerTool| Some(tokens(tool.definition_bytes));
         let Some(before) = before else {
-            let bytes = now.tools.values().map(|tool| tool.definition_bytes).sum();
+            let bytes = now.values().map(|tool| tool.definition_bytes).sum();
             let first = row(HistoryChange::FirstListed);
             // The selected tools may come later.
-            if now.tools.is_empty() && !self.select.tools.is_empty() {
+            if now.is_empty() && !self.select.tools.is_empty() {
                 return;
             }
-            let unlisted = if self.select.tools.is_empty() { now.unlisted } else { 0 };
-            let tools = now.tools.len() as u64 + unlisted;
-            let tokens_est = (unlisted == 0).then(|| tokens(bytes));
-            rows.push(HistoryRow { tools: Some(tools), tokens_est, ..first });
+            rows.push(HistoryRow { tools: Some(now.len() as u64), tokens_est: Some(tokens(bytes)), ..first });
             return;
         };
-        let is_gone = |name: &String| now.unlisted == 0 && !now.tools.contains_key(name);
-        for (name, tool) in before.tools.iter().filter(|(name, _)| is_gone(name)) {
+        for (name, tool) in before.iter().filter(|(name, _)| !now.contains_key(*name)) {
             let removed = row(HistoryChange::Removed);
             rows.push(HistoryRow { tool_name: Some(name.clone()), tokens_before_est: size(tool), ..removed });
         }
-        for (name, tool) in &now.tools {
-            let (change, old) = match before.tools.get(name) {
-                None if before.unlisted > 0 => continue,
+        for (name, tool) in now {
+            let (change, old) = match before.get(name) {
                 None => (HistoryChange::Added, None),
                 Some(old) if old.definition_hash != tool.definition_hash => {
                     (HistoryChange::Changed, Some(old))

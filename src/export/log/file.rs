@@ -39,8 +39,8 @@ impl LogPart for File {
 
 pub(super) type PartOpener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn LogPart>> + Send>;
 
-/// The parts of one session's log.
-pub(super) struct SessionFile {
+/// The parts of one session's log, or of one day of the collector.
+pub(crate) struct SessionFile {
     settings: LogSettings,
     identity: Identity,
     open: PartOpener,
@@ -52,6 +52,8 @@ pub(super) struct SessionFile {
     retry_at: Option<Instant>,
     /// Number of records lost since the last one that was written, and the reason.
     lost: Option<(u64, &'static str)>,
+    /// True for a log of `spantap collect`, whose losses are in its state file and not in a record.
+    is_of_collector: bool,
 }
 
 struct OpenPart {
@@ -90,7 +92,19 @@ impl SessionFile {
             pause: FIRST_PAUSE,
             retry_at: None,
             lost: None,
+            is_of_collector: false,
         }
+    }
+
+    /// Returns the file of `spantap collect` that begins at `begin`.
+    pub(crate) fn of_collector(
+        settings: LogSettings,
+        identity: Identity,
+        begin: Timestamp,
+        warn: Box<dyn Fn(&str) + Send>,
+    ) -> SessionFile {
+        let next = SessionFileName::first(&identity, begin);
+        SessionFile { is_of_collector: true, next, ..SessionFile::new(settings, identity, warn) }
     }
 
     pub(super) fn open_now(&mut self) -> io::Result<PathBuf> {
@@ -102,7 +116,7 @@ impl SessionFile {
 
     /// Appends whole lines. Returns why and how many were lost. After a failure, lines are lost until the next
     /// attempt is due.
-    pub(super) fn write(&mut self, lines: &[u8]) -> Option<(&'static str, u64)> {
+    pub(crate) fn write(&mut self, lines: &[u8]) -> Option<(&'static str, u64)> {
         if self.retry_at.is_some_and(|at| Instant::now() < at) {
             return Some(self.lose(lines));
         }
@@ -118,8 +132,10 @@ impl SessionFile {
                 if first {
                     let path = self.settings.folder.display();
                     let room = if reason == "no_space" { "free some space there or " } else { "" };
+                    let what =
+                        if self.is_of_collector { "telemetry is still taken" } else { "the session goes on" };
                     (self.warn)(&format!(
-                        "no log in `{path}`: {error}; the session goes on, records are dropped and counted; \
+                        "no log in `{path}`: {error}; {what}, records are dropped and counted; \
                          {room}name another folder with --log-dir"
                     ));
                 }
@@ -168,7 +184,9 @@ impl SessionFile {
             if open.torn {
                 piece.push(b'\n');
             }
-            if let Some((count, reason)) = self.lost {
+            if let Some((count, reason)) = self.lost
+                && !self.is_of_collector
+            {
                 piece.extend(crate::export::log::gap_line(&self.identity, count, reason, seq_of_first(rest)));
             }
             let open = self.ready().map_err(fail)?;

@@ -36,14 +36,9 @@ impl GrpcClient {
         if target.endpoint.starts_with("https:") {
             endpoint = endpoint.tls_config(tls(target)?).ok().context("the certificates cannot be used")?;
         }
-        let path = match signal {
-            Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-        };
         Ok(GrpcClient {
             channel: endpoint.connect_lazy(),
-            path: PathAndQuery::from_static(path),
+            path: PathAndQuery::from_static(signal.grpc_path()),
             metadata: metadata(target)?,
             gzip: target.gzip,
             timeout: target.timeout,
@@ -133,7 +128,7 @@ fn tls(target: &SignalTarget) -> anyhow::Result<ClientTlsConfig> {
 }
 
 /// Passes on messages that are encoded already.
-struct RawCodec;
+pub(crate) struct RawCodec;
 
 impl Codec for RawCodec {
     type Encode = Bytes;

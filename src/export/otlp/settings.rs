@@ -16,7 +16,7 @@ use crate::export::otlp::sampler::{AlwaysKeep, Sampler, Sampling};
 use crate::text::words::words;
 
 mod credentials;
-mod source;
+pub(super) mod source;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -47,6 +47,15 @@ words! {
 impl Signal {
     pub(crate) fn path(self) -> String {
         format!("v1/{self}")
+    }
+
+    /// Returns the path of the method that takes this signal over gRPC.
+    pub(crate) fn grpc_path(self) -> &'static str {
+        match self {
+            Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        }
     }
 
     /// Returns the signal as it is written in names of variables.

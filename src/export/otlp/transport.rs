@@ -11,6 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::Request;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT as AGENT};
@@ -90,7 +91,7 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<HttpClient> {
+    pub(super) fn new(target: &SignalTarget, signal: Signal) -> anyhow::Result<HttpClient> {
         let config = ureq::Agent::config_builder()
             .tls_config(tls(target)?)
             .timeout_global(target.timeout)
@@ -123,11 +124,20 @@ impl HttpClient {
     }
 
     async fn send(&self, request: Vec<u8>) -> Outcome {
-        let Some(body) = self.body(request) else { return Outcome::lost("not_encoded") };
-        let mut request = Request::post(&self.endpoint).body(body).expect("endpoint was checked");
+        match self.body(request) {
+            Some(body) => self.post(HeaderMap::new(), body.into()).await,
+            None => Outcome::lost("not_encoded"),
+        }
+    }
+
+    /// Posts a body as it is, with these headers in place of the client's own.
+    pub(super) async fn post(&self, headers: HeaderMap, body: Bytes) -> Outcome {
+        let mut request = Request::post(&self.endpoint).body(()).expect("endpoint was checked");
         *request.headers_mut() = self.headers.clone();
+        request.headers_mut().extend(headers);
         let agent = self.agent.clone();
         let exchange = move || {
+            let request = request.map(|()| &*body);
             let (head, mut body) = agent.run(request)?.into_parts();
             Ok((head, body.with_config().limit(MAX_ANSWER).read_to_vec()))
         };

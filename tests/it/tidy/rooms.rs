@@ -52,8 +52,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "collect",
-        "receives the telemetry of agents and servers: adapters, facts, records",
-        &["observe::redact", "record"],
+        "receives the telemetry of agents and servers: ports, requests, adapters, facts, records",
+        &["system", "observe::redact", "record", "export::log", "export::otlp", "settings"],
     ),
     (
         "query",
@@ -80,8 +80,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "cli",
         "the command line: one file for each command",
         &[
-            "text", "system", "relay", "observe", "record", "export", "settings", "proxy", "query",
-            "present", "hosts", "check", "demo",
+            "text", "system", "relay", "observe", "record", "export", "settings", "proxy", "collect",
+            "query", "present", "hosts", "check", "demo",
         ],
     ),
     ("lib", "list of the rooms", &[]),

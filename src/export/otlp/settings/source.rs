@@ -294,6 +294,6 @@ fn joined(base: &str, signal: Signal, protocol: Protocol) -> String {
 }
 
 /// Appends the signal's path to a base.
-pub(super) fn joined_path(base: &str, signal: Signal) -> String {
+pub(in crate::export::otlp) fn joined_path(base: &str, signal: Signal) -> String {
     format!("{}/{}", base.trim().trim_end_matches('/'), signal.path())
 }

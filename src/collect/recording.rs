@@ -1,0 +1,155 @@
+//! Decodes requests, reads them into facts, and writes the records of the facts.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+
+use crate::collect::adapters::Adapters;
+use crate::collect::answer::Refusal;
+use crate::collect::fact::AgentFact;
+use crate::collect::file::AgentFile;
+use crate::collect::split::{self, ItemCounts, Unreadable};
+use crate::collect::state::{CollectCounts, add};
+use crate::export::otlp::semconv::SCOPE;
+use crate::export::otlp::settings::Signal;
+use crate::record::timestamp::Timestamp;
+
+/// Bytes of the buffer of lines that stay for the next request.
+const LINES_KEPT: usize = 256 << 10;
+
+/// The counts of a run, which all its parts share.
+#[derive(Clone, Default)]
+pub(super) struct SharedCounts(Arc<Mutex<CollectCounts>>);
+
+impl SharedCounts {
+    pub(super) fn lock(&self) -> MutexGuard<'_, CollectCounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn refuse(&self, word: &str) {
+        add(&mut self.lock().refused, word, 1);
+    }
+
+    pub(super) fn forward(&self) {
+        self.lock().forwarded += 1;
+    }
+
+    pub(super) fn lose_forward(&self, reason: &str, count: u64) {
+        add(&mut self.lock().forward_lost, reason, count);
+    }
+}
+
+/// Everything that one request at a time uses.
+pub(super) struct Recording {
+    adapters: Adapters,
+    /// `None` if no log is written.
+    file: Option<AgentFile>,
+    connection_id: String,
+    /// Number of the next record.
+    seq: u64,
+    facts: Vec<AgentFact>,
+    lines: Vec<u8>,
+    counts: SharedCounts,
+}
+
+impl Recording {
+    pub(super) fn new(
+        adapters: Adapters,
+        file: Option<AgentFile>,
+        connection_id: &str,
+        counts: &SharedCounts,
+    ) -> Recording {
+        let connection_id = connection_id.to_owned();
+        let (facts, lines) = (Vec::new(), Vec::new());
+        Recording { adapters, file, connection_id, seq: 0, facts, lines, counts: counts.clone() }
+    }
+
+    /// Reads and records the body of a request, which took `length` bytes as it came. Returns the number of its items
+    /// that are rejected.
+    pub(super) fn take(
+        &mut self,
+        signal: Signal,
+        is_json: bool,
+        body: &[u8],
+        length: usize,
+        now: Timestamp,
+    ) -> Result<u64, Refusal> {
+        let mut own = 0;
+        let items = match signal {
+            Signal::Traces => split::traces(body, is_json, &mut |request| own += self.take_traces(request)),
+            Signal::Logs => split::logs(body, is_json, &mut |request| self.take_logs(request)),
+            Signal::Metrics => split::metrics(body, is_json),
+        };
+        let ItemCounts { taken, rejected } = items.map_err(|failure| match failure {
+            Unreadable::Garbage => Refusal::Garbage,
+            Unreadable::TooManyElements => Refusal::TooManyElements,
+        })?;
+        let counts = self.counts.clone();
+        let mut counts = counts.lock();
+        counts.requests += 1;
+        counts.bytes += length as u64;
+        counts.rejected += rejected;
+        counts.own_spans += own;
+        match signal {
+            Signal::Traces => counts.spans += taken,
+            Signal::Logs => counts.logs += taken,
+            Signal::Metrics => counts.points += taken,
+        }
+        self.record(now, &mut counts);
+        Ok(rejected)
+    }
+
+    /// Reads spans, without those of spantap itself. Returns the number of those.
+    fn take_traces(&mut self, mut request: ExportTraceServiceRequest) -> u64 {
+        let mut own = 0;
+        for resource in &mut request.resource_spans {
+            resource.scope_spans.retain(|scope| {
+                let is_own = scope.scope.as_ref().is_some_and(|scope| scope.name == SCOPE);
+                own += if is_own { scope.spans.len() as u64 } else { 0 };
+                !is_own
+            });
+        }
+        self.adapters.read_traces(&request, &mut self.facts);
+        own
+    }
+
+    fn take_logs(&mut self, mut request: ExportLogsServiceRequest) {
+        for resource in &mut request.resource_logs {
+            resource.scope_logs.retain(|scope| scope.scope.as_ref().is_none_or(|scope| scope.name != SCOPE));
+        }
+        self.adapters.read_logs(&request, &mut self.facts);
+    }
+
+    /// Writes the records of facts whose other parts did not come in time.
+    pub(super) fn write_due(&mut self, now: Timestamp) {
+        let counts = self.counts.clone();
+        self.record(now, &mut counts.lock());
+    }
+
+    /// Writes the records of all facts that wait for other parts.
+    pub(super) fn finish(&mut self, now: Timestamp) {
+        self.write_due(now);
+    }
+
+    /// Writes the records of the facts that are ready.
+    fn record(&mut self, now: Timestamp, counts: &mut CollectCounts) {
+        for fact in self.facts.drain(..) {
+            let mut record = fact.record;
+            record.seq = self.seq;
+            record.connection_id = self.connection_id.clone().into();
+            if record.session_id.is_empty() {
+                record.session_id = record.connection_id.clone();
+            }
+            self.seq += 1;
+            if serde_json::to_writer(&mut self.lines, &record).is_ok() {
+                self.lines.push(b'\n');
+            }
+        }
+        if let Some(file) = &mut self.file {
+            file.write(&self.lines, now, counts);
+        }
+        self.lines.clear();
+        self.lines.shrink_to(LINES_KEPT);
+    }
+}
