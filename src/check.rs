@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 
 use crate::hosts::launch::{LocalLaunch, ServerLaunch};
 use crate::observe::CHECK_CLIENT;
-use crate::observe::message::RequestId;
 use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
+mod answer;
 mod group;
 pub(crate) mod lint;
 pub(crate) mod remote;
 mod server;
 pub(crate) mod tools;
 
+use answer::{ProbeAnswer, ProbeReply};
 use lint::LintedServer;
 use remote::HttpServer;
 use server::ProbeServer;
@@ -67,7 +68,7 @@ pub(crate) struct ServerHealth {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ToolList {
     pub(crate) count: usize,
-    /// Bytes of all definitions as compact JSON.
+    /// Bytes of all definitions, as they came.
     pub(crate) bytes: u64,
     /// Time to list them.
     pub(crate) time: Duration,
@@ -242,8 +243,7 @@ impl Probe {
 
     fn attempt_remote(&self, mut server: HttpServer) -> Result<ServerHealth, ProbeProblem> {
         let begin = Instant::now();
-        let mut session =
-            ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
+        let mut session = ProbeSession::new(&mut server, self.timeout);
         let measured = session.measure(self.era, begin, &mut true);
         let warnings = std::mem::take(&mut session.warnings);
         // A session that has begun is ended, whatever came after it.
@@ -261,8 +261,7 @@ impl Probe {
         let server = ProbeServer::start(launch, self.timeout, redactor);
         let mut server = server.map_err(|failure| (failure, false))?;
         let begin = server.begin;
-        let mut session =
-            ProbeSession { server: &mut server, timeout: self.timeout, modern: true, warnings: Vec::new() };
+        let mut session = ProbeSession::new(&mut server, self.timeout);
         let mut only_discovered = era != ProtocolEra::Legacy;
         let measured = session.measure(era, begin, &mut only_discovered);
         let mut warnings = std::mem::take(&mut session.warnings);
@@ -297,43 +296,6 @@ trait ProbePeer {
     fn reply(&mut self, deadline: Instant) -> Result<Option<ProbeReply>, ProbeProblem>;
 }
 
-/// Answer to one of our requests, with the request's id.
-struct ProbeReply {
-    id: u64,
-    answer: ProbeAnswer,
-}
-
-enum ProbeAnswer {
-    Result(Value),
-    /// Code of the error, if it has one.
-    Error(Option<i64>),
-}
-
-/// Returns the answer in a message; `None` if it answers no request of ours.
-fn reply_of(message: &Value) -> Result<Option<ProbeReply>, ProbeProblem> {
-    // Hosts take `"1"` and `1.0` for 1.
-    let id = RequestId::new(message["id"].to_string().as_bytes()).value();
-    let Ok(id) = serde_json::from_slice(id.bytes()) else { return Ok(None) };
-    let answer = match message.get("result") {
-        Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
-        Some(_) => return Err(protocol_error("the server answered with a result that is not an object")),
-        None => ProbeAnswer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
-    };
-    Ok(Some(ProbeReply { id, answer }))
-}
-
-/// Returns our answer to a request of the server; `None` for a notification.
-fn answer_to(message: &Value) -> Option<Value> {
-    let id = message.get("id")?;
-    Some(match message["method"].as_str() {
-        Some("ping") => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
-        _ => {
-            let error = json!({"code": -32601, "message": "method not found"});
-            json!({"jsonrpc": "2.0", "id": id, "error": error})
-        }
-    })
-}
-
 /// Facts from the handshake.
 struct ServerGreeting {
     name: String,
@@ -361,9 +323,14 @@ struct ProbeSession<'a> {
     /// True if requests contain the metadata of the modern era.
     modern: bool,
     warnings: Vec<String>,
+    definition_bytes: u64,
 }
 
-impl ProbeSession<'_> {
+impl<'a> ProbeSession<'a> {
+    fn new(server: &'a mut dyn ProbePeer, timeout: Duration) -> ProbeSession<'a> {
+        ProbeSession { server, timeout, modern: true, warnings: Vec::new(), definition_bytes: 0 }
+    }
+
     /// Does everything before the end. `begin` is the start of the process or connection.
     fn measure(
         &mut self,
@@ -410,7 +377,8 @@ impl ProbeSession<'_> {
             fall_back = (era == ProtocolEra::Auto).then(|| Instant::now() + timeout);
         }
         loop {
-            let Some(ProbeReply { id, answer }) = self.server.reply(fall_back.unwrap_or(deadline))? else {
+            let Some(ProbeReply { id, answer, .. }) = self.server.reply(fall_back.unwrap_or(deadline))?
+            else {
                 if fall_back.take().is_none() {
                     let method = if initialize.is_some() { "initialize" } else { "server/discover" };
                     return Err(self.no_answer(method));
@@ -489,13 +457,14 @@ impl ProbeSession<'_> {
             let tools = page["tools"].as_array();
             for tool in tools.ok_or_else(|| protocol_error("the answer to tools/list has no tools"))? {
                 list.count += 1;
-                list.bytes += tool.to_string().len() as u64;
                 list.definitions.add(tool);
                 lint.add(tool);
             }
             match page["nextCursor"].as_str() {
                 Some(cursor) => params = json!({"cursor": cursor}),
-                None => return Ok(ToolList { time: begin.elapsed(), ..list }),
+                None => {
+                    return Ok(ToolList { time: begin.elapsed(), bytes: self.definition_bytes, ..list });
+                }
             }
         }
         Err(protocol_error(format!("tools/list has more than {MAX_PAGES} pages")))
@@ -506,7 +475,10 @@ impl ProbeSession<'_> {
         let deadline = Instant::now() + self.timeout;
         loop {
             match self.server.reply(deadline)? {
-                Some(ProbeReply { id, answer }) if id == asked => return Ok(answer),
+                Some(ProbeReply { id, answer, definition_bytes }) if id == asked => {
+                    self.definition_bytes += definition_bytes;
+                    return Ok(answer);
+                }
                 Some(_) => {}
                 None => return Err(self.no_answer(method)),
             }

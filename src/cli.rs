@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::observe::redact::{Redacted, Redactor};
 use crate::present::Printable;
+use crate::present::commands::{CommandEscape, without_commands};
 use crate::settings::{GivenSettings, SettingSources, Settings, paths, process_environment, server_name};
 
 mod check;
@@ -23,6 +24,7 @@ mod export;
 mod gate;
 pub mod help;
 mod man;
+mod mcp;
 pub mod pager;
 mod prune;
 mod redact;
@@ -134,6 +136,8 @@ pub enum Command {
     Redact(redact::RedactArgs),
     /// Write Grafana dashboards, alert rules and collector configs
     Dashboards(dashboards::DashboardsArgs),
+    /// Answer an agent's questions about its own calls, as an MCP server
+    Mcp(mcp::McpArgs),
     /// Delete old session logs
     Prune(prune::PruneArgs),
     /// Print the JSON Schema of the log record
@@ -169,6 +173,20 @@ impl Command {
             clap::ColorChoice::Auto => anstream::ColorChoice::Auto,
             clap::ColorChoice::Always => anstream::ColorChoice::Always,
             clap::ColorChoice::Never => anstream::ColorChoice::Never,
+        }
+    }
+
+    /// Returns the flags that select records, of a command whose answer `spantap mcp` passes on.
+    fn selection(&mut self) -> Option<&mut selection::SelectArgs> {
+        match self {
+            Command::Tail(args) => Some(&mut args.select),
+            Command::Top(args) => Some(&mut args.select),
+            Command::Sessions(args) => Some(&mut args.select),
+            Command::Show(args) => Some(&mut args.select),
+            Command::Why(args) => Some(&mut args.select),
+            Command::Stats(args) => Some(&mut args.select),
+            Command::Context(args) => Some(&mut args.select),
+            _ => None,
         }
     }
 
@@ -221,6 +239,7 @@ impl Command {
             Command::Export(args) => args.run(out),
             Command::Redact(args) => args.run(out),
             Command::Dashboards(args) => args.run(out),
+            Command::Mcp(args) => args.run(),
             Command::Prune(args) => args.run(out),
             Command::Schema => schema::run(out),
             Command::Completions(args) => args.run(out),
@@ -275,6 +294,11 @@ fn section_redactor(config_file: Option<&Path>, section: &str) -> Redactor {
 /// Returns `text` without secrets. The result is harmless on a terminal; its lines stay lines.
 pub fn redacted(text: &str) -> Redacted {
     Redactor::default().explain(text.as_bytes()).0
+}
+
+/// Returns the text of an error as `main` prints it: without secrets, and without commands of CI systems.
+pub fn error_text(text: &str) -> String {
+    without_commands(redacted(text).as_str(), CommandEscape::Text).into_owned()
 }
 
 fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {

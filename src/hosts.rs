@@ -12,6 +12,7 @@ pub mod edit;
 pub mod entry;
 pub(crate) mod launch;
 pub(crate) mod locate;
+pub mod own_entry;
 pub mod replace;
 pub mod splice;
 pub mod store;

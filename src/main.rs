@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use spantap::cli::pager::PagedOutput;
-use spantap::cli::{Cli, HintedError, Out, redacted};
+use spantap::cli::{Cli, HintedError, Out, error_text, redacted};
 use spantap::system::allocator::StoppingAllocator;
 use spantap::system::process::{hide_faults, restore_faults};
 
@@ -36,10 +36,10 @@ fn run() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         let mut stderr = anstream::stderr();
-        let _ = writeln!(stderr, "error: {}", redacted(&format!("{error:#}")));
+        let _ = writeln!(stderr, "error: {}", error_text(&format!("{error:#}")));
         match error.downcast_ref::<HintedError>() {
             Some(hinted) => {
-                let _ = writeln!(stderr, "hint: {}", redacted(&hinted.hint));
+                let _ = writeln!(stderr, "hint: {}", error_text(&hinted.hint));
                 ExitCode::from(hinted.status)
             }
             None => ExitCode::FAILURE,

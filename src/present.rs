@@ -2,6 +2,7 @@
 
 pub(crate) mod annotations;
 pub(crate) mod check;
+pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod diff;
 pub(crate) mod errors;

@@ -230,6 +230,9 @@ record! {
             pub hash_key_id: RecordText<'a>,
             /// True if the host's stdout and stderr are one stream. spantap then writes no message of its own to stderr.
             pub stderr_is_stdout: Option<bool>,
+            /// True for the first connection of a session with `session_root = true`: `parent_span_id` is the root span
+            /// of the session, which is exported with this connection's span.
+            pub begins_session: Option<bool>,
             // ---- peer_identified ----
             /// Name of the client, from the handshake.
             pub client_name: RecordText<'a>,

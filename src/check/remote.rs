@@ -16,10 +16,8 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::check::{
-    FailureKind, ProbeAnswer, ProbeEnd, ProbePeer, ProbeProblem, ProbeReply, ServerFailure, answer_to,
-    protocol_error, reply_of,
-};
+use crate::check::answer::{ProbeAnswer, ProbeReply, answer_to, reply_of};
+use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure, protocol_error};
 use crate::hosts::launch::RemoteLaunch;
 use crate::observe::redact::{Field, Redactor};
 
@@ -246,7 +244,7 @@ impl HttpServer {
                 read.map_err(|error| problem(&ureq::Error::from(error)))?;
                 let message = serde_json::from_slice::<Value>(&text);
                 let message = message.map_err(|_| protocol_error("the answer is not JSON"))?;
-                self.take(&message)?;
+                self.take(&message, &text)?;
             }
             "text/event-stream" => self.read_events(BufReader::new(reader), id, deadline)?,
             kind => {
@@ -261,7 +259,7 @@ impl HttpServer {
             if !self.is_first(message) {
                 return Err(protocol_error("the server ended its answer without a result"));
             }
-            self.replies.push_back(ProbeReply { id, answer: ProbeAnswer::Error(None) });
+            self.replies.push_back(ProbeReply::error(id, None));
         }
         Ok(())
     }
@@ -285,8 +283,7 @@ impl HttpServer {
         };
         // A server of an older revision refuses the first message in any way.
         if kind == FailureKind::HttpStatus && self.is_first(message) {
-            let answer = ProbeAnswer::Error(Some(i64::from(status.as_u16())));
-            self.replies.push_back(ProbeReply { id, answer });
+            self.replies.push_back(ProbeReply::error(id, Some(i64::from(status.as_u16()))));
             return Ok(());
         }
         Err(ProbeProblem { kind, text })
@@ -317,8 +314,11 @@ impl HttpServer {
                 continue;
             }
             // An event without data primes a stream that can be resumed.
-            if let Ok(message) = serde_json::from_str::<Value>(&std::mem::take(&mut data)) {
-                if let Some(answer) = self.take(&message)?.filter(|_| answered < MOST_REQUESTS) {
+            let text = std::mem::take(&mut data);
+            if let Ok(message) = serde_json::from_str::<Value>(&text) {
+                if let Some(answer) =
+                    self.take(&message, text.as_bytes())?.filter(|_| answered < MOST_REQUESTS)
+                {
                     answered += 1;
                     let _ = self.post(&answer, deadline)?;
                 }
@@ -329,8 +329,8 @@ impl HttpServer {
         }
     }
 
-    /// Keeps an answer; returns our answer to a request of the server.
-    fn take(&mut self, message: &Value) -> Result<Option<Value>, ProbeProblem> {
+    /// Keeps an answer; returns our answer to a request of the server. `text` is the message as it came.
+    fn take(&mut self, message: &Value, text: &[u8]) -> Result<Option<Value>, ProbeProblem> {
         if message["jsonrpc"] != "2.0" {
             let text = "it answers with JSON that is not JSON-RPC".to_owned();
             return Err(ProbeProblem { kind: FailureKind::NotMcp, text });
@@ -338,7 +338,7 @@ impl HttpServer {
         if message["method"].is_string() {
             return Ok(answer_to(message));
         }
-        if let Some(reply) = reply_of(message)? {
+        if let Some(reply) = reply_of(message, text)? {
             if let ProbeAnswer::Result(result) = &reply.answer
                 && let Some(version) = result["protocolVersion"].as_str()
             {

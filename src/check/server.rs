@@ -13,10 +13,9 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::check::answer::{ProbeReply, answer_to, reply_of};
 use crate::check::group::ProcessGroup;
-use crate::check::{
-    FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ProbeReply, ServerFailure, answer_to, reply_of,
-};
+use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure};
 use crate::hosts::launch::LocalLaunch;
 use crate::observe::CHECK_CLIENT;
 use crate::observe::redact::{Field, Redacted, Redactor};
@@ -253,7 +252,7 @@ impl ProbePeer for ProbeServer {
                 }
                 continue;
             }
-            let Some(reply) = reply_of(&message)? else { continue };
+            let Some(reply) = reply_of(&message, &line)? else { continue };
             return Ok(Some(reply));
         }
     }

@@ -23,6 +23,7 @@ use crate::export::otlp::checks::{CheckInstruments, CheckMeasurement};
 use crate::hosts::launch::{LocalLaunch, RemoteLaunch, ServerLaunch};
 use crate::hosts::table::HOSTS;
 use crate::observe::redact::Redactor;
+use crate::present::commands::{CommandEscape, CommandlessLines};
 use crate::present::{Printable, format};
 use crate::proxy::identity;
 use crate::record::Identity;
@@ -108,11 +109,14 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl CheckArgs {
     pub(crate) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let escape = if self.form() == CheckForm::Text { CommandEscape::Text } else { CommandEscape::Json };
+        self.run_any(&mut CommandlessLines::new(out, escape))
+    }
+
+    fn run_any(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
         let (targets, unread) = self.targets()?;
-        let [CheckTarget { plan: CheckPlan::Probe(_), .. }] = &targets[..] else {
-            return self.run_many(&targets, &unread, out);
-        };
-        if self.all {
+        let is_one = matches!(&targets[..], [CheckTarget { plan: CheckPlan::Probe(_), .. }]);
+        if self.all || !is_one {
             return self.run_many(&targets, &unread, out);
         }
         let target = &targets[0];
@@ -230,7 +234,7 @@ impl CheckArgs {
                     }
                     write_json(out, &report)?;
                 }
-                (CheckForm::Sarif, Some(lint)) => write_json(out, &lint.sarif())?,
+                (CheckForm::Sarif, Some(lint)) => write_json(out, &lint.sarif(&[]))?,
                 (_, lint) => {
                     print(&health, changes.as_ref(), out)?;
                     if let Some(lint) = lint {
@@ -248,6 +252,9 @@ impl CheckArgs {
                 for line in &failure.stderr {
                     text.push_str("\n  stderr: ");
                     text.push_str(line);
+                }
+                if let (CheckForm::Sarif, Some(lint)) = (self.form(), &lint) {
+                    write_json(out, &lint.sarif(std::slice::from_ref(&text)))?;
                 }
                 return Err(exit_with(status, anyhow!(text), hint));
             }

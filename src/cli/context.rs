@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, hiding, note};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, context};
 use crate::query::context::{ContextServer, ContextTable};
 use crate::query::tool_history::ToolHistory;
 
 #[derive(Debug, Args)]
+#[command(mut_args = hiding(&["method", "status", "min_duration"]))]
 pub struct ContextArgs {
     /// Only the server with this name; * and ? are wildcards
     #[arg(value_name = "SERVER")]
@@ -21,7 +22,7 @@ pub struct ContextArgs {
     #[arg(long)]
     history: bool,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

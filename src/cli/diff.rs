@@ -17,7 +17,11 @@ use crate::query::scan::ScanFindings;
 use crate::query::select::day;
 use crate::record::timestamp::Timestamp;
 
+const PLACES: &str =
+    "--since, --until and --on select in folders and sessions, --session in folders and days.";
+
 #[derive(Debug, Args)]
+#[command(after_help = PLACES)]
 pub struct DiffArgs {
     /// Session, day (as for --on) or folder that is compared
     #[arg(value_name = "A", default_value = "yesterday")]

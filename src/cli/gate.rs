@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use crate::cli::selection::{ColorArgs, DefaultRange, Reading, SelectArgs, note};
+use crate::cli::selection::{ColorArgs, DefaultRange, Reading, SelectArgs, hiding, note};
 use crate::cli::{Out, diff, done, exit_with};
 use crate::present::gate::{self, GateForm};
 use crate::query::gate::{GateFacts, GateReader, GateRules, GateVerdict, judge, overall};
@@ -21,7 +21,7 @@ Exit status: 0 every rule passed; 1 a rule failed, or a log could not be opened;
 3 a rule had nothing to judge, which is not a pass.";
 
 #[derive(Debug, Args)]
-#[command(after_help = STATUSES)]
+#[command(after_help = STATUSES, mut_args = hiding(&["status", "min_duration"]))]
 pub struct GateArgs {
     #[command(flatten)]
     rules: RuleArgs,

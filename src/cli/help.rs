@@ -124,6 +124,13 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                     ),
                 ],
             ),
+            command(
+                "mcp",
+                &[
+                    parses("spantap mcp", "as the command of a server in the config file of a host"),
+                    parses("spantap mcp --all", "every session, not only that of the host"),
+                ],
+            ),
         ],
     ),
     (

@@ -13,6 +13,8 @@ use crate::settings::{DECLARATIONS, FlagValue, GivenSettings, SettingDeclaration
 
 mod start;
 
+pub(super) use start::session_id;
+
 #[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     #[command(flatten)]

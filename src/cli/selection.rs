@@ -1,5 +1,6 @@
 //! The flags that select records, and what a reading command makes of them, the environment and the config file.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,12 +13,13 @@ use clap::{Args, ColorChoice};
 use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
+use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
 use crate::present::{Printable, format};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
-use crate::query::nested::inner_connections;
+use crate::query::nested::{inner_connections, mcp_connections};
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
@@ -66,12 +68,29 @@ pub(super) struct SelectArgs {
     /// Files to read instead of the folder; .gz, .zst and - (standard input) work
     #[arg(value_name = "FILE", help_heading = None)]
     pub(super) files: Vec<PathBuf>,
+    /// The limits of `spantap mcp`, whose words never name files.
+    #[arg(skip)]
+    pub(super) scope: Option<ReadScope>,
+}
+
+/// The limits of what `spantap mcp` reads.
+#[derive(Clone, Debug)]
+pub(super) struct ReadScope {
+    /// Only this session; `None` for all.
+    pub(super) session: Option<String>,
+    /// Connections that are never read.
+    pub(super) left_out: HashSet<Box<str>>,
+    /// The config file to read instead of the usual one.
+    pub(super) config: Option<PathBuf>,
 }
 
 impl SelectArgs {
     /// Makes `target` the first file if it names a file or folder: the last session there is meant. Refuses standard
     /// input, which can be read only once.
     pub(super) fn take_place(&mut self, target: &mut Option<String>, command: &str) -> anyhow::Result<()> {
+        if self.scope.is_some() {
+            return Ok(());
+        }
         let is_place =
             |target: &mut String| *target == "-" || (*target != "last" && Path::new(target).exists());
         if let Some(file) = target.take_if(is_place) {
@@ -91,6 +110,14 @@ impl SelectArgs {
             ));
         }
         Ok(())
+    }
+}
+
+/// Leaves options out of the help of a command that refuses them.
+pub(super) fn hiding(ids: &'static [&str]) -> impl FnMut(clap::Arg) -> clap::Arg {
+    |option| {
+        let is_refused = ids.contains(&option.get_id().as_str());
+        if is_refused { option.hide(true) } else { option }
     }
 }
 
@@ -139,7 +166,8 @@ fn status() -> impl TypedValueParser<Value = Status> {
 
 /// Prints one line on standard error that is not an error.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr(), "note: {}", Printable::new(text));
+    let text = Printable::new(text);
+    let _ = writeln!(io::stderr(), "note: {}", without_commands(&text, CommandEscape::Text));
 }
 
 /// The time range of a command without `--since` and `--on`. It is everything if files or a session are named.
@@ -202,11 +230,19 @@ impl Reading {
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
         let trace_link = trace_link(&settings);
         let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);
+        let scope = args.scope.clone();
+        let (only_session, mut left_out) =
+            scope.map(|scope| (scope.session, scope.left_out)).unwrap_or_default();
+        if args.scope.is_some() {
+            left_out.extend(mcp_connections(&sources));
+        }
         let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Selection {
             servers: globs(&args.server),
             tools: globs(&args.tool),
             session: args.session.clone(),
+            only_session,
+            left_out,
             method: args.method.as_deref().map(Glob::new),
             status: args.status,
             window,
@@ -422,8 +458,11 @@ fn wanted(args: &SelectArgs) -> String {
 
 /// Resolves the settings that a reading command needs: folder, prices, and the number of repeats to mark.
 fn settings(args: &SelectArgs) -> Settings {
-    let sources =
-        crate::cli::sources(GivenSettings { log_dir: args.log_dir.clone(), ..GivenSettings::default() });
+    let sources = crate::cli::sources(GivenSettings {
+        log_dir: args.log_dir.clone(),
+        config: args.scope.as_ref().and_then(|scope| scope.config.clone()),
+        ..GivenSettings::default()
+    });
     if let Err(error) = sources.file() {
         note(&format!("{error}; continuing without it"));
     }

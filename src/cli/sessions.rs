@@ -20,7 +20,7 @@ pub struct SessionsArgs {
     #[arg(long, value_name = "N")]
     thrashing: Option<u64>,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -28,7 +28,7 @@ pub struct ShowArgs {
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

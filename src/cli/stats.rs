@@ -21,7 +21,7 @@ pub struct StatsArgs {
     #[arg(long, value_enum)]
     sort: Option<StatsOrder>,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -30,7 +30,7 @@ pub struct TailArgs {
     #[arg(short, long)]
     pub(super) follow: bool,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -39,7 +39,7 @@ pub struct TopArgs {
     #[arg(long, value_enum, default_value_t)]
     sort: TopOrder,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     /// Maximum number of operations that --once prints [default: 20]
     #[arg(short = 'n', long, value_name = "N", help_heading = "Select")]
     limit: Option<usize>,

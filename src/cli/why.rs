@@ -27,7 +27,7 @@ pub struct WhyArgs {
     #[arg(value_name = "WHAT", allow_negative_numbers = true, value_parser = selection::target)]
     target: Option<String>,
     #[command(flatten)]
-    select: SelectArgs,
+    pub(super) select: SelectArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }

@@ -19,6 +19,7 @@ use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::diff::DiffRedactor;
 use crate::hosts::entry::{self, PathStep, ServerEntry};
 use crate::hosts::locate::{self, FileScope, HostFile, SearchContext};
+use crate::hosts::own_entry;
 use crate::hosts::replace::ReplaceOutcome;
 use crate::hosts::store::FileSnapshot;
 use crate::hosts::table::{self, HOSTS, Host};
@@ -79,6 +80,12 @@ impl ServerSelection {
         self.takes(&server.name) && self.picked.as_ref().is_none_or(|picked| picked.contains(&entry()))
     }
 
+    /// Returns true if spantap's own entry may be added to the file or removed from it.
+    fn takes_own(&self, file: &HostFile, path: &[PathStep]) -> bool {
+        let entry = || (file.path.clone(), (path.to_owned(), own_entry::NAME.to_owned()));
+        self.picked.as_ref().is_none_or(|picked| picked.contains(&entry()))
+    }
+
     /// Checks that every server named on the command line is among `found`.
     fn check_names<'a>(&self, found: impl Iterator<Item = &'a String> + Clone) -> anyhow::Result<()> {
         match self.servers.iter().find(|name| !found.clone().any(|known| known == *name)) {
@@ -120,6 +127,9 @@ pub struct WrapArgs {
     selection: ServerSelection,
     #[command(flatten)]
     pub(super) options: WriteOptions,
+    /// Also add 'spantap mcp', a server through which the agent asks about its own calls; 'unwrap' removes it
+    #[arg(long)]
+    with_self: bool,
     /// Passed on to 'spantap run' in every wrapped entry
     #[arg(last = true, value_name = "RUN OPTIONS")]
     run_options: Vec<String>,
@@ -143,7 +153,8 @@ impl WrapArgs {
         options::check(&self.run_options)?;
         let inherited = options::inherited(&self.run_options);
         options::check(&inherited)?;
-        change(out, &self.selection, &self.options, &WrapAction::Wrap { inherited, given: self.run_options })
+        let action = WrapAction::Wrap { inherited, given: self.run_options, with_self: self.with_self };
+        change(out, &self.selection, &self.options, &action)
     }
 }
 

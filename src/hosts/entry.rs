@@ -44,6 +44,8 @@ pub enum EntryState {
         /// Arguments of the proxy before `--`.
         options: Vec<String>,
     },
+    /// `spantap mcp`, which `wrap --with-self` added.
+    Own,
     /// The server is reached over the network, not over pipes.
     Remote,
     /// The entry cannot be wrapped, for this reason.
@@ -55,7 +57,7 @@ impl EntryState {
     pub(crate) fn program(&self) -> Option<&str> {
         match self {
             EntryState::Wrapped { program, .. } | EntryState::ByHand { program, .. } => Some(program),
-            EntryState::Plain | EntryState::Remote | EntryState::Unsupported(_) => None,
+            EntryState::Plain | EntryState::Own | EntryState::Remote | EntryState::Unsupported(_) => None,
         }
     }
 
@@ -172,6 +174,14 @@ impl<'a> EntryParts<'a> {
             EntryCommand::OneList(list) => list.items().unwrap_or_default().iter().collect(),
         }
     }
+}
+
+/// Words after the program of the entry that `wrap --with-self` adds.
+pub(super) const OWN_WORDS: [&str; 3] = ["mcp", "--wrapped", "self"];
+
+/// Returns true if `words` are the command line of that entry.
+pub(super) fn is_own(words: &[&str]) -> bool {
+    words.get(1..).is_some_and(|rest| rest.starts_with(&OWN_WORDS))
 }
 
 /// Parts of a wrapped command line.
@@ -350,6 +360,7 @@ fn state(entry: &Node, shape: EntryShape) -> EntryState {
     let nodes = parts.words();
     let words: Vec<&str> = nodes.iter().filter_map(|node| node.text()).collect();
     match WrappedCommand::of(&words) {
+        None if is_own(&words) => EntryState::Own,
         Some(wrapped) => EntryState::Wrapped {
             program: words[0].to_owned(),
             options: wrapped.options.iter().map(|word| (*word).to_owned()).collect(),

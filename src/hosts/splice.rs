@@ -157,7 +157,7 @@ fn dash_before(text: &str, at: usize) -> Option<usize> {
     before.ends_with('-').then(|| before.len() - 1)
 }
 
-fn newline_of(text: &str) -> &'static str {
+pub(super) fn newline_of(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 

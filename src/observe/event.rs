@@ -374,6 +374,8 @@ pub struct SessionStarted {
     pub spawned: Moment,
     /// The host's stdout and stderr are one stream, so spantap writes no message of its own there.
     pub stderr_is_stdout: bool,
+    /// This connection is the first of its session, and the parent of its span is the root span of the session.
+    pub begins_session: bool,
 }
 
 words! {

@@ -194,6 +194,12 @@ impl RateLimit {
         self.flood.rest()
     }
 
+    /// Counts an event that is reported because the last one was.
+    pub(crate) fn one_with_the_last(&mut self) {
+        self.flood.count += 1;
+        self.flood.reported += 1;
+    }
+
     /// Returns the number of events that have not been reported.
     pub(crate) fn rest(&mut self) -> Option<u64> {
         self.flood.rest()
@@ -230,5 +236,9 @@ mod tests {
         let reported: Vec<u64> = (0..200).filter_map(|at| limit.one_more(3, minute, seconds(at))).collect();
         assert_eq!(reported, [1, 1, 1, 60, 60, 60]);
         assert_eq!((limit.rest(), limit.rest()), (Some(17), None));
+        let mut limit = RateLimit::default();
+        assert_eq!(limit.one_more(3, minute, seconds(0)), Some(1));
+        (0..2).for_each(|_| limit.one_with_the_last());
+        assert_eq!((limit.one_more(3, minute, seconds(1)), limit.rest()), (None, Some(1)));
     }
 }

@@ -39,8 +39,8 @@ const MAX_SET: usize = 384 << 10;
 const MAX_TOOL_NAME: usize = 256;
 /// Bytes of a fingerprint, and of what surrounds it in memory and in a file.
 const FINGERPRINT_SIZE: usize = 176;
-/// Pages of a listing that are compared with those before.
-const MAX_PAGES: usize = 1000;
+/// Pages of a listing that are recorded.
+const MAX_PAGES: u64 = 100;
 
 impl ToolSet {
     /// Returns a set without names.
@@ -136,8 +136,21 @@ struct OpenListing {
     next: PageCursor,
     tools: ToolSet,
     pages: u64,
-    /// True if a page of it differs from that page of the listing before.
-    is_new: bool,
+    number: u64,
+    report: ListingReport,
+    /// Number of pages that had been recorded when its last page was.
+    recorded: u64,
+}
+
+/// The decision about the pages of one listing. It is made at the first page that differs from the one that is
+/// recorded, so that a reader never joins pages of two listings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ListingReport {
+    /// All pages so far are recorded, from a listing before.
+    #[default]
+    Unchanged,
+    Recorded,
+    Withheld,
 }
 
 /// The place of one page in its listing.
@@ -147,8 +160,11 @@ pub(crate) struct PagePlace {
     pub(crate) number: u64,
     /// True if this is the last page and none is missing.
     pub(crate) is_complete: bool,
-    /// True if this page or an earlier one differs from that page of the listing before.
-    pub(crate) is_new: bool,
+    /// Number of the listing in its connection.
+    pub(crate) listing: u64,
+    pub(crate) report: ListingReport,
+    /// True if this page is to be recorded.
+    pub(crate) is_recorded: bool,
     /// True if a listing that ended with this page differs from the one before.
     pub(crate) has_changed: bool,
 }
@@ -163,8 +179,12 @@ pub(crate) struct ToolListings {
     is_fresh: bool,
     /// The definitions before the first change that was not taken.
     before_changes: Option<ToolSet>,
-    /// Hash of each page when it was seen last, by its number.
-    seen: BTreeMap<u64, [u8; 32]>,
+    /// Hash of each page that a reader of the records joins to the last listing, by its number.
+    recorded_pages: BTreeMap<u64, [u8; 32]>,
+    /// Number of pages that were recorded.
+    recorded: u64,
+    /// Number of listings.
+    begun: u64,
 }
 
 /// Listings that may be open at the same time.
@@ -177,44 +197,77 @@ impl ToolListings {
     }
 
     /// Adds one page. `asked` is the cursor in its request, and `next` that of the following page. A complete
-    /// listing is compared with the one before; so is the oldest open one if too many are open.
+    /// listing is compared with the one before; so is the oldest open one if too many are open. `is_due` returns true
+    /// if one more listing may be recorded.
     pub(crate) fn page(
         &mut self,
         asked: Option<PageCursor>,
         page: ToolSet,
         next: Option<PageCursor>,
+        is_due: impl FnOnce() -> bool,
     ) -> PagePlace {
-        let before = |listing: &OpenListing| Some(listing.next) == asked;
-        let found =
-            asked.and_then(|_| self.open.iter().position(before)).and_then(|found| self.open.remove(found));
-        let (mut tools, pages, is_new) = match found {
-            Some(OpenListing { tools, pages, is_new, .. }) => (tools, pages, is_new),
-            // Without the listing of its cursor, the first pages have not been seen.
-            None => {
-                (ToolSet::new(asked.is_none(), UnlistedTools::default()), u64::from(asked.is_some()), false)
-            }
-        };
-        let number = pages + 1;
-        let is_new = self.differs(number, &page, next) || is_new;
-        tools.append(page);
-        let is_complete = tools.is_complete && next.is_none();
+        let mut listing = self.take_open(asked);
+        listing.pages += 1;
+        let is_recorded = self.decide(&mut listing, &page, next, is_due);
+        listing.tools.append(page);
+        let OpenListing { number, pages, report, .. } = listing;
+        let is_complete = listing.tools.is_complete && next.is_none();
         let has_changed = match next {
-            None => self.compare(tools),
+            None => self.compare(listing.tools),
             Some(next) => {
-                self.open.push_back(OpenListing { next, tools, pages: number, is_new });
+                self.open.push_back(OpenListing { next, ..listing });
                 self.open.len() > MAX_OPEN && self.end_oldest()
             }
         };
-        PagePlace { number, is_complete, is_new, has_changed }
+        PagePlace { number: pages, is_complete, listing: number, report, is_recorded, has_changed }
     }
 
-    /// Returns true if the page with this number differs from the last one.
-    fn differs(&mut self, number: u64, page: &ToolSet, next: Option<PageCursor>) -> bool {
-        let hash = joined(&page.hash(), &[u8::from(next.is_some()); 32]);
-        if self.seen.len() >= MAX_PAGES && !self.seen.contains_key(&number) {
-            return true;
+    /// Takes the listing that the cursor continues, or begins one.
+    fn take_open(&mut self, asked: Option<PageCursor>) -> OpenListing {
+        let found = asked.and_then(|asked| self.open.iter().position(|listing| listing.next == asked));
+        if let Some(listing) = found.and_then(|found| self.open.remove(found)) {
+            return listing;
         }
-        self.seen.insert(number, hash) != Some(hash)
+        self.begun += 1;
+        OpenListing {
+            next: PageCursor::default(),
+            // Without the listing of its cursor, the first pages have not been seen.
+            tools: ToolSet::new(asked.is_none(), UnlistedTools::default()),
+            pages: u64::from(asked.is_some()),
+            number: self.begun,
+            report: ListingReport::Unchanged,
+            recorded: self.recorded,
+        }
+    }
+
+    /// Decides whether the last page of the listing is recorded, at its first page that differs for all later ones.
+    fn decide(
+        &mut self,
+        listing: &mut OpenListing,
+        page: &ToolSet,
+        next: Option<PageCursor>,
+        is_due: impl FnOnce() -> bool,
+    ) -> bool {
+        let number = listing.pages;
+        let hash = joined(&page.hash(), &[u8::from(next.is_some()); 32]);
+        if number > MAX_PAGES || self.recorded_pages.get(&number) == Some(&hash) {
+            return false;
+        }
+        if listing.recorded != self.recorded {
+            // Another listing was recorded since its last page.
+            listing.report = ListingReport::Withheld;
+        } else if listing.report == ListingReport::Unchanged {
+            listing.report = if is_due() { ListingReport::Recorded } else { ListingReport::Withheld };
+        }
+        let is_recorded = listing.report == ListingReport::Recorded;
+        if is_recorded {
+            // For a reader, pages after this one belong to an earlier listing.
+            self.recorded_pages.split_off(&number);
+            self.recorded_pages.insert(number, hash);
+            self.recorded += 1;
+            listing.recorded = self.recorded;
+        }
+        is_recorded
     }
 
     /// Compares the oldest open listing as far as it has come. Returns true if there is a difference.
@@ -277,7 +330,7 @@ mod tests {
         tools: ToolSet,
         next: Option<PageCursor>,
     ) -> Option<ToolDrift> {
-        listings.page(asked, tools, next).has_changed.then(|| listings.take_changes())
+        listings.page(asked, tools, next, || true).has_changed.then(|| listings.take_changes())
     }
 
     fn texts(drift: &ToolDrift) -> Vec<String> {
@@ -306,32 +359,69 @@ mod tests {
     fn changes_that_were_not_taken_are_taken_together() {
         let mut listings = listed(&[("a", 1), ("b", 2)]);
         for tools in [&[("a", 9), ("b", 2)][..], &[("a", 9)], &[("a", 9), ("b", 2), ("c", 3)]] {
-            assert!(listings.page(None, set(tools), None).has_changed);
+            assert!(listings.page(None, set(tools), None, || true).has_changed);
         }
         assert_eq!(texts(&listings.take_changes()), ["changed a", "added c"]);
-        assert!(listings.page(None, set(&[("a", 1)]), None).has_changed);
-        assert!(listings.page(None, set(&[("a", 9), ("b", 2), ("c", 3)]), None).has_changed);
+        assert!(listings.page(None, set(&[("a", 1)]), None, || true).has_changed);
+        assert!(listings.page(None, set(&[("a", 9), ("b", 2), ("c", 3)]), None, || true).has_changed);
         assert_eq!(listings.take_changes(), ToolDrift::default());
     }
 
+    /// Adds pages with one tool each, and returns those that are recorded.
+    fn recorded(listings: &mut ToolListings, tools: &[(&str, u8)], is_due: bool) -> Vec<u64> {
+        let last = tools.len() - 1;
+        let pages = tools.iter().enumerate().map(|(index, tool)| {
+            let asked = cursor(index as u8).filter(|_| index > 0);
+            let next = cursor(index as u8 + 1).filter(|_| index < last);
+            listings.page(asked, set(&[*tool]), next, || is_due)
+        });
+        pages.filter(|place| place.is_recorded).map(|place| place.number).collect()
+    }
+
     #[test]
-    fn a_page_is_new_if_it_or_one_before_it_in_its_listing_differs() {
-        let mut listings = ToolListings::default();
-        let mut place = |asked, tools: &[(&str, u8)], next| {
-            let place = listings.page(asked, set(tools), next);
-            (place.number, place.is_complete, place.is_new)
-        };
-        for is_new in [true, false] {
-            assert_eq!(place(None, &[("a", 1)], cursor(1)), (1, false, is_new));
-            assert_eq!(place(cursor(1), &[("b", 2)], cursor(2)), (2, false, is_new));
-            assert_eq!(place(cursor(2), &[("c", 3)], None), (3, true, is_new));
-        }
-        assert_eq!(place(None, &[("a", 1)], cursor(1)), (1, false, false));
-        assert_eq!(place(cursor(1), &[("b", 9)], cursor(2)), (2, false, true));
-        assert_eq!(place(cursor(2), &[("c", 3)], None), (3, true, true));
-        // The same tools on one page; and a page whose listing was not seen.
-        assert_eq!(place(None, &[("a", 1)], None), (1, true, true));
-        assert_eq!(place(cursor(7), &[("b", 9)], None), (2, false, true));
+    fn the_records_of_all_pages_give_one_listing() {
+        let listings = &mut ToolListings::default();
+        assert_eq!(recorded(listings, &[("a", 1), ("b", 2), ("c", 3)], true), [1, 2, 3]);
+        assert_eq!(recorded(listings, &[("a", 1), ("b", 2), ("c", 3)], true), [0; 0]);
+        assert_eq!(recorded(listings, &[("a", 1), ("b", 9), ("c", 3)], true), [2, 3]);
+        // The same tools on fewer pages.
+        assert_eq!(recorded(listings, &[("a", 1)], true), [1]);
+        assert_eq!(recorded(listings, &[("a", 1), ("b", 9)], true), [1, 2]);
+        // A page whose listing was not seen.
+        let place = listings.page(cursor(7), set(&[("b", 8)]), None, || true);
+        assert_eq!((place.number, place.is_complete, place.is_recorded), (2, false, true));
+    }
+
+    #[test]
+    fn a_listing_is_recorded_whole_or_not_at_all() {
+        let listings = &mut ToolListings::default();
+        assert_eq!(recorded(listings, &[("a", 1), ("b", 2)], true), [1, 2]);
+        assert_eq!(recorded(listings, &[("a", 9), ("b", 9)], false), [0; 0]);
+        // Page 1 is that of the listing which was not recorded.
+        assert_eq!(recorded(listings, &[("a", 9), ("b", 8)], true), [1, 2]);
+        // The limit is asked once, for the first page that differs.
+        let mut asked = 0;
+        let first = listings.page(None, set(&[("a", 7)]), cursor(1), || false);
+        let second = listings.page(cursor(1), set(&[("b", 7)]), None, || {
+            asked += 1;
+            true
+        });
+        let withheld = (ListingReport::Withheld, false);
+        assert_eq!([first, second].map(|it| (it.report, it.is_recorded)), [withheld; 2]);
+        assert_eq!(asked, 0);
+    }
+
+    #[test]
+    fn of_two_listings_at_a_time_one_is_recorded() {
+        let listings = &mut ToolListings::default();
+        let mut page = |asked, tool, next| listings.page(asked, set(&[tool]), next, || true).is_recorded;
+        assert!(page(None, ("a", 1), cursor(1)));
+        assert!(page(None, ("a", 2), cursor(2)));
+        assert!(!page(cursor(1), ("b", 1), None), "page 1 of this listing was replaced");
+        assert!(page(cursor(2), ("b", 2), None));
+        // Two clients that get the same pages.
+        assert!(page(None, ("a", 3), cursor(1)) && !page(None, ("a", 3), cursor(1)));
+        assert!(page(cursor(1), ("b", 3), None) && !page(cursor(1), ("b", 3), None));
     }
 
     #[test]
@@ -395,9 +485,10 @@ mod tests {
         assert!(drift(1).is_some());
         let mut listings = ToolListings::default();
         for page in 0..5000 {
-            assert!(listings.page(Some((page, [0; 32])), set(&[]), Some((page + 1, [0; 32]))).number > 1);
+            let (asked, next) = (Some((page, [0; 32])), Some((page + 1, [0; 32])));
+            assert!(listings.page(asked, set(&[]), next, || true).number > 1);
         }
-        assert!(listings.seen.len() <= MAX_PAGES && listings.open.len() <= MAX_OPEN);
+        assert!(listings.recorded < MAX_PAGES && listings.open.len() <= MAX_OPEN);
     }
 
     #[test]

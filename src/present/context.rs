@@ -146,7 +146,7 @@ pub(crate) fn server_notes(server: &ContextServer) -> Vec<String> {
     let unlisted = server
         .unlisted
         .map(|more| if more == 1 { "1 more tool is".to_owned() } else { format!("{more} more tools are") })
-        .map(|more| format!("{name}: {more} in the sum only, because a record names 500."));
+        .map(|more| format!("{name}: {more} in the sum only: the log does not name them."));
     let incomplete = (server.is_complete == Some(false))
         .then(|| format!("{name}: its list was not seen to the end, so there may be more tools."));
     unlisted.into_iter().chain(incomplete).collect()

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::present::commands::{CommandEscape, CommandlessLines};
 use crate::present::sarif::{self, SarifLevel, SarifResult, SarifRule};
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, format};
@@ -64,12 +65,19 @@ pub(crate) fn write(
     facts: &GateFacts,
     checks: &[GateCheck],
 ) -> anyhow::Result<()> {
+    let escape = match form {
+        GateForm::Text => CommandEscape::Text,
+        GateForm::Json | GateForm::Sarif => CommandEscape::Json,
+        GateForm::Junit => CommandEscape::Xml,
+        // These are commands, and a text in one of them is escaped.
+        GateForm::Github => return Ok(out.write_all(github(facts, checks).as_bytes())?),
+    };
+    let mut out = CommandlessLines::new(out, escape);
     match form {
-        GateForm::Text => write_text(out, terminal, facts, checks)?,
         GateForm::Json => writeln!(out, "{}", json(facts, checks)?)?,
         GateForm::Junit => out.write_all(junit(checks).as_bytes())?,
         GateForm::Sarif => writeln!(out, "{}", Printable::rounded_json(&sarif(checks))?)?,
-        GateForm::Github => out.write_all(github(facts, checks).as_bytes())?,
+        _ => write_text(&mut out, terminal, facts, checks)?,
     }
     Ok(())
 }
@@ -90,12 +98,11 @@ fn write_text(
         let title = terminal.cut(title(check), width);
         let blanks = width - title.width().min(width);
         let line = format!("{title}{:blanks$}  {}", "", outcome(check));
-        // A program that reads the log of a job must not take a text for a command of its own.
-        let line = Printable::from(line.replace("##[", "## ["));
+        let line = Printable::from(line);
         let used = "FAIL  ".len() + line.width();
         let evidence = match check.verdict {
             GateVerdict::Passed if check.rule != "complete" => String::new(),
-            _ => check.evidence.join("; ").replace("##[", "## ["),
+            _ => check.evidence.join("; "),
         };
         let evidence = Printable::from(if evidence.is_empty() { evidence } else { format!("- {evidence}") });
         let note = terminal.note(&evidence, Tone::Faint, used, 1, "FAIL  ".len());
@@ -271,8 +278,9 @@ fn sarif(checks: &[GateCheck]) -> serde_json::Value {
         place: check.tool.iter().map(|tool| ("tool", Printable::new(tool).to_string())).collect(),
     };
     let results: Vec<SarifResult> = noted.map(result).collect();
-    let is_complete = checks.iter().all(|check| check.verdict != GateVerdict::NothingToJudge);
-    sarif::document(&rules, &results, is_complete)
+    let unjudged = checks.iter().filter(|check| check.verdict == GateVerdict::NothingToJudge);
+    let unjudged: Vec<String> = unjudged.map(|check| message(check).to_string()).collect();
+    sarif::document(&rules, &results, &unjudged)
 }
 
 /// Returns workflow commands of GitHub Actions, one on a line.

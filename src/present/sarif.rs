@@ -41,8 +41,10 @@ impl SarifLevel {
     }
 }
 
-/// Returns the document of one run. `is_complete` is false if a part could not be judged.
-pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], is_complete: bool) -> Value {
+/// Returns the document of one run. `unjudged` has a redacted text for each part that could not be judged.
+pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], unjudged: &[String]) -> Value {
+    let notification = |text: &String| json!({"level": "error", "message": {"text": text}});
+    let notifications: Vec<Value> = unjudged.iter().map(notification).collect();
     let described: Vec<Value> = rules.iter().map(rule).collect();
     let found: Vec<Value> = results.iter().map(|it| result(it, rules)).collect();
     json!({
@@ -52,7 +54,9 @@ pub(crate) fn document(rules: &[SarifRule], results: &[SarifResult], is_complete
             "tool": {"driver": {
                 "name": "spantap", "semanticVersion": env!("CARGO_PKG_VERSION"), "rules": described,
             }},
-            "invocations": [{"executionSuccessful": is_complete}],
+            "invocations": [{
+                "executionSuccessful": unjudged.is_empty(), "toolExecutionNotifications": notifications,
+            }],
             "results": found,
         }],
     })

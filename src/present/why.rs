@@ -175,7 +175,8 @@ impl SentenceWriter<'_> {
         }
         let how = if fact.is_sequential { " one after another" } else { "" };
         let alone = format::duration(slowest.start_ms);
-        format!("for the start of {} servers{how} (the slowest, {name}: {alone})", fact.servers)
+        let servers = format::plural(fact.servers as u64, "server");
+        format!("for the start of {servers}{how} (the slowest, {name}: {alone})")
     }
 
     fn call(&self, fact: &CallFact) -> String {
@@ -208,7 +209,7 @@ impl SentenceWriter<'_> {
         let others = match fact.count.saturating_sub(1) {
             0 => String::new(),
             1 => ", and 1 other request is open".to_owned(),
-            others => format!(", and {others} other requests are open"),
+            others => format!(", and {} are open", format::plural(others, "other request")),
         };
         format!("{name} has been open for {} and is open now{others}{usual}.", format::duration(fact.open_ms))
     }
@@ -253,7 +254,7 @@ impl SentenceWriter<'_> {
             FailureCause::Unknown => "",
         };
         let all = match fact.all_failures {
-            Some(all) if all > fact.count => format!("; {all} requests failed in all"),
+            Some(all) if all > fact.count => format!("; {} failed in all", format::plural(all, "request")),
             _ => String::new(),
         };
         format!("{subject} {verb}{message}{cause}{all}.")
@@ -305,9 +306,9 @@ impl SentenceWriter<'_> {
 /// Returns what a tool usually takes.
 fn usual_text(usual: &UsualDuration) -> String {
     format!(
-        "its median is {}, its p95 {} ({} calls in 30 days)",
+        "its median is {}, its p95 {} ({} in 30 days)",
         format::duration(usual.median_ms),
         format::duration(usual.p95_ms),
-        usual.calls
+        format::plural(usual.calls as u64, "call")
     )
 }

@@ -1,6 +1,12 @@
 //! The span of the connection, and the trace context that the server gets in its environment.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::SignalEndpoints;
@@ -9,13 +15,17 @@ use crate::observe::redact::{Field, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
 use crate::proxy::nested;
 use crate::settings::Environment;
+use crate::system::files;
 use crate::system::process::TraceEnv;
 
 /// The connection's span and the span that it continues.
 pub(crate) struct ConnectionSpan {
     trace_id: TraceId,
     span_id: SpanId,
+    /// The span of our environment, else the root span of the session.
     parent: Option<TraceParent>,
+    /// True if the parent is the root span of the session.
+    is_below_root: bool,
     trace_state: Option<OsString>,
     flags: TraceFlags,
 }
@@ -24,27 +34,39 @@ impl ConnectionSpan {
     /// Continues a valid `TRACEPARENT` of our environment. Otherwise a new trace begins, and a stale
     /// `TRACESTATE` is dropped (W3C Trace Context §3.3).
     ///
+    /// With `session`, a new trace is that of the session: the same for each of its servers, below one root span.
+    ///
     /// The id of the span shows an inner spantap what this one exports to `endpoints`.
     pub(crate) fn new(
         environment: Environment<'_>,
         sampler: Sampler,
         endpoints: &SignalEndpoints,
+        session: Option<&str>,
     ) -> ConnectionSpan {
         let parent = environment("TRACEPARENT").and_then(|text| TraceParent::parse(text.to_str()?));
         let trace_state = parent.and_then(|_| environment("TRACESTATE"));
-        let trace_id = parent.map_or_else(|| random(TraceId::new), |parent| parent.trace_id);
+        let root = session.filter(|_| parent.is_none()).and_then(root_ids);
+        let new_trace = || root.map_or_else(|| random(TraceId::new), |(trace_id, _)| trace_id);
+        let trace_id = parent.map_or_else(new_trace, |parent| parent.trace_id);
         let flags = match parent {
             Some(parent) if sampler.parent_based => parent.flags,
             Some(parent) => parent.flags.with_sampled(sampler.samples(trace_id.bytes())),
             None => TraceFlags::new_trace(sampler.samples(trace_id.bytes())),
         };
         let span_id = random(|bytes| SpanId::new(nested::marked(bytes, endpoints)));
-        ConnectionSpan { trace_id, span_id, parent, trace_state, flags }
+        let below_root = root.map(|(trace_id, parent_id)| TraceParent { trace_id, parent_id, flags });
+        let is_below_root = below_root.is_some();
+        ConnectionSpan { trace_id, span_id, parent: parent.or(below_root), is_below_root, trace_state, flags }
     }
 
-    /// Returns the span that this one continues.
-    pub(crate) fn parent_id(&self) -> Option<SpanId> {
-        self.parent.map(|parent| parent.parent_id)
+    /// Returns the span of our environment that this one continues.
+    pub(crate) fn inherited_id(&self) -> Option<SpanId> {
+        self.parent.filter(|_| !self.is_below_root).map(|parent| parent.parent_id)
+    }
+
+    /// Returns the root span of the session, if this one is below it.
+    pub(crate) fn session_root(&self) -> Option<SpanId> {
+        self.parent.filter(|_| self.is_below_root).map(|parent| parent.parent_id)
     }
 
     /// Returns the server's trace context, whose parent is this span.
@@ -62,6 +84,36 @@ impl ConnectionSpan {
             linked: None,
             trace_state: state.map(|state| redactor.redact(Field::TraceState, state)),
             flags: self.flags,
+        }
+    }
+}
+
+/// Returns the ids of the root span of a session. Each proxy of the session derives the same.
+fn root_ids(session: &str) -> Option<(TraceId, SpanId)> {
+    let digest = Sha256::digest(format!("spantap root span\n{session}"));
+    Some((TraceId::new(*digest.first_chunk()?)?, SpanId::new(*digest[16..].first_chunk()?)?))
+}
+
+/// Returns true if this proxy is the first one of the session with the root span `root`: it makes the file that marks
+/// the session in `folder`. If the file cannot be made, each proxy of the session is the first one, since a trace
+/// without its root is worse than one that has it twice.
+pub(crate) fn begins_session(folder: &Option<PathBuf>, root: SpanId) -> bool {
+    let Some(folder) = folder else { return true };
+    let _ = files::make_private_folder(folder);
+    remove_old(folder);
+    let mark = File::options().write(true).create_new(true).open(folder.join(root.text()));
+    !matches!(mark, Err(error) if error.kind() == ErrorKind::AlreadyExists)
+}
+
+/// Removes the marks of sessions that began long ago.
+fn remove_old(folder: &Path) {
+    /// Longest time in which a host starts servers of one session.
+    const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LONGEST)) {
+            // Another proxy may have removed it.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }

@@ -49,7 +49,7 @@ struct ToolUse {
 pub(crate) struct LedgerPage {
     pub(crate) tools: Vec<LedgerTool>,
     tools_total: u64,
-    unlisted: u64,
+    pub(crate) unlisted: u64,
     definition_bytes: u64,
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::Path;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
@@ -33,6 +34,12 @@ struct StartProcesses {
 }
 
 impl StartProcesses {
+    /// Returns true if the server is `spantap mcp`.
+    fn is_mcp(&self) -> bool {
+        let [program, command, ..] = self.command.as_slice() else { return false };
+        Path::new(program).file_stem().is_some_and(|name| name == "spantap") && command == "mcp"
+    }
+
     /// Returns true if the server is the spantap process of `inner`, or a launcher of it. A server that starts a
     /// wrapped server for itself is neither.
     fn is_around(&self, inner: &StartProcesses) -> bool {
@@ -60,6 +67,17 @@ pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> Ha
         |start: &&Start| outer.get(&start.parent).is_some_and(|outer| outer.is_around(&start.processes));
     let inner = starts.iter().filter(is_inner);
     inner.map(|start| start.connection_id.clone()).collect()
+}
+
+/// Returns the ids of the connections to `spantap mcp`.
+pub(crate) fn mcp_connections(sources: &[LogSource]) -> HashSet<Box<str>> {
+    let (mut starts, mut buffer) = (Vec::new(), Vec::new());
+    for source in sources {
+        // The scan reports what cannot be read.
+        let _ = read_starts(source, &Selection::default(), &mut buffer, &mut starts);
+    }
+    starts.retain(|start| start.processes.is_mcp());
+    starts.into_iter().map(|start| start.connection_id).collect()
 }
 
 fn read_starts(

@@ -26,6 +26,8 @@ pub struct Selection {
     pub(crate) tools: Vec<Glob>,
     /// Beginning of a session id or connection id, or the end of a connection id as in handles and file names.
     pub(crate) session: Option<String>,
+    /// The whole id of the only session that is selected.
+    pub(crate) only_session: Option<String>,
     pub(crate) method: Option<Glob>,
     /// [`Status::Error`] selects any error, see [`Status::is_error`].
     pub(crate) status: Option<Status>,
@@ -34,6 +36,8 @@ pub struct Selection {
     pub(crate) min_duration: Option<f64>,
     /// Ids of connections that are not selected, because their calls are in the log of another connection too.
     pub(crate) inner: HashSet<Box<str>>,
+    /// Ids of further connections that are not selected.
+    pub(crate) left_out: HashSet<Box<str>>,
     /// True if sessions of `spantap check` are selected too.
     pub(crate) checks: bool,
 }
@@ -62,12 +66,16 @@ impl Selection {
     /// Returns true if the server and session of a record are selected.
     pub(crate) fn takes_connection(&self, entry: &LogEntry<'_>) -> bool {
         matches_any(&self.servers, &entry.server_name)
+            && self.only_session.as_deref().is_none_or(|only| *entry.session_id == *only)
+            && (self.left_out.is_empty() || !self.left_out.contains(&*entry.connection_id))
             && self.session.as_deref().is_none_or(|wanted| belongs(entry, wanted))
     }
 
     /// Returns true if the server and session of a connection that runs now are selected.
     pub(crate) fn takes_live(&self, state: &LiveState) -> bool {
         matches_any(&self.servers, &state.server_name)
+            && self.only_session.as_deref().is_none_or(|only| state.session_id == only)
+            && !self.left_out.contains(&*state.connection_id)
             && (self.checks || state.host_name != CHECK_CLIENT)
             && self.session.as_deref().is_none_or(|wanted| {
                 state.session_id.starts_with(wanted)

@@ -25,6 +25,14 @@ pub(crate) struct ToolHistory<'a> {
 /// Parts of a tool that changed at a time.
 type TimedParts = (Timestamp, Vec<String>);
 
+/// The selected tools of one listing.
+#[derive(Default)]
+struct Definitions {
+    tools: BTreeMap<String, LedgerTool>,
+    /// Number of further tools, whose names are not recorded.
+    unlisted: u64,
+}
+
 /// One page of a listing.
 struct Listed {
     at: Timestamp,
@@ -93,7 +101,7 @@ impl<'a> ToolHistory<'a> {
         let mut rows = Vec::new();
         for (server, mut listings) in std::mem::take(&mut self.listings) {
             listings.sort_by(|a, b| (a.at, &a.connection_id, a.seq).cmp(&(b.at, &b.connection_id, b.seq)));
-            let mut before: Option<BTreeMap<String, LedgerTool>> = None;
+            let mut before: Option<Definitions> = None;
             // Pages of the connections whose listing has not ended.
             let mut open: HashMap<Box<str>, BTreeMap<u64, LedgerPage>> = HashMap::new();
             for listed in listings {
@@ -105,12 +113,19 @@ impl<'a> ToolHistory<'a> {
                 if !listed.is_complete || listed.number != pages.len() as u64 {
                     continue;
                 }
-                let all = pages.values().flat_map(|page| page.tools.iter());
-                let now: BTreeMap<String, LedgerTool> = all
-                    .filter(|tool| self.select.takes_tool(&tool.name))
-                    .map(|tool| (tool.name.clone(), tool.clone()))
-                    .collect();
+                let mut now = Definitions::default();
+                for page in pages.values() {
+                    let selected = page.tools.iter().filter(|tool| self.select.takes_tool(&tool.name));
+                    now.tools.extend(selected.map(|tool| (tool.name.clone(), tool.clone())));
+                    now.unlisted += page.unlisted;
+                }
                 self.compare(&server, &listed, before.as_ref(), &now, &mut rows);
+                if now.unlisted > 0 {
+                    // A tool that had a name may be among those without one.
+                    for (name, tool) in before.into_iter().flat_map(|before| before.tools) {
+                        now.tools.entry(name).or_insert(tool);
+                    }
+                }
                 before = Some(now);
             }
         }
@@ -121,8 +136,8 @@ impl<'a> ToolHistory<'a> {
         &self,
         server: &str,
         listed: &Listed,
-        before: Option<&BTreeMap<String, LedgerTool>>,
-        now: &BTreeMap<String, LedgerTool>,
+        before: Option<&Definitions>,
+        now: &Definitions,
         rows: &mut Vec<HistoryRow>,
     ) {
         let row = |change| HistoryRow {
@@ -138,21 +153,26 @@ impl<'a> ToolHistory<'a> {
         };
         let size = |tool: &LedgerTool| Some(tokens(tool.definition_bytes));
         let Some(before) = before else {
-            let bytes = now.values().map(|tool| tool.definition_bytes).sum();
+            let bytes = now.tools.values().map(|tool| tool.definition_bytes).sum();
             let first = row(HistoryChange::FirstListed);
             // The selected tools may come later.
-            if now.is_empty() && !self.select.tools.is_empty() {
+            if now.tools.is_empty() && !self.select.tools.is_empty() {
                 return;
             }
-            rows.push(HistoryRow { tools: Some(now.len() as u64), tokens_est: Some(tokens(bytes)), ..first });
+            let unlisted = if self.select.tools.is_empty() { now.unlisted } else { 0 };
+            let tools = now.tools.len() as u64 + unlisted;
+            let tokens_est = (unlisted == 0).then(|| tokens(bytes));
+            rows.push(HistoryRow { tools: Some(tools), tokens_est, ..first });
             return;
         };
-        for (name, tool) in before.iter().filter(|(name, _)| !now.contains_key(*name)) {
+        let is_gone = |name: &String| now.unlisted == 0 && !now.tools.contains_key(name);
+        for (name, tool) in before.tools.iter().filter(|(name, _)| is_gone(name)) {
             let removed = row(HistoryChange::Removed);
             rows.push(HistoryRow { tool_name: Some(name.clone()), tokens_before_est: size(tool), ..removed });
         }
-        for (name, tool) in now {
-            let (change, old) = match before.get(name) {
+        for (name, tool) in &now.tools {
+            let (change, old) = match before.tools.get(name) {
+                None if before.unlisted > 0 => continue,
                 None => (HistoryChange::Added, None),
                 Some(old) if old.definition_hash != tool.definition_hash => {
                     (HistoryChange::Changed, Some(old))

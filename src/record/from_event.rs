@@ -190,6 +190,7 @@ impl<'a> Record<'a> {
         self.origin = started.origin.as_ref().and_then(known);
         self.hash_key_id = started.hash_key_id.map(|id| format!("{:08x}", u32::from_be_bytes(id)).into());
         self.stderr_is_stdout = started.stderr_is_stdout.then_some(true);
+        self.begins_session = started.begins_session.then_some(true);
         self.span(&started.span);
     }
 

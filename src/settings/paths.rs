@@ -45,6 +45,11 @@ pub(crate) fn debug_control() -> Option<PathBuf> {
     Some(state_dir()?.join("debug.json"))
 }
 
+/// Returns the folder in which the first proxy of a session marks that it exports the session's root span.
+pub(crate) fn roots_dir() -> Option<PathBuf> {
+    Some(state_dir()?.join("roots"))
+}
+
 pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }

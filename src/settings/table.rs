@@ -275,6 +275,11 @@ settings! {
         flag: switch("no-trace-env", "false", "Leave TRACEPARENT and TRACESTATE in the server's environment alone"),
         help: "Set TRACEPARENT and TRACESTATE in the server's environment",
     }
+    session_root: bool = false, {
+        name: "session_root", kind: kind::BOOL, default: "false",
+        flag: switch("session-root", "true", "Put the servers of one session into one trace, below one root span"),
+        help: "Put the servers of one session into one trace, below one root span",
+    }
     strict: bool = false, {
         name: "strict", kind: kind::BOOL, default: "false",
         flag: switch("strict", "true", "Refuse to start if logging or export cannot be set up"),

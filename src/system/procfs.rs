@@ -192,9 +192,14 @@ pub fn same_program_around() -> Option<i32> {
         if program(&pid.to_string()).as_ref() == Some(&own) && has_output(pid) {
             return Some(pid);
         }
-        pid = i32::try_from(ProcessStat::read(pid)?.parent).ok()?;
+        pid = parent_of(pid)?;
     }
     None
+}
+
+/// Returns the parent of a process.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    i32::try_from(ProcessStat::read(pid)?.parent).ok()
 }
 
 /// Returns the name of the program to which `/proc/PID/exe` links, also after an upgrade replaced its file.

@@ -67,6 +67,15 @@ fn a_server_of_the_older_revisions_is_greeted_and_measured() {
 }
 
 #[test]
+fn definitions_are_measured_as_they_came() {
+    let definition = r#"{ "name" : "a", "description": "\u00e9" }"#;
+    let script = LEGACY.replacen(r#"{"name":"b"}"#, definition, 1);
+    let (status, report) = report(&[], &script);
+    let others = r#"{"name":"a"}{"name":"c"}"#.len();
+    assert_eq!((status, &report["definitions_bytes"]), (0, &(definition.len() + others).into()), "{report}");
+}
+
+#[test]
 fn a_server_of_the_newest_revision_is_never_asked_to_initialize() {
     let modern = r#"while read -r line; do
   id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')

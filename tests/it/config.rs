@@ -66,6 +66,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("call_timeout", "1s"),
         ("overload", "wait"),
         ("trace_env", "false"),
+        ("session_root", "true"),
         ("strict", "true"),
         ("args_hash", "sha256"),
         ("hash_key_file", "k"),

@@ -161,6 +161,32 @@ fn a_listing_is_whole_if_all_its_pages_are_there() {
 }
 
 #[test]
+fn a_tool_without_a_name_in_the_log_neither_came_nor_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_more = |names: &[&str]| {
+        let mut listed = listed(names, 1, true);
+        (listed["unlisted"], listed["tools_total"]) = (json!(3), json!(names.len() + 3));
+        listed
+    };
+    let listings = [
+        with_more(&["one"]),
+        listed(&["one", "two"], 1, true),
+        with_more(&["two"]),
+        listed(&["one", "two", "three"], 1, true),
+        listed(&["two", "three"], 1, true),
+    ];
+    let events: Vec<_> =
+        (1..).zip(listings).map(|(minute, listing)| (minute, "tools_listed", listing)).collect();
+    log(folder.path(), "a", 1, &events);
+    let place = folder.path().display().to_string();
+    let changes = rows(&["a", "--history", &place]);
+    assert_eq!((&changes[0]["tools"], &changes[0]["tokens_est"]), (&json!(4), &Value::Null));
+    let changed: Vec<[&Value; 2]> =
+        changes[1..].iter().map(|row| [&row["change"], &row["tool_name"]]).collect();
+    assert_eq!(changed, [[&json!("removed"), &json!("one")]]);
+}
+
+#[test]
 fn a_session_is_read_from_its_beginning_although_it_is_old() {
     let folder = tempfile::tempdir().unwrap();
     log(

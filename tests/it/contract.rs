@@ -320,7 +320,7 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 27] = [
+const VARIABLES: [(&str, &str); 28] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
@@ -337,6 +337,7 @@ const VARIABLES: [(&str, &str); 27] = [
     ("SPANTAP_CALL_TIMEOUT", "1s"),
     ("SPANTAP_OVERLOAD", "wait"),
     ("SPANTAP_TRACE_ENV", "false"),
+    ("SPANTAP_SESSION_ROOT", "true"),
     ("SPANTAP_STRICT", "true"),
     ("SPANTAP_ARGS_HASH", "sha256"),
     ("SPANTAP_HASH_KEY_FILE", "k"),

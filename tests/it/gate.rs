@@ -338,11 +338,12 @@ fn a_file_of_rules_says_the_same_as_the_options_and_an_option_goes_first() {
 #[test]
 fn hostile_names_do_nothing_in_any_form() {
     let rules = ["--max-errors=0", "--no-deaths", "--forbid-tool=*", "--max-result=*=1", "--p95=*=1ms"];
-    let own = "--expect-tool=\n::error::x%0A<a>&\"'##[error]\u{1b}[31m\u{202e}\u{ffff}";
+    let own = "--expect-tool=\n::error::x%0A<a>&\"'##[error]##vso[task.debug]\u{1b}[31m\u{202e}\u{ffff}";
     let printed = |form: &str| {
         let output = run(&[&rules, &[own, "--format", form], HOSTILE], None);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output).1);
         let printed = text(&output).0;
+        assert!(form == "github" || !printed.contains("##[") && !printed.contains("##vso["), "{printed}");
         let harmful = printed.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
         assert_eq!(harmful, None, "{form}: {printed:?}");
         printed
@@ -350,7 +351,6 @@ fn hostile_names_do_nothing_in_any_form() {
     // Each line is one of ours: no text from outside begins a line, where a CI system reads commands.
     for line in printed("text").lines() {
         assert!(["ok  ", "FAIL", "none", "fail"].iter().any(|word| line.starts_with(word)), "{line}");
-        assert!(!line.contains("##["), "{line}");
     }
     for line in printed("github").lines() {
         assert!(line.starts_with("::error title=spantap gate ") || line.starts_with("failed: "), "{line}");

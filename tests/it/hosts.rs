@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use spantap::hosts::edit::change;
 use spantap::hosts::entry::{EntryState, entries};
+use spantap::hosts::own_entry;
 use spantap::hosts::splice::{EntryChange, ProxyCommand};
 use spantap::hosts::store::FileSnapshot;
 use spantap::hosts::table::{HOSTS, Host, host};
@@ -106,6 +107,73 @@ fn every_host_s_files_come_back_byte_for_byte() {
         fs::write(&file, &found).unwrap();
     }
     assert_eq!(found, fs::read_to_string(&file).unwrap(), "UPDATE_FIXTURES=1 writes {}", file.display());
+}
+
+#[test]
+fn spantap_s_own_entry_comes_and_goes_and_every_other_byte_stays() {
+    let (mut added, mut refused) = (0, BTreeMap::<&str, usize>::new());
+    for (host, path) in corpus() {
+        let text = FileSnapshot::read(&path).unwrap().text().to_owned();
+        let format = FileFormat::of(&path);
+        let proxy = ProxyCommand { program: PROGRAM, options: &[] };
+        for text in [&text, &text.replace("\r\n", "\n").replace('\n', "\r\n"), text.trim_end()] {
+            let after = match own_entry::add(
+                text,
+                format,
+                host,
+                PROGRAM,
+                &["--log-dir".to_owned(), "ü \"".to_owned()],
+            ) {
+                Ok(after) => after,
+                Err(reason) => {
+                    *refused.entry(reason).or_default() += 1;
+                    continue;
+                }
+            };
+            added += 1;
+            let own = |text: &str| {
+                let found = entries(&Node::parse(text, format).unwrap(), host);
+                found.into_iter().filter(|entry| entry.state == EntryState::Own).count()
+            };
+            assert_eq!((own(text), own(&after)), (0, 1), "{}: {after}", path.display());
+            assert!(own_entry::add(&after, format, host, PROGRAM, &[]).is_err(), "{after}");
+            // The other servers are wrapped and unwrapped while it is there.
+            let (wrapped, _) = change_all(&after, format, host, EntryChange::Wrap(&proxy));
+            let (unwrapped, _) = change_all(&wrapped, format, host, EntryChange::Unwrap);
+            let undone = own_entry::remove(&unwrapped, format, host);
+            assert_eq!(undone.as_deref(), Some(text), "{}: {after}", path.display());
+        }
+    }
+    let text = "{\"mcpServers\": {\"a\": {\"command\": \"cat\"}}}";
+    let claude = host("claude-code").unwrap();
+    let after = own_entry::add(text, FileFormat::Json, claude, "spantap", &[]).unwrap();
+    let entry = "{\"command\": \"spantap\", \"args\": [\"mcp\", \"--wrapped\", \"self\"]}";
+    assert_eq!(
+        after,
+        format!("{{\"mcpServers\": {{\"spantap\": {entry},\"a\": {{\"command\": \"cat\"}}}}}}")
+    );
+    // A host has written the file anew, in another order.
+    for moved in [
+        format!("{{\"mcpServers\": {{\"a\": {{\"command\": \"cat\"}}, \"spantap\": {entry}}}}}"),
+        format!(
+            "{{\n  \"mcpServers\": {{\n    \"spantap\": {entry},\n    \"a\": {{\"command\": \"cat\"}}\n  }}\n}}"
+        ),
+    ] {
+        let undone = own_entry::remove(&moved, FileFormat::Json, claude).unwrap();
+        assert!(
+            Node::parse(&undone, FileFormat::Json)
+                .unwrap()
+                .same_value(&Node::parse(text, FileFormat::Json).unwrap())
+        );
+    }
+    let unknown = [
+        "its servers are a list without names",
+        "its list of servers is empty",
+        "its servers are written in an unknown way",
+        "the file has no list of servers",
+    ];
+    assert!(refused.keys().all(|reason| unknown.contains(reason)), "{refused:?}");
+    assert!(added >= 150, "{added} {refused:?}");
 }
 
 /// Returns the constructs of a file that a realistic corpus must contain.

@@ -79,6 +79,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         hash_key_id: None,
         spawned: Moment(0),
         stderr_is_stdout: false,
+        begins_session: false,
     };
     observer.start(started, Moment(1), &mut sink);
     let mut offsets = [0_u64; 3];

@@ -134,6 +134,43 @@ fn a_server_that_could_not_be_linted_is_named_and_the_document_says_that_it_is_n
 }
 
 #[test]
+fn the_document_of_a_server_that_fails_is_valid_and_has_the_reason() {
+    let words =
+        ["check", "--lint", "--sarif", "--timeout", "30s", "--", "sh", "-c", "echo no database >&2; exit 3"];
+    let output = Home::new().spantap(words).output().unwrap();
+    let (printed, said) = text(&output);
+    assert_eq!((output.status.code(), validate_sarif(&printed)), (Some(1), Vec::new()));
+    assert!(said.starts_with("error: "), "{said}");
+    let document: Value = serde_json::from_str(&printed).unwrap();
+    let invocation = &document["runs"][0]["invocations"][0];
+    assert_eq!(invocation["executionSuccessful"], false);
+    let reason = invocation["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap();
+    assert!(reason.contains("exit status 3") && reason.contains("no database"), "{reason}");
+}
+
+/// A CI system reads the output of a job, and its errors.
+#[test]
+fn no_text_of_a_server_is_a_command_for_a_ci_system() {
+    let hostile = r###"[{"name":"::error::x ##vso[task.debug]y"}, {"name":"##[error]z"}]"###;
+    let lint = |tools: &str, option: &str| {
+        let words = ["check", "--lint", "--timeout", "30s", option, "--", "sh", "-c", SCRIPT];
+        let output = Home::new().spantap(words).env("TOOLS", tools).output().unwrap();
+        let (printed, said) = text(&output);
+        let all = printed + &said;
+        assert!(!all.contains("##vso[") && !all.contains("##["), "{all}");
+        assert!(!all.lines().any(|line| line.trim_start().starts_with("::")), "{all}");
+        all
+    };
+    assert!(lint(hostile, "--color=never").contains("## [error]z"));
+    let found: Value = serde_json::from_str(&lint(hostile, "--json")).unwrap();
+    assert!(found["lint"].to_string().contains("##[error]z"), "{found}");
+    validate_sarif(&lint(hostile, "--sarif"));
+    let words = ["check", "--", "sh", "-c", "echo '##vso[task.debug]x' >&2; exit 1"];
+    let said = text(&Home::new().spantap(words).output().unwrap()).1;
+    assert!(said.contains("stderr: ## vso[task.debug]x"), "{said}");
+}
+
+#[test]
 fn documents_exclude_each_other_and_sarif_needs_the_lint() {
     for options in [&["--lint", "--sarif", "--json"][..], &["--sarif"], &["--lint", "--every", "1s"]] {
         let words = ["check"].iter().chain(options).copied().chain(["--", "true"]);

@@ -100,6 +100,7 @@ impl Player {
             hash_key_id,
             spawned: Moment(0),
             stderr_is_stdout: false,
+            begins_session: false,
         };
         observer.start(started, Moment(0), &mut records);
         Player { observer, records, now: Moment(0), offsets: [0; 3] }

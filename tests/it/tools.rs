@@ -127,6 +127,35 @@ fn a_server_that_changes_its_list_a_thousand_times_is_counted() {
     assert!(records.iter().map(|record| record.to_string().len()).sum::<usize>() < 1 << 20);
 }
 
+/// The first page changes with every third listing, the second one with each.
+#[test]
+fn pages_of_two_listings_are_never_joined_although_most_listings_are_not_recorded() {
+    let mut player = Player::new();
+    let listing =
+        |number: usize| [("a", number / 3), ("b", number)].map(|(name, size)| tool(name, &"x".repeat(size)));
+    for number in 0..=500 {
+        let [first, second] = listing(number);
+        for (cursor, tool, next) in [(None, first, Some("2")), (Some("2"), second, None)] {
+            ask(&mut player, 1, cursor);
+            player.send(SERVER, answer(1, &[tool], next));
+            player.sleep(Duration::from_secs(7));
+        }
+    }
+    let records = of_event(&player.end(), "tools_listed");
+    let listings: Vec<[u64; 2]> =
+        (0..=500).map(|number| listing(number).map(|tool| tool.len() as u64)).collect();
+    let mut known = Vec::new();
+    for record in &records {
+        known.truncate(record["page"].as_u64().unwrap_or(1) as usize - 1);
+        known.push(record["tools"][0]["definition_bytes"].as_u64().unwrap());
+        if record["is_complete"] == true {
+            assert!(listings.iter().any(|listing| listing[..] == known), "{record}");
+        }
+    }
+    assert_eq!(known, listings[500]);
+    assert!((75..100).contains(&records.len()), "{}", records.len());
+}
+
 #[test]
 fn a_list_that_changes_and_changes_back_unseen_is_counted() {
     let mut player = Player::new();

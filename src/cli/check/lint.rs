@@ -120,7 +120,13 @@ impl LintReport {
         [self.count(LintLevel::Error), self.count(LintLevel::Warning)]
     }
 
-    pub(super) fn sarif(&self) -> Value {
+    /// Returns true if the server with this number was linted.
+    pub(super) fn is_linted(&self, index: usize) -> bool {
+        self.servers[index].findings.is_some()
+    }
+
+    /// Returns the document. `unlinted` has a text for each server and file that could not be read.
+    pub(super) fn sarif(&self, unlinted: &[String]) -> Value {
         let rules = LintRule::ALL.map(|rule| {
             let row = rule.row();
             SarifRule {
@@ -140,7 +146,7 @@ impl LintReport {
             }
         };
         let results: Vec<SarifResult> = self.findings().map(result).collect();
-        sarif::document(&rules, &results, self.servers.iter().all(|server| server.findings.is_some()))
+        sarif::document(&rules, &results, unlinted)
     }
 }
 

@@ -162,10 +162,14 @@ pub(super) fn print(
     let (ok, running, failed) =
         (count(CheckState::Works), count(CheckState::Runs), count(CheckState::Fails) + unread.len());
     if let (CheckForm::Sarif, Some(lint)) = (form, lint) {
-        for row in rows.iter().filter(|row| row.state != CheckState::Works) {
-            note(&format!("{} is not linted: {}", row.server, row.notes.first().unwrap_or(&row.word)));
-        }
-        write_json(out, &lint.sarif())?;
+        let unlinted = rows.iter().enumerate().filter(|(index, _)| !lint.is_linted(*index));
+        let reason = |row: &CheckRow| {
+            format!("{} is not linted: {}", row.server, row.notes.first().unwrap_or(&row.word))
+        };
+        let mut unlinted: Vec<String> = unlinted.map(|(_, row)| reason(row)).collect();
+        unlinted.extend(unread.iter().map(unread_text));
+        unlinted.iter().for_each(|text| note(text));
+        write_json(out, &lint.sarif(&unlinted))?;
     } else if form == CheckForm::Json {
         let server = |index: usize| {
             let mut server = server_json(&targets[index], &rows[index], outcomes[index].as_ref());
@@ -191,9 +195,8 @@ pub(super) fn print(
         write_json(out, &document)?;
     } else {
         check::write(out, &rows, &terminal(0))?;
-        for (host, file, reason) in unread {
-            let text = format!("{host}: {}: {reason}", file.display());
-            writeln!(out, "{}", Printable::new(&text))?;
+        for file in unread {
+            writeln!(out, "{}", Printable::new(&unread_text(file)))?;
         }
         if let Some(lint) = lint {
             lint.write(out)?;
@@ -201,6 +204,10 @@ pub(super) fn print(
     }
     let is_refused = lint.is_some_and(LintReport::has_errors);
     Ok(if failed > 0 || is_refused { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn unread_text((host, file, reason): &UnreadFile) -> String {
+    format!("{host}: {}: {reason}", file.display())
 }
 
 fn row(target: &CheckTarget, outcome: Option<&CheckOutcome>) -> CheckRow {

@@ -48,7 +48,7 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
                     check_program(file, &server, program, &mut versions, findings);
                     check_options(file, &server, options, folder, asked, findings);
                 }
-                EntryState::Remote | EntryState::Unsupported(_) => {}
+                EntryState::Own | EntryState::Remote | EntryState::Unsupported(_) => {}
             }
         }
         if here > 0 {

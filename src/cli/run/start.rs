@@ -19,7 +19,7 @@ use crate::observe::canonical::HashKey;
 use crate::observe::event::{SessionStarted, Span};
 use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
-use crate::proxy::connection_span::ConnectionSpan;
+use crate::proxy::connection_span::{ConnectionSpan, begins_session};
 use crate::proxy::debug_watch::DebugWatch;
 use crate::proxy::known_tools::KnownTools;
 use crate::proxy::nested::OuterProxy;
@@ -30,7 +30,7 @@ use crate::record::words::SessionSource;
 use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
 use crate::relay::pump::WhenFull;
-use crate::settings::{LogLevel, Overload, SettingLookup, SettingOrigin, SettingSources, Settings};
+use crate::settings::{LogLevel, Overload, Setting, SettingLookup, SettingOrigin, SettingSources, Settings};
 use crate::settings::{
     given_endpoint, hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
 };
@@ -53,8 +53,9 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let early = launch.early_settings();
     let checked = early.strict.then(|| SessionSetup::new(&launch).checked()).transpose()?;
 
-    let span = ConnectionSpan::new(&process_environment, early.sampler, &early.endpoints);
-    let outer = nested::outer(span.parent_id(), &early.endpoints);
+    let session = early.session_root.as_ref().map(|session| session.id.as_str());
+    let span = ConnectionSpan::new(&process_environment, early.sampler, &early.endpoints, session);
+    let outer = nested::outer(span.inherited_id(), &early.endpoints);
     let (when_full, grace) = match early.overload {
         Overload::Wait => (WhenFull::Wait, GRACE),
         Overload::Lose => (WhenFull::Lose, Duration::ZERO),
@@ -110,6 +111,10 @@ impl Launch {
             strict: resolver.strict().value,
             trace_env: resolver.trace_env().value,
             overload: resolver.overload().value,
+            session_root: resolver
+                .session_root()
+                .value
+                .then(|| session_of(&resolver.session_id(), process::parent())),
             sampler: OtlpSettings::resolve_sampler(&tables, &process_variable),
         }
     }
@@ -126,6 +131,8 @@ struct EarlySettings {
     strict: bool,
     trace_env: bool,
     overload: Overload,
+    /// The session whose root span is the parent of the connection's span.
+    session_root: Option<identity::SessionId>,
     sampler: Sampler,
     endpoints: SignalEndpoints,
 }
@@ -137,6 +144,25 @@ fn test_limit(name: &str) -> Option<Duration> {
         return None;
     }
     process_variable(name)?.parse().ok().map(Duration::from_millis)
+}
+
+/// Returns the agent session of the host process `host`.
+fn session_of(setting: &Setting<Option<String>>, host: i32) -> identity::SessionId {
+    let configured = setting.value.clone().filter(|id| !id.is_empty());
+    let configured = configured.map(|id| match setting.origin {
+        SettingOrigin::Environment(_) => (id, SessionSource::Environment),
+        _ => (id, SessionSource::Flag),
+    });
+    identity::session_id(configured, &process_variable, host)
+}
+
+fn clean_session_id(redactor: &mut Redactor, session: &identity::SessionId) -> String {
+    redactor.redact(Field::Id, session.id.as_bytes()).as_str().to_owned()
+}
+
+/// Returns the id of the agent session of the host process `host`, as the records of its proxies have it.
+pub(in crate::cli) fn session_id(settings: &Settings, host: i32) -> String {
+    clean_session_id(&mut settings.redaction.redactor(), &session_of(&settings.session_id, host))
 }
 
 /// The settings of the session, and its identity.
@@ -158,18 +184,15 @@ impl SessionSetup {
         let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
-        let configured = settings.session_id.value.clone().map(|id| match settings.session_id.origin {
-            SettingOrigin::Environment(_) => (id, SessionSource::Environment),
-            _ => (id, SessionSource::Flag),
-        });
-        let session = identity::session_id(configured, &process_variable, process::parent());
+        let session = session_of(&settings.session_id, process::parent());
         let command = redactor.redact_argv(&launch.command);
         let server = settings.server.value.clone();
         let server = server.unwrap_or_else(|| server_name::server_name(&launch.command, &command));
+        let session_id = clean_session_id(&mut redactor, &session);
         let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();
         let identity = Identity {
             connection_id: identity::connection_id(),
-            session_id: clean(Field::Id, &session.id),
+            session_id,
             server_name: clean(Field::Name, &server),
             user_id: settings.user_id.value.as_deref().map(|user| clean(Field::UserId, user)),
         };
@@ -274,6 +297,7 @@ impl SessionSetup {
         let hash_key = self.hash_key();
         self.redactor.set_hash_key(hash_key.clone());
         let now = crate::system::clock::now();
+        let root = span.session_root();
         let span = span.span(&mut self.redactor);
         let mut exporter = self.exporter(now, outer);
         let session_started = SessionStarted {
@@ -293,6 +317,7 @@ impl SessionSetup {
             hash_key_id: hash_key.id(),
             spawned: started.spawned,
             stderr_is_stdout: started.stderr_is_stdout,
+            begins_session: root.is_some_and(|root| begins_session(&paths::roots_dir(), root)),
         };
         let settings = self.observer_settings(now, hash_key, span);
         let mut random = [0; 32];

@@ -7,6 +7,7 @@ use crate::cli::wrap::{ServerSelection, label, program};
 use crate::hosts::edit;
 use crate::hosts::entry::{self, EntryState, PathStep, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
+use crate::hosts::own_entry;
 use crate::hosts::splice::{EntryChange, ORIGIN, ProxyCommand};
 use crate::hosts::store::FileSnapshot;
 use crate::hosts::tree::{FileFormat, Node};
@@ -19,6 +20,8 @@ pub(super) enum WrapAction {
         inherited: Vec<String>,
         /// Options after `--`.
         given: Vec<String>,
+        /// True if the entry of `spantap mcp` is added, too.
+        with_self: bool,
     },
     Unwrap,
 }
@@ -53,7 +56,7 @@ impl WrapAction {
     fn options(&self, scope: FileScope, origin: &str) -> Vec<String> {
         let origin = [ORIGIN.to_owned(), origin.to_owned()];
         match (self, scope) {
-            (WrapAction::Wrap { inherited, given }, FileScope::User) => {
+            (WrapAction::Wrap { inherited, given, .. }, FileScope::User) => {
                 [&origin, inherited.as_slice(), given].concat()
             }
             (WrapAction::Wrap { given, .. }, FileScope::Project) => [&origin, given.as_slice()].concat(),
@@ -89,6 +92,7 @@ impl WrapAction {
             (WrapAction::Wrap { .. }, EntryState::ByHand { .. }) => {
                 Skip("by hand", "spantap is in front of it already, put there by hand")
             }
+            (WrapAction::Wrap { .. }, EntryState::Own) => Skip(ALREADY, "it is spantap itself"),
             (WrapAction::Wrap { .. }, EntryState::Remote) => {
                 Skip("remote", "remote; to watch it, run it through a bridge such as mcp-remote")
             }
@@ -113,6 +117,8 @@ pub(super) struct ServerChange {
     pub renewed: bool,
     /// True if a wrapped entry gets the `--origin` that its place has.
     pub origin_set: bool,
+    /// True if the entry is that of `spantap mcp`, which is added or removed.
+    pub own: bool,
     /// True if the host does not start the server at present.
     pub disabled: bool,
 }
@@ -130,9 +136,40 @@ impl ServerChange {
             edited: is_unwrapped && matches!(server.state, EntryState::Wrapped { edited: true, .. }),
             renewed: is_renewed(|program, _, state| Some(program) != state.program()),
             origin_set: is_renewed(|_, origin, state| Some(origin) != state.option(ORIGIN)),
+            own: false,
             disabled: server.disabled,
         }
     }
+
+    fn of_own(path: Vec<PathStep>) -> ServerChange {
+        let name = own_entry::NAME.to_owned();
+        ServerChange {
+            label: name.clone(),
+            entry: (path, name),
+            edited: false,
+            renewed: false,
+            origin_set: false,
+            own: true,
+            disabled: false,
+        }
+    }
+}
+
+/// Returns those of the options of `spantap run` that `spantap mcp` needs to find the same logs and the same session.
+fn own_options(options: &[String]) -> Vec<String> {
+    const SHARED: [&str; 3] = ["--config", "--log-dir", "--session-id"];
+    let mut own = Vec::new();
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        if SHARED.contains(&word.as_str()) {
+            own.push(word.clone());
+            own.extend(words.next().cloned());
+        } else if SHARED.iter().any(|flag| word.strip_prefix(flag).is_some_and(|rest| rest.starts_with('=')))
+        {
+            own.push(word.clone());
+        }
+    }
+    own
 }
 
 /// A server that is left alone.
@@ -206,10 +243,50 @@ impl FilePlan {
                 }
             }
         }
+        plan.change_own(&root, selection, action, &proxy);
         if matches!(action, WrapAction::Wrap { .. }) {
             plan.skip_unread(&root, selection);
         }
         Ok(plan)
+    }
+
+    /// Adds the entry of `spantap mcp` or removes it, as the action asks.
+    fn change_own(
+        &mut self,
+        root: &Node,
+        selection: &ServerSelection,
+        action: &WrapAction,
+        proxy: &ProxyCommand<'_>,
+    ) {
+        let (host, format) = (self.file.host, FileFormat::of(&self.snapshot.path));
+        let Some(path) = own_entry::path(root, host).filter(|path| selection.takes_own(&self.file, path))
+        else {
+            return;
+        };
+        let after = match action {
+            WrapAction::Wrap { with_self: false, .. } => return,
+            WrapAction::Wrap { .. } if own_entry::remove(&self.after, format, host).is_some() => return,
+            WrapAction::Wrap { .. } => {
+                own_entry::add(&self.after, format, host, proxy.program, &own_options(proxy.options))
+                    .map(Some)
+            }
+            WrapAction::Unwrap if selection.takes(own_entry::NAME) => {
+                Ok(own_entry::remove(&self.after, format, host))
+            }
+            WrapAction::Unwrap => return,
+        };
+        match after {
+            Ok(Some(after)) => {
+                self.after = after;
+                self.changes.push(ServerChange::of_own(path));
+            }
+            Ok(None) => {}
+            Err(reason) => {
+                self.refused = true;
+                let (label, reason) = (own_entry::NAME.to_owned(), Cow::Borrowed(reason));
+                self.skipped.push(SkippedServer { label, state: LEFT_ALONE, reason });
+            }
+        }
     }
 
     fn skip(&mut self, server: &ServerEntry, state: &'static str, reason: &'static str) {

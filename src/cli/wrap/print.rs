@@ -75,6 +75,11 @@ fn rows(plan: &FilePlan, action: &WrapAction) -> Vec<PlanRow> {
         let disabled = if server.disabled { " (disabled)" } else { "" };
         let label = format!("{}{disabled}", server.label);
         let (change, tone, note) = match server {
+            ServerChange { own: true, .. } => {
+                let is_wrap = matches!(action, WrapAction::Wrap { .. });
+                let change = if is_wrap { "add" } else { "remove" };
+                (change, Tone::Good, "a server through which the agent asks about its own calls")
+            }
             ServerChange { edited: true, .. } => (
                 action.command(),
                 Tone::Warning,
@@ -303,7 +308,7 @@ pub(super) fn json(
         let mut line = json!({
             "host": plan.file.host.id, "scope": plan.file.scope.as_str(), "file": plan.file.path,
             "changed": labels(|_| true), "edited": labels(|change| change.edited),
-            "renewed": labels(|change| change.renewed),
+            "own": labels(|change| change.own), "renewed": labels(|change| change.renewed),
             "origin_set": labels(|change| change.origin_set), "written": written,
             "skipped": skipped.collect::<Vec<_>>(),
         });

@@ -182,6 +182,7 @@ fn describe(state: &EntryState, scope: FileScope) -> (&'static str, &'static str
         }
         EntryState::Wrapped { .. } => ("stdio", "yes", None),
         EntryState::ByHand { .. } => ("stdio", "yes", Some("put in by hand".to_owned())),
+        EntryState::Own => ("stdio", "no", Some("answers questions about the watched servers".to_owned())),
         EntryState::Remote => ("remote", "remote", None),
         EntryState::Unsupported(reason) => ("other", "no", Some((*reason).to_owned())),
     }

@@ -64,7 +64,7 @@ impl ConnectionEncoder {
         self.update_origin(record);
         let item = |bytes: &[u8]| EncodedItem { origin: Arc::clone(&self.origin), bytes: bytes.into() };
         if let Some(tracker) = &mut self.tracker {
-            if let Some(span) = tracker.connection(record) {
+            for span in tracker.connection(record) {
                 queues.put(&queues.spans, item(&span), is_live);
             }
             buffer.clear();

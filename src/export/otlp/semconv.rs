@@ -166,6 +166,8 @@ pub const CLIENT_CAUSED: [i64; 5] = [-32700, -32600, -32601, -32602, -32002];
 
 /// Name of the connection's span, from spawn to the first answer.
 pub const CONNECT_SPAN: &str = "mcp.connect";
+/// Name of the root span of a session.
+pub const SESSION_SPAN: &str = "spantap.session";
 /// Values of `spantap.link`.
 pub const LINK_CONNECTION: &str = "connection";
 pub const LINK_CONTINUES: &str = "continues";

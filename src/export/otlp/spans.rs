@@ -55,6 +55,8 @@ pub(super) struct SpanTracker {
 #[derive(Debug)]
 struct OpenConnectionSpan {
     fields: ProtobufWriter,
+    /// The root span of the session, if this connection is the first one of it.
+    root: Option<ProtobufWriter>,
     started: Timestamp,
     trace_id: TraceId,
     flags: TraceFlags,
@@ -65,9 +67,10 @@ impl SpanTracker {
         SpanTracker { side, sampling, connecting: None }
     }
 
-    /// Returns the connection's span if `record` ends it and it is sampled.
-    pub(super) fn connection(&mut self, record: &Record<'_>) -> Option<Vec<u8>> {
-        match record.event {
+    /// Returns the connection's span if `record` ends it and it is sampled, after the root span of the session if this
+    /// connection is its first one.
+    pub(super) fn connection(&mut self, record: &Record<'_>) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let ended = match record.event {
             EventName::SessionStarted => {
                 self.connecting = begin_connection(record, self.sampling.value_length);
                 None
@@ -85,11 +88,12 @@ impl SpanTracker {
                 self.end_connection(record, failure)
             }
             _ => None,
-        }
+        };
+        ended.into_iter().flatten().flatten()
     }
 
-    fn end_connection(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<Vec<u8>> {
-        let OpenConnectionSpan { mut fields, started, trace_id, flags } = self.connecting.take()?;
+    fn end_connection(&mut self, record: &Record<'_>, failure: Option<&str>) -> Option<[Option<Vec<u8>>; 2]> {
+        let OpenConnectionSpan { mut fields, root, started, trace_id, flags } = self.connecting.take()?;
         if !self.samples(trace_id, flags, failure.is_some(), false) {
             return None;
         }
@@ -100,7 +104,15 @@ impl SpanTracker {
             attributes.text(name::ERROR_TYPE, failure);
         }
         status(&mut fields, failure);
-        Some(fields.into_bytes())
+        let root = root.map(|mut root| {
+            root.fixed64(field::END_TIME, nanoseconds(ended));
+            let host = record.host_name.as_deref();
+            SpanAttributes { span: &mut root, length: self.sampling.value_length }
+                .texts(&[(name::SPANTAP_HOST_NAME, host)]);
+            status(&mut root, None);
+            root.into_bytes()
+        });
+        Some([root, Some(fields.into_bytes())])
     }
 
     /// Writes the span of the record's operation. Returns false if it has none, or if it is not sampled.
@@ -201,7 +213,23 @@ fn begin_connection(record: &Record<'_>, length: Option<usize>) -> Option<OpenCo
     fields.bytes(field::NAME, semconv::CONNECT_SPAN.as_bytes());
     SpanAttributes { span: &mut fields, length }.common(record);
     let started = record.started_at.unwrap_or(record.timestamp);
-    Some(OpenConnectionSpan { fields, started, trace_id: ids.trace_id, flags: ids.flags })
+    let root = begin_root(record, &ids, length);
+    Some(OpenConnectionSpan { fields, root, started, trace_id: ids.trace_id, flags: ids.flags })
+}
+
+/// Begins the root span of the session, which is the parent of the connection's span.
+fn begin_root(record: &Record<'_>, ids: &SpanIds, length: Option<usize>) -> Option<ProtobufWriter> {
+    record.begins_session.filter(|begins| *begins)?;
+    let span_id = SpanId::from_hex(record.parent_span_id.as_deref()?).ok()?;
+    let mut root = ProtobufWriter::default();
+    let without_parent = Record { parent_span_id: None, ..record.clone() };
+    begin(&mut root, &without_parent, &SpanIds { span_id, ..*ids }, SpanKind::Internal, false);
+    root.bytes(field::NAME, semconv::SESSION_SPAN.as_bytes());
+    SpanAttributes { span: &mut root, length }.texts(&[
+        (name::SESSION_ID, Some(&record.session_id)),
+        (name::ENDUSER_ID, record.user_id.as_deref()),
+    ]);
+    Some(root)
 }
 
 /// Writes a status. `failure` is the message of an error.
@@ -532,6 +560,33 @@ mod tests {
             ["mcp.connect", "tools/call read_file"]
         );
         assert_eq!(both[0].end_time_unix_nano, 5_000_000);
+        assert_eq!(spans(&mut tracker, &answered).len(), 1);
+    }
+
+    #[test]
+    fn the_first_connection_of_a_session_also_ends_the_root_span_above_it() {
+        let started = Record {
+            event: EventName::SessionStarted,
+            session_id: "s".into(),
+            timestamp: Timestamp(100),
+            trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
+            span_id: Some("00f067aa0ba902b7".into()),
+            parent_span_id: Some("b7ad6b7169203331".into()),
+            trace_flags: Some("03".into()),
+            begins_session: Some(true),
+            ..Record::default()
+        };
+        let mut tracker = SpanTracker::new(Side::Server, Sampling::default());
+        assert!(spans(&mut tracker, &started).is_empty());
+        let answered = Record { result_size_bytes: Some(2), host_name: Some("h".into()), ..call(Status::Ok) };
+        let all = spans(&mut tracker, &answered);
+        let [root, connection, _] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((root.name.as_str(), root.parent_span_id.len()), ("spantap.session", 0));
+        assert_eq!((&root.span_id, &root.trace_id), (&connection.parent_span_id, &connection.trace_id));
+        assert_eq!((value(root, "session.id").as_deref(), value(root, "mcp.server.name")), (Some("s"), None));
+        assert_eq!(value(root, "spantap.host.name").as_deref(), Some("h"));
+        let unsampled = Record { trace_flags: Some("00".into()), ..started };
+        assert!(spans(&mut tracker, &unsampled).is_empty());
         assert_eq!(spans(&mut tracker, &answered).len(), 1);
     }
 }

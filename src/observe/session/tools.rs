@@ -11,13 +11,16 @@ use crate::observe::redact::Field;
 use crate::observe::repeats::RateLimit;
 use crate::observe::session::linted::LintedTools;
 use crate::observe::session::{Session, Step};
-use crate::observe::tools::{PageCursor, ToolDrift, ToolListings, ToolSet};
+use crate::observe::tools::{ListingReport, PageCursor, PagePlace, ToolDrift, ToolListings, ToolSet};
 
 /// Names in each list of an event; a record has a limited size.
 const MAX_NAMES: usize = 500;
-/// Listings, and changes, that are reported one by one. After that one of each is reported in an interval.
+/// Pages of listings, and changes, that are reported one by one. After that one listing and one change are reported in
+/// an interval.
 const MANY: u64 = 64;
 const INTERVAL: Duration = Duration::from_secs(600);
+/// Tools of a listing that are kept until the end if the listing is not reported.
+const MAX_WITHHELD: usize = 4096;
 
 /// The tools of the server, and how often they were reported.
 #[derive(Default)]
@@ -26,8 +29,35 @@ pub(super) struct ReportedTools {
     listed: RateLimit,
     changed: RateLimit,
     pub(super) linted: LintedTools,
-    /// The last page, if it was to be reported and was not.
-    withheld: Option<Box<ToolsListed>>,
+    withheld: WithheldListing,
+}
+
+/// The pages of the last listing that was not reported.
+#[derive(Default)]
+struct WithheldListing {
+    number: u64,
+    pages: Vec<ToolsListed>,
+}
+
+impl WithheldListing {
+    fn take_page(&mut self, place: &PagePlace, listed: &ToolsListed) {
+        let number = place.listing;
+        match place.report {
+            ListingReport::Recorded => self.pages.clear(),
+            ListingReport::Withheld if number == self.number => {
+                let kept: usize = self.pages.iter().map(|page| page.tools.len().max(1)).sum();
+                if kept < MAX_WITHHELD {
+                    self.pages.push(listed.clone());
+                }
+            }
+            // An unchanged list is again the one that was reported. Its last page, once more, changes nothing.
+            ListingReport::Withheld | ListingReport::Unchanged => {
+                if number > self.number && (place.report == ListingReport::Withheld || place.is_complete) {
+                    *self = WithheldListing { number, pages: vec![listed.clone()] };
+                }
+            }
+        }
+    }
 }
 
 /// Reads a cursor. `null` and an empty one count as none.
@@ -60,21 +90,27 @@ impl Session {
                 });
             }
         }
-        let place = self.tools.listings.page(asked, set, cursor(envelope, Member::NextCursor));
-        let due = if place.is_new { self.tools.listed.one_more(MANY, INTERVAL, step.now) } else { None };
-        let listed = Box::new(ToolsListed {
+        let (limit, mut count) = (&mut self.tools.listed, None);
+        let next = cursor(envelope, Member::NextCursor);
+        let place = self.tools.listings.page(asked, set, next, || {
+            count = limit.one_more(MANY, INTERVAL, step.now);
+            count.is_some()
+        });
+        if place.is_recorded && count.is_none() {
+            limit.one_with_the_last();
+        }
+        let listed = ToolsListed {
             tools,
             total: page.tools.len() as u64 + page.unlisted.count,
             page: place.number,
             is_complete: place.is_complete,
             definition_size: page.size,
             result_size: envelope.result_size.unwrap_or(0),
-            is_recorded: due.is_some(),
-            count: due.unwrap_or_default(),
-        });
-        if place.is_new {
-            self.tools.withheld = due.is_none().then(|| listed.clone());
-        }
+            is_recorded: place.is_recorded,
+            count: count.unwrap_or(1),
+        };
+        self.tools.withheld.take_page(&place, &listed);
+        let listed = Box::new(listed);
         self.emit(EventKind::ToolsListed(listed), step);
         self.lint_page(page, step);
         if place.has_changed {
@@ -96,10 +132,15 @@ impl Session {
                 self.tools_changed(step);
             }
         }
-        if let (Some(mut last), Some(count)) = (self.tools.withheld.take(), self.tools.listed.rest()) {
-            // Its size was counted when it came.
-            (last.result_size, last.is_recorded, last.count) = (0, true, count);
-            self.emit(EventKind::ToolsListed(last), step);
+        let pages = std::mem::take(&mut self.tools.withheld.pages);
+        // Without a listing that differed, the log has the last one.
+        if let Some(count) = self.tools.listed.rest() {
+            for (index, mut page) in pages.into_iter().enumerate() {
+                // Its size was counted when it came.
+                (page.result_size, page.is_recorded) = (0, true);
+                page.count = if index == 0 { count } else { 1 };
+                self.emit(EventKind::ToolsListed(Box::new(page)), step);
+            }
         }
         if let Some(count) = self.tools.changed.rest() {
             self.report_changes(count, step);

@@ -256,8 +256,12 @@ fn lint_errors(facts: &GateFacts) -> GateCheck {
     let lint = &facts.lint;
     let is_known = !lint.found.is_empty() || !facts.catalogues.is_empty() && !lint.has_unknown;
     let figure = is_known.then_some(GateFigure::Count(lint.found.len() as u64));
-    let named = lint.found.iter().map(|(server, tool, rule)| format!("{tool} on {server}: {rule}"));
-    GateCheck::new("lint", None, (figure, GateFigure::Count(0)), named.collect())
+    let more = lint.has_unknown.then(|| "there are more findings, which are not counted".to_owned());
+    let named = lint.found.iter().map(|(server, tool, rule)| match tool.as_str() {
+        "" => format!("a tool without a name on {server}: {rule}"),
+        tool => format!("{tool} on {server}: {rule}"),
+    });
+    GateCheck::new("lint", None, (figure, GateFigure::Count(0)), more.into_iter().chain(named).collect())
 }
 
 /// Judges whether anything is missing.

@@ -13,7 +13,7 @@ const KEPT: usize = 10_000;
 #[derive(Clone, Debug, Default)]
 pub(super) struct LintErrors {
     pub(super) found: BTreeSet<(String, String, &'static str)>,
-    /// True if the records have findings whose level is not known: beyond the limit of a record, or of a later spantap.
+    /// True if there are findings that are not in `found`: beyond its limit or that of a record, or of a later spantap.
     pub(super) has_unknown: bool,
 }
 
@@ -53,13 +53,29 @@ impl LintErrors {
     }
 
     fn insert(&mut self, finding: (String, String, &'static str)) {
-        if self.found.len() < KEPT {
-            self.found.insert(finding);
+        match self.found.len() < KEPT {
+            true => drop(self.found.insert(finding)),
+            false => self.has_unknown |= !self.found.contains(&finding),
         }
     }
 
     pub(super) fn merge(&mut self, other: LintErrors) {
         self.has_unknown |= other.has_unknown;
         other.found.into_iter().for_each(|finding| self.insert(finding));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_beyond_the_limit_are_known_to_exist() {
+        let finding = |number: usize| ("s".to_owned(), number.to_string(), "name");
+        let mut found = LintErrors::default();
+        (0..KEPT).chain([7]).for_each(|number| found.insert(finding(number)));
+        assert!(!found.has_unknown);
+        found.insert(finding(KEPT));
+        assert!(found.has_unknown && found.found.len() == KEPT);
     }
 }

@@ -151,6 +151,7 @@ impl Filled {
                 hash_key_id: self.some([0, 1, 2, 3]),
                 spawned: Moment(0),
                 stderr_is_stdout: self.some(()).is_some(),
+                begins_session: self.some(()).is_some(),
             })),
             EventKind::PeerIdentified(Box::new(PeerIdentified {
                 client_name: self.some(text("claude-code")),

@@ -3,6 +3,7 @@
 
 use spantap::hosts::edit;
 use spantap::hosts::entry::{EntryState, PathStep, ServerEntry, entries};
+use spantap::hosts::own_entry;
 use spantap::hosts::splice::{EntryChange, ProxyCommand};
 use spantap::hosts::table::{HOSTS, Host};
 use spantap::hosts::tree::{FileFormat, Node};
@@ -49,6 +50,10 @@ fn change(
 fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
     let options = ["--log-dir".to_owned(), "C:\\Protokolle \"ü\"".to_owned()];
     let proxy = ProxyCommand { program: PROGRAM, options: &options };
+    let _ = own_entry::remove(text, format, host);
+    if let Ok(after) = own_entry::add(text, format, host, PROGRAM, &options) {
+        assert_eq!(own_entry::remove(&after, format, host).as_deref(), Some(text), "{after}");
+    }
     for entry in found.iter().take(20) {
         match entry.state {
             EntryState::Plain => {
@@ -72,7 +77,7 @@ fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
                     outside_is_untouched(text, &undone, format, entry);
                 }
             }
-            EntryState::ByHand { .. } | EntryState::Remote | EntryState::Unsupported(_) => {
+            EntryState::ByHand { .. } | EntryState::Own | EntryState::Remote | EntryState::Unsupported(_) => {
                 assert!(change(text, format, host, entry, EntryChange::Unwrap).is_err());
             }
         }

@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::collector::{Collector, Manner, points, text};
 use super::{call, start};
+use crate::support::run::Run;
 use crate::support::{Home, wait_until};
 
 const CALLER: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -87,4 +88,59 @@ fn texts_are_cut_where_a_limit_is_set() {
     let (_, collector) = spans(&[call(1, "")], &[], &limit);
     let call_span = collector.spans().pop().unwrap();
     assert_eq!(text(&call_span, "gen_ai.tool.name").as_deref(), Some("read_f"));
+}
+
+#[test]
+fn the_servers_of_a_session_are_one_trace_below_one_root_if_that_is_asked_for() {
+    let collector = Collector::start(Manner::Good);
+    let connect = |home: &Home, options: &[&str], environment: &[(&str, &str)]| {
+        // The server shows the trace context that it has got.
+        let script =
+            r#"read line; echo "{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"is\":\"$TRACEPARENT\"}}"; cat"#;
+        let options = [&["--server", "x", "--otlp", collector.endpoint.as_str()], options].concat();
+        let run = Run::wrapping_script(script).home(home).options(&options).envs(environment).unhurried();
+        let mut session = run.start();
+        let answer = session.request("tools/call", serde_json::json!({"name": "t", "arguments": {}}));
+        assert!(session.end().0.success());
+        answer["result"]["is"].as_str().unwrap().to_owned()
+    };
+    let trace_of = |traceparent: &str| traceparent.split('-').nth(1).unwrap().to_owned();
+    let home = Home::new();
+    let own = ["--session-root", "--session-id", "one"];
+    let traces: Vec<String> = (0..3).map(|_| trace_of(&connect(&home, &own, &[]))).collect();
+    assert!(traces.iter().all(|trace| *trace == traces[0]), "{traces:?}");
+    let other = trace_of(&connect(&home, &["--session-root", "--session-id", "two"], &[]));
+    let without = trace_of(&connect(&home, &["--session-id", "one"], &[]));
+    let derived: Vec<String> = (0..2).map(|_| trace_of(&connect(&home, &["--session-root"], &[]))).collect();
+    assert!(
+        derived[0] == derived[1] && ![&traces[0], &other, &without].contains(&&derived[0]),
+        "{derived:?}"
+    );
+    assert!(traces[0] != other && traces[0] != without);
+    let host = format!("00-{CALLER}-b7ad6b7169203331-01");
+    assert_eq!(trace_of(&connect(&home, &own, &[("TRACEPARENT", &host)])), CALLER, "the host's trace wins");
+
+    let spans = collector.spans();
+    let roots: Vec<_> = spans.iter().filter(|span| span.name == "spantap.session").collect();
+    assert_eq!(roots.len(), 3, "one for each session: {roots:?}");
+    assert!(
+        roots.iter().all(|root| root.parent_span_id.is_empty() && text(root, "mcp.server.name").is_none())
+    );
+    let root = roots.iter().find(|root| text(root, "session.id").as_deref() == Some("one")).unwrap();
+    let below = |name: &str| {
+        let of_trace = spans.iter().filter(move |span| span.name == name && span.trace_id == root.trace_id);
+        of_trace.filter(|span| span.parent_span_id == root.span_id || name != "mcp.connect").count()
+    };
+    assert_eq!((below("mcp.connect"), below("tools/call t")), (3, 3));
+
+    // Later from the log it is the same.
+    let again = Collector::start(Manner::Good);
+    let sent = home.spantap(["export", "--otlp", again.endpoint.as_str()]).output().unwrap();
+    assert!(sent.status.success(), "{sent:?}");
+    let ids = |spans: &[opentelemetry_proto::tonic::trace::v1::Span]| {
+        let mut ids: Vec<_> = spans.iter().map(|span| (span.span_id.clone(), span.name.clone())).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&again.spans()), ids(&spans));
 }
