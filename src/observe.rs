@@ -4,6 +4,7 @@
 //! [`Chunk`] contains the moment at which it was read, so a recorded session replays to the same events.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub mod event;
@@ -15,12 +16,14 @@ pub mod frame;
 pub(crate) mod lint;
 pub mod mcp;
 pub mod message;
+pub mod propagation;
 pub mod redact;
 mod repeats;
 pub(crate) mod result_limits;
 mod session;
 pub mod tool_definition;
 pub mod tools;
+mod trace_ids;
 pub mod traceparent;
 pub(crate) mod turns;
 
@@ -30,6 +33,7 @@ use canonical::HashKey;
 use envelope::{LineKind, Scanner};
 use event::{CallFacts, Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
 use frame::{Framer, Piece};
+use propagation::SharedContext;
 use session::{Session, Step};
 use tools::ToolSet;
 
@@ -198,6 +202,7 @@ impl Observer {
     /// stdout together in the order in which they were read.
     pub fn chunk(&mut self, chunk: Chunk<'_>, sink: &mut dyn Sink) {
         self.now = self.now.max(chunk.read_at);
+        self.session.set_mark(chunk.mark);
         let step = &mut Step { now: chunk.read_at, out: sink };
         match chunk.stream {
             Stream::Stdin => self.stdin.feed(chunk.bytes, &mut self.session, step),
@@ -304,6 +309,11 @@ impl Observer {
     /// Sets the tool definitions of the last session with this server.
     pub fn remember_tools(&mut self, known: Option<ToolSet>) {
         self.session.remember_tools(known);
+    }
+
+    /// Lets requests have the spans that a pump has given them, and reports the counts of the pump at the end.
+    pub fn follow(&mut self, context: Arc<SharedContext>) {
+        self.session.follow(context);
     }
 
     /// Returns the tool definitions of this session, for the next one.

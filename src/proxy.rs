@@ -26,6 +26,7 @@ pub(crate) use observer_runner::{ServerStart, SessionObserver};
 
 use crate::observe::ServerEnd;
 use crate::observe::event::EndReason;
+use crate::relay::line_editor::LineEditor;
 use crate::relay::pump::WhenFull;
 use crate::relay::{Relay, RelayOptions, ServerExit};
 use crate::system::messages::{say, write_lines};
@@ -40,6 +41,8 @@ pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;
 pub(crate) struct ProxyOptions {
     pub(crate) trace_env: TraceEnv,
     pub(crate) relay: RelayOptions,
+    /// Adds to lines of the client.
+    pub(crate) editor: Option<Box<dyn LineEditor>>,
     /// How long spantap may outlive the server to write queued records.
     pub(crate) flush_budget: Duration,
     /// How much longer spantap may stay if chunks are still to be observed. Zero, unless losing them is worse
@@ -64,13 +67,14 @@ const SLICE: usize = 256 << 10;
 const BACKGROUND_SLICE: usize = 32 << 10;
 
 /// Runs `command` with the proxy around it until it ends, and then ends this process in the same way.
-pub(crate) fn run(command: &[OsString], options: ProxyOptions) -> ! {
+pub(crate) fn run(command: &[OsString], mut options: ProxyOptions) -> ! {
     let helper: Arc<OnceLock<Thread>> = Arc::default();
     let help = {
         let helper = Arc::clone(&helper);
         move || helper.get().into_iter().for_each(Thread::unpark)
     };
-    match Relay::start(command, &options.trace_env, &options.relay, help) {
+    let editor = options.editor.take();
+    match Relay::start(command, &options.trace_env, &options.relay, editor, help) {
         Ok((mut relay, readers)) => {
             let mut observer = ObserverRunner::new(options.build_observer, readers);
             observer.started = Some(ServerStart {

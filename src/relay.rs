@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod chunk;
+pub mod editing_pump;
+pub mod line_editor;
 pub mod pump;
 pub mod ring;
 
@@ -21,6 +23,8 @@ use crate::system::procfs::Activity;
 use crate::system::signals::{self, MainThread, SignalMask, Woken};
 use crate::system::{allocator, memory, stdio};
 use chunk::Stream;
+use editing_pump::EditingPump;
+use line_editor::LineEditor;
 use pump::{Descriptor, Pump, PumpState, WhenFull};
 use ring::{Consumer, Producer, Ring};
 
@@ -103,12 +107,13 @@ impl Default for RelayOptions {
 
 impl Relay {
     /// Starts `command` and its pumps, and blocks all signals. The main thread must call this before any other
-    /// thread exists. The pumps call `help` when a ring is a quarter full.
+    /// thread exists. The pumps call `help` when a ring is a quarter full. `editor` may add to the lines of stdin.
     /// Fails only before anything has been read from the host.
     pub fn start(
         command: &[OsString],
         trace_env: &TraceEnv,
         options: &RelayOptions,
+        editor: Option<Box<dyn LineEditor>>,
         help: impl Fn() + Send + Sync + Clone + 'static,
     ) -> Result<(Relay, StreamReaders), SpawnError> {
         let host = process::parent();
@@ -116,13 +121,22 @@ impl Relay {
         memory::share_heap_if_scarce();
         // Without memory for the rings the server is not started.
         let ([stdin_in, stdout_in, stderr_in], readers) = options.rings().map_err(SpawnError::Own)?;
+        let editing = editor.map(EditingPump::new).transpose();
+        let editing = editing.map_err(|error| SpawnError::Own(error.into()))?;
         // The same holds without a process, a thread or a descriptor for it.
         let forked = process::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
         let pumps = [(); 3].map(|()| PumpState::new(options.when_full, help.clone(), move || main.wake()));
         let rings = [&stdin_in, &stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
-        let pump = |producer, state| Pump::new(producer, Arc::clone(state)).map_err(SpawnError::Own);
-        let stdin_pump = pump(stdin_in, &pumps[0])?;
+        let pump =
+            |producer, state| Pump::new(producer, Arc::clone(state), pump::run).map_err(SpawnError::Own);
+        let stdin_pump = match editing {
+            None => pump(stdin_in, &pumps[0])?,
+            Some(editing) => {
+                let run = |from, to, producer, state: &_| editing.run(from, to, producer, state);
+                Pump::new(stdin_in, Arc::clone(&pumps[0]), run).map_err(SpawnError::Own)?
+            }
+        };
         let stdout_pump = pump(stdout_in, &pumps[1])?;
         let stderr_pump = pump(stderr_in, &pumps[2])?;
         let (stdout, stderr) = take_outputs().map_err(SpawnError::Own)?;

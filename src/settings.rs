@@ -30,7 +30,7 @@ pub use resolve::SettingSources;
 pub(crate) use resolve::{ConfigFileError, config_file};
 pub use table::{DECLARATIONS, GivenSettings, SettingDeclaration, Settings};
 pub(crate) use table::{SettingFlag, SettingLookup};
-pub use words::{ArgsHash, LogLevel, Overload};
+pub use words::{ArgsHash, LogLevel, Overload, Propagate};
 
 use crate::export::otlp;
 

@@ -17,9 +17,11 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::relay::chunk::{Moment, Stream};
 use crate::text::words::words;
 
+mod context;
 mod debug;
 mod tools;
 
+pub use context::{ContextCounts, ContextOmission};
 pub use debug::DebugStarted;
 pub use tools::{
     ChangedTool, DefinitionPart, LintedTool, ListedTool, ToolChangeKind, ToolsChanged, ToolsLinted,
@@ -587,4 +589,7 @@ pub struct Totals {
     /// Frames whose body was not hashed because of load.
     pub envelope_only: u64,
     pub observer_panics: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ContextCounts")]
+    pub trace_context: Option<ContextCounts>,
 }

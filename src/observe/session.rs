@@ -4,18 +4,20 @@
 //! one operation represents many of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::observe::canonical::Hashing;
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::event::*;
 use crate::observe::mcp::Method;
 use crate::observe::message::{self, MessageKind, RequestId};
+use crate::observe::propagation::SharedContext;
 use crate::observe::redact::{Field, KeyLines, Redacted, RedactionCounts, Redactor};
 use crate::observe::repeats::{CallOutcome, Repeats};
 use crate::observe::tools::ToolSet;
 use crate::observe::turns::{RecentValues, TurnCounter};
 use crate::observe::{DebugOrder, ObserverSettings, ServerEnd};
-use crate::relay::chunk::Moment;
+use crate::relay::chunk::{LineMark, Moment};
 
 mod answer;
 mod deadlines;
@@ -62,6 +64,8 @@ pub(super) struct Session {
     redactor: Redactor,
     hashing: Hashing,
     spans: SpanAssigner,
+    /// Traces and counts of the pump, if it inserts trace context.
+    context: Option<Arc<SharedContext>>,
     seq: u64,
     open: OpenRequests,
     cancelled: CancelledRequests,
@@ -93,6 +97,7 @@ impl Session {
             settings,
             debug_order: None,
             redactor,
+            context: None,
             seq: 0,
             open: OpenRequests::default(),
             cancelled: CancelledRequests::default(),
@@ -111,6 +116,15 @@ impl Session {
             not_started: None,
             totals: Totals::default(),
         }
+    }
+
+    pub(super) fn follow(&mut self, context: Arc<SharedContext>) {
+        self.spans.follow(context.series);
+        self.context = Some(context);
+    }
+
+    pub(super) fn set_mark(&mut self, mark: Option<LineMark>) {
+        self.spans.set_mark(mark);
     }
 
     pub(super) fn hashing(&self) -> &Hashing {
@@ -351,6 +365,7 @@ impl Session {
         };
         self.totals.catch_ups = end.catch_ups;
         self.totals.observer_panics = end.observer_panics;
+        self.totals.trace_context = self.context.as_ref().map(|context| context.counts());
         let ended = SessionEnded {
             reason: end.reason,
             exit_code: end.exit_code,

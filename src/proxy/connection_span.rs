@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::SignalEndpoints;
 use crate::observe::event::Span;
+use crate::observe::propagation::{ContextInserter, SharedContext};
 use crate::observe::redact::{Field, Redactor};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
 use crate::proxy::nested;
@@ -69,10 +71,20 @@ impl ConnectionSpan {
         self.parent.filter(|_| self.is_below_root).map(|parent| parent.parent_id)
     }
 
+    fn context(&self) -> TraceParent {
+        TraceParent { trace_id: self.trace_id, parent_id: self.span_id, flags: self.flags }
+    }
+
     /// Returns the server's trace context, whose parent is this span.
     pub(crate) fn trace_env(&self) -> TraceEnv {
-        let own = TraceParent { trace_id: self.trace_id, parent_id: self.span_id, flags: self.flags };
-        TraceEnv::Set { traceparent: own.to_string(), tracestate: self.trace_state.clone() }
+        TraceEnv::Set { traceparent: self.context().to_string(), tracestate: self.trace_state.clone() }
+    }
+
+    /// Returns what inserts trace context into requests, and what it shares with the observer.
+    pub(crate) fn inserter(&self) -> (ContextInserter, Arc<SharedContext>) {
+        let trace_state = self.trace_state.as_ref().and_then(|state| state.to_str());
+        let seed = || random(Some);
+        ContextInserter::new(self.context(), trace_state, [seed(), seed()])
     }
 
     pub(crate) fn span(&self, redactor: &mut Redactor) -> Span {

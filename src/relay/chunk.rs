@@ -3,6 +3,8 @@
 //!
 //! They go one way: the observer cannot act on the relay.
 
+use std::num::NonZeroU64;
+
 pub use crate::system::clock::Moment;
 use crate::text::words::words;
 
@@ -21,6 +23,17 @@ pub struct Chunk<'a> {
     /// Time at which `read(2)` returned them.
     pub read_at: Moment,
     pub bytes: &'a [u8],
+    /// Mark of the line that these bytes are, or are a part of. Bytes with a mark are of one line only.
+    pub mark: Option<LineMark>,
+}
+
+/// The span that the line editor has made for a request of the client. The relay passes both numbers on unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineMark {
+    /// Id of the request's span.
+    pub span: NonZeroU64,
+    /// Number of the request's trace in the connection.
+    pub trace: u64,
 }
 
 /// Bytes that were forwarded but not observed: the ring was full, the observer failed, or time ran out at the end.

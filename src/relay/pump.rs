@@ -31,10 +31,10 @@ pub struct PumpState {
     ended: AtomicBool,
     /// Time at which the pump read the end, in nanoseconds of the steady clock. It is set before the other side
     /// can see the end. It stays `NOT_YET` if a write failed.
-    end_read_at: AtomicU64,
+    pub(super) end_read_at: AtomicU64,
     when_full: AtomicU8,
     /// Wakes the catch-up thread. The pump calls it at most once each time the ring reaches a quarter.
-    help: Box<dyn Fn() + Send + Sync>,
+    pub(super) help: Box<dyn Fn() + Send + Sync>,
     /// Wakes the main thread after the end of the stream.
     over: Box<dyn Fn() + Send + Sync>,
 }
@@ -116,8 +116,12 @@ pub struct Pump {
 const STACK: usize = 64 << 10;
 
 impl Pump {
-    /// Starts the thread.
-    pub fn new(producer: Producer, state: Arc<PumpState>) -> io::Result<Pump> {
+    /// Starts the thread. `run` is [`run`] or takes its place.
+    pub fn new(
+        producer: Producer,
+        state: Arc<PumpState>,
+        run: impl FnOnce(Descriptor, Descriptor, Producer, &PumpState) + Send + 'static,
+    ) -> io::Result<Pump> {
         let name = producer.ring().stream().as_str();
         let slot = Arc::new(DescriptorSlot::default());
         let of_thread = Arc::clone(&slot);
@@ -147,12 +151,8 @@ fn lock(slot: &DescriptorSlot) -> std::sync::MutexGuard<'_, Option<(Descriptor, 
 }
 
 /// Copies `from` to `to` until one of them ends, then ends the other one.
-fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpState) {
-    if stdio::is_terminal(from.raw()) {
-        // The kernel stops a process that reads a terminal from the background, until it is in the foreground.
-        // If this signal is blocked, the read fails instead.
-        signals::unblock(libc::SIGTTIN);
-    }
+pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpState) {
+    unblock_background_reads(&from);
     // Messages of spantap appear between the lines of the server.
     let has_messages = matches!(to, Descriptor::Standard(libc::STDERR_FILENO));
     let mut called = false;
@@ -183,6 +183,27 @@ fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpSta
         }
         called = needs_help;
     }
+    end(from, to, has_messages, producer, state);
+}
+
+/// Prepares the thread to read a terminal.
+pub(super) fn unblock_background_reads(from: &Descriptor) {
+    if stdio::is_terminal(from.raw()) {
+        // The kernel stops a process that reads a terminal from the background, until it is in the foreground.
+        // If this signal is blocked, the read fails instead.
+        signals::unblock(libc::SIGTTIN);
+    }
+}
+
+/// Ends both sides of the stream, and tells the observer and the main thread. Only a stream with messages of
+/// spantap, which is the host's stderr, stays open.
+pub(super) fn end(
+    from: Descriptor,
+    to: Descriptor,
+    has_messages: bool,
+    mut producer: Producer,
+    state: &PumpState,
+) {
     producer.end(clock::now());
     // `to` is closed first, so that its peer sees the end at once. If `to` is the host's stderr, it stays open,
     // because spantap writes its own last lines there; the main thread closes it.
@@ -204,7 +225,7 @@ fn write_beside_messages(to: RawFd, bytes: &[u8]) -> io::Result<()> {
 
 /// Checks the ring's depth once every `EVERY` bytes, so that a quiet stream does not pay for it.
 #[derive(Default)]
-struct FillCheck {
+pub(super) struct FillCheck {
     since: usize,
     high: bool,
 }
@@ -212,7 +233,7 @@ struct FillCheck {
 impl FillCheck {
     const EVERY: usize = 256 << 10;
 
-    fn is_high(&mut self, producer: &Producer, len: usize) -> bool {
+    pub(super) fn is_high(&mut self, producer: &Producer, len: usize) -> bool {
         self.since += len.max(4096);
         if self.since >= Self::EVERY {
             self.since = 0;
@@ -222,7 +243,7 @@ impl FillCheck {
     }
 }
 
-fn reserve(producer: &mut Producer, state: &PumpState) -> Room {
+pub(super) fn reserve(producer: &mut Producer, state: &PumpState) -> Room {
     loop {
         let room = producer.reserve();
         if !matches!(room, Room::Full) || !state.waits() || allocator::has_stopped_a_thread() {

@@ -17,6 +17,7 @@
 //! observer for each chunk. `cargo bench` measures the relay against two plain copies.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 #[cfg(loom)]
@@ -30,7 +31,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
+use crate::relay::chunk::{Chunk, Gap, LineMark, Moment, Stream};
 use crate::system::clock;
 use crate::system::memory::Mapping;
 
@@ -58,7 +59,9 @@ struct Header {
     kind: u32,
     len: u32,
     read_at: u64,
+    /// Of a chunk: span of its mark, or 0. Of a gap: lost bytes.
     a: u64,
+    /// Of a chunk: trace of its mark. Of a gap: lost newlines.
     b: u64,
 }
 
@@ -368,6 +371,40 @@ impl Producer {
         }
     }
 
+    /// Publishes a copy of `bytes`, as much as there is room for, with the mark of their line. Returns the number of
+    /// bytes.
+    pub fn publish_copy(
+        &mut self,
+        mut room: Room,
+        bytes: &[u8],
+        mark: Option<LineMark>,
+        read_at: Moment,
+    ) -> usize {
+        if mark.is_some() && self.gap.is_some() && matches!(room, Room::Ring(_)) {
+            // A header has room for a mark or for the lost bytes.
+            self.publish(&room, 0, read_at);
+            room = self.reserve();
+        }
+        let buffer = self.buffer(&room);
+        let len = bytes.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&bytes[..len]);
+        match (&room, mark) {
+            (Room::Ring(_), Some(LineMark { span, trace })) => {
+                self.ring.last_read.store(read_at.0, Ordering::Relaxed);
+                let read = self.ring.bytes.load(Ordering::Relaxed) + len as u64;
+                self.ring.bytes.store(read, Ordering::Relaxed);
+                self.reserved = 0;
+                let header =
+                    Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: span.get(), b: trace };
+                self.advance(header, HEADER + len);
+            }
+            _ => {
+                self.publish(&room, len, read_at);
+            }
+        }
+        len
+    }
+
     fn advance(&mut self, header: Header, size: usize) {
         self.ring.put(self.here.address(), header);
         self.here.step(size);
@@ -489,7 +526,9 @@ impl Consumer {
         // SAFETY: the header was published together with the `len` bytes after it. The producer does not touch
         // them until `read` has passed them.
         let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) };
-        each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes }));
+        let span = NonZeroU64::new(a).filter(|_| kind == CHUNK);
+        let mark = span.map(|span| LineMark { span, trace: b });
+        each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes, mark }));
         self.offset += len as u64;
         self.is_done_with(HEADER + len);
     }

@@ -13,7 +13,7 @@ use crate::record::words::Side;
 use crate::settings::kind::{self, FlagValue, SettingKind, SettingText};
 use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
-use crate::settings::words::{ArgsHash, LogLevel, Overload};
+use crate::settings::words::{ArgsHash, LogLevel, Overload, Propagate};
 
 /// The flag of a setting, without its dashes.
 #[derive(Clone, Copy)]
@@ -279,6 +279,11 @@ settings! {
         name: "session_root", kind: kind::BOOL, default: "false",
         flag: switch("session-root", "true", "Put the servers of one session into one trace, below one root span"),
         help: "Put the servers of one session into one trace, below one root span",
+    }
+    propagate: Propagate = Propagate::Off, {
+        name: "propagate", kind: kind::word("off or meta"), default: "off",
+        flag: value("propagate", "PLACE"),
+        help: "Insert traceparent into params._meta of requests that have none (meta), or change no byte (off)",
     }
     strict: bool = false, {
         name: "strict", kind: kind::BOOL, default: "false",

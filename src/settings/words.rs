@@ -18,6 +18,14 @@ pub enum Overload {
     Wait,
 }
 
+/// Place in a request where trace context is inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Propagate {
+    Off,
+    /// `params._meta`.
+    Meta,
+}
+
 /// Hash of arguments and results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ArgsHash {

@@ -70,6 +70,12 @@ pub fn is_readable_within(fd: RawFd, time: Duration) -> bool {
     poll(fd, libc::POLLIN, time).is_none_or(|events| events != 0)
 }
 
+/// Waits for bytes or the end of the stream, for at most `time`. Returns false if the time passed, if a signal cut the
+/// wait short, or if the system refuses to wait.
+pub fn has_bytes_within(fd: RawFd, time: Duration) -> bool {
+    poll(fd, libc::POLLIN, time).is_some_and(|events| events != 0)
+}
+
 /// Waits for room to write, for at most `time`. Returns false if the time passed or the reader is gone.
 pub fn is_writable_within(fd: RawFd, time: Duration) -> bool {
     poll(fd, libc::POLLOUT, time).is_none_or(|events| events & libc::POLLOUT != 0)

@@ -85,7 +85,7 @@ fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
         for (side, stream) in [Stream::Stdin, Stream::Stdout].into_iter().enumerate() {
             let read_at = Moment((2 * n + side) as u64 * 10_000);
             let (offset, bytes) = (begins[side] as u64, &bytes[side][begins[side]..end[side]]);
-            observer.chunk(Chunk { stream, offset, read_at, bytes }, sink);
+            observer.chunk(Chunk { stream, offset, read_at, bytes, mark: None }, sink);
         }
         begins = *end;
     }

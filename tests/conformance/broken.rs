@@ -16,6 +16,8 @@ pub const DEFECTS: &[(&str, &str, &str)] = &[
     ("drops-last-line", "copy/last-line-without-newline", "the last line was not delivered"),
     ("strips-cr", "copy/hostile-bytes", "first difference at"),
     ("decodes-utf8", "copy/hostile-bytes", "first difference at"),
+    ("writes-json-anew", "copy/requests", "became `"),
+    ("drops-last-line", "copy/burst-of-requests", "the half of a line at the end"),
     ("prints-banner", "copy/hostile-bytes", "first difference at 0"),
     ("waits-for-eof-to-answer", "prompt/ping", "reading stdout: nothing for"),
     ("always-zero", "status/every-code", "1 became exit status: 0"),
@@ -383,6 +385,10 @@ fn copy(defect: &str, from: &mut impl Read, to: &mut impl Write) -> io::Result<(
             "strips-cr" => {
                 let stripped: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != b'\r').collect();
                 to.write_all(&stripped)?;
+            }
+            "writes-json-anew" => {
+                let text = String::from_utf8_lossy(bytes).replace(" : ", ":");
+                to.write_all(text.as_bytes())?;
             }
             "decodes-utf8" => to.write_all(String::from_utf8_lossy(bytes).as_bytes())?,
             _ => to.write_all(bytes)?,

@@ -16,6 +16,7 @@ use crate::sys;
 mod idle;
 mod matrix;
 mod process;
+mod requests;
 mod streams;
 mod surroundings;
 mod terminal;
@@ -51,6 +52,8 @@ const SINGLE: &[(&str, Case)] = &[
     ("copy/burst-before-exit", burst_before_exit),
     ("copy/burst-before-exit-read-late", streams::burst_read_late),
     ("copy/lines-of-many-sizes", streams::lines_of_many_sizes),
+    ("copy/requests", requests::requests),
+    ("copy/burst-of-requests", requests::burst_of_requests),
     ("copy/small-pipes-and-signals", streams::small_pipes_and_signals),
     ("copy/plain-files", streams::plain_files),
     ("copy/dev-null", streams::dev_null),

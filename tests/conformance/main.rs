@@ -105,8 +105,11 @@ fn with_notify() -> Vec<Test> {
 }
 
 fn own_tests() -> Vec<Test> {
-    let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
-    let mut tests = keeps_all("spantap", spantap);
+    let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from);
+    let [program, dashes] = spantap.clone();
+    let propagating = vec![program, "--propagate".into(), "meta".into(), dashes];
+    let mut tests = keeps_all("spantap", spantap.to_vec());
+    tests.extend(keeps_all("spantap with --propagate meta", propagating));
     tests.extend(keeps_all("env", vec!["env".into()]));
     tests.extend(with_notify());
     let this = std::env::current_exe().unwrap_or_default().into_os_string();

@@ -70,6 +70,8 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) -> Verdict {
 pub struct Rig {
     pub wrapper: Vec<OsString>,
     pub home: tempfile::TempDir,
+    /// The wrapper inserts trace context into requests.
+    pub inserts_context: bool,
 }
 
 /// Inheritable descriptors must not leak into processes that another of these cases starts meanwhile, around any
@@ -78,7 +80,8 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 
 impl Rig {
     pub fn new(wrapper: Vec<OsString>) -> Rig {
-        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder") }
+        let inserts_context = wrapper.iter().any(|word| word == "--propagate");
+        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder"), inserts_context }
     }
 
     /// Returns the wrapper around `words`.

@@ -11,6 +11,7 @@ mod framer;
 mod log;
 mod message;
 mod otlp;
+mod propagation;
 mod redactor;
 mod session;
 mod splice;
@@ -38,7 +39,7 @@ pub enum Unit {
     Session,
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     target("framer", framer::run, &["sessions"], Unit::File),
     target("envelope", envelope::run, &["sessions"], Unit::Line),
     target("message", message::run, &["sessions"], Unit::Line),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 13] = [
     target("canonical", canonical::run, &["sessions", "hash"], Unit::Line),
     target("redactor", redactor::run, &["redaction", "sessions"], Unit::Line),
     target("traceparent", traceparent::run, &["sessions"], Unit::Line),
+    target("propagation", propagation::run, &["sessions"], Unit::Line),
     target("splice", splice::run, &["hosts"], Unit::File),
     target("log", log::run, &["logs"], Unit::File),
     target("config", config::run, &["config", "hosts/codex"], Unit::File),

@@ -67,6 +67,7 @@ fn every_setting_can_be_said_by_its_variable() {
         ("overload", "wait"),
         ("trace_env", "false"),
         ("session_root", "true"),
+        ("propagate", "meta"),
         ("strict", "true"),
         ("args_hash", "sha256"),
         ("hash_key_file", "k"),

@@ -320,7 +320,7 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 28] = [
+const VARIABLES: [(&str, &str); 29] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
@@ -338,6 +338,7 @@ const VARIABLES: [(&str, &str); 28] = [
     ("SPANTAP_OVERLOAD", "wait"),
     ("SPANTAP_TRACE_ENV", "false"),
     ("SPANTAP_SESSION_ROOT", "true"),
+    ("SPANTAP_PROPAGATE", "meta"),
     ("SPANTAP_STRICT", "true"),
     ("SPANTAP_ARGS_HASH", "sha256"),
     ("SPANTAP_HASH_KEY_FILE", "k"),

@@ -87,7 +87,8 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         let bytes = format!("{line}\n").into_bytes();
         let offset = &mut offsets[*stream as usize];
         let read_at = Moment(1_000_000 * (at as u64 + 1));
-        observer.chunk(Chunk { stream: *stream, offset: *offset, read_at, bytes: &bytes }, &mut sink);
+        observer
+            .chunk(Chunk { stream: *stream, offset: *offset, read_at, bytes: &bytes, mark: None }, &mut sink);
         *offset += bytes.len() as u64;
     }
     let end = ServerEnd {

@@ -35,6 +35,7 @@ mod origin;
 mod otlp;
 mod package;
 mod pairing;
+mod propagation;
 mod questions;
 mod reading;
 mod redaction;

@@ -116,7 +116,8 @@ impl Player {
     pub fn send_now(&mut self, stream: Stream, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let offset = self.passes(stream, bytes);
-        self.observer.chunk(Chunk { stream, offset, read_at: self.now, bytes }, &mut self.records);
+        self.observer
+            .chunk(Chunk { stream, offset, read_at: self.now, bytes, mark: None }, &mut self.records);
     }
 
     /// Relays bytes without observing them.

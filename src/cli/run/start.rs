@@ -29,8 +29,11 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::SessionSource;
 use crate::record::{ClockAnchor, Identity};
 use crate::relay::RelayOptions;
+use crate::relay::line_editor::LineEditor;
 use crate::relay::pump::WhenFull;
-use crate::settings::{LogLevel, Overload, Setting, SettingLookup, SettingOrigin, SettingSources, Settings};
+use crate::settings::{
+    LogLevel, Overload, Propagate, Setting, SettingLookup, SettingOrigin, SettingSources, Settings,
+};
 use crate::settings::{
     given_endpoint, hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
 };
@@ -65,6 +68,13 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         relay.orphan_grace = grace;
     }
     let trace_env = if early.trace_env { span.trace_env() } else { TraceEnv::Untouched };
+    let (editor, context) = match early.propagate {
+        Propagate::Off => (None, None),
+        Propagate::Meta => {
+            let (inserter, context) = span.inserter();
+            (Some(Box::new(inserter) as Box<dyn LineEditor>), Some(context))
+        }
+    };
     let flush_budget = test_limit("SPANTAP_TEST_FLUSH_BUDGET").unwrap_or(FLUSH_BUDGET);
 
     let launch = Arc::new(launch);
@@ -73,12 +83,15 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let options = ProxyOptions {
         trace_env,
         relay,
+        editor,
         flush_budget,
         grace,
         show_command: Box::new(move |command: &[OsString]| of_messages.show(command)),
         build_observer: Box::new(move |started: &ServerStart| {
             let session = checked.unwrap_or_else(|| SessionSetup::new(&of_observer));
-            session.observer(started, &span, outer)
+            let mut session = session.observer(started, &span, outer);
+            context.into_iter().for_each(|context| session.observer.follow(context));
+            session
         }),
     };
     proxy::run(&launch.command, options)
@@ -115,6 +128,7 @@ impl Launch {
                 .session_root()
                 .value
                 .then(|| session_of(&resolver.session_id(), process::parent())),
+            propagate: resolver.propagate().value,
             sampler: OtlpSettings::resolve_sampler(&tables, &process_variable),
         }
     }
@@ -133,6 +147,7 @@ struct EarlySettings {
     overload: Overload,
     /// The session whose root span is the parent of the connection's span.
     session_root: Option<identity::SessionId>,
+    propagate: Propagate,
     sampler: Sampler,
     endpoints: SignalEndpoints,
 }

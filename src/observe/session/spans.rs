@@ -1,36 +1,43 @@
 //! Spans of operations.
 
-use std::time::Duration;
-
 use crate::observe::event::Span;
 use crate::observe::mcp::Meta;
 use crate::observe::redact::Redacted;
+use crate::observe::trace_ids::{Random, TraceExtent, TraceSeries};
 use crate::observe::traceparent::{SpanId, TraceId};
-use crate::relay::chunk::Moment;
-
-/// Operations of one trace, so that no trace grows without limit. The next operation starts a new trace.
-const MAX_OPERATIONS: u32 = 1_000;
-/// Age of a trace after which the next operation starts a new one.
-const MAX_AGE: Duration = Duration::from_secs(3600);
+use crate::relay::chunk::{LineMark, Moment};
 
 /// Assigns spans to operations.
 pub(super) struct SpanAssigner {
     connection: Span,
     /// The trace of operations whose caller sent no trace context.
     trace_id: TraceId,
-    began: Option<Moment>,
-    operations: u32,
+    extent: TraceExtent,
     random: Random,
+    /// The traces that the pump numbers, if it inserts trace context into requests.
+    series: Option<TraceSeries>,
+    /// Mark of the line that is observed.
+    mark: Option<LineMark>,
 }
 
 impl SpanAssigner {
     pub(super) fn new(connection: Span, seed: [u8; 32]) -> SpanAssigner {
         let trace_id = connection.trace_id;
-        SpanAssigner { connection, trace_id, began: None, operations: 0, random: Random::new(seed) }
+        let (extent, random) = (TraceExtent::default(), Random::new(seed));
+        SpanAssigner { connection, trace_id, extent, random, series: None, mark: None }
+    }
+
+    pub(super) fn follow(&mut self, series: TraceSeries) {
+        self.series = Some(series);
+    }
+
+    /// Sets the mark of the line whose bytes come next.
+    pub(super) fn set_mark(&mut self, mark: Option<LineMark>) {
+        self.mark = mark;
     }
 
     /// Returns the span of a new operation. Its parent is the caller's span, with a link to the connection
-    /// span, or else the connection span.
+    /// span, or else the connection span. The ids are those that the pump has given to the request, if it has.
     pub(super) fn assign(
         &mut self,
         meta: &Meta,
@@ -38,24 +45,22 @@ impl SpanAssigner {
         mut redact: impl FnMut(&[u8]) -> Redacted,
     ) -> Span {
         let link = Some((self.connection.trace_id, self.connection.span_id));
-        let span_id = self.random.span_id();
         if let Some(parent) = meta.trace_parent {
             return Span {
                 trace_id: parent.trace_id,
-                span_id,
+                span_id: self.random.span_id(),
                 parent_span_id: Some(parent.parent_id),
                 linked: link,
                 trace_state: meta.trace_state.as_deref().map(|state| redact(state.as_bytes())),
                 flags: parent.flags,
             };
         }
-        let began = *self.began.get_or_insert(at);
-        if self.operations >= MAX_OPERATIONS || at.since(began) >= MAX_AGE {
-            self.trace_id = self.random.trace_id();
-            self.operations = 0;
-            self.began = Some(at);
-        }
-        self.operations += 1;
+        let span_id = self.marked(at).unwrap_or_else(|| {
+            if self.extent.starts_trace(at) {
+                self.trace_id = self.random.trace_id();
+            }
+            self.random.span_id()
+        });
         let in_connection = self.trace_id == self.connection.trace_id;
         Span {
             trace_id: self.trace_id,
@@ -66,53 +71,25 @@ impl SpanAssigner {
             flags: self.connection.flags,
         }
     }
-}
 
-/// xoshiro256++ (Blackman and Vigna). Ids have to be distinct; they need not be unguessable.
-struct Random([u64; 4]);
-
-impl Random {
-    fn new(seed: [u8; 32]) -> Random {
-        let mut state = [0x9e37_79b9_7f4a_7c15; 4];
-        for (word, bytes) in state.iter_mut().zip(seed.chunks_exact(8)) {
-            *word ^= bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    /// Takes the mark: enters its trace and returns its span.
+    fn marked(&mut self, at: Moment) -> Option<SpanId> {
+        let (mark, series) = self.mark.take().zip(self.series)?;
+        let span_id = SpanId::new(mark.span.get().to_be_bytes())?;
+        let trace_id = series.nth(mark.trace);
+        if self.trace_id != trace_id {
+            self.trace_id = trace_id;
+            self.extent = TraceExtent::default();
+            self.extent.starts_trace(at);
         }
-        Random(state)
-    }
-
-    fn next(&mut self) -> u64 {
-        let [a, b, c, d] = &mut self.0;
-        let result = a.wrapping_add(*d).rotate_left(23).wrapping_add(*a);
-        let shifted = *b << 17;
-        *c ^= *a;
-        *d ^= *b;
-        *b ^= *c;
-        *a ^= *d;
-        *c ^= shifted;
-        *d = d.rotate_left(45);
-        result
-    }
-
-    fn span_id(&mut self) -> SpanId {
-        loop {
-            if let Some(id) = SpanId::new(self.next().to_be_bytes()) {
-                return id;
-            }
-        }
-    }
-
-    fn trace_id(&mut self) -> TraceId {
-        loop {
-            let bytes = (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes();
-            if let Some(id) = TraceId::new(bytes) {
-                return id;
-            }
-        }
+        Some(span_id)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
     use crate::observe::traceparent::TraceFlags;
 
@@ -143,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_holds_a_thousand_operations_or_an_hour() {
+    fn after_a_thousand_operations_the_parent_becomes_a_link() {
         let mut spans = spans();
         let meta = Meta::default();
         let first: Vec<Span> = (0..1000).map(|_| assign(&mut spans, &meta, 0)).collect();
@@ -151,7 +128,23 @@ mod tests {
         let next = assign(&mut spans, &meta, 0);
         assert_ne!(next.trace_id, first[0].trace_id);
         assert!(next.linked.is_some() && next.parent_span_id.is_none());
-        let later = assign(&mut spans, &meta, MAX_AGE.as_nanos() as u64);
-        assert_ne!(later.trace_id, next.trace_id);
+    }
+
+    #[test]
+    fn a_marked_request_has_the_span_of_its_mark_and_later_ones_follow_into_its_trace() {
+        let mut spans = spans();
+        let series = TraceSeries { first: TraceId::new([1; 16]).unwrap(), seed: [7; 32] };
+        spans.follow(series);
+        for (trace, is_in_connection) in [(0, true), (3, false)] {
+            spans.set_mark(NonZeroU64::new(0xab).map(|span| LineMark { span, trace }));
+            let marked = assign(&mut spans, &Meta::default(), 0);
+            assert_eq!(marked.span_id.to_string(), "00000000000000ab");
+            assert_eq!(marked.trace_id, series.nth(trace));
+            assert_eq!(marked.parent_span_id.is_some(), is_in_connection);
+            assert_eq!(marked.linked.is_none(), is_in_connection);
+            let unmarked = assign(&mut spans, &Meta::default(), 0);
+            assert_eq!(unmarked.trace_id, marked.trace_id);
+            assert_ne!(unmarked.span_id, marked.span_id);
+        }
     }
 }

@@ -124,6 +124,54 @@ fn what_one_thread_sends_another_sees_in_order_or_knows_as_lost() {
 }
 
 #[test]
+fn a_marked_line_keeps_its_mark_also_after_lost_bytes() {
+    let (mut producer, mut consumer) = pair(Stream::Stdin, 96 << 10).unwrap();
+    let mark = |number| LineMark { span: NonZeroU64::new(number).unwrap(), trace: number * 7 };
+    let line = |number: u64| format!("{number:>100}\n").into_bytes();
+    let (mut marked, mut lost, mut offset) = (0, 0, 0);
+    let mut drain = |consumer: &mut Consumer| {
+        consumer.snapshot();
+        while consumer.peek().is_some() {
+            consumer.take(|item| match item {
+                Item::Chunk(chunk) => {
+                    assert_eq!(chunk.offset, offset);
+                    let number = offset / 101 + 1;
+                    assert!(chunk.bytes.is_empty() || chunk.bytes == line(number));
+                    if !chunk.bytes.is_empty() {
+                        // Every third line has no mark.
+                        assert_eq!(chunk.mark, (number % 3 != 0).then(|| mark(number)));
+                        marked += u64::from(chunk.mark.is_some());
+                    }
+                    offset += chunk.bytes.len() as u64;
+                }
+                Item::Gap(gap) => {
+                    assert_eq!(gap.offset, offset);
+                    lost += gap.bytes;
+                    offset += gap.bytes;
+                }
+                Item::End(_) => {}
+            });
+        }
+    };
+    let lines = 20_000;
+    for number in 1..=lines {
+        let line = line(number);
+        let room = producer.reserve();
+        let sent = producer.publish_copy(room, &line, (number % 3 != 0).then(|| mark(number)), Moment(0));
+        assert_eq!(sent, line.len());
+        producer.written(Moment(0), Moment(0));
+        // The ring is full twice before it is emptied.
+        if number % 7_000 == 0 {
+            drain(&mut consumer);
+        }
+    }
+    producer.end(Moment(0));
+    drain(&mut consumer);
+    assert_eq!(offset, lines * 101);
+    assert!(lost > 0 && marked > 1_000, "{lost} bytes lost, {marked} marks");
+}
+
+#[test]
 fn a_quiet_ring_touches_its_first_pages_only() {
     let (mut producer, mut consumer) = pair(Stream::Stdout, 8 << 20).unwrap();
     for _ in 0..100_000 {

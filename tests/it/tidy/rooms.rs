@@ -17,8 +17,8 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "observe",
-        "lines, JSON-RPC members, pairing, hashes, redaction, repeated calls",
-        &["text", "relay::chunk"],
+        "lines, JSON-RPC members, pairing, hashes, redaction, repeated calls, trace context for requests",
+        &["text", "relay::chunk", "relay::line_editor"],
     ),
     (
         "record",
