@@ -1,5 +1,6 @@
 //! `spantap context`.
 
+use std::cmp::Reverse;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,9 +9,13 @@ use clap::Args;
 
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, hiding, note};
 use crate::cli::{Out, exit_with};
-use crate::present::{Printable, context};
+use crate::present::{Printable, context, format};
 use crate::query::context::{ContextServer, ContextTable};
+use crate::query::files::LogSource;
 use crate::query::tool_history::ToolHistory;
+
+/// Bytes of older logs that are read for definitions.
+const MAX_OLDER: u64 = 128_000_000;
 
 #[derive(Debug, Args)]
 #[command(mut_args = hiding(&["method", "status", "min_duration"]))]
@@ -40,7 +45,7 @@ impl ContextArgs {
         let select = reading.select.clone();
         let (mut table, findings) = reading.scan(|| ContextTable::new(&select));
         reading.print_problems(&findings);
-        complete(&mut table, &mut reading)?;
+        let cut = complete(&mut table, &mut reading)?;
         let summary = table.finish();
         let out = &mut BufWriter::new(out);
         if self.output.json {
@@ -55,6 +60,7 @@ impl ContextArgs {
             reading.print_no_data("no tools", &findings)?;
         } else {
             note_unknown(&summary.servers);
+            cut.iter().for_each(|text| note(text));
         }
         Ok(reading.status(&findings, summary.servers.is_empty(), &self.output))
     }
@@ -107,16 +113,37 @@ impl ContextArgs {
     }
 }
 
-/// Adds definitions of older logs: a server may have listed its tools before the selected time.
-pub(super) fn complete(table: &mut ContextTable<'_>, reading: &mut Reading) -> anyhow::Result<()> {
+/// Adds definitions of older logs, newest first: a server may have listed its tools before the selected time. Returns
+/// a note if definitions are missing and not all logs were read.
+pub(super) fn complete(
+    table: &mut ContextTable<'_>,
+    reading: &mut Reading,
+) -> anyhow::Result<Option<String>> {
     let since = reading.select.window.since;
-    if table.lacks_definitions() && since.is_some() && !reading.folders.is_empty() {
-        reading.select.window.since = None;
-        reading.find_sources()?;
-        table.complete(reading.scan(|| ContextTable::new(&reading.select)).0);
-        reading.select.window.since = since;
+    if !table.lacks_definitions() || since.is_none() || reading.folders.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let read = std::mem::take(&mut reading.sources);
+    reading.select.window.since = None;
+    reading.find_sources()?;
+    reading.sources.retain(|source| !read.contains(source));
+    let written = |source: &LogSource| source.path()?.metadata().ok()?.modified().ok();
+    reading.sources.sort_by_cached_key(|source| Reverse(written(source)));
+    let (found, mut room) = (reading.sources.len(), Some(MAX_OLDER));
+    reading.sources.retain(|source| {
+        room = room.and_then(|room| room.checked_sub(source.size()));
+        room.is_some()
+    });
+    let is_cut = reading.sources.len() < found;
+    table.complete(reading.scan(|| ContextTable::new(&reading.select)).0);
+    (reading.select.window.since, reading.sources) = (since, read);
+    let text = || {
+        let size = format::bytes(MAX_OLDER);
+        format!(
+            "definitions were looked for in the newest {size} of older logs only; an earlier --since reads more"
+        )
+    };
+    Ok((is_cut && table.lacks_definitions()).then(text))
 }
 
 /// Names the servers whose definitions no log has.

@@ -49,14 +49,14 @@ impl ReportArgs {
             let (text, way) = reading.no_data("no operations", &findings);
             return Err(hint(anyhow::anyhow!(text), way));
         }
-        complete(&mut report.context, &mut reading)?;
+        let cut = complete(&mut report.context, &mut reading)?;
         let source = PageSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             made_at: Timestamp::now().0 as f64 / 1000.0,
             source: reading.location().into(),
             warn: reading.terminal.warn,
             trace_link: reading.terminal.trace_link.clone().map(|link| link.template),
-            notes: reading.problems(&findings),
+            notes: reading.problems(&findings).into_iter().chain(cut.map(Printable::from)).collect(),
             live: reading.live_noted(),
         };
         let page = page(&PageData::new(report, source))?;

@@ -234,6 +234,35 @@ fn definitions_count_although_they_were_listed_before_the_selected_time() {
 }
 
 #[test]
+fn definitions_are_looked_for_in_the_newest_older_logs_only_and_a_note_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let age = |name: &str, minute: u64| {
+        let file = std::fs::File::options().append(true).open(path.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(60 * minute))
+            .unwrap();
+        file
+    };
+    log(path, "a", 1, &[(1, "tools_listed", listed(&["read"], 1, true))]);
+    log(path, "other", 1, &[(1, "tools_listed", listed(&["read"], 1, true))]);
+    log(path, "a", 2, &[(30, "mcp_tool_call", called("read"))]);
+    let place = path.display().to_string();
+    let words = ["context", "--log-dir", &place, "--since", "2026-11-28T10:20:00Z", "--json"];
+    let found = |older: &str| {
+        age("a-1.jsonl", 1);
+        // A file with holes takes no room on the disk.
+        let file = age("other-1.jsonl", if older == "a" { 2 } else { 0 });
+        file.set_len(200 << 20).unwrap();
+        age("other-1.jsonl", if older == "a" { 2 } else { 0 });
+        let (printed, said) = run(&words, "80");
+        let row: Value = serde_json::from_str(&printed).unwrap();
+        (row["definition_bytes"].as_u64(), said.contains("the newest 128 MB of older logs only"))
+    };
+    assert_eq!(found("other"), (Some(400), false));
+    assert_eq!(found("a"), (None, true));
+}
+
+#[test]
 fn it_says_what_a_turn_pays_what_was_cut_and_what_could_be_saved() {
     let (printed, said) = run(&["context", &fixtures()], "200");
     for words in [
