@@ -106,6 +106,10 @@ fn calls(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
         let p99_bar = (!short).then_some(2.0);
         closed.measure(bench, &format!("closed loop, {wires}"), 1.15, p99_bar, figures)?;
         sparse.measure(bench, &format!("a call every 20 ms, {wires}"), 1.25, None, figures)?;
+        let propagating = bench.with(&["--propagate", "meta"]);
+        let plan =
+            Plan { role: "role:echo-context", cpu_bar: Bar::None, ..Plan::closed_loop(rounds, wiring) };
+        plan.measure(&propagating, &format!("--propagate meta, {wires}"), 1.5, None, figures)?;
         let _busy = Spinners::start(std::thread::available_parallelism()?.get())?;
         closed.measure(bench, &format!("all cores busy, {wires}"), 1.25, None, figures)?;
     }
@@ -118,6 +122,7 @@ struct Plan {
     calls: u64,
     pause: Duration,
     wiring: Wiring,
+    role: &'static str,
     /// Reports the CPU time of a call. The cost of encoding for a collector, and of a wake-up for a rare
     /// call, has no bar.
     cpu_bar: Bar,
@@ -125,12 +130,13 @@ struct Plan {
 
 impl Plan {
     fn closed_loop(rounds: u64, wiring: Wiring) -> Plan {
-        Plan { rounds, blocks: 12, calls: 150, pause: Duration::ZERO, wiring, cpu_bar: Bar::AtMost(1.6) }
+        let (pause, role) = (Duration::ZERO, "role:echo");
+        Plan { rounds, blocks: 12, calls: 150, pause, wiring, role, cpu_bar: Bar::AtMost(1.6) }
     }
 
     fn sparse(rounds: u64, wiring: Wiring) -> Plan {
         let pause = Duration::from_millis(20);
-        Plan { rounds, blocks: 2, calls: 10, pause, wiring, cpu_bar: Bar::None }
+        Plan { rounds, blocks: 2, calls: 10, pause, wiring, role: "role:echo", cpu_bar: Bar::None }
     }
 
     fn measure(
@@ -149,7 +155,7 @@ impl Plan {
             let mut links = BTreeMap::new();
             for candidate in Candidate::ALL {
                 let sizes = [REQUEST_SIZE.to_string(), RESPONSE_SIZE.to_string()];
-                let mut link = bench.start(candidate, self.wiring, &["role:echo", &sizes[0], &sizes[1]])?;
+                let mut link = bench.start(candidate, self.wiring, &[self.role, &sizes[0], &sizes[1]])?;
                 block(&mut link, 0, 50, Duration::ZERO)?;
                 let before = link.cpu();
                 links.insert(candidate, (link, before));

@@ -13,7 +13,11 @@ pub fn play() {
     let Some(role) = arguments.first().and_then(|first| first.strip_prefix("role:")) else { return };
     let number = |index: usize| arguments.get(index).and_then(|text| text.parse().ok()).unwrap_or(0);
     let played = match role {
-        "echo" => echo(number(1) as usize, number(2) as usize),
+        "echo" => echo(number(1) as usize, number(2) as usize, |line, out| {
+            out.clear();
+            out.extend_from_slice(line);
+        }),
+        "echo-context" => echo(number(1) as usize, number(2) as usize, wire::without_context),
         "sink" => sink(number(1), number(2) as usize),
         "source" => source(number(1), number(2) as usize),
         "line" => one_line(number(1)),
@@ -47,10 +51,11 @@ fn spin() -> io::Result<()> {
 }
 
 /// Checks each request of `request_size` bytes and answers with `response_size` bytes, once for each chunk.
-fn echo(request_size: usize, response_size: usize) -> io::Result<()> {
+/// `plain` copies a line as the client wrote it.
+fn echo(request_size: usize, response_size: usize, plain: impl Fn(&[u8], &mut Vec<u8>)) -> io::Result<()> {
     let (mut input, mut output) = (stdin(), stdout());
     let answers = std::cell::RefCell::new(Vec::with_capacity(1 << 16));
-    let mut expected = Vec::new();
+    let (mut received, mut expected) = (Vec::new(), Vec::new());
     let mut intact = true;
     let mut sent = Ok(());
     wire::lines(
@@ -59,7 +64,8 @@ fn echo(request_size: usize, response_size: usize) -> io::Result<()> {
             let n = wire::id(line);
             expected.clear();
             wire::request(n, request_size, &mut expected);
-            intact &= line == expected;
+            plain(line, &mut received);
+            intact &= received == expected;
             let mut answers = answers.borrow_mut();
             wire::response(n, response_size, &mut answers);
             answers.push(b'\n');

@@ -65,6 +65,20 @@ pub fn id(line: &[u8]) -> u64 {
         .fold(0, |n, digit| n * 10 + u64::from(digit - b'0'))
 }
 
+/// Removes the member that `--propagate meta` has inserted into [`request`], if it has.
+pub fn without_context(line: &[u8], out: &mut Vec<u8>) {
+    const START: &[u8] = br#""_meta":{"traceparent":"00-"#;
+    const LENGTH: usize = br#""_meta":{"traceparent":""},"#.len() + 55;
+    out.clear();
+    match memchr::memmem::find(line, START) {
+        Some(at) if at + LENGTH <= line.len() => {
+            out.extend_from_slice(&line[..at]);
+            out.extend_from_slice(&line[at + LENGTH..]);
+        }
+        _ => out.extend_from_slice(line),
+    }
+}
+
 /// Calls `each` with every complete line of `read`, until `each` stops it or the input ends.
 pub fn lines(
     mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
