@@ -53,7 +53,7 @@ pub fn add(
     let words: Vec<String> =
         OWN_WORDS.iter().map(|word| (*word).to_owned()).chain(options.iter().cloned()).collect();
     let first = members.iter().min_by_key(|member| member.key_range.start);
-    let kind = members.iter().find_map(|member| kind(&member.value, host.shape));
+    let kind = members.iter().find_map(|member| kind(&member.value, host.shape)).unwrap_or_default();
     let fields = fields(host.shape, kind, program, &words);
     let edit = match (first, layout) {
         (Some(first), NodeLayout::Flow) => {
@@ -72,16 +72,25 @@ pub fn add(
     prove(text, &after, format, host).map(|()| after)
 }
 
-/// Returns the member by which a local sibling names its kind, such as `"type": "stdio"`.
-fn kind(entry: &Node, shape: EntryShape) -> Option<(&str, &str)> {
+/// Returns what a host may require besides the command, as a local sibling has it: kind, name, and that it is enabled.
+fn kind(entry: &Node, shape: EntryShape) -> Option<Vec<(String, String)>> {
     EntryParts::of(entry, shape).ok()?;
-    ["type", "source", "transport"].into_iter().find_map(|key| Some((key, entry.get(key)?.text()?)))
+    let field = |member: &NodeMember| {
+        let literal = match (member.key.as_str(), &member.value.value) {
+            ("type" | "source" | "transport", NodeValue::Text(kind)) => quoted(kind),
+            ("name", NodeValue::Text(_)) => quoted(NAME),
+            ("enabled", NodeValue::Other(_)) => "true".to_owned(),
+            _ => return None,
+        };
+        Some((member.key.clone(), literal))
+    };
+    Some(entry.last_members().into_iter().filter_map(field).collect())
 }
 
 /// Returns the members of the entry, each with its value as a literal that JSON, TOML and YAML have in common.
 fn fields(
     shape: EntryShape,
-    kind: Option<(&str, &str)>,
+    mut fields: Vec<(String, String)>,
     program: &str,
     words: &[String],
 ) -> Vec<(String, String)> {
@@ -90,8 +99,6 @@ fn fields(
         format!("[{}]", words.map(quoted).collect::<Vec<_>>().join(", "))
     };
     let rest = || words.iter().map(String::as_str);
-    let mut fields: Vec<(String, String)> =
-        kind.into_iter().map(|(key, kind)| (key.to_owned(), quoted(kind))).collect();
     if command == args {
         fields.push((command.to_owned(), list(&mut std::iter::once(program).chain(rest()))));
     } else {

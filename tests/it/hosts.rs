@@ -152,6 +152,14 @@ fn spantap_s_own_entry_comes_and_goes_and_every_other_byte_stays() {
         after,
         format!("{{\"mcpServers\": {{\"spantap\": {entry},\"a\": {{\"command\": \"cat\"}}}}}}")
     );
+    // What a host may require besides the command is as the neighbour has it.
+    let text = "extensions:\n  files:\n    name: Files\n    type: stdio\n    enabled: false\n    cmd: npx\n";
+    let after = own_entry::add(text, FileFormat::Yaml, host("goose").unwrap(), "spantap", &[]).unwrap();
+    let entry =
+        "  spantap:\n    name: \"spantap\"\n    type: \"stdio\"\n    enabled: true\n    cmd: \"spantap\"\n";
+    assert!(after.starts_with(&format!("extensions:\n{entry}    args: [")), "{after}");
+    let text = "{\"mcpServers\": {\"a\": {\"command\": \"cat\"}}}";
+    let entry = "{\"command\": \"spantap\", \"args\": [\"mcp\", \"--wrapped\", \"self\"]}";
     // A host has written the file anew, in another order.
     for moved in [
         format!("{{\"mcpServers\": {{\"a\": {{\"command\": \"cat\"}}, \"spantap\": {entry}}}}}"),

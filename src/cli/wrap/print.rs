@@ -151,6 +151,8 @@ fn notes(rows: &[PlanRow]) -> Vec<(&str, String)> {
     let mut notes: Vec<(&str, String)> = Vec::new();
     for row in rows.iter().filter(|row| !row.note.is_empty()) {
         match notes.iter_mut().find(|(note, _)| *note == row.note) {
+            // The same entry in several files.
+            Some((_, labels)) if *labels == row.label => {}
             Some((_, labels)) => labels.push_str(&format!(", {}", row.label)),
             None => notes.push((&row.note, row.label.clone())),
         }
