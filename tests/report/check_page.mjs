@@ -268,6 +268,11 @@ try {
   check((await run("location.hash")) === first && /^#.+\.\d+$/.test(first), `a call has an address: ${first}`);
   const chain = await run("document.querySelector('#detail').textContent");
   for (const part of ["agent session", "connection", "request id", "trace", "span", "spantap show " + first.slice(1)]) check(chain.includes(part), `the details have the ${part}`);
+  const link = await run("(() => { const link = document.querySelector('#detail a'); return [link.href, link.rel, link.textContent].join(' '); })()");
+  const ids = await run("(() => { const { trace, span } = DATA.rows.details[HANDLES.get(location.hash.slice(1)).place]; return [trace, span]; })()");
+  check(link === `https://tempo.example/t/${ids[0]}?s=${ids[1]} noopener noreferrer open trace`, `the trace is linked, not ${link}`);
+  const noLink = await run("['javascript:alert(1)', 'https://a.example/{trace_id}'].map((template) => { const old = DATA.about.trace_link; DATA.about.trace_link = template; const made = [traceLink({ trace: 'x' }), traceLink({ trace: 'a'.repeat(32) })]; DATA.about.trace_link = old; return made.map((link) => link?.href ?? null).join(); }).join(' ')");
+  check(noLink === `, ,https://a.example/${"a".repeat(32)}`, `only ids and web addresses make a link: ${noLink}`);
   const { result: copied } = await send("Runtime.evaluate", { expression: "document.querySelector('#detail .copy').click()", userGesture: true });
   await until("the copy", () => run("[...document.querySelectorAll('#detail .copy')][0].textContent === 'copied'"));
   check(copied.type === "undefined", "an id is copied");

@@ -32,6 +32,7 @@ node "$here/check_filter.mjs" "$work/filter.html"
 "$spantap" report "$fixtures/context" "$fixtures/days/hostile" -o "$work/context.html"
 for logs in logs made-logs; do
     python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"
-    "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"
+    SPANTAP_LINKS_TRACE='https://tempo.example/t/{trace_id}?s={span_id}' \
+        "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"
     node "$here/check_page.mjs" "$work/$logs.html" --context "$work/context.html"
 done
