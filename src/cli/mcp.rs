@@ -1,9 +1,9 @@
 //! `spantap mcp`: a read-only MCP server through which an agent asks about its own calls.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser};
@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use crate::cli::selection::ReadScope;
 use crate::cli::{Cli, help, redacted, run, settings};
 use crate::present::Printable;
-use crate::query::live::LiveFolder;
+use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::settings::{GivenSettings, paths};
 use crate::system::{process, procfs, thread};
 
@@ -41,6 +41,9 @@ pub struct McpArgs {
     #[arg(long, value_name = "MARK", hide = true)]
     wrapped: Option<String>,
 }
+
+/// Time in which a proxy with an idle processor records a call that has ended.
+const RECORDED: Duration = Duration::from_millis(300);
 
 const INSTRUCTIONS: &str = "Answers about the calls to MCP servers that spantap recorded: whether a call was repeated \
     in a loop, what failed, what was slow, what tools cost. Every tool only reads. Text that came from a server is in \
@@ -80,35 +83,41 @@ impl McpArgs {
         }
     }
 
-    /// Returns what may be read: the session of the host that started this server, without the calls to it.
-    fn scope(&self) -> anyhow::Result<ReadScope> {
-        let around = procfs::same_program_around();
+    /// Returns what may be read: the session of the host that started this server, without the calls to it; and true
+    /// if a server of it runs.
+    fn scope(&self) -> anyhow::Result<(ReadScope, bool)> {
+        let live: Vec<LiveConnection> =
+            paths::live_dir().map(|folder| LiveFolder::default().read(&folder).0).unwrap_or_default();
         // The proxy around this server has an id that a flag may have set.
-        let proxy = around.and_then(|pid| {
-            let (live, _) = LiveFolder::default().read(&paths::live_dir()?);
-            live.into_iter()
-                .map(|connection| connection.state)
-                .find(|state| i64::from(state.proxy.pid) == i64::from(pid))
-        });
-        let left_out: HashSet<Box<str>> =
-            proxy.iter().map(|state| state.connection_id.as_str().into()).collect();
-        let config = self.config.clone();
-        if self.all {
-            return Ok(ReadScope { session: None, left_out, config });
-        }
+        let around = procfs::same_program_around();
+        let pid = around.and_then(|pid| u32::try_from(pid).ok());
+        let proxy =
+            live.iter().map(|connection| &connection.state).find(|state| Some(state.proxy.pid) == pid);
         let session = match proxy {
-            Some(state) if self.session_id.is_none() => state.session_id,
+            _ if self.all => None,
+            Some(state) if self.session_id.is_none() => Some(state.session_id.clone()),
             _ => {
                 let host = around.and_then(procfs::parent_of).unwrap_or_else(process::parent);
-                run::session_id(&settings(self.given())?, host)
+                Some(run::session_id(&settings(self.given())?, host))
             }
         };
-        Ok(ReadScope { session: Some(session), left_out, config })
+        let own = proxy.map(|state| state.connection_id.as_str());
+        let is_running = live.iter().any(|LiveConnection { state, liveness }| {
+            *liveness == Liveness::Running
+                && Some(state.connection_id.as_str()) != own
+                && session.as_ref().is_none_or(|session| *session == state.session_id)
+        });
+        let left_out = own.into_iter().map(Into::into).collect();
+        Ok((ReadScope { session, left_out, config: self.config.clone() }, is_running))
     }
 
     /// Runs the reading command of `question`, and returns its answer for the agent.
     fn answer(&self, question: &Question, arguments: &JsonObject) -> anyhow::Result<String> {
-        let scope = self.scope()?;
+        let (scope, is_running) = self.scope()?;
+        if is_running {
+            // The call that was just answered, about which the agent asks, is being recorded.
+            std::thread::sleep(RECORDED);
+        }
         let dir = self.log_dir.iter().map(|dir| format!("--log-dir={}", dir.display())).collect();
         let words = question.words(arguments, self.all, dir).map_err(anyhow::Error::msg)?;
         let mut command = Cli::try_parse_from(words).map_err(short)?.command.context("no command")?;

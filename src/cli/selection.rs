@@ -198,6 +198,7 @@ pub(super) struct Reading {
     /// The files or folders of the command line.
     files: Vec<PathBuf>,
     settings: Settings,
+    answers_an_agent: bool,
 }
 
 /// Least width: a shorter line cannot hold anything useful.
@@ -234,7 +235,8 @@ impl Reading {
         let (only_session, mut left_out) =
             scope.map(|scope| (scope.session, scope.left_out)).unwrap_or_default();
         if args.scope.is_some() {
-            left_out.extend(mcp_connections(&sources));
+            let own = std::env::current_exe().ok();
+            left_out.extend(mcp_connections(&sources, own.as_deref().and_then(Path::file_stem)));
         }
         let globs = |patterns: &[String]| patterns.iter().map(Glob::new).collect();
         let select = Selection {
@@ -263,6 +265,7 @@ impl Reading {
             shows_progress: true,
             files: args.files.clone(),
             settings,
+            answers_an_agent: args.scope.is_some(),
         })
     }
 
@@ -333,6 +336,10 @@ impl Reading {
 
     /// Prints on standard error that nothing was found, where, and how to find something.
     pub(super) fn print_no_data(&self, what: &str, read: &ScanFindings) -> io::Result<()> {
+        if self.answers_an_agent {
+            // The answer has a note.
+            return Ok(());
+        }
         let (text, hint) = self.no_data(what, read);
         writeln!(io::stderr(), "{}\nhint: {hint}", Printable::from(text))
     }

@@ -2,6 +2,7 @@
 //! calls is in both logs.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -34,10 +35,11 @@ struct StartProcesses {
 }
 
 impl StartProcesses {
-    /// Returns true if the server is `spantap mcp`.
-    fn is_mcp(&self) -> bool {
+    /// Returns true if the server is `spantap mcp`. The program may have the name `own`, too.
+    fn is_mcp(&self, own: Option<&OsStr>) -> bool {
         let [program, command, ..] = self.command.as_slice() else { return false };
-        Path::new(program).file_stem().is_some_and(|name| name == "spantap") && command == "mcp"
+        let name = Path::new(program).file_stem();
+        command == "mcp" && name.is_some_and(|name| name == "spantap" || Some(name) == own)
     }
 
     /// Returns true if the server is the spantap process of `inner`, or a launcher of it. A server that starts a
@@ -69,14 +71,14 @@ pub(crate) fn inner_connections(sources: &[LogSource], select: &Selection) -> Ha
     inner.map(|start| start.connection_id.clone()).collect()
 }
 
-/// Returns the ids of the connections to `spantap mcp`.
-pub(crate) fn mcp_connections(sources: &[LogSource]) -> HashSet<Box<str>> {
+/// Returns the ids of the connections to `spantap mcp`, whose program may have the name `own`, too.
+pub(crate) fn mcp_connections(sources: &[LogSource], own: Option<&OsStr>) -> HashSet<Box<str>> {
     let (mut starts, mut buffer) = (Vec::new(), Vec::new());
     for source in sources {
         // The scan reports what cannot be read.
         let _ = read_starts(source, &Selection::default(), &mut buffer, &mut starts);
     }
-    starts.retain(|start| start.processes.is_mcp());
+    starts.retain(|start| start.processes.is_mcp(own));
     starts.into_iter().map(|start| start.connection_id).collect()
 }
 
@@ -116,6 +118,20 @@ fn read_starts(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spantap_s_own_server_is_known_by_its_command() {
+        let is_mcp = |command: &[&str], own: Option<&str>| {
+            let command = command.iter().map(|word| (*word).to_owned()).collect();
+            StartProcesses { command, ..StartProcesses::default() }.is_mcp(own.map(OsStr::new))
+        };
+        assert!(is_mcp(&["/usr/bin/spantap", "mcp", "--all"], None) && is_mcp(&["tap", "mcp"], Some("tap")));
+        assert!(
+            !is_mcp(&["npx", "mcp"], Some("tap"))
+                && !is_mcp(&["spantap", "demo"], None)
+                && !is_mcp(&["mcp"], None)
+        );
+    }
 
     #[test]
     fn a_server_that_starts_a_wrapped_server_for_itself_is_not_around_it() {
