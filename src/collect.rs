@@ -2,7 +2,8 @@
 //! [`AgentRecord`](crate::record::agent::AgentRecord).
 //!
 //! `serve` has the ports and connections, `receive` the requests. `recording` takes one body at a time: `decode` undoes
-//! its encoding, `split` takes it apart within limits, `adapters` read it into facts (`fact`), and `file` has the lines.
+//! its encoding, `split` takes it apart within limits, `adapters` read it into facts (`fact`), `merge` joins the
+//! parts of a fact, and `file` has the lines.
 //! `forward` passes bodies on as they came. `state` is what other commands read of a run.
 
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ mod decode;
 pub mod fact;
 mod file;
 mod forward;
+pub mod merge;
 mod receive;
 mod recording;
 mod serve;

@@ -9,10 +9,13 @@ use crate::collect::adapters::Adapters;
 use crate::collect::answer::Refusal;
 use crate::collect::fact::AgentFact;
 use crate::collect::file::AgentFile;
+use crate::collect::merge::Merge;
 use crate::collect::split::{self, ItemCounts, Unreadable};
 use crate::collect::state::{CollectCounts, add};
 use crate::export::otlp::semconv::SCOPE;
 use crate::export::otlp::settings::Signal;
+use crate::record::agent::AgentRecord;
+use crate::record::line;
 use crate::record::timestamp::Timestamp;
 
 /// Bytes of the buffer of lines that stay for the next request.
@@ -49,6 +52,7 @@ pub(super) struct Recording {
     /// Number of the next record.
     seq: u64,
     facts: Vec<AgentFact>,
+    merge: Merge,
     lines: Vec<u8>,
     counts: SharedCounts,
 }
@@ -62,7 +66,8 @@ impl Recording {
     ) -> Recording {
         let connection_id = connection_id.to_owned();
         let (facts, lines) = (Vec::new(), Vec::new());
-        Recording { adapters, file, connection_id, seq: 0, facts, lines, counts: counts.clone() }
+        let merge = Merge::default();
+        Recording { adapters, file, connection_id, seq: 0, facts, merge, lines, counts: counts.clone() }
     }
 
     /// Reads and records the body of a request, which took `length` bytes as it came. Returns the number of its items
@@ -106,7 +111,10 @@ impl Recording {
         for resource in &mut request.resource_spans {
             resource.scope_spans.retain(|scope| {
                 let is_own = scope.scope.as_ref().is_some_and(|scope| scope.name == SCOPE);
-                own += if is_own { scope.spans.len() as u64 } else { 0 };
+                if is_own {
+                    own += scope.spans.len() as u64;
+                    scope.spans.iter().for_each(|span| self.adapters.know_trace(&span.trace_id));
+                }
                 !is_own
             });
         }
@@ -129,22 +137,24 @@ impl Recording {
 
     /// Writes the records of all facts that wait for other parts.
     pub(super) fn finish(&mut self, now: Timestamp) {
-        self.write_due(now);
+        let counts = self.counts.clone();
+        let records = self.merge.take(None);
+        self.write(records, now, &mut counts.lock());
     }
 
     /// Writes the records of the facts that are ready.
     fn record(&mut self, now: Timestamp, counts: &mut CollectCounts) {
-        for fact in self.facts.drain(..) {
-            let mut record = fact.record;
-            record.seq = self.seq;
-            record.connection_id = self.connection_id.clone().into();
-            if record.session_id.is_empty() {
-                record.session_id = record.connection_id.clone();
-            }
+        self.facts.drain(..).for_each(|fact| self.merge.add(fact, now));
+        let records = self.merge.take(Some(now));
+        self.write(records, now, counts);
+    }
+
+    fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp, counts: &mut CollectCounts) {
+        for mut record in records {
+            record.finish(&self.connection_id, self.seq);
             self.seq += 1;
-            if serde_json::to_writer(&mut self.lines, &record).is_ok() {
-                self.lines.push(b'\n');
-            }
+            // Writing to memory cannot fail.
+            let _ = line::write(&record, &mut self.lines);
         }
         if let Some(file) = &mut self.file {
             file.write(&self.lines, now, counts);

@@ -106,7 +106,7 @@ agent_record! {
             // ---- model_call ----
             /// The model that answered, as the agent names it.
             pub model: RecordText<'a>,
-            /// Input tokens, with those from the cache.
+            /// Input tokens, as the agent reports them: `docs/agents.md` says which agents include those from the cache.
             pub input_tokens: Option<u64>,
             /// Output tokens.
             pub output_tokens: Option<u64>,

@@ -1,16 +1,97 @@
-//! Records of agents: every command that reads sessions, servers or calls passes over them.
+//! Records of agents: what real agents send becomes exact records without a text of theirs, and every command that
+//! reads sessions, servers or calls passes over them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use serde_json::{Value, json};
+use spantap::collect::adapters::Adapters;
+use spantap::collect::merge::Merge;
+use spantap::observe::redact::Redactor;
+use spantap::record::timestamp::Timestamp;
 
 use crate::support::*;
 
-fn session() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/agents/session")
+const RUN: &str = "01a2027b-0000-7000-8000-0123456789ab";
+
+fn folder(agent: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/agents").join(agent)
 }
+
+/// Returns the bodies that an agent sent, with their signals, in the order in which they came.
+fn bodies(agent: &str) -> Vec<(bool, String)> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder(agent)).unwrap().map(|file| file.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.sort();
+    let body = |path: &PathBuf| {
+        (path.to_str().unwrap().ends_with("-traces.json"), std::fs::read_to_string(path).unwrap())
+    };
+    paths.iter().map(body).collect()
+}
+
+/// Returns the records of the bodies. Each body comes `pause_ms` after the one before.
+fn records_of(bodies: &[(bool, String)], pause_ms: i64) -> Vec<Value> {
+    let mut adapters = Adapters::new(Redactor::default());
+    let mut merge = Merge::default();
+    let mut records = Vec::new();
+    let mut now = Timestamp(1_795_946_343_000_000);
+    for (is_traces, body) in bodies {
+        let mut facts = Vec::new();
+        match is_traces {
+            true => {
+                let request: ExportTraceServiceRequest = serde_json::from_str(body).unwrap();
+                adapters.read_traces(&request, &mut facts);
+            }
+            false => {
+                let request: ExportLogsServiceRequest = serde_json::from_str(body).unwrap();
+                adapters.read_logs(&request, &mut facts);
+            }
+        }
+        facts.into_iter().for_each(|fact| merge.add(fact, now));
+        now = Timestamp(now.0 + pause_ms * 1000);
+        records.extend(merge.take(Some(now)));
+    }
+    records.extend(merge.take(None));
+    let number = |(seq, mut record): (u64, spantap::record::agent::AgentRecord<'static>)| {
+        record.finish(RUN, seq);
+        let line = serde_json::to_string(&record).unwrap();
+        validate_line(Path::new("of an agent"), &line)
+    };
+    (0..).zip(records).map(number).collect()
+}
+
+fn recorded(agent: &str) -> Vec<Value> {
+    records_of(&bodies(agent), 100)
+}
+
+fn of<'r>(records: &'r [Value], event: &str) -> Vec<&'r Value> {
+    records.iter().filter(|record| record["event"] == event).collect()
+}
+
+fn texts<'r>(records: &[&'r Value], field: &str) -> Vec<&'r str> {
+    records.iter().map(|record| record[field].as_str().unwrap_or("-")).collect()
+}
+
+/// The tokens of a record: input, output, cached.
+fn tokens(record: &Value) -> [u64; 3] {
+    ["input_tokens", "output_tokens", "cached_tokens"].map(|field| record[field].as_u64().unwrap_or_default())
+}
+
+/// What the scripted model reported with its answers, which began with this number of tool results.
+fn told(answers: &[u64]) -> Vec<[u64; 3]> {
+    answers.iter().map(|number| [1000 * (number + 1), 10 * (number + 1), 100 * (number + 1)]).collect()
+}
+
+const AGENTS: [&str; 4] = ["claude", "codex", "gemini", "opencode"];
 
 #[test]
 fn the_made_session_is_of_the_contract() {
-    for path in logs_in(&session()) {
+    for path in logs_in(&folder("session")) {
         assert!(!validate_log(&path).is_empty());
     }
 }
@@ -40,7 +121,11 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
     std::fs::create_dir_all(home.logs()).unwrap();
     let answers = || -> Vec<String> {
         let run = |arguments: &&[&str]| {
-            let output = home.spantap(arguments.iter().copied()).env("COLUMNS", "120").output().unwrap();
+            let mut command = home.spantap(arguments.iter().copied());
+            if arguments[0] != "status" {
+                command.args(["--since", "2026-11-28"]);
+            }
+            let output = command.env("COLUMNS", "120").output().unwrap();
             let (printed, said) = text(&output);
             // The first line of `top` has the time.
             let printed = printed
@@ -52,7 +137,7 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
         commands.iter().map(run).collect()
     };
     let (mut of_agents, mut of_servers) = (Vec::new(), Vec::new());
-    for path in logs_in(&session()) {
+    for path in logs_in(&folder("session")) {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let list = if name.starts_with("collect-") { &mut of_agents } else { &mut of_servers };
         list.push((home.logs().join(name), path));
@@ -65,8 +150,181 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
     copy(&of_servers);
     let before = answers();
     assert!(before[1].contains("read_text_file"), "{}", before[1]);
+    assert!(before.iter().filter(|answer| answer.contains("read_text_file")).count() > 8, "{before:#?}");
     copy(&of_agents);
     for ((arguments, before), after) in commands.iter().zip(before).zip(answers()) {
         assert_eq!(after, before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn claude_code_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_reported() {
+    let records = recorded("claude");
+    assert_eq!(records.len(), 1 + 7 + 6, "{records:#?}");
+    let turns = of(&records, "agent_turn");
+    assert_eq!(texts(&turns, "turn_id").len(), 1);
+    let turn = turns[0]["turn_id"].as_str().unwrap();
+    let session = turns[0]["session_id"].as_str().unwrap();
+    for record in &records {
+        assert_eq!(record["turn_id"], turn, "{record}");
+        assert_eq!([&record["session_id"], &record["conversation_id"]], [session, session], "{record}");
+        assert_eq!([&record["agent_name"], &record["agent_version"]], ["claude-code", "2.1.328"]);
+        assert!(record["started_at"].is_string() && record["trace_id"].is_string(), "{record}");
+    }
+    let mut calls = of(&records, "model_call");
+    calls.sort_by_key(|call| call["input_tokens"].as_u64());
+    let found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
+    assert_eq!(found, told(&[0, 1, 2, 3, 4, 5, 6]));
+    let costs: Vec<f64> = calls.iter().map(|call| call["cost_usd"].as_f64().unwrap()).collect();
+    assert_eq!(costs, [0.004255, 0.00848, 0.012705, 0.01693, 0.021155, 0.02538, 0.029605]);
+    for (number, call) in calls.iter().enumerate() {
+        assert_eq!(call["cost_source"], "agent");
+        let asked = (number < 6).then(|| vec![format!("toolu_{}", number + 1)]);
+        assert_eq!(call["call_ids"], json!(asked), "{call}");
+        assert!(call["first_token_ms"].is_number() && call["attempt"] == 1, "{call}");
+    }
+    let mut tools = of(&records, "agent_tool");
+    tools.sort_by_key(|tool| tool["call_id"].as_str());
+    assert_eq!(texts(&tools, "tool_name"), ["echo", "fail", "nap", "forbidden", "Bash", "echo"]);
+    assert_eq!(texts(&tools, "tool_server"), ["kit", "kit", "kit", "kit", "-", "kit"]);
+    assert_eq!(texts(&tools, "status"), ["ok", "error", "ok", "denied", "ok", "ok"]);
+    assert_eq!(texts(&tools, "decision"), ["allowed", "allowed", "allowed", "refused", "allowed", "allowed"]);
+    assert_eq!(texts(&tools, "decided_by"), ["config"; 6]);
+    assert_eq!(texts(&tools, "error_type"), ["-", "tool_error", "-", "-", "-", "-"]);
+    assert!(tools[2]["duration_ms"].as_f64().unwrap() > 1200.0);
+}
+
+#[test]
+fn codex_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_reported() {
+    let records = recorded("codex");
+    assert_eq!(records.len(), 1 + 7 + 6, "{records:#?}");
+    let turn = &of(&records, "agent_turn")[0]["turn_id"];
+    for record in &records {
+        assert_eq!(&record["turn_id"], turn, "{record}");
+        assert_eq!(record["conversation_id"], "01a226bf-048c-7023-973c-4be46fbbf7d6");
+        assert_eq!([&record["agent_name"], &record["agent_version"]], ["codex", "0.169.0"]);
+        assert!(record["started_at"].is_string() && record["trace_id"].is_string(), "{record}");
+    }
+    let mut calls = of(&records, "model_call");
+    calls.sort_by_key(|call| call["started_at"].as_str());
+    let found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
+    assert_eq!(found, told(&[0, 1, 2, 3, 4, 5, 6]));
+    assert_eq!(texts(&calls, "model"), ["fake-model"; 7]);
+    let mut tools = of(&records, "agent_tool");
+    tools.sort_by_key(|tool| tool["call_id"].as_str());
+    assert_eq!(texts(&tools, "call_id"), ["call_1", "call_2", "call_3", "call_4", "call_5", "call_6"]);
+    assert_eq!(texts(&tools, "tool_name"), ["echo", "fail", "nap", "forbidden", "exec_command", "echo"]);
+    assert_eq!(texts(&tools, "tool_server"), ["more", "more", "more", "more", "-", "more"]);
+    assert_eq!(texts(&tools, "status"), ["ok", "error", "ok", "ok", "ok", "ok"]);
+    assert_eq!([&tools[4]["decision"], &tools[4]["decided_by"]], ["allowed", "config"]);
+}
+
+#[test]
+fn gemini_cli_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_reported() {
+    let records = recorded("gemini");
+    assert_eq!(records.len(), 1 + 7 + 6, "{records:#?}");
+    for record in &records {
+        assert_eq!([&record["session_id"], &record["turn_id"]], ["fe4f56f2-cfbf-48dd-818a-8069371dc4eb"; 2]);
+        assert_eq!([&record["agent_name"], &record["host_pid"]], [&json!("gemini-cli"), &json!(21475)]);
+        assert_eq!(record.get("agent_version"), None, "the version of the service is that of Node");
+    }
+    let mut calls = of(&records, "model_call");
+    calls.sort_by_key(|call| call["started_at"].as_str());
+    let found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
+    assert_eq!(found, told(&[0, 1, 2, 3, 4, 5, 6]));
+    assert!(calls.iter().all(|call| call["trace_id"].is_string() && call["status"] == "ok"));
+    let mut tools = of(&records, "agent_tool");
+    tools.sort_by_key(|tool| tool["started_at"].as_str());
+    assert_eq!(texts(&tools, "tool_name"), ["echo", "fail", "nap", "forbidden", "list_directory", "echo"]);
+    assert_eq!(texts(&tools, "tool_server"), ["kit", "kit", "kit", "kit", "-", "kit"]);
+    assert_eq!(texts(&tools, "status"), ["ok", "error", "ok", "ok", "ok", "ok"]);
+    assert!(tools.iter().all(|tool| tool["call_id"].is_string() && tool["decision"] == "allowed"));
+}
+
+#[test]
+fn opencode_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_reported() {
+    let records = recorded("opencode");
+    // Its first request asks for a title. The refused tool ended the turn.
+    assert_eq!(records.len(), 1 + 5 + 4, "{records:#?}");
+    for record in &records {
+        assert_eq!(record["session_id"], "ses_dd93d3a7cffeBY2KXIbABQSi7G", "{record}");
+        assert_eq!(record["turn_id"], record["trace_id"]);
+        assert_eq!([&record["agent_name"], &record["agent_version"]], ["opencode", "1.18.33"]);
+    }
+    let turns: BTreeSet<&str> = records.iter().map(|record| record["turn_id"].as_str().unwrap()).collect();
+    assert_eq!(turns.len(), 1);
+    let mut calls = of(&records, "model_call");
+    calls.sort_by_key(|call| call["started_at"].as_str());
+    let mut found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
+    found.sort_unstable();
+    assert_eq!(found, told(&[0, 0, 1, 2, 3]));
+    let asked: Vec<&Value> = calls.iter().filter_map(|call| call.get("call_ids")).collect();
+    assert_eq!(asked, [&json!(["call_1"]), &json!(["call_2"]), &json!(["call_3"]), &json!(["call_4"])]);
+    let mut tools = of(&records, "agent_tool");
+    tools.sort_by_key(|tool| tool["call_id"].as_str());
+    assert_eq!(texts(&tools, "tool_name"), ["kit_echo", "kit_fail", "kit_nap", "kit_forbidden"]);
+    assert_eq!(texts(&tools, "status"), ["ok", "error", "ok", "denied"]);
+    assert_eq!(texts(&tools, "decision"), ["-", "-", "-", "refused"]);
+}
+
+#[test]
+fn no_text_of_a_person_a_model_or_a_tool_is_in_a_record_in_any_form() {
+    for agent in AGENTS {
+        let bodies = bodies(agent);
+        let planted: usize = bodies.iter().map(|(_, body)| body.matches("canary").count()).sum();
+        assert!(planted > 20, "{agent}: {planted}");
+        let written: String = recorded(agent).iter().map(Value::to_string).collect();
+        // Three of four characters are the same in base64 wherever the word begins.
+        let forms = (0..3)
+            .map(|pad| BASE64_STANDARD.encode(format!("{}canary of a", "x".repeat(pad)))[4..12].to_owned());
+        let plain = ["canary", "of a text", "password=", "\\u0063anary", "63616e617279"].map(str::to_owned);
+        for form in forms.chain(plain) {
+            assert!(!written.contains(&form), "{agent}: {form}");
+        }
+        for attribute in ["user.id", "prompt", "tool_input", "arguments", "messages", "instructions"] {
+            assert!(!written.contains(&format!("\"{attribute}\"")), "{agent}: {attribute}");
+        }
+    }
+}
+
+/// Returns each fact with what its records say together, and the number of records that do not amend another.
+fn facts(records: &[Value]) -> (std::collections::BTreeMap<String, Value>, usize) {
+    let mut facts = std::collections::BTreeMap::new();
+    for record in records {
+        let fact: &mut Value =
+            facts.entry(record["fact_id"].as_str().unwrap().to_owned()).or_insert_with(|| json!({}));
+        for (name, value) in record.as_object().unwrap() {
+            fact.as_object_mut().unwrap().entry(name).or_insert_with(|| value.clone());
+        }
+    }
+    (facts, records.iter().filter(|record| record.get("amends").is_none()).count())
+}
+
+#[test]
+fn parts_that_come_late_twice_or_in_another_order_are_the_same_facts() {
+    for agent in AGENTS {
+        let sent = bodies(agent);
+        let (expected, count) = facts(&records_of(&sent, 100));
+        assert_eq!(count, expected.len(), "{agent}");
+        let sums = |facts: &std::collections::BTreeMap<String, Value>| {
+            let sum = |field: &str| {
+                facts.values().map(|fact| fact[field].as_f64().unwrap_or_default()).sum::<f64>()
+            };
+            (sum("input_tokens"), sum("output_tokens"), (sum("cost_usd") * 1e6).round())
+        };
+        let twice: Vec<_> = sent.iter().chain(&sent).cloned().collect();
+        let reversed: Vec<_> = sent.iter().rev().cloned().collect();
+        for (what, bodies, pause) in [
+            ("late", &sent, 40_000),
+            ("twice", &twice, 100),
+            ("twice and late", &twice, 40_000),
+            ("reversed", &reversed, 100),
+            ("reversed and late", &reversed, 40_000),
+        ] {
+            let records = records_of(bodies, pause);
+            let (found, first) = facts(&records);
+            assert_eq!((found.len(), first), (count, count), "{agent} {what}");
+            assert_eq!(sums(&found), sums(&expected), "{agent} {what}");
+        }
     }
 }

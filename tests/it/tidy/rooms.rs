@@ -53,7 +53,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "collect",
         "receives the telemetry of agents and servers: ports, requests, adapters, facts, records",
-        &["system", "observe::redact", "record", "export::log", "export::otlp", "settings"],
+        &["system", "text", "observe::redact", "record", "export::log", "export::otlp", "settings"],
     ),
     (
         "query",

@@ -1,0 +1,146 @@
+//! Claude Code. `request_id` is absent where the provider sends none: then the numbers of the request identify it.
+
+use super::table::FieldSlot::*;
+use super::table::KeyPart::{Attribute, Parent, Span, Trace, Word};
+use super::table::{AgentTable, Fields, KeyPart, LOG_ROW, Row, SPAN_ROW};
+use crate::record::EventName::{AgentTurn, ModelCall};
+
+pub(super) const TABLE: AgentTable = AgentTable {
+    agent: "claude-code",
+    service: "claude-code",
+    common: &[
+        (Session, "session.id"),
+        (Conversation, "gen_ai.conversation.id"),
+        (Conversation, "session.id"),
+        (Turn, "prompt.id"),
+        (Version, "service.version"),
+        (Pid, "process.pid"),
+    ],
+    trace_is_turn: false,
+    spans: &[
+        Row { name: "claude_code.interaction", event: AgentTurn, keys: TURN, has_status: true, ..SPAN_ROW },
+        Row {
+            name: "claude_code.llm_request",
+            event: ModelCall,
+            keys: &[
+                REQUEST,
+                &[Trace, Parent, MODEL, IN, OUT, READ, WRITE, FIRST],
+                &[Trace, Parent, ATTEMPT, Word("failed")],
+            ],
+            fields: MODEL_CALL,
+            ..SPAN_ROW
+        },
+        Row {
+            name: "claude_code.tool",
+            keys: TOOL,
+            fields: &[
+                (CallId, "tool_use_id"),
+                (ToolServer, "anthropic.mcp.server.name"),
+                (ToolName, "gen_ai.tool.name"),
+                (ToolName, "tool_name"),
+            ],
+            ..SPAN_ROW
+        },
+        Row {
+            name: "claude_code.tool.execution",
+            part: 4,
+            keys: TOOL,
+            has_times: false,
+            fields: &[(CallId, "tool_use_id"), (Success, "success"), (ErrorType, "error.type")],
+            ..SPAN_ROW
+        },
+        Row {
+            name: "claude_code.tool.blocked_on_user",
+            part: 8,
+            is_of_parent: true,
+            fields: &[(Decision, "decision"), (DecidedBy, "source")],
+            ..SPAN_ROW
+        },
+    ],
+    events: &[
+        Row { name: "user_prompt", event: AgentTurn, keys: TURN, has_times: false, ..LOG_ROW },
+        Row {
+            name: "api_request",
+            event: ModelCall,
+            keys: &[REQUEST, &[Trace, Span, MODEL, IN, OUT, READ, WRITE, FIRST]],
+            fields: MODEL_CALL,
+            ..LOG_ROW
+        },
+        Row {
+            name: "api_error",
+            event: ModelCall,
+            keys: &[REQUEST, &[Trace, Span, ATTEMPT, Word("failed")]],
+            fields: &[
+                (Model, "model"),
+                (Attempt, "attempt"),
+                (Duration, "duration_ms"),
+                (ErrorType, "status_code"),
+                (ErrorType, "error_class"),
+            ],
+            ..LOG_ROW
+        },
+        Row {
+            name: "tool_decision",
+            part: 16,
+            keys: TOOL,
+            has_times: false,
+            fields: &[
+                (CallId, "tool_use_id"),
+                (Decision, "decision"),
+                (DecidedBy, "source"),
+                (ToolServer, "tool_parameters#mcp_server_name"),
+                (ToolName, "tool_parameters#mcp_tool_name"),
+                (ToolName, "tool_name"),
+            ],
+            ..LOG_ROW
+        },
+        Row {
+            name: "tool_decision",
+            event: ModelCall,
+            part: 32,
+            keys: &[REQUEST],
+            has_times: false,
+            fields: &[(CallIds, "tool_use_id")],
+            ..LOG_ROW
+        },
+        Row {
+            name: "tool_result",
+            keys: TOOL,
+            fields: &[
+                (CallId, "tool_use_id"),
+                (ToolServer, "tool_parameters#mcp_server_name"),
+                (ToolName, "tool_parameters#mcp_tool_name"),
+                (ToolName, "tool_name"),
+                (Duration, "duration_ms"),
+                (Success, "success"),
+                (ErrorType, "error_type"),
+            ],
+            ..LOG_ROW
+        },
+    ],
+};
+
+const TURN: &[&[KeyPart]] = &[&[Trace, Word("turn")], &[Attribute("prompt.id")]];
+const TOOL: &[&[KeyPart]] = &[&[Attribute("session.id"), Attribute("tool_use_id")]];
+const REQUEST: &[KeyPart] = &[Attribute("request_id")];
+const MODEL: KeyPart = Attribute("model");
+const IN: KeyPart = Attribute("input_tokens");
+const OUT: KeyPart = Attribute("output_tokens");
+const READ: KeyPart = Attribute("cache_read_tokens");
+const WRITE: KeyPart = Attribute("cache_creation_tokens");
+const FIRST: KeyPart = Attribute("ttft_ms");
+const ATTEMPT: KeyPart = Attribute("attempt");
+
+const MODEL_CALL: Fields = &[
+    (Model, "model"),
+    (InputTokens, "input_tokens"),
+    (OutputTokens, "output_tokens"),
+    (CachedTokens, "cache_read_tokens"),
+    (CacheWriteTokens, "cache_creation_tokens"),
+    (CostUsd, "cost_usd"),
+    (FirstTokenMs, "ttft_ms"),
+    (Attempt, "attempt"),
+    (Duration, "duration_ms"),
+    (Success, "success"),
+    (ErrorType, "status_code"),
+];

@@ -1,0 +1,200 @@
+//! Reads the attributes that a table names into a record. Every text passes the redactor here.
+
+use std::borrow::Cow;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use serde_json::Value as Json;
+
+use super::table::{FieldSlot, Fields, Row};
+use super::{SentItem, opencode, value_of};
+use crate::observe::redact::{Field, Redactor};
+use crate::record::agent::AgentRecord;
+use crate::record::words::{CostSource, Decider, Status, ToolDecision};
+use crate::record::{EventName, Millis};
+use crate::text::hex;
+
+pub(super) struct FieldReader<'f, 'r> {
+    pub(super) redactor: &'f mut Redactor,
+    pub(super) item: &'f SentItem<'r>,
+    pub(super) record: &'f mut AgentRecord<'static>,
+}
+
+impl FieldReader<'_, '_> {
+    pub(super) fn read(&mut self, fields: Fields) {
+        for (slot, attribute) in fields {
+            let value = match attribute.split_once('#') {
+                Some((name, member)) => member_of(self.item, name, member),
+                None => {
+                    let own = value_of(self.item.attributes, attribute);
+                    own.or_else(|| value_of(self.item.resource, attribute)).map(Cow::Borrowed)
+                }
+            };
+            if let Some(value) = value {
+                self.set(*slot, &value);
+            }
+        }
+    }
+
+    fn set(&mut self, slot: FieldSlot, value: &Value) {
+        let record = &mut *self.record;
+        let (id, name) = (Field::Id, Field::Name);
+        match slot {
+            FieldSlot::Session if record.session_id.is_empty() => {
+                if let Some(text) = text(self.redactor, id, value) {
+                    record.session_id = text;
+                }
+            }
+            FieldSlot::Session => {}
+            FieldSlot::Conversation => first(&mut record.conversation_id, || text(self.redactor, id, value)),
+            FieldSlot::Turn => first(&mut record.turn_id, || text(self.redactor, id, value)),
+            FieldSlot::Version => first(&mut record.agent_version, || text(self.redactor, name, value)),
+            FieldSlot::Pid => first(&mut record.host_pid, || u32::try_from(whole(value)?).ok()),
+            FieldSlot::Model => first(&mut record.model, || text(self.redactor, name, value)),
+            FieldSlot::InputTokens => first(&mut record.input_tokens, || whole(value)),
+            FieldSlot::OutputTokens => first(&mut record.output_tokens, || whole(value)),
+            FieldSlot::CachedTokens => first(&mut record.cached_tokens, || whole(value)),
+            FieldSlot::CacheWriteTokens => first(&mut record.cache_write_tokens, || whole(value)),
+            FieldSlot::CostUsd => {
+                first(&mut record.cost_usd, || number(value));
+                record.cost_source = record.cost_usd.map(|_| CostSource::Agent);
+            }
+            FieldSlot::FirstTokenMs => first(&mut record.first_token_ms, || millis(value)),
+            FieldSlot::Attempt => first(&mut record.attempt, || whole(value)),
+            FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![text(self.redactor, id, value)?])),
+            FieldSlot::CallId => first(&mut record.call_id, || text(self.redactor, id, value)),
+            FieldSlot::ToolName => first(&mut record.tool_name, || text(self.redactor, name, value)),
+            FieldSlot::ToolServer => first(&mut record.tool_server, || text(self.redactor, name, value)),
+            FieldSlot::Decision => first(&mut record.decision, || decision(value)),
+            FieldSlot::DecidedBy => first(&mut record.decided_by, || decider(value)),
+            FieldSlot::Duration => first(&mut record.duration_ms, || millis(value)),
+            FieldSlot::Success => first(&mut record.status, || success(value)),
+            FieldSlot::ErrorType => first(&mut record.error_type, || match value {
+                Value::IntValue(code) => Some(code.to_string().into()),
+                _ => text(self.redactor, name, value),
+            }),
+        }
+    }
+
+    /// Sets the ids, times and status that the item itself has.
+    pub(super) fn times_and_ids(&mut self, row: &Row) {
+        let SentItem { trace, span, parent, started, .. } = *self.item;
+        let record = &mut *self.record;
+        let id = |bytes: &[u8], length| (bytes.len() == length).then(|| hex::text(bytes).into());
+        let (begin, end) = self.item.times();
+        record.timestamp = end;
+        if row.has_times {
+            record.trace_id = id(trace, 16);
+            record.span_id = id(span, 8);
+            record.parent_span_id = id(parent, 8);
+            record.ended_at = Some(end);
+            if started.is_some() {
+                record.started_at = Some(begin);
+                record.duration_ms = Some(Millis(begin.ms_until(end)));
+            } else if let Some(Millis(ms)) = record.duration_ms {
+                record.started_at = Some(end.plus_ms(-ms));
+            }
+        }
+        if row.has_status && record.status.is_none() {
+            record.status = self.item.status;
+        }
+        if row.event == EventName::AgentTool
+            && opencode::REFUSALS.iter().any(|refusal| self.item.status_message.starts_with(refusal))
+        {
+            record.decision = Some(ToolDecision::Refused);
+        }
+    }
+
+    /// Sets the time of a span as that for which a person was asked, if a person decided.
+    pub(super) fn person_wait(&mut self) {
+        if self.record.decided_by == Some(Decider::User) {
+            let (begin, end) = self.item.times();
+            self.record.person_wait_ms = Some(Millis(begin.ms_until(end)));
+        }
+    }
+}
+
+fn first<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
+    if field.is_none() {
+        *field = value();
+    }
+}
+
+/// Returns a redacted text; `None` for an empty text and for a value that is not a text.
+fn text(redactor: &mut Redactor, field: Field, value: &Value) -> Option<Cow<'static, str>> {
+    match value {
+        Value::StringValue(text) if !text.is_empty() => {
+            Some(redactor.redact(field, text.as_bytes()).as_str().to_owned().into())
+        }
+        _ => None,
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::IntValue(number) => *number as f64,
+        Value::DoubleValue(number) => *number,
+        Value::StringValue(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    (number.is_finite() && number >= 0.0).then_some(number)
+}
+
+fn whole(value: &Value) -> Option<u64> {
+    match value {
+        Value::IntValue(number) => u64::try_from(*number).ok(),
+        Value::StringValue(text) => text.parse().ok(),
+        // Whole numbers up to 2^53 are exact.
+        _ => {
+            number(value).filter(|number| number.fract() == 0.0 && *number < 9e15).map(|number| number as u64)
+        }
+    }
+}
+
+fn millis(value: &Value) -> Option<Millis> {
+    Some(Millis((number(value)? * 1000.0).round() / 1000.0))
+}
+
+fn success(value: &Value) -> Option<Status> {
+    let is_ok = match value {
+        Value::BoolValue(is_ok) => *is_ok,
+        Value::StringValue(text) => text.parse().ok()?,
+        _ => return None,
+    };
+    Some(if is_ok { Status::Ok } else { Status::Error })
+}
+
+/// Returns the decision that an agent's word means.
+fn decision(value: &Value) -> Option<ToolDecision> {
+    let Value::StringValue(word) = value else { return None };
+    match word.as_str() {
+        "accept"
+        | "auto_accept"
+        | "modify"
+        | "approved"
+        | "approved_for_session"
+        | "approved_execpolicy_amendment" => Some(ToolDecision::Allowed),
+        "reject" | "cancelled" | "denied" | "abort" | "timed_out" => Some(ToolDecision::Refused),
+        _ => None,
+    }
+}
+
+/// Returns the maker of the decision that an agent's word means.
+fn decider(value: &Value) -> Option<Decider> {
+    let Value::StringValue(word) = value else { return None };
+    match word.as_str() {
+        "config" | "Config" => Some(Decider::Config),
+        "hook" => Some(Decider::Hook),
+        "User" | "user" | "user_permanent" | "user_temporary" | "user_abort" | "user_reject" => {
+            Some(Decider::User)
+        }
+        "AutomatedReviewer" | "automated_reviewer" | "classifier" => Some(Decider::Agent),
+        _ => None,
+    }
+}
+
+/// Returns a text that is a member of the JSON object in an attribute.
+fn member_of(item: &SentItem<'_>, name: &str, member: &str) -> Option<Cow<'static, Value>> {
+    let Value::StringValue(object) = value_of(item.attributes, name)? else { return None };
+    let object: serde_json::Map<String, Json> = serde_json::from_str(object).ok()?;
+    Some(Cow::Owned(Value::StringValue(object.get(member)?.as_str()?.to_owned())))
+}

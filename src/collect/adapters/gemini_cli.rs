@@ -1,0 +1,97 @@
+//! Gemini CLI. The event of a tool is in the trace of its span's parent; the event of a request has the numbers of its span.
+
+use super::table::FieldSlot::*;
+use super::table::KeyPart::{Attribute, Parent, Span, Trace};
+use super::table::{AgentTable, LOG_ROW, Row, SPAN_ROW};
+use crate::collect::fact::LOG;
+use crate::record::EventName::{AgentTurn, ModelCall};
+
+pub(super) const TABLE: AgentTable = AgentTable {
+    agent: "gemini-cli",
+    service: "gemini-cli",
+    common: &[
+        (Session, "session.id"),
+        (Conversation, "gen_ai.conversation.id"),
+        (Conversation, "session.id"),
+        (Turn, "prompt_id"),
+        (Turn, "gen_ai.prompt.name"),
+        (Pid, "process.pid"),
+    ],
+    trace_is_turn: false,
+    spans: &[
+        Row {
+            name: "llm_call",
+            event: ModelCall,
+            keys: &[&[
+                Attribute("gen_ai.conversation.id"),
+                Attribute("gen_ai.usage.input_tokens"),
+                Attribute("gen_ai.usage.output_tokens"),
+            ]],
+            has_status: true,
+            fields: &[
+                (InputTokens, "gen_ai.usage.input_tokens"),
+                (OutputTokens, "gen_ai.usage.output_tokens"),
+                (ErrorType, "error.type"),
+            ],
+            ..SPAN_ROW
+        },
+        Row {
+            name: "tool_call",
+            keys: &[&[Trace, Parent, Attribute("gen_ai.tool.name")]],
+            fields: &[(CallId, "gen_ai.tool.call_id"), (ToolName, "gen_ai.tool.name")],
+            ..SPAN_ROW
+        },
+    ],
+    events: &[
+        Row {
+            name: "gemini_cli.user_prompt",
+            event: AgentTurn,
+            parts: LOG,
+            keys: &[&[Attribute("prompt_id")]],
+            ..LOG_ROW
+        },
+        Row {
+            name: "gemini_cli.api_response",
+            event: ModelCall,
+            keys: &[&[
+                Attribute("session.id"),
+                Attribute("input_token_count"),
+                Attribute("output_token_count"),
+            ]],
+            has_status: true,
+            fields: &[
+                (Model, "model"),
+                (InputTokens, "input_token_count"),
+                (OutputTokens, "output_token_count"),
+                (CachedTokens, "cached_content_token_count"),
+                (Duration, "duration_ms"),
+            ],
+            ..LOG_ROW
+        },
+        Row {
+            name: "gemini_cli.api_error",
+            event: ModelCall,
+            parts: LOG,
+            fields: &[
+                (Model, "model"),
+                (Duration, "duration_ms"),
+                (ErrorType, "error_type"),
+                (ErrorType, "status_code"),
+            ],
+            ..LOG_ROW
+        },
+        Row {
+            name: "gemini_cli.tool_call",
+            keys: &[&[Trace, Span, Attribute("function_name")]],
+            fields: &[
+                (ToolServer, "mcp_server_name"),
+                (ToolName, "function_name"),
+                (Decision, "decision"),
+                (Duration, "duration_ms"),
+                (Success, "success"),
+                (ErrorType, "error_type"),
+            ],
+            ..LOG_ROW
+        },
+    ],
+};

@@ -1,0 +1,104 @@
+//! The form of an agent's table: which spans and events are facts, and which attribute is which field.
+
+use crate::collect::fact::{LOG, SPAN};
+use crate::record::EventName;
+
+/// The names of one agent.
+pub(super) struct AgentTable {
+    /// Name of the agent in records; empty for the name of the service.
+    pub(super) agent: &'static str,
+    /// Beginning of `service.name`.
+    pub(super) service: &'static str,
+    /// Attributes of the resource or record that every row reads.
+    pub(super) common: Fields,
+    /// True if a trace is one turn.
+    pub(super) trace_is_turn: bool,
+    pub(super) spans: &'static [Row],
+    pub(super) events: &'static [Row],
+}
+
+/// Fields, each with an attribute. The first attribute that a field finds is its value. `a#b` is the member `b` of the
+/// JSON object in `a`.
+pub(super) type Fields = &'static [(FieldSlot, &'static str)];
+
+/// A span or event that is a fact or a part of one.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    /// Name of the span or event; empty for any name.
+    pub(super) name: &'static str,
+    /// An attribute that it must have, and its value; an empty value is any value.
+    pub(super) only: Option<(&'static str, &'static str)>,
+    pub(super) event: EventName,
+    pub(super) part: u8,
+    pub(super) parts: u8,
+    /// Ids that the parts of the fact have in common. The first list that is complete counts.
+    pub(super) keys: &'static [&'static [KeyPart]],
+    /// True if several facts have the same key, and only their times tell them apart.
+    pub(super) is_by_time: bool,
+    /// True if the fields belong to the fact of the parent span.
+    pub(super) is_of_parent: bool,
+    /// True if begin and end are those of the fact.
+    pub(super) has_times: bool,
+    /// True if the status of the span is that of the fact.
+    pub(super) has_status: bool,
+    pub(super) fields: Fields,
+}
+
+pub(super) const SPAN_ROW: Row = Row {
+    name: "",
+    only: None,
+    event: EventName::AgentTool,
+    part: SPAN,
+    parts: SPAN | LOG,
+    keys: &[],
+    is_by_time: false,
+    is_of_parent: false,
+    has_times: true,
+    has_status: false,
+    fields: &[],
+};
+
+pub(super) const LOG_ROW: Row = Row { part: LOG, ..SPAN_ROW };
+
+/// A part of the id of a fact.
+#[derive(Clone, Copy)]
+pub(super) enum KeyPart {
+    Attribute(&'static str),
+    Trace,
+    Span,
+    Parent,
+    /// A fixed word, which separates the ids of one row from those of another.
+    Word(&'static str),
+}
+
+/// A field of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FieldSlot {
+    Session,
+    Conversation,
+    Turn,
+    Version,
+    Pid,
+    Model,
+    InputTokens,
+    OutputTokens,
+    CachedTokens,
+    CacheWriteTokens,
+    CostUsd,
+    FirstTokenMs,
+    Attempt,
+    /// An id of a tool call that the model asked for.
+    CallIds,
+    CallId,
+    ToolName,
+    ToolServer,
+    /// A word: whether the call was allowed.
+    Decision,
+    /// A word: who decided.
+    DecidedBy,
+    /// Milliseconds that the fact took; the begin follows from it.
+    Duration,
+    /// True or false: whether the fact succeeded.
+    Success,
+    ErrorType,
+}

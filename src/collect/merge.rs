@@ -1,0 +1,217 @@
+//! Joins the parts of one fact that came in different signals.
+//!
+//! A fact is held until it is whole, at most [`PATIENCE`]; then it becomes a record. A part that comes later becomes a record
+//! that amends the first one. Memory is bounded: too many held facts are released early.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::collect::fact::{AgentFact, FactHash, LOG, SPAN};
+use crate::record::agent::{AgentRecord, MOST_CALL_IDS};
+use crate::record::timestamp::Timestamp;
+use crate::record::words::{Status, ToolDecision};
+use crate::text::hex;
+
+/// How long a fact waits for its other parts.
+const PATIENCE_MS: f64 = 30_000.0;
+/// How long a whole fact waits for further parts of the same moment.
+const SETTLE_MS: f64 = 1_000.0;
+/// Most facts that are held.
+const HELD: usize = 4096;
+/// Most facts that are remembered after they were written.
+const WRITTEN: usize = 16_384;
+/// Longest time between two parts of a fact whose times tell it from others. They are by one clock.
+const SLACK_MS: f64 = 1.0;
+
+/// The facts that are held, and those that were written.
+#[derive(Default)]
+pub struct Merge {
+    /// Facts of each key, by number.
+    by_key: HashMap<FactHash, Vec<u64>>,
+    facts: HashMap<u64, MergedFact>,
+    /// Numbers of held facts in the order of their arrival, with their deadline.
+    held: VecDeque<(u64, Timestamp)>,
+    /// Numbers of written facts, oldest first.
+    written: VecDeque<u64>,
+    next: u64,
+    /// Records that are ready.
+    ready: Vec<AgentRecord<'static>>,
+}
+
+struct MergedFact {
+    key: FactHash,
+    fact_id: String,
+    /// `None` after it was written.
+    record: Option<AgentRecord<'static>>,
+    within: Option<(Timestamp, Timestamp)>,
+    parts: u8,
+    /// Sets of parts that make the fact whole.
+    wanted: Vec<u8>,
+    own: Vec<FactHash>,
+}
+
+impl Merge {
+    /// Adds a part that came at `now`.
+    pub fn add(&mut self, part: AgentFact, now: Timestamp) {
+        let numbers = self.by_key.entry(part.key).or_default();
+        if numbers.iter().any(|number| self.facts[number].own.contains(&part.own)) {
+            return;
+        }
+        let found = numbers.iter().find(|number| self.facts[number].takes(&part)).copied();
+        let Some(number) = found else { return self.begin(part, now) };
+        let Some(fact) = self.facts.get_mut(&number) else { return };
+        match fact.record {
+            Some(_) => {
+                fact.join(part);
+                if fact.is_whole() {
+                    self.hold(number, now.plus_ms(SETTLE_MS));
+                }
+            }
+            None => {
+                let amended = fact.amend(part);
+                self.ready.extend(amended);
+            }
+        }
+    }
+
+    fn begin(&mut self, part: AgentFact, now: Timestamp) {
+        let number = self.next;
+        self.next += 1;
+        let numbers = self.by_key.entry(part.key).or_default();
+        // The id of the only fact of a key is the same in another run.
+        let id = if numbers.is_empty() && part.within.is_none() {
+            part.key
+        } else {
+            FactHash::of([&part.key.0[..], &part.own.0])
+        };
+        numbers.push(number);
+        let fact = MergedFact {
+            key: part.key,
+            fact_id: hex::text(&id.0),
+            within: part.within,
+            parts: part.part,
+            wanted: vec![part.parts],
+            own: vec![part.own],
+            record: Some(part.record),
+        };
+        let is_alone = fact.is_whole() && part.parts == part.part;
+        self.facts.insert(number, fact);
+        self.hold(number, now.plus_ms(if is_alone { SETTLE_MS } else { PATIENCE_MS }));
+        while self.held.len() > HELD {
+            if let Some((oldest, _)) = self.held.pop_front() {
+                self.write(oldest);
+            }
+        }
+    }
+
+    fn hold(&mut self, number: u64, until: Timestamp) {
+        self.held.push_back((number, until));
+    }
+
+    /// Returns the records that are ready at `now`, in the order in which they became so; at the end all of them.
+    pub fn take(&mut self, now: Option<Timestamp>) -> Vec<AgentRecord<'static>> {
+        let mut waiting = VecDeque::with_capacity(self.held.len());
+        for (number, until) in std::mem::take(&mut self.held) {
+            match now.is_none_or(|now| until <= now) {
+                true => self.write(number),
+                false => waiting.push_back((number, until)),
+            }
+        }
+        self.held = waiting;
+        std::mem::take(&mut self.ready)
+    }
+
+    fn write(&mut self, number: u64) {
+        let Some(fact) = self.facts.get_mut(&number) else { return };
+        let Some(mut record) = fact.record.take() else { return };
+        record.fact_id = Some(fact.fact_id.clone().into());
+        settle(&mut record);
+        self.ready.push(record);
+        self.written.push_back(number);
+        if self.written.len() > WRITTEN
+            && let Some(oldest) = self.written.pop_front()
+            && let Some(fact) = self.facts.remove(&oldest)
+            && let Some(numbers) = self.by_key.get_mut(&fact.key)
+        {
+            numbers.retain(|number| *number != oldest);
+            if numbers.is_empty() {
+                self.by_key.remove(&fact.key);
+            }
+        }
+    }
+}
+
+impl MergedFact {
+    /// Returns true if the fact has no such part, and the times do not speak against it.
+    fn takes(&self, part: &AgentFact) -> bool {
+        let near = |(begin, end): (Timestamp, Timestamp),
+                    (other_begin, other_end): (Timestamp, Timestamp)| {
+            other_begin <= end.plus_ms(SLACK_MS) && begin <= other_end.plus_ms(SLACK_MS)
+        };
+        let is_near = self.within.zip(part.within).is_none_or(|(own, other)| near(own, other));
+        // A fact may have many parts of a kind that is neither the span nor the end.
+        (self.parts & part.part & (SPAN | LOG) == 0) && is_near
+    }
+
+    fn is_whole(&self) -> bool {
+        self.wanted.iter().any(|wanted| self.parts & wanted == *wanted)
+    }
+
+    fn note(&mut self, part: &AgentFact) {
+        self.parts |= part.part;
+        if !self.wanted.contains(&part.parts) {
+            self.wanted.push(part.parts);
+        }
+        if self.own.len() < 2 * MOST_CALL_IDS {
+            self.own.push(part.own);
+        }
+    }
+
+    fn join(&mut self, part: AgentFact) {
+        self.note(&part);
+        let Some(record) = &mut self.record else { return };
+        let mut call_ids = record.call_ids.take().unwrap_or_default();
+        for id in part.record.call_ids.iter().flatten() {
+            if call_ids.len() < MOST_CALL_IDS && !call_ids.contains(id) {
+                call_ids.push(id.clone());
+            }
+        }
+        // The span knows the times better than the event does.
+        match part.part == SPAN {
+            true => {
+                let earlier = std::mem::replace(record, part.record);
+                record.fill(earlier);
+            }
+            false => record.fill(part.record),
+        }
+        record.call_ids = (!call_ids.is_empty()).then_some(call_ids);
+    }
+
+    /// Returns the record of a part that came after the fact was written.
+    fn amend(&mut self, part: AgentFact) -> Option<AgentRecord<'static>> {
+        self.note(&part);
+        let mut record = part.record;
+        record.fact_id = Some(self.fact_id.clone().into());
+        record.amends = Some(true);
+        settle(&mut record);
+        Some(record)
+    }
+}
+
+/// Derives what follows from all parts together.
+fn settle(record: &mut AgentRecord<'static>) {
+    if record.decision == Some(ToolDecision::Refused) {
+        record.status = Some(Status::Denied);
+    } else if record.error_type.is_some() && record.status.is_none() {
+        record.status = Some(Status::Error);
+    }
+    if record.status == Some(Status::Ok) {
+        record.error_type = None;
+    }
+    if let (Some(server), Some(tool)) = (&record.tool_server, &record.tool_name) {
+        // Names of tools as Claude Code, Gemini CLI and Codex write them.
+        let prefixes = [format!("mcp__{server}__"), format!("mcp_{server}_"), format!("mcp__{server}")];
+        if let Some(own) = prefixes.iter().find_map(|prefix| tool.strip_prefix(prefix.as_str())) {
+            record.tool_name = Some(own.to_owned().into());
+        }
+    }
+}
