@@ -216,6 +216,46 @@ fn token(path: &Path) -> anyhow::Result<TokenHash> {
     Ok(Sha256::digest(token).into())
 }
 
+/// A line about the collector for other commands.
+pub(super) struct CollectorNote {
+    pub(super) text: String,
+    /// The way to put it right; `None` if nothing is wrong.
+    pub(super) fix: Option<&'static str>,
+}
+
+/// Returns what is known of a collector that runs, or that did not end in order.
+pub(super) fn last_run() -> Option<CollectorNote> {
+    let state = collect::state::read()?;
+    let counts = &state.counts;
+    match state.run_state() {
+        RunState::Running => {
+            let losses = counts.losses();
+            let taken = [
+                format::plural(counts.requests, "request"),
+                format::plural(counts.spans, "span"),
+                format::plural(counts.logs, "log record"),
+            ];
+            let text = format!(
+                "spantap collect runs (pid {}) on {} and has taken {}{}{losses}",
+                state.pid,
+                state.addresses.join(", "),
+                taken.join(", "),
+                if losses.is_empty() { "" } else { "; " },
+            );
+            let fix = (!losses.is_empty()).then_some("its own messages have the reasons");
+            Some(CollectorNote { text, fix })
+        }
+        RunState::Killed => {
+            let text = format!(
+                "the last run of spantap collect (pid {}, from {}) did not end in order",
+                state.pid, state.started_at
+            );
+            Some(CollectorNote { text, fix: Some("start it again with `spantap collect`, or as a service") })
+        }
+        RunState::Ended | RunState::Unknown => None,
+    }
+}
+
 /// Prints where the collector listens and what it does.
 fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std::io::Result<()> {
     if let Some((last, run)) = last {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use crate::cli::collect::{CollectorNote, last_run};
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::{Out, help, redacted};
 use crate::export::notify::look_up;
@@ -176,6 +177,11 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
     }
     let mut asked = BTreeSet::new();
     collector::check(config, &process_environment, "", &mut asked, findings);
+    match last_run() {
+        Some(CollectorNote { text, fix: Some(fix) }) => findings.warn(text, fix),
+        Some(CollectorNote { text, fix: None }) => findings.ok(text),
+        None => {}
+    }
     entries::check(folder.filter(|_| config.log.value), &mut asked, findings);
     environment(findings);
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::collect::last_run;
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, note_unread, printable_path};
@@ -236,6 +237,9 @@ fn print(
     }
     for (file, reason) in failures {
         writeln!(out, "{}: {}: {}", file.host.id, printable_path(&file.path), Printable::new(reason))?;
+    }
+    if let Some(collector) = last_run() {
+        line(out, collector.text)?;
     }
     if !rows.is_empty() && !terminal.is_unlimited() {
         line(out, "whether they work: spantap check --all".to_owned())?;

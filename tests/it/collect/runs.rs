@@ -48,6 +48,27 @@ fn the_state_of_a_run_is_private_and_says_how_it_ended() {
 }
 
 #[test]
+fn status_and_doctor_say_whether_a_collector_runs() {
+    let home = Home::new();
+    crate::wrap::put(&home, ".cursor/mcp.json", r#"{"mcpServers": {"s": {"command": "true"}}}"#);
+    let said = |command: &str| text(&home.spantap([command]).output().unwrap()).0;
+    assert!(!said("status").contains("spantap collect runs") && !said("doctor").contains("spantap collect"));
+    let collecting = Collecting::start(&home, &[]);
+    collecting.send(&spans("agent", 3));
+    wait_until("counts", || state(&home)["counts"]["spans"] == 3);
+    let line = format!("spantap collect runs (pid {}) on {}", collecting.child.id(), collecting.address);
+    for command in ["status", "doctor"] {
+        let said = said(command);
+        assert!(said.contains(&line) && said.contains("1 request, 3 spans"), "{command}: {said}");
+    }
+    kill_process(Pid::from_child(&collecting.child), Signal::KILL).unwrap();
+    drop(collecting);
+    for command in ["status", "doctor"] {
+        assert!(said(command).contains("did not end in order"), "{command}");
+    }
+}
+
+#[test]
 fn the_lines_for_each_program_name_the_address_that_is_listened_on() {
     let home = Home::new();
     for program in ["claude-code", "codex", "gemini-cli", "opencode", "vscode", "server"] {
