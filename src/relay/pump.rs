@@ -233,6 +233,7 @@ pub(super) struct FillCheck {
 impl FillCheck {
     const EVERY: usize = 256 << 10;
 
+    #[inline(always)]
     pub(super) fn is_high(&mut self, producer: &Producer, len: usize) -> bool {
         self.since += len.max(4096);
         if self.since >= Self::EVERY {
@@ -243,6 +244,7 @@ impl FillCheck {
     }
 }
 
+#[inline(always)]
 pub(super) fn reserve(producer: &mut Producer, state: &PumpState) -> Room {
     loop {
         let room = producer.reserve();
