@@ -1,6 +1,8 @@
 //! Draws the answers of `query`: tables, waterfalls, lines and the report page.
 
 pub(crate) mod annotations;
+pub(crate) mod chain;
+pub(crate) mod chain_json;
 pub(crate) mod check;
 pub(crate) mod commands;
 pub(crate) mod context;

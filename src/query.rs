@@ -6,8 +6,10 @@
 //! `find`, `why`, `context`, `diff`, `gate`, `report` and `top` each compute the answer of one command; `tool_history` that of
 //! `context --history`. They share `totals`, `durations`, `listing`,
 //! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
-//! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `last_seen` reads the first line of each log.
+//! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `agents` joins
+//! what agents reported to the calls of a session. `last_seen` reads the first line of each log.
 
+pub(crate) mod agents;
 pub(crate) mod attention;
 pub(crate) mod catalogue;
 pub(crate) mod context;

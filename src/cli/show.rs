@@ -12,7 +12,8 @@ use crate::cli::{Out, hint};
 use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
-use crate::present::{Printable, format, operation, session};
+use crate::present::{Printable, chain_json, format, operation, session};
+use crate::query::agents::{self, RunKeys, RunLines, chain};
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
@@ -38,7 +39,8 @@ const OPERATIONS: usize = 200;
 /// Default number of operations of a session that are read. Failures among them are drawn.
 const READ: usize = 10_000;
 /// Part of a session that is drawn without further options.
-pub(super) const USUAL_PART: (usize, DrawnPart) = (READ, DrawnPart { first: OPERATIONS, folds_start: true });
+pub(super) const USUAL_PART: (usize, DrawnPart) =
+    (READ, DrawnPart { first: OPERATIONS, folds_start: true, only_operations: false, is_whole: true });
 /// Default number of matches that are listed.
 const LISTED: usize = 20;
 
@@ -89,7 +91,7 @@ impl ShowArgs {
             None => (READ, OPERATIONS),
         };
         if !self.output.json {
-            let part = DrawnPart { first, folds_start: !self.all };
+            let part = DrawnPart { first, folds_start: !self.all, ..USUAL_PART.1 };
             return write_session(out, reading, session_id, (limit, part), &self.again());
         }
         let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, true));
@@ -97,7 +99,12 @@ impl ShowArgs {
         if found.operations.is_empty() {
             note("this session has no operations; without --json its other events are shown");
         }
-        write_records(out, &found.operations)
+        let lines = agent_lines(reading, session_id, &found);
+        let facts = lines.facts();
+        match chain::chain(&found.operations, &facts, false) {
+            Some(chain) => Ok(chain_json::write(out, &chain)?),
+            None => write_records(out, &found.operations),
+        }
     }
 
     fn write_ids(&self, out: &mut impl Write, ids: &[String]) -> anyhow::Result<()> {
@@ -179,8 +186,19 @@ pub(super) fn write_session(
     found.settle();
     found.add_live(&reading.live_noted());
     found.totals.last_until(Timestamp::now(), reading.select.window);
-    session::write(out, &reading.terminal, session_id, &found, part, again)?;
+    let lines = agent_lines(reading, session_id, &found);
+    let facts = lines.facts();
+    let chain = chain::chain(&found.operations, &facts, part.folds_start);
+    let is_part = reading.select.is_part_of(session_id);
+    let part = DrawnPart { only_operations: is_part, is_whole: !is_part && found.more == 0, ..part };
+    session::write(out, &reading.terminal, session_id, &found, chain.as_ref(), part, again)?;
     Ok(())
+}
+
+/// Reads what the agent of a session reported.
+fn agent_lines(reading: &Reading, session_id: &str, found: &SessionReader<'_>) -> RunLines {
+    let keys = RunKeys::new(session_id, &found.totals, &found.operations);
+    agents::read(&reading.sources, reading.select.window, &keys)
 }
 
 fn write_records(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use crate::present::sessions::annotation;
 use crate::present::table::{Terminal, Tone};
 use crate::present::waterfall::{self, DrawnPart};
-use crate::present::{Printable, format};
+use crate::present::{Printable, chain, format};
+use crate::query::agents::chain::SessionChain;
 use crate::query::event::EventRow;
 use crate::query::find::SessionReader;
 use crate::query::row::OperationRow;
@@ -20,10 +21,11 @@ pub(crate) fn write(
     terminal: &Terminal,
     session_id: &str,
     session: &SessionReader<'_>,
+    chain: Option<&SessionChain<'_>>,
     part: DrawnPart,
     again: &Printable,
 ) -> io::Result<()> {
-    write_totals(out, terminal, session_id, session)?;
+    write_totals(out, terminal, session_id, session, chain)?;
     let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
     let open: Vec<_> = session.totals.open().map(|(_, request)| request).collect();
     if session.more == 0 {
@@ -42,11 +44,14 @@ pub(crate) fn write(
         let text = format!("open for {ms}: {} on {}{silent}", open.name, open.server_name);
         writeln!(out, "{}", Tone::Warning.paint(terminal.cut(text, terminal.width)))?;
     }
-    if rows.is_empty() && session.more == 0 {
+    if rows.is_empty() && session.more == 0 && chain.is_none() {
         return Ok(());
     }
     writeln!(out)?;
-    waterfall::draw(out, terminal, &rows, part)?;
+    match chain {
+        Some(chain) => chain::draw(out, terminal, chain, &rows, part)?,
+        None => waterfall::draw(out, terminal, &rows, part)?,
+    }
     let (shown, later) = part.counts(&rows);
     let all = rows.len() as u64 + session.more;
     if shown + later < all {
@@ -74,8 +79,11 @@ fn write_totals(
     terminal: &Terminal,
     session_id: &str,
     session: &SessionReader<'_>,
+    chain: Option<&SessionChain<'_>>,
 ) -> io::Result<()> {
     let totals = &session.totals;
+    // The agent knows its turns; without it they are guessed from the calls.
+    let turns = chain.map(|chain| chain.totals.turns).filter(|turns| *turns > 0);
     let (first, last) = totals.span.get().unwrap_or_default();
     writeln!(out, "{}", Tone::Strong.paint(session_id))?;
     let servers: Vec<&str> = totals.servers.keys().map(String::as_str).collect();
@@ -90,12 +98,17 @@ fn write_totals(
     let counts = [
         format::plural(totals.calls.calls, "call"),
         format::plural(totals.calls.errors(), "error"),
-        format::plural(totals.turns.turns(), "turn"),
+        format::plural(turns.unwrap_or_else(|| totals.turns.turns()), "turn"),
         format!("~{} tokens", format::count(totals.calls.tokens)),
     ];
     for (facts, separator) in [(&facts[..], "  "), (&counts[..], ", ")] {
         let facts: Vec<Printable> = facts.iter().map(|fact| Printable::new(fact)).collect();
         for line in terminal.lines(&facts, separator) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    for facts in chain.map(|chain| chain::summary(&chain.totals)).unwrap_or_default() {
+        for line in terminal.lines(&facts, ", ") {
             writeln!(out, "{line}")?;
         }
     }

@@ -18,6 +18,10 @@ pub struct DrawnPart {
     pub first: usize,
     /// True if the start of servers is drawn as one line.
     pub folds_start: bool,
+    /// True if a record of an agent is drawn only above a selected operation.
+    pub only_operations: bool,
+    /// True if every call of the session was read.
+    pub is_whole: bool,
 }
 
 impl DrawnPart {
@@ -65,7 +69,7 @@ pub fn draw(
 }
 
 /// Draws the start of servers, whose operations are `rows`, as one line.
-fn draw_start(out: &mut dyn Write, terminal: &Terminal, rows: &[&OperationRow]) -> io::Result<()> {
+pub(super) fn draw_start(out: &mut dyn Write, terminal: &Terminal, rows: &[&OperationRow]) -> io::Result<()> {
     let time = TimeSpent::new(rows, &[], Timestamp::default());
     let Some(slowest) = time.starts.first() else { return Ok(()) };
     let at = time.first.local(&terminal.zone, "%H:%M:%S");
@@ -125,7 +129,7 @@ impl WaterfallColumns {
 }
 
 /// The time of one turn on the columns of its bars.
-struct TimeScale {
+pub(super) struct TimeScale {
     start: i64,
     span_us: f64,
     /// Columns of the longest bar.
@@ -135,35 +139,44 @@ struct TimeScale {
 impl TimeScale {
     fn new(turn: &Turn<'_>, columns: &WaterfallColumns, terminal: &Terminal) -> Option<TimeScale> {
         let rows = || turn.operations.iter().map(|operation| operation.row);
-        let start = rows().map(|row| row.started.0).min()?;
-        let end = rows().map(|row| row.ended().0).max()?;
-        // One column is left for the mark of a failure.
-        let room =
-            if terminal.is_unlimited() { 72 } else { terminal.width.saturating_sub(columns.bars() + 1) };
-        let width = room.max(4);
-        Some(TimeScale { start, span_us: (end - start).max(1) as f64, width })
+        let start = rows().map(|row| row.started).min()?;
+        let end = rows().map(|row| row.ended()).max()?;
+        Some(TimeScale::of_span(start, end, columns.bars(), terminal))
     }
 
-    /// Returns the column at which the bar of `row` begins, and the bar: exact to an eighth of a column.
-    fn bar(&self, unicode: bool, row: &OperationRow) -> (usize, Printable) {
+    /// Returns the scale of a time whose bars begin at column `bars`.
+    pub(super) fn of_span(start: Timestamp, end: Timestamp, bars: usize, terminal: &Terminal) -> TimeScale {
+        // One column is left for the mark of a failure.
+        let room = if terminal.is_unlimited() { 72 } else { terminal.width.saturating_sub(bars + 1) };
+        TimeScale { start: start.0, span_us: (end.0 - start.0).max(1) as f64, width: room.max(4) }
+    }
+
+    /// Returns the column at which the bar of a time begins, and the bar: exact to an eighth of a column.
+    pub(super) fn bar(
+        &self,
+        unicode: bool,
+        started: Timestamp,
+        ended: Timestamp,
+        status: Status,
+    ) -> (usize, Printable) {
         const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         let columns = |us: i64| us as f64 / self.span_us * self.width as f64;
-        let length = columns(row.ended().0 - row.started.0).min(self.width as f64);
+        let length = columns(ended.0 - started.0).clamp(0.0, self.width as f64);
         let eighths = ((length * 8.0).round() as usize).max(1);
         let cells = eighths.div_ceil(8);
-        let bar = match (unicode, row.status) {
+        let bar = match (unicode, status) {
             (true, Status::Unknown) => "░".repeat(cells),
             (true, _) => "█".repeat(eighths / 8) + EIGHTHS[eighths % 8],
             (false, Status::Unknown) => ".".repeat(cells),
             (false, _) => "=".repeat(cells),
         };
-        let mark = if row.status.is_failure() { "x" } else { "" };
-        let from = columns(row.started.0 - self.start) as usize;
+        let mark = if status.is_failure() { "x" } else { "" };
+        let from = columns(started.0 - self.start) as usize;
         (from.min(self.width - cells), Printable::from(bar + mark))
     }
 
     /// Returns `0      500 ms      1.00 s` over the columns of the bars, after `before` blanks.
-    fn axis(&self, before: usize) -> String {
+    pub(super) fn axis(&self, before: usize) -> String {
         let half = format::duration(self.span_us / 2000.0);
         let full = format::duration(self.span_us / 1000.0);
         let mut axis = " ".repeat(before.max(2));
@@ -216,17 +229,29 @@ fn bar_line(
     pad(&mut line, &terminal.cut(row.name(), columns.name), columns.name + 1);
     line.push_str(&format!("{:>8}  ", format::duration(row.length_ms())));
 
-    let (from, bar) = scale.bar(terminal.unicode, row);
-    let bar_tone = if row.status == Status::Ok && tone == Tone::Plain { Tone::Good } else { tone };
-    let used = columns.bars() + from + bar.width();
+    let bar = scale.bar(terminal.unicode, row.started, row.ended(), row.status);
+    let tone = if row.status == Status::Ok && tone == Tone::Plain { Tone::Good } else { tone };
+    bar_and_note(terminal, line, columns.bars(), bar, (&note, tone), 2 + columns.handle + 2)
+}
+
+/// Adds a bar and a note to a line of `bars` columns. A note on a line of its own begins after `indent` blanks.
+pub(super) fn bar_and_note(
+    terminal: &Terminal,
+    mut line: String,
+    bars: usize,
+    (from, bar): (usize, Printable),
+    (note, tone): (&Printable, Tone),
+    indent: usize,
+) -> String {
+    let used = bars + from + bar.width();
     // A note that does not fit behind the bar fits before it, or has a line of its own.
     if note.width() + 1 > terminal.width.saturating_sub(used) && !note.is_empty() && note.width() < from {
         let blanks = from - note.width() - 1;
-        return format!("{line}{:blanks$}{} {}", "", bar_tone.paint(&note), bar_tone.paint(&bar));
+        return format!("{line}{:blanks$}{} {}", "", tone.paint(note), tone.paint(&bar));
     }
     line.extend(std::iter::repeat_n(' ', from));
-    line.push_str(&bar_tone.paint(&bar));
-    line + &terminal.note(&note, bar_tone, used, 1, 2 + columns.handle + 2)
+    line.push_str(&tone.paint(&bar));
+    line + &terminal.note(note, tone, used, 1, indent)
 }
 
 fn note(operation: &TurnOperation<'_>, warn: u32) -> (Printable, Tone) {

@@ -90,7 +90,30 @@ struct SessionMatch {
 #[derive(Clone, Debug)]
 pub(crate) struct OperationMatch {
     pub(crate) row: OperationRow,
+    pub(crate) ids: WireIds,
     pub(crate) line: Box<[u8]>,
+}
+
+/// The ids of an operation by which records of agents are joined to it; empty if unknown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WireIds {
+    pub(crate) call_id: Box<str>,
+    pub(crate) trace_id: Box<str>,
+    pub(crate) span_id: Box<str>,
+    pub(crate) parent_span_id: Box<str>,
+}
+
+impl OperationMatch {
+    pub(crate) fn new(entry: &LogEntry<'_>, line: &[u8], names: &mut NamePool) -> OperationMatch {
+        let text = |text: &str| Box::from(text);
+        let ids = WireIds {
+            call_id: text(&entry.call_id),
+            trace_id: text(&entry.trace_id),
+            span_id: text(&entry.span_id),
+            parent_span_id: text(&entry.parent_span_id),
+        };
+        OperationMatch { row: OperationRow::new(entry, names), ids, line: line.into() }
+    }
 }
 
 #[derive(Debug)]
@@ -164,9 +187,7 @@ impl<'a> Search<'a> {
     }
 
     fn keep_operation(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
-        let make = |names: &mut NamePool| {
-            Box::new(OperationMatch { row: OperationRow::new(entry, names), line: line.into() })
-        };
+        let make = |names: &mut NamePool| Box::new(OperationMatch::new(entry, line, names));
         self.operations.offer(entry.timestamp, entry, &mut self.names, make);
     }
 
@@ -383,9 +404,8 @@ impl Fold for SessionReader<'_> {
             {
                 self.traces.insert((*entry.trace_id).into());
             }
-            let line = if self.keeps_lines { line.into() } else { Box::default() };
-            let row = OperationRow::new(entry, &mut self.names);
-            self.operations.push(OperationMatch { row, line });
+            let line = if self.keeps_lines { line } else { &[] };
+            self.operations.push(OperationMatch::new(entry, line, &mut self.names));
             // Each operation is moved at most twice, since half of them are dropped at once.
             if self.operations.len() >= self.limit.saturating_add(1).saturating_mul(2) {
                 self.trim();

@@ -110,6 +110,12 @@ impl Selection {
             && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))
     }
 
+    /// Returns true if only some servers, connections or operations of this session are selected.
+    pub(crate) fn is_part_of(&self, session_id: &str) -> bool {
+        let is_whole = self.session.as_deref().is_none_or(|wanted| session_id.starts_with(wanted));
+        self.is_about_operations() || !self.servers.is_empty() || !is_whole
+    }
+
     /// Returns true if the selection depends on properties of operations, so that other events do not count.
     pub(crate) fn is_about_operations(&self) -> bool {
         !self.tools.is_empty()

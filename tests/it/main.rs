@@ -1,6 +1,7 @@
 //! Promises about the whole program, one module each.
 
 mod agents;
+mod chain;
 mod check;
 mod check_hosts;
 mod check_remote;

@@ -109,7 +109,7 @@ fn show(lines: &[&[u8]]) {
                 rows.push(row);
             }
         }
-        let part = DrawnPart { first: 100, folds_start: width > 80 };
+        let part = DrawnPart { first: 100, folds_start: width > 80, only_operations: false, is_whole: true };
         waterfall::draw(&mut out, &terminal, &rows.iter().collect::<Vec<_>>(), part).unwrap();
         stats::write(&mut out, &terminal, &stats_table.finish(Some(StatsOrder::Calls)), 50).unwrap();
         let found = session_table.finish(Some(5));

@@ -1,0 +1,362 @@
+//! The chain of a session as a tree: turn, model call, tool, call on the wire, spans of the server.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::query::agents::joins::{self, Join, JoinedBy, ModelIndex};
+use crate::query::agents::totals::AgentTotals;
+use crate::query::agents::{RunFact, RunTie};
+use crate::query::find::OperationMatch;
+use crate::query::row::OperationRow;
+use crate::query::time_spent::starting_rows;
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::Status;
+
+/// One record of the tree, or a group of records that belong to no turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChainItem<'r> {
+    /// A turn of the agent; `None` if its agent reported only the turn's id.
+    Turn(Option<&'r RunFact<'r>>),
+    OutsideTurns,
+    Model(&'r RunFact<'r>),
+    Tool(&'r RunFact<'r>),
+    Operation(&'r OperationMatch),
+    Span(&'r RunFact<'r>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ChainNode<'r> {
+    pub(crate) item: ChainItem<'r>,
+    /// Why it belongs to the node above; `None` if it is only in it.
+    pub(crate) join: Option<Join>,
+    pub(crate) children: Vec<ChainNode<'r>>,
+}
+
+impl<'r> ChainNode<'r> {
+    fn new(item: ChainItem<'r>, join: Option<Join>) -> ChainNode<'r> {
+        ChainNode { item, join, children: Vec::new() }
+    }
+
+    /// Returns when it began.
+    pub(crate) fn began(&self) -> Timestamp {
+        let of_children = || self.children.iter().map(ChainNode::began).min().unwrap_or_default();
+        match self.item {
+            ChainItem::Turn(Some(fact)) => fact.began(),
+            ChainItem::Turn(None) | ChainItem::OutsideTurns => of_children(),
+            ChainItem::Model(fact) | ChainItem::Tool(fact) | ChainItem::Span(fact) => fact.began(),
+            ChainItem::Operation(operation) => operation.row.started,
+        }
+    }
+
+    /// Returns when it ended, or when the last node below it ended.
+    pub(crate) fn ended(&self) -> Timestamp {
+        let own = match self.item {
+            ChainItem::Turn(fact) => fact.map(RunFact::ended),
+            ChainItem::OutsideTurns => None,
+            ChainItem::Model(fact) | ChainItem::Tool(fact) | ChainItem::Span(fact) => Some(fact.ended()),
+            ChainItem::Operation(operation) => Some(operation.row.ended()),
+        };
+        self.children.iter().map(ChainNode::ended).chain(own).max().unwrap_or_default()
+    }
+
+    /// Returns the number of nodes below it that `is_counted` accepts.
+    pub(crate) fn count(&self, is_counted: &dyn Fn(&ChainItem<'_>) -> bool) -> u64 {
+        let count = |node: &ChainNode<'_>| u64::from(is_counted(&node.item)) + node.count(is_counted);
+        self.children.iter().map(count).sum()
+    }
+
+    fn sort(&mut self) {
+        self.children.iter_mut().for_each(ChainNode::sort);
+        self.children.sort_by_key(ChainNode::began);
+    }
+}
+
+/// The tree of one session, and what its model calls used.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionChain<'r> {
+    /// Turns, in the order of their beginnings.
+    pub(crate) turns: Vec<ChainNode<'r>>,
+    /// Greetings and listings before the first use of a server.
+    pub(crate) starts: Vec<&'r OperationRow>,
+    pub(crate) totals: AgentTotals,
+}
+
+/// Joins the facts to the operations of a session. Returns `None` if no fact belongs to it.
+pub(crate) fn chain<'r>(
+    operations: &'r [OperationMatch],
+    facts: &'r [RunFact<'r>],
+    folds_start: bool,
+) -> Option<SessionChain<'r>> {
+    let of = |event: EventName| -> Vec<&'r RunFact<'r>> {
+        facts.iter().filter(|fact| fact.record.event == event).collect()
+    };
+    let calls: Vec<&OperationMatch> = operations.iter().filter(|found| found.row.is_tool_call).collect();
+    let mut parts = ChainParts {
+        turns: of(EventName::AgentTurn),
+        models: of(EventName::ModelCall),
+        tools: of(EventName::AgentTool),
+        spans: of(EventName::ServerSpan),
+        calls,
+    };
+    let tools_of_calls = joins::tools_of(&parts.calls, &parts.tools);
+    let tools_of_calls = parts.leave_out_others(tools_of_calls);
+    if parts.is_empty() {
+        return None;
+    }
+    let rows: Vec<&OperationRow> = operations.iter().map(|found| &found.row).collect();
+    let is_start = starting_rows(&rows);
+    let folded = |at: usize| folds_start && is_start[at] && rows[at].status == Status::Ok;
+    let others = (0..rows.len()).filter(|at| !rows[*at].is_tool_call && !folded(*at));
+    let turns = parts.tree(&tools_of_calls, others.map(|at| &operations[at]).collect());
+    let starts = (0..rows.len()).filter(|at| folded(*at)).map(|at| rows[at]).collect();
+    let facts = [&parts.turns[..], &parts.models, &parts.tools].concat();
+    Some(SessionChain { turns, starts, totals: AgentTotals::of(&facts) })
+}
+
+/// The records of a session by kind, each in the order of their beginnings.
+struct ChainParts<'r> {
+    turns: Vec<&'r RunFact<'r>>,
+    models: Vec<&'r RunFact<'r>>,
+    tools: Vec<&'r RunFact<'r>>,
+    spans: Vec<&'r RunFact<'r>>,
+    calls: Vec<&'r OperationMatch>,
+}
+
+impl<'r> ChainParts<'r> {
+    fn is_empty(&self) -> bool {
+        [&self.turns, &self.models, &self.tools, &self.spans].iter().all(|facts| facts.is_empty())
+    }
+
+    /// Removes runs of agents that have only the name of the session's host, unless a tool of theirs is one of its
+    /// calls. Returns the joins of the calls with the indexes of the tools that are left.
+    fn leave_out_others(&mut self, joined: Vec<Option<(usize, Join)>>) -> Vec<Option<(usize, Join)>> {
+        let of_session: Vec<&RunFact<'_>> = joined.iter().flatten().map(|(at, _)| self.tools[*at]).collect();
+        let is_of_session = |fact: &&RunFact<'_>| {
+            fact.tie != RunTie::HostName || of_session.iter().any(|tool| tool.is_of_run(fact))
+        };
+        let mut place = vec![None; self.tools.len()];
+        let kept = (0..self.tools.len()).filter(|at| is_of_session(&self.tools[*at]));
+        kept.enumerate().for_each(|(new, at)| place[at] = Some(new));
+        for facts in [&mut self.turns, &mut self.models, &mut self.tools, &mut self.spans] {
+            facts.retain(is_of_session);
+        }
+        joined.into_iter().map(|join| join.and_then(|(at, join)| Some((place[at]?, join)))).collect()
+    }
+
+    fn tree(
+        &self,
+        tools_of_calls: &[Option<(usize, Join)>],
+        others: Vec<&'r OperationMatch>,
+    ) -> Vec<ChainNode<'r>> {
+        let index = ModelIndex::new(&self.models);
+        let mut turns = TurnGroups::new(&self.turns);
+        let mut tools: Vec<ChainNode<'r>> =
+            self.tools.iter().map(|tool| ChainNode::new(ChainItem::Tool(tool), None)).collect();
+        let mut models: Vec<ChainNode<'r>> =
+            self.models.iter().map(|model| ChainNode::new(ChainItem::Model(model), None)).collect();
+        for (at, mut node) in self.calls_with_spans().into_iter().enumerate() {
+            let call = self.calls[at];
+            if let Some((tool, join)) = tools_of_calls[at] {
+                node.join = Some(join);
+                tools[tool].children.push(node);
+            } else if let Some((model, join)) = self.model_of_call(&index, call) {
+                node.join = Some(join);
+                models[model].children.push(node);
+            } else {
+                turns.add(&CallPlace::of(call), node);
+            }
+        }
+        for (tool, mut node) in self.tools.iter().zip(tools) {
+            match self.model_of_tool(&index, tool) {
+                Some((model, join)) => {
+                    node.join = Some(join);
+                    models[model].children.push(node);
+                }
+                None => turns.add(&CallPlace::of_fact(tool), node),
+            }
+        }
+        for (model, node) in self.models.iter().zip(models) {
+            turns.add(&CallPlace::of_fact(model), node);
+        }
+        for operation in others {
+            turns.add(&CallPlace::of(operation), ChainNode::new(ChainItem::Operation(operation), None));
+        }
+        turns.finish()
+    }
+
+    fn model_of_tool(&self, index: &ModelIndex<'_, '_>, tool: &RunFact<'_>) -> Option<(usize, Join)> {
+        let by_id = tool.record.call_id.as_deref().and_then(|id| index.of_call_id(id));
+        by_id.or_else(|| {
+            index.last_before(tool.began(), |model| tool.is_of_run(model) && is_of_turn(tool, model))
+        })
+    }
+
+    fn model_of_call(&self, index: &ModelIndex<'_, '_>, call: &OperationMatch) -> Option<(usize, Join)> {
+        let by_id = index.of_call_id(&call.ids.call_id);
+        by_id.or_else(|| index.last_before(call.row.started, |model| joins::is_of_conversation(call, model)))
+    }
+
+    /// Returns a node for each call, with the spans of its server below it.
+    fn calls_with_spans(&self) -> Vec<ChainNode<'r>> {
+        let mut calls: Vec<ChainNode<'r>> =
+            self.calls.iter().map(|call| ChainNode::new(ChainItem::Operation(call), None)).collect();
+        if self.spans.is_empty() {
+            return calls;
+        }
+        let ids = |span: &'r RunFact<'r>, id: &'r Option<std::borrow::Cow<'r, str>>| {
+            Some((span.record.trace_id.as_deref()?, id.as_deref()?))
+        };
+        let by_id: HashMap<(&str, &str), usize> = self
+            .spans
+            .iter()
+            .enumerate()
+            .filter_map(|(at, span)| Some((ids(span, &span.record.span_id)?, at)))
+            .collect();
+        let parent = |span: &'r RunFact<'r>| by_id.get(&ids(span, &span.record.parent_span_id)?).copied();
+        let mut below: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut roots = Vec::new();
+        for (at, span) in self.spans.iter().enumerate() {
+            match parent(span).filter(|parent| *parent != at) {
+                Some(parent) => below.entry(parent).or_default().push(at),
+                None => roots.push(at),
+            }
+        }
+        let tops: Vec<&RunFact<'_>> = roots.iter().map(|at| self.spans[*at]).collect();
+        for (root, joined) in roots.iter().zip(joins::calls_of_spans(&tops, &self.calls)) {
+            if let Some((call, join)) = joined {
+                let mut node = self.span_tree(*root, &below, 0);
+                node.join = Some(join);
+                calls[call].children.push(node);
+            }
+        }
+        calls
+    }
+
+    /// Returns a span with those below it. Spans that are each other's parents have no root, so they are not here.
+    fn span_tree(&self, at: usize, below: &BTreeMap<usize, Vec<usize>>, depth: usize) -> ChainNode<'r> {
+        /// Deepest level of spans; deeper ones are left out.
+        const DEEPEST: usize = 32;
+        let mut node = ChainNode::new(ChainItem::Span(self.spans[at]), Some(Join::exact(JoinedBy::Trace)));
+        let children = below.get(&at).into_iter().flatten().filter(|_| depth < DEEPEST);
+        node.children = children.map(|child| self.span_tree(*child, below, depth + 1)).collect();
+        node
+    }
+}
+
+/// Returns true if neither fact names another turn than the other.
+fn is_of_turn(a: &RunFact<'_>, b: &RunFact<'_>) -> bool {
+    a.record.turn_id.is_none() || b.record.turn_id.is_none() || a.record.turn_id == b.record.turn_id
+}
+
+/// Ids and times that say in which turn a record is.
+struct CallPlace<'r> {
+    turn_id: &'r str,
+    trace_id: &'r str,
+    parent_span_id: &'r str,
+    began: Timestamp,
+    ended: Timestamp,
+}
+
+impl<'r> CallPlace<'r> {
+    fn of(operation: &'r OperationMatch) -> CallPlace<'r> {
+        CallPlace {
+            turn_id: &operation.row.turn_id,
+            trace_id: &operation.ids.trace_id,
+            parent_span_id: &operation.ids.parent_span_id,
+            began: operation.row.started,
+            ended: operation.row.ended(),
+        }
+    }
+
+    fn of_fact(fact: &'r RunFact<'r>) -> CallPlace<'r> {
+        let text = |text: &'r Option<std::borrow::Cow<'r, str>>| text.as_deref().unwrap_or_default();
+        CallPlace {
+            turn_id: text(&fact.record.turn_id),
+            trace_id: text(&fact.record.trace_id),
+            parent_span_id: text(&fact.record.parent_span_id),
+            began: fact.began(),
+            ended: fact.ended(),
+        }
+    }
+}
+
+/// The turns of the agent, to which records are added.
+struct TurnGroups<'r> {
+    /// Those that the agent reported, then those of which only ids are known.
+    nodes: Vec<ChainNode<'r>>,
+    by_id: HashMap<String, usize>,
+    by_span: HashMap<(&'r str, &'r str), usize>,
+    outside: ChainNode<'r>,
+    told: usize,
+}
+
+impl<'r> TurnGroups<'r> {
+    fn new(turns: &[&'r RunFact<'r>]) -> TurnGroups<'r> {
+        let mut groups = TurnGroups {
+            nodes: Vec::with_capacity(turns.len()),
+            by_id: HashMap::new(),
+            by_span: HashMap::new(),
+            outside: ChainNode::new(ChainItem::OutsideTurns, None),
+            told: turns.len(),
+        };
+        for (at, turn) in turns.iter().enumerate() {
+            groups.nodes.push(ChainNode::new(ChainItem::Turn(Some(turn)), None));
+            if let Some(id) = turn.record.turn_id.as_deref() {
+                groups.by_id.entry(id.to_owned()).or_insert(at);
+            }
+            if let (Some(trace), Some(span)) = (&turn.record.trace_id, &turn.record.span_id) {
+                groups.by_span.insert((trace, span), at);
+            }
+        }
+        groups
+    }
+
+    fn add(&mut self, place: &CallPlace<'_>, mut node: ChainNode<'r>) {
+        let exact = self.by_id.get(place.turn_id).or_else(|| {
+            let is_in_span = |((trace, span), _): &(&(&str, &str), &usize)| {
+                *trace == place.trace_id && *span == place.parent_span_id
+            };
+            self.by_span.iter().find(is_in_span).map(|(_, at)| at)
+        });
+        let is_of_agent = matches!(node.item, ChainItem::Model(_) | ChainItem::Tool(_));
+        let (at, join) = match exact.copied() {
+            Some(at) => (Some(at), Join::exact(JoinedBy::Turn)),
+            None if is_of_agent && !place.turn_id.is_empty() => {
+                (Some(self.unreported(place.turn_id)), Join::exact(JoinedBy::Turn))
+            }
+            None => (self.around(place), Join::by_time(JoinedBy::Turn)),
+        };
+        match at {
+            Some(at) => {
+                node.join = Some(join);
+                self.nodes[at].children.push(node);
+            }
+            None => self.outside.children.push(node),
+        }
+    }
+
+    /// Returns the last turn that began before the record and ended after it.
+    fn around(&self, place: &CallPlace<'_>) -> Option<usize> {
+        let told = 0..self.told;
+        told.rev().find(|at| {
+            let ChainItem::Turn(Some(turn)) = self.nodes[*at].item else { return false };
+            turn.began() <= place.began && place.ended <= turn.ended()
+        })
+    }
+
+    /// Makes a turn of which only the id is known.
+    fn unreported(&mut self, id: &str) -> usize {
+        self.nodes.push(ChainNode::new(ChainItem::Turn(None), None));
+        self.by_id.insert(id.to_owned(), self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn finish(mut self) -> Vec<ChainNode<'r>> {
+        if !self.outside.children.is_empty() {
+            self.nodes.push(self.outside);
+        }
+        self.nodes.iter_mut().for_each(ChainNode::sort);
+        self.nodes.sort_by_key(ChainNode::began);
+        self.nodes
+    }
+}

@@ -1,0 +1,282 @@
+//! Finds for each call the tool of the agent that it belongs to, and the model call that asked for it.
+//!
+//! A call and a tool are joined by their call id, else by the trace that the agent sent, else by conversation or
+//! process, name and time. The last three are one-to-one, and the nearest starts are joined first.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::query::agents::RunFact;
+use crate::query::find::OperationMatch;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::{Status, ToolDecision};
+use crate::text::words::words;
+
+words! {
+    /// Common property of two records that belong together.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub(crate) enum JoinedBy {
+        CallId = "call_id",
+        Trace = "trace",
+        Turn = "turn",
+        Conversation = "conversation",
+        Host = "host",
+    }
+}
+
+/// Reason why a record belongs to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Join {
+    pub(crate) by: JoinedBy,
+    /// True if several records have this in common, so that only their times decided.
+    pub(crate) is_by_time: bool,
+}
+
+impl Join {
+    pub(super) fn exact(by: JoinedBy) -> Join {
+        Join { by, is_by_time: false }
+    }
+
+    pub(super) fn by_time(by: JoinedBy) -> Join {
+        Join { by, is_by_time: true }
+    }
+}
+
+/// Longest distance of the times of one call on the wire and in the agent's report.
+const SLACK_US: i64 = 500_000;
+/// Most tools of the same name that are compared with one call.
+const CANDIDATES: usize = 16;
+
+/// Returns for each call the index of its tool in `tools`.
+pub(crate) fn tools_of(calls: &[&OperationMatch], tools: &[&RunFact<'_>]) -> Vec<Option<(usize, Join)>> {
+    let mut joined: Vec<Option<(usize, Join)>> = vec![None; calls.len()];
+    join_by_ids(calls, tools, &mut joined);
+    let mut matching = Matching::new(calls, tools);
+    matching.join(&mut joined, JoinedBy::Trace);
+    matching.join(&mut joined, JoinedBy::Conversation);
+    matching.join(&mut joined, JoinedBy::Host);
+    join_rounds(calls, &mut joined);
+    joined
+}
+
+fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [Option<(usize, Join)>]) {
+    let mut by_call_id: HashMap<&str, usize> = HashMap::new();
+    let mut by_span: HashMap<(&str, &str), usize> = HashMap::new();
+    for (at, tool) in tools.iter().enumerate() {
+        if let Some(id) = tool.record.call_id.as_deref() {
+            by_call_id.entry(id).or_insert(at);
+        }
+        if let (Some(trace), Some(span)) = (tool.record.trace_id.as_deref(), tool.record.span_id.as_deref()) {
+            by_span.entry((trace, span)).or_insert(at);
+        }
+    }
+    for (call, joined) in calls.iter().zip(joined) {
+        let ids = &call.ids;
+        let by_call_id = by_call_id.get(&*ids.call_id).map(|at| (*at, Join::exact(JoinedBy::CallId)));
+        let by_span = || by_span.get(&(&*ids.trace_id, &*ids.parent_span_id));
+        *joined = by_call_id.or_else(|| by_span().map(|at| (*at, Join::exact(JoinedBy::Trace))));
+    }
+}
+
+/// Joins each further round of a call to the tool of the round that it continues.
+fn join_rounds(calls: &[&OperationMatch], joined: &mut [Option<(usize, Join)>]) {
+    if calls.iter().all(|call| call.row.continues_seq.is_none()) {
+        return;
+    }
+    let position: HashMap<(&str, u64), usize> =
+        calls.iter().enumerate().map(|(at, call)| ((&*call.row.connection_id, call.row.seq), at)).collect();
+    // A round begins after the one that it continues, and calls are in the order of their beginnings.
+    for (at, call) in calls.iter().enumerate() {
+        let before = call.row.continues_seq.and_then(|seq| position.get(&(&*call.row.connection_id, seq)));
+        if let (Some(before), None) = (before, joined[at]) {
+            joined[at] = joined[*before];
+        }
+    }
+}
+
+/// Calls and tools without a common id.
+struct Matching<'r, 'l> {
+    calls: &'r [&'r OperationMatch],
+    tools: &'r [&'r RunFact<'l>],
+    /// Tools by name, in the order of their beginnings.
+    by_name: HashMap<String, Vec<usize>>,
+    servers: HashSet<String>,
+}
+
+impl<'r, 'l> Matching<'r, 'l> {
+    fn new(calls: &'r [&'r OperationMatch], tools: &'r [&'r RunFact<'l>]) -> Matching<'r, 'l> {
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, tool) in tools.iter().enumerate().filter(|(_, tool)| may_be_sent(tool)) {
+            by_name.entry(plain(tool.record.tool_name.as_deref().unwrap_or_default())).or_default().push(at);
+        }
+        by_name.values_mut().for_each(|tools_of_name| tools_of_name.sort_by_key(|at| start(tools[*at])));
+        let servers = calls.iter().map(|call| plain(&call.row.server_name)).collect();
+        Matching { calls, tools, by_name, servers }
+    }
+
+    /// Joins each call that is left to the nearest tool that is left, one to one.
+    fn join(&mut self, joined: &mut [Option<(usize, Join)>], by: JoinedBy) {
+        let taken: HashSet<usize> = joined.iter().flatten().map(|(tool, _)| *tool).collect();
+        let mut pairs: Vec<(i64, usize, usize)> = Vec::new();
+        for (at, call) in self
+            .calls
+            .iter()
+            .enumerate()
+            .filter(|(at, call)| joined[*at].is_none() && call.row.continues_seq.is_none())
+        {
+            let candidates = self.candidates(call, by).filter(|tool| !taken.contains(tool));
+            let distance = |tool: usize| (start(self.tools[tool]).0 - call.row.started.0).abs();
+            let mut near: Vec<_> = candidates.map(|tool| (distance(tool), at, tool)).collect();
+            near.sort_unstable();
+            pairs.extend(near.into_iter().take(CANDIDATES));
+        }
+        pairs.sort_unstable();
+        let (mut of_call, mut of_tool) = (HashMap::new(), HashMap::new());
+        for (_, call, tool) in &pairs {
+            *of_call.entry(*call).or_insert(0_u32) += 1;
+            *of_tool.entry(*tool).or_insert(0_u32) += 1;
+        }
+        let mut used = HashSet::new();
+        for (_, call, tool) in pairs {
+            if joined[call].is_none() && used.insert(tool) {
+                let is_only = by == JoinedBy::Trace && of_call[&call] == 1 && of_tool[&tool] == 1;
+                joined[call] = Some((tool, Join { by, is_by_time: !is_only }));
+            }
+        }
+    }
+
+    /// Returns the tools that can be the call: same name, same server as far as that is known, at the same time.
+    fn candidates(&self, call: &'r OperationMatch, by: JoinedBy) -> impl Iterator<Item = usize> {
+        let (server, tool) = (plain(&call.row.server_name), plain(call.row.name()));
+        // An agent that does not report the server puts it into the name of the tool.
+        let names = [
+            format!("{server}_{tool}"),
+            format!("mcp_{server}_{tool}"),
+            format!("mcp__{server}__{tool}"),
+            tool,
+        ];
+        let (from, until) = (call.row.started.0 - SLACK_US, call.row.ended().0 + SLACK_US);
+        let of_names = names.into_iter().flat_map(|name| self.by_name.get(&name).into_iter().flatten());
+        let of_server = move |record_server: Option<&str>| {
+            let told = record_server.map(plain);
+            told.is_none_or(|told| told == server || !self.servers.contains(&told))
+        };
+        of_names.copied().filter(move |at| {
+            let fact = self.tools[*at];
+            fact.began().0 <= until
+                && fact.ended().0 >= from
+                && of_server(fact.record.tool_server.as_deref())
+                && has_in_common(call, fact, by)
+        })
+    }
+}
+
+/// Returns true if call and fact have in common what `by` names.
+fn has_in_common(call: &OperationMatch, fact: &RunFact<'_>, by: JoinedBy) -> bool {
+    match by {
+        JoinedBy::Trace => {
+            !call.ids.trace_id.is_empty() && fact.record.trace_id.as_deref() == Some(&*call.ids.trace_id)
+        }
+        JoinedBy::Conversation => is_of_conversation(call, fact),
+        _ => true,
+    }
+}
+
+/// Returns true if call and fact are of one conversation or session.
+pub(super) fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> bool {
+    let told = [&*fact.record.session_id, fact.conversation()];
+    [&*call.row.conversation_id, &*call.row.session_id].iter().any(|id| !id.is_empty() && told.contains(id))
+}
+
+/// Returns true if the tool may have been asked of a server.
+pub(super) fn may_be_sent(tool: &RunFact<'_>) -> bool {
+    let record = &tool.record;
+    record.decision != Some(ToolDecision::Refused)
+        && (record.decision.is_some() || record.status != Some(Status::Denied))
+}
+
+/// Returns when the agent began to run the tool: after a person had been asked.
+fn start(tool: &RunFact<'_>) -> Timestamp {
+    let waited = tool.record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0);
+    tool.began().plus_ms(waited).min(tool.ended())
+}
+
+/// Returns a name as agents spell it, which allow few characters.
+fn plain(name: &str) -> String {
+    let letter = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    name.chars().map(letter).collect()
+}
+
+/// The model calls of a session, by what they asked for.
+pub(crate) struct ModelIndex<'r, 'l> {
+    by_call_id: HashMap<&'r str, usize>,
+    /// Those that do not report what they asked for, in the order of their ends.
+    silent: BTreeMap<(Timestamp, usize), &'r RunFact<'l>>,
+}
+
+impl<'r, 'l> ModelIndex<'r, 'l> {
+    pub(crate) fn new(models: &[&'r RunFact<'l>]) -> ModelIndex<'r, 'l> {
+        let mut by_call_id = HashMap::new();
+        let mut silent = BTreeMap::new();
+        for (at, model) in models.iter().enumerate() {
+            for id in model.record.call_ids.iter().flatten() {
+                by_call_id.entry(&**id).or_insert(at);
+            }
+            if model.record.call_ids.is_none() {
+                silent.insert((model.ended(), at), *model);
+            }
+        }
+        ModelIndex { by_call_id, silent }
+    }
+
+    /// Returns the model call that asked for this call id.
+    pub(crate) fn of_call_id(&self, call_id: &str) -> Option<(usize, Join)> {
+        self.by_call_id.get(call_id).map(|at| (*at, Join::exact(JoinedBy::CallId)))
+    }
+
+    /// Returns the last model call before `began` that does not report what it asked for, and that `is_same` accepts.
+    pub(crate) fn last_before(
+        &self,
+        began: Timestamp,
+        is_same: impl Fn(&RunFact<'_>) -> bool,
+    ) -> Option<(usize, Join)> {
+        /// Agents begin a tool while the model still sends, and clocks differ a little.
+        const EARLY_US: i64 = 50_000;
+        let until = (Timestamp(began.0.saturating_add(EARLY_US)), usize::MAX);
+        let found = self.silent.range(..=until).rev().find(|(_, model)| is_same(model));
+        found.map(|((_, at), _)| (*at, Join::by_time(JoinedBy::Conversation)))
+    }
+}
+
+/// Returns for each span of a server the index of the call that it belongs to, in `calls`.
+pub(crate) fn calls_of_spans(
+    spans: &[&RunFact<'_>],
+    calls: &[&OperationMatch],
+) -> Vec<Option<(usize, Join)>> {
+    let mut by_span: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut by_trace: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, call) in calls.iter().enumerate().filter(|(_, call)| !call.ids.trace_id.is_empty()) {
+        by_span.insert((&call.ids.trace_id, &call.ids.span_id), at);
+        by_trace.entry(&call.ids.trace_id).or_default().push(at);
+    }
+    let of_span = |span: &&RunFact<'_>| {
+        let trace = span.record.trace_id.as_deref()?;
+        let parent = span.record.parent_span_id.as_deref().unwrap_or_default();
+        if let Some(at) = by_span.get(&(trace, parent)) {
+            return Some((*at, Join::exact(JoinedBy::Trace)));
+        }
+        // The server knows the trace only: of its connection, or of the agent.
+        let (began, ended) = (span.began().0, span.ended().0);
+        let around = |at: &&usize| {
+            let row = &calls[**at].row;
+            row.started.0 <= began && ended <= row.ended().0.saturating_add(SLACK_US)
+        };
+        let mut around = by_trace.get(trace)?.iter().filter(around);
+        let latest = around.clone().max_by_key(|at| (calls[**at].row.started, Reverse(**at)))?;
+        let is_child = |at: &&usize| *calls[**at].ids.parent_span_id == *parent && !parent.is_empty();
+        let of_parent = by_trace.get(trace)?.iter().filter(is_child).count();
+        let is_only = of_parent == 1 && around.any(|at| *calls[*at].ids.parent_span_id == *parent);
+        Some((*latest, Join { by: JoinedBy::Trace, is_by_time: !is_only }))
+    };
+    spans.iter().map(of_span).collect()
+}

@@ -1,0 +1,255 @@
+//! Joins of made calls and facts. Times are milliseconds after a fixed moment.
+
+use super::chain::{ChainItem, ChainNode, chain};
+use super::joins::{JoinedBy, tools_of};
+use super::*;
+use crate::query::name_pool::NamePool;
+
+const DAWN: i64 = 1_800_000_000_000_000;
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp(DAWN + ms * 1_000)
+}
+
+/// Makes a call of `tool` on the server `files`, in session `s` and conversation `c`.
+fn call(seq: u64, tool: &str, start: i64, ms: i64, more: &str) -> OperationMatch {
+    let (started, ended) = (at(start), at(start + ms));
+    let line = format!(
+        r#"{{"schema":"spantap/1","timestamp":"{ended}","event":"mcp_tool_call","method":"tools/call","seq":{seq},"session_id":"s","conversation_id":"c","connection_id":"0000c1","server_name":"files","host_name":"codex","tool_name":"{tool}","started_at":"{started}","duration_ms":{ms},"status":"ok"{more}}}"#
+    );
+    OperationMatch::new(&LogEntry::parse(line.as_bytes()).unwrap(), line.as_bytes(), &mut NamePool::default())
+}
+
+/// Makes the line of a fact of agent `codex` in conversation `c`; `more` comes first, so it wins.
+fn line(event: &str, seq: u64, start: i64, ms: i64, more: &str) -> String {
+    let (started, ended) = (at(start), at(start + ms));
+    let ids = if more.contains("session_id") { "" } else { r#","session_id":"c""# };
+    format!(
+        r#"{{"schema":"spantap/1","timestamp":"{ended}","event":"{event}","seq":{seq},"connection_id":"0000c0","agent_name":"codex","started_at":"{started}","ended_at":"{ended}","duration_ms":{ms}{ids}{more}}}"#
+    )
+}
+
+fn lines(tie: RunTie, lines: &[String]) -> RunLines {
+    let line = |line: &String| RunLine { tie, line: line.as_bytes().into() };
+    RunLines { lines: lines.iter().map(line).collect() }
+}
+
+fn tool(seq: u64, name: &str, start: i64, ms: i64, more: &str) -> String {
+    line("agent_tool", seq, start, ms, &format!(r#","tool_name":"{name}"{more}"#))
+}
+
+/// Returns for each call the `seq` of its tool, by what, and whether by its time.
+fn joined(calls: &[OperationMatch], tools: &[String]) -> Vec<Option<(u64, JoinedBy, bool)>> {
+    let lines = lines(RunTie::Id, tools);
+    let facts = lines.facts();
+    let facts: Vec<&RunFact<'_>> = facts.iter().collect();
+    let joined = tools_of(&calls.iter().collect::<Vec<_>>(), &facts);
+    let readable = |(tool, join): (usize, joins::Join)| (facts[tool].record.seq, join.by, join.is_by_time);
+    joined.into_iter().map(|join| join.map(readable)).collect()
+}
+
+#[test]
+fn the_parts_of_one_fact_are_one_record_in_whatever_order_they_are_read() {
+    let first = line("model_call", 3, 0, 100, r#","fact_id":"f1","model":"m","input_tokens":10"#);
+    let later =
+        line("model_call", 9, 0, 100, r#","fact_id":"f1","amends":true,"input_tokens":99,"cost_usd":0.5"#);
+    let other = line("model_call", 4, 50, 10, r#","fact_id":"f2""#);
+    for order in [[&later, &first, &other], [&other, &first, &later]] {
+        let lines = lines(RunTie::Id, &order.map(String::clone));
+        let facts = lines.facts();
+        assert_eq!(facts.len(), 2);
+        let record = &facts[0].record;
+        assert_eq!((record.seq, record.input_tokens, record.cost_usd), (3, Some(10), Some(0.5)));
+        assert_eq!(record.model.as_deref(), Some("m"));
+    }
+}
+
+#[test]
+fn a_call_id_joins_whatever_names_and_times_say_and_its_later_rounds_too() {
+    let calls = [
+        call(1, "a", 0, 10, r#","call_id":"x""#),
+        call(2, "b", 0, 10, r#","call_id":"y""#),
+        call(3, "a", 9_000, 10, r#","continues_seq":1"#),
+    ];
+    let tools = [
+        tool(7, "b", 0, 10, r#","call_id":"x""#),
+        tool(8, "other", 60_000, 10, r#","call_id":"y","decision":"refused""#),
+    ];
+    let exact = |seq| Some((seq, JoinedBy::CallId, false));
+    assert_eq!(joined(&calls, &tools), [exact(7), exact(8), exact(7)]);
+}
+
+#[test]
+fn a_trace_joins_by_its_spans_else_by_the_only_tool_of_the_name_else_by_time() {
+    let of = |parent: &str| format!(r#","trace_id":"t","parent_span_id":"{parent}""#);
+    let span = |span: &str| format!(r#","trace_id":"t","span_id":"{span}","session_id":"else""#);
+    let calls =
+        [call(1, "a", 0, 10, &of("p1")), call(2, "b", 0, 10, &of("inner")), call(3, "a", 5, 10, &of("p9"))];
+    let tools = [
+        tool(7, "z", 500, 10, &span("p1")),
+        tool(8, "b", 0, 10, &span("p2")),
+        tool(9, "a", 0, 20, &span("p3")),
+    ];
+    let by_trace = |seq, is_by_time| Some((seq, JoinedBy::Trace, is_by_time));
+    assert_eq!(joined(&calls, &tools), [by_trace(7, false), by_trace(8, false), by_trace(9, false)]);
+    // Two of the same name at the same time: only their starts tell them apart.
+    let calls = [call(1, "a", 0, 50, &of("i")), call(2, "a", 20, 50, &of("j"))];
+    let tools = [tool(8, "a", 19, 50, &span("p2")), tool(9, "a", 1, 50, &span("p3"))];
+    assert_eq!(joined(&calls, &tools), [by_trace(9, true), by_trace(8, true)]);
+}
+
+#[test]
+fn calls_of_one_tool_at_the_same_time_are_joined_one_to_one_by_the_nearest_start() {
+    let calls = [
+        call(1, "get-sum", 0, 900, ""),
+        call(2, "get-sum", 100, 900, ""),
+        call(3, "get-sum", 200, 900, ""),
+        call(4, "get-sum", 210, 900, ""),
+        call(5, "get-sum", 90_000, 1, ""),
+    ];
+    // Codex spells the name with other letters. The first waited for a person, so it was sent later than it began.
+    let tools = [
+        tool(11, "get_sum", 195, 910, ""),
+        tool(12, "get_sum", 95, 910, r#","tool_server":"files""#),
+        tool(13, "get_sum", -800, 1_700, r#","person_wait_ms":799.0"#),
+        tool(14, "get_sum", 209, 5, r#","decision":"refused""#),
+        tool(15, "other", 210, 900, ""),
+    ];
+    let by_time = |seq| Some((seq, JoinedBy::Conversation, true));
+    assert_eq!(joined(&calls, &tools), [by_time(13), by_time(12), by_time(11), None, None]);
+    let elsewhere = tool(1, "get_sum", 0, 900, r#","session_id":"other""#);
+    assert_eq!(joined(&calls[..1], &[elsewhere]), [Some((1, JoinedBy::Host, true))]);
+}
+
+#[test]
+fn a_tool_of_another_server_of_the_session_is_not_joined() {
+    let mut calls = vec![call(1, "read", 0, 10, "")];
+    let tools = [tool(7, "read", 0, 10, r#","tool_server":"git""#)];
+    assert!(joined(&calls, &tools)[0].is_some(), "spantap may know the server by another name");
+    let mut other = call(2, "status", 0, 10, "");
+    other.row.server_name = "git".into();
+    calls.push(other);
+    assert_eq!(joined(&calls, &tools), [None, None]);
+    let prefixed = [tool(7, "files_read", 0, 10, ""), tool(8, "mcp__git__status", 0, 10, "")];
+    assert!(joined(&calls, &prefixed).iter().all(Option::is_some));
+}
+
+/// Returns the tree as text, one line a node: indent, `~` if it is by its time, kind, number of the record.
+fn tree(calls: &[OperationMatch], tie: RunTie, facts: &[String]) -> Option<String> {
+    fn write(text: &mut String, node: &ChainNode<'_>, depth: usize) {
+        let mark = if node.join.is_some_and(|join| join.is_by_time) { "~" } else { "" };
+        let (kind, seq) = match node.item {
+            ChainItem::Turn(fact) => ("turn", fact.map_or(0, |fact| fact.record.seq)),
+            ChainItem::OutsideTurns => ("outside", 0),
+            ChainItem::Model(fact) => ("model", fact.record.seq),
+            ChainItem::Tool(fact) => ("tool", fact.record.seq),
+            ChainItem::Operation(found) => ("call", found.row.seq),
+            ChainItem::Span(fact) => ("span", fact.record.seq),
+        };
+        text.push_str(&format!("{}{mark}{kind} {seq}\n", " ".repeat(depth)));
+        node.children.iter().for_each(|child| write(text, child, depth + 1));
+    }
+    let lines = lines(tie, facts);
+    let facts = lines.facts();
+    let chain = chain(calls, &facts, true)?;
+    let mut text = String::new();
+    chain.turns.iter().for_each(|turn| write(&mut text, turn, 0));
+    Some(text)
+}
+
+#[test]
+fn a_model_call_has_the_tools_that_it_asked_for_else_those_that_follow_it_in_its_turn() {
+    let turn = |id: &str| format!(r#","turn_id":"{id}""#);
+    let facts = [
+        line("agent_turn", 1, 0, 1_000, &turn("a")),
+        line("model_call", 2, 10, 100, &format!(r#"{},"call_ids":["x","y"]"#, turn("a"))),
+        line("model_call", 3, 200, 100, &turn("a")),
+        line("model_call", 4, 310, 100, &turn("b")),
+        tool(5, "late", 400, 10, &format!(r#"{},"call_id":"x""#, turn("a"))),
+        tool(6, "next", 450, 10, &turn("a")),
+    ];
+    let calls =
+        [call(7, "late", 401, 5, r#","call_id":"x""#), call(8, "unreported", 600, 5, r#","call_id":"y""#)];
+    let expected = "turn 1\n model 2\n  tool 5\n   call 7\n  call 8\n model 3\n  ~tool 6\nturn 0\n model 4\n";
+    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn what_names_no_turn_is_in_the_turn_around_it_or_outside_turns() {
+    let facts = [
+        line("agent_turn", 1, 0, 1_000, r#","trace_id":"t","span_id":"s1""#),
+        line("model_call", 2, 10, 100, r#","trace_id":"t","parent_span_id":"s1","call_ids":[]"#),
+        line("model_call", 3, 200, 100, r#","call_ids":[]"#),
+        line("model_call", 4, 5_000, 100, r#","call_ids":[]"#),
+    ];
+    let calls = [call(5, "a", 300, 5, "")];
+    let expected = "turn 1\n model 2\n ~model 3\n ~call 5\noutside 0\n model 4\n";
+    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn an_agent_that_only_has_the_name_of_the_host_needs_a_tool_that_is_a_call() {
+    let facts = |tool_name: &str| {
+        [
+            line("model_call", 2, 0, 100, r#","session_id":"other""#),
+            tool(3, tool_name, 110, 10, r#","session_id":"other""#),
+        ]
+    };
+    let calls = [call(5, "read", 111, 5, "")];
+    let expected = "outside 0\n model 2\n  ~tool 3\n   ~call 5\n";
+    assert_eq!(tree(&calls, RunTie::HostName, &facts("read")).unwrap(), expected);
+    assert_eq!(tree(&calls, RunTie::HostName, &facts("write")), None);
+}
+
+#[test]
+fn spans_of_a_server_are_below_their_call_and_a_circle_of_spans_ends_nothing() {
+    let span = |seq: u64, start: i64, id: &str, parent: &str| {
+        let ids = format!(r#","trace_id":"t","span_id":"{id}","parent_span_id":"{parent}""#);
+        line("server_span", seq, start, 2, &format!(r#"{ids},"session_id":"0000c0""#))
+    };
+    let calls = [
+        call(1, "a", 0, 10, r#","trace_id":"t","span_id":"w1","parent_span_id":"env""#),
+        call(2, "a", 20, 10, r#","trace_id":"t","span_id":"w2","parent_span_id":"env""#),
+    ];
+    let facts = [
+        span(3, 1, "b", "a"),
+        span(4, 1, "a", "w1"),
+        span(5, 22, "c", "env"),
+        span(6, 22, "d", "e"),
+        span(7, 22, "e", "d"),
+        span(8, 5_000, "f", "env"),
+    ];
+    let expected = "outside 0\n call 1\n  span 4\n   span 3\n call 2\n  ~span 5\n";
+    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn only_the_runs_of_the_session_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |seq: u64, session: &str, more: &str| {
+        line("model_call", seq, seq as i64, 1, &format!(r#","session_id":"{session}"{more}"#))
+    };
+    let text = [
+        of(1, "c", ""),
+        of(2, "stranger", ""),
+        // The call id says whose run this is, and its other records follow.
+        of(3, "run", r#","call_id":"x""#),
+        of(4, "run", ""),
+        // Records without ids of an agent's session count for themselves.
+        of(5, "0000c0", r#","trace_id":"t""#),
+        of(6, "0000c0", ""),
+    ];
+    let name = "collect-2027-01-15-0000000000c0.jsonl";
+    std::fs::write(dir.path().join(name), text.map(|line| line + "\n").concat()).unwrap();
+    // A log of another server is not even read.
+    std::fs::write(dir.path().join("git-2027-01-15-0000000000c9.jsonl"), of(9, "c", "") + "\n").unwrap();
+    let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
+    let calls = [call(1, "a", 0, 1, r#","call_id":"x","trace_id":"t""#)];
+    let keys = RunKeys::new("s", &SessionTotals::default(), &calls);
+    let read = |window| -> Vec<u64> {
+        let lines = read(&sources, window, &keys);
+        lines.facts().iter().map(|fact| fact.record.seq).collect()
+    };
+    assert_eq!(read(TimeWindow::default()), [1, 3, 4, 5]);
+    assert_eq!(read(TimeWindow { since: Some(at(4)), until: None }), [3, 4, 5]);
+}

@@ -1,0 +1,156 @@
+//! The chain of a session: `show` joins the records of agents and of servers' own spans to the calls on the wire.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::*;
+
+fn session() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/agents/session")
+}
+
+fn joins(name: &str) -> PathBuf {
+    session().with_file_name("joins").join(name)
+}
+
+#[test]
+fn the_made_sessions_are_of_the_contract() {
+    for folder in [session(), joins("trace"), joins("conversation"), joins("host")] {
+        for path in logs_in(&folder) {
+            assert!(!validate_log(&path).is_empty());
+        }
+    }
+}
+
+/// Returns what `show last` prints of a folder, with 100 columns.
+fn shown(folder: &Path) -> String {
+    let (printed, said) = show(folder, &["--no-pager"]);
+    assert_eq!(said, "");
+    printed
+}
+
+fn show(folder: &Path, more: &[&str]) -> (String, String) {
+    let home = Home::new();
+    let folder = folder.to_str().unwrap();
+    let arguments = ["show", "last", folder].into_iter().chain(more.iter().copied());
+    text(&home.spantap(arguments).env("COLUMNS", "100").env("LC_ALL", "C.UTF-8").output().unwrap())
+}
+
+/// Returns the lines of the tree, each as far as its name.
+fn tree(folder: &Path) -> Vec<String> {
+    let shown = shown(folder);
+    let name = |line: &str| line.split("  ").filter(|part| !part.is_empty()).take(1).collect::<String>();
+    let lines = shown.lines().skip_while(|line| !line.is_empty()).skip(1).take_while(|line| !line.is_empty());
+    let is_node = |line: &&str| {
+        let begin = line.trim_start();
+        !begin.starts_with("~ joined")
+            && ["turn", "outside", "model", "tool", "span", "~ ", "start"]
+                .iter()
+                .any(|word| begin.starts_with(word))
+            || begin.as_bytes().get(6) == Some(&b'.')
+    };
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let of = |line: &str| format!("{}{}", " ".repeat(indent(line) / 2), name(line.trim_start()).trim());
+    lines.filter(is_node).map(of).collect()
+}
+
+#[test]
+fn show_draws_the_session_from_the_turn_to_the_call() {
+    let expected = [
+        "turn 1",
+        " model claude-opus-5",
+        "  tool files/list_directory",
+        "   110001.2",
+        " model claude-opus-5",
+        "  tool files/read_text_file",
+        "   110001.3",
+        "  tool files/write_file",
+        "turn 2",
+        " model claude-opus-5",
+        "  tool Bash",
+    ];
+    assert_eq!(tree(&session()), expected);
+    let shown = shown(&session());
+    for part in [
+        "2 calls, 1 error, 2 turns, ~218 tokens\n",
+        "agent: 3 model calls of claude-opus-5, 6.0k in (3.0k cached), 60 out, $0.043\n",
+        "refused before a server was asked: write_file by user\n",
+        "1.0k in (200 cached), 10 out, $0.013, first token 640 ms",
+        "allowed by user, waited 1.50 s for a person",
+        "refused by user, waited 4.50 s for a person, no server was asked",
+        "built in",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(!shown.contains('~') || !shown.contains("joined by its time"), "{shown}");
+}
+
+#[test]
+fn show_joins_by_trace_and_draws_the_servers_own_spans_below_the_call() {
+    let expected = [
+        "turn 1",
+        " model gpt-6-codex",
+        "  ~ tool get_sum",
+        "   220001.1",
+        "    span tools/call get-sum",
+        "     span SELECT",
+        " model gpt-6-codex",
+        "  ~ tool echo",
+        "   220001.2",
+    ];
+    assert_eq!(tree(&joins("trace")), expected);
+}
+
+#[test]
+fn show_joins_by_conversation_and_time_one_to_one_and_marks_it() {
+    let expected = [
+        "outside turns",
+        " model gpt-6-codex",
+        "  ~ tool math/get_sum",
+        "   ~ 220004.1",
+        "  ~ tool shell",
+        "  ~ tool math/get_sum",
+        "   ~ 220004.2",
+    ];
+    assert_eq!(tree(&joins("conversation")), expected);
+    assert!(shown(&joins("conversation")).contains("~ joined by its time: no id says where it belongs"));
+}
+
+#[test]
+fn show_joins_a_run_of_the_host_by_its_tools_and_no_run_of_another_agent() {
+    let expected = ["outside turns", " model gpt-6-codex", "  ~ tool math/echo", "   ~ 220006.1"];
+    assert_eq!(tree(&joins("host")), expected);
+    assert!(shown(&joins("host")).contains("agent: 1 model call of gpt-6-codex, 1.0k in, 10 out\n"));
+}
+
+#[test]
+fn the_lines_of_json_say_what_each_record_belongs_to() {
+    let (printed, said) = show(&joins("trace"), &["--json"]);
+    assert_eq!(said, "");
+    let records: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |record: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+        let chain = &record["chain"];
+        let parts = [&record["event"], &chain["handle"], &chain["parent"], &chain["joined_by"]].map(text);
+        format!("{} {}", parts.join(" "), chain["by_time"].as_bool().unwrap_or(false))
+    };
+    let expected = [
+        "agent_turn c70002.4 - - false",
+        "model_call c70002.0 c70002.4 turn false",
+        "agent_tool c70002.1 c70002.0 conversation true",
+        "mcp_tool_call 220001.1 c70002.1 trace false",
+        "server_span c70003.0 220001.1 trace false",
+        "server_span c70003.1 c70003.0 trace false",
+        "model_call c70002.2 c70002.4 turn false",
+        "agent_tool c70002.3 c70002.2 conversation true",
+        "mcp_tool_call 220001.2 c70002.3 trace false",
+    ];
+    assert_eq!(records.iter().map(of).collect::<Vec<_>>(), expected);
+    // With a condition on calls only they are drawn, with what is above them.
+    let (printed, _) = show(&session(), &["--no-pager", "--status", "error"]);
+    assert!(
+        printed.contains("tool files/read_text_file") && !printed.contains("list_directory"),
+        "{printed}"
+    );
+    assert!(!printed.contains("Bash"), "{printed}");
+}
