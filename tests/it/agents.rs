@@ -327,3 +327,156 @@ fn parts_that_come_late_twice_or_in_another_order_are_the_same_facts() {
         }
     }
 }
+
+/// Returns the records of one request with these spans of a service.
+fn spans_of(service: &str, spans: Value) -> Vec<Value> {
+    let body = json!({"resourceSpans": [{
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]},
+        "scopeSpans": [{"scope": {"name": "x"}, "spans": spans}],
+    }]});
+    records_of(&[(true, body.to_string())], 100)
+}
+
+fn span(
+    name: &str,
+    id: u8,
+    parent: Option<u8>,
+    trace: u8,
+    flags: u32,
+    attributes: &[(&str, Value)],
+) -> Value {
+    let attributes: Vec<Value> =
+        attributes.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+    json!({
+        "traceId": format!("{trace:032x}"), "spanId": format!("{id:016x}"),
+        "parentSpanId": parent.map_or(String::new(), |parent| format!("{parent:016x}")), "name": name, "kind": 2,
+        "flags": flags, "startTimeUnixNano": "1795946345000000000", "endTimeUnixNano": "1795946345250000000",
+        "attributes": attributes, "status": {},
+    })
+}
+
+#[test]
+fn a_server_s_spans_are_recorded_if_their_trace_came_from_another_process() {
+    const REMOTE: u32 = 0x301;
+    let records = spans_of(
+        "weather",
+        json!([
+            span("query", 2, Some(1), 7, 0x101, &[("db.query.text", json!({"stringValue": "canary"}))]),
+            span("tools/call forecast", 1, Some(9), 7, REMOTE, &[]),
+            span("of itself", 4, Some(3), 8, 0x101, &[]),
+            span("start", 3, None, 8, 0x101, &[]),
+        ]),
+    );
+    let mut names = texts(&records.iter().collect::<Vec<_>>(), "span_name");
+    names.sort_unstable();
+    assert_eq!(names, ["query", "tools/call forecast"]);
+    for record in &records {
+        assert_eq!(
+            [&record["event"], &record["agent_name"], &record["span_kind"]],
+            ["server_span", "weather", "server"]
+        );
+        assert_eq!(record["duration_ms"], 250.0);
+        assert!(!record.to_string().contains("canary"));
+    }
+}
+
+#[test]
+fn an_agent_that_follows_the_conventions_is_read_without_a_table_of_its_own() {
+    let text = |text: &str| json!({"stringValue": text});
+    let operation = |name: &str| ("gen_ai.operation.name", text(name));
+    let tokens = |number: u64| json!({"intValue": number.to_string()});
+    let records = spans_of(
+        "copilot-chat",
+        json!([
+            span(
+                "execute_tool read",
+                3,
+                Some(1),
+                7,
+                0,
+                &[
+                    operation("execute_tool"),
+                    ("gen_ai.tool.call.id", text("call_9")),
+                    ("gen_ai.tool.name", text("read")),
+                    ("gen_ai.tool.call.arguments", text("canary")),
+                ]
+            ),
+            span(
+                "chat gpt",
+                2,
+                Some(1),
+                7,
+                0,
+                &[
+                    operation("chat"),
+                    ("gen_ai.request.model", text("gpt")),
+                    ("gen_ai.usage.input_tokens", tokens(1200)),
+                    ("gen_ai.usage.output_tokens", tokens(34)),
+                    ("gen_ai.input.messages", text("canary")),
+                ]
+            ),
+            span("http", 4, Some(2), 7, 0, &[]),
+            span(
+                "invoke_agent",
+                1,
+                None,
+                7,
+                0,
+                &[operation("invoke_agent"), ("gen_ai.conversation.id", text("c1"))]
+            ),
+        ]),
+    );
+    let mut events = texts(&records.iter().collect::<Vec<_>>(), "event");
+    events.sort_unstable();
+    assert_eq!(events, ["agent_tool", "agent_turn", "model_call"]);
+    let call = of(&records, "model_call")[0];
+    assert_eq!((call["model"].as_str(), tokens_of(call)), (Some("gpt"), (1200, 34)));
+    let tool = of(&records, "agent_tool")[0];
+    assert_eq!(
+        [&tool["call_id"], &tool["tool_name"], &tool["agent_name"]],
+        ["call_9", "read", "copilot-chat"]
+    );
+    assert!(records.iter().all(|record| !record.to_string().contains("canary")));
+}
+
+fn tokens_of(call: &Value) -> (u64, u64) {
+    (call["input_tokens"].as_u64().unwrap(), call["output_tokens"].as_u64().unwrap())
+}
+
+#[test]
+fn the_time_for_which_claude_code_waited_for_a_person_is_that_of_the_tool() {
+    let text = |text: &str| json!({"stringValue": text});
+    for (source, waited) in [("user_reject", Some(250.0)), ("config", None)] {
+        let records = spans_of(
+            "claude-code",
+            json!([
+                span(
+                    "claude_code.tool.blocked_on_user",
+                    2,
+                    Some(1),
+                    7,
+                    0,
+                    &[("decision", text("reject")), ("source", text(source)), ("session.id", text("s")),]
+                ),
+                span(
+                    "claude_code.tool",
+                    1,
+                    Some(9),
+                    7,
+                    0,
+                    &[
+                        ("session.id", text("s")),
+                        ("tool_use_id", text("toolu_1")),
+                        ("gen_ai.tool.name", text("write_file")),
+                    ]
+                ),
+            ]),
+        );
+        assert_eq!(records.len(), 1);
+        assert_eq!(
+            [&records[0]["decision"], &records[0]["status"], &records[0]["level"]],
+            ["refused", "denied", "warn"]
+        );
+        assert_eq!(records[0].get("person_wait_ms").and_then(Value::as_f64), waited);
+    }
+}
