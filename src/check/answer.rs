@@ -27,6 +27,18 @@ pub(super) enum ProbeAnswer {
     Error(Option<i64>),
 }
 
+/// Parses a message; `None` if it is not JSON. Fails if it is nested too deeply.
+pub(super) fn parsed(text: &[u8]) -> Result<Option<Value>, ProbeProblem> {
+    match serde_json::from_slice(text) {
+        Ok(message) => Ok(Some(message)),
+        // The parser names no kind for this error.
+        Err(error) if error.to_string().starts_with("recursion limit exceeded") => Err(protocol_error(
+            "the server sent JSON that is nested more than 127 levels deep, which spantap does not read",
+        )),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Returns the answer in a message; `None` if it answers no request of ours. `text` is the message as it came.
 pub(super) fn reply_of(message: &Value, text: &[u8]) -> Result<Option<ProbeReply>, ProbeProblem> {
     // Hosts take `"1"` and `1.0` for 1.

@@ -16,7 +16,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::check::answer::{ProbeAnswer, ProbeReply, answer_to, reply_of};
+use crate::check::answer::{ProbeAnswer, ProbeReply, answer_to, parsed, reply_of};
 use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure, protocol_error};
 use crate::hosts::launch::RemoteLaunch;
 use crate::observe::redact::{Field, Redactor};
@@ -242,8 +242,7 @@ impl HttpServer {
                 let mut text = Vec::new();
                 let read = reader.read_to_end(&mut text);
                 read.map_err(|error| problem(&ureq::Error::from(error)))?;
-                let message = serde_json::from_slice::<Value>(&text);
-                let message = message.map_err(|_| protocol_error("the answer is not JSON"))?;
+                let message = parsed(&text)?.ok_or_else(|| protocol_error("the answer is not JSON"))?;
                 self.take(&message, &text)?;
             }
             "text/event-stream" => self.read_events(BufReader::new(reader), id, deadline)?,
@@ -315,7 +314,7 @@ impl HttpServer {
             }
             // An event without data primes a stream that can be resumed.
             let text = std::mem::take(&mut data);
-            if let Ok(message) = serde_json::from_str::<Value>(&text) {
+            if let Some(message) = parsed(text.as_bytes())? {
                 if let Some(answer) =
                     self.take(&message, text.as_bytes())?.filter(|_| answered < MOST_REQUESTS)
                 {

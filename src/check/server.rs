@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::check::answer::{ProbeReply, answer_to, reply_of};
+use crate::check::answer::{ProbeReply, answer_to, parsed, reply_of};
 use crate::check::group::ProcessGroup;
 use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure};
 use crate::hosts::launch::LocalLaunch;
@@ -238,7 +238,7 @@ impl ProbePeer for ProbeServer {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let message = serde_json::from_slice::<Value>(&line).ok();
+            let message = parsed(&line)?;
             let Some(message) = message.filter(|message| message["jsonrpc"] == "2.0") else {
                 self.banner_lines += 1;
                 self.first_banner.get_or_insert(line);

@@ -179,7 +179,15 @@ pub(crate) fn masked(text: &str) -> String {
     let end = text.char_indices().nth(LENGTH).map_or(text.len(), |(at, _)| at);
     let mut rest = &text[..end];
     while let Some(c) = rest.chars().next() {
-        let length = rest.find(|c| !is_inner(c)).unwrap_or(rest.len());
+        // A character that is not printed is in the log as `\u{a}`, which is not a part of a path.
+        let escape = rest.find("\\u{").unwrap_or(rest.len());
+        if escape == 0 {
+            let (code, after) = rest.split_at(rest.find('}').map_or(rest.len(), |end| end + 1));
+            masked.push_str(code);
+            rest = after;
+            continue;
+        }
+        let length = rest.find(|c| !is_inner(c)).unwrap_or(rest.len()).min(escape);
         let word = rest[..length].trim_end_matches(['.', ':', '-']);
         if word.is_empty() {
             masked.push(c);
@@ -237,6 +245,8 @@ mod tests {
             ("cannot open C:\\data\\a.txt.", "cannot open …."),
             ("GET https://api.example.com/v1/a?id=3: 503", "GET …?id=#: #"),
             ("and/or", "…"),
+            (r"line 3\u{a}at /tmp/x\u{1b}[31m", r"line #\u{a}at …\u{1b}[#m"),
+            (r"read\u{", r"read\u{"),
             ("- no, nothing.", "- no, nothing."),
             ("", ""),
         ] {

@@ -125,6 +125,13 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
         ("while read -r line; do :; done", "1s", 3, "no_answer", "no answer to initialize within 1s"),
         (refusing, "30s", 4, "protocol_error", "initialize with error -32602"),
         (
+            "read -r line; printf '[%.0s' $(seq 200); printf ']%.0s' $(seq 200); echo; read -r line",
+            "30s",
+            4,
+            "protocol_error",
+            "nested more than 127 levels deep",
+        ),
+        (
             "echo Listening on port 3000; while read -r line; do :; done",
             "1s",
             5,
