@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::export::bodies;
 use crate::observe::redact::{Redacted, Redactor};
 use crate::present::Printable;
 use crate::present::commands::{CommandEscape, without_commands};
@@ -216,6 +217,11 @@ impl Command {
 
     /// Runs a command that is not the proxy. An error has a hint if the user can fix the cause; `main` prints both.
     pub fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        if !matches!(self, Command::Run(_))
+            && let Some(register) = paths::bodies_dir()
+        {
+            bodies::clean(&register, std::time::SystemTime::now());
+        }
         match self {
             Command::Run(args) => args.run(),
             Command::Wrap(args) => args.run(out),
@@ -273,6 +279,13 @@ fn settings(given: GivenSettings) -> anyhow::Result<Settings> {
         Ok(_) => Ok(sources.settings("")),
         Err(error) => Err(anyhow::anyhow!("{error}")),
     }
+}
+
+/// Returns the settings for all servers, and the error of the config file if it cannot be read.
+fn usual_settings() -> (Settings, Result<(), String>) {
+    let sources = sources(GivenSettings::default());
+    let file = sources.file().map(|_| ()).map_err(|error| error.to_string());
+    (sources.settings(""), file)
 }
 
 fn sources(given: GivenSettings) -> SettingSources<'static> {

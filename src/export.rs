@@ -10,6 +10,7 @@ use crate::observe::event::{Event, EventKind, Sink};
 use crate::observe::{CHECK_CLIENT, Observer};
 use crate::relay::chunk::Moment;
 
+pub(crate) mod bodies;
 pub(crate) mod live;
 pub mod log;
 pub(crate) mod notify;

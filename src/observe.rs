@@ -31,7 +31,9 @@ use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::text::glob::Glob;
 use canonical::HashKey;
 use envelope::{LineKind, Scanner};
-use event::{CallFacts, Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample};
+use event::{
+    BodiesState, CallFacts, Direction, EndReason, MalformedReason, SessionStarted, Sink, Span, StatsSample,
+};
 use frame::{Framer, Piece};
 use propagation::SharedContext;
 use session::{Session, Step};
@@ -82,6 +84,7 @@ pub enum Debug {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DebugOrder {
     pub until: Moment,
+    pub bodies: BodiesState,
 }
 
 /// Rules by which a JSON-RPC error is a refusal by a person or a policy.
@@ -248,12 +251,14 @@ impl Observer {
     pub fn order_debug(&mut self, order: Option<DebugOrder>, now: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
         self.session.order_debug(order, &mut Step { now, out: sink });
+        self.stdout.scanner.keep_outer(self.session.keeps_bodies(now));
     }
 
     /// Reports hanging calls and turns debug off. `now` is later than all chunks before.
     pub fn tick(&mut self, now: Moment, sink: &mut dyn Sink) {
         self.now = self.now.max(now);
         self.session.tick(&mut Step { now, out: sink });
+        self.stdout.scanner.keep_outer(self.session.keeps_bodies(now));
     }
 
     /// Returns the moment at which [`Observer::tick`] next has something to do.

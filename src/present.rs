@@ -1,6 +1,7 @@
 //! Draws the answers of `query`: tables, waterfalls, lines and the report page.
 
 pub(crate) mod annotations;
+mod body;
 pub(crate) mod chain;
 pub(crate) mod chain_json;
 pub(crate) mod check;

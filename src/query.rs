@@ -7,10 +7,11 @@
 //! `context --history`. They share `totals`, `durations`, `listing`,
 //! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
 //! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `agents` joins
-//! what agents reported to the calls of a session. `last_seen` reads the first line of each log.
+//! what agents reported to the calls of a session. `bodies` reads the files of bodies, for `show` alone. `last_seen` reads the first line of each log.
 
 pub(crate) mod agents;
 pub(crate) mod attention;
+pub mod bodies;
 pub(crate) mod catalogue;
 pub(crate) mod context;
 pub(crate) mod diff;

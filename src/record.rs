@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{
-    DefinitionPart, Direction, LossPlace, SessionSource, Status, Stream, ToolChangeKind, UnmatchedKind,
+    BodiesState, DefinitionPart, Direction, LossPlace, SessionSource, Status, Stream, ToolChangeKind,
+    UnmatchedKind,
 };
 
 pub mod agent;
+pub(crate) mod body;
 pub mod cost;
 pub(crate) mod debug_control;
 pub(crate) mod file_name;
@@ -314,6 +316,10 @@ record! {
             // ---- debug ----
             /// Time at which debug ends.
             pub debug_until: Option<Timestamp>,
+            /// Whether redacted bodies are kept apart: `on`, `off`, or the reason why not: `strict_mode`,
+            /// `redaction_settings` or `no_log`.
+            #[serde(deserialize_with = "words::known")]
+            pub bodies: Option<BodiesState>,
             /// Beginning of the tool's result, redacted, at most 200 characters.
             pub result_summary: RecordText<'a>,
             /// `mcp_notification`: text of `notifications/message` or reason of a cancellation.

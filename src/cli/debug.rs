@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use crate::cli::{Out, done, exit_with, hint};
+use crate::observe::event::BodiesState;
 use crate::present::{Printable, format};
 use crate::query::live::{self, LiveConnection, Liveness};
 use crate::record::debug_control::{DebugClock, DebugControl, LIMIT, LONGEST};
@@ -29,6 +30,9 @@ pub struct DebugArgs {
     /// Only servers whose name matches GLOB
     #[arg(long, value_name = "GLOB")]
     server: Option<String>,
+    /// Keep arguments and results, redacted, in a file beside each log, for a day
+    #[arg(long)]
+    bodies: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,15 +47,15 @@ const USUAL_TIME: Duration = Duration::from_secs(15 * 60);
 
 impl DebugArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let DebugArgs { action, time, server } = self;
+        let DebugArgs { action, time, server, bodies } = self;
         let path = paths::debug_control()
             .ok_or_else(|| hint(anyhow::anyhow!("the home folder is not known"), "set HOME"))?;
-        if action != Some(DebugAction::On) && (time.is_some() || server.is_some()) {
-            let error = anyhow::anyhow!("--for and --server are options of `spantap debug on`");
+        if action != Some(DebugAction::On) && (time.is_some() || server.is_some() || bodies) {
+            let error = anyhow::anyhow!("--for, --server and --bodies are options of `spantap debug on`");
             return Err(exit_with(2, error, "spantap debug on --for 15m"));
         }
         match action {
-            Some(DebugAction::On) => turn_on(&path, time.unwrap_or(USUAL_TIME), server, out),
+            Some(DebugAction::On) => turn_on(&path, time.unwrap_or(USUAL_TIME), server, bodies, out),
             Some(DebugAction::Off) => turn_off(&path, out),
             None => show(&path, out),
         }
@@ -62,13 +66,15 @@ fn turn_on(
     path: &Path,
     time: Duration,
     server: Option<String>,
+    bodies: bool,
     out: &mut Out<'_>,
 ) -> anyhow::Result<ExitCode> {
     if time > LONGEST {
         let error = anyhow::anyhow!("--for is longer than 24h");
         return Err(exit_with(2, error, "for a longer time set `log_level = \"debug\"` in the config file"));
     }
-    let control = with_clock(|clock| DebugControl::new(time, server, clock));
+    let mut control = with_clock(|clock| DebugControl::new(time, server, clock));
+    control.bodies = bodies;
     files::write_private(path, &control.encode())
         .with_context(|| format!("failed to write `{}`", path.display()))?;
     let printed = print(&control, time, out);
@@ -128,6 +134,9 @@ fn print(control: &DebugControl, left: Duration, out: &mut Out<'_>) -> std::io::
     };
     let left = format::duration(left.as_secs_f64() * 1000.0);
     writeln!(out, "debug is on for {servers} until {until} ({left} left)")?;
+    if control.bodies {
+        writeln!(out, "{}", bodies_line())?;
+    }
     let mut names: Vec<String> = running().into_iter().filter(|name| control.is_for(name)).collect();
     names.sort();
     match names.len() {
@@ -137,6 +146,21 @@ fn print(control: &DebugControl, left: Duration, out: &mut Out<'_>) -> std::io::
             let verb = if count == 1 { "follows" } else { "follow" };
             names.dedup();
             writeln!(out, "{sessions} {verb} within 5 seconds: {}", Printable::new(&names.join(", ")))
+        }
+    }
+}
+
+/// Returns whether sessions keep bodies, by the settings of the config file for all servers.
+fn bodies_line() -> &'static str {
+    let (settings, file) = crate::cli::usual_settings();
+    match settings.redaction.bodies_state() {
+        _ if file.is_err() => "no bodies are kept: the config file cannot be read; `spantap doctor` says why",
+        BodiesState::StrictMode => "no bodies are kept: redaction is in strict mode",
+        BodiesState::RedactionSettings => {
+            "no bodies are kept: the redaction settings cannot be applied; `spantap doctor` names them"
+        }
+        _ => {
+            "arguments and results are kept beside the logs, redacted, for a day; `spantap show HANDLE` prints them"
         }
     }
 }

@@ -165,6 +165,7 @@ pub const GROUPS: &[(&str, &[CommandHelp])] = &[
                 "debug",
                 &[
                     runs("spantap debug on --for 5m --server 'git*'", "details of servers that run"),
+                    runs("spantap debug on --bodies", "also arguments and results, redacted"),
                     runs("spantap debug off", "no more details"),
                 ],
             ),
@@ -422,6 +423,7 @@ pub(super) const FILES: &[(&str, &str)] = &[
         "~/.local/state/spantap/sessions/",
         "logs, one file for each connection; $XDG_STATE_HOME replaces ~/.local/state",
     ),
+    ("~/.local/state/spantap/debug.json", "what spantap debug has turned on"),
     ("~/.local/state/spantap/live/", "open calls of the servers that run now"),
     ("~/.local/state/spantap/tools/", "hashes of the tools that each server had last"),
     ("~/.local/state/spantap/backups/", "config files of hosts before wrap and unwrap changed them"),

@@ -13,6 +13,7 @@ use clap::{Args, ColorChoice};
 use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
+use crate::export::bodies;
 use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
@@ -229,6 +230,8 @@ impl Reading {
         let default = if is_named { DefaultRange::All } else { default };
         let window = window(args, default, &zone)?;
         let (sources, folders, place) = sources(&settings, &args.files, window)?;
+        let now = std::time::SystemTime::now();
+        folders.iter().for_each(|folder| bodies::clean_folder(folder, now));
         let trace_link = trace_link(&settings);
         let prices = Prices::new(settings.usd_per_million_tokens.value, &settings.cost_per_call);
         let scope = args.scope.clone();

@@ -14,6 +14,7 @@ use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
 use crate::present::{Printable, chain_json, format, operation, session};
 use crate::query::agents::{self, RunKeys, RunLines, chain};
+use crate::query::bodies::OperationBodies;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
@@ -223,6 +224,8 @@ pub(super) fn write_operation(
         summary: None,
     });
     let summary = search.summary.as_deref();
-    operation::write(out, &reading.terminal, &found.row, &record, summary)?;
+    let span_id = record.span_id.as_deref().unwrap_or_default();
+    let bodies = OperationBodies::read(&reading.folders, &found.row.connection_id, span_id);
+    operation::write(out, &reading.terminal, &found.row, &record, summary, &bodies)?;
     Ok(())
 }

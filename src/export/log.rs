@@ -23,6 +23,7 @@ mod file;
 pub(crate) mod retention;
 
 pub(crate) use file::SessionFile;
+pub(super) use file::reason as write_error;
 
 #[derive(Clone, Debug)]
 pub struct LogSettings {

@@ -6,6 +6,7 @@
 //! Skipped bytes are not validated.
 
 use crate::observe::canonical::{Hasher, Hashing};
+use crate::observe::redact::LONGEST_BODY;
 
 mod definitions;
 mod members;
@@ -88,13 +89,34 @@ pub struct Scanner {
     outer: MemberParent,
     outer_start: u64,
     outer_from: usize,
-    result_hasher: Option<Hasher>,
+    outer_reader: Option<OuterReader>,
     definitions: DefinitionReader,
     message_start: u64,
     /// Bytes of the line before the current piece.
     before: u64,
     /// True if the scanner hashes results and keeps the range of `content`; false with `LoadMode::EnvelopeOnly`.
     bodies: bool,
+    /// True if the texts of `result` and `error` are kept, for `spantap debug on --bodies`.
+    keeps_outer: bool,
+}
+
+/// Reads the bytes of `result` or `error` as they arrive.
+struct OuterReader {
+    hasher: Option<Hasher>,
+    /// The bytes, as long as they are few.
+    kept: Option<Vec<u8>>,
+}
+
+impl OuterReader {
+    fn update(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.kept.take_if(|kept| kept.len() + bytes.len() > LONGEST_BODY);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// Length of the longest member's key in bytes, if every character is written as an escape of six.
@@ -121,12 +143,18 @@ impl Scanner {
             outer: MemberParent::Root,
             outer_start: 0,
             outer_from: 0,
-            result_hasher: None,
+            outer_reader: None,
             definitions: DefinitionReader::default(),
             message_start: 0,
             before: 0,
             bodies: true,
+            keeps_outer: false,
         }
+    }
+
+    /// Sets whether the texts of `result` and `error` are kept, for those that begin from now on.
+    pub(crate) fn keep_outer(&mut self, keeps: bool) {
+        self.keeps_outer = keeps;
     }
 
     /// Sets whether result bodies are hashed and their texts kept, for messages that begin from now on.
@@ -210,7 +238,7 @@ impl Scanner {
         self.member = None;
         self.arguments_hasher = None;
         self.in_outer = false;
-        self.result_hasher = None;
+        self.outer_reader = None;
         self.before = 0;
     }
 
@@ -266,7 +294,7 @@ impl Scanner {
         self.inside = Inside::Structure;
         self.member = None;
         self.in_outer = false;
-        self.result_hasher = None;
+        self.outer_reader = None;
     }
 
     fn value_begins(&mut self, byte: u8, at: usize) {
@@ -319,23 +347,39 @@ impl Scanner {
             }
             MemberParent::Result => {
                 self.envelope.result_size = Some(0);
-                self.result_hasher = self.bodies.then(|| self.hashing.start());
+                self.outer_reader = self
+                    .bodies
+                    .then(|| OuterReader { hasher: Some(self.hashing.start()), kept: self.kept() });
             }
-            MemberParent::Error => self.envelope.error_size = Some(0),
+            MemberParent::Error => {
+                self.envelope.error_size = Some(0);
+                self.outer_reader = self.kept().map(|kept| OuterReader { hasher: None, kept: Some(kept) });
+            }
             MemberParent::Root => {}
         }
         self.outer = place;
     }
 
+    fn kept(&self) -> Option<Vec<u8>> {
+        (self.keeps_outer && self.bodies).then(Vec::new)
+    }
+
     fn outer_ends(&mut self, bytes: &[u8], at: usize) {
         self.flow_outer(bytes, at);
         let size = self.before + at as u64 - self.outer_start;
+        let reader = self.outer_reader.take();
         match self.outer {
             MemberParent::Result => {
                 self.envelope.result_size = Some(size);
-                self.envelope.result_hash = self.result_hasher.take().map(|hasher| hasher.finish(true));
+                if let Some(OuterReader { hasher, kept }) = reader {
+                    self.envelope.result_hash = hasher.map(|hasher| hasher.finish(true));
+                    self.envelope.result_text = kept;
+                }
             }
-            MemberParent::Error => self.envelope.error_size = Some(size),
+            MemberParent::Error => {
+                self.envelope.error_size = Some(size);
+                self.envelope.error_text = reader.and_then(|reader| reader.kept);
+            }
             MemberParent::Params | MemberParent::Root => {}
         }
         self.in_outer = false;
@@ -387,10 +431,10 @@ impl Scanner {
         self.member_from = to;
     }
 
-    /// Hashes the bytes of `result` up to `to`.
+    /// Reads the bytes of `result` or `error` up to `to`.
     fn flow_outer(&mut self, bytes: &[u8], to: usize) {
-        if let Some(hasher) = &mut self.result_hasher {
-            hasher.update(&bytes[self.outer_from..to]);
+        if let Some(reader) = &mut self.outer_reader {
+            reader.update(&bytes[self.outer_from..to]);
             self.outer_from = to;
         }
     }

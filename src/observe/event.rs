@@ -22,7 +22,7 @@ mod debug;
 mod tools;
 
 pub use context::{ContextCounts, ContextOmission};
-pub use debug::DebugStarted;
+pub use debug::{BodiesState, Body, BodyPart, DebugStarted};
 pub use tools::{
     ChangedTool, DefinitionPart, LintedTool, ListedTool, ToolChangeKind, ToolsChanged, ToolsLinted,
     ToolsListed,
@@ -82,6 +82,8 @@ pub enum EventKind {
     DebugStarted(DebugStarted),
     /// The time of `--debug-for` or of `spantap debug` is over, and debug is off.
     DebugEnded,
+    /// Arguments or a result, for the bodies file only; not recorded.
+    Body(Box<Body>),
     /// Measurements of the server process and of the proxy. For metrics only; not recorded.
     StatsSample(Box<StatsSample>),
     SessionEnded(Box<SessionEnded>),
@@ -92,7 +94,7 @@ impl EventKind {
     pub(crate) fn is_recorded(&self) -> bool {
         match self {
             EventKind::ToolsListed(listed) => listed.is_recorded,
-            EventKind::PromptsListed(_) | EventKind::StatsSample(_) => false,
+            EventKind::PromptsListed(_) | EventKind::StatsSample(_) | EventKind::Body(_) => false,
             _ => true,
         }
     }
@@ -487,6 +489,7 @@ words! {
         /// Between the observer and the outputs: records.
         Observer = "observer",
         Log = "log",
+        Bodies = "bodies",
         Otlp = "otlp",
     }
 }

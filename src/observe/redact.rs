@@ -60,6 +60,11 @@ use pipeline::Pipeline;
 use policy::CompiledRules;
 use sanitize::{KeptControls, TextLimit};
 
+/// Bytes of the longest body that is redacted.
+pub const LONGEST_BODY: usize = 256 << 10;
+/// Bytes of a redacted body that are kept.
+pub const MOST_OF_BODY: usize = 64 << 10;
+
 /// Text that has passed the redactor: secrets replaced, control characters made visible, cut to the
 /// limit of its [`Field`]. Cloned without a copy, because many events contain the same names and ids.
 ///
@@ -286,6 +291,19 @@ impl Redactor {
         let mut pipeline = Pipeline::new(&self.rules, None);
         let redacted = pipeline.next_piece(&text, KeptControls::TabsAndLines, &mut self.key_lines);
         (Redacted(redacted.into()), pipeline.findings)
+    }
+
+    /// Redacts a body, which is JSON text, and then cuts it to [`MOST_OF_BODY`] bytes, so that no half of a secret is
+    /// left at the cut. Returns `None` in strict mode, which keeps no free text, and for a body of more than
+    /// [`LONGEST_BODY`] bytes.
+    pub fn body(&self, json: &[u8], counts: &mut RedactionCounts) -> Option<Redacted> {
+        if self.rules.mode == RedactionMode::Strict || json.len() > LONGEST_BODY {
+            return None;
+        }
+        let mut pipeline = Pipeline::new(&self.rules, None);
+        let redacted = pipeline.body(&lossy_text(json), TextLimit::Bytes(MOST_OF_BODY));
+        pipeline.findings.into_iter().for_each(|finding| counts.add(finding.class));
+        Some(Redacted(redacted.into()))
     }
 
     fn placeholder(&self, class: KnownClass) -> Redacted {

@@ -228,6 +228,7 @@ impl Session {
         if let Some(call) = asked_for.and_then(|number| self.open.get_mut(number)) {
             call.questions.asked(step.now);
         }
+        self.keep_request(&facts, &within, envelope, step);
         let cursor = tools::cursor(envelope, Member::Cursor);
         let ReceivedRequest { id, meta, redactions, .. } = request;
         let is_tool_call = facts.is_tool_call();

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::present::table::{Terminal, Tone};
-use crate::present::{Printable, annotations, format};
+use crate::present::{Printable, annotations, body, format};
+use crate::query::bodies::OperationBodies;
 use crate::query::row::OperationRow;
 use crate::record::Record;
 
@@ -15,12 +16,14 @@ pub fn write(
     row: &OperationRow,
     record: &Record<'_>,
     summary: Option<&str>,
+    bodies: &OperationBodies,
 ) -> io::Result<()> {
     let title = Tone::Strong.paint(row.handle());
     writeln!(out, "{title}  {} on {}", Printable::new(row.name()), Printable::new(&row.server_name))?;
     let mut facts = FactList { out };
     write_outcome(&mut facts, terminal, row, record)?;
     write_summary(&mut facts, summary)?;
+    write_bodies(&mut facts, record, bodies)?;
     write_chain(&mut facts, terminal, row, record)?;
     write_comparison(&mut facts, terminal, record)
 }
@@ -58,6 +61,31 @@ fn write_summary(facts: &mut FactList<'_>, summary: Option<&str>) -> io::Result<
     let lines = summary.split("\\u{a}").filter(|line| !line.trim().is_empty());
     for (number, line) in lines.enumerate() {
         facts.add(if number == 0 { "summary" } else { "" }, line, Tone::Plain)?;
+    }
+    Ok(())
+}
+
+/// Writes the request and the response, redacted, or how to keep those of later calls.
+fn write_bodies(facts: &mut FactList<'_>, record: &Record<'_>, bodies: &OperationBodies) -> io::Result<()> {
+    let targets = [&record.tool_name, &record.prompt_name, &record.resource_uri];
+    if *bodies == OperationBodies::default() && targets.into_iter().any(Option::is_some) {
+        let hint = "not kept; `spantap debug on --bodies` keeps those of later calls, redacted";
+        return facts.add("bodies", hint, Tone::Plain);
+    }
+    for (title, kept) in [("request, redacted", &bodies.request), ("response, redacted", &bodies.response)] {
+        let Some(kept) = kept else { continue };
+        facts.section(title)?;
+        match &kept.text {
+            Some(text) => {
+                for line in body::lines(text) {
+                    writeln!(facts.out, "  {line}")?;
+                }
+            }
+            None => {
+                let size = format::bytes(kept.size);
+                writeln!(facts.out, "  {size}, not kept: too long, or not seen as a whole")?;
+            }
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::observe::DebugOrder;
+use crate::observe::event::BodiesState;
 use crate::record::debug_control::{DebugClock, DebugControl, LIMIT};
 use crate::record::timestamp::Timestamp;
 use crate::relay::chunk::Moment;
@@ -19,6 +20,8 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 pub(crate) struct DebugWatch {
     path: PathBuf,
     server_name: String,
+    /// State of this session if the control file asks for bodies.
+    bodies: BodiesState,
     next_look: Moment,
     /// The file at the last look.
     seen: Option<FileState>,
@@ -39,10 +42,11 @@ struct FileState {
 }
 
 impl DebugWatch {
-    pub(crate) fn new(path: PathBuf, server_name: &str) -> DebugWatch {
+    pub(crate) fn new(path: PathBuf, server_name: &str, bodies: BodiesState) -> DebugWatch {
         DebugWatch {
             path,
             server_name: server_name.to_owned(),
+            bodies,
             next_look: Moment(0),
             seen: None,
             control: None,
@@ -72,10 +76,13 @@ impl DebugWatch {
             self.control = found.and_then(|_| self.read());
         }
         let clock = DebugClock { moment, wall, boot_id: &self.boot_id };
-        let order = match self.control.as_ref().map(|control| control.left(&clock)) {
+        let order = match self.control.as_ref().map(|control| (control.left(&clock), control.bodies)) {
             None => None,
-            Some(Ok(left)) => Some(DebugOrder { until: moment.after(left) }).filter(|_| !left.is_zero()),
-            Some(Err(problem)) => {
+            Some((Ok(left), asks_for_bodies)) => {
+                let bodies = if asks_for_bodies { self.bodies } else { BodiesState::Off };
+                Some(DebugOrder { until: moment.after(left), bodies }).filter(|_| !left.is_zero())
+            }
+            Some((Err(problem), _)) => {
                 self.warn(problem);
                 None
             }
@@ -86,7 +93,8 @@ impl DebugWatch {
         let is_same = match (&self.order, &order) {
             (None, None) => true,
             (Some(before), Some(now)) => {
-                before.until.since(now.until).max(now.until.since(before.until)) < TOLERANCE
+                let moved = before.until.since(now.until).max(now.until.since(before.until));
+                before.bodies == now.bodies && moved < TOLERANCE
             }
             _ => false,
         };
@@ -94,6 +102,7 @@ impl DebugWatch {
             return None;
         }
         self.order = order;
+        order.into_iter().for_each(|order| announce(order.bodies));
         Some(order)
     }
 
@@ -126,6 +135,26 @@ impl DebugWatch {
     }
 }
 
+/// Tells the user on stderr whether this session keeps bodies.
+fn announce(bodies: BodiesState) {
+    let reason = match bodies {
+        BodiesState::Off => return,
+        BodiesState::On => {
+            tracing::warn!(
+                "arguments and results are kept, redacted, in a file beside the log (`.bodies.jsonl`); \
+                 `spantap debug off` ends this, and the file is deleted after a day"
+            );
+            return;
+        }
+        BodiesState::StrictMode => "redaction is in strict mode",
+        BodiesState::RedactionSettings => {
+            "the redaction settings cannot be applied; `spantap doctor` names them"
+        }
+        BodiesState::NoLog => "this session has no log",
+    };
+    tracing::warn!("debug is on, but no bodies are kept: {reason}");
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -145,7 +174,7 @@ mod tests {
     impl Watched {
         fn new() -> Watched {
             let folder = tempfile::tempdir().unwrap();
-            let watch = DebugWatch::new(folder.path().join("debug.json"), "github");
+            let watch = DebugWatch::new(folder.path().join("debug.json"), "github", BodiesState::StrictMode);
             Watched { folder, watch }
         }
 
@@ -161,7 +190,7 @@ mod tests {
     }
 
     fn on(time: Duration) -> Option<Option<DebugOrder>> {
-        Some(Some(DebugOrder { until: START.after(time) }))
+        Some(Some(DebugOrder { until: START.after(time), bodies: BodiesState::Off }))
     }
 
     #[test]
@@ -180,6 +209,17 @@ mod tests {
         assert_eq!(watched.after(MINUTE * 3), on(MINUTE * 9));
         std::fs::remove_file(&watched.watch.path).unwrap();
         assert_eq!(watched.after(MINUTE * 4), Some(None));
+    }
+
+    #[test]
+    fn bodies_are_as_the_session_allows_them() {
+        let mut watched = Watched::new();
+        let clock = DebugClock { moment: START, wall: WALL, boot_id: &procfs::boot_id() };
+        let mut control = DebugControl::new(MINUTE, None, &clock);
+        control.bodies = true;
+        files::write_private(&watched.watch.path, &control.encode()).unwrap();
+        let order = watched.after(Duration::ZERO).flatten().unwrap();
+        assert_eq!(order.bodies, BodiesState::StrictMode);
     }
 
     #[test]

@@ -70,7 +70,10 @@ impl LogSource {
             let name = unpacked(name);
             let begins_after =
                 |until: Timestamp| SessionFileName::parse(name).is_some_and(|name| name.date > until.date());
-            if !name.ends_with(".jsonl") || window.until.is_some_and(begins_after) {
+            if !name.ends_with(".jsonl")
+                || SessionFileName::parse_bodies(name).is_some()
+                || window.until.is_some_and(begins_after)
+            {
                 continue;
             }
             // A file that was deleted since, or a broken link, is left out.

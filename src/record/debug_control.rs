@@ -28,6 +28,9 @@ pub(crate) struct DebugControl {
     /// Pattern for the names of servers; absent for all servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<String>,
+    /// True if arguments and results are kept, redacted.
+    #[serde(default)]
+    pub(crate) bodies: bool,
 }
 
 /// The present time on both clocks.
@@ -69,6 +72,7 @@ impl DebugControl {
             boot_id: clock.boot_id.to_owned(),
             until_ns: clock.moment.after(time).0,
             server,
+            bodies: false,
         }
     }
 

@@ -56,6 +56,21 @@ impl SessionFileName {
     }
 }
 
+/// End of the name of a file with redacted bodies.
+const BODIES: &str = ".bodies.jsonl";
+
+impl SessionFileName {
+    /// Returns the name of the file of bodies that is beside this log.
+    pub(crate) fn of_bodies(&self) -> String {
+        self.to_string().trim_end_matches(".jsonl").to_owned() + BODIES
+    }
+
+    /// Parses the name of a file of bodies.
+    pub(crate) fn parse_bodies(name: &str) -> Option<SessionFileName> {
+        SessionFileName::parse(&(name.strip_suffix(BODIES)?.to_owned() + ".jsonl"))
+    }
+}
+
 impl fmt::Display for SessionFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SessionFileName { server, date, connection, part } = self;

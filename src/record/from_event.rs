@@ -60,7 +60,10 @@ impl<'a> Record<'a> {
             EventKind::SessionEnded(ended) => record.session_ended(ended, dropped),
             EventKind::ToolsListed(listed) if listed.is_recorded => record.tools_listed(listed),
             EventKind::ToolsLinted(linted) => record.tools_linted(linted),
-            EventKind::ToolsListed(_) | EventKind::PromptsListed(_) | EventKind::StatsSample(_) => {
+            EventKind::ToolsListed(_)
+            | EventKind::PromptsListed(_)
+            | EventKind::StatsSample(_)
+            | EventKind::Body(_) => {
                 return None;
             }
         }
@@ -70,7 +73,19 @@ impl<'a> Record<'a> {
     fn debug_started(&mut self, started: &DebugStarted, anchor: &ClockAnchor) {
         let until = anchor.wall(started.until);
         self.debug_until = Some(until);
-        self.begin(Level::Info, EventName::DebugStarted, format!("debug level is on until {until}"));
+        self.bodies = Some(started.bodies);
+        let (level, bodies) = match started.bodies {
+            BodiesState::Off => (Level::Info, ""),
+            BodiesState::On => {
+                (Level::Warn, "; arguments and results are kept in a file of their own, redacted")
+            }
+            BodiesState::StrictMode => (Level::Info, "; no bodies are kept: redaction is in strict mode"),
+            BodiesState::RedactionSettings => {
+                (Level::Info, "; no bodies are kept: the redaction settings cannot be applied")
+            }
+            BodiesState::NoLog => (Level::Info, "; no bodies are kept: this session has no log"),
+        };
+        self.begin(level, EventName::DebugStarted, format!("debug level is on until {until}{bodies}"));
     }
 
     fn begin(&mut self, level: Level, event: EventName, message: impl Into<Cow<'a, str>>) {

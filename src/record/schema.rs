@@ -87,7 +87,7 @@ pub const EVENTS: &[EventFields] = &[
     fields(EventName::ToolResult, "request_id tool_name result_summary", "result_hash redactions"),
     fields(EventName::McpNotification, "direction method size_bytes", "text redactions"),
     fields(EventName::ServerStderr, "stream text size_bytes", "redactions"),
-    fields(EventName::DebugStarted, "debug_until", ""),
+    fields(EventName::DebugStarted, "debug_until bodies", ""),
     fields(EventName::DebugEnded, "", ""),
 ];
 

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::observe::canonical::JsonText;
 pub(crate) use crate::observe::event::{
-    DefinitionPart, Direction, EndReason, LossPlace, SessionSource, Status, ToolChangeKind, UnmatchedKind,
+    BodiesState, BodyPart, DefinitionPart, Direction, EndReason, LossPlace, SessionSource, Status,
+    ToolChangeKind, UnmatchedKind,
 };
 pub(crate) use crate::observe::lint::{LintLevel, LintRule};
 pub(crate) use crate::relay::chunk::Stream;
@@ -158,6 +159,8 @@ macro_rules! json {
 }
 
 json!(
+    BodiesState,
+    BodyPart,
     CostSource,
     Decider,
     DefinitionPart,

@@ -50,6 +50,11 @@ pub(crate) fn roots_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("roots"))
 }
 
+/// Returns the folder that names every file of bodies, so that each start can delete the old ones.
+pub(crate) fn bodies_dir() -> Option<PathBuf> {
+    Some(state_dir()?.join("bodies"))
+}
+
 pub(crate) fn sessions_dir() -> Option<PathBuf> {
     Some(state_dir()?.join("sessions"))
 }

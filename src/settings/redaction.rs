@@ -1,6 +1,7 @@
 //! The `[redaction]` table as a setting.
 
-use crate::observe::redact::{self, Redactor};
+use crate::observe::event::BodiesState;
+use crate::observe::redact::{self, RedactionMode, Redactor};
 
 #[derive(Clone, Debug)]
 pub enum RedactionTable {
@@ -15,6 +16,18 @@ impl RedactionTable {
         match self {
             RedactionTable::Settings(settings) => settings.warnings(),
             RedactionTable::Unusable => Vec::new(),
+        }
+    }
+
+    /// Returns whether a session with these settings keeps bodies if the user asks for them.
+    pub(crate) fn bodies_state(&self) -> BodiesState {
+        match self {
+            RedactionTable::Settings(settings) if settings.check().is_err() => BodiesState::RedactionSettings,
+            RedactionTable::Settings(settings) if settings.mode == RedactionMode::Strict => {
+                BodiesState::StrictMode
+            }
+            RedactionTable::Settings(_) => BodiesState::On,
+            RedactionTable::Unusable => BodiesState::RedactionSettings,
         }
     }
 

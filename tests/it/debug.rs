@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use spantap::record::timestamp::Timestamp;
 
 use crate::support::*;
@@ -151,5 +151,159 @@ fn a_time_that_is_too_long_and_options_without_on_are_refused() {
         let output = home.spantap(words.iter().copied()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(!control(&home).exists(), "{words:?}");
+    }
+}
+
+/// Returns the files of bodies beside the logs.
+fn bodies(home: &Home) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home.logs()).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    files.filter(|path| path.to_str().unwrap().ends_with(".bodies.jsonl")).collect()
+}
+
+const TOKEN: &str = "ghp_EXAMPLEmEON6IZBmtYqLw1peE0bhTcIyiHtl";
+
+/// Makes a call with a secret, which the sample server repeats in its error.
+fn call_with_secret(session: &mut Session) {
+    session.request("tools/call", json!({"name": "create_issue", "arguments": {"body": TOKEN, "n": 7}}));
+    session.request(
+        "tools/call",
+        json!({"name": "search_issues", "arguments": {"query": format!("x {TOKEN}")}}),
+    );
+}
+
+/// Waits until the files of bodies have this number of lines.
+#[track_caller]
+fn wait_for_bodies(home: &Home, wanted: usize) {
+    let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
+    wait_until("bodies", || bodies(home).iter().map(lines).sum::<usize>() == wanted);
+}
+
+fn shown(home: &Home, words: &[&str]) -> String {
+    let output = home.spantap(words.iter().copied()).output().unwrap();
+    let (printed, said) = text(&output);
+    assert!(output.status.success(), "{words:?}: {printed}{said}");
+    printed
+}
+
+#[test]
+fn bodies_are_kept_redacted_apart_and_announced_and_show_prints_them() {
+    let home = Home::new();
+    let mut session = home.session(&["--server", "notes"]);
+    call_with_secret(&mut session);
+    wait_for(&home, "mcp_tool_call", 2);
+    let printed = shown(&home, &["show", "-1"]);
+    assert!(printed.contains("`spantap debug on --bodies` keeps those of later calls"), "{printed}");
+    let printed = debug(&home, &["on", "--bodies"]);
+    assert!(printed.contains("kept beside the logs, redacted, for a day"), "{printed}");
+    wait_for(&home, "debug_started", 1);
+    call_with_secret(&mut session);
+    wait_for_bodies(&home, 4);
+    let files = bodies(&home);
+    assert_eq!(std::fs::metadata(&files[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = std::fs::read_to_string(&files[0]).unwrap();
+    assert!(!kept.contains(TOKEN) && kept.contains("[REDACTED:github]"), "{kept}");
+    debug(&home, &["off"]);
+    wait_for(&home, "debug_ended", 1);
+    call_with_secret(&mut session);
+    let (_, said) = session.end();
+    assert!(said.contains("arguments and results are kept, redacted, in a file beside the log"), "{said}");
+    assert_eq!(std::fs::read_to_string(&files[0]).unwrap(), kept, "nothing after the end");
+
+    let logs: Vec<PathBuf> = logs_in(&home.logs());
+    let records: Vec<Value> = logs.iter().flat_map(|log| validate_log(log)).collect();
+    let started = records.iter().find(|record| record["event"] == "debug_started").unwrap();
+    assert_eq!((&started["bodies"], &started["level"]), (&json!("on"), &json!("warn")));
+    let calls: Vec<&Value> = records.iter().filter(|record| record["event"] == "mcp_tool_call").collect();
+    assert_eq!(calls.len(), 6);
+    let handle = |call: &Value| {
+        let connection = call["connection_id"].as_str().unwrap();
+        format!("{}.{}", &connection[connection.len() - 6..], call["seq"])
+    };
+    let printed = shown(&home, &["show", &handle(calls[2])]);
+    assert!(
+        printed.contains("request, redacted\n  {\n    \"body\": \"[REDACTED:github]\",\n    \"n\": 7\n  }\n"),
+        "{printed}"
+    );
+    assert!(printed.contains("response, redacted\n  {\n"), "{printed}");
+    assert!(shown(&home, &["show", &handle(calls[4])]).contains("bodies         not kept"));
+
+    let tail = shown(&home, &["tail", "--color", "always"]);
+    let line = tail.lines().find(|line| line.contains("debug level is on")).unwrap();
+    assert!(line.contains("\u{1b}[31m") && line.contains("kept in a file of their own, redacted"), "{tail}");
+    shown(&home, &["report", "-o", "page.html"]);
+    let page = std::fs::read_to_string(home.path().join("page.html")).unwrap();
+    for printed in [page, shown(&home, &["sessions", "--json"]), shown(&home, &["tail", "--json"])] {
+        assert!(!printed.contains("\"n\\\": 7") && !printed.contains("spantap-bodies"), "{printed}");
+    }
+}
+
+#[test]
+fn a_session_whose_redaction_is_strict_or_unknown_or_that_has_no_log_keeps_no_bodies_and_says_why() {
+    for (config, options, reason, word) in [
+        ("[redaction]\nmode = 'strict'\n", &[][..], "redaction is in strict mode", "strict_mode"),
+        (
+            "[redaction]\nmode = 'lax'\n",
+            &[],
+            "the redaction settings cannot be applied",
+            "redaction_settings",
+        ),
+        ("", &["--no-log"], "this session has no log", "no_log"),
+    ] {
+        let home = Home::new();
+        let folder = home.path().join(".config/spantap");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.toml"), config).unwrap();
+        let printed = debug(&home, &["on", "--bodies"]);
+        assert_eq!(printed.contains("no bodies are kept"), !config.is_empty(), "{printed}");
+        // A short session may end before its first look at the control file.
+        wait_until(reason, || {
+            let mut session = home.session(options);
+            call_with_secret(&mut session);
+            let (_, said) = session.end();
+            said.contains(&format!("no bodies are kept: {reason}"))
+        });
+        assert_eq!(bodies(&home), Vec::<PathBuf>::new(), "{word}");
+        let records = home.records();
+        let started = records.iter().find(|record| record["event"] == "debug_started");
+        assert!(started.is_none_or(|record| record["bodies"] == word), "{started:?}");
+    }
+}
+
+#[test]
+fn each_start_deletes_bodies_that_a_killed_proxy_left_a_day_ago() {
+    let home = Home::new();
+    let elsewhere = home.path().join("elsewhere");
+    debug(&home, &["on", "--bodies"]);
+    for options in [&[][..], &["--log-dir", elsewhere.to_str().unwrap()]] {
+        let mut session = home.session(options);
+        session.calls(1);
+        let folder = if options.is_empty() { home.logs() } else { elsewhere.clone() };
+        let kept = || {
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).find(|path| path.to_str().unwrap().ends_with(".bodies.jsonl"))
+        };
+        wait_until("bodies", || {
+            // The first call may have been made before the first look.
+            session.calls(1);
+            kept().is_some()
+        });
+        session.child.kill().unwrap();
+        session.child.wait().unwrap();
+        let file = kept().unwrap();
+        shown(&home, &["debug"]);
+        assert!(file.exists(), "it is young");
+        let hours = std::time::Duration::from_secs(3600);
+        let time = std::time::SystemTime::now() - 25 * hours;
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        match options {
+            [] => drop(shown(&home, &["debug"])),
+            // A proxy, too.
+            _ => wait_until("the old file is deleted", || {
+                home.session(&[]).end();
+                !file.exists()
+            }),
+        }
+        assert!(!file.exists());
     }
 }

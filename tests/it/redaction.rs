@@ -396,6 +396,7 @@ fn a_terminal_sequence_cannot_eat_the_first_letter_of_a_secret() {
 }
 
 mod attacks;
+mod bodies;
 mod door;
 mod linear;
 mod names;

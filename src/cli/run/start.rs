@@ -2,12 +2,14 @@
 //! not need is done on the observer's thread, after the server has been started.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cli::exit_with;
 use crate::cli::run::RunArgs;
+use crate::export::bodies::{self, BodiesFile};
 use crate::export::live::LiveFile;
 use crate::export::log::{Log, LogSettings};
 use crate::export::notify::Notifier;
@@ -16,7 +18,7 @@ use crate::export::otlp::settings::SignalEndpoints;
 use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
-use crate::observe::event::{SessionStarted, Span};
+use crate::observe::event::{BodiesState, SessionStarted, Span};
 use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::observe::{Debug, Denials, Observer, ObserverSettings};
 use crate::proxy::connection_span::{ConnectionSpan, begins_session};
@@ -335,6 +337,7 @@ impl SessionSetup {
             begins_session: root.is_some_and(|root| begins_session(&paths::roots_dir(), root)),
         };
         let settings = self.observer_settings(now, hash_key, span);
+        let bodies_state = self.bodies_state();
         let mut random = [0; 32];
         let _ = getrandom::fill(&mut random);
         let mut observer = Observer::new(settings, self.redactor, random);
@@ -348,9 +351,27 @@ impl SessionSetup {
                 known_tools.update(tools);
             }
         };
-        let debug_watch =
-            paths::debug_control().map(|path| DebugWatch::new(path, &self.identity.server_name));
+        if let Some(register) = paths::bodies_dir() {
+            bodies::clean(&register, std::time::SystemTime::now());
+        }
+        let debug_watch = paths::debug_control()
+            .map(|path| DebugWatch::new(path, &self.identity.server_name, bodies_state));
         SessionObserver { observer, exporter, remember_tools: Some(Box::new(remember_tools)), debug_watch }
+    }
+
+    /// Returns whether this session keeps bodies if the user asks for them.
+    fn bodies_state(&self) -> BodiesState {
+        match self.settings.redaction.bodies_state() {
+            BodiesState::On if self.file_error.is_some() => BodiesState::RedactionSettings,
+            BodiesState::On if self.bodies_place().is_none() => BodiesState::NoLog,
+            state => state,
+        }
+    }
+
+    /// Returns the folder of the log, and the register of files of bodies.
+    fn bodies_place(&self) -> Option<(PathBuf, PathBuf)> {
+        let folder = self.settings.log_folder().filter(|_| self.settings.log.value)?;
+        Some((folder, paths::bodies_dir()?))
     }
 
     /// Returns the working folder with the home folder as `~`, unless the user forbids it.
@@ -380,6 +401,11 @@ impl SessionSetup {
         let mut outputs: Vec<Box<dyn Output>> = Vec::new();
         let log = self.opened.take().or_else(|| self.log());
         outputs.extend(log.map(|log| Box::new(log) as Box<dyn Output>));
+        let bodies = self.bodies_place().filter(|_| self.bodies_state() == BodiesState::On);
+        let bodies = bodies.map(|(folder, register)| {
+            BodiesFile::new(folder, register, &self.identity, anchor, |line| tracing::warn!("{line}"))
+        });
+        outputs.extend(bodies.map(|bodies| Box::new(bodies) as Box<dyn Output>));
         let live = paths::live_dir().filter(|_| self.settings.log.value);
         let live = live.map(|folder| LiveFile::new(&folder, &self.identity, anchor));
         outputs.extend(live.map(|live| Box::new(live) as Box<dyn Output>));

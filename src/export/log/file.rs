@@ -293,7 +293,8 @@ fn append(open: &mut OpenPart, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     Ok(())
 }
 
-fn reason(error: &io::Error) -> &'static str {
+/// Returns the reason of a loss for an error of a write.
+pub(in crate::export) fn reason(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "no_space",
         io::ErrorKind::FileTooLarge => "file_too_large",

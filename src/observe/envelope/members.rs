@@ -154,6 +154,10 @@ pub struct Envelope {
     /// Length of `result` in bytes, if it is present.
     pub result_size: Option<u64>,
     pub result_hash: Option<Hash>,
+    /// The text of `result`, if it is kept.
+    pub(super) result_text: Option<Vec<u8>>,
+    /// The text of `error`, if it is kept.
+    pub(super) error_text: Option<Vec<u8>>,
     /// Length of `error` in bytes, if it is present.
     pub error_size: Option<u64>,
     /// The definitions in `result.tools`, if it is present.
@@ -174,6 +178,8 @@ impl Envelope {
             has_params: false,
             result_size: None,
             result_hash: None,
+            result_text: None,
+            error_text: None,
             error_size: None,
             tools: ToolPage::default(),
             prompts: ToolPage::default(),
@@ -197,6 +203,12 @@ impl Envelope {
     /// because some servers always write both members.
     pub(crate) fn has_error(&self) -> bool {
         self.error_size.is_some_and(|size| size != 4 || self.result_size.is_none())
+    }
+
+    /// Returns the text of `error`, or else of `result`, if it was kept whole.
+    pub(crate) fn answer_text(&self) -> Option<&[u8]> {
+        let text = if self.has_error() { &self.error_text } else { &self.result_text };
+        text.as_deref()
     }
 
     pub(crate) fn has(&self, member: Member) -> bool {
@@ -230,6 +242,8 @@ impl Envelope {
         self.has_params = false;
         self.result_size = None;
         self.result_hash = None;
+        self.result_text = None;
+        self.error_text = None;
         self.error_size = None;
         self.tools = ToolPage::default();
         self.prompts = ToolPage::default();

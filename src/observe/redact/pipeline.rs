@@ -95,7 +95,7 @@ impl<'a> Pipeline<'a> {
             let all = text.len() + unseen;
             return if all == 0 { note.to_owned() } else { sanitize::cut_note(all) };
         }
-        let mut redacted = match field {
+        let redacted = match field {
             Field::StderrLine => self.next_piece(text, kept, key_lines),
             _ => self.rewrite(text, kept),
         };
@@ -108,9 +108,14 @@ impl<'a> Pipeline<'a> {
         if unseen == 0 && field.limit().fitting(&redacted) == redacted.len() {
             return if note.is_empty() { redacted.into_owned() } else { redacted.into_owned() + note };
         }
+        self.cut_and_detect(redacted, field.limit(), unseen)
+    }
+
+    /// Cuts a redacted text to `limit`. `unseen` is the number of bytes after it.
+    fn cut_and_detect(&mut self, mut redacted: Cow<'_, str>, limit: TextLimit, unseen: usize) -> String {
         // A cut may separate a name from its value, or one quote from the other: the detectors run again.
         for _ in 0..Pipeline::MOST_ROUNDS {
-            let shown = cut(&redacted, field.limit(), unseen, Some(&self.rules.placeholder));
+            let shown = cut(&redacted, limit, unseen, Some(&self.rules.placeholder));
             let (body, note) = sanitize::split_cut_note(&shown);
             let again = self.detect(Cow::Borrowed(body));
             if again == body {
@@ -119,6 +124,42 @@ impl<'a> Pipeline<'a> {
             redacted = Cow::Owned(again.into_owned());
         }
         self.hide_whole(KnownClass::Unchecked, "unchecked", redacted.len())
+    }
+
+    /// Redacts the whole of a JSON text: first each string as its reader sees it, then the names and values around
+    /// them. Cuts the result to `limit` after that.
+    pub(super) fn body(&mut self, json: &str, limit: TextLimit) -> String {
+        /// Levels of JSON text within strings of JSON text.
+        const DEEPEST: u32 = 4;
+        let text = self.redact_strings(json, DEEPEST);
+        let redacted = self.rewrite(&text, KeptControls::TabsAndLines);
+        match limit.fitting(&redacted) == redacted.len() {
+            true => redacted.into_owned(),
+            false => self.cut_and_detect(redacted, limit, 0),
+        }
+    }
+
+    /// Redacts the strings of a JSON text. A string may hold JSON text with strings of its own, up to `depth` levels.
+    fn redact_strings(&mut self, json: &str, depth: u32) -> String {
+        let mut redacted = String::with_capacity(json.len());
+        let mut rest = json;
+        while let Some((before, literal, after)) = split_at_string(rest) {
+            redacted.push_str(before);
+            match serde_json::from_str::<String>(literal) {
+                Ok(text) => {
+                    // A string without escapes reads the same in the text around it.
+                    let has_inner = depth > 1 && literal.contains('\\');
+                    let inner = if has_inner { self.redact_strings(&text, depth - 1) } else { text.clone() };
+                    let inner = self.rewrite(&inner, KeptControls::TabsAndLines);
+                    let changed = (inner != text).then(|| serde_json::to_string(&inner).ok()).flatten();
+                    redacted.push_str(changed.as_deref().unwrap_or(literal));
+                }
+                Err(_) => redacted.push_str(literal),
+            }
+            rest = after;
+        }
+        redacted.push_str(rest);
+        redacted
     }
 
     /// Redacts the next piece of a text in which a private key may continue from an earlier piece.
@@ -356,6 +397,20 @@ impl<'a> Pipeline<'a> {
         replaced.push_str(text.get(done..).unwrap_or_default());
         replaced
     }
+}
+
+/// Splits a JSON text around its first string, which includes its quotes.
+fn split_at_string(json: &str) -> Option<(&str, &str, &str)> {
+    let start = memchr::memchr(b'"', json.as_bytes())?;
+    let mut end = start + 1;
+    loop {
+        end += memchr::memchr2(b'"', b'\\', json.as_bytes().get(end..)?)?;
+        if json.as_bytes().get(end) == Some(&b'"') {
+            break;
+        }
+        end += 2;
+    }
+    Some((json.get(..start)?, json.get(start..=end)?, json.get(end + 1..)?))
 }
 
 fn is_personal_data(finding: &Finding) -> bool {

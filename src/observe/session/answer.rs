@@ -49,6 +49,7 @@ impl Session {
         if direction == Direction::ServerToClient {
             self.first_answer.get_or_insert(step.now);
         }
+        self.keep_response(&pending, envelope, step);
         self.update_state(&pending, envelope, step);
         let content = Session::content(&pending, envelope);
         let mut answer = self.answer(&mut pending, envelope, &content);

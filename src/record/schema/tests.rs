@@ -258,7 +258,10 @@ impl Filled {
                 redactions: self.counts(),
             })),
             EventKind::ServerStderr(ServerStderr { line: text("boom"), size: 4, redactions: self.counts() }),
-            EventKind::DebugStarted(DebugStarted { until: Moment(9_000_000_000) }),
+            EventKind::DebugStarted(DebugStarted {
+                until: Moment(9_000_000_000),
+                bodies: BodiesState::StrictMode,
+            }),
             EventKind::DebugEnded,
             EventKind::SessionEnded(Box::new(SessionEnded {
                 reason: EndReason::ServerDied,
