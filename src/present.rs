@@ -12,6 +12,7 @@ pub(crate) mod errors;
 pub(crate) mod format;
 pub mod gate;
 pub(crate) mod lint;
+pub(crate) mod models;
 pub mod operation;
 mod printable;
 pub mod report;

@@ -2,12 +2,17 @@
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
 
 use clap::Args;
 
 use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
 use crate::present::sessions;
+use crate::query::agents::agent_logs;
+use crate::query::agents::table::{self, FactTable};
+use crate::query::scan::scan;
+use crate::query::select::Selection;
 use crate::query::sessions::SessionTable;
 use crate::record::timestamp::Timestamp;
 
@@ -34,6 +39,7 @@ impl SessionsArgs {
         if !self.connections {
             reading.leave_out_inner();
         }
+        let every_session = Selection { window: reading.select.window, ..Selection::default() };
         let (table, findings) =
             reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
         reading.print_problems(&findings);
@@ -41,6 +47,12 @@ impl SessionsArgs {
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
         found.truncate(self.output.limit.unwrap_or(default));
+        // What an agent reported is that of a whole session.
+        if !self.connections && !reading.select.is_about_operations() && reading.select.servers.is_empty() {
+            let sources = agent_logs(&reading.sources);
+            let (facts, _) = scan(&sources, || FactTable::new(&every_session), &AtomicU64::new(0));
+            table::add_to_sessions(&facts.finish(), &mut found);
+        }
         let live = reading.live_noted();
         let now = Timestamp::now();
         for (_, session) in &mut found {

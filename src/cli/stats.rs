@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
 use crate::cli::{Out, exit_with};
-use crate::present::{Printable, errors, stats};
+use crate::present::{Printable, errors, models, stats};
+use crate::query::agents::table::{FactTable, model_rows};
 use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
@@ -31,6 +32,9 @@ impl StatsArgs {
         if self.by == StatsGrouping::Error && self.sort.is_some() {
             let problem = anyhow::anyhow!("--sort has no effect with --by error");
             return Err(exit_with(2, problem, "leave out --sort: the most frequent messages come first"));
+        }
+        if self.by.is_of_agents() {
+            return self.run_of_agents(out);
         }
         let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         reading.leave_out_inner();
@@ -56,6 +60,27 @@ impl StatsArgs {
             reading.print_no_data(what, &findings)?;
         }
         Ok(reading.status(&findings, is_empty, &self.output))
+    }
+
+    /// Prints what agents reported by model or turn.
+    fn run_of_agents(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        if self.sort.is_some() || reading.select.is_about_operations() || !reading.select.servers.is_empty() {
+            let problem =
+                anyhow::anyhow!("--by model and --by turn take only --session, --since, --until and --on");
+            return Err(exit_with(2, problem, "leave out the other options: these rows are not of calls"));
+        }
+        let (table, findings) = reading.scan(|| FactTable::new(&reading.select));
+        reading.print_problems(&findings);
+        let rows = model_rows(&table.finish(), self.by == StatsGrouping::Turn);
+        let limit = self.output.limit.unwrap_or(usize::MAX);
+        let out = &mut BufWriter::new(out);
+        self.write(out, &rows, |out| models::write(out, &reading.terminal, &rows, limit))?;
+        out.flush()?;
+        if rows.is_empty() {
+            reading.print_no_data("no record of an agent", &findings)?;
+        }
+        Ok(reading.status(&findings, rows.is_empty(), &self.output))
     }
 
     /// Writes the rows as lines of JSON, or as `draw` draws them.

@@ -29,7 +29,8 @@ pub(crate) fn write(
     let rows: Vec<&OperationRow> = session.operations.iter().map(|operation| &operation.row).collect();
     let open: Vec<_> = session.totals.open().map(|(_, request)| request).collect();
     if session.more == 0 {
-        write_time(out, terminal, &TimeSpent::new(&rows, &open, Timestamp::now()))?;
+        let agent = chain.map(|chain| chain.times.clone()).unwrap_or_default();
+        write_time(out, terminal, &TimeSpent::with_agent(&rows, &open, Timestamp::now(), agent))?;
     }
     let links = session.traces().filter_map(|trace| terminal.trace_link.as_ref()?.text(trace, ""));
     for link in links {
@@ -124,6 +125,7 @@ fn write_time(out: &mut dyn Write, terminal: &Terminal, time: &TimeSpent) -> io:
     let parts = [
         ("starting", time.starting_ms),
         ("tools", time.tools_ms),
+        ("the model", time.model_ms),
         ("a person", time.person_ms),
         ("nothing asked", time.silent_ms()),
     ];

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
-use crate::present::{Printable, format};
+use crate::present::{Printable, format, models};
+use crate::query::agents::totals::{AgentTotals, ModelTotals};
 use crate::query::row::id_end;
 use crate::query::sessions::SessionTotals;
 use crate::record::cost::Prices;
@@ -52,6 +53,49 @@ struct SessionLine<'a> {
     tokens_est: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd_est: Option<f64>,
+    #[serde(flatten)]
+    agent: Option<AgentFigures>,
+}
+
+/// Figures that the agent of a session reported. Nothing of them is part of the estimates.
+#[derive(Serialize)]
+struct AgentFigures {
+    model_calls: u64,
+    /// Model calls of which the tokens are known, and of which the cost is known.
+    calls_with_tokens: u64,
+    calls_with_cost: u64,
+    input_tokens: u64,
+    cached_tokens: u64,
+    output_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+    /// Model calls of which the collector calculated the cost.
+    calculated_costs: u64,
+    /// Tools that were refused before a server was asked.
+    refused: u64,
+}
+
+impl AgentFigures {
+    fn new(agent: &AgentTotals) -> AgentFigures {
+        let ModelTotals { calls, told, priced, calculated, .. } = agent.models;
+        AgentFigures {
+            model_calls: calls,
+            calls_with_tokens: told,
+            calls_with_cost: priced,
+            input_tokens: agent.models.input_tokens,
+            cached_tokens: agent.models.cached_tokens,
+            output_tokens: agent.models.output_tokens,
+            cost_usd: agent.models.cost(),
+            calculated_costs: calculated,
+            refused: agent.refusals(),
+        }
+    }
+}
+
+/// Returns the number of turns: those of the agent, else those that the calls name.
+fn turns(session: &SessionTotals) -> u64 {
+    let told = session.agent.as_ref().map_or(0, |agent| agent.turns);
+    if told > 0 { told } else { session.turns.turns() }
 }
 
 pub(crate) fn json(
@@ -78,7 +122,7 @@ pub(crate) fn json(
         error_rate: session.calls.error_rate(),
         denied: session.calls.with_status(Status::Denied),
         unknown: session.calls.with_status(Status::Unknown),
-        turns: session.turns.turns(),
+        turns: turns(session),
         conversations: session.turns.conversations(),
         most_repeats: session.most_repeats(),
         slow: session.calls.slow,
@@ -89,6 +133,7 @@ pub(crate) fn json(
         definition_tokens_est: session.definition_tokens(),
         tokens_est: session.calls.tokens,
         cost_usd_est: session.calls.cost(prices),
+        agent: session.agent.as_ref().map(AgentFigures::new),
     })
 }
 
@@ -113,6 +158,9 @@ pub fn write(
         Column::right("DEFINED~", 5),
         Column::right("TOKENS~", 4),
         Column::right("COST~", 5),
+        Column::right("IN", 4),
+        Column::right("OUT", 5),
+        Column::right("COST", 3),
         Column::left("NOTES", 0),
     ];
     // The year is shown only if it differs between rows.
@@ -125,6 +173,8 @@ pub fn write(
         let servers: Vec<&str> = session.servers.keys().map(String::as_str).collect();
         let errors = session.calls.errors();
         let (note, tone) = annotation(session, terminal.warn, true);
+        let models = session.agent.as_ref().map(|agent| &agent.models);
+        let told = models.filter(|models| models.told > 0);
         let id = if by_connection { short_connection(id) } else { beginning(id, length).into() };
         vec![
             Cell::toned(id, Tone::Strong),
@@ -135,10 +185,13 @@ pub fn write(
             Cell::from(servers.join(", ")),
             Cell::from(session.calls.calls.to_string()),
             Cell::toned(errors.to_string(), if errors > 0 { Tone::Bad } else { Tone::Plain }),
-            Cell::from(session.turns.turns().to_string()),
+            Cell::from(turns(session).to_string()),
             Cell::from(session.definition_tokens().map(format::count).unwrap_or_default()),
             Cell::from(format::count(session.calls.tokens)),
             Cell::from(session.calls.cost(prices).map(format::usd).unwrap_or_default()),
+            Cell::from(told.map(|totals| format::count(totals.input_tokens)).unwrap_or_default()),
+            Cell::from(told.map(|totals| format::count(totals.output_tokens)).unwrap_or_default()),
+            Cell::from(models.map(models::cost).unwrap_or_default()),
             Cell::toned(note, tone),
         ]
     };
@@ -161,6 +214,9 @@ pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -
     }
     if let Some((tool, message, count)) = session.worst_failure() {
         notes.push(format!("{count}x {tool}: {message}"));
+    }
+    if let Some(refused) = session.agent.as_ref().map(AgentTotals::refusals).filter(|refused| *refused > 0) {
+        notes.push(format!("{refused} refused before a server was asked"));
     }
     if session.calls.with_status(Status::Denied) > 0 {
         notes.push(format!("{} denied", session.calls.with_status(Status::Denied)));

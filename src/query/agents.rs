@@ -2,7 +2,8 @@
 //!
 //! [`RunKeys`] has what is known of a session. [`read`] finds the agent runs that belong to it, then keeps their
 //! lines; a record of another run is never kept. `joins` says which call belongs to which tool and model call, `chain`
-//! makes the tree of them, and `totals` adds up tokens and cost.
+//! makes the tree of them, `totals` adds up tokens and
+//! cost, and `table` does so over all sessions.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
@@ -22,6 +23,7 @@ use crate::record::timestamp::Timestamp;
 
 pub(crate) mod chain;
 pub(crate) mod joins;
+pub(crate) mod table;
 pub(crate) mod totals;
 
 /// Beginning of the names of the collector's logs.
@@ -284,6 +286,16 @@ impl<'l> RunFact<'l> {
         let AgentRecord { started_at, ended_at, duration_ms, .. } = &self.record;
         let between = || Some((ended_at.as_ref()?.0 - started_at.as_ref()?.0) as f64 / 1000.0);
         duration_ms.as_ref().map(|ms| ms.0).or_else(between).filter(|ms| *ms >= 0.0)
+    }
+
+    /// Returns when the agent waited for a person: at its beginning, or before it if the wait is not part of its time.
+    pub(crate) fn waited(&self) -> Option<(Timestamp, Timestamp)> {
+        let ms = self.record.person_wait_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0)?;
+        let began = self.began();
+        Some(match self.length_ms().is_some_and(|length| length < ms) {
+            true => (began.plus_ms(-ms), began),
+            false => (began, began.plus_ms(ms)),
+        })
     }
 
     /// Returns the agent's id of the conversation, else of the session.

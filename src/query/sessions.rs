@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::query::agents::totals::AgentTotals;
 use crate::query::entry::LogEntry;
 use crate::query::errors;
 use crate::query::event::unexpected_end;
@@ -51,6 +52,10 @@ pub struct SessionTotals {
     pub(crate) deaths: BTreeSet<String>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
+    /// Ids of the conversations of its calls.
+    pub(crate) conversation_ids: BTreeSet<String>,
+    /// Figures that its agent reported; `None` without any.
+    pub(crate) agent: Option<AgentTotals>,
     /// Connections whose end was recorded.
     ended: BTreeSet<String>,
     /// The connections that run now.
@@ -168,6 +173,7 @@ impl SessionTotals {
             }
             if entry.event == EventName::McpToolCall {
                 self.turns.add(entry);
+                insert(&mut self.conversation_ids, &entry.conversation_id);
                 self.calls.add(entry, prices);
                 if let Some(calls) = self.servers.get_mut(&*entry.server_name) {
                     *calls += u64::from(entry.continues_seq.is_none());
@@ -231,6 +237,7 @@ impl SessionTotals {
         self.deaths.extend(other.deaths);
         self.ended.extend(other.ended);
         self.folders.extend(other.folders);
+        self.conversation_ids.extend(other.conversation_ids);
         other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));
     }
 }

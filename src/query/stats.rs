@@ -29,6 +29,8 @@ pub enum StatsGrouping {
     Host,
     Day,
     Hour,
+    Model,
+    Turn,
     // Failures by tool and message, see `query::errors`. A doc comment would become help text.
     Error,
 }
@@ -44,7 +46,14 @@ impl StatsGrouping {
             StatsGrouping::Host => &["host_name"],
             StatsGrouping::Day => &["day"],
             StatsGrouping::Hour => &["hour"],
+            StatsGrouping::Model => &["model"],
+            StatsGrouping::Turn => &["turn_id"],
         }
+    }
+
+    /// Returns true if the rows are of what agents reported, not of calls.
+    pub(crate) fn is_of_agents(self) -> bool {
+        matches!(self, StatsGrouping::Model | StatsGrouping::Turn)
     }
 
     /// Returns true if the rows are spans of time, one after the other.
@@ -179,6 +188,8 @@ impl Fold for StatsTable<'_> {
             StatsGrouping::Tool => (entry.name(), ""),
             StatsGrouping::Session => (&*entry.session_id, ""),
             StatsGrouping::Host => (&*entry.host_name, ""),
+            // Agents report models and turns, see `query::agents::table`.
+            StatsGrouping::Model | StatsGrouping::Turn => return,
         };
         let group = self.groups.at(first, second);
         group.timed.add(entry, self.prices);

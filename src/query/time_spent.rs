@@ -9,13 +9,16 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
 
 /// The time from the first request to the last answer. Each moment counts once: a moment in which a person was
-/// asked is the person's, otherwise an open request of the client has it, otherwise the start of a server.
+/// asked is the person's, otherwise an open request of the client has it, otherwise a call of a model, otherwise the
+/// start of a server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TimeSpent {
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
     /// Waiting for a person: elicitations, and the time between two rounds of a call.
     pub(crate) person_ms: f64,
+    /// Waiting for a model, as far as the agent reported it.
+    pub(crate) model_ms: f64,
     /// Waiting for answers to tool calls and to other requests.
     pub(crate) tools_ms: f64,
     /// Waiting for greetings and listings before the first other request to a server.
@@ -44,11 +47,29 @@ pub(crate) struct StartupTime {
 /// From and until, in microseconds.
 pub(super) type Interval = (i64, i64);
 
+/// Times that an agent reported.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AgentTimes {
+    pub(crate) models: Vec<Interval>,
+    /// Waiting for a person, before a tool ran.
+    pub(crate) people: Vec<Interval>,
+}
+
 impl TimeSpent {
+    pub(crate) fn new(rows: &[&OperationRow], open: &[&LiveRequest], now: Timestamp) -> TimeSpent {
+        TimeSpent::with_agent(rows, open, now, AgentTimes::default())
+    }
+
     /// Adds up the time of `rows` and of requests that are `open` now. An answer that was not observed has no known
     /// duration and counts nothing; neither does a subscription, which is open as long as its connection.
-    pub(crate) fn new(rows: &[&OperationRow], open: &[&LiveRequest], now: Timestamp) -> TimeSpent {
+    pub(crate) fn with_agent(
+        rows: &[&OperationRow],
+        open: &[&LiveRequest],
+        now: Timestamp,
+        agent: AgentTimes,
+    ) -> TimeSpent {
         let mut person = between_rounds(rows);
+        person.extend(agent.people);
         let mut tools = Vec::new();
         let mut starting: Vec<Interval> = Vec::new();
         let mut starts: BTreeMap<&Arc<str>, (&Arc<str>, Vec<Interval>)> = BTreeMap::new();
@@ -84,13 +105,19 @@ impl TimeSpent {
         });
         let mut starts: Vec<StartupTime> = starts.collect();
         starts.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-        TimeSpent { starts, ..TimeSpent::divided(person, tools, starting) }
+        TimeSpent { starts, ..TimeSpent::divided(person, tools, agent.models, starting) }
     }
 
-    fn divided(person: Vec<Interval>, tools: Vec<Interval>, starting: Vec<Interval>) -> TimeSpent {
+    fn divided(
+        person: Vec<Interval>,
+        tools: Vec<Interval>,
+        models: Vec<Interval>,
+        starting: Vec<Interval>,
+    ) -> TimeSpent {
         let person = union(person);
         let with_tools = union([&person[..], &tools].concat());
-        let all = union([&with_tools[..], &starting].concat());
+        let with_models = union([&with_tools[..], &models].concat());
+        let all = union([&with_models[..], &starting].concat());
         let silences =
             all.windows(2).map(|pair| Silence { from: Timestamp(pair[0].1), until: Timestamp(pair[1].0) });
         TimeSpent {
@@ -98,7 +125,8 @@ impl TimeSpent {
             last: Timestamp(all.last().map_or(0, |interval| interval.1)),
             person_ms: length_ms(&person),
             tools_ms: length_ms(&with_tools) - length_ms(&person),
-            starting_ms: length_ms(&all) - length_ms(&with_tools),
+            model_ms: length_ms(&with_models) - length_ms(&with_tools),
+            starting_ms: length_ms(&all) - length_ms(&with_models),
             silences: silences.collect(),
             starts: Vec::new(),
         }
@@ -247,6 +275,19 @@ mod tests {
         // The model of the client works for the server: its time is the call's.
         let sampled = [row("a", "tools/call", 0, 9.0, ""), row("a", "sampling/createMessage", 1, 7.0, asked)];
         assert_eq!(spent(&sampled), [0.0, 9.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_model_has_the_moments_in_which_neither_a_person_nor_a_tool_was_waited_for() {
+        let rows = [row("a", "initialize", 0, 500.0, ""), row("a", "tools/call", 2000, 1000.0, "")];
+        let at = |ms: i64| 1_800_000_000_000_000 + ms * 1000;
+        let agent = AgentTimes {
+            models: vec![(at(400), at(1400)), (at(2500), at(3500))],
+            people: vec![(at(1300), at(1900))],
+        };
+        let time = TimeSpent::with_agent(&rows.iter().collect::<Vec<_>>(), &[], Timestamp(0), agent);
+        let parts = [time.starting_ms, time.model_ms, time.person_ms, time.tools_ms, time.silent_ms()];
+        assert_eq!(parts, [400.0, 1400.0, 600.0, 1000.0, 100.0]);
     }
 
     #[test]

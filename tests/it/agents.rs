@@ -101,8 +101,7 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
     let commands: &[&[&str]] = &[
         &["tail", "-n", "50"],
         &["tail", "--json"],
-        &["sessions"],
-        &["sessions", "--json"],
+        &["sessions", "--connections"],
         &["stats"],
         &["stats", "--by", "session", "--json"],
         &["stats", "--by", "error"],

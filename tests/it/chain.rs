@@ -84,6 +84,58 @@ fn show_draws_the_session_from_the_turn_to_the_call() {
     assert!(!shown.contains('~') || !shown.contains("joined by its time"), "{shown}");
 }
 
+/// Runs a command on the made session.
+fn run_on_session(arguments: &[&str]) -> (String, String) {
+    let home = Home::new();
+    let folder = session();
+    let arguments = arguments.iter().copied().chain([folder.to_str().unwrap()]);
+    text(&home.spantap(arguments).env("LC_ALL", "C.UTF-8").output().unwrap())
+}
+
+#[test]
+fn sessions_have_the_tokens_and_the_cost_that_the_agent_reported_beside_the_estimates() {
+    let (printed, _) = run_on_session(&["sessions", "--no-pager"]);
+    let lines: Vec<&str> = printed.lines().collect();
+    let words: Vec<&str> = lines[0].split_whitespace().collect();
+    assert!(words.ends_with(&["TURNS", "TOKENS~", "IN", "OUT", "COST", "NOTES"]), "{printed}");
+    let row: Vec<&str> = lines[1].split_whitespace().collect();
+    assert!(row.windows(5).any(|cells| cells == ["2", "218", "6.0k", "60", "$0.043"]), "{printed}");
+    assert!(lines[1].ends_with("1 refused before a server was asked"), "{printed}");
+
+    let (printed, _) = run_on_session(&["sessions", "--json"]);
+    let session: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let expected = serde_json::json!({
+        "turns": 2, "tokens_est": 218, "denied": 0, "refused": 1, "model_calls": 3, "calls_with_tokens": 3,
+        "calls_with_cost": 3, "input_tokens": 6000, "cached_tokens": 3000, "output_tokens": 60,
+        "cost_usd": 0.0428, "calculated_costs": 0,
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&session[key], value, "{key}");
+    }
+}
+
+#[test]
+fn stats_are_by_model_and_by_turn_as_the_agent_reported_them() {
+    let (printed, said) = run_on_session(&["stats", "--by", "model", "--no-pager"]);
+    let expected = "\
+MODEL          AGENT        CALLS     P50     P95    IN  CACHED  OUT    COST
+claude-opus-5  claude-code      3  2.00 s  2.09 s  6.0k    3.0k   60  $0.043
+3 model calls, 6.0k in (3.0k cached), 60 out, $0.043, as the agents reported
+";
+    assert_eq!((&*printed, &*said), (expected, ""));
+    let (printed, _) = run_on_session(&["stats", "--by", "turn", "--json"]);
+    let rows: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |row: &serde_json::Value| {
+        [&row["turn_id"], &row["model_calls"], &row["tools"], &row["refused"], &row["cost_usd"]]
+            .map(ToString::to_string)
+    };
+    assert_eq!(of(&rows[0]), ["\"p1\"", "2", "3", "1", "0.0266"]);
+    assert_eq!(of(&rows[1]), ["\"p2\"", "1", "1", "0", "0.0162"]);
+    let (_, said) = run_on_session(&["stats", "--by", "model", "--tool", "x"]);
+    assert!(said.contains("take only --session, --since, --until and --on"), "{said}");
+}
+
 #[test]
 fn show_joins_by_trace_and_draws_the_servers_own_spans_below_the_call() {
     let expected = [

@@ -7,7 +7,7 @@ use crate::query::agents::totals::AgentTotals;
 use crate::query::agents::{RunFact, RunTie};
 use crate::query::find::OperationMatch;
 use crate::query::row::OperationRow;
-use crate::query::time_spent::starting_rows;
+use crate::query::time_spent::{AgentTimes, starting_rows};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -79,6 +79,7 @@ pub(crate) struct SessionChain<'r> {
     /// Greetings and listings before the first use of a server.
     pub(crate) starts: Vec<&'r OperationRow>,
     pub(crate) totals: AgentTotals,
+    pub(crate) times: AgentTimes,
 }
 
 /// Joins the facts to the operations of a session. Returns `None` if no fact belongs to it.
@@ -109,8 +110,17 @@ pub(crate) fn chain<'r>(
     let others = (0..rows.len()).filter(|at| !rows[*at].is_tool_call && !folded(*at));
     let turns = parts.tree(&tools_of_calls, others.map(|at| &operations[at]).collect());
     let starts = (0..rows.len()).filter(|at| folded(*at)).map(|at| rows[at]).collect();
-    let facts = [&parts.turns[..], &parts.models, &parts.tools].concat();
-    Some(SessionChain { turns, starts, totals: AgentTotals::of(&facts) })
+    let models = parts.models.iter().filter(|model| model.length_ms().is_some());
+    let waited = |tool: &&RunFact<'_>| tool.waited().map(|(from, until)| (from.0, until.0));
+    let times = AgentTimes {
+        models: models.map(|model| (model.began().0, model.ended().0)).collect(),
+        people: parts.tools.iter().filter_map(waited).collect(),
+    };
+    let mut totals = AgentTotals::default();
+    for fact in [&parts.turns, &parts.models, &parts.tools].into_iter().flatten() {
+        totals.add(&fact.record);
+    }
+    Some(SessionChain { turns, starts, totals, times })
 }
 
 /// The records of a session by kind, each in the order of their beginnings.

@@ -197,8 +197,7 @@ pub(super) fn may_be_sent(tool: &RunFact<'_>) -> bool {
 
 /// Returns when the agent began to run the tool: after a person had been asked.
 fn start(tool: &RunFact<'_>) -> Timestamp {
-    let waited = tool.record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0);
-    tool.began().plus_ms(waited).min(tool.ended())
+    tool.waited().map_or(tool.began(), |(_, until)| until)
 }
 
 /// Returns a name as agents spell it, which allow few characters.

@@ -2,8 +2,10 @@
 
 use super::chain::{ChainItem, ChainNode, chain};
 use super::joins::{JoinedBy, tools_of};
+use super::table::{FactTable, model_rows};
 use super::*;
 use crate::query::name_pool::NamePool;
+use crate::query::select::Selection;
 
 const DAWN: i64 = 1_800_000_000_000_000;
 
@@ -221,6 +223,29 @@ fn spans_of_a_server_are_below_their_call_and_a_circle_of_spans_ends_nothing() {
     ];
     let expected = "outside 0\n call 1\n  span 4\n   span 3\n call 2\n  ~span 5\n";
     assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
+    let select = Selection::default();
+    let first =
+        line("model_call", 3, 0, 100, r#","fact_id":"f1","model":"m","input_tokens":10,"output_tokens":1"#);
+    let later =
+        line("model_call", 9, 0, 100, r#","fact_id":"f1","amends":true,"input_tokens":99,"cost_usd":0.5"#);
+    let other = line("model_call", 4, 50, 10, r#","model":"m""#);
+    for (here, there) in [([&first, &other], &later), ([&later, &other], &first)] {
+        let table = |lines: &[&String]| {
+            let mut table = FactTable::new(&select);
+            lines.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
+            table
+        };
+        let mut all = table(&here);
+        all.merge(table(&[there]));
+        let rows = model_rows(&all.finish(), false);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].model_calls, rows[0].calls_with_tokens, rows[0].calls_with_cost), (2, 1, 1));
+        assert_eq!((rows[0].input_tokens, rows[0].cost_usd), (10, Some(0.5)));
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::query::agents::RunFact;
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
 use crate::record::words::{CostSource, Status, ToolDecision};
@@ -44,6 +43,22 @@ impl ModelTotals {
         });
     }
 
+    /// Takes tokens, cost and time from another part of the same call where they are missing here.
+    pub(super) fn fill(&mut self, other: &ModelTotals) {
+        if self.told == 0 {
+            let ModelTotals { told, input_tokens, output_tokens, cached_tokens, .. } = *other;
+            *self = ModelTotals { told, input_tokens, output_tokens, cached_tokens, ..*self };
+        }
+        if self.priced == 0 {
+            let ModelTotals { priced, calculated, cost_usd, .. } = *other;
+            *self = ModelTotals { priced, calculated, cost_usd, ..*self };
+        }
+        if self.ms == 0.0 {
+            self.ms = other.ms;
+        }
+        self.errors = self.errors.max(other.errors);
+    }
+
     pub(crate) fn merge(&mut self, other: &ModelTotals) {
         self.calls += other.calls;
         self.errors += other.errors;
@@ -77,13 +92,7 @@ pub(crate) struct AgentTotals {
 }
 
 impl AgentTotals {
-    pub(crate) fn of(facts: &[&RunFact<'_>]) -> AgentTotals {
-        let mut totals = AgentTotals::default();
-        facts.iter().for_each(|fact| totals.add(&fact.record));
-        totals
-    }
-
-    fn add(&mut self, record: &AgentRecord<'_>) {
+    pub(super) fn add(&mut self, record: &AgentRecord<'_>) {
         match record.event {
             EventName::AgentTurn => self.turns += 1,
             EventName::ModelCall => {
