@@ -74,6 +74,21 @@ fn task_result(player: &mut Player, answer: Value) {
 }
 
 #[test]
+fn a_task_that_fails_an_hour_later_is_an_error_that_lasted_an_hour() {
+    let failed = task_call(|player| {
+        player.wait(Duration::from_secs(3600));
+        task_is(player, "failed");
+    });
+    assert_eq!((&failed["status"], &failed["task_handle_ms"]), (&json!("error"), &json!(1.0)));
+    assert_eq!(failed["duration_ms"], 3_600_002.0);
+    let handle_alone = task_call(|_| {});
+    assert_eq!(
+        (&handle_alone["status"], &handle_alone["error_type"]),
+        (&json!("unknown"), &json!("task_open"))
+    );
+}
+
+#[test]
 fn a_call_that_becomes_a_task_lasts_until_its_outcome() {
     let minute = Duration::from_secs(60);
     let failed = json!({"result": {"isError": true, "content": [{"type": "text", "text": "disk full"}]}});
