@@ -18,6 +18,7 @@ use crate::query::bodies::OperationBodies;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
+use crate::query::time_spent::AgentTimes;
 use crate::record::Record;
 use crate::record::timestamp::Timestamp;
 
@@ -194,6 +195,18 @@ pub(super) fn write_session(
     let part = DrawnPart { only_operations: is_part, is_whole: !is_part && found.more == 0, ..part };
     session::write(out, &reading.terminal, session_id, &found, chain.as_ref(), part, again)?;
     Ok(())
+}
+
+/// Returns when the agent of a session waited for a model or a person.
+pub(super) fn agent_times(reading: &Reading, session_id: &str) -> AgentTimes {
+    if agents::agent_logs(&reading.sources).is_empty() {
+        return AgentTimes::default();
+    }
+    let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, READ, false));
+    found.settle();
+    let lines = agent_lines(reading, session_id, &found);
+    let facts = lines.facts();
+    chain::chain(&found.operations, &facts, false).map(|chain| chain.times).unwrap_or_default()
 }
 
 /// Reads what the agent of a session reported.

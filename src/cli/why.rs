@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs, note};
-use crate::cli::show::not_found;
+use crate::cli::show::{self, not_found};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, why as sentences};
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget};
@@ -92,7 +92,8 @@ impl WhyArgs {
 /// Returns the facts, and true if a part of the session was lost.
 fn facts(reading: &Reading, session_id: &str, call: Option<&OperationRow>) -> (Vec<Fact>, bool) {
     let (story, _) = reading.scan(|| StoryReader::new(&reading.select, session_id));
-    let story = story.settle();
+    let mut story = story.settle();
+    story.agent = show::agent_times(reading, session_id);
     let live = reading.live_noted();
     let history = history(reading, &story, &live, call);
     let facts = match call {

@@ -148,6 +148,7 @@ impl SentenceWriter<'_> {
         });
         let parts = [
             (fact.tools_ms, format!("in tools{tools}")),
+            (fact.model_ms, "in model calls".to_owned()),
             (fact.start_ms, self.start(fact)),
             (fact.person_ms, "waiting for a person".to_owned()),
             (fact.unobserved_ms, "in calls whose answer was not observed".to_owned()),

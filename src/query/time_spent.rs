@@ -53,6 +53,7 @@ pub(crate) struct AgentTimes {
     pub(crate) models: Vec<Interval>,
     /// Waiting for a person, before a tool ran.
     pub(crate) people: Vec<Interval>,
+    pub(crate) turns: Vec<Interval>,
 }
 
 impl TimeSpent {
@@ -284,6 +285,7 @@ mod tests {
         let agent = AgentTimes {
             models: vec![(at(400), at(1400)), (at(2500), at(3500))],
             people: vec![(at(1300), at(1900))],
+            turns: Vec::new(),
         };
         let time = TimeSpent::with_agent(&rows.iter().collect::<Vec<_>>(), &[], Timestamp(0), agent);
         let parts = [time.starting_ms, time.model_ms, time.person_ms, time.tools_ms, time.silent_ms()];

@@ -106,8 +106,6 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
         &["stats", "--by", "session", "--json"],
         &["stats", "--by", "error"],
         &["show", "-1"],
-        &["why"],
-        &["why", "--json"],
         &["context"],
         &["context", "--history", "files/list_directory"],
         &["gate", "--max-errors", "0"],

@@ -115,6 +115,13 @@ fn sessions_have_the_tokens_and_the_cost_that_the_agent_reported_beside_the_esti
 }
 
 #[test]
+fn why_says_how_long_the_model_worked() {
+    let (printed, _) = run_on_session(&["why", "--no-pager"]);
+    assert!(printed.contains("4.35 s in model calls"), "{printed}");
+    assert!(printed.contains("6.00 s waiting for a person"), "{printed}");
+}
+
+#[test]
 fn stats_are_by_model_and_by_turn_as_the_agent_reported_them() {
     let (printed, said) = run_on_session(&["stats", "--by", "model", "--no-pager"]);
     let expected = "\

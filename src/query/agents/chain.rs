@@ -115,6 +115,7 @@ pub(crate) fn chain<'r>(
     let times = AgentTimes {
         models: models.map(|model| (model.began().0, model.ended().0)).collect(),
         people: parts.tools.iter().filter_map(waited).collect(),
+        turns: parts.turns.iter().map(|turn| (turn.began().0, turn.ended().0)).collect(),
     };
     let mut totals = AgentTotals::default();
     for fact in [&parts.turns, &parts.models, &parts.tools].into_iter().flatten() {

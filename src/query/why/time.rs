@@ -32,6 +32,9 @@ pub(crate) struct TimeFact {
     pub(crate) is_open: bool,
     pub(crate) person_ms: f64,
     pub(crate) tools_ms: f64,
+    /// Time in which a model worked, as far as the agent reported it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) model_ms: f64,
     pub(crate) start_ms: f64,
     /// Time in which nothing was open but calls whose answer was not observed.
     pub(crate) unobserved_ms: f64,
@@ -93,19 +96,20 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
     let open: Vec<_> = running().flat_map(|connection| &connection.state.open).collect();
     let all = story.all_rows();
     let rows: Vec<&OperationRow> = all.iter().collect();
-    let time = TimeSpent::new(&rows, &open, now);
+    let time = TimeSpent::with_agent(&rows, &open, now, story.agent.clone());
     let mut fact = TimeFact {
         total_ms: time.first.ms_until(time.last),
         is_open: !open.is_empty(),
         person_ms: time.person_ms,
         tools_ms: time.tools_ms,
+        model_ms: time.model_ms,
         start_ms: time.starting_ms,
         servers: time.starts.len(),
         longest_tool: longest_tool(&all, running().map(|connection| &connection.state), now),
         ..TimeFact::default()
     };
     add_starts(&mut fact, &time, &rows);
-    add_silences(&mut fact, &time, &all);
+    add_silences(&mut fact, &time, &all, &union(story.agent.turns.clone()));
     let of_start = fact.slowest_start.as_ref().map(|start| &start.handle);
     let of_tool = fact.longest_tool.as_ref().map(|tool| &tool.handle);
     let of_any = rows.last().map(|row| row.handle());
@@ -132,7 +136,7 @@ fn add_starts(fact: &mut TimeFact, time: &TimeSpent, rows: &[&OperationRow]) {
 
 /// Divides the silences: those within turns, those between turns, and those in which a call was open whose answer was
 /// not observed.
-fn add_silences(fact: &mut TimeFact, time: &TimeSpent, rows: &[OperationRow]) {
+fn add_silences(fact: &mut TimeFact, time: &TimeSpent, rows: &[OperationRow], turns: &[Interval]) {
     let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
     let lost = union(rows.iter().filter(is_lost).map(interval).collect());
     for silence in &time.silences {
@@ -145,13 +149,23 @@ fn add_silences(fact: &mut TimeFact, time: &TimeSpent, rows: &[OperationRow]) {
         let unobserved: f64 = overlap.sum();
         let silent = silence.ms() - unobserved;
         fact.unobserved_ms += unobserved;
-        if is_between_turns(rows, silence) {
+        // The agent knows its turns; without it they are guessed.
+        let is_in_turn = |(from, until): &Interval| *from < silence.until.0 && *until > silence.from.0;
+        let is_between = match turns {
+            [] => is_between_turns(rows, silence),
+            turns => !turns.iter().any(is_in_turn),
+        };
+        if is_between {
             fact.between_turns_ms += silent;
         } else {
             fact.silence_ms += silent;
             fact.longest_silence_ms = fact.longest_silence_ms.max(silent);
         }
     }
+}
+
+fn is_zero(ms: &f64) -> bool {
+    *ms == 0.0
 }
 
 /// Returns true if a new turn begins after the silence.
