@@ -84,7 +84,7 @@ impl RunKeys {
             ids,
             traces: texts(|operation| &operation.ids.trace_id),
             call_ids: texts(|operation| &operation.ids.call_id),
-            hosts: totals.hosts.clone(),
+            hosts: totals.hosts.iter().map(|host| agent_of(host).to_owned()).collect(),
             span: totals.span.get(),
         }
     }
@@ -106,6 +106,11 @@ impl RunKeys {
             false => is_host().then_some(RunTie::HostName),
         }
     }
+}
+
+/// Returns the name of the agent whose MCP client has this name. Codex and Gemini CLI name their clients apart.
+fn agent_of(host: &str) -> &str {
+    host.strip_suffix("-mcp-client").unwrap_or(host)
 }
 
 /// Returns the logs of the collector, and those whose names do not say what they are. A stream was read before.

@@ -209,7 +209,7 @@ fn plain(name: &str) -> String {
 /// The model calls of a session, by what they asked for.
 pub(crate) struct ModelIndex<'r, 'l> {
     by_call_id: HashMap<&'r str, usize>,
-    /// Those that do not report what they asked for, in the order of their ends.
+    /// Those that do not report what they asked for, in the order of their beginnings.
     silent: BTreeMap<(Timestamp, usize), &'r RunFact<'l>>,
 }
 
@@ -222,7 +222,7 @@ impl<'r, 'l> ModelIndex<'r, 'l> {
                 by_call_id.entry(&**id).or_insert(at);
             }
             if model.record.call_ids.is_none() {
-                silent.insert((model.ended(), at), *model);
+                silent.insert((model.began(), at), *model);
             }
         }
         ModelIndex { by_call_id, silent }
@@ -233,16 +233,14 @@ impl<'r, 'l> ModelIndex<'r, 'l> {
         self.by_call_id.get(call_id).map(|at| (*at, Join::exact(JoinedBy::CallId)))
     }
 
-    /// Returns the last model call before `began` that does not report what it asked for, and that `is_same` accepts.
+    /// Returns the last model call that began before `began`, does not report what it asked for, and is accepted by
+    /// `is_same`. It may end later, since an agent can begin a tool while the model still sends.
     pub(crate) fn last_before(
         &self,
         began: Timestamp,
         is_same: impl Fn(&RunFact<'_>) -> bool,
     ) -> Option<(usize, Join)> {
-        /// Agents begin a tool while the model still sends, and clocks differ a little.
-        const EARLY_US: i64 = 50_000;
-        let until = (Timestamp(began.0.saturating_add(EARLY_US)), usize::MAX);
-        let found = self.silent.range(..=until).rev().find(|(_, model)| is_same(model));
+        let found = self.silent.range(..(began, 0)).rev().find(|(_, model)| is_same(model));
         found.map(|((_, at), _)| (*at, Join::by_time(JoinedBy::Conversation)))
     }
 }

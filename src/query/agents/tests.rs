@@ -177,6 +177,23 @@ fn a_model_call_has_the_tools_that_it_asked_for_else_those_that_follow_it_in_its
 }
 
 #[test]
+fn a_tool_follows_the_model_call_that_began_before_it_however_fast_the_agent_is() {
+    let turn = r#","turn_id":"a""#;
+    let facts = [
+        line("agent_turn", 1, 0, 1_000, turn),
+        line("model_call", 2, 10, 20, turn),
+        // The agent begins the tool while the model still sends.
+        tool(3, "one", 29, 5, turn),
+        line("model_call", 4, 36, 20, turn),
+        tool(5, "two", 57, 5, turn),
+        line("model_call", 6, 64, 20, turn),
+    ];
+    let calls = [call(7, "one", 30, 2, ""), call(8, "two", 58, 2, "")];
+    let expected = "turn 1\n model 2\n  ~tool 3\n   ~call 7\n model 4\n  ~tool 5\n   ~call 8\n model 6\n";
+    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
 fn what_names_no_turn_is_in_the_turn_around_it_or_outside_turns() {
     let facts = [
         line("agent_turn", 1, 0, 1_000, r#","trace_id":"t","span_id":"s1""#),
