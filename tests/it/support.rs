@@ -229,7 +229,7 @@ pub fn hang_with(home: &Home, name: &str, tool: &str, options: &[&str]) -> Sessi
 pub fn logs_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut logs: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    logs.retain(|log| !log.to_str().unwrap().ends_with(".bodies.jsonl"));
+    logs.retain(|log| !log.file_name().unwrap().to_string_lossy().ends_with(".bodies.jsonl"));
     logs.sort_by_key(|log| {
         let name = log.file_name().unwrap().to_str().unwrap().trim_end_matches(".jsonl").to_owned();
         match name.rsplit_once('.') {
