@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::query::agents::totals::{AgentTotals, ModelTotals};
+use crate::query::agents::totals::{AgentTotals, CallFigures, ModelTotals};
 use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
 use crate::query::name_pool::NamePool;
@@ -34,16 +34,12 @@ pub(crate) struct CountedFact {
     decided_by: Option<Decider>,
     person_wait_ms: f64,
     began: Timestamp,
-    models: ModelTotals,
+    figures: CallFigures,
 }
 
 impl CountedFact {
     fn new(record: &AgentRecord<'_>, names: &mut NamePool) -> CountedFact {
         let mut share = |text: Option<&str>| names.share(text.unwrap_or_default());
-        let mut models = ModelTotals::default();
-        if record.event == EventName::ModelCall {
-            models.add(record);
-        }
         let ms = record.duration_ms.as_ref().map_or(0.0, |ms| ms.0);
         CountedFact {
             amends: record.amends == Some(true),
@@ -58,7 +54,7 @@ impl CountedFact {
             decided_by: record.decided_by,
             person_wait_ms: record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0)),
             began: record.started_at.unwrap_or_else(|| record.timestamp.plus_ms(-ms)),
-            models,
+            figures: CallFigures::new(record),
         }
     }
 
@@ -82,7 +78,7 @@ impl CountedFact {
         first.is_refused |= later.is_refused;
         first.decided_by = first.decided_by.or(later.decided_by);
         first.person_wait_ms = first.person_wait_ms.max(later.person_wait_ms);
-        first.models.fill(&later.models);
+        first.figures.fill(&later.figures);
         *self = first;
     }
 }
@@ -92,8 +88,9 @@ impl AgentTotals {
         match fact.event {
             EventName::AgentTurn => self.turns += 1,
             EventName::ModelCall => {
-                self.models.merge(&fact.models);
-                self.by_model.entry(fact.model.to_string()).or_default().merge(&fact.models);
+                let call = ModelTotals::from(&fact.figures);
+                self.models.merge(&call);
+                self.by_model.entry(fact.model.to_string()).or_default().merge(&call);
             }
             EventName::AgentTool => {
                 self.tools += 1;
@@ -231,8 +228,10 @@ pub(crate) fn model_rows(facts: &[CountedFact], by_turn: bool) -> Vec<ModelRow> 
             groups.entry(key).or_insert_with(|| (AgentTotals::default(), Durations::default(), fact.began));
         totals.add_counted(fact);
         *began = fact.began.min(*began);
-        if fact.event == EventName::ModelCall && fact.models.ms > 0.0 {
-            durations.push(fact.models.ms);
+        if fact.event == EventName::ModelCall
+            && let Some(ms) = fact.figures.ms
+        {
+            durations.push(ms);
         }
     }
     let mut rows: Vec<ModelRow> = groups

@@ -53,8 +53,13 @@ fn joined(calls: &[OperationMatch], tools: &[String]) -> Vec<Option<(u64, Joined
 #[test]
 fn the_parts_of_one_fact_are_one_record_in_whatever_order_they_are_read() {
     let first = line("model_call", 3, 0, 100, r#","fact_id":"f1","model":"m","input_tokens":10"#);
-    let later =
-        line("model_call", 9, 0, 100, r#","fact_id":"f1","amends":true,"input_tokens":99,"cost_usd":0.5"#);
+    let later = line(
+        "model_call",
+        9,
+        0,
+        100,
+        r#","fact_id":"f1","amends":true,"input_tokens":99,"cached_tokens":7,"cost_usd":0.5"#,
+    );
     let other = line("model_call", 4, 50, 10, r#","fact_id":"f2""#);
     for order in [[&later, &first, &other], [&other, &first, &later]] {
         let lines = lines(RunTie::Id, &order.map(String::clone));
@@ -247,8 +252,13 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
     let select = Selection::default();
     let first =
         line("model_call", 3, 0, 100, r#","fact_id":"f1","model":"m","input_tokens":10,"output_tokens":1"#);
-    let later =
-        line("model_call", 9, 0, 100, r#","fact_id":"f1","amends":true,"input_tokens":99,"cost_usd":0.5"#);
+    let later = line(
+        "model_call",
+        9,
+        0,
+        100,
+        r#","fact_id":"f1","amends":true,"input_tokens":99,"cached_tokens":7,"cost_usd":0.5"#,
+    );
     let other = line("model_call", 4, 50, 10, r#","model":"m""#);
     for (here, there) in [([&first, &other], &later), ([&later, &other], &first)] {
         let table = |lines: &[&String]| {
@@ -261,7 +271,8 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
         let rows = model_rows(&all.finish(), false);
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].model_calls, rows[0].calls_with_tokens, rows[0].calls_with_cost), (2, 1, 1));
-        assert_eq!((rows[0].input_tokens, rows[0].cost_usd), (10, Some(0.5)));
+        assert_eq!((rows[0].input_tokens, rows[0].output_tokens, rows[0].cached_tokens), (10, 1, 7));
+        assert_eq!(rows[0].cost_usd, Some(0.5));
     }
 }
 

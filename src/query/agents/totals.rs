@@ -24,39 +24,64 @@ pub(crate) struct ModelTotals {
     pub(crate) ms: f64,
 }
 
-impl ModelTotals {
-    pub(crate) fn add(&mut self, record: &AgentRecord<'_>) {
-        let tokens = |tokens: Option<u64>| tokens.unwrap_or(0);
-        self.merge(&ModelTotals {
-            calls: 1,
-            errors: u64::from(record.status == Some(Status::Error)),
-            told: u64::from(record.input_tokens.is_some() || record.output_tokens.is_some()),
-            input_tokens: tokens(record.input_tokens),
-            output_tokens: tokens(record.output_tokens),
-            cached_tokens: tokens(record.cached_tokens),
-            cost_usd: record.cost_usd.filter(|cost| cost.is_finite()).unwrap_or(0.0),
-            priced: u64::from(record.cost_usd.is_some()),
-            calculated: u64::from(
-                record.cost_usd.is_some() && record.cost_source == Some(CostSource::Config),
-            ),
-            ms: record.duration_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0)),
-        });
+/// Figures of one model call. What no part of the call reported is `None`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallFigures {
+    is_error: bool,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    /// Cost, and true if it was calculated.
+    cost: Option<(f64, bool)>,
+    pub(super) ms: Option<f64>,
+}
+
+impl CallFigures {
+    pub(super) fn new(record: &AgentRecord<'_>) -> CallFigures {
+        let is_calculated = record.cost_source == Some(CostSource::Config);
+        CallFigures {
+            is_error: record.status == Some(Status::Error),
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+            cached_tokens: record.cached_tokens,
+            cost: record.cost_usd.filter(|cost| cost.is_finite()).map(|cost| (cost, is_calculated)),
+            ms: record.duration_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0),
+        }
     }
 
-    /// Takes tokens, cost and time from another part of the same call where they are missing here.
-    pub(super) fn fill(&mut self, other: &ModelTotals) {
-        if self.told == 0 {
-            let ModelTotals { told, input_tokens, output_tokens, cached_tokens, .. } = *other;
-            *self = ModelTotals { told, input_tokens, output_tokens, cached_tokens, ..*self };
+    /// Takes each figure that is missing here from another part of the same call.
+    pub(super) fn fill(&mut self, other: &CallFigures) {
+        *self = CallFigures {
+            is_error: self.is_error || other.is_error,
+            input_tokens: self.input_tokens.or(other.input_tokens),
+            output_tokens: self.output_tokens.or(other.output_tokens),
+            cached_tokens: self.cached_tokens.or(other.cached_tokens),
+            cost: self.cost.or(other.cost),
+            ms: self.ms.or(other.ms),
+        };
+    }
+}
+
+impl From<&CallFigures> for ModelTotals {
+    fn from(call: &CallFigures) -> ModelTotals {
+        ModelTotals {
+            calls: 1,
+            errors: u64::from(call.is_error),
+            told: u64::from(call.input_tokens.is_some() || call.output_tokens.is_some()),
+            input_tokens: call.input_tokens.unwrap_or(0),
+            output_tokens: call.output_tokens.unwrap_or(0),
+            cached_tokens: call.cached_tokens.unwrap_or(0),
+            cost_usd: call.cost.map_or(0.0, |(cost, _)| cost),
+            priced: u64::from(call.cost.is_some()),
+            calculated: u64::from(call.cost.is_some_and(|(_, is_calculated)| is_calculated)),
+            ms: call.ms.unwrap_or(0.0),
         }
-        if self.priced == 0 {
-            let ModelTotals { priced, calculated, cost_usd, .. } = *other;
-            *self = ModelTotals { priced, calculated, cost_usd, ..*self };
-        }
-        if self.ms == 0.0 {
-            self.ms = other.ms;
-        }
-        self.errors = self.errors.max(other.errors);
+    }
+}
+
+impl ModelTotals {
+    pub(crate) fn add(&mut self, record: &AgentRecord<'_>) {
+        self.merge(&ModelTotals::from(&CallFigures::new(record)));
     }
 
     pub(crate) fn merge(&mut self, other: &ModelTotals) {
