@@ -9,6 +9,8 @@ use crate::hosts::tree::{FileFormat, Node, NodeLayout, NodeMember, NodeValue};
 
 /// Name of the entry.
 pub const NAME: &str = "spantap";
+const UNPROVEN: &str = "the edit would change more than it should";
+
 /// A list of servers in a file: the keys that lead to it, and its node.
 struct ServerList<'a> {
     path: Vec<PathStep>,
@@ -146,60 +148,120 @@ fn line_start(text: &str, at: usize) -> usize {
     text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1)
 }
 
-/// Removes the entry, if the file has it. Every other byte is kept.
-pub fn remove(text: &str, format: FileFormat, host: &Host) -> Option<String> {
-    let root = Node::parse(text, format).ok()?;
-    let list = list(&root, host)?.node;
-    let NodeValue::Map { members, layout } = &list.value else { return None };
+/// Removes the entry, if the file has it. Every other byte is kept, apart from white space up to the next server.
+///
+/// # Errors
+/// Returns the reason if the file has the entry, and it cannot be removed alone.
+pub fn remove(text: &str, format: FileFormat, host: &Host) -> Result<Option<String>, &'static str> {
+    let Ok(root) = Node::parse(text, format) else { return Ok(None) };
+    let Some(NodeValue::Map { members, layout }) = list(&root, host).map(|list| &list.node.value) else {
+        return Ok(None);
+    };
     let is_own_entry = |member: &&NodeMember| {
         let words = EntryParts::of(&member.value, host.shape).map(|parts| parts.words());
         words.is_ok_and(|words| is_own(&words.iter().filter_map(|node| node.text()).collect::<Vec<_>>()))
     };
-    let own = members.iter().find(is_own_entry)?;
-    let start = |member: &NodeMember| match (format, layout) {
-        (FileFormat::Toml, NodeLayout::Block) => line_start(text, member.key_range.start),
-        _ => member.key_range.start,
+    let Some(own) = members.iter().find(is_own_entry) else { return Ok(None) };
+    let remove = |range| TextEdit { range, text: String::new() };
+    let edits = match layout {
+        NodeLayout::Flow => flow_ranges(text, members, own)?.map(remove).to_vec(),
+        NodeLayout::Block => vec![remove(block_range(text, format, &root, members, own)?)],
     };
-    let starts = || members.iter().map(&start);
-    let next = starts().filter(|at| *at > start(own)).min();
-    let before = members.iter().filter(|member| start(member) < start(own));
-    let range = match (layout, next) {
-        (NodeLayout::Flow, Some(next)) => start(own)..after_comma(text, own.value.range.end, next)?,
-        (NodeLayout::Flow, None) => {
-            let before = before.map(|member| member.value.range.end).max();
-            before.unwrap_or_else(|| start(own))..own.value.range.end
+    let after = apply(text, &edits);
+    let after_root = Node::parse(&after, format).map_err(|_| UNPROVEN)?;
+    let is_alone = entries(&after_root, host).len() + 1 == entries(&root, host).len();
+    is_alone.then_some(Some(after)).ok_or(UNPROVEN)
+}
+
+/// Returns the ranges of an entry in brackets and of the comma beside it.
+fn flow_ranges(
+    text: &str,
+    members: &[NodeMember],
+    own: &NodeMember,
+) -> Result<[Range<usize>; 2], &'static str> {
+    let whole = own.key_range.start..own.value.range.end;
+    let next = members.iter().map(|member| member.key_range.start).filter(|at| *at > whole.start).min();
+    let ends = members.iter().map(|member| member.value.range.end);
+    let (gap, is_after) = match (ends.filter(|end| *end <= whole.start).max(), next) {
+        (_, Some(next)) => (whole.end..next, true),
+        (Some(before), None) => (before..whole.start, false),
+        (None, None) => return Ok([whole.end..whole.end, whole]),
+    };
+    let between = text.get(gap.clone()).unwrap_or_default();
+    let by_hand = "a comment is before a comma beside it; remove it by hand";
+    let (lead, rest) = between.split_once(',').filter(|(lead, _)| is_blank(lead)).ok_or(by_hand)?;
+    let comma = gap.start + lead.len();
+    let comma = match (is_after, is_blank(rest)) {
+        (_, true) => gap,
+        (true, false) => gap.start..comma + 1,
+        (false, false) => comma..comma + 1,
+    };
+    Ok([whole, comma])
+}
+
+/// Returns the range of an entry in lines of its own, up to the next server if only white space is before that.
+fn block_range(
+    text: &str,
+    format: FileFormat,
+    root: &Node,
+    members: &[NodeMember],
+    own: &NodeMember,
+) -> Result<Range<usize>, &'static str> {
+    let start = |member: &NodeMember| match format {
+        FileFormat::Toml => line_start(text, member.key_range.start),
+        FileFormat::Json | FileFormat::Yaml => member.key_range.start,
+    };
+    let end = end_of_lines(text, format, own);
+    let next = members.iter().map(start).filter(|at| *at > start(own)).min();
+    let range = match next.filter(|next| text.get(end..*next).is_some_and(is_blank)) {
+        Some(next) => start(own)..next,
+        None => line_start(text, own.key_range.start)..end,
+    };
+    let has_others = begins_in(root, own, &(own.key_range.end..range.end));
+    (!has_others).then_some(range).ok_or("other entries are between its lines; remove it by hand")
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// Returns true if the key of a member that is not in `own` is in the range.
+fn begins_in(node: &Node, own: &NodeMember, range: &Range<usize>) -> bool {
+    let is_other =
+        |member: &NodeMember| range.contains(&member.key_range.start) || begins_in(&member.value, own, range);
+    node.members().iter().any(|member| !std::ptr::eq(member, own) && is_other(member))
+        || node.items().unwrap_or_default().iter().any(|item| begins_in(item, own, range))
+}
+
+/// Returns the end of the last line of an entry in lines of its own, and in TOML of the empty line that follows it.
+fn end_of_lines(text: &str, format: FileFormat, own: &NodeMember) -> usize {
+    let end = end_of(&own.value).max(own.key_range.end);
+    let rest = text.get(end..).unwrap_or_default();
+    let line = rest.find('\n').map_or(rest.len(), |newline| newline + 1);
+    let newline = newline_of(text);
+    let is_empty_next = format == FileFormat::Toml && rest[line..].starts_with(newline);
+    end + line + if is_empty_next { newline.len() } else { 0 }
+}
+
+/// Returns the end of a value without the comments that follow it.
+fn end_of(node: &Node) -> usize {
+    let last = match &node.value {
+        NodeValue::Map { members, layout: NodeLayout::Block } => {
+            members.iter().map(|member| end_of(&member.value).max(member.key_range.end)).max()
         }
-        (NodeLayout::Block, Some(next)) => start(own)..next,
-        (NodeLayout::Block, None) => line_start(text, start(own))..end_of_entry(text, own),
+        NodeValue::List { items, layout: NodeLayout::Block } => items.iter().map(end_of).max(),
+        _ => None,
     };
-    let after = apply(text, [&TextEdit { range, text: String::new() }]);
-    let count = |text: &str| Some(entries(&Node::parse(text, format).ok()?, host).len());
-    (count(&after)? + 1 == count(text)?).then_some(after)
-}
-
-/// Returns the place of the next member if only a comma and white space are before it, else the place after the comma.
-fn after_comma(text: &str, end: usize, next: usize) -> Option<usize> {
-    let between = text.get(end..next)?;
-    let comma = between.find(',')?;
-    Some(if between[comma + 1..].trim().is_empty() { next } else { end + comma + 1 })
-}
-
-/// Returns the end of the last line of an entry in lines of its own.
-fn end_of_entry(text: &str, own: &NodeMember) -> usize {
-    let ends = own.value.members().iter().map(|member| member.value.range.end);
-    let end = ends.max().unwrap_or(own.value.range.end);
-    let rest: Range<usize> = end..text.len();
-    text.get(rest).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| end + newline + 1)
+    last.unwrap_or(node.range.end)
 }
 
 /// Proves that `after` has the entry and every other one of `before`, and that it can be removed again.
 fn prove(before: &str, after: &str, format: FileFormat, host: &Host) -> Result<(), &'static str> {
-    let unproven = "the edit would change more than it should";
-    let parse = |text: &str| Node::parse(text, format).map_err(|_| unproven);
+    let parse = |text: &str| Node::parse(text, format).map_err(|_| UNPROVEN);
     let (old, new) = (entries(&parse(before)?, host), entries(&parse(after)?, host));
     let is_other = |entry: &&ServerEntry| entry.state != EntryState::Own;
     let rest: Vec<_> = new.iter().filter(is_other).map(|entry| (&entry.name, &entry.state)).collect();
     let is_same = old.iter().map(|entry| (&entry.name, &entry.state)).eq(rest.iter().copied());
-    let is_undone = remove(after, format, host).as_deref() == Some(before);
-    (is_same && new.len() == old.len() + 1 && is_undone).then_some(()).ok_or(unproven)
+    let is_undone = remove(after, format, host).is_ok_and(|undone| undone.as_deref() == Some(before));
+    (is_same && new.len() == old.len() + 1 && is_undone).then_some(()).ok_or(UNPROVEN)
 }

@@ -141,7 +141,7 @@ fn spantap_s_own_entry_comes_and_goes_and_every_other_byte_stays() {
             let (wrapped, _) = change_all(&after, format, host, EntryChange::Wrap(&proxy));
             let (unwrapped, _) = change_all(&wrapped, format, host, EntryChange::Unwrap);
             let undone = own_entry::remove(&unwrapped, format, host);
-            assert_eq!(undone.as_deref(), Some(text), "{}: {after}", path.display());
+            assert_eq!(undone, Ok(Some(text.to_owned())), "{}: {after}", path.display());
         }
     }
     let text = "{\"mcpServers\": {\"a\": {\"command\": \"cat\"}}}";
@@ -167,7 +167,7 @@ fn spantap_s_own_entry_comes_and_goes_and_every_other_byte_stays() {
             "{{\n  \"mcpServers\": {{\n    \"spantap\": {entry},\n    \"a\": {{\"command\": \"cat\"}}\n  }}\n}}"
         ),
     ] {
-        let undone = own_entry::remove(&moved, FileFormat::Json, claude).unwrap();
+        let undone = own_entry::remove(&moved, FileFormat::Json, claude).unwrap().unwrap();
         assert!(
             Node::parse(&undone, FileFormat::Json)
                 .unwrap()
@@ -182,6 +182,63 @@ fn spantap_s_own_entry_comes_and_goes_and_every_other_byte_stays() {
     ];
     assert!(refused.keys().all(|reason| unknown.contains(reason)), "{refused:?}");
     assert!(added >= 150, "{added} {refused:?}");
+}
+
+/// What a user wrote beside spantap's entry, which is `E`, stays when the entry goes.
+#[test]
+fn a_user_s_text_beside_spantap_s_own_entry_stays() {
+    let words = r#"["mcp", "--wrapped", "self"]"#;
+    let toml = format!("[mcp_servers.spantap]\ncommand = \"spantap\"\nargs = {words}\n");
+    let yaml = format!("  spantap:\n    type: stdio\n    cmd: spantap\n    args: {words}\n");
+    let json = format!(r#""spantap": {{"command": "spantap", "args": {words}}}"#);
+    let table = "[tui]\ntheme = \"x\"\n# my note\n";
+    let sub = "[mcp_servers.spantap.tools.why]\napproval = \"auto\"\n";
+    let (a, b) = ("[mcp_servers.a]\ncommand = \"a\"\n", "  b:\n    type: stdio\n    cmd: b\n");
+    let c = r#""c": {"command": "c"}"#;
+    let (codex, goose, claude) = ("codex", "goose", "claude-code");
+    let cases = [
+        (codex, format!("E\n{table}{a}"), Some(format!("{table}{a}"))),
+        (codex, format!("E{table}{a}"), Some(format!("{table}{a}"))),
+        (codex, format!("# top\nE\n# about a\n{a}"), Some(format!("# top\n# about a\n{a}"))),
+        (codex, format!("E{sub}\n{table}{a}"), Some(format!("{table}{a}"))),
+        (codex, format!("{a}\nE\n{table}"), Some(format!("{a}\n{table}"))),
+        (codex, format!("E{table}{sub}{a}"), None),
+        (codex, format!("E{table}{sub}\n"), None),
+        (goose, format!("extensions:\nE  # about b\n{b}"), Some(format!("extensions:\n  # about b\n{b}"))),
+        (goose, format!("extensions:\nE\n# b\n\n{b}"), Some(format!("extensions:\n\n# b\n\n{b}"))),
+        (goose, format!("extensions:\n{b}E# end\nx: 1\n"), Some(format!("extensions:\n{b}# end\nx: 1\n"))),
+        (
+            claude,
+            format!("{{\"mcpServers\": {{E, // c\n{c}}}}}"),
+            Some(format!("{{\"mcpServers\": {{ // c\n{c}}}}}")),
+        ),
+        (
+            claude,
+            format!("{{\"mcpServers\": {{{c}, // c\nE}}}}"),
+            Some(format!("{{\"mcpServers\": {{{c} // c\n}}}}")),
+        ),
+        (claude, format!("{{\"mcpServers\": {{E /* a, b */, {c}}}}}"), None),
+        (claude, format!("{{\"mcpServers\": {{{c} /* a, b */, E}}}}"), None),
+    ];
+    for (id, text, expected) in cases {
+        let (format, entry) = match id {
+            "codex" => (FileFormat::Toml, &toml),
+            "goose" => (FileFormat::Yaml, &yaml),
+            _ => (FileFormat::Json, &json),
+        };
+        for newline in ["\n", "\r\n"] {
+            let text = text.replace('E', entry).replace('\n', newline);
+            let undone = own_entry::remove(&text, format, host(id).unwrap());
+            let Some(expected) = &expected else {
+                assert!(
+                    undone.as_ref().is_err_and(|reason| reason.ends_with("by hand")),
+                    "{text}\n{undone:?}"
+                );
+                continue;
+            };
+            assert_eq!(undone, Ok(Some(expected.replace('\n', newline))), "{text}");
+        }
+    }
 }
 
 /// Returns the constructs of a file that a realistic corpus must contain.

@@ -265,13 +265,13 @@ impl FilePlan {
         };
         let after = match action {
             WrapAction::Wrap { with_self: false, .. } => return,
-            WrapAction::Wrap { .. } if own_entry::remove(&self.after, format, host).is_some() => return,
+            WrapAction::Wrap { .. } if own_entry::remove(&self.after, format, host) != Ok(None) => return,
             WrapAction::Wrap { .. } => {
                 own_entry::add(&self.after, format, host, proxy.program, &own_options(proxy.options))
                     .map(Some)
             }
             WrapAction::Unwrap if selection.takes(own_entry::NAME) => {
-                Ok(own_entry::remove(&self.after, format, host))
+                own_entry::remove(&self.after, format, host)
             }
             WrapAction::Unwrap => return,
         };

@@ -52,7 +52,7 @@ fn check(text: &str, format: FileFormat, host: &Host, found: Vec<ServerEntry>) {
     let proxy = ProxyCommand { program: PROGRAM, options: &options };
     let _ = own_entry::remove(text, format, host);
     if let Ok(after) = own_entry::add(text, format, host, PROGRAM, &options) {
-        assert_eq!(own_entry::remove(&after, format, host).as_deref(), Some(text), "{after}");
+        assert_eq!(own_entry::remove(&after, format, host), Ok(Some(text.to_owned())), "{after}");
     }
     for entry in found.iter().take(20) {
         match entry.state {
