@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -263,7 +263,13 @@ pub(crate) fn clean(register: &Path, now: SystemTime) {
         let entry = register.join(&name);
         let Ok(folder) = files::read_own(&entry, LONGEST_PATH) else { continue };
         let path = Path::new(OsStr::from_bytes(&folder)).join(&name);
-        if path.is_absolute() && is_gone(&path, now) {
+        // A proxy that begins a part has written the entry, and makes the file only then.
+        let is_unused = || std::fs::symlink_metadata(&entry).is_ok_and(|metadata| is_old(&metadata, now));
+        let is_gone = || match delete_old(&path, now) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound && is_unused(),
+            Ok(is_gone) => is_gone,
+        };
+        if path.is_absolute() && is_gone() {
             let _ = std::fs::remove_file(&entry);
         }
     }
@@ -272,7 +278,7 @@ pub(crate) fn clean(register: &Path, now: SystemTime) {
 /// Deletes the files of bodies in a folder of logs that are older than a day.
 pub(crate) fn clean_folder(folder: &Path, now: SystemTime) {
     for name in names_of_bodies(folder) {
-        is_gone(&folder.join(name), now);
+        let _ = delete_old(&folder.join(name), now);
     }
 }
 
@@ -282,20 +288,19 @@ fn names_of_bodies(folder: &Path) -> Vec<String> {
     names.filter(|name| SessionFileName::parse_bodies(name).is_some()).collect()
 }
 
-/// Deletes a file of ours that is older than a day. Returns true if no file of ours is there any more.
-fn is_gone(path: &Path, now: SystemTime) -> bool {
-    let metadata = match std::fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) => return error.kind() == io::ErrorKind::NotFound,
-    };
+/// Deletes a file of ours that is older than a day. Returns true if what is there is not a file of ours any more.
+fn delete_old(path: &Path, now: SystemTime) -> io::Result<bool> {
+    let metadata = std::fs::symlink_metadata(path)?;
     if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
-        return true;
+        return Ok(true);
     }
-    // A time in the far future is that of a clock which was wrong.
-    let is_old = metadata
-        .modified()
-        .is_ok_and(|written| now.duration_since(written).unwrap_or_else(|ahead| ahead.duration()) > OLD);
-    is_old && std::fs::remove_file(path).is_ok()
+    Ok(is_old(&metadata, now) && std::fs::remove_file(path).is_ok())
+}
+
+/// Returns true if the last write was more than a day ago. A time in the far future is that of a clock which was wrong.
+fn is_old(metadata: &Metadata, now: SystemTime) -> bool {
+    let age = |written| now.duration_since(written).unwrap_or_else(|ahead| ahead.duration());
+    metadata.modified().is_ok_and(|written| age(written) > OLD)
 }
 
 #[cfg(test)]
