@@ -229,6 +229,10 @@ impl Question {
             let text = value.as_str().ok_or_else(|| format!("`{name}` is not a string"))?;
             match parameter.kind {
                 ParameterKind::Target { .. } => target = Some(text.to_owned()),
+                // The option may have more words, and an answer to one of them could be about other sessions.
+                ParameterKind::Word(known) if !known.contains(&text) => {
+                    return Err(format!("`{name}` is `{text}`; the words are {}", known.join(", ")));
+                }
                 _ => words.push(format!("--{}={text}", name.replace('_', "-"))),
             }
         }

@@ -142,7 +142,10 @@ impl Fold for FactTable<'_> {
     fn take_of_agent(&mut self, line: &[u8]) {
         let Ok(record) = serde_json::from_slice::<AgentRecord<'_>>(line) else { return };
         let wanted = self.select.session.as_deref();
-        let is_wanted = wanted.is_none_or(|wanted| record.session_id.starts_with(wanted));
+        let is_only =
+            |only: &str| record.session_id == only || record.conversation_id.as_deref() == Some(only);
+        let is_wanted = wanted.is_none_or(|wanted| record.session_id.starts_with(wanted))
+            && self.select.only_session.as_deref().is_none_or(is_only);
         if record.event == EventName::ServerSpan
             || !is_wanted
             || !self.select.window.contains(record.timestamp)

@@ -277,6 +277,22 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
 }
 
 #[test]
+fn a_table_of_the_only_session_has_no_fact_of_another() {
+    let select = Selection { only_session: Some("own".to_owned()), ..Selection::default() };
+    let mut table = FactTable::new(&select);
+    let ids = [("own", ""), ("run", "own"), ("other", "other"), ("own2", "ow")];
+    for (seq, (session, conversation)) in (1..).zip(ids) {
+        let more =
+            format!(r#","session_id":"{session}","conversation_id":"{conversation}","turn_id":"{session}""#);
+        table.take_of_agent(line("agent_turn", seq, 0, 1, &more).as_bytes());
+    }
+    let mut turns: Vec<String> =
+        model_rows(&table.finish(), true).into_iter().map(|row| row.session_id).collect();
+    turns.sort();
+    assert_eq!(turns, ["own", "run"]);
+}
+
+#[test]
 fn only_the_runs_of_the_session_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let of = |seq: u64, session: &str, more: &str| {

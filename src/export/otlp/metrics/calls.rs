@@ -9,7 +9,7 @@ use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::export::otlp::spans::{is_error_of, is_receiver};
 use crate::observe::event::{CallTarget, ErrorType, Event, Operation, Status, ToolsListed};
-use crate::observe::mcp::Method;
+use crate::observe::mcp::{Method, known_request};
 use crate::observe::redact::Redacted;
 use crate::observe::turns::RecentValues;
 use crate::record::cost::{Charge, Prices};
@@ -247,11 +247,7 @@ impl CallMetrics {
 
 /// Returns the method if a revision of MCP has it: a peer that invents names creates one series.
 fn method_label(method: &str) -> &'static str {
-    const REQUESTS: &str = "completion/complete elicitation/create initialize logging/setLevel ping prompts/get prompts/list \
-        resources/list resources/read resources/subscribe resources/templates/list resources/unsubscribe \
-        roots/list sampling/createMessage server/discover subscriptions/listen tasks/cancel tasks/get \
-        tasks/list tasks/result tasks/update tools/call tools/list";
-    REQUESTS.split(' ').find(|known| *known == method).unwrap_or(OTHER)
+    known_request(method).unwrap_or(OTHER)
 }
 
 #[cfg(test)]
