@@ -39,6 +39,8 @@ const AGENTS: [&AgentTable; 4] = [&claude_code::TABLE, &codex::TABLE, &gemini_cl
 
 /// Most spans whose parent has not come, and most traces that are remembered.
 const REMEMBERED: usize = 4096;
+/// Longest text that is an id which the parts of a fact have in common. The id of a resource is read for each item.
+const LONGEST_ID: usize = 1 << 10;
 
 /// The tables of all agents, and what they remember between two requests.
 pub struct Adapters {
@@ -47,8 +49,8 @@ pub struct Adapters {
     of_parents: BoundedMap<[u8; 8], AgentRecord<'static>>,
     /// Session of each trace.
     sessions: BoundedMap<[u8; 16], Cow<'static, str>>,
-    /// Services that follow the conventions for generative AI.
-    agents: BoundedMap<String, ()>,
+    /// Hashes of the names of services that follow the conventions for generative AI.
+    agents: BoundedMap<FactHash, ()>,
     servers: ServerSpans,
 }
 
@@ -134,11 +136,12 @@ impl Adapters {
                 genai::TABLE.spans.iter().any(|row| row.only.is_some_and(|only| only.1 == word))
             })
         };
-        if !self.agents.contains(service) {
+        let name = FactHash::of([service.as_bytes()]);
+        if !self.agents.contains(&name) {
             if !spans.any(has_operation) {
                 return None;
             }
-            self.agents.insert(service.to_owned(), ());
+            self.agents.insert(name, ());
         }
         Some(&genai::TABLE)
     }
@@ -268,7 +271,7 @@ impl<'r> SentItem<'r> {
     }
 
     fn key_part(&self, part: KeyPart) -> Option<Cow<'r, [u8]>> {
-        let known = |bytes: &'r [u8]| Some(bytes).filter(|bytes| !bytes.is_empty()).map(Cow::Borrowed);
+        let known = |bytes: &'r [u8]| (1..=LONGEST_ID).contains(&bytes.len()).then_some(Cow::Borrowed(bytes));
         match part {
             KeyPart::Attribute(name) => {
                 match value_of(self.attributes, name).or(value_of(self.resource, name))? {
@@ -315,5 +318,39 @@ fn text_of<'r>(attributes: &'r [KeyValue], name: &str) -> Option<&'r str> {
     match value_of(attributes, name)? {
         Value::StringValue(text) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::common::v1::AnyValue;
+
+    pub(super) fn attribute(key: &str, text: &str) -> KeyValue {
+        let value = Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
+        KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+    }
+
+    #[test]
+    fn a_service_that_called_a_model_is_an_agent_from_then_on() {
+        let mut adapters = Adapters::new(Redactor::default());
+        let mut is_agent = |service: &str, attributes: Vec<KeyValue>| {
+            let span = Span { attributes, ..Span::default() };
+            adapters.table_of(service, [span].iter()).is_some()
+        };
+        assert!(!is_agent("one", Vec::new()));
+        assert!(is_agent("one", vec![attribute(genai::OPERATION, "chat")]));
+        assert!(is_agent("one", Vec::new()));
+        assert!(!is_agent("two", Vec::new()));
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_not_an_id_that_items_have_in_common() {
+        let id = |length| [attribute("session.id", &"x".repeat(length))];
+        let log = LogRecord::default();
+        let has_id = |resource: &[KeyValue]| {
+            SentItem::of_log(&log, resource, 0).key_part(KeyPart::Attribute("session.id")).is_some()
+        };
+        assert_eq!([0, 1, 1024, 1025].map(|length| has_id(&id(length))), [false, true, true, false]);
     }
 }

@@ -22,7 +22,8 @@ use crate::export::otlp::settings::Signal;
 /// How long a client is asked to wait before it sends a request again that found no room, in seconds.
 const RETRY_SECONDS: u64 = 2;
 /// Explains the items that a partial success leaves out.
-const PARTLY: &str = "these items are not valid, or have more than 20,000 attributes and values";
+const PARTLY: &str = "these items are not valid, or have more than 20,000 attributes and values, \
+    or their resource or scope has more than 64 KiB or 1,000 of them";
 
 /// Encoding of the messages over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! A fact is held until it is whole, at most [`PATIENCE`]; then it becomes a record. A part that comes later becomes a record
 //! that amends the first one. Memory is bounded: too many held facts are released early.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::collect::fact::{AgentFact, FactHash, LOG, SPAN};
 use crate::record::agent::{AgentRecord, MOST_CALL_IDS};
@@ -19,6 +19,8 @@ const SETTLE_MS: f64 = 1_000.0;
 const HELD: usize = 4096;
 /// Most facts that are remembered after they were written.
 const WRITTEN: usize = 16_384;
+/// Most facts of one key that further parts may join.
+const OF_KEY: usize = 64;
 /// Longest time between two parts of a fact whose times tell it from others. They are by one clock.
 const SLACK_MS: f64 = 1.0;
 
@@ -28,6 +30,8 @@ pub struct Merge {
     /// Facts of each key, by number.
     by_key: HashMap<FactHash, Vec<u64>>,
     facts: HashMap<u64, MergedFact>,
+    /// Key and own id of the parts of all facts, by which a part that is sent again is known.
+    known: HashSet<(FactHash, FactHash)>,
     /// Numbers of held facts in the order of their arrival, with their deadline.
     held: VecDeque<(u64, Timestamp)>,
     /// Numbers of written facts, oldest first.
@@ -52,13 +56,16 @@ struct MergedFact {
 impl Merge {
     /// Adds a part that came at `now`.
     pub fn add(&mut self, part: AgentFact, now: Timestamp) {
-        let numbers = self.by_key.entry(part.key).or_default();
-        if numbers.iter().any(|number| self.facts[number].own.contains(&part.own)) {
+        if self.known.contains(&(part.key, part.own)) {
             return;
         }
+        let numbers = self.by_key.entry(part.key).or_default();
         let found = numbers.iter().find(|number| self.facts[number].takes(&part)).copied();
         let Some(number) = found else { return self.begin(part, now) };
         let Some(fact) = self.facts.get_mut(&number) else { return };
+        if fact.note(&part) {
+            self.known.insert((part.key, part.own));
+        }
         match fact.record {
             Some(_) => {
                 fact.join(part);
@@ -84,6 +91,8 @@ impl Merge {
             FactHash::of([&part.key.0[..], &part.own.0])
         };
         numbers.push(number);
+        let oldest = (numbers.len() > OF_KEY).then(|| numbers.remove(0));
+        self.known.insert((part.key, part.own));
         let fact = MergedFact {
             key: part.key,
             fact_id: hex::text(&id.0),
@@ -96,6 +105,9 @@ impl Merge {
         let is_alone = fact.is_whole() && part.parts == part.part;
         self.facts.insert(number, fact);
         self.hold(number, now.plus_ms(if is_alone { SETTLE_MS } else { PATIENCE_MS }));
+        if let Some(oldest) = oldest {
+            self.write(oldest);
+        }
         while self.held.len() > HELD {
             if let Some((oldest, _)) = self.held.pop_front() {
                 self.write(oldest);
@@ -130,8 +142,11 @@ impl Merge {
         if self.written.len() > WRITTEN
             && let Some(oldest) = self.written.pop_front()
             && let Some(fact) = self.facts.remove(&oldest)
-            && let Some(numbers) = self.by_key.get_mut(&fact.key)
         {
+            for own in fact.own {
+                self.known.remove(&(fact.key, own));
+            }
+            let Some(numbers) = self.by_key.get_mut(&fact.key) else { return };
             numbers.retain(|number| *number != oldest);
             if numbers.is_empty() {
                 self.by_key.remove(&fact.key);
@@ -156,18 +171,20 @@ impl MergedFact {
         self.wanted.iter().any(|wanted| self.parts & wanted == *wanted)
     }
 
-    fn note(&mut self, part: &AgentFact) {
+    /// Notes the kind and the own id of a part. Returns false if the fact has too many to remember this id.
+    fn note(&mut self, part: &AgentFact) -> bool {
         self.parts |= part.part;
         if !self.wanted.contains(&part.parts) {
             self.wanted.push(part.parts);
         }
-        if self.own.len() < 2 * MOST_CALL_IDS {
+        let has_room = self.own.len() < 2 * MOST_CALL_IDS;
+        if has_room {
             self.own.push(part.own);
         }
+        has_room
     }
 
     fn join(&mut self, part: AgentFact) {
-        self.note(&part);
         let Some(record) = &mut self.record else { return };
         let mut call_ids = record.call_ids.take().unwrap_or_default();
         for id in part.record.call_ids.iter().flatten() {
@@ -187,8 +204,7 @@ impl MergedFact {
     }
 
     /// Returns the record of a part that came after the fact was written.
-    fn amend(&mut self, part: AgentFact) -> Option<AgentRecord<'static>> {
-        self.note(&part);
+    fn amend(&self, part: AgentFact) -> Option<AgentRecord<'static>> {
         let mut record = part.record;
         record.fact_id = Some(self.fact_id.clone().into());
         record.amends = Some(true);
@@ -213,5 +229,33 @@ fn settle(record: &mut AgentRecord<'static>) {
         if let Some(own) = prefixes.iter().find_map(|prefix| tool.strip_prefix(prefix.as_str())) {
             record.tool_name = Some(own.to_owned().into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_of_one_key_are_bounded_and_each_part_counts_once() {
+        let mut merge = Merge::default();
+        let part = |number: u32| AgentFact {
+            record: AgentRecord::default(),
+            key: FactHash::default(),
+            own: FactHash::of([&number.to_le_bytes()[..]]),
+            within: None,
+            part: SPAN,
+            parts: SPAN,
+        };
+        let now = Timestamp(0);
+        for _ in 0..2 {
+            (0..10_000).for_each(|number| merge.add(part(number), now));
+            assert_eq!(merge.by_key[&FactHash::default()].len(), OF_KEY);
+        }
+        assert_eq!((merge.known.len(), merge.take(None).len()), (10_000, 10_000));
+        // A forgotten fact leaves nothing behind.
+        (10_000..40_000).for_each(|number| merge.add(part(number), now));
+        merge.take(None);
+        assert_eq!((merge.facts.len(), merge.known.len(), merge.written.len()), (WRITTEN, WRITTEN, WRITTEN));
     }
 }

@@ -8,10 +8,10 @@ use opentelemetry_proto::tonic::collector::{
     trace::v1::ExportTraceServiceRequest,
 };
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
-use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
@@ -19,8 +19,10 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 const MOST_ELEMENTS: u32 = 20_000;
 /// Most bytes of one piece that has more than one item.
 const MOST_BYTES: usize = 1 << 20;
-/// Most objects and lists of a body in JSON, which is decoded as a whole.
-const MOST_JSON_ELEMENTS: usize = 150_000;
+/// Most bytes and messages of a resource or of a scope, which are read again for each piece or item.
+const MOST_SHARED: (usize, u32) = (64 << 10, 1000);
+/// Most objects, lists and commas of a body in JSON, which is decoded as a whole.
+const MOST_JSON_ELEMENTS: usize = 300_000;
 /// Deepest nesting of values.
 const DEEPEST: u32 = 32;
 
@@ -106,14 +108,49 @@ fn elements(message: &[u8], shape: &MessageShape, depth: u32) -> Result<u32, Unr
     Ok(count)
 }
 
-/// Items of one scope, with the bytes of what they share.
-struct ItemPiece<'a> {
-    resource: &'a [u8],
-    scope: &'a [u8],
-    items: Vec<&'a [u8]>,
+/// Returns true if a resource or a scope is small enough to be read for each of its items.
+fn is_shareable(message: &[u8], shape: &MessageShape) -> Result<bool, Unreadable> {
+    let (most_bytes, most_elements) = MOST_SHARED;
+    match elements(message, shape, 0) {
+        Err(Unreadable::TooManyElements) => Ok(false),
+        count => Ok(count? <= most_elements && message.len() <= most_bytes),
+    }
 }
 
-/// Calls `take` with the items of a request, piece by piece. Returns the number of items that are too large.
+/// Some items of one resource, with the bytes of what they share.
+#[derive(Default)]
+struct ItemPiece<'a> {
+    resource: &'a [u8],
+    /// Scopes with their items.
+    scopes: Vec<(&'a [u8], Vec<&'a [u8]>)>,
+    elements: u32,
+    bytes: usize,
+}
+
+impl<'a> ItemPiece<'a> {
+    fn has_room(&self, item: &[u8], elements: u32) -> bool {
+        self.scopes.is_empty()
+            || (self.elements + elements <= MOST_ELEMENTS && self.bytes + item.len() <= MOST_BYTES)
+    }
+
+    fn begin_scope(&mut self, scope: &'a [u8]) {
+        self.scopes.push((scope, Vec::new()));
+        // A message within the scope takes two bytes at least.
+        self.elements += 1 + u32::try_from(scope.len() / 2).unwrap_or(u32::MAX).min(MOST_SHARED.1);
+        self.bytes += scope.len();
+    }
+
+    fn push(&mut self, item: &'a [u8], elements: u32) {
+        if let Some((_, items)) = self.scopes.last_mut() {
+            items.push(item);
+        }
+        self.elements += elements;
+        self.bytes += item.len();
+    }
+}
+
+/// Calls `take` with the items of a request, piece by piece. Returns the number of items that are too large, or whose
+/// resource or scope is.
 /// Resource, scope and item have the same numbers in the requests of all signals.
 fn walk<'a>(
     request: &'a [u8],
@@ -126,15 +163,15 @@ fn walk<'a>(
             return Ok(());
         }
         let resource = last_field(of_resource)?;
-        let resource_elements = elements(resource, &RESOURCE, 0)?;
+        let is_readable = is_shareable(resource, &RESOURCE)?;
+        let mut piece = ItemPiece { resource, ..ItemPiece::default() };
         fields(of_resource, |number, of_scope| {
             if number != 2 {
                 return Ok(());
             }
             let scope = last_field(of_scope)?;
-            let shared = resource_elements.saturating_add(elements(scope, &SCOPE, 0)?);
-            let mut piece = ItemPiece { resource, scope, items: Vec::new() };
-            let (mut count, mut size) = (shared, 0);
+            let is_readable = is_shareable(scope, &SCOPE)? && is_readable;
+            let mut has_begun = false;
             fields(of_scope, |number, item| {
                 if number != 2 {
                     return Ok(());
@@ -144,24 +181,25 @@ fn walk<'a>(
                     Err(Unreadable::TooManyElements) => u32::MAX,
                     own => own?,
                 };
-                if shared.saturating_add(own) > MOST_ELEMENTS {
+                if !is_readable || own > MOST_ELEMENTS {
                     too_large += 1;
                     return Ok(());
                 }
-                if !piece.items.is_empty() && (count + own > MOST_ELEMENTS || size + item.len() > MOST_BYTES)
-                {
-                    take(ItemPiece { items: std::mem::take(&mut piece.items), ..piece });
-                    (count, size) = (shared, 0);
+                if !piece.has_room(item, own) {
+                    take(std::mem::replace(&mut piece, ItemPiece { resource, ..ItemPiece::default() }));
+                    has_begun = false;
                 }
-                piece.items.push(item);
-                (count, size) = (count + own, size + item.len());
+                if !std::mem::replace(&mut has_begun, true) {
+                    piece.begin_scope(scope);
+                }
+                piece.push(item, own);
                 Ok(())
-            })?;
-            if !piece.items.is_empty() {
-                take(piece);
-            }
-            Ok(())
-        })
+            })
+        })?;
+        if !piece.scopes.is_empty() {
+            take(piece);
+        }
+        Ok(())
     })?;
     Ok(too_large)
 }
@@ -178,27 +216,45 @@ fn last_field(message: &[u8]) -> Result<&[u8], Unreadable> {
     Ok(found)
 }
 
-/// Decodes the items of a request in protobuf and calls `take` with each piece. A request that is garbage is
-/// refused before its first piece.
+/// Decodes the items of a request in protobuf and calls `take` with each piece: a resource, and scopes with their
+/// items. A request that is garbage is refused before its first piece.
 fn decode_pieces<I: Message + Default>(
     request: &[u8],
     shape: &MessageShape,
-    mut take: impl FnMut(Option<Resource>, Option<InstrumentationScope>, Vec<I>),
+    mut take: impl FnMut(Option<Resource>, Vec<(Option<InstrumentationScope>, Vec<I>)>),
 ) -> Result<ItemCounts, Unreadable> {
     walk(request, shape, &mut |_| {})?;
     let mut counts = ItemCounts::default();
     let too_large = walk(request, shape, &mut |piece| {
-        let all = piece.items.len() as u64;
-        let items: Vec<I> = piece.items.into_iter().filter_map(|item| I::decode(item).ok()).collect();
-        counts.taken += items.len() as u64;
-        counts.rejected += all - items.len() as u64;
-        take(Resource::decode(piece.resource).ok(), InstrumentationScope::decode(piece.scope).ok(), items);
+        let mut decode = |(scope, items): (&[u8], Vec<&[u8]>)| {
+            let all = items.len();
+            let items: Vec<I> = items.into_iter().filter_map(|item| I::decode(item).ok()).collect();
+            counts.count(items.len(), true);
+            counts.count(all - items.len(), false);
+            (InstrumentationScope::decode(scope).ok(), items)
+        };
+        let scopes = piece.scopes.into_iter().map(&mut decode).collect();
+        take(Resource::decode(piece.resource).ok(), scopes);
     })?;
-    counts.rejected += too_large;
     match counts {
-        ItemCounts { taken: 0, rejected: 1.. } => Err(Unreadable::Garbage),
-        counts => Ok(counts),
+        ItemCounts { taken: 0, rejected: 1.. } if too_large == 0 => Err(Unreadable::Garbage),
+        ItemCounts { taken, rejected } => Ok(ItemCounts { taken, rejected: rejected + too_large }),
     }
+}
+
+impl ItemCounts {
+    /// Counts items as taken or as rejected, and returns which.
+    fn count(&mut self, items: usize, is_taken: bool) -> bool {
+        *if is_taken { &mut self.taken } else { &mut self.rejected } += items as u64;
+        is_taken
+    }
+}
+
+/// Returns true if a resource or a scope that came as JSON is small enough to be read for each of its items.
+fn is_shared_shareable<M: Message>(message: Option<&M>, shape: &MessageShape) -> bool {
+    message.is_none_or(|message| {
+        message.encoded_len() <= MOST_SHARED.0 && is_shareable(&message.encode_to_vec(), shape) == Ok(true)
+    })
 }
 
 /// Calls `take` with the pieces of a request with spans.
@@ -208,14 +264,20 @@ pub(super) fn traces(
     take: &mut dyn FnMut(ExportTraceServiceRequest),
 ) -> Result<ItemCounts, Unreadable> {
     if is_json {
-        let request: ExportTraceServiceRequest = from_json(body)?;
-        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
-        let taken = scopes.map(|scope| scope.spans.len() as u64).sum();
+        let mut request: ExportTraceServiceRequest = from_json(body)?;
+        let mut counts = ItemCounts::default();
+        for sent in &mut request.resource_spans {
+            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
+            sent.scope_spans.retain(|ScopeSpans { scope, spans, .. }| {
+                counts.count(spans.len(), is_readable && is_shared_shareable(scope.as_ref(), &SCOPE))
+            });
+        }
         take(request);
-        return Ok(ItemCounts { taken, rejected: 0 });
+        return Ok(counts);
     }
-    decode_pieces(body, &SPAN, |resource, scope, spans: Vec<Span>| {
-        let scope_spans = vec![ScopeSpans { scope, spans, ..ScopeSpans::default() }];
+    decode_pieces(body, &SPAN, |resource, scopes| {
+        let of_scope = |(scope, spans)| ScopeSpans { scope, spans, ..ScopeSpans::default() };
+        let scope_spans = scopes.into_iter().map(of_scope).collect();
         let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
         take(ExportTraceServiceRequest { resource_spans });
     })
@@ -228,14 +290,20 @@ pub(super) fn logs(
     take: &mut dyn FnMut(ExportLogsServiceRequest),
 ) -> Result<ItemCounts, Unreadable> {
     if is_json {
-        let request: ExportLogsServiceRequest = from_json(body)?;
-        let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
-        let taken = scopes.map(|scope| scope.log_records.len() as u64).sum();
+        let mut request: ExportLogsServiceRequest = from_json(body)?;
+        let mut counts = ItemCounts::default();
+        for sent in &mut request.resource_logs {
+            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
+            sent.scope_logs.retain(|ScopeLogs { scope, log_records, .. }| {
+                counts.count(log_records.len(), is_readable && is_shared_shareable(scope.as_ref(), &SCOPE))
+            });
+        }
         take(request);
-        return Ok(ItemCounts { taken, rejected: 0 });
+        return Ok(counts);
     }
-    decode_pieces(body, &LOG_RECORD, |resource, scope, log_records: Vec<LogRecord>| {
-        let scope_logs = vec![ScopeLogs { scope, log_records, ..ScopeLogs::default() }];
+    decode_pieces(body, &LOG_RECORD, |resource, scopes| {
+        let of_scope = |(scope, log_records)| ScopeLogs { scope, log_records, ..ScopeLogs::default() };
+        let scope_logs = scopes.into_iter().map(of_scope).collect();
         let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
         take(ExportLogsServiceRequest { resource_logs });
     })
@@ -243,29 +311,39 @@ pub(super) fn logs(
 
 /// Counts the data points of a request with metrics.
 pub(super) fn metrics(body: &[u8], is_json: bool) -> Result<ItemCounts, Unreadable> {
-    let mut taken = 0;
     if is_json {
         let request: ExportMetricsServiceRequest = from_json(body)?;
-        let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
-        for metric in scopes.flat_map(|scope| &scope.metrics) {
-            taken += match &metric.data {
-                Some(Data::Gauge(data)) => data.data_points.len(),
-                Some(Data::Sum(data)) => data.data_points.len(),
-                Some(Data::Histogram(data)) => data.data_points.len(),
-                Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
-                Some(Data::Summary(data)) => data.data_points.len(),
-                None => 0,
-            } as u64;
+        let mut counts = ItemCounts::default();
+        for sent in &request.resource_metrics {
+            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
+            for of_scope in &sent.scope_metrics {
+                let is_readable = is_readable && is_shared_shareable(of_scope.scope.as_ref(), &SCOPE);
+                for metric in &of_scope.metrics {
+                    counts.count(points(metric), is_readable);
+                }
+            }
         }
-        return Ok(ItemCounts { taken, rejected: 0 });
+        return Ok(counts);
     }
+    let mut taken = 0;
     let rejected = walk(body, &METRIC, &mut |piece| {
-        for metric in piece.items {
+        for metric in piece.scopes.iter().flat_map(|(_, metrics)| metrics) {
             // Without the metric itself and the message that holds its points.
             taken += u64::from(elements(metric, &METRIC, 0).unwrap_or(0).saturating_sub(2));
         }
     })?;
     Ok(ItemCounts { taken, rejected })
+}
+
+fn points(metric: &Metric) -> usize {
+    match &metric.data {
+        Some(Data::Gauge(data)) => data.data_points.len(),
+        Some(Data::Sum(data)) => data.data_points.len(),
+        Some(Data::Histogram(data)) => data.data_points.len(),
+        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
+        Some(Data::Summary(data)) => data.data_points.len(),
+        None => 0,
+    }
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
@@ -275,22 +353,17 @@ fn from_json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Unreadabl
     serde_json::from_slice(body).map_err(|_| Unreadable::Garbage)
 }
 
-/// Returns the number of objects and lists, without those in texts.
+/// Returns the number of objects, lists and commas, without those in texts. Each member of an object and each value of
+/// a list takes memory while an object is decoded.
 fn json_elements(body: &[u8]) -> usize {
-    let (mut count, mut rest) = (0, body);
-    while let Some(at) = memchr::memchr3(b'"', b'{', b'[', rest) {
-        let is_text = rest[at] == b'"';
-        rest = &rest[at + 1..];
-        if !is_text {
-            count += 1;
-            continue;
-        }
-        while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
-            let is_end = rest[at] == b'"';
-            rest = rest.get(at + if is_end { 1 } else { 2 }..).unwrap_or_default();
-            if is_end {
-                break;
-            }
+    let (mut count, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in body {
+        match (is_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_text = !is_text,
+            (false, b'{' | b'[' | b',') => count += 1,
+            _ => {}
         }
     }
     count
@@ -301,9 +374,8 @@ mod tests {
     use super::*;
     use opentelemetry_proto::tonic::common::v1::any_value::Value;
     use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
-    use opentelemetry_proto::tonic::metrics::v1::{
-        Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
-    };
+    use opentelemetry_proto::tonic::metrics::v1::{Gauge, NumberDataPoint, ResourceMetrics, ScopeMetrics};
+    use opentelemetry_proto::tonic::trace::v1::Span;
 
     fn attribute(key: &str, value: Value) -> KeyValue {
         KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
@@ -365,6 +437,42 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_is_too_large_is_rejected_also_if_it_is_alone() {
+        let values = vec![AnyValue::default(); 20_001];
+        let many = attribute("many", Value::ArrayValue(ArrayValue { values }));
+        let alone = request(vec![Span { attributes: vec![many], ..Span::default() }]).encode_to_vec();
+        assert_eq!(split(&alone, false), (Vec::new(), Ok(ItemCounts { taken: 0, rejected: 1 })));
+    }
+
+    #[test]
+    fn items_of_a_resource_or_scope_that_is_too_large_are_rejected_in_both_forms() {
+        let long = vec![attribute("long", Value::StringValue("x".repeat(64 << 10)))];
+        let many = vec![attribute("many", Value::BoolValue(true)); 1000];
+        for attributes in [long, many] {
+            let mut whole = request(vec![span("a", 1), span("b", 1)]);
+            let good = request(vec![span("c", 1)]).resource_spans[0].clone();
+            whole.resource_spans.extend([good.clone(), good]);
+            whole.resource_spans[0].resource.as_mut().unwrap().attributes = attributes.clone();
+            whole.resource_spans[1].scope_spans[0].scope.as_mut().unwrap().attributes = attributes;
+            let counts = Ok(ItemCounts { taken: 1, rejected: 3 });
+            assert_eq!(split(&whole.encode_to_vec(), false).1, counts);
+            let (pieces, json_counts) = split(&serde_json::to_vec(&whole).unwrap(), true);
+            let left = pieces[0].resource_spans.iter().map(|sent| sent.scope_spans.len());
+            assert_eq!((json_counts, left.collect()), (counts, vec![0, 0, 1]));
+        }
+    }
+
+    #[test]
+    fn a_resource_is_decoded_once_for_many_scopes() {
+        let mut whole = request(vec![Span::default()]);
+        let scopes = &mut whole.resource_spans[0].scope_spans;
+        *scopes = vec![ScopeSpans { spans: vec![Span::default()], ..ScopeSpans::default() }; 30_000];
+        let (pieces, counts) = split(&whole.encode_to_vec(), false);
+        assert_eq!(counts, Ok(ItemCounts { taken: 30_000, rejected: 0 }));
+        assert!(pieces.len() <= 4, "{}", pieces.len());
+    }
+
+    #[test]
     fn values_that_are_nested_without_end_are_rejected() {
         let mut value = Value::BoolValue(true);
         for _ in 0..90 {
@@ -384,8 +492,11 @@ mod tests {
         assert_eq!(split(&empty, false), (Vec::new(), Ok(ItemCounts::default())));
         let objects = [&b"{\"resourceSpans\":["[..], &b"{},".repeat(1 << 20), b"{}]}"].concat();
         assert_eq!(split(&objects, true).1, Err(Unreadable::TooManyElements));
-        // Braces within a text are text.
-        let text = span(&"{\"[\\".repeat(100_000), 1);
+        // Members and values that no message has are read into memory, too.
+        let values = [&b"{\"resourceSpans\":[{\"unknown\":["[..], &b"1,".repeat(1 << 20), b"1]}]}"].concat();
+        assert_eq!(split(&values, true).1, Err(Unreadable::TooManyElements));
+        // Braces and commas within a text are text.
+        let text = span(&"{\"[\\,".repeat(100_000), 1);
         let body = serde_json::to_vec(&request(vec![text])).unwrap();
         assert_eq!(split(&body, true).1, Ok(ItemCounts { taken: 1, rejected: 0 }));
     }

@@ -1,4 +1,4 @@
-//! A map that forgets its oldest entries.
+//! A map that forgets its oldest entries. Its keys are `Copy`, so that no text of a client stays as a key.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,13 +10,13 @@ pub(super) struct BoundedMap<K, V> {
     limit: usize,
 }
 
-impl<K: Hash + Eq + Clone, V> BoundedMap<K, V> {
+impl<K: Hash + Eq + Copy, V> BoundedMap<K, V> {
     pub(super) fn new(limit: usize) -> BoundedMap<K, V> {
         BoundedMap { entries: HashMap::new(), order: VecDeque::new(), limit }
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        if self.entries.insert(key.clone(), value).is_none() {
+        if self.entries.insert(key, value).is_none() {
             self.order.push_back(key);
             while self.order.len() > self.limit {
                 if let Some(oldest) = self.order.pop_front() {

@@ -13,6 +13,9 @@ use crate::record::words::{CostSource, Decider, Status, ToolDecision};
 use crate::record::{EventName, Millis};
 use crate::text::hex;
 
+/// Longest attribute that is read as a JSON object, which takes many times its bytes as a tree.
+const MOST_OF_OBJECT: usize = 64 << 10;
+
 pub(super) struct FieldReader<'f, 'r> {
     pub(super) redactor: &'f mut Redactor,
     pub(super) item: &'f SentItem<'r>,
@@ -195,6 +198,24 @@ fn decider(value: &Value) -> Option<Decider> {
 /// Returns a text that is a member of the JSON object in an attribute.
 fn member_of(item: &SentItem<'_>, name: &str, member: &str) -> Option<Cow<'static, Value>> {
     let Value::StringValue(object) = value_of(item.attributes, name)? else { return None };
+    let object = Some(object).filter(|object| object.len() <= MOST_OF_OBJECT)?;
     let object: serde_json::Map<String, Json> = serde_json::from_str(object).ok()?;
     Some(Cow::Owned(Value::StringValue(object.get(member)?.as_str()?.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::adapters::tests::attribute;
+    use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+    #[test]
+    fn a_long_attribute_is_not_read_as_an_object() {
+        let member = |padding: usize| {
+            let object = format!(r#"{{"name":"a","rest":"{}"}}"#, "x".repeat(padding));
+            let log = LogRecord { attributes: vec![attribute("input", &object)], ..LogRecord::default() };
+            member_of(&SentItem::of_log(&log, &[], 0), "input", "name").is_some()
+        };
+        assert_eq!([0, 60 << 10, 64 << 10].map(member), [true, true, false]);
+    }
 }
