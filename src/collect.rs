@@ -204,7 +204,8 @@ impl Run {
 
     /// Writes the records of facts whose other parts did not come.
     async fn flush_due(&self) {
-        let mut recording = Arc::clone(&self.recording).lock_owned().await;
+        // A request that is being recorded does it, too, and a signal must not wait for it.
+        let Ok(mut recording) = Arc::clone(&self.recording).try_lock_owned() else { return };
         let _ = tokio::task::spawn_blocking(move || recording.write_due(Timestamp::now())).await;
     }
 

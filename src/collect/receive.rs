@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN,
 };
+use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response, Uri};
 use sha2::{Digest, Sha256};
@@ -77,24 +78,27 @@ impl Receiver {
         Router::new().fallback(answer).with_state(Arc::new(self))
     }
 
-    async fn http(&self, signal: Signal, request: Request) -> Response<Body> {
+    async fn http(self: Arc<Self>, signal: Signal, request: Request) -> Response<Body> {
         let form = form_of(request.headers());
-        let outcome = self.export_http(signal, form, request).await;
-        match outcome {
-            Ok(rejected) => taken(signal, form.unwrap_or(BodyForm::Protobuf), rejected),
+        let outcome = match self.admit_http(form, request).await {
+            Ok(body) => {
+                let receiver = Arc::clone(&self);
+                to_the_end(async move { receiver.take_http(signal, body).await }).await
+            }
             Err(refusal) => {
                 self.counts.refuse(refusal.word());
-                refusal.http(form.unwrap_or(BodyForm::Protobuf))
+                Err(refusal)
             }
+        };
+        let form = form.unwrap_or(BodyForm::Protobuf);
+        match outcome {
+            Ok(rejected) => taken(signal, form, rejected),
+            Err(refusal) => refusal.http(form),
         }
     }
 
-    async fn export_http(
-        &self,
-        signal: Signal,
-        form: Option<BodyForm>,
-        request: Request,
-    ) -> Result<u64, Refusal> {
+    /// Judges a request by its head, and reads its body.
+    async fn admit_http(&self, form: Option<BodyForm>, request: Request) -> Result<AdmittedBody, Refusal> {
         let (head, body) = request.into_parts();
         self.admit(&head.uri, &head.headers)?;
         if head.method != Method::POST {
@@ -107,14 +111,19 @@ impl Receiver {
         if length.is_some_and(|length: usize| length > MAX_BODY) {
             return Err(Refusal::TooLarge);
         }
-        let (body, _permit) = self.read(body, MAX_BODY).await?;
-        let recording = self.turn().await?;
+        let (body, permit) = self.read(body, MAX_BODY).await?;
+        Ok(AdmittedBody { form, encoding, headers: head.headers, body, _permit: permit })
+    }
+
+    /// Records a body and passes it on. A refusal is counted.
+    async fn take_http(&self, signal: Signal, request: AdmittedBody) -> Result<u64, Refusal> {
+        let AdmittedBody { form, encoding, headers, body, _permit } = request;
         let forwarded = self.forwarder.as_ref().map(|forwarder| ForwardedBody {
             signal,
             body: body.clone(),
-            content_type: head.headers.get(CONTENT_TYPE).cloned(),
-            encoding: head.headers.get(CONTENT_ENCODING).cloned(),
-            headers: forwarder.named(&head.headers),
+            content_type: headers.get(CONTENT_TYPE).cloned(),
+            encoding: headers.get(CONTENT_ENCODING).cloned(),
+            headers: forwarder.named(&headers),
         });
         let length = body.len();
         let decode = move || {
@@ -123,23 +132,45 @@ impl Receiver {
                 Undecodable::Broken => Refusal::Broken,
             })
         };
-        let rejected = record(recording, signal, form, length, decode).await?;
-        self.forward(forwarded);
-        Ok(rejected)
+        let recorded = match self.turn().await {
+            Ok(recording) => record(recording, signal, form, length, decode).await,
+            Err(busy) => Err(busy),
+        };
+        match &recorded {
+            Ok(_) => self.forward(forwarded),
+            Err(refusal) => self.counts.refuse(refusal.word()),
+        }
+        recorded
     }
 
-    async fn grpc(&self, signal: Signal, request: Request) -> Response<Body> {
+    async fn grpc(self: Arc<Self>, signal: Signal, request: Request) -> Response<Body> {
         let (head, body) = request.into_parts();
         let admitted = async {
             self.admit(&head.uri, &head.headers)?;
-            let (body, permit) = self.read(body, MAX_BODY + GRPC_HEAD).await?;
-            Ok::<_, Refusal>((body, permit, self.turn().await?))
+            self.read(body, MAX_BODY + GRPC_HEAD).await
         };
-        let (body, _permit, recording) = match admitted.await {
+        let (body, permit) = match admitted.await {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 self.counts.refuse(refusal.word());
                 return refusal.grpc().into_http();
+            }
+        };
+        let receiver = Arc::clone(&self);
+        let taken = async move {
+            let _permit = permit;
+            Ok(receiver.take_grpc(signal, head, body).await)
+        };
+        to_the_end(taken).await.unwrap_or_else(|refusal| refusal.grpc().into_http())
+    }
+
+    /// Records a body and passes it on. A refusal is counted.
+    async fn take_grpc(&self, signal: Signal, head: Parts, body: Bytes) -> Response<Body> {
+        let recording = match self.turn().await {
+            Ok(recording) => recording,
+            Err(busy) => {
+                self.counts.refuse(busy.word());
+                return busy.grpc().into_http();
             }
         };
         let is_answered = Arc::new(AtomicBool::new(false));
@@ -232,6 +263,22 @@ impl Receiver {
             forwarder.offer(body);
         }
     }
+}
+
+/// The body of a request over HTTP, with what its head says of it.
+struct AdmittedBody {
+    form: BodyForm,
+    encoding: BodyEncoding,
+    headers: HeaderMap,
+    body: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Runs `work` also if the client leaves: a program that ends closes its connection after the last byte.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or(Err(Refusal::Failed))
 }
 
 /// Decodes and records a body of `length` bytes on a thread for blocking calls. Returns the number of rejected items.

@@ -90,8 +90,7 @@ impl Recording {
             Unreadable::Garbage => Refusal::Garbage,
             Unreadable::TooManyElements => Refusal::TooManyElements,
         })?;
-        let counts = self.counts.clone();
-        let mut counts = counts.lock();
+        let mut counts = self.counts.lock();
         counts.requests += 1;
         counts.bytes += length as u64;
         counts.rejected += rejected;
@@ -101,7 +100,8 @@ impl Recording {
             Signal::Logs => counts.logs += taken,
             Signal::Metrics => counts.points += taken,
         }
-        self.record(now, &mut counts);
+        drop(counts);
+        self.record(now);
         Ok(rejected)
     }
 
@@ -131,25 +131,23 @@ impl Recording {
 
     /// Writes the records of facts whose other parts did not come in time.
     pub(super) fn write_due(&mut self, now: Timestamp) {
-        let counts = self.counts.clone();
-        self.record(now, &mut counts.lock());
+        self.record(now);
     }
 
     /// Writes the records of all facts that wait for other parts.
     pub(super) fn finish(&mut self, now: Timestamp) {
-        let counts = self.counts.clone();
         let records = self.merge.take(None);
-        self.write(records, now, &mut counts.lock());
+        self.write(records, now);
     }
 
     /// Writes the records of the facts that are ready.
-    fn record(&mut self, now: Timestamp, counts: &mut CollectCounts) {
+    fn record(&mut self, now: Timestamp) {
         self.facts.drain(..).for_each(|fact| self.merge.add(fact, now));
         let records = self.merge.take(Some(now));
-        self.write(records, now, counts);
+        self.write(records, now);
     }
 
-    fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp, counts: &mut CollectCounts) {
+    fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp) {
         for mut record in records {
             record.finish(&self.connection_id, self.seq);
             self.seq += 1;
@@ -157,7 +155,12 @@ impl Recording {
             let _ = line::write(&record, &mut self.lines);
         }
         if let Some(file) = &mut self.file {
-            file.write(&self.lines, now, counts);
+            let mut written = CollectCounts::default();
+            file.write(&self.lines, now, &mut written);
+            // The thread that serves connections needs the lock, so it is not held while the disk is slow.
+            let mut counts = self.counts.lock();
+            counts.records += written.records;
+            written.lost.iter().for_each(|(reason, number)| add(&mut counts.lost, reason, *number));
         }
         self.lines.clear();
         self.lines.shrink_to(LINES_KEPT);

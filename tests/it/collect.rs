@@ -157,8 +157,8 @@ fn spans(scope: &str, count: usize) -> ExportTraceServiceRequest {
     }
 }
 
-/// Returns the state file.
+/// Returns the state file; null before it is there.
 fn state(home: &Home) -> Value {
     let path = home.path().join(".local/state/spantap/collect.json");
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    std::fs::read(path).map_or(Value::Null, |state| serde_json::from_slice(&state).unwrap())
 }

@@ -104,3 +104,20 @@ fn a_proxy_listens_on_no_port() {
     assert_eq!(listening("tcp") + listening("tcp6"), 0);
     session.end();
 }
+
+#[test]
+fn a_program_that_leaves_after_its_last_byte_loses_nothing() {
+    let home = Home::new();
+    let collecting = Collecting::start(&home, &[]);
+    let body = spans("agent", 200).encode_to_vec();
+    let head = format!(
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\n{PROTOBUF}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let request = [head.as_bytes(), &body].concat();
+    for _ in 0..20 {
+        // The end of an agent, which does not wait for the answer.
+        collecting.connect().write_all(&request).unwrap();
+    }
+    wait_until("every request is recorded", || state(&home)["counts"]["requests"] == 20);
+}
