@@ -227,7 +227,8 @@ fn lists_of_any_size_take_limited_memory() {
             .flat_map(|log| validate_torn_log(log))
             .any(|record| record["event"] == "tools_listed")
     });
-    assert!(peak() < 48 << 10, "{} KiB", peak());
+    // The list alone has 29 MiB. The pages of the binary, which is not optimised in tests, count as well.
+    assert!(peak() < 56 << 10, "{} KiB", peak());
     let (status, said) = session.end();
     assert!(status.success(), "{said}");
     let records = home.records();
