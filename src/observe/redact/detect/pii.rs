@@ -385,6 +385,8 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
     let mut best = None;
     let mut separator = None;
     let (mut is_upper, mut is_plain) = (true, true);
+    // A UUID has groups of other lengths.
+    let (mut group, mut in_fours) = (0, true);
     let near = bytes.get(start.saturating_sub(8)..start).unwrap_or_default().to_ascii_lowercase();
     let is_named = memchr::memmem::find(&near, b"iban").is_some();
     loop {
@@ -396,9 +398,11 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
             is_upper &= !byte.is_ascii_lowercase();
             *slot = byte.to_ascii_uppercase();
             count += 1;
+            group += 1;
+            in_fours &= group <= 4;
             index += 1;
             let known = text.get(..count).unwrap_or_default();
-            let is_form = is_upper || is_plain || separator.is_some() || is_named;
+            let is_form = is_upper || is_plain || separator.is_some() && in_fours || is_named;
             let is_valid = count >= 15 && is_form && mod_97(known) == 1;
             // After its name, a number that was cut or mistyped counts, too.
             if (is_valid || is_named && count >= 12) && !at(bytes, index).is_ascii_alphanumeric() {
@@ -411,6 +415,7 @@ fn iban(bytes: &[u8], start: usize) -> Option<usize> {
         {
             separator = Some(byte);
             index += 1;
+            group = 0;
         } else {
             return best;
         }
