@@ -1,8 +1,8 @@
 //! Passes requests on as they came, to one other collector.
 //!
-//! The bodies wait in a bounded queue. A failure that may pass is tried again, with growing pauses; what the collector
-//! refuses, and what finds no room, is counted. A marker header names every collector that a request has passed, so that
-//! a request that comes back is refused.
+//! The bodies wait in a bounded queue. A failure that may pass is tried again, with growing pauses, up to
+//! [`MOST_TRIES`] times. A request that the collector refuses, or that finds no room, is counted. A marker header names
+//! every collector that a request has passed, so that a request that comes back is refused.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -22,15 +22,20 @@ use crate::export::otlp::{PassOnClient, PassOnError};
 
 /// The marker header: the ids of the runs that a request has passed.
 pub(super) const VIA: HeaderName = HeaderName::from_static("spantap-collect-via");
-/// Bytes of all bodies that wait.
+/// Bytes of all bodies that wait, with their headers.
 const MOST_WAITING: usize = 16 << 20;
 /// Bytes for each permit of the semaphore that bounds them.
 const PERMIT: usize = 4 << 10;
 /// Requests under way at the same time.
 const CONCURRENT: usize = 4;
-/// First pause after a failure that may pass; doubles up to [`MAX_PAUSE`].
+/// First pause of a body after a failure that may pass; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Failed tries after which a body is lost, so that four bad bodies do not block all senders. With pauses and time
+/// limits they take five minutes at most.
+const MOST_TRIES: u32 = 8;
+/// Shortest time between two messages of one kind.
+const BETWEEN_MESSAGES: Duration = Duration::from_secs(60);
 
 /// Where requests are passed on, and with which headers.
 #[derive(Clone, Debug)]
@@ -50,6 +55,16 @@ pub(super) struct ForwardedBody {
     pub(super) content_type: Option<HeaderValue>,
     pub(super) encoding: Option<HeaderValue>,
     pub(super) headers: HeaderMap,
+}
+
+impl ForwardedBody {
+    /// Returns how much of the queue's room it takes. The largest body takes all of it.
+    fn permits(&self) -> u32 {
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+        let kind = self.content_type.as_ref().map_or(0, HeaderValue::len);
+        let size = self.body.len() + kind + headers.sum::<usize>();
+        (size / PERMIT + 1).min(MOST_WAITING / PERMIT) as u32
+    }
 }
 
 /// The way in: offers bodies to the senders.
@@ -88,13 +103,14 @@ pub(super) fn start(
     let waiting: ForwardQueue = Arc::new(Mutex::new(waiting));
     let (is_closing, closing) = watch::channel(false);
     let pending = Arc::new(AtomicU64::new(0));
-    let pause = Arc::new(Mutex::new(ForwardPause { length: FIRST_PAUSE, until: None }));
+    let state = Arc::new(Mutex::new(TargetState::default()));
     let mut tasks = JoinSet::new();
     for _ in 0..CONCURRENT {
         let sender = ForwardSender {
             client: Arc::clone(&client),
             waiting: Arc::clone(&waiting),
-            pause: Arc::clone(&pause),
+            state: Arc::clone(&state),
+            first_pause: FIRST_PAUSE,
             closing: closing.clone(),
             pending: Arc::clone(&pending),
             counts: counts.clone(),
@@ -114,12 +130,13 @@ pub(super) fn start(
 }
 
 impl Forwarder {
-    /// Returns the headers of a request that go on with it, and the marker.
+    /// Returns the headers of a request that go on with it, and the marker. The values are copies, because a clone
+    /// would keep the buffer of the whole request.
     pub(super) fn named(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::new();
         for name in self.names.iter().chain([&VIA]) {
             for value in headers.get_all(name) {
-                kept.append(name, value.clone());
+                kept.extend(HeaderValue::from_bytes(value.as_bytes()).map(|value| (name.clone(), value)));
             }
         }
         kept.append(VIA, self.via.clone());
@@ -128,8 +145,7 @@ impl Forwarder {
 
     /// Puts a body into the queue, or counts it as lost.
     pub(super) fn offer(&self, body: ForwardedBody) {
-        let permits = u32::try_from(body.body.len() / PERMIT + 1).unwrap_or(u32::MAX);
-        match Arc::clone(&self.room).try_acquire_many_owned(permits) {
+        match Arc::clone(&self.room).try_acquire_many_owned(body.permits()) {
             Ok(permit) => {
                 self.pending.fetch_add(1, Ordering::Relaxed);
                 let _ = self.queue.send((body, permit));
@@ -152,16 +168,22 @@ impl ForwardSenders {
     }
 }
 
-/// The pause that all senders keep after a failure.
-struct ForwardPause {
-    length: Duration,
+/// State of the target, as all senders know it.
+#[derive(Default)]
+struct TargetState {
+    /// End of the pause after a failure that may pass; `None` after a success.
     until: Option<Instant>,
+    /// True if the user has read that it fails.
+    is_reported: bool,
+    failure_reported: Option<Instant>,
+    refusal_reported: Option<Instant>,
 }
 
 struct ForwardSender {
     client: Arc<PassOnClient>,
     waiting: ForwardQueue,
-    pause: Arc<Mutex<ForwardPause>>,
+    state: Arc<Mutex<TargetState>>,
+    first_pause: Duration,
     closing: watch::Receiver<bool>,
     pending: Arc<AtomicU64>,
     counts: SharedCounts,
@@ -188,7 +210,7 @@ impl ForwardSender {
         }
     }
 
-    /// Sends a body until it is taken or refused. Returns the reason of a refusal.
+    /// Sends a body until it is taken or refused, or has failed too often. Returns the reason of the last failure.
     async fn send(&mut self, body: ForwardedBody) -> Result<(), &'static str> {
         let mut headers = body.headers;
         if let Some(kind) = body.content_type {
@@ -197,8 +219,9 @@ impl ForwardSender {
         if let Some(encoding) = body.encoding {
             headers.insert(CONTENT_ENCODING, encoding);
         }
+        let (mut tries, mut pause, mut own_until) = (0, self.first_pause, None);
         loop {
-            let until = self.pause.lock().await.until;
+            let until = self.state.lock().await.until.max(own_until);
             if let Some(until) = until {
                 tokio::select! {
                     () = sleep_until(until) => {}
@@ -206,44 +229,59 @@ impl ForwardSender {
                 }
             }
             let outcome = self.client.post(body.signal, headers.clone(), body.body.clone()).await;
-            self.note(outcome.as_ref().err()).await;
-            match outcome {
-                Ok(_) => return Ok(()),
-                Err(PassOnError { may_pass: true, .. }) if !*self.closing.borrow() => {}
-                Err(PassOnError { reason, .. }) => return Err(reason),
+            let mut state = self.state.lock().await;
+            let now = Instant::now();
+            let failure = match outcome {
+                Ok(_) => {
+                    self.report(state.succeed());
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            self.report(state.fail(failure, now));
+            // A target that is away says nothing about the body.
+            tries += u32::from(!matches!(failure.reason, "refused" | "unknown_host"));
+            if !failure.may_pass || tries >= MOST_TRIES || *self.closing.borrow() {
+                return Err(failure.reason);
             }
+            own_until = Some(now + failure.retry_after.unwrap_or_default().max(pause));
+            state.until = state.until.max(own_until);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
-    /// Sets the pause, and reports a change.
-    async fn note(&self, failure: Option<&PassOnError>) {
-        let mut pause = self.pause.lock().await;
-        let was_failing = pause.until.is_some();
-        let Some(failure) = failure else {
-            if was_failing {
-                *pause = ForwardPause { length: FIRST_PAUSE, until: None };
-                (self.warn)("the target of --forward takes requests again");
+    fn report(&self, message: Option<String>) {
+        message.iter().for_each(|message| (self.warn)(message));
+    }
+}
+
+impl TargetState {
+    /// Ends the pause. Returns the message if the user has read that the target fails.
+    fn succeed(&mut self) -> Option<String> {
+        self.until = None;
+        std::mem::take(&mut self.is_reported)
+            .then(|| "the target of --forward takes requests again".to_owned())
+    }
+
+    /// Returns the message about a failure, at most one of each kind a minute.
+    fn fail(&mut self, failure: PassOnError, now: Instant) -> Option<String> {
+        let PassOnError { reason, may_pass, .. } = failure;
+        let reported = if may_pass { &mut self.failure_reported } else { &mut self.refusal_reported };
+        if (may_pass && self.is_reported) || reported.is_some_and(|last| now < last + BETWEEN_MESSAGES) {
+            return None;
+        }
+        *reported = Some(now);
+        self.is_reported |= may_pass;
+        Some(match may_pass {
+            true => format!(
+                "the target of --forward does not take requests ({reason}); they wait, and are counted if they find \
+                 no room or fail {MOST_TRIES} times"
+            ),
+            // A refusal of one body says nothing about the next one.
+            false => {
+                format!("the target of --forward refused a request ({reason}); such requests are counted")
             }
-            return;
-        };
-        if !was_failing {
-            let what = if failure.may_pass {
-                "they wait, and are counted if they find no room"
-            } else {
-                "they are counted"
-            };
-            (self.warn)(&format!(
-                "the target of --forward does not take requests ({}); {what}",
-                failure.reason
-            ));
-        }
-        // A refusal of one body says nothing about the next one.
-        let length =
-            if failure.may_pass { failure.retry_after.unwrap_or(pause.length) } else { Duration::ZERO };
-        pause.until = Some(Instant::now() + length);
-        if failure.may_pass {
-            pause.length = (pause.length * 2).min(MAX_PAUSE);
-        }
+        })
     }
 }
 
@@ -271,7 +309,87 @@ fn is_local(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// A target that answers each request with `status`, and counts them.
+    fn target(status: &'static str) -> (String, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut reader = BufReader::new(&stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|count| count > 0)
+                {
+                }
+                let _ = reader.read_exact(&mut [0; BODY.len()]);
+                count.fetch_add(1, Ordering::Relaxed);
+                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let _ = (&stream).write_all(answer.as_bytes());
+            }
+        });
+        (url, asked)
+    }
+
+    const BODY: &[u8] = b"body";
+
+    fn body(headers: HeaderMap) -> ForwardedBody {
+        let body = Bytes::from_static(BODY);
+        ForwardedBody { signal: Signal::Traces, body, content_type: None, encoding: None, headers }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_always_fails_is_given_up_and_one_that_is_refused_is_not_tried_again() {
+        for (status, tries, reason) in [("503", 8, "http_503"), ("404", 1, "http_404")] {
+            let (url, asked) = target(status);
+            let (_open, closing) = watch::channel(false);
+            let mut sender = ForwardSender {
+                client: Arc::new(PassOnClient::new(&url, &[]).unwrap()),
+                waiting: Arc::new(Mutex::new(unbounded_channel().1)),
+                state: Arc::default(),
+                first_pause: Duration::ZERO,
+                closing,
+                pending: Arc::default(),
+                counts: SharedCounts::default(),
+                warn: |_| {},
+            };
+            assert_eq!(sender.send(body(HeaderMap::new())).await, Err(reason));
+            assert_eq!(asked.load(Ordering::Relaxed), tries);
+        }
+    }
+
+    #[test]
+    fn a_target_that_takes_some_requests_and_refuses_others_is_reported_once_a_minute() {
+        let (mut state, start) = (TargetState::default(), Instant::now());
+        let error = |may_pass| PassOnError { reason: "why", may_pass, retry_after: None };
+        let mut reports = |may_pass, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            let failed = state.fail(error(may_pass), now).is_some();
+            (failed, state.succeed().is_some())
+        };
+        assert_eq!(reports(false, 0), (true, false));
+        assert_eq!(reports(false, 59), (false, false));
+        assert_eq!(reports(false, 60), (true, false));
+        // A failure that may pass has an end.
+        assert_eq!(reports(true, 60), (true, true));
+        assert_eq!(reports(true, 119), (false, false));
+        assert_eq!(reports(true, 120), (true, true));
+    }
+
+    #[test]
+    fn the_room_of_a_body_has_its_headers_in_it_and_the_largest_body_finds_room() {
+        let mut headers = HeaderMap::new();
+        headers.append(VIA, HeaderValue::from_bytes(&[b'a'; 8 * PERMIT]).unwrap());
+        assert_eq!(body(HeaderMap::new()).permits(), 1);
+        assert_eq!(body(headers.clone()).permits(), 9);
+        let largest = ForwardedBody { body: vec![0; MOST_WAITING].into(), ..body(headers) };
+        assert_eq!(largest.permits() as usize, MOST_WAITING / PERMIT);
+    }
 
     #[test]
     fn a_target_that_is_this_collector_is_found_by_its_addresses() {
