@@ -30,6 +30,9 @@ pub struct EditingPump {
     held: usize,
     /// Time at which the first of the held bytes was read.
     held_since: Moment,
+    /// Time for which the pump still waits for the rest of the held line. Time in which it writes, or does not run,
+    /// does not count, because the rest may have arrived meanwhile.
+    patience: Duration,
     /// Time of the last read.
     read_at: Moment,
     /// The beginning of the current line was written, and its rest passes as it comes.
@@ -56,6 +59,7 @@ impl EditingPump {
             input,
             held: 0,
             held_since: start,
+            patience: HOLD,
             read_at: start,
             is_passing: false,
             output,
@@ -93,13 +97,14 @@ impl EditingPump {
         pump::end(from, sinks.to, false, sinks.producer, state);
     }
 
-    /// Reads what comes after the held bytes. Returns `None` if nothing has come for as long as they are held.
+    /// Reads what comes after the held bytes. Returns `None` if their line is incomplete after [`HOLD`].
     fn read(&mut self, from: &Descriptor) -> Option<io::Result<usize>> {
         if self.held > 0 {
-            let left = HOLD.saturating_sub(clock::now().since(self.held_since));
-            if left.is_zero() || !descriptor::has_bytes_within(from.raw(), left) {
+            let start = clock::now();
+            if self.patience.is_zero() || !descriptor::has_bytes_within(from.raw(), self.patience) {
                 return None;
             }
+            self.patience = self.patience.saturating_sub(clock::now().since(start));
         }
         let end = self.held + MAX_READ;
         if self.input.len() < end {
@@ -152,6 +157,9 @@ impl EditingPump {
             whole = end;
         }
         sinks.publish(&self.input[published..whole], None, self.read_at);
+        if self.held == 0 || whole > 0 {
+            self.patience = HOLD;
+        }
         self.held = end - whole;
         self.held_since = if whole == 0 { oldest } else { self.read_at };
         if whole == 0 {

@@ -12,5 +12,10 @@ mod system {
     pub mod memory;
 }
 
+#[path = "../../src/text"]
+mod text {
+    pub mod words;
+}
+
 #[cfg(all(test, loom))]
 mod orders;

@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{PipeReader, PipeWriter, Read, Seek, Write};
 use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -167,8 +167,15 @@ fn a_line_that_is_too_long_is_counted_once() {
 
 /// Runs a pump between two pipes.
 fn running(bench: Bench) -> (File, File, Consumer, std::thread::JoinHandle<()>) {
+    running_between(bench, std::io::pipe().unwrap())
+}
+
+/// Runs a pump that writes to a given pipe.
+fn running_between(
+    bench: Bench,
+    (theirs, to): (PipeReader, PipeWriter),
+) -> (File, File, Consumer, std::thread::JoinHandle<()>) {
     let (from, ours) = std::io::pipe().unwrap();
-    let (theirs, to) = std::io::pipe().unwrap();
     let (producer, consumer) = pair(Stream::Stdin, 1 << 20).unwrap();
     let Bench { pump, state, .. } = bench;
     let owned = |end: OwnedFd| Descriptor::Owned(end);
@@ -211,4 +218,32 @@ fn half_a_line_is_passed_on_within_the_time_and_its_rest_at_once() {
     assert!(unread.iter().all(|why| *why == UnreadLine::Incomplete) && unread.len() == rounds + 1);
     let (seen, marked) = observed(&mut consumer);
     assert!(seen.ends_with(b"x\nlast x") && marked == [b"x\n"]);
+}
+
+#[test]
+fn the_rest_of_a_line_that_came_while_a_write_was_blocked_is_used() {
+    let bench = bench(INSERTED);
+    let unread = Arc::clone(&bench.unread);
+    let (theirs, mut to) = std::io::pipe().unwrap();
+    let mut filled = 0;
+    while descriptor::is_writable_within(to.as_raw_fd(), Duration::ZERO) {
+        filled += to.write(&[b'-'; 4096]).unwrap();
+    }
+    let (mut ours, mut theirs, mut consumer, thread) = running_between(bench, (theirs, to));
+    ours.write_all(b"x\nhalf x").unwrap();
+    // The observer gets the first line immediately before the write that is blocked.
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        std::thread::yield_now();
+        (seen, _) = observed(&mut consumer);
+    }
+    std::thread::sleep(HOLD * 2);
+    ours.write_all(b" end\n").unwrap();
+    drop(ours);
+    let mut written = Vec::new();
+    theirs.read_to_end(&mut written).unwrap();
+    thread.join().unwrap();
+    let written = String::from_utf8_lossy(&written[filled..]);
+    assert_eq!(written, "<inserted>x\nhalf <inserted>x end\n");
+    assert!(unread.lock().unwrap().is_empty());
 }
