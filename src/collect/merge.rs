@@ -44,8 +44,8 @@ pub struct Merge {
 struct MergedFact {
     key: FactHash,
     fact_id: String,
-    /// `None` after it was written.
-    record: Option<AgentRecord<'static>>,
+    /// `None` after it was written. It is boxed, because far more facts are remembered than held.
+    record: Option<Box<AgentRecord<'static>>>,
     within: Option<(Timestamp, Timestamp)>,
     parts: u8,
     /// Sets of parts that make the fact whole.
@@ -100,7 +100,7 @@ impl Merge {
             parts: part.part,
             wanted: vec![part.parts],
             own: vec![part.own],
-            record: Some(part.record),
+            record: Some(Box::new(part.record)),
         };
         let is_alone = fact.is_whole() && part.parts == part.part;
         self.facts.insert(number, fact);
@@ -137,7 +137,7 @@ impl Merge {
         let Some(mut record) = fact.record.take() else { return };
         record.fact_id = Some(fact.fact_id.clone().into());
         settle(&mut record);
-        self.ready.push(record);
+        self.ready.push(*record);
         self.written.push_back(number);
         if self.written.len() > WRITTEN
             && let Some(oldest) = self.written.pop_front()
@@ -195,7 +195,7 @@ impl MergedFact {
         // The span knows the times better than the event does.
         match part.part == SPAN {
             true => {
-                let earlier = std::mem::replace(record, part.record);
+                let earlier = std::mem::replace(&mut **record, part.record);
                 record.fill(earlier);
             }
             false => record.fill(part.record),
@@ -257,5 +257,7 @@ mod tests {
         (10_000..40_000).for_each(|number| merge.add(part(number), now));
         merge.take(None);
         assert_eq!((merge.facts.len(), merge.known.len(), merge.written.len()), (WRITTEN, WRITTEN, WRITTEN));
+        // Each of them is remembered without its record.
+        assert!(size_of::<MergedFact>() <= 192, "{}", size_of::<MergedFact>());
     }
 }
