@@ -22,6 +22,7 @@ use crate::collect::receive::Receiver;
 use crate::collect::recording::{Recording, SharedCounts};
 use crate::export::log::LogSettings;
 use crate::observe::redact::Redactor;
+use crate::record::cost::ModelPrices;
 use crate::record::timestamp::Timestamp;
 use crate::settings::address;
 use crate::system::thread;
@@ -64,6 +65,7 @@ pub(crate) struct CollectOptions {
     /// Bytes of one day's log, above which records are dropped and counted.
     pub(crate) max_day_size: u64,
     pub(crate) redactor: Redactor,
+    pub(crate) prices: ModelPrices,
     pub(crate) forward: Option<ForwardSettings>,
     /// Reports a problem in one line.
     pub(crate) warn: fn(&str),
@@ -152,7 +154,7 @@ impl Run {
         let now = Timestamp::now();
         let file = |log| AgentFile::new(log, options.max_day_size, &id, options.warn, now);
         let adapters = Adapters::new(options.redactor);
-        let recording = Recording::new(adapters, options.log.map(file), &id, &counts);
+        let recording = Recording::new(adapters, options.log.map(file), options.prices, &id, &counts);
         let recording = Arc::new(Mutex::new(recording));
         let receiver = Receiver::new(Arc::clone(&recording), counts.clone(), options.token, forwarder, &id);
         let router = receiver.router();

@@ -22,6 +22,7 @@ use crate::collect::{
 };
 use crate::export::log::LogSettings;
 use crate::present::{Printable, format};
+use crate::record::cost::ModelPrices;
 use crate::settings::{GivenSettings, paths};
 use crate::system::files::read_limited;
 
@@ -122,6 +123,7 @@ impl CollectArgs {
             log,
             max_day_size: settings.max_session_size.value,
             redactor: settings.redaction.redactor(),
+            prices: ModelPrices::new(&settings.cost_models),
             warn: note,
         })
     }

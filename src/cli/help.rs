@@ -442,6 +442,11 @@ pub(super) const TABLES: &[(&str, &str)] = &[
         "mode (default or strict), pii, extra_keys, allow_keys, allow_values, reveal_fields, placeholder, pattern",
     ),
     ("[cost.per_call]", "price of a call in USD, by a pattern of server/tool"),
+    (
+        "[cost.models]",
+        "prices of a million tokens by a pattern of the model: input, output, cached, cache_write; for model calls \
+         whose cost the agent does not report",
+    ),
     ("[thrash.tools]", "threshold of repeated calls, by a pattern of the tool"),
     ("[server.NAME]", "any of these settings for one server"),
 ];

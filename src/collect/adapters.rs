@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use crate::collect::fact::{AgentFact, FactHash};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::agent::AgentRecord;
+use crate::record::cost::ModelTokens;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Status, ToolDecision};
 
@@ -208,6 +209,17 @@ impl Adapters {
             record.session_id = session.clone();
         }
     }
+}
+
+/// Returns the tokens of a model call. Agents do not agree whether the input contains that of the cache.
+pub(super) fn model_tokens(record: &AgentRecord<'_>) -> ModelTokens {
+    let table = AGENTS.into_iter().find(|table| table.agent == record.agent_name);
+    let (cached, cache_write) = (record.cached_tokens.unwrap_or(0), record.cache_write_tokens.unwrap_or(0));
+    let input = record.input_tokens.map(|input| match table.is_none_or(|table| table.input_has_cached) {
+        true => input,
+        false => input.saturating_add(cached).saturating_add(cache_write),
+    });
+    ModelTokens { input, cached, cache_write, output: record.output_tokens }
 }
 
 impl Row {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use crate::collect::adapters::Adapters;
+use crate::collect::adapters::{Adapters, model_tokens};
 use crate::collect::answer::Refusal;
 use crate::collect::fact::AgentFact;
 use crate::collect::file::AgentFile;
@@ -15,8 +15,10 @@ use crate::collect::state::{CollectCounts, add};
 use crate::export::otlp::semconv::SCOPE;
 use crate::export::otlp::settings::Signal;
 use crate::record::agent::AgentRecord;
-use crate::record::line;
+use crate::record::cost::ModelPrices;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::CostSource;
+use crate::record::{EventName, line};
 
 /// Bytes of the buffer of lines that stay for the next request.
 const LINES_KEPT: usize = 256 << 10;
@@ -48,6 +50,7 @@ pub(super) struct Recording {
     adapters: Adapters,
     /// `None` if no log is written.
     file: Option<AgentFile>,
+    prices: ModelPrices,
     connection_id: String,
     /// Number of the next record.
     seq: u64,
@@ -61,13 +64,24 @@ impl Recording {
     pub(super) fn new(
         adapters: Adapters,
         file: Option<AgentFile>,
+        prices: ModelPrices,
         connection_id: &str,
         counts: &SharedCounts,
     ) -> Recording {
         let connection_id = connection_id.to_owned();
         let (facts, lines) = (Vec::new(), Vec::new());
         let merge = Merge::default();
-        Recording { adapters, file, connection_id, seq: 0, facts, merge, lines, counts: counts.clone() }
+        Recording {
+            adapters,
+            file,
+            prices,
+            connection_id,
+            seq: 0,
+            facts,
+            merge,
+            lines,
+            counts: counts.clone(),
+        }
     }
 
     /// Reads and records the body of a request, which took `length` bytes as it came. Returns the number of its items
@@ -149,6 +163,11 @@ impl Recording {
 
     fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp) {
         for mut record in records {
+            if record.event == EventName::ModelCall && record.cost_usd.is_none() {
+                let model = record.model.as_deref().unwrap_or_default();
+                record.cost_usd = self.prices.cost(model, model_tokens(&record));
+                record.cost_source = record.cost_usd.map(|_| CostSource::Config);
+            }
             record.finish(&self.connection_id, self.seq);
             self.seq += 1;
             // Writing to memory cannot fail.

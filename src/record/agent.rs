@@ -30,12 +30,17 @@ macro_rules! agent_record {
         }
 
         impl<$a> $record<$a> {
-            /// Takes the fields from `other` that are absent here. `timestamp` becomes the later one.
+            /// Takes the fields from `other` that are absent here. `timestamp` becomes the later one. A cost
+            /// that the agent reported replaces one that was calculated.
             pub fn fill(&mut self, other: $record<$a>) {
                 if self.session_id.is_empty() {
                     self.session_id = other.session_id;
                 }
                 self.timestamp = self.timestamp.max(other.timestamp);
+                if (self.cost_source, other.cost_source) == (Some(CostSource::Config), Some(CostSource::Agent)) {
+                    self.cost_usd = None;
+                    self.cost_source = None;
+                }
                 $(if self.$known.is_none() { self.$known = other.$known; })*
             }
         }

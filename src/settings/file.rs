@@ -14,7 +14,7 @@ use crate::system::files::read_limited;
 use crate::text::line_of;
 
 /// Tables that are read as a whole.
-const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "thrash.tools", "server"];
+const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "cost.models", "thrash.tools", "server"];
 
 /// Largest config file, in bytes.
 const LARGEST: u64 = 1 << 20;

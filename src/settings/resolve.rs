@@ -95,6 +95,7 @@ impl<'a> SettingSources<'a> {
             resolver.file.map(|file| file.problems(names().chain([NOTIFY]))).unwrap_or_default();
         let mut settings = resolver.single_settings();
         settings.cost_per_call = resolver.cost_per_call();
+        settings.cost_models = resolver.cost_models();
         settings.thrash_tools = resolver.thrash_tools();
         settings.notify = resolver.notify();
         settings.redaction = resolver.redaction();

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::export::otlp;
+use crate::record::cost::ModelPrice;
 use crate::record::words::Side;
 use crate::settings::kind::{self, FlagValue, SettingKind, SettingText};
 use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
@@ -130,6 +131,8 @@ macro_rules! settings {
             $($(#[$doc])* pub $field: Setting<value_type!($given $(, $value)?)>,)*
             /// Price of one call in USD, by glob over `server/tool`.
             pub cost_per_call: BTreeMap<String, f64>,
+            /// Prices of model calls, by glob over the model.
+            pub cost_models: BTreeMap<String, ModelPrice>,
             /// Thresholds of repeated calls for tools, by glob over the tool's name.
             pub thrash_tools: BTreeMap<String, NonZeroU32>,
             /// The command to run when a server needs attention, with its arguments; empty without one.
@@ -189,6 +192,7 @@ macro_rules! settings {
                 Settings {
                     $($field: self.$field(),)*
                     cost_per_call: BTreeMap::new(),
+                    cost_models: BTreeMap::new(),
                     thrash_tools: BTreeMap::new(),
                     notify: Vec::new(),
                     redaction: RedactionTable::Unusable,

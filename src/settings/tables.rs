@@ -1,5 +1,5 @@
 //! The tables of the config file that are not single settings: `[otlp]`, `[redaction]`, `[cost.per_call]`,
-//! `[thrash.tools]`; and `notify`.
+//! `[cost.models]`, `[thrash.tools]`; and `notify`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use crate::export::otlp;
 use crate::observe::redact;
+use crate::record::cost::ModelPrice;
 use crate::settings::entry::{Misfit, read};
 use crate::settings::file::{ConfigFile, nearest_of, shown};
 use crate::settings::origin::{SettingOrigin, SettingProblem};
@@ -21,6 +22,10 @@ use crate::system::files::home::expand_home;
 impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {
         self.by_glob("cost.per_call", "prices by server/tool")
+    }
+
+    pub(super) fn cost_models(&mut self) -> BTreeMap<String, ModelPrice> {
+        self.by_glob("cost.models", "prices by model, each with input and output")
     }
 
     /// Returns the thresholds of `thrash.threshold` for tools, by glob.

@@ -23,7 +23,7 @@ fn folder(agent: &str) -> PathBuf {
 }
 
 /// Returns the bodies that an agent sent, with their signals, in the order in which they came.
-fn bodies(agent: &str) -> Vec<(bool, String)> {
+pub fn bodies(agent: &str) -> Vec<(bool, String)> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(folder(agent)).unwrap().map(|file| file.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));

@@ -3,6 +3,7 @@
 mod answers;
 mod hostile;
 mod passed_on;
+mod prices;
 mod runs;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -94,6 +95,14 @@ impl Collecting {
     /// Sends spans in protobuf.
     fn send(&self, request: &ExportTraceServiceRequest) -> Answer {
         self.post("/v1/traces", &[PROTOBUF], &request.encode_to_vec())
+    }
+
+    /// Sends what a real agent sent.
+    fn replay(&self, agent: &str) {
+        for (is_traces, body) in crate::agents::bodies(agent) {
+            let path = if is_traces { "/v1/traces" } else { "/v1/logs" };
+            assert_eq!(self.post(path, &[JSON], body.as_bytes()).status, 200);
+        }
     }
 
     /// Ends the collector in order. Returns what it printed after the first line, and its messages.

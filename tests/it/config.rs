@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::run::Run;
 use crate::support::*;
 
-fn write_config(home: &Home, text: &str) {
+pub fn write_config(home: &Home, text: &str) {
     let folder = home.path().join(".config/spantap");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("config.toml"), text).unwrap();

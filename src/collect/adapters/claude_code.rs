@@ -17,6 +17,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
         (Pid, "process.pid"),
     ],
     trace_is_turn: false,
+    input_has_cached: false,
     spans: &[
         Row { name: "claude_code.interaction", event: AgentTurn, keys: TURN, has_status: true, ..SPAN_ROW },
         Row {

@@ -20,6 +20,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
         (Pid, "process.pid"),
     ],
     trace_is_turn: false,
+    input_has_cached: true,
     spans: &[
         Row {
             name: "run_turn",

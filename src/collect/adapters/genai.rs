@@ -19,6 +19,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
         (Pid, "process.pid"),
     ],
     trace_is_turn: true,
+    input_has_cached: true,
     spans: &[
         operation("invoke_agent", AgentTurn, &[(ErrorType, "error.type")]),
         operation("chat", ModelCall, MODEL_CALL),

@@ -16,6 +16,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
         (Pid, "process.pid"),
     ],
     trace_is_turn: true,
+    input_has_cached: true,
     spans: &[
         Row {
             name: "SessionPrompt.loop",

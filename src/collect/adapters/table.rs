@@ -13,6 +13,8 @@ pub(super) struct AgentTable {
     pub(super) common: Fields,
     /// True if a trace is one turn.
     pub(super) trace_is_turn: bool,
+    /// True if the agent's input tokens contain those from the cache.
+    pub(super) input_has_cached: bool,
     pub(super) spans: &'static [Row],
     pub(super) events: &'static [Row],
 }

@@ -56,7 +56,8 @@ impl CallFigures {
             input_tokens: self.input_tokens.or(other.input_tokens),
             output_tokens: self.output_tokens.or(other.output_tokens),
             cached_tokens: self.cached_tokens.or(other.cached_tokens),
-            cost: self.cost.or(other.cost),
+            // A cost that the agent reported replaces one that was calculated.
+            cost: self.cost.filter(|(_, is_calculated)| !is_calculated).or(other.cost).or(self.cost),
             ms: self.ms.or(other.ms),
         };
     }
