@@ -12,7 +12,6 @@ use crate::present::sessions;
 use crate::query::agents::agent_logs;
 use crate::query::agents::table::{self, FactTable};
 use crate::query::scan::scan;
-use crate::query::select::Selection;
 use crate::query::sessions::SessionTable;
 use crate::record::timestamp::Timestamp;
 
@@ -39,7 +38,6 @@ impl SessionsArgs {
         if !self.connections {
             reading.leave_out_inner();
         }
-        let every_session = Selection { window: reading.select.window, ..Selection::default() };
         let (table, findings) =
             reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
         reading.print_problems(&findings);
@@ -50,8 +48,9 @@ impl SessionsArgs {
         // What an agent reported is that of a whole session.
         if !self.connections && !reading.select.is_about_operations() && reading.select.servers.is_empty() {
             let sources = agent_logs(&reading.sources);
-            let (facts, _) = scan(&sources, || FactTable::new(&every_session), &AtomicU64::new(0));
-            table::add_to_sessions(&facts.finish(), &mut found);
+            let make = || FactTable::of_every_session(reading.select.window);
+            let (facts, _) = scan(&sources, make, &AtomicU64::new(0));
+            table::join_sessions(&mut facts.finish(), &mut found);
         }
         let live = reading.live_noted();
         let now = Timestamp::now();

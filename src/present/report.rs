@@ -4,6 +4,7 @@
 //! anything. All text of a log is in the data, as JSON that does not contain `<`, and reaches the page as
 //! text nodes only.
 
+mod agents;
 mod context;
 mod data;
 mod page;

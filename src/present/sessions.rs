@@ -93,7 +93,7 @@ impl AgentFigures {
 }
 
 /// Returns the number of turns: those of the agent, else those that the calls name.
-fn turns(session: &SessionTotals) -> u64 {
+pub(super) fn turns(session: &SessionTotals) -> u64 {
     let told = session.agent.as_ref().map_or(0, |agent| agent.turns);
     if told > 0 { told } else { session.turns.turns() }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::query::agents::table::{CountedFact, FactTable, join_sessions};
 use crate::query::context::ContextTable;
 use crate::query::entry::LogEntry;
 use crate::query::errors::ErrorTable;
@@ -11,7 +12,7 @@ use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::sessions::SessionTable;
+use crate::query::sessions::{SessionTable, SessionTotals};
 use crate::query::totals::{CallTotals, GroupMap, TimeSpan, TimedTotals};
 use crate::record::EventName;
 use crate::record::cost::Prices;
@@ -35,6 +36,8 @@ pub struct ReportTotals<'a> {
     pub(crate) errors: ErrorTable<'a>,
     /// Definitions and calls, also of tools without a call.
     pub(crate) context: ContextTable<'a>,
+    /// Reports of agents, which are those of whole sessions; `None` if only some operations are selected.
+    pub(crate) agents: Option<FactTable<'a>>,
     pub(crate) span: TimeSpan,
     pub(crate) operations: u64,
     pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
@@ -91,6 +94,7 @@ impl ReportRow {
 impl<'a> ReportTotals<'a> {
     /// Creates totals of the selected operations. `every_call` is the selection by [`Selection::of_every_call`].
     pub fn new(select: &'a Selection, every_call: &'a Selection, prices: &'a Prices) -> ReportTotals<'a> {
+        let is_of_sessions = select.servers.is_empty() && !select.is_about_operations();
         ReportTotals {
             select,
             prices,
@@ -100,11 +104,26 @@ impl<'a> ReportTotals<'a> {
             servers: BTreeMap::new(),
             errors: ErrorTable::new(select),
             context: ContextTable::new(every_call),
+            agents: is_of_sessions.then(|| FactTable::of_every_session(select.window)),
             span: TimeSpan::default(),
             operations: 0,
             newest: Greatest::new(MAX_ROWS),
             worst: Greatest::new(WORST),
         }
+    }
+
+    /// Returns the sessions, newest first, and the reports of agents, joined to them.
+    pub(crate) fn take_sessions(&mut self) -> (Vec<(String, SessionTotals)>, Vec<CountedFact>) {
+        let empty = SessionTable::new(self.select, self.prices, false);
+        let mut sessions = std::mem::replace(&mut self.sessions, empty).finish(None);
+        let mut facts = self.agents.take().map(FactTable::finish).unwrap_or_default();
+        join_sessions(&mut facts, &mut sessions);
+        (sessions, facts)
+    }
+
+    /// Returns true if only some sessions are selected.
+    pub(crate) fn is_of_some_sessions(&self) -> bool {
+        self.select.session.is_some() || self.select.only_session.is_some()
     }
 
     fn add_operation(&mut self, entry: &LogEntry<'_>) {
@@ -152,6 +171,12 @@ impl<'a> Fold for ReportTotals<'a> {
         }
     }
 
+    fn take_of_agent(&mut self, line: &[u8]) {
+        if let Some(agents) = &mut self.agents {
+            agents.take_of_agent(line);
+        }
+    }
+
     fn merge(&mut self, other: ReportTotals<'a>) {
         self.tools.merge(other.tools, TimedTotals::merge);
         self.sessions.merge(other.sessions);
@@ -160,6 +185,9 @@ impl<'a> Fold for ReportTotals<'a> {
         }
         self.errors.merge(other.errors);
         self.context.merge(other.context);
+        if let (Some(agents), Some(others)) = (&mut self.agents, other.agents) {
+            agents.merge(others);
+        }
         self.span.merge(other.span);
         self.operations += other.operations;
         self.newest.merge(other.newest);

@@ -63,6 +63,35 @@ fn the_start_of_servers_takes_the_time_in_which_one_of_them_started_as_in_show()
 }
 
 #[test]
+fn the_page_has_what_the_agents_reported_of_the_sessions_that_are_selected() {
+    let folders = ["fixtures/agents/session", "fixtures/agents/joins/trace", "fixtures/agents/joins/host"];
+    let of = |more: &[&str]| {
+        let page = data(&report_with(&[&folders[..], more].concat()));
+        let sum = |field: usize| -> f64 {
+            let models = page["agents"]["models"].as_array().unwrap();
+            models.iter().map(|model| model[field].as_f64().unwrap()).sum()
+        };
+        let agents: Vec<String> = page["agents"]["turns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|turn| turn["agent"].as_str().unwrap().to_owned())
+            .collect();
+        (agents.join(" "), sum(2), sum(5), (sum(9) * 1e4).round() / 1e4, page["agents"]["refused"].clone())
+    };
+    // Runs of agents without a session here are listed, too.
+    let (agents, calls, input, usd, refused) = of(&[]);
+    assert_eq!(agents, "claude-code claude-code opencode codex gemini-cli");
+    assert_eq!((calls, input, usd), (7.0, 15_000.0, 0.0428));
+    assert_eq!(refused, serde_json::json!([["write_file", "user", 1]]));
+    let of_session = of(&["--session", "7d1f6c1e"]);
+    assert_eq!((&*of_session.0, of_session.1, of_session.3), ("claude-code claude-code", 3.0, 0.0428));
+    // What an agent reported is that of whole sessions, and not that of a server.
+    assert_eq!(of(&["--server", "files"]).1, 0.0);
+    assert_eq!(of(&["--status", "error"]).1, 0.0);
+}
+
+#[test]
 fn the_page_says_the_same_as_stats() {
     let data = data(&report("fixtures/made-logs"));
     let output = Command::new(env!("CARGO_BIN_EXE_spantap"))

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 // Opens a report from disk in headless Chromium and checks the promises of the page.
 //
-//   check_page.mjs PAGE [--context PAGE] [--shots DIR]
+//   check_page.mjs PAGE [--context PAGE] [--agents PAGE] [--shots DIR]
 //
 // Uses the DevTools protocol over a pipe; needs only Node and Chromium. With REAL_NODE, where tests/real/setup
 // installed axe-core, it also looks for barriers. The page must be the output of
 // `spantap report` for fixtures/logs (recorded) or fixtures/made-logs (hostile names); the page of --context that for
-// fixtures/context and fixtures/days/hostile together, which have definitions of tools.
+// fixtures/context and fixtures/days/hostile together, which have definitions of tools; that of --agents the page for
+// fixtures/agents/session and fixtures/agents/joins/trace together, whose agents reported what they did.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -15,11 +16,11 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
-const { positionals: [page], values: { context, shots } } = parseArgs({
-  allowPositionals: true, options: { context: { type: "string" }, shots: { type: "string" } },
+const { positionals: [page], values: { context, agents, shots } } = parseArgs({
+  allowPositionals: true, options: { context: { type: "string" }, agents: { type: "string" }, shots: { type: "string" } },
 });
 if (!page) {
-  console.error("usage: check_page.mjs PAGE [--context PAGE] [--shots DIR]");
+  console.error("usage: check_page.mjs PAGE [--context PAGE] [--agents PAGE] [--shots DIR]");
   process.exit(2);
 }
 
@@ -146,6 +147,41 @@ try {
     await filter("");
     await run("document.querySelector('#context tbody button').click()");
     check((await run("place('query').value")) === "server:files tool:edit_file", "a click on a tool selects it");
+  };
+
+  // What agents reported is apart from the estimates, by request and by model.
+  const agentBoard = async (url) => {
+    const cost = () => run("place('cost').textContent");
+    const cells = (table) => run(`[...document.querySelectorAll("#cost table")][${table}] ? [...[...document.querySelectorAll("#cost table")][${table}].querySelectorAll("tbody tr")].map((row) => [...row.cells].slice(1).map((cell) => cell.textContent).join(" ")) : []`);
+    for (const [width, scheme] of [[1280, "light"], [400, "dark"]]) {
+      await view(width, scheme);
+      await send("Page.navigate", { url });
+      await until("the boards", () => run("document.readyState === 'complete' && document.querySelectorAll('.board h2').length === 6"));
+      check((await run("document.documentElement.scrollWidth")) <= width, `no horizontal scrolling of reports of agents at ${width}`);
+      await barriers(`in the page with reports of agents at ${width} ${scheme}`);
+      await run("place('cost').scrollIntoView()");
+      await shot(`agents-${width}-${scheme}`);
+    }
+    const requests = ["claude-code 7d1f6c1e-52… claude-opus-5 2 3 1 3.0k 1.1k 30 $0.027", "claude-code 7d1f6c1e-52… claude-opus-5 1 1  3.0k 1.9k 30 $0.016", "codex 019acb00-11… gpt-6-codex 2 2  3.0k 0 30 "];
+    check(JSON.stringify(await cells(0)) === JSON.stringify(requests), `requests are by cost: ${JSON.stringify(await cells(0))}`);
+    check((await cells(1)).join() === "3 6.0k 3.0k 60 $0.043,2 3.0k 0 30 ", `models have their sums: ${await cells(1)}`);
+    const facts = ["5 model calls in 3 requests · 9.0k tokens in (3.0k cached), 90 out · $0.043 as reported (of 3 of 5 model calls)", "By tool, estimated", "tokens of arguments and results"];
+    for (const fact of facts) check((await cost()).includes(fact), `the board has ${fact}`);
+    check((await run("document.querySelector('#answers a:last-child strong').textContent")) === "$0.043+", "the headline has what was reported, and says that there is more");
+    check((await run("place('answers').textContent")).includes("1 refused before a server was asked"), "the headline has the refusals");
+    check((await run("place('shape').textContent")).includes("not among the calls and denials above: write_file by user."), "refusals are apart from denials");
+    const same = await run("JSON.stringify([ofTurns(AGENT_TURNS), everything().agents].map(({ requests, models, refused }) => [requests, models, refused]))");
+    const [ours, theirs] = JSON.parse(same);
+    check(JSON.stringify(ours) === JSON.stringify(theirs), `the page adds up what spantap adds up: ${same}`);
+    await filter("server:files");
+    check((await cells(0)).join() === requests.slice(0, 2).join() && (await cost()).includes("whole sessions") && !(await cost()).includes("codex"), `a filter selects sessions: ${await cells(0)}`);
+    // Reported and calculated amounts are two amounts.
+    const amounts = await run("[[2, 1, 0.5, 0, 0], [2, 1, 0.5, 1, 0.25], [3, 0, 0, 2, 0.25], [1, 0, 0, 0, 0]].map(([calls, priced, usd, calculations, calculated]) => spentOn({ calls, priced, usd, calculations, calculated })).join('|')");
+    check(amounts === "$0.500+|$0.500 and ~$0.250|~$0.250+|", `amounts are not added: ${amounts}`);
+    await filter("");
+    await run("document.querySelector('#cost tbody tr').click()");
+    await until("the session", () => run("place('waterfall').open"));
+    check(!/\[object|undefined|NaN|null/.test(await cost()), "no undefined value is shown");
   };
 
   await view(1280, "light");
@@ -325,9 +361,11 @@ try {
   }
   await shot("waterfall-dark-400", false);
 
-  if (context) await contextBoard(pathToFileURL(resolve(context)).href);
+  const others = [context, agents].map((page) => page && pathToFileURL(resolve(page)).href);
+  if (context) await contextBoard(others[0]);
+  if (agents) await agentBoard(others[1]);
 
-  const outside = requests.filter((request) => request.split("#")[0] !== url && !["about:blank", context && pathToFileURL(resolve(context)).href].includes(request));
+  const outside = requests.filter((request) => request.split("#")[0] !== url && !["about:blank", ...others].includes(request.split("#")[0]));
   check(outside.length === 0, `the page requested ${outside.join(", ")}`);
   const { size } = await stat(page);
   check(size < 2_000_000, `the page has ${size} bytes`);

@@ -30,9 +30,10 @@ python3 "$here/recipes.py" "$fixtures/logs"
 "$spantap" report "$fixtures/filter/rows.jsonl" -o "$work/filter.html"
 node "$here/check_filter.mjs" "$work/filter.html"
 "$spantap" report "$fixtures/context" "$fixtures/days/hostile" -o "$work/context.html"
+"$spantap" report "$fixtures/agents/session" "$fixtures/agents/joins/trace" -o "$work/agents.html"
 for logs in logs made-logs; do
     python3 "$here/duckdb_check.py" "$spantap" "$fixtures/$logs"
     SPANTAP_LINKS_TRACE='https://tempo.example/t/{trace_id}?s={span_id}' \
         "$spantap" report "$fixtures/$logs" -o "$work/$logs.html"
-    node "$here/check_page.mjs" "$work/$logs.html" --context "$work/context.html"
+    node "$here/check_page.mjs" "$work/$logs.html" --context "$work/context.html" --agents "$work/agents.html"
 done

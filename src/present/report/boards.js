@@ -5,6 +5,10 @@ const quote = (text) => (/[\s"]/.test(text) ? `"${text.replace(/"/g, "?")}"` : t
 const shortId = (id) => fit(id, 12);
 const tokens = (number) => "~" + count(number);
 const money = (item) => (DATA.priced ? "~" + usd(item.cost ?? 0) : "");
+// Cost of model calls: what agents reported, and `~` what was calculated by prices of the config file. `+`: there is more.
+const spentOn = ({ calls, priced, usd: reported, calculations, calculated }) => [priced > 0 ? usd(reported) : "", calculations > 0 ? "~" + usd(calculated) : ""]
+  .filter((part) => part !== "").join(" and ") + (priced + calculations > 0 && priced + calculations < calls ? "+" : "");
+const ofCalls = (number, calls) => (number < calls ? ` (of ${number} of ${plural(calls, "model call")})` : "");
 const greatest = (rows, field) => Math.max(0, ...rows.map((row) => row[field]));
 // A time span of less than an hour needs seconds to distinguish times.
 const SHORT = DATA.last - DATA.first < 3600e3;
@@ -154,6 +158,16 @@ function spent(time) {
   return bar(parts, time.reduce((total, ms) => total + ms, 0));
 }
 
+// Tools that the agent refused: no server was asked, so no operation of this page is one of them.
+function refusals({ refused, turns }) {
+  if (turns.length === 0) return element("p", { class: "muted" }, "Calls that a host refuses before it sends them are known only to the host: \u201cspantap collect\u201d records them.");
+  if (refused.length === 0) return element("p", { class: "muted" }, "No tool was refused before a server was asked. Denials above were answers to calls that were sent.");
+  const most = [...refused].sort((a, b) => b[2] - a[2]);
+  const names = most.slice(0, 8).map(([tool, by, times]) => `${tool || "a tool"}${by ? " by " + by : ""}${times > 1 ? ` ${times}x` : ""}`);
+  const rest = most.length > 8 ? ` and ${most.length - 8} more` : "";
+  return element("p", { class: "warn" }, `Refused before a server was asked, so not among the calls and denials above: ${names.join(", ")}${rest}.`);
+}
+
 function shape(figures) {
   const rows = figures.sessions.filter((session) => session.calls > 0 || session.notes !== "").sort((a, b) => b.first - a.first);
   const known = rows.filter((session) => session.turns > 0);
@@ -187,9 +201,56 @@ function shape(figures) {
       ["Notes", (session) => toned(session.notes, session.tone), "text long", (session) => session.most],
     ], (session) => { location.hash = "session:" + encodeURIComponent(session.id); }),
     legend(["ok", "calls, tools"], ["caution", "repeats of an earlier call"], ["fail", "errors"], ["start", "servers starting"], ["person", "a person"], ["silent", "nothing asked"]),
-    element("p", { class: "muted" }, "Calls that a host refuses before it sends them are not recorded; the telemetry of the host has them."),
+    refusals(figures.agents),
   ];
   board("shape", "Session shape", "How agents work: the latest session first, its calls, and where its time went.", content);
+}
+
+const modelCalls = (used, requests) => plural(used.calls, "model call") + (requests > 0 ? ` in ${plural(requests, "request")}` : "");
+
+// Requests to models as the agents reported them, by turn and by model.
+function reported({ turns, requests, more, models }, filtered) {
+  if (turns.length === 0) return [];
+  const used = models.reduce(addFigures, noFigures("", ""));
+  const tokensOf = (value) => (figures) => (figures.told > 0 ? count(figures[value]) : "");
+  const facts = [
+    modelCalls(used, requests),
+    used.told > 0 ? `${count(used.input)} tokens in (${count(used.cached)} cached), ${count(used.output)} out${ofCalls(used.told, used.calls)}` : "no tokens reported",
+    used.priced > 0 ? `${usd(used.usd)} as reported${ofCalls(used.priced, used.calls)}` : "no cost reported",
+    used.calculations > 0 ? `apart from it ~${usd(used.calculated)} by the prices in the config file${ofCalls(used.calculations, used.calls)}` : null,
+  ].filter((fact) => fact !== null);
+  const names = (turn) => [...new Set(turn.models.map((used) => used.model || "(none)"))].join(", ");
+  const refusedIn = (turn) => turn.refused.reduce((total, [, , times]) => total + times, 0);
+  const figureColumns = (of) => [
+    ...(used.errors > 0 ? [["Failed", (row) => toned(of(row).errors || "", "bad"), "n wide", (row) => of(row).errors]] : []),
+    ["In", (row) => tokensOf("input")(of(row)), "n", (row) => of(row).input],
+    ["Cached", (row) => tokensOf("cached")(of(row)), "n wide", (row) => of(row).cached],
+    ["Out", (row) => tokensOf("output")(of(row)), "n", (row) => of(row).output],
+    ["Cost", (row) => spentOn(of(row)), "n", (row) => of(row).usd + of(row).calculated],
+  ];
+  return [
+    element("h3", {}, "By request, as the agents reported it"),
+    element("p", {}, facts.join(" \u00b7 ")),
+    table("requests", turns, [
+      ["Request", (turn) => element("span", {}, element("span", { class: "whole" }, moment(turn.at, SHORT)), " ", element("small", {}, turn.turn === "" ? "outside turns" : fit(turn.turn, 12))), "text", (turn) => turn.at],
+      ["Agent", (turn) => turn.agent, "text wide", (turn) => turn.agent],
+      ["Session", (turn) => shortId(turn.session), "mono wide", (turn) => turn.session],
+      ["Model", names, "text", names],
+      ["Model calls", (turn) => turn.used.calls, "n wide", (turn) => turn.used.calls],
+      ["Tools", (turn) => turn.tools || "", "n wide", (turn) => turn.tools],
+      ["Refused", (turn) => toned(refusedIn(turn) || "", "warn"), "n wide", refusedIn],
+      ...figureColumns((turn) => turn.used),
+    ], (turn) => { location.hash = "session:" + encodeURIComponent(turn.session); }, 8),
+    more > 0 ? element("p", { class: "muted" }, `${plural(more, "cheaper request")} not in this table; \u201cspantap stats --by turn\u201d lists all.`) : [],
+    models.length < 2 ? [] : [element("h3", {}, "By model, as the agents reported it"), table("models", models, [
+      ["Model", (used) => element("span", {}, used.model || "(none)", " ", element("small", {}, "of " + used.agent)), "text", (used) => used.model],
+      ["Model calls", (used) => used.calls, "n", (used) => used.calls],
+      ...figureColumns((used) => used),
+    ])],
+    element("p", { class: "muted" }, "~ calculated by the prices in the config file; + the cost of some model calls is not known."
+      + " The tokens in have those of the cache, or have them not, as the agent counts them."
+      + (filtered ? " A filter selects sessions; what their agents reported stays that of whole sessions." : "")),
+  ];
 }
 
 function cost(figures) {
@@ -197,12 +258,14 @@ function cost(figures) {
   const sessions = figures.sessions.filter((session) => session.turns > 0);
   const turns = sum(sessions, "turns");
   const most = greatest(rows, "tokens");
+  const told = reported(figures.agents, figures.filtered);
   const facts = [
     `${tokens(sum(rows, "tokens"))} tokens of arguments and results`,
     turns > 0 ? `${tokens(Math.round(sum(sessions, "tokens") / turns))} per turn` : null,
     DATA.priced ? `${money({ cost: sum(rows, "cost") })} in all` : "no prices set ([cost] in the config file)",
   ].filter((fact) => fact !== null);
-  const content = rows.length === 0 ? [] : [
+  const estimates = rows.length === 0 ? [] : [
+    told.length === 0 ? [] : element("h3", {}, "By tool, estimated"),
     element("p", {}, facts.join(" \u00b7 ")),
     table("cost", rows, [
       ["Tool", (pair) => toolOn(pair.tool, pair.server), "text", (pair) => pair.tool],
@@ -212,7 +275,9 @@ function cost(figures) {
       ...(DATA.priced ? [["Cost~", money, "n", (pair) => pair.cost ?? 0]] : []),
     ], (pair) => filterBy(ofTool(pair)), 10),
   ];
-  board("cost", "Cost", "Estimates: four bytes are one token. The cost of the model is not included; only the host knows it.", content);
+  board("cost", "Cost", told.length > 0
+    ? "What agents reported of each request, and apart from it what tools sent and received: an estimate, in which four bytes are one token. A part of the second is in the first, so the two are not added."
+    : "Estimates: four bytes are one token. The cost of the model is not included; only the host knows it, and \u201cspantap collect\u201d records what it reports.", told, estimates);
 }
 
 function context(figures) {
@@ -271,6 +336,17 @@ function alive(servers) {
   return [`last known: ${others.join(", ")}`, before === "" ? "no server failed" : before, before !== "" ? "warn" : of("unknown").length > 0 ? "plain" : "good"];
 }
 
+// Returns what it cost as the agents reported it, else as far as it can be estimated.
+function costAnswer({ agents }, total) {
+  const used = agents.models.reduce(addFigures, noFigures("", ""));
+  const estimate = `${tokens(total.tokens)} tokens`;
+  if (used.calls > 0) {
+    const size = `${count(used.input)} in, ${count(used.output)} out`;
+    return [spentOn(used) || size, `${modelCalls(used, agents.requests)}; apart from it ${plural(total.calls, "tool call")}, ${estimate}`, "plain"];
+  }
+  return [DATA.priced ? "~" + usd(total.cost) : estimate, `${plural(total.calls, "call")}${DATA.priced ? `, ${estimate}` : "; set prices to see dollars"}`, "plain"];
+}
+
 // The answers are about all operations of the page, also while a filter is on.
 function answers(figures, isFiltered) {
   const total = {};
@@ -278,7 +354,8 @@ function answers(figures, isFiltered) {
   total.cost = figures.pairs.reduce((amount, pair) => amount + (pair.cost ?? 0), 0);
   const share = rate(total);
   const often = figures.errors.find((error) => error.denied < error.count);
-  const denied = total.denied > 0 ? `; ${total.denied} denied apart` : "";
+  const refused = figures.agents.refused.reduce((all, [, , times]) => all + times, 0);
+  const denied = (total.denied > 0 ? `; ${total.denied} denied apart` : "") + (refused > 0 ? `; ${refused} refused before a server was asked` : "");
   const slowest = figures.pairs.filter((pair) => pair.ms !== null).sort((a, b) => b.ms[1] - a.ms[1])[0];
   const loop = [...figures.sessions].sort((a, b) => b.most - a.most)[0];
   const looped = figures.pairs.filter((pair) => loop && pair.most === loop.most)[0];
@@ -294,8 +371,7 @@ function answers(figures, isFiltered) {
       slowest ? `${slowest.tool} on ${slowest.server}; ${total.slow} reported as slow` : "", total.slow > 0 ? "warn" : "plain"),
     card("shape", "Looping?", most > 1 ? SAME_CALL(most) : "no repeats",
       most > 1 ? `${looped ? looped.tool + " " : ""}in session ${shortId(loop.id)}` : "no call was made twice", most > DATA.about.warn ? "warn" : "good"),
-    card("cost", "Cost?", DATA.priced ? "~" + usd(total.cost) : `${tokens(total.tokens)} tokens`,
-      `${plural(total.calls, "call")}${DATA.priced ? `, ${tokens(total.tokens)} tokens` : "; set prices to see dollars"}`, "plain"),
+    card("cost", "Cost?", ...costAnswer(figures, total)),
   );
 }
 

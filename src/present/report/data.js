@@ -39,6 +39,18 @@ const SESSIONS = new Map(DATA.sessions.map((session) => [session.id, session]));
 const COLOURS = new Map(DATA.servers.map((server, index) => [server.name, "server-" + (index % 8)]));
 // Tools that a server defines are here also without a call. Figures of the context board are of all calls.
 const TOOLS = DATA.context.tools;
+// Figures of the model calls of one agent with one model. `usd` is what the agent reported; `calculated` is apart from it.
+const modelFigures = ([agent, model, calls, errors, told, input, cached, output, priced, usd, calculations, calculated]) =>
+  ({ agent, model, calls, errors, told, input, cached, output, priced, usd, calculations, calculated });
+const noFigures = (agent, model) => modelFigures([agent, model, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+const addFigures = (total, other) => {
+  for (const [field, value] of Object.entries(other)) if (typeof value === "number") total[field] += value;
+  return total;
+};
+const AGENT_TURNS = DATA.agents.turns.map((turn) => {
+  const models = turn.models.map(modelFigures);
+  return { ...turn, models, used: models.reduce(addFigures, noFigures("", "")) };
+});
 const COMPLETE = ROWS.length === DATA.operations;
 
 const isFailure = (row) => row.status !== 0 && row.status !== UNKNOWN;
@@ -164,7 +176,7 @@ function aggregate(rows) {
     const sorted = pair.times.sort((a, b) => a - b);
     pair.ms = sorted.length === 0 ? null : [0.5, 0.95, 0.99, 1].map((point) => quantile(sorted, point));
   }
-  for (const session of sessions.values()) session.turns = session.turnSet.size;
+  for (const session of sessions.values()) if (!session.told) session.turns = session.turnSet.size;
   const present = new Set(rows.map((row) => row.server));
   return {
     pairs: [...pairs.values()],
@@ -172,10 +184,23 @@ function aggregate(rows) {
     servers: DATA.servers.filter((server) => present.has(server.name)),
     tools: TOOLS.filter((tool) => pairs.has(tool.server + "\n" + tool.tool)),
     errors: [...messages.values()].sort((a, b) => b.count - a.count || b.last_seen - a.last_seen),
+    agents: ofTurns(AGENT_TURNS.filter((turn) => sessions.has(turn.session))),
     timeline,
     columns,
     filtered: true,
   };
+}
+
+// What agents reported in these turns, by model, and what they refused.
+function ofTurns(turns) {
+  const models = new Map();
+  const refused = new Map();
+  for (const turn of turns) {
+    for (const used of turn.models) addFigures(group(models, used.agent + "\n" + used.model, () => noFigures(used.agent, used.model)), used);
+    for (const [tool, by, times] of turn.refused) group(refused, tool + "\n" + by, () => [tool, by, 0])[2] += times;
+  }
+  const named = turns.filter((turn) => turn.turn !== "");
+  return { turns, requests: named.length, more: 0, models: [...models.values()], refused: [...refused.values()] };
 }
 
 function everything() {
@@ -185,6 +210,7 @@ function everything() {
     servers: DATA.servers,
     tools: TOOLS,
     errors: DATA.errors,
+    agents: { ...DATA.agents, turns: AGENT_TURNS, models: DATA.agents.models.map(modelFigures) },
     timeline: DATA.timeline,
     columns: new Map(Object.entries(DATA.timeline.servers)),
     filtered: false,

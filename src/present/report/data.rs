@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::present::Printable;
+use crate::present::report::agents::AgentBoard;
 use crate::present::report::context::ContextBoard;
-use crate::present::sessions::annotation;
+use crate::present::sessions::{self, annotation};
 use crate::present::table::Tone;
 use crate::query::errors::{ErrorRow, masked_message};
 use crate::query::live::{LiveConnection, Liveness};
@@ -62,6 +63,7 @@ pub struct PageData {
     /// Failures by tool and message.
     errors: Vec<Value>,
     context: ContextBoard,
+    agents: AgentBoard,
     timeline: Timeline,
     rows: OperationTable,
 }
@@ -143,7 +145,10 @@ fn ms(at: Timestamp) -> f64 {
 }
 
 impl PageData {
-    pub fn new(report: ReportTotals<'_>, mut about: PageSource) -> PageData {
+    pub fn new(mut report: ReportTotals<'_>, mut about: PageSource) -> PageData {
+        let is_of_some_sessions = report.is_of_some_sessions();
+        let (sessions, facts) = report.take_sessions();
+        let agents = AgentBoard::new(&facts, &sessions, is_of_some_sessions);
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
         let warn = about.warn;
@@ -157,7 +162,6 @@ impl PageData {
             tool_row(&server, &tool, totals, prices)
         };
         let times = SessionTimes::new(&newest);
-        let sessions = report.sessions.finish(None);
         let is_known = |live: &LiveConnection| {
             sessions.iter().any(|(_, session)| session.connections.contains(&live.state.connection_id))
         };
@@ -183,6 +187,7 @@ impl PageData {
                 .collect(),
             errors: errors.map(|row| error_row(&row)).collect(),
             context: ContextBoard::new(&report.context.finish()),
+            agents,
             timeline,
             rows: OperationTable::new(&newest, &report.worst.finish(), &times, first),
             about,
@@ -216,7 +221,8 @@ fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) ->
     json!({
         "id": Printable::new(id), "hosts": hosts, "servers": servers, "first": ms(first), "last": ms(last),
         "calls": calls.calls, "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
-        "unknown": calls.with_status(Status::Unknown), "turns": session.turns.turns(),
+        "unknown": calls.with_status(Status::Unknown), "turns": sessions::turns(session),
+        "told": session.agent.is_some(),
         "repeats": calls.repeats, "most": session.most_repeats(), "slow": calls.slow,
         "tokens": calls.tokens, "cost": calls.cost(prices), "notes": notes, "tone": tone,
     })

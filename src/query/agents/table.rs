@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::query::agents::totals::{AgentTotals, CallFigures, ModelTotals};
 use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
+use crate::query::files::TimeWindow;
 use crate::query::name_pool::NamePool;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
@@ -35,6 +36,8 @@ pub(crate) struct CountedFact {
     person_wait_ms: f64,
     began: Timestamp,
     figures: CallFigures,
+    /// Index of the session that it belongs to, by [`join_sessions`].
+    session: Option<usize>,
 }
 
 impl CountedFact {
@@ -55,6 +58,7 @@ impl CountedFact {
             person_wait_ms: record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0)),
             began: record.started_at.unwrap_or_else(|| record.timestamp.plus_ms(-ms)),
             figures: CallFigures::new(record),
+            session: None,
         }
     }
 
@@ -108,14 +112,20 @@ impl AgentTotals {
 /// Collects the facts of the selected sessions and time. It needs memory for each fact, since a later part of one can
 /// be in another file.
 pub(crate) struct FactTable<'a> {
-    select: &'a Selection,
+    /// Selection of the session; `None` selects every session.
+    select: Option<&'a Selection>,
+    window: TimeWindow,
     names: NamePool,
     facts: HashMap<u64, CountedFact>,
 }
 
 impl<'a> FactTable<'a> {
     pub(crate) fn new(select: &'a Selection) -> FactTable<'a> {
-        FactTable { select, names: NamePool::default(), facts: HashMap::new() }
+        FactTable { select: Some(select), ..FactTable::of_every_session(select.window) }
+    }
+
+    pub(crate) fn of_every_session(window: TimeWindow) -> FactTable<'a> {
+        FactTable { select: None, window, names: NamePool::default(), facts: HashMap::new() }
     }
 
     pub(crate) fn finish(self) -> Vec<CountedFact> {
@@ -141,14 +151,15 @@ impl Fold for FactTable<'_> {
 
     fn take_of_agent(&mut self, line: &[u8]) {
         let Ok(record) = serde_json::from_slice::<AgentRecord<'_>>(line) else { return };
-        let wanted = self.select.session.as_deref();
         let is_only =
             |only: &str| record.session_id == only || record.conversation_id.as_deref() == Some(only);
-        let is_wanted = wanted.is_none_or(|wanted| record.session_id.starts_with(wanted))
-            && self.select.only_session.as_deref().is_none_or(is_only);
+        let is_wanted = |select: &Selection| {
+            select.session.as_deref().is_none_or(|wanted| record.session_id.starts_with(wanted))
+                && select.only_session.as_deref().is_none_or(is_only)
+        };
         if record.event == EventName::ServerSpan
-            || !is_wanted
-            || !self.select.window.contains(record.timestamp)
+            || !self.select.is_none_or(is_wanted)
+            || !self.window.contains(record.timestamp)
         {
             return;
         }
@@ -166,8 +177,9 @@ impl Fold for FactTable<'_> {
     }
 }
 
-/// Adds to each session what the runs with its id, or with the id of one of its conversations, reported.
-pub(crate) fn add_to_sessions(facts: &[CountedFact], sessions: &mut [(String, SessionTotals)]) {
+/// Finds the session of each fact, by its id or the id of one of its conversations, and adds to each session what its
+/// agent reported.
+pub(crate) fn join_sessions(facts: &mut [CountedFact], sessions: &mut [(String, SessionTotals)]) {
     let mut by_id: HashMap<String, usize> = HashMap::new();
     for (at, (_, session)) in sessions.iter().enumerate() {
         for id in session.conversation_ids.iter().chain([&session.session_id]) {
@@ -175,9 +187,9 @@ pub(crate) fn add_to_sessions(facts: &[CountedFact], sessions: &mut [(String, Se
         }
     }
     for fact in facts {
-        let at = by_id.get(&*fact.session_id).or_else(|| by_id.get(&*fact.conversation_id));
-        if let Some(at) = at {
-            sessions[*at].1.agent.get_or_insert_default().add_counted(fact);
+        fact.session = by_id.get(&*fact.session_id).or_else(|| by_id.get(&*fact.conversation_id)).copied();
+        if let Some(at) = fact.session {
+            sessions[at].1.agent.get_or_insert_default().add_counted(fact);
         }
     }
 }
@@ -187,6 +199,9 @@ pub(crate) fn add_to_sessions(facts: &[CountedFact], sessions: &mut [(String, Se
 pub(crate) struct ModelRow {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) model: String,
+    /// Models of a turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) models: Vec<String>,
     pub(crate) agent_name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) session_id: String,
@@ -218,59 +233,97 @@ pub(crate) struct ModelRow {
     pub(crate) totals: ModelTotals,
 }
 
-/// Groups the facts by model, or by turn. The most expensive row is the first, and then the one with most tokens.
-pub(crate) fn model_rows(facts: &[CountedFact], by_turn: bool) -> Vec<ModelRow> {
-    let mut groups: HashMap<[&str; 3], (AgentTotals, Durations, Timestamp)> = HashMap::new();
-    let is_counted = |fact: &&CountedFact| by_turn || fact.event == EventName::ModelCall;
-    for fact in facts.iter().filter(is_counted) {
-        let key = match by_turn {
-            true => [&*fact.agent_name, &*fact.session_id, &*fact.turn_id],
-            false => [&*fact.agent_name, &*fact.model, ""],
-        };
-        let (totals, durations, began) =
-            groups.entry(key).or_insert_with(|| (AgentTotals::default(), Durations::default(), fact.began));
-        totals.add_counted(fact);
-        *began = fact.began.min(*began);
-        if fact.event == EventName::ModelCall
-            && let Some(ms) = fact.figures.ms
-        {
-            durations.push(ms);
+impl ModelRow {
+    fn new(group: FactGroup<'_>) -> ModelRow {
+        let FactGroup { key, totals, mut durations, .. } = group;
+        let quantiles = durations.quantiles([0.5, 0.95]);
+        let models = totals.models;
+        ModelRow {
+            agent_name: key[0].to_owned(),
+            model_calls: models.calls,
+            errors: models.errors,
+            p50_ms: quantiles.map(|quantiles| quantiles[0]),
+            p95_ms: quantiles.map(|quantiles| quantiles[1]),
+            calls_with_tokens: models.told,
+            calls_with_cost: models.priced,
+            input_tokens: models.input_tokens,
+            cached_tokens: models.cached_tokens,
+            output_tokens: models.output_tokens,
+            cost_usd: models.cost(),
+            calculated_costs: models.calculated,
+            totals: models,
+            ..ModelRow::default()
         }
     }
-    let mut rows: Vec<ModelRow> = groups
-        .into_iter()
-        .map(|([agent, first, turn], (totals, mut durations, began))| {
-            let ModelTotals { calls, errors, told, priced, calculated, .. } = totals.models;
-            let quantiles = durations.quantiles([0.5, 0.95]);
-            ModelRow {
-                model: if by_turn { String::new() } else { first.to_owned() },
-                agent_name: agent.to_owned(),
-                session_id: if by_turn { first.to_owned() } else { String::new() },
-                turn_id: turn.to_owned(),
-                started_at: by_turn.then_some(began),
-                model_calls: calls,
-                errors,
-                p50_ms: quantiles.map(|quantiles| quantiles[0]),
-                p95_ms: quantiles.map(|quantiles| quantiles[1]),
-                tools: by_turn.then_some(totals.tools),
-                refused: by_turn.then(|| totals.refusals()),
-                calls_with_tokens: told,
-                calls_with_cost: priced,
-                input_tokens: totals.models.input_tokens,
-                cached_tokens: totals.models.cached_tokens,
-                output_tokens: totals.models.output_tokens,
-                cost_usd: totals.models.cost(),
-                calculated_costs: calculated,
-                totals: totals.models,
-            }
-        })
-        .collect();
-    let size = |row: &ModelRow| row.input_tokens.saturating_add(row.output_tokens);
-    rows.sort_by(|a, b| {
-        let cost = |row: &ModelRow| row.cost_usd.unwrap_or(0.0);
-        cost(b).total_cmp(&cost(a)).then(size(b).cmp(&size(a))).then_with(|| {
-            (&a.started_at, &a.agent_name, &a.model).cmp(&(&b.started_at, &b.agent_name, &b.model))
-        })
+
+    fn of_turn(turn: FactGroup<'_>) -> ModelRow {
+        let named = turn.totals.by_model.keys().filter(|model| !model.is_empty());
+        ModelRow {
+            models: named.cloned().collect(),
+            session_id: turn.key[1].to_owned(),
+            turn_id: turn.key[2].to_owned(),
+            started_at: Some(turn.began),
+            tools: Some(turn.totals.tools),
+            refused: Some(turn.totals.refusals()),
+            ..ModelRow::new(turn)
+        }
+    }
+
+    fn of_model(model: FactGroup<'_>) -> ModelRow {
+        ModelRow { model: model.key[1].to_owned(), ..ModelRow::new(model) }
+    }
+}
+
+/// Facts of one turn of an agent, or of one model. The facts of a run that name no turn are one turn.
+#[derive(Debug)]
+pub(crate) struct FactGroup<'f> {
+    /// Agent, its id of the session, and its id of the turn; or agent and model.
+    pub(crate) key: [&'f str; 3],
+    /// Index of the session that it belongs to.
+    pub(crate) session: Option<usize>,
+    pub(crate) began: Timestamp,
+    pub(crate) totals: AgentTotals,
+    durations: Durations,
+}
+
+/// Groups the facts by turn.
+pub(crate) fn turns(facts: &[CountedFact]) -> Vec<FactGroup<'_>> {
+    groups(facts.iter().map(|fact| ([&*fact.agent_name, &*fact.session_id, &*fact.turn_id], fact)))
+}
+
+/// Groups the facts by their keys. The most expensive group is the first, and then the one with most tokens.
+fn groups<'f>(facts: impl Iterator<Item = ([&'f str; 3], &'f CountedFact)>) -> Vec<FactGroup<'f>> {
+    let mut groups: HashMap<[&str; 3], FactGroup<'f>> = HashMap::new();
+    for (key, fact) in facts {
+        let group = groups.entry(key).or_insert_with(|| FactGroup {
+            key,
+            session: None,
+            began: fact.began,
+            totals: AgentTotals::default(),
+            durations: Durations::default(),
+        });
+        group.totals.add_counted(fact);
+        group.session = group.session.or(fact.session);
+        group.began = fact.began.min(group.began);
+        if let (EventName::ModelCall, Some(ms)) = (fact.event, fact.figures.ms) {
+            group.durations.push(ms);
+        }
+    }
+    let mut groups: Vec<FactGroup<'_>> = groups.into_values().collect();
+    groups.sort_by(|a, b| {
+        let (a_used, b_used) = (&a.totals.models, &b.totals.models);
+        let by_use = b_used.cost_usd.total_cmp(&a_used.cost_usd).then(b_used.tokens().cmp(&a_used.tokens()));
+        by_use.then((a.began, a.key).cmp(&(b.began, b.key)))
     });
-    rows
+    groups
+}
+
+/// Returns a row for each model, or for each turn.
+pub(crate) fn model_rows(facts: &[CountedFact], by_turn: bool) -> Vec<ModelRow> {
+    if by_turn {
+        return turns(facts).into_iter().map(ModelRow::of_turn).collect();
+    }
+    let calls = facts.iter().filter(|fact| fact.event == EventName::ModelCall);
+    let of_models = groups(calls.map(|fact| ([&*fact.agent_name, &*fact.model, ""], fact)));
+    of_models.into_iter().map(ModelRow::of_model).collect()
 }

@@ -19,8 +19,9 @@ pub(crate) struct ModelTotals {
     pub(crate) cost_usd: f64,
     /// Calls whose cost was reported, or calculated by the prices of the config file.
     pub(crate) priced: u64,
-    /// Calls of which the cost was calculated.
+    /// Calls of which the cost was calculated, and their share of `cost_usd`.
     pub(crate) calculated: u64,
+    pub(crate) calculated_usd: f64,
     pub(crate) ms: f64,
 }
 
@@ -75,6 +76,10 @@ impl From<&CallFigures> for ModelTotals {
             cost_usd: call.cost.map_or(0.0, |(cost, _)| cost),
             priced: u64::from(call.cost.is_some()),
             calculated: u64::from(call.cost.is_some_and(|(_, is_calculated)| is_calculated)),
+            calculated_usd: call
+                .cost
+                .filter(|(_, is_calculated)| *is_calculated)
+                .map_or(0.0, |(cost, _)| cost),
             ms: call.ms.unwrap_or(0.0),
         }
     }
@@ -95,7 +100,12 @@ impl ModelTotals {
         self.cost_usd += other.cost_usd;
         self.priced += other.priced;
         self.calculated += other.calculated;
+        self.calculated_usd += other.calculated_usd;
         self.ms += other.ms;
+    }
+
+    pub(crate) fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
     }
 
     /// Returns the cost of the calls of which it is known; `None` without any.
