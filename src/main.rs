@@ -9,6 +9,7 @@ use spantap::cli::pager::PagedOutput;
 use spantap::cli::{Cli, HintedError, Out, error_text, redacted};
 use spantap::system::allocator::StoppingAllocator;
 use spantap::system::process::{hide_faults, restore_faults};
+use spantap::system::stack::with_enough_stack;
 
 spantap::before_runtime!(hide_faults);
 
@@ -17,10 +18,7 @@ static ALLOCATOR: StoppingAllocator = StoppingAllocator;
 
 fn main() -> ExitCode {
     restore_faults();
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    return spantap::system::stack::with_enough_stack(run);
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    run()
+    with_enough_stack(run)
 }
 
 fn run() -> ExitCode {

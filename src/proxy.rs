@@ -30,9 +30,9 @@ use crate::relay::line_editor::LineEditor;
 use crate::relay::pump::WhenFull;
 use crate::relay::{Relay, RelayOptions, ServerExit};
 use crate::system::messages::{say, write_lines};
-use crate::system::process::{self, ExitStatus, SpawnError, TraceEnv};
+use crate::system::server::{ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
-use crate::system::{allocator, messages, thread};
+use crate::system::{allocator, messages, process, thread};
 
 /// Shows a command in a message, without its secrets.
 pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;

@@ -18,8 +18,9 @@ pub mod pump;
 pub mod ring;
 
 use crate::system::clock::{Moment, now};
-use crate::system::process::{self, ExitStatus, SpawnError, StartedServer, TraceEnv};
-use crate::system::procfs::Activity;
+use crate::system::process;
+use crate::system::processes::Activity;
+use crate::system::server::{ExitStatus, SpawnError, StartedServer, TraceEnv};
 use crate::system::signals::{self, MainThread, SignalMask, Woken};
 use crate::system::{allocator, memory, stdio};
 use chunk::Stream;
@@ -50,12 +51,12 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// A running server with its pumps.
 pub struct Relay {
-    pub pid: libc::pid_t,
+    pub pid: i32,
     /// Time at which the server process was started.
     pub spawned: Moment,
     pumps: [Arc<PumpState>; 3],
     outputs: [OutputStream; 2],
-    host: libc::pid_t,
+    host: i32,
     orphan_grace: Duration,
     /// The host's stdout and stderr are one stream.
     pub outputs_are_one: bool,
@@ -354,14 +355,14 @@ pub struct ServerExit {
 /// The end of the server's stderr. A server that exits closes it a moment before its end, and until then spantap can
 /// write its own last line to the host's. How long that moment is depends on the machine's load, so it is not measured.
 struct StderrEnd {
-    pid: libc::pid_t,
+    pid: i32,
     at: Moment,
     /// CPU time of the server at the end of its stderr, in clock ticks.
     cpu: Option<u64>,
 }
 
 impl StderrEnd {
-    fn of(pid: libc::pid_t) -> StderrEnd {
+    fn of(pid: i32) -> StderrEnd {
         StderrEnd { pid, at: now(), cpu: None }
     }
 
@@ -385,7 +386,7 @@ struct Orphan {
 
 impl Orphan {
     /// Sends SIGTERM after `grace` and SIGKILL after twice that. The host is gone and nothing reads in its place.
-    fn check(&mut self, pid: libc::pid_t, grace: Duration) {
+    fn check(&mut self, pid: i32, grace: Duration) {
         let open_for = now().since(*self.since.get_or_insert_with(now));
         for (number, signal) in [libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {
             let number = number as u32;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use crate::system::procfs;
+use crate::system::processes;
 
 /// The guard is the first process of the group, so that the group's number cannot be used again while it runs. It
 /// reads the names of the server's pipes, and waits for the end of its input, of which only spantap holds the other end:
@@ -71,7 +71,7 @@ impl ProcessGroup {
     }
 
     fn signal_holders(&self, signal: Signal) {
-        for pid in procfs::holders_of(&self.pipes).into_iter().filter_map(Pid::from_raw) {
+        for pid in processes::holders_of(&self.pipes).into_iter().filter_map(Pid::from_raw) {
             let _ = kill_process(pid, signal);
         }
     }

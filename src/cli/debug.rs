@@ -16,7 +16,7 @@ use crate::query::live::{self, LiveConnection, Liveness};
 use crate::record::debug_control::{DebugClock, DebugControl, LIMIT, LONGEST};
 use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
-use crate::system::{clock, files, procfs};
+use crate::system::{clock, files, processes};
 use crate::text::duration;
 
 #[derive(Debug, Args)]
@@ -118,7 +118,7 @@ fn show(path: &Path, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
 }
 
 fn with_clock<T>(with: impl FnOnce(&DebugClock<'_>) -> T) -> T {
-    let boot_id = procfs::boot_id();
+    let boot_id = processes::boot_id();
     with(&DebugClock { moment: clock::now(), wall: Timestamp::now(), boot_id: &boot_id })
 }
 

@@ -19,7 +19,7 @@ use crate::cli::{Cli, help, redacted, run, settings};
 use crate::present::Printable;
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::settings::{GivenSettings, paths};
-use crate::system::{process, procfs, thread};
+use crate::system::{process, processes, thread};
 
 mod answer;
 mod questions;
@@ -89,7 +89,7 @@ impl McpArgs {
         let live: Vec<LiveConnection> =
             paths::live_dir().map(|folder| LiveFolder::default().read(&folder).0).unwrap_or_default();
         // The proxy around this server has an id that a flag may have set.
-        let around = procfs::same_program_around();
+        let around = processes::same_program_around();
         let pid = around.and_then(|pid| u32::try_from(pid).ok());
         let proxy =
             live.iter().map(|connection| &connection.state).find(|state| Some(state.proxy.pid) == pid);
@@ -97,7 +97,7 @@ impl McpArgs {
             _ if self.all => None,
             Some(state) if self.session_id.is_none() => Some(state.session_id.clone()),
             _ => {
-                let host = around.and_then(procfs::parent_of).unwrap_or_else(process::parent);
+                let host = around.and_then(processes::parent_of).unwrap_or_else(process::parent);
                 Some(run::session_id(&settings(self.given())?, host))
             }
         };

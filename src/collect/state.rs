@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
-use crate::system::{files, procfs};
+use crate::system::{files, processes};
 
 /// Largest state file that is read, in bytes.
 const MAX_SIZE: u64 = 256 << 10;
@@ -104,13 +104,13 @@ impl CollectState {
     /// Returns the state of a run that begins in this process.
     pub(super) fn begin(connection_id: &str) -> CollectState {
         let pid = std::process::id();
-        let stat = i32::try_from(pid).ok().and_then(procfs::ProcessStat::read);
+        let stat = i32::try_from(pid).ok().and_then(processes::ProcessStat::read);
         CollectState {
             version: crate::VERSION.to_owned(),
             connection_id: connection_id.to_owned(),
             pid,
-            boot_id: procfs::boot_id(),
-            pid_namespace: procfs::pid_namespace(),
+            boot_id: processes::boot_id(),
+            pid_namespace: processes::pid_namespace(),
             start_ticks: stat.map_or(0, |stat| stat.start_ticks),
             started_at: Timestamp::now().to_string(),
             ..CollectState::default()
@@ -121,7 +121,7 @@ impl CollectState {
         if self.ended_at.is_some() {
             return RunState::Ended;
         }
-        match procfs::is_running(&self.boot_id, &self.pid_namespace, self.pid, self.start_ticks) {
+        match processes::is_running(&self.boot_id, &self.pid_namespace, self.pid, self.start_ticks) {
             Some(true) => RunState::Running,
             Some(false) => RunState::Killed,
             // A reboot ends every process, too, but the namespace of another boot is not known.

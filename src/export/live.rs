@@ -18,7 +18,7 @@ use crate::record::live::{self, LiveEnd, LiveError, LiveProcess, LiveRepeats, Li
 use crate::record::words::{EndReason, Status};
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{files, procfs, thread};
+use crate::system::{files, processes, thread};
 
 /// Shortest time between two writes.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -316,10 +316,10 @@ impl Output for LiveFile {
 /// Returns what identifies process `pid` of this boot and namespace.
 fn process(pid: u32) -> LiveProcess {
     LiveProcess {
-        boot_id: procfs::boot_id(),
-        namespace: procfs::pid_namespace(),
+        boot_id: processes::boot_id(),
+        namespace: processes::pid_namespace(),
         pid,
-        start_ticks: procfs::ProcessStat::read(pid as i32).map_or(0, |stat| stat.start_ticks),
+        start_ticks: processes::ProcessStat::read(pid as i32).map_or(0, |stat| stat.start_ticks),
     }
 }
 
@@ -367,7 +367,7 @@ fn note_killed(path: &Path) {
 fn is_running(path: &Path) -> Option<bool> {
     let bytes = files::read_limited(path, live::LIMIT as u64).ok()?;
     let LiveState { proxy, .. } = LiveState::decode(&bytes).ok()?;
-    procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
+    processes::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks)
 }
 
 fn written(path: &Path) -> Option<SystemTime> {

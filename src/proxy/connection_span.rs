@@ -18,7 +18,7 @@ use crate::observe::traceparent::{SpanId, TraceFlags, TraceId, TraceParent};
 use crate::proxy::nested;
 use crate::settings::Environment;
 use crate::system::files;
-use crate::system::process::TraceEnv;
+use crate::system::server::TraceEnv;
 
 /// The connection's span and the span that it continues.
 pub(crate) struct ConnectionSpan {

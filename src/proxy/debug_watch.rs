@@ -10,7 +10,7 @@ use crate::observe::event::BodiesState;
 use crate::record::debug_control::{DebugClock, DebugControl, LIMIT};
 use crate::record::timestamp::Timestamp;
 use crate::relay::chunk::Moment;
-use crate::system::{files, procfs};
+use crate::system::{files, processes};
 
 /// Time between two looks. The observer thread is awake more often without traffic.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -109,7 +109,7 @@ impl DebugWatch {
     /// Reads the control file. Returns `None` if it is not for this server, or cannot be used.
     fn read(&mut self) -> Option<DebugControl> {
         if self.boot_id.is_empty() {
-            self.boot_id = procfs::boot_id();
+            self.boot_id = processes::boot_id();
         }
         let bytes = files::read_own(&self.path, LIMIT);
         match bytes.map(|bytes| DebugControl::decode(&bytes)) {
@@ -179,7 +179,7 @@ mod tests {
         }
 
         fn write(&self, time: Duration, server: Option<&str>) {
-            let clock = DebugClock { moment: START, wall: WALL, boot_id: &procfs::boot_id() };
+            let clock = DebugClock { moment: START, wall: WALL, boot_id: &processes::boot_id() };
             let control = DebugControl::new(time, server.map(str::to_owned), &clock);
             files::write_private(&self.watch.path, &control.encode()).unwrap();
         }
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn bodies_are_as_the_session_allows_them() {
         let mut watched = Watched::new();
-        let clock = DebugClock { moment: START, wall: WALL, boot_id: &procfs::boot_id() };
+        let clock = DebugClock { moment: START, wall: WALL, boot_id: &processes::boot_id() };
         let mut control = DebugControl::new(MINUTE, None, &clock);
         control.bodies = true;
         files::write_private(&watched.watch.path, &control.encode()).unwrap();

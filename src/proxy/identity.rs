@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use crate::record::words::SessionSource;
-use crate::system::procfs::{self, ProcessStat};
+use crate::system::processes::{self, ProcessStat};
 
 /// Variables that contain a host's session, with the host's name.
 const HOST_SESSIONS: &[(&str, &str)] = &[
@@ -34,7 +34,7 @@ pub(crate) fn session_id(
     }
     let started = ProcessStat::read(parent).map(|stat| stat.start_ticks.to_string());
     SessionId {
-        id: derived(&procfs::boot_id(), parent, &started.unwrap_or_default()),
+        id: derived(&processes::boot_id(), parent, &started.unwrap_or_default()),
         source: SessionSource::Derived,
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::export::otlp::OtlpSettings;
 use crate::export::otlp::settings::SignalEndpoints;
 use crate::observe::traceparent::SpanId;
-use crate::system::procfs::{self, ProcessStat};
+use crate::system::processes::{self, ProcessStat};
 
 /// Bytes of a span id before the marks of traces, metrics and logs, and bytes of a mark.
 const MARK: usize = 2;
@@ -48,7 +48,7 @@ pub(crate) struct OuterProxy {
 /// continues. Call it before standard output is moved.
 pub(crate) fn outer(parent: Option<SpanId>, endpoints: &SignalEndpoints) -> Option<OuterProxy> {
     let span = parent.filter(|_| endpoints.iter().any(Option::is_some))?.bytes();
-    let pid = procfs::same_program_around()?;
+    let pid = processes::same_program_around()?;
     Some(OuterProxy { pid, started: ProcessStat::read(pid)?.start_ticks, span })
 }
 

@@ -12,7 +12,7 @@ use crate::relay::StreamReaders;
 use crate::relay::chunk::{Chunk, Gap, Moment, Stream};
 use crate::relay::ring::Item;
 use crate::system::messages::say;
-use crate::system::procfs::ProcessStat;
+use crate::system::processes::ProcessStat;
 
 /// The start of the server, as the observer needs it.
 #[derive(Clone, Copy, Debug)]

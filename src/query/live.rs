@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::record::live::{self, LiveRequest, LiveState};
-use crate::system::{files, procfs};
+use crate::system::{files, processes};
 
 /// How often a file that is being overwritten is read again.
 const ATTEMPTS: u32 = 5;
@@ -148,7 +148,7 @@ impl LiveFolder {
 
 impl Liveness {
     fn of(LiveState { proxy, .. }: &LiveState) -> Liveness {
-        match procfs::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks) {
+        match processes::is_running(&proxy.boot_id, &proxy.namespace, proxy.pid, proxy.start_ticks) {
             Some(true) => Liveness::Running,
             Some(false) => Liveness::Killed,
             None => Liveness::Unknown,

@@ -25,7 +25,7 @@ use crate::query::totals::TimedTotals;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::{EventName, tokens};
-use crate::system::procfs::{self, ProcessTree};
+use crate::system::processes::{self, ProcessTree};
 
 /// Most operations and events that are kept: the newest.
 pub(crate) const MOST_ROWS: usize = 10_000;
@@ -355,7 +355,7 @@ impl TopState {
             // A launcher such as `sh -c` replaces itself at the start.
             let command = known.filter(|command| !command.is_empty() && state.calls > 0);
             let facts = ProcessFacts {
-                command: command.unwrap_or_else(|| procfs::command_line(server.pid)),
+                command: command.unwrap_or_else(|| processes::command_line(server.pid)),
                 memory: tree.memory(server.pid, server.start_ticks),
             };
             self.processes.insert(state.connection_id.clone(), facts);
@@ -365,7 +365,7 @@ impl TopState {
     /// Returns the servers that run, sorted by `order`, then those that died.
     pub(crate) fn servers(&mut self, select: &Selection, order: TopOrder, now: Timestamp) -> Vec<TopServer> {
         self.update_percentiles(now);
-        let boot = procfs::boot_id();
+        let boot = processes::boot_id();
         let is_shown = |connection: &&LiveConnection| {
             let ended = self.totals.connections.get(&*connection.state.connection_id);
             let has_ended = ended.is_some_and(|totals| totals.has_ended);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A point on the machine's steady clock (`CLOCK_BOOTTIME`, so that a suspended machine makes a
-/// call long rather than negative), in nanoseconds since an arbitrary zero.
+/// A point on the machine's steady clock, in nanoseconds since an arbitrary zero. The clock goes on while the machine is
+/// suspended, so that a call across it is long rather than negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
@@ -19,10 +19,17 @@ impl Moment {
     }
 }
 
+/// The clock that goes on while the machine is suspended. On macOS it is the only such clock of nanoseconds.
+#[cfg(target_os = "linux")]
+const STEADY: libc::clockid_t = libc::CLOCK_BOOTTIME;
+#[cfg(target_os = "macos")]
+const STEADY: libc::clockid_t = libc::CLOCK_MONOTONIC_RAW;
+
 /// Returns the present moment of the clock that goes on while the machine is suspended.
+#[cfg(unix)]
 pub fn now() -> Moment {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the clock to write to; an unknown clock leaves it zero.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    unsafe { libc::clock_gettime(STEADY, &mut time) };
     Moment(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }

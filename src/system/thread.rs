@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{Builder, Thread};
 
-use crate::system::allocator;
+use crate::system::{allocator, scheduling};
 
 /// Stack of a thread, in bytes. The standard library would take it from `RUST_MIN_STACK`, a variable that the host
 /// sets for other programs.
@@ -35,17 +35,10 @@ pub fn spawn_with_stack(
 
 /// Gives the calling thread the lowest priority (nice 19). If the system refuses, the priority stays as it is.
 pub fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: 0 is the calling thread.
-    unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
-    }
+    scheduling::lower_priority();
 }
 
 /// Returns the CPU time that the calling thread has used, in nanoseconds.
 pub fn thread_cpu() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the clock to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    scheduling::thread_cpu()
 }

@@ -9,6 +9,7 @@ pub mod relay {
 #[path = "../../src/system"]
 mod system {
     pub mod clock;
+    #[path = "unix/memory.rs"]
     pub mod memory;
 }
 

@@ -17,7 +17,7 @@ use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
 use crate::settings::{ConfigFileError, SettingSources};
 use crate::system::files::home;
-use crate::system::procfs;
+use crate::system::processes;
 
 /// How long another spantap may take to print its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -190,7 +190,7 @@ fn check_options(
 /// Warns if a process of the host is older than its file.
 fn check_restart(file: &HostFile, findings: &mut DoctorFindings) {
     let Ok(changed) = file.path.metadata().and_then(|metadata| metadata.modified()) else { return };
-    let started = |name: &&str| procfs::start_times(name);
+    let started = |name: &&str| processes::start_times(name);
     let is_older = |started: SystemTime| started < changed;
     if file.host.processes.iter().flat_map(started).any(is_older) {
         findings.warn(

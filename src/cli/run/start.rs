@@ -40,7 +40,8 @@ use crate::settings::{
     given_endpoint, hash_key, misspelt_variables, paths, process_environment, process_variable, server_name,
 };
 use crate::system::clock::Moment;
-use crate::system::process::{self, TraceEnv};
+use crate::system::process;
+use crate::system::server::TraceEnv;
 use crate::system::thread;
 use crate::text::glob::Glob;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::system::procfs::start_times;
+use crate::system::processes::start_times;
 
 /// Returns the executable file of a program; a bare name is searched on the PATH.
 pub(crate) fn resolve(program: &str) -> Option<PathBuf> {

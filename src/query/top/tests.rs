@@ -54,7 +54,7 @@ fn live(session: &str, server: &str, open: usize) -> LiveConnection {
         connection_id: format!("{session}-{server}"),
         session_id: session.to_owned(),
         server_name: server.to_owned(),
-        proxy: LiveProcess { boot_id: procfs::boot_id(), ..LiveProcess::default() },
+        proxy: LiveProcess { boot_id: processes::boot_id(), ..LiveProcess::default() },
         started_at: at(60),
         updated_at: at(90),
         open: vec![request; open],

@@ -14,7 +14,14 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 /// Lines of code after which a function is long.
 const LONG: usize = 60;
 
-/// Returns the names of types and traits that are declared more than once, with the files.
+/// Returns the subject of a file of the room `system`. One subject has a file for each system.
+fn subject(path: &str) -> String {
+    let systems = ["unix/", "linux/", "macos/", "windows/"];
+    systems.iter().fold(path.to_owned(), |path, system| path.replace(system, ""))
+}
+
+/// Returns the names of types and traits that are declared more than once, with the files. The files of one subject for
+/// several systems count as one.
 fn duplicates(sources: &[Source]) -> BTreeMap<String, Vec<&str>> {
     let mut declared: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for source in sources {
@@ -22,7 +29,11 @@ fn duplicates(sources: &[Source]) -> BTreeMap<String, Vec<&str>> {
             let [keyword, name] = pair else { unreachable!() };
             let is_name = name.text.starts_with(char::is_uppercase);
             if is_name && ["struct", "enum", "trait", "union"].contains(&keyword.text.as_str()) {
-                declared.entry(name.text.clone()).or_default().push(&source.path);
+                let files = declared.entry(name.text.clone()).or_default();
+                let is_of = |file: &&str| *file != source.path && subject(file) == subject(&source.path);
+                if !files.iter().any(is_of) {
+                    files.push(&source.path);
+                }
             }
         }
     }
@@ -39,6 +50,8 @@ fn a_type_name_is_used_once() {
     let sources = [
         Source::of("a.rs", "struct A; #[cfg(test)] mod tests { struct B; } fn f(a: A) {}"),
         Source::of("b.rs", "words! { pub enum A { X = \"x\" } } struct B;"),
+        Source::of("src/system/unix/linux/c.rs", "struct C;"),
+        Source::of("src/system/windows/c.rs", "struct C;"),
     ];
     assert_eq!(duplicates(&sources).into_keys().collect::<Vec<_>>(), ["A"]);
 }

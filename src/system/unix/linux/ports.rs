@@ -59,7 +59,6 @@ mod tests {
         assert_eq!(listening(table, 4317).count(), 0);
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn this_process_is_the_owner_of_its_own_port() {
         for address in ["127.0.0.1:0", "[::1]:0"] {

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+use super::own;
+
 /// Moves descriptor 1 to a number that only its pump knows, and points 1 at standard error, so that a stray
 /// print of any crate cannot reach the wire.
 pub fn take_stdout() -> io::Result<OwnedFd> {
@@ -117,16 +119,11 @@ pub fn has_lost_peer(fd: RawFd) -> bool {
 /// goes on.
 pub fn widen(fd: RawFd, more: u64) {
     let more = libc::c_int::try_from(more).unwrap_or(libc::c_int::MAX / 4);
+    if own::widen_pipe(fd, more) {
+        return;
+    }
     // SAFETY: plain calls. On a descriptor of another kind they fail and change nothing.
     unsafe {
-        #[cfg(target_os = "linux")]
-        {
-            let size = libc::fcntl(fd, libc::F_GETPIPE_SZ);
-            if size >= 0 {
-                libc::fcntl(fd, libc::F_SETPIPE_SZ, size.saturating_add(more));
-                return;
-            }
-        }
         let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
         let mut size: libc::c_int = 0;
         let mut len = size_of_val(&size) as libc::socklen_t;

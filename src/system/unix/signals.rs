@@ -7,6 +7,8 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use super::own;
+
 #[derive(Clone, Copy)]
 pub struct SignalMask(libc::sigset_t);
 
@@ -64,19 +66,10 @@ pub enum Woken {
 pub fn wait(timeout: Option<Duration>) -> Woken {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
+    // SAFETY: the set is filled before it is used, and a zeroed `info` is a valid value.
     let signal = unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        match timeout {
-            None => libc::sigwaitinfo(all.as_ptr(), info.as_mut_ptr()),
-            Some(timeout) => {
-                let time = libc::timespec {
-                    tv_sec: timeout.as_secs() as libc::time_t,
-                    tv_nsec: timeout.subsec_nanos() as libc::c_long,
-                };
-                libc::sigtimedwait(all.as_ptr(), info.as_mut_ptr(), &time)
-            }
-        }
+        own::take_signal(all.assume_init_ref(), info.assume_init_mut(), timeout)
     };
     let errno = std::io::Error::last_os_error().raw_os_error();
     // SAFETY: `info` is zeroed, and the kernel fills it in for a signal that was taken. The sender's field of a

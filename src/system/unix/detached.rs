@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::own;
+
 /// The pause of the guardian between two looks at the command.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -128,8 +130,7 @@ fn guard(plan: &DetachedPlan) -> ! {
 unsafe fn close_all() {
     // SAFETY: these calls are async-signal-safe, and `limit` is a valid place to write to.
     unsafe {
-        #[cfg(target_os = "linux")]
-        if libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0_u32) == 0 {
+        if own::close_all_at_once() {
             return;
         }
         let mut limit: libc::rlimit = std::mem::zeroed();

@@ -6,12 +6,14 @@
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::own;
 use crate::system::descriptor;
+use crate::system::server::{ExitStatus, SpawnError, StartedServer, TraceEnv};
 use crate::system::signals::SignalMask;
 
 /// True if the host started spantap with SIGPIPE ignored. The Rust runtime always ignores it.
@@ -73,52 +75,6 @@ fn set_disposition(signal: libc::c_int, disposition: libc::sighandler_t) {
     unsafe { libc::signal(signal, disposition) };
 }
 
-/// Change to the server's copy of the environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TraceEnv {
-    /// Leaves `TRACEPARENT` and `TRACESTATE` as they are.
-    Untouched,
-    /// Sets `TRACEPARENT`, and sets `TRACESTATE` or removes it.
-    Set { traceparent: String, tracestate: Option<OsString> },
-}
-
-/// The running server with spantap's ends of its pipes.
-pub struct StartedServer {
-    pub pid: libc::pid_t,
-    pub stdin: OwnedFd,
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
-}
-
-#[derive(Debug)]
-pub enum SpawnError {
-    /// `exec` refused the command. The exit status is 127 if the command does not exist, else 126, as in env(1).
-    Exec(io::Error),
-    /// spantap failed before that. The exit status is 125.
-    Own(io::Error),
-}
-
-impl SpawnError {
-    pub fn exit_status(&self) -> i32 {
-        match self {
-            SpawnError::Exec(error) if error.kind() == io::ErrorKind::NotFound => 127,
-            SpawnError::Exec(_) => 126,
-            SpawnError::Own(_) => 125,
-        }
-    }
-}
-
-impl std::fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (SpawnError::Exec(error) | SpawnError::Own(error)) = self;
-        match error.kind() {
-            io::ErrorKind::NotFound => f.write_str("not found"),
-            io::ErrorKind::PermissionDenied => f.write_str("permission denied"),
-            _ => write!(f, "{error}"),
-        }
-    }
-}
-
 /// Everything that the forked child needs. It is made before the fork, because after the fork only calls that
 /// are safe in a signal handler are allowed.
 struct SpawnPlan {
@@ -167,10 +123,10 @@ pub fn fork(
     let pointers = |strings: &[CString]| {
         strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
     };
-    let [stdin, stdout, stderr] = [(); 3].map(|()| pipe()).map(|pipe| pipe.map_err(SpawnError::Own));
+    let [stdin, stdout, stderr] = [(); 3].map(|()| own::pipe()).map(|pipe| pipe.map_err(SpawnError::Own));
     let (stdin, stdout, stderr) = (stdin?, stdout?, stderr?);
     // A pipe, because a sandbox that denies the calls of sockets may still run the server.
-    let failure = pipe().map_err(SpawnError::Own)?;
+    let failure = own::pipe().map_err(SpawnError::Own)?;
     let sigchld_ignored = is_ignored(libc::SIGCHLD);
     if sigchld_ignored {
         // While SIGCHLD is ignored, the kernel reaps the server and its status is lost.
@@ -231,20 +187,9 @@ impl Forked {
 
 /// Turns the forked child into the server. Never returns.
 fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
-    // SAFETY: these are async-signal-safe calls on values that were made before the fork. `execvpe` looks the
-    // command up in PATH without allocating.
+    // SAFETY: these are async-signal-safe calls on values that were made before the fork.
     unsafe {
-        // If spantap dies, the kernel kills the server, as if the host had. If the system refuses this (seccomp),
-        // the server still sees the end of its stdin.
-        #[cfg(target_os = "linux")]
-        {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-            // The sandbox may refuse the two numbers.
-            let parent = libc::getppid();
-            if parent > 0 && plan.parent > 0 && parent != plan.parent {
-                libc::_exit(0);
-            }
-        }
+        own::die_with(plan.parent);
         libc::close(plan.parents_end);
         let mut word = 0_u8;
         if libc::read(plan.stdio[0], (&raw mut word).cast(), 1) != 1 {
@@ -261,61 +206,18 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         }
         host_mask.restore();
-        let command = plan.argv[0];
-        match &plan.envp {
-            #[cfg(target_os = "linux")]
-            Some(envp) => {
-                libc::execvpe(command, plan.argv.as_ptr(), envp.as_ptr());
-            }
-            #[cfg(not(target_os = "linux"))]
-            Some(envp) => {
-                *environ_pointer() = envp.as_ptr().cast_mut().cast();
-                libc::execvp(command, plan.argv.as_ptr());
-            }
-            None => {
-                libc::execvp(command, plan.argv.as_ptr());
-            }
-        }
+        own::exec(&plan.argv, plan.envp.as_deref());
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0).to_ne_bytes();
         libc::write(plan.failure, errno.as_ptr().cast(), errno.len());
         libc::_exit(127)
     }
 }
 
-#[cfg(target_os = "linux")]
-unsafe extern "C" {
-    static environ: *const *const libc::c_char;
-}
-
-#[cfg(not(target_os = "linux"))]
-fn environ_pointer() -> *mut *mut *mut libc::c_char {
-    // SAFETY: returns the address of the C library's own variable.
-    unsafe { libc::_NSGetEnviron() }
-}
-
-/// Returns the strings of this process's environment in their order, with duplicates.
-fn inherited() -> Vec<Vec<u8>> {
-    #[cfg(target_os = "linux")]
-    // SAFETY: nothing in this process changes the environment, so the array is as the kernel made it: pointers
-    // to strings, ended by a null pointer.
-    unsafe {
-        let mut strings = Vec::new();
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            strings.push(std::ffi::CStr::from_ptr(*entry).to_bytes().to_vec());
-            entry = entry.add(1);
-        }
-        strings
-    }
-    #[cfg(not(target_os = "linux"))]
-    std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect()
-}
-
 /// Returns the server's environment, or `None` if it is the same as spantap's.
 fn environment(trace_env: &TraceEnv) -> Option<Vec<CString>> {
     let TraceEnv::Set { traceparent, tracestate } = trace_env else { return None };
     let ours = |entry: &Vec<u8>| entry.starts_with(b"TRACEPARENT=") || entry.starts_with(b"TRACESTATE=");
-    let mut entries: Vec<Vec<u8>> = inherited().into_iter().filter(|entry| !ours(entry)).collect();
+    let mut entries: Vec<Vec<u8>> = own::inherited().into_iter().filter(|entry| !ours(entry)).collect();
     entries.push(format!("TRACEPARENT={traceparent}").into_bytes());
     if let Some(tracestate) = tracestate {
         entries.push([b"TRACESTATE=", tracestate.as_bytes()].concat());
@@ -326,38 +228,7 @@ fn environment(trace_env: &TraceEnv) -> Option<Vec<CString>> {
 /// Returns the names of the variables in spantap's environment, which the server inherits.
 pub fn environment_names() -> Vec<OsString> {
     let name = |entry: Vec<u8>| entry.split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
-    inherited().into_iter().filter_map(name).map(OsString::from_vec).collect()
-}
-
-/// Makes a pipe, read end first. Neither end survives `exec`.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut ends = [0; 2];
-    // SAFETY: `ends` has room for the two descriptors.
-    #[cfg(target_os = "linux")]
-    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
-    // SAFETY: as above. Nothing else forks between the two calls, because this runs on the main thread before
-    // any other thread exists.
-    #[cfg(not(target_os = "linux"))]
-    let made = unsafe {
-        let made = libc::pipe(ends.as_mut_ptr());
-        ends.iter().for_each(|end| {
-            libc::fcntl(*end, libc::F_SETFD, libc::FD_CLOEXEC);
-        });
-        made
-    };
-    match made {
-        0 => {
-            // SAFETY: the kernel just made both, and nothing else owns them.
-            Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitStatus {
-    Exited(i32),
-    Killed(i32),
+    own::inherited().into_iter().filter_map(name).map(OsString::from_vec).collect()
 }
 
 /// Collects the server if it has ended, without waiting. As process 1 it also collects every other process that
@@ -416,8 +287,7 @@ pub fn mirror(status: ExitStatus) -> ! {
             unsafe {
                 let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                 libc::setrlimit(libc::RLIMIT_CORE, &none);
-                #[cfg(target_os = "linux")]
-                libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+                own::forbid_core_dump();
                 set_disposition(signal, libc::SIG_DFL);
                 crate::system::signals::unblock(signal);
                 // `kill` with the answer of a refused `getpid` would reach every process.

@@ -16,7 +16,6 @@ pub enum LeaseOutcome<'a> {
 #[derive(Debug)]
 pub struct ReadLease<'a>(&'a File);
 
-#[cfg(target_os = "linux")]
 impl ReadLease<'_> {
     /// Asks for a lease on a file that is open for reading only.
     pub fn take(file: &File) -> LeaseOutcome<'_> {
@@ -38,14 +37,12 @@ impl ReadLease<'_> {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Drop for ReadLease<'_> {
     fn drop(&mut self) {
         let _ = fcntl(self.0, libc::F_SETLEASE, libc::F_UNLCK);
     }
 }
 
-#[cfg(target_os = "linux")]
 fn fcntl(file: &File, command: libc::c_int, value: libc::c_int) -> std::io::Result<libc::c_int> {
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open, and each command used here takes an integer.
@@ -55,20 +52,7 @@ fn fcntl(file: &File, command: libc::c_int, value: libc::c_int) -> std::io::Resu
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-impl ReadLease<'_> {
-    /// Returns [`LeaseOutcome::Unsupported`]: only Linux has leases.
-    pub fn take(_: &File) -> LeaseOutcome<'_> {
-        LeaseOutcome::Unsupported
-    }
-
-    /// Returns true, because nothing is known.
-    pub fn is_wanted(&self) -> bool {
-        true
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

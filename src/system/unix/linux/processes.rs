@@ -233,7 +233,6 @@ fn runs(stat: std::io::Result<Vec<u8>>, start_ticks: u64) -> Option<bool> {
 }
 
 /// Returns when each of this user's processes called `name` was started.
-#[cfg(target_os = "linux")]
 pub fn start_times(name: &str) -> Vec<SystemTime> {
     let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -253,23 +252,11 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
 
 /// Returns true if the process in this folder of `/proc` has the real user id of this one. The owner of the
 /// folder is another one for a process that may not be traced.
-#[cfg(target_os = "linux")]
 fn is_own(process: &std::path::Path) -> bool {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let real = ids.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
     real == Some(rustix::process::getuid().as_raw())
-}
-
-/// Returns one start time, later than now, if a process of this user called `name` runs. The true start times are unknown
-/// here, so the processes count as new.
-#[cfg(not(target_os = "linux"))]
-pub fn start_times(name: &str) -> Vec<SystemTime> {
-    let found = std::process::Command::new("pgrep")
-        .args(["-x", "-U", &rustix::process::getuid().as_raw().to_string(), name])
-        .output();
-    let is_running = found.is_ok_and(|output| output.status.success());
-    if is_running { vec![SystemTime::now() + Duration::from_secs(1)] } else { Vec::new() }
 }
 
 #[cfg(test)]

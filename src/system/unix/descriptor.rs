@@ -2,15 +2,26 @@
 //!
 //! A `File` would close such a descriptor, and `std::io::stdout()` would hold back half a line.
 
-use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use super::own;
 use crate::system::stdio;
+
+/// A descriptor of this process, by its number.
+pub type RawDescriptor = RawFd;
+/// A descriptor that is closed when it is dropped.
+pub type OwnedDescriptor = OwnedFd;
+
+pub const STDIN: RawDescriptor = libc::STDIN_FILENO;
+pub const STDOUT: RawDescriptor = libc::STDOUT_FILENO;
+pub const STDERR: RawDescriptor = libc::STDERR_FILENO;
+
+/// Returns the number of a descriptor.
+pub fn raw(descriptor: &OwnedDescriptor) -> RawDescriptor {
+    descriptor.as_raw_fd()
+}
 
 /// Reads what is there into `buffer`, up to its size; 0 is the end of the stream.
 pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -40,25 +51,11 @@ pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
 /// Writes `bytes` in one call that does not wait for room, even if other programs have just filled the pipe, socket or
 /// terminal. Allocates nothing. Returns false if the system did not take all of them.
 pub fn write_once(fd: RawFd, bytes: &[u8]) -> bool {
-    #[cfg(target_os = "linux")]
     // A file needs no room. Some file systems refuse it every write that may not wait.
-    if stdio::has_peer(fd) || stdio::is_terminal(fd) {
-        let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        // SAFETY: the one part is valid for reading, and the system only reads it.
-        let count = unsafe { libc::pwritev2(fd, &part, 1, -1, libc::RWF_NOWAIT) };
-        if count >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
-            return usize::try_from(count) == Ok(bytes.len());
-        }
-        // Older systems cannot do this, and no system on terminals.
-        let mut path = [0; 32];
-        let mut rest = &mut path[..];
-        let _ = write!(rest, "/proc/self/fd/{fd}");
-        let left = rest.len();
-        let path = OsStr::from_bytes(&path[..path.len() - left]);
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        if let Ok(mut same) = OpenOptions::new().write(true).custom_flags(flags).open(path) {
-            return same.write(bytes).is_ok_and(|count| count == bytes.len());
-        }
+    if (stdio::has_peer(fd) || stdio::is_terminal(fd))
+        && let Some(is_written) = own::write_without_waiting(fd, bytes)
+    {
+        return is_written;
     }
     // SAFETY: the slice is valid for reading `len` bytes.
     usize::try_from(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) }) == Ok(bytes.len())
@@ -111,7 +108,6 @@ fn again(fd: RawFd, events: libc::c_short) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;

@@ -1,0 +1,148 @@
+//! Linux: what other Unix systems do differently, or not at all.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+pub mod lease;
+pub mod ports;
+pub mod processes;
+#[cfg(target_env = "gnu")]
+pub mod stack;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod thread_local;
+
+/// Makes a pipe, read end first. Neither end survives `exec`.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    match unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } {
+        // SAFETY: the kernel just made both, and nothing else owns them.
+        0 => Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+unsafe extern "C" {
+    static environ: *const *const libc::c_char;
+}
+
+/// Returns the strings of this process's environment in their order, with duplicates.
+pub(super) fn inherited() -> Vec<Vec<u8>> {
+    // SAFETY: nothing in this process changes the environment, so the array is as the kernel made it: pointers
+    // to strings, ended by a null pointer.
+    unsafe {
+        let mut strings = Vec::new();
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            strings.push(CStr::from_ptr(*entry).to_bytes().to_vec());
+            entry = entry.add(1);
+        }
+        strings
+    }
+}
+
+/// Lets the kernel kill the calling process, the forked server, when `parent` dies, as if the host had. Exits if it
+/// has died already. If the system refuses this (seccomp), the server still sees the end of its stdin.
+/// Async-signal-safe.
+pub(super) fn die_with(parent: libc::pid_t) {
+    // SAFETY: plain calls on this process.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+        // The sandbox may refuse the two numbers.
+        let present = libc::getppid();
+        if present > 0 && parent > 0 && present != parent {
+            libc::_exit(0);
+        }
+    }
+}
+
+/// Executes the first word of `argv`, which is looked up in PATH without allocating. Returns if this fails.
+/// Async-signal-safe.
+///
+/// # Safety
+/// Both arrays must end with a null pointer, and the others must point to C strings.
+pub(super) unsafe fn exec(argv: &[*const libc::c_char], envp: Option<&[*const libc::c_char]>) {
+    // SAFETY: the caller keeps the contract of this function, which is that of the calls.
+    unsafe {
+        match envp {
+            Some(envp) => libc::execvpe(argv[0], argv.as_ptr(), envp.as_ptr()),
+            None => libc::execvp(argv[0], argv.as_ptr()),
+        };
+    }
+}
+
+/// Prevents a core dump of this process, whatever the system does with core dumps.
+pub(super) fn forbid_core_dump() {
+    // SAFETY: a plain call on this process.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Takes a signal of `set` that waits or comes within `timeout`, and its facts. Returns -1 and sets `errno` without one.
+pub(super) fn take_signal(
+    set: &libc::sigset_t,
+    info: &mut libc::siginfo_t,
+    timeout: Option<Duration>,
+) -> libc::c_int {
+    // SAFETY: both are valid places through the call.
+    unsafe {
+        match timeout {
+            None => libc::sigwaitinfo(set, info),
+            Some(timeout) => {
+                let time = libc::timespec {
+                    tv_sec: timeout.as_secs() as libc::time_t,
+                    tv_nsec: timeout.subsec_nanos() as libc::c_long,
+                };
+                libc::sigtimedwait(set, info, &time)
+            }
+        }
+    }
+}
+
+/// Writes `bytes` to a pipe, socket or terminal in one call that does not wait. Allocates nothing. Returns `None` if
+/// the system has no such call for it, else whether it took all of them.
+pub(super) fn write_without_waiting(fd: RawFd, bytes: &[u8]) -> Option<bool> {
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the one part is valid for reading, and the system only reads it.
+    let count = unsafe { libc::pwritev2(fd, &part, 1, -1, libc::RWF_NOWAIT) };
+    if count >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+        return Some(usize::try_from(count) == Ok(bytes.len()));
+    }
+    // Older systems cannot do this, and no system on terminals.
+    let mut path = [0; 32];
+    let mut rest = &mut path[..];
+    let _ = write!(rest, "/proc/self/fd/{fd}");
+    let left = rest.len();
+    let path = OsStr::from_bytes(&path[..path.len() - left]);
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut same = OpenOptions::new().write(true).custom_flags(flags).open(path).ok()?;
+    Some(same.write(bytes).is_ok_and(|count| count == bytes.len()))
+}
+
+/// Enlarges the pipe of `fd` by `more` bytes, as far as the system allows. Returns false if `fd` is not a pipe.
+pub(super) fn widen_pipe(fd: RawFd, more: libc::c_int) -> bool {
+    // SAFETY: plain calls. On a descriptor of another kind they fail and change nothing.
+    unsafe {
+        let size = libc::fcntl(fd, libc::F_GETPIPE_SZ);
+        if size >= 0 {
+            libc::fcntl(fd, libc::F_SETPIPE_SZ, size.saturating_add(more));
+        }
+        size >= 0
+    }
+}
+
+/// Closes every descriptor of the calling process in one call, if the system has it. Async-signal-safe.
+pub(super) fn close_all_at_once() -> bool {
+    // SAFETY: a plain call; the caller gives up its descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0_u32) == 0 }
+}
+
+/// Gives the calling thread the lowest nice value (19).
+pub(super) fn lower_priority() {
+    // SAFETY: 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
