@@ -238,6 +238,30 @@ fn gemini_cli_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_re
 }
 
 #[test]
+fn a_tool_that_a_policy_of_gemini_cli_refused_is_refused_by_the_settings() {
+    let attributes = [
+        ("event.name", "gemini_cli.tool_call"),
+        ("function_name", "create_directory"),
+        ("mcp_server_name", "files"),
+        ("error_type", "policy_violation"),
+    ];
+    let attributes: Vec<Value> = attributes
+        .iter()
+        .map(|(key, text)| json!({"key": key, "value": {"stringValue": text}}))
+        .chain([json!({"key": "success", "value": {"boolValue": false}})])
+        .collect();
+    let service = json!({"key": "service.name", "value": {"stringValue": "gemini-cli"}});
+    let event = json!({"timeUnixNano": "1795946343000000000", "attributes": attributes});
+    let body = json!({"resourceLogs": [{
+        "resource": {"attributes": [service]}, "scopeLogs": [{"logRecords": [event]}],
+    }]});
+    let records = records_of(&[(false, body.to_string())], 100);
+    let [tool] = &records[..] else { panic!("{records:#?}") };
+    let fields = ["event", "status", "decision", "decided_by"].map(|field| &tool[field]);
+    assert_eq!(fields, ["agent_tool", "denied", "refused", "config"], "{tool}");
+}
+
+#[test]
 fn opencode_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_reported() {
     let records = recorded("opencode");
     // Its first request asks for a title. The refused tool ended the turn.

@@ -176,7 +176,9 @@ fn decision(value: &Value) -> Option<ToolDecision> {
         | "approved"
         | "approved_for_session"
         | "approved_execpolicy_amendment" => Some(ToolDecision::Allowed),
-        "reject" | "cancelled" | "denied" | "abort" | "timed_out" => Some(ToolDecision::Refused),
+        "reject" | "cancelled" | "denied" | "abort" | "timed_out" | "policy_violation" => {
+            Some(ToolDecision::Refused)
+        }
         _ => None,
     }
 }
@@ -185,7 +187,7 @@ fn decision(value: &Value) -> Option<ToolDecision> {
 fn decider(value: &Value) -> Option<Decider> {
     let Value::StringValue(word) = value else { return None };
     match word.as_str() {
-        "config" | "Config" => Some(Decider::Config),
+        "config" | "Config" | "policy_violation" => Some(Decider::Config),
         "hook" => Some(Decider::Hook),
         "User" | "user" | "user_permanent" | "user_temporary" | "user_abort" | "user_reject" => {
             Some(Decider::User)

@@ -88,6 +88,9 @@ pub(super) const TABLE: AgentTable = AgentTable {
                 (ToolServer, "mcp_server_name"),
                 (ToolName, "function_name"),
                 (Decision, "decision"),
+                // A call that a policy refuses has no decision.
+                (Decision, "error_type"),
+                (DecidedBy, "error_type"),
                 (Duration, "duration_ms"),
                 (Success, "success"),
                 (ErrorType, "error_type"),
