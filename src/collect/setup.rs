@@ -24,10 +24,7 @@ pub(crate) fn lines(sender: Sender, endpoint: &str, needs_token: bool) -> String
         Sender::ClaudeCode => claude_code(endpoint, needs_token),
         Sender::Codex => codex(endpoint, needs_token),
         Sender::GeminiCli => gemini_cli(endpoint, needs_token),
-        Sender::Opencode => {
-            let variables = standard(endpoint, needs_token);
-            block("~/.profile, or before opencode is started", &shell(&variables, "export "))
-        }
+        Sender::Opencode => opencode(endpoint, needs_token),
         Sender::Vscode => vscode(endpoint, needs_token),
         Sender::Server => {
             let mut variables = vec![("OTEL_TRACES_EXPORTER", "otlp".to_owned())];
@@ -77,6 +74,16 @@ fn gemini_cli(endpoint: &str, needs_token: bool) -> String {
     variables.extend(token_variable(needs_token));
     let settings = block("~/.gemini/settings.json", &pretty(&json!({ "telemetry": telemetry })));
     settings + "\n" + &block("~/.gemini/.env", &shell(&variables, ""))
+}
+
+fn opencode(endpoint: &str, needs_token: bool) -> String {
+    // Without this, opencode sends no spans of its model calls.
+    let settings = json!({ "experimental": { "openTelemetry": true } });
+    let mut variables = standard(endpoint, needs_token);
+    // opencode exits without a flush. Its default of 5 s would lose the last model calls of `opencode run`.
+    variables.push(("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()));
+    let settings = block("~/.config/opencode/opencode.json", &pretty(&settings));
+    settings + "\n" + &block("~/.profile, or before opencode is started", &shell(&variables, "export "))
 }
 
 fn vscode(endpoint: &str, needs_token: bool) -> String {
