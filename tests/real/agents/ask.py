@@ -1,0 +1,81 @@
+"""Runs real agents that call one tool again and again and then ask `spantap mcp` about it.
+
+    ask.py SPANTAP [AGENT...]
+
+The agents have the servers that `spantap wrap --with-self` leaves in their files: one real server, `spantap mcp` of the
+user behind spantap, and the `spantap mcp` that was added. Needs what check.py needs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from agent import REAL, Agent, collecting, real_servers
+
+ROUNDS = 6
+ASKED = ["spantap/why", "spantap/calls", "watched/stats", "watched/calls", "watched/why"]
+
+
+def run(spantap, name, work):
+    home = work / "agent/home"
+    servers = {"everything": real_servers(work)["everything"], "watched": [spantap, "--server", "watched", "--", spantap, "mcp"]}
+    script = [["echo", {"message": "again"}]] * ROUNDS + [[question, {}] for question in ASKED]
+    agent = Agent(spantap, name, work / "agent", servers, script, "no_tool")
+    file = home / agent.FILES[name]
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    state = home / ".local/state"
+    logs = state / "spantap/sessions"
+    edit = lambda *words: subprocess.run([spantap, *words, "--host", name, "--yes"], env=environment, stdout=subprocess.DEVNULL, check=True)
+
+    def wrap():
+        before = file.read_bytes()
+        edit("wrap", "--with-self")
+        assert b"--wrapped" in file.read_bytes() and b"self" in file.read_bytes()
+        edit("unwrap")
+        assert file.read_bytes() == before, "unwrap gives the file back"
+        edit("wrap", "--with-self")
+
+    with collecting(spantap, logs, state):
+        agent.run(wrap)
+    edit("unwrap")
+    assert b"--wrapped" not in file.read_bytes(), file.read_text()
+    check(name, agent, logs)
+
+
+def check(name, agent, logs):
+    # The answer with K results in the conversation has the K-th.
+    answers = {entry["input_tokens"] // 1000 - 1: entry["result"] for entry in agent.answers()}
+    results = dict(zip(ASKED, (answers[ROUNDS + number] for number in range(1, len(ASKED) + 1))))
+    for question, result in results.items():
+        answer = result[result.index("{") : result.rindex("}") + 1]
+        results[question] = json.loads(answer)
+    recorded = [json.loads(line) for log in logs.glob("*.jsonl") for line in log.read_text().splitlines()]
+    of_watched = [record for record in recorded if record.get("server_name") == "watched" and record["event"] == "mcp_tool_call"]
+    assert len(of_watched) == 3, f"the log has {len(of_watched)} calls to the server behind spantap"
+    for question, answer in results.items():
+        text = json.dumps(answer)
+        assert "echo" in text, f"{question}: {text}"
+        if question.startswith("watched/"):
+            assert "watched" not in text and '"why"' not in text, f"{question} has a call to itself: {text}"
+    for question in ("spantap/why", "watched/why"):
+        assert f"{ROUNDS} times" in json.dumps(results[question]), f"{question} does not name the loop: {results[question]}"
+    for question in ("spantap/calls", "watched/calls"):
+        rows = results[question]["rows"]
+        assert max(row.get("repeat_count", 0) for row in rows) == ROUNDS, f"{question} does not count the loop: {rows}"
+    print(f"{name}: its answer names the loop of {ROUNDS} calls")
+
+
+def main():
+    spantap, names = os.path.realpath(sys.argv[1]), sys.argv[2:]
+    for name in names or REAL:
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                run(spantap, name, Path(work))
+            except AssertionError as error:
+                sys.exit(f"{name}: {error}")
+
+
+main()
