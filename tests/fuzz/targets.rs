@@ -4,6 +4,7 @@
 //! fixture is an input and a finding is readable. Other choices of a target (where to cut, what to lose) are
 //! drawn from the bytes of the input.
 
+mod body;
 mod canonical;
 mod config;
 mod envelope;
@@ -39,7 +40,7 @@ pub enum Unit {
     Session,
 }
 
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     target("framer", framer::run, &["sessions"], Unit::File),
     target("envelope", envelope::run, &["sessions"], Unit::Line),
     target("message", message::run, &["sessions"], Unit::Line),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 14] = [
     target("tools", tools::run, &["sessions", "redaction"], Unit::Line),
     target("canonical", canonical::run, &["sessions", "hash"], Unit::Line),
     target("redactor", redactor::run, &["redaction", "sessions"], Unit::Line),
+    target("body", body::run, &["redaction", "sessions"], Unit::Line),
     target("traceparent", traceparent::run, &["sessions"], Unit::Line),
     target("propagation", propagation::run, &["sessions"], Unit::Line),
     target("splice", splice::run, &["hosts"], Unit::File),

@@ -10,6 +10,7 @@ pub mod relay {
 mod system {
     pub mod clock;
     #[path = "unix/memory.rs"]
+    #[expect(dead_code, reason = "the limits of memory are for the start")]
     pub mod memory;
 }
 
