@@ -21,7 +21,9 @@ use crate::collect::forward::ForwardSenders;
 use crate::collect::receive::Receiver;
 use crate::collect::recording::{Recording, SharedCounts};
 use crate::export::log::LogSettings;
+use crate::export::otlp::{ModelMetrics, Otlp, OtlpSettings};
 use crate::observe::redact::Redactor;
+use crate::record::Identity;
 use crate::record::cost::ModelPrices;
 use crate::record::timestamp::Timestamp;
 use crate::settings::address;
@@ -55,6 +57,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Most threads for blocking calls: one records, one writes the state, and some pass requests on.
 const BLOCKING_THREADS: usize = 8;
 
+/// `service.name` of the metrics of model calls.
+const SERVICE: &str = "spantap-collect";
+
 /// Settings of one run.
 pub(crate) struct CollectOptions {
     /// Empty: the ports of OTLP on this machine.
@@ -67,6 +72,8 @@ pub(crate) struct CollectOptions {
     pub(crate) redactor: Redactor,
     pub(crate) prices: ModelPrices,
     pub(crate) forward: Option<ForwardSettings>,
+    /// Where metrics of model calls are sent.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Reports a problem in one line.
     pub(crate) warn: fn(&str),
 }
@@ -76,10 +83,10 @@ pub(crate) struct CollectOptions {
 pub(crate) enum CollectError {
     #[error(transparent)]
     Listen(#[from] ListenError),
-    #[error("--forward leads back to this collector at {0}")]
-    LeadsBack(SocketAddr),
-    #[error("--forward cannot be used: {0}")]
-    Forward(anyhow::Error),
+    #[error("{0} leads back to this collector at {1}")]
+    LeadsBack(&'static str, SocketAddr),
+    #[error("{0} cannot be used: {1}")]
+    Unusable(&'static str, anyhow::Error),
     #[error("the system refuses what the collector needs: {0}")]
     System(#[from] std::io::Error),
 }
@@ -90,28 +97,51 @@ pub(crate) type LastRun = (CollectState, RunState);
 /// Receives until a signal asks to leave. Calls `started` once all listeners are open, with the last run if it still
 /// runs or did not end in order. Returns the state at the end.
 pub(crate) fn run(
-    options: CollectOptions,
+    mut options: CollectOptions,
     started: impl FnOnce(&CollectState, Option<&LastRun>),
 ) -> Result<CollectState, CollectError> {
     let listeners = serve::listen(&options.listen)?;
     let addresses = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
-    if let Some(forward) = &options.forward
-        && let Some(own) = forward::leads_back(&forward.url, &addresses)
-    {
-        return Err(CollectError::LeadsBack(own));
+    let forward = options.forward.as_ref().map(|forward| &forward.url);
+    let metrics = options.otlp.as_ref().and_then(|otlp| otlp.metrics.as_ref());
+    for (option, url) in [("--forward", forward), ("--otlp", metrics.map(|target| &target.endpoint))] {
+        if let Some(own) = url.and_then(|url| forward::leads_back(url, &addresses)) {
+            return Err(CollectError::LeadsBack(option, own));
+        }
     }
+    let mut state = CollectState::begin(&uuid::Uuid::now_v7().to_string());
+    let sending = options.otlp.take().map(|otlp| send_metrics(otlp, &mut state, options.warn)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_stack_size(thread::STACK)
         .max_blocking_threads(BLOCKING_THREADS)
         .build()?;
     let ended = runtime.block_on(async {
-        let run = Run::begin(options, listeners, addresses)?;
+        let run = Run::begin(options, state, sending, listeners, addresses)?;
         started(&run.state, run.last.as_ref());
         Ok(run.until_signal().await)
     });
     runtime.shutdown_timeout(TICK);
     ended
+}
+
+/// The export of metrics, and their instruments.
+type MetricSender = (Otlp, Option<ModelMetrics>);
+
+/// Starts to send metrics of model calls.
+fn send_metrics(
+    settings: OtlpSettings,
+    state: &mut CollectState,
+    warn: fn(&str),
+) -> Result<MetricSender, CollectError> {
+    state.otlp = settings.metrics.as_ref().and_then(|target| address(&target.endpoint));
+    let connection_id = state.connection_id.clone();
+    let identity = Identity { connection_id, server_name: SERVICE.to_owned(), ..Identity::default() };
+    let (mut otlp, metrics) =
+        Otlp::of_collector(settings, &identity, move |notice| warn(&notice.to_string()));
+    otlp.check().map_err(|error| CollectError::Unusable("--otlp", error))?;
+    otlp.open();
+    Ok((otlp, metrics))
 }
 
 /// One run of the collector.
@@ -121,6 +151,7 @@ struct Run {
     recording: Arc<Mutex<Recording>>,
     counts: SharedCounts,
     senders: Option<ForwardSenders>,
+    otlp: Option<Otlp>,
     closing: watch::Sender<bool>,
     room: Arc<Semaphore>,
     connections: usize,
@@ -131,14 +162,15 @@ struct Run {
 impl Run {
     fn begin(
         options: CollectOptions,
+        mut state: CollectState,
+        sending: Option<MetricSender>,
         listeners: Vec<std::net::TcpListener>,
         addresses: Vec<SocketAddr>,
     ) -> Result<Run, CollectError> {
         let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [terminate, interrupt, hangup] = kinds.map(signal);
         let signals = [terminate?, interrupt?, hangup?];
-        let id = uuid::Uuid::now_v7().to_string();
-        let mut state = CollectState::begin(&id);
+        let id = state.connection_id.clone();
         state.addresses = addresses.iter().map(ToString::to_string).collect();
         state.log_folder =
             options.log.as_ref().map(|log| log.folder.display().to_string()).unwrap_or_default();
@@ -147,14 +179,16 @@ impl Run {
         let mut forwarder = None;
         if let Some(forward) = &options.forward {
             state.forward = address(&forward.url);
-            let (way_in, tasks) =
-                forward::start(forward, &id, &counts, options.warn).map_err(CollectError::Forward)?;
+            let (way_in, tasks) = forward::start(forward, &id, &counts, options.warn)
+                .map_err(|error| CollectError::Unusable("--forward", error))?;
             (forwarder, senders) = (Some(way_in), Some(tasks));
         }
         let now = Timestamp::now();
         let file = |log| AgentFile::new(log, options.max_day_size, &id, options.warn, now);
         let adapters = Adapters::new(options.redactor);
-        let recording = Recording::new(adapters, options.log.map(file), options.prices, &id, &counts);
+        let (otlp, metrics) = sending.unzip();
+        let file = options.log.map(file);
+        let recording = Recording::new(adapters, file, options.prices, metrics.flatten(), &id, &counts);
         let recording = Arc::new(Mutex::new(recording));
         let receiver = Receiver::new(Arc::clone(&recording), counts.clone(), options.token, forwarder, &id);
         let router = receiver.router();
@@ -169,7 +203,7 @@ impl Run {
         let last = state::read().map(|last| (last.run_state(), last)).map(|(run, last)| (last, run));
         let last = last.filter(|(_, run)| *run != RunState::Ended);
         let warn = options.warn;
-        Ok(Run { state, last, recording, counts, senders, closing, room, connections, signals, warn })
+        Ok(Run { state, last, recording, counts, senders, otlp, closing, room, connections, signals, warn })
     }
 
     /// Returns true if another run has the state file.
@@ -236,6 +270,14 @@ impl Run {
         if let Some(senders) = self.senders.take() {
             tokio::select! {
                 () = senders.finish(DRAIN) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        if let Some(otlp) = self.otlp.take() {
+            let last = tokio::task::spawn_blocking(move || otlp.finish(std::time::Instant::now() + DRAIN));
+            tokio::select! {
+                _ = last => {}
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }

@@ -21,9 +21,10 @@ use crate::collect::{
     self, CollectError, CollectOptions, ForwardSettings, LastRun, ListenAddress, ListenError, TokenHash,
 };
 use crate::export::log::LogSettings;
+use crate::export::otlp::OtlpSettings;
 use crate::present::{Printable, format};
 use crate::record::cost::ModelPrices;
-use crate::settings::{GivenSettings, paths};
+use crate::settings::{GivenSettings, Settings, paths, process_environment};
 use crate::system::files::read_limited;
 
 /// Largest file of a token, in bytes.
@@ -54,6 +55,14 @@ pub struct CollectArgs {
     /// Pass this header of requests on, or add a header with a value; repeatable
     #[arg(long, value_name = "NAME[=VALUE]", requires = "forward")]
     forward_header: Vec<String>,
+    #[arg(
+        long,
+        value_name = "URL",
+        help = format!("{}; only metrics of model calls are sent", help::of("otlp.endpoint"))
+    )]
+    otlp: Option<String>,
+    #[arg(long, value_name = "KEY=VALUE", requires = "otlp", help = help::OTLP_SET)]
+    otlp_set: Vec<String>,
     #[arg(long, value_name = "DIR", help = help::of("log_dir"))]
     log_dir: Option<PathBuf>,
     #[arg(long, value_name = "FILE", help = help::CONFIG)]
@@ -86,6 +95,8 @@ impl CollectArgs {
         let given = GivenSettings {
             config: self.config.clone(),
             log_dir: self.log_dir.clone(),
+            otlp_endpoint: self.otlp.clone(),
+            otlp_set: self.otlp_set.clone(),
             ..GivenSettings::default()
         };
         let settings = settings(given)?;
@@ -119,12 +130,32 @@ impl CollectArgs {
         Ok(CollectOptions {
             listen: self.listen.clone(),
             forward: self.forward(token.is_some())?,
+            otlp: self.otlp(&settings)?,
             token,
             log,
             max_day_size: settings.max_session_size.value,
             redactor: settings.redaction.redactor(),
             prices: ModelPrices::new(&settings.cost_models),
             warn: note,
+        })
+    }
+
+    /// Returns how metrics are sent. The endpoints of the config file and of the environment are those of the proxies,
+    /// and may be this collector, so only the flag asks for them.
+    fn otlp(&self, settings: &Settings) -> anyhow::Result<Option<OtlpSettings>> {
+        if self.otlp.is_none() {
+            return Ok(None);
+        }
+        let (otlp, warnings) = settings.otlp(&process_environment);
+        warnings.iter().for_each(|warning| note(warning));
+        let otlp = otlp.filter(|otlp| otlp.metrics.is_some());
+        otlp.map(Some).ok_or_else(|| {
+            let problem = anyhow::anyhow!("--otlp would send nothing, because metrics are turned off");
+            exit_with(
+                2,
+                problem,
+                "add --otlp-set metrics=true, or remove --otlp; OTEL_SDK_DISABLED must not be true",
+            )
         })
     }
 
@@ -168,8 +199,8 @@ impl CollectArgs {
                 let (problem, way_out) = explain_listen(listen);
                 hint(problem, way_out)
             }
-            CollectError::LeadsBack(_) => hint(error.into(), "name another collector"),
-            CollectError::Forward(_) | CollectError::System(_) => error.into(),
+            CollectError::LeadsBack(..) => hint(error.into(), "name another collector"),
+            CollectError::Unusable(..) | CollectError::System(_) => error.into(),
         }
     }
 }
@@ -280,6 +311,9 @@ fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std
         ));
     }
     writeln!(out, "listening on {} (OTLP over HTTP and gRPC)", state.addresses.join(", "))?;
+    if let Some(otlp) = &state.otlp {
+        writeln!(out, "{}", Printable::new(&format!("sending metrics of model calls to {otlp}")))?;
+    }
     let folder = match state.log_folder.as_str() {
         "" => "nothing is recorded (`log = false`)".to_owned(),
         folder => format!("recording to {}", paths::home_as_tilde(Path::new(folder))),

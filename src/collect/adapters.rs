@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use crate::collect::fact::{AgentFact, FactHash};
 use crate::observe::redact::{Field, Redactor};
+use crate::record::EventName;
 use crate::record::agent::AgentRecord;
 use crate::record::cost::ModelTokens;
 use crate::record::timestamp::Timestamp;
@@ -172,6 +173,9 @@ impl Adapters {
             }
             fields.read(table.common);
             fields.times_and_ids(row);
+            if row.event == EventName::ModelCall {
+                fields.defaults(table);
+            }
             if table.trace_is_turn && record.turn_id.is_none() {
                 record.turn_id = record.trace_id.clone();
             }

@@ -12,6 +12,7 @@ use crate::collect::file::AgentFile;
 use crate::collect::merge::Merge;
 use crate::collect::split::{self, ItemCounts, Unreadable};
 use crate::collect::state::{CollectCounts, add};
+use crate::export::otlp::ModelMetrics;
 use crate::export::otlp::semconv::SCOPE;
 use crate::export::otlp::settings::Signal;
 use crate::record::agent::AgentRecord;
@@ -51,6 +52,8 @@ pub(super) struct Recording {
     /// `None` if no log is written.
     file: Option<AgentFile>,
     prices: ModelPrices,
+    /// `None` if no metrics are sent.
+    metrics: Option<ModelMetrics>,
     connection_id: String,
     /// Number of the next record.
     seq: u64,
@@ -65,6 +68,7 @@ impl Recording {
         adapters: Adapters,
         file: Option<AgentFile>,
         prices: ModelPrices,
+        metrics: Option<ModelMetrics>,
         connection_id: &str,
         counts: &SharedCounts,
     ) -> Recording {
@@ -75,6 +79,7 @@ impl Recording {
             adapters,
             file,
             prices,
+            metrics,
             connection_id,
             seq: 0,
             facts,
@@ -161,12 +166,24 @@ impl Recording {
         self.write(records, now);
     }
 
+    /// Adds the cost of a model call whose agent does not report it, and counts the call in the metrics.
+    fn add_up(&mut self, call: &mut AgentRecord<'_>) {
+        let tokens = model_tokens(call);
+        if call.cost_usd.is_none() {
+            let model = call.model.as_deref().unwrap_or_default();
+            call.cost_usd = self.prices.cost(model, tokens);
+            call.cost_source = call.cost_usd.map(|_| CostSource::Config);
+        }
+        // A part that came too late does not make another call.
+        if let Some(metrics) = self.metrics.as_mut().filter(|_| call.amends.is_none()) {
+            metrics.take(call, tokens);
+        }
+    }
+
     fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp) {
         for mut record in records {
-            if record.event == EventName::ModelCall && record.cost_usd.is_none() {
-                let model = record.model.as_deref().unwrap_or_default();
-                record.cost_usd = self.prices.cost(model, model_tokens(&record));
-                record.cost_source = record.cost_usd.map(|_| CostSource::Config);
+            if record.event == EventName::ModelCall {
+                self.add_up(&mut record);
             }
             record.finish(&self.connection_id, self.seq);
             self.seq += 1;

@@ -85,6 +85,9 @@ pub struct CollectState {
     /// Host and port to which everything is passed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward: Option<String>,
+    /// Host and port to which metrics of model calls are sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<String>,
     pub log_folder: String,
     pub counts: CollectCounts,
 }

@@ -46,6 +46,7 @@ mod limits;
 mod logs;
 mod losses;
 pub(crate) mod metrics;
+mod models;
 mod notice;
 pub mod outcome;
 mod pass_on;
@@ -64,6 +65,7 @@ mod worker;
 
 pub(crate) use encoder::ConnectionEncoder;
 pub(crate) use grpc::RawCodec;
+pub(crate) use models::ModelMetrics;
 pub(crate) use notice::ExportNotice;
 pub(crate) use pass_on::{PassOnClient, PassOnError};
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
@@ -112,6 +114,16 @@ impl Otlp {
         let settings = OtlpSettings { traces: None, logs: None, ..settings };
         let checks = |meter: &Meter| (CheckInstruments::new(meter, &identity.server_name, kinds), None);
         Otlp::build(settings, identity, Arc::new(notify), checks)
+    }
+
+    /// Returns an output for `spantap collect`: metrics of model calls. Call [`Otlp::open`] next.
+    pub(crate) fn of_collector(
+        settings: OtlpSettings,
+        identity: &Identity,
+        notify: impl Fn(&ExportNotice) + Send + Sync + 'static,
+    ) -> (Otlp, Option<ModelMetrics>) {
+        let settings = OtlpSettings { traces: None, logs: None, ..settings };
+        Otlp::build(settings, identity, Arc::new(notify), |meter| (ModelMetrics::new(meter), None))
     }
 
     /// Returns an output for recorded connections: spans and logs, which come with [`Otlp::send_recorded`].
@@ -205,6 +217,12 @@ impl Otlp {
     pub(crate) fn wait_for_room(&self, patience: Duration) -> bool {
         let half = self.queues.spans.limits.queue / 2;
         self.queues.spans.wait_for_room(half, patience) && self.queues.logs.wait_for_room(half, patience)
+    }
+
+    /// Sends what is left, until `deadline`.
+    pub(crate) fn finish(mut self, deadline: Instant) {
+        self.begin_close();
+        self.finish_close(deadline);
     }
 
     /// Waits until all items are taken or refused. Returns false if no item has been taken for `patience`.

@@ -109,6 +109,10 @@ agent_record! {
             /// The agent's word for the reason of the failure.
             pub error_type: RecordText<'a>,
             // ---- model_call ----
+            /// Provider of the model, as the agent names it (`anthropic`).
+            pub provider: RecordText<'a>,
+            /// Operation of the provider: `chat`, `generate_content` or `text_completion`.
+            pub operation: RecordText<'a>,
             /// The model that answered, as the agent names it.
             pub model: RecordText<'a>,
             /// Input tokens, as the agent reports them: `docs/agents.md` says which agents include those from the cache.

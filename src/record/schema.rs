@@ -97,7 +97,7 @@ pub const AGENT_EVENTS: &[EventFields] = &[
     fields(
         EventName::ModelCall,
         "",
-        "model input_tokens output_tokens cached_tokens cache_write_tokens cost_usd cost_source first_token_ms attempt \
+        "provider operation model input_tokens output_tokens cached_tokens cache_write_tokens cost_usd cost_source first_token_ms attempt \
         call_ids",
     ),
     fields(EventName::AgentTool, "", "call_id tool_name tool_server decision decided_by person_wait_ms"),

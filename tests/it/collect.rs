@@ -2,6 +2,7 @@
 
 mod answers;
 mod hostile;
+mod metrics;
 mod passed_on;
 mod prices;
 mod runs;

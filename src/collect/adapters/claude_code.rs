@@ -18,6 +18,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
     ],
     trace_is_turn: false,
     input_has_cached: false,
+    provider: "",
+    operation: "chat",
     spans: &[
         Row { name: "claude_code.interaction", event: AgentTurn, keys: TURN, has_status: true, ..SPAN_ROW },
         Row {
@@ -133,6 +135,7 @@ const FIRST: KeyPart = Attribute("ttft_ms");
 const ATTEMPT: KeyPart = Attribute("attempt");
 
 const MODEL_CALL: Fields = &[
+    (Provider, "gen_ai.provider.name"),
     (Model, "model"),
     (InputTokens, "input_tokens"),
     (OutputTokens, "output_tokens"),

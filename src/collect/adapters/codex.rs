@@ -21,6 +21,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
     ],
     trace_is_turn: false,
     input_has_cached: true,
+    provider: "",
+    operation: "chat",
     spans: &[
         Row {
             name: "run_turn",

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use serde_json::Value as Json;
 
-use super::table::{FieldSlot, Fields, Row};
+use super::table::{AgentTable, FieldSlot, Fields, Row};
 use super::{SentItem, opencode, value_of};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::agent::AgentRecord;
@@ -52,6 +52,8 @@ impl FieldReader<'_, '_> {
             FieldSlot::Turn => first(&mut record.turn_id, || text(self.redactor, id, value)),
             FieldSlot::Version => first(&mut record.agent_version, || text(self.redactor, name, value)),
             FieldSlot::Pid => first(&mut record.host_pid, || u32::try_from(whole(value)?).ok()),
+            FieldSlot::Provider => first(&mut record.provider, || text(self.redactor, name, value)),
+            FieldSlot::Operation => first(&mut record.operation, || text(self.redactor, name, value)),
             FieldSlot::Model => first(&mut record.model, || text(self.redactor, name, value)),
             FieldSlot::InputTokens => first(&mut record.input_tokens, || whole(value)),
             FieldSlot::OutputTokens => first(&mut record.output_tokens, || whole(value)),
@@ -76,6 +78,13 @@ impl FieldReader<'_, '_> {
                 _ => text(self.redactor, name, value),
             }),
         }
+    }
+
+    /// Sets the provider and the operation of a model call that does not name its own.
+    pub(super) fn defaults(&mut self, table: &AgentTable) {
+        let known = |word: &'static str| (!word.is_empty()).then_some(Cow::Borrowed(word));
+        first(&mut self.record.provider, || known(table.provider));
+        first(&mut self.record.operation, || known(table.operation));
     }
 
     /// Sets the ids, times and status that the item itself has.

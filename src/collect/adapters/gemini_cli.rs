@@ -19,6 +19,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
     ],
     trace_is_turn: false,
     input_has_cached: true,
+    provider: "gcp.gen_ai",
+    operation: "generate_content",
     spans: &[
         Row {
             name: "llm_call",

@@ -20,6 +20,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
     ],
     trace_is_turn: true,
     input_has_cached: true,
+    provider: "",
+    operation: "",
     spans: &[
         operation("invoke_agent", AgentTurn, &[(ErrorType, "error.type")]),
         operation("chat", ModelCall, MODEL_CALL),
@@ -35,6 +37,9 @@ pub(super) const TABLE: AgentTable = AgentTable {
 };
 
 const MODEL_CALL: Fields = &[
+    (Provider, "gen_ai.provider.name"),
+    (Provider, "gen_ai.system"),
+    (Operation, OPERATION),
     (Model, "gen_ai.response.model"),
     (Model, "gen_ai.request.model"),
     (InputTokens, "gen_ai.usage.input_tokens"),

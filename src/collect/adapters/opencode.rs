@@ -17,6 +17,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
     ],
     trace_is_turn: true,
     input_has_cached: true,
+    provider: "",
+    operation: "chat",
     spans: &[
         Row {
             name: "SessionPrompt.loop",
@@ -33,6 +35,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
             keys: &[&[Trace, Parent]],
             has_status: true,
             fields: &[
+                (Provider, "gen_ai.system"),
                 (Model, "gen_ai.response.model"),
                 (Model, "gen_ai.request.model"),
                 (InputTokens, "ai.usage.inputTokens"),

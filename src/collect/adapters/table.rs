@@ -15,6 +15,10 @@ pub(super) struct AgentTable {
     pub(super) trace_is_turn: bool,
     /// True if the agent's input tokens contain those from the cache.
     pub(super) input_has_cached: bool,
+    /// Provider and operation of model calls that do not name theirs, in the words of the conventions; empty if they
+    /// are not known.
+    pub(super) provider: &'static str,
+    pub(super) operation: &'static str,
     pub(super) spans: &'static [Row],
     pub(super) events: &'static [Row],
 }
@@ -81,6 +85,8 @@ pub(super) enum FieldSlot {
     Turn,
     Version,
     Pid,
+    Provider,
+    Operation,
     Model,
     InputTokens,
     OutputTokens,

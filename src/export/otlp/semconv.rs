@@ -23,6 +23,11 @@ pub mod attribute {
     pub const GEN_AI_CONVERSATION_ID: &str = "gen_ai.conversation.id";
     pub const GEN_AI_TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
     pub const GEN_AI_REQUEST_MODEL: &str = "gen_ai.request.model";
+    pub const GEN_AI_RESPONSE_MODEL: &str = "gen_ai.response.model";
+    pub const GEN_AI_PROVIDER_NAME: &str = "gen_ai.provider.name";
+    /// `input`, `output`.
+    pub const GEN_AI_TOKEN_TYPE: &str = "gen_ai.token.type";
+    pub const GEN_AI_AGENT_NAME: &str = "gen_ai.agent.name";
     pub const JSONRPC_REQUEST_ID: &str = "jsonrpc.request.id";
     /// Present only if it is not `2.0`.
     pub const JSONRPC_PROTOCOL_VERSION: &str = "jsonrpc.protocol.version";
@@ -85,6 +90,9 @@ pub mod resource {
 pub mod value {
     pub const PIPE: &str = "pipe";
     pub const EXECUTE_TOOL: &str = "execute_tool";
+    pub const CHAT: &str = "chat";
+    /// The value of an attribute that is required and not known.
+    pub const OTHER: &str = "_OTHER";
 }
 
 /// The first revision of MCP without sessions, and so without `mcp.session.id`.
@@ -110,6 +118,16 @@ pub const SESSION_BOUNDS: &[f64] = &[
 
 /// Bounds of the added-latency histogram in seconds.
 pub const LATENCY_BOUNDS: [f64; 9] = [0.000_005, 0.000_02, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.01, 0.1, 1.0];
+
+/// Bounds of the histogram of tokens (GenAI conventions).
+pub const TOKEN_BOUNDS: &[f64] = &[
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
+    16777216.0, 67108864.0,
+];
+
+/// Bounds of the histogram of model calls in seconds (GenAI conventions).
+pub const MODEL_CALL_BOUNDS: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 
 macro_rules! instruments {
     ($($constant:ident = $kind:literal $name:literal $unit:literal $description:literal;)*) => {
@@ -159,6 +177,10 @@ instruments! {
     CHECK_FAILURES = "counter" "spantap.check.failures" "{failure}" "Checks that failed, by reason";
     CHECK_FAILURES_IN_A_ROW = "gauge" "spantap.check.failures_in_a_row" "{failure}"
         "Checks that failed since the last one that passed";
+    MODEL_TOKENS = "histogram" "gen_ai.client.token.usage" "{token}"
+        "Tokens of a model call, as the agent reported them (GenAI conventions)";
+    MODEL_CALL = "histogram" "gen_ai.client.operation.duration" "s"
+        "Duration of a model call, as the agent measured it (GenAI conventions)";
 }
 
 /// Codes of errors that the client caused; a server span does not count them as errors (MCP conventions).

@@ -420,6 +420,8 @@ fn every_field_of_an_agent_s_record_belongs_to_an_event_and_the_schema_takes_it(
         duration_ms: Some(crate::record::Millis(1.5)),
         status: Some(Status::Error),
         error_type: text(),
+        provider: text(),
+        operation: text(),
         model: text(),
         input_tokens: Some(1),
         output_tokens: Some(2),

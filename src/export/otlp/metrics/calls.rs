@@ -18,7 +18,7 @@ use crate::record::words::Side;
 
 /// Tools, and prompts, of one server that get series of their own; the rest are `_OTHER`.
 pub(super) const MAX_TOOLS: usize = 200;
-pub(super) const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = semconv::value::OTHER;
 
 pub(super) struct CallMetrics {
     label: ServerLabel,

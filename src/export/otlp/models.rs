@@ -1,0 +1,92 @@
+//! The model calls that `spantap collect` recorded as metrics (GenAI conventions).
+
+use std::collections::HashSet;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Histogram, Meter};
+
+use crate::export::otlp::instruments::InstrumentFactory;
+use crate::export::otlp::semconv::{self, attribute as name, value};
+use crate::record::agent::AgentRecord;
+use crate::record::cost::ModelTokens;
+use crate::record::words::Status;
+
+/// Models, and words for errors, that get series of their own; the rest are `_OTHER`.
+const MOST_NAMES: usize = 100;
+/// Agents, providers and operations that get series of their own.
+const MOST_AGENTS: usize = 20;
+
+pub(crate) struct ModelMetrics {
+    agents: FirstNames,
+    providers: FirstNames,
+    operations: FirstNames,
+    models: FirstNames,
+    errors: FirstNames,
+    tokens: Histogram<f64>,
+    duration: Histogram<f64>,
+}
+
+/// The first names that came.
+struct FirstNames {
+    most: usize,
+    names: HashSet<String>,
+}
+
+impl FirstNames {
+    fn new(most: usize) -> FirstNames {
+        FirstNames { most, names: HashSet::new() }
+    }
+
+    /// Returns the attribute `key` with the name, or with `_OTHER` if it came after too many others.
+    fn attribute(&mut self, key: &'static str, name: &str) -> KeyValue {
+        if self.names.len() < self.most && !self.names.contains(name) {
+            self.names.insert(name.to_owned());
+        }
+        let is_known = self.names.contains(name);
+        KeyValue::new(key, if is_known { name.to_owned() } else { value::OTHER.to_owned() })
+    }
+}
+
+impl ModelMetrics {
+    pub(super) fn new(meter: &Meter) -> ModelMetrics {
+        let factory = InstrumentFactory(meter);
+        ModelMetrics {
+            agents: FirstNames::new(MOST_AGENTS),
+            providers: FirstNames::new(MOST_AGENTS),
+            operations: FirstNames::new(MOST_AGENTS),
+            models: FirstNames::new(MOST_NAMES),
+            errors: FirstNames::new(MOST_NAMES),
+            tokens: factory.histogram(semconv::MODEL_TOKENS, semconv::TOKEN_BOUNDS),
+            duration: factory.histogram(semconv::MODEL_CALL, semconv::MODEL_CALL_BOUNDS),
+        }
+    }
+
+    /// Counts a model call. Figures that the agent did not report are left out.
+    pub(crate) fn take(&mut self, call: &AgentRecord<'_>, tokens: ModelTokens) {
+        let operation = call.operation.as_deref().unwrap_or(value::CHAT);
+        let mut attributes = vec![
+            self.agents.attribute(name::GEN_AI_AGENT_NAME, &call.agent_name),
+            self.operations.attribute(name::GEN_AI_OPERATION_NAME, operation),
+        ];
+        if let Some(provider) = &call.provider {
+            attributes.push(self.providers.attribute(name::GEN_AI_PROVIDER_NAME, provider));
+        }
+        if let Some(model) = &call.model {
+            attributes.push(self.models.attribute(name::GEN_AI_REQUEST_MODEL, model));
+            attributes.push(self.models.attribute(name::GEN_AI_RESPONSE_MODEL, model));
+        }
+        for (kind, count) in [("input", tokens.input), ("output", tokens.output)] {
+            let Some(count) = count else { continue };
+            attributes.push(KeyValue::new(name::GEN_AI_TOKEN_TYPE, kind));
+            self.tokens.record(count as f64, &attributes);
+            attributes.pop();
+        }
+        if let Some(duration) = &call.duration_ms {
+            if call.status == Some(Status::Error) {
+                let word = call.error_type.as_deref().unwrap_or(value::OTHER);
+                attributes.push(self.errors.attribute(name::ERROR_TYPE, word));
+            }
+            self.duration.record(duration.0.max(0.0) / 1000.0, &attributes);
+        }
+    }
+}
