@@ -461,12 +461,12 @@ pub struct Unmatched {
     pub direction: Direction,
     pub what: UnmatchedKind,
     pub error_code: Option<i64>,
-    /// Messages since the last such event; this event describes the last one.
+    /// Messages of this direction and kind since the last such event.
     pub count: u64,
 }
 
 words! {
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" }
 }
 

@@ -394,6 +394,21 @@ fn floods_of_progress_and_cancellation_for_nobody_leave_few_records() {
 }
 
 #[test]
+fn messages_for_no_open_request_are_counted_by_direction_and_kind() {
+    let mut player = Player::new();
+    let cancel = |id: u64| line(json!({"method": "notifications/cancelled", "params": {"requestId": id}}));
+    (1..=5).for_each(|id| player.send(CLIENT, cancel(id)));
+    (1..=3).for_each(|id| player.send(SERVER, result(id)));
+    let mut counts = BTreeMap::new();
+    for record in player.end().iter().filter(|record| record["event"] == "unmatched") {
+        let kind = ["direction", "what"].map(|field| record[field].as_str().unwrap().to_owned());
+        *counts.entry(kind.join(" ")).or_insert(0) += record["count"].as_u64().unwrap();
+    }
+    let expected = [("client_to_server cancellation", 5), ("server_to_client response", 3)];
+    assert_eq!(counts, expected.map(|(kind, count)| (kind.to_owned(), count)).into());
+}
+
+#[test]
 fn each_element_of_a_huge_batch_is_an_operation() {
     let mut player = Player::new();
     let elements = |of: fn(Value) -> String| {

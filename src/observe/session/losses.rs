@@ -22,7 +22,7 @@ const MANY_ALIKE: u64 = 1000;
 pub(super) struct UnreportedLosses {
     /// Malformed lines, and the length of the last one in bytes.
     malformed: BTreeMap<(Stream, MalformedReason), (FloodCounter, u64)>,
-    unmatched: FloodCounter,
+    unmatched: BTreeMap<(Direction, UnmatchedKind), FloodCounter>,
     of_server: Vec<RequestsAlike>,
     /// Reports of open requests of the server.
     pending_of_server: FloodCounter,
@@ -105,7 +105,7 @@ impl Session {
         step: &mut Step<'_>,
     ) {
         self.totals.unmatched += 1;
-        if let Some(count) = self.losses.unmatched.one_more() {
+        if let Some(count) = self.losses.unmatched.entry((direction, what)).or_default().one_more() {
             let request_id = id.map(|id| self.redactor.redact(Field::Id, id.bytes()));
             let unmatched = Unmatched { request_id, direction, what, error_code, count };
             self.emit(EventKind::Unmatched(unmatched), step);
@@ -181,11 +181,11 @@ impl Session {
                 self.emit_operation(operation, within, step);
             }
         }
-        if let Some(count) = self.losses.unmatched.rest() {
-            let direction = Direction::ServerToClient;
-            let what = UnmatchedKind::Response;
-            let unmatched = Unmatched { request_id: None, direction, what, error_code: None, count };
-            self.emit(EventKind::Unmatched(unmatched), step);
+        for ((direction, what), mut flood) in std::mem::take(&mut self.losses.unmatched) {
+            if let Some(count) = flood.rest() {
+                let unmatched = Unmatched { request_id: None, direction, what, error_code: None, count };
+                self.emit(EventKind::Unmatched(unmatched), step);
+            }
         }
         if !self.losses.bytes.is_empty() {
             self.report_lost_bytes(step);
