@@ -9,6 +9,7 @@ pub(crate) mod commands;
 pub(crate) mod context;
 pub(crate) mod diff;
 pub(crate) mod errors;
+pub(crate) mod fact;
 pub(crate) mod format;
 pub mod gate;
 pub(crate) mod lint;

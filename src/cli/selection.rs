@@ -86,6 +86,18 @@ pub(super) struct ReadScope {
 }
 
 impl SelectArgs {
+    /// Returns the first given option that selects calls by what they are.
+    pub(super) fn first_of_operations(&self) -> Option<&'static str> {
+        let given = [
+            ("--server", !self.server.is_empty()),
+            ("--tool", !self.tool.is_empty()),
+            ("--method", self.method.is_some()),
+            ("--status", self.status.is_some()),
+            ("--min-duration", self.min_duration.is_some()),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+
     /// Makes `target` the first file if it names a file or folder: the last session there is meant. Refuses standard
     /// input, which can be read only once.
     pub(super) fn take_place(&mut self, target: &mut Option<String>, command: &str) -> anyhow::Result<()> {

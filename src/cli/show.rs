@@ -12,7 +12,7 @@ use crate::cli::{Out, hint};
 use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
-use crate::present::{Printable, chain_json, format, operation, session};
+use crate::present::{Printable, chain_json, fact, format, operation, session};
 use crate::query::agents::{self, RunKeys, RunLines, chain};
 use crate::query::bodies::OperationBodies;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
@@ -62,6 +62,10 @@ impl ShowArgs {
             SearchResult::Nothing if matches!(self.target.as_deref(), None | Some("last")) => {
                 reading.print_no_data("no session", &findings)?;
             }
+            SearchResult::Nothing if self.write_facts(&mut out, &reading, &target)? => {
+                out.flush()?;
+                return Ok(reading.status(&findings, false, &self.output));
+            }
             SearchResult::Nothing => return Err(not_found(self.target.as_deref(), &reading, &findings)),
             SearchResult::Session(session_id) => {
                 // If the target is a connection id, only that connection of the session is shown.
@@ -107,6 +111,36 @@ impl ShowArgs {
             Some(chain) => Ok(chain_json::write(out, &chain)?),
             None => write_records(out, &found.operations),
         }
+    }
+
+    /// Writes the records of agents that `target` names. Returns false if it names none.
+    fn write_facts(
+        &self,
+        out: &mut impl Write,
+        reading: &Reading,
+        target: &SearchTarget,
+    ) -> anyhow::Result<bool> {
+        let lines = agents::find::find(&reading.sources, reading.select.window, target);
+        let facts = lines.facts();
+        let shown = facts.len().min(self.output.limit.unwrap_or(usize::MAX));
+        match &facts[..shown] {
+            _ if self.output.json => {
+                for fact in &facts[..shown] {
+                    writeln!(out, "{}", Printable::json(&serde_json::to_string(&fact.record)?))?;
+                }
+            }
+            [one] => fact::write(out, &reading.terminal, one)?,
+            [] => {}
+            several => {
+                writeln!(out, "{} match:", format::plural(several.len() as u64, "record"))?;
+                for fact in several {
+                    let handle = Printable::from(fact.handle());
+                    let name = Printable::from(fact::name(&fact.record));
+                    writeln!(out, "  spantap show {handle}{}  {name}", self.again())?;
+                }
+            }
+        }
+        Ok(!facts.is_empty())
     }
 
     fn write_ids(&self, out: &mut impl Write, ids: &[String]) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, models, stats};
-use crate::query::agents::table::{FactTable, model_rows};
+use crate::query::agents::table::{FactTable, model_rows, sort_rows};
 use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
@@ -18,7 +18,7 @@ pub struct StatsArgs {
     /// Group calls by these columns
     #[arg(long, value_enum, default_value_t)]
     by: StatsGrouping,
-    /// Sort rows by this column, greatest first [default: calls; days and hours: by time]
+    /// Sort rows by this column, greatest first [default: calls; days and hours: by time; models and turns: by cost]
     #[arg(long, value_enum)]
     sort: Option<StatsOrder>,
     #[command(flatten)]
@@ -64,15 +64,21 @@ impl StatsArgs {
 
     /// Prints what agents reported by model or turn.
     fn run_of_agents(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
-        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
-        if self.sort.is_some() || reading.select.is_about_operations() || !reading.select.servers.is_empty() {
-            let problem =
-                anyhow::anyhow!("--by model and --by turn take only --session, --since, --until and --on");
-            return Err(exit_with(2, problem, "leave out the other options: these rows are not of calls"));
+        if let Some(option) = self.select.first_of_operations() {
+            let by = if self.by == StatsGrouping::Turn { "turn" } else { "model" };
+            let problem = anyhow::anyhow!(
+                "--by {by} counts requests to models, which have no server, and {option} selects calls to servers"
+            );
+            let way = format!("leave out {option}, or use `stats {option} …` without --by {by}");
+            return Err(exit_with(2, problem, way));
         }
+        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         let (table, findings) = reading.scan(|| FactTable::new(&reading.select));
         reading.print_problems(&findings);
-        let rows = model_rows(&table.finish(), self.by == StatsGrouping::Turn);
+        let mut rows = model_rows(&table.finish(), self.by == StatsGrouping::Turn);
+        if let Some(order) = self.sort {
+            sort_rows(&mut rows, order);
+        }
         let limit = self.output.limit.unwrap_or(usize::MAX);
         let out = &mut BufWriter::new(out);
         self.write(out, &rows, |out| models::write(out, &reading.terminal, &rows, limit))?;

@@ -145,9 +145,15 @@ impl Watch {
         let ends = &mut self.ends;
         let mut is_changed = false;
         self.follower.round(&self.reading.folders, |line| {
-            if let Some(entry) = LogEntry::of_connection(line) {
-                ends.take(&entry);
-                is_changed |= state.take(&entry, new, select);
+            match LogEntry::parse(line) {
+                Ok(entry) if entry.event.is_of_agent() => {
+                    is_changed |= state.take_of_agent(&entry, line, new);
+                }
+                Ok(entry) => {
+                    ends.take(&entry);
+                    is_changed |= state.take(&entry, new, select);
+                }
+                Err(_) => {}
             }
             Ok(())
         })?;

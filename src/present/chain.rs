@@ -159,14 +159,25 @@ impl ChainDrawing<'_> {
 
     fn note(&self, node: &ChainNode<'_>) -> (Printable, Tone) {
         match node.item {
-            ChainItem::Model(fact) => model_note(&fact.record),
-            ChainItem::Tool(fact) => self.tool_note(fact, node),
+            ChainItem::Model(fact) => self.with_handle(fact, model_note(&fact.record)),
+            ChainItem::Tool(fact) => self.with_handle(fact, self.tool_note(fact, node)),
             ChainItem::Operation(found) => annotations::operation(&found.row, self.terminal.warn),
             ChainItem::Span(fact) => {
                 let tone = if is_failed(&fact.record) { Tone::Bad } else { Tone::Faint };
                 (joined([Some(fact.record.agent_name.to_string()), failure(&fact.record)]), tone)
             }
             ChainItem::Turn(_) | ChainItem::OutsideTurns => (Printable::default(), Tone::Plain),
+        }
+    }
+
+    /// Adds the handle by which `show` prints the record, where a line has room for it.
+    fn with_handle(&self, fact: &RunFact<'_>, (note, tone): (Printable, Tone)) -> (Printable, Tone) {
+        /// Columns of a line that has room.
+        const ROOMY: usize = 120;
+        match (self.terminal.width >= ROOMY, note.is_empty()) {
+            (false, _) => (note, tone),
+            (true, true) => (fact.handle().into(), Tone::Faint),
+            (true, false) => (format!("{note}, {}", fact.handle()).into(), tone),
         }
     }
 
@@ -282,7 +293,7 @@ pub(crate) fn figures(totals: &ModelTotals) -> Vec<String> {
     tokens(totals).into_iter().chain(cost(totals)).collect()
 }
 
-fn tokens(totals: &ModelTotals) -> Vec<String> {
+pub(crate) fn tokens(totals: &ModelTotals) -> Vec<String> {
     if totals.told == 0 {
         return Vec::new();
     }
@@ -294,7 +305,7 @@ fn tokens(totals: &ModelTotals) -> Vec<String> {
     vec![format!("{input} in{cached}"), format!("{output} out{}", of_calls(totals.told, totals))]
 }
 
-fn cost(totals: &ModelTotals) -> Option<String> {
+pub(crate) fn cost(totals: &ModelTotals) -> Option<String> {
     let mark = if totals.calculated > 0 { "~" } else { "" };
     totals.cost().map(|cost| format!("{mark}{}{}", format::usd(cost), of_calls(totals.priced, totals)))
 }

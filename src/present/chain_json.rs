@@ -5,9 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::present::Printable;
-use crate::query::agents::RunFact;
 use crate::query::agents::chain::{ChainItem, ChainNode, SessionChain};
-use crate::query::row::handle;
 
 /// Place of a record in the tree.
 #[derive(Serialize)]
@@ -33,7 +31,7 @@ fn write_node(out: &mut dyn Write, node: &ChainNode<'_>, parent: Option<&str>) -
         ChainItem::Turn(Some(fact))
         | ChainItem::Model(fact)
         | ChainItem::Tool(fact)
-        | ChainItem::Span(fact) => (Some(handle_of(fact)), serde_json::to_string(&fact.record)?),
+        | ChainItem::Span(fact) => (Some(fact.handle()), serde_json::to_string(&fact.record)?),
         ChainItem::Operation(found) => {
             (Some(found.row.handle()), String::from_utf8_lossy(&found.line).into_owned())
         }
@@ -52,8 +50,4 @@ fn write_node(out: &mut dyn Write, node: &ChainNode<'_>, parent: Option<&str>) -
     }
     let parent = own.as_deref().or(parent);
     node.children.iter().try_for_each(|child| write_node(out, child, parent))
-}
-
-fn handle_of(fact: &RunFact<'_>) -> String {
-    handle(&fact.record.connection_id, fact.record.seq)
 }

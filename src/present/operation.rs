@@ -146,17 +146,17 @@ fn write_comparison(facts: &mut FactList<'_>, terminal: &Terminal, record: &Reco
     writeln!(facts.out, "  {}", Tone::Faint.paint(verdict))
 }
 
-struct FactList<'o> {
-    out: &'o mut dyn Write,
+pub(super) struct FactList<'o> {
+    pub(super) out: &'o mut dyn Write,
 }
 
 impl FactList<'_> {
-    fn section(&mut self, title: &str) -> io::Result<()> {
+    pub(super) fn section(&mut self, title: &str) -> io::Result<()> {
         writeln!(self.out, "{}", Tone::Faint.paint(title))
     }
 
     /// Writes one fact, unless its value is empty. Values are never cut: they are copied from here.
-    fn add(&mut self, name: &str, value: &str, tone: Tone) -> io::Result<()> {
+    pub(super) fn add(&mut self, name: &str, value: &str, tone: Tone) -> io::Result<()> {
         if value.is_empty() {
             return Ok(());
         }
@@ -164,7 +164,7 @@ impl FactList<'_> {
     }
 
     /// Writes one fact whose value has escape sequences of spantap.
-    fn add_marked(&mut self, name: &str, value: &str) -> io::Result<()> {
+    pub(super) fn add_marked(&mut self, name: &str, value: &str) -> io::Result<()> {
         writeln!(self.out, "  {name:<14} {value}")
     }
 }

@@ -59,7 +59,7 @@ struct SessionLine<'a> {
 
 /// Figures that the agent of a session reported. Nothing of them is part of the estimates.
 #[derive(Serialize)]
-struct AgentFigures {
+pub(super) struct AgentFigures {
     model_calls: u64,
     /// Model calls of which the tokens are known, and of which the cost is known.
     calls_with_tokens: u64,
@@ -76,7 +76,7 @@ struct AgentFigures {
 }
 
 impl AgentFigures {
-    fn new(agent: &AgentTotals) -> AgentFigures {
+    pub(super) fn new(agent: &AgentTotals) -> AgentFigures {
         let ModelTotals { calls, told, priced, calculated, .. } = agent.models;
         AgentFigures {
             model_calls: calls,

@@ -9,11 +9,12 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::present::sessions::AgentFigures;
 use crate::present::table::{Cell, Column, Table, Terminal, Tone};
 use crate::present::tail::RowPrinter;
-use crate::present::{Printable, format};
+use crate::present::{Printable, chain, format};
 use crate::query::row::{LogRow, OperationRow};
-use crate::query::top::{ServerState, TopServer, TopState};
+use crate::query::top::{ServerState, TopAgent, TopServer, TopState};
 use crate::record::timestamp::Timestamp;
 
 /// From this width on there is room for what is rarely needed.
@@ -30,6 +31,9 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     writeln!(out, "{}", header(terminal, state, servers, now, ""))?;
     for line in server_lines(terminal, servers, now) {
+        writeln!(out, "{line}")?;
+    }
+    for line in agent_lines(terminal, &state.agents, usize::MAX) {
         writeln!(out, "{line}")?;
     }
     let mut printer = RowPrinter::of_single_lines(terminal.clone());
@@ -57,8 +61,45 @@ pub(crate) fn json(state: &TopState, servers: &[TopServer], count: usize, now: T
         "calls_5min": calls,
         "errors_5min": errors,
         "servers": servers,
+        "agents": state.agents.iter().map(agent_json).collect::<Vec<Value>>(),
         "operations": rows,
     })
+}
+
+fn agent_json(agent: &TopAgent) -> Value {
+    let mut object = json!(AgentFigures::new(&agent.totals));
+    object["session_id"] = json!(agent.session_id);
+    object["hosts"] = json!(agent.hosts);
+    object["models"] = json!(agent.totals.by_model.keys().collect::<Vec<_>>());
+    object["turns"] = json!(agent.totals.turns);
+    object
+}
+
+/// Returns a line for each session whose agent reported what it used. The last of `most` lines counts those that are
+/// left out.
+pub(crate) fn agent_lines(terminal: &Terminal, agents: &[TopAgent], most: usize) -> Vec<String> {
+    let line = |agent: &TopAgent| {
+        let hosts: Vec<&str> = agent.hosts.iter().map(String::as_str).collect();
+        let session: String = agent.session_id.chars().take(8).collect();
+        let models = &agent.totals.models;
+        let names: Vec<&str> =
+            agent.totals.by_model.keys().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        let of = if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) };
+        let mut facts: Vec<String> = chain::cost(models).into_iter().chain(chain::tokens(models)).collect();
+        facts.push(format!("{}{of}", format::plural(models.calls, "model call")));
+        let refused = agent.totals.refusals();
+        facts.extend((refused > 0).then(|| format!("{refused} refused before a server was asked")));
+        let name = terminal.cut(format!("{} {session}", hosts.join(", ")), terminal.share(2));
+        let facts = terminal.cut(facts.join(", "), terminal.width.saturating_sub(name.width() + 2));
+        format!("{}  {}", Tone::Faint.paint(name), Tone::Plain.paint(facts))
+    };
+    let shown = if agents.len() > most { most.saturating_sub(1) } else { agents.len() };
+    let mut lines: Vec<String> = agents.iter().take(shown).map(line).collect();
+    if shown < agents.len() && most > 0 {
+        let more = format!("{} more sessions with reports of their agents", agents.len() - shown);
+        lines.push(Tone::Faint.paint(terminal.cut(more, terminal.width)));
+    }
+    lines
 }
 
 fn operation_json(row: &OperationRow) -> Value {

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::query::entry::{EntryText, LogEntry};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::find::OperationMatch;
+use crate::query::row::handle;
 use crate::query::scan::{Fold, scan};
 use crate::query::sessions::SessionTotals;
 use crate::record::EventName;
@@ -22,6 +23,7 @@ use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
 
 pub(crate) mod chain;
+pub(crate) mod find;
 pub(crate) mod joins;
 pub(crate) mod table;
 pub(crate) mod totals;
@@ -268,6 +270,11 @@ impl<'l> RunFact<'l> {
     fn parse(line: &'l RunLine) -> Option<RunFact<'l>> {
         // A record of a newer spantap may have a field of another type. It is left out.
         Some(RunFact { record: serde_json::from_slice(&line.line).ok()?, tie: line.tie })
+    }
+
+    /// Returns the handle by which users name the record.
+    pub(crate) fn handle(&self) -> String {
+        handle(&self.record.connection_id, self.record.seq)
     }
 
     /// Returns when it ended by its own times.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 /// Shares one copy of each name among the rows that hold it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NamePool {
     names: HashSet<Arc<str>, RandomState>,
     /// Number of names at which those that no row holds are freed.

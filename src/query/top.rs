@@ -6,11 +6,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::query::agents::table::{FactTable, join_sessions};
+use crate::query::agents::totals::AgentTotals;
 use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
 use crate::query::event::{EventRow, last_words, unexpected_end};
@@ -21,6 +23,7 @@ use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
+use crate::query::sessions::SessionTotals;
 use crate::query::totals::TimedTotals;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -34,7 +37,7 @@ const PARTS: usize = 20;
 const PART_US: i64 = 15_000_000;
 /// A server that died is shown for this time, or while its session runs.
 const SHOWN_DEAD_US: i64 = 3_600_000_000;
-/// Shortest time between two computations of the percentiles.
+/// Shortest time between two computations of the percentiles, and of what agents reported.
 const PERCENTILES_US: i64 = 1_000_000;
 
 /// The column by which the servers are sorted. Servers that do not run are last.
@@ -104,6 +107,14 @@ impl TopServer {
     }
 }
 
+/// Figures that the agent of a session that runs reported.
+#[derive(Clone, Debug)]
+pub(crate) struct TopAgent {
+    pub(crate) session_id: String,
+    pub(crate) hosts: BTreeSet<String>,
+    pub(crate) totals: AgentTotals,
+}
+
 /// Totals of the records of one connection.
 #[derive(Debug, Default)]
 struct ConnectionTotals {
@@ -138,6 +149,8 @@ struct TopTotals {
     ends: HashMap<(Box<str>, Box<str>), LastEnd>,
     /// Calls and errors by part of the time.
     activity: BTreeMap<i64, [u64; 2]>,
+    /// Ids of the conversations of each session.
+    conversations: HashMap<Box<str>, BTreeSet<String>>,
 }
 
 impl TopTotals {
@@ -149,6 +162,7 @@ impl TopTotals {
         if entry.event == EventName::SessionEnded {
             self.add_end(entry);
         }
+        self.add_conversation(&entry.session_id, &entry.conversation_id);
         let connection = self.connections.entry((*entry.connection_id).into()).or_default();
         connection.has_ended |= entry.event == EventName::SessionEnded;
         if entry.event == EventName::McpToolCall && select.takes_operation(entry) {
@@ -160,6 +174,13 @@ impl TopTotals {
             while self.activity.len() > PARTS {
                 self.activity.pop_first();
             }
+        }
+    }
+
+    fn add_conversation(&mut self, session: &str, conversation: &str) {
+        let is_known = || self.conversations.get(session).is_some_and(|ids| ids.contains(conversation));
+        if !conversation.is_empty() && !is_known() {
+            self.conversations.entry(session.into()).or_default().insert(conversation.to_owned());
         }
     }
 
@@ -201,6 +222,9 @@ impl TopTotals {
             }
         }
         other.ends.into_iter().for_each(|(key, end)| self.keep_end(key, end));
+        for (session, ids) in other.conversations {
+            self.conversations.entry(session).or_default().extend(ids);
+        }
         for (part, counts) in other.activity {
             let sum = self.activity.entry(part).or_default();
             *sum = [sum[0] + counts[0], sum[1] + counts[1]];
@@ -217,18 +241,23 @@ pub(crate) struct TopScan<'a> {
     names: NamePool,
     totals: TopTotals,
     rows: Greatest<Timestamp, Box<LogRow>>,
+    /// Reports of agents. They are those of whole sessions, so they are not read for a part of one.
+    facts: Option<FactTable<'static>>,
 }
 
 impl<'a> TopScan<'a> {
     pub(crate) fn new(select: &'a Selection) -> TopScan<'a> {
         let (names, totals) = (NamePool::default(), TopTotals::default());
-        TopScan { select, names, totals, rows: Greatest::new(MOST_ROWS) }
+        let is_of_sessions = select.servers.is_empty() && !select.is_about_operations();
+        let facts = is_of_sessions.then(|| FactTable::of_every_session(select.window));
+        TopScan { select, names, totals, rows: Greatest::new(MOST_ROWS), facts }
     }
 
     pub(crate) fn finish(self) -> TopState {
         let mut rows: Vec<LogRow> = self.rows.finish().into_iter().rev().map(|row| *row).collect();
         drop_repeated(&mut rows);
-        TopState { names: self.names, totals: self.totals, rows: rows.into(), ..TopState::default() }
+        let (names, totals, facts) = (self.names, self.totals, self.facts);
+        TopState { names, totals, rows: rows.into(), facts, ..TopState::default() }
     }
 }
 
@@ -247,8 +276,17 @@ impl Fold for TopScan<'_> {
         }
     }
 
+    fn take_of_agent(&mut self, line: &[u8]) {
+        if let Some(facts) = &mut self.facts {
+            facts.take_of_agent(line);
+        }
+    }
+
     fn merge(&mut self, other: TopScan<'_>) {
         self.totals.merge(other.totals);
+        if let (Some(facts), Some(others)) = (&mut self.facts, other.facts) {
+            facts.merge(others);
+        }
         self.rows.merge(other.rows);
     }
 }
@@ -275,6 +313,12 @@ pub(crate) struct TopState {
     /// By connection.
     processes: HashMap<String, ProcessFacts>,
     percentiles_at: Timestamp,
+    facts: Option<FactTable<'static>>,
+    /// Figures of the agents of the sessions that run, in the order of the session ids.
+    pub(crate) agents: Vec<TopAgent>,
+    /// The session ids and the time of that computation.
+    agents_of: Option<(BTreeSet<String>, Timestamp)>,
+    has_new_facts: bool,
 }
 
 impl TopState {
@@ -290,6 +334,14 @@ impl TopState {
         if LogRow::is_followed(select, entry) {
             self.taken.push(LogRow::new(entry, &[], false, &mut self.names));
         }
+        true
+    }
+
+    /// Adds the line of a record of an agent that the follower read. Returns false if it changes nothing.
+    pub(crate) fn take_of_agent(&mut self, entry: &LogEntry<'_>, line: &[u8], new: &NewRecords) -> bool {
+        let Some(facts) = self.facts.as_mut().filter(|_| new.takes(entry)) else { return false };
+        facts.take_of_agent(line);
+        self.has_new_facts = true;
         true
     }
 
@@ -394,6 +446,7 @@ impl TopState {
         servers.extend(ends.filter_map(|(key, end)| self.dead_server(key, end)));
         servers.retain(|server| server.is_running() || is_recent(&server.session_id, server.since));
         sort(&mut servers, order);
+        self.update_agents(&servers, now);
         servers
     }
 
@@ -466,6 +519,40 @@ impl TopState {
             definition_tokens_est: totals.and_then(ConnectionTotals::definition_tokens),
             message,
         })
+    }
+
+    /// Adds up what the agents of the sessions that run reported.
+    fn update_agents(&mut self, servers: &[TopServer], now: Timestamp) {
+        let running = servers.iter().filter(|server| server.is_running());
+        let mut sessions: BTreeMap<&str, SessionTotals> = BTreeMap::new();
+        for server in running {
+            let session = sessions.entry(&server.session_id).or_default();
+            session.session_id = server.session_id.clone();
+            session.hosts.insert(server.host_name.clone());
+            session.span.add(server.since, now);
+        }
+        let ids: BTreeSet<String> = sessions.keys().map(|id| (*id).to_owned()).collect();
+        let is_recent = |at: Timestamp| (0..PERCENTILES_US).contains(&now.0.saturating_sub(at.0));
+        let is_known = |(known, at): &(BTreeSet<String>, Timestamp)| {
+            *known == ids && (!self.has_new_facts || is_recent(*at))
+        };
+        let Some(facts) = self.facts.as_ref().filter(|_| !self.agents_of.as_ref().is_some_and(is_known))
+        else {
+            return;
+        };
+        let mut sessions: Vec<(String, SessionTotals)> = sessions
+            .into_iter()
+            .map(|(id, mut session)| {
+                session.conversation_ids = self.totals.conversations.get(id).cloned().unwrap_or_default();
+                (id.to_owned(), session)
+            })
+            .collect();
+        join_sessions(&mut facts.clone().finish(), &mut sessions);
+        let agents = sessions.into_iter().filter_map(|(session_id, session)| {
+            Some(TopAgent { session_id, hosts: session.hosts, totals: session.agent? })
+        });
+        self.agents = agents.collect();
+        (self.agents_of, self.has_new_facts) = (Some((ids, now)), false);
     }
 
     fn update_percentiles(&mut self, now: Timestamp) {

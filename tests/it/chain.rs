@@ -139,8 +139,70 @@ claude-opus-5  claude-code      3  2.00 s  2.09 s  6.0k    3.0k   60  $0.043
     };
     assert_eq!(of(&rows[0]), ["\"p1\"", "2", "3", "1", "0.0266"]);
     assert_eq!(of(&rows[1]), ["\"p2\"", "1", "1", "0", "0.0162"]);
-    let (_, said) = run_on_session(&["stats", "--by", "model", "--tool", "x"]);
-    assert!(said.contains("take only --session, --since, --until and --on"), "{said}");
+    for (option, value) in [("--server", "x"), ("--tool", "x"), ("--method", "x"), ("--status", "ok")] {
+        let (printed, said) = run_on_session(&["stats", "--by", "model", option, value]);
+        let expected = format!(
+            "error: --by model counts requests to models, which have no server, and {option} selects calls to servers\n\
+             hint: leave out {option}, or use `stats {option} …` without --by model\n"
+        );
+        assert_eq!((&*printed, said), ("", expected));
+    }
+}
+
+#[test]
+fn rows_of_turns_sort_by_the_column_that_is_asked_for() {
+    let folders = [session(), joins("trace"), joins("host")];
+    let sorted = |order: &[&str]| {
+        let home = Home::new();
+        let folders = folders.iter().map(|folder| folder.to_str().unwrap());
+        let arguments = ["stats", "--by", "turn", "--json"].into_iter().chain(order.iter().copied());
+        let (printed, said) = text(&home.spantap(arguments.chain(folders)).output().unwrap());
+        assert_eq!(said, "");
+        let turn = |line: &str| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let id = row["turn_id"].as_str().unwrap_or("-").to_owned();
+            format!("{} {id}", row["agent_name"].as_str().unwrap())
+        };
+        printed.lines().map(turn).collect::<Vec<_>>().join(", ")
+    };
+    let by_cost = "claude-code p1, claude-code p2, opencode -, codex t1, gemini-cli -";
+    assert_eq!(sorted(&[]), by_cost);
+    let by_tokens = "opencode -, claude-code p1, claude-code p2, codex t1, gemini-cli -";
+    assert_eq!(sorted(&["--sort", "tokens"]), by_tokens);
+    let by_calls = "claude-code p1, codex t1, claude-code p2, opencode -, gemini-cli -";
+    assert_eq!(sorted(&["--sort", "calls"]), by_calls);
+}
+
+#[test]
+fn show_prints_what_an_agent_reported_of_one_model_call_or_tool() {
+    let (printed, said) = run_on_session(&["show", "c70001.0"]);
+    assert_eq!(said, "");
+    for part in [
+        "c70001.0  model call claude-opus-5 of claude-code\n",
+        "took 2.10 s\n",
+        "  first token    after 640 ms\n",
+        "  status         ok\n",
+        "  tokens in      1000\n",
+        "  from the cache 200\n",
+        "  tokens out     10\n",
+        "  cost           $0.013, as the agent reported\n",
+        "  turn           p1\n",
+        "  collector run  019acac6-0000-7fff-8000-c0117ec70001\n",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    let (printed, _) = run_on_session(&["show", "c70001.4"]);
+    assert!(printed.starts_with("c70001.4  tool files/write_file of claude-code\n"), "{printed}");
+    assert!(printed.contains("  decision       refused by user, before a server was asked\n"), "{printed}");
+    assert!(printed.contains("  waited         4.50 s for a person\n"), "{printed}");
+    let (printed, _) = run_on_session(&["show", "c70001.4", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((&record["seq"], &record["event"]), (&4.into(), &"agent_tool".into()));
+    // The id of a call that never reached a server names the agent's tool; that of one that did names the call.
+    let call_id = record["call_id"].as_str().unwrap();
+    assert!(run_on_session(&["show", call_id]).0.starts_with("c70001.4  tool files/write_file"));
+    let (_, said) = run_on_session(&["show", "c70001.99"]);
+    assert!(said.contains("no session or operation `c70001.99`"), "{said}");
 }
 
 #[test]

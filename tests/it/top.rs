@@ -26,6 +26,7 @@ fn once_shows_what_a_server_does_now_and_what_it_costs() {
         state["servers"].as_array().unwrap().iter().filter(is_open).count() == 2
     });
     assert_eq!((&state["running"], &state["dead"]), (&json!(2), &json!(0)));
+    assert_eq!(state["agents"], json!([]));
     let server = &state["servers"][0];
     assert_eq!((&server["server_name"], &server["copies"]), (&json!("db"), &json!(2)));
     assert_eq!(server["open"][0]["name"], "query");

@@ -9,7 +9,7 @@ use ratatui::style::{Color, Modifier, Style};
 use crate::present::table::{Terminal, Tone};
 use crate::present::tail::RowPrinter;
 use crate::present::top::view::{Focus, Page, TopView};
-use crate::present::top::{header, server_lines};
+use crate::present::top::{agent_lines, header, server_lines};
 use crate::present::{Printable, annotations, errors, format};
 use crate::query::row::LogRow;
 use crate::query::top::{TopServer, TopState};
@@ -24,6 +24,10 @@ pub(crate) struct TopScreen<'a> {
     pub(crate) now: Timestamp,
     pub(crate) has_colour: bool,
 }
+
+/// Most lines of reports of agents, and the height below which they are left out.
+const AGENTS: usize = 3;
+const LOW: usize = 12;
 
 const KEYS: &[&str] = &[
     "up, down, k, j  move; PgUp, PgDn, Home and End, too; End follows the newest",
@@ -66,7 +70,7 @@ impl TopScreen<'_> {
         self.put(buffer, area.height - 1, &self.footer(view));
     }
 
-    /// Draws the servers, a line between, and the calls, of which the newest is the last.
+    /// Draws the servers, what their agents reported, a line between, and the calls, of which the newest is the last.
     fn draw_lists(&self, view: &mut TopView, printer: &mut RowPrinter, buffer: &mut Buffer, body: Rect) {
         let lines = server_lines(self.terminal, self.servers, self.now);
         let height = usize::from(body.height);
@@ -75,6 +79,8 @@ impl TopScreen<'_> {
             Focus::Calls => height / 2,
         };
         let table = lines.len().min(wanted.max(1));
+        let most = if height < LOW { 0 } else { AGENTS };
+        let agents = agent_lines(self.terminal, &self.state.agents, most);
         let selected = self.servers.iter().position(|server| server.connection_id == view.server);
         if selected.is_none() {
             view.server = self.servers.first().map(|server| server.connection_id.clone()).unwrap_or_default();
@@ -88,12 +94,16 @@ impl TopScreen<'_> {
                 self.select(buffer, y);
             }
         }
-        if table >= height {
+        let above = table + agents.len();
+        if above >= height {
             return;
         }
+        for (place, line) in agents.iter().enumerate() {
+            self.put(buffer, body.y + (table + place) as u16, line);
+        }
         let hidden = self.servers.len().saturating_sub(table - 1);
-        self.put(buffer, body.y + table as u16, &self.separator(view, hidden));
-        let room = height - table - 1;
+        self.put(buffer, body.y + above as u16, &self.separator(view, hidden));
+        let room = height - above - 1;
         view.height = if view.focus == Focus::Servers { table - 1 } else { room };
         let last = view.shown.len().saturating_sub(1);
         let at = view.row.map_or(last, |row| view.shown.partition_point(|number| *number < row));
@@ -107,7 +117,7 @@ impl TopScreen<'_> {
             .collect();
         rows.iter().for_each(|(_, row)| printer.prepare(row));
         for (place, (number, row)) in rows.into_iter().enumerate() {
-            let y = body.y + (table + 1 + place) as u16;
+            let y = body.y + (above + 1 + place) as u16;
             self.put(buffer, y, &printer.line(row));
             if view.focus == Focus::Calls && view.row == Some(number) {
                 self.select(buffer, y);

@@ -9,11 +9,12 @@ use super::screen::{TopScreen, wrapped};
 use super::view::{Focus, Page, TopRequest, TopView};
 use crate::present::table::{Terminal, Tone};
 use crate::present::tail::RowPrinter;
+use crate::query::agents::totals::{AgentTotals, ModelTotals};
 use crate::query::entry::LogEntry;
 use crate::query::find::SearchTarget;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::top::{OpenCall, ServerState, TopOrder, TopScan, TopServer, TopState};
+use crate::query::top::{OpenCall, ServerState, TopAgent, TopOrder, TopScan, TopServer, TopState};
 use crate::record::timestamp::Timestamp;
 
 fn now() -> Timestamp {
@@ -180,6 +181,40 @@ fn the_screen_is_the_expected_one_at_every_size() {
     let mut keys = Drawing::usual();
     keys.keys("?");
     keys.hold("keys-80x24", 80, 24);
+}
+
+/// A session whose agent reported `calls` model calls.
+fn agent(session: &str, calls: u64) -> TopAgent {
+    let models = ModelTotals {
+        calls,
+        told: calls,
+        input_tokens: 6_000,
+        cached_tokens: 3_000,
+        output_tokens: 60,
+        cost_usd: 0.0428,
+        priced: 1,
+        ..ModelTotals::default()
+    };
+    let totals = AgentTotals {
+        models,
+        by_model: [("claude-opus-5".to_owned(), models)].into(),
+        refused: [(("rm".to_owned(), "user".to_owned()), 1)].into(),
+        ..AgentTotals::default()
+    };
+    TopAgent { session_id: session.to_owned(), hosts: ["claude\u{202e}code".to_owned()].into(), totals }
+}
+
+#[test]
+fn what_agents_reported_is_below_the_servers_and_leaves_room_for_calls() {
+    let mut drawing = Drawing::usual();
+    drawing.state.agents = vec![agent("7d1f6c1e-52a0", 1)];
+    drawing.hold("agents-80x24", 80, 24);
+    drawing.hold("agents-200x60", 200, 60);
+    drawing.state.agents = (1..=5).map(|number| agent(&format!("s{number}"), number)).collect();
+    drawing.hold("agents-40x24", 40, 24);
+    let screen = drawing.screen(80, 24);
+    assert!(screen.contains("3 more sessions with reports of their agents"), "{screen}");
+    assert!(!drawing.screen(80, 8).contains("reports of their agents"), "a low screen has no room");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::query::name_pool::NamePool;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTotals;
+use crate::query::stats::StatsOrder;
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
 use crate::record::timestamp::Timestamp;
@@ -111,6 +112,7 @@ impl AgentTotals {
 
 /// Collects the facts of the selected sessions and time. It needs memory for each fact, since a later part of one can
 /// be in another file.
+#[derive(Clone, Debug)]
 pub(crate) struct FactTable<'a> {
     /// Selection of the session; `None` selects every session.
     select: Option<&'a Selection>,
@@ -326,4 +328,14 @@ pub(crate) fn model_rows(facts: &[CountedFact], by_turn: bool) -> Vec<ModelRow> 
     let calls = facts.iter().filter(|fact| fact.event == EventName::ModelCall);
     let of_models = groups(calls.map(|fact| ([&*fact.agent_name, &*fact.model, ""], fact)));
     of_models.into_iter().map(ModelRow::of_model).collect()
+}
+
+/// Sorts the rows by a column, greatest first.
+pub(crate) fn sort_rows(rows: &mut [ModelRow], order: StatsOrder) {
+    rows.sort_by(|a, b| match order {
+        StatsOrder::Calls => b.model_calls.cmp(&a.model_calls),
+        StatsOrder::Errors => b.errors.cmp(&a.errors).then(b.model_calls.cmp(&a.model_calls)),
+        StatsOrder::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
+        StatsOrder::Tokens => b.totals.tokens().cmp(&a.totals.tokens()),
+    });
 }

@@ -183,3 +183,40 @@ fn a_killed_proxy_is_shown_unless_its_end_is_in_the_log() {
     state.set_live(vec![killed]);
     assert!(servers(&mut state, TopOrder::Server, 100).is_empty());
 }
+
+#[test]
+fn what_an_agent_reported_is_of_the_session_that_runs() {
+    let told = |seq: u64, event: &str, session: &str, more: &str| {
+        format!(
+            r#"{{"schema":"spantap/1","event":"{event}","agent_name":"codex","session_id":"{session}","connection_id":"k","seq":{seq},"timestamp":"2026-11-28T12:01:40.000000Z"{more}}}"#
+        )
+    };
+    let used = r#","model":"m","input_tokens":10,"output_tokens":1,"cost_usd":0.5"#;
+    let select = Selection::default();
+    let mut read = TopScan::new(&select);
+    let call = line(1, 1, r#""duration_ms":1,"conversation_id":"own""#);
+    read.take(&LogEntry::parse(call.as_bytes()).unwrap(), call.as_bytes());
+    read.take_of_agent(told(0, "model_call", "own", used).as_bytes());
+    read.take_of_agent(told(1, "model_call", "other", used).as_bytes());
+    let mut state = read.finish();
+    let calls = |state: &mut TopState, second| {
+        state.servers(&Selection::default(), TopOrder::Server, at(second));
+        let agents = state.agents.iter();
+        agents.map(|agent| (agent.session_id.clone(), agent.totals.models.calls)).collect::<Vec<_>>()
+    };
+    assert!(calls(&mut state, 100).is_empty(), "no session runs");
+    state.set_live(vec![live("s", "db", 0), live("s", "git", 0), live("quiet", "git", 0)]);
+    assert_eq!(calls(&mut state, 100), [("s".to_owned(), 1)]);
+    let new = NewRecords::after(HashMap::from([("k".into(), 1)]));
+    for (seq, is_new) in [(1, false), (2, true), (2, false)] {
+        let line = told(seq, "model_call", "own", used);
+        let entry = LogEntry::parse(line.as_bytes()).unwrap();
+        assert_eq!(state.take_of_agent(&entry, line.as_bytes(), &new), is_new);
+    }
+    assert_eq!(calls(&mut state, 102), [("s".to_owned(), 2)]);
+    assert_eq!(state.agents[0].totals.models.cost(), Some(1.0));
+    // Reports are those of whole sessions.
+    let select =
+        Selection { method: Some(crate::text::glob::Glob::new("tools/call")), ..Selection::default() };
+    assert!(TopScan::new(&select).facts.is_none());
+}
