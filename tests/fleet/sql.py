@@ -3,7 +3,7 @@
     sql.py SPANTAP_BINARY
 
 Runs over recorded sessions, made sessions (hostile names, broken lines, foreign files) and ten thousand
-generated calls. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
+generated calls, and over a session whose agent reported its model calls. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
 """
 
 import json
@@ -19,6 +19,7 @@ import chdb.session
 import duckdb
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+FIELDS_OF_TURNS = ["model_calls", "errors", "tools", "refused", "input_tokens", "cached_tokens", "output_tokens", "cost_usd"]
 FIELDS = ["calls", "errors", "p50_ms", "p95_ms", "p99_ms", "most_repeats", "tokens_est"]
 
 
@@ -33,8 +34,8 @@ def blocks() -> list:
 def stats(spantap: str, folder: str, by: str) -> dict:
     done = subprocess.run([spantap, "stats", "--json", "--by", by, folder], check=True, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    keys = ["session_id"] if by == "session" else ["server_name", "tool_name"]
-    return {tuple(row[key] for key in keys): row for row in rows}
+    keys = {"session": ["session_id"], "turn": ["agent_name", "session_id", "turn_id"]}.get(by, ["server_name", "tool_name"])
+    return {tuple(row.get(key, "") for key in keys): row for row in rows}
 
 
 def compare(what: str, rows: list, names: list, ours: dict, keys: int, fields: list) -> None:
@@ -60,7 +61,11 @@ def run_duckdb(spantap: str, folder: str) -> int:
             compare("DuckDB", rows, names, stats(spantap, folder, "server,tool"), 2, FIELDS)
         elif name == "by-session":
             compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "turns", "denied", "errors"])
-        elif name == "" and folder.startswith(ROOT):
+        elif name == "by-turn" and (rows or "agents" in folder):
+            compare("DuckDB", rows, names, stats(spantap, folder, "turn"), 3, FIELDS_OF_TURNS)
+        elif name == "refused" and "agents" in folder:
+            assert [row[2:] for row in rows] == [("files", "write_file", "user", 1)], f"refused: {rows}"
+        elif name == "" and "agents" not in folder and folder.startswith(ROOT):
             assert rows, f"no rows: {text}"
         ran += 1
     return ran
@@ -90,7 +95,7 @@ def main() -> int:
     work = tempfile.mkdtemp(prefix="spantap-sql-")
     subprocess.run([sys.executable, f"{ROOT}/tests/report/make_logs.py", f"{work}/many", "--calls", "10000"], check=True)
     passed = failed = 0
-    for folder in (f"{ROOT}/fixtures/logs", f"{ROOT}/fixtures/made-logs", f"{work}/many"):
+    for folder in (f"{ROOT}/fixtures/logs", f"{ROOT}/fixtures/made-logs", f"{ROOT}/fixtures/agents/session", f"{work}/many"):
         for engine in (run_duckdb, run_clickhouse):
             name = f"{engine.__name__} over {os.path.basename(folder)}"
             try:
