@@ -153,6 +153,13 @@ impl WrapArgs {
         options::check(&self.run_options)?;
         let inherited = options::inherited(&self.run_options);
         options::check(&inherited)?;
+        let exe = std::env::current_exe()?;
+        if let Some((launcher, install)) = launcher_of(&exe).filter(|_| !self.selection.project) {
+            note(&format!(
+                "spantap runs from the cache of {launcher}, and entries would name its file there; when {launcher} \
+                 deletes it, their servers do not start. Install spantap first: {install}"
+            ));
+        }
         let action = WrapAction::Wrap { inherited, given: self.run_options, with_self: self.with_self };
         change(out, &self.selection, &self.options, &action)
     }
@@ -316,6 +323,16 @@ fn program(scope: FileScope) -> anyhow::Result<String> {
     });
     let path = on_path.unwrap_or(exe);
     path.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("the path of spantap itself is not UTF-8"))
+}
+
+/// Returns the launcher that keeps `exe` in its cache, and the command that installs spantap permanently.
+fn launcher_of(exe: &Path) -> Option<(&'static str, &'static str)> {
+    let is_in = |folder: &str| exe.iter().any(|part| part == folder);
+    match () {
+        () if is_in("_npx") => Some(("npx", "npm install --global spantap")),
+        () if is_in("archive-v0") => Some(("uvx", "uv tool install spantap")),
+        () => None,
+    }
 }
 
 /// Returns the server's name, followed by the project if one file has the servers of several.

@@ -143,6 +143,15 @@ class Machine:
                 shortest = min(shortest, time.perf_counter() - start)
         return shortest * 1000
 
+    def warns_before_wrapping(self, spantap: list[str], launcher: str) -> None:
+        """Asserts that `wrap` says that the path of the program lasts only as long as the launcher's cache."""
+        config = self.home / ".cursor/mcp.json"
+        config.parent.mkdir()
+        config.write_text('{"mcpServers": {"a": {"command": "cat"}}}')
+        command = [*spantap, "wrap", "--dry-run"]
+        done = subprocess.run(command, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert f"runs from the cache of {launcher}," in done.stderr, done
+
     def logs(self) -> list[Path]:
         return list((self.home / ".local/state/spantap/sessions").glob("*.jsonl"))
 
@@ -199,6 +208,7 @@ def npm_of_one_system(machine: Machine) -> None:
 def npx(machine: Machine) -> None:
     # npm and its shell stay, as with any server that npx starts.
     machine.use(["npx", "-y", "spantap"], ["node", "sh", "spantap"])
+    machine.warns_before_wrapping(["npx", "-y", "spantap"], "npx")
     measure(machine, "`npx -y spantap`", ["npx", "-y", "spantap"], 5)
     machine.is_clean()
 
@@ -245,6 +255,7 @@ def uvx(machine: Machine) -> None:
     # uvx stays as npx does; it waits for the program.
     command = [UVX, "spantap"]
     machine.use(command, ["uv", "spantap"])
+    machine.warns_before_wrapping(command, "uvx")
     measure(machine, "`uvx spantap`", command, 10)
     machine.is_clean()
 
