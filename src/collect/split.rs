@@ -90,6 +90,15 @@ fn fields<'a>(
     Ok(())
 }
 
+/// Calls `visit` with the content of each field `number` of `message`.
+fn each<'a>(
+    message: &'a [u8],
+    number: u32,
+    mut visit: impl FnMut(&'a [u8]) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    fields(message, |found, content| if found == number { visit(content) } else { Ok(()) })
+}
+
 /// Returns the number of messages in `message`, with itself.
 fn elements(message: &[u8], shape: &MessageShape, depth: u32) -> Result<u32, Unreadable> {
     if depth > DEEPEST {
@@ -158,24 +167,15 @@ fn walk<'a>(
     take: &mut dyn FnMut(ItemPiece<'a>),
 ) -> Result<u64, Unreadable> {
     let mut too_large = 0;
-    fields(request, |number, of_resource| {
-        if number != 1 {
-            return Ok(());
-        }
+    each(request, 1, |of_resource| {
         let resource = last_field(of_resource)?;
         let is_readable = is_shareable(resource, &RESOURCE)?;
         let mut piece = ItemPiece { resource, ..ItemPiece::default() };
-        fields(of_resource, |number, of_scope| {
-            if number != 2 {
-                return Ok(());
-            }
+        each(of_resource, 2, |of_scope| {
             let scope = last_field(of_scope)?;
             let is_readable = is_shareable(scope, &SCOPE)? && is_readable;
             let mut has_begun = false;
-            fields(of_scope, |number, item| {
-                if number != 2 {
-                    return Ok(());
-                }
+            each(of_scope, 2, |item| {
                 // Values that are nested too deep are a fault of the item alone.
                 let own = match elements(item, shape, 0) {
                     Err(Unreadable::TooManyElements) => u32::MAX,
@@ -207,10 +207,8 @@ fn walk<'a>(
 /// Returns the last field with number 1: what the items of `message` share.
 fn last_field(message: &[u8]) -> Result<&[u8], Unreadable> {
     let mut found: &[u8] = &[];
-    fields(message, |number, content| {
-        if number == 1 {
-            found = content;
-        }
+    each(message, 1, |content| {
+        found = content;
         Ok(())
     })?;
     Ok(found)
@@ -309,30 +307,22 @@ pub(super) fn logs(
     })
 }
 
-/// Counts the data points of a request with metrics.
+/// Counts the data points of a request with metrics. They are not recorded, so the limits of items do not apply.
 pub(super) fn metrics(body: &[u8], is_json: bool) -> Result<ItemCounts, Unreadable> {
+    let mut taken = 0;
     if is_json {
         let request: ExportMetricsServiceRequest = from_json(body)?;
-        let mut counts = ItemCounts::default();
-        for sent in &request.resource_metrics {
-            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
-            for of_scope in &sent.scope_metrics {
-                let is_readable = is_readable && is_shared_shareable(of_scope.scope.as_ref(), &SCOPE);
-                for metric in &of_scope.metrics {
-                    counts.count(points(metric), is_readable);
-                }
-            }
-        }
-        return Ok(counts);
-    }
-    let mut taken = 0;
-    let rejected = walk(body, &METRIC, &mut |piece| {
-        for metric in piece.scopes.iter().flat_map(|(_, metrics)| metrics) {
+        let scopes = request.resource_metrics.iter().flat_map(|sent| &sent.scope_metrics);
+        taken = scopes.flat_map(|scope| &scope.metrics).map(|metric| points(metric) as u64).sum();
+    } else {
+        let mut count = |metric| {
             // Without the metric itself and the message that holds its points.
-            taken += u64::from(elements(metric, &METRIC, 0).unwrap_or(0).saturating_sub(2));
-        }
-    })?;
-    Ok(ItemCounts { taken, rejected })
+            taken += u64::from(elements(metric, &METRIC, 0)?.saturating_sub(2));
+            Ok(())
+        };
+        each(body, 1, |of_resource| each(of_resource, 2, |of_scope| each(of_scope, 2, &mut count)))?;
+    }
+    Ok(ItemCounts { taken, rejected: 0 })
 }
 
 fn points(metric: &Metric) -> usize {
@@ -516,14 +506,22 @@ mod tests {
     }
 
     #[test]
-    fn data_points_are_counted_in_both_forms() {
-        let data_points = vec![NumberDataPoint::default(); 3];
-        let metric = Metric { data: Some(Data::Gauge(Gauge { data_points })), ..Metric::default() };
-        let scope_metrics =
-            vec![ScopeMetrics { metrics: vec![metric.clone(), metric], ..ScopeMetrics::default() }];
-        let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+    fn data_points_are_counted_in_both_forms_however_many_there_are() {
+        let gauge = |count: usize| {
+            let data_points = vec![NumberDataPoint::default(); count];
+            Metric { data: Some(Data::Gauge(Gauge { data_points })), ..Metric::default() }
+        };
+        let sent = |resource, metrics| {
+            let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+            ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }
+        };
+        // More points than attributes of a span, a metric without data, and a resource above the limit of spans.
+        let many = vec![gauge(3), gauge(MOST_ELEMENTS as usize + 1), Metric::default()];
+        let attributes = vec![attribute("many", Value::BoolValue(true)); MOST_SHARED.1 as usize];
+        let large = Some(Resource { attributes, ..Resource::default() });
+        let resource_metrics = vec![sent(None, many), sent(large, vec![gauge(3)])];
         let request = ExportMetricsServiceRequest { resource_metrics };
-        let counts = Ok(ItemCounts { taken: 6, rejected: 0 });
+        let counts = Ok(ItemCounts { taken: 3 + 20_001 + 3, rejected: 0 });
         assert_eq!(metrics(&request.encode_to_vec(), false), counts);
         assert_eq!(metrics(&serde_json::to_vec(&request).unwrap(), true), counts);
     }
