@@ -31,6 +31,7 @@ use crate::system::thread;
 
 pub mod adapters;
 mod answer;
+mod connection_use;
 mod decode;
 pub mod fact;
 mod file;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Request, State};
 use bytes::{Bytes, BytesMut};
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN,
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tonic::codec::CompressionEncoding;
 
 use crate::collect::answer::{BodyForm, Refusal, taken, taken_message};
+use crate::collect::connection_use::ConnectionUse;
 use crate::collect::decode::{BodyEncoding, MAX_BODY, Undecodable};
 use crate::collect::forward::{ForwardedBody, Forwarder, VIA};
 use crate::collect::recording::{Recording, SharedCounts};
@@ -43,10 +44,6 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const TURN_TIME: Duration = Duration::from_secs(5);
 /// Bytes in front of a message over gRPC: whether it is compressed, and its length.
 const GRPC_HEAD: usize = 5;
-
-/// True once a connection has sent the head of a request.
-#[derive(Clone, Default)]
-pub(super) struct HasAsked(pub(super) Arc<AtomicBool>);
 
 /// SHA-256 of the token that clients must send.
 pub(crate) type TokenHash = [u8; 32];
@@ -100,7 +97,7 @@ impl Receiver {
     /// Judges a request by its head, and reads its body.
     async fn admit_http(&self, form: Option<BodyForm>, request: Request) -> Result<AdmittedBody, Refusal> {
         let (head, body) = request.into_parts();
-        self.admit(&head.uri, &head.headers)?;
+        self.admit(&head)?;
         if head.method != Method::POST {
             return Err(Refusal::Method);
         }
@@ -146,7 +143,7 @@ impl Receiver {
     async fn grpc(self: Arc<Self>, signal: Signal, request: Request) -> Response<Body> {
         let (head, body) = request.into_parts();
         let admitted = async {
-            self.admit(&head.uri, &head.headers)?;
+            self.admit(&head)?;
             self.read(body, MAX_BODY + GRPC_HEAD).await
         };
         let (body, permit) = match admitted.await {
@@ -206,7 +203,8 @@ impl Receiver {
     }
 
     /// Judges a request by its head.
-    fn admit(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn admit(&self, head: &Parts) -> Result<(), Refusal> {
+        let Parts { uri, headers, extensions, .. } = head;
         if headers.contains_key(ORIGIN) {
             return Err(Refusal::Browser);
         }
@@ -222,6 +220,7 @@ impl Receiver {
         if headers.get_all(VIA).iter().any(came_from_here) {
             return Err(Refusal::Loop);
         }
+        extensions.get().map(ConnectionUse::admit);
         Ok(())
     }
 
@@ -296,14 +295,8 @@ async fn record(
     tokio::task::spawn_blocking(take).await.unwrap_or(Err(Refusal::Failed))
 }
 
-async fn answer(
-    State(receiver): State<Arc<Receiver>>,
-    has_asked: Option<Extension<HasAsked>>,
-    request: Request,
-) -> Response<Body> {
-    if let Some(Extension(HasAsked(has_asked))) = has_asked {
-        has_asked.store(true, Ordering::Relaxed);
-    }
+async fn answer(State(receiver): State<Arc<Receiver>>, request: Request) -> Response<Body> {
+    let _under_way = request.extensions().get().map(ConnectionUse::begin);
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let is_grpc = kind.is_some_and(|kind| kind.starts_with("application/grpc"));
     let path = request.uri().path();

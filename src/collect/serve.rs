@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,9 +15,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::collect::receive::HasAsked;
+use crate::collect::connection_use::{ConnectionLimits, ConnectionUse};
 use crate::collect::recording::SharedCounts;
 use crate::system::ports::{PortOwner, owner_of};
 
@@ -26,10 +25,11 @@ use crate::system::ports::{PortOwner, owner_of};
 const PORTS: [u16; 2] = [4318, 4317];
 /// Most connections at the same time.
 const MOST_CONNECTIONS: u64 = 512;
-/// How long a new connection may take to send the head of a request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// How long a connection is kept without a request.
-const IDLE: Duration = Duration::from_secs(90);
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    first: Duration::from_secs(10),
+    idle: Duration::from_secs(90),
+    grace: Duration::from_secs(10),
+};
 /// Bytes of the head of a request.
 const MOST_HEAD: usize = 32 << 10;
 /// Bytes of a body over HTTP/2 that a client may send before they are read.
@@ -142,7 +142,8 @@ pub(super) async fn serve(
         };
         match (accepted, Arc::clone(&room).try_acquire_owned()) {
             (Ok((stream, _)), Ok(permit)) => {
-                tokio::spawn(connection(stream, router.clone(), permit, counts.clone(), closing.clone()));
+                let (router, counts, closing) = (router.clone(), counts.clone(), closing.clone());
+                tokio::spawn(connection(stream, router, permit, counts, LIMITS, closing));
             }
             (Ok((stream, _)), Err(_)) => {
                 counts.refuse("connections");
@@ -153,40 +154,139 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves one connection. `permit` is given back at its end.
+/// Serves one connection, until it ends or is idle for too long. `permit` is given back at its end.
 async fn connection(
     stream: TcpStream,
     router: Router,
     _permit: OwnedSemaphorePermit,
     counts: SharedCounts,
+    limits: ConnectionLimits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let has_asked = HasAsked::default();
-    let service = TowerToHyperService::new(router.layer(Extension(has_asked.clone())));
+    let usage = ConnectionUse::new(Instant::now());
+    let service = TowerToHyperService::new(router.layer(Extension(usage.clone())));
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MOST_HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(MOST_HEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE)
+        .keep_alive_interval(limits.idle)
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(MOST_HEAD as u32);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut first = pin!(sleep(FIRST_REQUEST));
-    let mut is_first = true;
+    let between_checks = limits.first.min(limits.idle);
+    let mut check = pin!(sleep(between_checks));
+    let mut is_leaving = false;
     loop {
         tokio::select! {
+            biased;
             _ = served.as_mut() => return,
-            () = first.as_mut(), if is_first => {
-                is_first = false;
-                if !has_asked.0.load(Ordering::Relaxed) {
-                    return counts.refuse("silent_connection");
-                }
+            () = check.as_mut() => {
+                let now = Instant::now();
+                let next = match usage.deadline(limits) {
+                    Some(deadline) if deadline > now => deadline.min(now + between_checks),
+                    // A request that is under way has a limit of its own.
+                    None => now + between_checks,
+                    Some(_) if !usage.has_asked() => return counts.refuse("silent_connection"),
+                    Some(_) if is_leaving => return,
+                    Some(_) => {
+                        is_leaving = true;
+                        served.as_mut().graceful_shutdown();
+                        now + limits.grace
+                    }
+                };
+                check.as_mut().set(sleep_until(next));
             }
             // The run has the sender as long as connections are served.
             Ok(()) = closing.changed() => served.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::collect::adapters::Adapters;
+    use crate::collect::receive::Receiver;
+    use crate::collect::recording::Recording;
+    use crate::observe::redact::Redactor;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const NEVER: Duration = Duration::from_secs(3600);
+    /// How long a test waits for the end of a connection.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A connection that is served, and what the run knows of it.
+    struct Served {
+        client: TcpStream,
+        room: Arc<Semaphore>,
+        counts: SharedCounts,
+        _open: watch::Sender<bool>,
+    }
+
+    /// Serves a connection on which the client has sent `sent` already.
+    async fn served(limits: ConnectionLimits, sent: &[u8]) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(sent).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let counts = SharedCounts::default();
+        let recording = Recording::new(Adapters::new(Redactor::default()), None, "id", &counts);
+        let recording = Arc::new(tokio::sync::Mutex::new(recording));
+        let router = Receiver::new(recording, counts.clone(), None, None, "id").router();
+        let room = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&room).try_acquire_owned().unwrap();
+        let (open, closing) = watch::channel(false);
+        tokio::spawn(connection(stream, router, permit, counts.clone(), limits, closing));
+        Served { client, room, counts, _open: open }
+    }
+
+    impl Served {
+        /// Waits until the connection has given its place back. Returns the number of silent connections.
+        async fn end(self) -> u64 {
+            let _place = timeout(PATIENCE, self.room.acquire()).await.unwrap().unwrap();
+            self.counts.lock().refused.get("silent_connection").copied().unwrap_or(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_over_http2_is_closed_also_if_the_client_does_not_leave() {
+        let mut served = served(ConnectionLimits { first: NEVER, idle: SOON, grace: SOON }, b"").await;
+        let (mut sender, connection) = h2::client::handshake(&mut served.client).await.unwrap();
+        let uri = "http://localhost/v1/traces";
+        let request = http::Request::post(uri).header("content-type", "application/json").body(()).unwrap();
+        let asked = async {
+            let (answer, mut body) = sender.send_request(request, false).unwrap();
+            body.send_data("{}".into(), true).unwrap();
+            answer.await.unwrap().status()
+        };
+        // The connection is driven until the answer is there. Then the client reads nothing any more.
+        tokio::select! {
+            status = asked => assert_eq!(status, 200),
+            ended = connection => panic!("{ended:?}"),
+        }
+        assert_eq!(served.end().await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_that_is_admitted_is_closed_soon() {
+        let limits = ConnectionLimits { first: SOON, idle: NEVER, grace: SOON };
+        for (sent, silent) in [
+            (&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], 1),
+            (b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\n", 1),
+            (b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n", 0),
+            (b"POST /v1/traces HTTP/1.1\r\nhost: rebound.example\r\ncontent-length: 0\r\n\r\n", 0),
+        ] {
+            let mut served = served(limits, sent).await;
+            if silent == 0 {
+                assert_ne!(served.client.read(&mut [0; 1024]).await.unwrap(), 0);
+            }
+            assert_eq!(served.end().await, silent);
         }
     }
 }
