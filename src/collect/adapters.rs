@@ -9,7 +9,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
@@ -28,11 +27,13 @@ mod fields;
 mod gemini_cli;
 mod genai;
 mod opencode;
+mod resource;
 mod server;
 mod table;
 
 use bounded::BoundedMap;
 use fields::FieldReader;
+use resource::SentResource;
 use server::ServerSpans;
 use table::{AgentTable, KeyPart, Row};
 
@@ -58,7 +59,7 @@ pub struct Adapters {
 
 /// One span or log record, as far as tables read it.
 struct SentItem<'r> {
-    resource: &'r [KeyValue],
+    resource: &'r SentResource<'r>,
     attributes: &'r [KeyValue],
     name: &'r str,
     trace: &'r [u8],
@@ -92,15 +93,14 @@ impl Adapters {
     /// Adds the facts that the spans of a request report.
     pub fn read_traces(&mut self, request: &ExportTraceServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_spans {
-            let resource = attributes_of(sent.resource.as_ref());
-            let service = text_of(resource, "service.name").unwrap_or_default();
+            let resource = SentResource::new(sent.resource.as_ref());
             let spans = || sent.scope_spans.iter().flat_map(|scope| &scope.spans);
-            let table = self.table_of(service, spans());
+            let table = self.table_of(resource.service(), spans());
             for (index, span) in spans().enumerate() {
-                let item = SentItem::of_span(span, resource, index);
+                let item = SentItem::of_span(span, &resource, index);
                 match table {
-                    Some(table) => self.read(table, table.spans, &item, service, facts),
-                    None => self.servers.take(&item, span, service, &mut self.redactor, facts),
+                    Some(table) => self.read(table, table.spans, &item, facts),
+                    None => self.servers.take(&item, span, &mut self.redactor, facts),
                 }
             }
         }
@@ -110,16 +110,21 @@ impl Adapters {
     /// Adds the facts that the log records of a request report.
     pub fn read_logs(&mut self, request: &ExportLogsServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_logs {
-            let resource = attributes_of(sent.resource.as_ref());
-            let service = text_of(resource, "service.name").unwrap_or_default();
-            let Some(table) = AGENTS.into_iter().find(|table| service.starts_with(table.service)) else {
+            let resource = SentResource::new(sent.resource.as_ref());
+            let is_of = |table: &&AgentTable| resource.service().starts_with(table.service);
+            let Some(table) = AGENTS.into_iter().find(is_of) else {
                 continue;
             };
             for (index, log) in sent.scope_logs.iter().flat_map(|scope| &scope.log_records).enumerate() {
-                let item = SentItem::of_log(log, resource, index);
-                self.read(table, table.events, &item, service, facts);
+                let item = SentItem::of_log(log, &resource, index);
+                self.read(table, table.events, &item, facts);
             }
         }
+    }
+
+    /// Returns how many spans of servers were dropped since the last call, because their trace did not become known.
+    pub fn take_stray(&mut self, is_end: bool) -> u64 {
+        self.servers.take_stray(is_end)
     }
 
     /// Returns the table of a service; `None` if it is not an agent.
@@ -148,18 +153,11 @@ impl Adapters {
         Some(&genai::TABLE)
     }
 
-    fn read(
-        &mut self,
-        table: &AgentTable,
-        rows: &[Row],
-        item: &SentItem<'_>,
-        service: &str,
-        facts: &mut Vec<AgentFact>,
-    ) {
+    fn read(&mut self, table: &AgentTable, rows: &[Row], item: &SentItem<'_>, facts: &mut Vec<AgentFact>) {
         for row in rows.iter().filter(|row| row.takes(item)) {
             let mut record = AgentRecord { event: row.event, ..AgentRecord::default() };
             record.agent_name = match table.agent {
-                "" => self.redactor.redact(Field::Name, service.as_bytes()).as_str().to_owned().into(),
+                "" => item.resource.redacted_service(&mut self.redactor),
                 agent => agent.into(),
             };
             let mut fields = FieldReader { redactor: &mut self.redactor, item, record: &mut record };
@@ -248,7 +246,7 @@ impl Row {
 }
 
 impl<'r> SentItem<'r> {
-    fn of_span(span: &'r Span, resource: &'r [KeyValue], index: usize) -> SentItem<'r> {
+    fn of_span(span: &'r Span, resource: &'r SentResource<'r>, index: usize) -> SentItem<'r> {
         let status = span.status.as_ref();
         SentItem {
             resource,
@@ -268,7 +266,7 @@ impl<'r> SentItem<'r> {
         }
     }
 
-    fn of_log(log: &'r LogRecord, resource: &'r [KeyValue], index: usize) -> SentItem<'r> {
+    fn of_log(log: &'r LogRecord, resource: &'r SentResource<'r>, index: usize) -> SentItem<'r> {
         let name = text_of(&log.attributes, "event.name").unwrap_or(&log.event_name);
         SentItem {
             resource,
@@ -290,7 +288,7 @@ impl<'r> SentItem<'r> {
         let known = |bytes: &'r [u8]| (1..=LONGEST_ID).contains(&bytes.len()).then_some(Cow::Borrowed(bytes));
         match part {
             KeyPart::Attribute(name) => {
-                match value_of(self.attributes, name).or(value_of(self.resource, name))? {
+                match value_of(self.attributes, name).or_else(|| self.resource.value(name))? {
                     Value::StringValue(text) => known(text.as_bytes()),
                     Value::IntValue(number) => Some(Cow::Owned(number.to_string().into_bytes())),
                     Value::DoubleValue(number) => Some(Cow::Owned(number.to_string().into_bytes())),
@@ -321,13 +319,21 @@ fn timestamp(nanos: u64) -> Timestamp {
     Timestamp(i64::try_from(nanos / 1000).unwrap_or(i64::MAX)).plus_ms(0.0)
 }
 
-fn attributes_of(resource: Option<&Resource>) -> &[KeyValue] {
-    resource.map_or(&[], |resource| &resource.attributes)
+/// Returns the place of the attribute `name`.
+fn position_of(attributes: &[KeyValue], name: &str) -> Option<usize> {
+    #[cfg(test)]
+    tests::COMPARED.set(tests::COMPARED.get() + attributes.len());
+    attributes.iter().position(|attribute| attribute.key == name)
 }
 
 fn value_of<'r>(attributes: &'r [KeyValue], name: &str) -> Option<&'r Value> {
-    let found = attributes.iter().find(|attribute| attribute.key == name)?;
-    found.value.as_ref()?.value.as_ref()
+    attributes[position_of(attributes, name)?].value.as_ref()?.value.as_ref()
+}
+
+fn redacted(redactor: &mut Redactor, field: Field, text: &str) -> Cow<'static, str> {
+    #[cfg(test)]
+    tests::REDACTED.set(tests::REDACTED.get() + 1);
+    redactor.redact(field, text.as_bytes()).as_str().to_owned().into()
 }
 
 fn text_of<'r>(attributes: &'r [KeyValue], name: &str) -> Option<&'r str> {
@@ -339,8 +345,19 @@ fn text_of<'r>(attributes: &'r [KeyValue], name: &str) -> Option<&'r str> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use opentelemetry_proto::tonic::common::v1::AnyValue;
+    use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
+
+    thread_local! {
+        /// Attributes among which a name was searched, and texts that were redacted.
+        pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+        pub(super) static REDACTED: Cell<usize> = const { Cell::new(0) };
+    }
 
     pub(super) fn attribute(key: &str, text: &str) -> KeyValue {
         let value = Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
@@ -362,11 +379,62 @@ mod tests {
 
     #[test]
     fn a_text_of_any_length_is_not_an_id_that_items_have_in_common() {
-        let id = |length| [attribute("session.id", &"x".repeat(length))];
+        let id = |length| vec![attribute("session.id", &"x".repeat(length))];
         let log = LogRecord::default();
-        let has_id = |resource: &[KeyValue]| {
-            SentItem::of_log(&log, resource, 0).key_part(KeyPart::Attribute("session.id")).is_some()
+        let has_id = |attributes: Vec<KeyValue>| {
+            let resource = Resource { attributes, ..Resource::default() };
+            let resource = SentResource::new(Some(&resource));
+            SentItem::of_log(&log, &resource, 0).key_part(KeyPart::Attribute("session.id")).is_some()
         };
-        assert_eq!([0, 1, 1024, 1025].map(|length| has_id(&id(length))), [false, true, true, false]);
+        assert_eq!([0, 1, 1024, 1025].map(|length| has_id(id(length))), [false, true, true, false]);
+    }
+
+    /// Returns how many attributes were compared and how many texts redacted for `count` spans and log records of a
+    /// service with a large resource.
+    fn cost(service: &str, count: usize) -> (usize, usize) {
+        let names = ["session.id", "service.version", "gen_ai.conversation.id", "user.id", "error.type"];
+        let mut attributes: Vec<KeyValue> =
+            (0..1000).map(|number| attribute(&format!("attribute.{number}"), "text")).collect();
+        attributes.push(attribute("service.name", service));
+        attributes.extend(names.map(|name| attribute(name, "text")));
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let names = ["claude_code.interaction", "claude_code.llm_request", "claude_code.tool", "anything"];
+        let span = |number: usize| Span {
+            name: names[number % 4].to_owned(),
+            trace_id: vec![1; 16],
+            span_id: number.to_be_bytes().to_vec(),
+            parent_span_id: vec![1; 8],
+            ..Span::default()
+        };
+        let names = ["user_prompt", "api_request", "tool_decision", "tool_result"];
+        let log = |number: usize| LogRecord {
+            event_name: names[number % 4].to_owned(),
+            time_unix_nano: number as u64,
+            ..LogRecord::default()
+        };
+        let scope_spans = vec![ScopeSpans { spans: (0..count).map(span).collect(), ..ScopeSpans::default() }];
+        let log_records = (0..count).map(log).collect();
+        let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+        let spans = ResourceSpans { resource: resource.clone(), scope_spans, ..ResourceSpans::default() };
+        let logs = ResourceLogs { resource, scope_logs, ..ResourceLogs::default() };
+        let (mut adapters, mut facts) = (Adapters::new(Redactor::default()), Vec::new());
+        COMPARED.set(0);
+        REDACTED.set(0);
+        adapters.read_traces(&ExportTraceServiceRequest { resource_spans: vec![spans] }, &mut facts);
+        adapters.read_logs(&ExportLogsServiceRequest { resource_logs: vec![logs] }, &mut facts);
+        (COMPARED.get(), REDACTED.get())
+    }
+
+    #[test]
+    fn a_resource_is_searched_and_redacted_once_for_all_its_items() {
+        for service in ["claude-code", "a-server"] {
+            let (few, many) = (cost(service, 4), cost(service, 400));
+            assert!(few.0 > 1000 && few.1 > 0, "{few:?}");
+            // The items have no attributes.
+            assert_eq!(few.0, many.0, "{service}");
+            // A span of a server has a name of its own.
+            let own = if service == "a-server" { 396 } else { 0 };
+            assert_eq!(few.1 + own, many.1, "{service}");
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! Reads the attributes that a table names into a record. Every text passes the redactor here.
 
-use std::borrow::Cow;
-
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use serde_json::Value as Json;
 
 use super::table::{AgentTable, FieldSlot, Fields, Row};
-use super::{SentItem, opencode, value_of};
+use super::{SentItem, opencode, redacted, value_of};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::agent::AgentRecord;
 use crate::record::words::{CostSource, Decider, Status, ToolDecision};
@@ -25,36 +23,44 @@ pub(super) struct FieldReader<'f, 'r> {
 impl FieldReader<'_, '_> {
     pub(super) fn read(&mut self, fields: Fields) {
         for (slot, attribute) in fields {
-            let value = match attribute.split_once('#') {
-                Some((name, member)) => member_of(self.item, name, member),
-                None => {
-                    let own = value_of(self.item.attributes, attribute);
-                    own.or_else(|| value_of(self.item.resource, attribute)).map(Cow::Borrowed)
+            let SentItem { attributes, resource, .. } = *self.item;
+            if let Some((name, member)) = attribute.split_once('#') {
+                if let Some(value) = member_of(self.item, name, member) {
+                    self.set(*slot, &value, None);
                 }
-            };
-            if let Some(value) = value {
-                self.set(*slot, &value);
+            } else if let Some(value) = value_of(attributes, attribute) {
+                self.set(*slot, value, None);
+            } else if let Some(value) = resource.value(attribute) {
+                self.set(*slot, value, Some(attribute));
             }
         }
     }
 
-    fn set(&mut self, slot: FieldSlot, value: &Value) {
+    /// Sets a field to a value, which the attribute `shared` of the resource has, if that is not `None`.
+    fn set(&mut self, slot: FieldSlot, value: &Value, shared: Option<&'static str>) {
         let record = &mut *self.record;
         let (id, name) = (Field::Id, Field::Name);
+        let (redactor, resource) = (&mut *self.redactor, self.item.resource);
+        let mut text = |field| match (value, shared) {
+            (Value::StringValue(text), _) if text.is_empty() => None,
+            (Value::StringValue(text), Some(name)) => Some(resource.redacted(name, field, text, redactor)),
+            (Value::StringValue(text), None) => Some(redacted(redactor, field, text)),
+            _ => None,
+        };
         match slot {
             FieldSlot::Session if record.session_id.is_empty() => {
-                if let Some(text) = text(self.redactor, id, value) {
+                if let Some(text) = text(id) {
                     record.session_id = text;
                 }
             }
             FieldSlot::Session => {}
-            FieldSlot::Conversation => first(&mut record.conversation_id, || text(self.redactor, id, value)),
-            FieldSlot::Turn => first(&mut record.turn_id, || text(self.redactor, id, value)),
-            FieldSlot::Version => first(&mut record.agent_version, || text(self.redactor, name, value)),
+            FieldSlot::Conversation => first(&mut record.conversation_id, || text(id)),
+            FieldSlot::Turn => first(&mut record.turn_id, || text(id)),
+            FieldSlot::Version => first(&mut record.agent_version, || text(name)),
             FieldSlot::Pid => first(&mut record.host_pid, || u32::try_from(whole(value)?).ok()),
-            FieldSlot::Provider => first(&mut record.provider, || text(self.redactor, name, value)),
-            FieldSlot::Operation => first(&mut record.operation, || text(self.redactor, name, value)),
-            FieldSlot::Model => first(&mut record.model, || text(self.redactor, name, value)),
+            FieldSlot::Provider => first(&mut record.provider, || text(name)),
+            FieldSlot::Operation => first(&mut record.operation, || text(name)),
+            FieldSlot::Model => first(&mut record.model, || text(name)),
             FieldSlot::InputTokens => first(&mut record.input_tokens, || whole(value)),
             FieldSlot::OutputTokens => first(&mut record.output_tokens, || whole(value)),
             FieldSlot::CachedTokens => first(&mut record.cached_tokens, || whole(value)),
@@ -65,17 +71,17 @@ impl FieldReader<'_, '_> {
             }
             FieldSlot::FirstTokenMs => first(&mut record.first_token_ms, || millis(value)),
             FieldSlot::Attempt => first(&mut record.attempt, || whole(value)),
-            FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![text(self.redactor, id, value)?])),
-            FieldSlot::CallId => first(&mut record.call_id, || text(self.redactor, id, value)),
-            FieldSlot::ToolName => first(&mut record.tool_name, || text(self.redactor, name, value)),
-            FieldSlot::ToolServer => first(&mut record.tool_server, || text(self.redactor, name, value)),
+            FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![text(id)?])),
+            FieldSlot::CallId => first(&mut record.call_id, || text(id)),
+            FieldSlot::ToolName => first(&mut record.tool_name, || text(name)),
+            FieldSlot::ToolServer => first(&mut record.tool_server, || text(name)),
             FieldSlot::Decision => first(&mut record.decision, || decision(value)),
             FieldSlot::DecidedBy => first(&mut record.decided_by, || decider(value)),
             FieldSlot::Duration => first(&mut record.duration_ms, || millis(value)),
             FieldSlot::Success => first(&mut record.status, || success(value)),
             FieldSlot::ErrorType => first(&mut record.error_type, || match value {
                 Value::IntValue(code) => Some(code.to_string().into()),
-                _ => text(self.redactor, name, value),
+                _ => text(name),
             }),
         }
     }
@@ -128,16 +134,6 @@ impl FieldReader<'_, '_> {
 fn first<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
     if field.is_none() {
         *field = value();
-    }
-}
-
-/// Returns a redacted text; `None` for an empty text and for a value that is not a text.
-fn text(redactor: &mut Redactor, field: Field, value: &Value) -> Option<Cow<'static, str>> {
-    match value {
-        Value::StringValue(text) if !text.is_empty() => {
-            Some(redactor.redact(field, text.as_bytes()).as_str().to_owned().into())
-        }
-        _ => None,
     }
 }
 
@@ -207,16 +203,17 @@ fn decider(value: &Value) -> Option<Decider> {
 }
 
 /// Returns a text that is a member of the JSON object in an attribute.
-fn member_of(item: &SentItem<'_>, name: &str, member: &str) -> Option<Cow<'static, Value>> {
+fn member_of(item: &SentItem<'_>, name: &str, member: &str) -> Option<Value> {
     let Value::StringValue(object) = value_of(item.attributes, name)? else { return None };
     let object = Some(object).filter(|object| object.len() <= MOST_OF_OBJECT)?;
     let object: serde_json::Map<String, Json> = serde_json::from_str(object).ok()?;
-    Some(Cow::Owned(Value::StringValue(object.get(member)?.as_str()?.to_owned())))
+    Some(Value::StringValue(object.get(member)?.as_str()?.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::adapters::resource::SentResource;
     use crate::collect::adapters::tests::attribute;
     use opentelemetry_proto::tonic::logs::v1::LogRecord;
 
@@ -225,7 +222,7 @@ mod tests {
         let member = |padding: usize| {
             let object = format!(r#"{{"name":"a","rest":"{}"}}"#, "x".repeat(padding));
             let log = LogRecord { attributes: vec![attribute("input", &object)], ..LogRecord::default() };
-            member_of(&SentItem::of_log(&log, &[], 0), "input", "name").is_some()
+            member_of(&SentItem::of_log(&log, &SentResource::new(None), 0), "input", "name").is_some()
         };
         assert_eq!([0, 60 << 10, 64 << 10].map(member), [true, true, false]);
     }

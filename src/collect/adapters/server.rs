@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use super::SentItem;
 use super::bounded::BoundedMap;
 use super::fields::FieldReader;
 use super::table::FieldSlot::{ErrorType, Pid, Session, Version};
 use super::table::{Fields, Row, SPAN_ROW};
+use super::{SentItem, redacted};
 use crate::collect::fact::{AgentFact, FactHash, SPAN};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::EventName;
@@ -34,11 +34,13 @@ pub(super) struct ServerSpans {
     /// True if a trace has become known since the last release.
     has_new: bool,
     waiting: VecDeque<([u8; 16], AgentFact)>,
+    /// Spans that waited too long.
+    stray: u64,
 }
 
 impl Default for ServerSpans {
     fn default() -> ServerSpans {
-        ServerSpans { known: BoundedMap::new(TRACES), has_new: false, waiting: VecDeque::new() }
+        ServerSpans { known: BoundedMap::new(TRACES), has_new: false, waiting: VecDeque::new(), stray: 0 }
     }
 }
 
@@ -56,7 +58,6 @@ impl ServerSpans {
         &mut self,
         item: &SentItem<'_>,
         span: &Span,
-        service: &str,
         redactor: &mut Redactor,
         facts: &mut Vec<AgentFact>,
     ) {
@@ -67,15 +68,25 @@ impl ServerSpans {
         if span.flags & IS_REMOTE != 0 {
             self.know(item.trace);
         }
-        let fact = fact(item, span, service, redactor);
+        let fact = fact(item, span, redactor);
         if self.known.contains(&trace) {
             facts.push(fact);
             return;
         }
         if self.waiting.len() == WAITING {
             self.waiting.pop_front();
+            self.stray += 1;
         }
         self.waiting.push_back((trace, fact));
+    }
+
+    /// Returns how many spans were dropped since the last call, because their trace did not become known. At the end
+    /// the spans that still wait are dropped, too.
+    pub(super) fn take_stray(&mut self, is_end: bool) -> u64 {
+        if is_end {
+            self.stray += self.waiting.drain(..).count() as u64;
+        }
+        std::mem::take(&mut self.stray)
     }
 
     /// Adds the spans that waited for a trace that is known now.
@@ -92,14 +103,11 @@ impl ServerSpans {
     }
 }
 
-fn fact(item: &SentItem<'_>, span: &Span, service: &str, redactor: &mut Redactor) -> AgentFact {
-    let text = |redactor: &mut Redactor, text: &str| {
-        redactor.redact(Field::Name, text.as_bytes()).as_str().to_owned()
-    };
+fn fact(item: &SentItem<'_>, span: &Span, redactor: &mut Redactor) -> AgentFact {
     let mut record = AgentRecord {
         event: ROW.event,
-        agent_name: text(redactor, service).into(),
-        span_name: Some(text(redactor, &span.name).into()),
+        agent_name: item.resource.redacted_service(redactor),
+        span_name: Some(redacted(redactor, Field::Name, &span.name)),
         span_kind: match span.kind() {
             SpanKind::Unspecified => None,
             SpanKind::Internal => Some(ServerSpanKind::Internal),
@@ -115,4 +123,33 @@ fn fact(item: &SentItem<'_>, span: &Span, service: &str, redactor: &mut Redactor
     fields.times_and_ids(&ROW);
     let key = FactHash::of([b"server_span", item.trace, item.span]);
     AgentFact { record, key, own: item.own(&ROW), within: None, part: SPAN, parts: SPAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::adapters::resource::SentResource;
+
+    #[test]
+    fn a_span_that_waits_in_vain_is_counted_and_one_whose_trace_becomes_known_is_not() {
+        let (mut servers, mut redactor, mut facts) =
+            (ServerSpans::default(), Redactor::default(), Vec::new());
+        let resource = SentResource::new(None);
+        let mut take = |servers: &mut ServerSpans, trace: u8| {
+            let (trace_id, id) = (vec![trace; 16], vec![1; 8]);
+            let span = Span { trace_id, span_id: id.clone(), parent_span_id: id, ..Span::default() };
+            let item = SentItem::of_span(&span, &resource, 0);
+            servers.take(&item, &span, &mut redactor, &mut facts);
+            servers.release(&mut facts);
+            facts.len()
+        };
+        take(&mut servers, 1);
+        for _ in 0..WAITING {
+            take(&mut servers, 2);
+        }
+        assert_eq!((servers.take_stray(false), servers.take_stray(false)), (1, 0));
+        servers.know(&[2; 16]);
+        assert_eq!([2, 3].map(|trace| take(&mut servers, trace)), [WAITING + 1; 2]);
+        assert_eq!((servers.take_stray(false), servers.take_stray(true)), (0, 1));
+    }
 }
