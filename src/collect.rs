@@ -1,7 +1,7 @@
 //! Receives the telemetry of agents and of MCP servers, and records the fixed list of fields of
 //! [`AgentRecord`](crate::record::agent::AgentRecord).
 //!
-//! `serve` has the ports and connections, `receive` the requests. `recording` takes one body at a time: `decode` undoes
+//! `serve` has the ports and connections (`connection_use` when they are closed), `receive` the requests. `recording` takes one body at a time: `decode` undoes
 //! its encoding, `split` takes it apart within limits, `adapters` read it into facts (`fact`), `merge` joins the
 //! parts of a fact, and `file` has the lines.
 //! `forward` passes bodies on as they came. `state` is what other commands read of a run.
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -47,7 +47,7 @@ pub(crate) mod state;
 pub(crate) use forward::ForwardSettings;
 pub(crate) use receive::TokenHash;
 pub(crate) use serve::{ListenAddress, ListenError};
-use state::{CollectCounts, CollectState, RunState};
+use state::{CollectCounts, CollectState, RunState, add};
 
 /// Interval of the state file, and of the facts that wait for their parts.
 const TICK: Duration = Duration::from_secs(1);
@@ -156,8 +156,32 @@ struct Run {
     closing: watch::Sender<bool>,
     room: Arc<Semaphore>,
     connections: usize,
-    signals: [SignalStream; 3],
+    /// Number of signals that asked the run to end.
+    leaving: watch::Receiver<u32>,
     warn: fn(&str),
+}
+
+/// Returns the number of signals that have asked this process to end, from now on.
+fn signals() -> std::io::Result<watch::Receiver<u32>> {
+    let (count, leaving) = watch::channel(0);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let (mut stream, count) = (signal(kind)?, count.clone());
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                count.send_modify(|count| *count += 1);
+            }
+        });
+    }
+    Ok(leaving)
+}
+
+/// Does `work` until it is done, or until `signals` signals came. Returns `None` in the second case.
+async fn unless<T>(leaving: &watch::Receiver<u32>, signals: u32, work: impl Future<Output = T>) -> Option<T> {
+    let mut leaving = leaving.clone();
+    tokio::select! {
+        done = work => Some(done),
+        Ok(_) = leaving.wait_for(|count| *count >= signals) => None,
+    }
 }
 
 impl Run {
@@ -168,9 +192,7 @@ impl Run {
         listeners: Vec<std::net::TcpListener>,
         addresses: Vec<SocketAddr>,
     ) -> Result<Run, CollectError> {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let [terminate, interrupt, hangup] = kinds.map(signal);
-        let signals = [terminate?, interrupt?, hangup?];
+        let leaving = signals()?;
         let id = state.connection_id.clone();
         state.addresses = addresses.iter().map(ToString::to_string).collect();
         state.log_folder =
@@ -204,7 +226,7 @@ impl Run {
         let last = state::read().map(|last| (last.run_state(), last)).map(|(run, last)| (last, run));
         let last = last.filter(|(_, run)| *run != RunState::Ended);
         let warn = options.warn;
-        Ok(Run { state, last, recording, counts, senders, otlp, closing, room, connections, signals, warn })
+        Ok(Run { state, last, recording, counts, senders, otlp, closing, room, connections, leaving, warn })
     }
 
     /// Returns true if another run has the state file.
@@ -213,18 +235,20 @@ impl Run {
     }
 
     async fn until_signal(mut self) -> CollectState {
+        let leaving = self.leaving.clone();
+        // A disk that is slow must not keep a signal waiting.
+        unless(&leaving, 1, self.keep_house()).await;
+        self.end().await
+    }
+
+    /// Writes what is due and the state, and reports losses, without end.
+    async fn keep_house(&mut self) {
         self.write_state().await;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reported = (Instant::now(), 0);
         loop {
-            let [terminate, interrupt, hangup] = &mut self.signals;
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => break,
-                _ = ticks.tick() => {}
-            }
+            ticks.tick().await;
             self.flush_due().await;
             let counts = self.counts.lock().clone();
             if counts != self.state.counts {
@@ -236,12 +260,11 @@ impl Run {
             }
             self.report_losses(&mut reported);
         }
-        self.end().await
     }
 
     /// Writes the records of facts whose other parts did not come.
     async fn flush_due(&self) {
-        // A request that is being recorded does it, too, and a signal must not wait for it.
+        // A request that is being recorded does it, too.
         let Ok(mut recording) = Arc::clone(&self.recording).try_lock_owned() else { return };
         let _ = tokio::task::spawn_blocking(move || recording.write_due(Timestamp::now())).await;
     }
@@ -255,37 +278,31 @@ impl Run {
     }
 
     /// Drains: no new connection, the requests under way, the facts that wait, and then what is passed on. A second
-    /// signal ends each wait.
+    /// signal ends each wait. Facts that cannot be written in time are counted.
     async fn end(mut self) -> CollectState {
         let _ = self.closing.send(true);
         let all = u32::try_from(self.connections).unwrap_or(u32::MAX);
-        let [terminate, interrupt, _] = &mut self.signals;
-        tokio::select! {
-            _ = timeout(DRAIN, self.room.acquire_many(all)) => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if let Ok(mut recording) = timeout(DRAIN, Arc::clone(&self.recording).lock_owned()).await {
-            let _ = tokio::task::spawn_blocking(move || recording.finish(Timestamp::now())).await;
-        }
+        unless(&self.leaving, 2, timeout(DRAIN, self.room.acquire_many(all))).await;
+        let recording = Arc::clone(&self.recording);
+        let written = async {
+            let mut recording = recording.lock_owned().await;
+            tokio::task::spawn_blocking(move || recording.finish(Timestamp::now())).await
+        };
+        let is_written = matches!(unless(&self.leaving, 2, timeout(DRAIN, written)).await, Some(Ok(Ok(()))));
         if let Some(senders) = self.senders.take() {
-            tokio::select! {
-                () = senders.finish(DRAIN) => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let _ = unless(&self.leaving, 2, senders.finish(DRAIN)).await;
         }
         if let Some(otlp) = self.otlp.take() {
             let last = tokio::task::spawn_blocking(move || otlp.finish(std::time::Instant::now() + DRAIN));
-            tokio::select! {
-                _ = last => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let _ = unless(&self.leaving, 2, last).await;
         }
         self.state.counts = self.counts.lock().clone();
+        if !is_written {
+            let waiting = std::mem::take(&mut self.state.counts.waiting);
+            add(&mut self.state.counts.lost, "timeout", waiting);
+        }
         self.state.ended_at = Some(Timestamp::now().to_string());
-        self.write_state().await;
+        let _ = timeout(TICK, self.write_state()).await;
         self.state
     }
 
@@ -305,5 +322,81 @@ impl CollectCounts {
     /// Returns the number of everything that was lost.
     fn all_lost(&self) -> u64 {
         self.lost.values().chain(self.forward_lost.values()).sum::<u64>() + self.rejected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver as StdReceiver, Sender as StdSender, channel};
+    use std::sync::{Mutex as StdMutex, OnceLock};
+
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceRequest, logs::v1 as logs};
+    use prost::Message;
+
+    use super::*;
+    use crate::export::otlp::settings::Signal;
+
+    /// The disk of the test: a message about it reports that a write began, and ends when the disk works again.
+    static DISK: OnceLock<(StdSender<()>, StdMutex<StdReceiver<()>>)> = OnceLock::new();
+
+    fn hang(_: &str) {
+        let (began, works) = DISK.get().unwrap();
+        began.send(()).unwrap();
+        let _ = works.lock().unwrap().recv();
+    }
+
+    /// Returns a request with an event of Claude Code.
+    fn prompt() -> Vec<u8> {
+        let attribute = |key: &str, text: &str| KeyValue {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) }),
+            ..KeyValue::default()
+        };
+        let attributes = vec![attribute("event.name", "user_prompt"), attribute("prompt.id", "p")];
+        let log = logs::LogRecord { attributes, ..logs::LogRecord::default() };
+        let scope_logs = vec![logs::ScopeLogs { log_records: vec![log], ..logs::ScopeLogs::default() }];
+        let attributes = vec![attribute("service.name", "claude-code")];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let resource_logs =
+            vec![logs::ResourceLogs { resource, scope_logs, ..logs::ResourceLogs::default() }];
+        ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_signal_does_not_wait_for_a_disk_that_hangs_and_what_is_not_written_is_counted() {
+        let ((began, has_begun), (works, waits)) = (channel(), channel());
+        DISK.set((began, StdMutex::new(waits))).unwrap();
+        let counts = SharedCounts::default();
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogSettings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
+        let file = AgentFile::new(log, 0, "0123456789ab", hang, Timestamp::now());
+        let (adapters, prices) = (Adapters::new(Redactor::default()), ModelPrices::default());
+        let mut recording = Recording::new(adapters, Some(file), prices, None, "id", &counts);
+        // The fact is older than any wait for its other parts.
+        recording.take(Signal::Logs, false, &prompt(), 0, Timestamp(0)).unwrap();
+        let (signals, leaving) = watch::channel(0);
+        let run = Run {
+            state: CollectState::default(),
+            // The state file belongs to another run.
+            last: Some((CollectState::default(), RunState::Running)),
+            recording: Arc::new(Mutex::new(recording)),
+            counts,
+            senders: None,
+            otlp: None,
+            closing: watch::channel(false).0,
+            room: Arc::new(Semaphore::new(1)),
+            connections: 1,
+            leaving,
+            warn: |_| {},
+        };
+        let run = tokio::spawn(run.until_signal());
+        tokio::task::spawn_blocking(move || has_begun.recv()).await.unwrap().unwrap();
+        signals.send(2).unwrap();
+        let state = run.await.unwrap();
+        assert_eq!(state.counts.lost, [("timeout".to_owned(), 1)].into());
+        drop(works);
     }
 }

@@ -338,6 +338,13 @@ fn end(out: &mut Out<'_>, state: &CollectState) -> std::io::Result<()> {
     if counts.own_spans > 0 {
         writeln!(out, "not recorded: {} of spantap itself", format::plural(counts.own_spans, "span"))?;
     }
+    if counts.stray_spans > 0 {
+        writeln!(
+            out,
+            "not recorded: {} of servers in traces without a span of an agent or of spantap",
+            format::plural(counts.stray_spans, "span")
+        )?;
+    }
     if state.forward.is_some() {
         writeln!(out, "passed on: {}", format::plural(counts.forwarded, "request"))?;
     }

@@ -115,6 +115,11 @@ impl Merge {
         }
     }
 
+    /// Returns the number of facts whose record was not taken.
+    pub(super) fn unwritten(&self) -> usize {
+        self.facts.len() - self.written.len()
+    }
+
     fn hold(&mut self, number: u64, until: Timestamp) {
         self.held.push_back((number, until));
     }

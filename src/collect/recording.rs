@@ -157,6 +157,7 @@ impl Recording {
     pub(super) fn finish(&mut self, now: Timestamp) {
         let records = self.merge.take(None);
         self.write(records, now);
+        self.counts.lock().stray_spans += self.adapters.take_stray(true);
     }
 
     /// Writes the records of the facts that are ready.
@@ -181,6 +182,11 @@ impl Recording {
     }
 
     fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp) {
+        let held = self.merge.unwritten() as u64;
+        let mut counts = self.counts.lock();
+        counts.waiting = held + records.len() as u64;
+        counts.stray_spans += self.adapters.take_stray(false);
+        drop(counts);
         for mut record in records {
             if record.event == EventName::ModelCall {
                 self.add_up(&mut record);
@@ -198,6 +204,7 @@ impl Recording {
             counts.records += written.records;
             written.lost.iter().for_each(|(reason, number)| add(&mut counts.lost, reason, *number));
         }
+        self.counts.lock().waiting = held;
         self.lines.clear();
         self.lines.shrink_to(LINES_KEPT);
     }

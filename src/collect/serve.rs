@@ -215,6 +215,7 @@ mod tests {
     use crate::collect::receive::Receiver;
     use crate::collect::recording::Recording;
     use crate::observe::redact::Redactor;
+    use crate::record::cost::ModelPrices;
 
     const SOON: Duration = Duration::from_millis(50);
     const NEVER: Duration = Duration::from_secs(3600);
@@ -236,7 +237,8 @@ mod tests {
         client.write_all(sent).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let counts = SharedCounts::default();
-        let recording = Recording::new(Adapters::new(Redactor::default()), None, "id", &counts);
+        let (adapters, prices) = (Adapters::new(Redactor::default()), ModelPrices::default());
+        let recording = Recording::new(adapters, None, prices, None, "id", &counts);
         let recording = Arc::new(tokio::sync::Mutex::new(recording));
         let router = Receiver::new(recording, counts.clone(), None, None, "id").router();
         let room = Arc::new(Semaphore::new(1));

@@ -26,6 +26,10 @@ pub struct CollectCounts {
     pub records: u64,
     /// Spans of spantap itself, which are not recorded.
     pub own_spans: u64,
+    /// Spans of servers in traces of which no span of spantap or of an agent came in time. They are not recorded.
+    pub stray_spans: u64,
+    /// Facts that wait for their other parts, and records that wait for the disk.
+    pub waiting: u64,
     /// Items that could not be decoded although their request could.
     pub rejected: u64,
     /// Requests and connections that were refused, by reason.
