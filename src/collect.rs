@@ -392,10 +392,11 @@ mod tests {
             leaving,
             warn: |_| {},
         };
-        let run = tokio::spawn(run.until_signal());
-        tokio::task::spawn_blocking(move || has_begun.recv()).await.unwrap().unwrap();
-        signals.send(2).unwrap();
-        let state = run.await.unwrap();
+        let signal = async {
+            tokio::task::spawn_blocking(move || has_begun.recv()).await.unwrap().unwrap();
+            signals.send(2).unwrap();
+        };
+        let (state, ()) = tokio::join!(run.until_signal(), signal);
         assert_eq!(state.counts.lost, [("timeout".to_owned(), 1)].into());
         drop(works);
     }

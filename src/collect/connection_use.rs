@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// How long a connection is kept.
@@ -18,7 +19,13 @@ pub(super) struct ConnectionLimits {
 
 /// The requests of one connection, as its handlers and the task that serves it know them.
 #[derive(Clone)]
-pub(super) struct ConnectionUse(Arc<Mutex<RequestsSeen>>);
+pub(super) struct ConnectionUse(Arc<UsedConnection>);
+
+struct UsedConnection {
+    seen: Mutex<RequestsSeen>,
+    /// The place among all connections. A request whose client has left keeps it until it is recorded.
+    _place: OwnedSemaphorePermit,
+}
 
 struct RequestsSeen {
     under_way: u32,
@@ -33,13 +40,13 @@ struct RequestsSeen {
 pub(super) struct RequestUnderWay(ConnectionUse);
 
 impl ConnectionUse {
-    pub(super) fn new(now: Instant) -> ConnectionUse {
+    pub(super) fn new(now: Instant, place: OwnedSemaphorePermit) -> ConnectionUse {
         let seen = RequestsSeen { under_way: 0, has_asked: false, is_admitted: false, since: now };
-        ConnectionUse(Arc::new(Mutex::new(seen)))
+        ConnectionUse(Arc::new(UsedConnection { seen: Mutex::new(seen), _place: place }))
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestsSeen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a request is under way until the result is dropped.
@@ -81,6 +88,8 @@ impl Drop for RequestUnderWay {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     #[test]
@@ -88,7 +97,8 @@ mod tests {
         let (first, idle) = (Duration::from_secs(10), Duration::from_secs(90));
         let limits = ConnectionLimits { first, idle, grace: first };
         let begin = Instant::now();
-        let usage = ConnectionUse::new(begin);
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let usage = ConnectionUse::new(begin, place);
         assert_eq!((usage.deadline(limits), usage.has_asked()), (Some(begin + first), false));
         let refused = usage.begin();
         assert_eq!((usage.deadline(limits), usage.has_asked()), (None, true));

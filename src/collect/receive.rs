@@ -75,13 +75,32 @@ impl Receiver {
         Router::new().fallback(answer).with_state(Arc::new(self))
     }
 
-    async fn http(self: Arc<Self>, signal: Signal, request: Request) -> Response<Body> {
+    async fn answer(self: Arc<Self>, request: Request) -> Response<Body> {
+        let _under_way = request.extensions().get().map(ConnectionUse::begin);
+        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_grpc = kind.is_some_and(|kind| kind.starts_with("application/grpc"));
+        let path = request.uri().path();
+        let is_path = |signal: &Signal| match is_grpc {
+            true => path == signal.grpc_path(),
+            false => path.strip_prefix('/').is_some_and(|path| path == signal.path()),
+        };
+        match Signal::ALL.into_iter().find(is_path) {
+            Some(signal) if is_grpc => self.grpc(signal, request).await,
+            Some(signal) => self.http(signal, request).await,
+            None => {
+                self.counts.refuse(Refusal::NotFound.word());
+                match is_grpc {
+                    true => Refusal::NotFound.grpc().into_http(),
+                    false => Refusal::NotFound.http(form_of(request.headers()).unwrap_or(BodyForm::Json)),
+                }
+            }
+        }
+    }
+
+    async fn http(&self, signal: Signal, request: Request) -> Response<Body> {
         let form = form_of(request.headers());
         let outcome = match self.admit_http(form, request).await {
-            Ok(body) => {
-                let receiver = Arc::clone(&self);
-                to_the_end(async move { receiver.take_http(signal, body).await }).await
-            }
+            Ok(body) => self.take_http(signal, body).await,
             Err(refusal) => {
                 self.counts.refuse(refusal.word());
                 Err(refusal)
@@ -140,25 +159,20 @@ impl Receiver {
         recorded
     }
 
-    async fn grpc(self: Arc<Self>, signal: Signal, request: Request) -> Response<Body> {
+    async fn grpc(&self, signal: Signal, request: Request) -> Response<Body> {
         let (head, body) = request.into_parts();
         let admitted = async {
             self.admit(&head)?;
             self.read(body, MAX_BODY + GRPC_HEAD).await
         };
-        let (body, permit) = match admitted.await {
+        let (body, _permit) = match admitted.await {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 self.counts.refuse(refusal.word());
                 return refusal.grpc().into_http();
             }
         };
-        let receiver = Arc::clone(&self);
-        let taken = async move {
-            let _permit = permit;
-            Ok(receiver.take_grpc(signal, head, body).await)
-        };
-        to_the_end(taken).await.unwrap_or_else(|refusal| refusal.grpc().into_http())
+        self.take_grpc(signal, head, body).await
     }
 
     /// Records a body and passes it on. A refusal is counted.
@@ -273,13 +287,6 @@ struct AdmittedBody {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Runs `work` also if the client leaves: a program that ends closes its connection after the last byte.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::spawn(work).await.unwrap_or(Err(Refusal::Failed))
-}
-
 /// Decodes and records a body of `length` bytes on a thread for blocking calls. Returns the number of rejected items.
 async fn record(
     mut recording: OwnedMutexGuard<Recording>,
@@ -295,26 +302,11 @@ async fn record(
     tokio::task::spawn_blocking(take).await.unwrap_or(Err(Refusal::Failed))
 }
 
+/// Answers a request. It is recorded also if the client leaves: a program that ends closes its connection after the last
+/// byte, and the service of a connection ends with it.
 async fn answer(State(receiver): State<Arc<Receiver>>, request: Request) -> Response<Body> {
-    let _under_way = request.extensions().get().map(ConnectionUse::begin);
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_grpc = kind.is_some_and(|kind| kind.starts_with("application/grpc"));
-    let path = request.uri().path();
-    let is_path = |signal: &Signal| match is_grpc {
-        true => path == signal.grpc_path(),
-        false => path.strip_prefix('/').is_some_and(|path| path == signal.path()),
-    };
-    match Signal::ALL.into_iter().find(is_path) {
-        Some(signal) if is_grpc => receiver.grpc(signal, request).await,
-        Some(signal) => receiver.http(signal, request).await,
-        None => {
-            receiver.counts.refuse(Refusal::NotFound.word());
-            match is_grpc {
-                true => Refusal::NotFound.grpc().into_http(),
-                false => Refusal::NotFound.http(form_of(request.headers()).unwrap_or(BodyForm::Json)),
-            }
-        }
-    }
+    let answer = tokio::spawn(receiver.answer(request)).await;
+    answer.unwrap_or_else(|_| Refusal::Failed.http(BodyForm::Json))
 }
 
 /// The call over gRPC, once tonic has decoded its message.

@@ -141,9 +141,9 @@ pub(super) async fn serve(
             _ = closing.changed() => return,
         };
         match (accepted, Arc::clone(&room).try_acquire_owned()) {
-            (Ok((stream, _)), Ok(permit)) => {
+            (Ok((stream, _)), Ok(place)) => {
                 let (router, counts, closing) = (router.clone(), counts.clone(), closing.clone());
-                tokio::spawn(connection(stream, router, permit, counts, LIMITS, closing));
+                tokio::spawn(connection(stream, router, place, counts, LIMITS, closing));
             }
             (Ok((stream, _)), Err(_)) => {
                 counts.refuse("connections");
@@ -154,18 +154,21 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves one connection, until it ends or is idle for too long. `permit` is given back at its end.
+/// Serves one connection, until it ends or is idle for too long. `place` is given back at its end, or at that of its last
+/// request.
 async fn connection(
     stream: TcpStream,
     router: Router,
-    _permit: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
     counts: SharedCounts,
     limits: ConnectionLimits,
     mut closing: watch::Receiver<bool>,
 ) {
-    let usage = ConnectionUse::new(Instant::now());
+    let usage = ConnectionUse::new(Instant::now(), place);
     let service = TowerToHyperService::new(router.layer(Extension(usage.clone())));
     let mut builder = Builder::new(TokioExecutor::new());
+    // A client may close its side once it has sent all, and read the answer.
+    builder.http1().half_close(true);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle).max_buf_size(MOST_HEAD);
     builder
         .http2()
@@ -242,9 +245,9 @@ mod tests {
         let recording = Arc::new(tokio::sync::Mutex::new(recording));
         let router = Receiver::new(recording, counts.clone(), None, None, "id").router();
         let room = Arc::new(Semaphore::new(1));
-        let permit = Arc::clone(&room).try_acquire_owned().unwrap();
+        let place = Arc::clone(&room).try_acquire_owned().unwrap();
         let (open, closing) = watch::channel(false);
-        tokio::spawn(connection(stream, router, permit, counts.clone(), limits, closing));
+        tokio::spawn(connection(stream, router, place, counts.clone(), limits, closing));
         Served { client, room, counts, _open: open }
     }
 

@@ -1,5 +1,7 @@
 //! Reads the attributes that a table names into a record. Every text passes the redactor here.
 
+use std::borrow::Cow;
+
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use serde_json::Value as Json;
 
