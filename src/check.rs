@@ -11,7 +11,6 @@ use crate::observe::redact::{Field, Redactor};
 use crate::text::words::words;
 
 mod answer;
-mod group;
 pub(crate) mod lint;
 pub(crate) mod remote;
 mod server;

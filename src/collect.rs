@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -27,6 +26,7 @@ use crate::record::Identity;
 use crate::record::cost::ModelPrices;
 use crate::record::timestamp::Timestamp;
 use crate::settings::address;
+use crate::system::signals::LeaveSignals;
 use crate::system::thread;
 
 pub mod adapters;
@@ -164,14 +164,13 @@ struct Run {
 /// Returns the number of signals that have asked this process to end, from now on.
 fn signals() -> std::io::Result<watch::Receiver<u32>> {
     let (count, leaving) = watch::channel(0);
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        let (mut stream, count) = (signal(kind)?, count.clone());
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() {
-                count.send_modify(|count| *count += 1);
-            }
-        });
-    }
+    let mut signals = LeaveSignals::take()?;
+    tokio::spawn(async move {
+        loop {
+            signals.next().await;
+            count.send_modify(|count| *count += 1);
+        }
+    });
     Ok(leaving)
 }
 

@@ -241,7 +241,7 @@ fn server_end(exit: ServerExit) -> ServerEnd {
         ExitStatus::Killed(signal) => (None, Some(signal)),
     };
     // Some hosts send these signals to the server itself, and not to spantap.
-    let politely = matches!(signal, Some(libc::SIGTERM | libc::SIGINT | libc::SIGHUP));
+    let politely = signal.is_some_and(signals::is_polite_end);
     let reason = if exit.asked || politely { EndReason::ServerExited } else { EndReason::ServerDied };
     ServerEnd { at: exit.at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 }
 }

@@ -7,7 +7,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ pub mod pump;
 pub mod ring;
 
 use crate::system::clock::{Moment, now};
+use crate::system::descriptor::{self, OwnedDescriptor, RawDescriptor};
 use crate::system::process;
 use crate::system::processes::Activity;
 use crate::system::server::{ExitStatus, SpawnError, StartedServer, TraceEnv};
@@ -70,8 +70,8 @@ struct OutputStream {
     ring: Arc<Ring>,
     /// The server's pipe and the host's stream. The pump owns them and closes them at its end. A number that
     /// is reused after that is only queried, never read or written.
-    from: RawFd,
-    to: RawFd,
+    from: RawDescriptor,
+    to: RawDescriptor,
     /// The host reads a pipe or socket.
     has_peer: bool,
 }
@@ -148,18 +148,18 @@ impl Relay {
         allocator::relay_begins(main);
         let spawned = now();
         if outputs_are_one {
-            stdio::silence(libc::STDOUT_FILENO);
-            stdio::silence(libc::STDERR_FILENO);
+            stdio::silence(descriptor::STDOUT);
+            stdio::silence(descriptor::STDERR);
         }
-        let output = |number: usize, from: RawFd, to: RawFd| {
+        let output = |number: usize, from: RawDescriptor, to: RawDescriptor| {
             let (pump, ring) = (Arc::clone(&pumps[number]), Arc::clone(&rings[number]));
             OutputStream { pump, ring, from, to, has_peer: stdio::has_peer(to) }
         };
         let outputs = [
-            output(1, from_server.as_raw_fd(), stdout.as_raw_fd()),
-            output(2, errors.as_raw_fd(), stderr.raw()),
+            output(1, descriptor::raw(&from_server), descriptor::raw(&stdout)),
+            output(2, descriptor::raw(&errors), stderr.raw()),
         ];
-        stdin_pump.start(Descriptor::Standard(libc::STDIN_FILENO), Descriptor::Owned(to_server));
+        stdin_pump.start(Descriptor::Standard(descriptor::STDIN), Descriptor::Owned(to_server));
         stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(stdout));
         stderr_pump.start(Descriptor::Owned(errors), stderr);
         let (orphan_grace, stderr_closed) = (options.orphan_grace, outputs_are_one);
@@ -210,19 +210,19 @@ impl Relay {
                 Woken::Forward(signal) => {
                     asked |= signals::asks_to_leave(signal);
                     forwarded |= 1 << signal;
-                    stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
+                    stopping = (stopping || signals::asks_to_stop(signal)) && !signals::asks_to_go_on(signal);
                     process::send(self.pid, signal);
                 }
                 Woken::Kernel(signal) => {
-                    asked |= matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP);
-                    stopping = (stopping || signals::asks_to_stop(signal)) && signal != libc::SIGCONT;
-                    if signal == libc::SIGHUP && signals::leads_session() {
+                    asked |= signals::asks_to_leave(signal);
+                    stopping = (stopping || signals::asks_to_stop(signal)) && !signals::asks_to_go_on(signal);
+                    if signals::is_for_the_leader(signal) {
                         process::send(self.pid, signal);
                     }
                 }
                 Woken::LookAround | Woken::Timeout => {}
             }
-            if matches!(woken, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
+            if woken.asks_to_look()
                 && let Some(status) = process::reap(self.pid)
             {
                 let of_a_forwarded =
@@ -303,8 +303,8 @@ impl Relay {
     /// Closes the host's stderr, because the server has closed its own and lives on.
     fn close_stderr(&mut self) {
         self.stderr_closed = true;
-        stdio::silence(libc::STDERR_FILENO);
-        stdio::silence(libc::STDOUT_FILENO);
+        stdio::silence(descriptor::STDERR);
+        stdio::silence(descriptor::STDOUT);
     }
 }
 
@@ -332,10 +332,10 @@ fn ring(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
 
 /// Takes the host's stdout, and its stderr if both are one stream, because messages of spantap would then be among
 /// those of the server.
-fn take_outputs() -> io::Result<(OwnedFd, Descriptor)> {
+fn take_outputs() -> io::Result<(OwnedDescriptor, Descriptor)> {
     let stderr = match stdio::outputs_are_one() {
         true => Descriptor::Owned(stdio::copy_stderr()?),
-        false => Descriptor::Standard(libc::STDERR_FILENO),
+        false => Descriptor::Standard(descriptor::STDERR),
     };
     Ok((stdio::take_stdout()?, stderr))
 }
@@ -381,19 +381,20 @@ impl StderrEnd {
 #[derive(Default)]
 struct Orphan {
     since: Option<Moment>,
-    sent: u32,
+    is_asked: bool,
+    is_killed: bool,
 }
 
 impl Orphan {
-    /// Sends SIGTERM after `grace` and SIGKILL after twice that. The host is gone and nothing reads in its place.
+    /// Asks the server to leave after `grace` and kills it after twice that. The host is gone and nothing reads in its
+    /// place.
     fn check(&mut self, pid: i32, grace: Duration) {
         let open_for = now().since(*self.since.get_or_insert_with(now));
-        for (number, signal) in [libc::SIGTERM, libc::SIGKILL].into_iter().enumerate() {
-            let number = number as u32;
-            if self.sent == number && open_for >= grace * (number + 1) {
-                process::send(pid, signal);
-                self.sent = number + 1;
-            }
+        if open_for >= grace && !std::mem::replace(&mut self.is_asked, true) {
+            process::ask_to_leave(pid);
+        }
+        if open_for >= grace * 2 && !std::mem::replace(&mut self.is_killed, true) {
+            process::kill(pid);
         }
     }
 }

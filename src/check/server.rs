@@ -1,24 +1,20 @@
 //! The server process of a probe: its pipes, its last lines, and its end.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus};
+use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read};
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::check::answer::{ProbeReply, answer_to, parsed, reply_of};
-use crate::check::group::ProcessGroup;
 use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure};
 use crate::hosts::launch::LocalLaunch;
 use crate::observe::CHECK_CLIENT;
 use crate::observe::redact::{Field, Redacted, Redactor};
+use crate::system::group::{self, ProcessGroup, ServerEnds};
 
 /// Longest line, in bytes, that is read whole.
 const MAX_LINE: u64 = 16 << 20;
@@ -70,30 +66,20 @@ impl ProbeServer {
         let pipes = pipes().map_err(|error| {
             failure(FailureKind::NotExecutable, format!("no pipe can be made for the server: {error}"))
         });
-        let [(of_server, stdin), (stdout, out), (stderr, err)] = pipes?;
-        // A server that does not read must not hold up the probe. The other end, which it holds, still blocks.
-        let _ = rustix::fs::fcntl_setfl(&stdin, OFlags::WRONLY | OFlags::NONBLOCK);
-        let mut group = ProcessGroup::new([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
-        let begin = Instant::now();
-        let mut command = Command::new(program);
+        let pipes = pipes?;
+        let mut command = group::command(program);
         if let Some(folder) = &launch.folder {
             command.current_dir(folder);
         }
-        let child = command
+        command
             .args(args)
             // If the command starts a proxy, readers leave its session out.
             .env("SPANTAP_ORIGIN", CHECK_CLIENT)
-            .envs(&launch.environment)
-            .stdin(of_server)
-            .stdout(out)
-            .stderr(err)
-            // A launcher and the server that it starts are ended together.
-            .process_group(group.number())
-            .spawn();
-        // It holds the server's ends of the pipes.
-        drop(command);
-        let child = child.map_err(|error| start_failure(&error, launch, redactor))?;
-        group.joined(&child);
+            .envs(&launch.environment);
+        // A launcher and the server that it starts are ended together.
+        let started = ProcessGroup::start(command, pipes);
+        let (group, child, ServerEnds { begin, stdin, stdout, stderr }) =
+            started.map_err(|error| start_failure(&error, launch, redactor))?;
         let lines = read_lines(stdout);
         let (errors, errors_end) = read_tail(stderr, redactor());
         Ok(ProbeServer {
@@ -121,7 +107,7 @@ impl ProbeServer {
         if kind == FailureKind::Died {
             match self.wait(DRAIN_TIMEOUT) {
                 // A server that ends has closed its stdin, too. Which of the two is noticed first is chance.
-                Some(status) => text = format!("{ENDED} ({})", ending(status)),
+                Some(status) => text = format!("{ENDED} ({})", group::ending(status)),
                 None => text = format!("{text}, but its process still runs"),
             }
             let _ = self.errors_end.recv_timeout(DRAIN_TIMEOUT);
@@ -160,11 +146,10 @@ impl ProbeServer {
         if self.wait(GRACE).is_some() {
             return ProbeEnd { by: "stdin_closed", after: begin.elapsed() };
         }
-        self.group.signal(Signal::TERM);
-        if self.wait(GRACE).is_some() {
+        if self.group.ask_to_end() && self.wait(GRACE).is_some() {
             return ProbeEnd { by: "sigterm", after: begin.elapsed() };
         }
-        self.group.signal(Signal::KILL);
+        self.group.kill();
         // It may have left the group and closed its pipes.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -189,7 +174,7 @@ impl ProbeServer {
         let line = format!("{message}\n");
         let mut rest = line.as_bytes();
         while let (Some(stdin), false) = (self.stdin.as_mut(), rest.is_empty()) {
-            let (kind, text) = match stdin.write(rest) {
+            let (kind, text) = match group::write_now(stdin, rest) {
                 Ok(count) => {
                     rest = &rest[count..];
                     continue;
@@ -290,14 +275,6 @@ fn start_failure(
     let program = program.first().map(|word| word.as_str().to_owned()).unwrap_or_default();
     let text = format!("failed to start server `{program}`: {reason}");
     ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
-}
-
-fn ending(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown status".to_owned(),
-    }
 }
 
 /// Reads lines in a new thread. A server that writes faster than its lines are received has to wait.

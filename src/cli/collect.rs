@@ -1,7 +1,6 @@
 //! `spantap collect`.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,6 +24,7 @@ use crate::export::otlp::OtlpSettings;
 use crate::present::{Printable, format};
 use crate::record::cost::ModelPrices;
 use crate::settings::{GivenSettings, Settings, paths, process_environment};
+use crate::system::access::FileAccess;
 use crate::system::files::read_limited;
 
 /// Largest file of a token, in bytes.
@@ -242,7 +242,7 @@ fn token(path: &Path) -> anyhow::Result<TokenHash> {
             anyhow::anyhow!("the token in `{}` is not one word of 16 characters at least", path.display());
         return Err(hint(problem, "make one: head -c 24 /dev/urandom | base64"));
     }
-    if std::fs::metadata(path).with_context(failed)?.mode() & 0o077 != 0 {
+    if FileAccess::at(path).with_context(failed)?.is_open {
         let problem = anyhow::anyhow!("other users can read the token in `{}`", path.display());
         return Err(hint(problem, format!("chmod 600 '{}'", path.display())));
     }

@@ -7,7 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 
 use crate::cli::Out;
 use crate::settings::process_variable;
-use crate::system::signals::{self, SignalMask};
+use crate::system::signals;
 
 /// Output that starts the pager when something is written.
 pub struct PagedOutput<'a> {
@@ -88,10 +88,6 @@ fn start(pager: &str, color: ColorChoice) -> io::Result<(Child, AutoStream<Box<d
     }
     let mut child = command.stdin(Stdio::piped()).spawn()?;
     let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    if SignalMask::block_all().is_ok() {
-        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
-            signals::unblock(signal);
-        }
-    }
+    signals::leave_the_keyboard();
     Ok((child, AutoStream::new(Box::new(input), color)))
 }

@@ -27,6 +27,7 @@ use crate::query::row::id_end;
 use crate::query::top::{TopOrder, TopScan, TopServer, TopState};
 use crate::record::timestamp::Timestamp;
 use crate::settings::process_variable;
+use crate::system::signals;
 
 mod terminal;
 
@@ -223,7 +224,7 @@ impl Watch {
                 }
             }
             match screen.signal() {
-                Some(libc::SIGTSTP) => {
+                Some(signal) if signals::asks_to_stop(signal) => {
                     screen.suspend()?;
                     drawn = None;
                 }

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::collect::connection_use::{ConnectionLimits, ConnectionUse};
 use crate::collect::recording::SharedCounts;
+use crate::system::descriptor;
 use crate::system::ports::{PortOwner, owner_of};
 
 /// Ports of OTLP over HTTP and over gRPC.
@@ -123,8 +124,7 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
 
 /// Returns the number of connections for which this process may have descriptors.
 pub(super) fn connection_limit() -> Arc<Semaphore> {
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
-    Arc::new(Semaphore::new(MOST_CONNECTIONS.min(files / 2) as usize))
+    Arc::new(Semaphore::new(MOST_CONNECTIONS.min(descriptor::limit() / 2) as usize))
 }
 
 /// Takes connections of one listener until `closing` changes.

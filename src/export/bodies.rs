@@ -6,11 +6,8 @@
 //! so none is left behind by a proxy that was killed.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +22,7 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::LossPlace;
 use crate::record::{ClockAnchor, Dropped, Identity, Record};
 use crate::relay::chunk::Moment;
+use crate::system::access::{self, FileAccess, FileOwner};
 use crate::system::{files, thread};
 
 /// Bytes of all bodies of one connection.
@@ -237,15 +235,9 @@ impl Writer {
             let name = self.next.of_bodies();
             self.next.part = self.next.part.saturating_add(1);
             let entry = self.register.join(&name);
-            files::write_private(&entry, folder.as_os_str().as_bytes())?;
-            let mut options = OpenOptions::new();
-            options.append(true).create_new(true).mode(0o600);
-            match options.custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(folder.join(&name)) {
-                Ok(file) => {
-                    // The umask may have removed the owner's permissions.
-                    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-                    return Ok(file);
-                }
+            files::write_private(&entry, access::bytes_of(&folder))?;
+            match files::append_to_new(&folder.join(&name)) {
+                Ok(file) => return Ok(file),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.next.part < u32::MAX => {}
                 Err(error) => {
                     self.next.part -= 1;
@@ -262,7 +254,7 @@ pub(crate) fn clean(register: &Path, now: SystemTime) {
     for name in names_of_bodies(register) {
         let entry = register.join(&name);
         let Ok(folder) = files::read_own(&entry, LONGEST_PATH) else { continue };
-        let path = Path::new(OsStr::from_bytes(&folder)).join(&name);
+        let path = access::path_of(&folder).join(&name);
         // A proxy that begins a part has written the entry, and makes the file only then.
         let is_unused = || std::fs::symlink_metadata(&entry).is_ok_and(|metadata| is_old(&metadata, now));
         let is_gone = || match delete_old(&path, now) {
@@ -291,7 +283,7 @@ fn names_of_bodies(folder: &Path) -> Vec<String> {
 /// Deletes a file of ours that is older than a day. Returns true if what is there is not a file of ours any more.
 fn delete_old(path: &Path, now: SystemTime) -> io::Result<bool> {
     let metadata = std::fs::symlink_metadata(path)?;
-    if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
+    if !metadata.is_file() || FileAccess::of_entry(path)?.owner != FileOwner::Ours {
         return Ok(true);
     }
     Ok(is_old(&metadata, now) && std::fs::remove_file(path).is_ok())

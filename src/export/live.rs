@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +17,7 @@ use crate::record::live::{self, LiveEnd, LiveError, LiveProcess, LiveRepeats, Li
 use crate::record::words::{EndReason, Status};
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{files, processes, thread};
+use crate::system::{access, files, processes, thread};
 
 /// Shortest time between two writes.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -140,7 +139,7 @@ fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
                 file.insert(files::create_private(path)?)
             }
         };
-        file.write_all_at(state, 0)
+        access::write_all_at(file, state, 0)
     });
     if failed > 0 {
         tracing::info!("the live file could not be written {failed} times");
@@ -148,7 +147,7 @@ fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
     let last = mailbox.slot().last.take();
     mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
     if let Some(last) = last {
-        let _ = files::create_private(ended).and_then(|ended| ended.write_all_at(&last, 0));
+        let _ = files::create_private(ended).and_then(|ended| access::write_all_at(&ended, &last, 0));
     }
     if file.is_some() {
         let _ = std::fs::remove_file(path);
@@ -359,7 +358,8 @@ fn note_killed(path: &Path) {
     let ended = path.with_file_name(LiveState::ended_name(&state.server_name));
     if written(&ended) < written(path) {
         state.ended = Some(LiveEnd { reason: KILLED.to_owned(), at: state.updated_at });
-        let _ = files::create_private(&ended).and_then(|file| file.write_all_at(&state.encode(), 0));
+        let _ =
+            files::create_private(&ended).and_then(|file| access::write_all_at(&file, &state.encode(), 0));
     }
 }
 

@@ -4,10 +4,7 @@
 //! process table that hangs stops only that thread. The end of the session waits for that start, and not for the
 //! command.
 
-use std::ffi::CString;
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +15,7 @@ use crate::observe::event::{Direction, EndReason, Event, EventKind};
 use crate::record::live::{LiveState, NOTIFIED_EXTENSION};
 use crate::record::{Dropped, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{detached, files, thread};
+use crate::system::{access, detached, files, thread};
 
 /// Shortest time between two notifications about one server.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -26,15 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
 /// Time for which the end of the session waits until the command has been started.
 const START_LIMIT: Duration = Duration::from_millis(300);
-/// Folders in which the command is looked up, and `PATH` of the command.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin";
 /// Most characters of a server's name.
 const NAME: usize = 64;
 /// Stack of the thread that starts the command, in bytes.
 const STACK: usize = 128 << 10;
-/// Variables by which a program finds the desktop.
-const DESKTOP_VARIABLES: [&str; 4] =
-    ["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY"];
 
 /// An occasion to notify: the word of `SPANTAP_EVENT`, and the end of a sentence that begins with the server's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,35 +104,34 @@ impl NotifyStart {
         let Occasion(event, text) = occasion;
         let summary = format!("{} {text}", self.server_name);
         let variable = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+        let path = detached::path();
         let mut environment = vec![
-            format!("PATH={PATH}"),
+            format!("PATH={path}"),
             format!("SPANTAP_EVENT={event}"),
             format!("SPANTAP_SERVER_NAME={}", self.server_name),
             format!("SPANTAP_SUMMARY={summary}"),
         ];
-        environment.extend(variable("HOME"));
+        environment.extend(detached::HOME_VARIABLES.iter().filter_map(|name| variable(name)));
         let mut command = self.command.clone();
         if command == ["desktop"] {
-            environment.extend(DESKTOP_VARIABLES.into_iter().filter_map(variable));
-            command = desktop(&summary);
+            environment.extend(detached::DESKTOP_VARIABLES.iter().filter_map(|name| variable(name)));
+            command = detached::desktop(&summary);
         }
-        let texts = |texts: Vec<String>| texts.into_iter().map(CString::new).collect::<Result<Vec<_>, _>>();
-        detached::start(&texts(command)?, &texts(environment)?, PATH, LIMIT)
+        detached::start(&command, &environment, &path, LIMIT)
     }
 }
 
 /// Returns the program of `command`, and why it cannot be started and what to do, if so.
 pub(crate) fn look_up(command: &[String]) -> (String, Option<(String, String)>) {
-    let words = if command == ["desktop"] { desktop("") } else { command.to_vec() };
+    let words = if command == ["desktop"] { detached::desktop("") } else { command.to_vec() };
     let program = words.into_iter().next().unwrap_or_default();
-    let found =
-        CString::new(&*program).map_err(io::Error::other).and_then(|name| detached::find(&name, PATH));
-    let problem = found.err().map(|error| match error.kind() {
+    let path = detached::path();
+    let problem = detached::find(&program, &path).err().map(|error| match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => {
             (format!("`{program}` is not a file"), "correct the path in `notify`".to_owned())
         }
         io::ErrorKind::NotFound => (
-            format!("`{program}` is not in PATH ({PATH})"),
+            format!("`{program}` is not in PATH ({path})"),
             "install it, or set `notify` to the full path of a program".to_owned(),
         ),
         _ => (format!("`{program}` is not executable"), format!("make it executable: chmod +x {program}")),
@@ -148,27 +139,12 @@ pub(crate) fn look_up(command: &[String]) -> (String, Option<(String, String)>) 
     (program, problem)
 }
 
-/// Returns the command that shows a notification on the desktop.
-fn desktop(summary: &str) -> Vec<String> {
-    let words: &[&str] = if cfg!(target_os = "macos") {
-        &[
-            "osascript",
-            "-e",
-            r#"display notification (system attribute "SPANTAP_SUMMARY") with title "spantap""#,
-        ]
-    } else {
-        &["notify-send", "--app-name=spantap", "--", "spantap", summary]
-    };
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
 /// Returns true if the last notification about the server is older than a minute, and sets its time to now. Another
 /// spantap that does this at the same moment has the file locked.
 fn is_due(stamp: &Path) -> bool {
     let open = || {
         files::make_private_folder(stamp.parent().unwrap_or(Path::new("/")))?;
-        let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(options).open(stamp)
+        access::private_options().write(true).create(true).truncate(false).open(stamp)
     };
     // Without the file each connection counts for itself.
     let Ok(mut file) = open() else { return true };

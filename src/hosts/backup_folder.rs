@@ -1,15 +1,13 @@
 //! spantap's own folder for edits. It contains the backups and, if possible, the temporary files.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::NamedTempFile;
 
+use crate::system::access::{self, FileId};
 use crate::system::files::make_private_folder;
 
 /// Number of backups that are kept of each file.
@@ -30,11 +28,10 @@ impl EditFolder {
     /// a run that was killed.
     pub fn open(path: PathBuf) -> io::Result<EditFolder> {
         make_private_folder(&path)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut options = access::private_options();
+        options.read(true).write(true).create(true).truncate(false);
         let folder = EditFolder { lock: options.open(lock_file(&path))?, path };
-        // The umask may have removed the owner's permissions.
-        folder.lock.set_permissions(fs::Permissions::from_mode(0o600))?;
+        access::keep_private(&folder.lock)?;
         // Without locks on this file system, a temporary file may belong to a run that is not dead.
         if folder.lock.lock().is_ok() {
             folder.remove_leftovers()?;
@@ -52,10 +49,10 @@ impl EditFolder {
     fn remove_leftovers(&self) -> io::Result<()> {
         let mut elsewhere = Vec::new();
         (&self.lock).read_to_end(&mut elsewhere)?;
-        let elsewhere = PathBuf::from(OsStr::from_bytes(&elsewhere));
+        let elsewhere = access::path_of(&elsewhere);
         let here = fs::read_dir(&self.path)?.flatten().map(|entry| entry.path());
         let is_ours = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.as_bytes().starts_with(PREFIX.as_bytes()))
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
         };
         for path in here.chain([elsewhere]).filter(is_ours) {
             let _ = fs::remove_file(path);
@@ -63,9 +60,10 @@ impl EditFolder {
         self.lock.set_len(0)
     }
 
-    /// Returns true if files can be renamed between this folder and a file with these metadata.
-    pub(super) fn is_on_device_of(&self, metadata: &fs::Metadata) -> bool {
-        self.lock.metadata().is_ok_and(|lock| lock.dev() == metadata.dev())
+    /// Returns true if files can be renamed between this folder and the place of `file`.
+    pub(super) fn is_on_device_of(&self, file: &File) -> bool {
+        let ids = FileId::of(&self.lock).and_then(|lock| Ok((lock, FileId::of(file)?)));
+        ids.is_ok_and(|(lock, file)| lock.is_on_device_of(file))
     }
 
     /// Makes a temporary file in this folder.
@@ -80,8 +78,8 @@ impl EditFolder {
             let mut lock = &self.lock;
             lock.set_len(0)?;
             lock.rewind()?;
-            lock.write_all(path.as_os_str().as_bytes())?;
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+            lock.write_all(access::bytes_of(path))?;
+            access::private_options().write(true).create_new(true).open(path)
         })
     }
 
@@ -94,9 +92,9 @@ impl EditFolder {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         // The copy gets its name when it is complete.
         let mut file = self.temporary()?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o600))?;
+        access::keep_private(file.as_file())?;
         file.write_all(bytes)?;
-        file.persist(self.path.join(format!("{stem}.{now:020}"))).map_err(|error| error.error)?;
+        access::persist(file.into_temp_path(), &self.path.join(format!("{stem}.{now:020}")))?;
 
         let is_copy = |name: &str| {
             name.strip_prefix(&stem)

@@ -2,16 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
-use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::store::FileSnapshot;
+use crate::system::access::{self, FileAccess, FileId};
+use crate::system::exchange::{self, ExchangeError};
 use crate::system::lease::{LeaseOutcome, ReadLease};
 use crate::system::signals::SignalMask;
 
@@ -58,7 +57,7 @@ impl FileSnapshot {
     ) -> io::Result<ReplaceOutcome> {
         let old = File::open(&self.path)?;
         let metadata = old.metadata()?;
-        check_replaceable(&metadata)?;
+        check_replaceable(&metadata, &old)?;
         if let Some(folder) = folder {
             folder.back_up(&self.path, &self.bytes)?;
         }
@@ -71,7 +70,7 @@ impl FileSnapshot {
             }
         };
         // The next folder of a file may be a repository: a temporary file is there only if it must.
-        let own = folder.filter(|folder| folder.is_on_device_of(&metadata));
+        let own = folder.filter(|folder| folder.is_on_device_of(&old));
         if let Some(new) = own.and_then(|folder| prepare(folder.temporary().ok()?, &bytes, &old).ok()) {
             match self.exchange(new, &bytes, &old, &meanwhile) {
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
@@ -100,18 +99,16 @@ impl FileSnapshot {
         if fs::read(&self.path)? != self.bytes {
             return Ok(ReplaceOutcome::Changed);
         }
-        let (old_id, new_id) = (id(old.metadata()?), id(fs::symlink_metadata(&new)?));
+        let (old_id, new_id) = (FileId::of(old)?, FileId::at(&new)?);
         meanwhile(RacePoint::BeforeExchange);
-        let swap = || renameat_with(CWD, &*new, CWD, &self.path, RenameFlags::EXCHANGE);
+        let swap = || exchange::exchange(&new, &self.path);
         match swap() {
             Ok(()) => {}
-            // The file system cannot exchange names.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                new.persist(&self.path).map_err(|error| error.error)?;
+            Err(ExchangeError::Unsupported) => {
+                access::persist(new, &self.path)?;
                 return Ok(ReplaceOutcome::Done);
             }
-            Err(Errno::BUSY) => return Err(io::Error::other("it is a mount point, and cannot be replaced")),
-            Err(error) => return Err(error.into()),
+            Err(ExchangeError::Failed(error)) => return Err(error),
         }
         meanwhile(RacePoint::AfterExchange);
         let is_unused = match &lease {
@@ -121,17 +118,17 @@ impl FileSnapshot {
                 fs::read(&new)? == self.bytes
             }
         };
-        if id(fs::symlink_metadata(&new)?) == old_id && is_unused {
+        if FileId::at(&new)? == old_id && is_unused {
             let is_ours = fs::read(&self.path).is_ok_and(|now| now == bytes);
             return Ok(if is_ours { ReplaceOutcome::Done } else { ReplaceOutcome::Changed });
         }
         if swap().is_err() {
             // The host removed the file. The other name has what a program wrote, or is about to write.
-            new.persist(&self.path).map_err(|error| error.error)?;
+            access::persist(new, &self.path)?;
             return Ok(ReplaceOutcome::Changed);
         }
         // If another program wrote between the two exchanges, its version is the newest.
-        if id(fs::symlink_metadata(&new)?) != new_id || is_written(&new) || fs::read(&new)? != bytes {
+        if FileId::at(&new)? != new_id || is_written(&new) || fs::read(&new)? != bytes {
             let _ = swap();
         }
         Ok(ReplaceOutcome::Changed)
@@ -142,16 +139,11 @@ fn is_written(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(ReadLease::take(&file), LeaseOutcome::OpenForWriting))
 }
 
-/// Returns the identity of a file, whatever its name is.
-fn id(metadata: fs::Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-fn check_replaceable(metadata: &fs::Metadata) -> io::Result<()> {
+fn check_replaceable(metadata: &fs::Metadata, file: &File) -> io::Result<()> {
     if metadata.permissions().readonly() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is read-only"));
     }
-    match metadata.nlink() {
+    match FileAccess::of(file)?.names {
         0 | 1 => Ok(()),
         names => Err(io::Error::other(format!(
             "the file has {names} names (hard links), and an edit would part them; replace this one by a copy \
@@ -162,58 +154,15 @@ fn check_replaceable(metadata: &fs::Metadata) -> io::Result<()> {
 
 /// Writes the new file and makes it the same as the old one for everyone who may read it.
 fn prepare(mut file: NamedTempFile, bytes: &[u8], old: &File) -> io::Result<TempPath> {
-    let metadata = old.metadata()?;
-    let new = file.as_file().metadata()?;
-    if (new.uid(), new.gid()) != (metadata.uid(), metadata.gid()) {
-        // An administrator may edit another user's file.
-        std::os::unix::fs::fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
-    }
-    copy_attributes(old, file.as_file())?;
-    file.as_file().set_permissions(metadata.permissions())?;
+    exchange::make_alike(file.as_file(), old)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file.into_temp_path())
 }
 
-/// Gives the new file the extended attributes of the old one, which include its access list, and no other.
-fn copy_attributes(old: &File, new: &File) -> io::Result<()> {
-    let (wanted, present) = (attributes(old)?, attributes(new)?);
-    let cannot = |name: &str, error: Errno| {
-        io::Error::other(format!("its attribute {name} cannot be copied: {}", io::Error::from(error)))
-    };
-    for (name, _) in &present {
-        // A folder gives its default access list to new files.
-        if !wanted.iter().any(|(kept, _)| kept == name) {
-            rustix::fs::fremovexattr(new, name).map_err(|error| cannot(name, error))?;
-        }
-    }
-    for (name, value) in wanted.iter().filter(|attribute| !present.contains(attribute)) {
-        rustix::fs::fsetxattr(new, name, value, XattrFlags::empty()).map_err(|error| cannot(name, error))?;
-    }
-    Ok(())
-}
-
-/// Returns the names and values of a file's extended attributes.
-fn attributes(file: &File) -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut names = vec![0; 64 << 10];
-    let length = match rustix::fs::flistxattr(file, &mut names[..]) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    names
-        .map(|name| {
-            let mut value = vec![0; 64 << 10];
-            let length = rustix::fs::fgetxattr(file, name, &mut value[..])?;
-            value.truncate(length);
-            Ok((String::from_utf8_lossy(name).into_owned(), value))
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
 
     use super::*;

@@ -1,7 +1,6 @@
 //! The look at the control file of `spantap debug`, on the observer thread and without its lock: a state folder on a
 //! disk that hangs must not hold up the other threads.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use crate::observe::event::BodiesState;
 use crate::record::debug_control::{DebugClock, DebugControl, LIMIT};
 use crate::record::timestamp::Timestamp;
 use crate::relay::chunk::Moment;
+use crate::system::access::FileVersion;
 use crate::system::{files, processes};
 
 /// Time between two looks. The observer thread is awake more often without traffic.
@@ -24,21 +24,12 @@ pub(crate) struct DebugWatch {
     bodies: BodiesState,
     next_look: Moment,
     /// The file at the last look.
-    seen: Option<FileState>,
+    seen: Option<FileVersion>,
     /// The control file that is for this server, until its end.
     control: Option<DebugControl>,
     /// Identifies this boot; read with the first control file.
     boot_id: String,
     order: Option<DebugOrder>,
-}
-
-/// The facts of a file that change when it is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
-    size: u64,
 }
 
 impl DebugWatch {
@@ -65,12 +56,7 @@ impl DebugWatch {
     }
 
     fn look_at(&mut self, moment: Moment, wall: Timestamp) -> Option<Option<DebugOrder>> {
-        let found = std::fs::symlink_metadata(&self.path).ok().map(|metadata| FileState {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            size: metadata.len(),
-        });
+        let found = FileVersion::at(&self.path).ok();
         if found != self.seen {
             self.seen = found;
             self.control = found.and_then(|_| self.read());

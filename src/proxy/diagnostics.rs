@@ -16,6 +16,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::observe::redact::{self, Redactor};
+use crate::system::access;
 use crate::system::files::make_private_folder;
 
 /// Number of daily files that are kept.
@@ -55,13 +56,9 @@ pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
 
 /// Opens the file of the day in `folder`, which is made private first: the appender follows the umask.
 fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     make_private_folder(folder)?;
     // The folder may have existed before, and the umask decides who can read the files in it.
-    let metadata = std::fs::metadata(folder)?;
-    if metadata.mode() & 0o077 != 0 {
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-    }
+    access::close_folder(folder)?;
     let appender = tracing_appender::rolling::Builder::new()
         .rotation(tracing_appender::rolling::Rotation::DAILY)
         .filename_prefix("spantap")
@@ -72,7 +69,7 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
         std::fs::read_dir(folder)?.flatten().filter(|file| file.path().extension() == Some("log".as_ref()))
     {
         // A file of another user stays as it is. The folder is private.
-        let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600));
+        let _ = access::make_private(&file.path());
     }
     Ok(appender)
 }

@@ -7,13 +7,13 @@
 //! the catch-up thread.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
 
 use crate::relay::chunk::Moment;
 use crate::relay::ring::{Producer, Room};
+use crate::system::descriptor::{OwnedDescriptor, RawDescriptor};
 use crate::system::{allocator, clock, descriptor, messages, signals, stdio, thread};
 
 /// Action of the pump when the ring has no room.
@@ -82,15 +82,15 @@ impl PumpState {
 pub enum Descriptor {
     /// Descriptor 0 or 2. To end it, `/dev/null` takes its place, so that no file opened later gets the number
     /// of a standard descriptor.
-    Standard(RawFd),
-    Owned(OwnedFd),
+    Standard(RawDescriptor),
+    Owned(OwnedDescriptor),
 }
 
 impl Descriptor {
-    pub fn raw(&self) -> RawFd {
+    pub fn raw(&self) -> RawDescriptor {
         match self {
             Descriptor::Standard(fd) => *fd,
-            Descriptor::Owned(fd) => fd.as_raw_fd(),
+            Descriptor::Owned(fd) => descriptor::raw(fd),
         }
     }
 
@@ -154,7 +154,7 @@ fn lock(slot: &DescriptorSlot) -> std::sync::MutexGuard<'_, Option<(Descriptor, 
 pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &PumpState) {
     unblock_background_reads(&from);
     // Messages of spantap appear between the lines of the server.
-    let has_messages = matches!(to, Descriptor::Standard(libc::STDERR_FILENO));
+    let has_messages = matches!(to, Descriptor::Standard(descriptor::STDERR));
     let mut called = false;
     let mut filling = FillCheck::default();
     loop {
@@ -189,9 +189,7 @@ pub fn run(from: Descriptor, to: Descriptor, mut producer: Producer, state: &Pum
 /// Prepares the thread to read a terminal.
 pub(super) fn unblock_background_reads(from: &Descriptor) {
     if stdio::is_terminal(from.raw()) {
-        // The kernel stops a process that reads a terminal from the background, until it is in the foreground.
-        // If this signal is blocked, the read fails instead.
-        signals::unblock(libc::SIGTTIN);
+        signals::allow_stops_by_reads();
     }
 }
 
@@ -216,7 +214,7 @@ pub(super) fn end(
     (state.over)();
 }
 
-fn write_beside_messages(to: RawFd, bytes: &[u8]) -> io::Result<()> {
+fn write_beside_messages(to: RawDescriptor, bytes: &[u8]) -> io::Result<()> {
     messages::begin_servers_bytes();
     let sent = descriptor::write_all(to, bytes);
     messages::end_servers_bytes(bytes.last() == Some(&b'\n'));

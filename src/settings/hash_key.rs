@@ -3,9 +3,8 @@
 //! The key is in the state folder and not beside the logs, because logs are shipped. Only its owner may be
 //! able to read it: a reader of the key can guess short arguments from their hashes.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -13,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::observe::canonical::HashKey;
 use crate::record::timestamp::Timestamp;
 use crate::settings::{ArgsHash, Settings, paths};
+use crate::system::access::{self, FileAccess, FileOwner};
 use crate::system::files::make_private_folder;
 
 /// Length of a key, in bytes.
@@ -90,12 +90,12 @@ pub(crate) enum HashKeyError {
 /// Reads the key in the file that the user names: 32 bytes, or 64 hex digits.
 fn from_file(path: &Path) -> Result<[u8; LENGTH], HashKeyError> {
     // The user may link to a folder of mounted secrets. The target of the link is checked.
-    read(path, 0)
+    read(path, true)
 }
 
 /// Reads the installation's key in the folder `state`, if it exists.
 fn known(state: &Path) -> Result<Option<[u8; LENGTH]>, HashKeyError> {
-    match read(&state.join(NAME), libc::O_NOFOLLOW) {
+    match read(&state.join(NAME), false) {
         Ok(key) => Ok(Some(key)),
         Err(HashKeyError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -117,15 +117,12 @@ fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
     let mut suffix = [0; 8];
     getrandom::fill(&mut suffix).map_err(HashKeyError::Random)?;
     let temporary = state.join(format!("{NAME}.{:016x}", u64::from_ne_bytes(suffix)));
-    let written = OpenOptions::new()
+    let written = access::private_options()
         .write(true)
         .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(&temporary)
         .and_then(|mut file| {
-            // The umask may have removed the owner's permissions.
-            file.set_permissions(Permissions::from_mode(0o600))?;
+            access::keep_private(&file)?;
             file.write_all(&bytes)?;
             file.sync_all()
         })
@@ -136,7 +133,7 @@ fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
     let _ = std::fs::remove_file(&temporary);
     written.map_err(io)?;
     // Another process may have been first: the key in the file counts.
-    read(&path, libc::O_NOFOLLOW)
+    read(&path, false)
 }
 
 fn random() -> Result<[u8; LENGTH], HashKeyError> {
@@ -145,18 +142,13 @@ fn random() -> Result<[u8; LENGTH], HashKeyError> {
     Ok(bytes)
 }
 
-fn read(path: &Path, flags: i32) -> Result<[u8; LENGTH], HashKeyError> {
-    let io = |error: io::Error| match error.raw_os_error() {
-        Some(libc::ELOOP) => HashKeyError::Unsafe { path: path.to_owned(), reason: "is a link" },
-        _ => HashKeyError::Io { path: path.to_owned(), error },
+fn read(path: &Path, follows_links: bool) -> Result<[u8; LENGTH], HashKeyError> {
+    let io = |error: io::Error| match access::is_link(&error) {
+        true => HashKeyError::Unsafe { path: path.to_owned(), reason: "is a link" },
+        false => HashKeyError::Io { path: path.to_owned(), error },
     };
-    // Without O_NONBLOCK the open would hang on a pipe.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags | libc::O_CLOEXEC | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(io)?;
-    check(&file, path, flags & libc::O_NOFOLLOW != 0)?;
+    let file = access::reading_options(follows_links).open(path).map_err(io)?;
+    check(&file, path, !follows_links)?;
     let mut text = Vec::new();
     file.take(256).read_to_end(&mut text).map_err(io)?;
     key_in(&text).ok_or_else(|| HashKeyError::Length { path: path.to_owned() })
@@ -164,29 +156,24 @@ fn read(path: &Path, flags: i32) -> Result<[u8; LENGTH], HashKeyError> {
 
 /// Refuses a file that other users can read, or that another user made.
 fn check(file: &File, path: &Path, is_ours: bool) -> Result<(), HashKeyError> {
-    let metadata = file.metadata().map_err(|error| HashKeyError::Io { path: path.to_owned(), error })?;
+    let io = |error| HashKeyError::Io { path: path.to_owned(), error };
     let refuse = |reason| Err(HashKeyError::Unsafe { path: path.to_owned(), reason });
-    if !metadata.is_file() {
+    if !file.metadata().map_err(io)?.is_file() {
         return refuse("is not a regular file");
     }
-    if metadata.mode() & 0o077 != 0 {
+    let FileAccess { owner, is_open, names, .. } = FileAccess::of(file).map_err(io)?;
+    if is_open {
         return refuse("can be read by others");
     }
-    // Only root can open a private file of another user.
-    let is_another = |user| metadata.uid() != user && metadata.uid() != 0;
-    if effective_user().is_some_and(is_another) {
+    // Only the system's own user can open a private file of another user.
+    if owner == FileOwner::Another {
         return refuse("belongs to another user");
     }
     // The file has two links until its temporary name is removed.
-    if is_ours && metadata.nlink() > 2 {
+    if is_ours && names > 2 {
         return refuse("has other names");
     }
     Ok(())
-}
-
-/// Returns the effective user of this process, if there is a `/proc`.
-fn effective_user() -> Option<u32> {
-    std::fs::metadata("/proc/self").ok().map(|metadata| metadata.uid())
 }
 
 fn key_in(text: &[u8]) -> Option<[u8; LENGTH]> {
@@ -206,6 +193,8 @@ fn key_in(text: &[u8]) -> Option<[u8; LENGTH]> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()

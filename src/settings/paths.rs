@@ -1,23 +1,24 @@
-//! The folders and files of spantap: XDG folders on every Unix.
+//! The folders and files of spantap: XDG folders on every Unix, and on Windows those of the profile.
 
 use std::path::{Path, PathBuf};
 
-use etcetera::{BaseStrategy, base_strategy::Xdg};
 use sha2::{Digest, Sha256};
 
 use crate::system::files::home;
+use crate::system::places;
 use crate::text::hex;
 
 const NAME: &str = "spantap";
 
-/// Returns `$XDG_STATE_HOME/spantap`, by default `~/.local/state/spantap`; `None` without a home folder.
+/// Returns `$XDG_STATE_HOME/spantap`, by default `~/.local/state/spantap`, or `%LOCALAPPDATA%\spantap` on Windows; `None`
+/// without a home folder.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    absolute(Xdg::new().ok()?.state_dir()?.join(NAME))
+    absolute(places::state()?.join(NAME))
 }
 
-/// Returns `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`.
+/// Returns `$XDG_CONFIG_HOME/spantap`, by default `~/.config/spantap`, or `%APPDATA%\spantap` on Windows.
 pub(crate) fn config_dir() -> Option<PathBuf> {
-    absolute(Xdg::new().ok()?.config_dir().join(NAME))
+    absolute(places::config()?.join(NAME))
 }
 
 /// Returns `path` if it is absolute. With a relative `HOME` it would depend on the working folder.

@@ -1,9 +1,10 @@
 //! Files and folders of spantap itself: reads of a limited size that do not wait, and private writes.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use crate::system::access::{self, FileAccess, FileOwner};
 
 pub mod home;
 
@@ -12,10 +13,10 @@ const OWN_FOLDER: &str = "spantap";
 
 /// Reads a regular file of at most `limit` bytes. Does not wait for the writer of a pipe.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-    let kind = file.metadata()?.file_type();
+    let file = access::reading_options(true).open(path)?;
+    let metadata = file.metadata()?;
     // A device such as `/dev/null` is read up to the limit.
-    if !kind.is_file() && !kind.is_char_device() {
+    if !metadata.is_file() && !access::is_device(&metadata) {
         return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
@@ -29,21 +30,20 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// Reads a file of at most `limit` bytes that belongs to this user, and that other users can neither read nor write.
 /// Does not follow a link.
 pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let options = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let file = File::options().read(true).custom_flags(options).open(path);
-    let file = file.map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::other("it is a link"),
-        _ => error,
+    let file = access::reading_options(false).open(path);
+    let file = file.map_err(|error| match access::is_link(&error) {
+        true => io::Error::other("it is a link"),
+        false => error,
     })?;
-    let metadata = file.metadata()?;
     let refuse = |reason: &str| Err(io::Error::other(reason));
-    if !metadata.is_file() {
+    if !file.metadata()?.is_file() {
         return refuse("it is not a file");
     }
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
+    let FileAccess { owner, is_open, .. } = FileAccess::of(&file)?;
+    if owner != FileOwner::Ours {
         return refuse("it belongs to another user");
     }
-    if metadata.mode() & 0o077 != 0 {
+    if is_open {
         return refuse("other users can read or write it");
     }
     let mut bytes = Vec::new();
@@ -51,8 +51,8 @@ pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > limit { refuse("it is too large") } else { Ok(bytes) }
 }
 
-/// Makes `folder` and its missing parents. `folder` and each parent that belongs to spantap get mode 0700
-/// whatever the umask is. Other programs use the other parents too: they get the usual mode, with all
+/// Makes `folder` and its missing parents. `folder` and each parent that belongs to spantap can be used only by their
+/// owner, whatever the umask is. Other programs use the other parents too: they get the usual mode, with all
 /// permissions for their owner. A folder that exists keeps its mode.
 pub fn make_private_folder(folder: &Path) -> io::Result<()> {
     make_folder(folder, true)
@@ -65,35 +65,31 @@ fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
     if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         make_folder(parent, parent.components().any(|part| part.as_os_str() == OWN_FOLDER))?;
     }
-    // Another process may make it meanwhile.
-    match DirBuilder::new().mode(if is_private { 0o700 } else { 0o777 }).create(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => return Ok(()),
-        made => made?,
-    }
-    // The umask may have removed the owner's permissions.
-    let mode = std::fs::metadata(folder)?.mode();
-    match mode & 0o700 {
-        0o700 => Ok(()),
-        _ => std::fs::set_permissions(folder, Permissions::from_mode(mode & 0o7777 | 0o700)),
+    match access::make_folder(folder, is_private) {
+        // Another process made it meanwhile.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        made => made,
     }
 }
 
-/// Makes the file `path`, or empties it, in a folder of mode 0700. Only its owner can read it, whatever the umask
-/// is.
+/// Makes the file `path` for appending, which only its owner can read, whatever the umask is.
+///
+/// # Errors
+/// Fails if anything is at `path`, or if the file cannot be made.
+pub fn append_to_new(path: &Path) -> io::Result<File> {
+    let file = access::private_options().append(true).create_new(true).open(path)?;
+    access::keep_private(&file).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+    Ok(file)
+}
+
+/// Makes the file `path`, or empties it, in a private folder. Only its owner can read it, whatever the umask is.
 ///
 /// # Errors
 /// Fails if the folder or the file cannot be made.
 pub fn create_private(path: &Path) -> io::Result<File> {
     make_private_folder(path.parent().ok_or_else(|| io::Error::other("it has no folder"))?)?;
-    let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(options)
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    let file = access::private_options().write(true).create(true).truncate(true).open(path)?;
+    access::keep_private(&file)?;
     Ok(file)
 }
 
@@ -102,20 +98,18 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
     make_private_folder(folder)?;
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    temporary.as_file().set_permissions(Permissions::from_mode(0o600))?;
+    access::keep_private(temporary.as_file())?;
     temporary.write_all(bytes)?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    access::persist(temporary.into_temp_path(), path)
 }
 
 /// Appends `bytes` to the file `path` in one write. A file that is made can be read only by its owner.
 pub fn append_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let options = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let mut file = File::options().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
+    let mut file = access::private_options().append(true).create(true).open(path)?;
     file.write_all(bytes)
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -14,7 +14,7 @@ use crate::system::descriptor;
 /// Longest wait of spantap's own lines for room on standard error.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Room for lines that wait. A pipe that can be written takes this much at once.
-const ROOM: usize = libc::PIPE_BUF;
+const ROOM: usize = descriptor::PIPE_ROOM;
 
 /// Place of standard error: nothing or a whole line was written last.
 const LINE_START: u8 = 0;
@@ -87,8 +87,8 @@ pub fn say(text: impl fmt::Display) {
 
 /// Writes complete lines to standard error while no server runs, under the same rules.
 pub fn write_lines(lines: &str) {
-    if descriptor::is_writable_within(libc::STDERR_FILENO, PATIENCE) {
-        let _ = descriptor::write_once(libc::STDERR_FILENO, lines.as_bytes());
+    if descriptor::is_writable_within(descriptor::STDERR, PATIENCE) {
+        let _ = descriptor::write_once(descriptor::STDERR, lines.as_bytes());
     }
 }
 
@@ -131,15 +131,15 @@ fn deliver(place: u8, patience: Duration) {
     while IS_WAITING.load(Ordering::SeqCst)
         && PLACE.compare_exchange(place, WRITING, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     {
-        let is_writable = descriptor::is_writable_within(libc::STDERR_FILENO, patience);
+        let is_writable = descriptor::is_writable_within(descriptor::STDERR, patience);
         let keeps = !is_writable && patience.is_zero();
         if !keeps {
             IS_WAITING.store(false, Ordering::SeqCst);
             let (text, len, at_stake) = lock().take();
             let text = &text[..len];
             let written = is_writable && {
-                let begins = place == LINE_START || descriptor::write_once(libc::STDERR_FILENO, b"\n");
-                begins && descriptor::write_once(libc::STDERR_FILENO, text)
+                let begins = place == LINE_START || descriptor::write_once(descriptor::STDERR, b"\n");
+                begins && descriptor::write_once(descriptor::STDERR, text)
             };
             if !written {
                 lock().lost += at_stake;

@@ -1,12 +1,16 @@
 //! The subjects on Linux and macOS.
 
+pub mod access;
 pub mod descriptor;
 pub mod detached;
+pub mod exchange;
+pub(crate) mod group;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
 pub mod memory;
+pub mod places;
 pub mod process;
 pub mod scheduling;
 pub mod signals;

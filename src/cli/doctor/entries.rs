@@ -11,12 +11,13 @@ use clap::Parser;
 
 use crate::cli::Cli;
 use crate::cli::doctor::{DoctorFindings, collector};
-use crate::cli::wrap::{ServerSelection, host_files, programs};
+use crate::cli::wrap::{ServerSelection, host_files};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
 use crate::settings::{ConfigFileError, SettingSources};
 use crate::system::files::home;
+use crate::system::process::find_program;
 use crate::system::processes;
 
 /// How long another spantap may take to print its version.
@@ -85,7 +86,7 @@ fn check_program(
     findings: &mut DoctorFindings,
 ) {
     let who = format!("{} server {}", file.host.id, server.name);
-    let Some(path) = programs::resolve(program) else {
+    let Some(path) = find_program(program) else {
         let fix = match file.scope {
             FileScope::User => "`spantap wrap` names this spantap instead; `spantap unwrap` removes it",
             FileScope::Project => "put spantap on the PATH that the host has",

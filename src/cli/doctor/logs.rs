@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +10,7 @@ use crate::present::format::{self, plural};
 use crate::query::scan::{LineReader, LogLine};
 use crate::record::Record;
 use crate::record::file_name::SessionFileName;
+use crate::system::access::{self, FileAccess};
 
 /// Free bytes on the disk of the logs below which there is a warning.
 const LITTLE_SPACE: u64 = 512 << 20;
@@ -38,16 +38,10 @@ pub(super) fn check_folder(folder: &Path, findings: &mut DoctorFindings) {
             "name another one with `log_dir` or --log-dir",
         ),
     }
-    if let Ok(metadata) = fs::metadata(folder)
-        && metadata.is_dir()
-        && metadata.mode() & 0o077 != 0
-    {
+    if folder.is_dir() && FileAccess::at(folder).is_ok_and(|access| access.is_open) {
         findings.warn(format!("other users can read {shown}"), format!("chmod 700 {shown}"));
     }
-    if let Ok(disk) = rustix::fs::statvfs(folder)
-        && let free = disk.f_bavail.saturating_mul(disk.f_frsize)
-        && free < LITTLE_SPACE
-    {
+    if let Some(free) = access::free_space(folder).filter(|free| *free < LITTLE_SPACE) {
         findings.warn(
             format!("{} MiB free for the logs", free >> 20),
             "`spantap prune --older-than 30d` makes room; `max_total_size` does so automatically",

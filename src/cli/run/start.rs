@@ -460,9 +460,8 @@ impl SessionSetup {
     }
 
     fn environment_names(&mut self) -> Vec<Redacted> {
-        use std::os::unix::ffi::OsStrExt;
         let names = process::environment_names();
-        names.iter().map(|name| self.redactor.redact(Field::Name, name.as_bytes())).collect()
+        names.iter().map(|name| self.redactor.redact(Field::Name, name.as_encoded_bytes())).collect()
     }
 
     fn hash_key(&self) -> HashKey {

@@ -2,8 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossterm::cursor::{Hide, Show};
@@ -13,20 +11,20 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
 use crate::settings::process_variable;
-use crate::system::{descriptor, signals, stdio};
+use crate::system::signals::{self, NotedSignal};
+use crate::system::{descriptor, stdio};
 
 /// The terminal while a screen is on it. Dropping it gives the terminal back.
 pub(super) struct ScreenTerminal {
     pub(super) terminal: Terminal<CrosstermBackend<BufWriter<File>>>,
-    /// The last signal that asked spantap to end or to stop; 0 for none.
-    signal: Arc<AtomicUsize>,
+    signal: NotedSignal,
 }
 
 impl ScreenTerminal {
     /// Returns why there cannot be a screen here; `None` if there can.
     pub(super) fn obstacle() -> Option<&'static str> {
         let term = process_variable("TERM").unwrap_or_default();
-        if !io::stdin().is_terminal() || !stdio::is_terminal(libc::STDOUT_FILENO) {
+        if !io::stdin().is_terminal() || !stdio::is_terminal(descriptor::STDOUT) {
             Some("standard input and output are not a terminal")
         } else if term.is_empty() {
             Some("TERM is not set")
@@ -38,10 +36,7 @@ impl ScreenTerminal {
     /// Takes the terminal. It is given back also if spantap panics, and before it dies of a signal. SIGKILL cannot be
     /// noticed.
     pub(super) fn take() -> io::Result<ScreenTerminal> {
-        let signal = Arc::new(AtomicUsize::new(0));
-        for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP] {
-            signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
-        }
+        let signal = NotedSignal::watch()?;
         let show_panic = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             leave();
@@ -57,8 +52,7 @@ impl ScreenTerminal {
     /// Waits for keys for at most `time`, and returns what came. The end of the terminal is the error.
     pub(super) fn events(&self, time: Duration) -> io::Result<Vec<Event>> {
         // crossterm would read the end of a closed terminal again and again.
-        if descriptor::is_readable_within(libc::STDIN_FILENO, time)
-            && stdio::has_lost_peer(libc::STDIN_FILENO)
+        if descriptor::is_readable_within(descriptor::STDIN, time) && stdio::has_lost_peer(descriptor::STDIN)
         {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -70,11 +64,8 @@ impl ScreenTerminal {
     }
 
     /// Returns the signal that came since the last call.
-    pub(super) fn signal(&self) -> Option<libc::c_int> {
-        match self.signal.swap(0, Ordering::Relaxed) {
-            0 => None,
-            signal => Some(signal as libc::c_int),
-        }
+    pub(super) fn signal(&self) -> Option<i32> {
+        self.signal.take()
     }
 
     /// Gives the terminal back while spantap is stopped, and takes it again.
@@ -86,9 +77,9 @@ impl ScreenTerminal {
     }
 
     /// Gives the terminal back, and lets spantap die of the signal as if it had not been caught.
-    pub(super) fn die(self, signal: libc::c_int) {
+    pub(super) fn die(self, signal: i32) {
         drop(self);
-        let _ = signal_hook::low_level::emulate_default_handler(signal);
+        signals::die_of(signal);
     }
 }
 

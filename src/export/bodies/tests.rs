@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::MetadataExt;
 
 fn identity() -> Identity {
     Identity {
@@ -33,7 +34,7 @@ fn a_part_covers_an_hour_and_each_is_registered_before_it_exists() {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let entry = std::fs::read(folder.path().join("bodies").join(name)).unwrap();
-        assert_eq!(Path::new(OsStr::from_bytes(&entry)), folder.path().join("sessions"));
+        assert_eq!(access::path_of(&entry), folder.path().join("sessions"));
     }
     // Without a register nothing is written that could stay for ever.
     std::fs::remove_dir_all(folder.path().join("bodies")).unwrap();

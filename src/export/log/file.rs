@@ -1,9 +1,8 @@
 //! The file of a session log. Only its owner can read it. It continues in numbered parts beyond the size limit,
 //! and it is opened again after a failure.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +12,8 @@ use crate::record::Identity;
 use crate::record::Record;
 use crate::record::file_name::SessionFileName;
 use crate::record::timestamp::Timestamp;
-use crate::system::files::make_private_folder;
+use crate::system::access::{self, FileAccess, FileId, FileOwner};
+use crate::system::files::{append_to_new, make_private_folder};
 
 /// First pause after a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -32,8 +32,7 @@ impl LogPart for File {
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        let (Ok(ours), Ok(there)) = (self.metadata(), std::fs::symlink_metadata(path)) else { return false };
-        (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+        FileId::at(path).is_ok_and(|there| FileId::of(self).is_ok_and(|ours| ours == there))
     }
 }
 
@@ -301,7 +300,7 @@ pub(in crate::export) fn reason(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "permission_denied",
         io::ErrorKind::ReadOnlyFilesystem => "read_only",
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "no_folder",
-        _ if error.raw_os_error() == Some(libc::EIO) => "io_error",
+        _ if access::is_device_error(error) => "io_error",
         _ => "unwritable",
     }
 }
@@ -310,9 +309,8 @@ pub(in crate::export) fn reason(error: &io::Error) -> &'static str {
 /// another user and is writable by its group or by all.
 fn make_own_folder(folder: &Path) -> io::Result<()> {
     make_private_folder(folder)?;
-    let there = std::fs::metadata(folder)?;
-    let ours = std::fs::metadata("/proc/self").map_or(there.uid(), |process| process.uid());
-    if there.uid() != ours && there.mode() & 0o022 != 0 {
+    let there = FileAccess::at(folder)?;
+    if there.owner != FileOwner::Ours && there.is_open_for_writing {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "the folder belongs to another user, and other users may write to it",
@@ -323,11 +321,7 @@ fn make_own_folder(folder: &Path) -> io::Result<()> {
 
 /// Creates a file that only its owner can read, without following a link, and locks it while it is open.
 fn open_private(path: &Path) -> io::Result<Box<dyn LogPart>> {
-    let mut options = OpenOptions::new();
-    options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC);
-    let file = options.open(path)?;
-    // The umask may have removed the owner's permissions.
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    let file = append_to_new(path)?;
     // `spantap prune` does not delete a locked file. Without a working lock it decides by age.
     let _ = file.try_lock_shared();
     Ok(Box::new(file))
@@ -337,6 +331,7 @@ fn open_private(path: &Path) -> io::Result<Box<dyn LogPart>> {
 mod tests {
     use super::*;
     use crate::record::SCHEMA;
+    use std::os::unix::fs::MetadataExt;
     use std::sync::{Arc, Mutex};
 
     fn identity() -> Identity {

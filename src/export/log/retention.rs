@@ -2,14 +2,14 @@
 //!
 //! Never deletes a file that a live process writes to, or a file without the name of a session log.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
+use crate::system::access;
 
 /// The file of a session log or of one of its parts, packed or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn delete(log: &Path) -> io::Result<Deletion> {
 
 /// Returns true if a live process holds the lock that a writer has on its log.
 pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log)?;
+    let file = access::reading_options(false).open(log)?;
     // On a file system without locks the age alone decides.
     Ok(matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
@@ -89,6 +89,7 @@ pub(crate) fn limit_total_size(folder: &Path, max_total: u64, now: SystemTime) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::time::Duration;
 
     const DAY: Duration = Duration::from_secs(86_400);

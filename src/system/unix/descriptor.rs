@@ -18,6 +18,14 @@ pub const STDIN: RawDescriptor = libc::STDIN_FILENO;
 pub const STDOUT: RawDescriptor = libc::STDOUT_FILENO;
 pub const STDERR: RawDescriptor = libc::STDERR_FILENO;
 
+/// Bytes that a pipe which can be written takes at once.
+pub const PIPE_ROOM: usize = libc::PIPE_BUF;
+
+/// Returns the number of descriptors that this process may have.
+pub fn limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024)
+}
+
 /// Returns the number of a descriptor.
 pub fn raw(descriptor: &OwnedDescriptor) -> RawDescriptor {
     descriptor.as_raw_fd()

@@ -4,7 +4,7 @@
 //! As in `process`, `fork` is called by hand. After it only calls that are async-signal-safe are made, on values that
 //! were made before it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,21 +25,50 @@ struct DetachedPlan {
     looks: u128,
 }
 
+/// Variables of this process that the command gets.
+pub(crate) const HOME_VARIABLES: &[&str] = &["HOME"];
+/// Variables by which a program finds the desktop.
+pub(crate) const DESKTOP_VARIABLES: &[&str] =
+    &["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY"];
+
+/// Returns the folders in which a command is looked up, which are also its `PATH`.
+pub(crate) fn path() -> String {
+    "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin".to_owned()
+}
+
+/// Returns the command that shows a notification on the desktop.
+pub(crate) fn desktop(summary: &str) -> Vec<String> {
+    let words: &[&str] = if cfg!(target_os = "macos") {
+        &[
+            "osascript",
+            "-e",
+            r#"display notification (system attribute "SPANTAP_SUMMARY") with title "spantap""#,
+        ]
+    } else {
+        &["notify-send", "--app-name=spantap", "--", "spantap", summary]
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
 /// Starts `argv`, whose first word is looked up in the folders of `path`, with exactly the variables of
 /// `environment`. Its standard streams are `/dev/null`, its folder is `/`. After `limit` it is killed, with its
 /// process group. Returns when none of the new processes has a descriptor of this one.
 ///
 /// # Errors
 /// If the program does not exist or cannot be executed, or if the system refuses a process.
-pub fn start(argv: &[CString], environment: &[CString], path: &str, limit: Duration) -> io::Result<()> {
+pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duration) -> io::Result<()> {
+    let program = find(argv.first().map_or("", |word| word), path)?;
+    let texts =
+        |texts: &[String]| texts.iter().map(|text| CString::new(&**text)).collect::<Result<Vec<_>, _>>();
+    let (argv, environment) = (texts(argv)?, texts(environment)?);
     let pointers = |texts: &[CString]| {
         let pointers = texts.iter().map(|text| text.as_ptr());
         pointers.chain([std::ptr::null()]).collect::<Vec<_>>()
     };
     let plan = DetachedPlan {
-        program: find(argv.first().map_or(c"", |word| word), path)?,
-        argv: pointers(argv),
-        envp: pointers(environment),
+        program: CString::new(program.into_os_string().into_encoded_bytes())?,
+        argv: pointers(&argv),
+        envp: pointers(&environment),
         looks: limit.as_millis() / PAUSE.as_millis(),
     };
     // SAFETY: the child makes only calls that are async-signal-safe, and never returns.
@@ -57,17 +86,16 @@ pub fn start(argv: &[CString], environment: &[CString], path: &str, limit: Durat
 }
 
 /// Returns the path of an executable file. A relative path begins at `/`, the folder of the command.
-pub(crate) fn find(program: &CStr, path: &str) -> io::Result<CString> {
-    let name = Path::new(std::ffi::OsStr::from_bytes(program.to_bytes()));
-    let candidates: Vec<PathBuf> = match program.to_bytes().contains(&b'/') {
-        true => vec![Path::new("/").join(name)],
-        false => path.split(':').map(|folder| Path::new(folder).join(name)).collect(),
+pub(crate) fn find(program: &str, path: &str) -> io::Result<PathBuf> {
+    let candidates: Vec<PathBuf> = match program.contains('/') {
+        true => vec![Path::new("/").join(program)],
+        false => path.split(':').map(|folder| Path::new(folder).join(program)).collect(),
     };
     let mut problem = io::Error::from(io::ErrorKind::NotFound);
     for candidate in candidates.into_iter().filter(|candidate| candidate.is_file()) {
-        let candidate = CString::new(candidate.into_os_string().into_encoded_bytes())?;
-        // SAFETY: `candidate` is a string that ends with a null byte.
-        if unsafe { libc::access(candidate.as_ptr(), libc::X_OK) } == 0 {
+        let name = CString::new(candidate.as_os_str().as_bytes())?;
+        // SAFETY: `name` is a string that ends with a null byte.
+        if unsafe { libc::access(name.as_ptr(), libc::X_OK) } == 0 {
             return Ok(candidate);
         }
         problem = io::Error::last_os_error();

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 pub mod lease;
@@ -145,4 +145,9 @@ pub(super) fn close_all_at_once() -> bool {
 pub(super) fn lower_priority() {
     // SAFETY: 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
+/// Returns the effective user of this process, if there is a `/proc`. A sandbox may refuse the call for it.
+pub(super) fn effective_user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|process| process.uid())
 }

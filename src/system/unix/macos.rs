@@ -126,3 +126,8 @@ pub(super) fn lower_priority() {
     // SAFETY: a plain call on the calling thread.
     unsafe { libc::pthread_set_qos_class_self_np(libc::qos_class_t::QOS_CLASS_UTILITY, 0) };
 }
+
+/// Returns the effective user of this process.
+pub(super) fn effective_user() -> Option<u32> {
+    Some(rustix::process::geteuid().as_raw())
+}

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -231,6 +233,18 @@ pub fn environment_names() -> Vec<OsString> {
     own::inherited().into_iter().filter_map(name).map(OsString::from_vec).collect()
 }
 
+/// Returns the executable file of a program. A bare name is searched on the PATH.
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
+    let is_program = |path: &Path| {
+        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return Some(PathBuf::from(program)).filter(|path| is_program(path));
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_program(file))
+}
+
 /// Collects the server if it has ended, without waiting. As process 1 it also collects every other process that
 /// has ended, because no other process does.
 pub fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
@@ -275,6 +289,16 @@ pub fn has_stopped(pid: libc::pid_t) -> bool {
 pub fn send(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: the server has not been collected, so `pid` is still its number.
     unsafe { libc::kill(pid, signal) };
+}
+
+/// Asks the server to leave.
+pub fn ask_to_leave(pid: libc::pid_t) {
+    send(pid, libc::SIGTERM);
+}
+
+/// Kills the server.
+pub fn kill(pid: libc::pid_t) {
+    send(pid, libc::SIGKILL);
 }
 
 /// Ends this process with the server's exit code, or by the signal that ended the server.

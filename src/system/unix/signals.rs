@@ -5,7 +5,11 @@
 //! lost.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use super::own;
 
@@ -62,6 +66,13 @@ pub enum Woken {
     Timeout,
 }
 
+impl Woken {
+    /// Returns true if the server may have ended.
+    pub fn asks_to_look(self) -> bool {
+        matches!(self, Woken::LookAround | Woken::Forward(libc::SIGCHLD))
+    }
+}
+
 /// Waits for the next signal, for at most `timeout`.
 pub fn wait(timeout: Option<Duration>) -> Woken {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
@@ -111,10 +122,91 @@ pub fn asks_to_leave(signal: libc::c_int) -> bool {
     matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT)
 }
 
-/// Returns true if this process leads its session. A terminal that hangs up signals the leader only.
-pub fn leads_session() -> bool {
+/// Returns true for the signal that continues a stopped program.
+pub fn asks_to_go_on(signal: libc::c_int) -> bool {
+    signal == libc::SIGCONT
+}
+
+/// Returns true for the signals by which some hosts end a server.
+pub fn is_polite_end(signal: libc::c_int) -> bool {
+    matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGHUP)
+}
+
+/// Returns true if the kernel sent this signal to this process only: a terminal that hangs up signals the leader of its
+/// session.
+pub fn is_for_the_leader(signal: libc::c_int) -> bool {
     // SAFETY: cannot fail for the calling process.
-    unsafe { libc::getsid(0) == libc::getpid() }
+    signal == libc::SIGHUP && unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// Lets the kernel stop this process when the calling thread reads a terminal from the background. If the signal for
+/// this is blocked, the read fails instead.
+pub fn allow_stops_by_reads() {
+    unblock(libc::SIGTTIN);
+}
+
+/// Leaves Ctrl-C and Ctrl-\ to a program that has taken over the terminal.
+pub fn leave_the_keyboard() {
+    if SignalMask::block_all().is_ok() {
+        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
+            unblock(signal);
+        }
+    }
+}
+
+/// Signals that ask a program on the screen to end or to stop, kept until it looks.
+pub struct NotedSignal(Arc<AtomicUsize>);
+
+impl NotedSignal {
+    /// Notes the signals from now on.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn watch() -> std::io::Result<NotedSignal> {
+        let noted = Arc::new(AtomicUsize::new(0));
+        for number in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP] {
+            signal_hook::flag::register_usize(number, Arc::clone(&noted), number as usize)?;
+        }
+        Ok(NotedSignal(noted))
+    }
+
+    /// Returns the last signal that came since the last call.
+    pub fn take(&self) -> Option<libc::c_int> {
+        match self.0.swap(0, Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal as libc::c_int),
+        }
+    }
+}
+
+/// Ends this process by the signal, as if it had not been caught.
+pub fn die_of(signal: libc::c_int) {
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// Signals that ask a program with a runtime to leave.
+pub struct LeaveSignals([SignalStream; 3]);
+
+impl LeaveSignals {
+    /// Takes the signals from now on. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// If the system refuses a handler.
+    pub fn take() -> std::io::Result<LeaveSignals> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(LeaveSignals([terminate?, interrupt?, hangup?]))
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// Handle of the main thread, for other threads.

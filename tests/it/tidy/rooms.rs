@@ -29,6 +29,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
         "export",
         "outputs: the log file, the live file, the `notify` command and OTLP",
         &[
+            "system::access",
             "system::detached",
             "system::files",
             "system::processes",
@@ -43,7 +44,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "settings",
         "settings: one name in flag, environment and file; paths, hash key, server names",
-        &["system::files", "text", "observe", "record", "export"],
+        &["system::access", "system::files", "system::places", "text", "observe", "record", "export"],
     ),
     (
         "proxy",
@@ -73,7 +74,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "check",
         "probes a server, over pipes or HTTP, in either era of the protocol; compares its tools with those of the last check",
-        &["system::processes", "text", "observe", "hosts::launch"],
+        &["system::group", "text", "observe", "hosts::launch"],
     ),
     ("demo", "the sample server and the scripted client", &[]),
     (
@@ -274,6 +275,31 @@ fn every_thread_of_a_session_has_a_stack_of_a_known_size() {
     assert!(starts_a_bare_thread("fn f() { std::thread::spawn(g) }"));
     assert!(starts_a_bare_thread("fn f() { Builder::new_current_thread().enable_all().build() }"));
     assert!(!starts_a_bare_thread("fn f() { Builder::new_current_thread().thread_stack_size(1).build() }"));
+}
+
+/// Returns true if the code of a file asks the operating system itself.
+fn asks_the_system(text: &str) -> bool {
+    let tokens = without_tests(tokens(text));
+    let interfaces = ["libc", "rustix", "signal_hook", "windows_sys"];
+    (0..tokens.len()).any(|at| {
+        interfaces.iter().any(|name| is_at(&tokens, at, &[name, ":", ":"]))
+            || is_at(&tokens, at, &["std", ":", ":", "os", ":", ":"])
+            || is_at(&tokens, at, &["signal", ":", ":", "unix"])
+            || tokens[at].text.contains("/proc/")
+    })
+}
+
+#[test]
+fn only_the_room_of_the_system_knows_the_system() {
+    for source in program() {
+        let is_allowed = room(&source.path) == "system";
+        assert!(is_allowed || !asks_the_system(&source.text), "{} asks the system", source.path);
+    }
+    assert!(asks_the_system("use std::os::unix::fs::MetadataExt;"));
+    assert!(
+        asks_the_system("fn f() { g(libc::SIGTERM) }") && asks_the_system("fn f() { g(\"/proc/self\") }")
+    );
+    assert!(!asks_the_system("#[cfg(test)] mod tests { use std::os::unix::fs::MetadataExt; }"));
 }
 
 /// Returns how often the code of a file uses `unsafe`.

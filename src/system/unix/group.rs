@@ -1,9 +1,13 @@
 //! The processes of a probed server, and the guard that ends them when spantap has ended.
 
-use std::io::Write;
-use std::os::fd::BorrowedFd;
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
+use std::io::{self, PipeReader, PipeWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::system::processes;
@@ -29,7 +33,7 @@ end KILL"#;
 
 /// The process group of a server, with the processes that have left the group and still hold the server's pipes.
 /// Dropping it kills them.
-pub(super) struct ProcessGroup {
+pub(crate) struct ProcessGroup {
     /// `None` if `sh` cannot be started: the server is then the first process of the group.
     guard: Option<Child>,
     id: Option<Pid>,
@@ -38,9 +42,27 @@ pub(super) struct ProcessGroup {
 }
 
 impl ProcessGroup {
+    /// Starts a server in a new group. Its stdin, stdout and stderr are pipes, whose other ends these are.
+    ///
+    /// # Errors
+    /// If the command cannot be started.
+    pub(crate) fn start(
+        mut command: Command,
+        [(of_server, stdin), (stdout, out), (stderr, err)]: [(PipeReader, PipeWriter); 3],
+    ) -> io::Result<(ProcessGroup, Child, ServerEnds)> {
+        // A server that does not read must not hold up the probe. The other end, which it holds, still blocks.
+        let _ = rustix::fs::fcntl_setfl(&stdin, OFlags::WRONLY | OFlags::NONBLOCK);
+        let mut group = ProcessGroup::new([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        command.stdin(of_server).stdout(out).stderr(err);
+        let number = group.id.map_or(0, |id| id.as_raw_nonzero().get());
+        let begin = Instant::now();
+        let child = command.process_group(number).spawn()?;
+        group.id = group.id.or_else(|| pid(&child));
+        Ok((group, child, ServerEnds { begin, stdin, stdout, stderr }))
+    }
+
     /// Makes the group of a server that will have these pipes: stdin, stdout and stderr.
-    pub(super) fn new(pipes: [BorrowedFd<'_>; 3]) -> ProcessGroup {
-        use std::os::unix::process::CommandExt;
+    fn new(pipes: [BorrowedFd<'_>; 3]) -> ProcessGroup {
         let inode = |fd| rustix::fs::fstat(fd).map_or(0, |status| status.st_ino);
         let pipes = pipes.map(|fd| format!("pipe:[{}]", inode(fd)));
         let mut guard = Command::new("/bin/sh");
@@ -53,17 +75,17 @@ impl ProcessGroup {
         ProcessGroup { guard, id, pipes }
     }
 
-    /// Returns the number for [`std::os::unix::process::CommandExt::process_group`]; 0 makes a new group.
-    pub(super) fn number(&self) -> i32 {
-        self.id.map_or(0, |id| id.as_raw_nonzero().get())
+    /// Asks the processes to end, and returns true if the system can ask.
+    pub(crate) fn ask_to_end(&self) -> bool {
+        self.signal(Signal::TERM);
+        true
     }
 
-    /// Takes note of the server, which has been started in this group.
-    pub(super) fn joined(&mut self, server: &Child) {
-        self.id = self.id.or_else(|| pid(server));
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             let _ = kill_process_group(id, signal);
         }
@@ -74,6 +96,35 @@ impl ProcessGroup {
         for pid in processes::holders_of(&self.pipes).into_iter().filter_map(Pid::from_raw) {
             let _ = kill_process(pid, signal);
         }
+    }
+}
+
+/// The prober's ends of a server's pipes.
+pub(crate) struct ServerEnds {
+    /// When the server was started.
+    pub(crate) begin: Instant,
+    pub(crate) stdin: PipeWriter,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
+}
+
+/// Returns the command of a program, which is searched on the PATH.
+pub(crate) fn command(program: &OsStr) -> Command {
+    Command::new(program)
+}
+
+/// Writes as much as the server takes now, and returns how much that is. Fails with [`io::ErrorKind::WouldBlock`] if it
+/// takes nothing.
+pub(crate) fn write_now(stdin: &mut PipeWriter, bytes: &[u8]) -> io::Result<usize> {
+    stdin.write(bytes)
+}
+
+/// Returns how a process ended, in words.
+pub(crate) fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown status".to_owned(),
     }
 }
 
