@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::record::live::{self, LiveRequest, LiveState};
 use crate::system::{files, processes};
 
-/// How often a file that is being overwritten is read again.
-const ATTEMPTS: u32 = 5;
+/// Longest time for which one look at a folder waits for files that are being written. A file takes microseconds, but
+/// its writer has the lowest priority, so on a busy machine it can be stopped between the two halves.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Time between two looks at such a file.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Age from which a file is not being written any more.
+const WRITTEN: Duration = Duration::from_secs(2);
 /// Most files that are read.
 const MOST_FILES: usize = 2_000;
 
@@ -114,6 +119,11 @@ impl LiveFolder {
         };
         let mut before = std::mem::take(&mut self.known);
         let (mut states, mut problems) = (Vec::new(), Vec::new());
+        let deadline = Instant::now() + PATIENCE;
+        let mut wait = || {
+            std::thread::sleep(PAUSE);
+            Instant::now() < deadline
+        };
         let paths = entries.flatten().map(|entry| entry.path());
         let is_own = |path: &PathBuf| {
             path.extension().is_some_and(|found| extensions.iter().any(|extension| found == *extension))
@@ -128,7 +138,7 @@ impl LiveFolder {
             let written = written.unwrap_or(SystemTime::UNIX_EPOCH);
             let state = match before.remove(&path).filter(|(known, _)| *known == written) {
                 Some((_, state)) => Ok(Some(state)),
-                None => read(&path),
+                None => read(&path, &mut wait),
             };
             match state {
                 Ok(Some(state)) => {
@@ -156,10 +166,14 @@ impl Liveness {
     }
 }
 
-/// Reads one file; `None` if its connection has ended meanwhile.
-fn read(path: &Path) -> Result<Option<LiveState>, String> {
-    let mut problem = "";
-    for _ in 0..ATTEMPTS {
+/// Reads one file; `None` if its connection has ended meanwhile. While the file is being written, it is read again as
+/// long as `wait` returns true.
+fn read(path: &Path, wait: &mut dyn FnMut() -> bool) -> Result<Option<LiveState>, String> {
+    let is_written = || {
+        let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > WRITTEN))
+    };
+    loop {
         let bytes = match files::read_limited(path, live::LIMIT as u64) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -167,12 +181,10 @@ fn read(path: &Path) -> Result<Option<LiveState>, String> {
         };
         match LiveState::decode(&bytes) {
             Ok(state) => return Ok(Some(state)),
-            Err(found) => problem = found,
+            Err(live::INCOMPLETE) if !is_written() && wait() => {}
+            Err(problem) => return Err(problem.to_owned()),
         }
-        // The proxy writes a state in one call, which takes microseconds.
-        std::thread::sleep(Duration::from_millis(2));
     }
-    Err(problem.to_owned())
 }
 
 #[cfg(test)]
@@ -198,5 +210,32 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert!(names().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_read_again_while_its_writer_was_stopped_and_a_broken_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.live");
+        let state = LiveState { server_name: "a".to_owned(), ..LiveState::default() };
+        let whole = state.encode();
+        for torn in [&whole[..0], &whole[..whole.len() / 2]] {
+            std::fs::write(&path, torn).unwrap();
+            let mut waits = 0;
+            let found = read(&path, &mut || {
+                waits += 1;
+                if waits == 100 {
+                    std::fs::write(&path, &whole).unwrap();
+                }
+                true
+            });
+            assert_eq!((found, waits), (Ok(Some(state.clone())), 100));
+        }
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(read(&path, &mut || false).is_err(), "the patience has an end");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - 2 * WRITTEN).unwrap();
+        assert!(read(&path, &mut || panic!("its writer is gone")).is_err());
+        std::fs::write(&path, "spantap-live/9 1 a\n{").unwrap();
+        assert!(read(&path, &mut || panic!("waiting makes it no older")).is_err());
     }
 }

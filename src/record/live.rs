@@ -28,6 +28,9 @@ pub(crate) const NOTIFIED_EXTENSION: &str = "notified";
 
 const MAGIC: &str = "spantap-live/1";
 
+/// Problem of a file that is being written, or was not written to its end.
+pub(crate) const INCOMPLETE: &str = "incomplete";
+
 /// The state of one connection, in words of its records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -168,7 +171,7 @@ impl LiveState {
     /// a state that was being overwritten.
     pub(crate) fn decode(bytes: &[u8]) -> Result<LiveState, &'static str> {
         if bytes.is_empty() {
-            return Err("incomplete");
+            return Err(INCOMPLETE);
         }
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         let (head, rest) = text.split_once('\n').unwrap_or_default();
@@ -179,9 +182,9 @@ impl LiveState {
             _ => return Err("not a live file of spantap"),
         }
         let length = words.next().and_then(|word| word.parse::<usize>().ok());
-        let json = length.and_then(|length| rest.get(..length)).ok_or("incomplete")?;
+        let json = length.and_then(|length| rest.get(..length)).ok_or(INCOMPLETE)?;
         if words.next() != Some(&checksum(json.as_bytes())) {
-            return Err("incomplete");
+            return Err(INCOMPLETE);
         }
         serde_json::from_str(json).map_err(|_| "not a live file of spantap")
     }
