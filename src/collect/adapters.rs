@@ -10,6 +10,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::Event;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use crate::collect::fact::{AgentFact, FactHash};
@@ -35,7 +36,7 @@ use bounded::BoundedMap;
 use fields::FieldReader;
 use resource::SentResource;
 use server::ServerSpans;
-use table::{AgentTable, KeyPart, Row};
+use table::{AgentTable, EXCEPTION, KeyPart, Row};
 
 /// The agents with a table of their own.
 const AGENTS: [&AgentTable; 4] = [&claude_code::TABLE, &codex::TABLE, &gemini_cli::TABLE, &opencode::TABLE];
@@ -70,6 +71,8 @@ struct SentItem<'r> {
     ended: u64,
     status: Option<Status>,
     status_message: &'r str,
+    /// Events of the span, such as its exception.
+    events: &'r [Event],
     /// A number of the item in its request, which makes an own id of items without one.
     index: usize,
 }
@@ -181,10 +184,11 @@ impl Adapters {
             let is_refused = record.decision == Some(ToolDecision::Refused);
             let parts =
                 if is_refused && row.parts & row.part == 0 { row.part | row.parts & 1 } else { row.parts };
+            let (key, is_by_time) = row.key(&record, item);
             facts.push(AgentFact {
-                key: row.key(&record, item),
+                key,
                 own: item.own(row),
-                within: row.is_by_time.then(|| item.times()),
+                within: is_by_time.then(|| item.times()),
                 part: row.part,
                 parts,
                 record,
@@ -233,15 +237,18 @@ impl Row {
         (self.name.is_empty() || self.name == item.name) && self.only.is_none_or(has)
     }
 
-    /// Returns the key of the fact: the first list of ids that is complete, else the item's own id.
-    fn key(&self, record: &AgentRecord<'_>, item: &SentItem<'_>) -> FactHash {
-        let list = self
-            .keys
-            .iter()
-            .find_map(|key| key.iter().map(|part| item.key_part(*part)).collect::<Option<Vec<_>>>());
-        let Some(list) = list else { return item.own(self) };
+    /// Returns the key of the fact: the first list of ids that is complete, else the item's own id. Returns true if
+    /// several facts can have it.
+    fn key(&self, record: &AgentRecord<'_>, item: &SentItem<'_>) -> (FactHash, bool) {
+        let complete = |key: &&[KeyPart]| {
+            let texts = key.iter().map(|part| item.key_part(*part)).collect::<Option<Vec<_>>>()?;
+            Some((texts, key.iter().any(|part| matches!(part, KeyPart::ByTime))))
+        };
+        let Some((texts, is_by_time)) = self.keys.iter().find_map(complete) else {
+            return (item.own(self), false);
+        };
         let whose = [record.agent_name.as_bytes(), record.event.as_str().as_bytes()];
-        FactHash::of(whose.into_iter().chain(list.iter().map(|text| &**text)))
+        (FactHash::of(whose.into_iter().chain(texts.iter().map(|text| &**text))), is_by_time)
     }
 }
 
@@ -262,6 +269,7 @@ impl<'r> SentItem<'r> {
                 _ => Status::Ok,
             }),
             status_message: status.map_or("", |status| &status.message),
+            events: &span.events,
             index,
         }
     }
@@ -280,8 +288,14 @@ impl<'r> SentItem<'r> {
             ended: if log.time_unix_nano > 0 { log.time_unix_nano } else { log.observed_time_unix_nano },
             status: Some(Status::Ok),
             status_message: "",
+            events: &[],
             index,
         }
+    }
+
+    /// Returns the kind of the error that ended a span.
+    fn exception(&self) -> Option<&'r Value> {
+        self.events.iter().rev().find_map(|event| value_of(&event.attributes, EXCEPTION))
     }
 
     fn key_part(&self, part: KeyPart) -> Option<Cow<'r, [u8]>> {
@@ -299,6 +313,7 @@ impl<'r> SentItem<'r> {
             KeyPart::Span => known(self.span),
             KeyPart::Parent => known(self.parent),
             KeyPart::Word(word) => Some(Cow::Borrowed(word.as_bytes())),
+            KeyPart::ByTime => Some(Cow::Borrowed(b"by time")),
         }
     }
 

@@ -27,6 +27,13 @@ pub struct AgentFact {
     pub(super) parts: u8,
 }
 
+impl AgentFact {
+    /// Returns the id of a fact with a key that other facts have, too.
+    pub(super) fn id(&self) -> FactHash {
+        FactHash::of([&self.key.0[..], &self.own.0])
+    }
+}
+
 /// First eight bytes of the SHA-256 of some texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct FactHash(pub(super) [u8; 8]);

@@ -43,10 +43,11 @@ pub struct Merge {
 
 struct MergedFact {
     key: FactHash,
-    fact_id: String,
+    id: FactHash,
     /// `None` after it was written. It is boxed, because far more facts are remembered than held.
     record: Option<Box<AgentRecord<'static>>>,
     within: Option<(Timestamp, Timestamp)>,
+    ended: Timestamp,
     parts: u8,
     /// Sets of parts that make the fact whole.
     wanted: Vec<u8>,
@@ -60,7 +61,8 @@ impl Merge {
             return;
         }
         let numbers = self.by_key.entry(part.key).or_default();
-        let found = numbers.iter().find(|number| self.facts[number].takes(&part)).copied();
+        let open = numbers.iter().filter(|number| self.facts[number].takes(&part));
+        let found = open.min_by_key(|number| self.facts[number].distance(&part)).copied();
         let Some(number) = found else { return self.begin(part, now) };
         let Some(fact) = self.facts.get_mut(&number) else { return };
         if fact.note(&part) {
@@ -85,18 +87,15 @@ impl Merge {
         self.next += 1;
         let numbers = self.by_key.entry(part.key).or_default();
         // The id of the only fact of a key is the same in another run.
-        let id = if numbers.is_empty() && part.within.is_none() {
-            part.key
-        } else {
-            FactHash::of([&part.key.0[..], &part.own.0])
-        };
+        let id = if numbers.is_empty() && part.within.is_none() { part.key } else { part.id() };
         numbers.push(number);
         let oldest = (numbers.len() > OF_KEY).then(|| numbers.remove(0));
         self.known.insert((part.key, part.own));
         let fact = MergedFact {
             key: part.key,
-            fact_id: hex::text(&id.0),
+            id,
             within: part.within,
+            ended: part.record.timestamp,
             parts: part.part,
             wanted: vec![part.parts],
             own: vec![part.own],
@@ -128,7 +127,9 @@ impl Merge {
     pub fn take(&mut self, now: Option<Timestamp>) -> Vec<AgentRecord<'static>> {
         let mut waiting = VecDeque::with_capacity(self.held.len());
         for (number, until) in std::mem::take(&mut self.held) {
-            match now.is_none_or(|now| until <= now) {
+            // The clock can be set back.
+            let is_due = |now: Timestamp| until <= now || until > now.plus_ms(PATIENCE_MS);
+            match now.is_none_or(is_due) {
                 true => self.write(number),
                 false => waiting.push_back((number, until)),
             }
@@ -140,7 +141,7 @@ impl Merge {
     fn write(&mut self, number: u64) {
         let Some(fact) = self.facts.get_mut(&number) else { return };
         let Some(mut record) = fact.record.take() else { return };
-        record.fact_id = Some(fact.fact_id.clone().into());
+        record.fact_id = Some(hex::text(&fact.id.0).into());
         settle(&mut record);
         self.ready.push(*record);
         self.written.push_back(number);
@@ -172,6 +173,11 @@ impl MergedFact {
         (self.parts & part.part & (SPAN | LOG) == 0) && is_near
     }
 
+    /// Returns the time between the ends of fact and part, in microseconds.
+    fn distance(&self, part: &AgentFact) -> u64 {
+        self.ended.0.abs_diff(part.record.timestamp.0)
+    }
+
     fn is_whole(&self) -> bool {
         self.wanted.iter().any(|wanted| self.parts & wanted == *wanted)
     }
@@ -179,6 +185,10 @@ impl MergedFact {
     /// Notes the kind and the own id of a part. Returns false if the fact has too many to remember this id.
     fn note(&mut self, part: &AgentFact) -> bool {
         self.parts |= part.part;
+        if part.part == SPAN && part.within.is_some() && self.record.is_some() {
+            // A span has ids, so that its fact has the same id in another run.
+            self.id = part.id();
+        }
         if !self.wanted.contains(&part.parts) {
             self.wanted.push(part.parts);
         }
@@ -211,7 +221,7 @@ impl MergedFact {
     /// Returns the record of a part that came after the fact was written.
     fn amend(&self, part: AgentFact) -> Option<AgentRecord<'static>> {
         let mut record = part.record;
-        record.fact_id = Some(self.fact_id.clone().into());
+        record.fact_id = Some(hex::text(&self.id.0).into());
         record.amends = Some(true);
         settle(&mut record);
         Some(record)

@@ -1,7 +1,7 @@
 //! Claude Code. `request_id` is absent where the provider sends none: then the numbers of the request identify it.
 
 use super::table::FieldSlot::*;
-use super::table::KeyPart::{Attribute, Parent, Span, Trace, Word};
+use super::table::KeyPart::{Attribute, ByTime, Parent, Span, Trace, Word};
 use super::table::{AgentTable, Fields, KeyPart, LOG_ROW, Row, SPAN_ROW};
 use crate::record::EventName::{AgentTurn, ModelCall};
 
@@ -27,8 +27,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
             event: ModelCall,
             keys: &[
                 REQUEST,
-                &[Trace, Parent, MODEL, IN, OUT, READ, WRITE, FIRST],
-                &[Trace, Parent, ATTEMPT, Word("failed")],
+                &[Trace, Parent, MODEL, IN, OUT, READ, WRITE, FIRST, ByTime],
+                &[Trace, Parent, ATTEMPT, Word("failed"), ByTime],
             ],
             fields: MODEL_CALL,
             ..SPAN_ROW
@@ -65,14 +65,15 @@ pub(super) const TABLE: AgentTable = AgentTable {
         Row {
             name: "api_request",
             event: ModelCall,
-            keys: &[REQUEST, &[Trace, Span, MODEL, IN, OUT, READ, WRITE, FIRST]],
+            keys: &[REQUEST, &[Trace, Span, MODEL, IN, OUT, READ, WRITE, FIRST, ByTime]],
             fields: MODEL_CALL,
             ..LOG_ROW
         },
         Row {
             name: "api_error",
             event: ModelCall,
-            keys: &[REQUEST, &[Trace, Span, ATTEMPT, Word("failed")]],
+            is_failure: true,
+            keys: &[REQUEST, &[Trace, Span, ATTEMPT, Word("failed"), ByTime]],
             fields: &[
                 (Model, "model"),
                 (Attempt, "attempt"),

@@ -1,10 +1,10 @@
 //! Codex. The event that has the tokens of a request lies within the span `codex.sampling` of its conversation; no id
-//! joins the two.
+//! joins the two. A request that failed and was sent again is an event of its own, within the span of the last attempt.
 
 use super::table::FieldSlot::*;
-use super::table::KeyPart::{Attribute, Word};
+use super::table::KeyPart::{Attribute, ByTime, Span, Trace, Word};
 use super::table::{AgentTable, KeyPart, LOG_ROW, Row, SPAN_ROW};
-use crate::collect::fact::SPAN;
+use crate::collect::fact::{LOG, SPAN};
 use crate::record::EventName::{AgentTurn, ModelCall};
 
 pub(super) const TABLE: AgentTable = AgentTable {
@@ -41,7 +41,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
             has_status: true,
             ..SPAN_ROW
         },
-        Row { name: "codex.sampling", event: ModelCall, keys: SAMPLING, is_by_time: true, ..SPAN_ROW },
+        Row { name: "codex.sampling", event: ModelCall, keys: SAMPLING, ..SPAN_ROW },
         Row {
             name: "mcp.tools.call",
             part: 4,
@@ -63,7 +63,6 @@ pub(super) const TABLE: AgentTable = AgentTable {
             only: Some(("input_token_count", "")),
             event: ModelCall,
             keys: SAMPLING,
-            is_by_time: true,
             has_status: true,
             fields: &[
                 (Model, "model"),
@@ -72,6 +71,30 @@ pub(super) const TABLE: AgentTable = AgentTable {
                 (CachedTokens, "cached_token_count"),
                 (CacheWriteTokens, "cache_write_token_count"),
                 (FirstTokenMs, "ttft_ms"),
+            ],
+            ..LOG_ROW
+        },
+        Row {
+            name: "codex.sse_event",
+            only: Some(("error.message", "")),
+            event: ModelCall,
+            keys: SAMPLING,
+            is_failure: true,
+            fields: &[(Model, "model"), (ErrorType, "event.kind")],
+            ..LOG_ROW
+        },
+        Row {
+            name: "codex.api_request",
+            only: Some(("error.message", "")),
+            event: ModelCall,
+            parts: LOG,
+            keys: &[&[Trace, Span, Attribute("attempt"), Word("failed")]],
+            is_failure: true,
+            fields: &[
+                (Model, "model"),
+                (AttemptFromZero, "attempt"),
+                (Duration, "duration_ms"),
+                (ErrorType, "http.response.status_code"),
             ],
             ..LOG_ROW
         },
@@ -104,7 +127,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
 };
 
 const TURN: &[&[KeyPart]] = &[&[Attribute("turn.id")]];
-const SAMPLING: &[&[KeyPart]] = &[&[Attribute("conversation.id"), Word("sampling")]];
+const SAMPLING: &[&[KeyPart]] = &[&[Attribute("conversation.id"), Word("sampling"), ByTime]];
 const TOOL: &[&[KeyPart]] = &[
     &[Attribute("conversation.id"), Attribute("call_id")],
     &[Attribute("conversation.id"), Attribute("tool.call_id")],

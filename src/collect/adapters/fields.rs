@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use serde_json::Value as Json;
 
-use super::table::{AgentTable, FieldSlot, Fields, Row};
+use super::table::{AgentTable, EXCEPTION, FieldSlot, Fields, Row};
 use super::{SentItem, opencode, redacted, value_of};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::agent::AgentRecord;
@@ -29,6 +29,10 @@ impl FieldReader<'_, '_> {
             if let Some((name, member)) = attribute.split_once('#') {
                 if let Some(value) = member_of(self.item, name, member) {
                     self.set(*slot, &value, None);
+                }
+            } else if *attribute == EXCEPTION {
+                if let Some(value) = self.item.exception() {
+                    self.set(*slot, value, None);
                 }
             } else if let Some(value) = value_of(attributes, attribute) {
                 self.set(*slot, value, None);
@@ -73,6 +77,7 @@ impl FieldReader<'_, '_> {
             }
             FieldSlot::FirstTokenMs => first(&mut record.first_token_ms, || millis(value)),
             FieldSlot::Attempt => first(&mut record.attempt, || whole(value)),
+            FieldSlot::AttemptFromZero => first(&mut record.attempt, || whole(value)?.checked_add(1)),
             FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![text(id)?])),
             FieldSlot::CallId => first(&mut record.call_id, || text(id)),
             FieldSlot::ToolName => first(&mut record.tool_name, || text(name)),
@@ -114,7 +119,9 @@ impl FieldReader<'_, '_> {
                 record.started_at = Some(end.plus_ms(-ms));
             }
         }
-        if row.has_status && record.status.is_none() {
+        if row.is_failure {
+            record.status = Some(Status::Error);
+        } else if row.has_status && record.status.is_none() {
             record.status = self.item.status;
         }
         if row.event == EventName::AgentTool

@@ -1,8 +1,9 @@
-//! Gemini CLI. The event of a tool is in the trace of its span's parent; the event of a request has the numbers of its span.
+//! Gemini CLI. The event of a tool is in the trace of its span's parent; the event of a request has the
+//! numbers of its span, and the event of a failure is in its span.
 
 use super::table::FieldSlot::*;
-use super::table::KeyPart::{Attribute, Parent, Span, Trace};
-use super::table::{AgentTable, LOG_ROW, Row, SPAN_ROW};
+use super::table::KeyPart::{Attribute, ByTime, Parent, Span, Trace, Word};
+use super::table::{AgentTable, KeyPart, LOG_ROW, Row, SPAN_ROW};
 use crate::collect::fact::LOG;
 use crate::record::EventName::{AgentTurn, ModelCall};
 
@@ -25,11 +26,15 @@ pub(super) const TABLE: AgentTable = AgentTable {
         Row {
             name: "llm_call",
             event: ModelCall,
-            keys: &[&[
-                Attribute("gen_ai.conversation.id"),
-                Attribute("gen_ai.usage.input_tokens"),
-                Attribute("gen_ai.usage.output_tokens"),
-            ]],
+            keys: &[
+                &[
+                    Attribute("gen_ai.conversation.id"),
+                    Attribute("gen_ai.usage.input_tokens"),
+                    Attribute("gen_ai.usage.output_tokens"),
+                    ByTime,
+                ],
+                FAILED,
+            ],
             has_status: true,
             fields: &[
                 (InputTokens, "gen_ai.usage.input_tokens"),
@@ -50,7 +55,8 @@ pub(super) const TABLE: AgentTable = AgentTable {
             name: "gemini_cli.user_prompt",
             event: AgentTurn,
             parts: LOG,
-            keys: &[&[Attribute("prompt_id")]],
+            // A session that is continued counts its prompts anew.
+            keys: &[&[Attribute("prompt_id"), ByTime]],
             ..LOG_ROW
         },
         Row {
@@ -60,6 +66,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
                 Attribute("session.id"),
                 Attribute("input_token_count"),
                 Attribute("output_token_count"),
+                ByTime,
             ]],
             has_status: true,
             fields: &[
@@ -74,12 +81,13 @@ pub(super) const TABLE: AgentTable = AgentTable {
         Row {
             name: "gemini_cli.api_error",
             event: ModelCall,
-            parts: LOG,
+            keys: &[FAILED],
+            is_failure: true,
             fields: &[
                 (Model, "model"),
                 (Duration, "duration_ms"),
-                (ErrorType, "error_type"),
                 (ErrorType, "status_code"),
+                (ErrorType, "error.type"),
             ],
             ..LOG_ROW
         },
@@ -101,3 +109,5 @@ pub(super) const TABLE: AgentTable = AgentTable {
         },
     ],
 };
+
+const FAILED: &[KeyPart] = &[Trace, Span, Word("failed")];

@@ -2,7 +2,7 @@
 
 use super::table::FieldSlot::*;
 use super::table::KeyPart::{Span, Trace};
-use super::table::{AgentTable, Fields, Row, SPAN_ROW};
+use super::table::{AgentTable, EXCEPTION, Fields, Row, SPAN_ROW};
 use crate::collect::fact::SPAN;
 use crate::record::EventName::{self, AgentTool, AgentTurn, ModelCall};
 
@@ -47,6 +47,7 @@ const MODEL_CALL: Fields = &[
     (CachedTokens, "gen_ai.usage.cache_read.input_tokens"),
     (CacheWriteTokens, "gen_ai.usage.cache_creation.input_tokens"),
     (ErrorType, "error.type"),
+    (ErrorType, EXCEPTION),
 ];
 
 const fn operation(name: &'static str, event: EventName, fields: Fields) -> Row {

@@ -2,7 +2,7 @@
 
 use super::table::FieldSlot::*;
 use super::table::KeyPart::{Attribute, Parent, Span, Trace};
-use super::table::{AgentTable, Row, SPAN_ROW};
+use super::table::{AgentTable, EXCEPTION, Row, SPAN_ROW};
 use crate::collect::fact::SPAN;
 use crate::record::EventName::{AgentTurn, ModelCall};
 
@@ -44,6 +44,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
                 (OutputTokens, "gen_ai.usage.output_tokens"),
                 (CachedTokens, "ai.usage.cachedInputTokens"),
                 (FirstTokenMs, "ai.response.msToFirstChunk"),
+                (ErrorType, EXCEPTION),
             ],
             ..SPAN_ROW
         },

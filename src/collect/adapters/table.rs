@@ -27,6 +27,9 @@ pub(super) struct AgentTable {
 /// JSON object in `a`.
 pub(super) type Fields = &'static [(FieldSlot, &'static str)];
 
+/// The attribute of a span's event `exception` that names the kind of the error.
+pub(super) const EXCEPTION: &str = "exception.type";
+
 /// A span or event that is a fact or a part of one.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
@@ -39,14 +42,14 @@ pub(super) struct Row {
     pub(super) parts: u8,
     /// Ids that the parts of the fact have in common. The first list that is complete counts.
     pub(super) keys: &'static [&'static [KeyPart]],
-    /// True if several facts have the same key, and only their times tell them apart.
-    pub(super) is_by_time: bool,
     /// True if the fields belong to the fact of the parent span.
     pub(super) is_of_parent: bool,
     /// True if begin and end are those of the fact.
     pub(super) has_times: bool,
     /// True if the status of the span is that of the fact.
     pub(super) has_status: bool,
+    /// True if the event reports that the fact failed.
+    pub(super) is_failure: bool,
     pub(super) fields: Fields,
 }
 
@@ -57,10 +60,10 @@ pub(super) const SPAN_ROW: Row = Row {
     part: SPAN,
     parts: SPAN | LOG,
     keys: &[],
-    is_by_time: false,
     is_of_parent: false,
     has_times: true,
     has_status: false,
+    is_failure: false,
     fields: &[],
 };
 
@@ -75,6 +78,8 @@ pub(super) enum KeyPart {
     Parent,
     /// A fixed word, which separates the ids of one row from those of another.
     Word(&'static str),
+    /// Nothing. Several facts can have the other parts of the id in common, and only their times tell them apart.
+    ByTime,
 }
 
 /// A field of the record.
@@ -95,6 +100,8 @@ pub(super) enum FieldSlot {
     CostUsd,
     FirstTokenMs,
     Attempt,
+    /// Number of the attempt, counted from 0.
+    AttemptFromZero,
     /// An id of a tool call that the model asked for.
     CallIds,
     CallId,
