@@ -215,6 +215,9 @@ record! {
             pub pid: Option<u32>,
             /// Process id of the server; absent if the server could not be started.
             pub child_pid: Option<u32>,
+            /// Process id of the host: the process that started spantap, which can be a launcher. Records of agents: that of
+            /// the agent.
+            pub host_pid: Option<u32>,
             /// Version of spantap.
             pub version: RecordText<'a>,
             /// Command line of the server, redacted, one element per argument.

@@ -361,6 +361,8 @@ pub struct SessionStarted {
     pub pid: u32,
     /// Absent if the server could not be started.
     pub child_pid: Option<u32>,
+    /// The process that started spantap; absent if it is in another pid namespace.
+    pub host_pid: Option<u32>,
     /// The command and its arguments, redacted element by element.
     pub command: Vec<Redacted>,
     /// Names of the variables in the server's environment, without their values.

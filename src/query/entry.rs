@@ -60,6 +60,7 @@ pub struct LogEntry<'a> {
     pub(crate) trace_id: EntryText<'a>,
     pub(crate) span_id: EntryText<'a>,
     pub(crate) parent_span_id: EntryText<'a>,
+    pub(crate) host_pid: Option<u32>,
     pub(crate) cwd: EntryText<'a>,
     pub(crate) server_version: EntryText<'a>,
     pub(crate) reason: EntryText<'a>,

@@ -197,6 +197,7 @@ impl<'a> Record<'a> {
         self.begin(Level::Info, EventName::SessionStarted, message);
         self.pid = Some(started.pid);
         self.child_pid = started.child_pid;
+        self.host_pid = started.host_pid;
         self.version = Some(env!("CARGO_PKG_VERSION").into());
         self.command = Some(texts(&started.command));
         self.environment = Some(texts(&started.environment));

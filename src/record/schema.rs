@@ -39,7 +39,7 @@ pub const EVENTS: &[EventFields] = &[
     fields(
         EventName::SessionStarted,
         "pid version command environment session_source trace_id span_id trace_flags",
-        "child_pid cwd origin hash_key_id stderr_is_stdout begins_session parent_span_id trace_state",
+        "child_pid host_pid cwd origin hash_key_id stderr_is_stdout begins_session parent_span_id trace_state",
     ),
     fields(
         EventName::PeerIdentified,

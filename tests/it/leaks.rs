@@ -70,6 +70,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
     let started = SessionStarted {
         pid: 1,
         child_pid: Some(2),
+        host_pid: Some(3),
         command: words.redact_argv(&command),
         environment: vec![words.redact(Field::Name, b"API_TOKEN")],
         session_source: SessionSource::Flag,

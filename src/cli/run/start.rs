@@ -321,6 +321,7 @@ impl SessionSetup {
         let session_started = SessionStarted {
             pid: std::process::id(),
             child_pid: started.pid.and_then(|pid| u32::try_from(pid).ok()),
+            host_pid: u32::try_from(process::parent()).ok().filter(|pid| *pid > 0),
             command: std::mem::take(&mut self.command),
             environment: self.environment_names(),
             session_source: self.session_source,

@@ -141,6 +141,7 @@ impl Filled {
             EventKind::SessionStarted(Box::new(SessionStarted {
                 pid: 1,
                 child_pid: self.some(2),
+                host_pid: self.some(3),
                 command: vec![text("npx")],
                 environment: vec![text("PATH")],
                 session_source: SessionSource::Derived,
