@@ -106,6 +106,9 @@ impl ShowArgs {
             note("this session has no operations; without --json its other events are shown");
         }
         let lines = agent_lines(reading, session_id, &found);
+        if let Some(runs) = &lines.ambiguous {
+            note(&runs.facts().join("; "));
+        }
         let facts = lines.facts();
         match chain::chain(&found.operations, &facts, false) {
             Some(chain) => Ok(chain_json::write(out, &chain)?),
@@ -223,6 +226,7 @@ pub(super) fn write_session(
     found.add_live(&reading.live_noted());
     found.totals.last_until(Timestamp::now(), reading.select.window);
     let lines = agent_lines(reading, session_id, &found);
+    found.totals.ambiguous_runs.clone_from(&lines.ambiguous);
     let facts = lines.facts();
     let chain = chain::chain(&found.operations, &facts, part.folds_start);
     let is_part = reading.select.is_part_of(session_id);

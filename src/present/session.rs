@@ -113,6 +113,11 @@ fn write_totals(
             writeln!(out, "{line}")?;
         }
     }
+    if let Some(runs) = &totals.ambiguous_runs {
+        for line in terminal.lines(&runs.facts().map(Printable::from), "; ") {
+            writeln!(out, "{line}")?;
+        }
+    }
     let (note, tone) = annotation(totals, terminal.warn, false);
     if !note.is_empty() {
         writeln!(out, "{}", tone.paint(terminal.cut(note, terminal.width)))?;

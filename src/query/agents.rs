@@ -5,6 +5,7 @@
 //! makes the tree of them, `totals` adds up tokens and
 //! cost, and `table` does so over all sessions.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
@@ -25,8 +26,11 @@ use crate::record::timestamp::Timestamp;
 pub(crate) mod chain;
 pub(crate) mod find;
 pub(crate) mod joins;
+mod parts;
 pub(crate) mod table;
 pub(crate) mod totals;
+
+use parts::CallPart;
 
 /// Beginning of the names of the collector's logs.
 const COLLECTOR: &str = "collect";
@@ -43,6 +47,7 @@ struct RunEntry<'a> {
     connection_id: EntryText<'a>,
     agent_name: EntryText<'a>,
     conversation_id: EntryText<'a>,
+    host_pid: Option<u32>,
     trace_id: EntryText<'a>,
     call_id: EntryText<'a>,
 }
@@ -57,12 +62,14 @@ impl RunEntry<'_> {
 /// Ids and time of a session whose agent is looked for.
 #[derive(Debug, Default)]
 pub(crate) struct RunKeys {
-    /// Ids of the session and of its conversations.
-    ids: HashSet<Box<str>>,
+    session_id: Box<str>,
+    conversation_ids: HashSet<Box<str>>,
     traces: HashSet<Box<str>>,
     call_ids: HashSet<Box<str>>,
     hosts: BTreeSet<String>,
+    host_pids: BTreeSet<u32>,
     span: Option<(Timestamp, Timestamp)>,
+    has_ended: bool,
 }
 
 /// Way in which a run of an agent belongs to a session.
@@ -70,6 +77,8 @@ pub(crate) struct RunKeys {
 enum RunTie {
     /// The agent has the name of the session's host and ran at the same time.
     HostName,
+    /// The agent is also the process that started the session's proxies.
+    Process,
     /// They have an id in common.
     Id,
 }
@@ -80,15 +89,32 @@ impl RunKeys {
         let texts = |text: fn(&OperationMatch) -> &str| -> HashSet<Box<str>> {
             operations.iter().map(text).filter(|text| !text.is_empty()).map(Box::from).collect()
         };
-        let mut ids = texts(|operation| &operation.row.conversation_id);
-        ids.insert(session_id.into());
         RunKeys {
-            ids,
+            session_id: session_id.into(),
+            conversation_ids: texts(|operation| &operation.row.conversation_id),
             traces: texts(|operation| &operation.ids.trace_id),
             call_ids: texts(|operation| &operation.ids.call_id),
             hosts: totals.hosts.iter().map(|host| agent_of(host).to_owned()).collect(),
+            host_pids: totals.host_pids.clone(),
             span: totals.span.get(),
+            has_ended: totals.has_ended(),
         }
+    }
+
+    /// Returns true if the record has the session's own id, which the agent gave it.
+    fn is_own(&self, entry: &RunEntry<'_>) -> bool {
+        *entry.session_id == *self.session_id || *entry.conversation_id == *self.session_id
+    }
+
+    /// Returns true if the record can be of the session by its time. An agent can continue a conversation on another
+    /// day, which then has another session.
+    fn is_in_time(&self, at: Timestamp) -> bool {
+        self.span.is_none_or(|(first, _)| at.0 >= first.0 - NEAR_US) && (!self.has_ended || self.is_near(at))
+    }
+
+    /// Returns true if the agent's record is not before the beginning or after the end of the session.
+    fn overlaps(&self, at: Timestamp) -> bool {
+        self.span.is_some_and(|(first, last)| (first..=last).contains(&at))
     }
 
     fn is_near(&self, at: Timestamp) -> bool {
@@ -98,15 +124,18 @@ impl RunKeys {
     /// Returns how the record itself belongs to the session.
     fn tie(&self, entry: &RunEntry<'_>) -> Option<RunTie> {
         let has = |set: &HashSet<Box<str>>, id: &EntryText<'_>| !id.is_empty() && set.contains(&**id);
-        let has_id = has(&self.ids, &entry.session_id)
-            || has(&self.ids, &entry.conversation_id)
-            || has(&self.call_ids, &entry.call_id)
-            || has(&self.traces, &entry.trace_id);
-        let is_host = || self.hosts.contains(&*entry.agent_name) && self.is_near(entry.timestamp);
-        match has_id {
-            true => Some(RunTie::Id),
-            false => is_host().then_some(RunTie::HostName),
+        let has_id = || {
+            has(&self.conversation_ids, &entry.session_id)
+                || has(&self.conversation_ids, &entry.conversation_id)
+                || has(&self.call_ids, &entry.call_id)
+                || has(&self.traces, &entry.trace_id)
+        };
+        if self.is_own(entry) || self.is_in_time(entry.timestamp) && has_id() {
+            return Some(RunTie::Id);
         }
+        let is_host = self.hosts.contains(&*entry.agent_name) && self.is_near(entry.timestamp);
+        let is_process = entry.host_pid.is_some_and(|pid| self.host_pids.contains(&pid));
+        is_host.then_some(if is_process { RunTie::Process } else { RunTie::HostName })
     }
 }
 
@@ -131,13 +160,14 @@ pub(crate) fn read(sources: &[LogSource], window: TimeWindow, keys: &RunKeys) ->
         return RunLines::default();
     }
     let progress = AtomicU64::new(0);
-    let (runs, _) = scan(&sources, || RunSearch { keys, runs: HashMap::new() }, &progress);
-    if runs.runs.is_empty() {
-        return RunLines::default();
+    let (search, _) = scan(&sources, || RunSearch { keys, runs: HashMap::new() }, &progress);
+    let (runs, ambiguous) = search.finish();
+    if runs.is_empty() {
+        return RunLines { lines: Vec::new(), ambiguous };
     }
-    let runs = &runs.runs;
-    let (reader, _) = scan(&sources, || RunReader { keys, runs, window, lines: Vec::new() }, &progress);
-    RunLines { lines: reader.lines }
+    let make = || RunReader { keys, runs: &runs, window, lines: Vec::new() };
+    let (reader, _) = scan(&sources, make, &progress);
+    RunLines { lines: reader.lines, ambiguous }
 }
 
 /// Name of the agent, and its session id; the id is empty if the agent reported none.
@@ -155,13 +185,99 @@ fn is_of_agent(line: &[u8]) -> bool {
 /// Finds the runs of agents that belong to a session.
 struct RunSearch<'k> {
     keys: &'k RunKeys,
-    runs: HashMap<RunName, RunTie>,
+    runs: HashMap<RunName, FoundRun>,
+}
+
+/// A run of an agent, as far as its records that belong to a session tell.
+#[derive(Debug)]
+struct FoundRun {
+    tie: RunTie,
+    host_pid: Option<u32>,
+    traces: HashSet<Box<str>>,
+    /// True if one of its records is within the time of the session.
+    overlaps: bool,
+}
+
+impl FoundRun {
+    /// Returns true if both are of one process of the agent, as those of an agent and its helpers are.
+    fn is_of_process(&self, other: &FoundRun) -> bool {
+        match (self.host_pid, other.host_pid) {
+            (Some(own), Some(other)) => own == other,
+            _ => !self.traces.is_disjoint(&other.traces),
+        }
+    }
+
+    fn merge(&mut self, other: FoundRun) {
+        self.tie = self.tie.max(other.tie);
+        self.host_pid = self.host_pid.or(other.host_pid);
+        self.traces.extend(other.traces);
+        self.overlaps |= other.overlaps;
+    }
 }
 
 impl RunSearch<'_> {
-    fn add(&mut self, run: RunName, tie: RunTie) {
-        let known = self.runs.entry(run).or_insert(tie);
-        *known = tie.max(*known);
+    fn add(&mut self, run: RunName, found: FoundRun) {
+        match self.runs.entry(run) {
+            Entry::Occupied(mut known) => known.get_mut().merge(found),
+            Entry::Vacant(place) => drop(place.insert(found)),
+        }
+    }
+
+    /// Returns the runs of the session, and what could be it as well. A run that has only the name of the host belongs
+    /// to the session if no other run of that agent does, or can.
+    fn finish(mut self) -> (HashMap<RunName, RunTie>, Option<AmbiguousRuns>) {
+        let is_certain = |found: &FoundRun| found.tie > RunTie::HostName;
+        let certain: HashSet<Box<str>> =
+            self.runs.iter().filter(|(_, found)| is_certain(found)).map(|(run, _)| run.0.clone()).collect();
+        self.runs.retain(|run, found| is_certain(found) || !certain.contains(&run.0));
+        let agents: BTreeSet<Box<str>> = self.runs.keys().map(|run| run.0.clone()).collect();
+        let mut ambiguous = None;
+        for agent in agents.iter().filter(|agent| !certain.contains(&***agent)) {
+            let of_agent = |run: &RunName| run.0 == *agent;
+            if self.runs.iter().any(|(run, found)| of_agent(run) && found.overlaps) {
+                self.runs.retain(|run, found| !of_agent(run) || found.overlaps);
+            }
+            let found: Vec<&FoundRun> =
+                self.runs.iter().filter(|(run, _)| of_agent(run)).map(|(_, found)| found).collect();
+            let processes = processes_of(&found);
+            if processes > 1 {
+                self.runs.retain(|run, _| !of_agent(run));
+                ambiguous = Some(AmbiguousRuns { agent_name: agent.to_string(), runs: processes });
+            }
+        }
+        (self.runs.into_iter().map(|(run, found)| (run, found.tie)).collect(), ambiguous)
+    }
+}
+
+/// Returns the number of processes that the runs are of.
+fn processes_of(runs: &[&FoundRun]) -> usize {
+    let mut left: Vec<usize> = (0..runs.len()).collect();
+    let mut processes = 0;
+    while let Some(first) = left.pop() {
+        processes += 1;
+        let mut of_process = vec![first];
+        while let Some(run) = of_process.pop() {
+            let (same, others) = left.into_iter().partition(|other| runs[run].is_of_process(runs[*other]));
+            left = others;
+            of_process.extend::<Vec<usize>>(same);
+        }
+    }
+    processes
+}
+
+/// Runs of one agent that were active in the time of a session, of which nothing says which one is the session's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AmbiguousRuns {
+    pub(crate) agent_name: String,
+    pub(crate) runs: usize,
+}
+
+impl AmbiguousRuns {
+    /// Returns what is known, and what follows.
+    pub(crate) fn facts(&self) -> [String; 2] {
+        let AmbiguousRuns { agent_name, runs } = self;
+        let known = format!("agent: {runs} runs of {agent_name} at this time, and no id says which one");
+        [known, "what they reported is left out".to_owned()]
     }
 }
 
@@ -175,12 +291,19 @@ impl Fold for RunSearch<'_> {
     fn take_of_agent(&mut self, line: &[u8]) {
         let Ok(entry) = serde_json::from_slice::<RunEntry<'_>>(line) else { return };
         if let Some(tie) = self.keys.tie(&entry) {
-            self.add(run_of(&entry), tie);
+            let trace = Some(&*entry.trace_id).filter(|trace| tie == RunTie::HostName && !trace.is_empty());
+            let found = FoundRun {
+                tie,
+                host_pid: entry.host_pid,
+                traces: trace.map(Box::from).into_iter().collect(),
+                overlaps: self.keys.overlaps(entry.timestamp),
+            };
+            self.add(run_of(&entry), found);
         }
     }
 
     fn merge(&mut self, other: RunSearch<'_>) {
-        other.runs.into_iter().for_each(|(run, tie)| self.add(run, tie));
+        other.runs.into_iter().for_each(|(run, found)| self.add(run, found));
     }
 }
 
@@ -201,11 +324,11 @@ impl Fold for RunReader<'_> {
 
     fn take_of_agent(&mut self, line: &[u8]) {
         let Ok(entry) = serde_json::from_slice::<RunEntry<'_>>(line) else { return };
-        let own = || self.keys.tie(&entry);
+        let of_run = self.runs.get(&run_of(&entry)).copied();
         // A server's spans, and the records of an agent without ids, are not those of one session.
         let tie = match entry.is_anonymous() || entry.event == EventName::ServerSpan {
-            true => own(),
-            false => self.runs.get(&run_of(&entry)).copied(),
+            true => self.keys.tie(&entry).filter(|tie| *tie > RunTie::HostName || of_run.is_some()),
+            false => of_run.filter(|_| self.keys.is_own(&entry) || self.keys.is_in_time(entry.timestamp)),
         };
         if let Some(tie) = tie.filter(|_| self.window.contains(entry.timestamp)) {
             self.lines.push(RunLine { tie, line: line.into() });
@@ -227,6 +350,8 @@ struct RunLine {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunLines {
     lines: Vec<RunLine>,
+    /// Runs whose lines were left out.
+    pub(crate) ambiguous: Option<AmbiguousRuns>,
 }
 
 impl RunLines {
@@ -254,9 +379,27 @@ impl RunLines {
                 }
             }
         }
+        join_parts(&mut facts);
         facts.sort_by_key(|fact| (fact.began(), fact.record.seq));
         facts
     }
+}
+
+/// Makes one record of the two of a model call whose parts went to two runs of the collector.
+fn join_parts(facts: &mut Vec<RunFact<'_>>) {
+    let is_call = |fact: &&RunFact<'_>| fact.record.event == EventName::ModelCall;
+    let indexes: Vec<usize> = (0..facts.len()).filter(|at| is_call(&&facts[*at])).collect();
+    let parts: Vec<CallPart<'_>> = indexes.iter().map(|at| facts[*at].part()).collect();
+    let mut inner: Vec<usize> = Vec::new();
+    for (outer, of_event) in parts::pairs(&parts) {
+        let (outer, of_event) = (indexes[outer], indexes[of_event]);
+        let event = facts[of_event].clone();
+        facts[outer].tie = facts[outer].tie.max(event.tie);
+        facts[outer].record.fill(event.record);
+        inner.push(of_event);
+    }
+    inner.sort_unstable();
+    inner.into_iter().rev().for_each(|at| drop(facts.remove(at)));
 }
 
 /// Report of an agent or a server about one turn, model call, tool or span.
@@ -293,6 +436,17 @@ impl<'l> RunFact<'l> {
         self.record.started_at.unwrap_or_else(|| self.ended().plus_ms(-ms))
     }
 
+    fn part(&self) -> CallPart<'_> {
+        CallPart {
+            run: (&self.record.agent_name, self.conversation()),
+            connection_id: &self.record.connection_id,
+            began: self.began(),
+            ended: self.ended(),
+            tokens: [self.record.input_tokens, self.record.output_tokens],
+            has_span: self.record.span_id.is_some(),
+        }
+    }
+
     /// Returns the time that it took; `None` if the agent reported none.
     pub(crate) fn length_ms(&self) -> Option<f64> {
         let AgentRecord { started_at, ended_at, duration_ms, .. } = &self.record;
@@ -313,6 +467,14 @@ impl<'l> RunFact<'l> {
     /// Returns the agent's id of the conversation, else of the session.
     pub(crate) fn conversation(&self) -> &str {
         self.record.conversation_id.as_deref().unwrap_or(&self.record.session_id)
+    }
+
+    /// Returns true if the spans of both have the same parent.
+    pub(crate) fn is_beside(&self, other: &RunFact<'_>) -> bool {
+        fn place<'f>(fact: &'f RunFact<'_>) -> Option<(&'f str, &'f str)> {
+            Some((fact.record.trace_id.as_deref()?, fact.record.parent_span_id.as_deref()?))
+        }
+        place(self).is_some_and(|own| place(other) == Some(own))
     }
 
     /// Returns true if both are of one run of an agent.

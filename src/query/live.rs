@@ -216,7 +216,7 @@ mod tests {
     fn a_file_is_read_again_while_its_writer_was_stopped_and_a_broken_file_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.live");
-        let state = LiveState { server_name: "a".to_owned(), ..LiveState::default() };
+        let mut state = LiveState { server_name: "a".to_owned(), ..LiveState::default() };
         let whole = state.encode();
         for torn in [&whole[..0], &whole[..whole.len() / 2]] {
             std::fs::write(&path, torn).unwrap();

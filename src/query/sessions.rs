@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::query::agents::AmbiguousRuns;
 use crate::query::agents::totals::AgentTotals;
 use crate::query::entry::LogEntry;
 use crate::query::errors;
@@ -50,10 +51,14 @@ pub struct SessionTotals {
     pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
     pub(crate) deaths: BTreeSet<String>,
+    /// Processes that started its proxies.
+    pub(crate) host_pids: BTreeSet<u32>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
     /// Ids of the conversations of its calls.
     pub(crate) conversation_ids: BTreeSet<String>,
+    /// Runs of an agent of which one can be the session's; `None` if that is clear.
+    pub(crate) ambiguous_runs: Option<AmbiguousRuns>,
     /// Figures that its agent reported; `None` without any.
     pub(crate) agent: Option<AgentTotals>,
     /// Connections whose end was recorded.
@@ -135,6 +140,11 @@ impl SessionTotals {
         }
     }
 
+    /// Returns true if the end of each of its connections is recorded.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.connections.is_empty() && self.connections.is_subset(&self.ended)
+    }
+
     /// Returns the open requests of the connections that run.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&LiveState, &LiveRequest)> {
         self.running.iter().flat_map(|state| state.open.iter().map(move |request| (state, request)))
@@ -184,7 +194,10 @@ impl SessionTotals {
 
     fn add_event(&mut self, entry: &LogEntry<'_>) {
         match entry.event {
-            EventName::SessionStarted => insert(&mut self.folders, &entry.cwd),
+            EventName::SessionStarted => {
+                insert(&mut self.folders, &entry.cwd);
+                self.host_pids.extend(entry.host_pid);
+            }
             EventName::AgentThrashing => {
                 self.thrashing = self.thrashing.max(entry.count.unwrap_or(0));
                 self.has_thrashing_alarm |= &*entry.level != "info";
@@ -236,6 +249,7 @@ impl SessionTotals {
         }
         self.deaths.extend(other.deaths);
         self.ended.extend(other.ended);
+        self.host_pids.extend(other.host_pids);
         self.folders.extend(other.folders);
         self.conversation_ids.extend(other.conversation_ids);
         other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));

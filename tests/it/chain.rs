@@ -244,6 +244,30 @@ fn show_joins_a_run_of_the_host_by_its_tools_and_no_run_of_another_agent() {
 }
 
 #[test]
+fn show_says_that_two_runs_of_one_agent_can_be_the_session_s_unless_the_process_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in logs_in(&joins("host")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The other agent has the same name, and is another process.
+        let text =
+            text.replace(r#""agent_name":"opencode","#, r#""agent_name":"gemini-cli","host_pid":5001,"#);
+        std::fs::write(folder.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    let line =
+        "agent: 2 runs of gemini-cli at this time, and no id says which one; what they reported is left out";
+    assert!(shown(folder.path()).contains(line), "{}", shown(folder.path()));
+    assert!(!shown(folder.path()).contains("model call"));
+    let (printed, said) = show(folder.path(), &["--json"]);
+    assert!(said.contains(line) && !printed.contains("agent_name"), "{said}");
+    let server =
+        logs_in(folder.path()).into_iter().find(|path| path.to_str().unwrap().contains("math-")).unwrap();
+    let text = std::fs::read_to_string(&server).unwrap();
+    let text = text.replace(r#""event":"session_started","#, r#""event":"session_started","host_pid":5000,"#);
+    std::fs::write(&server, text).unwrap();
+    assert_eq!(tree(folder.path()), tree(&joins("host")));
+}
+
+#[test]
 fn the_lines_of_json_say_what_each_record_belongs_to() {
     let (printed, said) = show(&joins("trace"), &["--json"]);
     assert_eq!(said, "");

@@ -196,14 +196,16 @@ impl<'r> ChainParts<'r> {
     }
 
     fn model_of_tool(&self, index: &ModelIndex<'_, '_>, tool: &RunFact<'_>) -> Option<(usize, Join)> {
-        let by_id = tool.record.call_id.as_deref().and_then(|id| index.of_call_id(id));
-        by_id.or_else(|| {
-            index.last_before(tool.began(), |model| tool.is_of_run(model) && is_of_turn(tool, model))
-        })
+        let began = tool.began();
+        let by_id = tool.record.call_id.as_deref().and_then(|id| index.of_call_id(id, began));
+        let is_same = |model: &RunFact<'_>| tool.is_of_run(model) && is_of_turn(tool, model);
+        // An agent and its helpers, which work at the same time, have spans of their own.
+        let is_beside = |model: &RunFact<'_>| is_same(model) && tool.is_beside(model);
+        by_id.or_else(|| index.last_before(began, is_beside)).or_else(|| index.last_before(began, is_same))
     }
 
     fn model_of_call(&self, index: &ModelIndex<'_, '_>, call: &OperationMatch) -> Option<(usize, Join)> {
-        let by_id = index.of_call_id(&call.ids.call_id);
+        let by_id = index.of_call_id(&call.ids.call_id, call.row.started);
         by_id.or_else(|| index.last_before(call.row.started, |model| joins::is_of_conversation(call, model)))
     }
 
@@ -295,7 +297,8 @@ impl<'r> CallPlace<'r> {
 struct TurnGroups<'r> {
     /// Those that the agent reported, then those of which only ids are known.
     nodes: Vec<ChainNode<'r>>,
-    by_id: HashMap<String, usize>,
+    /// Turns of each id, by their beginnings: a session that is continued can count its turns anew.
+    by_id: HashMap<String, Vec<(Timestamp, usize)>>,
     by_span: HashMap<(&'r str, &'r str), usize>,
     outside: ChainNode<'r>,
     told: usize,
@@ -313,7 +316,7 @@ impl<'r> TurnGroups<'r> {
         for (at, turn) in turns.iter().enumerate() {
             groups.nodes.push(ChainNode::new(ChainItem::Turn(Some(turn)), None));
             if let Some(id) = turn.record.turn_id.as_deref() {
-                groups.by_id.entry(id.to_owned()).or_insert(at);
+                groups.by_id.entry(id.to_owned()).or_default().push((turn.began(), at));
             }
             if let (Some(trace), Some(span)) = (&turn.record.trace_id, &turn.record.span_id) {
                 groups.by_span.insert((trace, span), at);
@@ -323,14 +326,14 @@ impl<'r> TurnGroups<'r> {
     }
 
     fn add(&mut self, place: &CallPlace<'_>, mut node: ChainNode<'r>) {
-        let exact = self.by_id.get(place.turn_id).or_else(|| {
+        let exact = self.of_id(place).or_else(|| {
             let is_in_span = |((trace, span), _): &(&(&str, &str), &usize)| {
                 *trace == place.trace_id && *span == place.parent_span_id
             };
-            self.by_span.iter().find(is_in_span).map(|(_, at)| at)
+            self.by_span.iter().find(is_in_span).map(|(_, at)| *at)
         });
         let is_of_agent = matches!(node.item, ChainItem::Model(_) | ChainItem::Tool(_));
-        let (at, join) = match exact.copied() {
+        let (at, join) = match exact {
             Some(at) => (Some(at), Join::exact(JoinedBy::Turn)),
             None if is_of_agent && !place.turn_id.is_empty() => {
                 (Some(self.unreported(place.turn_id)), Join::exact(JoinedBy::Turn))
@@ -346,6 +349,13 @@ impl<'r> TurnGroups<'r> {
         }
     }
 
+    /// Returns the turn with the id of the record; the last one that began before it if several have the id.
+    fn of_id(&self, place: &CallPlace<'_>) -> Option<usize> {
+        let turns = self.by_id.get(place.turn_id)?;
+        let before = turns.iter().filter(|(began, _)| *began <= place.began).max();
+        before.or(turns.first()).map(|(_, at)| *at)
+    }
+
     /// Returns the last turn that began before the record and ended after it.
     fn around(&self, place: &CallPlace<'_>) -> Option<usize> {
         let told = 0..self.told;
@@ -358,7 +368,7 @@ impl<'r> TurnGroups<'r> {
     /// Makes a turn of which only the id is known.
     fn unreported(&mut self, id: &str) -> usize {
         self.nodes.push(ChainNode::new(ChainItem::Turn(None), None));
-        self.by_id.insert(id.to_owned(), self.nodes.len() - 1);
+        self.by_id.insert(id.to_owned(), vec![(Timestamp::default(), self.nodes.len() - 1)]);
         self.nodes.len() - 1
     }
 

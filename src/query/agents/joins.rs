@@ -60,11 +60,12 @@ pub(crate) fn tools_of(calls: &[&OperationMatch], tools: &[&RunFact<'_>]) -> Vec
 }
 
 fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [Option<(usize, Join)>]) {
-    let mut by_call_id: HashMap<&str, usize> = HashMap::new();
+    // Some models count the calls of each answer, so that a call id comes again.
+    let mut by_call_id: HashMap<&str, Vec<usize>> = HashMap::new();
     let mut by_span: HashMap<(&str, &str), usize> = HashMap::new();
     for (at, tool) in tools.iter().enumerate() {
         if let Some(id) = tool.record.call_id.as_deref() {
-            by_call_id.entry(id).or_insert(at);
+            by_call_id.entry(id).or_default().push(at);
         }
         if let (Some(trace), Some(span)) = (tool.record.trace_id.as_deref(), tool.record.span_id.as_deref()) {
             by_span.entry((trace, span)).or_insert(at);
@@ -72,7 +73,11 @@ fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [
     }
     for (call, joined) in calls.iter().zip(joined) {
         let ids = &call.ids;
-        let by_call_id = by_call_id.get(&*ids.call_id).map(|at| (*at, Join::exact(JoinedBy::CallId)));
+        let by_call_id = by_call_id.get(&*ids.call_id).and_then(|of_id| {
+            let distance = |at: &&usize| start(tools[**at]).0.abs_diff(call.row.started.0);
+            let join = Join { by: JoinedBy::CallId, is_by_time: of_id.len() > 1 };
+            Some((*of_id.iter().min_by_key(distance)?, join))
+        });
         let by_span = || by_span.get(&(&*ids.trace_id, &*ids.parent_span_id));
         *joined = by_call_id.or_else(|| by_span().map(|at| (*at, Join::exact(JoinedBy::Trace))));
     }
@@ -100,7 +105,9 @@ struct Matching<'r, 'l> {
     tools: &'r [&'r RunFact<'l>],
     /// Tools by name, in the order of their beginnings.
     by_name: HashMap<String, Vec<usize>>,
+    /// Servers of the calls, and those that the agent named.
     servers: HashSet<String>,
+    told_servers: HashSet<String>,
 }
 
 impl<'r, 'l> Matching<'r, 'l> {
@@ -111,7 +118,8 @@ impl<'r, 'l> Matching<'r, 'l> {
         }
         by_name.values_mut().for_each(|tools_of_name| tools_of_name.sort_by_key(|at| start(tools[*at])));
         let servers = calls.iter().map(|call| plain(&call.row.server_name)).collect();
-        Matching { calls, tools, by_name, servers }
+        let told_servers = tools.iter().filter_map(|tool| tool.record.tool_server.as_deref()).map(plain);
+        Matching { calls, tools, by_name, servers, told_servers: told_servers.collect() }
     }
 
     /// Joins each call that is left to the nearest tool that is left, one to one.
@@ -157,9 +165,11 @@ impl<'r, 'l> Matching<'r, 'l> {
         ];
         let (from, until) = (call.row.started.0 - SLACK_US, call.row.ended().0 + SLACK_US);
         let of_names = names.into_iter().flat_map(|name| self.by_name.get(&name).into_iter().flatten());
+        // An agent that names the call's server has the same names as spantap.
+        let is_named = self.told_servers.contains(&server);
         let of_server = move |record_server: Option<&str>| {
             let told = record_server.map(plain);
-            told.is_none_or(|told| told == server || !self.servers.contains(&told))
+            told.is_none_or(|told| told == server || !(is_named || self.servers.contains(&told)))
         };
         of_names.copied().filter(move |at| {
             let fact = self.tools[*at];
@@ -208,18 +218,18 @@ fn plain(name: &str) -> String {
 
 /// The model calls of a session, by what they asked for.
 pub(crate) struct ModelIndex<'r, 'l> {
-    by_call_id: HashMap<&'r str, usize>,
+    by_call_id: HashMap<&'r str, Vec<(Timestamp, usize)>>,
     /// Those that do not report what they asked for, in the order of their beginnings.
     silent: BTreeMap<(Timestamp, usize), &'r RunFact<'l>>,
 }
 
 impl<'r, 'l> ModelIndex<'r, 'l> {
     pub(crate) fn new(models: &[&'r RunFact<'l>]) -> ModelIndex<'r, 'l> {
-        let mut by_call_id = HashMap::new();
+        let mut by_call_id: HashMap<&str, Vec<(Timestamp, usize)>> = HashMap::new();
         let mut silent = BTreeMap::new();
         for (at, model) in models.iter().enumerate() {
             for id in model.record.call_ids.iter().flatten() {
-                by_call_id.entry(&**id).or_insert(at);
+                by_call_id.entry(&**id).or_default().push((model.began(), at));
             }
             if model.record.call_ids.is_none() {
                 silent.insert((model.began(), at), *model);
@@ -228,9 +238,12 @@ impl<'r, 'l> ModelIndex<'r, 'l> {
         ModelIndex { by_call_id, silent }
     }
 
-    /// Returns the model call that asked for this call id.
-    pub(crate) fn of_call_id(&self, call_id: &str) -> Option<(usize, Join)> {
-        self.by_call_id.get(call_id).map(|at| (*at, Join::exact(JoinedBy::CallId)))
+    /// Returns the model call that asked for this call id; the last one before `began` if several did.
+    pub(crate) fn of_call_id(&self, call_id: &str, began: Timestamp) -> Option<(usize, Join)> {
+        let models = self.by_call_id.get(call_id)?;
+        let before = models.iter().filter(|(asked, _)| *asked <= began).max();
+        let join = Join { by: JoinedBy::CallId, is_by_time: models.len() > 1 };
+        Some((before.or(models.first())?.1, join))
     }
 
     /// Returns the last model call that began before `began`, does not report what it asked for, and is accepted by

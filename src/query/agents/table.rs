@@ -1,11 +1,12 @@
 //! Adds up what agents reported over all sessions: the figures of `sessions`, and of `stats --by model|turn`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::query::agents::parts::{self, CallPart};
 use crate::query::agents::totals::{AgentTotals, CallFigures, ModelTotals};
 use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
@@ -36,6 +37,9 @@ pub(crate) struct CountedFact {
     decided_by: Option<Decider>,
     person_wait_ms: f64,
     began: Timestamp,
+    ended: Timestamp,
+    connection_id: Arc<str>,
+    has_span: bool,
     figures: CallFigures,
     /// Index of the session that it belongs to, by [`join_sessions`].
     session: Option<usize>,
@@ -58,8 +62,24 @@ impl CountedFact {
             decided_by: record.decided_by,
             person_wait_ms: record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0)),
             began: record.started_at.unwrap_or_else(|| record.timestamp.plus_ms(-ms)),
+            ended: record.ended_at.unwrap_or(record.timestamp),
+            connection_id: share(Some(&record.connection_id)),
+            has_span: record.span_id.is_some(),
             figures: CallFigures::new(record),
             session: None,
+        }
+    }
+
+    fn part(&self) -> CallPart<'_> {
+        let conversation =
+            if self.conversation_id.is_empty() { &self.session_id } else { &self.conversation_id };
+        CallPart {
+            run: (&self.agent_name, conversation),
+            connection_id: &self.connection_id,
+            began: self.began,
+            ended: self.ended,
+            tokens: self.figures.tokens(),
+            has_span: self.has_span,
         }
     }
 
@@ -83,6 +103,7 @@ impl CountedFact {
         first.is_refused |= later.is_refused;
         first.decided_by = first.decided_by.or(later.decided_by);
         first.person_wait_ms = first.person_wait_ms.max(later.person_wait_ms);
+        first.has_span |= later.has_span;
         first.figures.fill(&later.figures);
         *self = first;
     }
@@ -133,7 +154,9 @@ impl<'a> FactTable<'a> {
     pub(crate) fn finish(self) -> Vec<CountedFact> {
         let mut facts: Vec<(u64, CountedFact)> = self.facts.into_iter().collect();
         facts.sort_by_key(|(key, fact)| (fact.began, *key));
-        facts.into_iter().map(|(_, fact)| fact).collect()
+        let mut facts: Vec<CountedFact> = facts.into_iter().map(|(_, fact)| fact).collect();
+        join_parts(&mut facts);
+        facts
     }
 
     fn keep(&mut self, key: u64, fact: CountedFact) {
@@ -179,17 +202,38 @@ impl Fold for FactTable<'_> {
     }
 }
 
+/// Makes one fact of the two of a model call whose parts went to two runs of the collector.
+fn join_parts(facts: &mut Vec<CountedFact>) {
+    let is_call = |at: &usize| facts[*at].event == EventName::ModelCall;
+    let indexes: Vec<usize> = (0..facts.len()).filter(is_call).collect();
+    let parts: Vec<CallPart<'_>> = indexes.iter().map(|at| facts[*at].part()).collect();
+    let mut is_inner = vec![false; facts.len()];
+    for (outer, inner) in parts::pairs(&parts) {
+        let inner = indexes[inner];
+        let event = facts[inner].clone();
+        facts[indexes[outer]].fill(event);
+        is_inner[inner] = true;
+    }
+    let mut is_inner = is_inner.into_iter();
+    facts.retain(|_| !is_inner.next().unwrap_or_default());
+}
+
 /// Finds the session of each fact, by its id or the id of one of its conversations, and adds to each session what its
 /// agent reported.
 pub(crate) fn join_sessions(facts: &mut [CountedFact], sessions: &mut [(String, SessionTotals)]) {
-    let mut by_id: HashMap<String, usize> = HashMap::new();
+    let mut by_id: HashMap<String, Vec<usize>> = HashMap::new();
     for (at, (_, session)) in sessions.iter().enumerate() {
-        for id in session.conversation_ids.iter().chain([&session.session_id]) {
-            by_id.entry(id.clone()).or_insert(at);
-        }
+        let ids: BTreeSet<&String> = session.conversation_ids.iter().chain([&session.session_id]).collect();
+        ids.into_iter().for_each(|id| by_id.entry(id.clone()).or_default().push(at));
     }
     for fact in facts {
-        fact.session = by_id.get(&*fact.session_id).or_else(|| by_id.get(&*fact.conversation_id)).copied();
+        let found = by_id.get(&*fact.session_id).or_else(|| by_id.get(&*fact.conversation_id));
+        // A conversation that was continued has several sessions.
+        let distance = |at: &&usize| {
+            let (first, last) = sessions[**at].1.span.get().unwrap_or_default();
+            first.0.saturating_sub(fact.began.0).max(fact.began.0.saturating_sub(last.0)).max(0)
+        };
+        fact.session = found.and_then(|found| found.iter().min_by_key(distance).copied());
         if let Some(at) = fact.session {
             sessions[at].1.agent.get_or_insert_default().add_counted(fact);
         }

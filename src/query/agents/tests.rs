@@ -33,7 +33,7 @@ fn line(event: &str, seq: u64, start: i64, ms: i64, more: &str) -> String {
 
 fn lines(tie: RunTie, lines: &[String]) -> RunLines {
     let line = |line: &String| RunLine { tie, line: line.as_bytes().into() };
-    RunLines { lines: lines.iter().map(line).collect() }
+    RunLines { lines: lines.iter().map(line).collect(), ambiguous: None }
 }
 
 fn tool(seq: u64, name: &str, start: i64, ms: i64, more: &str) -> String {
@@ -212,6 +212,91 @@ fn what_names_no_turn_is_in_the_turn_around_it_or_outside_turns() {
 }
 
 #[test]
+fn a_call_id_that_comes_again_joins_the_nearest_tool_and_the_last_model_call_that_asked_for_it() {
+    let id = r#","call_id":"0""#;
+    let calls = [call(1, "a", 110, 10, id), call(2, "a", 9_110, 10, id)];
+    let tools = [tool(7, "a", 9_100, 20, id), tool(8, "a", 100, 20, id)];
+    let by_id = |seq| Some((seq, JoinedBy::CallId, true));
+    assert_eq!(joined(&calls, &tools), [by_id(8), by_id(7)]);
+    let model = |seq, start| line("model_call", seq, start, 50, r#","call_ids":["0"]"#);
+    let facts = [model(3, 0), model(4, 9_000), tool(7, "a", 9_100, 20, id), tool(8, "a", 100, 20, id)];
+    let expected = "outside 0\n model 3\n  ~tool 8\n   ~call 1\n model 4\n  ~tool 7\n   ~call 2\n";
+    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn turns_that_have_one_id_are_told_apart_by_their_beginnings() {
+    let turn = r#","turn_id":"p0""#;
+    let facts = [
+        line("agent_turn", 1, 0, 0, turn),
+        line("model_call", 2, 10, 100, turn),
+        line("agent_turn", 3, 80_000_000, 0, turn),
+        line("model_call", 4, 80_000_010, 100, turn),
+    ];
+    let expected = "turn 1\n model 2\nturn 3\n model 4\n";
+    assert_eq!(tree(&[], RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn a_tool_of_a_helper_is_below_the_helper_s_model_call() {
+    let place = |parent: &str| format!(r#","trace_id":"t","parent_span_id":"{parent}","turn_id":"a""#);
+    let facts = [
+        line("model_call", 2, 0, 20, &place("main")),
+        line("model_call", 3, 10, 20, &place("helper")),
+        tool(4, "of main", 40, 10, &place("main")),
+        tool(5, "of helper", 41, 10, &place("helper")),
+    ];
+    let expected = "turn 0\n model 2\n  ~tool 4\n model 3\n  ~tool 5\n";
+    assert_eq!(tree(&[], RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn a_server_that_the_agent_names_has_no_tools_of_another_server() {
+    let calls = [call(1, "read", 0, 10, "")];
+    // The server `notes` is not behind spantap.
+    let of_notes = tool(7, "read", 0, 10, r#","tool_server":"notes""#);
+    let of_files = tool(8, "read", 300, 10, r#","tool_server":"files""#);
+    assert_eq!(joined(&calls, &[of_notes.clone(), of_files]), [Some((8, JoinedBy::Conversation, true))]);
+    assert!(joined(&calls, &[of_notes])[0].is_some());
+}
+
+#[test]
+fn the_parts_of_a_model_call_that_went_to_two_runs_of_the_collector_are_one_record() {
+    let of_run = |run: &str, text: String| text.replace("0000c0", run);
+    let span = |seq, start| line("model_call", seq, start, 100, r#","span_id":"s""#);
+    let event = |seq, start, tokens: u64| {
+        line("model_call", seq, start, 0, &format!(r#","input_tokens":{tokens},"output_tokens":1"#))
+    };
+    let seqs = |lines_of: &[String]| -> Vec<(u64, Option<u64>)> {
+        let select = Selection::default();
+        let mut table = FactTable::new(&select);
+        lines_of.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
+        let lines = lines(RunTie::Id, lines_of);
+        let facts = lines.facts();
+        let sum: u64 = facts.iter().filter_map(|fact| fact.record.input_tokens).sum();
+        let rows = model_rows(&table.finish(), false);
+        let calls: u64 = rows.iter().map(|row| row.model_calls).sum();
+        assert_eq!((calls, rows[0].input_tokens), (facts.len() as u64, sum));
+        facts.iter().map(|fact| (fact.record.seq, fact.record.input_tokens)).collect()
+    };
+    let two = |a: String, b: String| seqs(&[of_run("0000a1", a), of_run("0000a2", b)]);
+    assert_eq!(two(span(1, 0), event(2, 100, 7)), [(1, Some(7))]);
+    assert_eq!(two(event(1, 100, 7), span(2, 0)), [(2, Some(7))]);
+    assert_eq!(two(span(1, 0), event(2, 102, 7)), [(1, None), (2, Some(7))], "not within the span");
+    assert_eq!(two(span(1, 0), span(2, 50)).len(), 2);
+    // One run would have joined them.
+    assert_eq!(seqs(&[span(1, 0), event(2, 100, 7)]).len(), 2);
+    let of_other = event(2, 100, 7).replace(r#""session_id":"c""#, r#""session_id":"d""#);
+    assert_eq!(two(span(1, 0), of_other).len(), 2);
+    // Gemini CLI has the tokens in both.
+    let with_tokens = |tokens: u64| {
+        line("model_call", 1, 0, 100, &format!(r#","span_id":"s","input_tokens":{tokens},"output_tokens":1"#))
+    };
+    assert_eq!(two(with_tokens(7), event(2, 99, 7)), [(1, Some(7))]);
+    assert_eq!(two(with_tokens(8), event(2, 99, 7)).len(), 2);
+}
+
+#[test]
 fn an_agent_that_only_has_the_name_of_the_host_needs_a_tool_that_is_a_call() {
     let facts = |tool_name: &str| {
         [
@@ -314,11 +399,93 @@ fn only_the_runs_of_the_session_are_kept() {
     std::fs::write(dir.path().join("git-2027-01-15-0000000000c9.jsonl"), of(9, "c", "") + "\n").unwrap();
     let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
     let calls = [call(1, "a", 0, 1, r#","call_id":"x","trace_id":"t""#)];
-    let keys = RunKeys::new("s", &SessionTotals::default(), &calls);
+    let totals = SessionTotals::default();
+    let keys = RunKeys::new("s", &totals, &calls);
     let read = |window| -> Vec<u64> {
         let lines = read(&sources, window, &keys);
         lines.facts().iter().map(|fact| fact.record.seq).collect()
     };
     assert_eq!(read(TimeWindow::default()), [1, 3, 4, 5]);
     assert_eq!(read(TimeWindow { since: Some(at(4)), until: None }), [3, 4, 5]);
+}
+
+/// Returns the numbers of the records that belong to a session of host `h` from 0 to 1 s, and the ambiguity.
+fn found(totals: SessionTotals, calls: &[OperationMatch], text: &[String]) -> (Vec<u64>, Option<usize>) {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "collect-2027-01-15-0000000000c0.jsonl";
+    std::fs::write(dir.path().join(name), text.join("\n") + "\n").unwrap();
+    let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
+    let keys = RunKeys::new("s", &totals, calls);
+    let lines = read(&sources, TimeWindow::default(), &keys);
+    (lines.facts().iter().map(|fact| fact.record.seq).collect(), lines.ambiguous.map(|found| found.runs))
+}
+
+/// Totals of a session of host `codex`, from 0 to 1 s, whose proxies these processes started.
+fn session_of(host_pids: &[u32]) -> SessionTotals {
+    let mut totals = SessionTotals::default();
+    totals.host_pids.extend(host_pids);
+    totals.hosts.insert("codex-mcp-client".to_owned());
+    totals.span.add(at(0), at(1_000));
+    totals
+}
+
+#[test]
+fn the_process_that_started_the_proxies_tells_two_runs_of_one_agent_apart() {
+    let of = |seq, start, session: &str, more: &str| {
+        line("model_call", seq, start, 10, &format!(r#","session_id":"{session}"{more}"#))
+    };
+    let pid = |pid: u32| format!(r#","host_pid":{pid}"#);
+    let two = [of(1, 100, "one", &pid(70)), of(2, 200, "two", &pid(71))];
+    assert_eq!(found(session_of(&[71]), &[], &two), (vec![2], None));
+    // The proxies were started by a launcher, or the log is older: only the name of the host fits.
+    assert_eq!(found(session_of(&[5]), &[], &two), (vec![], Some(2)));
+    assert_eq!(found(session_of(&[]), &[], &two), (vec![], Some(2)));
+    assert_eq!(found(session_of(&[5]), &[], &two[..1]), (vec![1], None));
+    // The second one began after the end of the session.
+    let later = [of(1, 100, "one", ""), of(2, 2_000, "two", "")];
+    assert_eq!(found(session_of(&[]), &[], &later), (vec![1], None));
+    // A helper has a session of its own in the trace of its agent.
+    let trace = r#","trace_id":"t""#;
+    let helper = [of(1, 100, "one", trace), of(2, 200, "helper", trace)];
+    assert_eq!(found(session_of(&[]), &[], &helper), (vec![1, 2], None));
+    let with_other = [helper.as_slice(), &[of(3, 300, "other", "")]].concat();
+    assert_eq!(found(session_of(&[]), &[], &with_other), (vec![], Some(2)));
+    // A run with an id of the session leaves no doubt.
+    let mut calls = [call(9, "a", 0, 1, "")];
+    calls[0].row.conversation_id = "one".into();
+    assert_eq!(found(session_of(&[]), &calls, &two), (vec![1], None));
+}
+
+#[test]
+fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() {
+    let hour = 3_600_000;
+    let facts = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
+    let mut totals = session_of(&[]);
+    assert_eq!(found(totals.clone(), &[call(9, "a", 0, 1, "")], &facts).0, [1, 2], "it may go on");
+    let end = format!(
+        r#"{{"schema":"spantap/1","timestamp":"{}","event":"session_ended","session_id":"s","connection_id":"0000c1"}}"#,
+        at(1_000)
+    );
+    let entry = LogEntry::parse(end.as_bytes()).unwrap();
+    totals.add(&entry, &Selection::default(), &crate::record::cost::Prices::default());
+    assert_eq!(found(totals.clone(), &[call(9, "a", 0, 1, "")], &facts).0, [1]);
+    // The id of the session itself is the agent's.
+    let own = facts.map(|fact| fact.replace(r#""session_id":"c""#, r#""session_id":"s""#));
+    assert_eq!(found(totals, &[], &own).0, [1, 2]);
+
+    let session = |day: i64| {
+        let mut totals = SessionTotals::default();
+        totals.session_id = format!("s{day}");
+        totals.conversation_ids.insert("c".to_owned());
+        totals.span.add(at(day * 24 * hour), at(day * 24 * hour + 1_000));
+        (totals.session_id.clone(), totals)
+    };
+    let select = Selection::default();
+    let mut table = FactTable::new(&select);
+    let of_days = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
+    of_days.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
+    let mut sessions = [session(1), session(0)];
+    super::table::join_sessions(&mut table.finish(), &mut sessions);
+    let counts = sessions.map(|(_, totals)| totals.agent.map(|agent| agent.models.calls));
+    assert_eq!(counts, [Some(1), Some(1)]);
 }

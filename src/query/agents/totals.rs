@@ -50,6 +50,11 @@ impl CallFigures {
         }
     }
 
+    /// Returns the input and output tokens.
+    pub(super) fn tokens(&self) -> [Option<u64>; 2] {
+        [self.input_tokens, self.output_tokens]
+    }
+
     /// Takes each figure that is missing here from another part of the same call.
     pub(super) fn fill(&mut self, other: &CallFigures) {
         *self = CallFigures {
