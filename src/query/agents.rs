@@ -31,6 +31,7 @@ pub(crate) mod table;
 pub(crate) mod totals;
 
 use parts::CallPart;
+use totals::AmbiguousRuns;
 
 /// Beginning of the names of the collector's logs.
 const COLLECTOR: &str = "collect";
@@ -263,22 +264,6 @@ fn processes_of(runs: &[&FoundRun]) -> usize {
         }
     }
     processes
-}
-
-/// Runs of one agent that were active in the time of a session, of which nothing says which one is the session's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AmbiguousRuns {
-    pub(crate) agent_name: String,
-    pub(crate) runs: usize,
-}
-
-impl AmbiguousRuns {
-    /// Returns what is known, and what follows.
-    pub(crate) fn facts(&self) -> [String; 2] {
-        let AmbiguousRuns { agent_name, runs } = self;
-        let known = format!("agent: {runs} runs of {agent_name} at this time, and no id says which one");
-        [known, "what they reported is left out".to_owned()]
-    }
 }
 
 impl Fold for RunSearch<'_> {

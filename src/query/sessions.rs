@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::query::agents::AmbiguousRuns;
-use crate::query::agents::totals::AgentTotals;
+use crate::query::agents::totals::{AgentTotals, AmbiguousRuns};
 use crate::query::entry::LogEntry;
 use crate::query::errors;
 use crate::query::event::unexpected_end;

@@ -55,10 +55,10 @@ pub(crate) fn find(sources: &[LogSource], window: TimeWindow, target: &SearchTar
     let search = |facts| FactSearch { target, facts, window, found: HashSet::new(), lines: Vec::new() };
     let (found, _) = scan(&sources, || search(None), &progress);
     if found.lines.is_empty() || found.found.is_empty() {
-        return RunLines { lines: found.lines };
+        return RunLines { lines: found.lines, ..RunLines::default() };
     }
     let (parts, _) = scan(&sources, || search(Some(&found.found)), &progress);
-    RunLines { lines: parts.lines }
+    RunLines { lines: parts.lines, ..RunLines::default() }
 }
 
 /// Keeps the lines of the target, or of the facts that are known to be its.

@@ -158,3 +158,19 @@ impl AgentTotals {
         self.refused.values().sum()
     }
 }
+
+/// Runs of one agent that were active in the time of a session, of which nothing says which one is the session's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AmbiguousRuns {
+    pub(crate) agent_name: String,
+    pub(crate) runs: usize,
+}
+
+impl AmbiguousRuns {
+    /// Returns what is known, and what follows.
+    pub(crate) fn facts(&self) -> [String; 2] {
+        let AmbiguousRuns { agent_name, runs } = self;
+        let known = format!("agent: {runs} runs of {agent_name} at this time, and no id says which one");
+        [known, "what they reported is left out".to_owned()]
+    }
+}
