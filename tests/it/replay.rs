@@ -91,7 +91,7 @@ impl Player {
         let started = SessionStarted {
             pid: 1,
             child_pid: Some(2),
-            host_pid: Some(3),
+            host_pid: None,
             command: vec![redactor.redact(Field::Name, b"server")],
             environment: vec![redactor.redact(Field::Name, b"PATH")],
             session_source: SessionSource::Flag,
