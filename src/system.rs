@@ -1,7 +1,8 @@
 //! Calls to the operating system, one subject in each file. All unsafe code of spantap but that of `relay` is here.
 //!
-//! The subjects that differ between systems are in `unix/`. The other rooms name a subject and do not know the system.
-//! What Linux and macOS do differently is in `unix/linux.rs` and `unix/macos.rs`.
+//! The subjects that differ between systems are in `unix/` and `windows/`, under the same names and with the same
+//! functions. The other rooms name a subject and do not know the system. What Linux and macOS do differently is in
+//! `unix/linux.rs` and `unix/macos.rs`.
 
 pub mod allocator;
 pub mod clock;
@@ -13,6 +14,10 @@ pub mod stack;
 pub mod thread;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(unix)]
 pub use unix::*;
+#[cfg(windows)]
+pub use windows::*;

@@ -33,3 +33,20 @@ pub fn now() -> Moment {
     unsafe { libc::clock_gettime(STEADY, &mut time) };
     Moment(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
+
+/// Returns the present moment of the performance counter, which goes on while the machine is suspended.
+#[cfg(windows)]
+pub fn now() -> Moment {
+    use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
+    static FREQUENCY: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    let mut count = 0;
+    // SAFETY: both places are valid for the results.
+    let frequency = *FREQUENCY.get_or_init(|| unsafe {
+        let mut frequency = 0;
+        QueryPerformanceFrequency(&mut frequency);
+        frequency.max(1) as u64
+    });
+    // SAFETY: as above.
+    unsafe { QueryPerformanceCounter(&mut count) };
+    Moment((count as u128 * 1_000_000_000 / u128::from(frequency)) as u64)
+}

@@ -1,6 +1,7 @@
 //! Leases on files, which macOS does not have.
 
 use std::fs::File;
+use std::marker::PhantomData;
 
 /// Outcome of asking for a lease.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub enum LeaseOutcome<'a> {
 
 /// A lease that is held until it is dropped.
 #[derive(Debug)]
-pub struct ReadLease<'a>(&'a File);
+pub struct ReadLease<'a>(PhantomData<&'a File>);
 
 impl ReadLease<'_> {
     /// Returns [`LeaseOutcome::Unsupported`].
