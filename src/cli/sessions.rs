@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use clap::Args;
 
 use crate::cli::Out;
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::present::sessions;
 use crate::query::agents::agent_logs;
 use crate::query::agents::table::{self, FactTable};
@@ -50,7 +50,9 @@ impl SessionsArgs {
             let sources = agent_logs(&reading.sources);
             let make = || FactTable::of_every_session(reading.select.window);
             let (facts, _) = scan(&sources, make, &AtomicU64::new(0));
-            table::join_sessions(&mut facts.finish(), &mut found);
+            let (mut facts, left_out) = facts.finish();
+            table::left_out_text(left_out).iter().for_each(|text| note(text));
+            table::join_sessions(&mut facts, &mut found);
         }
         let live = reading.live_noted();
         let now = Timestamp::now();

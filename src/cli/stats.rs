@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, models, stats};
-use crate::query::agents::table::{FactTable, model_rows, sort_rows};
+use crate::query::agents::table::{FactTable, left_out_text, model_rows, sort_rows};
 use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
@@ -75,7 +75,9 @@ impl StatsArgs {
         let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         let (table, findings) = reading.scan(|| FactTable::new(&reading.select));
         reading.print_problems(&findings);
-        let mut rows = model_rows(&table.finish(), self.by == StatsGrouping::Turn);
+        let (facts, left_out) = table.finish();
+        left_out_text(left_out).iter().for_each(|text| note(text));
+        let mut rows = model_rows(&facts, self.by == StatsGrouping::Turn);
         if let Some(order) = self.sort {
             sort_rows(&mut rows, order);
         }

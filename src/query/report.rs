@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::query::agents::table::{CountedFact, FactTable, join_sessions};
+use crate::query::agents::table::{CountedFact, FactTable, join_sessions, left_out_text};
 use crate::query::context::ContextTable;
 use crate::query::entry::LogEntry;
 use crate::query::errors::ErrorTable;
@@ -112,13 +112,15 @@ impl<'a> ReportTotals<'a> {
         }
     }
 
-    /// Returns the sessions, newest first, and the reports of agents, joined to them.
-    pub(crate) fn take_sessions(&mut self) -> (Vec<(String, SessionTotals)>, Vec<CountedFact>) {
+    /// Returns the sessions, newest first, the reports of agents, joined to them, and whether some were left out.
+    pub(crate) fn take_sessions(
+        &mut self,
+    ) -> (Vec<(String, SessionTotals)>, Vec<CountedFact>, Option<String>) {
         let empty = SessionTable::new(self.select, self.prices, false);
         let mut sessions = std::mem::replace(&mut self.sessions, empty).finish(None);
-        let mut facts = self.agents.take().map(FactTable::finish).unwrap_or_default();
+        let (mut facts, left_out) = self.agents.take().map(FactTable::finish).unwrap_or_default();
         join_sessions(&mut facts, &mut sessions);
-        (sessions, facts)
+        (sessions, facts, left_out_text(left_out))
     }
 
     /// Returns true if only some sessions are selected.

@@ -547,7 +547,8 @@ impl TopState {
                 (id.to_owned(), session)
             })
             .collect();
-        join_sessions(&mut facts.clone().finish(), &mut sessions);
+        let (mut facts, _) = facts.clone().finish();
+        join_sessions(&mut facts, &mut sessions);
         let agents = sessions.into_iter().filter_map(|(session_id, session)| {
             Some(TopAgent { session_id, hosts: session.hosts, totals: session.agent? })
         });

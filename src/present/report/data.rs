@@ -147,7 +147,8 @@ fn ms(at: Timestamp) -> f64 {
 impl PageData {
     pub fn new(mut report: ReportTotals<'_>, mut about: PageSource) -> PageData {
         let is_of_some_sessions = report.is_of_some_sessions();
-        let (sessions, facts) = report.take_sessions();
+        let (sessions, facts, left_out) = report.take_sessions();
+        about.notes.extend(left_out.map(Printable::from));
         let agents = AgentBoard::new(&facts, &sessions, is_of_some_sessions);
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;

@@ -131,8 +131,10 @@ impl AgentTotals {
     }
 }
 
-/// Collects the facts of the selected sessions and time. It needs memory for each fact, since a later part of one can
-/// be in another file.
+/// Most facts that are kept: the latest. Each needs some 250 bytes, since a later part of it can be in another file.
+const MOST_FACTS: usize = 100_000;
+
+/// Collects the latest facts of the selected sessions and time.
 #[derive(Clone, Debug)]
 pub(crate) struct FactTable<'a> {
     /// Selection of the session; `None` selects every session.
@@ -140,6 +142,8 @@ pub(crate) struct FactTable<'a> {
     window: TimeWindow,
     names: NamePool,
     facts: HashMap<u64, CountedFact>,
+    most: usize,
+    left_out: u64,
 }
 
 impl<'a> FactTable<'a> {
@@ -148,21 +152,51 @@ impl<'a> FactTable<'a> {
     }
 
     pub(crate) fn of_every_session(window: TimeWindow) -> FactTable<'a> {
-        FactTable { select: None, window, names: NamePool::default(), facts: HashMap::new() }
+        let (names, facts) = (NamePool::default(), HashMap::new());
+        FactTable { select: None, window, names, facts, most: MOST_FACTS, left_out: 0 }
     }
 
-    pub(crate) fn finish(self) -> Vec<CountedFact> {
+    #[cfg(test)]
+    pub(super) fn of_at_most(most: usize) -> FactTable<'a> {
+        FactTable { most, ..FactTable::of_every_session(TimeWindow::default()) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Returns the facts in the order of their beginnings, and the number of earlier ones that were left out.
+    pub(crate) fn finish(mut self) -> (Vec<CountedFact>, u64) {
+        self.trim();
         let mut facts: Vec<(u64, CountedFact)> = self.facts.into_iter().collect();
         facts.sort_by_key(|(key, fact)| (fact.began, *key));
         let mut facts: Vec<CountedFact> = facts.into_iter().map(|(_, fact)| fact).collect();
         join_parts(&mut facts);
-        facts
+        (facts, self.left_out)
+    }
+
+    /// Drops all but the latest facts.
+    fn trim(&mut self) {
+        let excess = self.facts.len().saturating_sub(self.most);
+        if excess == 0 {
+            return;
+        }
+        let mut order: Vec<(Timestamp, u64)> =
+            self.facts.iter().map(|(key, fact)| (fact.began, *key)).collect();
+        order.select_nth_unstable(excess);
+        order[..excess].iter().for_each(|(_, key)| drop(self.facts.remove(key)));
+        self.left_out += excess as u64;
     }
 
     fn keep(&mut self, key: u64, fact: CountedFact) {
         match self.facts.get_mut(&key) {
             Some(known) => known.fill(fact),
             None => drop(self.facts.insert(key, fact)),
+        }
+        // Each fact is moved at most twice, since half of them are dropped at once.
+        if self.facts.len() >= 2 * self.most {
+            self.trim();
         }
     }
 }
@@ -198,6 +232,7 @@ impl Fold for FactTable<'_> {
     }
 
     fn merge(&mut self, other: FactTable<'_>) {
+        self.left_out += other.left_out;
         other.facts.into_iter().for_each(|(key, fact)| self.keep(key, fact));
     }
 }
@@ -382,4 +417,14 @@ pub(crate) fn sort_rows(rows: &mut [ModelRow], order: StatsOrder) {
         StatsOrder::P95 => b.p95_ms.unwrap_or(-1.0).total_cmp(&a.p95_ms.unwrap_or(-1.0)),
         StatsOrder::Tokens => b.totals.tokens().cmp(&a.totals.tokens()),
     });
+}
+
+/// Returns that the reports of so many facts are not counted, if there are any, as one sentence.
+pub(crate) fn left_out_text(left_out: u64) -> Option<String> {
+    (left_out > 0).then(|| {
+        format!(
+            "{left_out} reports of agents are not counted: only the latest {MOST_FACTS} model calls, turns and tools are; \
+             --since and --on select a shorter time"
+        )
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::chain::{ChainItem, ChainNode, chain};
 use super::joins::{JoinedBy, tools_of};
-use super::table::{FactTable, model_rows};
+use super::table::{FactTable, left_out_text, model_rows};
 use super::*;
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
@@ -353,7 +353,7 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
         };
         let mut all = table(&here);
         all.merge(table(&[there]));
-        let rows = model_rows(&all.finish(), false);
+        let rows = model_rows(&all.finish().0, false);
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].model_calls, rows[0].calls_with_tokens, rows[0].calls_with_cost), (2, 1, 1));
         assert_eq!((rows[0].input_tokens, rows[0].output_tokens, rows[0].cached_tokens), (10, 1, 7));
@@ -372,9 +372,32 @@ fn a_table_of_the_only_session_has_no_fact_of_another() {
         table.take_of_agent(line("agent_turn", seq, 0, 1, &more).as_bytes());
     }
     let mut turns: Vec<String> =
-        model_rows(&table.finish(), true).into_iter().map(|row| row.session_id).collect();
+        model_rows(&table.finish().0, true).into_iter().map(|row| row.session_id).collect();
     turns.sort();
     assert_eq!(turns, ["own", "run"]);
+}
+
+#[test]
+fn the_latest_facts_are_kept_and_the_others_are_counted() {
+    let call = |seq: u64| {
+        line("model_call", seq, 10 * seq as i64, 1, &format!(r#","fact_id":"f{seq}","model":"m{seq}""#))
+    };
+    let part = |seqs: &[u64]| {
+        let mut table = FactTable::of_at_most(3);
+        seqs.iter().for_each(|seq| table.take_of_agent(call(*seq).as_bytes()));
+        assert!(table.len() < 6, "memory is bounded before the end");
+        table
+    };
+    for (here, there) in [(vec![9, 1, 8, 2, 7, 3, 6], vec![5, 4]), (vec![1, 2, 3, 4, 5], vec![9, 8, 7, 6])] {
+        let mut all = part(&here);
+        all.merge(part(&there));
+        let (facts, left_out) = all.finish();
+        let mut models: Vec<String> = model_rows(&facts, false).into_iter().map(|row| row.model).collect();
+        models.sort();
+        assert_eq!((models.join(" "), left_out), ("m7 m8 m9".to_owned(), 6));
+        assert!(left_out_text(left_out).unwrap().starts_with("6 reports of agents are not counted"));
+    }
+    assert_eq!(left_out_text(0), None);
 }
 
 #[test]
