@@ -89,7 +89,7 @@ pub(crate) fn agent_lines(terminal: &Terminal, agents: &[TopAgent], most: usize)
         facts.push(format!("{}{of}", format::plural(models.calls, "model call")));
         let refused = agent.totals.refusals();
         facts.extend((refused > 0).then(|| format!("{refused} refused before a server was asked")));
-        let name = terminal.cut(format!("{} {session}", hosts.join(", ")), terminal.share(2));
+        let name = terminal.cut(format!("{} {session}", hosts.join(", ")).trim_start(), terminal.share(2));
         let facts = terminal.cut(facts.join(", "), terminal.width.saturating_sub(name.width() + 2));
         format!("{}  {}", Tone::Faint.paint(name), Tone::Plain.paint(facts))
     };

@@ -528,7 +528,7 @@ impl TopState {
         for server in running {
             let session = sessions.entry(&server.session_id).or_default();
             session.session_id = server.session_id.clone();
-            session.hosts.insert(server.host_name.clone());
+            session.hosts.extend(Some(&server.host_name).filter(|host| !host.is_empty()).cloned());
             session.span.add(server.since, now);
         }
         let ids: BTreeSet<String> = sessions.keys().map(|id| (*id).to_owned()).collect();
