@@ -274,7 +274,7 @@ fn the_parts_of_a_model_call_that_went_to_two_runs_of_the_collector_are_one_reco
         let lines = lines(RunTie::Id, lines_of);
         let facts = lines.facts();
         let sum: u64 = facts.iter().filter_map(|fact| fact.record.input_tokens).sum();
-        let rows = model_rows(&table.finish(), false);
+        let rows = model_rows(&table.finish().0, false);
         let calls: u64 = rows.iter().map(|row| row.model_calls).sum();
         assert_eq!((calls, rows[0].input_tokens), (facts.len() as u64, sum));
         facts.iter().map(|fact| (fact.record.seq, fact.record.input_tokens)).collect()
@@ -508,7 +508,7 @@ fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() 
     let of_days = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
     of_days.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
     let mut sessions = [session(1), session(0)];
-    super::table::join_sessions(&mut table.finish(), &mut sessions);
+    super::table::join_sessions(&mut table.finish().0, &mut sessions);
     let counts = sessions.map(|(_, totals)| totals.agent.map(|agent| agent.models.calls));
     assert_eq!(counts, [Some(1), Some(1)]);
 }
