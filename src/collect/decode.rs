@@ -11,6 +11,9 @@ pub(crate) const MAX_BODY: usize = 16 << 20;
 /// Largest window of a zstd frame, which RFC 9659 asks receivers of HTTP to accept.
 const MAX_WINDOW: u64 = 8 << 20;
 
+/// Most zstd frames of a body. A frame takes nine bytes, and much more time than that.
+const MOST_FRAMES: u32 = 1000;
+
 /// Content encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyEncoding {
@@ -50,7 +53,7 @@ impl BodyEncoding {
             // RFC 9110 means zlib by this word. Some clients send deflate without the header of zlib.
             BodyEncoding::Deflate if has_zlib_header(body) => read(ZlibDecoder::new(&**body)),
             BodyEncoding::Deflate => read(DeflateDecoder::new(&**body)),
-            BodyEncoding::Zstd => read(ZstdFrames { rest: body, frame: None }),
+            BodyEncoding::Zstd => read(ZstdFrames { rest: body, frame: None, begun: 0 }),
         }
     }
 }
@@ -75,6 +78,8 @@ fn has_zlib_header(body: &[u8]) -> bool {
 struct ZstdFrames<'a> {
     rest: &'a [u8],
     frame: Option<StreamingDecoder<&'a [u8], ruzstd::decoding::FrameDecoder>>,
+    /// Number of frames that were begun.
+    begun: u32,
 }
 
 impl Read for ZstdFrames<'_> {
@@ -83,8 +88,12 @@ impl Read for ZstdFrames<'_> {
             let mut frame = match self.frame.take() {
                 Some(frame) => frame,
                 None if self.rest.is_empty() => return Ok(0),
-                None => StreamingDecoder::new_with_max_window_size(self.rest, MAX_WINDOW)
-                    .map_err(io::Error::other)?,
+                None if self.begun == MOST_FRAMES => return Err(io::Error::other("too many frames")),
+                None => {
+                    self.begun += 1;
+                    StreamingDecoder::new_with_max_window_size(self.rest, MAX_WINDOW)
+                        .map_err(io::Error::other)?
+                }
             };
             let count = frame.read(to)?;
             if count > 0 || to.is_empty() {
@@ -154,6 +163,14 @@ mod tests {
             let bomb = encoding_of_header.decode(&encode(encoding, &zeros));
             assert_eq!(bomb, Err(Undecodable::TooLarge), "{encoding}");
         }
+    }
+
+    #[test]
+    fn a_body_of_endless_frames_is_broken() {
+        let frame = encode("zstd", b"a");
+        let frames = |count: u32| BodyEncoding::Zstd.decode(&frame.repeat(count as usize).into());
+        assert_eq!(frames(MOST_FRAMES).map(|body| body.len()), Ok(MOST_FRAMES as usize));
+        assert_eq!(frames(MOST_FRAMES + 1), Err(Undecodable::Broken));
     }
 
     #[test]

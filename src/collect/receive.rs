@@ -193,13 +193,14 @@ impl Receiver {
             is_answered: Arc::clone(&is_answered),
         };
         let forwarded = self.forwarder.as_ref().and_then(|forwarder| {
-            let is_compressed = *body.first()? != 0;
+            let (begin, rest) = body.split_at_checked(GRPC_HEAD)?;
+            let length = usize::try_from(u32::from_be_bytes(begin[1..].try_into().ok()?)).ok()?;
             let headers = forwarder.named(&head.headers);
             Some(ForwardedBody {
                 signal,
-                body: body.slice(GRPC_HEAD.min(body.len())..),
+                body: body.slice(GRPC_HEAD..GRPC_HEAD + length.min(rest.len())),
                 content_type: Some(HeaderValue::from_static("application/x-protobuf")),
-                encoding: is_compressed.then(|| HeaderValue::from_static("gzip")),
+                encoding: (begin[0] != 0).then(|| HeaderValue::from_static("gzip")),
                 headers,
             })
         });

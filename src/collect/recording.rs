@@ -24,6 +24,9 @@ use crate::record::{EventName, line};
 /// Bytes of the buffer of lines that stay for the next request.
 const LINES_KEPT: usize = 256 << 10;
 
+/// Facts of one request that are read before they are recorded. Each takes a kilobyte.
+const MOST_FACTS: usize = 4096;
+
 /// The counts of a run, which all its parts share.
 #[derive(Clone, Default)]
 pub(super) struct SharedCounts(Arc<Mutex<CollectCounts>>);
@@ -101,8 +104,14 @@ impl Recording {
     ) -> Result<u64, Refusal> {
         let mut own = 0;
         let items = match signal {
-            Signal::Traces => split::traces(body, is_json, &mut |request| own += self.take_traces(request)),
-            Signal::Logs => split::logs(body, is_json, &mut |request| self.take_logs(request)),
+            Signal::Traces => split::traces(body, is_json, &mut |request| {
+                own += self.take_traces(request);
+                self.record_many(now);
+            }),
+            Signal::Logs => split::logs(body, is_json, &mut |request| {
+                self.take_logs(request);
+                self.record_many(now);
+            }),
             Signal::Metrics => split::metrics(body, is_json),
         };
         let ItemCounts { taken, rejected } = items.map_err(|failure| match failure {
@@ -158,6 +167,13 @@ impl Recording {
         let records = self.merge.take(None);
         self.write(records, now);
         self.counts.lock().stray_spans += self.adapters.take_stray(true);
+    }
+
+    /// Writes the records of the facts that are ready, if a request has many of them.
+    fn record_many(&mut self, now: Timestamp) {
+        if self.facts.len() >= MOST_FACTS {
+            self.record(now);
+        }
     }
 
     /// Writes the records of the facts that are ready.

@@ -23,6 +23,8 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_SHARED: (usize, u32) = (64 << 10, 1000);
 /// Most objects, lists and commas of a body in JSON, which is decoded as a whole.
 const MOST_JSON_ELEMENTS: usize = 300_000;
+/// Most items of one piece of a body in JSON.
+const MOST_OF_JSON: usize = 5000;
 /// Deepest nesting of values.
 const DEEPEST: u32 = 32;
 
@@ -224,15 +226,19 @@ fn decode_pieces<I: Message + Default>(
     walk(request, shape, &mut |_| {})?;
     let mut counts = ItemCounts::default();
     let too_large = walk(request, shape, &mut |piece| {
-        let mut decode = |(scope, items): (&[u8], Vec<&[u8]>)| {
+        let resource = Resource::decode(piece.resource);
+        let mut scopes = Vec::new();
+        for (scope, items) in piece.scopes {
             let all = items.len();
-            let items: Vec<I> = items.into_iter().filter_map(|item| I::decode(item).ok()).collect();
+            // Without its resource or scope the source of an item is not known.
+            let shared = resource.is_ok().then(|| InstrumentationScope::decode(scope).ok()).flatten();
+            let read = |item| shared.as_ref().and_then(|_| I::decode(item).ok());
+            let items: Vec<I> = items.into_iter().filter_map(read).collect();
             counts.count(items.len(), true);
             counts.count(all - items.len(), false);
-            (InstrumentationScope::decode(scope).ok(), items)
-        };
-        let scopes = piece.scopes.into_iter().map(&mut decode).collect();
-        take(Resource::decode(piece.resource).ok(), scopes);
+            scopes.push((shared, items));
+        }
+        take(resource.ok(), scopes);
     })?;
     match counts {
         ItemCounts { taken: 0, rejected: 1.. } if too_large == 0 => Err(Unreadable::Garbage),
@@ -255,30 +261,56 @@ fn is_shared_shareable<M: Message>(message: Option<&M>, shape: &MessageShape) ->
     })
 }
 
+/// Calls `take` with the items of one resource that came as JSON, in pieces.
+fn take_json<I>(
+    resource: Option<&Resource>,
+    scopes: impl Iterator<Item = (Option<InstrumentationScope>, Vec<I>)>,
+    counts: &mut ItemCounts,
+    mut take: impl FnMut(Option<Resource>, Vec<(Option<InstrumentationScope>, Vec<I>)>),
+) {
+    let is_readable = is_shared_shareable(resource, &RESOURCE);
+    let (mut piece, mut room) = (Vec::new(), MOST_OF_JSON);
+    for (scope, items) in scopes {
+        if !counts.count(items.len(), is_readable && is_shared_shareable(scope.as_ref(), &SCOPE)) {
+            continue;
+        }
+        let mut items = items.into_iter();
+        while items.len() > 0 {
+            let some: Vec<I> = items.by_ref().take(room).collect();
+            room -= some.len();
+            piece.push((scope.clone(), some));
+            if room == 0 {
+                take(resource.cloned(), std::mem::take(&mut piece));
+                room = MOST_OF_JSON;
+            }
+        }
+    }
+    if !piece.is_empty() {
+        take(resource.cloned(), piece);
+    }
+}
+
 /// Calls `take` with the pieces of a request with spans.
 pub(super) fn traces(
     body: &[u8],
     is_json: bool,
     take: &mut dyn FnMut(ExportTraceServiceRequest),
 ) -> Result<ItemCounts, Unreadable> {
-    if is_json {
-        let mut request: ExportTraceServiceRequest = from_json(body)?;
-        let mut counts = ItemCounts::default();
-        for sent in &mut request.resource_spans {
-            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
-            sent.scope_spans.retain(|ScopeSpans { scope, spans, .. }| {
-                counts.count(spans.len(), is_readable && is_shared_shareable(scope.as_ref(), &SCOPE))
-            });
-        }
-        take(request);
-        return Ok(counts);
-    }
-    decode_pieces(body, &SPAN, |resource, scopes| {
+    let mut take = |resource, scopes: Vec<_>| {
         let of_scope = |(scope, spans)| ScopeSpans { scope, spans, ..ScopeSpans::default() };
         let scope_spans = scopes.into_iter().map(of_scope).collect();
         let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
         take(ExportTraceServiceRequest { resource_spans });
-    })
+    };
+    if !is_json {
+        return decode_pieces(body, &SPAN, take);
+    }
+    let mut counts = ItemCounts::default();
+    for sent in from_json::<ExportTraceServiceRequest>(body)?.resource_spans {
+        let scopes = sent.scope_spans.into_iter().map(|of_scope| (of_scope.scope, of_scope.spans));
+        take_json(sent.resource.as_ref(), scopes, &mut counts, &mut take);
+    }
+    Ok(counts)
 }
 
 /// Calls `take` with the pieces of a request with log records.
@@ -287,24 +319,21 @@ pub(super) fn logs(
     is_json: bool,
     take: &mut dyn FnMut(ExportLogsServiceRequest),
 ) -> Result<ItemCounts, Unreadable> {
-    if is_json {
-        let mut request: ExportLogsServiceRequest = from_json(body)?;
-        let mut counts = ItemCounts::default();
-        for sent in &mut request.resource_logs {
-            let is_readable = is_shared_shareable(sent.resource.as_ref(), &RESOURCE);
-            sent.scope_logs.retain(|ScopeLogs { scope, log_records, .. }| {
-                counts.count(log_records.len(), is_readable && is_shared_shareable(scope.as_ref(), &SCOPE))
-            });
-        }
-        take(request);
-        return Ok(counts);
-    }
-    decode_pieces(body, &LOG_RECORD, |resource, scopes| {
+    let mut take = |resource, scopes: Vec<_>| {
         let of_scope = |(scope, log_records)| ScopeLogs { scope, log_records, ..ScopeLogs::default() };
         let scope_logs = scopes.into_iter().map(of_scope).collect();
         let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
         take(ExportLogsServiceRequest { resource_logs });
-    })
+    };
+    if !is_json {
+        return decode_pieces(body, &LOG_RECORD, take);
+    }
+    let mut counts = ItemCounts::default();
+    for sent in from_json::<ExportLogsServiceRequest>(body)?.resource_logs {
+        let scopes = sent.scope_logs.into_iter().map(|of_scope| (of_scope.scope, of_scope.log_records));
+        take_json(sent.resource.as_ref(), scopes, &mut counts, &mut take);
+    }
+    Ok(counts)
 }
 
 /// Counts the data points of a request with metrics. They are not recorded, so the limits of items do not apply.
@@ -447,9 +476,52 @@ mod tests {
             let counts = Ok(ItemCounts { taken: 1, rejected: 3 });
             assert_eq!(split(&whole.encode_to_vec(), false).1, counts);
             let (pieces, json_counts) = split(&serde_json::to_vec(&whole).unwrap(), true);
-            let left = pieces[0].resource_spans.iter().map(|sent| sent.scope_spans.len());
-            assert_eq!((json_counts, left.collect()), (counts, vec![0, 0, 1]));
+            let left = pieces.iter().map(|piece| piece.resource_spans[0].scope_spans[0].spans.len());
+            assert_eq!((json_counts, left.collect()), (counts, vec![1]));
         }
+    }
+
+    #[test]
+    fn a_body_in_json_is_taken_in_pieces_that_are_the_whole() {
+        let span = |number: usize| Span { name: number.to_string(), ..Span::default() };
+        let mut whole = request((0..3).map(span).collect());
+        let more =
+            ScopeSpans { spans: (3..2 * MOST_OF_JSON + 1).map(span).collect(), ..ScopeSpans::default() };
+        whole.resource_spans[0].scope_spans.push(more);
+        let body = br#"{"resourceSpans":[{"resource":{"attributes":[]},"scopeSpans":[SCOPES]}]}"#;
+        let names = |scope: &ScopeSpans| {
+            let spans = scope.spans.iter().map(|span| format!(r#"{{"name":"{}"}}"#, span.name));
+            format!(r#"{{"spans":[{}]}}"#, spans.collect::<Vec<_>>().join(","))
+        };
+        let scopes: Vec<String> = whole.resource_spans[0].scope_spans.iter().map(names).collect();
+        let body = String::from_utf8_lossy(body).replace("SCOPES", &scopes.join(","));
+        let (pieces, counts) = split(body.as_bytes(), true);
+        assert_eq!(counts, Ok(ItemCounts { taken: 2 * MOST_OF_JSON as u64 + 1, rejected: 0 }));
+        let scopes = pieces.iter().flat_map(|piece| &piece.resource_spans[0].scope_spans);
+        let sizes: Vec<usize> = scopes.clone().map(|scope| scope.spans.len()).collect();
+        assert_eq!(sizes, [3, MOST_OF_JSON - 3, MOST_OF_JSON, 1]);
+        let found: Vec<usize> =
+            scopes.flat_map(|scope| &scope.spans).map(|span| span.name.parse().unwrap()).collect();
+        assert!(found.into_iter().eq(0..2 * MOST_OF_JSON + 1));
+        assert!(pieces.iter().all(|piece| piece.resource_spans[0].resource.is_some()));
+    }
+
+    #[test]
+    fn items_whose_resource_or_scope_cannot_be_decoded_are_rejected() {
+        let mut whole = request(vec![span("a", 1)]);
+        whole.resource_spans.push(request(vec![span("b", 1), span("c", 1)]).resource_spans[0].clone());
+        whole.resource_spans.push(request(vec![span("d", 1)]).resource_spans[0].clone());
+        let key = |name: &str| attribute(name, Value::BoolValue(true));
+        whole.resource_spans[1].resource.as_mut().unwrap().attributes = vec![key("BAD")];
+        whole.resource_spans[2].scope_spans[0].scope.as_mut().unwrap().attributes = vec![key("BAD")];
+        let mut body = whole.encode_to_vec();
+        while let Some(at) = memchr::memmem::find(&body, b"BAD") {
+            body[at] = 0xff;
+        }
+        let (pieces, counts) = split(&body, false);
+        assert_eq!(counts, Ok(ItemCounts { taken: 1, rejected: 3 }));
+        let left = pieces.iter().flat_map(|piece| &piece.resource_spans[0].scope_spans);
+        assert_eq!(left.map(|scope| scope.spans.len()).sum::<usize>(), 1);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::text::hex;
 /// Longest attribute that is read as a JSON object, which takes many times its bytes as a tree.
 const MOST_OF_OBJECT: usize = 64 << 10;
 
+/// Largest number that is read. An agent means no number above it, and a time of that length can be calculated with.
+const MOST_NUMBER: f64 = 1e15;
+
 pub(super) struct FieldReader<'f, 'r> {
     pub(super) redactor: &'f mut Redactor,
     pub(super) item: &'f SentItem<'r>,
@@ -153,7 +156,7 @@ fn number(value: &Value) -> Option<f64> {
         Value::StringValue(text) => text.parse().ok()?,
         _ => return None,
     };
-    (number.is_finite() && number >= 0.0).then_some(number)
+    (0.0..=MOST_NUMBER).contains(&number).then_some(number)
 }
 
 fn whole(value: &Value) -> Option<u64> {
@@ -225,6 +228,15 @@ mod tests {
     use crate::collect::adapters::resource::SentResource;
     use crate::collect::adapters::tests::attribute;
     use opentelemetry_proto::tonic::logs::v1::LogRecord;
+
+    #[test]
+    fn a_number_that_means_nothing_is_not_read() {
+        let read = |number: f64| millis(&Value::DoubleValue(number)).map(|Millis(ms)| ms);
+        assert_eq!([0.0, 1.5, 1e15].map(read), [Some(0.0), Some(1.5), Some(1e15)]);
+        assert_eq!([-1.0, 1e16, f64::MAX, f64::INFINITY, f64::NAN].map(read), [None; 5]);
+        let text = Value::StringValue("1e308".to_owned());
+        assert_eq!((number(&text), whole(&Value::IntValue(-1))), (None, None));
+    }
 
     #[test]
     fn a_long_attribute_is_not_read_as_an_object() {
