@@ -25,7 +25,7 @@ use crate::observe::redact::Redactor;
 use crate::record::Identity;
 use crate::record::cost::ModelPrices;
 use crate::record::timestamp::Timestamp;
-use crate::settings::address;
+use crate::settings::{ListenAddress, address};
 use crate::system::signals::LeaveSignals;
 use crate::system::thread;
 
@@ -46,7 +46,7 @@ pub(crate) mod state;
 
 pub(crate) use forward::ForwardSettings;
 pub(crate) use receive::TokenHash;
-pub(crate) use serve::{ListenAddress, ListenError};
+pub(crate) use serve::ListenError;
 use state::{CollectCounts, CollectState, RunState, add};
 
 /// Interval of the state file, and of the facts that wait for their parts.

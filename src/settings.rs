@@ -13,6 +13,7 @@ mod entry;
 mod file;
 pub(crate) mod hash_key;
 mod kind;
+mod listen;
 mod origin;
 pub(crate) mod paths;
 mod redaction;
@@ -24,6 +25,7 @@ mod words;
 
 pub use file::ConfigFile;
 pub(crate) use kind::{FlagValue, address};
+pub use listen::ListenAddress;
 pub use origin::{Setting, SettingOrigin, SettingProblem};
 pub use redaction::RedactionTable;
 pub use resolve::SettingSources;

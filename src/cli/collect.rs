@@ -4,33 +4,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
-};
-use http::{HeaderName, HeaderValue};
-use sha2::{Digest, Sha256};
 
 use crate::cli::selection::note;
-use crate::cli::{Out, done, exit_with, help, hint, settings};
+use crate::cli::{Out, done, help, hint, settings};
 use crate::collect::setup::{self, Sender};
 use crate::collect::state::{CollectState, RunState};
-use crate::collect::{
-    self, CollectError, CollectOptions, ForwardSettings, LastRun, ListenAddress, ListenError, TokenHash,
-};
-use crate::export::log::LogSettings;
-use crate::export::otlp::OtlpSettings;
+use crate::collect::{self, CollectError, LastRun, ListenError};
 use crate::present::{Printable, format};
-use crate::record::cost::ModelPrices;
-use crate::settings::{GivenSettings, Settings, paths, process_environment};
-use crate::system::access::FileAccess;
-use crate::system::files::read_limited;
+use crate::settings::{GivenSettings, ListenAddress, Settings, paths};
 
-/// Largest file of a token, in bytes.
-const MAX_TOKEN: u64 = 64 << 10;
-/// Shortest token, in bytes.
-const SHORTEST_TOKEN: usize = 16;
+mod options;
+
+pub(super) use options::start_problem;
+
 /// The place that programs are given without `--listen`.
 const USUAL_ENDPOINT: &str = "http://127.0.0.1:4318";
 
@@ -43,17 +30,13 @@ pub struct CollectArgs {
     /// Print the settings with which a program sends its telemetry here, and end
     #[arg(long, value_enum, value_name = "PROGRAM")]
     setup: Option<Sender>,
-    /// Listen on this port of this machine, or on this address; repeatable [default: 4318 and 4317]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help = repeatable("collect.listen"))]
     listen: Vec<ListenAddress>,
-    /// File with the token that clients must send; other machines can be listened for only with one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = help::of("collect.token_file"))]
     token_file: Option<PathBuf>,
-    /// Pass every request on to this collector as it came, prompts included if agents send them
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = help::of("collect.forward"))]
     forward: Option<String>,
-    /// Pass this header of requests on, or add a header with a value; repeatable
-    #[arg(long, value_name = "NAME[=VALUE]", requires = "forward")]
+    #[arg(long, value_name = "NAME[=VALUE|=@FILE]", help = repeatable("collect.forward_headers"))]
     forward_header: Vec<String>,
     #[arg(
         long,
@@ -69,139 +52,59 @@ pub struct CollectArgs {
     config: Option<PathBuf>,
 }
 
+fn repeatable(setting: &str) -> String {
+    format!("{}; repeatable", help::of(setting))
+}
+
 impl CollectArgs {
     pub(super) fn run(self, out: &mut Out<'_>) -> anyhow::Result<ExitCode> {
+        let settings = settings(self.given())?;
         if let Some(sender) = self.setup {
-            let lines = setup::lines(sender, &self.endpoint(), self.token_file.is_some());
+            let lines =
+                setup::lines(sender, &endpoint(&settings), settings.collect_token_file.value.is_some());
             return done(ExitCode::SUCCESS, out.write_all(lines.as_bytes()));
         }
-        let options = self.options()?;
+        settings.problems.iter().for_each(|problem| note(&problem.to_string()));
+        let options = options::of(&settings)?;
         let mut printed = Ok(());
         let ended = collect::run(options, |state, last| printed = begin(out, state, last));
-        let state = ended.map_err(|error| self.explain(error))?;
+        let state = ended.map_err(explain)?;
         done(ExitCode::SUCCESS, printed.and_then(|()| end(out, &state)))
     }
 
-    /// Returns the URL of the first address, for programs on this machine.
-    fn endpoint(&self) -> String {
-        match self.listen.first() {
-            None => USUAL_ENDPOINT.to_owned(),
-            Some(ListenAddress::Port(port)) => format!("http://127.0.0.1:{port}"),
-            Some(ListenAddress::Address(address)) => format!("http://{address}"),
-        }
-    }
-
-    fn options(&self) -> anyhow::Result<CollectOptions> {
-        let given = GivenSettings {
+    fn given(&self) -> GivenSettings {
+        GivenSettings {
             config: self.config.clone(),
             log_dir: self.log_dir.clone(),
             otlp_endpoint: self.otlp.clone(),
             otlp_set: self.otlp_set.clone(),
+            collect_listen: (!self.listen.is_empty()).then(|| self.listen.clone()),
+            collect_token_file: self.token_file.clone(),
+            collect_forward: self.forward.clone(),
+            collect_forward_headers: (!self.forward_header.is_empty()).then(|| self.forward_header.clone()),
             ..GivenSettings::default()
-        };
-        let settings = settings(given)?;
-        for problem in &settings.problems {
-            note(&problem.to_string());
         }
-        let token = self.token_file.as_deref().map(token).transpose()?;
-        if let Some(open) = self.listen.iter().find(|address| address.is_open())
-            && token.is_none()
-        {
-            let problem = anyhow::anyhow!("other machines can reach {open}, so clients must send a token");
-            return Err(exit_with(
-                2,
-                problem,
-                "make a file with a token, and name it with --token-file FILE",
-            ));
-        }
-        let log = match settings.log.value {
-            false => None,
-            true => Some(LogSettings {
-                folder: settings.log_folder().ok_or_else(|| {
-                    hint(
-                        anyhow::anyhow!("no folder for session logs is known"),
-                        "name one with --log-dir DIR",
-                    )
-                })?,
-                max_size: settings.max_log_size.value,
-                max_total_size: settings.max_total_size.value,
-            }),
-        };
-        Ok(CollectOptions {
-            listen: self.listen.clone(),
-            forward: self.forward(token.is_some())?,
-            otlp: self.otlp(&settings)?,
-            token,
-            log,
-            max_day_size: settings.max_session_size.value,
-            redactor: settings.redaction.redactor(),
-            prices: ModelPrices::new(&settings.cost_models),
-            warn: note,
-        })
     }
+}
 
-    /// Returns how metrics are sent. The endpoints of the config file and of the environment are those of the proxies,
-    /// and may be this collector, so only the flag asks for them.
-    fn otlp(&self, settings: &Settings) -> anyhow::Result<Option<OtlpSettings>> {
-        if self.otlp.is_none() {
-            return Ok(None);
-        }
-        let (otlp, warnings) = settings.otlp(&process_environment);
-        warnings.iter().for_each(|warning| note(warning));
-        let otlp = otlp.filter(|otlp| otlp.metrics.is_some());
-        otlp.map(Some).ok_or_else(|| {
-            let problem = anyhow::anyhow!("--otlp would send nothing, because metrics are turned off");
-            exit_with(
-                2,
-                problem,
-                "add --otlp-set metrics=true, or remove --otlp; OTEL_SDK_DISABLED must not be true",
-            )
-        })
+/// Returns the URL of the first address, for programs on this machine.
+fn endpoint(settings: &Settings) -> String {
+    match settings.collect_listen.value.iter().flatten().next() {
+        None => USUAL_ENDPOINT.to_owned(),
+        Some(ListenAddress::Port(port)) => format!("http://127.0.0.1:{port}"),
+        Some(ListenAddress::Address(address)) => format!("http://{address}"),
     }
+}
 
-    fn forward(&self, has_token: bool) -> anyhow::Result<Option<ForwardSettings>> {
-        let Some(url) = self.forward.clone() else { return Ok(None) };
-        let is_http =
-            |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
-        if !url.parse().as_ref().is_ok_and(is_http) {
-            let problem = anyhow::anyhow!("--forward is not the URL of a collector");
-            return Err(exit_with(2, problem, "write it as http://HOST:4318, without the path of a signal"));
+/// Adds the way out to an error.
+fn explain(error: CollectError) -> anyhow::Error {
+    match &error {
+        CollectError::Listen(listen) => {
+            let (problem, way_out) = explain_listen(listen);
+            hint(problem, way_out)
         }
-        let mut forward = ForwardSettings { url, names: Vec::new(), headers: Vec::new() };
-        for header in &self.forward_header {
-            let (name, value) =
-                header.split_once('=').map_or((&**header, None), |(name, value)| (name, Some(value)));
-            let own = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING];
-            let parsed: Option<HeaderName> = name.trim().parse().ok().filter(|name| !own.contains(name));
-            let is_valid = value.is_none_or(|value| HeaderValue::from_str(value).is_ok());
-            let Some(name) = parsed.filter(|_| is_valid) else {
-                let problem = anyhow::anyhow!("--forward-header `{name}` cannot be passed on");
-                return Err(exit_with(2, problem, "write NAME, or NAME=VALUE"));
-            };
-            match value {
-                Some(value) => forward.headers.push((name.to_string(), value.to_owned())),
-                None if has_token && name == AUTHORIZATION => {
-                    let problem = anyhow::anyhow!(
-                        "--forward-header authorization would pass this collector's token on"
-                    );
-                    return Err(exit_with(2, problem, "write --forward-header authorization='Bearer TOKEN'"));
-                }
-                None => forward.names.push(name),
-            }
-        }
-        Ok(Some(forward))
-    }
-
-    /// Adds the way out to an error.
-    fn explain(&self, error: CollectError) -> anyhow::Error {
-        match &error {
-            CollectError::Listen(listen) => {
-                let (problem, way_out) = explain_listen(listen);
-                hint(problem, way_out)
-            }
-            CollectError::LeadsBack(..) => hint(error.into(), "name another collector"),
-            CollectError::Unusable(..) | CollectError::System(_) => error.into(),
-        }
+        CollectError::LeadsBack(..) => hint(error.into(), "name another collector"),
+        CollectError::Unusable(..) | CollectError::System(_) => error.into(),
     }
 }
 
@@ -230,23 +133,6 @@ fn explain_listen(ListenError { address, error, owner }: &ListenError) -> (anyho
         SocketAddr::new(address.ip(), 4318)
     );
     (problem, way_out)
-}
-
-/// Returns the hash of the token in the file `path`.
-fn token(path: &Path) -> anyhow::Result<TokenHash> {
-    let failed = || format!("failed to read the token in `{}`", path.display());
-    let bytes = read_limited(path, MAX_TOKEN).with_context(failed)?;
-    let token = bytes.trim_ascii();
-    if token.len() < SHORTEST_TOKEN || !token.iter().all(u8::is_ascii_graphic) {
-        let problem =
-            anyhow::anyhow!("the token in `{}` is not one word of 16 characters at least", path.display());
-        return Err(hint(problem, "make one: head -c 24 /dev/urandom | base64"));
-    }
-    if FileAccess::at(path).with_context(failed)?.is_open {
-        let problem = anyhow::anyhow!("other users can read the token in `{}`", path.display());
-        return Err(hint(problem, format!("chmod 600 '{}'", path.display())));
-    }
-    Ok(Sha256::digest(token).into())
 }
 
 /// A line about the collector for other commands.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::collect::{CollectorNote, last_run};
+use crate::cli::collect::{CollectorNote, last_run, start_problem};
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::{Out, help, redacted};
 use crate::export::notify::look_up;
@@ -177,6 +177,9 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
     }
     let mut asked = BTreeSet::new();
     collector::check(config, &process_environment, "", &mut asked, findings);
+    if let Some(problem) = start_problem(config) {
+        findings.warn(format!("spantap collect does not start: {problem:#}"), "correct its settings");
+    }
     match last_run() {
         Some(CollectorNote { text, fix: Some(fix) }) => findings.warn(text, fix),
         Some(CollectorNote { text, fix: None }) => findings.ok(text),

@@ -462,7 +462,11 @@ pub(super) fn environment(command: &clap::Command) -> Vec<(String, String)> {
     let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
     let mut variables: Vec<(String, String)> = Vec::new();
     let is_proxy = matches!(command.get_name(), "spantap" | "run" | "doctor");
-    for setting in DECLARATIONS.iter().filter(|setting| is_proxy || setting.name == "log_dir") {
+    let reads = |name: &str| match name.strip_prefix("collect.") {
+        Some(_) => matches!(command.get_name(), "collect" | "doctor"),
+        None => is_proxy || name == "log_dir",
+    };
+    for setting in DECLARATIONS.iter().filter(|setting| reads(setting.name)) {
         variables.push((setting.variable(), of(setting.name)));
     }
     let mut add = |names: &str, meaning: &str| variables.push((names.to_owned(), meaning.to_owned()));

@@ -68,7 +68,7 @@ fn add_flags(command: Command, has_help: bool) -> Command {
     let flag = |setting: &'static SettingDeclaration| {
         let argument = Arg::new(setting.name);
         Some(match setting.flag {
-            SettingFlag::None => return None,
+            SettingFlag::None | SettingFlag::OfCollect { .. } => return None,
             SettingFlag::Switch { long, help, .. } => {
                 with(argument.long(long).action(ArgAction::SetTrue), &|| help.to_owned())
             }
@@ -110,7 +110,7 @@ impl FromArgMatches for GivenSettings {
                         (setting.give)(self, text);
                     }
                 }
-                SettingFlag::None | SettingFlag::Switch { .. } => {}
+                SettingFlag::None | SettingFlag::Switch { .. } | SettingFlag::OfCollect { .. } => {}
             }
         }
         self.otlp_set.extend(matches.get_many::<String>(OTLP_SET).unwrap_or_default().cloned());

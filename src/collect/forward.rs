@@ -38,7 +38,6 @@ const MOST_TRIES: u32 = 8;
 const BETWEEN_MESSAGES: Duration = Duration::from_secs(60);
 
 /// Where requests are passed on, and with which headers.
-#[derive(Clone, Debug)]
 pub(crate) struct ForwardSettings {
     /// Without the path of a signal.
     pub(crate) url: String,
@@ -46,6 +45,8 @@ pub(crate) struct ForwardSettings {
     pub(crate) names: Vec<HeaderName>,
     /// Headers that every request gets.
     pub(crate) headers: Vec<(String, String)>,
+    /// No proxy of the environment is used.
+    pub(crate) is_direct: bool,
 }
 
 /// A body as it came, with all that goes with it.
@@ -98,7 +99,7 @@ pub(super) fn start(
     counts: &SharedCounts,
     warn: fn(&str),
 ) -> anyhow::Result<(Forwarder, ForwardSenders)> {
-    let client = Arc::new(PassOnClient::new(&settings.url, &settings.headers)?);
+    let client = Arc::new(PassOnClient::new(&settings.url, &settings.headers, settings.is_direct)?);
     let (queue, waiting) = unbounded_channel();
     let waiting: ForwardQueue = Arc::new(Mutex::new(waiting));
     let (is_closing, closing) = watch::channel(false);
@@ -349,7 +350,7 @@ mod tests {
             let (url, asked) = target(status);
             let (_open, closing) = watch::channel(false);
             let mut sender = ForwardSender {
-                client: Arc::new(PassOnClient::new(&url, &[]).unwrap()),
+                client: Arc::new(PassOnClient::new(&url, &[], false).unwrap()),
                 waiting: Arc::new(Mutex::new(unbounded_channel().1)),
                 state: Arc::default(),
                 first_pause: Duration::ZERO,

@@ -1,10 +1,8 @@
 //! The ports: listeners, and connections within limits of number and time. Every port takes OTLP over HTTP and gRPC.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::collect::connection_use::{ConnectionLimits, ConnectionUse};
 use crate::collect::recording::SharedCounts;
+use crate::settings::ListenAddress;
 use crate::system::descriptor;
 use crate::system::ports::{PortOwner, owner_of};
 
@@ -42,43 +41,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answer to a connection that finds no room.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// Where to listen: a port of this machine, or an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    Port(u16),
-    Address(SocketAddr),
-}
-
-impl FromStr for ListenAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<ListenAddress, String> {
-        let text = text.strip_prefix("localhost:").unwrap_or(text);
-        let port = text.parse().ok().map(ListenAddress::Port);
-        let address = || text.parse().ok().map(ListenAddress::Address);
-        port.or_else(address).ok_or_else(|| "write a port (4318) or an address (192.168.1.7:4318)".to_owned())
-    }
-}
-
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddress::Port(port) => write!(f, "{port}"),
-            ListenAddress::Address(address) => write!(f, "{address}"),
-        }
-    }
-}
-
-impl ListenAddress {
-    /// Returns true if other machines can reach it.
-    pub fn is_open(self) -> bool {
-        match self {
-            ListenAddress::Port(_) => false,
-            ListenAddress::Address(address) => !address.ip().to_canonical().is_loopback(),
-        }
-    }
-}
 
 /// An address on which the collector cannot listen.
 #[derive(Debug, thiserror::Error)]

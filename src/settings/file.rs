@@ -214,7 +214,8 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
     /// As clap's for mistyped flags.
     const LIKENESS: f64 = 0.8;
     let likeness = |other: &str| strsim::jaro_winkler(name, other);
-    let alike = names.filter(|other| likeness(other) >= LIKENESS);
+    // The likeness counts the beginning of a word most, so that `colour` would be `collect.forward`.
+    let alike = names.filter(|other| likeness(other) >= LIKENESS && other.len() <= 2 * name.len());
     alike.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }
 

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::observe::CHECK_CLIENT;
+use crate::settings::listen::ListenAddress;
 use crate::settings::origin::SettingOrigin;
 use crate::system::files::home::expand_home;
 use crate::text::duration;
@@ -175,6 +176,26 @@ pub(super) const WORDS: SettingKind<Vec<String>> = SettingKind {
     flag_value: FlagValue::Text,
     parse: |written| written.items(|text| Some(text.to_lowercase())),
     show: |words| format!("{} words", words.len()),
+};
+
+pub(super) const LISTEN: SettingKind<Vec<ListenAddress>> = SettingKind {
+    expected: "a port (4318), an address (192.168.1.7:4318), or a list of them",
+    flag_value: FlagValue::Text,
+    parse: |written| {
+        written.items(|text| text.parse().ok()).filter(|list: &Vec<ListenAddress>| !list.is_empty())
+    },
+    show: |list| list.iter().map(ListenAddress::to_string).collect::<Vec<_>>().join(", "),
+};
+
+/// Headers may be credentials: only their names are shown.
+pub(super) const HEADERS: SettingKind<Vec<String>> = SettingKind {
+    expected: "a list of headers, each NAME, NAME=VALUE or NAME=@FILE",
+    flag_value: FlagValue::Text,
+    parse: |written| written.items(|text| Some(text.to_owned())),
+    show: |headers| {
+        let names = headers.iter().map(|header| header.split('=').next().unwrap_or_default());
+        names.collect::<Vec<_>>().join(", ")
+    },
 };
 
 /// Returns the kind of a setting that is one of a few words.

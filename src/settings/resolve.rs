@@ -104,10 +104,15 @@ impl<'a> SettingSources<'a> {
         if self.file.is_err() {
             settings.redaction = RedactionTable::Unusable;
         }
-        for text in [&mut settings.session_id, &mut settings.user_id, &mut settings.otlp_endpoint] {
+        for text in [
+            &mut settings.session_id,
+            &mut settings.user_id,
+            &mut settings.otlp_endpoint,
+            &mut settings.collect_forward,
+        ] {
             text.value.take_if(|text| text.is_empty());
         }
-        for path in [&mut settings.log_dir, &mut settings.hash_key_file] {
+        for path in [&mut settings.log_dir, &mut settings.hash_key_file, &mut settings.collect_token_file] {
             // The reading commands give a path that the shell has expanded.
             path.value = path.value.take().map(|path| expand_home(path.clone()).unwrap_or(path));
         }

@@ -12,6 +12,7 @@ use crate::export::otlp;
 use crate::record::cost::ModelPrice;
 use crate::record::words::Side;
 use crate::settings::kind::{self, FlagValue, SettingKind, SettingText};
+use crate::settings::listen::ListenAddress;
 use crate::settings::origin::{Setting, SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
 use crate::settings::words::{ArgsHash, LogLevel, Overload, Propagate};
@@ -31,6 +32,10 @@ pub(crate) enum SettingFlag {
         long: &'static str,
         value_name: &'static str,
     },
+    /// A flag of `spantap collect` alone.
+    OfCollect {
+        long: &'static str,
+    },
 }
 
 const fn switch(long: &'static str, value: &'static str, help: &'static str) -> SettingFlag {
@@ -39,6 +44,10 @@ const fn switch(long: &'static str, value: &'static str, help: &'static str) -> 
 
 const fn value(long: &'static str, value_name: &'static str) -> SettingFlag {
     SettingFlag::Value { long, value_name }
+}
+
+const fn of_collect(long: &'static str) -> SettingFlag {
+    SettingFlag::OfCollect { long }
 }
 
 pub struct SettingDeclaration {
@@ -66,6 +75,7 @@ impl SettingDeclaration {
         let flag = match self.flag {
             SettingFlag::None => String::new(),
             SettingFlag::Switch { long, .. } | SettingFlag::Value { long, .. } => format!("`--{long}` "),
+            SettingFlag::OfCollect { long } => format!("`collect --{long}` "),
         };
         let default = match self.default {
             phrase if phrase == "none" || phrase.contains(' ') => phrase.to_owned(),
@@ -336,6 +346,23 @@ settings! {
     otlp_endpoint: String => Option<String> = None, {
         name: "otlp.endpoint", kind: kind::URL, default: "none", flag: value("otlp", "URL"),
         help: "Collector that receives spans and metrics, e.g. http://localhost:4318",
+    }
+    /// `None`: the ports of OTLP on this machine.
+    collect_listen: Vec<ListenAddress> => Option<Vec<ListenAddress>> = None, {
+        name: "collect.listen", kind: kind::LISTEN, default: "4318 and 4317", flag: of_collect("listen"),
+        help: "Ports of this machine, or addresses, on which spantap collect listens",
+    }
+    collect_token_file: PathBuf => Option<PathBuf> = None, {
+        name: "collect.token_file", kind: kind::FILE, default: "none", flag: of_collect("token-file"),
+        help: "File with the token that clients must send; spantap collect listens for other machines only with one",
+    }
+    collect_forward: String => Option<String> = None, {
+        name: "collect.forward", kind: kind::URL, default: "none", flag: of_collect("forward"),
+        help: "Collector to which spantap collect passes every request as it came, prompts included if agents send them",
+    }
+    collect_forward_headers: Vec<String> => Option<Vec<String>> = None, {
+        name: "collect.forward_headers", kind: kind::HEADERS, default: "none", flag: of_collect("forward-header"),
+        help: "Headers of requests that are passed on (NAME), or that are added (NAME=VALUE, NAME=@FILE)",
     }
     side: Side = Side::Server, {
         name: "side", kind: kind::word("server or client"), default: "server", flag: value("side", "SIDE"),

@@ -1,6 +1,7 @@
 //! `spantap collect`: what it takes, what it refuses, what it passes on, and how it ends.
 
 mod answers;
+mod configured;
 mod hostile;
 mod metrics;
 mod passed_on;

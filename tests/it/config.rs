@@ -79,6 +79,10 @@ fn every_setting_can_be_said_by_its_variable() {
         ("cost.usd_per_million_tokens", "3"),
         ("links.trace", "https://tempo.example/trace/{trace_id}"),
         ("otlp.endpoint", "http://127.0.0.1:9"),
+        ("collect.listen", "14318"),
+        ("collect.token_file", "t"),
+        ("collect.forward", "http://127.0.0.1:9"),
+        ("collect.forward_headers", "x-team"),
         ("side", "client"),
     ];
     assert_eq!(

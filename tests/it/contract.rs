@@ -320,7 +320,7 @@ fn settings(home: &Home, options: &str, environment: &[(&str, &str)], mark: &str
 }
 
 /// A value for each variable of the settings.
-const VARIABLES: [(&str, &str); 29] = [
+const VARIABLES: [(&str, &str); 33] = [
     ("SPANTAP_SERVER", "s"),
     ("SPANTAP_LOG", "false"),
     ("SPANTAP_LOG_DIR", "l"),
@@ -349,6 +349,10 @@ const VARIABLES: [(&str, &str); 29] = [
     ("SPANTAP_COST_USD_PER_MILLION_TOKENS", "3"),
     ("SPANTAP_LINKS_TRACE", "https://tempo.example/trace/{trace_id}"),
     ("SPANTAP_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+    ("SPANTAP_COLLECT_LISTEN", "14318,192.168.1.7:4318"),
+    ("SPANTAP_COLLECT_TOKEN_FILE", "t"),
+    ("SPANTAP_COLLECT_FORWARD", "http://user:pass@127.0.0.1:9"),
+    ("SPANTAP_COLLECT_FORWARD_HEADERS", "x-team,x-key=x"),
     ("SPANTAP_SIDE", "client"),
 ];
 

@@ -30,10 +30,15 @@ pub(crate) struct PassOnError {
 
 impl PassOnClient {
     /// Returns a client for the collector at `base`, a URL without the path of a signal. Each request has `headers`.
+    /// No proxy of the environment is used if `is_direct`.
     ///
     /// # Errors
     /// If the URL or a header cannot be used.
-    pub(crate) fn new(base: &str, headers: &[(String, String)]) -> anyhow::Result<PassOnClient> {
+    pub(crate) fn new(
+        base: &str,
+        headers: &[(String, String)],
+        is_direct: bool,
+    ) -> anyhow::Result<PassOnClient> {
         let target = |signal| SignalTarget {
             endpoint: joined_path(base, signal),
             protocol: Protocol::HttpProtobuf,
@@ -43,7 +48,7 @@ impl PassOnClient {
             certificate: None,
             client_certificate: None,
             client_key: None,
-            is_direct: false,
+            is_direct,
             left_out: Vec::new(),
         };
         let client = |signal| HttpClient::new(&target(signal), signal);

@@ -5,20 +5,20 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 
 /// A request as a target reads it.
-struct Arrived {
+pub(super) struct Arrived {
     head: String,
     body: Vec<u8>,
 }
 
 impl Arrived {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
         lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
     }
 }
 
 /// A target that answers the requests with these statuses, then with 200.
-fn target(statuses: &'static [u16]) -> (String, Receiver<Arrived>) {
+pub(super) fn target(statuses: &'static [u16]) -> (String, Receiver<Arrived>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (to, arrived) = channel();
@@ -44,7 +44,7 @@ fn target(statuses: &'static [u16]) -> (String, Receiver<Arrived>) {
 }
 
 /// How long a test waits for a request.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn bodies_arrive_as_they_came_with_the_headers_that_are_named() {
