@@ -184,9 +184,10 @@ fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std
                 last.pid
             )),
             _ => note(&format!(
-                "the last run (pid {}, from {}) did not end in order; requests that it had not answered, and facts \
-                 that waited for their other parts, are lost",
-                last.pid, last.started_at
+                "the last run (pid {}, from {}) did not end in order; {}",
+                last.pid,
+                last.started_at,
+                lost_by(last)
             )),
         }
     }
@@ -207,6 +208,22 @@ fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std
     writeln!(out, "{}", Printable::new(&folder))?;
     writeln!(out, "set a program up with `spantap collect --setup PROGRAM`; end with Ctrl-C")?;
     out.flush()
+}
+
+/// Returns what a run that was killed has lost, by its last counts.
+fn lost_by(run: &CollectState) -> String {
+    let counts = &run.counts;
+    let mut lost = "requests that it had not answered are lost".to_owned();
+    let facts = if run.log_folder.is_empty() { 0 } else { counts.waiting };
+    for (count, what, why) in [
+        (facts, "fact", "waited for other parts or for the disk"),
+        (counts.forward_waiting, "answered request", "waited to be passed on"),
+    ] {
+        if count > 0 {
+            lost += &format!(", and {} that {why}", format::plural(count, what));
+        }
+    }
+    lost + "; what it answered in its last second may not be counted"
 }
 
 /// Prints what the run did.

@@ -6,7 +6,6 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::collect::recording::SharedCounts;
+use crate::collect::state::add;
 use crate::export::otlp::settings::Signal;
 use crate::export::otlp::{PassOnClient, PassOnError};
 
@@ -74,7 +74,6 @@ pub(super) struct Forwarder {
     via: HeaderValue,
     room: Arc<Semaphore>,
     queue: UnboundedSender<(ForwardedBody, OwnedSemaphorePermit)>,
-    pending: Arc<AtomicU64>,
     counts: SharedCounts,
 }
 
@@ -82,7 +81,6 @@ pub(super) struct Forwarder {
 pub(super) struct ForwardSenders {
     tasks: JoinSet<()>,
     is_closing: watch::Sender<bool>,
-    pending: Arc<AtomicU64>,
     counts: SharedCounts,
 }
 
@@ -103,7 +101,6 @@ pub(super) fn start(
     let (queue, waiting) = unbounded_channel();
     let waiting: ForwardQueue = Arc::new(Mutex::new(waiting));
     let (is_closing, closing) = watch::channel(false);
-    let pending = Arc::new(AtomicU64::new(0));
     let state = Arc::new(Mutex::new(TargetState::default()));
     let mut tasks = JoinSet::new();
     for _ in 0..CONCURRENT {
@@ -113,7 +110,6 @@ pub(super) fn start(
             state: Arc::clone(&state),
             first_pause: FIRST_PAUSE,
             closing: closing.clone(),
-            pending: Arc::clone(&pending),
             counts: counts.clone(),
             warn,
         };
@@ -124,10 +120,9 @@ pub(super) fn start(
         via: HeaderValue::from_str(connection_id)?,
         room: Arc::new(Semaphore::new(MOST_WAITING / PERMIT)),
         queue,
-        pending: Arc::clone(&pending),
         counts: counts.clone(),
     };
-    Ok((forwarder, ForwardSenders { tasks, is_closing, pending, counts: counts.clone() }))
+    Ok((forwarder, ForwardSenders { tasks, is_closing, counts: counts.clone() }))
 }
 
 impl Forwarder {
@@ -148,7 +143,7 @@ impl Forwarder {
     pub(super) fn offer(&self, body: ForwardedBody) {
         match Arc::clone(&self.room).try_acquire_many_owned(body.permits()) {
             Ok(permit) => {
-                self.pending.fetch_add(1, Ordering::Relaxed);
+                self.counts.lock().forward_waiting += 1;
                 let _ = self.queue.send((body, permit));
             }
             Err(_) => self.counts.lose_forward("queue_full", 1),
@@ -165,7 +160,8 @@ impl ForwardSenders {
         if timeout(patience, all).await.is_err() {
             self.tasks.shutdown().await;
         }
-        self.counts.lose_forward("timeout", self.pending.swap(0, Ordering::Relaxed));
+        let left = std::mem::take(&mut self.counts.lock().forward_waiting);
+        self.counts.lose_forward("timeout", left);
     }
 }
 
@@ -186,7 +182,6 @@ struct ForwardSender {
     state: Arc<Mutex<TargetState>>,
     first_pause: Duration,
     closing: watch::Receiver<bool>,
-    pending: Arc<AtomicU64>,
     counts: SharedCounts,
     warn: fn(&str),
 }
@@ -203,11 +198,13 @@ impl ForwardSender {
                 }
             };
             let Some((body, _permit)) = next else { return };
-            match self.send(body).await {
-                Ok(()) => self.counts.forward(),
-                Err(reason) => self.counts.lose_forward(reason, 1),
+            let outcome = self.send(body).await;
+            let mut counts = self.counts.lock();
+            counts.forward_waiting -= 1;
+            match outcome {
+                Ok(()) => counts.forwarded += 1,
+                Err(reason) => add(&mut counts.forward_lost, reason, 1),
             }
-            self.pending.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -312,6 +309,7 @@ fn is_local(ip: IpAddr) -> bool {
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
 
@@ -355,7 +353,6 @@ mod tests {
                 state: Arc::default(),
                 first_pause: Duration::ZERO,
                 closing,
-                pending: Arc::default(),
                 counts: SharedCounts::default(),
                 warn: |_| {},
             };

@@ -40,10 +40,6 @@ impl SharedCounts {
         add(&mut self.lock().refused, word, 1);
     }
 
-    pub(super) fn forward(&self) {
-        self.lock().forwarded += 1;
-    }
-
     pub(super) fn lose_forward(&self, reason: &str, count: u64) {
         add(&mut self.lock().forward_lost, reason, count);
     }

@@ -38,6 +38,8 @@ pub struct CollectCounts {
     pub lost: BTreeMap<String, u64>,
     /// Requests passed on.
     pub forwarded: u64,
+    /// Requests that were answered and wait to be passed on. A run that is killed loses them.
+    pub forward_waiting: u64,
     /// Requests that were not passed on, by reason.
     pub forward_lost: BTreeMap<String, u64>,
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod configured;
 mod hostile;
+mod killed;
 mod metrics;
 mod passed_on;
 mod prices;
