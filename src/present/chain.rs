@@ -306,8 +306,14 @@ pub(crate) fn tokens(totals: &ModelTotals) -> Vec<String> {
 }
 
 pub(crate) fn cost(totals: &ModelTotals) -> Option<String> {
+    let calculated = match totals.calculated {
+        0 => String::new(),
+        _ if totals.calls == 1 => String::new(),
+        count => format!(" ({count} of {} calculated)", totals.priced),
+    };
     let mark = if totals.calculated > 0 { "~" } else { "" };
-    totals.cost().map(|cost| format!("{mark}{}{}", format::usd(cost), of_calls(totals.priced, totals)))
+    let cost = totals.cost()?;
+    Some(format!("{mark}{}{calculated}{}", format::usd(cost), of_calls(totals.priced, totals)))
 }
 
 /// Returns of how many calls a figure is known, unless it is known of all.

@@ -34,6 +34,7 @@ fn a_cost_is_calculated_only_for_calls_without_one_and_is_marked_everywhere() {
         line.split_whitespace().last().unwrap().to_owned()
     };
     assert_eq!((costs("codex"), costs("claude-code")), ("~$0.028".to_owned(), "$0.119".to_owned()));
+    assert!(by_model.contains("~$0.147 (7 of 14 calculated)"), "{by_model}");
     let json = said(&["stats", "--by", "model", "--since", "2020-01-01", "--json"]);
     let rows: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let counts: Vec<&Value> = rows.iter().map(|row| &row["calculated_costs"]).collect();
