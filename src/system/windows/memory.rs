@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use windows_sys::Win32::System::Memory::{
-    DiscardVirtualMemory, MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc, VirtualFree,
+    MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, MEM_RESET, PAGE_READWRITE, VirtualAlloc, VirtualFree, VirtualUnlock,
 };
 
 /// A private range of zeroed memory. It is freed when dropped.
@@ -39,8 +39,13 @@ impl Mapping {
     /// Gives the pages of `bytes` back to the system. What they contain afterwards is not defined.
     pub fn give_back(&self, bytes: Range<usize>) {
         assert!(bytes.end <= self.size);
-        // SAFETY: the range lies within the mapping.
-        unsafe { DiscardVirtualMemory(self.start.add(bytes.start).cast(), bytes.len()) };
+        // SAFETY: the range lies within the mapping. Unlocking pages that are not locked takes them out of the working
+        // set, without writing them to the page file after the reset.
+        unsafe {
+            let start = self.start.add(bytes.start).cast();
+            VirtualAlloc(start, bytes.len(), MEM_RESET, PAGE_READWRITE);
+            VirtualUnlock(start, bytes.len());
+        }
     }
 }
 
