@@ -1,7 +1,7 @@
 //! Calls to the operating system, one subject in each file. All unsafe code of spantap but that of `relay` is here.
 //!
 //! The subjects that differ between systems are in `unix/` and `windows/`, under the same names and with the same
-//! functions. The other rooms name a subject and do not know the system. What Linux and macOS do differently is in
+//! functions. The other rooms name a subject and do not know the system. What only Linux or only macOS has is in
 //! `unix/linux.rs` and `unix/macos.rs`.
 
 pub mod allocator;

@@ -40,8 +40,10 @@ pub fn read_own(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         return refuse("it is not a file");
     }
     let FileAccess { owner, is_open, .. } = FileAccess::of(&file)?;
-    if owner != FileOwner::Ours {
-        return refuse("it belongs to another user");
+    match owner {
+        FileOwner::Ours => {}
+        FileOwner::Unknown => return refuse("the system does not say whether it belongs to this user"),
+        FileOwner::System | FileOwner::Another => return refuse("it belongs to another user"),
     }
     if is_open {
         return refuse("other users can read or write it");

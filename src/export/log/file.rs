@@ -310,7 +310,8 @@ pub(in crate::export) fn reason(error: &io::Error) -> &'static str {
 fn make_own_folder(folder: &Path) -> io::Result<()> {
     make_private_folder(folder)?;
     let there = FileAccess::at(folder)?;
-    if there.owner != FileOwner::Ours && there.is_open_for_writing {
+    let is_foreign = !matches!(there.owner, FileOwner::Ours | FileOwner::Unknown);
+    if is_foreign && there.is_open_for_writing {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             "the folder belongs to another user, and other users may write to it",

@@ -69,11 +69,13 @@ pub fn is_device(metadata: &Metadata) -> bool {
 /// Owner of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileOwner {
-    /// The user of this process, as far as the system says.
+    /// The user of this process.
     Ours,
     /// The user that manages the system.
     System,
     Another,
+    /// The system does not say who the user of this process is.
+    Unknown,
 }
 
 /// Who may use a file or folder.
@@ -104,9 +106,10 @@ impl FileAccess {
     }
 
     fn from(metadata: &Metadata) -> FileAccess {
-        let owner = match metadata.uid() {
-            uid if own::effective_user().is_none_or(|user| user == uid) => FileOwner::Ours,
-            0 => FileOwner::System,
+        let owner = match (own::effective_user(), metadata.uid()) {
+            (None, _) => FileOwner::Unknown,
+            (Some(user), uid) if user == uid => FileOwner::Ours,
+            (_, 0) => FileOwner::System,
             _ => FileOwner::Another,
         };
         let mode = metadata.mode();

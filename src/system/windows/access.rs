@@ -85,6 +85,8 @@ pub enum FileOwner {
     /// The system, or the group of administrators.
     System,
     Another,
+    /// The system does not say who the user of this process is.
+    Unknown,
 }
 
 /// Who may use a file or folder.
@@ -193,6 +195,9 @@ unsafe fn owner_of(owner: PSID) -> FileOwner {
             return FileOwner::Another;
         }
         let user = token(TokenUser);
+        if user.is_none() {
+            return FileOwner::Unknown;
+        }
         let maker = token(TokenOwner);
         let user = user.as_ref().map(|facts| (*facts.as_ptr().cast::<TOKEN_USER>()).User.Sid);
         let maker = maker.as_ref().map(|facts| (*facts.as_ptr().cast::<TOKEN_OWNER>()).Owner);
