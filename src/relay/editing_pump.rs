@@ -30,8 +30,8 @@ pub struct EditingPump {
     held: usize,
     /// Time at which the first of the held bytes was read.
     held_since: Moment,
-    /// Time for which the pump still waits for the rest of the held line. Time in which it writes, or does not run,
-    /// does not count, because the rest may have arrived meanwhile.
+    /// Time for which the pump still waits for the rest of the held line. Time in which it writes does not count. After
+    /// it the pump takes what has arrived, without waiting.
     patience: Duration,
     /// Time of the last read.
     read_at: Moment,
@@ -101,7 +101,7 @@ impl EditingPump {
     fn read(&mut self, from: &Descriptor) -> Option<io::Result<usize>> {
         if self.held > 0 {
             let start = clock::now();
-            if self.patience.is_zero() || !descriptor::has_bytes_within(from.raw(), self.patience) {
+            if !descriptor::has_bytes_within(from.raw(), self.patience) {
                 return None;
             }
             self.patience = self.patience.saturating_sub(clock::now().since(start));

@@ -247,3 +247,15 @@ fn the_rest_of_a_line_that_came_while_a_write_was_blocked_is_used() {
     assert_eq!(written, "<inserted>x\nhalf <inserted>x end\n");
     assert!(unread.lock().unwrap().is_empty());
 }
+
+#[test]
+fn a_pump_without_patience_still_takes_what_has_come() {
+    let Bench { mut pump, .. } = bench(INSERTED);
+    let (from, mut ours) = std::io::pipe().unwrap();
+    let from = Descriptor::Owned(OwnedFd::from(from));
+    (pump.held, pump.patience) = (1, Duration::ZERO);
+    pump.input[0] = b'h';
+    ours.write_all(b"alf\n").unwrap();
+    assert_eq!(pump.read(&from).unwrap().unwrap(), 4);
+    assert!(pump.read(&from).is_none(), "nothing more has come, so the pump does not wait");
+}
