@@ -271,8 +271,9 @@ record! {
             /// `agent_thrashing`: number of different calls that are repeated in the same order. `count` is the number of
             /// rounds.
             pub cycle_length: Option<u32>,
-            /// Number of calls (`agent_thrashing`), lines (`malformed`), answers (`unmatched`), listings (`tools_listed`,
-            /// `tools_changed`), or requests of the server that one record represents.
+            /// Number of calls (`agent_thrashing`), lines (`malformed`), messages of one direction and kind
+            /// (`unmatched`), listings (`tools_listed`, `tools_changed`), or requests of the server that one record
+            /// represents.
             pub count: Option<u64>,
             /// Tools of one `tools/list` answer: name, sizes in bytes and hash of each definition, at most 500.
             pub tools: Option<Vec<RecordedTool<'a>>>,

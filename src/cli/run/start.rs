@@ -188,6 +188,8 @@ struct SessionSetup {
     settings: Settings,
     identity: Identity,
     session_source: SessionSource,
+    /// Process that started spantap. It can end before the server starts.
+    host: i32,
     command: Vec<Redacted>,
     redactor: Redactor,
     file_error: Option<String>,
@@ -202,7 +204,8 @@ impl SessionSetup {
         let names = process::environment_names().into_iter().filter_map(|name| name.into_string().ok());
         settings.problems.extend(misspelt_variables(names));
         let mut redactor = settings.redaction.redactor();
-        let session = session_of(&settings.session_id, process::parent());
+        let host = process::parent();
+        let session = session_of(&settings.session_id, host);
         let command = redactor.redact_argv(&launch.command);
         let server = settings.server.value.clone();
         let server = server.unwrap_or_else(|| server_name::server_name(&launch.command, &command));
@@ -218,6 +221,7 @@ impl SessionSetup {
             settings,
             identity,
             session_source: session.source,
+            host,
             command,
             redactor,
             file_error: launch.sources.file().err().map(ToString::to_string),
@@ -321,7 +325,7 @@ impl SessionSetup {
         let session_started = SessionStarted {
             pid: std::process::id(),
             child_pid: started.pid.and_then(|pid| u32::try_from(pid).ok()),
-            host_pid: u32::try_from(process::parent()).ok().filter(|pid| *pid > 0),
+            host_pid: u32::try_from(self.host).ok().filter(|pid| *pid > 0),
             command: std::mem::take(&mut self.command),
             environment: self.environment_names(),
             session_source: self.session_source,
