@@ -3,10 +3,14 @@
 use std::net::Shutdown;
 use std::time::Instant;
 
+use opentelemetry_proto::tonic::common::v1::any_value::Value as OtlpValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
 use super::*;
 
 /// Most memory of a collector at any moment, in KiB; the tests are built without optimisation.
-const MOST_MEMORY: u64 = 128 << 10;
+const MOST_MEMORY: u64 = 192 << 10;
 
 impl Collecting {
     /// Checks that a request is taken, within the bound of memory.
@@ -39,6 +43,26 @@ fn bombs_end_at_the_bound() {
     assert_eq!(collecting.post("/v1/traces", &[PROTOBUF], &empty[2..]).status, 200);
     let objects = [&b"{\"resourceLogs\":["[..], &b"{},".repeat(5 << 20), b"{}]}"].concat();
     assert_eq!(collecting.post("/v1/logs", &[JSON], &objects).status, 413);
+    // Facts that are small in the body and large as records, in both forms.
+    let text = Some(AnyValue { value: Some(OtlpValue::StringValue("claude-code".to_owned())) });
+    let service = KeyValue { key: "service.name".to_owned(), value: text, ..KeyValue::default() };
+    let mut request = spans("agent", 0);
+    request.resource_spans[0].resource = Some(Resource { attributes: vec![service], ..Resource::default() });
+    let named = |number: u32| Span {
+        name: "claude_code.tool".to_owned(),
+        span_id: number.to_be_bytes().to_vec(),
+        ..Span::default()
+    };
+    request.resource_spans[0].scope_spans[0].spans = (0..200_000).map(named).collect();
+    assert_eq!(collecting.send(&request).status, 200);
+    let spans =
+        br#"{"name":"claude_code.tool","traceId":"01010101010101010101010101010101"},"#.repeat(60_000);
+    let service = r#"{"attributes":[{"key":"service.name","value":{"stringValue":"claude-code"}}]}"#;
+    let json = format!(
+        r#"{{"resourceSpans":[{{"resource":{service},"scopeSpans":[{{"spans":[{}{{}}]}}]}}]}}"#,
+        String::from_utf8(spans).unwrap()
+    );
+    assert_eq!(collecting.post("/v1/traces", &[JSON], json.as_bytes()).status, 200);
     let deep = b"[".repeat(1 << 20);
     assert_eq!(collecting.post("/v1/logs", &[JSON], &deep).status, 413);
     assert_eq!(collecting.post("/v1/logs", &[PROTOBUF], &vec![0; (16 << 20) + 1]).status, 413);
