@@ -287,7 +287,7 @@ impl Run {
             let mut recording = recording.lock_owned().await;
             tokio::task::spawn_blocking(move || recording.finish(Timestamp::now())).await
         };
-        let is_written = matches!(unless(&self.leaving, 2, timeout(DRAIN, written)).await, Some(Ok(Ok(()))));
+        let _ = unless(&self.leaving, 2, timeout(DRAIN, written)).await;
         if let Some(senders) = self.senders.take() {
             let _ = unless(&self.leaving, 2, senders.finish(DRAIN)).await;
         }
@@ -296,10 +296,8 @@ impl Run {
             let _ = unless(&self.leaving, 2, last).await;
         }
         self.state.counts = self.counts.lock().clone();
-        if !is_written {
-            let waiting = std::mem::take(&mut self.state.counts.waiting);
-            add(&mut self.state.counts.lost, "timeout", waiting);
-        }
+        // A request that was under way can be answered after the last write.
+        self.state.counts.lose_what_waits();
         self.state.ended_at = Some(Timestamp::now().to_string());
         let _ = timeout(TICK, self.write_state()).await;
         self.state
@@ -318,6 +316,12 @@ impl Run {
 }
 
 impl CollectCounts {
+    /// Counts as lost what was neither written nor passed on in time.
+    fn lose_what_waits(&mut self) {
+        add(&mut self.lost, "timeout", std::mem::take(&mut self.waiting));
+        add(&mut self.forward_lost, "timeout", std::mem::take(&mut self.forward_waiting));
+    }
+
     /// Returns the number of everything that was lost.
     fn all_lost(&self) -> u64 {
         self.lost.values().chain(self.forward_lost.values()).sum::<u64>() + self.rejected

@@ -144,6 +144,8 @@ impl Forwarder {
         match Arc::clone(&self.room).try_acquire_many_owned(body.permits()) {
             Ok(permit) => {
                 self.counts.lock().forward_waiting += 1;
+                // It fails only after the senders have ended. The body then is among those that wait, which are counted
+                // as lost at the end.
                 let _ = self.queue.send((body, permit));
             }
             Err(_) => self.counts.lose_forward("queue_full", 1),

@@ -61,6 +61,8 @@ impl ConfigFile {
     pub fn parse(path: &Path, text: &str) -> ConfigFile {
         let origin = |line| SettingOrigin::File { path: path.to_owned(), line };
         let mentions_redaction = text.contains("redaction");
+        // The line may belong to `[collect]`, and a collector must not start without its token.
+        let may_be_of = text.contains("collect").then_some("collect");
         let mut problems: Vec<SettingProblem> = Vec::new();
         let mut text = text.to_owned();
         // A line that is not TOML is blanked and the text parsed again, so that the other lines count.
@@ -75,7 +77,7 @@ impl ConfigFile {
                     let end = end.map_or(text.len(), |length| at + length);
                     problems.push(SettingProblem {
                         origin: origin(line_of(&text, at)),
-                        setting: None,
+                        setting: may_be_of,
                         text: "not valid TOML; this line is ignored".to_owned(),
                     });
                     if start == end {
@@ -100,12 +102,16 @@ impl ConfigFile {
         let unknown = self.entries.iter().filter(|entry| !is_known(&entry.name, names.clone()));
         let problem = |entry: &ConfigEntry| {
             let name = shown(&entry.name.join("."));
-            let way_out = match nearest_of(&general(&entry.name), names.clone()) {
+            let nearest = nearest_of(&general(&entry.name), names.clone());
+            let way_out = match nearest {
                 Some(setting) => format!("did you mean `{setting}`?"),
                 None => "`spantap doctor --all` lists the settings".to_owned(),
             };
             let text = format!("unknown setting `{name}`; {way_out}");
-            SettingProblem { origin: self.origin(entry.line), setting: None, text }
+            let is_of_collect = entry.name.first().is_some_and(|table| table == "collect")
+                || nearest.is_some_and(|setting| setting.starts_with("collect."));
+            let setting = is_of_collect.then_some("collect");
+            SettingProblem { origin: self.origin(entry.line), setting, text }
         };
         self.problems.iter().cloned().chain(unknown.map(problem)).collect()
     }

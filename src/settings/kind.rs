@@ -193,8 +193,10 @@ pub(super) const HEADERS: SettingKind<Vec<String>> = SettingKind {
     flag_value: FlagValue::Text,
     parse: |written| written.items(|text| Some(text.to_owned())),
     show: |headers| {
-        let names = headers.iter().map(|header| header.split('=').next().unwrap_or_default());
-        names.collect::<Vec<_>>().join(", ")
+        let is_name =
+            |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        let names = headers.iter().map(|header| header.split('=').next().filter(is_name));
+        names.map(|name| name.unwrap_or("(not a name)")).collect::<Vec<_>>().join(", ")
     },
 };
 

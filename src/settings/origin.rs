@@ -32,7 +32,7 @@ impl fmt::Display for SettingOrigin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingProblem {
     pub origin: SettingOrigin,
-    /// The setting or table; `None` for a name or a line that is unknown.
+    /// The setting or table; `None` for a name or a line that is unknown, unless it may belong to `collect`.
     pub setting: Option<&'static str>,
     pub text: String,
 }

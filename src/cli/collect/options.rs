@@ -72,7 +72,7 @@ pub(in crate::cli) fn start_problem(settings: &Settings) -> Option<anyhow::Error
 }
 
 fn credentials(settings: &Settings) -> anyhow::Result<(Option<TokenHash>, Option<ForwardSettings>)> {
-    let is_own = |name: &&str| name.starts_with("collect.");
+    let is_own = |name: &&str| *name == "collect" || name.starts_with("collect.");
     if let Some(name) = settings.problems.iter().find_map(|problem| problem.setting.filter(is_own)) {
         return Err(exit_with(2, anyhow!("`{name}` cannot be used"), "correct it, or leave it out"));
     }
@@ -133,7 +133,11 @@ fn add_header(forward: &mut ForwardSettings, written: &str, has_token: bool) -> 
     let parsed: Option<HeaderName> = name.trim().parse().ok().filter(|name| !own.contains(name));
     let is_valid = value.as_ref().is_none_or(|value| HeaderValue::from_str(value).is_ok());
     let Some(header) = parsed.filter(|_| is_valid) else {
-        let problem = anyhow!("the header `{name}` cannot be passed on");
+        // What is not a name can contain a secret, as in `authorization: Bearer TOKEN`.
+        let problem = match name.trim().parse::<HeaderName>() {
+            Ok(name) => anyhow!("the header `{name}` cannot be passed on"),
+            Err(_) => anyhow!("a header does not begin with a name"),
+        };
         return Err(exit_with(2, problem, "write NAME, NAME=VALUE or NAME=@FILE"));
     };
     match value {
