@@ -253,8 +253,7 @@ fn a_pump_without_patience_still_takes_what_has_come() {
     let Bench { mut pump, .. } = bench(INSERTED);
     let (from, mut ours) = std::io::pipe().unwrap();
     let from = Descriptor::Owned(OwnedFd::from(from));
-    (pump.held, pump.patience) = (1, Duration::ZERO);
-    pump.input[0] = b'h';
+    (pump.input, pump.held, pump.patience) = (b"h".to_vec(), 1, Duration::ZERO);
     ours.write_all(b"alf\n").unwrap();
     assert_eq!(pump.read(&from).unwrap().unwrap(), 4);
     assert!(pump.read(&from).is_none(), "nothing more has come, so the pump does not wait");
