@@ -107,10 +107,8 @@ impl RunKeys {
         *entry.session_id == *self.session_id || *entry.conversation_id == *self.session_id
     }
 
-    /// Returns true if the record can be of the session by its time. An agent can continue a conversation on another
-    /// day, which then has another session.
     fn is_in_time(&self, at: Timestamp) -> bool {
-        self.span.is_none_or(|(first, _)| at.0 >= first.0 - NEAR_US) && (!self.has_ended || self.is_near(at))
+        is_in_time(self.span, self.has_ended, at)
     }
 
     /// Returns true if the agent's record is not before the beginning or after the end of the session.
@@ -138,6 +136,12 @@ impl RunKeys {
         let is_process = entry.host_pid.is_some_and(|pid| self.host_pids.contains(&pid));
         is_host.then_some(if is_process { RunTie::Process } else { RunTie::HostName })
     }
+}
+
+/// Returns true if a record at the time `at` can be of a session. An agent can continue a conversation on another day,
+/// which then has another session.
+fn is_in_time(span: Option<(Timestamp, Timestamp)>, has_ended: bool, at: Timestamp) -> bool {
+    span.is_none_or(|(first, last)| at.0 >= first.0 - NEAR_US && (!has_ended || at.0 <= last.0 + NEAR_US))
 }
 
 /// Returns the name of the agent whose MCP client has this name. Codex and Gemini CLI name their clients apart.

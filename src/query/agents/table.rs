@@ -263,12 +263,18 @@ pub(crate) fn join_sessions(facts: &mut [CountedFact], sessions: &mut [(String, 
     }
     for fact in facts {
         let found = by_id.get(&*fact.session_id).or_else(|| by_id.get(&*fact.conversation_id));
-        // A conversation that was continued has several sessions.
+        // A conversation that was continued has several sessions, and not all of them may be among these.
+        let is_possible = |at: &&usize| {
+            let session = &sessions[**at].1;
+            *session.session_id == *fact.session_id
+                || *session.session_id == *fact.conversation_id
+                || super::is_in_time(session.span.get(), session.has_ended(), fact.began)
+        };
         let distance = |at: &&usize| {
             let (first, last) = sessions[**at].1.span.get().unwrap_or_default();
             first.0.saturating_sub(fact.began.0).max(fact.began.0.saturating_sub(last.0)).max(0)
         };
-        fact.session = found.and_then(|found| found.iter().min_by_key(distance).copied());
+        fact.session = found.and_then(|found| found.iter().filter(is_possible).min_by_key(distance).copied());
         if let Some(at) = fact.session {
             sessions[at].1.agent.get_or_insert_default().add_counted(fact);
         }

@@ -507,8 +507,13 @@ fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() 
     let mut table = FactTable::new(&select);
     let of_days = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
     of_days.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
+    let mut facts = table.finish().0;
     let mut sessions = [session(1), session(0)];
-    super::table::join_sessions(&mut table.finish().0, &mut sessions);
-    let counts = sessions.map(|(_, totals)| totals.agent.map(|agent| agent.models.calls));
-    assert_eq!(counts, [Some(1), Some(1)]);
+    super::table::join_sessions(&mut facts, &mut sessions);
+    let calls = |totals: SessionTotals| totals.agent.map(|agent| agent.models.calls);
+    assert_eq!(sessions.map(|(_, totals)| calls(totals)), [Some(1), Some(1)]);
+    // The other session is not selected.
+    let mut sessions = [session(1)];
+    super::table::join_sessions(&mut facts, &mut sessions);
+    assert_eq!(sessions.map(|(_, totals)| calls(totals)), [Some(1)]);
 }
