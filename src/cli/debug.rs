@@ -140,7 +140,9 @@ fn print(control: &DebugControl, left: Duration, out: &mut Out<'_>) -> std::io::
     let mut names: Vec<String> = running().into_iter().filter(|name| control.is_for(name)).collect();
     names.sort();
     match names.len() {
-        0 => writeln!(out, "no session that runs is meant; sessions that start before then are"),
+        0 => {
+            writeln!(out, "no running session matches; debug will be on for sessions that start before then")
+        }
         count => {
             let sessions = format::plural(count as u64, "session");
             let verb = if count == 1 { "follows" } else { "follow" };
