@@ -74,7 +74,11 @@ pub(in crate::cli) fn start_problem(settings: &Settings) -> Option<anyhow::Error
 fn credentials(settings: &Settings) -> anyhow::Result<(Option<TokenHash>, Option<ForwardSettings>)> {
     let is_own = |name: &&str| *name == "collect" || name.starts_with("collect.");
     if let Some(name) = settings.problems.iter().find_map(|problem| problem.setting.filter(is_own)) {
-        return Err(exit_with(2, anyhow!("`{name}` cannot be used"), "correct it, or leave it out"));
+        let problem = match name {
+            "collect" => anyhow!("a line or name that may belong to `[collect]` cannot be read"),
+            name => anyhow!("`{name}` cannot be used"),
+        };
+        return Err(exit_with(2, problem, "correct it, or leave it out"));
     }
     let token = settings.collect_token_file.value.as_deref().map(token).transpose()?;
     let listen = settings.collect_listen.value.as_deref().unwrap_or_default();

@@ -63,10 +63,10 @@ fn a_collector_with_a_part_of_its_settings_is_not_started() {
         ("collect.token_file = '~/none'", vec![], "failed to read the token in"),
         ("collect.token_file = '$SECRETS/none'", vec![], "`collect.token_file` cannot be used"),
         // A line that cannot be read, and a name that is misspelt, would leave the collector without its token.
-        ("[collect]\ntoken_file = '~/none", vec![], "`collect` cannot be used"),
-        ("[collect\ntoken_file = '~/none'", vec![], "`collect` cannot be used"),
-        ("collect.token-file = '~/none'", vec![], "`collect` cannot be used"),
-        ("[colect]\ntoken_file = '~/none'", vec![], "`collect` cannot be used"),
+        ("[collect]\ntoken_file = '~/none", vec![], "may belong to `[collect]` cannot be read"),
+        ("[collect\ntoken_file = '~/none'", vec![], "may belong to `[collect]` cannot be read"),
+        ("collect.token-file = '~/none'", vec![], "may belong to `[collect]` cannot be read"),
+        ("[colect]\ntoken_file = '~/none'", vec![], "may belong to `[collect]` cannot be read"),
         // Curl's form of a header.
         (
             "[collect]\nforward = 'http://127.0.0.1:8'\nforward_headers = ['authorization: Bearer s3cret']",
