@@ -275,11 +275,14 @@ impl TargetState {
         Some(match may_pass {
             true => format!(
                 "the target of --forward does not take requests ({reason}); they wait, and are counted if they find \
-                 no room or fail {MOST_TRIES} times"
+                 no room or fail {MOST_TRIES} times; check its address and its own log"
             ),
             // A refusal of one body says nothing about the next one.
             false => {
-                format!("the target of --forward refused a request ({reason}); such requests are counted")
+                format!(
+                    "the target of --forward refused a request ({reason}); such requests are counted; its own log \
+                     may have the reason"
+                )
             }
         })
     }
