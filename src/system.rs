@@ -8,6 +8,7 @@ pub mod allocator;
 pub mod clock;
 pub mod files;
 pub mod messages;
+mod owner;
 pub mod server;
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub mod stack;

@@ -106,6 +106,9 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
     let count = (size / SEGMENT).max(2);
     // The bytes that are read while the ring is full come after the segments.
     let memory = Mapping::reserve(count * SEGMENT + MAX_READ)?;
+    if !(memory.take(0..SEGMENT) && memory.take(count * SEGMENT..count * SEGMENT + MAX_READ)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     let ring = Arc::new(Ring {
         stream,
         memory,
@@ -295,7 +298,8 @@ impl Producer {
         Room::Ring(self.reserved)
     }
 
-    /// Begins another segment. Returns `false` if the consumer still needs all of them.
+    /// Begins another segment. Returns `false` if the consumer still needs all of them, or if the system has no memory
+    /// for one.
     fn next_segment(&mut self) -> bool {
         let needed = self.ring.read.load(Ordering::Acquire) / SEGMENT as u64;
         while self.left < needed {
@@ -310,6 +314,11 @@ impl Producer {
             }
             None => return false,
         };
+        let start = piece as usize * SEGMENT;
+        if !self.ring.memory.take(start..start + SEGMENT) {
+            self.free.push(piece);
+            return false;
+        }
         self.ring.put(self.here.address(), Header { kind: NEXT, len: 0, read_at: 0, a: 0, b: 0 });
         self.here = Cursor { segment: self.here.segment + 1, piece, at: 0 };
         self.ring.piece_of(self.here.segment).store(piece, Ordering::Relaxed);

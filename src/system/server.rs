@@ -1,7 +1,8 @@
 //! How a server is started, and how it ends.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
+use std::time::Instant;
 
 use crate::system::descriptor::OwnedDescriptor;
 
@@ -20,6 +21,15 @@ pub struct StartedServer {
     pub stdin: OwnedDescriptor,
     pub stdout: OwnedDescriptor,
     pub stderr: OwnedDescriptor,
+}
+
+/// The prober's ends of a server's pipes.
+pub(crate) struct ServerEnds {
+    /// When the server was started.
+    pub(crate) begin: Instant,
+    pub(crate) stdin: PipeWriter,
+    pub(crate) stdout: PipeReader,
+    pub(crate) stderr: PipeReader,
 }
 
 #[derive(Debug)]

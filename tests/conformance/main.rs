@@ -1,16 +1,16 @@
 //! Tests any wrapper of stdio servers for the promises of transparency.
 //!
-//! `cargo test --test conformance` tests spantap and `env`, which must keep all promises, and relays with one
-//! defect each, which it must reject. `cargo test --test conformance -- --wrapper 'COMMAND …'` tests another
+//! `cargo test --test conformance` tests spantap and, for reference, no wrapper at all (on Unix `env`), which must
+//! keep all promises; on Unix also relays with one defect each, which it must reject. `cargo test --test conformance -- --wrapper 'COMMAND …'` tests another
 //! wrapper. See README.md beside this file.
 #![allow(clippy::print_stdout, reason = "a test runner prints its result")]
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+#[cfg(unix)]
 mod broken;
 mod cases;
 mod noise;
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         if let Some(role) = first.strip_prefix("role:") {
             std::process::exit(server::play(role, &arguments[1..]));
         }
+        #[cfg(unix)]
         if let Some(defect) = first.strip_prefix("broken:") {
             if !matches!(defect, "none" | "outlives-its-host") {
                 sys::die_with_parent();
@@ -82,15 +83,19 @@ fn keeps_all_with(who: &str, rig: Rig) -> Vec<Test> {
 /// counts the minute between two notifications for itself, so the command runs in each case.
 fn with_notify() -> Vec<Test> {
     let spantap = || [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
+    let this = std::env::current_exe().unwrap_or_default();
     let endings = ["status/", "copy/", "matrix/server-", "matrix/death-by"];
     let mut tests = Vec::new();
     for (what, notify) in [
-        ("hangs", r#"["/bin/sh", "-c", "sleep 3600"]"#),
-        ("is missing", r#""/nonexistent/program""#),
-        ("is not executable", r#""/etc/passwd""#),
+        ("hangs", format!("['{}', 'role:holder']", this.display())),
+        ("is missing", "'/nonexistent/program'".to_owned()),
+        (
+            "is not executable",
+            format!("'{}'", if cfg!(unix) { "/etc/passwd" } else { r"C:\windows\win.ini" }),
+        ),
     ] {
         let rig = Rig::new(spantap());
-        let folder = rig.home.path().join(".config/spantap");
+        let folder = rig.home.path().join(if cfg!(unix) { ".config/spantap" } else { "spantap" });
         let made = std::fs::create_dir_all(&folder).and_then(|()| {
             std::fs::write(folder.join("config.toml"), format!("log = false\nnotify = {notify}"))
         });
@@ -104,18 +109,39 @@ fn with_notify() -> Vec<Test> {
     tests
 }
 
+/// Cases that need a wrapper.
+#[cfg(windows)]
+const OF_WRAPPERS: [&str; 1] = ["status/cannot-start"];
+
 fn own_tests() -> Vec<Test> {
     let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from);
     let [program, dashes] = spantap.clone();
     let propagating = vec![program, "--propagate".into(), "meta".into(), dashes];
     let mut tests = keeps_all("spantap", spantap.to_vec());
     tests.extend(keeps_all("spantap with --propagate meta", propagating));
-    tests.extend(keeps_all("env", vec!["env".into()]));
     tests.extend(with_notify());
+    #[cfg(windows)]
+    {
+        let alone = keeps_all("no wrapper", Vec::new()).into_iter();
+        tests.extend(alone.filter(|test| !OF_WRAPPERS.iter().any(|case| test.name.ends_with(case))));
+    }
+    #[cfg(unix)]
+    {
+        tests.extend(keeps_all("env", vec!["env".into()]));
+        tests.extend(broken_relays());
+    }
+    tests
+}
+
+/// A sound relay passes the cases by which those with a defect are caught.
+#[cfg(unix)]
+fn broken_relays() -> Vec<Test> {
+    let mut tests = Vec::new();
     let this = std::env::current_exe().unwrap_or_default().into_os_string();
     let relay = |defect: &str| vec![this.clone(), format!("broken:{defect}").into()];
     // A case that fails without a defect shows nothing about a defect.
-    let pointed_at: BTreeSet<&str> = broken::DEFECTS.iter().map(|(_, case, _)| *case).collect();
+    let pointed_at: std::collections::BTreeSet<&str> =
+        broken::DEFECTS.iter().map(|(_, case, _)| *case).collect();
     let sound = keeps_all("", relay("none"));
     tests.extend(sound.into_iter().filter_map(|Test { name, body }| {
         let case = name.strip_prefix("::").filter(|case| pointed_at.contains(case))?;

@@ -7,10 +7,8 @@
 //! to `count` is `count STDIN-BYTES STDIN-STATE STDOUT-BYTES STDERR-BYTES`. Without a command it sends
 //! `signal N` for each signal, and `failed FD ERROR` for a write that failed.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,7 +54,7 @@ impl Output {
         let (noise, bytes, stop) = (Arc::clone(&self.noise), Arc::clone(&self.bytes), Arc::clone(&self.stop));
         self.writer = Some(std::thread::spawn(move || {
             let Ok(mut noise) = noise.lock() else { return };
-            let mut to = standard(fd);
+            let mut to = sys::standard(fd);
             let mut left = count;
             while left > 0 && !stop.load(Ordering::Relaxed) {
                 // Sizes that are not a power of two, so that pieces cross the ends of buffers.
@@ -88,7 +86,7 @@ impl Output {
 
 /// The stream for answers. Each answer is one write, so that threads may share it.
 #[derive(Clone)]
-struct Say(Arc<UnixStream>);
+struct Say(Arc<TcpStream>);
 
 impl Say {
     fn line(&self, text: &str) {
@@ -96,40 +94,17 @@ impl Say {
     }
 }
 
-fn standard(fd: i32) -> File {
-    let owned = match fd {
-        0 => io::stdin().as_fd().try_clone_to_owned(),
-        1 => io::stdout().as_fd().try_clone_to_owned(),
-        _ => io::stderr().as_fd().try_clone_to_owned(),
-    };
-    File::from(owned.expect("an open standard stream"))
-}
-
 /// Plays the server. The case listens at `socket`.
 pub fn play(socket: &str) -> io::Result<()> {
     // All threads inherit this mask, and one of them takes the signals.
+    #[cfg(unix)]
     sys::block_signals();
-    let control = UnixStream::connect(socket)?;
+    let control = TcpStream::connect(socket)?;
+    control.set_nodelay(true)?;
     let say = Say(Arc::new(control.try_clone()?));
     say.line(&format!("hello {}", std::process::id()));
-    let signals = say.clone();
-    // Signals that have their default action again. Waiting for them here would take them from it.
-    let given_back: Arc<Mutex<u128>> = Arc::default();
-    let left_out = Arc::clone(&given_back);
-    std::thread::spawn(move || {
-        let mut known = 0;
-        loop {
-            let (signal, _) = sys::next_signal_and_origin(known);
-            let now = left_out.lock().map_or(known, |others| *others);
-            if now == known {
-                signals.line(&format!("signal {signal}"));
-            } else {
-                // Our own signal, which repeats the check.
-                known = now;
-                signals.line("default");
-            }
-        }
-    });
+    #[cfg(unix)]
+    let signals = Signals::take(&say);
     let input = Arc::new(Input::default());
     let mut outputs = [Output::new(1), Output::new(2)];
     for line in BufReader::new(control).lines() {
@@ -152,13 +127,8 @@ pub fn play(socket: &str) -> io::Result<()> {
                 sys::close(fd);
                 say.line("closed");
             }
-            "default" => {
-                sys::restore_default(fd);
-                if let Ok(mut others) = given_back.lock() {
-                    *others |= 1 << fd;
-                }
-                sys::kill(std::process::id(), libc::SIGURG);
-            }
+            #[cfg(unix)]
+            "default" => signals.give_back(fd),
             "grandchild" | "grandchild-in-group" => {
                 let this = std::env::current_exe()?;
                 let session = if words[0] == "grandchild" { "new-session" } else { "same-session" };
@@ -179,9 +149,47 @@ pub fn play(socket: &str) -> io::Result<()> {
     std::process::exit(96)
 }
 
+/// The signals of this process, which a thread of their own takes and reports.
+#[cfg(unix)]
+struct Signals {
+    /// Signals that have their default action again. Waiting for them would take them from it.
+    given_back: Arc<Mutex<u128>>,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn take(say: &Say) -> Signals {
+        let given_back: Arc<Mutex<u128>> = Arc::default();
+        let (say, left_out) = (say.clone(), Arc::clone(&given_back));
+        std::thread::spawn(move || {
+            let mut known = 0;
+            loop {
+                let (signal, _) = sys::next_signal_and_origin(known);
+                let now = left_out.lock().map_or(known, |others| *others);
+                if now == known {
+                    say.line(&format!("signal {signal}"));
+                } else {
+                    // Our own signal, which repeats the check.
+                    known = now;
+                    say.line("default");
+                }
+            }
+        });
+        Signals { given_back }
+    }
+
+    fn give_back(&self, signal: i32) {
+        sys::restore_default(signal);
+        if let Ok(mut others) = self.given_back.lock() {
+            *others |= 1 << signal;
+        }
+        sys::kill(std::process::id(), libc::SIGURG);
+    }
+}
+
 /// Reads stdin to its end and checks it.
 fn read(input: &Input) {
-    let mut from = standard(0);
+    let mut from = sys::standard(0);
     let mut noise = Endless::new(SEED, 0);
     let mut buffer = vec![0; 1 << 16];
     let state = loop {

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ pub fn deadline() -> Duration {
 }
 
 /// Shortens the deadline, for wrappers that are expected to hang.
+#[cfg(unix)]
 pub fn be_impatient() {
     DEADLINE.set(Duration::from_secs(4));
 }
@@ -41,13 +41,6 @@ pub fn last_words(bytes: &[u8]) -> Option<usize> {
 /// Returns `bytes` without the own lines of the wrapper.
 pub fn without_last_words(bytes: &[u8]) -> &[u8] {
     &bytes[..last_words(bytes).unwrap_or(bytes.len())]
-}
-
-/// Returns a figure of proc_pid_status(5), such as `VmHWM`, in bytes.
-pub fn memory(pid: u32, field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with(field))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 pub fn expect(kept: bool, otherwise: &str) -> Verdict {
@@ -107,6 +100,7 @@ impl Rig {
     }
 
     /// Returns that command, started by the script `line` of `shell`, which has it in `"$@"`.
+    #[cfg(unix)]
     pub fn scripted(&self, shell: &str, line: &str, role: &[&str]) -> Command {
         let wrapped = self.command(role);
         let mut command = Command::new(shell);
@@ -124,7 +118,9 @@ impl Rig {
     }
 
     fn surroundings(&self, command: &mut Command) {
-        command.env("HOME", self.home.path());
+        for name in ["HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"] {
+            command.env(name, self.home.path());
+        }
         // spantap may take the time that it needs to finish its log. Nothing else changes.
         command.env("SPANTAP_TEST_FLUSH_BUDGET", "20000");
         for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME", "TRACEPARENT", "TRACESTATE"] {
@@ -139,7 +135,7 @@ impl Rig {
 
     pub fn spawn(&self, command: &mut Command) -> Result<Host, String> {
         let mut child = command.spawn().map_err(|error| format!("the wrapper does not start: {error}"))?;
-        let file = |fd: OwnedFd| File::from(fd);
+        let file = |end: sys::Owned| File::from(end);
         Ok(Host {
             to: child.stdin.take().map(|stream| file(stream.into())),
             from: child.stdout.take().map(|stream| file(stream.into())),
@@ -215,6 +211,7 @@ impl Host {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    #[cfg(unix)]
     pub fn signal(&self, signal: i32) {
         sys::kill(self.child.id(), signal);
     }
@@ -246,7 +243,7 @@ fn within_deadline<T>(pid: u32, act: impl FnOnce() -> std::io::Result<T>) -> std
     let watchdog = std::thread::spawn(move || {
         let late = matches!(watch.recv_timeout(deadline), Err(std::sync::mpsc::RecvTimeoutError::Timeout));
         if late {
-            sys::kill(pid, libc::SIGKILL);
+            sys::end(pid);
         }
         late
     });

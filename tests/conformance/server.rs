@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use crate::noise::{Endless, Noise};
@@ -14,7 +13,8 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
     let played = match role {
         "echo" => echo(),
         "noise" => noise(number(0)),
-        "exit" => return number(0) as i32,
+        "exit" => return arguments.first().and_then(|code| code.parse().ok()).unwrap_or(98),
+        #[cfg(unix)]
         "die" => sys::die_of(number(0) as i32),
         "half" => half(),
         "late" => late(),
@@ -23,8 +23,10 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
         "epipe" => epipe(),
         "flood" => flood(number(0) as i32),
         "stubborn" => stubborn(),
+        #[cfg(unix)]
         "signals" => signals(),
         "describe" => describe(),
+        "arguments" => arguments.iter().try_for_each(|text| writeln!(output(), "{text}")),
         "grandchild" => grandchild(),
         "burst" => burst(number(0)),
         "complain" => complain(),
@@ -32,6 +34,7 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
         "endless-line" => endless_line(number(0) as usize),
         "one-byte" => one_byte(),
         "stdout-then-stderr" => stdout_then_stderr(),
+        #[cfg(unix)]
         "shell" => match arguments {
             [socket, ground, words @ ..] => crate::cases::shell(socket, ground, words),
             _ => Err(io::Error::other("too few words")),
@@ -47,15 +50,15 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
 }
 
 fn input() -> File {
-    File::from(io::stdin().as_fd().try_clone_to_owned().expect("a standard input"))
+    sys::standard(0)
 }
 
 fn output() -> File {
-    File::from(io::stdout().as_fd().try_clone_to_owned().expect("a standard output"))
+    sys::standard(1)
 }
 
 fn errors() -> File {
-    File::from(io::stderr().as_fd().try_clone_to_owned().expect("a standard error"))
+    sys::standard(2)
 }
 
 /// Sends back what it reads, as it reads it.
@@ -103,10 +106,10 @@ fn close_and_wait(fd: i32) -> i32 {
     7
 }
 
-/// Closes its input, reports that, and lives until a signal comes.
+/// Closes its input, then writes its pid, and lives until it is killed.
 fn closed_stdin() -> io::Result<()> {
     sys::close(0);
-    output().write_all(b"closed\n")?;
+    writeln!(output(), "{}", std::process::id())?;
     loop {
         std::thread::park();
     }
@@ -114,7 +117,7 @@ fn closed_stdin() -> io::Result<()> {
 
 /// Writes until the reader is gone, and reports the error on stderr.
 fn epipe() -> io::Result<()> {
-    sys::ignore(libc::SIGPIPE);
+    sys::survive_broken_pipes();
     let mut output = output();
     loop {
         if let Err(error) = output.write_all(&[b'x'; 4096]) {
@@ -135,9 +138,7 @@ fn flood(fd: i32) -> io::Result<()> {
 
 /// Writes its pid, ignores polite signals and reads nothing.
 fn stubborn() -> io::Result<()> {
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-        sys::ignore(signal);
-    }
+    sys::be_stubborn();
     writeln!(output(), "{}", std::process::id())?;
     loop {
         std::thread::park();
@@ -145,6 +146,7 @@ fn stubborn() -> io::Result<()> {
 }
 
 /// Writes its pid and then every signal that reaches it, until its input ends.
+#[cfg(unix)]
 fn signals() -> io::Result<()> {
     sys::block_signals();
     let mut output = output();
@@ -167,19 +169,7 @@ fn describe() -> io::Result<()> {
     for (name, value) in std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(ours)) {
         lines.push(format!("environment {name:?}={value:?}"));
     }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let told = ["Umask", "SigBlk", "SigIgn", "Uid", "Gid", "Groups", "NoNewPrivs"];
-    lines.extend(
-        status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))).map(str::to_owned),
-    );
-    lines.extend(std::fs::read_to_string("/proc/self/limits")?.lines().map(str::to_owned));
-    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
-        let target = std::fs::read_link(entry.path()).unwrap_or_default();
-        let fd: i32 = entry.file_name().to_string_lossy().parse().unwrap_or(0);
-        if fd > 2 && !target.starts_with(format!("/proc/{}", std::process::id())) {
-            lines.push(format!("descriptor {fd} {}", target.display()));
-        }
-    }
+    lines.extend(sys::handed_down()?);
     lines.sort();
     output().write_all(lines.join("\n").as_bytes())
 }

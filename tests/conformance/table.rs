@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,8 +40,8 @@ const HALF: usize = 1_003;
 
 /// The connection to a party server, beside the streams.
 pub struct Control {
-    to: UnixStream,
-    from: BufReader<UnixStream>,
+    to: TcpStream,
+    from: BufReader<TcpStream>,
     pub server: u32,
     signals: Vec<i32>,
     failures: Vec<String>,
@@ -50,18 +49,17 @@ pub struct Control {
 
 /// The place where a party server will connect.
 pub struct Meeting {
-    listener: UnixListener,
+    listener: TcpListener,
+    /// Its address.
     pub socket: String,
-    _folder: tempfile::TempDir,
 }
 
 impl Meeting {
     pub fn new() -> Result<Meeting, String> {
         let text = |error: std::io::Error| error.to_string();
-        let folder = tempfile::tempdir().map_err(text)?;
-        let socket = folder.path().join("control");
-        let listener = UnixListener::bind(&socket).map_err(text)?;
-        Ok(Meeting { listener, socket: socket.display().to_string(), _folder: folder })
+        let listener = TcpListener::bind("127.0.0.1:0").map_err(text)?;
+        let socket = listener.local_addr().map_err(text)?.to_string();
+        Ok(Meeting { listener, socket })
     }
 
     /// Waits for the server.
@@ -75,6 +73,7 @@ impl Meeting {
         })?;
         let (to, _) = accepted.into_inner().ok_or("no server")?;
         to.set_nonblocking(false).map_err(text)?;
+        to.set_nodelay(true).map_err(text)?;
         to.set_read_timeout(Some(deadline())).map_err(text)?;
         let from = BufReader::new(to.try_clone().map_err(text)?);
         let mut control = Control { to, from, server: 0, signals: Vec::new(), failures: Vec::new() };
@@ -136,6 +135,7 @@ impl Control {
     }
 
     /// Returns the next signal that reaches the server, or already has.
+    #[cfg(unix)]
     pub fn signal(&mut self) -> Result<i32, String> {
         if self.signals.is_empty() {
             let signal = self.answer("signal")?;
@@ -145,6 +145,7 @@ impl Control {
     }
 
     /// Returns signals that have arrived and were not asked for.
+    #[cfg(unix)]
     pub fn further_signals(&mut self) -> Result<Vec<i32>, String> {
         self.count()?;
         Ok(std::mem::take(&mut self.signals))
@@ -178,7 +179,7 @@ impl Reader {
             let mut noise = Endless::new(SEED, stream);
             let mut buffer = vec![0; 1 << 16];
             while !close.load(Ordering::Relaxed) {
-                if !sys::is_readable(from.as_raw_fd(), 10) {
+                if !sys::is_readable(&from, 10) {
                     continue;
                 }
                 match from.read(&mut buffer) {
@@ -257,6 +258,7 @@ impl Table {
     fn lay(rig: &Rig, state: State) -> Result<Table, String> {
         let meeting = Meeting::new()?;
         let mut command = rig.command(&["role:party", &meeting.socket]);
+        #[cfg(unix)]
         sys::own_group(&mut command);
         let mut host =
             rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;

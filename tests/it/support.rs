@@ -2,10 +2,10 @@
 
 pub mod http;
 pub mod run;
+#[cfg(unix)]
 pub mod screen;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, LazyLock};
@@ -72,13 +72,19 @@ impl Home {
     /// Returns a command in an environment that does not depend on the machine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("HOME", self.path())
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC")
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir(self.path());
+        command.env_clear().env("TZ", "UTC").current_dir(self.path());
+        if cfg!(unix) {
+            command.env("HOME", self.path()).env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
+        } else {
+            for name in ["USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP"] {
+                command.env(name, self.path());
+            }
+            // Without these variables Windows has other folders, which tests/it/windows.rs tests.
+            command.env("XDG_STATE_HOME", self.path().join(".local/state"));
+            command.env("XDG_CONFIG_HOME", self.path().join(".config"));
+            // Sockets and the command interpreter need the folder of the system.
+            command.env("SystemRoot", r"C:\windows").env("PATH", r"C:\windows\system32;C:\windows");
+        }
         command
     }
 
@@ -308,7 +314,9 @@ pub fn text(output: &Output) -> (String, String) {
 }
 
 /// Opens a pseudoterminal: its master and the terminal.
-pub fn terminal() -> (OwnedFd, OwnedFd) {
+#[cfg(unix)]
+pub fn terminal() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
+    use std::os::fd::{FromRawFd, OwnedFd};
     let (mut master, mut slave) = (0, 0);
     let null = std::ptr::null_mut();
     // SAFETY: both places are valid for the two numbers, which are ours alone afterwards.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
 use super::own;
+pub use crate::system::owner::{FileAccess, FileOwner};
 
 /// Returns options for a file that only its owner can read, whatever the umask is, once [`keep_private`] has been
 /// called. A link at its place is not followed.
@@ -64,30 +65,6 @@ pub fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
 /// Returns true for a device such as `/dev/null`, which can be read like a file.
 pub fn is_device(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device()
-}
-
-/// Owner of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileOwner {
-    /// The user of this process.
-    Ours,
-    /// The user that manages the system.
-    System,
-    Another,
-    /// The system does not say who the user of this process is.
-    Unknown,
-}
-
-/// Who may use a file or folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileAccess {
-    pub owner: FileOwner,
-    /// Users besides the owner can read it or write to it.
-    pub is_open: bool,
-    /// Users besides the owner can write to it.
-    pub is_open_for_writing: bool,
-    /// Number of its names (hard links).
-    pub names: u64,
 }
 
 impl FileAccess {

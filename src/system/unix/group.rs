@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::system::processes;
+pub(crate) use crate::system::server::ServerEnds;
 
 /// The guard is the first process of the group, so that the group's number cannot be used again while it runs. It
 /// reads the names of the server's pipes, and waits for the end of its input, of which only spantap holds the other end:
@@ -97,15 +98,6 @@ impl ProcessGroup {
             let _ = kill_process(pid, signal);
         }
     }
-}
-
-/// The prober's ends of a server's pipes.
-pub(crate) struct ServerEnds {
-    /// When the server was started.
-    pub(crate) begin: Instant,
-    pub(crate) stdin: PipeWriter,
-    pub(crate) stdout: PipeReader,
-    pub(crate) stderr: PipeReader,
 }
 
 /// Returns the command of a program, which is searched on the PATH.

@@ -40,7 +40,14 @@ impl Mapping {
         self.start
     }
 
-    /// Gives the pages of `bytes` back to the system. They read as zero afterwards.
+    /// Makes `bytes` ready for use, before the first one and after [`Mapping::give_back`]. Returns true: the system gives
+    /// a page when it is touched.
+    #[inline]
+    pub fn take(&self, _bytes: Range<usize>) -> bool {
+        true
+    }
+
+    /// Gives the pages of `bytes` back to the system.
     pub fn give_back(&self, bytes: Range<usize>) {
         assert!(bytes.end <= self.size);
         // SAFETY: the range lies within the mapping.

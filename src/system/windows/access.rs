@@ -28,6 +28,7 @@ use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
 use super::{checked, wide};
+pub use crate::system::owner::{FileAccess, FileOwner};
 
 /// Returns options for a file of spantap. Its folder's access list decides who can read it: below the profile, only its
 /// owner and the system. A link at its place is not followed.
@@ -75,30 +76,6 @@ pub fn make_folder(folder: &Path, _is_private: bool) -> io::Result<()> {
 /// Returns false: devices are not in folders.
 pub fn is_device(_metadata: &Metadata) -> bool {
     false
-}
-
-/// Owner of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileOwner {
-    /// The user of this process.
-    Ours,
-    /// The system, or the group of administrators.
-    System,
-    Another,
-    /// The system does not say who the user of this process is.
-    Unknown,
-}
-
-/// Who may use a file or folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileAccess {
-    pub owner: FileOwner,
-    /// A group to which all or most users belong can read it or write to it.
-    pub is_open: bool,
-    /// Such a group can write to it.
-    pub is_open_for_writing: bool,
-    /// Number of its names (hard links).
-    pub names: u64,
 }
 
 impl FileAccess {

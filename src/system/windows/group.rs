@@ -13,6 +13,7 @@ use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, CREATE_SUSPENDED};
 
 use super::job::Job;
 use super::process;
+pub(crate) use crate::system::server::ServerEnds;
 
 #[link(name = "ntdll")]
 unsafe extern "system" {
@@ -58,15 +59,6 @@ impl ProcessGroup {
     pub(crate) fn kill(&self) {
         self.0.kill();
     }
-}
-
-/// The prober's ends of a server's pipes.
-pub(crate) struct ServerEnds {
-    /// When the server was started.
-    pub(crate) begin: Instant,
-    pub(crate) stdin: PipeWriter,
-    pub(crate) stdout: PipeReader,
-    pub(crate) stderr: PipeReader,
 }
 
 /// Returns the command of a program, which is searched as the command interpreter does.

@@ -1,10 +1,10 @@
-//! Memory whose pages count only once they are touched.
+//! Memory of which only the parts in use count.
 
 use std::io;
 use std::ops::Range;
 
 use windows_sys::Win32::System::Memory::{
-    MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, MEM_RESET, PAGE_READWRITE, VirtualAlloc, VirtualFree, VirtualUnlock,
+    MEM_COMMIT, MEM_DECOMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc, VirtualFree,
 };
 
 /// A private range of zeroed memory. It is freed when dropped.
@@ -20,11 +20,10 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Takes `size` bytes. The system promises room for all of them, in memory or in the page file, and gives a page
-    /// when it is touched.
+    /// Reserves `size` bytes of address space. Each part must be taken before it is used.
     pub fn reserve(size: usize) -> io::Result<Mapping> {
         // SAFETY: new memory at an address of the system's choice aliases nothing.
-        let start = unsafe { VirtualAlloc(std::ptr::null(), size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE) };
+        let start = unsafe { VirtualAlloc(std::ptr::null(), size, MEM_RESERVE, PAGE_READWRITE) };
         match start.is_null() {
             true => Err(io::Error::last_os_error()),
             false => Ok(Mapping { start: start.cast(), size }),
@@ -36,16 +35,22 @@ impl Mapping {
         self.start
     }
 
-    /// Gives the pages of `bytes` back to the system. What they contain afterwards is not defined.
-    pub fn give_back(&self, bytes: Range<usize>) {
+    /// Makes `bytes` ready for use, before the first one and after [`Mapping::give_back`]. Returns false if the system
+    /// has no room for them, in memory or in the page file. Bytes that are in use keep their values.
+    pub fn take(&self, bytes: Range<usize>) -> bool {
         assert!(bytes.end <= self.size);
-        // SAFETY: the range lies within the mapping. Unlocking pages that are not locked takes them out of the working
-        // set, without writing them to the page file after the reset.
+        // SAFETY: the range lies within the mapping.
         unsafe {
             let start = self.start.add(bytes.start).cast();
-            VirtualAlloc(start, bytes.len(), MEM_RESET, PAGE_READWRITE);
-            VirtualUnlock(start, bytes.len());
+            !VirtualAlloc(start, bytes.len(), MEM_COMMIT, PAGE_READWRITE).is_null()
         }
+    }
+
+    /// Gives the pages of `bytes` back to the system.
+    pub fn give_back(&self, bytes: Range<usize>) {
+        assert!(bytes.end <= self.size);
+        // SAFETY: the range lies within the mapping, and its owner does not touch it before it takes it again.
+        unsafe { VirtualFree(self.start.add(bytes.start).cast(), bytes.len(), MEM_DECOMMIT) };
     }
 }
 
@@ -61,5 +66,44 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: `start` is that of memory that `reserve` took, and nothing else owns it.
         unsafe { VirtualFree(self.start.cast(), 0, MEM_RELEASE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windows_sys::Win32::System::Memory::{MEMORY_BASIC_INFORMATION, VirtualQuery};
+
+    use super::*;
+
+    /// Returns the number of bytes of a mapping for which the system keeps room.
+    fn kept(mapping: &Mapping) -> usize {
+        let (mut at, mut sum) = (0, 0);
+        while at < mapping.size {
+            let mut facts = MEMORY_BASIC_INFORMATION::default();
+            let size = size_of_val(&facts);
+            // SAFETY: the address lies within the mapping, and `facts` is a place of this size.
+            assert_ne!(unsafe { VirtualQuery(mapping.start.add(at).cast(), &mut facts, size) }, 0);
+            let within = facts.RegionSize.min(mapping.size - at);
+            sum += if facts.State == MEM_COMMIT { within } else { 0 };
+            at += within;
+        }
+        sum
+    }
+
+    #[test]
+    fn only_the_parts_in_use_count() {
+        const PART: usize = 64 << 10;
+        let mapping = Mapping::reserve(64 << 20).unwrap();
+        assert_eq!(kept(&mapping), 0);
+        assert!(mapping.take(PART..2 * PART));
+        // SAFETY: the byte is in use.
+        unsafe { mapping.start().add(PART).write(7) };
+        assert!(mapping.take(PART..3 * PART));
+        // SAFETY: as above.
+        assert_eq!(unsafe { mapping.start().add(PART).read() }, 7);
+        assert_eq!(kept(&mapping), 2 * PART);
+        mapping.give_back(PART..2 * PART);
+        assert_eq!(kept(&mapping), PART);
+        assert!(mapping.take(PART..2 * PART));
     }
 }

@@ -1,34 +1,30 @@
 //! The lifecycle table: every event of a connection, in every state.
 
-use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::{NamedCase, died_of};
+use super::NamedCase;
 use crate::rig::{Host, Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::{Meeting, STATES, State, Table, words};
 
-type Event = fn(&Rig, State) -> Verdict;
+pub type Event = fn(&Rig, State) -> Verdict;
 
-const EVENTS: [(&str, Event); 12] = [
+/// Events that happen on every system.
+const ALL: &[(&str, Event)] = &[
     ("host-closes-stdin", host_closes_stdin),
     ("host-closes-stdout", host_closes_stdout),
     ("host-killed", host_killed),
     ("server-exits", server_exits),
     ("server-killed", server_killed),
     ("server-closes-stdout", server_closes_stdout),
-    ("server-ignores-term", server_ignores_term),
     ("grandchild-holds-pipes", grandchild_holds_pipes),
-    ("each-signal-once", each_signal_once),
-    ("death-by-each-signal", death_by_each_signal),
-    ("stopped-and-continued", stopped_and_continued),
-    ("group-killed", group_killed),
 ];
 
 /// Every event in every state, named `matrix/<event>/<state>`.
 pub fn cases() -> Vec<NamedCase> {
-    let cells = EVENTS.iter().flat_map(|event| STATES.iter().map(move |state| (event, state)));
+    let events = ALL.iter().chain(super::system::EVENTS);
+    let cells = events.flat_map(|event| STATES.iter().map(move |state| (event, state)));
     cells
         .map(|((name, event), (state, state_name))| {
             let (event, state) = (*event, *state);
@@ -70,7 +66,7 @@ fn host_killed(rig: &Rig, state: State) -> Verdict {
     drop(command);
     let wrapper: u32 = host.line()?.parse().map_err(|_| "no pid")?;
     let verdict = loses_its_host(&meeting, &mut host, wrapper, state);
-    sys::kill(wrapper, libc::SIGKILL);
+    sys::end(wrapper);
     verdict
 }
 
@@ -124,8 +120,8 @@ fn server_exits(rig: &Rig, state: State) -> Verdict {
 fn server_killed(rig: &Rig, state: State) -> Verdict {
     let mut table = Table::set(rig, state)?;
     let count = table.control.count()?;
-    sys::kill(table.control.server, libc::SIGKILL);
-    table.end(count, died_of(libc::SIGKILL))
+    sys::end(table.control.server);
+    table.end(count, sys::is_ended)
 }
 
 fn server_closes_stdout(rig: &Rig, state: State) -> Verdict {
@@ -140,16 +136,6 @@ fn server_closes_stdout(rig: &Rig, state: State) -> Verdict {
     table.exit(14)
 }
 
-fn server_ignores_term(rig: &Rig, state: State) -> Verdict {
-    let mut table = Table::set(rig, state)?;
-    table.host.signal(libc::SIGTERM);
-    expect(table.control.signal()? == libc::SIGTERM, "another signal arrived")?;
-    table.goes_on()?;
-    expect(table.host.is_running(), "left although the server is still there")?;
-    expect(table.control.further_signals()?.is_empty(), "SIGTERM arrived twice")?;
-    table.exit(15)
-}
-
 fn grandchild_holds_pipes(rig: &Rig, state: State) -> Verdict {
     let mut table = Table::set(rig, state)?;
     let holder: u32 = table.control.ask("grandchild", "holder")?.parse().map_err(|_| "no pid")?;
@@ -159,73 +145,8 @@ fn grandchild_holds_pipes(rig: &Rig, state: State) -> Verdict {
     let status = table.host.wait();
     let took = start.elapsed();
     // The process that holds the host's own pipes now must close them. There may be no relay in between.
-    sys::kill(holder, libc::SIGKILL);
+    sys::end(holder);
     expect(took.as_secs() < 40, "left only when another process closed the pipes")?;
     expect(status?.code() == Some(16), "status")?;
     table.end(count, |status| status.code() == Some(16))
-}
-
-const SIGNALS: [i32; 8] = [
-    libc::SIGTERM,
-    libc::SIGINT,
-    libc::SIGHUP,
-    libc::SIGQUIT,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGALRM,
-    libc::SIGWINCH,
-];
-
-fn each_signal_once(rig: &Rig, state: State) -> Verdict {
-    let mut table = Table::set(rig, state)?;
-    for signal in SIGNALS {
-        table.host.signal(signal);
-        let seen = table.control.signal()?;
-        expect(seen == signal, &format!("signal {signal} arrived as {seen}"))?;
-    }
-    table.goes_on()?;
-    let twice = table.control.further_signals()?;
-    expect(twice.is_empty(), &format!("signals arrived twice: {twice:?}"))?;
-    table.exit(17)
-}
-
-fn death_by_each_signal(rig: &Rig, state: State) -> Verdict {
-    for signal in &SIGNALS[..7] {
-        let mut table = Table::set(rig, state)?;
-        table.control.ask(&format!("default {signal}"), "default")?;
-        let count = table.control.count()?;
-        table.host.signal(*signal);
-        table.end(count, died_of(*signal)).map_err(|error| format!("signal {signal}: {error}"))?;
-    }
-    Ok(())
-}
-
-/// SIGSTOP cannot be forwarded. Bytes under way continue after SIGCONT.
-fn stopped_and_continued(rig: &Rig, state: State) -> Verdict {
-    let mut table = Table::set(rig, state)?;
-    for _ in 0..3 {
-        table.host.signal(libc::SIGSTOP);
-        let wrapper = table.host.pid();
-        eventually("the wrapper stops", || sys::state_of(wrapper) == Some('T'))?;
-        table.host.signal(libc::SIGCONT);
-        table.goes_on()?;
-    }
-    let other = table.control.further_signals()?.into_iter().find(|signal| *signal != libc::SIGCONT);
-    expect(other.is_none(), &format!("signal {other:?} from nowhere"))?;
-    table.exit(18)
-}
-
-/// SIGKILL to the group of the host also ends the server and its children.
-fn group_killed(rig: &Rig, state: State) -> Verdict {
-    let mut table = Table::set(rig, state)?;
-    let holder: u32 = table.control.ask("grandchild-in-group", "holder")?.parse().map_err(|_| "no pid")?;
-    sys::kill_group(table.host.pid(), libc::SIGKILL);
-    let (server, status) = (table.control.server, table.host.wait());
-    let left = eventually("the server and its child go with their group", || {
-        sys::is_gone(server) && sys::is_gone(holder)
-    });
-    sys::kill(server, libc::SIGKILL);
-    sys::kill(holder, libc::SIGKILL);
-    left?;
-    expect(status?.signal() == Some(libc::SIGKILL), "status")
 }

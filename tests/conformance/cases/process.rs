@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::died_of;
+use super::unix::died_of;
 use crate::rig::{Rig, Verdict, deadline, eventually, expect};
 use crate::sys;
 use crate::table::Meeting;

@@ -78,17 +78,8 @@ pub fn burst_of_requests(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// Returns true if `seen` are the lines of `sent`, which may contain trace context if the wrapper inserts it.
-pub fn are_the_lines(rig: &Rig, seen: &[u8], sent: &[u8]) -> bool {
-    let (Ok(seen), Ok(sent)) = (std::str::from_utf8(seen), std::str::from_utf8(sent)) else { return false };
-    let is_same =
-        |(seen, sent)| without_context(seen, sent).is_some_and(|found| !found || rig.inserts_context);
-    seen.split('\n').count() == sent.split('\n').count()
-        && seen.split('\n').zip(sent.split('\n')).all(is_same)
-}
-
 /// Returns whether `seen` contains a member with trace context more than `line`; `None` if it differs otherwise.
-fn without_context(seen: &str, line: &str) -> Option<bool> {
+pub fn without_context(seen: &str, line: &str) -> Option<bool> {
     if seen == line {
         return Some(false);
     }

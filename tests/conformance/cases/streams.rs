@@ -1,20 +1,17 @@
-//! Streams of every kind and size: long lines, small pipes, files, sockets that are two streams at once.
+//! Streams of every kind and size: long lines, bursts, files.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{Seek, Write};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::exchange_noise;
-use crate::noise::{Endless, LENGTH, Noise};
+use crate::noise::{Endless, Noise};
 use crate::party::SEED;
-use crate::rig::{Host, Rig, Verdict, eventually, expect};
+use crate::rig::{Rig, Verdict, eventually, expect};
+use crate::sys;
 use crate::table::{Meeting, Reader, State, Table};
-use crate::{rig, sys};
 
 fn text(error: std::io::Error) -> String {
     error.to_string()
@@ -26,7 +23,7 @@ pub fn burst_read_late(rig: &Rig) -> Verdict {
     let mut host = rig.start(&["role:party", &meeting.socket])?;
     let mut control = meeting.control()?;
     control.tell("flood 1")?;
-    let ours = host.from.as_ref().ok_or("no stdout")?.as_raw_fd();
+    let ours = host.from.as_ref().ok_or("no stdout")?;
     eventually("the host's pipe is full", || sys::is_full_pipe(ours))?;
     // The bytes in the wrapper come on top. However few they are, they must arrive.
     let mut written = control.count()?.outputs[0];
@@ -73,31 +70,10 @@ pub fn endless_line(rig: &Rig) -> Verdict {
         host.read_exact(&mut buffer).map_err(|error| format!("after {seen} MiB: {error}"))?;
         expect(buffer.iter().all(|byte| *byte == b'x'), "other bytes")?;
     }
-    let peak = rig::memory(host.pid(), "VmHWM").ok_or("no memory figures")?;
+    let peak = sys::peak_memory(host.pid()).ok_or("no memory figures")?;
     host.close_stdin();
     expect(host.wait()?.code() == Some(0), "status")?;
     expect(peak <= 64 << 20, &format!("{} MiB for one line", peak >> 20))
-}
-
-/// Pipes of one page, a reader that sometimes takes single bytes, and signals meanwhile.
-pub fn small_pipes_and_signals(rig: &Rig) -> Verdict {
-    let host = rig.start(&["role:noise", "21"])?;
-    for pipe in [&host.to, &host.from, &host.errors].into_iter().flatten() {
-        sys::shrink_pipe(pipe.as_raw_fd());
-    }
-    let pid = host.pid();
-    let over = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&over);
-    let pester = std::thread::spawn(move || {
-        while !stop.load(Ordering::Relaxed) {
-            sys::kill(pid, libc::SIGWINCH);
-            std::thread::sleep(Duration::from_micros(300));
-        }
-    });
-    let verdict = exchange_noise(host, 21);
-    over.store(true, Ordering::Relaxed);
-    pester.join().map_err(|_| "panic")?;
-    verdict
 }
 
 /// Back pressure reaches the host, and the output of the server still passes.
@@ -161,41 +137,6 @@ pub fn dev_null(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-fn on_socket(rig: &Rig, role: &[&str]) -> Result<(Host, UnixStream), String> {
-    let (ours, theirs) = UnixStream::pair().map_err(text)?;
-    let mut command = rig.command(role);
-    let copy = || theirs.try_clone().map(OwnedFd::from).map_err(text);
-    let host = rig.spawn(command.stdin(copy()?).stdout(copy()?).stderr(copy()?))?;
-    ours.set_read_timeout(Some(rig::deadline())).map_err(text)?;
-    Ok((host, ours))
-}
-
-/// inetd starts servers like this: stdin, stdout and stderr are one socket, which the host half closes.
-pub fn one_socket_half_closed(rig: &Rig) -> Verdict {
-    let (mut host, mut socket) = on_socket(rig, &["role:late"])?;
-    socket.write_all(b"question").map_err(text)?;
-    socket.shutdown(std::net::Shutdown::Write).map_err(text)?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).map_err(text)?;
-    expect(answer == b"late: question", "the answer after the end of stdin is missing")?;
-    expect(host.wait()?.code() == Some(0), "status")
-}
-
-/// With `2>&1` on a socket, stdout ends, and later bytes on stderr still arrive.
-pub fn two_outputs_on_one_socket(rig: &Rig) -> Verdict {
-    let (mut host, mut socket) = on_socket(rig, &["role:stdout-then-stderr"])?;
-    let mut seen = [0; 4];
-    socket.read_exact(&mut seen).map_err(text)?;
-    expect(&seen == b"out\n", "stdout is missing")?;
-    socket.write_all(b"x").map_err(text)?;
-    let mut rest = Vec::new();
-    socket.read_to_end(&mut rest).map_err(text)?;
-    let rest = rig::without_last_words(&rest).to_vec();
-    expect(rest.len() == LENGTH, &format!("{} bytes of {LENGTH} on stderr", rest.len()))?;
-    Noise::new(5, 2).check(&mut rest.as_slice()).map_err(text)?;
-    expect(host.wait()?.code() == Some(0), "status")
-}
-
 /// Both sides end at once: no process remains that uses the core.
 pub fn host_closes_everything(rig: &Rig) -> Verdict {
     let mut table = Table::set(rig, State::Flood)?;
@@ -206,4 +147,26 @@ pub fn host_closes_everything(rig: &Rig) -> Verdict {
     table.control.failure()?;
     table.control.tell("exit 9")?;
     expect(table.host.wait()?.code() == Some(9), "status")
+}
+
+/// The host reads stdout and stderr from one pipe (`2>&1`), and the wrapper has reason to complain: it can write
+/// no file. The server's bytes arrive, and nothing else.
+pub fn shared_outputs(rig: &Rig) -> Verdict {
+    let (from, to) = std::io::pipe().map_err(|error| error.to_string())?;
+    let mut command = rig.command(&["role:half"]);
+    for name in sys::PLACES {
+        command.env(name, sys::NOWHERE);
+    }
+    let copy = to.try_clone().map_err(|error| error.to_string())?;
+    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(copy).stderr(to))?;
+    drop(command);
+    host.from = Some(File::from(sys::Owned::from(from)));
+    // Half a line stands there while the wrapper starts.
+    let mut half = [0; 11];
+    host.read_exact(&mut half)?;
+    expect(&half == b"half a line", &format!("`{}` among the bytes", String::from_utf8_lossy(&half)))?;
+    std::thread::sleep(Duration::from_millis(200));
+    host.say(b"x")?;
+    let rest = host.read_all()?;
+    expect(rest == b", and its end", &format!("`{}` among the bytes", String::from_utf8_lossy(&rest)))
 }

@@ -1,11 +1,10 @@
 //! Places that leave a wrapper less than a developer's machine does, and as much as the server needs.
 
-use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::requests::are_the_lines;
+use super::requests::without_context;
 use crate::rig::{Rig, Verdict, expect};
 use crate::sys;
 use crate::table::Meeting;
@@ -28,28 +27,6 @@ pub fn sandbox_without_sockets(rig: &Rig) -> Verdict {
         expect(host.wait()?.code() == Some(0), &format!("without call {call}: status"))?;
     }
     Ok(())
-}
-
-/// The host reads stdout and stderr from one pipe (`2>&1`), and the wrapper has reason to complain: it can write
-/// no file. The server's bytes arrive, and nothing else.
-pub fn shared_outputs(rig: &Rig) -> Verdict {
-    let (from, to) = std::io::pipe().map_err(|error| error.to_string())?;
-    let mut command = rig.command(&["role:half"]);
-    for name in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "TMPDIR"] {
-        command.env(name, "/proc/nowhere");
-    }
-    let copy = to.try_clone().map_err(|error| error.to_string())?;
-    let mut host = rig.spawn(command.stdin(Stdio::piped()).stdout(copy).stderr(to))?;
-    drop(command);
-    host.from = Some(File::from(std::os::fd::OwnedFd::from(from)));
-    // Half a line stands there while the wrapper starts.
-    let mut half = [0; 11];
-    host.read_exact(&mut half)?;
-    expect(&half == b"half a line", &format!("`{}` among the bytes", String::from_utf8_lossy(&half)))?;
-    std::thread::sleep(Duration::from_millis(200));
-    host.say(b"x")?;
-    let rest = host.read_all()?;
-    expect(rest == b", and its end", &format!("`{}` among the bytes", String::from_utf8_lossy(&rest)))
 }
 
 /// A shell starts the wrapper in the background, with `/dev/null` as stdin and stdout, and ends. The server goes on:
@@ -127,4 +104,13 @@ fn request(id: u32) -> Vec<u8> {
         "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"t{id}\"}}}}\n"
     )
     .into_bytes()
+}
+
+/// Returns true if `seen` are the lines of `sent`, which may contain trace context if the wrapper inserts it.
+fn are_the_lines(rig: &Rig, seen: &[u8], sent: &[u8]) -> bool {
+    let (Ok(seen), Ok(sent)) = (std::str::from_utf8(seen), std::str::from_utf8(sent)) else { return false };
+    let is_same =
+        |(seen, sent)| without_context(seen, sent).is_some_and(|found| !found || rig.inserts_context);
+    seen.split('\n').count() == sent.split('\n').count()
+        && seen.split('\n').zip(sent.split('\n')).all(is_same)
 }

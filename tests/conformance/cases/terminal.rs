@@ -67,7 +67,7 @@ pub fn terminal_as_stdio(rig: &Rig) -> Verdict {
     let mut host = rig.spawn(command.stdin(copy()?).stdout(copy()?).stderr(copy()?))?;
     keyboard.write_all(b"typed\n").map_err(|error| error.to_string())?;
     let mut seen = [0; 7];
-    let arrived = sys::is_readable(keyboard.as_raw_fd(), crate::rig::deadline().as_millis() as i32);
+    let arrived = sys::is_readable(&keyboard, crate::rig::deadline().as_millis() as i32);
     expect(arrived, "nothing comes back from the terminal")?;
     keyboard.read_exact(&mut seen).map_err(|error| error.to_string())?;
     expect(&seen == b"typed\r\n", &format!("{}", String::from_utf8_lossy(&seen)))?;
@@ -198,8 +198,8 @@ pub fn background_read(rig: &Rig) -> Verdict {
 /// to the foreground on request.
 pub fn shell(socket: &str, ground: &str, words: &[String]) -> std::io::Result<()> {
     use std::io::{BufRead, BufReader};
-    use std::os::unix::net::UnixStream;
-    let mut control = UnixStream::connect(socket)?;
+    use std::net::TcpStream;
+    let mut control = TcpStream::connect(socket)?;
     control.write_all(format!("hello {}\n", std::process::id()).as_bytes())?;
     // A shell writes to its terminal and takes it back from any group.
     sys::ignore(libc::SIGTTOU);

@@ -1,0 +1,237 @@
+"""Runs the Windows build between real Windows programs under wine: Node for Windows as host and as server.
+
+    real.py SPANTAP_EXE
+
+Compares the results that the TypeScript SDK's client gets, every byte, and the exit code, with spantap and without it.
+Kills spantap and the host by TerminateProcess, after which no process may remain. Passes odd arguments through the
+`.cmd` files that npm makes.
+
+Needs REAL_NODE and NODE_FOR_WINDOWS, a folder with `node.exe`. The last line is `N passed, N failed`.
+"""
+
+import base64
+import glob
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+HERE = pathlib.Path(__file__).resolve().parent
+WINE = str(HERE.parent.parent / ".ci/wine")
+PATIENCE = 60.0
+# A host that hangs.
+DEADLINE = 300.0
+
+
+def windows(path) -> str:
+    """The name of a file under wine."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+NODE = windows(os.environ["NODE_FOR_WINDOWS"] + "/node.exe")
+MODULES = os.environ["REAL_NODE"] + "/node_modules"
+SPANTAP = windows(os.path.abspath(sys.argv[1]))
+
+
+def request(number: int, method: str, **params) -> dict:
+    text = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+    return {"text": text + "\n", "answer": f'"id":{number}'}
+
+
+def call(number: int, tool: str, arguments: dict) -> dict:
+    return request(number, "tools/call", name=tool, arguments=arguments)
+
+
+HELLO = [
+    request(101, "initialize", protocolVersion="2025-06-18", capabilities={},
+            clientInfo={"name": "wine", "version": "1"}),
+    {"text": '{"jsonrpc":"2.0","method":"notifications/initialized"}\r\n', "answer": None},
+    request(102, "tools/list"),
+]
+# Ignores the end of its input, as a server that hangs does.
+DEAF = "process.stdin.resume(); console.log('ready'); setInterval(() => {}, 1000)"
+
+
+class Work:
+    """A folder for one set of jobs, and the mark by which its processes are found."""
+
+    def __init__(self, folder: str):
+        self.mark = "mark-" + uuid.uuid4().hex[:12]
+        self.folder = pathlib.Path(folder) / self.mark
+        (self.folder / "files").mkdir(parents=True)
+        (self.folder / "files/one.txt").write_bytes("one\r\ntwo é\r\n".encode())
+        self.logs = self.folder / "logs"
+
+    def server(self, name: str) -> list:
+        """The command of a server."""
+        mark = f"--title={self.mark}"
+        if name == "deaf":
+            return [NODE, mark, "-e", DEAF]
+        script = windows(f"{MODULES}/@modelcontextprotocol/server-{name}/dist/index.js")
+        return [NODE, mark, script, *([windows(self.folder / "files")] if name == "filesystem" else [])]
+
+    def job(self, kind: str, command: list, **more) -> dict:
+        env = {"MEMORY_FILE_PATH": windows(self.folder / "memory.json"), "SystemRoot": "C:\\windows"}
+        return {"kind": kind, "modules": windows(MODULES),
+                "server": {"command": command[0], "args": command[1:], "env": env}, **more}
+
+    def wrapped(self, command: list) -> list:
+        return [SPANTAP, "--log-dir", windows(self.logs), "--server", self.mark, "--", *command]
+
+    def start(self, jobs: list) -> subprocess.Popen:
+        (self.folder / "jobs.json").write_text(json.dumps(jobs))
+        command = [WINE, NODE, windows(HERE / "host.mjs"), windows(self.folder / "jobs.json"),
+                   windows(self.folder / "results.jsonl")]
+        said = open(self.folder / "said", "wb")
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                                env=dict(os.environ, NODE_SKIP_PLATFORM_CHECK="1"))
+
+    def results(self) -> list:
+        try:
+            return [json.loads(line) for line in (self.folder / "results.jsonl").read_text().split("\n") if line]
+        except FileNotFoundError:
+            return []
+
+    def run(self, jobs: list) -> list:
+        host = self.start(jobs)
+        try:
+            host.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            host.kill()
+        results = self.results()
+        said = (self.folder / "said").read_text(errors="replace")
+        assert len(results) == len(jobs), f"{len(results)} results of {len(jobs)}: {said}"
+        for result in results:
+            assert "failed" not in result, result["failed"]
+        return results
+
+    def family(self) -> list:
+        """Processes with the mark in their command."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                words = pathlib.Path(path).read_bytes()
+            except OSError:
+                continue  # The process has just ended.
+            if self.mark.encode() in words and b"host.mjs" not in words:
+                found.append(int(path.split("/")[2]))
+        return found
+
+    def nothing_is_left(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while left := self.family():
+            assert time.monotonic() < deadline, f"remaining processes: {left}"
+            time.sleep(0.05)
+
+    def logged_calls(self) -> int:
+        lines = [line for path in self.logs.glob("*.jsonl") for line in path.read_bytes().splitlines(True)]
+        return sum(json.loads(line)["event"] == "mcp_tool_call" for line in lines if line.endswith(b"\n"))
+
+
+CALLS = {
+    "everything": [("echo", {"message": "hé \u2028 \\ \"q\""}), ("get-sum", {"a": 2, "b": 3}), ("no-such-tool", {})],
+    "filesystem": [("list_directory", {"path": "FILES"}), ("read_text_file", {"path": "FILES\\one.txt"}),
+                   ("read_text_file", {"path": "C:\\windows\\win.ini"})],
+    "memory": [("create_entities", {"entities": [{"name": "a", "entityType": "t", "observations": ["é", "\r\n"]}]}),
+               ("read_graph", {})],
+}
+
+
+def arguments(work: Work, value: dict) -> dict:
+    files = windows(work.folder / "files").replace("\\", "\\\\")
+    return json.loads(json.dumps(value).replace("FILES", files))
+
+
+def masked(work: Work, value) -> object:
+    """The value without the name of the folder, which differs between two works."""
+    return json.loads(json.dumps(value).replace(work.mark, "MARK"))
+
+
+def same_results(folder: str, name: str) -> None:
+    seen = []
+    for is_wrapped in (False, True):
+        work = Work(folder)
+        command = work.server(name)
+        calls = [{"tool": tool, "arguments": arguments(work, value)} for tool, value in CALLS[name]]
+        job = work.job("sdk", work.wrapped(command) if is_wrapped else command, calls=calls)
+        [result] = work.run([job])
+        assert result["tools"] and len(result["answers"]) == len(calls), result
+        seen.append(masked(work, result))
+        work.nothing_is_left()
+        if is_wrapped:
+            assert work.logged_calls() == len(calls), f"{work.logged_calls()} calls in the log"
+    assert seen[0] == seen[1], f"{seen[1]} instead of {seen[0]}"
+
+
+def same_bytes(folder: str, name: str, ending: str) -> None:
+    seen = []
+    for is_wrapped in (False, True):
+        work = Work(folder)
+        command = work.server(name)
+        lines = HELLO + [call(201 + index, tool, arguments(work, value))
+                         for index, (tool, value) in enumerate(CALLS[name])]
+        job = work.job("raw", work.wrapped(command) if is_wrapped else command, lines=lines, ending=ending)
+        [result] = work.run([job])
+        for stream in ("stdout", "stderr"):
+            # The name of the folder has the same length in both.
+            result[stream] = base64.b64decode(result[stream]).replace(work.mark.encode(), b"MARK")
+        assert len(result["stdout"]) > 1000, result
+        seen.append(result)
+        work.nothing_is_left()
+    for member in ("stdout", "stderr", "code", "signal"):
+        direct, through = seen[0][member], seen[1][member]
+        assert direct == through, f"{member}: {through!r} instead of {direct!r}"
+
+
+def killed_host(folder: str, name: str, with_spantap_only: bool) -> None:
+    """TerminateProcess of the host, in the middle of a session."""
+    for is_wrapped in (True,) if with_spantap_only else (False, True):
+        work = Work(folder)
+        command = work.server(name)
+        lines = [{"text": "", "answer": "ready"}] if name == "deaf" else HELLO
+        host = work.start([work.job("hold", work.wrapped(command) if is_wrapped else command, lines=lines)])
+        deadline = time.monotonic() + DEADLINE
+        while not work.results():
+            assert host.poll() is None and time.monotonic() < deadline, "the host did not get its answers"
+            time.sleep(0.05)
+        [result] = work.results()
+        assert "pid" in result, result
+        assert work.family(), "the mark finds no process"
+        subprocess.run([WINE, "taskkill", "/f", "/pid", str(result["pid"])], check=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE)
+        host.wait(PATIENCE)
+        work.nothing_is_left()
+
+
+def main() -> int:
+    tests = []
+    for name in CALLS:
+        tests.append((f"results x {name}", lambda folder, name=name: same_results(folder, name)))
+        tests.append((f"bytes and exit code x {name}", lambda folder, name=name: same_bytes(folder, name, "eof")))
+    tests.append(("kill x everything", lambda folder: same_bytes(folder, "everything", "kill")))
+    tests.append(("killed host x everything", lambda folder: killed_host(folder, "everything", False)))
+    # Without spantap this server stays.
+    tests.append(("killed host x a server that ignores it", lambda folder: killed_host(folder, "deaf", True)))
+    passed = failed = 0
+    for name, test in tests:
+        if len(sys.argv) > 2 and sys.argv[2] not in name:
+            continue
+        with tempfile.TemporaryDirectory(prefix="spantap-wine-") as folder:
+            begin = time.monotonic()
+            try:
+                test(folder)
+                passed += 1
+                print(f"ok   {name} ({time.monotonic() - begin:.0f} s)", flush=True)
+            except (AssertionError, subprocess.SubprocessError) as error:
+                failed += 1
+                print(f"FAIL {name}: {error}", flush=True)
+    print(f"wine: {passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
