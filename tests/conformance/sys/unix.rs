@@ -39,7 +39,7 @@ pub fn be_stubborn() {
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].into_iter().for_each(ignore);
 }
 
-/// Lets a write to a pipe that nobody reads fail.
+/// Lets a write to a pipe without a reader fail.
 pub fn survive_broken_pipes() {
     ignore(libc::SIGPIPE);
 }

@@ -109,7 +109,7 @@ pub fn running() -> Vec<String> {
 /// Does nothing: no signal asks a server to end.
 pub fn be_stubborn() {}
 
-/// Does nothing: a write to a pipe that nobody reads fails.
+/// Does nothing: a write to a pipe without a reader fails.
 pub fn survive_broken_pipes() {}
 
 /// Does nothing: Windows has no such sessions.
