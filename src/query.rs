@@ -1,7 +1,7 @@
 //! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
-//! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record, and `select` decides
-//! which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
+//! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record
+//! (`plain`: of one in the form that most have), and `select` decides which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
 //! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
 //! `find`, `why`, `context`, `diff`, `gate`, `report` and `top` each compute the answer of one command; `tool_history` that of
 //! `context --history`. They share `totals`, `durations`, `listing`,
@@ -32,6 +32,7 @@ pub(crate) mod listing;
 pub(crate) mod live;
 pub mod name_pool;
 pub(crate) mod nested;
+mod plain;
 pub mod report;
 pub mod row;
 pub mod scan;

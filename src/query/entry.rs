@@ -11,6 +11,7 @@ use std::ops::Deref;
 use serde::Deserialize;
 use serde::de::Error as _;
 
+use crate::query::plain;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{self, Direction, Status};
@@ -83,7 +84,10 @@ pub struct LogEntry<'a> {
 impl<'a> LogEntry<'a> {
     /// Parses one line. Fails also if `schema` does not begin with `spantap/`.
     pub fn parse(line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
-        let entry: LogEntry<'a> = serde_json::from_slice(line)?;
+        let entry: LogEntry<'a> = match plain::read(line) {
+            Some(entry) => entry,
+            None => serde_json::from_slice(line)?,
+        };
         if entry.schema.starts_with("spantap/") {
             Ok(entry)
         } else {
