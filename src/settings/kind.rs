@@ -11,7 +11,7 @@ use crate::observe::CHECK_CLIENT;
 use crate::settings::listen::ListenAddress;
 use crate::settings::origin::SettingOrigin;
 use crate::system::files::home::expand_home;
-use crate::text::duration;
+use crate::text::{baggage, duration};
 
 /// The text of one setting, as one source contains it.
 pub(super) struct SettingText {
@@ -189,9 +189,13 @@ pub(super) const LISTEN: SettingKind<Vec<ListenAddress>> = SettingKind {
 
 /// Headers may be credentials: only their names are shown.
 pub(super) const HEADERS: SettingKind<Vec<String>> = SettingKind {
-    expected: "a list of headers, each NAME, NAME=VALUE or NAME=@FILE",
+    expected: "a list of headers, each NAME, NAME=VALUE or NAME=@FILE (percent-encoded in a variable)",
     flag_value: FlagValue::Text,
-    parse: |written| written.items(|text| Some(text.to_owned())),
+    parse: |written| match (&written.origin, written.only()) {
+        // As OTEL_EXPORTER_OTLP_HEADERS: a value can have a comma.
+        (SettingOrigin::Environment(_), Some(text)) => baggage::names_and_pairs(text.to_str()?),
+        _ => written.items(|text| Some(text.to_owned())),
+    },
     show: |headers| {
         let is_name =
             |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));

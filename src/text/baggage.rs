@@ -7,6 +7,17 @@ pub(crate) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     entries.map(pair).collect()
 }
 
+/// Reads `name,name=value`, percent-encoded like [`pairs`]. Returns each entry decoded, as `name` or `name=value`; `None` if
+/// an entry is broken.
+pub(crate) fn names_and_pairs(text: &str) -> Option<Vec<String>> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let decode = |entry: &str| match entry.contains('=') {
+        true => pair(entry).map(|(name, value)| format!("{name}={value}")),
+        false => Some(entry.to_owned()),
+    };
+    entries.map(decode).collect()
+}
+
 /// Returns the value of the first of `keys` that the header `baggage` contains. Ignores properties and broken entries.
 pub(crate) fn value(header: &str, keys: &[&str]) -> Option<String> {
     let entries = header.split(',').filter_map(|entry| pair(entry.split(';').next().unwrap_or_default()));
@@ -42,6 +53,16 @@ fn decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_may_have_commas_and_signs_of_percent_if_they_are_encoded() {
+        let text = "x-team, x-key = a%2Cb%3D%25 c ,authorization=Bearer%20t==,,";
+        let read = names_and_pairs(text).unwrap();
+        assert_eq!(read, ["x-team", "x-key=a,b=% c", "authorization=Bearer t=="]);
+        for broken in ["x=%", "x=%g0", "x=%ff", "=x"] {
+            assert_eq!(names_and_pairs(broken), None, "{broken}");
+        }
+    }
 
     #[test]
     fn the_first_known_key_counts_and_a_broken_entry_hides_no_other() {
