@@ -6,6 +6,7 @@
 //! parts of a fact, and `file` has the lines.
 //! `forward` passes bodies on as they came. `state` is what other commands read of a run.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,7 +200,7 @@ impl Run {
         let counts = SharedCounts::default();
         let mut senders = None;
         let mut forwarder = None;
-        if let Some(forward) = &options.forward {
+        if let Some(forward) = options.forward {
             state.forward = address(&forward.url);
             let (way_in, tasks) = forward::start(forward, &id, &counts, options.warn)
                 .map_err(|error| CollectError::Unusable("--forward", error))?;
@@ -270,8 +271,11 @@ impl Run {
 
     fn report_losses(&self, (at, known): &mut (Instant, u64)) {
         let lost = self.state.counts.all_lost();
-        if lost > *known && at.elapsed() >= REPORT {
-            (self.warn)(&self.state.counts.losses());
+        if lost > *known
+            && at.elapsed() >= REPORT
+            && let Some(losses) = self.state.counts.losses()
+        {
+            (self.warn)(&losses.to_string());
             (*at, *known) = (Instant::now(), lost);
         }
     }
@@ -319,12 +323,17 @@ impl CollectCounts {
     /// Counts as lost what was neither written nor passed on in time.
     fn lose_what_waits(&mut self) {
         add(&mut self.lost, "timeout", std::mem::take(&mut self.waiting));
+        self.stray_spans += std::mem::take(&mut self.waiting_spans);
         add(&mut self.forward_lost, "timeout", std::mem::take(&mut self.forward_waiting));
     }
 
     /// Returns the number of everything that was lost.
     fn all_lost(&self) -> u64 {
-        self.lost.values().chain(self.forward_lost.values()).sum::<u64>() + self.rejected
+        let lists = [&self.lost, &self.forward_lost, &self.forward_rejected];
+        lists
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .fold(self.rejected, |sum, more| sum.saturating_add(*more))
     }
 }
 
@@ -337,6 +346,7 @@ mod tests {
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
     use opentelemetry_proto::tonic::resource::v1::Resource;
     use opentelemetry_proto::tonic::{collector::logs::v1::ExportLogsServiceRequest, logs::v1 as logs};
+    use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1 as trace};
     use prost::Message;
 
     use super::*;
@@ -368,6 +378,16 @@ mod tests {
         ExportLogsServiceRequest { resource_logs }.encode_to_vec()
     }
 
+    /// Returns a request with a span of a server, in a trace of which nothing else is known.
+    fn server_span() -> Vec<u8> {
+        let (trace_id, id) = (vec![7; 16], vec![1; 8]);
+        let span =
+            trace::Span { trace_id, span_id: id.clone(), parent_span_id: id, ..trace::Span::default() };
+        let scope_spans = vec![trace::ScopeSpans { spans: vec![span], ..trace::ScopeSpans::default() }];
+        let resource_spans = vec![trace::ResourceSpans { scope_spans, ..trace::ResourceSpans::default() }];
+        ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+    }
+
     #[tokio::test]
     async fn a_signal_does_not_wait_for_a_disk_that_hangs_and_what_is_not_written_is_counted() {
         let ((began, has_begun), (works, waits)) = (channel(), channel());
@@ -380,6 +400,8 @@ mod tests {
         let mut recording = Recording::new(adapters, Some(file), prices, None, "id", &counts);
         // The fact is older than any wait for its other parts.
         recording.take(Signal::Logs, false, &prompt(), 0, Timestamp(0)).unwrap();
+        recording.take(Signal::Traces, false, &server_span(), 0, Timestamp(0)).unwrap();
+        assert_eq!(counts.lock().waiting_spans, 1);
         let (signals, leaving) = watch::channel(0);
         let run = Run {
             state: CollectState::default(),
@@ -401,6 +423,7 @@ mod tests {
         };
         let (state, ()) = tokio::join!(run.until_signal(), signal);
         assert_eq!(state.counts.lost, [("timeout".to_owned(), 1)].into());
+        assert_eq!((state.counts.stray_spans, state.counts.waiting_spans), (1, 0));
         drop(works);
     }
 }

@@ -104,7 +104,13 @@ fn explain(error: CollectError) -> anyhow::Error {
             hint(problem, way_out)
         }
         CollectError::LeadsBack(..) => hint(error.into(), "name another collector"),
-        CollectError::Unusable(..) | CollectError::System(_) => error.into(),
+        CollectError::Unusable(option, _) => {
+            let way_out = format!("correct the URL of {option}, its headers or its certificates");
+            hint(error.into(), way_out)
+        }
+        CollectError::System(_) => {
+            hint(error.into(), "try again, with a higher limit of processes or open files (`ulimit`)")
+        }
     }
 }
 
@@ -139,7 +145,7 @@ fn explain_listen(ListenError { address, error, owner }: &ListenError) -> (anyho
 pub(super) struct CollectorNote {
     pub(super) text: String,
     /// The way to put it right; `None` if nothing is wrong.
-    pub(super) fix: Option<&'static str>,
+    pub(super) fix: Option<String>,
 }
 
 /// Returns what is known of a collector that runs, or that did not end in order.
@@ -154,22 +160,22 @@ pub(super) fn last_run() -> Option<CollectorNote> {
                 format::plural(counts.spans, "span"),
                 format::plural(counts.logs, "log record"),
             ];
+            let facts = losses.as_ref().map(|losses| format!("; {}", losses.facts)).unwrap_or_default();
             let text = format!(
-                "spantap collect runs (pid {}) on {} and has taken {}{}{losses}",
+                "spantap collect runs (pid {}) on {} and has taken {}{facts}",
                 state.pid,
                 state.addresses.join(", "),
                 taken.join(", "),
-                if losses.is_empty() { "" } else { "; " },
             );
-            let fix = (!losses.is_empty()).then_some("its own messages have the reasons");
-            Some(CollectorNote { text, fix })
+            Some(CollectorNote { text, fix: losses.map(|losses| losses.way_out) })
         }
         RunState::Killed => {
             let text = format!(
                 "the last run of spantap collect (pid {}, from {}) did not end in order",
                 state.pid, state.started_at
             );
-            Some(CollectorNote { text, fix: Some("start it again with `spantap collect`, or as a service") })
+            let fix = "start it again with `spantap collect`, or as a service";
+            Some(CollectorNote { text, fix: Some(fix.to_owned()) })
         }
         RunState::Ended | RunState::Unknown => None,
     }
@@ -214,9 +220,13 @@ fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std
 fn lost_by(run: &CollectState) -> String {
     let counts = &run.counts;
     let mut lost = "requests that it had not answered are lost".to_owned();
-    let facts = if run.log_folder.is_empty() { 0 } else { counts.waiting };
+    let [facts, spans] = match run.log_folder.is_empty() {
+        true => [0; 2],
+        false => [counts.waiting, counts.waiting_spans],
+    };
     for (count, what, why) in [
         (facts, "fact", "waited for other parts or for the disk"),
+        (spans, "span", "waited for the rest of their trace"),
         (counts.forward_waiting, "answered request", "waited to be passed on"),
     ] {
         if count > 0 {
@@ -256,8 +266,7 @@ fn end(out: &mut Out<'_>, state: &CollectState) -> std::io::Result<()> {
             counts.refused.iter().map(|(word, count)| format!("{word} {count}")).collect();
         writeln!(out, "refused: {}", reasons.join(", "))?;
     }
-    let losses = counts.losses();
-    if !losses.is_empty() {
+    if let Some(losses) = counts.losses() {
         writeln!(out, "{losses}")?;
     }
     out.flush()

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::collect::{CollectorNote, last_run, start_problem};
 use crate::cli::selection::{self, ColorArgs};
-use crate::cli::{Out, help, redacted};
+use crate::cli::{HintedError, Out, help, redacted};
 use crate::export::notify::look_up;
 use crate::present::Printable;
 use crate::present::format::plural;
@@ -178,7 +178,9 @@ fn check(config: &Settings, folder: Option<&Path>, findings: &mut DoctorFindings
     let mut asked = BTreeSet::new();
     collector::check(config, &process_environment, "", &mut asked, findings);
     if let Some(problem) = start_problem(config) {
-        findings.warn(format!("spantap collect does not start: {problem:#}"), "correct its settings");
+        let known = problem.downcast_ref::<HintedError>().map(|known| known.hint.clone());
+        let fix = known.unwrap_or_else(|| "correct its settings".to_owned());
+        findings.warn(format!("spantap collect does not start: {problem:#}"), fix);
     }
     match last_run() {
         Some(CollectorNote { text, fix: Some(fix) }) => findings.warn(text, fix),

@@ -93,7 +93,7 @@ impl Adapters {
         self.servers.know(trace_id);
     }
 
-    /// Adds the facts that the spans of a request report.
+    /// Adds the facts that the spans of a piece of a request report.
     pub fn read_traces(&mut self, request: &ExportTraceServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_spans {
             let resource = SentResource::new(sent.resource.as_ref());
@@ -107,10 +107,9 @@ impl Adapters {
                 }
             }
         }
-        self.servers.release(facts);
     }
 
-    /// Adds the facts that the log records of a request report.
+    /// Adds the facts that the log records of a piece of a request report.
     pub fn read_logs(&mut self, request: &ExportLogsServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_logs {
             let resource = SentResource::new(sent.resource.as_ref());
@@ -123,6 +122,16 @@ impl Adapters {
                 self.read(table, table.events, &item, facts);
             }
         }
+    }
+
+    /// Ends a request, of which all pieces were read. Adds the spans of servers whose trace it made known.
+    pub fn end_request(&mut self, facts: &mut Vec<AgentFact>) {
+        self.servers.end_request(facts);
+    }
+
+    /// Returns the number of spans of servers that wait until their trace is known.
+    pub(super) fn waiting_spans(&self) -> u64 {
+        self.servers.waiting() as u64
     }
 
     /// Returns how many spans of servers were dropped since the last call, because their trace did not become known.

@@ -2,15 +2,13 @@
 
 use jiff::civil::Date;
 
-use crate::collect::state::{CollectCounts, add};
+use crate::collect::state::{CollectCounts, DAY_FULL, add};
 use crate::export::log::{LogSettings, SessionFile};
 use crate::record::Identity;
 use crate::record::timestamp::Timestamp;
 
 /// Begins the names of the files.
 const NAME: &str = "collect";
-/// Reason of the records for which a day's file has no room.
-const DAY_FULL: &str = "day_full";
 
 /// The file of the current day.
 pub(super) struct AgentFile {

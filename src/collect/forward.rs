@@ -1,7 +1,8 @@
 //! Passes requests on as they came, to one other collector.
 //!
 //! The bodies wait in a bounded queue. A failure that may pass is tried again, with growing pauses, up to
-//! [`MOST_TRIES`] times. A request that the collector refuses, or that finds no room, is counted. A marker header names
+//! [`MOST_TRIES`] times. A request that the collector refuses, or that finds no room, is counted, and so are the items that
+//! it leaves out of a request that it takes. A marker header names
 //! every collector that a request has passed, so that a request that comes back is refused.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -18,7 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::collect::recording::SharedCounts;
 use crate::collect::state::add;
 use crate::export::otlp::settings::Signal;
-use crate::export::otlp::{PassOnClient, PassOnError};
+use crate::export::otlp::{PartialSuccess, PassOnClient, PassOnError};
+use crate::observe::redact::{Field, Redactor};
 
 /// The marker header: the ids of the runs that a request has passed.
 pub(super) const VIA: HeaderName = HeaderName::from_static("spantap-collect-via");
@@ -47,6 +49,8 @@ pub(crate) struct ForwardSettings {
     pub(crate) headers: Vec<(String, String)>,
     /// No proxy of the environment is used.
     pub(crate) is_direct: bool,
+    /// Redacts what the target says.
+    pub(crate) redactor: Redactor,
 }
 
 /// A body as it came, with all that goes with it.
@@ -92,7 +96,7 @@ type ForwardQueue = Arc<Mutex<UnboundedReceiver<(ForwardedBody, OwnedSemaphorePe
 /// # Errors
 /// If the URL or a header cannot be used.
 pub(super) fn start(
-    settings: &ForwardSettings,
+    settings: ForwardSettings,
     connection_id: &str,
     counts: &SharedCounts,
     warn: fn(&str),
@@ -101,7 +105,8 @@ pub(super) fn start(
     let (queue, waiting) = unbounded_channel();
     let waiting: ForwardQueue = Arc::new(Mutex::new(waiting));
     let (is_closing, closing) = watch::channel(false);
-    let state = Arc::new(Mutex::new(TargetState::default()));
+    let state = TargetState { redactor: settings.redactor, ..TargetState::default() };
+    let state = Arc::new(Mutex::new(state));
     let mut tasks = JoinSet::new();
     for _ in 0..CONCURRENT {
         let sender = ForwardSender {
@@ -116,7 +121,7 @@ pub(super) fn start(
         tasks.spawn(sender.run());
     }
     let forwarder = Forwarder {
-        names: settings.names.clone(),
+        names: settings.names,
         via: HeaderValue::from_str(connection_id)?,
         room: Arc::new(Semaphore::new(MOST_WAITING / PERMIT)),
         queue,
@@ -176,6 +181,8 @@ struct TargetState {
     is_reported: bool,
     failure_reported: Option<Instant>,
     refusal_reported: Option<Instant>,
+    rejection_reported: Option<Instant>,
+    redactor: Redactor,
 }
 
 struct ForwardSender {
@@ -232,8 +239,13 @@ impl ForwardSender {
             let mut state = self.state.lock().await;
             let now = Instant::now();
             let failure = match outcome {
-                Ok(_) => {
+                Ok(partial) => {
                     self.report(state.succeed());
+                    if partial.rejected > 0 {
+                        let items = items(body.signal);
+                        add(&mut self.counts.lock().forward_rejected, items, partial.rejected);
+                        self.report(state.reject(items, &partial, now));
+                    }
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -263,6 +275,22 @@ impl TargetState {
             .then(|| "the target of --forward takes requests again".to_owned())
     }
 
+    /// Returns the message about items that were left out of a request, at most one a minute.
+    fn reject(&mut self, items: &str, partial: &PartialSuccess, now: Instant) -> Option<String> {
+        if self.rejection_reported.is_some_and(|last| now < last + BETWEEN_MESSAGES) {
+            return None;
+        }
+        self.rejection_reported = Some(now);
+        let words = self.redactor.redact(Field::Message, partial.message.as_bytes());
+        let words = Some(words.as_str()).filter(|words| !words.is_empty());
+        let words = words.map(|words| format!(" ({words})")).unwrap_or_default();
+        Some(format!(
+            "the target of --forward took a request without {} of its {items}{words}; such {items} are counted and not \
+             sent again; its own log may have the reason",
+            partial.rejected
+        ))
+    }
+
     /// Returns the message about a failure, at most one of each kind a minute.
     fn fail(&mut self, failure: PassOnError, now: Instant) -> Option<String> {
         let PassOnError { reason, may_pass, .. } = failure;
@@ -285,6 +313,15 @@ impl TargetState {
                 )
             }
         })
+    }
+}
+
+/// Returns what a request of the signal consists of.
+fn items(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "spans",
+        Signal::Metrics => "data points",
+        Signal::Logs => "log records",
     }
 }
 
@@ -382,6 +419,20 @@ mod tests {
         assert_eq!(reports(true, 60), (true, true));
         assert_eq!(reports(true, 119), (false, false));
         assert_eq!(reports(true, 120), (true, true));
+    }
+
+    #[test]
+    fn what_a_target_says_of_the_items_that_it_rejects_is_redacted_and_reported_once_a_minute() {
+        let (mut state, start) = (TargetState::default(), Instant::now());
+        let mut said = |message: &str, seconds| {
+            let partial = PartialSuccess { rejected: 7, message: message.to_owned() };
+            state.reject("spans", &partial, start + Duration::from_secs(seconds))
+        };
+        let first = said("too old; password=hunter2secret", 0).unwrap();
+        assert!(first.contains("without 7 of its spans (too old; "), "{first}");
+        assert!(!first.contains("hunter2"), "{first}");
+        assert_eq!(said("", 59), None);
+        assert!(said("", 60).unwrap().contains("of its spans; such"));
     }
 
     #[test]

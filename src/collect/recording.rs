@@ -110,6 +110,7 @@ impl Recording {
             }),
             Signal::Metrics => split::metrics(body, is_json),
         };
+        self.adapters.end_request(&mut self.facts);
         let ItemCounts { taken, rejected } = items.map_err(|failure| match failure {
             Unreadable::Garbage => Refusal::Garbage,
             Unreadable::TooManyElements => Refusal::TooManyElements,
@@ -162,7 +163,14 @@ impl Recording {
     pub(super) fn finish(&mut self, now: Timestamp) {
         let records = self.merge.take(None);
         self.write(records, now);
-        self.counts.lock().stray_spans += self.adapters.take_stray(true);
+        self.count_spans(true);
+    }
+
+    /// Counts the spans of servers that wait, and those that were dropped. At the end all that wait are dropped.
+    fn count_spans(&mut self, is_end: bool) {
+        let mut counts = self.counts.lock();
+        counts.stray_spans += self.adapters.take_stray(is_end);
+        counts.waiting_spans = self.adapters.waiting_spans();
     }
 
     /// Writes the records of the facts that are ready, if a request has many of them.
@@ -195,10 +203,8 @@ impl Recording {
 
     fn write(&mut self, records: Vec<AgentRecord<'static>>, now: Timestamp) {
         let held = self.merge.unwritten() as u64;
-        let mut counts = self.counts.lock();
-        counts.waiting = held + records.len() as u64;
-        counts.stray_spans += self.adapters.take_stray(false);
-        drop(counts);
+        self.counts.lock().waiting = held + records.len() as u64;
+        self.count_spans(false);
         for mut record in records {
             if record.event == EventName::ModelCall {
                 self.add_up(&mut record);

@@ -1,6 +1,7 @@
 //! The state file of the collector: what other commands can say about a run, now and after its end.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct CollectCounts {
     pub stray_spans: u64,
     /// Facts that wait for their other parts, and records that wait for the disk.
     pub waiting: u64,
+    /// Spans of servers that wait for a span of spantap or of an agent in their trace.
+    pub waiting_spans: u64,
     /// Items that could not be decoded although their request could.
     pub rejected: u64,
     /// Requests and connections that were refused, by reason.
@@ -42,29 +45,65 @@ pub struct CollectCounts {
     pub forward_waiting: u64,
     /// Requests that were not passed on, by reason.
     pub forward_lost: BTreeMap<String, u64>,
+    /// Spans, data points and log records that the target left out of requests that it took, as it reports.
+    pub forward_rejected: BTreeMap<String, u64>,
+}
+
+/// What a run lost, in the words of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CollectLosses {
+    /// Numbers and reasons.
+    pub(crate) facts: String,
+    pub(crate) way_out: String,
+}
+
+impl fmt::Display for CollectLosses {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}; {}", self.facts, self.way_out)
+    }
 }
 
 impl CollectCounts {
-    /// Returns a line about what was lost, by reason.
-    pub(crate) fn losses(&self) -> String {
-        let mut parts = Vec::new();
-        let lists = [(&self.lost, "records lost"), (&self.forward_lost, "requests not passed on")];
-        for (list, what) in lists.into_iter().filter(|(list, _)| !list.is_empty()) {
-            let reasons: Vec<String> = list.iter().map(|(word, count)| format!("{word} {count}")).collect();
-            parts.push(format!("{what}: {} ({})", list.values().sum::<u64>(), reasons.join(", ")));
+    /// Returns what was lost; `None` if nothing was.
+    pub(crate) fn losses(&self) -> Option<CollectLosses> {
+        let (mut facts, mut ways) = (Vec::new(), Vec::new());
+        for (list, what) in [
+            (&self.lost, "records lost"),
+            (&self.forward_lost, "requests not passed on"),
+            (&self.forward_rejected, "items rejected by the target of --forward"),
+        ] {
+            if !list.is_empty() {
+                let reasons: Vec<String> =
+                    list.iter().map(|(word, count)| format!("{word} {count}")).collect();
+                let sum = list.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+                facts.push(format!("{what}: {sum} ({})", reasons.join(", ")));
+            }
+        }
+        if self.lost.contains_key(DAY_FULL) {
+            ways.push("set a larger `max_session_size`");
+        }
+        if self.lost.keys().any(|reason| reason != DAY_FULL) {
+            ways.push("check the space and the permissions of the log folder");
+        }
+        if !(self.forward_lost.is_empty() && self.forward_rejected.is_empty()) {
+            ways.push("check the target of --forward and its log");
         }
         if self.rejected > 0 {
-            parts.push(format!("items that are not valid: {}", self.rejected));
+            facts.push(format!("items that are not valid, and not recorded: {}", self.rejected));
+            ways.push("look into the logs of the programs that sent them, to which this was answered");
         }
-        parts.join("; ")
+        (!facts.is_empty()).then(|| CollectLosses { facts: facts.join("; "), way_out: ways.join("; ") })
     }
 }
+
+/// Reason of the records for which a day's file has no room.
+pub(super) const DAY_FULL: &str = "day_full";
 
 /// Adds `count` to the entry `word`.
 pub(super) fn add(counts: &mut BTreeMap<String, u64>, word: &str, count: u64) {
     match counts.get_mut(word) {
         _ if count == 0 => {}
-        Some(known) => *known += count,
+        Some(known) => *known = known.saturating_add(count),
         None => drop(counts.insert(word.to_owned(), count)),
     }
 }

@@ -67,6 +67,7 @@ pub(crate) use encoder::ConnectionEncoder;
 pub(crate) use grpc::RawCodec;
 pub(crate) use models::ModelMetrics;
 pub(crate) use notice::ExportNotice;
+pub(crate) use outcome::PartialSuccess;
 pub(crate) use pass_on::{PassOnClient, PassOnError};
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
 pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, SignalTarget};

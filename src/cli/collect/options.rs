@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
 };
@@ -118,7 +118,8 @@ fn forward(settings: &Settings, has_token: bool) -> anyhow::Result<Option<Forwar
     let is_open = scheme == "http"
         || ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     let is_direct = has_file_headers && is_open;
-    let mut forward = ForwardSettings { url, names: Vec::new(), headers: Vec::new(), is_direct };
+    let redactor = settings.redaction.redactor();
+    let mut forward = ForwardSettings { url, names: Vec::new(), headers: Vec::new(), is_direct, redactor };
     for written in headers.value.iter().flatten() {
         add_header(&mut forward, written, has_token)?;
     }
@@ -134,16 +135,19 @@ fn add_header(forward: &mut ForwardSettings, written: &str, has_token: bool) -> 
         Some((value, None)) => Some(value.to_owned()),
     };
     let own = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING];
-    let parsed: Option<HeaderName> = name.trim().parse().ok().filter(|name| !own.contains(name));
-    let is_valid = value.as_ref().is_none_or(|value| HeaderValue::from_str(value).is_ok());
-    let Some(header) = parsed.filter(|_| is_valid) else {
+    let Ok(header) = name.trim().parse::<HeaderName>() else {
         // What is not a name can contain a secret, as in `authorization: Bearer TOKEN`.
-        let problem = match name.trim().parse::<HeaderName>() {
-            Ok(name) => anyhow!("the header `{name}` cannot be passed on"),
-            Err(_) => anyhow!("a header does not begin with a name"),
-        };
+        let problem = anyhow!("a header does not begin with a name");
         return Err(exit_with(2, problem, "write NAME, NAME=VALUE or NAME=@FILE"));
     };
+    if own.contains(&header) {
+        let problem = anyhow!("the header `{header}` belongs to each single request");
+        return Err(exit_with(2, problem, "leave it out: spantap sets it by itself"));
+    }
+    if value.as_ref().is_some_and(|value| HeaderValue::from_str(value).is_err()) {
+        let problem = anyhow!("the value of the header `{header}` cannot be sent");
+        return Err(exit_with(2, problem, "write it in one line of visible ASCII characters and blanks"));
+    }
     match value {
         Some(value) => forward.headers.push((header.to_string(), value)),
         None if has_token && header == AUTHORIZATION => {
@@ -167,11 +171,20 @@ fn token(path: &Path) -> anyhow::Result<TokenHash> {
 
 /// Returns the text of a file that only the user may read, without the spaces around it.
 fn secret(path: &Path, what: &str) -> anyhow::Result<String> {
-    let failed = || format!("failed to read the {what} in `{}`", path.display());
-    let bytes = read_limited(path, MAX_SECRET).with_context(failed)?;
-    if FileAccess::at(path).with_context(failed)?.is_open {
-        let problem = anyhow!("other users can read the {what} in `{}`", path.display());
-        return Err(hint(problem, format!("chmod 600 '{}'", path.display())));
+    let file = path.display();
+    let unreadable = |error: anyhow::Error| {
+        let problem = error.context(format!("failed to read the {what} in `{file}`"));
+        hint(problem, format!("write the {what} into that file, as one line, or name another file"))
+    };
+    let bytes = read_limited(path, MAX_SECRET).map_err(|error| unreadable(error.into()))?;
+    if FileAccess::at(path).map_err(|error| unreadable(error.into()))?.is_open {
+        let problem = anyhow!("other users can read the {what} in `{file}`");
+        return Err(hint(problem, format!("chmod 600 '{file}'")));
     }
-    String::from_utf8(bytes.trim_ascii().to_vec()).with_context(failed)
+    let text = String::from_utf8(bytes.trim_ascii().to_vec()).map_err(|error| unreadable(error.into()))?;
+    if text.contains(['\r', '\n']) {
+        let problem = anyhow!("the {what} in `{file}` has more than one line, so it is not used");
+        return Err(hint(problem, format!("leave only the {what} itself in that file, as one line")));
+    }
+    Ok(text)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::collect::last_run;
+use crate::cli::collect::{CollectorNote, last_run};
 use crate::cli::selection::{self, ColorArgs};
 use crate::cli::wrap::programs::can_start;
 use crate::cli::wrap::{Failures, ServerSelection, host_files, label, no_file, note_unread, printable_path};
@@ -238,8 +238,8 @@ fn print(
     for (file, reason) in failures {
         writeln!(out, "{}: {}: {}", file.host.id, printable_path(&file.path), Printable::new(reason))?;
     }
-    if let Some(collector) = last_run() {
-        line(out, collector.text)?;
+    if let Some(CollectorNote { text, fix }) = last_run() {
+        line(out, text + &fix.map(|fix| format!("; {fix}")).unwrap_or_default())?;
     }
     if !rows.is_empty() && !terminal.is_unlimited() {
         line(out, "whether they work: spantap check --all".to_owned())?;

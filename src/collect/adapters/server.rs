@@ -21,8 +21,12 @@ use crate::record::words::ServerSpanKind;
 
 /// Flag of a span whose parent is in another process.
 const IS_REMOTE: u32 = 0x200;
-/// Most spans that wait until their trace is known.
+/// Most spans that wait until their trace is known, and most of them in the middle of a request, of which a later span can
+/// make the trace known.
 const WAITING: usize = 2048;
+const WAITING_IN_REQUEST: usize = 8192;
+/// Spans that are dropped at once in the middle of a request, so that the others are seldom looked through.
+const DROPPED: usize = 1024;
 const TRACES: usize = 4096;
 
 const ROW: Row = Row { event: EventName::ServerSpan, parts: SPAN, has_status: true, ..SPAN_ROW };
@@ -73,24 +77,40 @@ impl ServerSpans {
             facts.push(fact);
             return;
         }
-        if self.waiting.len() == WAITING {
-            self.waiting.pop_front();
-            self.stray += 1;
+        if self.waiting.len() == WAITING_IN_REQUEST {
+            self.release(facts);
+            self.keep(WAITING_IN_REQUEST - DROPPED);
         }
         self.waiting.push_back((trace, fact));
+    }
+
+    /// Ends a request: adds the spans whose trace has become known, and drops the oldest of too many that still wait.
+    pub(super) fn end_request(&mut self, facts: &mut Vec<AgentFact>) {
+        self.release(facts);
+        self.keep(WAITING);
+    }
+
+    /// Returns the number of spans that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn keep(&mut self, most: usize) {
+        let excess = self.waiting.len().saturating_sub(most);
+        self.stray += self.waiting.drain(..excess).count() as u64;
     }
 
     /// Returns how many spans were dropped since the last call, because their trace did not become known. At the end
     /// the spans that still wait are dropped, too.
     pub(super) fn take_stray(&mut self, is_end: bool) -> u64 {
         if is_end {
-            self.stray += self.waiting.drain(..).count() as u64;
+            self.keep(0);
         }
         std::mem::take(&mut self.stray)
     }
 
     /// Adds the spans that waited for a trace that is known now.
-    pub(super) fn release(&mut self, facts: &mut Vec<AgentFact>) {
+    fn release(&mut self, facts: &mut Vec<AgentFact>) {
         if !std::mem::take(&mut self.has_new) {
             return;
         }
@@ -140,7 +160,7 @@ mod tests {
             let span = Span { trace_id, span_id: id.clone(), parent_span_id: id, ..Span::default() };
             let item = SentItem::of_span(&span, &resource, 0);
             servers.take(&item, &span, &mut redactor, &mut facts);
-            servers.release(&mut facts);
+            servers.end_request(&mut facts);
             facts.len()
         };
         take(&mut servers, 1);
@@ -151,5 +171,28 @@ mod tests {
         servers.know(&[2; 16]);
         assert_eq!([2, 3].map(|trace| take(&mut servers, trace)), [WAITING + 1; 2]);
         assert_eq!((servers.take_stray(false), servers.take_stray(true)), (0, 1));
+    }
+
+    #[test]
+    fn a_span_waits_for_the_whole_request_whose_last_span_makes_its_trace_known() {
+        let mut redactor = Redactor::default();
+        let resource = SentResource::new(None);
+        for (spans, known, stray) in [
+            (WAITING * 2, WAITING * 2 + 1, 0),
+            (WAITING_IN_REQUEST + 1, WAITING_IN_REQUEST - DROPPED + 2, DROPPED),
+        ] {
+            let (mut servers, mut facts) = (ServerSpans::default(), Vec::new());
+            let mut take = |flags: u32| {
+                let (trace_id, id) = (vec![7; 16], vec![1; 8]);
+                let span =
+                    Span { trace_id, span_id: id.clone(), parent_span_id: id, flags, ..Span::default() };
+                servers.take(&SentItem::of_span(&span, &resource, 0), &span, &mut redactor, &mut facts);
+            };
+            (0..spans).for_each(|_| take(0));
+            take(IS_REMOTE);
+            servers.end_request(&mut facts);
+            assert_eq!((facts.len(), servers.waiting()), (known, 0));
+            assert_eq!(servers.take_stray(false), stray as u64);
+        }
     }
 }

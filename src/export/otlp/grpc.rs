@@ -50,7 +50,7 @@ impl GrpcClient {
         let call = tokio::time::timeout(self.timeout.unwrap_or(Duration::MAX), self.call(body));
         let Ok(answer) = call.await else { return Outcome::not_now("timeout") };
         match answer {
-            Ok(body) => Outcome::taken(outcome::rejected(self.signal, false, &body)),
+            Ok(body) => Outcome::taken(outcome::partial_success(self.signal, false, &body)),
             Err(status) => judge(&status),
         }
     }

@@ -24,12 +24,23 @@ pub(super) struct Outcome {
     pub(super) retry_after: Option<Duration>,
     /// Items that the collector rejected although it accepted the request.
     pub(super) rejected: u64,
+    /// The collector's words about them, as they came.
+    pub(super) message: String,
+}
+
+/// What a collector left out of a request that it accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartialSuccess {
+    /// Number of items, as the collector reports it.
+    pub rejected: u64,
+    /// Its words about them, as they came.
+    pub message: String,
 }
 
 impl Outcome {
-    /// The collector accepted the request without `rejected` items.
-    pub(super) fn taken(rejected: u64) -> Outcome {
-        Outcome { rejected, ..Outcome::default() }
+    /// The collector accepted the request, perhaps without some items.
+    pub(super) fn taken(PartialSuccess { rejected, message }: PartialSuccess) -> Outcome {
+        Outcome { rejected, message, ..Outcome::default() }
     }
 
     /// The request is lost: sent again, it would be refused again or arrive twice.
@@ -47,35 +58,41 @@ impl Outcome {
     }
 }
 
-/// Returns the number of items in `partial_success` of an answer, or 0 if the answer cannot be read.
+/// Returns `partial_success` of an answer; the default value if the answer has none or cannot be read.
 /// Source: OTLP specification, "Partial Success".
-pub fn rejected(signal: Signal, json: bool, body: &[u8]) -> u64 {
-    let count = if json {
-        let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-        let partial = &value["partialSuccess"];
-        let field = match signal {
-            Signal::Traces => &partial["rejectedSpans"],
-            Signal::Metrics => &partial["rejectedDataPoints"],
-            Signal::Logs => &partial["rejectedLogRecords"],
-        };
-        field.as_i64().or_else(|| field.as_str()?.parse().ok())
-    } else {
-        match signal {
-            Signal::Traces => ExportTraceServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_spans),
-            Signal::Metrics => ExportMetricsServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_data_points),
-            Signal::Logs => ExportLogsServiceResponse::decode(body)
-                .ok()
-                .and_then(|answer| answer.partial_success)
-                .map(|partial| partial.rejected_log_records),
+pub fn partial_success(signal: Signal, json: bool, body: &[u8]) -> PartialSuccess {
+    let read = if json { read_json(signal, body) } else { read_protobuf(signal, body) };
+    let (count, message) = read.unwrap_or_default();
+    PartialSuccess { rejected: u64::try_from(count).unwrap_or(0), message }
+}
+
+fn read_json(signal: Signal, body: &[u8]) -> Option<(i64, String)> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let partial = value.get("partialSuccess")?;
+    let count = &partial[match signal {
+        Signal::Traces => "rejectedSpans",
+        Signal::Metrics => "rejectedDataPoints",
+        Signal::Logs => "rejectedLogRecords",
+    }];
+    let count = count.as_i64().or_else(|| count.as_str()?.parse().ok());
+    Some((count.unwrap_or(0), partial["errorMessage"].as_str().unwrap_or_default().to_owned()))
+}
+
+fn read_protobuf(signal: Signal, body: &[u8]) -> Option<(i64, String)> {
+    Some(match signal {
+        Signal::Traces => {
+            let partial = ExportTraceServiceResponse::decode(body).ok()?.partial_success?;
+            (partial.rejected_spans, partial.error_message)
         }
-    };
-    count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0)
+        Signal::Metrics => {
+            let partial = ExportMetricsServiceResponse::decode(body).ok()?.partial_success?;
+            (partial.rejected_data_points, partial.error_message)
+        }
+        Signal::Logs => {
+            let partial = ExportLogsServiceResponse::decode(body).ok()?.partial_success?;
+            (partial.rejected_log_records, partial.error_message)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -84,16 +101,20 @@ mod tests {
 
     #[test]
     fn what_a_collector_rejects_is_read_from_either_encoding() {
-        let binary = [0x0a, 0x02, 0x08, 0x07];
+        let binary = [0x0a, 0x07, 0x08, 0x07, 0x12, 0x03, b'w', b'h', b'y'];
         for (signal, json) in [
-            (Signal::Traces, r#"{"partialSuccess":{"rejectedSpans":"7"}}"#),
-            (Signal::Metrics, r#"{"partialSuccess":{"rejectedDataPoints":7}}"#),
-            (Signal::Logs, r#"{"partialSuccess":{"rejectedLogRecords":"7"}}"#),
+            (Signal::Traces, r#"{"partialSuccess":{"rejectedSpans":"7","errorMessage":"why"}}"#),
+            (Signal::Metrics, r#"{"partialSuccess":{"rejectedDataPoints":7,"errorMessage":"why"}}"#),
+            (Signal::Logs, r#"{"partialSuccess":{"rejectedLogRecords":"7","errorMessage":"why"}}"#),
         ] {
-            assert_eq!(rejected(signal, false, &binary), 7);
-            assert_eq!(rejected(signal, true, json.as_bytes()), 7);
-            assert_eq!(rejected(signal, true, b"nonsense"), 0);
-            assert_eq!(rejected(signal, false, b"\xff\xff"), 0);
+            let expected = PartialSuccess { rejected: 7, message: "why".to_owned() };
+            assert_eq!(partial_success(signal, false, &binary), expected);
+            assert_eq!(partial_success(signal, true, json.as_bytes()), expected);
+            for (is_json, body) in
+                [(true, &b"nonsense"[..]), (true, b"{}"), (false, b"\xff\xff"), (false, b"")]
+            {
+                assert_eq!(partial_success(signal, is_json, body), PartialSuccess::default());
+            }
         }
     }
 }

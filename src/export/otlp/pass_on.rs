@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::export::otlp::outcome::Outcome;
+use crate::export::otlp::outcome::{Outcome, PartialSuccess};
 use crate::export::otlp::settings::source::joined_path;
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
 use crate::export::otlp::transport::HttpClient;
@@ -55,18 +55,18 @@ impl PassOnClient {
         Ok(PassOnClient { clients: Signal::ALL.into_iter().map(client).collect::<anyhow::Result<_>>()? })
     }
 
-    /// Posts a body with these headers. Returns how many of its items the collector rejected.
+    /// Posts a body with these headers. Returns what the collector left out of it.
     pub(crate) async fn post(
         &self,
         signal: Signal,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<u64, PassOnError> {
+    ) -> Result<PartialSuccess, PassOnError> {
         let at = Signal::ALL.iter().position(|known| *known == signal).unwrap_or(0);
-        let Outcome { failure, retryable, retry_after, rejected, .. } =
+        let Outcome { failure, retryable, retry_after, rejected, message, .. } =
             self.clients[at].post(headers, body).await;
         match failure {
-            None => Ok(rejected),
+            None => Ok(PartialSuccess { rejected, message }),
             Some(reason) => Err(PassOnError { reason, may_pass: retryable, retry_after }),
         }
     }

@@ -169,7 +169,7 @@ impl HttpClient {
         let retry_after = head.headers.get("retry-after").and_then(|value| retry_after(value.to_str().ok()?));
         match head.status.as_u16() {
             200..=299 => match body {
-                Ok(body) => Outcome::taken(outcome::rejected(self.signal, self.is_json(head), body)),
+                Ok(body) => Outcome::taken(outcome::partial_success(self.signal, self.is_json(head), body)),
                 // The collector may have taken the request, so it is not sent again.
                 Err(_) => Outcome::lost("answer_unreadable"),
             },

@@ -167,10 +167,11 @@ pub(crate) struct AmbiguousRuns {
 }
 
 impl AmbiguousRuns {
-    /// Returns what is known, and what follows.
-    pub(crate) fn facts(&self) -> [String; 2] {
+    /// Returns what is known, what follows, and the way out.
+    pub(crate) fn facts(&self) -> [String; 3] {
         let AmbiguousRuns { agent_name, runs } = self;
         let known = format!("agent: {runs} runs of {agent_name} at this time, and no id says which one");
-        [known, "what they reported is left out".to_owned()]
+        let way_out = "`spantap stats --by turn` has them; a run is known if the agent itself starts spantap, without npx";
+        [known, "what they reported is left out".to_owned(), way_out.to_owned()]
     }
 }

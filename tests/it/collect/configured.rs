@@ -49,15 +49,46 @@ fn a_service_needs_no_argument_and_no_secret_is_shown() {
 }
 
 #[test]
+fn headers_in_a_variable_are_percent_encoded_as_those_of_otlp() {
+    let (url, arrived) = target(&[]);
+    let home = Home::new();
+    let mut command = home.spantap(["collect", "--listen", "127.0.0.1:0"]);
+    command.env("SPANTAP_COLLECT_FORWARD", &url);
+    command.env("SPANTAP_COLLECT_FORWARD_HEADERS", "x-team,x-key=a%2C%20b%3D,x-plain=c");
+    let collecting = Collecting::with(command);
+    let headers = [PROTOBUF, "x-team: red"];
+    assert_eq!(collecting.post("/v1/traces", &headers, &spans("agent", 1).encode_to_vec()).status, 200);
+    let request = arrived.recv_timeout(PATIENCE).unwrap();
+    let found = ["x-team", "x-key", "x-plain"].map(|name| request.header(name));
+    assert_eq!(found, [Some("red"), Some("a, b="), Some("c")]);
+    collecting.end();
+}
+
+#[test]
 fn a_collector_with_a_part_of_its_settings_is_not_started() {
     let home = Home::new();
     let key = write(&home, "key", "value", 0o644);
     let header = format!("x-key=@{}", key.display());
+    let lines = write(&home, "lines", "authorization: Bearer s3cret\nx-other: s3cret\n", 0o600);
+    let lines = format!("authorization=@{}", lines.display());
     let forward = ["--forward", "http://127.0.0.1:9"];
     for (text_of_config, options, expected) in [
         ("", vec!["--forward-header", "x-team"], "--forward-header needs a target"),
         ("", [&forward[..], &["--forward-header", &header]].concat(), "other users can read the header in"),
         ("", [&forward[..], &["--forward-header", "x-key=@~/none"]].concat(), "failed to read the header in"),
+        (
+            "",
+            [&forward[..], &["--forward-header", "x-key=@~/none"]].concat(),
+            "write the header into that file",
+        ),
+        ("", [&forward[..], &["--forward-header", &lines]].concat(), "has more than one line"),
+        (
+            "",
+            [&forward[..], &["--forward-header", &lines]].concat(),
+            "leave only the header itself in that file",
+        ),
+        ("", [&forward[..], &["--forward-header", "host"]].concat(), "`host` belongs to each single request"),
+        ("", [&forward[..], &["--forward-header", "x-key=s3cret\u{1}"]].concat(), "visible ASCII characters"),
         ("collect.listen = 'x'", vec![], "`collect.listen` cannot be used"),
         ("collect.listen = '0.0.0.0:0'", vec![], "other machines can reach 0.0.0.0:0"),
         ("collect.token_file = '~/none'", vec![], "failed to read the token in"),

@@ -34,6 +34,18 @@ fn events(ids: std::ops::Range<u64>) -> Vec<u8> {
     of_claude("resourceLogs", "scopeLogs", json!({"logRecords": records}))
 }
 
+/// Returns a body with spans of a server, in a trace of which nothing else is known.
+fn of_server(ids: std::ops::Range<u64>) -> Vec<u8> {
+    let span = |id: u64| {
+        json!({
+            "traceId": format!("{:032x}", 9), "spanId": format!("{id:016x}"), "parentSpanId": format!("{:016x}", 99),
+            "name": "query", "startTimeUnixNano": "1795946345000000000", "endTimeUnixNano": "1795946345250000000",
+        })
+    };
+    let spans: Vec<Value> = ids.map(span).collect();
+    json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).to_string().into()
+}
+
 fn of_claude(resources: &str, scopes: &str, items: Value) -> Vec<u8> {
     let resource = json!({"attributes": [{"key": "service.name", "value": {"stringValue": "claude-code"}}]});
     json!({resources: [{"resource": resource, scopes: [items]}]}).to_string().into()
@@ -65,9 +77,11 @@ fn what_was_written_before_a_kill_stays_and_the_next_run_counts_the_rest() {
         send(&collecting, "/v1/logs", events(ids));
     }
     send(&collecting, "/v1/traces", calls(1000..1007));
-    wait_until("all whole facts are written and the halves are counted", || {
+    send(&collecting, "/v1/traces", of_server(1..4));
+    wait_until("all whole facts are written, and the halves and the spans of a server are counted", || {
         let counts = &state(&home)["counts"];
-        counts["records"] == 200 && counts["waiting"] == 7 && counts["forward_waiting"] == 41
+        let waiting = ["waiting", "waiting_spans", "forward_waiting"].map(|name| &counts[name]);
+        counts["records"] == 200 && waiting == [7, 3, 42]
     });
     // A request is under way when the process is killed.
     let body = calls(2000..2010);
@@ -88,7 +102,7 @@ fn what_was_written_before_a_kill_stays_and_the_next_run_counts_the_rest() {
     send(&collecting, "/v1/traces", body);
     let said = collecting.end().1;
     let expected = "did not end in order; requests that it had not answered are lost, and 7 facts that waited for \
-                    other parts or for the disk, and 41 answered requests that waited to be passed on; what it answered in its last \
+                    other parts or for the disk, and 3 spans that waited for the rest of their trace, and 42 answered requests that waited to be passed on; what it answered in its last \
                     second may not be counted";
     assert!(said.contains(expected), "{said}");
     let after = files(&home);

@@ -19,6 +19,11 @@ impl Arrived {
 
 /// A target that answers the requests with these statuses, then with 200.
 pub(super) fn target(statuses: &'static [u16]) -> (String, Receiver<Arrived>) {
+    target_that_says(statuses, "")
+}
+
+/// A target that answers the requests with these statuses, then with 200, each with this text of JSON.
+fn target_that_says(statuses: &'static [u16], says: &'static str) -> (String, Receiver<Arrived>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (to, arrived) = channel();
@@ -33,7 +38,10 @@ pub(super) fn target(statuses: &'static [u16]) -> (String, Receiver<Arrived>) {
             request.body = vec![0; length];
             reader.read_exact(&mut request.body).unwrap();
             let status = statuses.next().unwrap_or(200);
-            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{says}",
+                says.len()
+            );
             (&stream).write_all(answer.as_bytes()).unwrap();
             if to.send(request).is_err() {
                 return;
@@ -122,6 +130,27 @@ fn a_target_that_is_away_is_tried_again_and_one_that_refuses_is_counted() {
     );
     assert!(printed.contains("passed on: 1 request"), "{printed}");
     assert!(printed.contains("requests not passed on: 1 (http_400 1)"), "{printed}");
+}
+
+#[test]
+fn items_that_a_target_rejects_are_counted_with_its_words_redacted() {
+    let says = r#"{"partialSuccess":{"rejectedSpans":"3","errorMessage":"too old, password=hunter2-of-it"}}"#;
+    let (url, arrived) = target_that_says(&[], says);
+    let home = Home::new();
+    let collecting = Collecting::start(&home, &["--forward", &url]);
+    for _ in 0..2 {
+        assert_eq!(collecting.send(&spans("agent", 5)).status, 200);
+        arrived.recv_timeout(PATIENCE).unwrap();
+    }
+    wait_until("both are counted", || state(&home)["counts"]["forward_rejected"]["spans"] == 6);
+    crate::wrap::put(&home, ".cursor/mcp.json", r#"{"mcpServers": {"s": {"command": "true"}}}"#);
+    let status = text(&home.spantap(["status"]).output().unwrap()).0;
+    let loss = "items rejected by the target of --forward: 6 (spans 6)";
+    assert!(status.contains(loss) && status.contains("check the target of --forward"), "{status}");
+    let (printed, said) = collecting.end();
+    assert!(printed.contains("passed on: 2 requests") && printed.contains(loss), "{printed}");
+    assert_eq!(said.matches("took a request without 3 of its spans (too old, ").count(), 1, "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]
