@@ -117,7 +117,7 @@ agent_record! {
             pub model: RecordText<'a>,
             /// Input tokens, as the agent reports them: `docs/agents.md` says which agents include those from the cache.
             pub input_tokens: Option<u64>,
-            /// Output tokens.
+            /// Output tokens, with those that the model used to think.
             pub output_tokens: Option<u64>,
             /// Input tokens that were read from the provider's cache.
             pub cached_tokens: Option<u64>,

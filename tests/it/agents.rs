@@ -54,6 +54,7 @@ fn records_of(bodies: &[(bool, String)], pause_ms: i64) -> Vec<Value> {
                 adapters.read_logs(&request, &mut facts);
             }
         }
+        adapters.end_request(&mut facts);
         facts.into_iter().for_each(|fact| merge.add(fact, now));
         now = Timestamp(now.0 + pause_ms * 1000);
         records.extend(merge.take(Some(now)));
@@ -89,10 +90,11 @@ fn told(answers: &[u64]) -> Vec<[u64; 3]> {
     answers.iter().map(|number| [1000 * (number + 1), 10 * (number + 1), 100 * (number + 1)]).collect()
 }
 
-const AGENTS: [&str; 8] = [
+const AGENTS: [&str; 9] = [
     "claude",
     "codex",
     "gemini",
+    "gemini-thoughts",
     "opencode",
     "claude-failed",
     "codex-failed",
@@ -246,6 +248,16 @@ fn gemini_cli_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_re
     assert_eq!(texts(&tools, "tool_server"), ["kit", "kit", "kit", "kit", "-", "kit"]);
     assert_eq!(texts(&tools, "status"), ["ok", "error", "ok", "ok", "ok", "ok"]);
     assert!(tools.iter().all(|tool| tool["call_id"].is_string() && tool["decision"] == "allowed"));
+}
+
+#[test]
+fn the_tokens_of_gemini_s_thoughts_are_output_and_those_of_its_own_tools_input() {
+    let records = recorded("gemini-thoughts");
+    let mut calls = of(&records, "model_call");
+    calls.sort_by_key(|call| call["started_at"].as_str());
+    let found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
+    assert_eq!(found, told(&[0, 1, 2]));
+    assert!(calls.iter().all(|call| call["span_id"].is_string() && call["model"] == "fake"), "{calls:#?}");
 }
 
 #[test]

@@ -71,7 +71,9 @@ impl FieldReader<'_, '_> {
             FieldSlot::Operation => first(&mut record.operation, || text(name)),
             FieldSlot::Model => first(&mut record.model, || text(name)),
             FieldSlot::InputTokens => first(&mut record.input_tokens, || whole(value)),
+            FieldSlot::MoreInputTokens => more(&mut record.input_tokens, value),
             FieldSlot::OutputTokens => first(&mut record.output_tokens, || whole(value)),
+            FieldSlot::MoreOutputTokens => more(&mut record.output_tokens, value),
             FieldSlot::CachedTokens => first(&mut record.cached_tokens, || whole(value)),
             FieldSlot::CacheWriteTokens => first(&mut record.cache_write_tokens, || whole(value)),
             FieldSlot::CostUsd => {
@@ -147,6 +149,11 @@ fn first<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
     if field.is_none() {
         *field = value();
     }
+}
+
+/// Adds the number in `value` to a count that is known.
+fn more(count: &mut Option<u64>, value: &Value) {
+    *count = count.map(|count| count.saturating_add(whole(value).unwrap_or(0)));
 }
 
 fn number(value: &Value) -> Option<f64> {

@@ -1,5 +1,8 @@
 //! Gemini CLI. The event of a tool is in the trace of its span's parent; the event of a request has the
 //! numbers of its span, and the event of a failure is in its span.
+//!
+//! Input and output do not contain the tokens of thoughts and of the results of the provider's own tools, which are billed,
+//! too. Only the event has those, so the tokens of the span are only a part of the id.
 
 use super::table::FieldSlot::*;
 use super::table::KeyPart::{Attribute, ByTime, Parent, Span, Trace, Word};
@@ -36,11 +39,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
                 FAILED,
             ],
             has_status: true,
-            fields: &[
-                (InputTokens, "gen_ai.usage.input_tokens"),
-                (OutputTokens, "gen_ai.usage.output_tokens"),
-                (ErrorType, "error.type"),
-            ],
+            fields: &[(ErrorType, "error.type")],
             ..SPAN_ROW
         },
         Row {
@@ -72,7 +71,9 @@ pub(super) const TABLE: AgentTable = AgentTable {
             fields: &[
                 (Model, "model"),
                 (InputTokens, "input_token_count"),
+                (MoreInputTokens, "tool_token_count"),
                 (OutputTokens, "output_token_count"),
+                (MoreOutputTokens, "thoughts_token_count"),
                 (CachedTokens, "cached_content_token_count"),
                 (Duration, "duration_ms"),
             ],

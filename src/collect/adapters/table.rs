@@ -94,7 +94,11 @@ pub(super) enum FieldSlot {
     Operation,
     Model,
     InputTokens,
+    /// Input tokens that the agent does not count in the attribute of [`FieldSlot::InputTokens`].
+    MoreInputTokens,
     OutputTokens,
+    /// Output tokens that the agent does not count in the attribute of [`FieldSlot::OutputTokens`].
+    MoreOutputTokens,
     CachedTokens,
     CacheWriteTokens,
     CostUsd,

@@ -37,6 +37,7 @@ fn a_collector_that_is_started_again_at_any_moment_counts_each_request_once() {
         ("claude", 7, bodies("claude")),
         ("codex", 7, bodies("codex")),
         ("gemini", 7, bodies("gemini")),
+        ("gemini-thoughts", 3, bodies("gemini-thoughts")),
         ("opencode", 5, bodies("opencode")),
         ("codex-failed", 9, bodies("codex-failed")),
         // The numbers of tokens are the same a second time.

@@ -8,7 +8,7 @@ fn a_cost_is_calculated_only_for_calls_without_one_and_is_marked_everywhere() {
     let home = Home::new();
     write_config(&home, "[cost.models]\n\"fake*\" = { input = 1, cached = 0.1, output = 10 }\n");
     let collecting = Collecting::start(&home, &[]);
-    for agent in ["codex", "claude"] {
+    for agent in ["codex", "claude", "gemini-thoughts"] {
         collecting.replay(agent);
     }
     collecting.end();
@@ -26,7 +26,9 @@ fn a_cost_is_calculated_only_for_calls_without_one_and_is_marked_everywhere() {
     assert_eq!(of("codex", "config"), expected);
     let told = [4255, 8480, 12705, 16930, 21155, 25380, 29605].map(|cost| f64::from(cost) / 1e6);
     assert_eq!(of("claude-code", "agent"), told);
-    assert_eq!(costs.len(), 14);
+    // The thoughts of the model and its own tools are paid for.
+    assert_eq!(of("gemini-cli", "config"), expected[..3]);
+    assert_eq!(costs.len(), 17);
     let said = |words: &[&str]| text(&home.spantap(words.iter().copied()).output().unwrap()).0;
     let by_model = said(&["stats", "--by", "model", "--since", "2020-01-01", "--no-pager"]);
     let costs = |agent: &str| {
@@ -34,11 +36,11 @@ fn a_cost_is_calculated_only_for_calls_without_one_and_is_marked_everywhere() {
         line.split_whitespace().last().unwrap().to_owned()
     };
     assert_eq!((costs("codex"), costs("claude-code")), ("~$0.028".to_owned(), "$0.119".to_owned()));
-    assert!(by_model.contains("~$0.147 (7 of 14 calculated)"), "{by_model}");
+    assert!(by_model.contains("~$0.153 (10 of 17 calculated)"), "{by_model}");
     let json = said(&["stats", "--by", "model", "--since", "2020-01-01", "--json"]);
     let rows: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let counts: Vec<&Value> = rows.iter().map(|row| &row["calculated_costs"]).collect();
-    assert_eq!(counts, [&Value::from(0), &Value::from(7)]);
+    assert_eq!(counts, [0, 7, 3].map(Value::from).each_ref());
 }
 
 #[test]

@@ -4,7 +4,8 @@ It speaks the four wire formats that agents use: OpenAI Responses and chat compl
 generateContent, streamed or not. The script is a list of [tool, arguments]; the tool may be SERVER/TOOL. With K tool
 results in the conversation the model asks for the K-th call, under the first offered name that ends with that tool's
 name; after the last one it answers with a text that quotes the last result. The K-th answer reports 1000 * (K + 1)
-input and 10 * (K + 1) output tokens; a tenth of the input is from the cache.
+input and 10 * (K + 1) output tokens; a tenth of the input is from the cache, and a tenth of the output is thought. In
+Gemini's format another tenth of the input is of the provider's own tools; it and the thoughts have numbers of their own.
 
     model.py --port N --script '[["echo", {"message": "hi"}]]' --log FILE
 
@@ -149,7 +150,7 @@ class H(BaseHTTPRequestHandler):
             item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
                     "content": [{"type": "output_text", "text": "FINAL:" + (seen or "no tool " + ",".join(tools)), "annotations": []}]}
         resp = {"id": "resp_%d" % len(inp), "object": "response", "created_at": 1, "status": "completed", "model": "fake-model", "output": [item],
-                "usage": {"input_tokens": tin, "output_tokens": tout, "total_tokens": tin + tout, "input_tokens_details": {"cached_tokens": tin // 10}, "output_tokens_details": {"reasoning_tokens": 0}}}
+                "usage": {"input_tokens": tin, "output_tokens": tout, "total_tokens": tin + tout, "input_tokens_details": {"cached_tokens": tin // 10}, "output_tokens_details": {"reasoning_tokens": tout // 10}}}
         if not r.get("stream"):
             return self.js(resp)
         started = dict(resp, status="in_progress", output=[])
@@ -166,7 +167,8 @@ class H(BaseHTTPRequestHandler):
         seen = text_of(res[-1].get("content")) if res else None
         log(api="chat", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout)
         base = {"id": "c1", "object": "chat.completion.chunk" if r.get("stream") else "chat.completion", "created": 1, "model": "fake-model"}
-        use = {"prompt_tokens": tin, "completion_tokens": tout, "total_tokens": tin + tout, "prompt_tokens_details": {"cached_tokens": tin // 10}}
+        use = {"prompt_tokens": tin, "completion_tokens": tout, "total_tokens": tin + tout, "prompt_tokens_details": {"cached_tokens": tin // 10},
+               "completion_tokens_details": {"reasoning_tokens": tout // 10}}
         if want:
             msg = {"role": "assistant", "content": None, "tool_calls": [{"index": 0, "id": f"call_{k + 1}", "type": "function", "function": {"name": want, "arguments": arguments(k)}}]}
             fin = "tool_calls"
@@ -216,7 +218,9 @@ class H(BaseHTTPRequestHandler):
         else:
             part = {"text": "FINAL:" + (seen or "no tool")}
         o = {"candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
-             "usageMetadata": {"promptTokenCount": tin, "candidatesTokenCount": tout, "totalTokenCount": tin + tout, "cachedContentTokenCount": tin // 10}, "modelVersion": "fake"}
+             "modelVersion": "fake", "usageMetadata": {
+                 "promptTokenCount": tin - tin // 10, "toolUsePromptTokenCount": tin // 10, "cachedContentTokenCount": tin // 10,
+                 "candidatesTokenCount": tout - tout // 10, "thoughtsTokenCount": tout // 10, "totalTokenCount": tin + tout}}
         return self.sse([(None, o)]) if stream else self.js(o)
 
 
