@@ -2,6 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU64;
 
 use clap::Args;
 use serde::Serialize;
@@ -9,8 +10,11 @@ use serde::Serialize;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, models, stats};
-use crate::query::agents::table::{FactTable, left_out_text, model_rows, sort_rows};
+use crate::query::agents::table::{FactTable, join_sessions, left_out_text, model_rows, sort_rows};
 use crate::query::errors::ErrorTable;
+use crate::query::scan::scan;
+use crate::query::select::Selection;
+use crate::query::sessions::SessionTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
 #[derive(Debug, Args)]
@@ -75,9 +79,17 @@ impl StatsArgs {
         let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         let (table, findings) = reading.scan(|| FactTable::new(&reading.select));
         reading.print_problems(&findings);
-        let (facts, left_out) = table.finish();
+        let (mut facts, left_out) = table.finish();
         left_out_text(left_out).iter().for_each(|text| note(text));
-        let mut rows = model_rows(&facts, self.by == StatsGrouping::Turn);
+        let is_by_turn = self.by == StatsGrouping::Turn;
+        if is_by_turn && !facts.is_empty() {
+            // `--session` is the agent's id here, which need not be that of the session.
+            let select = Selection { window: reading.select.window, ..Selection::default() };
+            let make = || SessionTable::new(&select, &reading.prices, false);
+            let (sessions, _) = scan(&reading.sources, make, &AtomicU64::new(0));
+            join_sessions(&mut facts, &mut sessions.finish(None));
+        }
+        let mut rows = model_rows(&facts, is_by_turn);
         if let Some(order) = self.sort {
             sort_rows(&mut rows, order);
         }

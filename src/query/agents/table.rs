@@ -1,6 +1,6 @@
 //! Adds up what agents reported over all sessions: the figures of `sessions`, and of `stats --by model|turn`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -373,24 +373,42 @@ pub(crate) struct FactGroup<'f> {
     durations: Durations,
 }
 
-/// Groups the facts by turn.
+/// Groups the facts by turn. An agent that continues a conversation in another session can count its turns anew, so turns
+/// with one id are told apart by the session that [`join_sessions`] found.
 pub(crate) fn turns(facts: &[CountedFact]) -> Vec<FactGroup<'_>> {
-    groups(facts.iter().map(|fact| ([&*fact.agent_name, &*fact.session_id, &*fact.turn_id], fact)))
+    fn key(fact: &CountedFact) -> [&str; 3] {
+        [&fact.agent_name, &fact.session_id, &fact.turn_id]
+    }
+    let mut joined: HashMap<[&str; 3], BTreeMap<Timestamp, usize>> = HashMap::new();
+    for fact in facts {
+        if let Some(at) = fact.session {
+            joined.entry(key(fact)).or_default().insert(fact.began, at);
+        }
+    }
+    // A turn can begin long before the first server of its session, and its first facts then belong to no session.
+    let nearest = |fact: &CountedFact| {
+        let joined = joined.get(&key(fact))?;
+        let around = [joined.range(..fact.began).next_back(), joined.range(fact.began..).next()];
+        let nearest = around.into_iter().flatten().min_by_key(|(at, _)| at.0.abs_diff(fact.began.0));
+        nearest.map(|(_, at)| *at)
+    };
+    groups(facts.iter().map(|fact| (key(fact), fact.session.or_else(|| nearest(fact)), fact)))
 }
 
-/// Groups the facts by their keys. The most expensive group is the first, and then the one with most tokens.
-fn groups<'f>(facts: impl Iterator<Item = ([&'f str; 3], &'f CountedFact)>) -> Vec<FactGroup<'f>> {
-    let mut groups: HashMap<[&str; 3], FactGroup<'f>> = HashMap::new();
-    for (key, fact) in facts {
-        let group = groups.entry(key).or_insert_with(|| FactGroup {
+/// Groups the facts by their keys and sessions. The most expensive group is the first, and then the one with most tokens.
+fn groups<'f>(
+    facts: impl Iterator<Item = ([&'f str; 3], Option<usize>, &'f CountedFact)>,
+) -> Vec<FactGroup<'f>> {
+    let mut groups: HashMap<([&str; 3], Option<usize>), FactGroup<'f>> = HashMap::new();
+    for (key, session, fact) in facts {
+        let group = groups.entry((key, session)).or_insert_with(|| FactGroup {
             key,
-            session: None,
+            session,
             began: fact.began,
             totals: AgentTotals::default(),
             durations: Durations::default(),
         });
         group.totals.add_counted(fact);
-        group.session = group.session.or(fact.session);
         group.began = fact.began.min(group.began);
         if let (EventName::ModelCall, Some(ms)) = (fact.event, fact.figures.ms) {
             group.durations.push(ms);
@@ -411,7 +429,7 @@ pub(crate) fn model_rows(facts: &[CountedFact], by_turn: bool) -> Vec<ModelRow> 
         return turns(facts).into_iter().map(ModelRow::of_turn).collect();
     }
     let calls = facts.iter().filter(|fact| fact.event == EventName::ModelCall);
-    let of_models = groups(calls.map(|fact| ([&*fact.agent_name, &*fact.model, ""], fact)));
+    let of_models = groups(calls.map(|fact| ([&*fact.agent_name, &*fact.model, ""], None, fact)));
     of_models.into_iter().map(ModelRow::of_model).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::chain::{ChainItem, ChainNode, chain};
 use super::joins::{JoinedBy, tools_of};
-use super::table::{FactTable, left_out_text, model_rows};
+use super::table::{CountedFact, FactTable, left_out_text, model_rows};
 use super::*;
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
@@ -288,7 +288,7 @@ fn the_parts_of_a_model_call_that_went_to_two_runs_of_the_collector_are_one_reco
     assert_eq!(seqs(&[span(1, 0), event(2, 100, 7)]).len(), 2);
     let of_other = event(2, 100, 7).replace(r#""session_id":"c""#, r#""session_id":"d""#);
     assert_eq!(two(span(1, 0), of_other).len(), 2);
-    // Gemini CLI has the tokens in both.
+    // Claude Code has the tokens in both, if the provider sends no ids of requests.
     let with_tokens = |tokens: u64| {
         line("model_call", 1, 0, 100, &format!(r#","span_id":"s","input_tokens":{tokens},"output_tokens":1"#))
     };
@@ -330,6 +330,46 @@ fn spans_of_a_server_are_below_their_call_and_a_circle_of_spans_ends_nothing() {
     ];
     let expected = "outside 0\n call 1\n  span 4\n   span 3\n call 2\n  ~span 5\n";
     assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+}
+
+#[test]
+fn a_turn_id_that_comes_again_in_another_session_is_another_turn() {
+    let hour = 3_600_000;
+    let session = |first: i64| {
+        let mut totals = SessionTotals::default();
+        totals.conversation_ids.insert("c".to_owned());
+        for (event, ms) in [("session_started", first), ("session_ended", first + 1_000)] {
+            let line = format!(
+                r#"{{"schema":"spantap/1","timestamp":"{}","event":"{event}","session_id":"s{first}","connection_id":"0000c1"}}"#,
+                at(ms)
+            );
+            let entry = LogEntry::parse(line.as_bytes()).unwrap();
+            totals.add(&entry, &Selection::default(), &crate::record::cost::Prices::default());
+        }
+        (totals.session_id.clone(), totals)
+    };
+    let turn = r#","turn_id":"p0""#;
+    let facts = [
+        line("agent_turn", 1, 0, 0, turn),
+        line("model_call", 2, 10, 100, turn),
+        // The first server of the session started five minutes later.
+        line("agent_turn", 3, hour - 300_000, 0, turn),
+        line("model_call", 4, hour, 100, turn),
+        line("model_call", 5, hour + 10, 100, turn),
+    ];
+    let select = Selection::default();
+    let mut table = FactTable::new(&select);
+    facts.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
+    let mut facts = table.finish().0;
+    let turns = |facts: &[CountedFact]| -> Vec<(Timestamp, u64)> {
+        let rows = model_rows(facts, true);
+        let mut turns: Vec<_> = rows.iter().map(|row| (row.started_at.unwrap(), row.model_calls)).collect();
+        turns.sort();
+        turns
+    };
+    assert_eq!(turns(&facts), [(at(0), 3)], "no session is known");
+    super::table::join_sessions(&mut facts, &mut [session(hour), session(0)]);
+    assert_eq!(turns(&facts), [(at(0), 1), (at(hour - 300_000), 2)]);
 }
 
 #[test]
