@@ -16,6 +16,9 @@ const MOST_NAMES: usize = 100;
 /// Agents, providers and operations that get series of their own.
 const MOST_AGENTS: usize = 20;
 
+/// Characters of the longest word for an error.
+const LONGEST_ERROR: usize = 64;
+
 pub(crate) struct ModelMetrics {
     agents: FirstNames,
     providers: FirstNames,
@@ -45,6 +48,12 @@ impl FirstNames {
         let is_known = self.names.contains(name);
         KeyValue::new(key, if is_known { name.to_owned() } else { value::OTHER.to_owned() })
     }
+}
+
+/// Returns true if the text is a word for a kind of error. An agent can put a whole message there, which is not sent.
+fn is_error_word(text: &str) -> bool {
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+    (1..=LONGEST_ERROR).contains(&text.len()) && text.bytes().all(is_of_word)
 }
 
 impl ModelMetrics {
@@ -83,7 +92,8 @@ impl ModelMetrics {
         }
         if let Some(duration) = &call.duration_ms {
             if call.status == Some(Status::Error) {
-                let word = call.error_type.as_deref().unwrap_or(value::OTHER);
+                let word =
+                    call.error_type.as_deref().filter(|word| is_error_word(word)).unwrap_or(value::OTHER);
                 attributes.push(self.errors.attribute(name::ERROR_TYPE, word));
             }
             self.duration.record(duration.0.max(0.0) / 1000.0, &attributes);
