@@ -306,7 +306,7 @@ record! {
             pub stream: Option<Stream>,
             /// Length in bytes of the notification, the stderr line, or the last malformed line.
             pub size_bytes: Option<u64>,
-            /// `unmatched`: `response`, `error` or `cancellation`.
+            /// `unmatched`: `response`, `error`, `cancellation`, or `late_cancellation` of a request that was answered.
             #[serde(deserialize_with = "words::known")]
             pub what: Option<UnmatchedKind>,
             /// `gap`: place of the loss: `tap`, `log` or `otlp`.

@@ -469,7 +469,13 @@ pub struct Unmatched {
 
 words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation" }
+    pub enum UnmatchedKind {
+        Response = "response",
+        Error = "error",
+        Cancellation = "cancellation",
+        /// A cancellation of a request that was answered before, which harms nothing.
+        LateCancellation = "late_cancellation",
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

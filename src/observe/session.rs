@@ -37,7 +37,7 @@ mod tools;
 use deadlines::Deadlines;
 use facts::ReceivedRequest;
 use losses::UnreportedLosses;
-use notification::CancelledRequests;
+use notification::{AnsweredRequests, CancelledRequests};
 use peers::Peers;
 use pending::{OpenRequests, Pending, Questions};
 use rounds::Rounds;
@@ -69,6 +69,7 @@ pub(super) struct Session {
     seq: u64,
     open: OpenRequests,
     cancelled: CancelledRequests,
+    answered: AnsweredRequests,
     deadlines: Deadlines,
     repeats: Repeats,
     turns: TurnCounter,
@@ -101,6 +102,7 @@ impl Session {
             seq: 0,
             open: OpenRequests::default(),
             cancelled: CancelledRequests::default(),
+            answered: AnsweredRequests::default(),
             deadlines: Deadlines::default(),
             repeats: Repeats::default(),
             turns: TurnCounter::default(),

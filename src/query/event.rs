@@ -96,6 +96,8 @@ fn severity(entry: &LogEntry<'_>) -> Option<Severity> {
     match entry.event {
         // Repeated calls that lead somewhere do not need attention.
         EventName::AgentThrashing if &*entry.level == "info" => None,
+        // Cancellations of requests that were answered before harm nothing.
+        EventName::Unmatched if &*entry.level == "info" => None,
         // Bodies are kept.
         EventName::DebugStarted if &*entry.level == "warn" => Some(Severity::Failure),
         EventName::AgentThrashing | EventName::ServerUnresponsive | EventName::Gap => Some(Severity::Failure),

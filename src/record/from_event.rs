@@ -352,7 +352,11 @@ impl<'a> Record<'a> {
 
     fn unmatched(&mut self, unmatched: &'a Unmatched) {
         let Unmatched { request_id, direction, what, error_code, count } = unmatched;
-        self.begin(Level::Warn, EventName::Unmatched, format!("{what} without an open request"));
+        let (level, message) = match what {
+            UnmatchedKind::LateCancellation => (Level::Info, "cancellation after the answer".to_owned()),
+            what => (Level::Warn, format!("{what} without an open request")),
+        };
+        self.begin(level, EventName::Unmatched, message);
         self.request_id = request_id.as_ref().and_then(known);
         self.direction = Some(*direction);
         self.what = Some(*what);

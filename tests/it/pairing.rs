@@ -409,6 +409,36 @@ fn messages_for_no_open_request_are_counted_by_direction_and_kind() {
 }
 
 #[test]
+fn cancellations_after_the_answers_are_one_harmless_record_and_those_of_unknown_requests_a_warning() {
+    let mut player = Player::new();
+    let cancel = |id: u64| line(json!({"method": "notifications/cancelled", "params": {"requestId": id}}));
+    for id in 1..=5 {
+        player.send(CLIENT, call(id));
+        player.send(SERVER, result(id));
+        player.send(CLIENT, cancel(id));
+    }
+    player.send(CLIENT, cancel(99));
+    // The id is that of the other side.
+    player.send(SERVER, cancel(1));
+    let records = player.end();
+    let unmatched: Vec<[&Value; 4]> = records
+        .iter()
+        .filter(|record| record["event"] == "unmatched")
+        .map(|record| ["level", "direction", "what", "count"].map(|field| &record[field]))
+        .collect();
+    let expected = [
+        ("warn", "client_to_server", "cancellation", 1),
+        ("warn", "server_to_client", "cancellation", 1),
+        ("info", "client_to_server", "late_cancellation", 5),
+    ];
+    let expected = expected.map(|(level, direction, what, count)| {
+        [Value::from(level), Value::from(direction), Value::from(what), Value::from(count)]
+    });
+    assert_eq!(unmatched, expected.each_ref().map(|fields| fields.each_ref()));
+    assert_eq!(records.last().unwrap()["totals"]["unmatched"], 7);
+}
+
+#[test]
 fn each_element_of_a_huge_batch_is_an_operation() {
     let mut player = Player::new();
     let elements = |of: fn(Value) -> String| {

@@ -46,6 +46,7 @@ impl Session {
             }
             return;
         };
+        self.answered.insert(asker, &pending.id);
         if direction == Direction::ServerToClient {
             self.first_answer.get_or_insert(step.now);
         }

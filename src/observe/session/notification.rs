@@ -1,6 +1,7 @@
 //! Notifications: progress and cancellation concern a request, the others are counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::observe::envelope::{Envelope, Member};
 use crate::observe::error_words;
@@ -55,6 +56,33 @@ impl CancelledRequests {
     }
 }
 
+/// Answered requests that are remembered, so that a late cancellation is known.
+const MAX_ANSWERED: usize = 1024;
+
+/// Hashes of the latest requests that were answered, with the side that sent them. They are compared only if a
+/// cancellation finds no open request.
+#[derive(Default)]
+pub(super) struct AnsweredRequests(VecDeque<u64>);
+
+impl AnsweredRequests {
+    pub(super) fn insert(&mut self, direction: Direction, id: &RequestId) {
+        if self.0.len() == MAX_ANSWERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(AnsweredRequests::hash(direction, id));
+    }
+
+    fn contains(&self, direction: Direction, id: &RequestId) -> bool {
+        self.0.contains(&AnsweredRequests::hash(direction, id))
+    }
+
+    fn hash(direction: Direction, id: &RequestId) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (direction as u8, id.bytes()).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 impl Session {
     pub(super) fn notification(&mut self, direction: Direction, envelope: &Envelope, step: &mut Step<'_>) {
         self.totals.notifications += 1;
@@ -97,8 +125,12 @@ impl Session {
         let Some(pending) =
             self.cancelled_request(direction, &id).and_then(|number| self.open.remove(number))
         else {
-            // Some hosts cancel a request that was answered a moment ago.
-            self.unmatched(direction, Some(&id), UnmatchedKind::Cancellation, None, step);
+            // Some hosts cancel a request that was answered a moment ago, which the specification allows.
+            let what = match self.answered.contains(direction, &id) {
+                true => UnmatchedKind::LateCancellation,
+                false => UnmatchedKind::Cancellation,
+            };
+            self.unmatched(direction, Some(&id), what, None, step);
             return;
         };
         let mut answer = CallAnswer { cancelled_at: Some(step.now), ..CallAnswer::default() };
