@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def collecting(spantap, logs, state):
             collect.send_signal(signal.SIGTERM)
             collect.stdout.read()
     assert collect.returncode == 0, f"collect ended with {collect.returncode}"
+
+
+def run_each(run, logs):
+    """Calls run(spantap, agent, folder) for each agent that the command line names, or for all. Ends at the first assertion
+    that fails, and then shows the session in `logs`, below the folder.
+    """
+    spantap, names = os.path.realpath(sys.argv[1]), sys.argv[2:]
+    for name in names or REAL:
+        with tempfile.TemporaryDirectory() as work:
+            try:
+                run(spantap, name, Path(work))
+            except AssertionError as error:
+                command = [spantap, "show", "last", "--no-pager", "--log-dir", Path(work) / logs]
+                shown = subprocess.run(command, capture_output=True, text=True, check=False)
+                sys.exit(f"{name}: {error}\n\n{shown.stdout}{shown.stderr}")
 
 
 class Agent:

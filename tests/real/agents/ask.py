@@ -9,12 +9,10 @@ user behind spantap, and the `spantap mcp` that was added. Needs what check.py n
 import json
 import os
 import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-from agent import REAL, Agent, collecting, real_servers
+from agent import Agent, collecting, real_servers, run_each
 
+LOGS = ".local/state/spantap/sessions"
 ROUNDS = 6
 ASKED = ["spantap/why", "spantap/calls", "watched/stats", "watched/calls", "watched/why"]
 
@@ -26,8 +24,7 @@ def run(spantap, name, work):
     agent = Agent(spantap, name, work / "agent", servers, script, "no_tool")
     file = home / agent.FILES[name]
     environment = {"HOME": str(home), "PATH": os.environ["PATH"]}
-    state = home / ".local/state"
-    logs = state / "spantap/sessions"
+    logs = home / LOGS
     edit = lambda *words: subprocess.run([spantap, *words, "--host", name, "--yes"], env=environment, stdout=subprocess.DEVNULL, check=True)
 
     def wrap():
@@ -38,7 +35,7 @@ def run(spantap, name, work):
         assert file.read_bytes() == before, "unwrap gives the file back"
         edit("wrap", "--with-self")
 
-    with collecting(spantap, logs, state):
+    with collecting(spantap, logs, home / ".local/state"):
         agent.run(wrap)
     edit("unwrap")
     assert b"--wrapped" not in file.read_bytes(), file.read_text()
@@ -68,14 +65,4 @@ def check(name, agent, logs):
     print(f"{name}: its answer names the loop of {ROUNDS} calls")
 
 
-def main():
-    spantap, names = os.path.realpath(sys.argv[1]), sys.argv[2:]
-    for name in names or REAL:
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                run(spantap, name, Path(work))
-            except AssertionError as error:
-                sys.exit(f"{name}: {error}")
-
-
-main()
+run_each(run, logs=f"agent/home/{LOGS}")

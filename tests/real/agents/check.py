@@ -8,14 +8,10 @@ It needs a network namespace of its own (agents.sh) and REAL_NODE and REAL_AGENT
 
 import base64
 import json
-import os
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-from agent import PROMPT, REAL, Agent, collecting, real_servers
+from agent import PROMPT, Agent, collecting, real_servers, run_each
 
 CANARY = "ARGUMENT-CANARY-93c2"
 # The settings of each agent refuse this tool, without a person.
@@ -129,16 +125,4 @@ def check(spantap, name, agent, logs, printed):
                 assert spelling not in content, f"{secret} is in {file.name} as {spelling}"
 
 
-def main():
-    spantap, names = os.path.realpath(sys.argv[1]), sys.argv[2:]
-    for name in names or REAL:
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                run(spantap, name, Path(work))
-            except AssertionError as error:
-                logs = Path(work) / "logs"
-                shown = subprocess.run([spantap, "show", "last", "--no-pager", "--log-dir", logs], capture_output=True, text=True, check=False)
-                sys.exit(f"{name}: {error}\n\n{shown.stdout}{shown.stderr}")
-
-
-main()
+run_each(run, logs="logs")
