@@ -22,7 +22,18 @@ lnav -n -I "$work/config" \
 [[ $(wc -l < "$work/stats") -ge 4 ]]
 diff "$work/lnav" "$work/stats"
 
+# What agents reported is in the same table.
+agents=$(dirname "$logs")/agents/session
+lnav -n -I "$work/config" \
+    -c ";select agent_name, model, count(*) as calls, sum(input_tokens), sum(output_tokens) from spantap_log
+        where event = 'model_call' and amends is null group by agent_name, model order by model" \
+    -c ":write-csv-to -" "$agents"/*.jsonl | tail -n +2 > "$work/lnav-agents"
+"$spantap" stats --by model --json "$agents" |
+    jq -r '[.agent_name, .model, .model_calls, .input_tokens, .output_tokens] | join(",")' | sort > "$work/stats-agents"
+[[ -s $work/lnav-agents ]]
+diff "$work/lnav-agents" "$work/stats-agents"
+
 # A line shows the record's time, server, event and message.
 lnav -n -I "$work/config" "$logs"/git-*.jsonl > "$work/lines"
 grep -Eq '^[0-9T:.-]+ +git +mcp_tool_call +tools/call git_status: ok  [0-9.]+$' "$work/lines"
-echo "lnav: 3 passed, 0 failed"
+echo "lnav: 4 passed, 0 failed"

@@ -3,7 +3,7 @@
     sql.py SPANTAP_BINARY
 
 Runs over recorded sessions, made sessions (hostile names, broken lines, foreign files) and ten thousand
-generated calls, and over a session whose agent reported its model calls. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
+generated calls, and over sessions whose agents reported their model calls and whose server sent spans. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
 """
 
 import json
@@ -63,7 +63,9 @@ def run_duckdb(spantap: str, folder: str) -> int:
             compare("DuckDB", rows, names, stats(spantap, folder, "session"), 1, ["calls", "turns", "denied", "errors"])
         elif name == "by-turn" and (rows or "agents" in folder):
             compare("DuckDB", rows, names, stats(spantap, folder, "turn"), 3, FIELDS_OF_TURNS)
-        elif name == "refused" and "agents" in folder:
+        elif name == "server-spans" and folder.endswith("joins/trace"):
+            assert [row[1:5] for row in rows] == [("get-sum", "math", "tools/call get-sum", 1)], f"spans of a server: {rows}"
+        elif name == "refused" and folder.endswith("agents/session"):
             assert [row[2:] for row in rows] == [("files", "write_file", "user", 1)], f"refused: {rows}"
         elif name == "" and "agents" not in folder and folder.startswith(ROOT):
             assert rows, f"no rows: {text}"
@@ -85,6 +87,12 @@ def run_clickhouse(spantap: str, folder: str) -> int:
                 names = [column["name"] for column in parsed["meta"]]
                 rows = [tuple(row[:2]) + tuple(None if cell is None else float(cell) for cell in row[2:]) for row in parsed["data"]]
                 compare("ClickHouse", rows, names, stats(spantap, folder, "server,tool"), 2, FIELDS)
+            elif name == "clickhouse-by-turn":
+                parsed = json.loads(str(answer))
+                names = [column["name"] for column in parsed["meta"]]
+                rows = [tuple(row[:3]) + tuple(None if cell is None else float(cell) for cell in row[3:]) for row in parsed["data"]]
+                if rows or "agents" in folder:
+                    compare("ClickHouse", rows, names, stats(spantap, folder, "turn"), 3, FIELDS_OF_TURNS)
             ran += 1
         session.close()
     return ran
@@ -95,7 +103,7 @@ def main() -> int:
     work = tempfile.mkdtemp(prefix="spantap-sql-")
     subprocess.run([sys.executable, f"{ROOT}/tests/report/make_logs.py", f"{work}/many", "--calls", "10000"], check=True)
     passed = failed = 0
-    for folder in (f"{ROOT}/fixtures/logs", f"{ROOT}/fixtures/made-logs", f"{ROOT}/fixtures/agents/session", f"{work}/many"):
+    for folder in (f"{ROOT}/fixtures/logs", f"{ROOT}/fixtures/made-logs", f"{ROOT}/fixtures/agents/session", f"{ROOT}/fixtures/agents/joins/trace", f"{work}/many"):
         for engine in (run_duckdb, run_clickhouse):
             name = f"{engine.__name__} over {os.path.basename(folder)}"
             try:
