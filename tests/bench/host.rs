@@ -19,6 +19,11 @@ impl Candidate {
     pub const ALL: [Candidate; 3] = [Candidate::Direct, Candidate::Copies, Candidate::Spantap];
 }
 
+/// Returns the program that is measured: that of `SPANTAP`, or the one that cargo has built.
+pub fn spantap() -> PathBuf {
+    std::env::var_os("SPANTAP").unwrap_or_else(|| env!("CARGO_BIN_EXE_spantap").into()).into()
+}
+
 /// How the host connects its child: Python and Rust hosts use pipes, Node hosts socket pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -59,7 +64,7 @@ impl Bench {
                 command
             }
             Candidate::Spantap => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
+                let mut command = Command::new(spantap());
                 command.arg("--log-dir").arg(&self.logs).args(["--server", "bench"]).args(&self.options);
                 command.arg("--").arg(&this);
                 command
@@ -67,12 +72,7 @@ impl Bench {
         };
         command.args(role).env("XDG_CONFIG_HOME", &self.logs).env("XDG_STATE_HOME", &self.logs);
         match wiring {
-            Wiring::Pipes => {
-                let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-                let to = child.stdin.take().map(|stdin| File::from(OwnedFd::from(stdin)));
-                let from = child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout)));
-                Ok(Link { child, to, from: from.ok_or_else(|| io::Error::other("no pipe"))? })
-            }
+            Wiring::Pipes => Link::piped(&mut command),
             Wiring::Sockets => {
                 let (to, stdin) = UnixStream::pair()?;
                 let (from, stdout) = UnixStream::pair()?;
@@ -88,6 +88,14 @@ impl Bench {
 }
 
 impl Link {
+    /// Starts `command`, with pipes as its standard input and output.
+    pub fn piped(command: &mut Command) -> io::Result<Link> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let to = child.stdin.take().map(|stdin| File::from(OwnedFd::from(stdin)));
+        let from = child.stdout.take().map(|stdout| File::from(OwnedFd::from(stdout)));
+        Ok(Link { child, to, from: from.ok_or_else(|| io::Error::other("no pipe"))? })
+    }
+
     /// Returns the end of the client's stream, for a writer thread.
     pub fn writer(&self) -> io::Result<File> {
         self.to.as_ref().ok_or_else(|| io::Error::other("closed"))?.try_clone()

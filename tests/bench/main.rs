@@ -3,7 +3,8 @@
 //!
 //! All candidates are alive at the same time and take turns in random order, so that other work on the
 //! machine affects them alike. The results are ratios. Every byte is checked during the measurement. `cargo
-//! bench -- --short` is the form for CI: fewer rounds, and it fails only above twice a bar.
+//! bench -- --short` is the form for CI: fewer rounds, and it fails only above twice a bar. `-- instructions`
+//! counts instructions instead.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its result")]
 
 use std::collections::BTreeMap;
@@ -11,8 +12,10 @@ use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+mod counts;
 mod figures;
 mod host;
+mod instructions;
 mod observe;
 mod otlp;
 mod records;
@@ -22,8 +25,8 @@ mod wire;
 use figures::{Bar, Figures, median, quantile};
 use host::{Bench, Candidate, Link, Wiring};
 
-const REQUEST_SIZE: usize = 200;
-const RESPONSE_SIZE: usize = 1024;
+/// Bytes of a request and of its answer.
+const SIZES: [usize; 2] = [200, 1024];
 
 fn main() -> ExitCode {
     roles::play();
@@ -34,8 +37,10 @@ fn main() -> ExitCode {
     let logs = tempfile::tempdir().expect("a folder for temporary files");
     let bench = Bench::new(logs.path());
     let mut figures = Figures::default();
-    let wanted = |name: &str| only.is_empty() || only.contains(&name);
-    let parts: [(&str, Part); 8] = [
+    // Instructions are counted only if they are asked for: this needs valgrind, and says nothing about time.
+    let wanted = |name: &str| only.contains(&name) || (only.is_empty() && name != "instructions");
+    let parts: [(&str, Part); 9] = [
+        ("instructions", instructions::instructions),
         ("observe", observe::observe),
         ("calls", calls),
         ("throughput", throughput),
@@ -71,17 +76,23 @@ fn main() -> ExitCode {
 type Part = fn(&Bench, bool, &mut Figures) -> io::Result<()>;
 
 /// Makes one call after the other. Returns the time of each, in microseconds.
-fn block(link: &mut Link, first: u64, calls: u64, pause: Duration) -> io::Result<Vec<f64>> {
+fn block(
+    link: &mut Link,
+    first: u64,
+    calls: u64,
+    [request_size, response_size]: [usize; 2],
+    pause: Duration,
+) -> io::Result<Vec<f64>> {
     let mut request = Vec::new();
     let mut expected = Vec::new();
-    let mut answer = vec![0; RESPONSE_SIZE + 1];
+    let mut answer = vec![0; response_size + 1];
     let mut times = Vec::new();
     for n in first..first + calls {
         request.clear();
-        wire::request(n, REQUEST_SIZE, &mut request);
+        wire::request(n, request_size, &mut request);
         request.push(b'\n');
         expected.clear();
-        wire::response(n, RESPONSE_SIZE, &mut expected);
+        wire::response(n, response_size, &mut expected);
         expected.push(b'\n');
         std::thread::sleep(pause);
         let start = Instant::now();
@@ -154,9 +165,9 @@ impl Plan {
         for _ in 0..self.rounds {
             let mut links = BTreeMap::new();
             for candidate in Candidate::ALL {
-                let sizes = [REQUEST_SIZE.to_string(), RESPONSE_SIZE.to_string()];
+                let sizes = SIZES.map(|size| size.to_string());
                 let mut link = bench.start(candidate, self.wiring, &[self.role, &sizes[0], &sizes[1]])?;
-                block(&mut link, 0, 50, Duration::ZERO)?;
+                block(&mut link, 0, 50, SIZES, Duration::ZERO)?;
                 let before = link.cpu();
                 links.insert(candidate, (link, before));
             }
@@ -164,7 +175,7 @@ impl Plan {
             for number in 0..self.blocks {
                 for candidate in random.shuffled(Candidate::ALL) {
                     let Some((link, _)) = links.get_mut(&candidate) else { continue };
-                    let times = block(link, 50 + number * self.calls, self.calls, self.pause)?;
+                    let times = block(link, 50 + number * self.calls, self.calls, SIZES, self.pause)?;
                     round.entry(candidate).or_default().push(median(&times));
                     samples.entry(candidate).or_default().extend(times);
                 }
@@ -312,7 +323,7 @@ fn stamp(line: &[u8]) -> f64 {
 
 fn memory(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
     let mut link = bench.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;
-    block(&mut link, 0, 20, Duration::ZERO)?;
+    block(&mut link, 0, 20, SIZES, Duration::ZERO)?;
     std::thread::sleep(Duration::from_millis(600));
     figures.add("resident memory, idle after 20 calls", link.memory("VmRSS"), "MiB", Bar::AtMost(6.0), "");
     link.finish()?;

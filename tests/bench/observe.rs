@@ -2,7 +2,8 @@
 //! to the line in the queue of the log, in CPU time of the observer thread.
 
 use std::io;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use spantap::export::Exporter;
 use spantap::export::log::{self, Log};
@@ -19,7 +20,7 @@ use spantap::system::thread::thread_cpu;
 
 use crate::figures::{Bar, Figures, median};
 use crate::host::Bench;
-use crate::{REQUEST_SIZE, RESPONSE_SIZE, wire};
+use crate::{SIZES, wire};
 
 /// A sink that ignores events.
 struct Nowhere;
@@ -41,26 +42,18 @@ impl Sink for Records {
 
 pub fn observe(_: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
     let (rounds, calls) = if short { (5, 4_000) } else { (15, 10_000) };
-    let identity = Identity {
-        connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
-        session_id: "run-1".to_owned(),
-        server_name: "bench".to_owned(),
-        user_id: None,
-    };
+    let identity = identity();
     let anchor = ClockAnchor { moment: Moment(0), wall: Timestamp::now() };
     let mut costs = [(); 3].map(|()| Vec::new());
     for _ in 0..rounds {
         let folder = tempfile::tempdir()?;
-        let settings =
-            log::LogSettings { folder: folder.path().to_owned(), max_size: u64::MAX, max_total_size: None };
-        let log = Log::new(settings, &identity, |_| {});
-        let mut to_log = Exporter::new(identity.clone(), anchor, vec![Box::new(log)]);
+        let mut to_log = exporter(folder.path(), anchor);
         let mut to_records = Records(identity.clone(), anchor);
         let sinks: [&mut dyn Sink; 3] = [&mut Nowhere, &mut to_records, &mut to_log];
         for (sink, costs) in sinks.into_iter().zip(&mut costs) {
-            costs.push(microseconds_a_call(calls, sink));
+            costs.push(observe_calls(calls, SIZES, sink) / calls as f64);
         }
-        to_log.close(std::time::Instant::now() + Duration::from_secs(10));
+        to_log.close(Instant::now() + Duration::from_secs(10));
     }
     let [events, records, logged] = costs.map(|costs| median(&costs));
     let note = format!("to the event {events:.2} us, to the record {records:.2} us");
@@ -68,14 +61,43 @@ pub fn observe(_: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> 
     Ok(())
 }
 
-/// Returns the CPU time of each of `calls`, in microseconds.
-fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
+/// Writes a log with `records` calls to `folder`. The log has the same size each time.
+pub fn write_log(folder: &Path, records: u64, sizes: [usize; 2]) -> io::Result<()> {
+    // In microseconds: the calls last for less than a minute, and end before now.
+    let begin = Timestamp(Timestamp::now().0 - 3_600_000_000);
+    let mut exporter = exporter(folder, ClockAnchor { moment: Moment(0), wall: begin });
+    observe_calls(records, sizes, &mut exporter);
+    match exporter.close(Instant::now() + Duration::from_secs(60)).iter().map(|lost| lost.count).sum() {
+        0_u64 => Ok(()),
+        lost => Err(io::Error::other(format!("{lost} records were lost"))),
+    }
+}
+
+fn identity() -> Identity {
+    Identity {
+        connection_id: "0190c0de-0000-7000-8000-000000000001".to_owned(),
+        session_id: "run-1".to_owned(),
+        server_name: "bench".to_owned(),
+        user_id: None,
+    }
+}
+
+/// Returns an exporter whose only output is a log in `folder`.
+fn exporter(folder: &Path, anchor: ClockAnchor) -> Exporter {
+    let identity = identity();
+    let settings = log::LogSettings { folder: folder.to_owned(), max_size: u64::MAX, max_total_size: None };
+    let log = Log::new(settings, &identity, |_| {});
+    Exporter::new(identity, anchor, vec![Box::new(log)])
+}
+
+/// Observes `calls`, and returns their CPU time in microseconds.
+fn observe_calls(calls: u64, [request_size, response_size]: [usize; 2], sink: &mut dyn Sink) -> f64 {
     let mut observer = Observer::new(settings(), Redactor::default(), [3; 32]);
     let mut bytes = [Vec::new(), Vec::new()];
     let mut ends = Vec::new();
     for n in 0..calls {
-        wire::request(n, REQUEST_SIZE, &mut bytes[0]);
-        wire::response(n, RESPONSE_SIZE, &mut bytes[1]);
+        wire::request(n, request_size, &mut bytes[0]);
+        wire::response(n, response_size, &mut bytes[1]);
         bytes.iter_mut().for_each(|bytes| bytes.push(b'\n'));
         ends.push([bytes[0].len(), bytes[1].len()]);
     }
@@ -89,7 +111,7 @@ fn microseconds_a_call(calls: u64, sink: &mut dyn Sink) -> f64 {
         }
         begins = *end;
     }
-    (thread_cpu() - before) as f64 / 1e3 / calls as f64
+    (thread_cpu() - before) as f64 / 1e3
 }
 
 fn settings() -> ObserverSettings {

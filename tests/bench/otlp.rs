@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use crate::figures::{Bar, Figures};
 use crate::host::{Bench, Candidate, Wiring};
-use crate::{Plan, block};
+use crate::{Plan, SIZES, block};
 
 /// Answers every request with 200 and counts them.
-struct Collector {
-    endpoint: String,
+pub struct Collector {
+    pub endpoint: String,
     requests: Arc<AtomicU64>,
 }
 
 impl Collector {
-    fn start() -> io::Result<Collector> {
+    pub fn start() -> io::Result<Collector> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let endpoint = format!("http://{}", listener.local_addr()?);
         let requests: Arc<AtomicU64> = Arc::default();
@@ -69,7 +69,7 @@ pub fn exporting(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resul
     sparse.measure(&plain, "a call every 20 ms, with OTLP", 1.25, None, figures)?;
 
     let mut link = plain.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;
-    block(&mut link, 0, 20, Duration::ZERO)?;
+    block(&mut link, 0, 20, SIZES, Duration::ZERO)?;
     // Waits until the spans of the calls are sent, so that the first export has made what it needs.
     std::thread::sleep(Duration::from_millis(1_500));
     figures.add("resident memory, idle, with OTLP", link.memory("VmRSS"), "MiB", Bar::None, "");
@@ -77,7 +77,7 @@ pub fn exporting(bench: &Bench, short: bool, figures: &mut Figures) -> io::Resul
 
     let refused = bench.with(&["--otlp", "http://127.0.0.1:9", "--otlp-set", "logs=true"]);
     let mut link = refused.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;
-    block(&mut link, 0, 40_000, Duration::ZERO)?;
+    block(&mut link, 0, 40_000, SIZES, Duration::ZERO)?;
     let note = "40,000 calls, spans and logs, a collector that is not there";
     figures.add("peak resident memory, queues full", link.memory("VmHWM"), "MiB", Bar::None, note);
     link.finish()?;

@@ -19,6 +19,7 @@ mod config;
 mod context;
 #[cfg(unix)]
 mod contract;
+mod counts;
 mod dashboards;
 #[cfg(unix)]
 mod debug;
