@@ -42,7 +42,8 @@ impl ReportArgs {
         reading.leave_out_inner();
         let (select, prices) = (reading.select.clone(), reading.prices.clone());
         let every_call = select.of_every_call();
-        let (mut report, findings) = reading.scan(|| ReportTotals::new(&select, &every_call, &prices));
+        let make = || ReportTotals::new(&select, &every_call, &prices);
+        let (mut report, mut agents, findings) = reading.scan_with(reading.agents(), make);
         reading.print_problems(&findings);
         let operations = report.operations;
         if operations == 0 {
@@ -59,7 +60,9 @@ impl ReportArgs {
             notes: reading.problems(&findings).into_iter().chain(cut.map(Printable::from)).collect(),
             live: reading.live_noted(),
         };
-        let page = page(&PageData::new(report, source))?;
+        let live = reading.all_live();
+        let joined = agents.as_mut().map(|agents| agents.join(&live)).unwrap_or_default();
+        let page = page(&PageData::with_agents(report, &joined, source))?;
         let path = &self.output_file;
         if path.as_os_str() == "-" {
             out.write_all(page.as_bytes())?;

@@ -18,18 +18,20 @@ use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
 use crate::present::{Printable, format};
+use crate::query::agents::join::{AgentJoins, WithAgents};
 use crate::query::files::{LogSource, TimeWindow};
-use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::query::nested::{inner_connections, mcp_connections};
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
-use crate::settings::paths::{self, home_as_tilde};
+use crate::settings::paths::home_as_tilde;
 use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::system::stdio;
 use crate::text::glob::Glob;
+
+mod live;
 
 /// The flags that select records.
 #[derive(Clone, Debug, Default, Args)]
@@ -295,32 +297,21 @@ impl Reading {
         self.select.inner = inner_connections(&self.sources, &self.select);
     }
 
-    /// Returns the selected connections that have a live file, and one line for each file that cannot be read.
-    pub(super) fn live(&self) -> (Vec<LiveConnection>, Vec<String>) {
-        self.live_in(&mut LiveFolder::default())
+    /// Returns an empty table of what agents reported, to be filled by [`scan_with`](Reading::scan_with); `None` if none
+    /// can have reported anything, or if only a part of each session is selected: a report is about a whole session.
+    pub(super) fn agents(&self) -> Option<AgentJoins> {
+        let is_whole = self.select.servers.is_empty() && !self.select.is_about_operations();
+        is_whole.then(|| AgentJoins::of(&self.sources, self.select.window)).flatten()
     }
 
-    /// Like [`live`](Reading::live), for a command that looks again and again.
-    pub(super) fn live_in(&self, live: &mut LiveFolder) -> (Vec<LiveConnection>, Vec<String>) {
-        let Some(folder) = paths::live_dir().filter(|_| !self.folders.is_empty()) else {
-            return Default::default();
-        };
-        let (mut connections, problems) = live.read(&folder);
-        // The time of the end of a killed proxy is not known; its last sign of life is.
-        let until = self.select.window.until;
-        connections.retain(|LiveConnection { state, liveness }| {
-            let is_later =
-                *liveness == Liveness::Killed && until.is_some_and(|until| state.updated_at >= until);
-            self.select.takes_live(state) && !is_later
-        });
-        (connections, problems)
-    }
-
-    /// Like [`live`](Reading::live), and prints the problems on standard error.
-    pub(super) fn live_noted(&self) -> Vec<LiveConnection> {
-        let (connections, problems) = self.live();
-        problems.iter().for_each(|problem| note(problem));
-        connections
+    /// Like [`scan`](Reading::scan), and fills copies of `agents` in the same scan.
+    pub(super) fn scan_with<F: Fold>(
+        &self,
+        agents: Option<AgentJoins>,
+        make: impl Fn() -> F + Sync,
+    ) -> (F, Option<AgentJoins>, ScanFindings) {
+        let (both, findings) = self.scan(|| WithAgents { fold: make(), agents: agents.clone() });
+        (both.fold, both.agents, findings)
     }
 
     /// Folds all records. Shows the progress on a terminal if the logs are large.

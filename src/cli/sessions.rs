@@ -2,16 +2,12 @@
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicU64;
 
 use clap::Args;
 
 use crate::cli::Out;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::present::sessions;
-use crate::query::agents::agent_logs;
-use crate::query::agents::table::{self, FactTable};
-use crate::query::scan::scan;
 use crate::query::sessions::SessionTable;
 use crate::record::timestamp::Timestamp;
 
@@ -38,21 +34,19 @@ impl SessionsArgs {
         if !self.connections {
             reading.leave_out_inner();
         }
-        let (table, findings) =
-            reading.scan(|| SessionTable::new(&reading.select, &reading.prices, self.connections));
+        // What an agent reported is that of a whole session.
+        let agents = if self.connections { None } else { reading.agents() };
+        let make = || SessionTable::new(&reading.select, &reading.prices, self.connections);
+        let (table, agents, findings) = reading.scan_with(agents, make);
         reading.print_problems(&findings);
         let mut found = table.finish(self.thrashing);
         let all = found.len();
         let default = if self.output.json { usize::MAX } else { SESSIONS };
         found.truncate(self.output.limit.unwrap_or(default));
-        // What an agent reported is that of a whole session.
-        if !self.connections && !reading.select.is_about_operations() && reading.select.servers.is_empty() {
-            let sources = agent_logs(&reading.sources);
-            let make = || FactTable::of_every_session(reading.select.window);
-            let (facts, _) = scan(&sources, make, &AtomicU64::new(0));
-            let (mut facts, left_out) = facts.finish();
-            table::left_out_text(left_out).iter().for_each(|text| note(text));
-            table::join_sessions(&mut facts, &mut found);
+        if let Some(mut agents) = agents {
+            let joined = agents.join(&reading.all_live());
+            joined.notes().iter().for_each(|text| note(text));
+            joined.add_to(&mut found);
         }
         let live = reading.live_noted();
         let now = Timestamp::now();

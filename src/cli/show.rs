@@ -13,9 +13,12 @@ use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
 use crate::present::{Printable, chain_json, fact, format, operation, session};
-use crate::query::agents::{self, RunKeys, RunLines, chain};
+use crate::query::agents::facts::FactsOf;
+use crate::query::agents::join::{AgentJoins, agent_logs, time_near};
+use crate::query::agents::{self, RecordsOf, RunLines, chain};
 use crate::query::bodies::OperationBodies;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
+use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
 use crate::query::time_spent::AgentTimes;
@@ -100,12 +103,10 @@ impl ShowArgs {
             let part = DrawnPart { first, folds_start: !self.all, ..USUAL_PART.1 };
             return write_session(out, reading, session_id, (limit, part), &self.again());
         }
-        let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, true));
-        found.settle();
+        let (found, lines) = read_session(reading, session_id, limit, true);
         if found.operations.is_empty() {
             note("this session has no operations; without --json its other events are shown");
         }
-        let lines = agent_lines(reading, session_id, &found);
         if let Some(runs) = &lines.ambiguous {
             note(&runs.facts().join("; "));
         }
@@ -221,11 +222,9 @@ pub(super) fn write_session(
     (limit, part): (usize, DrawnPart),
     again: &Printable,
 ) -> anyhow::Result<()> {
-    let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, limit, false));
-    found.settle();
+    let (mut found, lines) = read_session(reading, session_id, limit, false);
     found.add_live(&reading.live_noted());
     found.totals.last_until(Timestamp::now(), reading.select.window);
-    let lines = agent_lines(reading, session_id, &found);
     found.totals.ambiguous_runs.clone_from(&lines.ambiguous);
     let facts = lines.facts();
     let chain = chain::chain(&found.operations, &facts, part.folds_start);
@@ -237,20 +236,55 @@ pub(super) fn write_session(
 
 /// Returns when the agent of a session waited for a model or a person.
 pub(super) fn agent_times(reading: &Reading, session_id: &str) -> AgentTimes {
-    if agents::agent_logs(&reading.sources).is_empty() {
+    if agent_logs(&reading.sources).is_empty() {
         return AgentTimes::default();
     }
-    let (mut found, _) = reading.scan(|| SessionReader::new(&reading.select, session_id, READ, false));
-    found.settle();
-    let lines = agent_lines(reading, session_id, &found);
+    let (found, lines) = read_session(reading, session_id, READ, false);
     let facts = lines.facts();
     chain::chain(&found.operations, &facts, false).map(|chain| chain.times).unwrap_or_default()
 }
 
-/// Reads what the agent of a session reported.
-fn agent_lines(reading: &Reading, session_id: &str, found: &SessionReader<'_>) -> RunLines {
-    let keys = RunKeys::new(session_id, &found.totals, &found.operations);
-    agents::read(&reading.sources, reading.select.window, &keys)
+/// Reads the first `limit` operations of a session, and what its agent reported.
+fn read_session<'r>(
+    reading: &'r Reading,
+    session_id: &'r str,
+    limit: usize,
+    keeps_lines: bool,
+) -> (SessionReader<'r>, RunLines) {
+    let agents = AgentJoins::of(&reading.sources, reading.select.window);
+    let make = || SessionReader::new(&reading.select, session_id, limit, keeps_lines);
+    let (mut found, agents, _) = reading.scan_with(agents, make);
+    found.settle();
+    let lines = agents.map(|agents| agent_lines(reading, session_id, &found, agents)).unwrap_or_default();
+    (found, lines)
+}
+
+fn agent_lines(
+    reading: &Reading,
+    session_id: &str,
+    found: &SessionReader<'_>,
+    mut agents: AgentJoins,
+) -> RunLines {
+    let live = reading.all_live();
+    let span = found.totals.span;
+    if agents.join(&live).is_cut()
+        && let Some((from, until)) = span.get().map(time_near)
+    {
+        // The session can be older than the facts that were kept.
+        let runs = |connection: &LiveConnection| {
+            connection.liveness == Liveness::Running && connection.state.session_id == session_id
+        };
+        let until = if live.iter().any(runs) { Timestamp(i64::MAX) } else { until };
+        let only = FactsOf { session_id: session_id.into(), from, until };
+        let ((), of_session, _) = reading.scan_with(Some(agents.for_only(only)), || ());
+        agents = of_session.unwrap_or(agents);
+    }
+    let joined = agents.join(&live);
+    if reading.shows_progress {
+        joined.notes().iter().for_each(|text| note(text));
+    }
+    let of = RecordsOf::new(session_id, &joined, &found.operations, span);
+    agents::read(&reading.sources, reading.select.window, &of)
 }
 
 fn write_records(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {

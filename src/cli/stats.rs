@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicU64;
 
 use clap::Args;
 use serde::Serialize;
@@ -10,11 +9,9 @@ use serde::Serialize;
 use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, models, stats};
-use crate::query::agents::table::{FactTable, join_sessions, left_out_text, model_rows, sort_rows};
+use crate::query::agents::join::AgentJoins;
+use crate::query::agents::table::{model_rows, sort_rows};
 use crate::query::errors::ErrorTable;
-use crate::query::scan::scan;
-use crate::query::select::Selection;
-use crate::query::sessions::SessionTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
 
 #[derive(Debug, Args)]
@@ -77,19 +74,19 @@ impl StatsArgs {
             return Err(exit_with(2, problem, way));
         }
         let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
-        let (table, findings) = reading.scan(|| FactTable::new(&reading.select));
+        let by_turn = self.by == StatsGrouping::Turn;
+        let select = &reading.select;
+        let is_of_session = select.session.is_some() || select.only_session.is_some();
+        let of_session = (by_turn || is_of_session).then(|| reading.agents());
+        let without_sessions = || AgentJoins::without_sessions(select.window);
+        let agents = of_session.flatten().unwrap_or_else(without_sessions);
+        let ((), agents, findings) = reading.scan_with(Some(agents), || ());
         reading.print_problems(&findings);
-        let (mut facts, left_out) = table.finish();
-        left_out_text(left_out).iter().for_each(|text| note(text));
-        let is_by_turn = self.by == StatsGrouping::Turn;
-        if is_by_turn && !facts.is_empty() {
-            // `--session` is the agent's id here, which need not be that of the session.
-            let select = Selection { window: reading.select.window, ..Selection::default() };
-            let make = || SessionTable::new(&select, &reading.prices, false);
-            let (sessions, _) = scan(&reading.sources, make, &AtomicU64::new(0));
-            join_sessions(&mut facts, &mut sessions.finish(None));
-        }
-        let mut rows = model_rows(&facts, is_by_turn);
+        let mut agents = agents.unwrap_or_else(without_sessions);
+        let mut joined = agents.join(&reading.all_live());
+        joined.notes().iter().for_each(|text| note(text));
+        joined.retain_selected(&reading.select);
+        let mut rows = model_rows(&joined.facts, by_turn);
         if let Some(order) = self.sort {
             sort_rows(&mut rows, order);
         }

@@ -79,9 +79,10 @@ impl TopArgs {
         }
         // Made before the scan: lines that are written during the scan are followed.
         let follower = LogFollower::after(&reading.sources, reading.select.window);
-        let (scan, mut findings) = reading.scan(|| TopScan::new(&reading.select));
+        let make = || TopScan::new(&reading.select);
+        let (scan, agents, mut findings) = reading.scan_with(reading.agents(), make);
         let mut watch = Watch {
-            state: scan.finish(),
+            state: scan.finish(agents),
             reading,
             follower,
             new: NewRecords::after(std::mem::take(&mut findings.last_seqs)),
@@ -176,7 +177,9 @@ impl Watch {
 
     /// Reads the live files. Returns true if they have changed, and one line for each that cannot be read.
     fn look_at_live(&mut self) -> (bool, Vec<String>) {
-        let (mut live, problems) = self.reading.live_in(&mut self.live);
+        let (all, problems) = self.reading.all_live_in(&mut self.live);
+        let (mut live, others) = all.into_iter().partition(|connection| self.reading.takes_live(connection));
+        self.state.other_live = others;
         live.retain(|LiveConnection { state, .. }| {
             let is_followed = self.followed.entry(state.connection_id.clone()).or_default();
             *is_followed = *is_followed || self.follower.follows(&state.connection_id);

@@ -33,7 +33,7 @@ pub(crate) fn write(
     for line in server_lines(terminal, servers, now) {
         writeln!(out, "{line}")?;
     }
-    for line in agent_lines(terminal, &state.agents, usize::MAX) {
+    for line in agent_lines(terminal, state, usize::MAX) {
         writeln!(out, "{line}")?;
     }
     let mut printer = RowPrinter::of_single_lines(terminal.clone());
@@ -62,6 +62,7 @@ pub(crate) fn json(state: &TopState, servers: &[TopServer], count: usize, now: T
         "errors_5min": errors,
         "servers": servers,
         "agents": state.agents.iter().map(agent_json).collect::<Vec<Value>>(),
+        "agent_notes": state.agent_notes,
         "operations": rows,
     })
 }
@@ -75,9 +76,12 @@ fn agent_json(agent: &TopAgent) -> Value {
     object
 }
 
-/// Returns a line for each session whose agent reported what it used. The last of `most` lines counts those that are
-/// left out.
-pub(crate) fn agent_lines(terminal: &Terminal, agents: &[TopAgent], most: usize) -> Vec<String> {
+/// Returns a line for each session whose agent reported what it used, and then what is missing in these figures. If
+/// there are more than `most`, the last line of the sessions counts those that are left out.
+pub(crate) fn agent_lines(terminal: &Terminal, state: &TopState, most: usize) -> Vec<String> {
+    let agents = &state.agents;
+    let notes: &[String] = if agents.is_empty() { &[] } else { &state.agent_notes };
+    let most = most.saturating_sub(notes.len());
     let line = |agent: &TopAgent| {
         let hosts: Vec<&str> = agent.hosts.iter().map(String::as_str).collect();
         let session: String = agent.session_id.chars().take(8).collect();
@@ -98,6 +102,10 @@ pub(crate) fn agent_lines(terminal: &Terminal, agents: &[TopAgent], most: usize)
     if shown < agents.len() && most > 0 {
         let more = format!("{} more sessions with reports of their agents", agents.len() - shown);
         lines.push(Tone::Faint.paint(terminal.cut(more, terminal.width)));
+    }
+    if !lines.is_empty() {
+        lines
+            .extend(notes.iter().map(|note| Tone::Warning.paint(terminal.cut(note.clone(), terminal.width))));
     }
     lines
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::query::agents::table::{CountedFact, FactTable, join_sessions, left_out_text};
 use crate::query::context::ContextTable;
 use crate::query::entry::LogEntry;
 use crate::query::errors::ErrorTable;
@@ -36,8 +35,6 @@ pub struct ReportTotals<'a> {
     pub(crate) errors: ErrorTable<'a>,
     /// Definitions and calls, also of tools without a call.
     pub(crate) context: ContextTable<'a>,
-    /// Reports of agents, which are those of whole sessions; `None` if only some operations are selected.
-    pub(crate) agents: Option<FactTable<'a>>,
     pub(crate) span: TimeSpan,
     pub(crate) operations: u64,
     pub(crate) newest: Greatest<Timestamp, Box<ReportRow>>,
@@ -94,7 +91,6 @@ impl ReportRow {
 impl<'a> ReportTotals<'a> {
     /// Creates totals of the selected operations. `every_call` is the selection by [`Selection::of_every_call`].
     pub fn new(select: &'a Selection, every_call: &'a Selection, prices: &'a Prices) -> ReportTotals<'a> {
-        let is_of_sessions = select.servers.is_empty() && !select.is_about_operations();
         ReportTotals {
             select,
             prices,
@@ -104,7 +100,6 @@ impl<'a> ReportTotals<'a> {
             servers: BTreeMap::new(),
             errors: ErrorTable::new(select),
             context: ContextTable::new(every_call),
-            agents: is_of_sessions.then(|| FactTable::of_every_session(select.window)),
             span: TimeSpan::default(),
             operations: 0,
             newest: Greatest::new(MAX_ROWS),
@@ -112,15 +107,10 @@ impl<'a> ReportTotals<'a> {
         }
     }
 
-    /// Returns the sessions, newest first, the reports of agents, joined to them, and whether some were left out.
-    pub(crate) fn take_sessions(
-        &mut self,
-    ) -> (Vec<(String, SessionTotals)>, Vec<CountedFact>, Option<String>) {
+    /// Returns the sessions, newest first.
+    pub(crate) fn take_sessions(&mut self) -> Vec<(String, SessionTotals)> {
         let empty = SessionTable::new(self.select, self.prices, false);
-        let mut sessions = std::mem::replace(&mut self.sessions, empty).finish(None);
-        let (mut facts, left_out) = self.agents.take().map(FactTable::finish).unwrap_or_default();
-        join_sessions(&mut facts, &mut sessions);
-        (sessions, facts, left_out_text(left_out))
+        std::mem::replace(&mut self.sessions, empty).finish(None)
     }
 
     /// Returns true if only some sessions are selected.
@@ -173,12 +163,6 @@ impl<'a> Fold for ReportTotals<'a> {
         }
     }
 
-    fn take_of_agent(&mut self, line: &[u8]) {
-        if let Some(agents) = &mut self.agents {
-            agents.take_of_agent(line);
-        }
-    }
-
     fn merge(&mut self, other: ReportTotals<'a>) {
         self.tools.merge(other.tools, TimedTotals::merge);
         self.sessions.merge(other.sessions);
@@ -187,9 +171,6 @@ impl<'a> Fold for ReportTotals<'a> {
         }
         self.errors.merge(other.errors);
         self.context.merge(other.context);
-        if let (Some(agents), Some(others)) = (&mut self.agents, other.agents) {
-            agents.merge(others);
-        }
         self.span.merge(other.span);
         self.operations += other.operations;
         self.newest.merge(other.newest);

@@ -40,6 +40,17 @@ pub trait Fold: Send {
     fn merge(&mut self, other: Self);
 }
 
+/// The answer to no question, for a scan that only reads what agents reported.
+impl Fold for () {
+    fn wants(&self, _line: &[u8]) -> bool {
+        false
+    }
+
+    fn take(&mut self, _entry: &LogEntry<'_>, _line: &[u8]) {}
+
+    fn merge(&mut self, _other: ()) {}
+}
+
 /// Counts of what was read, and what could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ScanFindings {

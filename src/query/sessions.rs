@@ -50,12 +50,8 @@ pub struct SessionTotals {
     pub(crate) is_lossy: bool,
     /// Servers that ended without being asked to, each with how it ended.
     pub(crate) deaths: BTreeSet<String>,
-    /// Processes that started its proxies.
-    pub(crate) host_pids: BTreeSet<u32>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
-    /// Ids of the conversations of its calls.
-    pub(crate) conversation_ids: BTreeSet<String>,
     /// Runs of an agent of which one can be the session's; `None` if that is clear.
     pub(crate) ambiguous_runs: Option<AmbiguousRuns>,
     /// Figures that its agent reported; `None` without any.
@@ -139,11 +135,6 @@ impl SessionTotals {
         }
     }
 
-    /// Returns true if the end of each of its connections is recorded.
-    pub(crate) fn has_ended(&self) -> bool {
-        !self.connections.is_empty() && self.connections.is_subset(&self.ended)
-    }
-
     /// Returns the open requests of the connections that run.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&LiveState, &LiveRequest)> {
         self.running.iter().flat_map(|state| state.open.iter().map(move |request| (state, request)))
@@ -182,7 +173,6 @@ impl SessionTotals {
             }
             if entry.event == EventName::McpToolCall {
                 self.turns.add(entry);
-                insert(&mut self.conversation_ids, &entry.conversation_id);
                 self.calls.add(entry, prices);
                 if let Some(calls) = self.servers.get_mut(&*entry.server_name) {
                     *calls += u64::from(entry.continues_seq.is_none());
@@ -193,10 +183,7 @@ impl SessionTotals {
 
     fn add_event(&mut self, entry: &LogEntry<'_>) {
         match entry.event {
-            EventName::SessionStarted => {
-                insert(&mut self.folders, &entry.cwd);
-                self.host_pids.extend(entry.host_pid);
-            }
+            EventName::SessionStarted => insert(&mut self.folders, &entry.cwd),
             EventName::AgentThrashing => {
                 self.thrashing = self.thrashing.max(entry.count.unwrap_or(0));
                 self.has_thrashing_alarm |= &*entry.level != "info";
@@ -248,9 +235,7 @@ impl SessionTotals {
         }
         self.deaths.extend(other.deaths);
         self.ended.extend(other.ended);
-        self.host_pids.extend(other.host_pids);
         self.folders.extend(other.folders);
-        self.conversation_ids.extend(other.conversation_ids);
         other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));
     }
 }

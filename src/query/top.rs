@@ -7,11 +7,12 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::query::agents::table::{FactTable, join_sessions};
+use crate::query::agents::join::AgentJoins;
 use crate::query::agents::totals::AgentTotals;
 use crate::query::duplicates::NewRecords;
 use crate::query::entry::LogEntry;
@@ -23,7 +24,6 @@ use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::sessions::SessionTotals;
 use crate::query::totals::TimedTotals;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -39,6 +39,9 @@ const PART_US: i64 = 15_000_000;
 const SHOWN_DEAD_US: i64 = 3_600_000_000;
 /// Shortest time between two computations of the percentiles, and of what agents reported.
 const PERCENTILES_US: i64 = 1_000_000;
+/// What agents reported is computed again after this many times the time that it took, and at most after this time.
+const PAUSE_PER_JOIN: i64 = 50;
+const LONGEST_PAUSE_US: i64 = 10_000_000;
 
 /// The column by which the servers are sorted. Servers that do not run are last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -149,8 +152,6 @@ struct TopTotals {
     ends: HashMap<(Box<str>, Box<str>), LastEnd>,
     /// Calls and errors by part of the time.
     activity: BTreeMap<i64, [u64; 2]>,
-    /// Ids of the conversations of each session.
-    conversations: HashMap<Box<str>, BTreeSet<String>>,
 }
 
 impl TopTotals {
@@ -162,7 +163,6 @@ impl TopTotals {
         if entry.event == EventName::SessionEnded {
             self.add_end(entry);
         }
-        self.add_conversation(&entry.session_id, &entry.conversation_id);
         let connection = self.connections.entry((*entry.connection_id).into()).or_default();
         connection.has_ended |= entry.event == EventName::SessionEnded;
         if entry.event == EventName::McpToolCall && select.takes_operation(entry) {
@@ -174,13 +174,6 @@ impl TopTotals {
             while self.activity.len() > PARTS {
                 self.activity.pop_first();
             }
-        }
-    }
-
-    fn add_conversation(&mut self, session: &str, conversation: &str) {
-        let is_known = || self.conversations.get(session).is_some_and(|ids| ids.contains(conversation));
-        if !conversation.is_empty() && !is_known() {
-            self.conversations.entry(session.into()).or_default().insert(conversation.to_owned());
         }
     }
 
@@ -222,9 +215,6 @@ impl TopTotals {
             }
         }
         other.ends.into_iter().for_each(|(key, end)| self.keep_end(key, end));
-        for (session, ids) in other.conversations {
-            self.conversations.entry(session).or_default().extend(ids);
-        }
         for (part, counts) in other.activity {
             let sum = self.activity.entry(part).or_default();
             *sum = [sum[0] + counts[0], sum[1] + counts[1]];
@@ -241,23 +231,20 @@ pub(crate) struct TopScan<'a> {
     names: NamePool,
     totals: TopTotals,
     rows: Greatest<Timestamp, Box<LogRow>>,
-    /// Reports of agents. They are those of whole sessions, so they are not read for a part of one.
-    facts: Option<FactTable<'static>>,
 }
 
 impl<'a> TopScan<'a> {
     pub(crate) fn new(select: &'a Selection) -> TopScan<'a> {
         let (names, totals) = (NamePool::default(), TopTotals::default());
-        let is_of_sessions = select.servers.is_empty() && !select.is_about_operations();
-        let facts = is_of_sessions.then(|| FactTable::of_every_session(select.window));
-        TopScan { select, names, totals, rows: Greatest::new(MOST_ROWS), facts }
+        TopScan { select, names, totals, rows: Greatest::new(MOST_ROWS) }
     }
 
-    pub(crate) fn finish(self) -> TopState {
+    /// Returns the state to which lines are added. `joins` has what agents reported, if that is shown.
+    pub(crate) fn finish(self, joins: Option<AgentJoins>) -> TopState {
         let mut rows: Vec<LogRow> = self.rows.finish().into_iter().rev().map(|row| *row).collect();
         drop_repeated(&mut rows);
-        let (names, totals, facts) = (self.names, self.totals, self.facts);
-        TopState { names, totals, rows: rows.into(), facts, ..TopState::default() }
+        let (names, totals) = (self.names, self.totals);
+        TopState { names, totals, rows: rows.into(), joins, ..TopState::default() }
     }
 }
 
@@ -276,17 +263,8 @@ impl Fold for TopScan<'_> {
         }
     }
 
-    fn take_of_agent(&mut self, line: &[u8]) {
-        if let Some(facts) = &mut self.facts {
-            facts.take_of_agent(line);
-        }
-    }
-
     fn merge(&mut self, other: TopScan<'_>) {
         self.totals.merge(other.totals);
-        if let (Some(facts), Some(others)) = (&mut self.facts, other.facts) {
-            facts.merge(others);
-        }
         self.rows.merge(other.rows);
     }
 }
@@ -310,21 +288,33 @@ pub(crate) struct TopState {
     /// Number of rows that were dropped from the front.
     dropped: u64,
     pub(crate) live: Vec<LiveConnection>,
+    /// Connections that run and are not shown.
+    pub(crate) other_live: Vec<LiveConnection>,
     /// By connection.
     processes: HashMap<String, ProcessFacts>,
     percentiles_at: Timestamp,
-    facts: Option<FactTable<'static>>,
+    joins: Option<AgentJoins>,
     /// Figures of the agents of the sessions that run, in the order of the session ids.
     pub(crate) agents: Vec<TopAgent>,
+    /// What is missing in those figures, one sentence each.
+    pub(crate) agent_notes: Vec<String>,
     /// The session ids and the time of that computation.
     agents_of: Option<(BTreeSet<String>, Timestamp)>,
+    /// Shortest time from then until the next one, in microseconds.
+    agents_pause: i64,
     has_new_facts: bool,
 }
 
 impl TopState {
     /// Adds a line that the follower read. Returns false if it changes nothing.
     pub(crate) fn take(&mut self, entry: &LogEntry<'_>, new: &NewRecords, select: &Selection) -> bool {
-        if !select.takes_context(entry) || !new.takes(entry) {
+        if !new.takes(entry) {
+            return false;
+        }
+        if let Some(joins) = &mut self.joins {
+            self.has_new_facts |= joins.take(entry);
+        }
+        if !select.takes_context(entry) {
             return false;
         }
         if entry.event == EventName::ToolsListed {
@@ -339,8 +329,8 @@ impl TopState {
 
     /// Adds the line of a record of an agent that the follower read. Returns false if it changes nothing.
     pub(crate) fn take_of_agent(&mut self, entry: &LogEntry<'_>, line: &[u8], new: &NewRecords) -> bool {
-        let Some(facts) = self.facts.as_mut().filter(|_| new.takes(entry)) else { return false };
-        facts.take_of_agent(line);
+        let Some(joins) = self.joins.as_mut().filter(|_| new.takes(entry)) else { return false };
+        joins.take_of_agent(line);
         self.has_new_facts = true;
         true
     }
@@ -523,36 +513,32 @@ impl TopState {
 
     /// Adds up what the agents of the sessions that run reported.
     fn update_agents(&mut self, servers: &[TopServer], now: Timestamp) {
-        let running = servers.iter().filter(|server| server.is_running());
-        let mut sessions: BTreeMap<&str, SessionTotals> = BTreeMap::new();
-        for server in running {
-            let session = sessions.entry(&server.session_id).or_default();
-            session.session_id = server.session_id.clone();
-            session.hosts.extend(Some(&server.host_name).filter(|host| !host.is_empty()).cloned());
-            session.span.add(server.since, now);
+        let mut hosts: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for server in servers.iter().filter(|server| server.is_running()) {
+            let of_session = hosts.entry(&server.session_id).or_default();
+            of_session.extend(Some(&server.host_name).filter(|host| !host.is_empty()).cloned());
         }
-        let ids: BTreeSet<String> = sessions.keys().map(|id| (*id).to_owned()).collect();
-        let is_recent = |at: Timestamp| (0..PERCENTILES_US).contains(&now.0.saturating_sub(at.0));
+        let ids: BTreeSet<String> = hosts.keys().map(|id| (*id).to_owned()).collect();
+        let pause = self.agents_pause.clamp(PERCENTILES_US, LONGEST_PAUSE_US);
+        let is_recent = |at: Timestamp| (0..pause).contains(&now.0.saturating_sub(at.0));
         let is_known = |(known, at): &(BTreeSet<String>, Timestamp)| {
             *known == ids && (!self.has_new_facts || is_recent(*at))
         };
-        let Some(facts) = self.facts.as_ref().filter(|_| !self.agents_of.as_ref().is_some_and(is_known))
+        let Some(joins) = self.joins.as_mut().filter(|_| !self.agents_of.as_ref().is_some_and(is_known))
         else {
             return;
         };
-        let mut sessions: Vec<(String, SessionTotals)> = sessions
+        let begun = Instant::now();
+        let joined = joins.join(self.live.iter().chain(&self.other_live));
+        let mut totals = joined.totals_of(hosts.keys().copied());
+        self.agent_notes = joined.notes();
+        self.agents = hosts
             .into_iter()
-            .map(|(id, mut session)| {
-                session.conversation_ids = self.totals.conversations.get(id).cloned().unwrap_or_default();
-                (id.to_owned(), session)
+            .filter_map(|(id, hosts)| {
+                Some(TopAgent { session_id: id.to_owned(), hosts, totals: totals.remove(id)? })
             })
             .collect();
-        let (mut facts, _) = facts.clone().finish();
-        join_sessions(&mut facts, &mut sessions);
-        let agents = sessions.into_iter().filter_map(|(session_id, session)| {
-            Some(TopAgent { session_id, hosts: session.hosts, totals: session.agent? })
-        });
-        self.agents = agents.collect();
+        self.agents_pause = begun.elapsed().as_micros() as i64 * PAUSE_PER_JOIN;
         (self.agents_of, self.has_new_facts) = (Some((ids, now)), false);
     }
 

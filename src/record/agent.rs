@@ -174,6 +174,21 @@ impl AgentRecord<'_> {
         self.message = self.summary().into();
     }
 
+    /// Returns when it ended by its own times.
+    pub(crate) fn ended(&self) -> Timestamp {
+        match (self.ended_at, self.started_at, &self.duration_ms) {
+            (Some(ended), ..) => ended,
+            (None, Some(started), Some(ms)) => started.plus_ms(ms.0),
+            _ => self.timestamp,
+        }
+    }
+
+    /// Returns when it began by its own times.
+    pub(crate) fn began(&self) -> Timestamp {
+        let ms = self.duration_ms.as_ref().map_or(0.0, |ms| ms.0);
+        self.started_at.unwrap_or_else(|| self.ended().plus_ms(-ms))
+    }
+
     fn summary(&self) -> String {
         let text = |text: &RecordText<'_>| text.as_deref().unwrap_or("?").to_owned();
         let what = match self.event {

@@ -17,6 +17,7 @@ use spantap::record::timestamp::Timestamp;
 use crate::support::*;
 
 mod restart;
+mod same;
 
 const RUN: &str = "01a2027b-0000-7000-8000-0123456789ab";
 

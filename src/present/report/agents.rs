@@ -1,12 +1,13 @@
 //! The reports of agents about their model calls and about tools that they refused, by turn and by model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::present::Printable;
-use crate::query::agents::table::{CountedFact, FactGroup, turns};
+use crate::query::agents::join::JoinedFact;
+use crate::query::agents::table::{FactGroup, turns};
 use crate::query::agents::totals::{AgentTotals, ModelTotals};
 use crate::query::sessions::SessionTotals;
 
@@ -37,12 +38,14 @@ struct Refusals(Printable, Printable, u64);
 impl AgentBoard {
     /// `only_sessions` leaves out runs that belong to none of the sessions.
     pub(super) fn new(
-        facts: &[CountedFact],
+        facts: &[JoinedFact<'_>],
         sessions: &[(String, SessionTotals)],
         only_sessions: bool,
     ) -> AgentBoard {
         let mut turns = turns(facts);
-        turns.retain(|turn| turn.session.is_some() || !only_sessions);
+        let known: HashSet<&str> = sessions.iter().map(|(id, _)| id.as_str()).collect();
+        let is_known = |turn: &FactGroup<'_>| turn.session.as_deref().is_some_and(|id| known.contains(id));
+        turns.retain(|turn| !only_sessions || is_known(turn));
         let mut models: BTreeMap<(&str, &str), ModelTotals> = BTreeMap::new();
         let mut refused = AgentTotals::default();
         for turn in &turns {
@@ -58,14 +61,14 @@ impl AgentBoard {
             more: turns.len().saturating_sub(TURNS),
             models: models.iter().map(|((agent, model), totals)| figures(agent, model, totals)).collect(),
             refused: refusals(&refused),
-            turns: turns.iter().take(TURNS).map(|turn| turn_row(turn, sessions)).collect(),
+            turns: turns.iter().take(TURNS).map(turn_row).collect(),
         }
     }
 }
 
-fn turn_row(turn: &FactGroup<'_>, sessions: &[(String, SessionTotals)]) -> Value {
-    let [agent, own_session, id] = turn.key;
-    let session = turn.session.map_or(own_session, |at| &sessions[at].0);
+fn turn_row(turn: &FactGroup<'_>) -> Value {
+    let [agent, _, id] = turn.key;
+    let session = turn.session_id();
     let models: Vec<ModelFigures> =
         turn.totals.by_model.iter().map(|(model, totals)| figures(agent, model, totals)).collect();
     json!({

@@ -11,6 +11,7 @@ use crate::present::report::agents::AgentBoard;
 use crate::present::report::context::ContextBoard;
 use crate::present::sessions::{self, annotation};
 use crate::present::table::Tone;
+use crate::query::agents::join::JoinedFacts;
 use crate::query::errors::{ErrorRow, masked_message};
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::report::{MAX_ROWS, ReportRow, ReportTotals, ServerTotals, error_type};
@@ -145,11 +146,22 @@ fn ms(at: Timestamp) -> f64 {
 }
 
 impl PageData {
-    pub fn new(mut report: ReportTotals<'_>, mut about: PageSource) -> PageData {
+    /// Makes the page of a report.
+    pub fn new(report: ReportTotals<'_>, about: PageSource) -> PageData {
+        PageData::with_agents(report, &JoinedFacts::default(), about)
+    }
+
+    /// Makes the page of a report, with what agents reported.
+    pub(crate) fn with_agents(
+        mut report: ReportTotals<'_>,
+        joined: &JoinedFacts<'_>,
+        mut about: PageSource,
+    ) -> PageData {
         let is_of_some_sessions = report.is_of_some_sessions();
-        let (sessions, facts, left_out) = report.take_sessions();
-        about.notes.extend(left_out.map(Printable::from));
-        let agents = AgentBoard::new(&facts, &sessions, is_of_some_sessions);
+        let mut sessions = report.take_sessions();
+        joined.add_to(&mut sessions);
+        about.notes.extend(joined.notes().into_iter().map(Printable::from));
+        let agents = AgentBoard::new(&joined.facts, &sessions, is_of_some_sessions);
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
         let warn = about.warn;

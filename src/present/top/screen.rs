@@ -80,7 +80,7 @@ impl TopScreen<'_> {
         };
         let table = lines.len().min(wanted.max(1));
         let most = if height < LOW { 0 } else { AGENTS };
-        let agents = agent_lines(self.terminal, &self.state.agents, most);
+        let agents = agent_lines(self.terminal, self.state, most);
         let selected = self.servers.iter().position(|server| server.connection_id == view.server);
         if selected.is_none() {
             view.server = self.servers.first().map(|server| server.connection_id.clone()).unwrap_or_default();

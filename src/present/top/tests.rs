@@ -34,7 +34,7 @@ fn state(lines: &[String]) -> TopState {
     for line in lines {
         scan.take(&LogEntry::parse(line.as_bytes()).unwrap(), line.as_bytes());
     }
-    scan.finish()
+    scan.finish(None)
 }
 
 fn some_lines() -> Vec<String> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::query::agents::RunFact;
 use crate::query::agents::joins::{self, Join, JoinedBy, ModelIndex};
 use crate::query::agents::totals::AgentTotals;
-use crate::query::agents::{RunFact, RunTie};
 use crate::query::find::OperationMatch;
 use crate::query::row::OperationRow;
 use crate::query::time_spent::{AgentTimes, starting_rows};
@@ -92,18 +92,17 @@ pub(crate) fn chain<'r>(
         facts.iter().filter(|fact| fact.record.event == event).collect()
     };
     let calls: Vec<&OperationMatch> = operations.iter().filter(|found| found.row.is_tool_call).collect();
-    let mut parts = ChainParts {
+    let parts = ChainParts {
         turns: of(EventName::AgentTurn),
         models: of(EventName::ModelCall),
         tools: of(EventName::AgentTool),
         spans: of(EventName::ServerSpan),
         calls,
     };
-    let tools_of_calls = joins::tools_of(&parts.calls, &parts.tools);
-    let tools_of_calls = parts.leave_out_others(tools_of_calls);
     if parts.is_empty() {
         return None;
     }
+    let tools_of_calls = joins::tools_of(&parts.calls, &parts.tools);
     let rows: Vec<&OperationRow> = operations.iter().map(|found| &found.row).collect();
     let is_start = starting_rows(&rows);
     let folded = |at: usize| folds_start && is_start[at] && rows[at].status == Status::Ok;
@@ -136,22 +135,6 @@ struct ChainParts<'r> {
 impl<'r> ChainParts<'r> {
     fn is_empty(&self) -> bool {
         [&self.turns, &self.models, &self.tools, &self.spans].iter().all(|facts| facts.is_empty())
-    }
-
-    /// Removes runs of agents that have only the name of the session's host, unless a tool of theirs is one of its
-    /// calls. Returns the joins of the calls with the indexes of the tools that are left.
-    fn leave_out_others(&mut self, joined: Vec<Option<(usize, Join)>>) -> Vec<Option<(usize, Join)>> {
-        let of_session: Vec<&RunFact<'_>> = joined.iter().flatten().map(|(at, _)| self.tools[*at]).collect();
-        let is_of_session = |fact: &&RunFact<'_>| {
-            fact.tie != RunTie::HostName || of_session.iter().any(|tool| tool.is_of_run(fact))
-        };
-        let mut place = vec![None; self.tools.len()];
-        let kept = (0..self.tools.len()).filter(|at| is_of_session(&self.tools[*at]));
-        kept.enumerate().for_each(|(new, at)| place[at] = Some(new));
-        for facts in [&mut self.turns, &mut self.models, &mut self.tools, &mut self.spans] {
-            facts.retain(is_of_session);
-        }
-        joined.into_iter().map(|join| join.and_then(|(at, join)| Some((place[at]?, join)))).collect()
     }
 
     fn tree(

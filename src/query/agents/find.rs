@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicU64;
 
 use serde::Deserialize;
 
-use crate::query::agents::{RunLine, RunLines, RunTie, agent_logs, is_of_agent};
+use crate::query::agents::RunLines;
+use crate::query::agents::facts::is_of_agent;
+use crate::query::agents::join::agent_logs;
 use crate::query::entry::{EntryText, LogEntry};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::find::SearchTarget;
@@ -67,7 +69,7 @@ struct FactSearch<'k> {
     facts: Option<&'k HashSet<FactName>>,
     window: TimeWindow,
     found: HashSet<FactName>,
-    lines: Vec<RunLine>,
+    lines: Vec<Box<[u8]>>,
 }
 
 impl Fold for FactSearch<'_> {
@@ -87,7 +89,7 @@ impl Fold for FactSearch<'_> {
         if !entry.fact_id.is_empty() {
             self.found.insert(name);
         }
-        self.lines.push(RunLine { tie: RunTie::Id, line: line.into() });
+        self.lines.push(line.into());
     }
 
     fn merge(&mut self, other: FactSearch<'_>) {

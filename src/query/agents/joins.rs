@@ -7,9 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::query::agents::RunFact;
+use crate::query::agents::names::{CANDIDATES, SLACK_US, names_of_tool, plain};
 use crate::query::find::OperationMatch;
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{Status, ToolDecision};
 use crate::text::words::words;
 
 words! {
@@ -41,11 +41,6 @@ impl Join {
         Join { by, is_by_time: true }
     }
 }
-
-/// Longest distance of the times of one call on the wire and in the agent's report.
-const SLACK_US: i64 = 500_000;
-/// Most tools of the same name that are compared with one call.
-const CANDIDATES: usize = 16;
 
 /// Returns for each call the index of its tool in `tools`.
 pub(crate) fn tools_of(calls: &[&OperationMatch], tools: &[&RunFact<'_>]) -> Vec<Option<(usize, Join)>> {
@@ -113,7 +108,7 @@ struct Matching<'r, 'l> {
 impl<'r, 'l> Matching<'r, 'l> {
     fn new(calls: &'r [&'r OperationMatch], tools: &'r [&'r RunFact<'l>]) -> Matching<'r, 'l> {
         let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
-        for (at, tool) in tools.iter().enumerate().filter(|(_, tool)| may_be_sent(tool)) {
+        for (at, tool) in tools.iter().enumerate().filter(|(_, tool)| tool.may_be_sent()) {
             by_name.entry(plain(tool.record.tool_name.as_deref().unwrap_or_default())).or_default().push(at);
         }
         by_name.values_mut().for_each(|tools_of_name| tools_of_name.sort_by_key(|at| start(tools[*at])));
@@ -155,14 +150,8 @@ impl<'r, 'l> Matching<'r, 'l> {
 
     /// Returns the tools that can be the call: same name, same server as far as that is known, at the same time.
     fn candidates(&self, call: &'r OperationMatch, by: JoinedBy) -> impl Iterator<Item = usize> {
-        let (server, tool) = (plain(&call.row.server_name), plain(call.row.name()));
-        // An agent that does not report the server puts it into the name of the tool.
-        let names = [
-            format!("{server}_{tool}"),
-            format!("mcp_{server}_{tool}"),
-            format!("mcp__{server}__{tool}"),
-            tool,
-        ];
+        let server = plain(&call.row.server_name);
+        let names = names_of_tool(&server, call.row.name());
         let (from, until) = (call.row.started.0 - SLACK_US, call.row.ended().0 + SLACK_US);
         let of_names = names.into_iter().flat_map(|name| self.by_name.get(&name).into_iter().flatten());
         // An agent that names the call's server has the same names as spantap.
@@ -198,22 +187,9 @@ pub(super) fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> b
     [&*call.row.conversation_id, &*call.row.session_id].iter().any(|id| !id.is_empty() && told.contains(id))
 }
 
-/// Returns true if the tool may have been asked of a server.
-pub(super) fn may_be_sent(tool: &RunFact<'_>) -> bool {
-    let record = &tool.record;
-    record.decision != Some(ToolDecision::Refused)
-        && (record.decision.is_some() || record.status != Some(Status::Denied))
-}
-
 /// Returns when the agent began to run the tool: after a person had been asked.
 fn start(tool: &RunFact<'_>) -> Timestamp {
     tool.waited().map_or(tool.began(), |(_, until)| until)
-}
-
-/// Returns a name as agents spell it, which allow few characters.
-fn plain(name: &str) -> String {
-    let letter = |c: char| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
-    name.chars().map(letter).collect()
 }
 
 /// The model calls of a session, by what they asked for.

@@ -1,8 +1,9 @@
 //! Joins of made calls and facts. Times are milliseconds after a fixed moment.
 
 use super::chain::{ChainItem, ChainNode, chain};
+use super::join::AgentJoins;
 use super::joins::{JoinedBy, tools_of};
-use super::table::{CountedFact, FactTable, left_out_text, model_rows};
+use super::table::{ModelRow, model_rows};
 use super::*;
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
@@ -31,9 +32,25 @@ fn line(event: &str, seq: u64, start: i64, ms: i64, more: &str) -> String {
     )
 }
 
-fn lines(tie: RunTie, lines: &[String]) -> RunLines {
-    let line = |line: &String| RunLine { tie, line: line.as_bytes().into() };
-    RunLines { lines: lines.iter().map(line).collect(), ambiguous: None }
+fn lines(lines: &[String]) -> RunLines {
+    RunLines { lines: lines.iter().map(|line| line.as_bytes().into()).collect(), ambiguous: None }
+}
+
+/// Returns the rows of `stats` for these lines, each group read by a thread of its own.
+fn rows(threads: &[&[String]], by_turn: bool, select: &Selection) -> Vec<ModelRow> {
+    let table = |lines: &&[String]| {
+        let mut joins = AgentJoins::without_sessions(TimeWindow::default());
+        lines.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        joins
+    };
+    let tables = threads.iter().map(table).reduce(|mut a, b| {
+        a.merge(b);
+        a
+    });
+    let mut joins = tables.unwrap();
+    let mut joined = joins.join(&[]);
+    joined.retain_selected(select);
+    model_rows(&joined.facts, by_turn)
 }
 
 fn tool(seq: u64, name: &str, start: i64, ms: i64, more: &str) -> String {
@@ -42,7 +59,7 @@ fn tool(seq: u64, name: &str, start: i64, ms: i64, more: &str) -> String {
 
 /// Returns for each call the `seq` of its tool, by what, and whether by its time.
 fn joined(calls: &[OperationMatch], tools: &[String]) -> Vec<Option<(u64, JoinedBy, bool)>> {
-    let lines = lines(RunTie::Id, tools);
+    let lines = lines(tools);
     let facts = lines.facts();
     let facts: Vec<&RunFact<'_>> = facts.iter().collect();
     let joined = tools_of(&calls.iter().collect::<Vec<_>>(), &facts);
@@ -62,7 +79,7 @@ fn the_parts_of_one_fact_are_one_record_in_whatever_order_they_are_read() {
     );
     let other = line("model_call", 4, 50, 10, r#","fact_id":"f2""#);
     for order in [[&later, &first, &other], [&other, &first, &later]] {
-        let lines = lines(RunTie::Id, &order.map(String::clone));
+        let lines = lines(&order.map(String::clone));
         let facts = lines.facts();
         assert_eq!(facts.len(), 2);
         let record = &facts[0].record;
@@ -142,7 +159,7 @@ fn a_tool_of_another_server_of_the_session_is_not_joined() {
 }
 
 /// Returns the tree as text, one line a node: indent, `~` if it is by its time, kind, number of the record.
-fn tree(calls: &[OperationMatch], tie: RunTie, facts: &[String]) -> Option<String> {
+fn tree(calls: &[OperationMatch], facts: &[String]) -> Option<String> {
     fn write(text: &mut String, node: &ChainNode<'_>, depth: usize) {
         let mark = if node.join.is_some_and(|join| join.is_by_time) { "~" } else { "" };
         let (kind, seq) = match node.item {
@@ -156,7 +173,7 @@ fn tree(calls: &[OperationMatch], tie: RunTie, facts: &[String]) -> Option<Strin
         text.push_str(&format!("{}{mark}{kind} {seq}\n", " ".repeat(depth)));
         node.children.iter().for_each(|child| write(text, child, depth + 1));
     }
-    let lines = lines(tie, facts);
+    let lines = lines(facts);
     let facts = lines.facts();
     let chain = chain(calls, &facts, true)?;
     let mut text = String::new();
@@ -178,7 +195,7 @@ fn a_model_call_has_the_tools_that_it_asked_for_else_those_that_follow_it_in_its
     let calls =
         [call(7, "late", 401, 5, r#","call_id":"x""#), call(8, "unreported", 600, 5, r#","call_id":"y""#)];
     let expected = "turn 1\n model 2\n  tool 5\n   call 7\n  call 8\n model 3\n  ~tool 6\nturn 0\n model 4\n";
-    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&calls, &facts).unwrap(), expected);
 }
 
 #[test]
@@ -195,7 +212,7 @@ fn a_tool_follows_the_model_call_that_began_before_it_however_fast_the_agent_is(
     ];
     let calls = [call(7, "one", 30, 2, ""), call(8, "two", 58, 2, "")];
     let expected = "turn 1\n model 2\n  ~tool 3\n   ~call 7\n model 4\n  ~tool 5\n   ~call 8\n model 6\n";
-    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&calls, &facts).unwrap(), expected);
 }
 
 #[test]
@@ -208,7 +225,7 @@ fn what_names_no_turn_is_in_the_turn_around_it_or_outside_turns() {
     ];
     let calls = [call(5, "a", 300, 5, "")];
     let expected = "turn 1\n model 2\n ~model 3\n ~call 5\noutside 0\n model 4\n";
-    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&calls, &facts).unwrap(), expected);
 }
 
 #[test]
@@ -221,7 +238,7 @@ fn a_call_id_that_comes_again_joins_the_nearest_tool_and_the_last_model_call_tha
     let model = |seq, start| line("model_call", seq, start, 50, r#","call_ids":["0"]"#);
     let facts = [model(3, 0), model(4, 9_000), tool(7, "a", 9_100, 20, id), tool(8, "a", 100, 20, id)];
     let expected = "outside 0\n model 3\n  ~tool 8\n   ~call 1\n model 4\n  ~tool 7\n   ~call 2\n";
-    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&calls, &facts).unwrap(), expected);
 }
 
 #[test]
@@ -234,7 +251,7 @@ fn turns_that_have_one_id_are_told_apart_by_their_beginnings() {
         line("model_call", 4, 80_000_010, 100, turn),
     ];
     let expected = "turn 1\n model 2\nturn 3\n model 4\n";
-    assert_eq!(tree(&[], RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&[], &facts).unwrap(), expected);
 }
 
 #[test]
@@ -247,7 +264,7 @@ fn a_tool_of_a_helper_is_below_the_helper_s_model_call() {
         tool(5, "of helper", 41, 10, &place("helper")),
     ];
     let expected = "turn 0\n model 2\n  ~tool 4\n model 3\n  ~tool 5\n";
-    assert_eq!(tree(&[], RunTie::Id, &facts).unwrap(), expected);
+    assert_eq!(tree(&[], &facts).unwrap(), expected);
 }
 
 #[test]
@@ -268,13 +285,10 @@ fn the_parts_of_a_model_call_that_went_to_two_runs_of_the_collector_are_one_reco
         line("model_call", seq, start, 0, &format!(r#","input_tokens":{tokens},"output_tokens":1"#))
     };
     let seqs = |lines_of: &[String]| -> Vec<(u64, Option<u64>)> {
-        let select = Selection::default();
-        let mut table = FactTable::new(&select);
-        lines_of.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
-        let lines = lines(RunTie::Id, lines_of);
+        let lines = lines(lines_of);
         let facts = lines.facts();
         let sum: u64 = facts.iter().filter_map(|fact| fact.record.input_tokens).sum();
-        let rows = model_rows(&table.finish().0, false);
+        let rows = rows(&[lines_of], false, &Selection::default());
         let calls: u64 = rows.iter().map(|row| row.model_calls).sum();
         assert_eq!((calls, rows[0].input_tokens), (facts.len() as u64, sum));
         facts.iter().map(|fact| (fact.record.seq, fact.record.input_tokens)).collect()
@@ -297,20 +311,6 @@ fn the_parts_of_a_model_call_that_went_to_two_runs_of_the_collector_are_one_reco
 }
 
 #[test]
-fn an_agent_that_only_has_the_name_of_the_host_needs_a_tool_that_is_a_call() {
-    let facts = |tool_name: &str| {
-        [
-            line("model_call", 2, 0, 100, r#","session_id":"other""#),
-            tool(3, tool_name, 110, 10, r#","session_id":"other""#),
-        ]
-    };
-    let calls = [call(5, "read", 111, 5, "")];
-    let expected = "outside 0\n model 2\n  ~tool 3\n   ~call 5\n";
-    assert_eq!(tree(&calls, RunTie::HostName, &facts("read")).unwrap(), expected);
-    assert_eq!(tree(&calls, RunTie::HostName, &facts("write")), None);
-}
-
-#[test]
 fn spans_of_a_server_are_below_their_call_and_a_circle_of_spans_ends_nothing() {
     let span = |seq: u64, start: i64, id: &str, parent: &str| {
         let ids = format!(r#","trace_id":"t","span_id":"{id}","parent_span_id":"{parent}""#);
@@ -329,52 +329,11 @@ fn spans_of_a_server_are_below_their_call_and_a_circle_of_spans_ends_nothing() {
         span(8, 5_000, "f", "env"),
     ];
     let expected = "outside 0\n call 1\n  span 4\n   span 3\n call 2\n  ~span 5\n";
-    assert_eq!(tree(&calls, RunTie::Id, &facts).unwrap(), expected);
-}
-
-#[test]
-fn a_turn_id_that_comes_again_in_another_session_is_another_turn() {
-    let hour = 3_600_000;
-    let session = |first: i64| {
-        let mut totals = SessionTotals::default();
-        totals.conversation_ids.insert("c".to_owned());
-        for (event, ms) in [("session_started", first), ("session_ended", first + 1_000)] {
-            let line = format!(
-                r#"{{"schema":"spantap/1","timestamp":"{}","event":"{event}","session_id":"s{first}","connection_id":"0000c1"}}"#,
-                at(ms)
-            );
-            let entry = LogEntry::parse(line.as_bytes()).unwrap();
-            totals.add(&entry, &Selection::default(), &crate::record::cost::Prices::default());
-        }
-        (totals.session_id.clone(), totals)
-    };
-    let turn = r#","turn_id":"p0""#;
-    let facts = [
-        line("agent_turn", 1, 0, 0, turn),
-        line("model_call", 2, 10, 100, turn),
-        // The first server of the session started five minutes later.
-        line("agent_turn", 3, hour - 300_000, 0, turn),
-        line("model_call", 4, hour, 100, turn),
-        line("model_call", 5, hour + 10, 100, turn),
-    ];
-    let select = Selection::default();
-    let mut table = FactTable::new(&select);
-    facts.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
-    let mut facts = table.finish().0;
-    let turns = |facts: &[CountedFact]| -> Vec<(Timestamp, u64)> {
-        let rows = model_rows(facts, true);
-        let mut turns: Vec<_> = rows.iter().map(|row| (row.started_at.unwrap(), row.model_calls)).collect();
-        turns.sort();
-        turns
-    };
-    assert_eq!(turns(&facts), [(at(0), 3)], "no session is known");
-    super::table::join_sessions(&mut facts, &mut [session(hour), session(0)]);
-    assert_eq!(turns(&facts), [(at(0), 1), (at(hour - 300_000), 2)]);
+    assert_eq!(tree(&calls, &facts).unwrap(), expected);
 }
 
 #[test]
 fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
-    let select = Selection::default();
     let first =
         line("model_call", 3, 0, 100, r#","fact_id":"f1","model":"m","input_tokens":10,"output_tokens":1"#);
     let later = line(
@@ -385,15 +344,8 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
         r#","fact_id":"f1","amends":true,"input_tokens":99,"cached_tokens":7,"cost_usd":0.5"#,
     );
     let other = line("model_call", 4, 50, 10, r#","model":"m""#);
-    for (here, there) in [([&first, &other], &later), ([&later, &other], &first)] {
-        let table = |lines: &[&String]| {
-            let mut table = FactTable::new(&select);
-            lines.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
-            table
-        };
-        let mut all = table(&here);
-        all.merge(table(&[there]));
-        let rows = model_rows(&all.finish().0, false);
+    for (here, there) in [([first.clone(), other.clone()], later.clone()), ([later, other], first)] {
+        let rows = rows(&[&here, &[there]], false, &Selection::default());
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].model_calls, rows[0].calls_with_tokens, rows[0].calls_with_cost), (2, 1, 1));
         assert_eq!((rows[0].input_tokens, rows[0].output_tokens, rows[0].cached_tokens), (10, 1, 7));
@@ -402,158 +354,56 @@ fn a_part_that_comes_late_is_counted_once_in_whatever_thread_it_was_read() {
 }
 
 #[test]
-fn a_table_of_the_only_session_has_no_fact_of_another() {
+fn of_two_first_parts_the_earlier_one_counts_in_every_view() {
+    let part = |seq: u64, tokens: u64, cost: &str| {
+        let more = format!(r#","fact_id":"f1","model":"m","input_tokens":{tokens},{cost}"#);
+        line("model_call", seq, seq as i64, 100, &more)
+    };
+    let parts = [
+        part(1, 10, r#""cost_usd":1.0,"cost_source":"config""#),
+        part(2, 99, r#""cost_usd":2.0,"cost_source":"config""#),
+        part(3, 77, r#""cost_usd":0.5,"cost_source":"agent""#),
+    ];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let parts = order.map(|at: usize| parts[at].clone());
+        for count in 1..=3 {
+            let rows = rows(&[&parts[..1], &parts[1..count]], false, &Selection::default());
+            let lines = lines(&parts[..count]);
+            let facts = lines.facts();
+            let record = &facts[0].record;
+            assert_eq!(
+                (facts.len(), record.input_tokens),
+                (1, Some(rows[0].input_tokens)),
+                "{order:?} {count}"
+            );
+            assert_eq!(record.cost_usd, rows[0].cost_usd, "{order:?} {count}");
+        }
+    }
+}
+
+#[test]
+fn the_rows_of_one_session_have_no_fact_of_another() {
     let select = Selection { only_session: Some("own".to_owned()), ..Selection::default() };
-    let mut table = FactTable::new(&select);
     let ids = [("own", ""), ("run", "own"), ("other", "other"), ("own2", "ow")];
-    for (seq, (session, conversation)) in (1..).zip(ids) {
+    let turn = |(seq, (session, conversation)): (u64, (&str, &str))| {
         let more =
             format!(r#","session_id":"{session}","conversation_id":"{conversation}","turn_id":"{session}""#);
-        table.take_of_agent(line("agent_turn", seq, 0, 1, &more).as_bytes());
-    }
+        line("agent_turn", seq, 0, 1, &more)
+    };
+    let lines: Vec<String> = (1..).zip(ids).map(turn).collect();
     let mut turns: Vec<String> =
-        model_rows(&table.finish().0, true).into_iter().map(|row| row.session_id).collect();
+        rows(&[&lines], true, &select).into_iter().map(|row| row.session_id).collect();
     turns.sort();
     assert_eq!(turns, ["own", "run"]);
 }
 
 #[test]
-fn the_latest_facts_are_kept_and_the_others_are_counted() {
-    let call = |seq: u64| {
-        line("model_call", seq, 10 * seq as i64, 1, &format!(r#","fact_id":"f{seq}","model":"m{seq}""#))
-    };
-    let part = |seqs: &[u64]| {
-        let mut table = FactTable::of_at_most(3);
-        seqs.iter().for_each(|seq| table.take_of_agent(call(*seq).as_bytes()));
-        assert!(table.len() < 6, "memory is bounded before the end");
-        table
-    };
-    for (here, there) in [(vec![9, 1, 8, 2, 7, 3, 6], vec![5, 4]), (vec![1, 2, 3, 4, 5], vec![9, 8, 7, 6])] {
-        let mut all = part(&here);
-        all.merge(part(&there));
-        let (facts, left_out) = all.finish();
-        let mut models: Vec<String> = model_rows(&facts, false).into_iter().map(|row| row.model).collect();
-        models.sort();
-        assert_eq!((models.join(" "), left_out), ("m7 m8 m9".to_owned(), 6));
-        assert!(left_out_text(left_out).unwrap().starts_with("6 reports of agents are not counted"));
-    }
-    assert_eq!(left_out_text(0), None);
-}
-
-#[test]
-fn only_the_runs_of_the_session_are_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let of = |seq: u64, session: &str, more: &str| {
-        line("model_call", seq, seq as i64, 1, &format!(r#","session_id":"{session}"{more}"#))
-    };
-    let text = [
-        of(1, "c", ""),
-        of(2, "stranger", ""),
-        // The call id says whose run this is, and its other records follow.
-        of(3, "run", r#","call_id":"x""#),
-        of(4, "run", ""),
-        // Records without ids of an agent's session count for themselves.
-        of(5, "0000c0", r#","trace_id":"t""#),
-        of(6, "0000c0", ""),
+fn a_tool_of_one_process_is_not_below_a_model_call_of_another() {
+    let of = |pid: u32| format!(r#","session_id":"0000c0","host_pid":{pid}"#);
+    let facts = [
+        line("model_call", 2, 0, 20, &of(70)),
+        line("model_call", 3, 10, 20, &of(71)),
+        tool(4, "read", 40, 10, &of(70)),
     ];
-    let name = "collect-2027-01-15-0000000000c0.jsonl";
-    std::fs::write(dir.path().join(name), text.map(|line| line + "\n").concat()).unwrap();
-    // A log of another server is not even read.
-    std::fs::write(dir.path().join("git-2027-01-15-0000000000c9.jsonl"), of(9, "c", "") + "\n").unwrap();
-    let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
-    let calls = [call(1, "a", 0, 1, r#","call_id":"x","trace_id":"t""#)];
-    let totals = SessionTotals::default();
-    let keys = RunKeys::new("s", &totals, &calls);
-    let read = |window| -> Vec<u64> {
-        let lines = read(&sources, window, &keys);
-        lines.facts().iter().map(|fact| fact.record.seq).collect()
-    };
-    assert_eq!(read(TimeWindow::default()), [1, 3, 4, 5]);
-    assert_eq!(read(TimeWindow { since: Some(at(4)), until: None }), [3, 4, 5]);
-}
-
-/// Returns the numbers of the records that belong to a session of host `h` from 0 to 1 s, and the ambiguity.
-fn found(totals: SessionTotals, calls: &[OperationMatch], text: &[String]) -> (Vec<u64>, Option<usize>) {
-    let dir = tempfile::tempdir().unwrap();
-    let name = "collect-2027-01-15-0000000000c0.jsonl";
-    std::fs::write(dir.path().join(name), text.join("\n") + "\n").unwrap();
-    let sources = LogSource::in_dir(dir.path(), TimeWindow::default()).unwrap();
-    let keys = RunKeys::new("s", &totals, calls);
-    let lines = read(&sources, TimeWindow::default(), &keys);
-    (lines.facts().iter().map(|fact| fact.record.seq).collect(), lines.ambiguous.map(|found| found.runs))
-}
-
-/// Totals of a session of host `codex`, from 0 to 1 s, whose proxies these processes started.
-fn session_of(host_pids: &[u32]) -> SessionTotals {
-    let mut totals = SessionTotals::default();
-    totals.host_pids.extend(host_pids);
-    totals.hosts.insert("codex-mcp-client".to_owned());
-    totals.span.add(at(0), at(1_000));
-    totals
-}
-
-#[test]
-fn the_process_that_started_the_proxies_tells_two_runs_of_one_agent_apart() {
-    let of = |seq, start, session: &str, more: &str| {
-        line("model_call", seq, start, 10, &format!(r#","session_id":"{session}"{more}"#))
-    };
-    let pid = |pid: u32| format!(r#","host_pid":{pid}"#);
-    let two = [of(1, 100, "one", &pid(70)), of(2, 200, "two", &pid(71))];
-    assert_eq!(found(session_of(&[71]), &[], &two), (vec![2], None));
-    // The proxies were started by a launcher, or the log is older: only the name of the host fits.
-    assert_eq!(found(session_of(&[5]), &[], &two), (vec![], Some(2)));
-    assert_eq!(found(session_of(&[]), &[], &two), (vec![], Some(2)));
-    assert_eq!(found(session_of(&[5]), &[], &two[..1]), (vec![1], None));
-    // The second one began after the end of the session.
-    let later = [of(1, 100, "one", ""), of(2, 2_000, "two", "")];
-    assert_eq!(found(session_of(&[]), &[], &later), (vec![1], None));
-    // A helper has a session of its own in the trace of its agent.
-    let trace = r#","trace_id":"t""#;
-    let helper = [of(1, 100, "one", trace), of(2, 200, "helper", trace)];
-    assert_eq!(found(session_of(&[]), &[], &helper), (vec![1, 2], None));
-    let with_other = [helper.as_slice(), &[of(3, 300, "other", "")]].concat();
-    assert_eq!(found(session_of(&[]), &[], &with_other), (vec![], Some(2)));
-    // A run with an id of the session leaves no doubt.
-    let mut calls = [call(9, "a", 0, 1, "")];
-    calls[0].row.conversation_id = "one".into();
-    assert_eq!(found(session_of(&[]), &calls, &two), (vec![1], None));
-}
-
-#[test]
-fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() {
-    let hour = 3_600_000;
-    let facts = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
-    let mut totals = session_of(&[]);
-    assert_eq!(found(totals.clone(), &[call(9, "a", 0, 1, "")], &facts).0, [1, 2], "it may go on");
-    let end = format!(
-        r#"{{"schema":"spantap/1","timestamp":"{}","event":"session_ended","session_id":"s","connection_id":"0000c1"}}"#,
-        at(1_000)
-    );
-    let entry = LogEntry::parse(end.as_bytes()).unwrap();
-    totals.add(&entry, &Selection::default(), &crate::record::cost::Prices::default());
-    assert_eq!(found(totals.clone(), &[call(9, "a", 0, 1, "")], &facts).0, [1]);
-    // The id of the session itself is the agent's.
-    let own = facts.map(|fact| fact.replace(r#""session_id":"c""#, r#""session_id":"s""#));
-    assert_eq!(found(totals, &[], &own).0, [1, 2]);
-
-    let session = |day: i64| {
-        let mut totals = SessionTotals::default();
-        totals.session_id = format!("s{day}");
-        totals.conversation_ids.insert("c".to_owned());
-        totals.span.add(at(day * 24 * hour), at(day * 24 * hour + 1_000));
-        (totals.session_id.clone(), totals)
-    };
-    let select = Selection::default();
-    let mut table = FactTable::new(&select);
-    let of_days = [line("model_call", 1, 100, 10, ""), line("model_call", 2, 24 * hour, 10, "")];
-    of_days.iter().for_each(|line| table.take_of_agent(line.as_bytes()));
-    let mut facts = table.finish().0;
-    let mut sessions = [session(1), session(0)];
-    super::table::join_sessions(&mut facts, &mut sessions);
-    let calls = |totals: SessionTotals| totals.agent.map(|agent| agent.models.calls);
-    assert_eq!(sessions.map(|(_, totals)| calls(totals)), [Some(1), Some(1)]);
-    // The other session is not selected.
-    let mut sessions = [session(1)];
-    super::table::join_sessions(&mut facts, &mut sessions);
-    assert_eq!(sessions.map(|(_, totals)| calls(totals)), [Some(1)]);
+    assert_eq!(tree(&[], &facts).unwrap(), "outside 0\n model 2\n  ~tool 4\n model 3\n");
 }

@@ -63,7 +63,10 @@ impl CallFigures {
             output_tokens: self.output_tokens.or(other.output_tokens),
             cached_tokens: self.cached_tokens.or(other.cached_tokens),
             // A cost that the agent reported replaces one that was calculated.
-            cost: self.cost.filter(|(_, is_calculated)| !is_calculated).or(other.cost).or(self.cost),
+            cost: match (self.cost, other.cost) {
+                (Some((_, true)), Some((_, false))) | (None, _) => other.cost,
+                (own, _) => own,
+            },
             ms: self.ms.or(other.ms),
         };
     }
@@ -163,14 +166,23 @@ impl AgentTotals {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AmbiguousRuns {
     pub(crate) agent_name: String,
+    /// Number of its processes, as far as they can be told apart.
     pub(crate) runs: usize,
+    /// Number of sessions that one of the runs can belong to.
+    pub(crate) sessions: usize,
 }
 
 impl AmbiguousRuns {
     /// Returns what is known, what follows, and the way out.
     pub(crate) fn facts(&self) -> [String; 3] {
-        let AmbiguousRuns { agent_name, runs } = self;
-        let known = format!("agent: {runs} runs of {agent_name} at this time, and no id says which one");
+        let AmbiguousRuns { agent_name, runs, sessions } = self;
+        let runs = if *runs == 1 { "a run".to_owned() } else { format!("{runs} runs") };
+        let known = match sessions {
+            0 | 1 => format!("agent: {runs} of {agent_name} at this time, and no id says which one"),
+            _ => format!(
+                "agent: {runs} of {agent_name} and {sessions} sessions at this time, and no id says which belong together"
+            ),
+        };
         let way_out = "`spantap stats --by turn` has them; a run is known if the agent itself starts spantap, without npx";
         [known, "what they reported is left out".to_owned(), way_out.to_owned()]
     }

@@ -1,6 +1,7 @@
 //! Servers, rows and activity from made records and live states.
 
 use super::*;
+use crate::query::files::TimeWindow;
 use crate::record::live::{LiveProcess, LiveRequest, LiveState};
 
 const SECOND: i64 = 1_000_000;
@@ -30,7 +31,7 @@ fn scan(lines: &[String]) -> TopState {
         a.merge(b);
         a
     });
-    merged.unwrap_or_else(|| TopScan::new(&select)).finish()
+    merged.unwrap_or_else(|| TopScan::new(&select)).finish(None)
 }
 
 fn add(state: &mut TopState, line: &str) -> bool {
@@ -81,7 +82,7 @@ fn the_definitions_of_a_server_are_those_that_it_listed_last_at_any_time() {
     let mut scan = TopScan::new(&select);
     let before = listed(1, 1, 400);
     scan.take(&LogEntry::parse(before.as_bytes()).unwrap(), before.as_bytes());
-    let mut state = scan.finish();
+    let mut state = scan.finish(None);
     state.set_live(vec![live("s", "db", 0), live("s", "other", 0)]);
     let tokens = |state: &mut TopState| {
         let servers = state.servers(&select, TopOrder::Server, at(120));
@@ -196,9 +197,11 @@ fn what_an_agent_reported_is_of_the_session_that_runs() {
     let mut read = TopScan::new(&select);
     let call = line(1, 1, r#""duration_ms":1,"conversation_id":"own""#);
     read.take(&LogEntry::parse(call.as_bytes()).unwrap(), call.as_bytes());
-    read.take_of_agent(told(0, "model_call", "own", used).as_bytes());
-    read.take_of_agent(told(1, "model_call", "other", used).as_bytes());
-    let mut state = read.finish();
+    let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+    joins.take(&LogEntry::parse(call.as_bytes()).unwrap());
+    joins.take_of_agent(told(0, "model_call", "own", used).as_bytes());
+    joins.take_of_agent(told(1, "model_call", "other", used).as_bytes());
+    let mut state = read.finish(Some(joins));
     let calls = |state: &mut TopState, second| {
         state.servers(&Selection::default(), TopOrder::Server, at(second));
         let agents = state.agents.iter();
@@ -213,10 +216,12 @@ fn what_an_agent_reported_is_of_the_session_that_runs() {
         let entry = LogEntry::parse(line.as_bytes()).unwrap();
         assert_eq!(state.take_of_agent(&entry, line.as_bytes(), &new), is_new);
     }
-    assert_eq!(calls(&mut state, 102), [("s".to_owned(), 2)]);
+    assert_eq!(calls(&mut state, 120), [("s".to_owned(), 2)]);
     assert_eq!(state.agents[0].totals.models.cost(), Some(1.0));
-    // Reports are those of whole sessions.
-    let select =
-        Selection { method: Some(crate::text::glob::Glob::new("tools/call")), ..Selection::default() };
-    assert!(TopScan::new(&select).facts.is_none());
+    // A call of another conversation comes, and its facts were here before.
+    let other = line(2, 104, r#""duration_ms":1,"conversation_id":"other""#);
+    assert!(add(&mut state, &other));
+    let late = told(9, "model_call", "own", used);
+    assert!(state.take_of_agent(&LogEntry::parse(late.as_bytes()).unwrap(), late.as_bytes(), &new));
+    assert_eq!(calls(&mut state, 140), [("s".to_owned(), 4)]);
 }

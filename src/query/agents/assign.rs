@@ -1,0 +1,452 @@
+//! Says of each fact of an agent to which session it belongs.
+//!
+//! The surest reason decides: the id of the session; an id of a conversation of the session; a call id or trace of one
+//! of its calls; the process that started its proxies; at last the name of its host, if one process of that name was
+//! there and a tool of it can be a call of the session. A reason holds for the whole run of the agent, in the time of
+//! the session. If it holds for several sessions, the nearest one has the fact; if two of them were there at once and
+//! only a process or a name is known, none has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::query::agents::facts::CountedFact;
+use crate::query::agents::names::{CANDIDATES, SLACK_US, may_be_sent, names_of_tool, plain};
+use crate::query::agents::totals::AmbiguousRuns;
+use crate::query::agents::wire::{SessionKeys, WireTable};
+use crate::record::EventName;
+
+/// Longest time between a session and a fact of its agent. An agent can continue a conversation on another day, which
+/// then has another session.
+pub(super) const NEAR_US: i64 = 60_000_000;
+
+/// A session with its time in microseconds. A session that runs has no end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionTime<'t> {
+    pub(super) keys: &'t SessionKeys,
+    pub(super) first: i64,
+    pub(super) last: i64,
+}
+
+impl SessionTime<'_> {
+    /// Returns the time between the session and the fact; 0 if they overlap.
+    fn gap(&self, fact: &CountedFact) -> i64 {
+        let (began, ended) = (fact.began.0, fact.ended.0);
+        self.first.saturating_sub(ended).max(began.saturating_sub(self.last)).max(0)
+    }
+
+    fn is_near(&self, fact: &CountedFact) -> bool {
+        self.gap(fact) <= NEAR_US
+    }
+}
+
+/// The session of each fact, and the sessions of which that is not clear.
+#[derive(Debug, Default)]
+pub(super) struct Assignment {
+    pub(super) session_of: Vec<Option<usize>>,
+    pub(super) ambiguous: BTreeMap<usize, AmbiguousRuns>,
+}
+
+/// Returns the sessions of the facts. `place` has the index in `sessions` of each session of `wire`.
+pub(super) fn assign<'t>(
+    facts: &[&'t CountedFact],
+    sessions: &[SessionTime<'t>],
+    place: &[usize],
+    wire: &WireTable,
+) -> Assignment {
+    let mut assigner = Assigner::new(facts, sessions);
+    assigner.by_ids(wire, place);
+    let pairs = assigner.pairs();
+    if !pairs.is_empty() {
+        let with_calls = assigner.runs_with_calls(&pairs, wire, place);
+        assigner.by_process(&pairs, &with_calls);
+        let pairs = assigner.pairs();
+        assigner.by_name(&pairs, &with_calls);
+    }
+    assigner.result
+}
+
+/// The name by which the records of one run of an agent are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum RunId<'t> {
+    Session(&'t str),
+    /// Its process, of a run without ids.
+    Process(u32),
+    /// The trace of a run without ids and process.
+    Trace(u64),
+    /// The run of the collector, of records that have nothing else.
+    Collector(&'t str),
+}
+
+impl<'t> RunId<'t> {
+    fn of(fact: &'t CountedFact) -> RunId<'t> {
+        match (fact.host_pid, fact.trace) {
+            _ if !fact.is_anonymous() => RunId::Session(&fact.session_id),
+            (Some(pid), _) => RunId::Process(pid),
+            (None, Some(trace)) => RunId::Trace(trace),
+            (None, None) => RunId::Collector(&fact.connection_id),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AgentRun<'t> {
+    agent: &'t str,
+    /// False if its records may be of several runs.
+    is_one: bool,
+    pid: Option<u32>,
+    traces: HashSet<u64>,
+    /// Indexes of its facts.
+    facts: Vec<usize>,
+    /// Servers that it named.
+    servers: HashSet<String>,
+}
+
+/// A run and a session near it, by index; true if they overlap.
+type Pairs = BTreeMap<(usize, usize), bool>;
+
+struct Assigner<'f, 't> {
+    facts: &'f [&'t CountedFact],
+    sessions: &'f [SessionTime<'t>],
+    runs: Vec<AgentRun<'t>>,
+    result: Assignment,
+}
+
+impl<'f, 't> Assigner<'f, 't> {
+    fn new(facts: &'f [&'t CountedFact], sessions: &'f [SessionTime<'t>]) -> Assigner<'f, 't> {
+        let mut runs: Vec<AgentRun<'t>> = Vec::new();
+        let mut by_id: HashMap<(&str, RunId<'t>), usize> = HashMap::new();
+        for (at, fact) in facts.iter().enumerate() {
+            let id = RunId::of(fact);
+            let run = *by_id.entry((&fact.agent_name, id)).or_insert_with(|| {
+                runs.push(AgentRun {
+                    agent: &fact.agent_name,
+                    is_one: !matches!(id, RunId::Collector(_)),
+                    pid: None,
+                    traces: HashSet::new(),
+                    facts: Vec::new(),
+                    servers: HashSet::new(),
+                });
+                runs.len() - 1
+            });
+            let run = &mut runs[run];
+            run.pid = run.pid.or(fact.host_pid);
+            run.traces.extend(fact.trace);
+            run.facts.push(at);
+            if !fact.tool_server.is_empty() && fact.event == EventName::AgentTool {
+                run.servers.insert(plain(&fact.tool_server));
+            }
+        }
+        let result = Assignment { session_of: vec![None; facts.len()], ambiguous: BTreeMap::new() };
+        Assigner { facts, sessions, runs, result }
+    }
+
+    /// Returns the nearest of the sessions near the fact.
+    fn nearest(&self, fact: &CountedFact, sessions: impl IntoIterator<Item = usize>) -> Option<usize> {
+        let near = sessions.into_iter().filter(|at| self.sessions[*at].is_near(fact));
+        near.min_by_key(|at| {
+            let session = &self.sessions[*at];
+            let from_begin =
+                session.first.saturating_sub(fact.began.0).max(fact.began.0.saturating_sub(session.last));
+            (session.gap(fact), from_begin.max(0), *at)
+        })
+    }
+
+    fn by_ids(&mut self, wire: &WireTable, place: &[usize]) {
+        let mut own: HashMap<&str, usize> = HashMap::new();
+        let mut of_conversation: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, session) in self.sessions.iter().enumerate() {
+            own.insert(&session.keys.id, at);
+            for id in &session.keys.conversations {
+                of_conversation.entry(id).or_default().push(at);
+            }
+        }
+        let of_link = self.sessions_of_links(wire, place);
+        let linked = |fact: &CountedFact| {
+            let found = [fact.call, fact.trace].into_iter().flatten().filter_map(|link| of_link.get(&link));
+            found.flatten().copied().collect::<Vec<usize>>()
+        };
+        let conversing = |fact: &CountedFact| {
+            let ids = [&*fact.session_id, &*fact.conversation_id].into_iter();
+            ids.filter_map(|id| of_conversation.get(id)).flatten().copied().collect::<Vec<usize>>()
+        };
+        let mut session_of = vec![None; self.facts.len()];
+        for run in &self.runs {
+            // For each kind of id, the sessions that have one in common with a fact of the run in their time.
+            let mut of_run = [BTreeSet::new(), BTreeSet::new()];
+            for at in run.facts.iter().filter(|_| run.is_one) {
+                let fact = self.facts[*at];
+                for (sessions, found) in of_run.iter_mut().zip([conversing(fact), linked(fact)]) {
+                    sessions.extend(found.into_iter().filter(|at| self.sessions[*at].is_near(fact)));
+                }
+            }
+            for at in &run.facts {
+                let fact = self.facts[*at];
+                let ids = [&*fact.session_id, &*fact.conversation_id];
+                let own = ids.into_iter().find_map(|id| own.get(id).copied());
+                let of_ids = || match run.is_one {
+                    true => of_run.iter().find_map(|found| self.nearest(fact, found.iter().copied())),
+                    false => [conversing(fact), linked(fact)]
+                        .into_iter()
+                        .find_map(|found| self.nearest(fact, found)),
+                };
+                session_of[*at] = own.or_else(of_ids);
+            }
+        }
+        self.result.session_of = session_of;
+    }
+
+    /// Returns the sessions of the calls that have a call id or trace in common with a fact.
+    fn sessions_of_links(&self, wire: &WireTable, place: &[usize]) -> HashMap<u64, BTreeSet<usize>> {
+        let links = self.facts.iter().flat_map(|fact| [fact.call, fact.trace]).flatten();
+        let mut sessions: HashMap<u64, BTreeSet<usize>> = links.map(|link| (link, BTreeSet::new())).collect();
+        for call in &wire.calls {
+            for link in call.links {
+                if let Some(sessions) = sessions.get_mut(&link) {
+                    sessions.insert(place[call.session as usize]);
+                }
+            }
+        }
+        sessions
+    }
+
+    /// Returns the runs with facts that have no session yet, each with the sessions near those facts whose host has
+    /// its name.
+    fn pairs(&self) -> Pairs {
+        let mut of_agent: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, session) in self.sessions.iter().enumerate() {
+            for agent in &session.keys.agents {
+                of_agent.entry(agent).or_default().push(at);
+            }
+        }
+        // In the order of their beginnings, each with the latest end of those up to it.
+        let mut latest: HashMap<&str, Vec<i64>> = HashMap::new();
+        for (agent, sessions) in &mut of_agent {
+            sessions.sort_by_key(|at| (self.sessions[*at].first, *at));
+            let ends = sessions.iter().scan(i64::MIN, |last, at| {
+                *last = self.sessions[*at].last.max(*last);
+                Some(*last)
+            });
+            latest.insert(*agent, ends.collect());
+        }
+        let mut pairs = Pairs::new();
+        for (at, run) in self.runs.iter().enumerate() {
+            let (Some(sessions), Some(latest)) = (of_agent.get(run.agent), latest.get(run.agent)) else {
+                continue;
+            };
+            for fact in self.open_facts(run) {
+                let begun = sessions.partition_point(|at| self.sessions[*at].first <= fact.ended.0 + NEAR_US);
+                for place in (0..begun).rev().take_while(|place| latest[*place] >= fact.began.0 - NEAR_US) {
+                    let gap = self.sessions[sessions[place]].gap(fact);
+                    if gap <= NEAR_US {
+                        *pairs.entry((at, sessions[place])).or_default() |= gap == 0;
+                    }
+                }
+            }
+        }
+        pairs
+    }
+
+    /// Returns the facts of a run that have no session yet.
+    fn open_facts<'a>(&'a self, run: &'a AgentRun<'t>) -> impl Iterator<Item = &'t CountedFact> + 'a {
+        run.facts.iter().filter(|at| self.result.session_of[**at].is_none()).map(|at| self.facts[*at])
+    }
+
+    /// Returns the pairs in which a tool of the run can be a call of the session: it has the same name, the same
+    /// server as far as that is known, and they overlap.
+    fn runs_with_calls(&self, pairs: &Pairs, wire: &WireTable, place: &[usize]) -> HashSet<(usize, usize)> {
+        let mut by_name: HashMap<String, Vec<OpenTool<'t>>> = HashMap::new();
+        let mut runs: Vec<usize> = pairs.keys().map(|(run, _)| *run).collect();
+        runs.dedup();
+        for run in runs {
+            for fact in self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact)) {
+                let server = Some(plain(&fact.tool_server)).filter(|server| !server.is_empty());
+                let tool = OpenTool { run, fact, server, latest: 0 };
+                by_name.entry(plain(&fact.tool_name)).or_default().push(tool);
+            }
+        }
+        for tools in by_name.values_mut() {
+            tools.sort_by_key(|tool| (tool.fact.began, tool.run));
+            let mut latest = i64::MIN;
+            for tool in tools {
+                latest = latest.max(tool.fact.ended.0);
+                tool.latest = latest;
+            }
+        }
+        let of_tool: Vec<(String, Vec<&Vec<OpenTool<'t>>>)> = wire
+            .tools
+            .iter()
+            .map(|(server, tool)| {
+                let names = names_of_tool(server, tool);
+                (plain(server), names.iter().filter_map(|name| by_name.get(name)).collect())
+            })
+            .collect();
+        let mut found = HashSet::new();
+        for call in &wire.calls {
+            let Some((server, lists)) = call.tool().map(|tool| &of_tool[tool]) else { continue };
+            let session = place[call.session as usize];
+            let (from, until) = (call.started.0 - SLACK_US, call.ended.0 + SLACK_US);
+            for tools in lists {
+                let begun = tools.partition_point(|tool| tool.fact.began.0 <= until);
+                let near = tools[..begun].iter().rev().take_while(|tool| tool.latest >= from);
+                for tool in near.filter(|tool| tool.fact.ended.0 >= from).take(CANDIDATES) {
+                    let is_of_server = tool.server.as_ref().is_none_or(|told| {
+                        // An agent that names the call's server has the same names as spantap.
+                        let is_named = || self.runs[tool.run].servers.contains(server);
+                        told == server || !(is_named() || self.sessions[session].keys.servers.contains(told))
+                    });
+                    if is_of_server && pairs.contains_key(&(tool.run, session)) {
+                        found.insert((tool.run, session));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Joins the runs whose process started the proxies of a session. Processes of two pid namespaces can have one
+    /// number: a run whose tools of the session's servers are not its calls is of another process, and if sessions of
+    /// two processes were there at once, the calls decide.
+    fn by_process(&mut self, pairs: &Pairs, with_calls: &HashSet<(usize, usize)>) {
+        let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (run, session) in pairs.keys().copied() {
+            let keys = self.sessions[session].keys;
+            let is_process = self.runs[run].pid.is_some_and(|pid| keys.host_pids.contains(&pid));
+            let has_other_tools = || {
+                let mut tools = self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact));
+                tools.any(|fact| keys.servers.contains(&plain(&fact.tool_server)))
+            };
+            if is_process && (with_calls.contains(&(run, session)) || !has_other_tools()) {
+                of_run.entry(run).or_default().push(session);
+            }
+        }
+        for (run, mut sessions) in of_run {
+            if !self.at_once(&sessions).is_empty()
+                && sessions.iter().any(|at| with_calls.contains(&(run, *at)))
+            {
+                sessions.retain(|at| with_calls.contains(&(run, *at)));
+            }
+            self.give(run, sessions);
+        }
+    }
+
+    /// Joins the runs that have the name of the session's host, if they are of the only process of that name.
+    fn by_name(&mut self, pairs: &Pairs, with_calls: &HashSet<(usize, usize)>) {
+        let joined = self.result.session_of.iter().zip(self.facts);
+        let is_clear: HashSet<(usize, &str)> =
+            joined.filter_map(|(session, fact)| Some(((*session)?, &*fact.agent_name))).collect();
+        let mut of_session: BTreeMap<(usize, &str), Vec<(usize, bool)>> = BTreeMap::new();
+        for ((run, session), overlaps) in pairs {
+            let agent = self.runs[*run].agent;
+            if !is_clear.contains(&(*session, agent)) {
+                of_session.entry((*session, agent)).or_default().push((*run, *overlaps));
+            }
+        }
+        let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for ((session, agent), mut runs) in of_session {
+            if runs.iter().any(|(_, overlaps)| *overlaps) {
+                runs.retain(|(_, overlaps)| *overlaps);
+            }
+            let runs: Vec<usize> = runs.into_iter().map(|(run, _)| run).collect();
+            let processes = self.processes_of(&runs);
+            if processes > 1 {
+                self.doubt(session, agent, processes, 1);
+            } else if runs.iter().any(|run| with_calls.contains(&(*run, session))) {
+                runs.into_iter().for_each(|run| of_run.entry(run).or_default().push(session));
+            }
+        }
+        of_run.into_iter().for_each(|(run, sessions)| self.give(run, sessions));
+    }
+
+    /// Gives the facts of a run that have no session to the nearest of these, except to those that were there at once.
+    fn give(&mut self, run: usize, mut sessions: Vec<usize>) {
+        let at_once = self.at_once(&sessions);
+        for session in &at_once {
+            self.doubt(*session, self.runs[run].agent, 1, at_once.len());
+        }
+        sessions.retain(|session| !at_once.contains(session));
+        for at in &self.runs[run].facts {
+            if self.result.session_of[*at].is_none() {
+                self.result.session_of[*at] = self.nearest(self.facts[*at], sessions.iter().copied());
+            }
+        }
+    }
+
+    fn doubt(&mut self, session: usize, agent: &str, runs: usize, sessions: usize) {
+        let known = AmbiguousRuns { agent_name: agent.to_owned(), runs, sessions };
+        self.result.ambiguous.entry(session).or_insert(known);
+    }
+
+    /// Returns the sessions whose time overlaps that of another one.
+    fn at_once(&self, sessions: &[usize]) -> BTreeSet<usize> {
+        let mut sessions = sessions.to_vec();
+        sessions.sort_by_key(|at| self.sessions[*at].first);
+        let mut at_once = BTreeSet::new();
+        let mut longest: Option<usize> = None;
+        for session in sessions {
+            if let Some(before) =
+                longest.filter(|before| self.sessions[*before].last >= self.sessions[session].first)
+            {
+                at_once.extend([before, session]);
+            }
+            if longest.is_none_or(|before| self.sessions[before].last < self.sessions[session].last) {
+                longest = Some(session);
+            }
+        }
+        at_once
+    }
+
+    /// Returns the number of processes that the runs are of. Those with one number are one process; a run without a
+    /// number is of the process of any run that has a trace in common with it, as an agent and its helpers have.
+    fn processes_of(&self, runs: &[usize]) -> usize {
+        let mut groups = Groups((0..runs.len()).collect());
+        let mut of_pid: HashMap<u32, usize> = HashMap::new();
+        let mut of_trace: HashMap<u64, usize> = HashMap::new();
+        for has_pid in [true, false] {
+            for (at, run) in
+                runs.iter().enumerate().filter(|(_, run)| self.runs[**run].pid.is_some() == has_pid)
+            {
+                if let Some(pid) = self.runs[*run].pid {
+                    groups.join(at, *of_pid.entry(pid).or_insert(at));
+                }
+                for trace in &self.runs[*run].traces {
+                    let known = *of_trace.entry(*trace).or_insert(at);
+                    if !has_pid {
+                        groups.join(at, known);
+                    }
+                }
+            }
+        }
+        (0..runs.len()).filter(|at| groups.first(*at) == *at).count()
+    }
+}
+
+/// Groups of numbers, each as the number that it is joined to.
+struct Groups(Vec<usize>);
+
+impl Groups {
+    fn first(&mut self, mut at: usize) -> usize {
+        while self.0[at] != at {
+            self.0[at] = self.0[self.0[at]];
+            at = self.0[at];
+        }
+        at
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.first(a), self.first(b));
+        self.0[a.max(b)] = a.min(b);
+    }
+}
+
+/// A tool of an agent without a session.
+struct OpenTool<'t> {
+    run: usize,
+    fact: &'t CountedFact,
+    /// Its plain name, if the agent told it.
+    server: Option<String>,
+    /// The latest end of the tools up to this one.
+    latest: i64,
+}
+
+fn is_sent(fact: &CountedFact) -> bool {
+    fact.event == EventName::AgentTool && may_be_sent(fact.decision, fact.status)
+}

@@ -1,0 +1,260 @@
+//! Joins what agents reported to the sessions on the wire, for every command that shows it.
+//!
+//! One scan reads the facts (`facts`) and the keys of all sessions (`wire`), whatever is selected; `assign` says which
+//! fact belongs to which session. So a session has the same figures in each view.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::query::agents::assign::{NEAR_US, SessionTime, assign};
+use crate::query::agents::facts::{CountedFact, FactTable, FactsOf, is_of_agent, left_out_text};
+use crate::query::agents::totals::{AgentTotals, AmbiguousRuns};
+use crate::query::agents::wire::{SessionKeys, WireTable};
+use crate::query::entry::LogEntry;
+use crate::query::files::{LogSource, TimeWindow};
+use crate::query::live::{LiveConnection, Liveness};
+use crate::query::nested::inner_connections;
+use crate::query::scan::Fold;
+use crate::query::select::Selection;
+use crate::query::sessions::SessionTotals;
+use crate::record::file_name::{SessionFileName, unpacked};
+use crate::record::live::LiveState;
+use crate::record::timestamp::Timestamp;
+
+/// Beginning of the names of the collector's logs.
+const COLLECTOR: &str = "collect";
+
+/// Returns the logs of the collector, and those whose names do not say what they are. A stream was read before.
+pub(crate) fn agent_logs(sources: &[LogSource]) -> Vec<LogSource> {
+    let may_have = |source: &&LogSource| {
+        let name = source.path().and_then(|path| path.file_name()?.to_str()).map(unpacked);
+        name.is_some_and(|name| SessionFileName::parse(name).is_none_or(|name| name.server == COLLECTOR))
+    };
+    sources.iter().filter(may_have).cloned().collect()
+}
+
+/// The facts of agents and the keys of all sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentJoins {
+    facts: FactTable,
+    wire: WireTable,
+    /// False if the sessions of the facts are not asked for.
+    has_sessions: bool,
+}
+
+impl AgentJoins {
+    /// Creates an empty table for the records of `sources` in `window`. Returns `None` if no agent can have reported
+    /// anything there.
+    pub(crate) fn of(sources: &[LogSource], window: TimeWindow) -> Option<AgentJoins> {
+        let is_stream = |source: &LogSource| source.path().is_none();
+        let may_have = sources.iter().any(is_stream) || !agent_logs(sources).is_empty();
+        let inner = || inner_connections(sources, &Selection::default());
+        may_have.then(|| AgentJoins::new(window, inner()))
+    }
+
+    pub(crate) fn new(window: TimeWindow, inner: HashSet<Box<str>>) -> AgentJoins {
+        let wire = WireTable::new(window, Arc::new(inner));
+        AgentJoins { facts: FactTable::new(window, None), wire, has_sessions: true }
+    }
+
+    /// Creates an empty table of facts of which the sessions are not asked for.
+    pub(crate) fn without_sessions(window: TimeWindow) -> AgentJoins {
+        AgentJoins { has_sessions: false, ..AgentJoins::new(window, HashSet::new()) }
+    }
+
+    /// Returns an empty table of the same records, but without facts that cannot be of the session of `only`.
+    pub(crate) fn for_only(&self, only: FactsOf) -> AgentJoins {
+        AgentJoins { facts: self.facts.emptied(only), wire: self.wire.emptied(), has_sessions: true }
+    }
+
+    fn wants(&self, line: &[u8]) -> bool {
+        self.has_sessions || is_of_agent(line)
+    }
+
+    /// Takes a record of a connection. Returns false if it changes no join by an id, a name or a process.
+    pub(crate) fn take(&mut self, entry: &LogEntry<'_>) -> bool {
+        self.has_sessions && self.wire.take(entry)
+    }
+
+    pub(crate) fn take_of_agent(&mut self, line: &[u8]) {
+        self.facts.take(line);
+    }
+
+    pub(crate) fn merge(&mut self, other: AgentJoins) {
+        self.facts.merge(other.facts);
+        self.wire.merge(other.wire);
+    }
+
+    /// Returns the facts with their sessions. `live` are all connections that have a live file: a session that runs has
+    /// no end, and any other one ends with its last record.
+    pub(crate) fn join<'l>(&mut self, live: impl IntoIterator<Item = &'l LiveConnection>) -> JoinedFacts<'_> {
+        self.facts.settle();
+        let mut running: HashMap<&str, Vec<&LiveState>> = HashMap::new();
+        for LiveConnection { state, liveness } in live {
+            if *liveness == Liveness::Running {
+                running.entry(&state.session_id).or_default().push(state);
+            }
+        }
+        // A session without a record in the selected time can have facts, too.
+        let is_known = |id: &str| self.wire.has(id);
+        let unknown: Vec<SessionKeys> = running
+            .iter()
+            .filter(|(id, _)| !is_known(id))
+            .map(|(id, states)| {
+                let mut keys = SessionKeys::new(id);
+                for state in states {
+                    keys.add_host(&state.host_name);
+                    keys.span.add(state.started_at, state.started_at);
+                }
+                keys
+            })
+            .collect();
+        let keys: Vec<&SessionKeys> = self.wire.sessions.iter().chain(&unknown).collect();
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by_key(|at| &keys[*at].id);
+        let session = |at: &usize| {
+            let (first, last) = keys[*at].span.get().unwrap_or_default();
+            let last = if running.contains_key(&*keys[*at].id) { i64::MAX - NEAR_US } else { last.0 };
+            SessionTime { keys: keys[*at], first: first.0, last }
+        };
+        let sessions: Vec<SessionTime<'_>> = order.iter().map(session).collect();
+        let mut place = vec![0; keys.len()];
+        order.iter().enumerate().for_each(|(new, at)| place[*at] = new);
+        let (facts, records): (Vec<&CountedFact>, Vec<[Option<u64>; 2]>) =
+            self.facts.facts().into_iter().unzip();
+        let found = assign(&facts, &sessions, &place, &self.wire);
+        let id = |at: usize| Arc::clone(&sessions[at].keys.id);
+        let joined = facts.into_iter().zip(records).zip(&found.session_of);
+        JoinedFacts {
+            facts: joined
+                .map(|((fact, records), session)| JoinedFact { fact, records, session: session.map(id) })
+                .collect(),
+            ambiguous: found.ambiguous.into_iter().map(|(at, runs)| (id(at), runs)).collect(),
+            left_out: self.facts.left_out(),
+            calls_left_out: self.wire.left_out,
+        }
+    }
+}
+
+/// One fact, and the session that it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct JoinedFact<'t> {
+    pub(crate) fact: &'t CountedFact,
+    /// The numbers of its records.
+    records: [Option<u64>; 2],
+    pub(crate) session: Option<Arc<str>>,
+}
+
+/// The facts in the order of their beginnings, joined to sessions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JoinedFacts<'t> {
+    pub(crate) facts: Vec<JoinedFact<'t>>,
+    ambiguous: HashMap<Arc<str>, AmbiguousRuns>,
+    left_out: u64,
+    calls_left_out: u64,
+}
+
+impl JoinedFacts<'_> {
+    /// Returns what the agents of these sessions reported, by session.
+    pub(crate) fn totals_of<'s>(
+        &self,
+        sessions: impl Iterator<Item = &'s str>,
+    ) -> HashMap<&'s str, AgentTotals> {
+        let mut totals: HashMap<&str, Option<AgentTotals>> = sessions.map(|id| (id, None)).collect();
+        for JoinedFact { fact, session, .. } in &self.facts {
+            if let Some(totals) = session.as_deref().and_then(|id| totals.get_mut(id)) {
+                totals.get_or_insert_default().add_counted(fact);
+            }
+        }
+        totals.into_iter().filter_map(|(id, totals)| Some((id, totals?))).collect()
+    }
+
+    /// Adds to each session what its agent reported.
+    pub(crate) fn add_to(&self, sessions: &mut [(String, SessionTotals)]) {
+        let ids: Vec<String> = sessions.iter().map(|(id, _)| id.clone()).collect();
+        let mut totals = self.totals_of(ids.iter().map(String::as_str));
+        for (id, session) in sessions {
+            session.agent = totals.remove(id.as_str());
+            session.ambiguous_runs = self.ambiguous.get(id.as_str()).cloned();
+        }
+    }
+
+    /// Returns the numbers of the records that belong to a session.
+    pub(crate) fn records_of(&self, session_id: &str) -> HashSet<u64> {
+        let own = self.facts.iter().filter(|joined| joined.session.as_deref() == Some(session_id));
+        own.flat_map(|joined| joined.records).flatten().collect()
+    }
+
+    /// Returns the runs of an agent that could be the session's, if that is not clear.
+    pub(crate) fn ambiguous_of(&self, session_id: &str) -> Option<&AmbiguousRuns> {
+        self.ambiguous.get(session_id)
+    }
+
+    /// Keeps the facts of the selected session, by its id or by the id that the agent has for it.
+    pub(crate) fn retain_selected(&mut self, select: &Selection) {
+        self.facts.retain(|JoinedFact { fact, session, .. }| {
+            let session = session.as_deref().unwrap_or_default();
+            let is_only = |only: &str| session == only || fact.has_id(only);
+            let is_wanted = |wanted: &str| session.starts_with(wanted) || fact.session_id.starts_with(wanted);
+            select.only_session.as_deref().is_none_or(is_only)
+                && select.session.as_deref().is_none_or(is_wanted)
+        });
+    }
+
+    /// Returns true if some facts were left out.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.left_out > 0
+    }
+
+    /// Returns what was left out, one sentence each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let calls = (self.calls_left_out > 0).then(|| {
+            format!(
+                "{} earlier calls are not compared with the reports of agents; --since and --on select a shorter time",
+                self.calls_left_out
+            )
+        });
+        left_out_text(self.left_out).into_iter().chain(calls).collect()
+    }
+}
+
+/// The answer of a command, with what agents reported in the same scan.
+pub(crate) struct WithAgents<F> {
+    pub(crate) fold: F,
+    pub(crate) agents: Option<AgentJoins>,
+}
+
+impl<F: Fold> Fold for WithAgents<F> {
+    fn wants(&self, line: &[u8]) -> bool {
+        self.agents.as_ref().is_some_and(|agents| agents.wants(line)) || self.fold.wants(line)
+    }
+
+    fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
+        if let Some(agents) = &mut self.agents {
+            agents.take(entry);
+        }
+        self.fold.take(entry, line);
+    }
+
+    fn take_of_agent(&mut self, line: &[u8]) {
+        if let Some(agents) = &mut self.agents {
+            agents.take_of_agent(line);
+        }
+        self.fold.take_of_agent(line);
+    }
+
+    fn merge(&mut self, other: WithAgents<F>) {
+        self.fold.merge(other.fold);
+        if let (Some(agents), Some(others)) = (&mut self.agents, other.agents) {
+            agents.merge(others);
+        }
+    }
+}
+
+/// Returns the time in which a record of an agent can belong to a session from `first` to `last`.
+pub(crate) fn time_near((first, last): (Timestamp, Timestamp)) -> (Timestamp, Timestamp) {
+    (Timestamp(first.0.saturating_sub(NEAR_US)), Timestamp(last.0.saturating_add(NEAR_US)))
+}
+
+#[cfg(test)]
+mod tests;

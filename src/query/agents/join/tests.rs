@@ -1,0 +1,320 @@
+//! Which fact belongs to which session. Times are milliseconds after a fixed moment.
+
+use super::*;
+use crate::query::agents::table::model_rows;
+use crate::record::live::LiveState;
+
+const DAWN: i64 = 1_800_000_000_000_000;
+const DAY: i64 = 24 * 3_600_000;
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp(DAWN + ms * 1_000)
+}
+
+/// Makes the record of a call of `tool` on the server `files`, whose host is Codex.
+fn call(session: &str, tool: &str, start: i64, more: &str) -> String {
+    let (started, ended) = (at(start), at(start + 10));
+    format!(
+        r#"{{"schema":"spantap/1","timestamp":"{ended}","event":"mcp_tool_call","session_id":"{session}","connection_id":"of-{session}","server_name":"files","host_name":"codex-mcp-client","tool_name":"{tool}","started_at":"{started}","duration_ms":10,"status":"ok"{more}}}"#
+    )
+}
+
+/// Makes the first record of a session, whose proxies the process `pid` started.
+fn start(session: &str, at_ms: i64, pid: u32) -> String {
+    call(session, "", at_ms, &format!(r#","host_pid":{pid}"#)).replace("mcp_tool_call", "session_started")
+}
+
+/// Makes a fact of Codex that lasts 10 ms and has the name `name`.
+fn fact(event: &str, name: &str, session: &str, start: i64, more: &str) -> String {
+    let (started, ended) = (at(start), at(start + 10));
+    format!(
+        r#"{{"schema":"spantap/1","timestamp":"{ended}","event":"{event}","seq":{start},"fact_id":"{name}","model":"{name}","connection_id":"0000c0","session_id":"{session}","agent_name":"codex","started_at":"{started}","ended_at":"{ended}"{more}}}"#
+    )
+}
+
+fn model(name: &str, session: &str, start: i64, more: &str) -> String {
+    fact("model_call", name, session, start, more)
+}
+
+fn tool(name: &str, session: &str, start: i64, tool: &str, more: &str) -> String {
+    fact("agent_tool", name, session, start, &format!(r#","tool_name":"{tool}"{more}"#))
+}
+
+fn running(session: &str) -> LiveConnection {
+    let state = LiveState { session_id: session.to_owned(), started_at: at(0), ..LiveState::default() };
+    LiveConnection { state, liveness: Liveness::Running }
+}
+
+fn take_all(joins: &mut AgentJoins, wire: &[String]) {
+    for line in wire {
+        joins.take(&LogEntry::parse(line.as_bytes()).unwrap());
+    }
+}
+
+/// Returns `fact:session` of each fact that has a session, and what is said of ambiguous ones. The order in which the
+/// lines are read, and the thread that reads them, change nothing.
+fn joined_with(live: &[LiveConnection], wire: &[String], facts: &[String]) -> (String, Vec<String>) {
+    let read = |wire: &[String], facts: &[String]| {
+        let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+        take_all(&mut joins, wire);
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        joins
+    };
+    let answer = |mut joins: AgentJoins| {
+        let joined = joins.join(live);
+        let mut found: Vec<String> = joined
+            .facts
+            .iter()
+            .filter_map(|found| Some(format!("{}:{}", found.fact.model, found.session.as_deref()?)))
+            .collect();
+        found.sort();
+        let mut doubts: Vec<String> =
+            joined.ambiguous.iter().map(|(id, runs)| format!("{id}: {}", runs.facts()[0])).collect();
+        doubts.sort();
+        (found.join(" "), doubts)
+    };
+    let found = answer(read(wire, facts));
+    let mut parts = read(&[], &[]);
+    for line in facts.iter().rev() {
+        parts.merge(read(&[], std::slice::from_ref(line)));
+    }
+    for line in wire.iter().rev() {
+        parts.merge(read(std::slice::from_ref(line), &[]));
+    }
+    assert_eq!(answer(parts), found, "the order of reading changes the answer");
+    found
+}
+
+fn joined(wire: &[String], facts: &[String]) -> String {
+    joined_with(&[], wire, facts).0
+}
+
+#[test]
+fn a_session_whose_end_was_not_recorded_ends_with_its_last_record_unless_it_runs() {
+    let wire = [call("s", "a", 0, r#","conversation_id":"c""#)];
+    let facts = [model("m1", "c", 100, ""), model("m2", "c", 59_000, ""), model("m3", "c", DAY, "")];
+    assert_eq!(joined(&wire, &facts), "m1:s m2:s", "it was killed");
+    assert_eq!(joined_with(&[running("s")], &wire, &facts).0, "m1:s m2:s m3:s");
+    let mut killed = running("s");
+    killed.liveness = Liveness::Killed;
+    assert_eq!(joined_with(&[killed], &wire, &facts).0, "m1:s m2:s");
+    // The id of the session itself is the agent's.
+    let own = facts.map(|fact| fact.replace(r#""session_id":"c""#, r#""session_id":"s""#));
+    assert_eq!(joined(&wire, &own), "m1:s m2:s m3:s");
+}
+
+#[test]
+fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() {
+    let conversation = r#","conversation_id":"c""#;
+    let wire = [call("s1", "a", 0, conversation), call("s2", "a", DAY, conversation)];
+    let facts = [model("m1", "c", 100, ""), model("m2", "c", DAY - 100, ""), model("m3", "c", DAY / 2, "")];
+    assert_eq!(joined(&wire, &facts), "m1:s1 m2:s2");
+    assert_eq!(joined(&wire[1..], &facts), "m2:s2", "the other session is not in the selected time");
+    // Only one of the two records has the id, and the call id says whose run that is.
+    let wire = [call("s1", "a", 0, r#","call_id":"x""#), call("s2", "a", DAY, "")];
+    let facts = [model("m1", "run", 50, ""), tool("t", "run", 0, "z", r#","call_id":"x""#)];
+    assert_eq!(joined(&wire, &facts), "m1:s1 t:s1");
+}
+
+#[test]
+fn a_call_id_that_comes_again_does_not_outweigh_the_conversation() {
+    let ids = |conversation: &str| format!(r#","call_id":"0","conversation_id":"{conversation}""#);
+    let wire = [call("s1", "a", 0, &ids("c1")), call("s2", "a", 5, &ids("c2"))];
+    let of = |name: &str, run: &str| tool(name, run, 2, "a", r#","call_id":"0""#);
+    let facts = [of("t1", "c1"), of("t2", "c2"), model("m1", "c1", 900, ""), model("m2", "c2", 900, "")];
+    assert_eq!(joined(&wire, &facts), "m1:s1 m2:s2 t1:s1 t2:s2");
+}
+
+#[test]
+fn the_records_of_a_run_without_ids_are_those_of_its_process_or_trace() {
+    let wire = [start("s", 0, 71), call("s", "a", 500, r#","trace_id":"t""#)];
+    let of = |name: &str, start: i64, more: &str| model(name, "0000c0", start, more);
+    let two = [of("m1", 100, r#","host_pid":70"#), of("m2", 200, r#","host_pid":71"#)];
+    assert_eq!(joined(&wire, &two), "m2:s");
+    let with_trace = [of("m1", 100, r#","trace_id":"t""#), of("m2", 200, "")];
+    assert_eq!(joined(&wire[1..], &with_trace), "m1:s", "the other one is of any run");
+    // One of the two processes has a trace in common with the session, and the records without a trace follow it.
+    let followed = [
+        of("m1", 100, r#","host_pid":70,"trace_id":"t""#),
+        of("m2", 200, r#","host_pid":70"#),
+        of("m3", 200, r#","host_pid":72"#),
+    ];
+    assert_eq!(joined(&wire[1..], &followed), "m1:s m2:s");
+}
+
+#[test]
+fn the_process_that_started_the_proxies_tells_two_runs_of_one_agent_apart() {
+    let of = |name: &str, run: &str, start: i64, pid: &str| {
+        let pid = if pid.is_empty() { String::new() } else { format!(r#","host_pid":{pid}"#) };
+        tool(name, run, start, "a", &pid)
+    };
+    let calls = [call("s", "a", 100, ""), call("s", "a", 1_000, "")];
+    let of_process = |pid: u32| [&[start("s", 0, pid)], &calls[..]].concat();
+    let two = [of("m1", "one", 100, "70"), of("m2", "two", 1_000, "71")];
+    assert_eq!(joined(&of_process(71), &two), "m2:s");
+    // The proxies were started by a launcher, or the log is older: only the name of the host fits.
+    for wire in [&of_process(5)[..], &calls] {
+        let (found, doubts) = joined_with(&[], wire, &two);
+        assert_eq!(found, "");
+        assert_eq!(doubts, ["s: agent: 2 runs of codex at this time, and no id says which one"]);
+    }
+    assert_eq!(joined(&of_process(5), &two[..1]), "m1:s");
+    // The second one began after the end of the session.
+    assert_eq!(joined(&calls, &[of("m1", "one", 100, ""), of("m2", "two", 2_000, "")]), "m1:s");
+    // A helper has a session of its own in the trace of its agent.
+    let in_trace = |fact: String| fact.replace(r#""agent_name""#, r#""trace_id":"t","agent_name""#);
+    let helper = [in_trace(of("m1", "one", 100, "")), in_trace(model("m2", "helper", 200, ""))];
+    assert_eq!(joined(&calls, &helper), "m1:s m2:s");
+    let with_other = [&helper[..], &[of("m3", "other", 300, "")]].concat();
+    assert_eq!(joined(&calls, &with_other), "");
+    // A run with an id of the session leaves no doubt.
+    let known = [&calls[..], &[call("s", "a", 100, r#","conversation_id":"one""#)]].concat();
+    assert_eq!(joined(&known, &two), "m1:s");
+}
+
+#[test]
+fn a_run_that_only_has_the_name_of_the_host_needs_a_tool_that_can_be_a_call() {
+    let wire = [start("s", 0, 5), call("s", "read", 111, "")];
+    let facts = |name: &str, more: &str| [model("m", "run", 0, ""), tool("t", "run", 110, name, more)];
+    assert_eq!(joined(&wire, &facts("read", "")), "m:s t:s");
+    assert_eq!(joined(&wire, &facts("mcp__files__read", "")), "m:s t:s");
+    assert_eq!(joined(&wire, &facts("write", "")), "");
+    assert_eq!(
+        joined(&wire, &facts("read", r#","tool_server":"notes""#)),
+        "m:s t:s",
+        "it may have another name"
+    );
+    assert_eq!(joined(&wire, &facts("read", r#","decision":"refused""#)), "");
+    let git = start("s", 0, 5).replace(r#""server_name":"files""#, r#""server_name":"notes""#);
+    assert_eq!(joined(&[&wire[..], &[git]].concat(), &facts("read", r#","tool_server":"notes""#)), "");
+    // Two sessions were there, and the tool can be a call of each.
+    let (found, doubts) = joined_with(
+        &[],
+        &[&wire[..], &[start("s2", 5, 6), call("s2", "read", 112, "")]].concat(),
+        &facts("read", ""),
+    );
+    assert_eq!(found, "");
+    let doubt = "agent: a run of codex and 2 sessions at this time, and no id says which belong together";
+    assert_eq!(doubts, [format!("s: {doubt}"), format!("s2: {doubt}")]);
+    // An agent of another name is another agent.
+    let other = facts("read", "").map(|fact| fact.replace("codex", "opencode"));
+    assert_eq!(joined(&wire, &other), "");
+}
+
+#[test]
+fn processes_of_two_namespaces_that_have_one_number_are_told_apart_by_their_calls() {
+    let pid = r#","host_pid":1"#;
+    let of_files = r#","host_pid":1,"tool_server":"files""#;
+    let wire = [
+        start("s1", 0, 1),
+        call("s1", "read", 100, ""),
+        call("s1", "last", 9_000, ""),
+        start("s2", 50, 1),
+        call("s2", "list", 100, ""),
+        call("s2", "last", 9_000, ""),
+    ];
+    let runs = [
+        model("m1", "one", 10, pid),
+        tool("t1", "one", 95, "read", of_files),
+        model("m2", "two", 10, pid),
+        tool("t2", "two", 95, "list", of_files),
+    ];
+    assert_eq!(joined(&wire, &runs), "m1:s1 m2:s2 t1:s1 t2:s2");
+    // Without tools nothing tells them apart.
+    let silent = [runs[0].clone(), runs[2].clone()];
+    let (found, doubts) = joined_with(&[], &wire, &silent);
+    assert_eq!((&*found, doubts.len()), ("", 2), "{doubts:?}");
+    // The other container is not behind spantap: its tools of this server are not calls of the session.
+    assert_eq!(joined(&wire[..3], &runs), "m1:s1 t1:s1");
+    // A number that is used again on another day is that of the process of the day.
+    let later = [&wire[..3], &[start("s2", DAY, 1), call("s2", "list", DAY, "")]].concat();
+    assert_eq!(joined(&later, &[model("m1", "one", 10, pid), model("m2", "two", DAY, pid)]), "m1:s1 m2:s2");
+}
+
+#[test]
+fn the_latest_facts_are_kept_and_the_records_of_the_others_are_counted_once() {
+    let part = |seqs: &[i64]| {
+        let mut table = FactTable::of_at_most(3);
+        for seq in seqs {
+            table.take(model(&format!("m{seq}"), "c", 10 * seq, "").as_bytes());
+            assert!(table.len() < 6, "memory is bounded before the end");
+        }
+        table
+    };
+    // A record of m1 comes again after m1 was dropped: two records of one fact are left out.
+    let orders: [(&[i64], &[i64], u64); 3] = [
+        (&[9, 1, 8, 2, 7, 3, 6], &[5, 4], 6),
+        (&[1, 2, 3, 4, 5], &[9, 8, 7, 6], 6),
+        (&[9, 8, 7, 6, 5, 4, 1, 3, 2, 1], &[1], 8),
+    ];
+    for (here, there, records) in orders {
+        let mut all = part(here);
+        all.merge(part(there));
+        all.settle();
+        let models: Vec<&str> = all.facts().iter().map(|(fact, _)| &*fact.model).collect();
+        assert_eq!((models.join(" "), all.left_out()), ("m7 m8 m9".to_owned(), records));
+        assert!(left_out_text(records).unwrap().starts_with(&format!("{records} reports of agents")));
+    }
+    assert_eq!(left_out_text(0), None);
+}
+
+#[test]
+fn facts_of_an_old_session_are_found_though_later_ones_fill_the_table() {
+    let facts: Vec<String> = (0..9).map(|day| model(&format!("m{day}"), "c", day * DAY, "")).collect();
+    let wire = call("s", "a", DAY, r#","conversation_id":"c""#);
+    let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+    let (from, until) = time_near((at(DAY), at(DAY + 10)));
+    let mut of_session = joins.for_only(FactsOf { session_id: "s".into(), from, until });
+    joins.facts = FactTable::of_at_most(3);
+    for joins in [&mut joins, &mut of_session] {
+        joins.take(&LogEntry::parse(wire.as_bytes()).unwrap());
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+    }
+    let found = joins.join(&[]);
+    assert!(found.is_cut() && found.records_of("s").is_empty());
+    let found = of_session.join(&[]);
+    assert!(!found.is_cut() && found.records_of("s").len() == 1);
+}
+
+#[test]
+fn the_rows_of_a_selected_session_are_those_that_belong_to_it() {
+    let wire =
+        [call("s1", "a", 0, r#","conversation_id":"c""#), call("s2", "a", DAY, r#","conversation_id":"c""#)];
+    let facts = [model("m1", "c", 100, ""), model("m2", "c", DAY, ""), model("m3", "c", DAY / 2, "")];
+    let models = |wanted: &str| {
+        let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+        take_all(&mut joins, &wire);
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        let mut joined = joins.join(&[]);
+        joined.retain_selected(&Selection { session: Some(wanted.to_owned()), ..Selection::default() });
+        model_rows(&joined.facts, false).into_iter().map(|row| row.model).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([models("s1"), models("s2"), models("c"), models("other")], ["m1", "m2", "m1 m3 m2", ""]);
+}
+
+#[test]
+fn a_turn_id_that_comes_again_in_another_session_is_another_turn() {
+    let hour = 3_600_000;
+    let conversation = r#","conversation_id":"c""#;
+    let wire = [call("s1", "a", 0, conversation), call("s2", "a", hour, conversation)];
+    let turn = r#","turn_id":"p0""#;
+    let facts = [
+        fact("agent_turn", "t1", "c", 0, turn),
+        model("m1", "c", 10, turn),
+        // The first server of the session started five minutes later.
+        fact("agent_turn", "t2", "c", hour - 300_000, turn),
+        model("m2", "c", hour, turn),
+        model("m3", "c", hour + 10, turn),
+    ];
+    let turns = |wire: &[String]| {
+        let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+        take_all(&mut joins, wire);
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        let rows = model_rows(&joins.join(&[]).facts, true);
+        let mut turns: Vec<_> = rows.iter().map(|row| (row.started_at.unwrap(), row.model_calls)).collect();
+        turns.sort();
+        turns
+    };
+    assert_eq!(turns(&[]), [(at(0), 3)], "no session is known");
+    assert_eq!(turns(&wire), [(at(0), 1), (at(hour - 300_000), 2)]);
+}
