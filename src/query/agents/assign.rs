@@ -20,13 +20,13 @@ pub(super) const NEAR_US: i64 = 60_000_000;
 
 /// A session with its time in microseconds. A session that runs has no end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SessionTime<'t> {
+pub(super) struct TimedSession<'t> {
     pub(super) keys: &'t SessionKeys,
     pub(super) first: i64,
     pub(super) last: i64,
 }
 
-impl SessionTime<'_> {
+impl TimedSession<'_> {
     /// Returns the time between the session and the fact; 0 if they overlap.
     fn gap(&self, fact: &CountedFact) -> i64 {
         let (began, ended) = (fact.began.0, fact.ended.0);
@@ -48,7 +48,7 @@ pub(super) struct Assignment {
 /// Returns the sessions of the facts. `place` has the index in `sessions` of each session of `wire`.
 pub(super) fn assign<'t>(
     facts: &[&'t CountedFact],
-    sessions: &[SessionTime<'t>],
+    sessions: &[TimedSession<'t>],
     place: &[usize],
     wire: &WireTable,
 ) -> Assignment {
@@ -92,7 +92,8 @@ struct AgentRun<'t> {
     agent: &'t str,
     /// False if its records may be of several runs.
     is_one: bool,
-    pid: Option<u32>,
+    /// Its processes: an agent can continue a conversation in another one.
+    pids: BTreeSet<u32>,
     traces: HashSet<u64>,
     /// Indexes of its facts.
     facts: Vec<usize>,
@@ -105,13 +106,13 @@ type Pairs = BTreeMap<(usize, usize), bool>;
 
 struct Assigner<'f, 't> {
     facts: &'f [&'t CountedFact],
-    sessions: &'f [SessionTime<'t>],
+    sessions: &'f [TimedSession<'t>],
     runs: Vec<AgentRun<'t>>,
     result: Assignment,
 }
 
 impl<'f, 't> Assigner<'f, 't> {
-    fn new(facts: &'f [&'t CountedFact], sessions: &'f [SessionTime<'t>]) -> Assigner<'f, 't> {
+    fn new(facts: &'f [&'t CountedFact], sessions: &'f [TimedSession<'t>]) -> Assigner<'f, 't> {
         let mut runs: Vec<AgentRun<'t>> = Vec::new();
         let mut by_id: HashMap<(&str, RunId<'t>), usize> = HashMap::new();
         for (at, fact) in facts.iter().enumerate() {
@@ -120,7 +121,7 @@ impl<'f, 't> Assigner<'f, 't> {
                 runs.push(AgentRun {
                     agent: &fact.agent_name,
                     is_one: !matches!(id, RunId::Collector(_)),
-                    pid: None,
+                    pids: BTreeSet::new(),
                     traces: HashSet::new(),
                     facts: Vec::new(),
                     servers: HashSet::new(),
@@ -128,7 +129,7 @@ impl<'f, 't> Assigner<'f, 't> {
                 runs.len() - 1
             });
             let run = &mut runs[run];
-            run.pid = run.pid.or(fact.host_pid);
+            run.pids.extend(fact.host_pid);
             run.traces.extend(fact.trace);
             run.facts.push(at);
             if !fact.tool_server.is_empty() && fact.event == EventName::AgentTool {
@@ -233,8 +234,12 @@ impl<'f, 't> Assigner<'f, 't> {
                 continue;
             };
             for fact in self.open_facts(run) {
-                let begun = sessions.partition_point(|at| self.sessions[*at].first <= fact.ended.0 + NEAR_US);
-                for place in (0..begun).rev().take_while(|place| latest[*place] >= fact.began.0 - NEAR_US) {
+                let begun = sessions
+                    .partition_point(|at| self.sessions[*at].first <= fact.ended.0.saturating_add(NEAR_US));
+                for place in (0..begun)
+                    .rev()
+                    .take_while(|place| latest[*place] >= fact.began.0.saturating_sub(NEAR_US))
+                {
                     let gap = self.sessions[sessions[place]].gap(fact);
                     if gap <= NEAR_US {
                         *pairs.entry((at, sessions[place])).or_default() |= gap == 0;
@@ -283,7 +288,8 @@ impl<'f, 't> Assigner<'f, 't> {
         for call in &wire.calls {
             let Some((server, lists)) = call.tool().map(|tool| &of_tool[tool]) else { continue };
             let session = place[call.session as usize];
-            let (from, until) = (call.started.0 - SLACK_US, call.ended.0 + SLACK_US);
+            let (from, until) =
+                (call.started.0.saturating_sub(SLACK_US), call.ended.0.saturating_add(SLACK_US));
             for tools in lists {
                 let begun = tools.partition_point(|tool| tool.fact.began.0 <= until);
                 let near = tools[..begun].iter().rev().take_while(|tool| tool.latest >= from);
@@ -309,7 +315,7 @@ impl<'f, 't> Assigner<'f, 't> {
         let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (run, session) in pairs.keys().copied() {
             let keys = self.sessions[session].keys;
-            let is_process = self.runs[run].pid.is_some_and(|pid| keys.host_pids.contains(&pid));
+            let is_process = !self.runs[run].pids.is_disjoint(&keys.host_pids);
             let has_other_tools = || {
                 let mut tools = self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact));
                 tools.any(|fact| keys.servers.contains(&plain(&fact.tool_server)))
@@ -324,7 +330,9 @@ impl<'f, 't> Assigner<'f, 't> {
             {
                 sessions.retain(|at| with_calls.contains(&(run, *at)));
             }
-            self.give(run, sessions);
+            self.give(run, sessions, |fact, session| {
+                fact.host_pid.is_none_or(|pid| session.keys.host_pids.contains(&pid))
+            });
         }
     }
 
@@ -353,11 +361,17 @@ impl<'f, 't> Assigner<'f, 't> {
                 runs.into_iter().for_each(|run| of_run.entry(run).or_default().push(session));
             }
         }
-        of_run.into_iter().for_each(|(run, sessions)| self.give(run, sessions));
+        of_run.into_iter().for_each(|(run, sessions)| self.give(run, sessions, |_, _| true));
     }
 
-    /// Gives the facts of a run that have no session to the nearest of these, except to those that were there at once.
-    fn give(&mut self, run: usize, mut sessions: Vec<usize>) {
+    /// Gives the facts of a run that have no session to the nearest of these that `fits`, except to those that were
+    /// there at once.
+    fn give(
+        &mut self,
+        run: usize,
+        mut sessions: Vec<usize>,
+        fits: impl Fn(&CountedFact, &TimedSession<'_>) -> bool,
+    ) {
         let at_once = self.at_once(&sessions);
         for session in &at_once {
             self.doubt(*session, self.runs[run].agent, 1, at_once.len());
@@ -365,7 +379,9 @@ impl<'f, 't> Assigner<'f, 't> {
         sessions.retain(|session| !at_once.contains(session));
         for at in &self.runs[run].facts {
             if self.result.session_of[*at].is_none() {
-                self.result.session_of[*at] = self.nearest(self.facts[*at], sessions.iter().copied());
+                let fact = self.facts[*at];
+                let fitting = sessions.iter().copied().filter(|session| fits(fact, &self.sessions[*session]));
+                self.result.session_of[*at] = self.nearest(fact, fitting);
             }
         }
     }
@@ -401,13 +417,12 @@ impl<'f, 't> Assigner<'f, 't> {
         let mut of_pid: HashMap<u32, usize> = HashMap::new();
         let mut of_trace: HashMap<u64, usize> = HashMap::new();
         for has_pid in [true, false] {
-            for (at, run) in
-                runs.iter().enumerate().filter(|(_, run)| self.runs[**run].pid.is_some() == has_pid)
-            {
-                if let Some(pid) = self.runs[*run].pid {
-                    groups.join(at, *of_pid.entry(pid).or_insert(at));
+            let runs = runs.iter().map(|run| &self.runs[*run]).enumerate();
+            for (at, run) in runs.filter(|(_, run)| run.pids.is_empty() != has_pid) {
+                for pid in &run.pids {
+                    groups.join(at, *of_pid.entry(*pid).or_insert(at));
                 }
-                for trace in &self.runs[*run].traces {
+                for trace in &run.traces {
                     let known = *of_trace.entry(*trace).or_insert(at);
                     if !has_pid {
                         groups.join(at, known);

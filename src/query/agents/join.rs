@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::query::agents::assign::{NEAR_US, SessionTime, assign};
+use crate::query::agents::assign::{NEAR_US, TimedSession, assign};
 use crate::query::agents::facts::{CountedFact, FactTable, FactsOf, is_of_agent, left_out_text};
 use crate::query::agents::totals::{AgentTotals, AmbiguousRuns};
 use crate::query::agents::wire::{SessionKeys, WireTable};
@@ -115,9 +115,9 @@ impl AgentJoins {
         let session = |at: &usize| {
             let (first, last) = keys[*at].span.get().unwrap_or_default();
             let last = if running.contains_key(&*keys[*at].id) { i64::MAX - NEAR_US } else { last.0 };
-            SessionTime { keys: keys[*at], first: first.0, last }
+            TimedSession { keys: keys[*at], first: first.0, last }
         };
-        let sessions: Vec<SessionTime<'_>> = order.iter().map(session).collect();
+        let sessions: Vec<TimedSession<'_>> = order.iter().map(session).collect();
         let mut place = vec![0; keys.len()];
         order.iter().enumerate().for_each(|(new, at)| place[*at] = new);
         let (facts, records): (Vec<&CountedFact>, Vec<[Option<u64>; 2]>) =

@@ -226,6 +226,10 @@ fn processes_of_two_namespaces_that_have_one_number_are_told_apart_by_their_call
     assert_eq!((&*found, doubts.len()), ("", 2), "{doubts:?}");
     // The other container is not behind spantap: its tools of this server are not calls of the session.
     assert_eq!(joined(&wire[..3], &runs), "m1:s1 t1:s1");
+    // A conversation can go on in another process.
+    let resumed = [model("m1", "run", 10, r#","host_pid":1"#), model("m2", "run", DAY, r#","host_pid":2"#)];
+    let both = [&wire[..3], &[start("s2", DAY, 2), call("s2", "list", DAY, "")]].concat();
+    assert_eq!(joined(&both, &resumed), "m1:s1 m2:s2");
     // A number that is used again on another day is that of the process of the day.
     let later = [&wire[..3], &[start("s2", DAY, 1), call("s2", "list", DAY, "")]].concat();
     assert_eq!(joined(&later, &[model("m1", "one", 10, pid), model("m2", "two", DAY, pid)]), "m1:s1 m2:s2");
