@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::query::agents::table::model_rows;
-use crate::record::live::LiveState;
 
 const DAWN: i64 = 1_800_000_000_000_000;
 const DAY: i64 = 24 * 3_600_000;
