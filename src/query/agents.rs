@@ -5,6 +5,7 @@
 //! belongs to which tool and model call, `chain` makes the tree of them, `totals` adds up tokens and cost, and `table`
 //! groups them by model and turn.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 
@@ -145,17 +146,12 @@ impl RunLines {
             order(a).cmp(&order(b)).then_with(|| a.record.connection_id.cmp(&b.record.connection_id))
         });
         let mut facts: Vec<RunFact<'_>> = Vec::with_capacity(parts.len());
-        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut known: HashMap<u64, usize> = HashMap::new();
         for part in parts {
-            let id = part.record.fact_id.as_deref().unwrap_or_default();
-            match known.get(id) {
-                Some(at) => {
-                    facts[*at].record.fill(part.record);
-                }
-                None => {
-                    if !id.is_empty() {
-                        known.insert(id.to_owned(), facts.len());
-                    }
+            match known.entry(part.key()) {
+                Entry::Occupied(at) => facts[*at.get()].record.fill(part.record),
+                Entry::Vacant(place) => {
+                    place.insert(facts.len());
                     facts.push(part);
                 }
             }
@@ -192,6 +188,13 @@ impl<'l> RunFact<'l> {
     fn parse(line: &'l [u8]) -> Option<RunFact<'l>> {
         // A record of a newer spantap may have a field of another type. It is left out.
         Some(RunFact { record: serde_json::from_slice(line).ok()? })
+    }
+
+    /// Returns the number of the fact that it is a part of.
+    fn key(&self) -> u64 {
+        let AgentRecord { agent_name, fact_id, connection_id, seq, .. } = &self.record;
+        let fact_id = fact_id.as_deref().filter(|id| !id.is_empty());
+        key_of(agent_name, fact_id, (connection_id, *seq))
     }
 
     /// Returns the handle by which users name the record.

@@ -194,7 +194,7 @@ fn a_run_that_only_has_the_name_of_the_host_needs_a_tool_that_can_be_a_call() {
     );
     assert_eq!(found, "");
     let doubt = "agent: a run of codex and 2 sessions at this time, and no id says which belong together";
-    assert_eq!(doubts, [format!("s: {doubt}"), format!("s2: {doubt}")]);
+    assert_eq!(doubts, [format!("s2: {doubt}"), format!("s: {doubt}")]);
     // An agent of another name is another agent.
     let other = facts("read", "").map(|fact| fact.replace("codex", "opencode"));
     assert_eq!(joined(&wire, &other), "");
