@@ -39,7 +39,7 @@ const PART_US: i64 = 15_000_000;
 const SHOWN_DEAD_US: i64 = 3_600_000_000;
 /// Shortest time between two computations of the percentiles, and of what agents reported.
 const PERCENTILES_US: i64 = 1_000_000;
-/// What agents reported is computed again after this many times the time that it took, and at most after this time.
+/// The figures of agents are computed again after this many times the time that it took, and at most after this time.
 const PAUSE_PER_JOIN: i64 = 50;
 const LONGEST_PAUSE_US: i64 = 10_000_000;
 
@@ -296,7 +296,7 @@ pub(crate) struct TopState {
     joins: Option<AgentJoins>,
     /// Figures of the agents of the sessions that run, in the order of the session ids.
     pub(crate) agents: Vec<TopAgent>,
-    /// What is missing in those figures, one sentence each.
+    /// Sentences about what is missing in those figures.
     pub(crate) agent_notes: Vec<String>,
     /// The session ids and the time of that computation.
     agents_of: Option<(BTreeSet<String>, Timestamp)>,

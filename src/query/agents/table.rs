@@ -1,4 +1,4 @@
-//! What agents reported, grouped: the rows of `stats --by model|turn` and of the report page.
+//! Groups what agents reported: the rows of `stats --by model|turn` and of the report page.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ fn turn_of<'f>(JoinedFact { fact, .. }: &'f JoinedFact<'_>) -> [&'f str; 3] {
     [&fact.agent_name, &fact.session_id, &fact.turn_id]
 }
 
-/// What the facts of a group have in common: its key, and its session if they are grouped by it.
+/// The key that the facts of a group have in common, and their session if they are grouped by it.
 type GroupKey<'f> = ([&'f str; 3], Option<&'f Arc<str>>);
 
 /// Groups the facts by their keys. The most expensive group is the first, and then the one with most tokens.

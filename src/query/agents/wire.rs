@@ -1,4 +1,4 @@
-//! What is known of the sessions on the wire, as far as reports of agents are joined to them by it.
+//! Collects the ids, processes and times of the sessions on the wire by which reports of agents are joined to them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
