@@ -38,10 +38,12 @@ fn main() -> ExitCode {
     }
     let mut words = arguments.iter();
     let mut wrapper = None;
+    let mut skipped = Vec::new();
     let mut filter = String::new();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--wrapper" => wrapper = words.next(),
+            "--skip" => skipped.extend(words.next()),
             // Options that `cargo test` and its users pass to every test binary.
             option if option.starts_with('-') => {}
             text => filter = text.to_owned(),
@@ -51,7 +53,10 @@ fn main() -> ExitCode {
         Some(line) => keeps_all("wrapper", line.split(' ').map(OsString::from).collect()),
         None => own_tests(),
     };
-    let chosen: Vec<Test> = tests.into_iter().filter(|test| test.name.contains(&filter)).collect();
+    let is_chosen = |test: &Test| {
+        test.name.contains(&filter) && !skipped.iter().any(|part| test.name.contains(part.as_str()))
+    };
+    let chosen: Vec<Test> = tests.into_iter().filter(is_chosen).collect();
     // Without a wrapper the word may be meant for another test binary.
     if chosen.is_empty() && wrapper.is_some() {
         println!("no case has `{filter}` in its name");
