@@ -237,3 +237,29 @@ fn a_list_that_the_host_does_not_read_is_reported() {
     let said = crate::wrap::printed(&home, "wrap --yes --file settings.json");
     assert!(said.contains("it is in `mcp.servers`, which"), "{said}");
 }
+
+#[test]
+fn an_entry_of_a_shared_file_starts_wherever_spantap_and_its_command_are_on_the_path() {
+    let home = Home::new();
+    let path =
+        put(&home, ".mcp.json", r#"{"mcpServers":{"a":{"command":"npx","args":["-y","some-server"]}}}"#);
+    assert!(run(&home, "wrap --project -y").status.success());
+    let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let entry = &file["mcpServers"]["a"];
+    let words: Vec<&str> =
+        entry["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    let mark = words[4];
+    let own = ["run", "--server", "a", "--wrapped", mark, "--origin", "claude-code/project", "--"];
+    assert_eq!((entry["command"].as_str(), &words[..8]), (Some("spantap"), &own[..]));
+    assert_eq!(words[8..], ["npx", "-y", "some-server"]);
+    // Another machine, with its own programs of these names.
+    let elsewhere = Home::new();
+    let npx = put(&elsewhere, "bin/npx", "#!/bin/sh\necho \"$@\"\n");
+    fs::set_permissions(&npx, fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(SPANTAP, elsewhere.path().join("bin/spantap")).unwrap();
+    let mut command = elsewhere.command("sh");
+    command.args(["-c", "exec \"$@\"", "sh", "spantap"]).args(&words);
+    command.env("PATH", format!("{}:/usr/bin:/bin", elsewhere.path().join("bin").display()));
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!((output.status.code(), text(&output).0), (Some(0), "-y some-server\n".into()));
+}
