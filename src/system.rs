@@ -7,10 +7,11 @@
 pub mod allocator;
 pub mod clock;
 pub mod files;
+pub mod lease;
 pub mod messages;
 mod owner;
 pub mod server;
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(unix, any(target_arch = "aarch64", target_arch = "x86_64"))))]
 pub mod stack;
 pub mod thread;
 #[cfg(unix)]

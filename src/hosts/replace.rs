@@ -11,7 +11,7 @@ use crate::hosts::backup_folder::EditFolder;
 use crate::hosts::store::FileSnapshot;
 use crate::system::access::{self, FileAccess, FileId};
 use crate::system::exchange::{self, ExchangeError};
-use crate::system::lease::{LeaseOutcome, ReadLease};
+use crate::system::lease::{self, LeaseOutcome};
 use crate::system::signals::SignalMask;
 
 /// How long a program that writes in place is waited for on a file system without leases.
@@ -91,7 +91,7 @@ impl FileSnapshot {
         meanwhile: &impl Fn(RacePoint),
     ) -> io::Result<ReplaceOutcome> {
         meanwhile(RacePoint::BeforeLease);
-        let lease = match ReadLease::take(old) {
+        let lease = match lease::take(old) {
             LeaseOutcome::Held(lease) => Some(lease),
             LeaseOutcome::OpenForWriting => return Ok(ReplaceOutcome::Changed),
             LeaseOutcome::Unsupported => None,
@@ -136,7 +136,7 @@ impl FileSnapshot {
 }
 
 fn is_written(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(ReadLease::take(&file), LeaseOutcome::OpenForWriting))
+    File::open(path).is_ok_and(|file| matches!(lease::take(&file), LeaseOutcome::OpenForWriting))
 }
 
 fn check_replaceable(metadata: &fs::Metadata, file: &File) -> io::Result<()> {
@@ -191,7 +191,7 @@ mod tests {
 
     /// Returns true if a thread waits to open the file for writing: it counts as a writer then.
     fn is_held_up(path: &Path) -> bool {
-        matches!(ReadLease::take(&File::open(path).unwrap()), LeaseOutcome::OpenForWriting)
+        matches!(lease::take(&File::open(path).unwrap()), LeaseOutcome::OpenForWriting)
     }
 
     fn in_place(path: &Path) {

@@ -12,8 +12,11 @@ mod macos;
 pub mod memory;
 pub mod places;
 pub mod process;
+pub mod processes;
 pub mod scheduling;
 pub mod signals;
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+pub mod stack;
 pub mod stdio;
 
 #[cfg(target_os = "linux")]
@@ -21,6 +24,6 @@ use linux as own;
 #[cfg(target_os = "macos")]
 use macos as own;
 
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub use own::stack;
-pub use own::{lease, ports, processes};
+#[cfg(target_os = "linux")]
+pub(in crate::system) use own::lease;
+pub use own::ports;

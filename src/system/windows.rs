@@ -9,7 +9,6 @@ pub mod detached;
 pub mod exchange;
 pub(crate) mod group;
 mod job;
-pub mod lease;
 pub mod memory;
 pub mod places;
 pub mod ports;

@@ -155,7 +155,7 @@ fn guard(plan: &DetachedPlan) -> ! {
 ///
 /// # Safety
 /// The process must not use a descriptor that it had.
-unsafe fn close_all() {
+pub(super) unsafe fn close_all() {
     // SAFETY: these calls are async-signal-safe, and `limit` is a valid place to write to.
     unsafe {
         if own::close_all_at_once() {

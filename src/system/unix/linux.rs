@@ -11,8 +11,6 @@ use std::time::Duration;
 pub mod lease;
 pub mod ports;
 pub mod processes;
-#[cfg(target_env = "gnu")]
-pub mod stack;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod thread_local;
 
@@ -61,6 +59,9 @@ pub(super) fn die_with(parent: libc::pid_t) {
     }
 }
 
+/// Does nothing: the server has asked for this itself, by [`die_with`].
+pub(super) fn kill_with_us(_server: libc::pid_t, _close_all: unsafe fn()) {}
+
 /// Executes the first word of `argv`, which is looked up in PATH without allocating. Returns if this fails.
 /// Async-signal-safe.
 ///
@@ -82,25 +83,56 @@ pub(super) fn forbid_core_dump() {
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
-/// Takes a signal of `set` that waits or comes within `timeout`, and its facts. Returns -1 and sets `errno` without one.
-pub(super) fn take_signal(
-    set: &libc::sigset_t,
-    info: &mut libc::siginfo_t,
-    timeout: Option<Duration>,
-) -> libc::c_int {
-    // SAFETY: both are valid places through the call.
-    unsafe {
-        match timeout {
-            None => libc::sigwaitinfo(set, info),
-            Some(timeout) => {
-                let time = libc::timespec {
-                    tv_sec: timeout.as_secs() as libc::time_t,
-                    tv_nsec: timeout.subsec_nanos() as libc::c_long,
-                };
-                libc::sigtimedwait(set, info, &time)
-            }
-        }
+/// A set of signals as the kernel has it: bit `n - 1` is signal `n`. The functions of the C library leave out the
+/// signals that it uses itself (32 and 33 with glibc, also 34 with musl), and spantap forwards these, too.
+pub(super) type SignalSet = u64;
+
+pub(super) fn all_signals() -> SignalSet {
+    !0
+}
+
+pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {
+    1 << (signal - 1)
+}
+
+/// Changes the signal mask of the calling thread, and returns the one from before. Async-signal-safe.
+pub(super) fn change_mask(how: libc::c_int, set: &SignalSet) -> io::Result<SignalSet> {
+    let mut before: SignalSet = 0;
+    let (set, size) = (&raw const *set, size_of::<SignalSet>());
+    // SAFETY: both sets are valid places of this size.
+    match unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, &raw mut before, size) } {
+        0 => Ok(before),
+        _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Gives `signal` its default disposition, also if the C library uses it.
+pub(super) fn restore_default(signal: libc::c_int) {
+    // The handler, the flags, the restorer and the mask, as the kernel has them.
+    let default = [0_u64; 4];
+    let (action, none, size) =
+        (default.as_ptr(), std::ptr::null_mut::<libc::c_void>(), size_of::<SignalSet>());
+    // SAFETY: the action is valid, and its mask has this size.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action, none, size) };
+}
+
+/// Sends `signal` to the calling thread, also if the C library uses it.
+pub(super) fn raise(signal: libc::c_int) {
+    // SAFETY: plain calls. `kill` with the answer of a refused `getpid` would reach every process; this fails then.
+    unsafe { libc::syscall(libc::SYS_tkill, libc::syscall(libc::SYS_gettid), signal) };
+}
+
+/// Takes a signal that waits or comes within `timeout`, and its facts. Returns -1 and sets `errno` without one.
+pub(super) fn take_signal(info: &mut libc::siginfo_t, timeout: Option<Duration>) -> libc::c_int {
+    let set = all_signals();
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs() as _,
+        tv_nsec: timeout.subsec_nanos() as _,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let (set, info, size) = (&raw const set, &raw mut *info, size_of::<SignalSet>());
+    // SAFETY: all are valid places through the call; a null pointer is a wait without end.
+    unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, set, info, timeout, size) as libc::c_int }
 }
 
 /// Writes `bytes` to a pipe, socket or terminal in one call that does not wait. Allocates nothing. Returns `None` if

@@ -5,9 +5,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-pub mod lease;
 pub mod ports;
 pub mod processes;
+mod watcher;
 
 /// Makes a pipe, read end first. Neither end survives `exec`.
 pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -30,7 +30,9 @@ pub(super) fn inherited() -> Vec<Vec<u8>> {
     std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect()
 }
 
-/// Does nothing: macOS has no parent-death signal. A server sees the end of its stdin.
+pub(super) use watcher::start as kill_with_us;
+
+/// Does nothing: macOS has no parent-death signal. [`kill_with_us`] takes its place.
 pub(super) fn die_with(_parent: libc::pid_t) {}
 
 /// Executes the first word of `argv`, which is looked up in PATH. Returns if this fails.
@@ -51,17 +53,57 @@ pub(super) unsafe fn exec(argv: &[*const libc::c_char], envp: Option<&[*const li
 /// Does nothing: the limit of core files is enough.
 pub(super) fn forbid_core_dump() {}
 
+pub(super) type SignalSet = libc::sigset_t;
+
+pub(super) fn all_signals() -> SignalSet {
+    // SAFETY: zeros are an empty set, which the call fills.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        set
+    }
+}
+
+pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {
+    // SAFETY: zeros are an empty set.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigaddset(&mut set, signal);
+        set
+    }
+}
+
+/// Changes the signal mask of the calling thread, and returns the one from before. Async-signal-safe.
+pub(super) fn change_mask(how: libc::c_int, set: &SignalSet) -> io::Result<SignalSet> {
+    // SAFETY: both sets are valid places.
+    unsafe {
+        let mut before = std::mem::zeroed();
+        match libc::pthread_sigmask(how, set, &mut before) {
+            0 => Ok(before),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+/// Gives `signal` its default disposition.
+pub(super) fn restore_default(signal: libc::c_int) {
+    // SAFETY: SIG_DFL is valid for every signal that has a disposition.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// Sends `signal` to the calling thread.
+pub(super) fn raise(signal: libc::c_int) {
+    // SAFETY: a plain call.
+    unsafe { libc::raise(signal) };
+}
+
 /// Interval of the look for signals while a time-out runs.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Takes a signal of `set` that waits or comes within `timeout`. Returns -1 and sets `errno` to `EAGAIN` without one.
+/// Takes a signal that waits or comes within `timeout`. Returns -1 and sets `errno` to `EAGAIN` without one.
 /// macOS has no wait with a time-out, and does not report who sent a signal. While spantap is in the foreground of its
 /// terminal, the signals that terminals send count as the terminal's.
-pub(super) fn take_signal(
-    set: &libc::sigset_t,
-    info: &mut libc::siginfo_t,
-    timeout: Option<Duration>,
-) -> libc::c_int {
+pub(super) fn take_signal(info: &mut libc::siginfo_t, timeout: Option<Duration>) -> libc::c_int {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut signal = 0;
     // SAFETY: the sets and numbers are valid places through the calls.
@@ -79,7 +121,7 @@ pub(super) fn take_signal(
             }
             std::thread::sleep(left.min(LOOK));
         }
-        match libc::sigwait(set, &mut signal) {
+        match libc::sigwait(&all_signals(), &mut signal) {
             0 => {
                 let is_kernels = matches!(signal, libc::SIGCHLD | libc::SIGXCPU) || is_in_foreground();
                 info.si_code = i32::from(is_kernels);

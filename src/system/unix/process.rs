@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::detached::close_all;
 use super::own;
 use crate::system::descriptor;
 use crate::system::server::{ExitStatus, SpawnError, StartedServer, TraceEnv};
@@ -149,10 +150,13 @@ pub fn fork(
     match unsafe { libc::fork() } {
         -1 => Err(SpawnError::Own(io::Error::last_os_error())),
         0 => become_server(&plan, host_mask),
-        pid => Ok(Forked {
-            server: StartedServer { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 },
-            failure: failure.0.into(),
-        }),
+        pid => {
+            own::kill_with_us(pid, close_all);
+            Ok(Forked {
+                server: StartedServer { pid, stdin: stdin.1, stdout: stdout.0, stderr: stderr.0 },
+                failure: failure.0.into(),
+            })
+        }
     }
 }
 
@@ -312,10 +316,9 @@ pub fn mirror(status: ExitStatus) -> ! {
                 let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
                 libc::setrlimit(libc::RLIMIT_CORE, &none);
                 own::forbid_core_dump();
-                set_disposition(signal, libc::SIG_DFL);
+                own::restore_default(signal);
                 crate::system::signals::unblock(signal);
-                // `kill` with the answer of a refused `getpid` would reach every process.
-                libc::raise(signal);
+                own::raise(signal);
             }
             // The signal does not kill process 1. The status is then the one that a shell reports.
             128 + signal

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use super::own;
 
 #[derive(Clone, Copy)]
-pub struct SignalMask(libc::sigset_t);
+pub struct SignalMask(own::SignalSet);
 
 impl SignalMask {
     /// Blocks every signal in the calling thread and in all threads that it starts from now on. Returns the
@@ -23,34 +23,18 @@ impl SignalMask {
     /// # Errors
     /// If the system refuses the call.
     pub fn block_all() -> std::io::Result<SignalMask> {
-        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: both sets are written before they are read.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
-                0 => Ok(SignalMask(before.assume_init())),
-                error => Err(std::io::Error::from_raw_os_error(error)),
-            }
-        }
+        own::change_mask(libc::SIG_SETMASK, &own::all_signals()).map(SignalMask)
     }
 
     /// Makes this the mask of the calling thread. Safe after `fork`.
     pub fn restore(&self) {
-        // SAFETY: `self.0` is a valid set.
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+        let _ = own::change_mask(libc::SIG_SETMASK, &self.0);
     }
 }
 
 /// Unblocks `signal` in the calling thread.
 pub fn unblock(signal: libc::c_int) {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the set is emptied before it is used.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
-    }
+    let _ = own::change_mask(libc::SIG_UNBLOCK, &own::one_signal(signal));
 }
 
 /// Reason why the main thread woke up.
@@ -75,13 +59,9 @@ impl Woken {
 
 /// Waits for the next signal, for at most `timeout`.
 pub fn wait(timeout: Option<Duration>) -> Woken {
-    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the set is filled before it is used, and a zeroed `info` is a valid value.
-    let signal = unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        own::take_signal(all.assume_init_ref(), info.assume_init_mut(), timeout)
-    };
+    // SAFETY: a zeroed `info` is a valid value.
+    let signal = own::take_signal(unsafe { info.assume_init_mut() }, timeout);
     let errno = std::io::Error::last_os_error().raw_os_error();
     // SAFETY: `info` is zeroed, and the kernel fills it in for a signal that was taken. The sender's field of a
     // signal that no process sent has another value or 0.

@@ -99,7 +99,8 @@ pub fn die_of(signal: i32) -> ! {
         let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &none);
         restore_default(signal);
-        libc::raise(signal);
+        // The C library does not raise the signals that it uses itself.
+        libc::kill(libc::getpid(), signal);
     }
     std::process::exit(99)
 }
@@ -242,13 +243,12 @@ pub fn die_with_parent() {
 
 /// Restores the default action of `signal` and unblocks it in this thread.
 pub fn restore_default(signal: i32) {
-    // SAFETY: the set is emptied before it is used; SIG_DFL is valid for every signal.
+    // As the kernel has them, because the C library refuses to change the signals that it uses itself.
+    let (default, set, none) = ([0_u64; 4], 1_u64 << (signal - 1), std::ptr::null_mut::<u64>());
+    // SAFETY: zeros are the default disposition with an empty mask; all sets have eight bytes.
     unsafe {
-        libc::signal(signal, libc::SIG_DFL);
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, 8);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const set, none, 8);
     }
 }
 

@@ -1,34 +1,22 @@
 //! Leases on files: while one is held, a process that opens the file for writing waits, fcntl(2).
 
 use std::fs::File;
-
-/// Outcome of asking for a lease.
-#[derive(Debug)]
-pub enum LeaseOutcome<'a> {
-    Held(ReadLease<'a>),
-    /// A process has the file open for writing.
-    OpenForWriting,
-    /// The system, the file system or the owner of the file does not allow a lease.
-    Unsupported,
-}
+use std::io;
 
 /// A lease that is held until it is dropped.
 #[derive(Debug)]
 pub struct ReadLease<'a>(&'a File);
 
 impl ReadLease<'_> {
-    /// Asks for a lease on a file that is open for reading only.
-    pub fn take(file: &File) -> LeaseOutcome<'_> {
+    /// Asks for a lease on a file that is open for reading only. Fails with [`io::ErrorKind::WouldBlock`] if a process has
+    /// it open for writing.
+    pub(in crate::system) fn take(file: &File) -> io::Result<ReadLease<'_>> {
         /// From `<fcntl.h>`; the libc crate does not have it for every target.
         const F_SETSIG: libc::c_int = 10;
         // The default signal, SIGIO, would end this process. This one is ignored by default.
-        let taken =
-            fcntl(file, F_SETSIG, libc::SIGURG).and_then(|_| fcntl(file, libc::F_SETLEASE, libc::F_RDLCK));
-        match taken {
-            Ok(_) => LeaseOutcome::Held(ReadLease(file)),
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => LeaseOutcome::OpenForWriting,
-            Err(_) => LeaseOutcome::Unsupported,
-        }
+        fcntl(file, F_SETSIG, libc::SIGURG)?;
+        fcntl(file, libc::F_SETLEASE, libc::F_RDLCK)?;
+        Ok(ReadLease(file))
     }
 
     /// Returns true if a process waits until it may open the file for writing.
@@ -43,11 +31,11 @@ impl Drop for ReadLease<'_> {
     }
 }
 
-fn fcntl(file: &File, command: libc::c_int, value: libc::c_int) -> std::io::Result<libc::c_int> {
+fn fcntl(file: &File, command: libc::c_int, value: libc::c_int) -> io::Result<libc::c_int> {
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open, and each command used here takes an integer.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, value) } {
-        -1 => Err(std::io::Error::last_os_error()),
+        -1 => Err(io::Error::last_os_error()),
         result => Ok(result),
     }
 }
@@ -62,11 +50,10 @@ mod tests {
         let path = folder.path().join("file");
         let writer = File::create(&path).unwrap();
         let reader = File::open(&path).unwrap();
-        assert!(matches!(ReadLease::take(&reader), LeaseOutcome::OpenForWriting));
+        let refused = ReadLease::take(&reader).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         drop(writer);
-        let LeaseOutcome::Held(lease) = ReadLease::take(&reader) else {
-            panic!("no lease on this file system")
-        };
+        let lease = ReadLease::take(&reader).expect("a lease on this file system");
         assert!(!lease.is_wanted());
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| std::fs::write(&path, "x").unwrap());

@@ -1,6 +1,5 @@
 //! Facts about processes, from `/proc`.
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::{Duration, SystemTime};
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
-    parent: u32,
+    pub(in crate::system::unix) parent: u32,
     /// CPU time in user and system mode, in clock ticks.
     cpu_ticks: u64,
     /// Start of the process, in clock ticks since boot.
@@ -109,40 +108,10 @@ impl Activity {
     }
 }
 
-/// All processes of this pid namespace, each with its parent and its memory.
-#[derive(Debug, Default)]
-pub struct ProcessTree {
-    by_parent: HashMap<u32, Vec<u32>>,
-    stats: HashMap<u32, ProcessStat>,
-}
-
-impl ProcessTree {
-    /// Reads `/proc`; empty without it. A process that ends meanwhile is left out.
-    pub fn read() -> ProcessTree {
-        let mut tree = ProcessTree::default();
-        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
-            let stat = pid.and_then(|pid: u32| Some((pid, ProcessStat::read(pid as i32)?)));
-            if let Some((pid, stat)) = stat {
-                tree.by_parent.entry(stat.parent).or_default().push(pid);
-                tree.stats.insert(pid, stat);
-            }
-        }
-        tree
-    }
-
-    /// Returns the resident memory of the process that was started then as `pid`, and of all processes below it, in
-    /// bytes. Memory that several processes share is counted in each of them. `None` if the process is gone.
-    pub fn memory(&self, pid: u32, start_ticks: u64) -> Option<u64> {
-        self.stats.get(&pid).filter(|stat| stat.start_ticks == start_ticks)?;
-        let mut memory = 0;
-        let mut left = vec![pid];
-        while let Some(pid) = left.pop() {
-            memory += self.stats.get(&pid).map_or(0, ProcessStat::resident);
-            left.extend(self.by_parent.get(&pid).into_iter().flatten());
-        }
-        Some(memory)
-    }
+/// Returns the numbers of all processes of this pid namespace; none without `/proc`.
+pub(in crate::system::unix) fn all() -> impl Iterator<Item = u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|process| process.file_name().to_str()?.parse().ok())
 }
 
 /// Returns the command of process `pid` with its arguments; empty if it may not be read.
@@ -311,23 +280,5 @@ mod tests {
         let stat = ProcessStat::parse(stat).unwrap();
         assert_eq!((stat.parent, stat.cpu(), stat.start_ticks), (1, Duration::from_millis(460), 100));
         assert_eq!(stat.resident(), 500 * rustix::param::page_size() as u64);
-    }
-
-    #[test]
-    fn the_memory_of_a_process_includes_those_below_it() {
-        let stat =
-            |parent, pages| ProcessStat { parent, cpu_ticks: 0, start_ticks: 7, resident_pages: pages };
-        let stats = [(2, stat(1, 10)), (3, stat(2, 20)), (4, stat(3, 30)), (5, stat(1, 40))];
-        let mut tree = ProcessTree::default();
-        for (pid, stat) in stats {
-            tree.by_parent.entry(stat.parent).or_default().push(pid);
-            tree.stats.insert(pid, stat);
-        }
-        let page = rustix::param::page_size() as u64;
-        assert_eq!(tree.memory(2, 7), Some(60 * page));
-        assert_eq!(tree.memory(2, 8), None, "the pid was used again");
-        let own = std::process::id();
-        let start = ProcessStat::read(own as i32).unwrap().start_ticks;
-        assert!(ProcessTree::read().memory(own, start).is_some_and(|bytes| bytes > page));
     }
 }

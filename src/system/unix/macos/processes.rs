@@ -1,6 +1,5 @@
 //! Facts about processes, from `libproc` and `sysctl`.
 
-use std::collections::HashMap;
 use std::ffi::CStr;
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -8,7 +7,7 @@ use std::time::{Duration, SystemTime};
 /// Facts about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
-    parent: u32,
+    pub(in crate::system::unix) parent: u32,
     cpu: Duration,
     /// Start of the process, in microseconds since 1970.
     pub start_ticks: u64,
@@ -108,43 +107,9 @@ impl Activity {
     }
 }
 
-/// All processes, each with its parent and its memory.
-#[derive(Debug, Default)]
-pub struct ProcessTree {
-    by_parent: HashMap<u32, Vec<u32>>,
-    stats: HashMap<u32, ProcessStat>,
-}
-
-impl ProcessTree {
-    /// Reads the processes. One that ends meanwhile is left out.
-    pub fn read() -> ProcessTree {
-        let mut tree = ProcessTree::default();
-        for pid in all() {
-            if let Some(stat) = ProcessStat::read(pid) {
-                tree.by_parent.entry(stat.parent).or_default().push(pid as u32);
-                tree.stats.insert(pid as u32, stat);
-            }
-        }
-        tree
-    }
-
-    /// Returns the resident memory of the process that was started then as `pid`, and of all processes below it, in
-    /// bytes. Memory that several processes share is counted in each of them. `None` if the process is gone.
-    pub fn memory(&self, pid: u32, start_ticks: u64) -> Option<u64> {
-        self.stats.get(&pid).filter(|stat| stat.start_ticks == start_ticks)?;
-        let mut memory = 0;
-        let mut left = vec![pid];
-        while let Some(pid) = left.pop() {
-            memory += self.stats.get(&pid).map_or(0, ProcessStat::resident);
-            left.extend(self.by_parent.get(&pid).into_iter().flatten());
-        }
-        Some(memory)
-    }
-}
-
 /// Returns the numbers of all processes.
-fn all() -> Vec<i32> {
-    let mut pids = vec![0_i32; 1 << 16];
+pub(in crate::system::unix) fn all() -> Vec<u32> {
+    let mut pids = vec![0_u32; 1 << 16];
     // SAFETY: the buffer has this size.
     let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), size_of_val(&pids[..]) as i32) };
     pids.truncate(usize::try_from(count).unwrap_or(0));
@@ -226,7 +191,7 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
         let called: Vec<u8> = basics.pbi_name.iter().map(|byte| *byte as u8).collect();
         CStr::from_bytes_until_nul(&called).is_ok_and(|called| called.to_bytes() == name.as_bytes())
     };
-    let processes = all().into_iter().filter_map(|pid| basics(pid).ok());
+    let processes = all().into_iter().filter_map(|pid| basics(i32::try_from(pid).ok()?).ok());
     processes
         .filter(|basics| basics.pbi_ruid == user && is_called(basics))
         .map(|basics| SystemTime::UNIX_EPOCH + Duration::from_micros(start(&basics)))
