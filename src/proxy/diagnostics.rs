@@ -5,19 +5,21 @@
 //! help the user of a host.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::rolling::RollingFileAppender;
 
 use crate::observe::redact::{self, Redactor};
+use crate::record::timestamp::Timestamp;
 use crate::system::access;
 use crate::system::files::make_private_folder;
+use crate::system::messages::say;
 
 /// Number of daily files that are kept.
 const MAX_FILES: usize = 7;
@@ -31,21 +33,12 @@ pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let own_events = Targets::new().with_target(env!("CARGO_PKG_NAME"), level);
-    let file = folder.filter(|_| verbosity > 0).map(|folder| (folder, open(folder)));
-    let failed = file
-        .as_ref()
-        .and_then(|(folder, file)| file.as_ref().err().map(|error| (*folder, error.to_string())));
-    let file = file.and_then(|(_, file)| file.ok());
-    let file_layer = file.map(|file| {
-        tracing_subscriber::fmt::layer()
-            .event_format(DiagnosticsFormat)
-            .with_writer(std::sync::Mutex::new(file))
-    });
-    let subscriber = tracing_subscriber::registry()
-        .with(StderrLayer.with_filter(own_events.clone()))
-        .with(file_layer.with_filter(own_events));
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let (file, failed) = match folder.filter(|_| verbosity > 0).map(|folder| (folder, open(folder))) {
+        Some((_, Ok(file))) => (Some(Mutex::new(file)), None),
+        Some((folder, Err(error))) => (None, Some((folder, error))),
+        None => (None, None),
+    };
+    let _ = tracing::subscriber::set_global_default(Diagnostics { level, file });
     if let Some((folder, error)) = failed {
         tracing::warn!(
             "no diagnostics file in `{}`: {error}; XDG_STATE_HOME chooses another",
@@ -55,7 +48,7 @@ pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
 }
 
 /// Opens the file of the day in `folder`, which is made private first: the appender follows the umask.
-fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender, Box<dyn std::error::Error>> {
+fn open(folder: &Path) -> Result<RollingFileAppender, Box<dyn std::error::Error>> {
     make_private_folder(folder)?;
     // The folder may have existed before, and the umask decides who can read the files in it.
     access::close_folder(folder)?;
@@ -74,32 +67,46 @@ fn open(folder: &Path) -> Result<tracing_appender::rolling::RollingFileAppender,
     Ok(appender)
 }
 
-/// Writes an event to standard error, which the server uses, too.
-struct StderrLayer;
-
-impl<S: Subscriber> Layer<S> for StderrLayer {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        crate::system::messages::say(format_args!("{}: {}", word(*event.metadata().level()), message(event)));
-    }
+/// Takes the events of this crate. It has no spans, so it needs none of the registry of `tracing-subscriber`, which
+/// takes longer to set up than the rest of the observer.
+struct Diagnostics {
+    level: LevelFilter,
+    file: Option<Mutex<RollingFileAppender>>,
 }
 
-/// Formats an event as one line that begins with its time.
-struct DiagnosticsFormat;
-
-impl<S, N> FormatEvent<S, N> for DiagnosticsFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let now = crate::record::timestamp::Timestamp::now();
-        writeln!(writer, "{now} {}: {}", word(*event.metadata().level()), message(event))
+impl Subscriber for Diagnostics {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+            && *metadata.level() <= self.level
+            && metadata.target().starts_with(env!("CARGO_PKG_NAME"))
     }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    /// Writes an event to standard error, which the server uses, too, and to the file.
+    fn event(&self, event: &Event<'_>) {
+        let (word, message) = (word(*event.metadata().level()), message(event));
+        say(format_args!("{word}: {message}"));
+        if let Some(file) = &self.file {
+            let line = format!("{} {word}: {message}\n", Timestamp::now());
+            // Standard error has the message already.
+            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 fn word(level: Level) -> &'static str {
