@@ -12,6 +12,8 @@ pub mod lease;
 pub mod ports;
 pub mod processes;
 #[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
+mod stack_bounds;
+#[cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 mod thread_local;
 
 /// Makes a pipe, read end first. Neither end survives `exec`.
