@@ -69,11 +69,32 @@ impl Method {
 
 /// Returns the method of a request if a revision of MCP has it.
 pub(crate) fn known_request(method: &str) -> Option<&'static str> {
-    const REQUESTS: &str = "completion/complete elicitation/create initialize logging/setLevel ping prompts/get prompts/list \
-        resources/list resources/read resources/subscribe resources/templates/list resources/unsubscribe \
-        roots/list sampling/createMessage server/discover subscriptions/listen tasks/cancel tasks/get \
-        tasks/list tasks/result tasks/update tools/call tools/list";
-    REQUESTS.split(' ').find(|known| *known == method)
+    const REQUESTS: [&str; 23] = [
+        "completion/complete",
+        "elicitation/create",
+        "initialize",
+        "logging/setLevel",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "roots/list",
+        "sampling/createMessage",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tasks/update",
+        "tools/call",
+        "tools/list",
+    ];
+    REQUESTS.into_iter().find(|known| *known == method)
 }
 
 /// Members of `_meta` in which hosts send their ids; the first that is present is used.
