@@ -29,12 +29,20 @@ use line_editor::LineEditor;
 use pump::{Descriptor, Pump, PumpState, WhenFull};
 use ring::{Consumer, Producer, Ring};
 
-/// After the server's end, spantap exits once the server's pipes were silent for this long, even if a
-/// process that the server left behind still holds them.
-const SILENCE: Duration = Duration::from_millis(500);
-/// Longest time that a process which the server left behind delays the exit by writing on. Bytes that the
-/// server itself wrote are waited for without limit, as long as the host can still read them.
-const LEFTOVERS: Duration = Duration::from_secs(1);
+/// Time for the processes that an ended server left behind and that hold its pipes. Bytes that the server itself wrote
+/// are waited for without limit, as long as the host can still read them.
+struct Leftovers {
+    /// spantap exits once the pipes were silent for this long.
+    silence: Duration,
+    /// spantap exits after this time, also while a process writes.
+    limit: Duration,
+}
+
+const LEFTOVERS: Leftovers =
+    Leftovers { silence: Duration::from_millis(500), limit: Duration::from_secs(1) };
+/// The same after a signal that asks to leave. A host counts from its signal: Claude Code sends SIGKILL after 0.4 s.
+const LEFTOVERS_WHEN_ASKED: Leftovers =
+    Leftovers { silence: Duration::from_millis(100), limit: Duration::from_millis(200) };
 /// After the server's end, the host's pipe is enlarged if the host has not read everything after this time.
 const SLOW_HOST: Duration = Duration::from_millis(100);
 /// Longest wait for the host once a signal has asked spantap to exit after the server's end.
@@ -227,9 +235,10 @@ impl Relay {
             {
                 let of_a_forwarded =
                     matches!(status, ExitStatus::Killed(signal) if forwarded >> signal & 1 == 1);
-                let asked = asked || of_a_forwarded || self.input_ended_first();
+                let by_signal = asked || of_a_forwarded;
+                let asked = by_signal || self.input_ended_first();
                 let at = now();
-                let hurried = self.drain();
+                let hurried = self.drain(if by_signal { &LEFTOVERS_WHEN_ASKED } else { &LEFTOVERS });
                 return ServerExit { status, asked, hurried, at };
             }
             if stopping && process::has_stopped(self.pid) {
@@ -241,7 +250,7 @@ impl Relay {
 
     /// Waits until the bytes of the ended server have been written onward, however long the host takes, and a
     /// short time for other processes that hold its pipes. Returns true if a signal cut the wait short.
-    fn drain(&self) -> bool {
+    fn drain(&self, leftovers: &Leftovers) -> bool {
         let ended = now();
         let mut hurried_at: Option<Moment> = None;
         let mut owed = [0; 2];
@@ -260,7 +269,8 @@ impl Relay {
                 }
                 if ring.forwarded() >= owed[number] {
                     let silence = now().since(ring.last_read().max(ended));
-                    waited_for |= hurried_at.is_none() && silence < SILENCE && since_end < LEFTOVERS;
+                    waited_for |=
+                        hurried_at.is_none() && silence < leftovers.silence && since_end < leftovers.limit;
                 } else {
                     waited_for |= hurried_at.is_none_or(|at| now().since(at) < HURRY);
                     if since_end >= SLOW_HOST && !widened[number] {
@@ -286,7 +296,7 @@ impl Relay {
     /// only closed its output. Otherwise the host closed the input because the server had ended.
     fn input_ended_first(&self) -> bool {
         match (self.pumps[0].ended_at(), self.pumps[1].ended_at()) {
-            (Some(input), Some(output)) => input < output || input.since(output) > LEFTOVERS,
+            (Some(input), Some(output)) => input < output || input.since(output) > LEFTOVERS.limit,
             (input, _) => input.is_some(),
         }
     }

@@ -28,6 +28,8 @@ pub fn play(role: &str, arguments: &[String]) -> i32 {
         "describe" => describe(),
         "arguments" => arguments.iter().try_for_each(|text| writeln!(output(), "{text}")),
         "grandchild" => grandchild(),
+        "daemon" => daemon(),
+        "launcher" => launcher(),
         "burst" => burst(number(0)),
         "complain" => complain(),
         "party" => crate::party::play(arguments.first().map_or("", String::as_str)),
@@ -180,6 +182,23 @@ fn grandchild() -> io::Result<()> {
     let left = Command::new(this).args(["role:holder", "new-session"]).stdin(Stdio::null()).spawn()?;
     output().write_all(format!("{}\n", left.id()).as_bytes())?;
     std::process::exit(5)
+}
+
+/// Leaves a process that holds none of its streams, and exits with 5.
+fn daemon() -> io::Result<()> {
+    let this = std::env::current_exe()?;
+    let mut command = Command::new(this);
+    command.args(["role:holder", "new-session"]);
+    let left = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    output().write_all(format!("{}\n", left.id()).as_bytes())?;
+    std::process::exit(5)
+}
+
+/// Starts a process that holds its streams, and waits for it.
+fn launcher() -> io::Result<()> {
+    let mut server = Command::new(std::env::current_exe()?).arg("role:holder").spawn()?;
+    output().write_all(format!("{}\n", server.id()).as_bytes())?;
+    server.wait().map(drop)
 }
 
 /// Holds its descriptors for a while, in a session of its own if asked.

@@ -200,3 +200,40 @@ pub fn little_room(rig: &Rig) -> Verdict {
     }
     Ok(())
 }
+
+/// A launcher such as npx dies of SIGTERM and leaves the server, which holds the pipes. The wrapper then ends within
+/// the 0.4 s after which Claude Code sends SIGKILL. The shortest of several ends counts, because the machine may be busy.
+pub fn launcher_asked_to_leave(rig: &Rig) -> Verdict {
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        let mut host = rig.start(&["role:launcher"])?;
+        let left: u32 = host.line()?.parse().map_err(|_| "no pid")?;
+        let asked = Instant::now();
+        host.signal(libc::SIGTERM);
+        let status = host.wait();
+        shortest = shortest.min(asked.elapsed());
+        sys::kill(left, libc::SIGKILL);
+        expect(died_of(libc::SIGTERM)(status?), "the wrapper ended in another way than the launcher")?;
+    }
+    expect(shortest < Duration::from_millis(400), &format!("ended {shortest:?} after SIGTERM"))
+}
+
+/// A process that the server leaves behind on purpose, with no stream of the host, lives on and has the parent that
+/// it would have without a wrapper.
+pub fn process_left_on_purpose(rig: &Rig) -> Verdict {
+    let parent_of_the_left = |mut command: std::process::Command| {
+        let mut host =
+            rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let left: u32 = host.line()?.parse().map_err(|_| "no pid")?;
+        let status = host.wait()?;
+        let lives = !sys::is_gone(left);
+        let parent = sys::parent(left);
+        sys::kill(left, libc::SIGKILL);
+        expect(status.code() == Some(5), "status")?;
+        expect(lives, "the process that the server left behind has ended with the wrapper")?;
+        parent.ok_or_else(|| "the process has no parent".to_owned())
+    };
+    let direct = parent_of_the_left(rig.direct(&["role:daemon"]))?;
+    let wrapped = parent_of_the_left(rig.command(&["role:daemon"]))?;
+    expect(direct == wrapped, &format!("its parent is {wrapped} instead of {direct}"))
+}

@@ -33,6 +33,8 @@ pub const CASES: &[(&str, Case)] = &[
     ("signals/alarm-set-before", process::alarm_set_before),
     ("signals/ignored-ones-stay-ignored", process::ignored_signals_stay_ignored),
     ("orphans/killed-at-any-moment-of-the-start", process::killed_at_any_moment),
+    ("trees/launcher-asked-to-leave", process::launcher_asked_to_leave),
+    ("trees/process-left-on-purpose", process::process_left_on_purpose),
     ("start/descriptors-stay-blocking", descriptors_stay_blocking),
     ("start/closed-descriptors", closed_descriptors),
     ("start/masks-and-dispositions", process::masks_and_dispositions),

@@ -318,6 +318,12 @@ pub fn is_gone(pid: u32) -> bool {
     matches!(state_of(pid), None | Some('Z' | 'X'))
 }
 
+/// Returns the parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Returns the state letter of proc_pid_stat(5).
 pub fn state_of(pid: u32) -> Option<char> {
     state_in(std::path::Path::new(&format!("/proc/{pid}/stat")))
