@@ -38,8 +38,7 @@ struct Leftovers {
     limit: Duration,
 }
 
-const LEFTOVERS: Leftovers =
-    Leftovers { silence: Duration::from_millis(500), limit: Duration::from_secs(1) };
+const LEFTOVERS: Leftovers = Leftovers { silence: Duration::from_millis(500), limit: Duration::from_secs(1) };
 /// The same after a signal that asks to leave. A host counts from its signal: Claude Code sends SIGKILL after 0.4 s.
 const LEFTOVERS_WHEN_ASKED: Leftovers =
     Leftovers { silence: Duration::from_millis(100), limit: Duration::from_millis(200) };

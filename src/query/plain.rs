@@ -28,13 +28,13 @@ struct PlainReader<'a> {
     at: usize,
 }
 
-/// What a string's quotes contain.
-enum Quoted<'a> {
-    Plain(&'a str),
+/// The text between the quotes of a string.
+enum PlainText<'a> {
+    Borrowed(&'a str),
     Unescaped(String),
 }
 
-enum Number {
+enum PlainNumber {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
@@ -54,14 +54,14 @@ impl<'a> PlainReader<'a> {
     }
 
     /// Reads a string, of which the next byte is the first quote.
-    fn quoted(&mut self) -> Result<Quoted<'a>, NotPlain> {
+    fn quoted(&mut self) -> Result<PlainText<'a>, NotPlain> {
         let start = self.at + 1;
         let text = self.text;
         let found = memchr::memchr2(b'"', b'\\', &text.as_bytes()[start..]).ok_or(NotPlain)?;
         let mut end = start + found;
         if self.byte(end) == b'"' {
             self.at = end + 1;
-            return Ok(Quoted::Plain(&text[start..end]));
+            return Ok(PlainText::Borrowed(&text[start..end]));
         }
         while self.byte(end) != b'"' {
             let escaped = if self.byte(end) == b'\\' { 2 } else { 1 };
@@ -72,11 +72,11 @@ impl<'a> PlainReader<'a> {
         }
         let with_quotes = &text.as_bytes()[self.at..=end];
         self.at = end + 1;
-        serde_json::from_slice(with_quotes).map(Quoted::Unescaped).map_err(|_| NotPlain)
+        serde_json::from_slice(with_quotes).map(PlainText::Unescaped).map_err(|_| NotPlain)
     }
 
     /// Reads a number without an exponent, of which the next byte is the first.
-    fn number(&mut self) -> Result<Number, NotPlain> {
+    fn number(&mut self) -> Result<PlainNumber, NotPlain> {
         let start = self.at;
         let is_negative = self.pass(b'-');
         let digits = self.digits();
@@ -90,9 +90,9 @@ impl<'a> PlainReader<'a> {
         }
         let number = &self.text[start..self.at];
         let number = match (is_float, is_negative) {
-            (true, _) => number.parse().map(Number::Float).ok(),
-            (false, true) => number.parse().map(Number::Signed).ok(),
-            (false, false) => number.parse().map(Number::Unsigned).ok(),
+            (true, _) => number.parse().map(PlainNumber::Float).ok(),
+            (false, true) => number.parse().map(PlainNumber::Signed).ok(),
+            (false, false) => number.parse().map(PlainNumber::Unsigned).ok(),
         };
         number.ok_or(NotPlain)
     }
@@ -122,13 +122,13 @@ impl<'de> de::Deserializer<'de> for &mut PlainReader<'de> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotPlain> {
         match self.byte(self.at) {
             b'"' => match self.quoted()? {
-                Quoted::Plain(text) => visitor.visit_borrowed_str(text),
-                Quoted::Unescaped(text) => visitor.visit_string(text),
+                PlainText::Borrowed(text) => visitor.visit_borrowed_str(text),
+                PlainText::Unescaped(text) => visitor.visit_string(text),
             },
             b'-' | b'0'..=b'9' => match self.number()? {
-                Number::Unsigned(number) => visitor.visit_u64(number),
-                Number::Signed(number) => visitor.visit_i64(number),
-                Number::Float(number) => visitor.visit_f64(number),
+                PlainNumber::Unsigned(number) => visitor.visit_u64(number),
+                PlainNumber::Signed(number) => visitor.visit_i64(number),
+                PlainNumber::Float(number) => visitor.visit_f64(number),
             },
             b't' => self.word("true").and_then(|()| visitor.visit_bool(true)),
             b'f' => self.word("false").and_then(|()| visitor.visit_bool(false)),
@@ -158,8 +158,8 @@ impl<'de> de::Deserializer<'de> for &mut PlainReader<'de> {
             return Err(NotPlain);
         }
         match self.quoted()? {
-            Quoted::Plain(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
-            Quoted::Unescaped(text) => visitor.visit_enum(StringDeserializer::new(text)),
+            PlainText::Borrowed(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
+            PlainText::Unescaped(text) => visitor.visit_enum(StringDeserializer::new(text)),
         }
     }
 
@@ -204,7 +204,7 @@ impl<'a> MapAccess<'a> for PlainMembers<'_, 'a> {
         if self.reader.byte(self.reader.at) != b'"' {
             return Err(NotPlain);
         }
-        let Quoted::Plain(key) = self.reader.quoted()? else { return Err(NotPlain) };
+        let PlainText::Borrowed(key) = self.reader.quoted()? else { return Err(NotPlain) };
         if !self.reader.pass(b':') {
             return Err(NotPlain);
         }
