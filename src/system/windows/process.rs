@@ -133,9 +133,9 @@ pub(super) fn find_in(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> 
         exact_first.into_iter().chain(extensions.iter().map(with)).find(|file| file.is_file())
     };
     if program.to_string_lossy().contains(['/', '\\', ':']) {
-        // The system says what is wrong with a file that is not a program.
+        // The system says what is wrong with a folder, or with a file that is not a program.
         let itself = Path::new(program);
-        return in_folder(Path::new("")).or_else(|| itself.is_file().then(|| itself.to_owned()));
+        return in_folder(Path::new("")).or_else(|| itself.exists().then(|| itself.to_owned()));
     }
     std::env::split_paths(path?).filter(|folder| folder.is_absolute()).find_map(|folder| in_folder(&folder))
 }

@@ -152,6 +152,11 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
     (found != 0).then_some(counters.PeakWorkingSetSize as u64)
 }
 
+/// Returns the largest number of bytes that a process had so far: wine loads the whole of a program, whatever it uses.
+pub fn image_memory(pid: u32) -> u64 {
+    peak_memory(pid).unwrap_or(0)
+}
+
 /// Returns the CPU time of all threads of a process.
 pub fn cpu_time(pid: u32) -> Duration {
     let Some(process) = open(pid, PROCESS_QUERY_INFORMATION) else { return Duration::ZERO };

@@ -2,7 +2,7 @@
 # Installs the real counterparts for tests/real, each kind in its own folder below ~/.cache/spantap-ci. The
 # folder's name ends in a digest of the pinned versions, so a second run reuses it and a changed version makes a
 # new one. Prints shell assignments for eval: REAL_NODE, REAL_SDK1, REAL_SDK2, REAL_TOOLS, REAL_AGENTS,
-# REAL_DEBIAN.
+# REAL_DEBIAN, REAL_WINDOWS_NODE.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -48,6 +48,14 @@ agents() {
     "$1/node/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/agents/node.txt"
 }
 
+# Node for Windows, which tests/wine runs under wine.
+windows_node() {
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --platform win_amd64 --only-binary=:all: \
+        --requirement "$here/windows.txt" --dest "$1"
+    python3 -m zipfile -e "$1"/*.whl "$1"
+    rm "$1"/*.whl
+}
+
 debian_packages() { "$here/debian.sh" "$1" promtool victoria-metrics; }
 
 provide node REAL_NODE "$(digest "$here"/package-lock.json)" node_modules
@@ -55,4 +63,5 @@ provide sdk1 REAL_SDK1 "$(digest "$here"/sdk1.txt)" python_environment sdk1
 provide sdk2 REAL_SDK2 "$(digest "$here"/sdk2.txt)" python_environment sdk2
 provide tools REAL_TOOLS "$(digest "$here"/tools.txt)" python_environment tools
 provide agents REAL_AGENTS "$(digest "$here"/agents/package.json "$here"/agents/node.txt)" agents
+provide windows-node REAL_WINDOWS_NODE "$(digest "$here"/windows.txt)" windows_node
 provide debian REAL_DEBIAN "$(digest "$here"/debian.sh)" debian_packages
