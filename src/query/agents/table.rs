@@ -117,7 +117,7 @@ pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
 }
 
 /// Groups the facts by turn. An agent that continues a conversation in another session can count its turns anew, so
-/// turns with one id are told apart by their sessions. A turn can begin long before the first server of its session, and
+/// their sessions separate turns with one id. A turn can begin long before the first server of its session, and
 /// its first facts then belong to no session: they are in the nearest turn with their id.
 fn turns_of_rows<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
     let mut joined: HashMap<[&str; 3], BTreeMap<Timestamp, &Arc<str>>> = HashMap::new();
