@@ -49,7 +49,7 @@ pub struct CollectCounts {
     pub forward_rejected: BTreeMap<String, u64>,
 }
 
-/// What a run lost, in the words of a message.
+/// The losses of a run, in the words of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CollectLosses {
     /// Numbers and reasons.

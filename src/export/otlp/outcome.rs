@@ -28,7 +28,7 @@ pub(super) struct Outcome {
     pub(super) message: String,
 }
 
-/// What a collector left out of a request that it accepted.
+/// The items that a collector left out of a request that it accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialSuccess {
     /// Number of items, as the collector reports it.
