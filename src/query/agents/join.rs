@@ -95,7 +95,7 @@ impl AgentJoins {
                 running.entry(&state.session_id).or_default().push(state);
             }
         }
-        // A session without a record in the selected time can have facts, too.
+        // A session without a record in the logs can have facts, too.
         let is_known = |id: &str| self.wire.has(id);
         let unknown: Vec<SessionKeys> = running
             .iter()

@@ -101,8 +101,8 @@ impl WireCall {
     }
 }
 
-/// Collects the sessions and the latest calls of the selected time, of all servers and sessions: what is selected
-/// does not change what belongs together.
+/// Collects all sessions, and the latest calls of the selected time: what is selected does not change what belongs
+/// together.
 #[derive(Clone, Debug)]
 pub(super) struct WireTable {
     window: TimeWindow,
@@ -136,15 +136,13 @@ impl WireTable {
 
     /// Takes a record. Returns false if it says nothing new of its session.
     pub(super) fn take(&mut self, entry: &LogEntry<'_>) -> bool {
-        if !self.window.contains(entry.timestamp)
-            || *entry.host_name == *CHECK_CLIENT
-            || self.inner.contains(&*entry.connection_id)
-        {
+        if *entry.host_name == *CHECK_CLIENT || self.inner.contains(&*entry.connection_id) {
             return false;
         }
+        // The ids, processes and time of a session are those of all its records.
         let session = self.session(&entry.session_id);
         let is_new = self.sessions[session as usize].add(entry);
-        if entry.event == EventName::McpToolCall {
+        if entry.event == EventName::McpToolCall && self.window.contains(entry.timestamp) {
             let links = [link("call", &entry.call_id), link("trace", &entry.trace_id)];
             let tool = match entry.continues_seq {
                 None => self.tool(&entry.server_name, &entry.tool_name),

@@ -40,15 +40,25 @@ fn sum(rows: impl Iterator<Item = Used>) -> Used {
     })
 }
 
+/// Returns true if the text has `what`, and not as the end of a longer number.
+fn has_number(text: &str, what: &str) -> bool {
+    text.match_indices(what).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_ascii_digit() || c == ','))
+}
+
 /// Returns what each session of the folder used, after every command has said the same.
 fn used_by_session(folder: &Path) -> BTreeMap<String, Used> {
+    used_since(folder, "2026-01-01")
+}
+
+/// Returns what each session of the folder used since that time, after every command has said the same.
+fn used_since(folder: &Path, since: &str) -> BTreeMap<String, Used> {
     let home = Home::new();
     let place = folder.to_str().unwrap();
-    let rows = json_lines(&home, &["sessions", "--json", place]);
+    let rows = json_lines(&home, &["sessions", "--since", since, "--json", place]);
     let id = |row: &Value| row["session_id"].as_str().unwrap().to_owned();
     let sessions: BTreeMap<String, Used> =
         rows.iter().map(|row| (id(row), used(row, "model_calls"))).collect();
-    let page = text(&home.spantap(["report", "-o", "-", place]).output().unwrap()).0;
+    let page = text(&home.spantap(["report", "--since", since, "-o", "-", place]).output().unwrap()).0;
     let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).unwrap();
     let page: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
     for (id, expected) in &sessions {
@@ -60,19 +70,21 @@ fn used_by_session(folder: &Path) -> BTreeMap<String, Used> {
         let turns =
             page["agents"]["turns"].as_array().unwrap().iter().filter(|turn| turn["session"] == id.as_str());
         let in_page = sum(turns.flat_map(|turn| turn["models"].as_array().unwrap()).map(of_model));
-        let shown = json_lines(&home, &["show", id, place, "--json"]);
+        let shown = json_lines(&home, &["show", id, place, "--since", since, "--json"]);
         let calls = shown.iter().filter(|record| record["event"] == "model_call");
         let in_show = sum(calls.map(|record| {
             let [_, tokens @ ..] = used(record, "");
             [1, tokens[0], tokens[1], tokens[2], tokens[3]]
         }));
         let by = |by: &str| {
-            let rows = json_lines(&home, &["stats", "--by", by, "--session", id, "--json", place]);
+            let rows =
+                json_lines(&home, &["stats", "--by", by, "--session", id, "--since", since, "--json", place]);
             sum(rows.iter().map(|row| used(row, "model_calls")))
         };
-        let (drawn, _) = text(&home.spantap(["show", id, place, "--no-pager"]).output().unwrap());
+        let drawn = ["show", id, place, "--since", since, "--no-pager"];
+        let (drawn, _) = text(&home.spantap(drawn).output().unwrap());
         let says = format!("{} model call", expected[0]);
-        assert!(expected[0] == 0 || drawn.contains(&says), "{id}: {says} in {drawn}");
+        assert!(expected[0] == 0 || has_number(&drawn, &says), "{id}: {says} in {drawn}");
         let found =
             [("show", in_show), ("by model", by("model")), ("by turn", by("turn")), ("report", in_page)];
         for (view, found) in found {
@@ -160,6 +172,41 @@ fn what_the_four_agents_reported_is_the_same_in_every_command() {
         let found: Vec<Used> = used_by_session.into_values().collect();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0][0], &found[0][1..4]), (calls.len() as i64, &reported[1..4]), "{agent}");
+    }
+}
+
+#[test]
+fn a_selected_time_that_begins_within_a_session_leaves_its_agent_known() {
+    let home = Home::new();
+    for agent in ["gemini", "codex"] {
+        let folder = home.path().join(agent);
+        let (facts, mut wire) = captured(agent, 0);
+        // Only the calls before the selected time name the conversation.
+        wire.iter_mut()
+            .skip(2)
+            .for_each(|call| drop(call.as_object_mut().unwrap().remove("conversation_id")));
+        wire.iter_mut().skip(2).for_each(|call| drop(call.as_object_mut().unwrap().remove("call_id")));
+        // Another process of the agent was there at the same time.
+        let of_other = facts.iter().cloned().map(|mut fact| {
+            for id in ["session_id", "conversation_id", "fact_id", "trace_id"] {
+                if let Some(own) = fact[id].as_str().map(|id| format!("{id}-of-other")) {
+                    fact[id] = json!(own);
+                }
+            }
+            fact["host_pid"] = json!(999);
+            fact
+        });
+        let since = wire[2]["started_at"].as_str().unwrap().to_owned();
+        let both: Vec<Value> = facts.iter().cloned().chain(of_other).collect();
+        write(&folder, "collect-2026-11-29-0123456789ab.jsonl", &both);
+        write(&folder, "kit-2026-11-29-000000000000.jsonl", &wire);
+        let is_selected = |fact: &&Value| {
+            fact["event"] == "model_call" && fact["timestamp"].as_str().unwrap() >= since.as_str()
+        };
+        let calls = facts.iter().filter(is_selected).count() as i64;
+        let found: Vec<i64> = used_since(&folder, &since).into_values().map(|used| used[0]).collect();
+        assert!(0 < calls && calls < 7, "{agent}: {calls} of its requests are selected");
+        assert_eq!(found, [calls], "{agent}");
     }
 }
 

@@ -103,12 +103,40 @@ fn a_session_whose_end_was_not_recorded_ends_with_its_last_record_unless_it_runs
 }
 
 #[test]
+fn a_session_is_known_by_its_records_before_the_selected_time() {
+    let wire = [
+        start("s", 0, 71),
+        call("s", "a", 10, r#","conversation_id":"c""#),
+        call("s", "b", 300_000, ""),
+        // A session that was over before.
+        start("old", -200_000, 71),
+    ];
+    let model_of = |name: &str, run: &str, start: i64, pid: u32| {
+        model(name, run, start, &format!(r#","host_pid":{pid}"#))
+    };
+    let by_process = [model_of("m1", "one", 150_000, 71), model_of("m2", "two", 150_001, 72)];
+    let by_conversation =
+        [model_of("m0", "c", 20, 5), model_of("m1", "c", 150_000, 5), model_of("m2", "d", 150_001, 6)];
+    for facts in [&by_process[..], &by_conversation] {
+        let window = TimeWindow { since: Some(at(100_000)), until: None };
+        let mut joins = AgentJoins::new(window, HashSet::new());
+        take_all(&mut joins, &wire);
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        let joined = joins.join(&[]);
+        let found: Vec<_> =
+            joined.facts.iter().map(|found| (&*found.fact.model, found.session.as_deref())).collect();
+        assert_eq!(found, [("m1", Some("s")), ("m2", None)]);
+        assert!(joined.ambiguous.is_empty());
+    }
+}
+
+#[test]
 fn a_conversation_that_goes_on_in_another_session_belongs_to_each_by_its_time() {
     let conversation = r#","conversation_id":"c""#;
     let wire = [call("s1", "a", 0, conversation), call("s2", "a", DAY, conversation)];
     let facts = [model("m1", "c", 100, ""), model("m2", "c", DAY - 100, ""), model("m3", "c", DAY / 2, "")];
     assert_eq!(joined(&wire, &facts), "m1:s1 m2:s2");
-    assert_eq!(joined(&wire[1..], &facts), "m2:s2", "the other session is not in the selected time");
+    assert_eq!(joined(&wire[1..], &facts), "m2:s2", "the log of the other session was not read");
     // Only one of the two records has the id, and the call id says whose run that is.
     let wire = [call("s1", "a", 0, r#","call_id":"x""#), call("s2", "a", DAY, "")];
     let facts = [model("m1", "run", 50, ""), tool("t", "run", 0, "z", r#","call_id":"x""#)];
