@@ -36,6 +36,11 @@ impl TimedSession<'_> {
     fn is_near(&self, fact: &CountedFact) -> bool {
         self.gap(fact) <= NEAR_US
     }
+
+    /// Returns false if its hosts are known and none of them has this name.
+    fn can_be_of(&self, agent: &str) -> bool {
+        self.keys.agents.is_empty() || self.keys.agents.contains(agent)
+    }
 }
 
 /// The session of each fact, and the sessions of which that is not clear.
@@ -161,9 +166,18 @@ impl<'f, 't> Assigner<'f, 't> {
             }
         }
         let of_link = self.sessions_of_links(wire, place);
+        let sessions_of = |link: Option<u64>| link.and_then(|link| of_link.get(&link)).into_iter().flatten();
         let linked = |fact: &CountedFact| {
-            let found = [fact.call, fact.trace].into_iter().flatten().filter_map(|link| of_link.get(&link));
-            found.flatten().copied().collect::<Vec<usize>>()
+            let is_of_call = |at: &usize| {
+                self.sessions[*at].is_near(fact) && self.sessions[*at].can_be_of(&fact.agent_name)
+            };
+            let mut found: Vec<usize> = sessions_of(fact.call).copied().filter(is_of_call).collect();
+            // Models that count their calls give the same ids in several sessions.
+            if found.len() > 1 {
+                found.clear();
+            }
+            found.extend(sessions_of(fact.trace));
+            found
         };
         let conversing = |fact: &CountedFact| {
             let ids = [&*fact.session_id, &*fact.conversation_id].into_iter();

@@ -153,6 +153,29 @@ fn a_call_id_that_comes_again_does_not_outweigh_the_conversation() {
 }
 
 #[test]
+fn a_call_id_joins_only_the_agent_that_is_the_host_and_only_if_one_session_has_it() {
+    let id = r#","call_id":"call_1""#;
+    let of_opencode = |line: String| line.replace(r#""codex-mcp-client""#, r#""opencode""#);
+    // A local model counts the calls of both agents, and only Codex sends the ids to its servers.
+    let wire = [call("s1", "read", 0, id), of_opencode(call("s2", "list", 5, ""))];
+    let codex = [model("m1", "one", 50, ""), tool("t1", "one", 0, "read", id)];
+    let opencode = [model("m2", "two", 50, ""), tool("t2", "two", 5, "list", id)]
+        .map(|fact| fact.replace(r#""agent_name":"codex""#, r#""agent_name":"opencode""#));
+    let both = [&codex[..], &opencode].concat();
+    assert_eq!(joined(&wire, &both), "m1:s1 m2:s2 t1:s1 t2:s2");
+    assert_eq!(joined(&wire[..1], &both), "m1:s1 t1:s1", "opencode is not behind spantap");
+    let nameless = wire[..1].iter().map(|line| line.replace("codex-mcp-client", "")).collect::<Vec<_>>();
+    assert_eq!(joined(&nameless, &codex), "m1:s1 t1:s1", "the host is not known");
+    // Two sessions of Codex have the id at this time, and a third one on another day.
+    let twice = [&wire[..1], &[call("s3", "list", 5, id), call("s4", "list", DAY, id)]].concat();
+    let unclear = [model("m1", "one", 50, ""), tool("t1", "one", 2, "write", id)];
+    assert_eq!(joined(&twice, &unclear), "");
+    assert_eq!(joined(&twice, &codex), "m1:s1 t1:s1", "the names of the tools tell them apart");
+    let later = [model("m1", "one", DAY + 50, ""), tool("t1", "one", DAY, "write", id)];
+    assert_eq!(joined(&twice, &later), "m1:s4 t1:s4");
+}
+
+#[test]
 fn the_records_of_a_run_without_ids_are_those_of_its_process_or_trace() {
     let wire = [start("s", 0, 71), call("s", "a", 500, r#","trace_id":"t""#)];
     let of = |name: &str, start: i64, more: &str| model(name, "0000c0", start, more);
