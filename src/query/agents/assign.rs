@@ -13,6 +13,7 @@ use crate::query::agents::names::{CANDIDATES, SLACK_US, may_be_sent, names_of_to
 use crate::query::agents::totals::AmbiguousRuns;
 use crate::query::agents::wire::{SessionKeys, WireTable};
 use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
 
 /// Longest time between a session and a fact of its agent. An agent can continue a conversation on another day, which
 /// then has another session.
@@ -108,6 +109,18 @@ struct AgentRun<'t> {
 
 /// A run and a session near it, by index; true if they overlap.
 type Pairs = BTreeMap<(usize, usize), bool>;
+
+/// The runs and sessions that have a process in common.
+#[derive(Debug)]
+struct Processes {
+    pairs: BTreeSet<(usize, usize)>,
+    /// The sessions of these pairs.
+    of_session: HashSet<usize>,
+    /// For each run, the sessions of which a call can be its tool, whatever their processes are.
+    called_by: HashMap<usize, Vec<usize>>,
+    /// For each session, the runs of its process of which a tool can be its call.
+    callers: HashMap<usize, Vec<usize>>,
+}
 
 struct Assigner<'f, 't> {
     facts: &'f [&'t CountedFact],
@@ -323,18 +336,12 @@ impl<'f, 't> Assigner<'f, 't> {
     }
 
     /// Joins the runs whose process started the proxies of a session. Processes of two pid namespaces can have one
-    /// number: a run whose tools of the session's servers are not its calls is of another process, and if sessions of
-    /// two processes were there at once, the calls decide.
+    /// number: if sessions of two processes were there at once, the calls decide.
     fn by_process(&mut self, pairs: &Pairs, with_calls: &HashSet<(usize, usize)>) {
         let mut of_run: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (run, session) in pairs.keys().copied() {
-            let keys = self.sessions[session].keys;
-            let is_process = !self.runs[run].pids.is_disjoint(&keys.host_pids);
-            let has_other_tools = || {
-                let mut tools = self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact));
-                tools.any(|fact| keys.servers.contains(&plain(&fact.tool_server)))
-            };
-            if is_process && (with_calls.contains(&(run, session)) || !has_other_tools()) {
+        let processes = self.processes_in(pairs, with_calls);
+        for (run, session) in processes.pairs.iter().copied() {
+            if with_calls.contains(&(run, session)) || !self.is_of_other_process(run, session, &processes) {
                 of_run.entry(run).or_default().push(session);
             }
         }
@@ -348,6 +355,50 @@ impl<'f, 't> Assigner<'f, 't> {
                 fact.host_pid.is_none_or(|pid| session.keys.host_pids.contains(&pid))
             });
         }
+    }
+
+    /// Returns the pairs in which the process of the run started the proxies of the session.
+    fn processes_in(&self, pairs: &Pairs, with_calls: &HashSet<(usize, usize)>) -> Processes {
+        let is_process = |(run, session): &(usize, usize)| {
+            !self.runs[*run].pids.is_disjoint(&self.sessions[*session].keys.host_pids)
+        };
+        let pairs: BTreeSet<(usize, usize)> = pairs.keys().copied().filter(is_process).collect();
+        let of_session = pairs.iter().map(|(_, session)| *session).collect();
+        let mut processes =
+            Processes { pairs, of_session, called_by: HashMap::new(), callers: HashMap::new() };
+        for (run, session) in with_calls.iter().copied() {
+            processes.called_by.entry(run).or_default().push(session);
+            if processes.pairs.contains(&(run, session)) {
+                processes.callers.entry(session).or_default().push(run);
+            }
+        }
+        processes
+    }
+
+    /// Returns true if a run without calls of the session is of a process of another pid namespace. Only the calls of
+    /// others prove that: a tool can fail before it is sent, and the record of its call can be lost.
+    fn is_of_other_process(&self, run: usize, session: usize, processes: &Processes) -> bool {
+        let servers = &self.sessions[session].keys.servers;
+        let mut tools = self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact));
+        if !tools.any(|fact| servers.contains(&plain(&fact.tool_server))) {
+            return false;
+        }
+        let can_be_its_session =
+            |other: &usize| processes.pairs.contains(&(run, *other)) || !processes.of_session.contains(other);
+        let is_at_once = |other: &usize| {
+            let (own, other) = (&self.runs[run], &self.runs[*other]);
+            let (own_time, other_time) = (self.time_of(own), self.time_of(other));
+            own.traces.is_disjoint(&other.traces) && own_time.0 <= other_time.1 && other_time.0 <= own_time.1
+        };
+        processes.called_by.get(&run).into_iter().flatten().any(can_be_its_session)
+            || processes.callers.get(&session).into_iter().flatten().any(is_at_once)
+    }
+
+    /// Returns when the first fact of a run began and the last one ended.
+    fn time_of(&self, run: &AgentRun<'t>) -> (Timestamp, Timestamp) {
+        let facts = || run.facts.iter().map(|at| self.facts[*at]);
+        let began = facts().map(|fact| fact.began).min().unwrap_or_default();
+        (began, facts().map(|fact| fact.ended).max().unwrap_or_default())
     }
 
     /// Joins the runs that have the name of the session's host, if they are of the only process of that name.

@@ -176,6 +176,27 @@ fn a_call_id_joins_only_the_agent_that_is_the_host_and_only_if_one_session_has_i
 }
 
 #[test]
+fn a_process_is_the_agent_though_the_call_of_its_tool_was_not_recorded() {
+    let of_files = |pid: u32| format!(r#","host_pid":{pid},"tool_server":"files""#);
+    let run = |name: &str, run: &str, pid: u32| {
+        let of_process = format!(r#","host_pid":{pid}"#);
+        [
+            model(&format!("m{name}"), run, 10, &of_process),
+            tool(&format!("t{name}"), run, 95, "read", &of_files(pid)),
+        ]
+    };
+    let wire = [start("s1", 0, 70), call("s1", "last", 9_000, "")];
+    assert_eq!(joined(&wire, &run("1", "one", 70)), "m1:s1 t1:s1", "the tool failed before it was sent");
+    // A call of the same tool in the session of another process says nothing of this one.
+    let other = [start("s2", 0, 71), call("s2", "read", 96, ""), call("s2", "last", 9_000, "")];
+    let runs = [run("1", "one", 70), run("2", "two", 71)].concat();
+    assert_eq!(joined(&[&wire[..], &other].concat(), &runs), "m1:s1 m2:s2 t1:s1 t2:s2");
+    // It was sent in a session whose proxies a launcher started: this number is that of another pid namespace.
+    let launched = [start("s2", 0, 5), call("s2", "read", 96, "")];
+    assert_eq!(joined(&[&wire[..], &launched].concat(), &run("1", "one", 70)), "m1:s2 t1:s2");
+}
+
+#[test]
 fn the_records_of_a_run_without_ids_are_those_of_its_process_or_trace() {
     let wire = [start("s", 0, 71), call("s", "a", 500, r#","trace_id":"t""#)];
     let of = |name: &str, start: i64, more: &str| model(name, "0000c0", start, more);
