@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::span::Event;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
 use crate::collect::fact::{AgentFact, FactHash};
@@ -30,12 +30,14 @@ mod genai;
 mod opencode;
 mod resource;
 mod server;
+mod services;
 mod table;
 
 use bounded::BoundedMap;
 use fields::FieldReader;
 use resource::SentResource;
 use server::ServerSpans;
+use services::Services;
 use table::{AgentTable, EXCEPTION, KeyPart, Row};
 
 /// The agents with a table of their own.
@@ -53,8 +55,7 @@ pub struct Adapters {
     of_parents: BoundedMap<[u8; 8], AgentRecord<'static>>,
     /// Session of each trace.
     sessions: BoundedMap<[u8; 16], Cow<'static, str>>,
-    /// Hashes of the names of services that follow the conventions for generative AI.
-    agents: BoundedMap<FactHash, ()>,
+    services: Services,
     servers: ServerSpans,
 }
 
@@ -83,14 +84,15 @@ impl Adapters {
             redactor,
             of_parents: BoundedMap::new(REMEMBERED),
             sessions: BoundedMap::new(REMEMBERED),
-            agents: BoundedMap::new(64),
+            services: Services::default(),
             servers: ServerSpans::default(),
         }
     }
 
-    /// Remembers that spantap itself has a span in this trace, so that spans of servers in it are recorded.
-    pub fn know_trace(&mut self, trace_id: &[u8]) {
-        self.servers.know(trace_id);
+    /// Remembers a span of spantap itself, so that spans of servers in its trace are recorded.
+    pub fn know_own(&mut self, span: &Span) {
+        self.servers.know(&span.trace_id);
+        self.services.know_own(span);
     }
 
     /// Adds the facts that the spans of a piece of a request report.
@@ -98,10 +100,10 @@ impl Adapters {
         for sent in &request.resource_spans {
             let resource = SentResource::new(sent.resource.as_ref());
             let spans = || sent.scope_spans.iter().flat_map(|scope| &scope.spans);
-            let table = self.table_of(resource.service(), spans());
+            let table = self.services.of_spans(resource.service(), spans());
             for (index, span) in spans().enumerate() {
                 let item = SentItem::of_span(span, &resource, index);
-                match table {
+                match table.filter(|table| table.reads(span)) {
                     Some(table) => self.read(table, table.spans, &item, facts),
                     None => self.servers.take(&item, span, &mut self.redactor, facts),
                 }
@@ -113,10 +115,7 @@ impl Adapters {
     pub fn read_logs(&mut self, request: &ExportLogsServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_logs {
             let resource = SentResource::new(sent.resource.as_ref());
-            let is_of = |table: &&AgentTable| resource.service().starts_with(table.service);
-            let Some(table) = AGENTS.into_iter().find(is_of) else {
-                continue;
-            };
+            let Some(table) = services::of_name(resource.service()) else { continue };
             for (index, log) in sent.scope_logs.iter().flat_map(|scope| &scope.log_records).enumerate() {
                 let item = SentItem::of_log(log, &resource, index);
                 self.read(table, table.events, &item, facts);
@@ -137,32 +136,6 @@ impl Adapters {
     /// Returns how many spans of servers were dropped since the last call, because their trace did not become known.
     pub fn take_stray(&mut self, is_end: bool) -> u64 {
         self.servers.take_stray(is_end)
-    }
-
-    /// Returns the table of a service; `None` if it is not an agent.
-    fn table_of<'s>(
-        &mut self,
-        service: &str,
-        mut spans: impl Iterator<Item = &'s Span>,
-    ) -> Option<&'static AgentTable> {
-        let own = AGENTS.into_iter().find(|table| service.starts_with(table.service));
-        if own.is_some() {
-            return own;
-        }
-        let has_operation = |span: &Span| {
-            let operation = text_of(&span.attributes, genai::OPERATION);
-            operation.is_some_and(|word| {
-                genai::TABLE.spans.iter().any(|row| row.only.is_some_and(|only| only.1 == word))
-            })
-        };
-        let name = FactHash::of([service.as_bytes()]);
-        if !self.agents.contains(&name) {
-            if !spans.any(has_operation) {
-                return None;
-            }
-            self.agents.insert(name, ());
-        }
-        Some(&genai::TABLE)
     }
 
     fn read(&mut self, table: &AgentTable, rows: &[Row], item: &SentItem<'_>, facts: &mut Vec<AgentFact>) {
@@ -235,6 +208,13 @@ pub(super) fn model_tokens(record: &AgentRecord<'_>) -> ModelTokens {
         false => input.saturating_add(cached).saturating_add(cache_write),
     });
     ModelTokens { input, cached, cache_write, output: record.output_tokens }
+}
+
+impl AgentTable {
+    /// Returns false if the span is one of a server in the telemetry of an agent that has no table of its own.
+    fn reads(&self, span: &Span) -> bool {
+        !self.agent.is_empty() || span.kind() != SpanKind::Server
+    }
 }
 
 impl Row {
@@ -388,17 +368,48 @@ mod tests {
         KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
     }
 
+    /// Returns a span of the trace 7 with these ids, kind and attributes.
+    pub(super) fn span(id: u8, parent: u8, kind: SpanKind, attributes: &[(&str, &str)]) -> Span {
+        Span {
+            trace_id: vec![7; 16],
+            span_id: vec![id; 8],
+            parent_span_id: vec![parent; 8],
+            kind: kind.into(),
+            attributes: attributes.iter().map(|(key, text)| attribute(key, text)).collect(),
+            ..Span::default()
+        }
+    }
+
+    /// Returns the events and numbers of the spans that a request of a service makes facts of, in the order of the spans.
+    fn facts_of(adapters: &mut Adapters, service: &str, spans: Vec<Span>) -> Vec<(EventName, String)> {
+        let attributes = vec![attribute("service.name", service)];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let sent = ResourceSpans { resource, scope_spans, ..ResourceSpans::default() };
+        let mut facts = Vec::new();
+        adapters.read_traces(&ExportTraceServiceRequest { resource_spans: vec![sent] }, &mut facts);
+        adapters.end_request(&mut facts);
+        let id = |fact: &AgentFact| fact.record.span_id.as_deref().unwrap_or_default()[..2].to_owned();
+        facts.iter().map(|fact| (fact.record.event, id(fact))).collect()
+    }
+
     #[test]
-    fn a_service_that_called_a_model_is_an_agent_from_then_on() {
+    fn a_server_that_follows_the_conventions_for_mcp_is_not_an_agent() {
+        let tool = ("gen_ai.operation.name", "execute_tool");
+        let call = |id| span(id, 1, SpanKind::Server, &[("mcp.method.name", "tools/call"), tool]);
+        let query = |id, parent| span(id, parent, SpanKind::Client, &[("db.system.name", "sqlite")]);
+        // A model that the server calls is its own affair.
+        let chat = |id, parent| span(id, parent, SpanKind::Client, &[("gen_ai.operation.name", "chat")]);
         let mut adapters = Adapters::new(Redactor::default());
-        let mut is_agent = |service: &str, attributes: Vec<KeyValue>| {
-            let span = Span { attributes, ..Span::default() };
-            adapters.table_of(service, [span].iter()).is_some()
+        adapters.know_own(&span(1, 9, SpanKind::Server, &[]));
+        let mut take = |spans: Vec<Span>| {
+            let facts = facts_of(&mut adapters, "weather", spans);
+            assert!(facts.iter().all(|fact| fact.0 == EventName::ServerSpan), "{facts:?}");
+            facts.len()
         };
-        assert!(!is_agent("one", Vec::new()));
-        assert!(is_agent("one", vec![attribute(genai::OPERATION, "chat")]));
-        assert!(is_agent("one", Vec::new()));
-        assert!(!is_agent("two", Vec::new()));
+        assert_eq!(take(vec![query(3, 2), chat(4, 2), call(2)]), 3);
+        assert_eq!(take(vec![query(6, 5), chat(7, 5)]), 2);
+        assert_eq!(take(vec![call(5)]), 1);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Recording {
                 let is_own = scope.scope.as_ref().is_some_and(|scope| scope.name == SCOPE);
                 if is_own {
                     own += scope.spans.len() as u64;
-                    scope.spans.iter().for_each(|span| self.adapters.know_trace(&span.trace_id));
+                    scope.spans.iter().for_each(|span| self.adapters.know_own(span));
                 }
                 !is_own
             });

@@ -424,7 +424,7 @@ fn span(
         attributes.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
     json!({
         "traceId": format!("{trace:032x}"), "spanId": format!("{id:016x}"),
-        "parentSpanId": parent.map_or(String::new(), |parent| format!("{parent:016x}")), "name": name, "kind": 2,
+        "parentSpanId": parent.map_or(String::new(), |parent| format!("{parent:016x}")), "name": name, "kind": 1,
         "flags": flags, "startTimeUnixNano": "1795946345000000000", "endTimeUnixNano": "1795946345250000000",
         "attributes": attributes, "status": {},
     })
@@ -448,7 +448,7 @@ fn a_server_s_spans_are_recorded_if_their_trace_came_from_another_process() {
     for record in &records {
         assert_eq!(
             [&record["event"], &record["agent_name"], &record["span_kind"]],
-            ["server_span", "weather", "server"]
+            ["server_span", "weather", "internal"]
         );
         assert_eq!(record["duration_ms"], 250.0);
         assert!(!record.to_string().contains("canary"));

@@ -6,7 +6,7 @@ use super::table::{AgentTable, EXCEPTION, Fields, Row, SPAN_ROW};
 use crate::collect::fact::SPAN;
 use crate::record::EventName::{self, AgentTool, AgentTurn, ModelCall};
 
-/// The attribute that makes a service an agent.
+/// The attribute that makes a service an agent, unless it is that of a server.
 pub(super) const OPERATION: &str = "gen_ai.operation.name";
 
 pub(super) const TABLE: AgentTable = AgentTable {

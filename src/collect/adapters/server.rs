@@ -20,7 +20,7 @@ use crate::record::agent::AgentRecord;
 use crate::record::words::ServerSpanKind;
 
 /// Flag of a span whose parent is in another process.
-const IS_REMOTE: u32 = 0x200;
+pub(super) const IS_REMOTE: u32 = 0x200;
 /// Most spans that wait until their trace is known, and most of them in the middle of a request, of which a later span can
 /// make the trace known.
 const WAITING: usize = 2048;
