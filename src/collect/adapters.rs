@@ -115,8 +115,11 @@ impl Adapters {
     pub fn read_logs(&mut self, request: &ExportLogsServiceRequest, facts: &mut Vec<AgentFact>) {
         for sent in &request.resource_logs {
             let resource = SentResource::new(sent.resource.as_ref());
-            let Some(table) = services::of_name(resource.service()) else { continue };
-            for (index, log) in sent.scope_logs.iter().flat_map(|scope| &scope.log_records).enumerate() {
+            let logs = || sent.scope_logs.iter().flat_map(|scope| &scope.log_records);
+            let Some(table) = self.services.of_names(resource.service(), logs().map(name_of)) else {
+                continue;
+            };
+            for (index, log) in logs().enumerate() {
                 let item = SentItem::of_log(log, &resource, index);
                 self.read(table, table.events, &item, facts);
             }
@@ -264,12 +267,10 @@ impl<'r> SentItem<'r> {
     }
 
     fn of_log(log: &'r LogRecord, resource: &'r SentResource<'r>, index: usize) -> SentItem<'r> {
-        let name = text_of(&log.attributes, "event.name").unwrap_or(&log.event_name);
         SentItem {
             resource,
             attributes: &log.attributes,
-            // Claude Code writes `api_request` there, Codex and Gemini CLI the whole name.
-            name,
+            name: name_of(log),
             trace: &log.trace_id,
             span: &log.span_id,
             parent: &[],
@@ -321,6 +322,11 @@ impl<'r> SentItem<'r> {
 
 fn timestamp(nanos: u64) -> Timestamp {
     Timestamp(i64::try_from(nanos / 1000).unwrap_or(i64::MAX)).plus_ms(0.0)
+}
+
+/// Returns the name of an event. Claude Code writes `api_request` in its attribute, Codex and Gemini CLI the whole name.
+fn name_of(log: &LogRecord) -> &str {
+    text_of(&log.attributes, "event.name").unwrap_or(&log.event_name)
 }
 
 /// Returns the place of the attribute `name`.
@@ -433,7 +439,12 @@ mod tests {
         attributes.push(attribute("service.name", service));
         attributes.extend(names.map(|name| attribute(name, "text")));
         let resource = Some(Resource { attributes, ..Resource::default() });
-        let names = ["claude_code.interaction", "claude_code.llm_request", "claude_code.tool", "anything"];
+        let names = match service {
+            "claude-code" => {
+                ["claude_code.interaction", "claude_code.llm_request", "claude_code.tool", "any"]
+            }
+            _ => ["query", "read", "write", "any"],
+        };
         let span = |number: usize| Span {
             name: names[number % 4].to_owned(),
             trace_id: vec![1; 16],

@@ -7,7 +7,8 @@ use crate::record::EventName::{AgentTurn, ModelCall};
 
 pub(super) const TABLE: AgentTable = AgentTable {
     agent: "claude-code",
-    service: "claude-code",
+    services: &["claude-code"],
+    own_names: &["claude_code.interaction", "claude_code.llm_request", "claude_code.tool"],
     common: &[
         (Session, "session.id"),
         (Conversation, "gen_ai.conversation.id"),

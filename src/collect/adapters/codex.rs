@@ -9,7 +9,14 @@ use crate::record::EventName::{AgentTurn, ModelCall};
 
 pub(super) const TABLE: AgentTable = AgentTable {
     agent: "codex",
-    service: "codex",
+    services: &["codex_exec", "codex_cli_rs", "codex-tui", "codex_vscode", "codex_sdk_ts"],
+    own_names: &[
+        "codex.sampling",
+        "codex.sse_event",
+        "codex.api_request",
+        "codex.tool_decision",
+        "codex.tool_result",
+    ],
     common: &[
         (Session, "session.id"),
         (Session, "conversation.id"),

@@ -12,7 +12,13 @@ use crate::record::EventName::{AgentTurn, ModelCall};
 
 pub(super) const TABLE: AgentTable = AgentTable {
     agent: "gemini-cli",
-    service: "gemini-cli",
+    services: &["gemini-cli"],
+    own_names: &[
+        "gemini_cli.user_prompt",
+        "gemini_cli.api_response",
+        "gemini_cli.api_error",
+        "gemini_cli.tool_call",
+    ],
     common: &[
         (Session, "session.id"),
         (Conversation, "gen_ai.conversation.id"),

@@ -11,7 +11,8 @@ pub(super) const OPERATION: &str = "gen_ai.operation.name";
 
 pub(super) const TABLE: AgentTable = AgentTable {
     agent: "",
-    service: "",
+    services: &[],
+    own_names: &[],
     common: &[
         (Session, "session.id"),
         (Conversation, "gen_ai.conversation.id"),

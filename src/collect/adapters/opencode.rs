@@ -8,7 +8,8 @@ use crate::record::EventName::{AgentTurn, ModelCall};
 
 pub(super) const TABLE: AgentTable = AgentTable {
     agent: "opencode",
-    service: "opencode",
+    services: &["opencode"],
+    own_names: &["SessionPrompt.loop"],
     common: &[
         (Session, "session.id"),
         (Conversation, "session.id"),

@@ -21,7 +21,7 @@ const SERVICES: usize = 256;
 const SPANS: usize = 4096;
 
 pub(super) struct Services {
-    /// Tables of the services without a name that is known, by the hash of their name; `None` for a server.
+    /// Tables of the services that are not known by their name, by the hash of the name; `None` for a server.
     tables: BoundedMap<FactHash, Option<&'static AgentTable>>,
     /// Spans of spantap for tool calls, and the spans from which these calls came.
     calls: BoundedMap<[u8; 8], ()>,
@@ -64,7 +64,7 @@ impl Services {
         service: &str,
         mut spans: impl Iterator<Item = &'s Span> + Clone,
     ) -> Option<&'static AgentTable> {
-        if let Some(table) = of_name(service) {
+        if let Some(table) = self.of_names(service, spans.clone().map(|span| &*span.name)) {
             return Some(table);
         }
         let name = FactHash::of([service.as_bytes()]);
@@ -81,6 +81,26 @@ impl Services {
         table
     }
 
+    /// Returns the agent with a table of its own that has this name, or that sent spans or events with these names.
+    pub(super) fn of_names<'s>(
+        &mut self,
+        service: &str,
+        mut names: impl Iterator<Item = &'s str>,
+    ) -> Option<&'static AgentTable> {
+        let of_service = |table: &&AgentTable| table.services.contains(&service);
+        if let Some(table) = AGENTS.into_iter().find(of_service) {
+            return Some(table);
+        }
+        let hash = FactHash::of([service.as_bytes()]);
+        let known = self.tables.get(&hash).copied().flatten();
+        known.filter(|table| !table.agent.is_empty()).or_else(|| {
+            let of_name = |name| AGENTS.into_iter().find(|table| table.own_names.contains(&name));
+            let table = names.find_map(of_name)?;
+            self.tables.insert(hash, Some(table));
+            Some(table)
+        })
+    }
+
     /// Returns true if the span is work of a server on the call of a client.
     fn is_served(&self, span: &Span) -> bool {
         let is_method = |method: &str| SERVED.iter().any(|served| method.starts_with(served));
@@ -91,11 +111,6 @@ impl Services {
         let parent: Result<[u8; 8], _> = span.parent_span_id.as_slice().try_into();
         parent.is_ok_and(|id| self.calls.contains(&id) || is_remote && self.callers.contains(&id))
     }
-}
-
-/// Returns the table of the agent that has this name.
-pub(super) fn of_name(service: &str) -> Option<&'static AgentTable> {
-    AGENTS.into_iter().find(|table| service.starts_with(table.service))
 }
 
 /// Returns true if only an agent has such a span: one with an operation of a model or a tool, which serves nobody and is not
@@ -155,5 +170,27 @@ mod tests {
             services.know_own(&own);
             assert_eq!(services.of_spans("it", [sent].iter()).is_none(), is_server, "{own:?}");
         }
+    }
+    #[test]
+    fn an_agent_is_known_by_its_whole_name_or_by_what_only_it_sends() {
+        let mut services = Services::default();
+        let mut agent = |service: &str, name: &str| {
+            services.of_names(service, [name].into_iter()).map(|table| table.agent)
+        };
+        for (service, found) in
+            [("codex_exec", "codex"), ("claude-code", "claude-code"), ("opencode", "opencode")]
+        {
+            assert_eq!(agent(service, "anything"), Some(found));
+        }
+        for service in ["codex-index", "opencode-tools", "claude-code-router", ""] {
+            assert_eq!(agent(service, "query"), None);
+        }
+        assert_eq!(agent("codex_next", "run"), None);
+        assert_eq!(agent("codex_next", "codex.sse_event"), Some("codex"));
+        assert_eq!(agent("codex_next", "run"), Some("codex"));
+        // A span of a call to a server that it is, too, changes nothing.
+        let call = span(2, 1, SpanKind::Server, &[(METHOD, "tools/call")]);
+        let table = services.of_spans("codex_next", [call].iter());
+        assert_eq!(table.map(|table| table.agent), Some("codex"));
     }
 }

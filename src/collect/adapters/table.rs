@@ -7,8 +7,10 @@ use crate::record::EventName;
 pub(super) struct AgentTable {
     /// Name of the agent in records; empty for the name of the service.
     pub(super) agent: &'static str,
-    /// Beginning of `service.name`.
-    pub(super) service: &'static str,
+    /// Whole values of `service.name`.
+    pub(super) services: &'static [&'static str],
+    /// Names of spans and events that no other program sends: a service that sends one is this agent, whatever its name.
+    pub(super) own_names: &'static [&'static str],
     /// Attributes of the resource or record that every row reads.
     pub(super) common: Fields,
     /// True if a trace is one turn.
