@@ -18,6 +18,8 @@ const MOST_AGENTS: usize = 20;
 
 /// Characters of the longest word for an error.
 const LONGEST_ERROR: usize = 64;
+/// Characters of the longest name of a model, provider or operation.
+const LONGEST_NAME: usize = 128;
 
 pub(crate) struct ModelMetrics {
     agents: FirstNames,
@@ -42,7 +44,7 @@ impl FirstNames {
 
     /// Returns the attribute `key` with the name, or with `_OTHER` if it came after too many others.
     fn attribute(&mut self, key: &'static str, name: &str) -> KeyValue {
-        if self.names.len() < self.most && !self.names.contains(name) {
+        if self.names.len() < self.most && name != value::OTHER && !self.names.contains(name) {
             self.names.insert(name.to_owned());
         }
         let is_known = self.names.contains(name);
@@ -54,6 +56,14 @@ impl FirstNames {
 fn is_error_word(text: &str) -> bool {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
     (1..=LONGEST_ERROR).contains(&text.len()) && text.bytes().all(is_of_word)
+}
+
+/// Returns the name of a model, provider or operation; `_OTHER` if it is not one word. An agent can put any text there,
+/// which is not sent.
+fn name_or_other(text: &str) -> &str {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:@-".contains(&byte);
+    let is_name = (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(is_of_name);
+    if is_name { text } else { value::OTHER }
 }
 
 impl ModelMetrics {
@@ -72,15 +82,15 @@ impl ModelMetrics {
 
     /// Counts a model call. Figures that the agent did not report are left out.
     pub(crate) fn take(&mut self, call: &AgentRecord<'_>, tokens: ModelTokens) {
-        let operation = call.operation.as_deref().unwrap_or(value::CHAT);
+        let operation = name_or_other(call.operation.as_deref().unwrap_or(value::CHAT));
         let mut attributes = vec![
             self.agents.attribute(name::GEN_AI_AGENT_NAME, &call.agent_name),
             self.operations.attribute(name::GEN_AI_OPERATION_NAME, operation),
         ];
         if let Some(provider) = &call.provider {
-            attributes.push(self.providers.attribute(name::GEN_AI_PROVIDER_NAME, provider));
+            attributes.push(self.providers.attribute(name::GEN_AI_PROVIDER_NAME, name_or_other(provider)));
         }
-        if let Some(model) = &call.model {
+        if let Some(model) = call.model.as_deref().map(name_or_other) {
             attributes.push(self.models.attribute(name::GEN_AI_REQUEST_MODEL, model));
             attributes.push(self.models.attribute(name::GEN_AI_RESPONSE_MODEL, model));
         }
