@@ -113,8 +113,8 @@ impl Services {
     }
 }
 
-/// Returns true if only an agent has such a span: one with an operation of a model or a tool, which serves nobody and is not
-/// a call of an MCP client, since servers can be clients of other servers.
+/// Returns true if only an agent has such a span: one with an operation of a model or a tool that is not the work of a server.
+/// A call of an MCP client does not count, since servers can be clients of other servers.
 fn is_of_agent(span: &Span) -> bool {
     let is_operation =
         |word: &str| genai::TABLE.spans.iter().any(|row| row.only.is_some_and(|only| only.1 == word));
