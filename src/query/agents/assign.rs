@@ -320,13 +320,16 @@ impl<'f, 't> Assigner<'f, 't> {
             for tools in lists {
                 let begun = tools.partition_point(|tool| tool.fact.began.0 <= until);
                 let near = tools[..begun].iter().rev().take_while(|tool| tool.latest >= from);
-                for tool in near.filter(|tool| tool.fact.ended.0 >= from).take(CANDIDATES) {
+                let can_be = |tool: &&OpenTool<'_>| {
+                    tool.fact.ended.0 >= from && pairs.contains_key(&(tool.run, session))
+                };
+                for tool in near.filter(can_be).take(CANDIDATES) {
                     let is_of_server = tool.server.as_ref().is_none_or(|told| {
                         // An agent that names the call's server has the same names as spantap.
                         let is_named = || self.runs[tool.run].servers.contains(server);
                         told == server || !(is_named() || self.sessions[session].keys.servers.contains(told))
                     });
-                    if is_of_server && pairs.contains_key(&(tool.run, session)) {
+                    if is_of_server {
                         found.insert((tool.run, session));
                     }
                 }

@@ -1,6 +1,7 @@
 //! Which fact belongs to which session. Times are milliseconds after a fixed moment.
 
 use super::*;
+use crate::query::agents::names::CANDIDATES;
 use crate::query::agents::table::model_rows;
 
 const DAWN: i64 = 1_800_000_000_000_000;
@@ -270,6 +271,16 @@ fn a_run_that_only_has_the_name_of_the_host_needs_a_tool_that_can_be_a_call() {
     // An agent of another name is another agent.
     let other = facts("read", "").map(|fact| fact.replace("codex", "opencode"));
     assert_eq!(joined(&wire, &other), "");
+}
+
+#[test]
+fn many_tools_of_another_agent_do_not_hide_the_one_that_is_the_call() {
+    let of_opencode =
+        |line: String| line.replace("codex-mcp-client", "opencode").replace("codex", "opencode");
+    let wire = [call("s1", "read", 100, ""), of_opencode(call("s2", "list", 100, ""))];
+    let others = (0..2 * CANDIDATES).map(|n| of_opencode(tool(&format!("o{n}"), "other", 101, "read", "")));
+    let run = [model("m", "run", 0, ""), tool("t", "run", 99, "read", "")];
+    assert_eq!(joined(&wire, &run.into_iter().chain(others).collect::<Vec<_>>()), "m:s1 t:s1");
 }
 
 #[test]
