@@ -354,7 +354,7 @@ impl<'f, 't> Assigner<'f, 't> {
             {
                 sessions.retain(|at| with_calls.contains(&(run, *at)));
             }
-            self.give(run, sessions, |fact, session| {
+            self.give(run, sessions, true, |fact, session| {
                 fact.host_pid.is_none_or(|pid| session.keys.host_pids.contains(&pid))
             });
         }
@@ -424,25 +424,29 @@ impl<'f, 't> Assigner<'f, 't> {
             let runs: Vec<usize> = runs.into_iter().map(|(run, _)| run).collect();
             let processes = self.processes_of(&runs);
             if processes > 1 {
-                self.doubt(session, agent, processes, 1);
+                let agent_name = agent.to_owned();
+                let runs = AmbiguousRuns { agent_name, runs: processes, sessions: 1, is_by_process: false };
+                self.doubt(session, runs);
             } else if runs.iter().any(|run| with_calls.contains(&(*run, session))) {
                 runs.into_iter().for_each(|run| of_run.entry(run).or_default().push(session));
             }
         }
-        of_run.into_iter().for_each(|(run, sessions)| self.give(run, sessions, |_, _| true));
+        of_run.into_iter().for_each(|(run, sessions)| self.give(run, sessions, false, |_, _| true));
     }
 
     /// Gives the facts of a run that have no session to the nearest of these that `fits`, except to those that were
-    /// there at once.
+    /// there at once. `is_by_process` is true if its process started their proxies.
     fn give(
         &mut self,
         run: usize,
         mut sessions: Vec<usize>,
+        is_by_process: bool,
         fits: impl Fn(&CountedFact, &TimedSession<'_>) -> bool,
     ) {
         let at_once = self.at_once(&sessions);
         for session in &at_once {
-            self.doubt(*session, self.runs[run].agent, 1, at_once.len());
+            let (agent, sessions) = (self.runs[run].agent.to_owned(), at_once.len());
+            self.doubt(*session, AmbiguousRuns { agent_name: agent, runs: 1, sessions, is_by_process });
         }
         sessions.retain(|session| !at_once.contains(session));
         for at in &self.runs[run].facts {
@@ -454,9 +458,8 @@ impl<'f, 't> Assigner<'f, 't> {
         }
     }
 
-    fn doubt(&mut self, session: usize, agent: &str, runs: usize, sessions: usize) {
-        let known = AmbiguousRuns { agent_name: agent.to_owned(), runs, sessions };
-        self.result.ambiguous.entry(session).or_insert(known);
+    fn doubt(&mut self, session: usize, runs: AmbiguousRuns) {
+        self.result.ambiguous.entry(session).or_insert(runs);
     }
 
     /// Returns the sessions whose time overlaps that of another one.

@@ -170,12 +170,14 @@ pub(crate) struct AmbiguousRuns {
     pub(crate) runs: usize,
     /// Number of sessions that one of the runs can belong to.
     pub(crate) sessions: usize,
+    /// True if the process of the run started the proxies of each of these sessions.
+    pub(crate) is_by_process: bool,
 }
 
 impl AmbiguousRuns {
     /// Returns what is known, what follows, and the way out.
     pub(crate) fn facts(&self) -> [String; 3] {
-        let AmbiguousRuns { agent_name, runs, sessions } = self;
+        let AmbiguousRuns { agent_name, runs, sessions, is_by_process } = self;
         let runs = if *runs == 1 { "a run".to_owned() } else { format!("{runs} runs") };
         let known = match sessions {
             0 | 1 => format!("agent: {runs} of {agent_name} at this time, and no id says which one"),
@@ -183,7 +185,11 @@ impl AmbiguousRuns {
                 "agent: {runs} of {agent_name} and {sessions} sessions at this time, and no id says which belong together"
             ),
         };
-        let way_out = "`spantap stats --by turn` has them; a run is known if the agent itself starts spantap, without npx";
-        [known, "what they reported is left out".to_owned(), way_out.to_owned()]
+        let known_if = match is_by_process {
+            true => "each session has a process of the agent of its own",
+            false => "the agent itself starts spantap, without npx",
+        };
+        let way_out = format!("`spantap stats --by turn` has them; a run is known if {known_if}");
+        [known, "what they reported is left out".to_owned(), way_out]
     }
 }

@@ -284,6 +284,31 @@ fn many_tools_of_another_agent_do_not_hide_the_one_that_is_the_call() {
 }
 
 #[test]
+fn the_way_out_of_a_doubt_fits_what_is_known() {
+    let way_out = |wire: &[String], facts: &[String]| {
+        let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+        take_all(&mut joins, wire);
+        facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        let [_, _, way_out] = joins.join(&[]).ambiguous_of("s1").unwrap().facts();
+        way_out
+    };
+    let wire = |pid: u32| {
+        ["s1", "s2"].map(|session| [start(session, 0, pid), call(session, "read", 100, "")]).concat()
+    };
+    let run = |name: &str| tool(name, name, 100, "read", r#","host_pid":70"#);
+    let of_one_process = way_out(&wire(70), &[run("one")]);
+    assert!(
+        of_one_process.ends_with("if each session has a process of the agent of its own"),
+        "{of_one_process}"
+    );
+    let other = run("two").replace(":70", ":71");
+    for facts in [&[run("one")][..], &[run("one"), other]] {
+        let launched = way_out(&wire(5), facts);
+        assert!(launched.ends_with("if the agent itself starts spantap, without npx"), "{launched}");
+    }
+}
+
+#[test]
 fn processes_of_two_namespaces_that_have_one_number_are_told_apart_by_their_calls() {
     let pid = r#","host_pid":1"#;
     let of_files = r#","host_pid":1,"tool_server":"files""#;
