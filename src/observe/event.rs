@@ -132,8 +132,7 @@ pub struct CallFacts {
     pub args_size: Option<u64>,
     /// Length of the request's line without its newline, in bytes.
     pub request_size: u64,
-    /// Number of calls with the same server, tool and `args_hash` in this conversation, including
-    /// this one; from 2 on.
+    /// Number of calls with the same server, tool and `args_hash` in this conversation, with this one; from 2 on.
     pub repeat_count: Option<u32>,
     /// True if `repeat_count` is above the thrash threshold.
     pub thrashing: bool,
@@ -469,13 +468,8 @@ pub struct Unmatched {
 
 words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum UnmatchedKind {
-        Response = "response",
-        Error = "error",
-        Cancellation = "cancellation",
-        /// A cancellation of a request that was answered before, which harms nothing.
-        LateCancellation = "late_cancellation",
-    }
+    pub enum UnmatchedKind { Response = "response", Error = "error", Cancellation = "cancellation",
+        LateCancellation = "late_cancellation" }
 }
 
 #[derive(Clone, Copy, Debug)]

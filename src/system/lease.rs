@@ -25,7 +25,7 @@ pub fn take(file: &File) -> LeaseOutcome<'_> {
     }
 }
 
-/// A lease that is held until it is dropped. There is none here.
+/// A lease that is held until it is dropped. This system has no leases, so the type has no value.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub struct ReadLease<'a>(std::convert::Infallible, std::marker::PhantomData<&'a File>);

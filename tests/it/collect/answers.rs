@@ -97,7 +97,10 @@ fn items_that_are_left_out_are_a_partial_success() {
     assert_eq!(partial.rejected_spans, 1);
     assert!(!partial.error_message.is_empty());
     let (printed, _) = collecting.end();
-    assert!(printed.contains("with 1 span,") && printed.contains("items that are not valid, and not recorded: 1"), "{printed}");
+    assert!(
+        printed.contains("with 1 span,") && printed.contains("items that are not valid, and not recorded: 1"),
+        "{printed}"
+    );
 }
 
 #[test]
