@@ -196,19 +196,21 @@ impl ToolListings {
         self.last = known;
     }
 
-    /// Adds one page. `asked` is the cursor in its request, and `next` that of the following page. A complete
-    /// listing is compared with the one before; so is the oldest open one if too many are open. `is_due` returns true
-    /// if one more listing may be recorded.
+    /// Adds one page. `asked` is the cursor in its request, and `next` that of the following page. `sizes` is a hash of
+    /// the lengths of its definitions. A complete listing is compared with the one before; so is the oldest open one
+    /// if too many are open. `is_due` returns true if one more listing may be recorded.
     pub(crate) fn page(
         &mut self,
         asked: Option<PageCursor>,
-        page: ToolSet,
+        (page, sizes): (ToolSet, [u8; 32]),
         next: Option<PageCursor>,
         is_due: impl FnOnce() -> bool,
     ) -> PagePlace {
         let mut listing = self.take_open(asked);
         listing.pages += 1;
-        let is_recorded = self.decide(&mut listing, &page, next, is_due);
+        // A definition with other spaces is the same, but its record has its length.
+        let hash = joined(&joined(&page.hash(), &sizes), &[u8::from(next.is_some()); 32]);
+        let is_recorded = self.decide(&mut listing, hash, is_due);
         listing.tools.append(page);
         let OpenListing { number, pages, report, .. } = listing;
         let is_complete = listing.tools.is_complete && next.is_none();
@@ -241,15 +243,8 @@ impl ToolListings {
     }
 
     /// Decides whether the last page of the listing is recorded, at its first page that differs for all later ones.
-    fn decide(
-        &mut self,
-        listing: &mut OpenListing,
-        page: &ToolSet,
-        next: Option<PageCursor>,
-        is_due: impl FnOnce() -> bool,
-    ) -> bool {
+    fn decide(&mut self, listing: &mut OpenListing, hash: [u8; 32], is_due: impl FnOnce() -> bool) -> bool {
         let number = listing.pages;
-        let hash = joined(&page.hash(), &[u8::from(next.is_some()); 32]);
         if number > MAX_PAGES || self.recorded_pages.get(&number) == Some(&hash) {
             return false;
         }
@@ -330,7 +325,7 @@ mod tests {
         tools: ToolSet,
         next: Option<PageCursor>,
     ) -> Option<ToolDrift> {
-        listings.page(asked, tools, next, || true).has_changed.then(|| listings.take_changes())
+        listings.page(asked, (tools, [0; 32]), next, || true).has_changed.then(|| listings.take_changes())
     }
 
     fn texts(drift: &ToolDrift) -> Vec<String> {
@@ -359,11 +354,13 @@ mod tests {
     fn changes_that_were_not_taken_are_taken_together() {
         let mut listings = listed(&[("a", 1), ("b", 2)]);
         for tools in [&[("a", 9), ("b", 2)][..], &[("a", 9)], &[("a", 9), ("b", 2), ("c", 3)]] {
-            assert!(listings.page(None, set(tools), None, || true).has_changed);
+            assert!(listings.page(None, (set(tools), [0; 32]), None, || true).has_changed);
         }
         assert_eq!(texts(&listings.take_changes()), ["changed a", "added c"]);
-        assert!(listings.page(None, set(&[("a", 1)]), None, || true).has_changed);
-        assert!(listings.page(None, set(&[("a", 9), ("b", 2), ("c", 3)]), None, || true).has_changed);
+        assert!(listings.page(None, (set(&[("a", 1)]), [0; 32]), None, || true).has_changed);
+        assert!(
+            listings.page(None, (set(&[("a", 9), ("b", 2), ("c", 3)]), [0; 32]), None, || true).has_changed
+        );
         assert_eq!(listings.take_changes(), ToolDrift::default());
     }
 
@@ -373,7 +370,7 @@ mod tests {
         let pages = tools.iter().enumerate().map(|(index, tool)| {
             let asked = cursor(index as u8).filter(|_| index > 0);
             let next = cursor(index as u8 + 1).filter(|_| index < last);
-            listings.page(asked, set(&[*tool]), next, || is_due)
+            listings.page(asked, (set(&[*tool]), [0; 32]), next, || is_due)
         });
         pages.filter(|place| place.is_recorded).map(|place| place.number).collect()
     }
@@ -388,7 +385,7 @@ mod tests {
         assert_eq!(recorded(listings, &[("a", 1)], true), [1]);
         assert_eq!(recorded(listings, &[("a", 1), ("b", 9)], true), [1, 2]);
         // A page whose listing was not seen.
-        let place = listings.page(cursor(7), set(&[("b", 8)]), None, || true);
+        let place = listings.page(cursor(7), (set(&[("b", 8)]), [0; 32]), None, || true);
         assert_eq!((place.number, place.is_complete, place.is_recorded), (2, false, true));
     }
 
@@ -401,8 +398,8 @@ mod tests {
         assert_eq!(recorded(listings, &[("a", 9), ("b", 8)], true), [1, 2]);
         // The limit is asked once, for the first page that differs.
         let mut asked = 0;
-        let first = listings.page(None, set(&[("a", 7)]), cursor(1), || false);
-        let second = listings.page(cursor(1), set(&[("b", 7)]), None, || {
+        let first = listings.page(None, (set(&[("a", 7)]), [0; 32]), cursor(1), || false);
+        let second = listings.page(cursor(1), (set(&[("b", 7)]), [0; 32]), None, || {
             asked += 1;
             true
         });
@@ -414,7 +411,8 @@ mod tests {
     #[test]
     fn of_two_listings_at_a_time_one_is_recorded() {
         let listings = &mut ToolListings::default();
-        let mut page = |asked, tool, next| listings.page(asked, set(&[tool]), next, || true).is_recorded;
+        let mut page =
+            |asked, tool, next| listings.page(asked, (set(&[tool]), [0; 32]), next, || true).is_recorded;
         assert!(page(None, ("a", 1), cursor(1)));
         assert!(page(None, ("a", 2), cursor(2)));
         assert!(!page(cursor(1), ("b", 1), None), "page 1 of this listing was replaced");
@@ -486,7 +484,7 @@ mod tests {
         let mut listings = ToolListings::default();
         for page in 0..5000 {
             let (asked, next) = (Some((page, [0; 32])), Some((page + 1, [0; 32])));
-            assert!(listings.page(asked, set(&[]), next, || true).number > 1);
+            assert!(listings.page(asked, (set(&[]), [0; 32]), next, || true).number > 1);
         }
         assert!(listings.recorded < MAX_PAGES && listings.open.len() <= MAX_OPEN);
     }

@@ -261,6 +261,23 @@ fn every_view_names_a_change_by_tool_and_part() {
     assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["tool_changes"], 1);
 }
 
+#[test]
+fn a_definition_with_other_spaces_is_recorded_with_its_length_and_is_no_change() {
+    let lengths = |records: &[Value]| -> Vec<u64> {
+        let listed = of_event(records, "tools_listed");
+        listed.iter().map(|record| record["tools"][0]["definition_bytes"].as_u64().unwrap()).collect()
+    };
+    let tools = [r#"{"name":"a"}"#, r#"{ "name": "a" }"#];
+    let mut player = Player::new();
+    for tool in tools {
+        ask(&mut player, 1, None);
+        player.send(SERVER, answer(1, &[tool.to_owned()], None));
+    }
+    let records = player.end();
+    assert_eq!(lengths(&records), tools.map(|tool| tool.len() as u64));
+    assert!(of_event(&records, "tools_changed").is_empty());
+}
+
 /// Names and texts that servers of all kinds send.
 fn hostile_name() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -77,9 +77,13 @@ impl Session {
         let page = &envelope.tools;
         let mut set = ToolSet::new(false, page.unlisted.clone());
         let mut tools = Vec::with_capacity(page.tools.len().min(MAX_NAMES));
+        let mut sizes = Sha256::new();
         for tool in &page.tools {
             let name = self.redactor.redact(Field::Name, tool.name.as_bytes());
             set.add(name.as_str(), &tool.fingerprint);
+            for size in [tool.sizes.definition, tool.sizes.description, tool.sizes.schema] {
+                sizes.update(size.to_le_bytes());
+            }
             if tools.len() < MAX_NAMES {
                 tools.push(ListedTool {
                     name,
@@ -92,7 +96,7 @@ impl Session {
         }
         let (limit, mut count) = (&mut self.tools.listed, None);
         let next = cursor(envelope, Member::NextCursor);
-        let place = self.tools.listings.page(asked, set, next, || {
+        let place = self.tools.listings.page(asked, (set, sizes.finalize().into()), next, || {
             count = limit.one_more(MANY, INTERVAL, step.now);
             count.is_some()
         });
