@@ -70,9 +70,18 @@ pub fn small_stack(rig: &Rig) -> Verdict {
     spoken.map_err(|error| format!("with a small stack of 64 KiB: {error}"))
 }
 
-/// The host limits the address space. The wrapper relays every byte, or refuses to start.
+/// The host limits the address space. The wrapper relays every byte, or refuses to start. The system itself kills a
+/// program that it cannot map: an unoptimised one is larger than the first limits.
 pub fn little_memory(rig: &Rig) -> Verdict {
-    for megabytes in [40, 60, 80, 100, 150] {
+    const LIBRARIES: u64 = 8 << 20;
+    let mut host = rig.start(&["role:echo"])?;
+    host.say(b"ping\n")?;
+    host.line()?;
+    let mapped = sys::mapped_program(host.pid()).map_err(|error| format!("maps: {error}"))? + LIBRARIES;
+    host.close_stdin();
+    host.read_all()?;
+    host.wait()?;
+    for megabytes in [40, 60, 80, 100, 150].into_iter().filter(|megabytes| megabytes << 20 > mapped) {
         let line = format!("ulimit -v {}; exec \"$@\"", megabytes << 10);
         let direct = rig.direct(&["role:echo"]);
         let mut limited = Command::new("bash");

@@ -51,6 +51,17 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
+/// Returns the number of bytes of address space that the program's own file takes.
+pub fn mapped_program(pid: u32) -> io::Result<u64> {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let size = |line: &str| {
+        let (from, to) = line.split_whitespace().next()?.split_once('-')?;
+        Some(u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?)
+    };
+    Ok(maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())).filter_map(size).sum())
+}
+
 /// Returns 0: the parts of a program that are used are a small part of its memory.
 pub fn image_memory(_pid: u32) -> u64 {
     0
