@@ -162,7 +162,7 @@ try {
       await run("place('cost').scrollIntoView()");
       await shot(`agents-${width}-${scheme}`);
     }
-    const requests = ["claude-code 7d1f6c1e-52… claude-opus-5 2 3 1 3.0k 1.1k 30 $0.027", "claude-code 7d1f6c1e-52… claude-opus-5 1 1  3.0k 1.9k 30 $0.016", "codex 019acb00-11… gpt-6-codex 2 2  3.0k 0 30 "];
+    const requests = ["claude-code 7d1f6c1e-52… claude-opus-5 2 3 1 3.0k 1.1k 30 $0.027", "claude-code 7d1f6c1e-52… claude-opus-5 1 1  3.0k 1.9k 30 $0.016", "codex 44444444-55… gpt-6-codex 2 2  3.0k 0 30 "];
     check(JSON.stringify(await cells(0)) === JSON.stringify(requests), `requests are by cost: ${JSON.stringify(await cells(0))}`);
     check((await cells(1)).join() === "3 6.0k 3.0k 60 $0.043,2 3.0k 0 30 ", `models have their sums: ${await cells(1)}`);
     const facts = ["5 model calls in 3 requests · 9.0k tokens in (3.0k cached), 90 out · $0.043 as reported (of 3 of 5 model calls)", "By tool, estimated", "tokens of arguments and results"];
