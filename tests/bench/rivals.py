@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""Compares spantap with two plain copies and with other recorders of stdio servers, all in the same run.
+
+    tests/bench/rivals.py SPANTAP [--short]
+
+Installs the rivals (pinned in RIVALS) from PyPI, each in a folder of its own below ~/.cache/spantap-ci, and compiles
+rivals.c, which is the server and the two copies. All candidates take turns in random order, so that other load on the
+machine affects them alike. The server and this script compare every byte. A candidate that fails gets its reason as its
+cells. Prints a table in Markdown.
+"""
+import argparse
+import os
+import pathlib
+import random
+import select
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+# Name on PyPI, version, and how it wraps a server (its --help and its README).
+RIVALS = [
+    ("greenlight-mcp", "0.7.0", ["greenlight", "run", "--"]),
+    ("mcphawk", "1.0.0", ["mcphawk", "wrap", "--"]),
+    ("mcpscope-cli", "0.1.0", ["mcpscope", "run", "--quiet", "--"]),
+]
+# The same messages as in rivals.c.
+CALL = '{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"e","arguments":{"pad":"', '"}}}\n'
+ANSWER = '{"jsonrpc":"2.0","id":%d,"result":{"isError":false,"content":[{"type":"text","text":"', '"}]}}\n'
+NOTE = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"', '"}}\n'
+FAST = ["direct", "two copies", "spantap"]
+FIRST, LETTERS = 10_000_000, 26
+REQUEST, RESPONSE = 200, 1024
+
+ROUNDS, BLOCKS, CALLS = 5, 8, 250  # together 10,000 calls
+# A rival takes part in one of RARELY starts, because it takes hundreds of milliseconds.
+STARTS, RARELY, TRANSFERS = 80, 5, 9
+FRAMES = [("1 KiB", 1 << 10), ("64 KiB", 1 << 16)]
+TRANSFER = 96 << 20
+# A transfer that takes longer than this is cut, and its rate is that of the bytes until then.
+LONGEST_TRANSFER = 4.0
+# A recorder that still works after this time after a block of calls is not waited for.
+SETTLE = 0.3
+PATIENCE = 20.0
+# Each process of a candidate has this variable, so it is found whoever its parent is.
+MARK = "SPANTAP_BENCH_CANDIDATE"
+
+
+def message(parts, size, number):
+    head = parts[0] % (FIRST + number) if "%d" in parts[0] else parts[0]
+    letter = "abcdefghijklmnopqrstuvwxyz"[(FIRST * ("%d" in parts[0]) + number) % LETTERS]
+    return (head + letter * (size + 1 - len(head) - len(parts[1])) + parts[1]).encode()
+
+
+def install(package, version):
+    """Returns the folder of the programs of `package`, which is installed if it is not there."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    kept = pathlib.Path(os.environ.get("SPANTAP_CI_CACHE") or f"{caches}/spantap-ci", f"rival-{package}-{version}")
+    if not (kept / ".complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", kept], check=True)
+        pip = [kept / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, f"{package}=={version}"], check=True, stdout=sys.stderr)
+        (kept / ".complete").touch()
+    return kept / "bin"
+
+
+class Running:
+    """A candidate with its server."""
+
+    def __init__(self, wrapper, server, home):
+        self.mark = f"{os.getpid()}-{random.getrandbits(64):x}"
+        names = {"HOME": home, "XDG_STATE_HOME": f"{home}/state", "XDG_CONFIG_HOME": f"{home}/config", MARK: self.mark}
+        self.server = server
+        self.began = time.perf_counter_ns()
+        self.child = subprocess.Popen(
+            [*wrapper, *server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+            env={**os.environ, **names})
+        self.to, self.back = self.child.stdin.fileno(), self.child.stdout.fileno()
+        self.calls = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.stdin.close()
+        try:
+            self.child.wait(2)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        self.child.stdout.close()
+        for pid in self.processes(with_server=True):
+            os.kill(pid, signal.SIGKILL)
+
+    def read(self, count):
+        if not select.select([self.back], [], [], PATIENCE)[0]:
+            raise OSError(f"no answer in {PATIENCE:.0f} s")
+        if not (got := os.read(self.back, count)):
+            raise OSError("the stream ended")
+        return got
+
+    def exchange(self, count):
+        """Makes calls, one after the other. Returns the nanoseconds of each."""
+        numbers = range(self.calls, self.calls + count)
+        pairs = [(message(CALL, REQUEST, n), message(ANSWER, RESPONSE, n)) for n in numbers]
+        self.calls += count
+        taken = []
+        for request, answer in pairs:
+            begun = time.perf_counter_ns()
+            os.write(self.to, request)
+            got = self.read(RESPONSE + 1)
+            while len(got) < len(answer):
+                got += self.read(len(answer) - len(got))
+            taken.append(time.perf_counter_ns() - begun)
+            if got != answer:
+                raise OSError("an answer was changed")
+        return taken
+
+    def receive(self, size, total):
+        """Reads frames of the server. Returns bytes per second."""
+        frames = b"".join(message(NOTE, size, n) for n in range(LETTERS))
+        period = len(frames)
+        frames *= 1 + -(-(1 << 16) // period)
+        received = 0
+        begun = time.perf_counter()
+        os.write(self.to, b"\n")
+        while received < total and time.perf_counter() < begun + LONGEST_TRANSFER:
+            got = self.read(1 << 16)
+            if not frames.startswith(got, received % period):
+                raise OSError("a frame was changed or lost")
+            received += len(got)
+        return received / (time.perf_counter() - begun)
+
+    def processes(self, with_server=False):
+        """Returns the candidate's processes; without the server, which is no part of it."""
+        found = []
+        mark = f"{MARK}={self.mark}".encode()
+        words = b"\0".join(str(word).encode() for word in self.server) + b"\0"
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (folder / "environ").read_bytes().split(b"\0"):
+                    if with_server or (folder / "cmdline").read_bytes() != words:
+                        found.append(int(folder.name))
+            except OSError:
+                pass  # It has ended, or belongs to another user.
+        return found
+
+    def cpu(self):
+        """Returns the CPU time of all its threads so far, in seconds."""
+        # The kernel's number for the clock of another process: see clock_getcpuclockid(3).
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.pids)
+
+    def memory(self):
+        """Returns its resident memory, in MiB."""
+        kib = 0
+        for pid in self.pids:
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        return kib / 1024
+
+
+class Bench:
+    def __init__(self, candidates, program, home):
+        self.candidates, self.program, self.home = candidates, program, home
+        self.failed = {}
+        self.samples = {}
+
+    def start(self, name, *role):
+        return Running(self.candidates[name], [self.program, *map(str, role)], self.home)
+
+    def turns(self, part):
+        """Returns the candidates in random order, without those that have failed in this part."""
+        names = [name for name in self.candidates if (name, part) not in self.failed]
+        return random.sample(names, len(names))
+
+    def attempt(self, name, part, action):
+        try:
+            return action()
+        except OSError as error:
+            self.failed[name, part] = str(error)
+            print(f"{name}, {part}: {error}", file=sys.stderr)
+            return None
+
+    def add(self, name, figure, value):
+        self.samples.setdefault((name, figure), []).append(value)
+
+    def starts(self):
+        def one(name):
+            with self.start(name, "answer", REQUEST, RESPONSE) as running:
+                running.exchange(1)
+                return (time.perf_counter_ns() - running.began) / 1e6
+
+        for number in range(STARTS):
+            for name in self.turns("start"):
+                if number % RARELY and name not in FAST:
+                    continue
+                if (taken := self.attempt(name, "start", lambda: one(name))) is not None:
+                    self.add(name, "start", taken)
+
+    def calls(self):
+        def begin(name):
+            running = self.start(name, "answer", REQUEST, RESPONSE)
+            running.exchange(20)
+            time.sleep(2 * SETTLE)
+            running.pids = running.processes()
+            self.add(name, "memory", running.memory())
+            return running
+
+        def block(name, running):
+            before = running.cpu()
+            taken = running.exchange(CALLS)
+            time.sleep(SETTLE)
+            self.add(name, "cpu", (running.cpu() - before) / CALLS * 1e4 * 1e3)
+            self.add(name, "call", statistics.median(taken) / 1e3)
+
+        for _ in range(ROUNDS):
+            alive = {name: self.attempt(name, "call", lambda: begin(name)) for name in self.turns("call")}
+            for _ in range(BLOCKS):
+                for name in self.turns("call"):
+                    self.attempt(name, "call", lambda: block(name, alive[name]))
+            for running in filter(None, alive.values()):
+                running.__exit__()
+
+    def transfers(self):
+        def one(name, size):
+            with self.start(name, "source", TRANSFER // size, size) as running:
+                return running.receive(size, TRANSFER // size * (size + 1)) / 1e6
+
+        for _ in range(TRANSFERS):
+            for label, size in FRAMES:
+                for name in self.turns(label):
+                    if (rate := self.attempt(name, label, lambda: one(name, size))) is not None:
+                        self.add(name, label, rate)
+
+    def table(self):
+        def median(name, figure):
+            values = self.samples.get((name, figure))
+            return statistics.median(values) if values else None
+
+        def cell(name, part, figure, form, added=False):
+            if (name, part) in self.failed:
+                return f"failed: {self.failed[name, part]}"
+            base = median("direct", figure) if added else 0
+            value = median(name, figure) - base
+            text = form.format(value)
+            if name != "two copies" and ("two copies", part) not in self.failed:
+                text += f" ({value / (median('two copies', figure) - base):.3g} x)"
+            return text
+
+        print("| | start, added | round trip, added | CPU of 10,000 calls | memory, idle |"
+              " 1 KiB frames | 64 KiB frames |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+        for name in self.candidates:
+            if name == "direct":
+                continue
+            print("|", " | ".join([
+                name,
+                cell(name, "start", "start", "{:.2f} ms", added=True),
+                cell(name, "call", "call", "{:.1f} us", added=True),
+                cell(name, "call", "cpu", "{:.0f} ms"),
+                cell(name, "call", "memory", "{:.1f} MiB"),
+                *(cell(name, label, label, "{:.0f} MB/s") for label, _ in FRAMES),
+            ]), "|")
+
+
+def main():
+    global ROUNDS, STARTS, TRANSFERS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spantap")
+    parser.add_argument("--short", action="store_true", help="fewer rounds")
+    options = parser.parse_args()
+    if options.short:
+        ROUNDS, STARTS, TRANSFERS = 1, 20, 3
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/rivals"
+        source = pathlib.Path(__file__).with_name("rivals.c")
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-pthread", source, "-o", program], check=True)
+        spantap = [os.path.abspath(options.spantap), "--log-dir", f"{folder}/logs", "--server", "bench", "--"]
+        candidates = {"direct": [], "two copies": [program, "copies"], "spantap": spantap}
+        for package, version, command in RIVALS:
+            candidates[f"{package} {version}"] = [install(package, version) / command[0], *command[1:]]
+        bench = Bench(candidates, program, folder)
+        bench.starts()
+        bench.calls()
+        bench.transfers()
+        bench.table()
+
+
+main()
