@@ -160,11 +160,6 @@ impl FloodCounter {
         self.one_more_after(0)
     }
 
-    /// Counts one more event, which only [`FloodCounter::rest`] reports.
-    pub(crate) fn add(&mut self) {
-        self.count += 1;
-    }
-
     /// Same as [`FloodCounter::one_more`], after `many` events that are all reported.
     pub(crate) fn one_more_after(&mut self, many: u64) -> Option<u64> {
         self.count += 1;

@@ -95,8 +95,7 @@ impl Session {
         self.malformed(direction.stream(), MalformedReason::Partial, size, step);
     }
 
-    /// Counts an answer or a cancellation that belongs to no open request. Cancellations of answered requests are reported
-    /// once, at the end of the connection.
+    /// Counts an answer or a cancellation that belongs to no open request. A flood is reported at each doubling.
     pub(super) fn unmatched(
         &mut self,
         direction: Direction,
@@ -106,10 +105,7 @@ impl Session {
         step: &mut Step<'_>,
     ) {
         self.totals.unmatched += 1;
-        let flood = self.losses.unmatched.entry((direction, what)).or_default();
-        if what == UnmatchedKind::LateCancellation {
-            flood.add();
-        } else if let Some(count) = flood.one_more() {
+        if let Some(count) = self.losses.unmatched.entry((direction, what)).or_default().one_more() {
             let request_id = id.map(|id| self.redactor.redact(Field::Id, id.bytes()));
             let unmatched = Unmatched { request_id, direction, what, error_code, count };
             self.emit(EventKind::Unmatched(unmatched), step);
