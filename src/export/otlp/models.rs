@@ -18,7 +18,7 @@ const MOST_AGENTS: usize = 20;
 
 /// Characters of the longest word for an error.
 const LONGEST_ERROR: usize = 64;
-/// Characters of the longest name of a model, provider or operation.
+/// Characters of the longest name of an agent, model, provider or operation.
 const LONGEST_NAME: usize = 128;
 
 pub(crate) struct ModelMetrics {
@@ -58,7 +58,7 @@ fn is_error_word(text: &str) -> bool {
     (1..=LONGEST_ERROR).contains(&text.len()) && text.bytes().all(is_of_word)
 }
 
-/// Returns the name of a model, provider or operation; `_OTHER` if it is not one word. An agent can put any text there,
+/// Returns the name of an agent, model, provider or operation; `_OTHER` if it is not one word. An agent can put any text there,
 /// which is not sent.
 fn name_or_other(text: &str) -> &str {
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:@-".contains(&byte);
@@ -84,7 +84,7 @@ impl ModelMetrics {
     pub(crate) fn take(&mut self, call: &AgentRecord<'_>, tokens: ModelTokens) {
         let operation = name_or_other(call.operation.as_deref().unwrap_or(value::CHAT));
         let mut attributes = vec![
-            self.agents.attribute(name::GEN_AI_AGENT_NAME, &call.agent_name),
+            self.agents.attribute(name::GEN_AI_AGENT_NAME, name_or_other(&call.agent_name)),
             self.operations.attribute(name::GEN_AI_OPERATION_NAME, operation),
         ];
         if let Some(provider) = &call.provider {

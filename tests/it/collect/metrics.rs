@@ -22,7 +22,7 @@ fn histogram(target: &Collector, name: &str) -> Vec<(String, f64, u64, Vec<f64>)
 }
 
 /// Returns a body with spans of model calls, each with the model, an operation and an error if it failed.
-fn chats(calls: &[(&str, &str, Option<&str>)]) -> Vec<u8> {
+fn chats(service: &str, calls: &[(&str, &str, Option<&str>)]) -> Vec<u8> {
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let spans: Vec<Value> = calls
         .iter()
@@ -40,7 +40,7 @@ fn chats(calls: &[(&str, &str, Option<&str>)]) -> Vec<u8> {
             })
         })
         .collect();
-    let resource = json!({"attributes": [text("service.name", "my-agent")]});
+    let resource = json!({"attributes": [text("service.name", service)]});
     json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}).to_string().into()
 }
 
@@ -96,9 +96,17 @@ fn names_are_bounded_and_failures_have_their_word() {
     calls.push(("model-1", "text_completion", Some("rate_limited")));
     // Some agents put a message there.
     calls.push(("model-1", "text_completion", Some("the quota of alice is spent")));
-    assert_eq!(collecting.post("/v1/traces", &[JSON], &chats(&calls)).status, 200);
+    assert_eq!(collecting.post("/v1/traces", &[JSON], &chats("my-agent", &calls)).status, 200);
+    // So can its name be, and there can be many of them.
+    for service in (0..30).map(|number| format!("agent-{number}")).chain(["agent of alice".to_owned()]) {
+        let call = [("model-1", "generate_content", None)];
+        assert_eq!(collecting.post("/v1/traces", &[JSON], &chats(&service, &call)).status, 200);
+    }
     collecting.end();
     let tokens = histogram(&target, TOKENS);
+    let agents: Vec<_> = tokens.iter().filter(|(text, ..)| text.contains("=generate_content ")).collect();
+    let rest = agents.iter().find(|(text, ..)| text.contains("agent.name=_OTHER"));
+    assert_eq!((agents.len(), rest.map(|rest| rest.2)), (20, Some(12)), "19 agents and the rest: {agents:?}");
     let own = tokens.iter().filter(|(text, ..)| text.contains("operation.name=chat ")).count();
     assert_eq!(own, 101, "100 models and the rest");
     let rest = tokens.iter().find(|(text, ..)| text.contains("request.model=_OTHER")).unwrap();
