@@ -210,7 +210,7 @@ impl JoinedFacts<'_> {
     pub(crate) fn notes(&self) -> Vec<String> {
         let calls = (self.calls_left_out > 0).then(|| {
             format!(
-                "{} earlier calls are not compared with the reports of agents; --since and --on select a shorter time",
+                "{} earlier calls are not joined to what agents reported; select a shorter time with --since or --on",
                 self.calls_left_out
             )
         });
