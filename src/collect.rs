@@ -6,7 +6,6 @@
 //! parts of a fact, and `file` has the lines.
 //! `forward` passes bodies on as they came. `state` is what other commands read of a run.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -325,15 +324,6 @@ impl CollectCounts {
         add(&mut self.lost, "timeout", std::mem::take(&mut self.waiting));
         self.stray_spans += std::mem::take(&mut self.waiting_spans);
         add(&mut self.forward_lost, "timeout", std::mem::take(&mut self.forward_waiting));
-    }
-
-    /// Returns the number of everything that was lost.
-    fn all_lost(&self) -> u64 {
-        let lists = [&self.lost, &self.forward_lost, &self.forward_rejected];
-        lists
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .fold(self.rejected, |sum, more| sum.saturating_add(*more))
     }
 }
 

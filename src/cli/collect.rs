@@ -171,8 +171,10 @@ pub(super) fn last_run() -> Option<CollectorNote> {
         }
         RunState::Killed => {
             let text = format!(
-                "the last run of spantap collect (pid {}, from {}) did not end in order",
-                state.pid, state.started_at
+                "the last run of spantap collect (pid {}, from {}) did not end in order; {}",
+                state.pid,
+                state.started_at,
+                lost_by(&state)
             );
             let fix = "start it again with `spantap collect`, or as a service";
             Some(CollectorNote { text, fix: Some(fix.to_owned()) })
@@ -219,21 +221,21 @@ fn begin(out: &mut Out<'_>, state: &CollectState, last: Option<&LastRun>) -> std
 /// Returns what a run that was killed has lost, by its last counts.
 fn lost_by(run: &CollectState) -> String {
     let counts = &run.counts;
-    let mut lost = "requests that it had not answered are lost".to_owned();
     let [facts, spans] = match run.log_folder.is_empty() {
         true => [0; 2],
         false => [counts.waiting, counts.waiting_spans],
     };
-    for (count, what, why) in [
-        (facts, "fact", "waited for other parts or for the disk"),
-        (spans, "span", "waited for the rest of their trace"),
-        (counts.forward_waiting, "answered request", "waited to be passed on"),
-    ] {
-        if count > 0 {
-            lost += &format!(", and {} that {why}", format::plural(count, what));
-        }
-    }
-    lost + "; what it answered in its last second may not be counted"
+    let waited = [
+        (facts, "fact", "for other parts or for the disk"),
+        (spans, "span", "for the rest of their trace"),
+        (counts.forward_waiting, "answered request", "to be passed on"),
+    ];
+    let waited = waited.into_iter().filter(|(count, ..)| *count > 0);
+    let waited: String = waited
+        .map(|(count, what, why)| format!(", {} that waited {why}", format::plural(count, what)))
+        .collect();
+    let before = counts.losses().map(|losses| format!("; before that, {}", losses.facts)).unwrap_or_default();
+    format!("it lost the requests under way{waited}; its last second may not be counted{before}")
 }
 
 /// Prints what the run did.
@@ -248,23 +250,22 @@ fn end(out: &mut Out<'_>, state: &CollectState) -> std::io::Result<()> {
         format::plural(counts.points, "data point"),
         format::plural(counts.records, "record"),
     )?;
-    if counts.own_spans > 0 {
-        writeln!(out, "not recorded: {} of spantap itself", format::plural(counts.own_spans, "span"))?;
-    }
-    if counts.stray_spans > 0 {
-        writeln!(
-            out,
-            "not recorded: {} of servers in traces without a span of an agent or of spantap",
-            format::plural(counts.stray_spans, "span")
-        )?;
+    for (spans, logs, why) in [
+        (counts.own_spans, counts.own_logs, "of spantap itself"),
+        (counts.other_spans, counts.other_logs, "with no event of an agent or server"),
+        (counts.joined_spans, 0, "around another span of the same call, whose record has them"),
+    ] {
+        let items = [(spans, "span"), (logs, "log record")].into_iter().filter(|(count, _)| *count > 0);
+        let items: Vec<String> = items.map(|(count, what)| format::plural(count, what)).collect();
+        if !items.is_empty() {
+            writeln!(out, "not recorded: {} {why}", items.join(" and "))?;
+        }
     }
     if state.forward.is_some() {
         writeln!(out, "passed on: {}", format::plural(counts.forwarded, "request"))?;
     }
-    if !counts.refused.is_empty() {
-        let reasons: Vec<String> =
-            counts.refused.iter().map(|(word, count)| format!("{word} {count}")).collect();
-        writeln!(out, "refused: {}", reasons.join(", "))?;
+    if let Some(count) = counts.silent_connections() {
+        writeln!(out, "closed: {} without a request", format::plural(count, "connection"))?;
     }
     if let Some(losses) = counts.losses() {
         writeln!(out, "{losses}")?;

@@ -17,7 +17,6 @@ use crate::collect::fact::{AgentFact, FactHash};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
-use crate::record::cost::ModelTokens;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Status, ToolDecision};
 
@@ -29,6 +28,7 @@ mod gemini_cli;
 mod genai;
 mod opencode;
 mod resource;
+mod same_call;
 mod server;
 mod services;
 mod table;
@@ -36,6 +36,7 @@ mod table;
 use bounded::BoundedMap;
 use fields::FieldReader;
 use resource::SentResource;
+use same_call::{SAME_CALL, SameCalls, SpanCall};
 use server::ServerSpans;
 use services::Services;
 use table::{AgentTable, EXCEPTION, KeyPart, Row};
@@ -57,6 +58,20 @@ pub struct Adapters {
     sessions: BoundedMap<[u8; 16], Cow<'static, str>>,
     services: Services,
     servers: ServerSpans,
+    same_calls: SameCalls,
+    unread: UnreadItems,
+}
+
+/// Numbers of spans and log records of which no record is made, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct UnreadItems {
+    /// Spans that are parts of the fact of another span of the same call.
+    pub(super) joined_spans: u64,
+    /// Items of known services that no row reads, and first spans of a trace of a service that is not an agent.
+    pub(super) spans: u64,
+    pub(super) logs: u64,
+    /// Log records of services that are not known as agents.
+    pub(super) unknown_logs: u64,
 }
 
 /// One span or log record, as far as tables read it.
@@ -86,6 +101,8 @@ impl Adapters {
             sessions: BoundedMap::new(REMEMBERED),
             services: Services::default(),
             servers: ServerSpans::default(),
+            same_calls: SameCalls::default(),
+            unread: UnreadItems::default(),
         }
     }
 
@@ -103,10 +120,11 @@ impl Adapters {
             let table = self.services.of_spans(resource.service(), spans());
             for (index, span) in spans().enumerate() {
                 let item = SentItem::of_span(span, &resource, index);
-                match table.filter(|table| table.reads(span)) {
+                let is_read = match table.filter(|table| table.reads(span)) {
                     Some(table) => self.read(table, table.spans, &item, facts),
                     None => self.servers.take(&item, span, &mut self.redactor, facts),
-                }
+                };
+                self.unread.spans += u64::from(!is_read);
             }
         }
     }
@@ -117,11 +135,12 @@ impl Adapters {
             let resource = SentResource::new(sent.resource.as_ref());
             let logs = || sent.scope_logs.iter().flat_map(|scope| &scope.log_records);
             let Some(table) = self.services.of_names(resource.service(), logs().map(name_of)) else {
+                self.unread.unknown_logs += logs().count() as u64;
                 continue;
             };
             for (index, log) in logs().enumerate() {
                 let item = SentItem::of_log(log, &resource, index);
-                self.read(table, table.events, &item, facts);
+                self.unread.logs += u64::from(!self.read(table, table.events, &item, facts));
             }
         }
     }
@@ -141,8 +160,24 @@ impl Adapters {
         self.servers.take_stray(is_end)
     }
 
-    fn read(&mut self, table: &AgentTable, rows: &[Row], item: &SentItem<'_>, facts: &mut Vec<AgentFact>) {
+    /// Returns the numbers of items since the last call of which no record is made.
+    pub(super) fn take_unread(&mut self) -> UnreadItems {
+        let joined_spans = self.same_calls.take_joined();
+        UnreadItems { joined_spans, ..std::mem::take(&mut self.unread) }
+    }
+
+    /// Adds the facts that the rows make of an item. Returns false if no row reads it.
+    fn read(
+        &mut self,
+        table: &AgentTable,
+        rows: &[Row],
+        item: &SentItem<'_>,
+        facts: &mut Vec<AgentFact>,
+    ) -> bool {
+        let can_contain = table.agent.is_empty() && item.started.is_some();
+        let mut is_read = false;
         for row in rows.iter().filter(|row| row.takes(item)) {
+            is_read = true;
             let mut record = AgentRecord { event: row.event, ..AgentRecord::default() };
             record.agent_name = match table.agent {
                 "" => item.resource.redacted_service(&mut self.redactor),
@@ -161,6 +196,7 @@ impl Adapters {
             fields.times_and_ids(row);
             if row.event == EventName::ModelCall {
                 fields.defaults(table);
+                fields.add_cache(table);
             }
             if table.trace_is_turn && record.turn_id.is_none() {
                 record.turn_id = record.trace_id.clone();
@@ -170,15 +206,21 @@ impl Adapters {
             let parts =
                 if is_refused && row.parts & row.part == 0 { row.part | row.parts & 1 } else { row.parts };
             let (key, is_by_time) = row.key(&record, item);
+            let own = (SpanCall::of(row, &record), key);
+            let same = can_contain.then(|| self.same_calls.take(item, Some(own))).flatten();
             facts.push(AgentFact {
-                key,
+                key: same.unwrap_or(key),
                 own: item.own(row),
                 within: is_by_time.then(|| item.times()),
-                part: row.part,
+                part: if same.is_some() { SAME_CALL } else { row.part },
                 parts,
                 record,
             });
         }
+        if can_contain && !is_read {
+            self.same_calls.take(item, None);
+        }
+        is_read
     }
 
     /// Adds what earlier spans of the trace or children of the span reported.
@@ -200,17 +242,6 @@ impl Adapters {
             record.session_id = session.clone();
         }
     }
-}
-
-/// Returns the tokens of a model call. Agents do not agree whether the input contains that of the cache.
-pub(super) fn model_tokens(record: &AgentRecord<'_>) -> ModelTokens {
-    let table = AGENTS.into_iter().find(|table| table.agent == record.agent_name);
-    let (cached, cache_write) = (record.cached_tokens.unwrap_or(0), record.cache_write_tokens.unwrap_or(0));
-    let input = record.input_tokens.map(|input| match table.is_none_or(|table| table.input_has_cached) {
-        true => input,
-        false => input.saturating_add(cached).saturating_add(cache_write),
-    });
-    ModelTokens { input, cached, cache_write, output: record.output_tokens }
 }
 
 impl AgentTable {

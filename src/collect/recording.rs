@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 
-use crate::collect::adapters::{Adapters, model_tokens};
+use crate::collect::adapters::{Adapters, UnreadItems};
 use crate::collect::answer::Refusal;
 use crate::collect::fact::AgentFact;
 use crate::collect::file::AgentFile;
@@ -16,7 +16,7 @@ use crate::export::otlp::ModelMetrics;
 use crate::export::otlp::semconv::SCOPE;
 use crate::export::otlp::settings::Signal;
 use crate::record::agent::AgentRecord;
-use crate::record::cost::ModelPrices;
+use crate::record::cost::{ModelPrices, ModelTokens};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::CostSource;
 use crate::record::{EventName, line};
@@ -98,14 +98,14 @@ impl Recording {
         length: usize,
         now: Timestamp,
     ) -> Result<u64, Refusal> {
-        let mut own = 0;
+        let (mut own_spans, mut own_logs) = (0, 0);
         let items = match signal {
             Signal::Traces => split::traces(body, is_json, &mut |request| {
-                own += self.take_traces(request);
+                own_spans += self.take_traces(request);
                 self.record_many(now);
             }),
             Signal::Logs => split::logs(body, is_json, &mut |request| {
-                self.take_logs(request);
+                own_logs += self.take_logs(request);
                 self.record_many(now);
             }),
             Signal::Metrics => split::metrics(body, is_json),
@@ -119,7 +119,8 @@ impl Recording {
         counts.requests += 1;
         counts.bytes += length as u64;
         counts.rejected += rejected;
-        counts.own_spans += own;
+        counts.own_spans += own_spans;
+        counts.own_logs += own_logs;
         match signal {
             Signal::Traces => counts.spans += taken,
             Signal::Logs => counts.logs += taken,
@@ -147,11 +148,18 @@ impl Recording {
         own
     }
 
-    fn take_logs(&mut self, mut request: ExportLogsServiceRequest) {
+    /// Reads log records, without those of spantap itself. Returns the number of those.
+    fn take_logs(&mut self, mut request: ExportLogsServiceRequest) -> u64 {
+        let mut own = 0;
         for resource in &mut request.resource_logs {
-            resource.scope_logs.retain(|scope| scope.scope.as_ref().is_none_or(|scope| scope.name != SCOPE));
+            resource.scope_logs.retain(|scope| {
+                let is_own = scope.scope.as_ref().is_some_and(|scope| scope.name == SCOPE);
+                own += if is_own { scope.log_records.len() as u64 } else { 0 };
+                !is_own
+            });
         }
         self.adapters.read_logs(&request, &mut self.facts);
+        own
     }
 
     /// Writes the records of facts whose other parts did not come in time.
@@ -166,11 +174,17 @@ impl Recording {
         self.count_spans(true);
     }
 
-    /// Counts the spans of servers that wait, and those that were dropped. At the end all that wait are dropped.
+    /// Counts the spans of servers that wait, and the items of which no record is made. At the end all spans that wait are
+    /// dropped.
     fn count_spans(&mut self, is_end: bool) {
         let mut counts = self.counts.lock();
         counts.stray_spans += self.adapters.take_stray(is_end);
         counts.waiting_spans = self.adapters.waiting_spans();
+        let UnreadItems { joined_spans, spans, logs, unknown_logs } = self.adapters.take_unread();
+        counts.joined_spans += joined_spans;
+        counts.other_spans += spans;
+        counts.other_logs += logs;
+        counts.unknown_logs += unknown_logs;
     }
 
     /// Writes the records of the facts that are ready, if a request has many of them.
@@ -189,7 +203,7 @@ impl Recording {
 
     /// Adds the cost of a model call whose agent does not report it, and counts the call in the metrics.
     fn add_up(&mut self, call: &mut AgentRecord<'_>) {
-        let tokens = model_tokens(call);
+        let tokens = ModelTokens::of(call);
         if call.cost_usd.is_none() {
             let model = call.model.as_deref().unwrap_or_default();
             call.cost_usd = self.prices.cost(model, tokens);

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::collect::connection_use::{ConnectionLimits, ConnectionUse};
 use crate::collect::recording::SharedCounts;
+use crate::collect::state::{CONNECTIONS, SILENT};
 use crate::settings::ListenAddress;
 use crate::system::descriptor;
 use crate::system::ports::{PortOwner, owner_of};
@@ -108,7 +109,7 @@ pub(super) async fn serve(
                 tokio::spawn(connection(stream, router, place, counts, LIMITS, closing));
             }
             (Ok((stream, _)), Err(_)) => {
-                counts.refuse("connections");
+                counts.refuse(CONNECTIONS);
                 let _ = stream.try_write(FULL);
             }
             (Err(_), _) => sleep(ACCEPT_PAUSE).await,
@@ -154,7 +155,7 @@ async fn connection(
                     Some(deadline) if deadline > now => deadline.min(now + between_checks),
                     // A request that is under way has a limit of its own.
                     None => now + between_checks,
-                    Some(_) if !usage.has_asked() => return counts.refuse("silent_connection"),
+                    Some(_) if !usage.has_asked() => return counts.refuse(SILENT),
                     Some(_) if is_leaving => return,
                     Some(_) => {
                         is_leaving = true;
@@ -217,7 +218,7 @@ mod tests {
         /// Waits until the connection has given its place back. Returns the number of silent connections.
         async fn end(self) -> u64 {
             let _place = timeout(PATIENCE, self.room.acquire()).await.unwrap().unwrap();
-            self.counts.lock().refused.get("silent_connection").copied().unwrap_or(0)
+            self.counts.lock().refused.get(SILENT).copied().unwrap_or(0)
         }
     }
 

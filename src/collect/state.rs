@@ -25,10 +25,18 @@ pub struct CollectCounts {
     pub points: u64,
     /// Records written.
     pub records: u64,
-    /// Spans of spantap itself, which are not recorded.
+    /// Spans and log records of spantap itself, which are not recorded.
     pub own_spans: u64,
+    pub own_logs: u64,
     /// Spans of servers in traces of which no span of spantap or of an agent came in time. They are not recorded.
     pub stray_spans: u64,
+    /// Spans of a model call or tool that a span within them reports, too. They are parts of its record.
+    pub joined_spans: u64,
+    /// Spans and log records of known services that no row of a table reads, and first spans of a trace.
+    pub other_spans: u64,
+    pub other_logs: u64,
+    /// Log records of services that are not known as agents.
+    pub unknown_logs: u64,
     /// Facts that wait for their other parts, and records that wait for the disk.
     pub waiting: u64,
     /// Spans of servers that wait for a span of spantap or of an agent in their trace.
@@ -66,34 +74,98 @@ impl fmt::Display for CollectLosses {
 impl CollectCounts {
     /// Returns what was lost; `None` if nothing was.
     pub(crate) fn losses(&self) -> Option<CollectLosses> {
-        let (mut facts, mut ways) = (Vec::new(), Vec::new());
-        for (list, what) in [
+        let refused = self.lost_by_refusal();
+        let lists = [
             (&self.lost, "records lost"),
             (&self.forward_lost, "requests not passed on"),
             (&self.forward_rejected, "items rejected by the target of --forward"),
-        ] {
-            if !list.is_empty() {
-                let reasons: Vec<String> =
-                    list.iter().map(|(word, count)| format!("{word} {count}")).collect();
-                let sum = list.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
-                facts.push(format!("{what}: {sum} ({})", reasons.join(", ")));
-            }
-        }
-        if self.lost.contains_key(DAY_FULL) {
-            ways.push("set a larger `max_session_size`");
-        }
-        if self.lost.keys().any(|reason| reason != DAY_FULL) {
-            ways.push("check the space and the permissions of the log folder");
-        }
-        if !(self.forward_lost.is_empty() && self.forward_rejected.is_empty()) {
-            ways.push("check the target of --forward and its log");
-        }
-        if self.rejected > 0 {
-            facts.push(format!("items that are not valid, and not recorded: {}", self.rejected));
-            ways.push("look into the logs of the programs that sent them, to which this was answered");
-        }
-        (!facts.is_empty()).then(|| CollectLosses { facts: facts.join("; "), way_out: ways.join("; ") })
+            (&refused, "requests refused"),
+        ];
+        let numbers = [
+            (self.rejected, "items that are not valid, and not recorded"),
+            (
+                self.stray_spans,
+                "spans of servers not recorded, because no agent and no proxy sent a span of their trace",
+            ),
+            (self.unknown_logs, "log records not recorded, because their service is not known as an agent"),
+        ];
+        let of_list = |(list, what): &(&BTreeMap<String, u64>, &str)| {
+            let reasons: Vec<String> = list.iter().map(|(word, count)| format!("{word} {count}")).collect();
+            format!("{what}: {} ({})", sum(list), reasons.join(", "))
+        };
+        let lists = lists.iter().filter(|(list, _)| !list.is_empty()).map(of_list);
+        let numbers = numbers.iter().filter(|(count, _)| *count > 0);
+        let facts: Vec<String> =
+            lists.chain(numbers.map(|(count, what)| format!("{what}: {count}"))).collect();
+        (!facts.is_empty())
+            .then(|| CollectLosses { facts: facts.join("; "), way_out: self.way_out(&refused) })
     }
+
+    /// Returns what the user can do about losses.
+    fn way_out(&self, refused: &BTreeMap<String, u64>) -> String {
+        let has = |reason: &str| refused.contains_key(reason);
+        let is_large = has("too_large") || has("too_many_elements");
+        let ways = [
+            (self.lost.contains_key(DAY_FULL), "set a larger `max_session_size`"),
+            (
+                self.lost.keys().any(|reason| reason != DAY_FULL),
+                "check the space and the permissions of the log folder",
+            ),
+            (
+                !(self.forward_lost.is_empty() && self.forward_rejected.is_empty()),
+                "check the target of --forward and its log",
+            ),
+            (has(CONNECTIONS), "use fewer senders, or raise the limit of open files (`ulimit -n`)"),
+            (
+                is_large,
+                "let the senders send less at once (OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BLRP_MAX_EXPORT_BATCH_SIZE)",
+            ),
+            (
+                self.rejected > 0 || refused.keys().any(|reason| reason != CONNECTIONS),
+                "read the reason in the logs of the senders",
+            ),
+            (
+                self.stray_spans > 0,
+                "let the agent and the proxies (`--otlp`) send their spans to this collector, too",
+            ),
+            (
+                self.unknown_logs > 0,
+                "give the agent its usual `service.name` (`spantap collect --setup PROGRAM`)",
+            ),
+        ];
+        let ways: Vec<&str> =
+            ways.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, way)| way).collect();
+        ways.join("; ")
+    }
+
+    /// Returns the refusals with which telemetry is lost. A connection that sent nothing loses nothing.
+    fn lost_by_refusal(&self) -> BTreeMap<String, u64> {
+        let mut refused = self.refused.clone();
+        refused.remove(SILENT);
+        refused
+    }
+
+    /// Returns the number of connections that were closed because they sent nothing; `None` without any.
+    pub(crate) fn silent_connections(&self) -> Option<u64> {
+        self.refused.get(SILENT).copied()
+    }
+
+    /// Returns the number of everything that was lost.
+    pub(super) fn all_lost(&self) -> u64 {
+        let lists = [&self.lost, &self.forward_lost, &self.forward_rejected, &self.lost_by_refusal()];
+        [self.rejected, self.stray_spans, self.unknown_logs]
+            .into_iter()
+            .chain(lists.map(sum))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// Word of the connections for which there was no room, and of those that sent nothing.
+pub(super) const CONNECTIONS: &str = "connections";
+pub(super) const SILENT: &str = "silent_connection";
+
+fn sum(counts: &BTreeMap<String, u64>) -> u64 {
+    counts.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// Reason of the records for which a day's file has no room.

@@ -115,13 +115,13 @@ agent_record! {
             pub operation: RecordText<'a>,
             /// The model that answered, as the agent names it.
             pub model: RecordText<'a>,
-            /// Input tokens, as the agent reports them: `docs/agents.md` says which agents include those from the cache.
+            /// All input tokens, with those that were read from or written to the provider's cache.
             pub input_tokens: Option<u64>,
             /// Output tokens, with those that the model used to think.
             pub output_tokens: Option<u64>,
-            /// Input tokens that were read from the provider's cache.
+            /// Those of `input_tokens` that were read from the provider's cache.
             pub cached_tokens: Option<u64>,
-            /// Input tokens that were written to the provider's cache.
+            /// Those of `input_tokens` that were written to the provider's cache.
             pub cache_write_tokens: Option<u64>,
             /// Cost in USD.
             pub cost_usd: Option<f64>,

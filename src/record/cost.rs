@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::record::agent::AgentRecord;
 use crate::text::glob::Glob;
 
 /// Prices in USD. Without prices no cost is shown.
@@ -93,6 +94,17 @@ pub(crate) struct ModelTokens {
     pub(crate) cached: u64,
     pub(crate) cache_write: u64,
     pub(crate) output: Option<u64>,
+}
+
+impl ModelTokens {
+    pub(crate) fn of(call: &AgentRecord<'_>) -> ModelTokens {
+        ModelTokens {
+            input: call.input_tokens,
+            cached: call.cached_tokens.unwrap_or(0),
+            cache_write: call.cache_write_tokens.unwrap_or(0),
+            output: call.output_tokens,
+        }
+    }
 }
 
 /// Prices by a glob of the model. The longest pattern that matches counts.

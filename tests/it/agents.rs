@@ -18,6 +18,7 @@ use crate::support::*;
 
 mod restart;
 mod same;
+mod same_call;
 
 const RUN: &str = "01a2027b-0000-7000-8000-0123456789ab";
 
@@ -89,6 +90,14 @@ fn tokens(record: &Value) -> [u64; 3] {
 /// What the scripted model reported with its answers, which began with this number of tool results.
 fn told(answers: &[u64]) -> Vec<[u64; 3]> {
     answers.iter().map(|number| [1000 * (number + 1), 10 * (number + 1), 100 * (number + 1)]).collect()
+}
+
+/// The same for Claude Code, whose model wrote 7 tokens and one more for each tool result to the cache. Its input has
+/// neither those nor those that were read from the cache.
+fn told_by_claude(answers: &[u64]) -> Vec<[u64; 3]> {
+    let with_cache =
+        |(number, [input, output, cached]): (&u64, [u64; 3])| [input + cached + number + 7, output, cached];
+    answers.iter().zip(told(answers)).map(with_cache).collect()
 }
 
 const AGENTS: [&str; 9] = [
@@ -184,7 +193,7 @@ fn claude_code_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_r
     let mut calls = of(&records, "model_call");
     calls.sort_by_key(|call| call["input_tokens"].as_u64());
     let found: Vec<_> = calls.iter().map(|call| tokens(call)).collect();
-    assert_eq!(found, told(&[0, 1, 2, 3, 4, 5, 6]));
+    assert_eq!(found, told_by_claude(&[0, 1, 2, 3, 4, 5, 6]));
     let costs: Vec<f64> = calls.iter().map(|call| call["cost_usd"].as_f64().unwrap()).collect();
     assert_eq!(costs, [0.004255, 0.00848, 0.012705, 0.01693, 0.021155, 0.02538, 0.029605]);
     for (number, call) in calls.iter().enumerate() {
@@ -315,7 +324,7 @@ fn opencode_s_turn_requests_and_tools_are_recorded_with_the_numbers_that_it_repo
 fn each_request_that_failed_is_one_model_call_with_the_reason_that_the_agent_reported() {
     for (agent, told_ok, failures) in [
         // Claude Code reports a request that it sends again only as the number of the attempt.
-        ("claude-failed", told(&[0, 1]), vec![("400", 1)]),
+        ("claude-failed", told_by_claude(&[0, 1]), vec![("400", 1)]),
         ("codex-failed", told(&[0, 1, 2, 3, 4, 5, 6]), vec![("500", 1), ("-", 1)]),
         ("gemini-failed", told(&[0, 1, 2, 3, 4, 5, 6]), vec![("500", 0), ("429", 0)]),
         // Its first request asks for a title. The spans of its last requests did not come.
@@ -512,6 +521,27 @@ fn an_agent_that_follows_the_conventions_is_read_without_a_table_of_its_own() {
         ["call_9", "read", "copilot-chat"]
     );
     assert!(records.iter().all(|record| !record.to_string().contains("canary")));
+}
+
+#[test]
+fn the_input_of_every_agent_contains_the_tokens_of_the_cache() {
+    for (input, read, written, expected) in [
+        (1000, 600, 100, 1000),
+        // So few cannot contain those of the cache.
+        (100, 600, 100, 800),
+        (0, 0, 0, 0),
+        (100, u64::MAX >> 1, u64::MAX >> 1, u64::MAX),
+    ] {
+        let number = |name, number: u64| (name, json!({"intValue": number.to_string()}));
+        let attributes = [
+            ("gen_ai.operation.name", json!({"stringValue": "chat"})),
+            number("gen_ai.usage.input_tokens", input),
+            number("gen_ai.usage.cache_read.input_tokens", read),
+            number("gen_ai.usage.cache_creation.input_tokens", written),
+        ];
+        let records = spans_of("some-agent", json!([span("chat", 2, Some(1), 7, 0, &attributes)]));
+        assert_eq!(records[0]["input_tokens"], expected, "{records:#?}");
+    }
 }
 
 fn tokens_of(call: &Value) -> (u64, u64) {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod configured;
+mod counted;
 mod hostile;
 mod killed;
 mod metrics;

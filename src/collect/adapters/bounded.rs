@@ -33,6 +33,10 @@ impl<K: Hash + Eq + Copy, V> BoundedMap<K, V> {
         self.entries.get(key)
     }
 
+    pub(super) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key)
+    }
+
     pub(super) fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: std::borrow::Borrow<Q>,

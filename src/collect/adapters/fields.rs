@@ -105,6 +105,17 @@ impl FieldReader<'_, '_> {
         first(&mut self.record.operation, || known(table.operation));
     }
 
+    /// Adds the tokens of the cache to an input that does not contain them: by the table of the agent, or because it is
+    /// smaller than they are.
+    pub(super) fn add_cache(&mut self, table: &AgentTable) {
+        let AgentRecord { input_tokens, cached_tokens, cache_write_tokens, .. } = self.record;
+        let cache = cached_tokens.unwrap_or(0).saturating_add(cache_write_tokens.unwrap_or(0));
+        if let Some(input) = input_tokens.as_mut().filter(|input| !table.input_has_cached || **input < cache)
+        {
+            *input = input.saturating_add(cache);
+        }
+    }
+
     /// Sets the ids, times and status that the item itself has.
     pub(super) fn times_and_ids(&mut self, row: &Row) {
         let SentItem { trace, span, parent, started, .. } = *self.item;

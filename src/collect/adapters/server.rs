@@ -58,16 +58,17 @@ impl ServerSpans {
         }
     }
 
+    /// Takes a span. Returns false if it is the first one of its trace or has no valid ids.
     pub(super) fn take(
         &mut self,
         item: &SentItem<'_>,
         span: &Span,
         redactor: &mut Redactor,
         facts: &mut Vec<AgentFact>,
-    ) {
-        let Ok(trace) = item.trace.try_into() else { return };
+    ) -> bool {
+        let Ok(trace) = item.trace.try_into() else { return false };
         if item.parent.is_empty() || item.span.len() != 8 {
-            return;
+            return false;
         }
         if span.flags & IS_REMOTE != 0 {
             self.know(item.trace);
@@ -75,13 +76,14 @@ impl ServerSpans {
         let fact = fact(item, span, redactor);
         if self.known.contains(&trace) {
             facts.push(fact);
-            return;
+            return true;
         }
         if self.waiting.len() == WAITING_IN_REQUEST {
             self.release(facts);
             self.keep(WAITING_IN_REQUEST - DROPPED);
         }
         self.waiting.push_back((trace, fact));
+        true
     }
 
     /// Ends a request: adds the spans whose trace has become known, and drops the oldest of too many that still wait.

@@ -15,7 +15,7 @@ pub(super) struct AgentTable {
     pub(super) common: Fields,
     /// True if a trace is one turn.
     pub(super) trace_is_turn: bool,
-    /// True if the agent's input tokens contain those from the cache.
+    /// True if the agent's input tokens contain those that were read from or written to the cache. Those of records do.
     pub(super) input_has_cached: bool,
     /// Provider and operation of model calls that do not name theirs, in the words of the conventions; empty if they
     /// are not known.

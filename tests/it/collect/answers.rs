@@ -77,8 +77,7 @@ fn a_refusal_has_the_status_and_the_form_of_the_request() {
     }
     let (printed, _) = collecting.end();
     assert!(printed.contains("took 0 requests"), "{printed}");
-    let refused =
-        "refused: broken 1, browser 1, content_type 1, encoding 1, garbage 2, host 1, method 1, not_found 1";
+    let refused = "requests refused: 9 (broken 1, browser 1, content_type 1, encoding 1, garbage 2, host 1, method 1, not_found 1)";
     assert!(printed.contains(refused), "{printed}");
 }
 
@@ -127,7 +126,7 @@ fn all_signals_are_taken_over_grpc_on_the_same_port() {
     });
     let (printed, _) = collecting.end();
     assert!(printed.contains("took 4 requests with 2002 spans"), "{printed}");
-    assert!(printed.contains("refused: too_large 1"), "{printed}");
+    assert!(printed.contains("requests refused: 1 (too_large 1)"), "{printed}");
 }
 
 #[test]

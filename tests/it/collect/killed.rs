@@ -35,7 +35,7 @@ fn events(ids: std::ops::Range<u64>) -> Vec<u8> {
 }
 
 /// Returns a body with spans of a server, in a trace of which nothing else is known.
-fn of_server(ids: std::ops::Range<u64>) -> Vec<u8> {
+pub(super) fn of_server(ids: std::ops::Range<u64>) -> Vec<u8> {
     let span = |id: u64| {
         json!({
             "traceId": format!("{:032x}", 9), "spanId": format!("{id:016x}"), "parentSpanId": format!("{:016x}", 99),
@@ -101,9 +101,9 @@ fn what_was_written_before_a_kill_stays_and_the_next_run_counts_the_rest() {
     // Its sender sends the request again, which was not answered.
     send(&collecting, "/v1/traces", body);
     let said = collecting.end().1;
-    let expected = "did not end in order; requests that it had not answered are lost, and 7 facts that waited for \
-                    other parts or for the disk, and 3 spans that waited for the rest of their trace, and 42 answered requests that waited to be passed on; what it answered in its last \
-                    second may not be counted";
+    let expected = "did not end in order; it lost the requests under way, 7 facts that waited for other parts or for \
+                    the disk, 3 spans that waited for the rest of their trace, 42 answered requests that waited to be \
+                    passed on; its last second may not be counted";
     assert!(said.contains(expected), "{said}");
     let after = files(&home);
     assert!(before.iter().all(|file| after.contains(file)) && after.len() == 2, "{after:?}");

@@ -174,5 +174,5 @@ fn a_target_that_leads_back_is_refused_by_its_address_and_by_its_marker() {
         508
     );
     let (printed, _) = collecting.end();
-    assert!(printed.contains("refused: loop 1"), "{printed}");
+    assert!(printed.contains("requests refused: 1 (loop 1)"), "{printed}");
 }
