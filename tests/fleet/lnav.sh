@@ -33,7 +33,14 @@ lnav -n -I "$work/config" \
 [[ -s $work/lnav-agents ]]
 diff "$work/lnav-agents" "$work/stats-agents"
 
+# So are the spans of servers. The query is that of docs/operations.md.
+root=$(dirname "$(dirname "$logs")")
+query=$(sed -n '/^```sql lnav$/,/^```$/p' "$root/docs/operations.md" | sed '1d;$d' | tr '\n' ' ')
+lnav -n -I "$work/config" -c ";${query%;*}" -c ":write-csv-to -" "$(dirname "$agents")"/joins/trace/*.jsonl |
+    tail -n +2 | cut -d, -f2-5 > "$work/lnav-spans"
+echo "get-sum,math,tools/call get-sum,1" | diff "$work/lnav-spans" -
+
 # A line shows the record's time, server, event and message.
 lnav -n -I "$work/config" "$logs"/git-*.jsonl > "$work/lines"
 grep -Eq '^[0-9T:.-]+ +git +mcp_tool_call +tools/call git_status: ok  [0-9.]+$' "$work/lines"
-echo "lnav: 4 passed, 0 failed"
+echo "lnav: 5 passed, 0 failed"

@@ -3,7 +3,8 @@
     sql.py SPANTAP_BINARY
 
 Runs over recorded sessions, made sessions (hostile names, broken lines, foreign files) and ten thousand
-generated calls, and over sessions whose agents reported their model calls and whose server sent spans. DuckDB runs all blocks except ClickHouse's, which ClickHouse's engine (chdb) runs.
+generated calls, and over sessions whose agents reported their model calls and whose server sent spans. DuckDB runs all
+blocks except ClickHouse's, which ClickHouse's engine (chdb) runs, and lnav's (lnav.sh).
 """
 
 import json
@@ -21,6 +22,8 @@ import duckdb
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 FIELDS_OF_TURNS = ["model_calls", "errors", "tools", "refused", "input_tokens", "cached_tokens", "output_tokens", "cost_usd"]
 FIELDS = ["calls", "errors", "p50_ms", "p95_ms", "p99_ms", "most_repeats", "tokens_est"]
+# Tool, service, span and number of the spans in fixtures/agents/joins/trace.
+SPANS_OF_SERVER = ("get-sum", "math", "tools/call get-sum", 1)
 
 
 def blocks() -> list:
@@ -53,7 +56,7 @@ def run_duckdb(spantap: str, folder: str) -> int:
     connection = duckdb.connect()
     ran = 0
     for name, text in blocks():
-        if name.startswith("clickhouse"):
+        if name.startswith("clickhouse") or name == "lnav":
             continue
         cursor = connection.execute(text.replace("~/.local/state/spantap/sessions", folder))
         rows, names = cursor.fetchall(), [column[0] for column in cursor.description]
@@ -64,7 +67,7 @@ def run_duckdb(spantap: str, folder: str) -> int:
         elif name == "by-turn" and (rows or "agents" in folder):
             compare("DuckDB", rows, names, stats(spantap, folder, "turn"), 3, FIELDS_OF_TURNS)
         elif name == "server-spans" and folder.endswith("joins/trace"):
-            assert [row[1:5] for row in rows] == [("get-sum", "math", "tools/call get-sum", 1)], f"spans of a server: {rows}"
+            assert [row[1:5] for row in rows] == [SPANS_OF_SERVER], f"spans of a server: {rows}"
         elif name == "refused" and folder.endswith("agents/session"):
             assert [row[2:] for row in rows] == [("files", "write_file", "user", 1)], f"refused: {rows}"
         elif name == "" and "agents" not in folder and folder.startswith(ROOT):
@@ -93,6 +96,9 @@ def run_clickhouse(spantap: str, folder: str) -> int:
                 rows = [tuple(row[:3]) + tuple(None if cell is None else float(cell) for cell in row[3:]) for row in parsed["data"]]
                 if rows or "agents" in folder:
                     compare("ClickHouse", rows, names, stats(spantap, folder, "turn"), 3, FIELDS_OF_TURNS)
+            elif name == "clickhouse-server-spans" and folder.endswith("joins/trace"):
+                rows = [(*row[1:4], int(row[4])) for row in json.loads(str(answer))["data"]]
+                assert rows == [SPANS_OF_SERVER], f"spans of a server: {rows}"
             ran += 1
         session.close()
     return ran
