@@ -16,6 +16,7 @@ use spantap::record::timestamp::Timestamp;
 
 use crate::support::*;
 
+mod continued;
 mod restart;
 mod same;
 mod same_call;

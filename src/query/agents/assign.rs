@@ -15,6 +15,8 @@ use crate::query::agents::wire::{SessionKeys, WireTable};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 
+mod continued;
+
 /// Longest time between a session and a fact of its agent. An agent can continue a conversation on another day, which
 /// then has another session.
 pub(super) const NEAR_US: i64 = 60_000_000;
@@ -60,6 +62,7 @@ pub(super) fn assign<'t>(
 ) -> Assignment {
     let mut assigner = Assigner::new(facts, sessions);
     assigner.by_ids(wire, place);
+    assigner.by_calls_of_continued(wire, place);
     let pairs = assigner.pairs();
     if !pairs.is_empty() {
         let with_calls = assigner.runs_with_calls(&pairs, wire, place);
