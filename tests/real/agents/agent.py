@@ -13,6 +13,7 @@ from pathlib import Path
 REAL = ["claude-code", "codex", "gemini-cli", "opencode"]
 HERE = Path(__file__).resolve().parent
 PROMPT = "PROMPT-CANARY-6b1f please call the tools"
+INSTRUCTION = "INSTRUCTION-CANARY-5e0d"
 
 
 def real_servers(data):
@@ -25,9 +26,9 @@ def real_servers(data):
 
 
 @contextmanager
-def collecting(spantap, logs, state):
+def collecting(spantap, logs, state, *options):
     """Runs `spantap collect`, which must end in order."""
-    command = [spantap, "collect", "--log-dir", logs]
+    command = [spantap, "collect", "--log-dir", logs, *options]
     environment = os.environ | {"XDG_STATE_HOME": str(state)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as collect:
         assert collect.stdout.readline().startswith("listening on")
@@ -58,7 +59,9 @@ class Agent:
     """An agent with a folder of its own as home and working folder.
 
     `servers` has the command of each MCP server by name; `script` has the tools that the model asks for, with
-    their arguments; `refused` is a tool that the agent's settings refuse without asking a person.
+    their arguments, and `None` at the end of each turn but the last; `refused` is a tool that the agent's settings
+    refuse without asking a person. For each further turn the agent is started again and continues its conversation.
+    The agent has instructions of the user, with INSTRUCTION. The model's log has which of `canaries` each request had.
     """
 
     # The file in the home folder that has the servers.
@@ -66,8 +69,19 @@ class Agent:
         "claude-code": ".claude.json", "codex": ".codex/config.toml", "gemini-cli": ".gemini/settings.json",
         "opencode": ".config/opencode/opencode.json",
     }
+    # The one that has instructions for the model.
+    INSTRUCTIONS = {
+        "claude-code": ".claude/CLAUDE.md", "codex": ".codex/AGENTS.md", "gemini-cli": ".gemini/GEMINI.md",
+        "opencode": ".config/opencode/AGENTS.md",
+    }
+    # Options with which it continues its last conversation, and their place among the arguments.
+    CONTINUED = {
+        "claude-code": (0, ["--continue"]), "codex": (-1, ["resume", "--last"]), "gemini-cli": (0, ["--resume", "latest"]),
+        "opencode": (1, ["--continue"]),
+    }
 
-    def __init__(self, spantap, name, folder, servers, script, refused):
+    def __init__(self, spantap, name, folder, servers, script, refused, canaries=()):
+        self.canaries = list(canaries)
         self.spantap, self.name, self.folder = spantap, name, Path(folder)
         self.servers, self.script, self.refused = servers, script, refused
         modules = Path(os.environ["REAL_AGENTS"])
@@ -78,22 +92,42 @@ class Agent:
         self.cwd.mkdir()
         self.env = {"PATH": f"{node}:/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "LANG": "C.UTF-8", "TERM": "dumb"}
         self.model_log = self.folder / "model.jsonl"
+        instructions = self.home / self.INSTRUCTIONS[name]
+        instructions.parent.mkdir(parents=True, exist_ok=True)
+        instructions.write_text(f"Always be brief. {INSTRUCTION}\n")
 
     def run(self, prepared=lambda: None):
-        """Returns what the agent printed. The model's log is then complete. `prepared` is called before its start."""
-        script = json.dumps(self.script)
-        command = [sys.executable, HERE / "model.py", "--port", "0", "--script", script, "--log", self.model_log]
+        """Returns what the agent printed in each turn. The model's log is then complete. `prepared` is called before the
+        agent's start.
+        """
+        script, canaries = json.dumps(self.script), json.dumps(self.canaries)
+        command = [
+            sys.executable, HERE / "model.py", "--port", "0", "--script", script, "--log", self.model_log, "--look-for", canaries,
+        ]
+        printed = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as model:
             try:
                 url = f"http://127.0.0.1:{model.stdout.readline().split()[1]}"
                 arguments = getattr(self, self.name.replace("-", "_"))(url)
                 prepared()
-                ran = subprocess.run(
-                    [self.binary, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                    env=self.env, cwd=self.cwd, timeout=180, text=True, check=False,
-                )
+                place, options = self.CONTINUED[self.name]
+                place %= len(arguments)
+                continued = [*arguments[:place], *options, *arguments[place:]]
+                printed.append(self.turn(arguments))
+                for number in range(self.script.count(None)):
+                    # The model learns from it how many turns have ended.
+                    again = f"{PROMPT} AFTER-TURN-{number}"
+                    printed.append(self.turn([again if word == PROMPT else word for word in continued]))
             finally:
                 model.kill()
+        return printed
+
+    def turn(self, arguments):
+        """Runs the agent once, and returns what it printed."""
+        ran = subprocess.run(
+            [self.binary, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=self.env, cwd=self.cwd, timeout=180, text=True, check=False,
+        )
         if ran.returncode:
             sys.exit(f"{self.name} exited with {ran.returncode}:\n{ran.stdout[-3000:]}")
         return ran.stdout
@@ -134,7 +168,7 @@ class Agent:
             "DISABLE_AUTOUPDATER": "1", "MCP_TIMEOUT": "60000", "ENABLE_TOOL_SEARCH": "false", "MCP_CONNECTION_NONBLOCKING": "0",
             "OTEL_LOG_USER_PROMPTS": "1",
         }
-        tools = dict.fromkeys(tool.split("/")[-1] for tool, _ in self.script if tool != self.refused)
+        tools = dict.fromkeys(tool.split("/")[-1] for tool, _ in filter(None, self.script) if tool != self.refused)
         allowed = ",".join(f"mcp__{server}__{tool}" for server in [*self.servers, "spantap"] for tool in tools)
         return ["-p", PROMPT, "--allowedTools", allowed, "--output-format", "json", "--model", "fake-model"]
 
@@ -169,7 +203,7 @@ class Agent:
             for server in self.servers
         )
         policies = self.home / ".gemini/policies"
-        policies.mkdir()
+        policies.mkdir(parents=True)
         (policies / "refused.toml").write_text(rules)
         self.env |= {"GEMINI_API_KEY": "fake", "GEMINI_CLI_NO_RELAUNCH": "1", "NO_BROWSER": "1", "GOOGLE_GEMINI_BASE_URL": url}
         return ["-m", "gemini-2.5-flash", "--yolo", "--skip-trust", "-o", "json", "-p", PROMPT]

@@ -1,16 +1,18 @@
 """A scripted model on loopback for real agents.
 
 It speaks the four wire formats that agents use: OpenAI Responses and chat completions, Anthropic messages, and Gemini
-generateContent, streamed or not. The script is a list of [tool, arguments]; the tool may be SERVER/TOOL. With K tool
-results in the conversation the model asks for the K-th call, under the first offered name that ends with that tool's
-name; after the last one it answers with a text that quotes the last result. The K-th answer reports 1000 * (K + 1)
-input and 10 * (K + 1) output tokens; a tenth of the input is from the cache, and a tenth of the output is thought. In
-Gemini's format another tenth of the input is of the provider's own tools; it and the thoughts have numbers of their own.
+generateContent, streamed or not. The script is a list of [tool, arguments]; the tool may be SERVER/TOOL, and `null` ends a
+turn: the prompt after it has AFTER-TURN-0, that of the next one AFTER-TURN-1. With K tool results and ended turns in the
+conversation the model asks for the K-th call, under the first offered name that ends with that tool's name; at the end of
+a turn it answers with a text that quotes the last result. The K-th answer reports 1000 * (K + 1) input and 10 * (K + 1)
+output tokens; a tenth of the input is from the cache, and a tenth of the output is thought. In Anthropic's format the
+tokens of the cache are apart from the input, and K + 7 were written to it.
+In Gemini's format another tenth of the input is of the provider's own tools; it and the thoughts have numbers of their own.
 
-    model.py --port N --script '[["echo", {"message": "hi"}]]' --log FILE
+    model.py --port N --script '[["echo", {"message": "hi"}]]' --log FILE [--look-for '["TEXT"]']
 
 It prints its port. The log has one JSON object for each answer: wire format, offered tools, the tool it asked for, the
-last result, and the tokens that it reported.
+last result, the tokens that it reported, and the texts of --look-for that are in the request.
 """
 
 import argparse
@@ -31,7 +33,7 @@ def log(**kw):
 
 def pick(names, done):
     """The name under which the next tool of the script is offered, or None when the script is over."""
-    if done >= len(A.script):
+    if done >= len(A.script) or A.script[done] is None:
         return None
     server, _, tool = A.script[done][0].replace("-", "_").rpartition("/")
     for n in names:
@@ -111,6 +113,9 @@ class H(BaseHTTPRequestHandler):
             r = json.loads(raw)
         except Exception:
             r = {}
+        # A request can have the last text of a turn twice, so the prompts of further turns have their number.
+        self.ended = sum(f"AFTER-TURN-{turn}".encode() in raw for turn in range(A.script.count(None)))
+        self.found = [text for text in A.look_for if text.encode() in raw]
         p = self.path.split("?")[0]
         if p.endswith("/responses"):
             return self.oai_responses(r)
@@ -139,9 +144,9 @@ class H(BaseHTTPRequestHandler):
                     tools.append(full); ns[full] = (t.get("name"), s.get("name"))
         inp = r.get("input") if isinstance(r.get("input"), list) else []
         outs = [i for i in inp if i.get("type") in ("function_call_output", "mcp_tool_call_output", "custom_tool_call_output")]
-        k = len(outs); want = pick(tools, k); tin, tout = used(k)
+        k = len(outs) + self.ended; want = pick(tools, k); tin, tout = used(k)
         seen = text_of(outs[-1].get("output")) if outs else None
-        log(api="responses", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout)
+        log(api="responses", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout, found=self.found)
         if want:
             item = {"type": "function_call", "id": f"fc_{k + 1}", "call_id": f"call_{k + 1}", "name": want, "arguments": arguments(k), "status": "completed"}
             if ns.get(want):
@@ -163,9 +168,9 @@ class H(BaseHTTPRequestHandler):
     def chat(self, r):
         tools = [t["function"]["name"] for t in r.get("tools") or [] if t.get("type") == "function"]
         res = [m for m in r.get("messages") or [] if m.get("role") == "tool"]
-        k = len(res); want = pick(tools, k); tin, tout = used(k)
+        k = len(res) + self.ended; want = pick(tools, k); tin, tout = used(k)
         seen = text_of(res[-1].get("content")) if res else None
-        log(api="chat", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout)
+        log(api="chat", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout, found=self.found)
         base = {"id": "c1", "object": "chat.completion.chunk" if r.get("stream") else "chat.completion", "created": 1, "model": "fake-model"}
         use = {"prompt_tokens": tin, "completion_tokens": tout, "total_tokens": tin + tout, "prompt_tokens_details": {"cached_tokens": tin // 10},
                "completion_tokens_details": {"reasoning_tokens": tout // 10}}
@@ -186,9 +191,9 @@ class H(BaseHTTPRequestHandler):
         for m in r.get("messages") or []:
             if isinstance(m.get("content"), list):
                 res += [b for b in m["content"] if b.get("type") == "tool_result"]
-        k = len(res); want = pick(tools, k); tin, tout = used(k)
+        k = len(res) + self.ended; want = pick(tools, k); tin, tout = used(k)
         seen = text_of(res[-1].get("content")) if res else None
-        log(api="messages", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout)
+        log(api="messages", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout, found=self.found)
         if want:
             blk = {"type": "tool_use", "id": f"toolu_{k + 1}", "name": want, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": arguments(k)}; stop = "tool_use"
@@ -210,9 +215,10 @@ class H(BaseHTTPRequestHandler):
     def gemini(self, r, stream):
         tools = [f["name"] for t in r.get("tools") or [] for f in t.get("functionDeclarations") or []]
         res = [p["functionResponse"] for c in r.get("contents") or [] for p in c.get("parts") or [] if "functionResponse" in p]
-        k = len(res); want = pick(tools, k); tin, tout = used(k)
+        # Gemini CLI 0.61.0 repeats the last result in a conversation that it continues.
+        k = len({x.get("id", n) for n, x in enumerate(res)}) + self.ended; want = pick(tools, k); tin, tout = used(k)
         seen = text_of(res[-1].get("response")) if res else None
-        log(api="gemini", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout)
+        log(api="gemini", offered=tools, want=want, result=seen, input_tokens=tin, output_tokens=tout, found=self.found)
         if want:
             part = {"functionCall": {"name": want, "args": A.script[k][1]}}
         else:
@@ -230,6 +236,7 @@ def main():
     ap.add_argument("--port", type=int, required=True)
     ap.add_argument("--script", type=json.loads, default=[["echo", {"message": "hello"}]])
     ap.add_argument("--log", required=True)
+    ap.add_argument("--look-for", type=json.loads, default=[])
     A = ap.parse_args()
     open(A.log, "w").close()
     s = ThreadingHTTPServer(("127.0.0.1", A.port), H); s.daemon_threads = True
