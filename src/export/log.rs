@@ -42,6 +42,10 @@ const MAX_QUEUE: usize = 4 << 20;
 const LINGER: Duration = Duration::from_millis(20);
 /// Largest number of bytes in one write; each write counts as progress of the disk.
 const PIECE: usize = 256 << 10;
+/// Room for lines that is kept while none come, in bytes.
+const IDLE_ROOM: usize = 64 << 10;
+/// Time without lines after which the rest of their room is given back.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long the observer thread waits for progress if the queue is full. The writer thread has the lowest
 /// priority, so a busy machine may delay it for this long.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -118,6 +122,9 @@ struct LogState {
 #[derive(Default)]
 struct LineQueue {
     lines: Vec<u8>,
+    /// The room of lines that have been written, for the next lines. A new room for each write would be touched page
+    /// by page, and the allocator would keep more than two of them.
+    spare: Vec<u8>,
     closing: bool,
     /// Number of lines that are being written now.
     in_hand: u64,
@@ -291,7 +298,15 @@ impl LogState {
         loop {
             let mut queue = lock(&self.queue);
             while queue.lines.is_empty() && !queue.closing {
-                queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                if queue.lines.capacity() + queue.spare.capacity() <= IDLE_ROOM {
+                    queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                let waited = self.ready.wait_timeout(queue, QUIET).unwrap_or_else(PoisonError::into_inner);
+                queue = waited.0;
+                if waited.1.timed_out() {
+                    queue.shrink();
+                }
             }
             let wait = |queue, time, condition: fn(&mut LineQueue) -> bool| {
                 let waited = self.ready.wait_timeout_while(queue, time, condition);
@@ -329,7 +344,8 @@ impl LogState {
     fn write(&self, file: &mut SessionFile) {
         let lines = {
             let mut queue = lock(&self.queue);
-            let lines = std::mem::take(&mut queue.lines);
+            let spare = std::mem::take(&mut queue.spare);
+            let lines = std::mem::replace(&mut queue.lines, spare);
             queue.in_hand = count_lines(&lines);
             lines
         };
@@ -356,6 +372,17 @@ impl LogState {
                 self.count(reason, count);
             }
         }
+        let mut written = lines;
+        written.clear();
+        lock(&self.queue).spare = written;
+    }
+}
+
+impl LineQueue {
+    /// Gives back what a burst has needed.
+    fn shrink(&mut self) {
+        self.lines.shrink_to(IDLE_ROOM / 2);
+        self.spare.shrink_to(IDLE_ROOM / 2);
     }
 }
 

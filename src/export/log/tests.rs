@@ -152,6 +152,27 @@ fn a_burst_on_a_slow_disk_loses_nothing_and_keeps_its_order() {
 }
 
 #[test]
+fn the_room_of_a_burst_is_given_back_when_no_more_lines_come() {
+    let mut log = ModelDisk::new(DiskMode::Well).log();
+    log.patience = LONG;
+    let all = 3 * MORE_THAN_THE_QUEUE;
+    take(&mut log, 0..all);
+    let until = Instant::now() + LONG;
+    loop {
+        let queue = lock(&log.shared.queue);
+        if queue.lines.is_empty() && queue.lines.capacity() + queue.spare.capacity() <= IDLE_ROOM {
+            break;
+        }
+        drop(queue);
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    take(&mut log, all..all + 1);
+    close(&mut log, LONG);
+    assert_eq!(dropped(&log), 0);
+}
+
+#[test]
 fn a_hanging_disk_is_waited_for_once_and_every_loss_is_counted() {
     let disk = ModelDisk::new(DiskMode::Hangs);
     let mut log = disk.log();
