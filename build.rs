@@ -1,4 +1,5 @@
-//! Sets the version that the program reports, with the commit it is built from: `0.1.0 (abc1234 2026-11-22)`.
+//! Sets the version that the program reports, with the commit it is built from: `0.1.0 (abc1234 2026-11-22)`. Links a
+//! release for Linux at a fixed address.
 //!
 //! A git checkout of this folder gives the commit and its day. A package that cargo made from a checkout gives
 //! the commit only. Without both (a plain tarball, no git) the version has no addition. No case fails the
@@ -19,6 +20,18 @@ fn main() {
     };
     let built_from = built_from.map(|text| format!(" ({text})")).unwrap_or_default();
     println!("cargo:rustc-env=SPANTAP_VERSION={version}{built_from}");
+    link_at_fixed_address();
+}
+
+/// Spares each start of a release the relocation of 29,000 pointers (docs/security.md says what that costs). A static
+/// program is left as the builder's flags say.
+fn link_at_fixed_address() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    let is_static = env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|list| list.contains("crt-static"));
+    let has_loader = is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") && !is_static;
+    if has_loader && is("PROFILE", "release") {
+        println!("cargo:rustc-link-arg-bins=-no-pie");
+    }
 }
 
 /// Returns the short id and the day of the commit that is checked out in `folder`.
