@@ -143,8 +143,6 @@ fn announce(bodies: BodiesState) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
     use crate::record::debug_control::LONGEST;
 
@@ -153,6 +151,7 @@ mod tests {
     const START: Moment = Moment(7_000_000_000);
 
     struct Watched {
+        #[cfg_attr(windows, expect(dead_code, reason = "it lives as long as the test"))]
         folder: tempfile::TempDir,
         watch: DebugWatch,
     }
@@ -239,15 +238,19 @@ mod tests {
         watched.write(LONGEST + MINUTE, None);
         assert_eq!(watched.after(Duration::ZERO), None, "too long");
         watched.write(MINUTE, None);
-        let moved = watched.folder.path().join("elsewhere");
-        std::fs::rename(&path, &moved).unwrap();
-        symlink(&moved, &path).unwrap();
-        assert_eq!(watched.after(Duration::ZERO), None, "a link");
-        std::fs::remove_file(&path).unwrap();
-        std::fs::rename(&moved, &path).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o620)).unwrap();
-        assert_eq!(watched.after(Duration::ZERO), None, "others can write it");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{PermissionsExt, symlink};
+            let moved = watched.folder.path().join("elsewhere");
+            std::fs::rename(&path, &moved).unwrap();
+            symlink(&moved, &path).unwrap();
+            assert_eq!(watched.after(Duration::ZERO), None, "a link");
+            std::fs::remove_file(&path).unwrap();
+            std::fs::rename(&moved, &path).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o620)).unwrap();
+            assert_eq!(watched.after(Duration::ZERO), None, "others can write it");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        }
         assert_eq!(watched.after(Duration::ZERO), on(MINUTE), "the same file, private");
         for garbage in ["", "{", "{\"version\":2}"] {
             files::write_private(&path, garbage.as_bytes()).unwrap();
@@ -261,6 +264,7 @@ mod tests {
         assert_eq!(watched.after(Duration::ZERO), None, "a folder");
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_file_of_another_user_turns_nothing_on() {
         let mut watched = Watched::new();

@@ -111,18 +111,24 @@ pub fn append_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_of_limited_size_is_read_and_a_pipe_is_not_waited_for() {
+    fn only_a_file_of_limited_size_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, [7; 100]).unwrap();
         assert_eq!(read_limited(&path, 100).unwrap(), [7; 100]);
         assert!(read_limited(&path, 99).unwrap_err().to_string().contains("larger than"));
         assert!(read_limited(folder.path(), 99).unwrap_err().to_string().contains("not a file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_read_like_a_file_and_a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_limited(Path::new("/dev/null"), 99).unwrap(), b"");
         assert!(read_limited(Path::new("/dev/zero"), 99).is_err());
         let pipe = folder.path().join("pipe");

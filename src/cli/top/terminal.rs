@@ -102,7 +102,8 @@ fn leave() {
     let _ = disable_raw_mode();
 }
 
-#[cfg(test)]
+// `script` runs it in a terminal.
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -140,6 +140,7 @@ mod tests {
         for name in ["notes.jsonl", "fs-2026-01-01.jsonl", "fs-2026-01-01-00000000000g.jsonl"] {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
+        #[cfg(unix)]
         std::os::unix::fs::symlink("precious", &target).unwrap();
         std::fs::create_dir(folder.path().join("fs-2026-01-01-00000000000a.jsonl")).unwrap();
         assert_eq!(session_logs(folder.path()).unwrap(), []);

@@ -76,7 +76,7 @@ impl LogPart for ModelDisk {
                 state = changed.wait_while(state, |state| state.mode == DiskMode::Hangs).unwrap();
                 state.is_hanging = false;
             }
-            DiskMode::Full => return Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            DiskMode::Full => return Err(io::ErrorKind::StorageFull.into()),
             DiskMode::Panics => {
                 drop(state);
                 panic!("injected");

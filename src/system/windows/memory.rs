@@ -52,6 +52,25 @@ impl Mapping {
         // SAFETY: the range lies within the mapping, and its owner does not touch it before it takes it again.
         unsafe { VirtualFree(self.start.add(bytes.start).cast(), bytes.len(), MEM_DECOMMIT) };
     }
+
+    /// Returns the number of bytes for which the system keeps room.
+    #[cfg(test)]
+    pub fn in_use(&self) -> usize {
+        use windows_sys::Win32::System::Memory::{MEMORY_BASIC_INFORMATION, VirtualQuery};
+        let (mut at, mut sum) = (0, 0);
+        while at < self.size {
+            let mut facts = MEMORY_BASIC_INFORMATION::default();
+            // SAFETY: the address lies within the mapping, and `facts` is a place of this size.
+            assert_ne!(
+                unsafe { VirtualQuery(self.start.add(at).cast(), &mut facts, size_of_val(&facts)) },
+                0
+            );
+            let within = facts.RegionSize.min(self.size - at);
+            sum += if facts.State == MEM_COMMIT { within } else { 0 };
+            at += within;
+        }
+        sum
+    }
 }
 
 /// Returns the largest number: Windows has no limit for one process unless a job sets one, and then refuses memory.
@@ -71,39 +90,22 @@ impl Drop for Mapping {
 
 #[cfg(test)]
 mod tests {
-    use windows_sys::Win32::System::Memory::{MEMORY_BASIC_INFORMATION, VirtualQuery};
-
     use super::*;
-
-    /// Returns the number of bytes of a mapping for which the system keeps room.
-    fn kept(mapping: &Mapping) -> usize {
-        let (mut at, mut sum) = (0, 0);
-        while at < mapping.size {
-            let mut facts = MEMORY_BASIC_INFORMATION::default();
-            let size = size_of_val(&facts);
-            // SAFETY: the address lies within the mapping, and `facts` is a place of this size.
-            assert_ne!(unsafe { VirtualQuery(mapping.start.add(at).cast(), &mut facts, size) }, 0);
-            let within = facts.RegionSize.min(mapping.size - at);
-            sum += if facts.State == MEM_COMMIT { within } else { 0 };
-            at += within;
-        }
-        sum
-    }
 
     #[test]
     fn only_the_parts_in_use_count() {
         const PART: usize = 64 << 10;
         let mapping = Mapping::reserve(64 << 20).unwrap();
-        assert_eq!(kept(&mapping), 0);
+        assert_eq!(mapping.in_use(), 0);
         assert!(mapping.take(PART..2 * PART));
         // SAFETY: the byte is in use.
         unsafe { mapping.start().add(PART).write(7) };
         assert!(mapping.take(PART..3 * PART));
         // SAFETY: as above.
         assert_eq!(unsafe { mapping.start().add(PART).read() }, 7);
-        assert_eq!(kept(&mapping), 2 * PART);
+        assert_eq!(mapping.in_use(), 2 * PART);
         mapping.give_back(PART..2 * PART);
-        assert_eq!(kept(&mapping), PART);
+        assert_eq!(mapping.in_use(), PART);
         assert!(mapping.take(PART..2 * PART));
     }
 }
