@@ -44,6 +44,10 @@ const LEFTOVERS_WHEN_ASKED: Leftovers =
     Leftovers { silence: Duration::from_millis(100), limit: Duration::from_millis(200) };
 /// After the server's end, the host's pipe is enlarged if the host has not read everything after this time.
 const SLOW_HOST: Duration = Duration::from_millis(100);
+/// Longest wait for a host that reads nothing of the server's stderr after the server's end, if its pipe cannot be
+/// enlarged. A host that reads stderr does it all the time; one that does not must still see the end. Stdout is waited
+/// for without limit.
+const UNREAD_STDERR: Duration = Duration::from_secs(1);
 /// Longest wait for the host once a signal has asked spantap to exit after the server's end.
 const HURRY: Duration = Duration::from_millis(250);
 /// Interval of the check whether a server that has closed its stderr goes on. If the system does not say what the
@@ -247,13 +251,12 @@ impl Relay {
         }
     }
 
-    /// Waits until the bytes of the ended server have been written onward, however long the host takes, and a
-    /// short time for other processes that hold its pipes. Returns true if a signal cut the wait short.
+    /// Waits until the bytes of the ended server have been written onward, however long the host takes to read stdout,
+    /// and a short time for other processes that hold its pipes. Returns true if a signal cut the wait short.
     fn drain(&self, leftovers: &Leftovers) -> bool {
         let ended = now();
         let mut hurried_at: Option<Moment> = None;
-        let mut owed = [0; 2];
-        let mut widened = [false; 2];
+        let mut owed = [(); 2].map(|()| Owed { bytes: 0, forwarded: 0, moved: ended, fits: None });
         loop {
             let mut waited_for = false;
             for (number, output) in self.outputs.iter().enumerate() {
@@ -263,19 +266,27 @@ impl Relay {
                 let OutputStream { ring, from, to, .. } = output;
                 let since_end = now().since(ended);
                 // The sum is taken more than once, because a pump may hold bytes that are in neither part.
+                let owed = &mut owed[number];
                 if since_end < SLOW_HOST {
-                    owed[number] = ring.bytes() + stdio::waiting(*from);
+                    owed.bytes = ring.bytes() + stdio::waiting(*from);
                 }
-                if ring.forwarded() >= owed[number] {
+                let forwarded = ring.forwarded();
+                if forwarded > std::mem::replace(&mut owed.forwarded, forwarded) {
+                    owed.moved = now();
+                }
+                if forwarded >= owed.bytes {
                     let silence = now().since(ring.last_read().max(ended));
                     waited_for |=
                         hurried_at.is_none() && silence < leftovers.silence && since_end < leftovers.limit;
                 } else {
-                    waited_for |= hurried_at.is_none_or(|at| now().since(at) < HURRY);
-                    if since_end >= SLOW_HOST && !widened[number] {
-                        widened[number] = true;
-                        stdio::widen(*to, stdio::waiting(*from) + 2 * ring::MAX_READ as u64);
+                    if since_end >= SLOW_HOST {
+                        let rest = || stdio::waiting(*from) + 2 * ring::MAX_READ as u64;
+                        owed.fits.get_or_insert_with(|| stdio::widen(*to, rest()));
                     }
+                    let is_unread = ring.stream() == Stream::Stderr
+                        && owed.fits == Some(false)
+                        && now().since(owed.moved) >= UNREAD_STDERR;
+                    waited_for |= !is_unread && hurried_at.is_none_or(|at| now().since(at) < HURRY);
                 }
             }
             if !waited_for {
@@ -347,6 +358,17 @@ fn take_outputs() -> io::Result<(OwnedDescriptor, Descriptor)> {
         false => Descriptor::Standard(descriptor::STDERR),
     };
     Ok((stdio::take_stdout()?, stderr))
+}
+
+/// Rest of one stream that the host is still to get after the server's end.
+struct Owed {
+    /// Bytes that the server itself had written.
+    bytes: u64,
+    forwarded: u64,
+    /// Time at which bytes were last written onward.
+    moved: Moment,
+    /// True if the host's pipe could be enlarged for the rest; `None` as long as that has not been tried.
+    fits: Option<bool>,
 }
 
 /// How the server ended.

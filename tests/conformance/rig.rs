@@ -65,6 +65,8 @@ pub struct Rig {
     pub home: tempfile::TempDir,
     /// The wrapper inserts trace context into requests.
     pub inserts_context: bool,
+    /// The wrapper ends although a host that does not read stderr has not got all of it.
+    pub drops_unread_stderr: bool,
 }
 
 /// Inheritable descriptors must not leak into processes that another of these cases starts meanwhile, around any
@@ -74,7 +76,8 @@ static SPAWNING: Mutex<()> = Mutex::new(());
 impl Rig {
     pub fn new(wrapper: Vec<OsString>) -> Rig {
         let inserts_context = wrapper.iter().any(|word| word == "--propagate");
-        Rig { wrapper, home: tempfile::tempdir().expect("a temporary folder"), inserts_context }
+        let home = tempfile::tempdir().expect("a temporary folder");
+        Rig { wrapper, home, inserts_context, drops_unread_stderr: false }
     }
 
     /// Returns the wrapper around `words`.

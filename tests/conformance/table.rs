@@ -236,6 +236,8 @@ pub struct Table {
     pub stdout: Reader,
     /// `None` while the host does not read it.
     pub stderr: Option<Reader>,
+    /// Bytes that the host has not read by the end of the wrapper must still arrive.
+    owes_stderr: bool,
     noise: Option<Endless>,
     sent: u64,
     writer: Option<Writer>,
@@ -270,7 +272,9 @@ impl Table {
             _ => Some(Reader::start(host.errors.take().ok_or("no stderr")?, 2)),
         };
         let noise = Some(Endless::new(SEED, 0));
-        Ok(Table { host, control, stdout, stderr, noise, sent: 0, writer: None, _meeting: meeting })
+        let owes_stderr = stderr.is_some() || !rig.drops_unread_stderr;
+        let (writer, _meeting) = (None, meeting);
+        Ok(Table { host, control, stdout, stderr, owes_stderr, noise, sent: 0, writer, _meeting })
     }
 
     fn bring_into(&mut self, state: State) -> Verdict {
@@ -446,7 +450,7 @@ impl Table {
             Some(reader) => reader,
             None => Reader::start(self.host.errors.take().ok_or("no stderr")?, 2),
         };
-        stderr.whole("stderr", count.outputs[1])
+        stderr.whole("stderr", if self.owes_stderr { count.outputs[1] } else { 0 })
     }
 
     /// Lets the server exit with `code`, and checks everything.

@@ -158,15 +158,12 @@ pub(super) fn write_without_waiting(fd: RawFd, bytes: &[u8]) -> Option<bool> {
     Some(same.write(bytes).is_ok_and(|count| count == bytes.len()))
 }
 
-/// Enlarges the pipe of `fd` by `more` bytes, as far as the system allows. Returns false if `fd` is not a pipe.
-pub(super) fn widen_pipe(fd: RawFd, more: libc::c_int) -> bool {
+/// Enlarges the pipe of `fd` by `more` bytes. Returns false if the system refuses, and `None` if `fd` is not a pipe.
+pub(super) fn widen_pipe(fd: RawFd, more: libc::c_int) -> Option<bool> {
     // SAFETY: plain calls. On a descriptor of another kind they fail and change nothing.
     unsafe {
         let size = libc::fcntl(fd, libc::F_GETPIPE_SZ);
-        if size >= 0 {
-            libc::fcntl(fd, libc::F_SETPIPE_SZ, size.saturating_add(more));
-        }
-        size >= 0
+        (size >= 0).then(|| libc::fcntl(fd, libc::F_SETPIPE_SZ, size.saturating_add(more)) >= 0)
     }
 }
 

@@ -153,9 +153,9 @@ pub(super) fn write_without_waiting(_fd: RawFd, _bytes: &[u8]) -> Option<bool> {
     None
 }
 
-/// Returns false: the size of a pipe cannot be changed.
-pub(super) fn widen_pipe(_fd: RawFd, _more: libc::c_int) -> bool {
-    false
+/// Returns `None`: the size of a pipe cannot be changed, and `fd` may be a socket.
+pub(super) fn widen_pipe(_fd: RawFd, _more: libc::c_int) -> Option<bool> {
+    None
 }
 
 /// Returns false: macOS has no such call.

@@ -116,21 +116,22 @@ pub fn has_lost_peer(fd: RawFd) -> bool {
 }
 
 /// Enlarges the pipe or socket of `fd` by `more` bytes, as far as the system allows, so that a blocked writer
-/// goes on.
-pub fn widen(fd: RawFd, more: u64) {
+/// goes on. Returns false if the system refuses.
+pub fn widen(fd: RawFd, more: u64) -> bool {
     let more = libc::c_int::try_from(more).unwrap_or(libc::c_int::MAX / 4);
-    if own::widen_pipe(fd, more) {
-        return;
+    if let Some(is_wider) = own::widen_pipe(fd, more) {
+        return is_wider;
     }
     // SAFETY: plain calls. On a descriptor of another kind they fail and change nothing.
     unsafe {
         let (level, option) = (libc::SOL_SOCKET, libc::SO_SNDBUF);
         let mut size: libc::c_int = 0;
         let mut len = size_of_val(&size) as libc::socklen_t;
-        if libc::getsockopt(fd, level, option, (&raw mut size).cast(), &mut len) == 0 {
-            let larger = size.saturating_add(more);
-            libc::setsockopt(fd, level, option, (&raw const larger).cast(), len);
+        if libc::getsockopt(fd, level, option, (&raw mut size).cast(), &mut len) != 0 {
+            return false;
         }
+        let larger = size.saturating_add(more);
+        libc::setsockopt(fd, level, option, (&raw const larger).cast(), len) == 0
     }
 }
 

@@ -152,8 +152,10 @@ fn is_open(pipe: RawDescriptor) -> bool {
     }
 }
 
-/// Does nothing: the size of a pipe cannot be changed. The host is waited for instead.
-pub fn widen(_to: RawDescriptor, _more: u64) {}
+/// Returns false: the size of a pipe cannot be changed.
+pub fn widen(_to: RawDescriptor, _more: u64) -> bool {
+    false
+}
 
 /// Returns the columns of the console that standard output is, 80 if it does not know them; `None` for a pipe or file.
 pub(crate) fn terminal_width() -> Option<usize> {
