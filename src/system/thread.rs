@@ -3,6 +3,7 @@
 use std::io;
 use std::thread::{Builder, Thread};
 
+use crate::system::signals::SignalMask;
 use crate::system::{allocator, scheduling};
 
 /// Stack of a thread, in bytes. The standard library would take it from `RUST_MIN_STACK`, a variable that the host
@@ -29,8 +30,19 @@ pub fn spawn_with_stack(
     if allocator::has_stopped_a_thread() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body)?;
-    Ok(started.thread().clone())
+    let mask = SignalMask::if_starts_change_it();
+    let restore = move || {
+        if let Some(mask) = &mask {
+            mask.restore();
+        }
+    };
+    let with_mask = move || {
+        restore();
+        body();
+    };
+    let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(with_mask);
+    restore();
+    Ok(started?.thread().clone())
 }
 
 /// Gives the calling thread the lowest priority (nice 19). If the system refuses, the priority stays as it is.

@@ -86,12 +86,15 @@ pub(super) fn forbid_core_dump() {
 }
 
 /// A set of signals as the kernel has it: bit `n - 1` is signal `n`. The functions of the C library leave out the
-/// signals that it uses itself (32 and 33 with glibc, also 34 with musl), and spantap forwards these, too, unless the
-/// library unblocks them: musl does this to 33 and 34 with the first thread.
+/// signals that it uses itself (32 and 33 with glibc, also 34 with musl), and spantap forwards these, too.
 pub(super) type SignalSet = u64;
 
 pub(super) fn all_signals() -> SignalSet {
     !0
+}
+
+pub(super) fn no_signals() -> SignalSet {
+    0
 }
 
 pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {

@@ -64,6 +64,11 @@ pub(super) fn all_signals() -> SignalSet {
     }
 }
 
+pub(super) fn no_signals() -> SignalSet {
+    // SAFETY: zeros are an empty set.
+    unsafe { std::mem::zeroed() }
+}
+
 pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {
     // SAFETY: zeros are an empty set.
     unsafe {

@@ -26,6 +26,13 @@ impl SignalMask {
         own::change_mask(libc::SIG_SETMASK, &own::all_signals()).map(SignalMask)
     }
 
+    /// Returns the mask of the calling thread, if the C library changes it when it starts another thread: musl unblocks
+    /// signals that it uses itself, in both threads.
+    pub fn if_starts_change_it() -> Option<SignalMask> {
+        let read = || own::change_mask(libc::SIG_BLOCK, &own::no_signals()).map(SignalMask).ok();
+        if cfg!(target_env = "musl") { read() } else { None }
+    }
+
     /// Makes this the mask of the calling thread. Safe after `fork`.
     pub fn restore(&self) {
         let _ = own::change_mask(libc::SIG_SETMASK, &self.0);
