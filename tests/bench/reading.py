@@ -137,7 +137,8 @@ def read_show(text):
 def read_report(text):
     data = json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.DOTALL)[1])
     fields = ["calls", "errors", "tokens"]
-    tools = {f"{row['server']}/{row['tool']}": [row[field] for field in fields] + row["ms"][:3] for row in data["pairs"]}
+    tools = {
+        f"{row['server']}/{row['tool']}": [*(row[field] for field in fields), *row["ms"][:3]] for row in data["pairs"]}
     return [tools, {row["id"]: [row[field] for field in fields] for row in data["sessions"]}]
 
 

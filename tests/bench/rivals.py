@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Compares spantap with two plain copies and with other recorders of stdio servers, all in the same run.
+"""Compares spantap, without and with --otlp, with two plain copies and other recorders of stdio servers in one run.
 
     tests/bench/rivals.py SPANTAP [--short]
 
 Installs the rivals (pinned in RIVALS) from PyPI, each in a folder of its own below ~/.cache/spantap-ci, and compiles
 rivals.c, which is the server and the two copies. All candidates take turns in random order, so that other load on the
 machine affects them alike. The server and this script compare every byte. A candidate that fails gets its reason as its
-cells. Prints a table in Markdown.
+cells. Prints a table in Markdown: medians, but of the starts the fastest tenth, which other load disturbs least.
 """
 import argparse
+import http.server
+import multiprocessing
 import os
 import pathlib
 import random
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 # Name on PyPI, version, and how it wraps a server (its --help and its README).
@@ -30,19 +33,23 @@ RIVALS = [
 CALL = '{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"e","arguments":{"pad":"', '"}}}\n'
 ANSWER = '{"jsonrpc":"2.0","id":%d,"result":{"isError":false,"content":[{"type":"text","text":"', '"}]}}\n'
 NOTE = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"', '"}}\n'
-FAST = ["direct", "two copies", "spantap"]
+FAST = ["direct", "two copies", "spantap", "spantap --otlp"]
 FIRST, LETTERS = 10_000_000, 26
 REQUEST, RESPONSE = 200, 1024
 
 ROUNDS, BLOCKS, CALLS = 5, 8, 250  # together 10,000 calls
 # A rival takes part in one of RARELY starts, because it takes hundreds of milliseconds.
 STARTS, RARELY, TRANSFERS = 80, 5, 9
+# Calls without a pause while no log can be written, and one after the other without a collector.
+FLOOD, UNSENT = 300_000, 40_000
 FRAMES = [("1 KiB", 1 << 10), ("64 KiB", 1 << 16)]
 TRANSFER = 96 << 20
 # A transfer that takes longer than this is cut, and its rate is that of the bytes until then.
 LONGEST_TRANSFER = 4.0
 # A recorder that still works after this time after a block of calls is not waited for.
 SETTLE = 0.3
+# After this time the first spans are sent, so the export has made what it needs.
+IDLE = 1.5
 PATIENCE = 20.0
 # Each process of a candidate has this variable, so it is found whoever its parent is.
 MARK = "SPANTAP_BENCH_CANDIDATE"
@@ -52,6 +59,21 @@ def message(parts, size, number):
     head = parts[0] % (FIRST + number) if "%d" in parts[0] else parts[0]
     letter = "abcdefghijklmnopqrstuvwxyz"[(FIRST * ("%d" in parts[0]) + number) % LETTERS]
     return (head + letter * (size + 1 - len(head) - len(parts[1])) + parts[1]).encode()
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Accepts everything."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 def install(package, version):
@@ -79,6 +101,7 @@ class Running:
             env={**os.environ, **names})
         self.to, self.back = self.child.stdin.fileno(), self.child.stdout.fileno()
         self.calls = 0
+        self.ahead = bytearray()
 
     def __enter__(self):
         return self
@@ -118,6 +141,23 @@ class Running:
                 raise OSError("an answer was changed")
         return taken
 
+    def flood(self, count):
+        """Makes calls without waiting for the answers in between."""
+        def write():
+            for first in range(0, count, 100):
+                os.write(self.to, b"".join(message(CALL, REQUEST, first + n) for n in range(100)))
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for number in range(count):
+            answer = message(ANSWER, RESPONSE, number)
+            while len(self.ahead) < len(answer):
+                self.ahead += self.read(1 << 16)
+            if not self.ahead.startswith(answer):
+                raise OSError("an answer was changed")
+            del self.ahead[: len(answer)]
+        writer.join()
+
     def receive(self, size, total):
         """Reads frames of the server. Returns bytes per second."""
         frames = b"".join(message(NOTE, size, n) for n in range(LETTERS))
@@ -152,12 +192,12 @@ class Running:
         # The kernel's number for the clock of another process: see clock_getcpuclockid(3).
         return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.pids)
 
-    def memory(self):
-        """Returns its resident memory, in MiB."""
+    def memory(self, field="VmRSS"):
+        """Returns its resident memory, in MiB; the peak with `VmHWM`."""
         kib = 0
         for pid in self.pids:
             status = pathlib.Path(f"/proc/{pid}/status").read_text()
-            kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+            kib += next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
         return kib / 1024
 
 
@@ -203,7 +243,7 @@ class Bench:
         def begin(name):
             running = self.start(name, "answer", REQUEST, RESPONSE)
             running.exchange(20)
-            time.sleep(2 * SETTLE)
+            time.sleep(IDLE)
             running.pids = running.processes()
             self.add(name, "memory", running.memory())
             return running
@@ -234,19 +274,35 @@ class Bench:
                     if (rate := self.attempt(name, label, lambda: one(name, size))) is not None:
                         self.add(name, label, rate)
 
+    def queues(self, spantap):
+        """Returns spantap's peak memory with a full queue of the log, and with full queues of the export."""
+        nowhere = ["--otlp", "http://127.0.0.1:9", "--otlp-set", "logs=true", "--"]
+        commands = [
+            (["--log-dir", "/proc/nowhere", "--"], lambda running: running.flood(FLOOD)),
+            (["--log-dir", f"{self.home}/logs", *nowhere], lambda running: running.exchange(UNSENT)),
+        ]
+        for options, calls in commands:
+            server = [self.program, "answer", str(REQUEST), str(RESPONSE)]
+            with Running([spantap, "--server", "bench", *options], server, self.home) as running:
+                running.pids = [running.child.pid]
+                calls(running)
+                yield running.memory("VmHWM")
+
     def table(self):
-        def median(name, figure):
-            values = self.samples.get((name, figure))
-            return statistics.median(values) if values else None
+        def typical(name, figure):
+            values = sorted(self.samples.get((name, figure), []))
+            if not values:
+                return None
+            return values[len(values) // 10] if figure == "start" else statistics.median(values)
 
         def cell(name, part, figure, form, added=False):
             if (name, part) in self.failed:
                 return f"failed: {self.failed[name, part]}"
-            base = median("direct", figure) if added else 0
-            value = median(name, figure) - base
+            base = typical("direct", figure) if added else 0
+            value = typical(name, figure) - base
             text = form.format(value)
             if name != "two copies" and ("two copies", part) not in self.failed:
-                text += f" ({value / (median('two copies', figure) - base):.3g} x)"
+                text += f" ({value / (typical('two copies', figure) - base):.3g} x)"
             return text
 
         print("| | start, added | round trip, added | CPU of 10,000 calls | memory, idle |"
@@ -277,7 +333,11 @@ def main():
         source = pathlib.Path(__file__).with_name("rivals.c")
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-pthread", source, "-o", program], check=True)
         spantap = [os.path.abspath(options.spantap), "--log-dir", f"{folder}/logs", "--server", "bench", "--"]
-        candidates = {"direct": [], "two copies": [program, "copies"], "spantap": spantap}
+        collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+        # In a process of its own, so that it does not take this script's turns.
+        multiprocessing.Process(target=collector.serve_forever, daemon=True).start()
+        otlp = [*spantap[:-1], "--otlp", f"http://127.0.0.1:{collector.server_port}", "--"]
+        candidates = dict(zip(FAST, [[], [program, "copies"], spantap, otlp]))
         for package, version, command in RIVALS:
             candidates[f"{package} {version}"] = [install(package, version) / command[0], *command[1:]]
         bench = Bench(candidates, program, folder)
@@ -285,6 +345,9 @@ def main():
         bench.calls()
         bench.transfers()
         bench.table()
+        log, export = bench.queues(spantap[0])
+        print(f"\nPeak memory of spantap: {log:.1f} MiB with {FLOOD:,} calls and no place for the log;"
+              f" {export:.1f} MiB with {UNSENT:,} calls, spans and logs, and no collector.")
 
 
 main()
