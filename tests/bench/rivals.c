@@ -1,16 +1,20 @@
-/* The server of rivals.py, and the relay of two plain copies that it compares with.
+/* The server and the client of rivals.py, and the relay of two plain copies that it compares with.
 
+     rivals hello                     writes the time of its start, and when its input has ended, the time of its end
      rivals answer REQUEST RESPONSE   answers calls of REQUEST bytes with RESPONSE bytes each
+     rivals call FIRST COUNT REQUEST RESPONSE   makes COUNT such calls on its streams, one after the other, from number
+                                      FIRST on, and writes the median of their times to stderr, in nanoseconds
      rivals source COUNT SIZE         waits for a byte, then writes COUNT notifications of SIZE bytes
      rivals copies COMMAND...         runs COMMAND between two plain copies, as two `cat`s are
 
    Sizes are without the line's end. A letter that depends on the message's number pads it, so that both sides can make
-   and compare every byte. Exit status 9 if a call was changed or a stream failed. */
+   and compare every byte. Exit status 9 if a message was changed or a stream failed. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Numbers of calls begin here, so all have the same count of digits. */
@@ -56,6 +60,49 @@ static void answer(size_t request, size_t response) {
     }
 }
 
+static int compare(const void *a, const void *b) {
+    const long x = *(const long *)a, y = *(const long *)b;
+    return (x > y) - (x < y);
+}
+
+static long clock_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void tell_time(void) {
+    printf("%s%020ld%s", NOTE, clock_now(), NOTE_END);
+    fflush(stdout);
+}
+
+static void hello(void) {
+    char rest[CHUNK];
+    tell_time();
+    while (read(0, rest, sizeof rest) > 0) {}
+    tell_time();
+}
+
+static void call(long first, long count, size_t request, size_t response) {
+    char *sent = malloc(request + 1), *got = malloc(response + 1), *expected = malloc(response + 1);
+    long *times = malloc(count * sizeof(long));
+    for (long n = 0; n < count; n++) {
+        make(sent, request, CALL, CALL_END, FIRST + first + n);
+        make(expected, response, ANSWER, ANSWER_END, FIRST + first + n);
+        const long begun = clock_now();
+        put(1, sent, request + 1);
+        for (size_t filled = 0; filled <= response;) {
+            ssize_t received = read(0, got + filled, response + 1 - filled);
+            if (received <= 0) exit(9);
+            filled += received;
+        }
+        times[n] = clock_now() - begun;
+        if (memcmp(got, expected, response + 1) != 0) exit(9);
+    }
+    qsort(times, count, sizeof(long), compare);
+    fprintf(stderr, "%ld\n", times[count / 2]);
+}
+
 static void source(long count, size_t size) {
     size_t at_once = CHUNK / (size + 1) > 0 ? CHUNK / (size + 1) : 1;
     char *frames = malloc((LETTERS + at_once) * (size + 1)), byte;
@@ -97,6 +144,9 @@ static void copies(char **command) {
 
 int main(int count, char **words) {
     if (count == 4 && strcmp(words[1], "answer") == 0) answer(atol(words[2]), atol(words[3]));
+    if (count == 2 && strcmp(words[1], "hello") == 0) hello(), exit(0);
+    if (count == 6 && strcmp(words[1], "call") == 0)
+        call(atol(words[2]), atol(words[3]), atol(words[4]), atol(words[5])), exit(0);
     if (count == 4 && strcmp(words[1], "source") == 0) source(atol(words[2]), atol(words[3])), exit(0);
     if (count > 2 && strcmp(words[1], "copies") == 0) copies(words + 2);
     return 9;

@@ -4,9 +4,11 @@
     tests/bench/rivals.py SPANTAP [--short]
 
 Installs the rivals (pinned in RIVALS) from PyPI, each in a folder of its own below ~/.cache/spantap-ci, and compiles
-rivals.c, which is the server and the two copies. All candidates take turns in random order, so that other load on the
-machine affects them alike. The server and this script compare every byte. A candidate that fails gets its reason as its
-cells. Prints a table in Markdown: medians, but of the starts the fastest tenth, which other load disturbs least.
+rivals.c, which is the client, the server and the two copies. All candidates take turns in random order, so that other
+load on the machine affects them alike. Client and server compare every byte. A candidate that fails gets its reason as
+its cells. Prints a table in Markdown: medians, but of the transfers the fastest tenth, which other load disturbs least.
+The ratio of round trips is the median of those of each block of calls. Started by root, it makes starts and ends with
+real-time priority, so that other load does not disturb them at all.
 """
 import argparse
 import http.server
@@ -37,9 +39,9 @@ FAST = ["direct", "two copies", "spantap", "spantap --otlp"]
 FIRST, LETTERS = 10_000_000, 26
 REQUEST, RESPONSE = 200, 1024
 
-ROUNDS, BLOCKS, CALLS = 5, 8, 250  # together 10,000 calls
-# A rival takes part in one of RARELY starts, because it takes hundreds of milliseconds.
-STARTS, RARELY, TRANSFERS = 80, 5, 9
+ROUNDS, BLOCKS, CALLS = 5, 6, 1_000
+# A rival takes part in one of RARELY starts and transfers, because these take it seconds.
+STARTS, TRANSFERS, RARELY = 80, 20, 5
 # Calls without a pause while no log can be written, and one after the other without a collector.
 FLOOD, UNSENT = 300_000, 40_000
 FRAMES = [("1 KiB", 1 << 10), ("64 KiB", 1 << 16)]
@@ -124,22 +126,36 @@ class Running:
             raise OSError("the stream ended")
         return got
 
+    def call(self):
+        """Makes one call."""
+        os.write(self.to, message(CALL, REQUEST, self.calls))
+        expected = message(ANSWER, RESPONSE, self.calls)
+        self.calls += 1
+        got = self.read(len(expected))
+        while len(got) < len(expected):
+            got += self.read(len(expected) - len(got))
+        if got != expected:
+            raise OSError("an answer was changed")
+
+    def stamp(self):
+        """Returns the time that the server `hello` reports, in nanoseconds."""
+        line = b""
+        while not line.endswith(b"\n"):
+            line += self.read(1 << 10)
+        return int(line.split(b'"')[-2])
+
     def exchange(self, count):
-        """Makes calls, one after the other. Returns the nanoseconds of each."""
-        numbers = range(self.calls, self.calls + count)
-        pairs = [(message(CALL, REQUEST, n), message(ANSWER, RESPONSE, n)) for n in numbers]
+        """Makes calls, one after the other. Returns the median of their times, in microseconds."""
+        command = [self.server[0], "call", self.calls, count, REQUEST, RESPONSE]
         self.calls += count
-        taken = []
-        for request, answer in pairs:
-            begun = time.perf_counter_ns()
-            os.write(self.to, request)
-            got = self.read(RESPONSE + 1)
-            while len(got) < len(answer):
-                got += self.read(len(answer) - len(got))
-            taken.append(time.perf_counter_ns() - begun)
-            if got != answer:
-                raise OSError("an answer was changed")
-        return taken
+        try:
+            client = subprocess.run([str(word) for word in command], stdin=self.back, stdout=self.to,
+                                    stderr=subprocess.PIPE, timeout=PATIENCE + count / 1e3 * 5)
+        except subprocess.TimeoutExpired as error:
+            raise OSError("no answer in time") from error
+        if client.returncode:
+            raise OSError("an answer was changed, or the stream ended")
+        return int(client.stderr) / 1e3
 
     def flood(self, count):
         """Makes calls without waiting for the answers in between."""
@@ -218,7 +234,7 @@ class Bench:
     def attempt(self, name, part, action):
         try:
             return action()
-        except OSError as error:
+        except (OSError, subprocess.TimeoutExpired) as error:
             self.failed[name, part] = str(error)
             print(f"{name}, {part}: {error}", file=sys.stderr)
             return None
@@ -229,15 +245,23 @@ class Bench:
     def starts(self):
         def one(name):
             with self.start(name, "answer", REQUEST, RESPONSE) as running:
-                running.exchange(1)
-                return (time.perf_counter_ns() - running.began) / 1e6
+                running.call()
+                answered = time.perf_counter_ns()
+                self.add(name, "first answer", (answered - running.began) / 1e6)
+            with self.start(name, "hello") as running:
+                self.add(name, "start", (running.stamp() - running.began) / 1e6)
+                running.child.stdin.close()
+                left = running.stamp()
+                running.child.wait(PATIENCE)
+                self.add(name, "end", (time.perf_counter_ns() - left) / 1e6)
 
+        if os.geteuid() == 0:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         for number in range(STARTS):
             for name in self.turns("start"):
-                if number % RARELY and name not in FAST:
-                    continue
-                if (taken := self.attempt(name, "start", lambda: one(name))) is not None:
-                    self.add(name, "start", taken)
+                if number % RARELY == 0 or name in FAST:
+                    self.attempt(name, "start", lambda: one(name))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def calls(self):
         def begin(name):
@@ -253,7 +277,7 @@ class Bench:
             taken = running.exchange(CALLS)
             time.sleep(SETTLE)
             self.add(name, "cpu", (running.cpu() - before) / CALLS * 1e4 * 1e3)
-            self.add(name, "call", statistics.median(taken) / 1e3)
+            self.add(name, "call", taken)
 
         for _ in range(ROUNDS):
             alive = {name: self.attempt(name, "call", lambda: begin(name)) for name in self.turns("call")}
@@ -268,18 +292,25 @@ class Bench:
             with self.start(name, "source", TRANSFER // size, size) as running:
                 return running.receive(size, TRANSFER // size * (size + 1)) / 1e6
 
-        for _ in range(TRANSFERS):
+        for number in range(TRANSFERS):
             for label, size in FRAMES:
                 for name in self.turns(label):
-                    if (rate := self.attempt(name, label, lambda: one(name, size))) is not None:
-                        self.add(name, label, rate)
+                    if number % RARELY == 0 or name in FAST:
+                        self.attempt(name, label, lambda: self.add(name, label, one(name, size)))
 
     def queues(self, spantap):
         """Returns spantap's peak memory with a full queue of the log, and with full queues of the export."""
         nowhere = ["--otlp", "http://127.0.0.1:9", "--otlp-set", "logs=true", "--"]
+
+        def unsent(running):
+            # With pauses, so that only the queues fill, and not the rings.
+            for _ in range(UNSENT // CALLS):
+                running.exchange(CALLS)
+                time.sleep(SETTLE)
+
         commands = [
             (["--log-dir", "/proc/nowhere", "--"], lambda running: running.flood(FLOOD)),
-            (["--log-dir", f"{self.home}/logs", *nowhere], lambda running: running.exchange(UNSENT)),
+            (["--log-dir", f"{self.home}/logs", *nowhere], unsent),
         ]
         for options, calls in commands:
             server = [self.program, "answer", str(REQUEST), str(RESPONSE)]
@@ -288,36 +319,45 @@ class Bench:
                 calls(running)
                 yield running.memory("VmHWM")
 
-    def table(self):
-        def typical(name, figure):
-            values = sorted(self.samples.get((name, figure), []))
-            if not values:
-                return None
-            return values[len(values) // 10] if figure == "start" else statistics.median(values)
+    def typical(self, name, figure):
+        values = sorted(self.samples[name, figure])
+        if figure in dict(FRAMES):
+            return values[-1 - len(values) // 10]
+        return statistics.median(values)
 
-        def cell(name, part, figure, form, added=False):
-            if (name, part) in self.failed:
-                return f"failed: {self.failed[name, part]}"
-            base = typical("direct", figure) if added else 0
-            value = typical(name, figure) - base
-            text = form.format(value)
-            if name != "two copies" and ("two copies", part) not in self.failed:
-                text += f" ({value / (typical('two copies', figure) - base):.3g} x)"
+    def less(self, figure):
+        """Returns what is taken off a figure, because the server alone needs it."""
+        return self.typical("direct", figure) if figure in ("start", "first answer", "call") else 0
+
+    def ratio(self, name, figure):
+        """Returns the figure of a candidate, divided by that of two copies."""
+        if figure != "call":
+            less = self.less(figure)
+            return (self.typical(name, figure) - less) / (self.typical("two copies", figure) - less)
+        blocks = zip(*(self.samples[who, figure] for who in ("direct", "two copies", name)))
+        return statistics.median(
+            (own - direct) / (copies - direct) for direct, copies, own in blocks if copies > direct)
+
+    def cell(self, name, part, figure, form):
+        if (name, part) in self.failed:
+            return f"failed: {self.failed[name, part]}"
+        text = form.format(self.typical(name, figure) - self.less(figure))
+        if name == "two copies" or ("two copies", part) in self.failed:
             return text
+        return f"{text} ({self.ratio(name, figure):.3g} x)"
 
-        print("| | start, added | round trip, added | CPU of 10,000 calls | memory, idle |"
-              " 1 KiB frames | 64 KiB frames |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-        for name in self.candidates:
-            if name == "direct":
-                continue
-            print("|", " | ".join([
-                name,
-                cell(name, "start", "start", "{:.2f} ms", added=True),
-                cell(name, "call", "call", "{:.1f} us", added=True),
-                cell(name, "call", "cpu", "{:.0f} ms"),
-                cell(name, "call", "memory", "{:.1f} MiB"),
-                *(cell(name, label, label, "{:.0f} MB/s") for label, _ in FRAMES),
-            ]), "|")
+    def table(self):
+        columns = [
+            ("start of the server, added", "start", "start", "{:.2f} ms"),
+            ("first answer, added", "start", "first answer", "{:.2f} ms"),
+            ("server's end to the exit", "start", "end", "{:.2f} ms"),
+            ("round trip, added", "call", "call", "{:.1f} us"),
+            ("CPU of 10,000 calls", "call", "cpu", "{:.0f} ms"), ("memory, idle", "call", "memory", "{:.1f} MiB"),
+            *((f"{label} frames", label, label, "{:.0f} MB/s") for label, _ in FRAMES),
+        ]
+        print("| |", " | ".join(column[0] for column in columns), "|\n| ---" + " | ---:" * len(columns), "|")
+        for name in list(self.candidates)[1:]:
+            print("|", " | ".join([name, *(self.cell(name, *column[1:]) for column in columns)]), "|")
 
 
 def main():
@@ -327,7 +367,7 @@ def main():
     parser.add_argument("--short", action="store_true", help="fewer rounds")
     options = parser.parse_args()
     if options.short:
-        ROUNDS, STARTS, TRANSFERS = 1, 20, 3
+        ROUNDS, STARTS, TRANSFERS = 1, 15, 3
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/rivals"
         source = pathlib.Path(__file__).with_name("rivals.c")
