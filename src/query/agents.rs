@@ -32,6 +32,7 @@ pub(crate) mod joins;
 mod names;
 mod parts;
 pub(crate) mod table;
+mod time_index;
 pub(crate) mod totals;
 mod wire;
 
@@ -98,16 +99,17 @@ impl<'k> RecordsOf<'k> {
 /// Reads the records of agents and of servers' own spans that belong to a session.
 pub(crate) fn read(sources: &[LogSource], window: TimeWindow, of: &RecordsOf<'_>) -> RunLines {
     let sources = agent_logs(sources);
-    let make = || RunReader { of, window, lines: Vec::new() };
+    let make = || RunReader { of, window, lines: LatestLines::of_at_most(MOST_BYTES) };
     let (reader, _) = scan(&sources, make, &AtomicU64::new(0));
-    RunLines { lines: reader.lines, ambiguous: of.ambiguous.clone() }
+    let (lines, left_out) = reader.lines.finish();
+    RunLines { lines, ambiguous: of.ambiguous.clone(), left_out }
 }
 
 /// Keeps the lines of the records of a session.
 struct RunReader<'k> {
     of: &'k RecordsOf<'k>,
     window: TimeWindow,
-    lines: Vec<Box<[u8]>>,
+    lines: LatestLines,
 }
 
 impl Fold for RunReader<'_> {
@@ -120,12 +122,64 @@ impl Fold for RunReader<'_> {
     fn take_of_agent(&mut self, line: &[u8]) {
         let Ok(entry) = serde_json::from_slice::<RunEntry<'_>>(line) else { return };
         if self.window.contains(entry.timestamp) && self.of.has(&entry) {
-            self.lines.push(line.into());
+            self.lines.keep(entry.timestamp, line.into());
         }
     }
 
     fn merge(&mut self, other: RunReader<'_>) {
-        self.lines.extend(other.lines);
+        self.lines.merge(other.lines);
+    }
+}
+
+/// Most bytes of lines of one session that are kept.
+const MOST_BYTES: usize = 32 << 20;
+
+/// The latest lines, as many as fit into a number of bytes.
+struct LatestLines {
+    lines: Vec<(Timestamp, Box<[u8]>)>,
+    bytes: usize,
+    most: usize,
+    left_out: u64,
+}
+
+impl LatestLines {
+    fn of_at_most(most: usize) -> LatestLines {
+        LatestLines { lines: Vec::new(), bytes: 0, most, left_out: 0 }
+    }
+
+    fn keep(&mut self, at: Timestamp, line: Box<[u8]>) {
+        self.bytes += line.len();
+        self.lines.push((at, line));
+        // Each line is moved at most twice, since half of them are dropped at once.
+        if self.bytes >= 2 * self.most {
+            self.trim();
+        }
+    }
+
+    fn merge(&mut self, other: LatestLines) {
+        self.left_out += other.left_out;
+        other.lines.into_iter().for_each(|(at, line)| self.keep(at, line));
+    }
+
+    /// Drops the earliest lines until the others fit.
+    fn trim(&mut self) {
+        if self.bytes <= self.most {
+            return;
+        }
+        self.lines.sort_unstable();
+        let mut dropped = 0;
+        while self.bytes > self.most {
+            self.bytes -= self.lines[dropped].1.len();
+            dropped += 1;
+        }
+        self.lines.drain(..dropped);
+        self.left_out += dropped as u64;
+    }
+
+    /// Returns the lines, and the number of those that were dropped.
+    fn finish(mut self) -> (Vec<Box<[u8]>>, u64) {
+        self.trim();
+        (self.lines.into_iter().map(|(_, line)| line).collect(), self.left_out)
     }
 }
 
@@ -135,13 +189,28 @@ pub(crate) struct RunLines {
     lines: Vec<Box<[u8]>>,
     /// Runs whose lines were left out.
     pub(crate) ambiguous: Option<AmbiguousRuns>,
+    /// Number of earlier lines that were left out, since there are too many.
+    left_out: u64,
 }
 
 impl RunLines {
+    /// Returns that earlier lines were left out, as one sentence; `None` if none were.
+    pub(crate) fn left_out_text(&self) -> Option<String> {
+        (self.left_out > 0).then(|| {
+            format!(
+                "{} reports of agents and servers are left out: only the latest {} MiB of those of this session are \
+                 read; --since and --until select a shorter time",
+                self.left_out,
+                MOST_BYTES >> 20
+            )
+        })
+    }
+
     /// Returns the facts in the order of their beginnings. The parts of one fact are one record.
     pub(crate) fn facts(&self) -> Vec<RunFact<'_>> {
         let mut parts: Vec<RunFact<'_>> = self.lines.iter().filter_map(|line| RunFact::parse(line)).collect();
-        let order = |fact: &RunFact<'_>| (fact.record.amends, fact.record.timestamp, fact.record.seq);
+        let order =
+            |fact: &RunFact<'_>| (fact.record.amends == Some(true), fact.record.timestamp, fact.record.seq);
         parts.sort_by(|a, b| {
             order(a).cmp(&order(b)).then_with(|| a.record.connection_id.cmp(&b.record.connection_id))
         });
@@ -165,7 +234,8 @@ impl RunLines {
 /// Makes one record of the two of a model call whose parts went to two runs of the collector.
 fn join_parts(facts: &mut Vec<RunFact<'_>>) {
     let is_call = |fact: &&RunFact<'_>| fact.record.event == EventName::ModelCall;
-    let indexes: Vec<usize> = (0..facts.len()).filter(|at| is_call(&&facts[*at])).collect();
+    let mut indexes: Vec<usize> = (0..facts.len()).filter(|at| is_call(&&facts[*at])).collect();
+    indexes.sort_by_key(|at| (facts[*at].began(), facts[*at].key()));
     let parts: Vec<CallPart<'_>> = indexes.iter().map(|at| facts[*at].part()).collect();
     let mut inner: Vec<usize> = Vec::new();
     for (outer, of_event) in parts::pairs(&parts) {
@@ -204,11 +274,13 @@ impl<'l> RunFact<'l> {
 
     /// Returns when it ended by its own times.
     pub(crate) fn ended(&self) -> Timestamp {
+        look();
         self.record.ended()
     }
 
     /// Returns when it began by its own times.
     pub(crate) fn began(&self) -> Timestamp {
+        look();
         self.record.began()
     }
 
@@ -250,23 +322,16 @@ impl<'l> RunFact<'l> {
         names::may_be_sent(self.record.decision, self.record.status)
     }
 
-    /// Returns true if the spans of both have the same parent.
-    pub(crate) fn is_beside(&self, other: &RunFact<'_>) -> bool {
-        fn place<'f>(fact: &'f RunFact<'_>) -> Option<(&'f str, &'f str)> {
-            Some((fact.record.trace_id.as_deref()?, fact.record.parent_span_id.as_deref()?))
-        }
-        place(self).is_some_and(|own| place(other) == Some(own))
+    /// Returns trace and parent of its span, which an agent and its helpers do not have in common.
+    fn place(&self) -> Option<(&str, &str)> {
+        Some((self.record.trace_id.as_deref()?, self.record.parent_span_id.as_deref()?))
     }
+}
 
-    /// Returns true if both are of one run of an agent.
-    pub(crate) fn is_of_run(&self, other: &RunFact<'_>) -> bool {
-        let is_possible =
-            self.record.host_pid.zip(other.record.host_pid).is_none_or(|(own, other)| own == other);
-        self.record.agent_name == other.record.agent_name
-            && is_possible
-            && (self.record.session_id == other.record.session_id
-                || self.conversation() == other.conversation())
-    }
+/// Counts a look at a record: tests compare the numbers of looks for few and for many records.
+fn look() {
+    #[cfg(test)]
+    tests::LOOKS.with(|looks| looks.set(looks.get() + 1));
 }
 
 #[cfg(test)]

@@ -110,6 +110,12 @@ impl Selection {
             && self.min_duration.is_none_or(|least| entry.duration_ms.is_some_and(|ms| ms >= least))
     }
 
+    /// Returns true if a session with this id is selected.
+    pub(crate) fn takes_session(&self, session_id: &str) -> bool {
+        self.only_session.as_deref().is_none_or(|only| session_id == only)
+            && self.session.as_deref().is_none_or(|wanted| session_id.starts_with(wanted))
+    }
+
     /// Returns true if only some servers, connections or operations of this session are selected.
     pub(crate) fn is_part_of(&self, session_id: &str) -> bool {
         let is_whole = self.session.as_deref().is_none_or(|wanted| session_id.starts_with(wanted));

@@ -298,6 +298,8 @@ pub(crate) struct TopState {
     pub(crate) agents: Vec<TopAgent>,
     /// Sentences about what is missing in those figures.
     pub(crate) agent_notes: Vec<String>,
+    /// Sentence about sessions that run and of which it is not clear what their agents reported.
+    pub(crate) agent_doubt: Option<String>,
     /// The session ids and the time of that computation.
     agents_of: Option<(BTreeSet<String>, Timestamp)>,
     /// Shortest time from then until the next one, in microseconds.
@@ -532,6 +534,7 @@ impl TopState {
         let joined = joins.join(self.live.iter().chain(&self.other_live));
         let mut totals = joined.totals_of(hosts.keys().copied());
         self.agent_notes = joined.notes();
+        self.agent_doubt = joined.doubt(|id| ids.contains(id));
         self.agents = hosts
             .into_iter()
             .filter_map(|(id, hosts)| {

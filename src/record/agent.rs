@@ -31,7 +31,7 @@ macro_rules! agent_record {
 
         impl<$a> $record<$a> {
             /// Takes the fields from `other` that are absent here. `timestamp` becomes the later one. A cost
-            /// that the agent reported replaces one that was calculated.
+            /// that the agent reported replaces one that was calculated. A success has no error type.
             pub fn fill(&mut self, other: $record<$a>) {
                 if self.session_id.is_empty() {
                     self.session_id = other.session_id;
@@ -42,6 +42,9 @@ macro_rules! agent_record {
                     self.cost_source = None;
                 }
                 $(if self.$known.is_none() { self.$known = other.$known; })*
+                if self.status == Some(Status::Ok) {
+                    self.error_type = None;
+                }
             }
         }
     };
@@ -82,7 +85,7 @@ agent_record! {
             /// First 16 hex digits of the SHA-256 of agent, event and the agent's own id. The parts of one fact have it
             /// in common.
             pub fact_id: RecordText<'a>,
-            /// True if the record adds to an earlier one with the same `fact_id`. Sums leave it out.
+            /// True if the record adds to an earlier one with the same `fact_id`. It is not counted, and its fields complete those of the earlier one.
             pub amends: Option<bool>,
             /// Version of the agent or service.
             pub agent_version: RecordText<'a>,

@@ -7,11 +7,13 @@
 //! only a process or a name is known, none has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use crate::query::agents::facts::CountedFact;
 use crate::query::agents::names::{CANDIDATES, SLACK_US, may_be_sent, names_of_tool, plain};
+use crate::query::agents::time_index::TimeIndex;
 use crate::query::agents::totals::AmbiguousRuns;
-use crate::query::agents::wire::{SessionKeys, WireTable};
+use crate::query::agents::wire::{SessionKeys, WireCall, WireTable};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 
@@ -20,6 +22,10 @@ mod continued;
 /// Longest time between a session and a fact of its agent. An agent can continue a conversation on another day, which
 /// then has another session.
 pub(super) const NEAR_US: i64 = 60_000_000;
+
+/// Longest time between two facts of one turn: a model call, a tool, or the answer of a person takes less. Turns of one
+/// id that are farther apart are different turns, since an agent that continues a conversation can count them anew.
+const TURN_PAUSE_US: i64 = 30 * 60_000_000;
 
 /// A session with its time in microseconds. A session that runs has no end.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +43,7 @@ impl TimedSession<'_> {
     }
 
     fn is_near(&self, fact: &CountedFact) -> bool {
+        super::look();
         self.gap(fact) <= NEAR_US
     }
 
@@ -70,6 +77,7 @@ pub(super) fn assign<'t>(
         let pairs = assigner.pairs();
         assigner.by_name(&pairs, &with_calls);
     }
+    assigner.by_turn();
     assigner.result
 }
 
@@ -161,7 +169,7 @@ impl<'f, 't> Assigner<'f, 't> {
         Assigner { facts, sessions, runs, result }
     }
 
-    /// Returns the nearest of the sessions near the fact.
+    /// Returns the nearest of these sessions if one is near the fact.
     fn nearest(&self, fact: &CountedFact, sessions: impl IntoIterator<Item = usize>) -> Option<usize> {
         let near = sessions.into_iter().filter(|at| self.sessions[*at].is_near(fact));
         near.min_by_key(|at| {
@@ -172,32 +180,48 @@ impl<'f, 't> Assigner<'f, 't> {
         })
     }
 
+    fn index(&self, sessions: impl IntoIterator<Item = usize>) -> TimeIndex {
+        TimeIndex::new(sessions.into_iter().map(|at| (self.sessions[at].first, self.sessions[at].last, at)))
+    }
+
+    /// Returns an index of the sessions of each key.
+    fn indexes<K: Hash + Eq>(&self, sessions: impl IntoIterator<Item = (K, usize)>) -> HashMap<K, TimeIndex> {
+        let mut of_key: HashMap<K, BTreeSet<usize>> = HashMap::new();
+        for (key, at) in sessions {
+            of_key.entry(key).or_default().insert(at);
+        }
+        of_key.into_iter().map(|(key, sessions)| (key, self.index(sessions))).collect()
+    }
+
     fn by_ids(&mut self, wire: &WireTable, place: &[usize]) {
         let mut own: HashMap<&str, usize> = HashMap::new();
-        let mut of_conversation: HashMap<&str, Vec<usize>> = HashMap::new();
         for (at, session) in self.sessions.iter().enumerate() {
             own.insert(&session.keys.id, at);
-            for id in &session.keys.conversations {
-                of_conversation.entry(id).or_default().push(at);
-            }
         }
+        let ids = |(at, session): (usize, &TimedSession<'t>)| {
+            session.keys.conversations.iter().map(move |id| (&**id, at))
+        };
+        let of_conversation: HashMap<&str, TimeIndex> =
+            self.indexes(self.sessions.iter().enumerate().flat_map(ids));
         let of_link = self.sessions_of_links(wire, place);
-        let sessions_of = |link: Option<u64>| link.and_then(|link| of_link.get(&link)).into_iter().flatten();
         let linked = |fact: &CountedFact| {
-            let is_of_call = |at: &usize| {
-                self.sessions[*at].is_near(fact) && self.sessions[*at].can_be_of(&fact.agent_name)
+            let near = |link: Option<u64>| {
+                let sessions = link.and_then(|link| of_link.get(&link)).into_iter();
+                sessions.flat_map(|sessions| near(sessions, fact))
             };
-            let mut found: Vec<usize> = sessions_of(fact.call).copied().filter(is_of_call).collect();
+            let is_of_agent = |at: &usize| self.sessions[*at].can_be_of(&fact.agent_name);
+            let mut found: Vec<usize> = near(fact.call).filter(is_of_agent).take(2).collect();
             // Models that count their calls give the same ids in several sessions.
             if found.len() > 1 {
                 found.clear();
             }
-            found.extend(sessions_of(fact.trace));
+            found.extend(near(fact.trace));
             found
         };
         let conversing = |fact: &CountedFact| {
             let ids = [&*fact.session_id, &*fact.conversation_id].into_iter();
-            ids.filter_map(|id| of_conversation.get(id)).flatten().copied().collect::<Vec<usize>>()
+            let sessions = ids.filter_map(|id| of_conversation.get(id));
+            sessions.flat_map(|sessions| near(sessions, fact)).collect::<Vec<usize>>()
         };
         let mut session_of = vec![None; self.facts.len()];
         for run in &self.runs {
@@ -206,15 +230,16 @@ impl<'f, 't> Assigner<'f, 't> {
             for at in run.facts.iter().filter(|_| run.is_one) {
                 let fact = self.facts[*at];
                 for (sessions, found) in of_run.iter_mut().zip([conversing(fact), linked(fact)]) {
-                    sessions.extend(found.into_iter().filter(|at| self.sessions[*at].is_near(fact)));
+                    sessions.extend(found);
                 }
             }
+            let of_run = of_run.map(|sessions| self.index(sessions));
             for at in &run.facts {
                 let fact = self.facts[*at];
                 let ids = [&*fact.session_id, &*fact.conversation_id];
                 let own = ids.into_iter().find_map(|id| own.get(id).copied());
                 let of_ids = || match run.is_one {
-                    true => of_run.iter().find_map(|found| self.nearest(fact, found.iter().copied())),
+                    true => of_run.iter().find_map(|found| self.nearest(fact, near(found, fact))),
                     false => [conversing(fact), linked(fact)]
                         .into_iter()
                         .find_map(|found| self.nearest(fact, found)),
@@ -226,54 +251,47 @@ impl<'f, 't> Assigner<'f, 't> {
     }
 
     /// Returns the sessions of the calls that have a call id or trace in common with a fact.
-    fn sessions_of_links(&self, wire: &WireTable, place: &[usize]) -> HashMap<u64, BTreeSet<usize>> {
-        let links = self.facts.iter().flat_map(|fact| [fact.call, fact.trace]).flatten();
-        let mut sessions: HashMap<u64, BTreeSet<usize>> = links.map(|link| (link, BTreeSet::new())).collect();
-        for call in &wire.calls {
-            for link in call.links {
-                if let Some(sessions) = sessions.get_mut(&link) {
-                    sessions.insert(place[call.session as usize]);
-                }
-            }
-        }
-        sessions
+    fn sessions_of_links(&self, wire: &WireTable, place: &[usize]) -> HashMap<u64, TimeIndex> {
+        let links: HashSet<u64> =
+            self.facts.iter().flat_map(|fact| [fact.call, fact.trace]).flatten().collect();
+        let of_call = |call: &WireCall| {
+            let session = place[call.session as usize];
+            call.links.map(|link| (link, session))
+        };
+        self.indexes(wire.calls.iter().flat_map(of_call).filter(|(link, _)| links.contains(link)))
     }
 
     /// Returns the runs with facts that have no session yet, each with the sessions near those facts whose host has
     /// its name.
     fn pairs(&self) -> Pairs {
-        let mut of_agent: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (at, session) in self.sessions.iter().enumerate() {
-            for agent in &session.keys.agents {
-                of_agent.entry(agent).or_default().push(at);
-            }
-        }
-        // In the order of their beginnings, each with the latest end of those up to it.
-        let mut latest: HashMap<&str, Vec<i64>> = HashMap::new();
-        for (agent, sessions) in &mut of_agent {
-            sessions.sort_by_key(|at| (self.sessions[*at].first, *at));
-            let ends = sessions.iter().scan(i64::MIN, |last, at| {
-                *last = self.sessions[*at].last.max(*last);
-                Some(*last)
-            });
-            latest.insert(*agent, ends.collect());
-        }
+        let agents = |(at, session): (usize, &TimedSession<'t>)| {
+            session.keys.agents.iter().map(move |agent| (&**agent, at))
+        };
+        let of_agent: HashMap<&str, TimeIndex> =
+            self.indexes(self.sessions.iter().enumerate().flat_map(agents));
         let mut pairs = Pairs::new();
         for (at, run) in self.runs.iter().enumerate() {
-            let (Some(sessions), Some(latest)) = (of_agent.get(run.agent), latest.get(run.agent)) else {
-                continue;
+            let Some(sessions) = of_agent.get(run.agent) else { continue };
+            // Begin of each fact, in this order, with the latest end of those up to it.
+            let mut latest = i64::MIN;
+            let facts: Vec<(i64, i64)> = self
+                .open_facts(run)
+                .map(|fact| {
+                    latest = latest.max(fact.ended.0);
+                    (fact.began.0, latest)
+                })
+                .collect();
+            let (Some(first), Some(last)) = (facts.first(), facts.last()) else { continue };
+            let has_fact = |from: i64, until: i64| {
+                super::look();
+                let begun = facts.partition_point(|(began, _)| *began <= until);
+                begun > 0 && facts[begun - 1].1 >= from
             };
-            for fact in self.open_facts(run) {
-                let begun = sessions
-                    .partition_point(|at| self.sessions[*at].first <= fact.ended.0.saturating_add(NEAR_US));
-                for place in (0..begun)
-                    .rev()
-                    .take_while(|place| latest[*place] >= fact.began.0.saturating_sub(NEAR_US))
-                {
-                    let gap = self.sessions[sessions[place]].gap(fact);
-                    if gap <= NEAR_US {
-                        *pairs.entry((at, sessions[place])).or_default() |= gap == 0;
-                    }
+            let begun = last.0.max(last.1).saturating_add(NEAR_US);
+            for session in sessions.find(begun, first.0.saturating_sub(NEAR_US)) {
+                let TimedSession { first, last, .. } = self.sessions[session];
+                if has_fact(first.saturating_sub(NEAR_US), last.saturating_add(NEAR_US)) {
+                    pairs.insert((at, session), has_fact(first, last));
                 }
             }
         }
@@ -294,19 +312,19 @@ impl<'f, 't> Assigner<'f, 't> {
         for run in runs {
             for fact in self.open_facts(&self.runs[run]).filter(|fact| is_sent(fact)) {
                 let server = Some(plain(&fact.tool_server)).filter(|server| !server.is_empty());
-                let tool = OpenTool { run, fact, server, latest: 0 };
+                let tool = OpenTool { run, fact, server };
                 by_name.entry(plain(&fact.tool_name)).or_default().push(tool);
             }
         }
-        for tools in by_name.values_mut() {
-            tools.sort_by_key(|tool| (tool.fact.began, tool.run));
-            let mut latest = i64::MIN;
-            for tool in tools {
-                latest = latest.max(tool.fact.ended.0);
-                tool.latest = latest;
-            }
-        }
-        let of_tool: Vec<(String, Vec<&Vec<OpenTool<'t>>>)> = wire
+        let by_name: HashMap<String, (Vec<OpenTool<'t>>, TimeIndex)> = by_name
+            .into_iter()
+            .map(|(name, tools)| {
+                let time = |(at, tool): (usize, &OpenTool<'_>)| (tool.fact.began.0, tool.fact.ended.0, at);
+                let index = TimeIndex::new(tools.iter().enumerate().map(time));
+                (name, (tools, index))
+            })
+            .collect();
+        let of_tool: Vec<(String, Vec<&(Vec<OpenTool<'t>>, TimeIndex)>)> = wire
             .tools
             .iter()
             .map(|(server, tool)| {
@@ -320,11 +338,11 @@ impl<'f, 't> Assigner<'f, 't> {
             let session = place[call.session as usize];
             let (from, until) =
                 (call.started.0.saturating_sub(SLACK_US), call.ended.0.saturating_add(SLACK_US));
-            for tools in lists {
-                let begun = tools.partition_point(|tool| tool.fact.began.0 <= until);
-                let near = tools[..begun].iter().rev().take_while(|tool| tool.latest >= from);
+            for (tools, index) in lists {
+                let near = index.find(until, from).map(|at| &tools[at]);
                 let can_be = |tool: &&OpenTool<'_>| {
-                    tool.fact.ended.0 >= from && pairs.contains_key(&(tool.run, session))
+                    super::look();
+                    pairs.contains_key(&(tool.run, session))
                 };
                 for tool in near.filter(can_be).take(CANDIDATES) {
                     let is_of_server = tool.server.as_ref().is_none_or(|told| {
@@ -452,11 +470,45 @@ impl<'f, 't> Assigner<'f, 't> {
             self.doubt(*session, AmbiguousRuns { agent_name: agent, runs: 1, sessions, is_by_process });
         }
         sessions.retain(|session| !at_once.contains(session));
+        let sessions = self.index(sessions);
         for at in &self.runs[run].facts {
             if self.result.session_of[*at].is_none() {
                 let fact = self.facts[*at];
-                let fitting = sessions.iter().copied().filter(|session| fits(fact, &self.sessions[*session]));
+                let fitting = near(&sessions, fact).filter(|session| fits(fact, &self.sessions[*session]));
                 self.result.session_of[*at] = self.nearest(fact, fitting);
+            }
+        }
+    }
+
+    /// Gives the facts of a turn that have no session to that of the nearest fact of the turn: a turn can begin long
+    /// before the first server of its session, and end long after the last one.
+    fn by_turn(&mut self) {
+        for run in self.runs.iter().filter(|run| run.is_one) {
+            let mut of_turn: HashMap<&str, Vec<usize>> = HashMap::new();
+            for at in run.facts.iter().filter(|at| !self.facts[**at].turn_id.is_empty()) {
+                of_turn.entry(&self.facts[*at].turn_id).or_default().push(*at);
+            }
+            for facts in of_turn.into_values() {
+                // The facts are in the order of their beginnings.
+                let mut end = facts.first().map_or(0, |at| self.facts[*at].ended.0);
+                let is_next = |_: &usize, at: &usize| {
+                    let CountedFact { began, ended, .. } = self.facts[*at];
+                    let is_near = began.0.saturating_sub(end) <= TURN_PAUSE_US;
+                    end = if is_near { end.max(ended.0) } else { ended.0 };
+                    is_near
+                };
+                for turn in facts.chunk_by(is_next) {
+                    let session_of = &mut self.result.session_of;
+                    let known = |at: &usize| Some((self.facts[*at].began.0, session_of[*at]?));
+                    let known: Vec<(i64, usize)> = turn.iter().filter_map(known).collect();
+                    for at in turn {
+                        let began = self.facts[*at].began.0;
+                        let next = known.partition_point(|(known, _)| *known < began);
+                        let around = &known[next.saturating_sub(1)..known.len().min(next + 1)];
+                        let nearest = around.iter().min_by_key(|(known, _)| known.abs_diff(began));
+                        session_of[*at] = session_of[*at].or(nearest.map(|(_, session)| *session));
+                    }
+                }
             }
         }
     }
@@ -508,6 +560,11 @@ impl<'f, 't> Assigner<'f, 't> {
     }
 }
 
+/// Returns those sessions that are near the fact.
+fn near(sessions: &TimeIndex, fact: &CountedFact) -> impl Iterator<Item = usize> {
+    sessions.find(fact.ended.0.saturating_add(NEAR_US), fact.began.0.saturating_sub(NEAR_US))
+}
+
 /// Groups of numbers, each as the number that it is joined to.
 struct Groups(Vec<usize>);
 
@@ -532,8 +589,6 @@ struct OpenTool<'t> {
     fact: &'t CountedFact,
     /// Its plain name, if the agent told it.
     server: Option<String>,
-    /// The latest end of the tools up to this one.
-    latest: i64,
 }
 
 fn is_sent(fact: &CountedFact) -> bool {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::query::agents::RunFact;
 use crate::query::agents::joins::{self, Join, JoinedBy, ModelIndex};
+use crate::query::agents::time_index::TimeIndex;
 use crate::query::agents::totals::AgentTotals;
 use crate::query::find::OperationMatch;
 use crate::query::row::OperationRow;
@@ -178,18 +179,13 @@ impl<'r> ChainParts<'r> {
         turns.finish()
     }
 
-    fn model_of_tool(&self, index: &ModelIndex<'_, '_>, tool: &RunFact<'_>) -> Option<(usize, Join)> {
-        let began = tool.began();
-        let by_id = tool.record.call_id.as_deref().and_then(|id| index.of_call_id(id, began));
-        let is_same = |model: &RunFact<'_>| tool.is_of_run(model) && is_of_turn(tool, model);
-        // An agent and its helpers, which work at the same time, have spans of their own.
-        let is_beside = |model: &RunFact<'_>| is_same(model) && tool.is_beside(model);
-        by_id.or_else(|| index.last_before(began, is_beside)).or_else(|| index.last_before(began, is_same))
+    fn model_of_tool(&self, index: &ModelIndex<'_>, tool: &RunFact<'_>) -> Option<(usize, Join)> {
+        let by_id = tool.record.call_id.as_deref().and_then(|id| index.of_call_id(id, tool.began()));
+        by_id.or_else(|| index.before_tool(tool))
     }
 
-    fn model_of_call(&self, index: &ModelIndex<'_, '_>, call: &OperationMatch) -> Option<(usize, Join)> {
-        let by_id = index.of_call_id(&call.ids.call_id, call.row.started);
-        by_id.or_else(|| index.last_before(call.row.started, |model| joins::is_of_conversation(call, model)))
+    fn model_of_call(&self, index: &ModelIndex<'_>, call: &OperationMatch) -> Option<(usize, Join)> {
+        index.of_call_id(&call.ids.call_id, call.row.started).or_else(|| index.before_call(call))
     }
 
     /// Returns a node for each call, with the spans of its server below it.
@@ -239,11 +235,6 @@ impl<'r> ChainParts<'r> {
     }
 }
 
-/// Returns true if neither fact names another turn than the other.
-fn is_of_turn(a: &RunFact<'_>, b: &RunFact<'_>) -> bool {
-    a.record.turn_id.is_none() || b.record.turn_id.is_none() || a.record.turn_id == b.record.turn_id
-}
-
 /// Ids and times that say in which turn a record is.
 struct CallPlace<'r> {
     turn_id: &'r str,
@@ -280,11 +271,11 @@ impl<'r> CallPlace<'r> {
 struct TurnGroups<'r> {
     /// Those that the agent reported, then those of which only ids are known.
     nodes: Vec<ChainNode<'r>>,
-    /// Turns of each id, by their beginnings: a session that is continued can count its turns anew.
+    /// Turns of each id, in the order of their beginnings: a session that is continued can count its turns anew.
     by_id: HashMap<String, Vec<(Timestamp, usize)>>,
     by_span: HashMap<(&'r str, &'r str), usize>,
+    by_time: TimeIndex,
     outside: ChainNode<'r>,
-    told: usize,
 }
 
 impl<'r> TurnGroups<'r> {
@@ -293,8 +284,10 @@ impl<'r> TurnGroups<'r> {
             nodes: Vec::with_capacity(turns.len()),
             by_id: HashMap::new(),
             by_span: HashMap::new(),
+            by_time: TimeIndex::new(
+                turns.iter().enumerate().map(|(at, turn)| (turn.began().0, turn.ended().0, at)),
+            ),
             outside: ChainNode::new(ChainItem::OutsideTurns, None),
-            told: turns.len(),
         };
         for (at, turn) in turns.iter().enumerate() {
             groups.nodes.push(ChainNode::new(ChainItem::Turn(Some(turn)), None));
@@ -309,12 +302,9 @@ impl<'r> TurnGroups<'r> {
     }
 
     fn add(&mut self, place: &CallPlace<'_>, mut node: ChainNode<'r>) {
-        let exact = self.of_id(place).or_else(|| {
-            let is_in_span = |((trace, span), _): &(&(&str, &str), &usize)| {
-                *trace == place.trace_id && *span == place.parent_span_id
-            };
-            self.by_span.iter().find(is_in_span).map(|(_, at)| *at)
-        });
+        let by_span: &HashMap<(&str, &str), usize> = &self.by_span;
+        let exact =
+            self.of_id(place).or_else(|| by_span.get(&(place.trace_id, place.parent_span_id)).copied());
         let is_of_agent = matches!(node.item, ChainItem::Model(_) | ChainItem::Tool(_));
         let (at, join) = match exact {
             Some(at) => (Some(at), Join::exact(JoinedBy::Turn)),
@@ -335,17 +325,13 @@ impl<'r> TurnGroups<'r> {
     /// Returns the turn with the id of the record; the last one that began before it if several have the id.
     fn of_id(&self, place: &CallPlace<'_>) -> Option<usize> {
         let turns = self.by_id.get(place.turn_id)?;
-        let before = turns.iter().filter(|(began, _)| *began <= place.began).max();
-        before.or(turns.first()).map(|(_, at)| *at)
+        let before = turns.partition_point(|(began, _)| *began <= place.began);
+        turns.get(before.saturating_sub(1)).map(|(_, at)| *at)
     }
 
     /// Returns the last turn that began before the record and ended after it.
     fn around(&self, place: &CallPlace<'_>) -> Option<usize> {
-        let told = 0..self.told;
-        told.rev().find(|at| {
-            let ChainItem::Turn(Some(turn)) = self.nodes[*at].item else { return false };
-            turn.began() <= place.began && place.ended <= turn.ended()
-        })
+        self.by_time.find(place.began.0, place.ended.0).next()
     }
 
     /// Makes a turn of which only the id is known.

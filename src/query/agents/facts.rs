@@ -1,5 +1,6 @@
 //! Collects what agents reported, each fact once.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -7,13 +8,12 @@ use std::sync::Arc;
 use memchr::memmem;
 
 use crate::query::agents::parts::{self, CallPart};
-use crate::query::agents::totals::{AgentTotals, CallFigures, ModelTotals};
 use crate::query::files::TimeWindow;
 use crate::query::name_pool::NamePool;
-use crate::record::EventName;
 use crate::record::agent::AgentRecord;
 use crate::record::timestamp::Timestamp;
-use crate::record::words::{Decider, Status, ToolDecision};
+use crate::record::words::{CostSource, Decider, Status, ToolDecision};
+use crate::record::{EventName, Millis};
 
 /// One turn, model call or tool of an agent, as far as it is counted and joined.
 #[derive(Clone, Debug)]
@@ -35,11 +35,20 @@ pub(crate) struct CountedFact {
     pub(super) decision: Option<ToolDecision>,
     pub(super) status: Option<Status>,
     decided_by: Option<Decider>,
-    person_wait_ms: Option<f64>,
+    person_wait_ms: Option<Millis>,
+    timestamp: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    duration_ms: Option<Millis>,
+    /// When it began and ended, by these times.
     pub(super) began: Timestamp,
     pub(super) ended: Timestamp,
     has_span: bool,
-    pub(super) figures: CallFigures,
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    cost_usd: Option<f64>,
+    cost_source: Option<CostSource>,
     /// The order of its first part among the parts of the fact: later additions, then time and number.
     order: (bool, Timestamp, u64),
     /// Number of records that are its parts.
@@ -53,7 +62,7 @@ pub(super) fn link(kind: &str, id: &str) -> Option<u64> {
     (!id.is_empty()).then(|| digest((kind, id)))
 }
 
-fn digest(value: impl Hash) -> u64 {
+pub(super) fn digest(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
@@ -91,14 +100,55 @@ impl CountedFact {
             decision: record.decision,
             status: record.status,
             decided_by: record.decided_by,
-            person_wait_ms: record.person_wait_ms.as_ref().map(|ms| ms.0),
+            person_wait_ms: record.person_wait_ms,
+            timestamp: record.timestamp,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            duration_ms: record.duration_ms,
             began: record.began(),
             ended: record.ended(),
             has_span: record.span_id.is_some(),
-            figures: CallFigures::new(record),
+            input_tokens: record.input_tokens,
+            output_tokens: record.output_tokens,
+            cached_tokens: record.cached_tokens,
+            cost_usd: record.cost_usd,
+            cost_source: record.cost_source,
             order: (record.amends == Some(true), record.timestamp, record.seq),
             records: 1,
             inner: None,
+        }
+    }
+
+    /// Returns the record of which it has the fields, without its call id, trace and span.
+    pub(super) fn record(&self) -> AgentRecord<'_> {
+        fn known(text: &Arc<str>) -> Option<Cow<'_, str>> {
+            (!text.is_empty()).then(|| Cow::from(&**text))
+        }
+        AgentRecord {
+            event: self.event,
+            timestamp: self.timestamp,
+            agent_name: Cow::from(&*self.agent_name),
+            session_id: Cow::from(&*self.session_id),
+            connection_id: Cow::from(&*self.connection_id),
+            conversation_id: known(&self.conversation_id),
+            turn_id: known(&self.turn_id),
+            model: known(&self.model),
+            tool_name: known(&self.tool_name),
+            tool_server: known(&self.tool_server),
+            host_pid: self.host_pid,
+            decision: self.decision,
+            status: self.status,
+            decided_by: self.decided_by,
+            person_wait_ms: self.person_wait_ms,
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            duration_ms: self.duration_ms,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cached_tokens: self.cached_tokens,
+            cost_usd: self.cost_usd,
+            cost_source: self.cost_source,
+            ..AgentRecord::default()
         }
     }
 
@@ -122,7 +172,7 @@ impl CountedFact {
             connection_id: &self.connection_id,
             began: self.began,
             ended: self.ended,
-            tokens: self.figures.tokens(),
+            tokens: [self.input_tokens, self.output_tokens],
             has_span: self.has_span,
         }
     }
@@ -133,56 +183,22 @@ impl CountedFact {
         (amends, at, seq, &self.connection_id)
     }
 
-    /// Adds another part of the same fact. What the first part has is kept.
-    fn fill(&mut self, mut other: CountedFact) {
+    /// Adds another part of the same fact, by the rules of [`AgentRecord::fill`].
+    fn fill(&mut self, mut other: CountedFact, names: &mut NamePool) {
         if other.place() < self.place() {
             std::mem::swap(self, &mut other);
         }
-        let texts = [
-            (&mut self.conversation_id, other.conversation_id),
-            (&mut self.turn_id, other.turn_id),
-            (&mut self.model, other.model),
-            (&mut self.tool_name, other.tool_name),
-            (&mut self.tool_server, other.tool_server),
-        ];
-        for (text, other) in texts {
-            if text.is_empty() {
-                *text = other;
-            }
-        }
-        self.host_pid = self.host_pid.or(other.host_pid);
-        self.call = self.call.or(other.call);
-        self.trace = self.trace.or(other.trace);
-        self.decision = self.decision.or(other.decision);
-        self.status = self.status.or(other.status);
-        self.decided_by = self.decided_by.or(other.decided_by);
-        self.person_wait_ms = self.person_wait_ms.or(other.person_wait_ms);
-        self.has_span |= other.has_span;
-        self.figures.fill(&other.figures);
-        self.records += other.records;
-        self.inner = self.inner.or(other.inner);
-    }
-}
-
-impl AgentTotals {
-    pub(super) fn add_counted(&mut self, fact: &CountedFact) {
-        match fact.event {
-            EventName::AgentTurn => self.turns += 1,
-            EventName::ModelCall => {
-                let call = ModelTotals::from(&fact.figures);
-                self.models.merge(&call);
-                self.by_model.entry(fact.model.to_string()).or_default().merge(&call);
-            }
-            EventName::AgentTool => {
-                self.tools += 1;
-                self.person_wait_ms += fact.person_wait_ms.map_or(0.0, |ms| ms.max(0.0));
-                if fact.decision == Some(ToolDecision::Refused) {
-                    let by = fact.decided_by.map_or("", |by| by.as_str()).to_owned();
-                    *self.refused.entry((fact.tool_name.to_string(), by)).or_default() += 1;
-                }
-            }
-            _ => {}
-        }
+        let mut record = self.record();
+        record.fill(other.record());
+        *self = CountedFact {
+            call: self.call.or(other.call),
+            trace: self.trace.or(other.trace),
+            has_span: self.has_span || other.has_span,
+            order: self.order,
+            records: self.records + other.records,
+            inner: self.inner.or(other.inner),
+            ..CountedFact::new(&record, names)
+        };
     }
 }
 
@@ -291,7 +307,7 @@ impl FactTable {
         parts.sort_by(|(a_key, a), (b_key, b)| a_key.cmp(b_key).then_with(|| a.place().cmp(&b.place())));
         for (key, part) in parts {
             match self.facts.get_mut(&key) {
-                Some(first) => first.fill(part),
+                Some(first) => first.fill(part, &mut self.names),
                 None => drop(self.facts.insert(key, part)),
             }
         }
@@ -332,7 +348,7 @@ impl FactTable {
             if let Some(span) = self.facts.get_mut(&outer) {
                 // What the span has is kept, whichever of the two was recorded first.
                 event.order = event.order.max(span.order);
-                span.fill(event);
+                span.fill(event, &mut self.names);
                 span.inner = Some(inner);
             }
             self.outer.insert(inner, outer);

@@ -18,7 +18,6 @@ use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTotals;
 use crate::record::file_name::{SessionFileName, unpacked};
-use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 
 /// Beginning of the names of the collector's logs.
@@ -85,24 +84,31 @@ impl AgentJoins {
         self.wire.merge(other.wire);
     }
 
-    /// Returns the facts with their sessions. `live` are all connections that have a live file: a session that runs has
-    /// no end, and any other one ends with its last record.
+    /// Returns the facts with their sessions. `live` are all connections that have a live file. A session that runs has
+    /// no end. Any other one, also one of which it cannot be known, ends with its last record or the last change of its
+    /// live file, which can be a request that has no record yet.
     pub(crate) fn join<'l>(&mut self, live: impl IntoIterator<Item = &'l LiveConnection>) -> JoinedFacts<'_> {
         self.facts.settle();
-        let mut running: HashMap<&str, Vec<&LiveState>> = HashMap::new();
-        for LiveConnection { state, liveness } in live {
-            if *liveness == Liveness::Running {
-                running.entry(&state.session_id).or_default().push(state);
-            }
+        let mut of_session: HashMap<&str, Vec<&LiveConnection>> = HashMap::new();
+        for connection in live {
+            of_session.entry(&connection.state.session_id).or_default().push(connection);
         }
+        let is_running = |id: &str| {
+            let of_session = of_session.get(id).into_iter().flatten();
+            of_session.into_iter().any(|connection| connection.liveness == Liveness::Running)
+        };
+        let last_change = |id: &str| {
+            let of_session = of_session.get(id).into_iter().flatten();
+            of_session.map(|connection| connection.state.updated_at.0).max().unwrap_or(i64::MIN)
+        };
         // A session without a record in the logs can have facts, too.
         let is_known = |id: &str| self.wire.has(id);
-        let unknown: Vec<SessionKeys> = running
+        let unknown: Vec<SessionKeys> = of_session
             .iter()
             .filter(|(id, _)| !is_known(id))
-            .map(|(id, states)| {
+            .map(|(id, connections)| {
                 let mut keys = SessionKeys::new(id);
-                for state in states {
+                for LiveConnection { state, .. } in connections {
                     keys.add_host(&state.host_name);
                     keys.span.add(state.started_at, state.started_at);
                 }
@@ -114,7 +120,8 @@ impl AgentJoins {
         order.sort_by_key(|at| &keys[*at].id);
         let session = |at: &usize| {
             let (first, last) = keys[*at].span.get().unwrap_or_default();
-            let last = if running.contains_key(&*keys[*at].id) { i64::MAX - NEAR_US } else { last.0 };
+            let id = &*keys[*at].id;
+            let last = if is_running(id) { i64::MAX - NEAR_US } else { last.0.max(last_change(id)) };
             TimedSession { keys: keys[*at], first: first.0, last }
         };
         let sessions: Vec<TimedSession<'_>> = order.iter().map(session).collect();
@@ -163,7 +170,7 @@ impl JoinedFacts<'_> {
         let mut totals: HashMap<&str, Option<AgentTotals>> = sessions.map(|id| (id, None)).collect();
         for JoinedFact { fact, session, .. } in &self.facts {
             if let Some(totals) = session.as_deref().and_then(|id| totals.get_mut(id)) {
-                totals.get_or_insert_default().add_counted(fact);
+                totals.get_or_insert_default().add(&fact.record());
             }
         }
         totals.into_iter().filter_map(|(id, totals)| Some((id, totals?))).collect()
@@ -204,6 +211,23 @@ impl JoinedFacts<'_> {
     /// Returns true if some facts were left out.
     pub(crate) fn is_cut(&self) -> bool {
         self.left_out > 0
+    }
+
+    /// Returns, as one sentence, that reports are left out because it is not clear to which of these sessions they
+    /// belong; `None` if that is clear.
+    pub(crate) fn doubt(&self, is_shown: impl Fn(&str) -> bool) -> Option<String> {
+        let mut doubtful: Vec<&str> =
+            self.ambiguous.keys().map(|id| &**id).filter(|id| is_shown(id)).collect();
+        doubtful.sort_unstable();
+        let first = doubtful.first()?;
+        let sessions = match doubtful.len() {
+            1 => "1 session".to_owned(),
+            count => format!("{count} sessions"),
+        };
+        Some(format!(
+            "what the agents of {sessions} reported is left out: no id says which run is theirs; \
+             `spantap show {first}` prints a way out"
+        ))
     }
 
     /// Returns what was left out, one sentence each.

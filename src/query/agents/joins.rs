@@ -3,11 +3,12 @@
 //! A call and a tool are joined by their call id, else by the trace that the agent sent, else by conversation or
 //! process, name and time. The last three are one-to-one, and the nearest starts are joined first.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use crate::query::agents::RunFact;
+use crate::query::agents::facts::digest;
 use crate::query::agents::names::{CANDIDATES, SLACK_US, names_of_tool, plain};
+use crate::query::agents::time_index::TimeIndex;
 use crate::query::find::OperationMatch;
 use crate::record::timestamp::Timestamp;
 use crate::text::words::words;
@@ -56,26 +57,36 @@ pub(crate) fn tools_of(calls: &[&OperationMatch], tools: &[&RunFact<'_>]) -> Vec
 
 fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [Option<(usize, Join)>]) {
     // Some models count the calls of each answer, so that a call id comes again.
-    let mut by_call_id: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut by_call_id: HashMap<&str, Vec<(Timestamp, usize)>> = HashMap::new();
     let mut by_span: HashMap<(&str, &str), usize> = HashMap::new();
     for (at, tool) in tools.iter().enumerate() {
         if let Some(id) = tool.record.call_id.as_deref() {
-            by_call_id.entry(id).or_default().push(at);
+            by_call_id.entry(id).or_default().push((start(tool), at));
         }
         if let (Some(trace), Some(span)) = (tool.record.trace_id.as_deref(), tool.record.span_id.as_deref()) {
             by_span.entry((trace, span)).or_insert(at);
         }
     }
+    by_call_id.values_mut().for_each(|of_id| of_id.sort_unstable());
     for (call, joined) in calls.iter().zip(joined) {
         let ids = &call.ids;
         let by_call_id = by_call_id.get(&*ids.call_id).and_then(|of_id| {
-            let distance = |at: &&usize| start(tools[**at]).0.abs_diff(call.row.started.0);
             let join = Join { by: JoinedBy::CallId, is_by_time: of_id.len() > 1 };
-            Some((*of_id.iter().min_by_key(distance)?, join))
+            Some((nearest(of_id, call.row.started)?, join))
         });
         let by_span = || by_span.get(&(&*ids.trace_id, &*ids.parent_span_id));
         *joined = by_call_id.or_else(|| by_span().map(|at| (*at, Join::exact(JoinedBy::Trace))));
     }
+}
+
+/// Returns the number of the record that starts nearest to `at`; the records are in the order of their starts.
+fn nearest(records: &[(Timestamp, usize)], at: Timestamp) -> Option<usize> {
+    let later = records.partition_point(|(start, _)| *start < at);
+    // Of those that start at once, the first one is compared.
+    let first_at = |start: Timestamp| records.partition_point(|(other, _)| *other < start);
+    let earlier = later.checked_sub(1).map(|last| first_at(records[last].0));
+    let around = [earlier, Some(later)].into_iter().flatten().filter_map(|place| records.get(place));
+    around.min_by_key(|(start, number)| (start.0.abs_diff(at.0), *number)).map(|(_, number)| *number)
 }
 
 /// Joins each further round of a call to the tool of the round that it continues.
@@ -98,8 +109,8 @@ fn join_rounds(calls: &[&OperationMatch], joined: &mut [Option<(usize, Join)>]) 
 struct Matching<'r, 'l> {
     calls: &'r [&'r OperationMatch],
     tools: &'r [&'r RunFact<'l>],
-    /// Tools by name, in the order of their beginnings.
-    by_name: HashMap<String, Vec<usize>>,
+    /// Tools by name.
+    by_name: HashMap<String, TimeIndex>,
     /// Servers of the calls, and those that the agent named.
     servers: HashSet<String>,
     told_servers: HashSet<String>,
@@ -107,11 +118,12 @@ struct Matching<'r, 'l> {
 
 impl<'r, 'l> Matching<'r, 'l> {
     fn new(calls: &'r [&'r OperationMatch], tools: &'r [&'r RunFact<'l>]) -> Matching<'r, 'l> {
-        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut by_name: HashMap<String, Vec<(i64, i64, usize)>> = HashMap::new();
         for (at, tool) in tools.iter().enumerate().filter(|(_, tool)| tool.may_be_sent()) {
-            by_name.entry(plain(tool.record.tool_name.as_deref().unwrap_or_default())).or_default().push(at);
+            let name = plain(tool.record.tool_name.as_deref().unwrap_or_default());
+            by_name.entry(name).or_default().push((tool.began().0, tool.ended().0, at));
         }
-        by_name.values_mut().for_each(|tools_of_name| tools_of_name.sort_by_key(|at| start(tools[*at])));
+        let by_name = by_name.into_iter().map(|(name, times)| (name, TimeIndex::new(times))).collect();
         let servers = calls.iter().map(|call| plain(&call.row.server_name)).collect();
         let told_servers = tools.iter().filter_map(|tool| tool.record.tool_server.as_deref()).map(plain);
         Matching { calls, tools, by_name, servers, told_servers: told_servers.collect() }
@@ -153,19 +165,18 @@ impl<'r, 'l> Matching<'r, 'l> {
         let server = plain(&call.row.server_name);
         let names = names_of_tool(&server, call.row.name());
         let (from, until) = (call.row.started.0 - SLACK_US, call.row.ended().0 + SLACK_US);
-        let of_names = names.into_iter().flat_map(|name| self.by_name.get(&name).into_iter().flatten());
+        let of_names = names.into_iter().filter_map(|name| self.by_name.get(&name));
+        let at_once = of_names.flat_map(move |tools| tools.find(until, from));
         // An agent that names the call's server has the same names as spantap.
         let is_named = self.told_servers.contains(&server);
         let of_server = move |record_server: Option<&str>| {
             let told = record_server.map(plain);
             told.is_none_or(|told| told == server || !(is_named || self.servers.contains(&told)))
         };
-        of_names.copied().filter(move |at| {
+        at_once.filter(move |at| {
+            super::look();
             let fact = self.tools[*at];
-            fact.began().0 <= until
-                && fact.ended().0 >= from
-                && of_server(fact.record.tool_server.as_deref())
-                && has_in_common(call, fact, by)
+            of_server(fact.record.tool_server.as_deref()) && has_in_common(call, fact, by)
         })
     }
 }
@@ -182,7 +193,7 @@ fn has_in_common(call: &OperationMatch, fact: &RunFact<'_>, by: JoinedBy) -> boo
 }
 
 /// Returns true if call and fact are of one conversation or session.
-pub(super) fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> bool {
+fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> bool {
     let told = [&*fact.record.session_id, fact.conversation()];
     [&*call.row.conversation_id, &*call.row.session_id].iter().any(|id| !id.is_empty() && told.contains(id))
 }
@@ -193,44 +204,118 @@ fn start(tool: &RunFact<'_>) -> Timestamp {
 }
 
 /// The model calls of a session, by what they asked for.
-pub(crate) struct ModelIndex<'r, 'l> {
+pub(crate) struct ModelIndex<'r> {
+    /// In the order of their beginnings.
     by_call_id: HashMap<&'r str, Vec<(Timestamp, usize)>>,
-    /// Those that do not report what they asked for, in the order of their beginnings.
-    silent: BTreeMap<(Timestamp, usize), &'r RunFact<'l>>,
+    /// Those that do not report what they asked for, by the number of each [`ModelKey`] and conversation, in the order
+    /// of their beginnings.
+    silent: HashMap<u64, Vec<(Timestamp, usize)>>,
 }
 
-impl<'r, 'l> ModelIndex<'r, 'l> {
-    pub(crate) fn new(models: &[&'r RunFact<'l>]) -> ModelIndex<'r, 'l> {
-        let mut by_call_id: HashMap<&str, Vec<(Timestamp, usize)>> = HashMap::new();
-        let mut silent = BTreeMap::new();
-        for (at, model) in models.iter().enumerate() {
-            for id in model.record.call_ids.iter().flatten() {
-                by_call_id.entry(&**id).or_default().push((model.began(), at));
-            }
-            if model.record.call_ids.is_none() {
-                silent.insert((model.began(), at), *model);
+/// What a tool can have in common with a model call that asked for it. Of turn and process, `None` is any one, and
+/// `Some(None)` one that is not known.
+#[derive(Clone, Copy, Hash)]
+struct ModelKey<'k> {
+    agent: &'k str,
+    /// Session or conversation.
+    run: &'k str,
+    turn: Option<Option<&'k str>>,
+    pid: Option<Option<u32>>,
+    /// Trace and parent of the spans.
+    place: Option<(&'k str, &'k str)>,
+}
+
+impl ModelKey<'_> {
+    /// Returns the keys of a fact with each of these turns, processes and places.
+    fn of<'k>(
+        fact: &'k RunFact<'_>,
+        turns: &[Option<Option<&'k str>>],
+        pids: &[Option<Option<u32>>],
+        places: &[Option<(&'k str, &'k str)>],
+    ) -> Vec<u64> {
+        let mut runs = vec![&*fact.record.session_id, fact.conversation()];
+        runs.dedup();
+        let mut keys = Vec::with_capacity(runs.len() * turns.len() * pids.len() * places.len());
+        for run in runs {
+            for turn in turns.iter().copied() {
+                for pid in pids.iter().copied() {
+                    for place in places.iter().copied() {
+                        keys.push(digest(ModelKey { agent: &fact.record.agent_name, run, turn, pid, place }));
+                    }
+                }
             }
         }
+        keys
+    }
+}
+
+impl<'r> ModelIndex<'r> {
+    pub(crate) fn new(models: &[&'r RunFact<'r>]) -> ModelIndex<'r> {
+        let mut by_call_id: HashMap<&str, Vec<(Timestamp, usize)>> = HashMap::new();
+        let mut silent: HashMap<u64, Vec<(Timestamp, usize)>> = HashMap::new();
+        for (at, model) in models.iter().enumerate() {
+            let place = (model.began(), at);
+            for id in model.record.call_ids.iter().flatten() {
+                by_call_id.entry(&**id).or_default().push(place);
+            }
+            if model.record.call_ids.is_none() {
+                let turns = [None, Some(model.record.turn_id.as_deref())];
+                let pids = [None, Some(model.record.host_pid)];
+                let places = [None, model.place()];
+                let places = &places[..1 + usize::from(places[1].is_some())];
+                let mut keys = ModelKey::of(model, &turns, &pids, places);
+                keys.extend([&*model.record.session_id, model.conversation()].map(digest));
+                keys.sort_unstable();
+                keys.dedup();
+                keys.into_iter().for_each(|key| silent.entry(key).or_default().push(place));
+            }
+        }
+        by_call_id.values_mut().chain(silent.values_mut()).for_each(|models| models.sort_unstable());
         ModelIndex { by_call_id, silent }
     }
 
     /// Returns the model call that asked for this call id; the last one before `began` if several did.
     pub(crate) fn of_call_id(&self, call_id: &str, began: Timestamp) -> Option<(usize, Join)> {
         let models = self.by_call_id.get(call_id)?;
-        let before = models.iter().filter(|(asked, _)| *asked <= began).max();
+        let before = models.partition_point(|(asked, _)| *asked <= began);
         let join = Join { by: JoinedBy::CallId, is_by_time: models.len() > 1 };
-        Some((before.or(models.first())?.1, join))
+        Some((models.get(before.saturating_sub(1))?.1, join))
     }
 
-    /// Returns the last model call that began before `began`, does not report what it asked for, and is accepted by
-    /// `is_same`. It may end later, since an agent can begin a tool while the model still sends.
-    pub(crate) fn last_before(
-        &self,
-        began: Timestamp,
-        is_same: impl Fn(&RunFact<'_>) -> bool,
-    ) -> Option<(usize, Join)> {
-        let found = self.silent.range(..(began, 0)).rev().find(|(_, model)| is_same(model));
-        found.map(|((_, at), _)| (*at, Join::by_time(JoinedBy::Conversation)))
+    /// Returns the last model call before the tool that does not report what it asked for, in the same run and turn as
+    /// far as those are known.
+    pub(crate) fn before_tool(&self, tool: &RunFact<'_>) -> Option<(usize, Join)> {
+        let turns = match tool.record.turn_id.as_deref() {
+            Some(turn) => vec![Some(Some(turn)), Some(None)],
+            None => vec![None],
+        };
+        let pids = match tool.record.host_pid {
+            Some(pid) => vec![Some(Some(pid)), Some(None)],
+            None => vec![None],
+        };
+        // An agent and its helpers, which work at the same time, have spans of their own.
+        let place = tool.place();
+        let before = |place| self.last_before(ModelKey::of(tool, &turns, &pids, &[place]), tool.began());
+        place.and_then(|place| before(Some(place))).or_else(|| before(None))
+    }
+
+    /// Returns the last model call before the call that does not report what it asked for, in the same conversation or
+    /// session.
+    pub(crate) fn before_call(&self, call: &OperationMatch) -> Option<(usize, Join)> {
+        let ids = [&*call.row.conversation_id, &*call.row.session_id];
+        self.last_before(ids.into_iter().filter(|id| !id.is_empty()).map(digest), call.row.started)
+    }
+
+    /// Returns the last one of the silent model calls with one of these keys that began before `began`. It may end
+    /// later, since an agent can begin a tool while the model still sends.
+    fn last_before(&self, keys: impl IntoIterator<Item = u64>, began: Timestamp) -> Option<(usize, Join)> {
+        let last = |key: u64| {
+            super::look();
+            let models = self.silent.get(&key)?;
+            models[..models.partition_point(|(other, _)| *other < began)].last().copied()
+        };
+        let (_, at) = keys.into_iter().filter_map(last).max()?;
+        Some((at, Join::by_time(JoinedBy::Conversation)))
     }
 }
 
@@ -240,11 +325,20 @@ pub(crate) fn calls_of_spans(
     calls: &[&OperationMatch],
 ) -> Vec<Option<(usize, Join)>> {
     let mut by_span: HashMap<(&str, &str), usize> = HashMap::new();
-    let mut by_trace: HashMap<&str, Vec<usize>> = HashMap::new();
+    let mut by_parent: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+    let mut by_trace: HashMap<&str, Vec<(i64, i64, usize)>> = HashMap::new();
+    let time = |at: usize| {
+        let row = &calls[at].row;
+        (row.started.0, row.ended().0.saturating_add(SLACK_US))
+    };
     for (at, call) in calls.iter().enumerate().filter(|(_, call)| !call.ids.trace_id.is_empty()) {
-        by_span.insert((&call.ids.trace_id, &call.ids.span_id), at);
-        by_trace.entry(&call.ids.trace_id).or_default().push(at);
+        let (trace, (started, ended)) = (&*call.ids.trace_id, time(at));
+        by_span.insert((trace, &call.ids.span_id), at);
+        by_parent.entry((trace, &call.ids.parent_span_id)).or_default().push(at);
+        by_trace.entry(trace).or_default().push((started, ended, at));
     }
+    let by_trace: HashMap<&str, TimeIndex> =
+        by_trace.into_iter().map(|(trace, times)| (trace, TimeIndex::new(times))).collect();
     let of_span = |span: &&RunFact<'_>| {
         let trace = span.record.trace_id.as_deref()?;
         let parent = span.record.parent_span_id.as_deref().unwrap_or_default();
@@ -253,16 +347,14 @@ pub(crate) fn calls_of_spans(
         }
         // The server knows the trace only: of its connection, or of the agent.
         let (began, ended) = (span.began().0, span.ended().0);
-        let around = |at: &&usize| {
-            let row = &calls[**at].row;
-            row.started.0 <= began && ended <= row.ended().0.saturating_add(SLACK_US)
-        };
-        let mut around = by_trace.get(trace)?.iter().filter(around);
-        let latest = around.clone().max_by_key(|at| (calls[**at].row.started, Reverse(**at)))?;
-        let is_child = |at: &&usize| *calls[**at].ids.parent_span_id == *parent && !parent.is_empty();
-        let of_parent = by_trace.get(trace)?.iter().filter(is_child).count();
-        let is_only = of_parent == 1 && around.any(|at| *calls[*at].ids.parent_span_id == *parent);
-        Some((*latest, Join { by: JoinedBy::Trace, is_by_time: !is_only }))
+        let mut around = by_trace.get(trace)?.find(began, ended);
+        let last = around.next()?;
+        // Of calls that began at once, the first one has the span.
+        let first = around.take_while(|at| time(*at).0 == time(last).0).last().unwrap_or(last);
+        let is_around = |at: usize| time(at).0 <= began && ended <= time(at).1;
+        let of_parent = by_parent.get(&(trace, parent)).filter(|_| !parent.is_empty());
+        let is_only = of_parent.is_some_and(|calls| matches!(calls[..], [only] if is_around(only)));
+        Some((first, Join { by: JoinedBy::Trace, is_by_time: !is_only }))
     };
     spans.iter().map(of_span).collect()
 }

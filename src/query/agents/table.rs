@@ -1,6 +1,6 @@
 //! Groups what agents reported: the rows of `stats --by model|turn` and of the report page.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -21,8 +21,12 @@ pub(crate) struct ModelRow {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) models: Vec<String>,
     pub(crate) agent_name: String,
+    /// Id of the session that the turn belongs to, else the agent's id of its session.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) session_id: String,
+    /// The agent's id of its session.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) agent_session_id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) turn_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,7 +82,8 @@ impl ModelRow {
         let named = turn.totals.by_model.keys().filter(|model| !model.is_empty());
         ModelRow {
             models: named.cloned().collect(),
-            session_id: turn.key[1].to_owned(),
+            session_id: turn.session_id().to_owned(),
+            agent_session_id: turn.key[1].to_owned(),
             turn_id: turn.key[2].to_owned(),
             started_at: Some(turn.began),
             tools: Some(turn.totals.tools),
@@ -111,29 +116,10 @@ impl FactGroup<'_> {
     }
 }
 
-/// Groups the facts by session and turn.
+/// Groups the facts by session and turn. An agent that continues a conversation in another session can count its turns
+/// anew, so their sessions separate turns with one id.
 pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
     groups(facts.iter().map(|joined| ((turn_of(joined), joined.session.as_ref()), joined)))
-}
-
-/// Groups the facts by turn. An agent that continues a conversation in another session can count its turns anew, so
-/// their sessions separate turns with one id. A turn can begin long before the first server of its session, and
-/// its first facts then belong to no session: they are in the nearest turn with their id.
-fn turns_of_rows<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
-    let mut joined: HashMap<[&str; 3], BTreeMap<Timestamp, &Arc<str>>> = HashMap::new();
-    for found in facts {
-        if let Some(session) = &found.session {
-            joined.entry(turn_of(found)).or_default().insert(found.fact.began, session);
-        }
-    }
-    let nearest = |found: &'f JoinedFact<'_>| {
-        let (sessions, began) = (joined.get(&turn_of(found))?, found.fact.began);
-        let around = [sessions.range(..began).next_back(), sessions.range(began..).next()];
-        let nearest = around.into_iter().flatten().min_by_key(|(at, _)| at.0.abs_diff(began.0));
-        nearest.map(|(_, session)| *session)
-    };
-    let session = |found: &'f JoinedFact<'_>| found.session.as_ref().or_else(|| nearest(found));
-    groups(facts.iter().map(|found| ((turn_of(found), session(found)), found)))
 }
 
 fn turn_of<'f>(JoinedFact { fact, .. }: &'f JoinedFact<'_>) -> [&'f str; 3] {
@@ -154,9 +140,11 @@ fn groups<'f>(facts: impl Iterator<Item = (GroupKey<'f>, &'f JoinedFact<'f>)>) -
             totals: AgentTotals::default(),
             durations: Durations::default(),
         });
-        group.totals.add_counted(fact);
+        let record = fact.record();
+        group.totals.add(&record);
         group.began = fact.began.min(group.began);
-        if let (EventName::ModelCall, Some(ms)) = (fact.event, fact.figures.ms) {
+        let ms = record.duration_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0);
+        if let (EventName::ModelCall, Some(ms)) = (fact.event, ms) {
             group.durations.push(ms);
         }
     }
@@ -172,7 +160,7 @@ fn groups<'f>(facts: impl Iterator<Item = (GroupKey<'f>, &'f JoinedFact<'f>)>) -
 /// Returns a row for each model, or for each turn.
 pub(crate) fn model_rows(facts: &[JoinedFact<'_>], by_turn: bool) -> Vec<ModelRow> {
     if by_turn {
-        return turns_of_rows(facts).into_iter().map(ModelRow::of_turn).collect();
+        return turns(facts).into_iter().map(ModelRow::of_turn).collect();
     }
     let calls = facts.iter().filter(|joined| joined.fact.event == EventName::ModelCall);
     let of_models =

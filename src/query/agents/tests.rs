@@ -1,5 +1,7 @@
 //! Joins of made calls and facts. Times are milliseconds after a fixed moment.
 
+use std::cell::Cell;
+
 use super::chain::{ChainItem, ChainNode, chain};
 use super::join::AgentJoins;
 use super::joins::{JoinedBy, tools_of};
@@ -7,6 +9,22 @@ use super::table::{ModelRow, model_rows};
 use super::*;
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
+
+thread_local! {
+    /// Number of looks at records in this thread, so in this test.
+    pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Fails if `run` looks at records much more than four times as often with four times the records.
+pub(super) fn assert_few_looks(what: &str, run: impl Fn(i64)) {
+    let looks = |count: i64| {
+        LOOKS.set(0);
+        run(count);
+        LOOKS.get()
+    };
+    let (few, many) = (looks(100), looks(400));
+    assert!(few >= 100 && many <= 6 * few, "{what}: {few} looks for 100 records, {many} for 400");
+}
 
 const DAWN: i64 = 1_800_000_000_000_000;
 
@@ -33,7 +51,7 @@ fn line(event: &str, seq: u64, start: i64, ms: i64, more: &str) -> String {
 }
 
 fn lines(lines: &[String]) -> RunLines {
-    RunLines { lines: lines.iter().map(|line| line.as_bytes().into()).collect(), ambiguous: None }
+    RunLines { lines: lines.iter().map(|line| line.as_bytes().into()).collect(), ..RunLines::default() }
 }
 
 /// Returns the rows of `stats` for these lines, each group read by a thread of its own.
@@ -406,4 +424,138 @@ fn a_tool_of_one_process_is_not_below_a_model_call_of_another() {
         tool(4, "read", 40, 10, &of(70)),
     ];
     assert_eq!(tree(&[], &facts).unwrap(), "outside 0\n model 2\n  ~tool 4\n model 3\n");
+}
+
+#[test]
+fn parts_of_facts_in_any_order_give_the_figures_and_the_tree_the_same_facts() {
+    let mut seed = 5_u64;
+    let mut below = |end: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % end
+    };
+    for _ in 0..40 {
+        let parts: Vec<String> = (0..30_u64)
+            .map(|seq| {
+                let run = below(2);
+                let timestamp = at(below(20) as i64 * 10);
+                let mut part = format!(
+                    r#"{{"schema":"spantap/1","timestamp":"{timestamp}","event":"model_call","seq":{seq},"connection_id":"0000a{run}","agent_name":"codex","session_id":"c","fact_id":"f{}""#,
+                    below(8)
+                );
+                let fields = [
+                    (r#""amends":true"#.to_owned(), 2),
+                    (format!(r#""status":"{}""#, ["ok", "error"][below(2) as usize]), 2),
+                    (format!(r#""error_type":"{}""#, below(600)), 3),
+                    (format!(r#""started_at":"{}""#, at(below(100) as i64)), 2),
+                    (format!(r#""ended_at":"{}""#, at(100 + below(100) as i64)), 3),
+                    (format!(r#""duration_ms":{}"#, below(3) * 50), 2),
+                    (format!(r#""input_tokens":{}"#, below(100)), 2),
+                    (format!(r#""output_tokens":{}"#, below(100)), 2),
+                    (format!(r#""cached_tokens":{}"#, below(100)), 2),
+                    (format!(r#""cost_usd":{},"cost_source":"{}""#, below(9), ["agent", "config"][below(2) as usize]), 2),
+                    (format!(r#""model":"m{}""#, below(3)), 2),
+                    (format!(r#""span_id":"s{}""#, below(9)), 3),
+                ];
+                fields.into_iter().filter(|(_, often)| below(*often) == 0).for_each(|(field, _)| part += &format!(",{field}"));
+                part + "}"
+            })
+            .collect();
+        let lines = lines(&parts);
+        let sums = |record: &AgentRecord<'_>| {
+            format!(
+                "{:?} {:?} {:?} {:?}",
+                record.began(),
+                record.ended(),
+                record.model,
+                totals::ModelTotals::from(record)
+            )
+        };
+        let mut tree: Vec<String> = lines.facts().iter().map(|fact| sums(&fact.record)).collect();
+        tree.sort();
+        let mut joins = AgentJoins::without_sessions(TimeWindow::default());
+        parts.iter().rev().for_each(|line| joins.take_of_agent(line.as_bytes()));
+        let joined = joins.join(&[]);
+        let mut figures: Vec<String> =
+            joined.facts.iter().map(|joined| sums(&joined.fact.record())).collect();
+        figures.sort();
+        assert_eq!(figures, tree, "{parts:#?}");
+    }
+}
+
+#[test]
+fn the_latest_lines_of_a_session_are_kept_and_the_others_are_counted_whichever_thread_reads_them() {
+    let line = |ms: i64| -> Box<[u8]> { format!("{ms:010}").into_bytes().into() };
+    let read = |times: &[i64]| {
+        let mut lines = LatestLines::of_at_most(30);
+        for ms in times {
+            lines.keep(at(*ms), line(*ms));
+            assert!(lines.bytes < 60, "memory is bounded before the end");
+        }
+        lines
+    };
+    for (here, there) in [
+        (&[1, 2, 3, 4][..], &[5, 6, 7, 8][..]),
+        (&[8, 1, 7, 2, 6, 3, 5], &[4]),
+        (&[], &[8, 7, 6, 5, 4, 3, 2, 1]),
+    ] {
+        let mut lines = read(here);
+        lines.merge(read(there));
+        assert_eq!(lines.finish(), (vec![line(6), line(7), line(8)], 5), "{here:?} {there:?}");
+    }
+    let (kept, left_out) = read(&[3, 1, 2]).finish();
+    assert_eq!((kept.len(), left_out), (3, 0), "all fit");
+    assert_eq!(RunLines::default().left_out_text(), None);
+    let cut = RunLines { left_out: 5, ..RunLines::default() };
+    assert!(cut.left_out_text().unwrap().starts_with("5 reports of agents and servers are left out"));
+}
+
+#[test]
+fn a_tree_of_four_times_the_records_needs_little_more_than_four_times_the_looks() {
+    let second = |number: i64| number * 1_000;
+    let in_trace = |number: i64| format!(r#","trace_id":"t","span_id":"s{number}","parent_span_id":"p""#);
+    type Records<'f> = &'f dyn Fn(i64) -> (Option<OperationMatch>, Vec<String>);
+    let cases: [(&str, Records<'_>); 7] = [
+        ("call ids that come again", &|number| {
+            let (seq, id) = (number as u64, r#","call_id":"0""#);
+            let model = line("model_call", seq, second(number), 9, r#","call_ids":["0"]"#);
+            (Some(call(seq, "a", second(number), 9, id)), vec![model, tool(seq, "a", second(number), 9, id)])
+        }),
+        ("tools without ids", &|number| {
+            let seq = number as u64;
+            (Some(call(seq, "a", second(number), 9, "")), vec![tool(seq, "a", second(number), 9, "")])
+        }),
+        ("model calls of another run", &|number| {
+            let model = line("model_call", number as u64, second(number), 9, r#","session_id":"other""#);
+            (None, vec![model, tool(number as u64, "a", second(number), 9, "")])
+        }),
+        ("model calls outside turns", &|number| {
+            let seq = number as u64;
+            let turn = line("agent_turn", seq, second(number), 9, "");
+            (None, vec![turn, line("model_call", seq, second(number) + 500, 9, "")])
+        }),
+        ("model calls in a turn around others", &|number| {
+            let long = if number == 0 { second(1_000) } else { 0 };
+            let turn = line("agent_turn", number as u64, second(number), long, "");
+            (None, vec![turn, line("model_call", number as u64, second(number) + 500, 9, "")])
+        }),
+        ("turns of one id", &|number| {
+            let turn = r#","turn_id":"p0""#;
+            let model = line("model_call", number as u64, second(number) + 1, 9, turn);
+            (None, vec![line("agent_turn", number as u64, second(number), 0, turn), model])
+        }),
+        ("spans of one trace", &|number| {
+            let seq = number as u64;
+            let span = line("server_span", seq, second(number) + 1, 2, &in_trace(-number));
+            (Some(call(seq, "a", second(number), 9, &in_trace(number))), vec![span])
+        }),
+    ];
+    for (what, records) in cases {
+        assert_few_looks(what, |count| {
+            let (calls, texts): (Vec<_>, Vec<_>) = (0..count).map(records).unzip();
+            let calls: Vec<OperationMatch> = calls.into_iter().flatten().collect();
+            let lines = lines(&texts.concat());
+            let facts = lines.facts();
+            assert!(chain(&calls, &facts, true).is_some());
+        });
+    }
 }

@@ -25,77 +25,29 @@ pub(crate) struct ModelTotals {
     pub(crate) ms: f64,
 }
 
-/// Figures of one model call. What no part of the call reported is `None`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CallFigures {
-    is_error: bool,
-    input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    cached_tokens: Option<u64>,
-    /// Cost, and true if it was calculated.
-    cost: Option<(f64, bool)>,
-    pub(super) ms: Option<f64>,
-}
-
-impl CallFigures {
-    pub(super) fn new(record: &AgentRecord<'_>) -> CallFigures {
-        let is_calculated = record.cost_source == Some(CostSource::Config);
-        CallFigures {
-            is_error: record.status == Some(Status::Error),
-            input_tokens: record.input_tokens,
-            output_tokens: record.output_tokens,
-            cached_tokens: record.cached_tokens,
-            cost: record.cost_usd.filter(|cost| cost.is_finite()).map(|cost| (cost, is_calculated)),
-            ms: record.duration_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0),
-        }
-    }
-
-    /// Returns the input and output tokens.
-    pub(super) fn tokens(&self) -> [Option<u64>; 2] {
-        [self.input_tokens, self.output_tokens]
-    }
-
-    /// Takes each figure that is missing here from another part of the same call.
-    pub(super) fn fill(&mut self, other: &CallFigures) {
-        *self = CallFigures {
-            is_error: self.is_error || other.is_error,
-            input_tokens: self.input_tokens.or(other.input_tokens),
-            output_tokens: self.output_tokens.or(other.output_tokens),
-            cached_tokens: self.cached_tokens.or(other.cached_tokens),
-            // A cost that the agent reported replaces one that was calculated.
-            cost: match (self.cost, other.cost) {
-                (Some((_, true)), Some((_, false))) | (None, _) => other.cost,
-                (own, _) => own,
-            },
-            ms: self.ms.or(other.ms),
-        };
-    }
-}
-
-impl From<&CallFigures> for ModelTotals {
-    fn from(call: &CallFigures) -> ModelTotals {
+impl From<&AgentRecord<'_>> for ModelTotals {
+    fn from(call: &AgentRecord<'_>) -> ModelTotals {
+        let cost = call.cost_usd.filter(|cost| cost.is_finite());
+        let calculated = cost.filter(|_| call.cost_source == Some(CostSource::Config));
         ModelTotals {
             calls: 1,
-            errors: u64::from(call.is_error),
+            errors: u64::from(call.status == Some(Status::Error)),
             told: u64::from(call.input_tokens.is_some() || call.output_tokens.is_some()),
             input_tokens: call.input_tokens.unwrap_or(0),
             output_tokens: call.output_tokens.unwrap_or(0),
             cached_tokens: call.cached_tokens.unwrap_or(0),
-            cost_usd: call.cost.map_or(0.0, |(cost, _)| cost),
-            priced: u64::from(call.cost.is_some()),
-            calculated: u64::from(call.cost.is_some_and(|(_, is_calculated)| is_calculated)),
-            calculated_usd: call
-                .cost
-                .filter(|(_, is_calculated)| *is_calculated)
-                .map_or(0.0, |(cost, _)| cost),
-            ms: call.ms.unwrap_or(0.0),
+            cost_usd: cost.unwrap_or(0.0),
+            priced: u64::from(cost.is_some()),
+            calculated: u64::from(calculated.is_some()),
+            calculated_usd: calculated.unwrap_or(0.0),
+            ms: call.duration_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0)),
         }
     }
 }
 
 impl ModelTotals {
     pub(crate) fn add(&mut self, record: &AgentRecord<'_>) {
-        self.merge(&ModelTotals::from(&CallFigures::new(record)));
+        self.merge(&ModelTotals::from(record));
     }
 
     pub(crate) fn merge(&mut self, other: &ModelTotals) {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::query::agents::names::CANDIDATES;
 use crate::query::agents::table::model_rows;
+use crate::query::agents::tests::assert_few_looks;
+use crate::record::live::LiveState;
 
 const DAWN: i64 = 1_800_000_000_000_000;
 const DAY: i64 = 24 * 3_600_000;
@@ -98,6 +100,14 @@ fn a_session_whose_end_was_not_recorded_ends_with_its_last_record_unless_it_runs
     let mut killed = running("s");
     killed.liveness = Liveness::Killed;
     assert_eq!(joined_with(&[killed], &wire, &facts).0, "m1:s m2:s");
+    // Nothing shows whether the proxy of a container runs. Its live file shows that it did at its last change.
+    let mut unknown = running("s");
+    unknown.liveness = Liveness::Unknown;
+    assert_eq!(joined_with(std::slice::from_ref(&unknown), &wire, &facts).0, "m1:s m2:s");
+    unknown.state.updated_at = at(DAY - 59_000);
+    assert_eq!(joined_with(std::slice::from_ref(&unknown), &wire, &facts).0, "m1:s m2:s m3:s");
+    unknown.state.updated_at = at(DAY - 61_000);
+    assert_eq!(joined_with(&[unknown], &wire, &facts).0, "m1:s m2:s");
     // The id of the session itself is the agent's.
     let own = facts.map(|fact| fact.replace(r#""session_id":"c""#, r#""session_id":"s""#));
     assert_eq!(joined(&wire, &own), "m1:s m2:s m3:s");
@@ -428,4 +438,79 @@ fn a_turn_id_that_comes_again_in_another_session_is_another_turn() {
     };
     assert_eq!(turns(&[]), [(at(0), 3)], "no session is known");
     assert_eq!(turns(&wire), [(at(0), 1), (at(hour - 300_000), 2)]);
+}
+
+#[test]
+fn a_turn_that_began_long_before_the_first_server_is_one_turn_of_the_session_in_every_view() {
+    let minute = 60_000;
+    let turn = r#","turn_id":"p0""#;
+    let facts = [
+        fact("agent_turn", "t1", "c", 0, turn),
+        model("m1", "c", 10, turn),
+        // The first server of the session started twenty minutes later, and the last record is its call.
+        model("m2", "c", 20 * minute, turn),
+        model("m3", "c", 40 * minute, turn),
+        // Another turn, to which no server belongs.
+        model("m4", "c", 41 * minute, r#","turn_id":"p1""#),
+        // The agent was started again on another day, and counts its turns anew.
+        model("m5", "c", DAY, turn),
+    ];
+    let wire = [call("s", "a", 20 * minute, r#","conversation_id":"c""#)];
+    assert_eq!(joined(&wire, &facts), "m1:s m2:s m3:s t1:s");
+    let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+    take_all(&mut joins, &wire);
+    facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
+    let mut joined = joins.join(&[]);
+    let totals = joined.totals_of(["s"].into_iter());
+    assert_eq!((totals["s"].turns, totals["s"].models.calls, joined.records_of("s").len()), (1, 3, 4));
+    let mut rows: Vec<_> = model_rows(&joined.facts, true)
+        .into_iter()
+        .map(|row| (row.session_id, row.agent_session_id, row.turn_id, row.model_calls))
+        .collect();
+    rows.sort();
+    let row = |session: &str, turn: &str, calls: u64| -> (String, String, String, u64) {
+        (session.to_owned(), "c".to_owned(), turn.to_owned(), calls)
+    };
+    assert_eq!(rows, [row("c", "p0", 1), row("c", "p1", 1), row("s", "p0", 3)]);
+    joined.retain_selected(&Selection { session: Some("s".to_owned()), ..Selection::default() });
+    assert_eq!(model_rows(&joined.facts, true)[0].model_calls, 3, "of the selected session");
+}
+
+#[test]
+fn four_times_the_sessions_and_facts_need_little_more_than_four_times_the_looks() {
+    let conversation = r#","conversation_id":"c""#;
+    let id = r#","call_id":"0""#;
+    let name = |day: i64| format!("f{day}");
+    let session = |day: i64| format!("s{day}");
+    type Records<'f> = &'f dyn Fn(i64) -> [String; 2];
+    let cases: [(&str, Records<'_>); 4] = [
+        ("a conversation that goes on each day", &|day| {
+            [call(&session(day), "a", day * DAY, conversation), model(&name(day), "c", day * DAY, "")]
+        }),
+        ("a call id that comes again", &|day| {
+            let tool = tool(&name(day), &format!("run-{day}"), day * DAY, "b", id);
+            [call(&session(day), "a", day * DAY, id), tool]
+        }),
+        ("one run of each day", &|day| {
+            [
+                call(&session(day), "a", day * DAY, ""),
+                tool(&name(day), &format!("run-{day}"), day * DAY, "a", ""),
+            ]
+        }),
+        ("one run of all days", &|day| {
+            [call(&session(day), "a", day * DAY, ""), tool(&name(day), "run", day * DAY, "a", "")]
+        }),
+    ];
+    for (what, records) in cases {
+        for live in [vec![], vec![running("s0")]] {
+            assert_few_looks(what, |count| {
+                let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
+                for [wire, fact] in (0..count).map(records) {
+                    take_all(&mut joins, &[wire]);
+                    joins.take_of_agent(fact.as_bytes());
+                }
+                assert_eq!(joins.join(&live).facts.len() as i64, count);
+            });
+        }
+    }
 }
