@@ -404,8 +404,15 @@ impl Reading {
         }
     }
 
+    /// Prints one line on standard error that is not an error, unless the terminal is a screen.
+    pub(super) fn note(&self, text: &str) {
+        if self.shows_progress {
+            note(text);
+        }
+    }
+
     pub(super) fn print_problems(&self, findings: &ScanFindings) {
-        self.problems(findings).iter().for_each(|text| note(text));
+        self.problems(findings).iter().for_each(|text| self.note(text));
     }
 
     /// Returns what could not be read, one line each.

@@ -45,7 +45,8 @@ impl SessionsArgs {
         found.truncate(self.output.limit.unwrap_or(default));
         if let Some(mut agents) = agents {
             let joined = agents.join(&reading.all_live());
-            joined.notes().iter().for_each(|text| note(text));
+            let doubt = joined.doubt(|id| found.iter().any(|(known, _)| known == id));
+            joined.notes().iter().chain(&doubt).for_each(|text| note(text));
             joined.add_to(&mut found);
         }
         let live = reading.live_noted();

@@ -271,20 +271,21 @@ fn agent_lines(
         && let Some((from, until)) = span.get().map(time_near)
     {
         // The session can be older than the facts that were kept.
-        let runs = |connection: &LiveConnection| {
-            connection.liveness == Liveness::Running && connection.state.session_id == session_id
-        };
-        let until = if live.iter().any(runs) { Timestamp(i64::MAX) } else { until };
+        let of_session = live.iter().filter(|connection| connection.state.session_id == session_id);
+        let ends = of_session.map(|LiveConnection { state, liveness }| match liveness {
+            Liveness::Running => Timestamp(i64::MAX),
+            Liveness::Killed | Liveness::Unknown => time_near((from, state.updated_at)).1,
+        });
+        let until = ends.max().map_or(until, |end| end.max(until));
         let only = FactsOf { session_id: session_id.into(), from, until };
         let ((), of_session, _) = reading.scan_with(Some(agents.for_only(only)), || ());
         agents = of_session.unwrap_or(agents);
     }
     let joined = agents.join(&live);
-    if reading.shows_progress {
-        joined.notes().iter().for_each(|text| note(text));
-    }
     let of = RecordsOf::new(session_id, &joined, &found.operations, span);
-    agents::read(&reading.sources, reading.select.window, &of)
+    let lines = agents::read(&reading.sources, reading.select.window, &of);
+    joined.notes().iter().chain(&lines.left_out_text()).for_each(|text| reading.note(text));
+    lines
 }
 
 fn write_records(out: &mut impl Write, found: &[OperationMatch]) -> anyhow::Result<()> {

@@ -84,7 +84,9 @@ impl StatsArgs {
         reading.print_problems(&findings);
         let mut agents = agents.unwrap_or_else(without_sessions);
         let mut joined = agents.join(&reading.all_live());
-        joined.notes().iter().for_each(|text| note(text));
+        // Without a selected session, the rows have all reports.
+        let doubt = if is_of_session { joined.doubt(|id| select.takes_session(id)) } else { None };
+        joined.notes().iter().chain(&doubt).for_each(|text| note(text));
         joined.retain_selected(&reading.select);
         let mut rows = model_rows(&joined.facts, by_turn);
         if let Some(order) = self.sort {

@@ -62,7 +62,7 @@ pub(crate) fn json(state: &TopState, servers: &[TopServer], count: usize, now: T
         "errors_5min": errors,
         "servers": servers,
         "agents": state.agents.iter().map(agent_json).collect::<Vec<Value>>(),
-        "agent_notes": state.agent_notes,
+        "agent_notes": state.agent_notes.iter().chain(&state.agent_doubt).collect::<Vec<&String>>(),
         "operations": rows,
     })
 }
@@ -81,6 +81,7 @@ fn agent_json(agent: &TopAgent) -> Value {
 pub(crate) fn agent_lines(terminal: &Terminal, state: &TopState, most: usize) -> Vec<String> {
     let agents = &state.agents;
     let notes: &[String] = if agents.is_empty() { &[] } else { &state.agent_notes };
+    let notes: Vec<&String> = notes.iter().chain(&state.agent_doubt).collect();
     let most = most.saturating_sub(notes.len());
     let line = |agent: &TopAgent| {
         let hosts: Vec<&str> = agent.hosts.iter().map(String::as_str).collect();
@@ -103,9 +104,9 @@ pub(crate) fn agent_lines(terminal: &Terminal, state: &TopState, most: usize) ->
         let more = format!("{} more sessions with reports of their agents", agents.len() - shown);
         lines.push(Tone::Faint.paint(terminal.cut(more, terminal.width)));
     }
-    if !lines.is_empty() {
-        lines
-            .extend(notes.iter().map(|note| Tone::Warning.paint(terminal.cut(note.clone(), terminal.width))));
+    if !lines.is_empty() || agents.is_empty() && most > 0 {
+        let note = |note: &&String| Tone::Warning.paint(terminal.cut((*note).clone(), terminal.width));
+        lines.extend(notes.iter().map(note));
     }
     lines
 }

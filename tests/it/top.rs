@@ -94,7 +94,7 @@ impl Screen {
 
     fn start_top(&self) {
         self.run("stty -g > before; echo sa''ved", "saved");
-        let top = format!("sh -c 'echo $$ > pid; exec {SPANTAP} top'; echo sta''tus=$?");
+        let top = format!("sh -c 'echo $$ > pid; exec {SPANTAP} top 2> said'; echo sta''tus=$?");
         self.run(&top, "running");
     }
 
@@ -126,6 +126,9 @@ fn every_key_does_what_it_says_at_both_sizes() {
         let home = Home::new();
         let Some(screen) = Screen::new(&home, width, height) else { return };
         let sessions = some_sessions(&home);
+        // Commands that print a session print a note about such a file.
+        std::fs::write(home.logs().with_file_name("live").join("newer.live"), "spantap-live/2 1 0\n1")
+            .unwrap();
         screen.start_top();
         screen.wait_until("the servers, the open call and the calls", |text| {
             ["SERVER", "2 running", "◐ busy", " s query", "● idle", "no_such_tool"]
@@ -178,6 +181,11 @@ fn every_key_does_what_it_says_at_both_sizes() {
         screen.wait_for("filter server:\"");
         screen.keys(&["q"]);
         screen.wait_for_shell("status=0");
+        assert_eq!(
+            std::fs::read_to_string(home.path().join("said")).unwrap(),
+            "",
+            "nothing is below the screen"
+        );
         sessions.into_iter().for_each(|session| drop(session.end()));
     }
 }

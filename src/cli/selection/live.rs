@@ -1,6 +1,6 @@
 //! The connections that run now, as the reading commands see them.
 
-use super::{Reading, note};
+use super::Reading;
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::settings::paths;
 
@@ -40,7 +40,7 @@ impl Reading {
     /// Like [`live`](Reading::live), and prints the problems on standard error.
     pub(in crate::cli) fn live_noted(&self) -> Vec<LiveConnection> {
         let (connections, problems) = self.live();
-        problems.iter().for_each(|problem| note(problem));
+        problems.iter().for_each(|problem| self.note(problem));
         connections
     }
 }

@@ -160,7 +160,8 @@ impl PageData {
         let is_of_some_sessions = report.is_of_some_sessions();
         let mut sessions = report.take_sessions();
         joined.add_to(&mut sessions);
-        about.notes.extend(joined.notes().into_iter().map(Printable::from));
+        let doubt = joined.doubt(|id| sessions.iter().any(|(known, _)| known == id));
+        about.notes.extend(joined.notes().into_iter().chain(doubt).map(Printable::from));
         let agents = AgentBoard::new(&joined.facts, &sessions, is_of_some_sessions);
         let (first, last) = report.span.get().unwrap_or_default();
         let prices = report.prices;
