@@ -45,6 +45,14 @@ fn has_number(text: &str, what: &str) -> bool {
     text.match_indices(what).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_ascii_digit() || c == ','))
 }
 
+/// Failed model calls, refused tools, tools and turns of the agent.
+type Counts = [i64; 4];
+
+/// Returns the number of records of this event with this word.
+fn count(records: &[Value], event: &str, field: &str, word: &str) -> i64 {
+    records.iter().filter(|record| record["event"] == event && record[field] == word).count() as i64
+}
+
 /// Returns what each session of the folder used, after every command has said the same.
 fn used_by_session(folder: &Path) -> BTreeMap<String, Used> {
     used_since(folder, "2026-01-01")
@@ -52,48 +60,161 @@ fn used_by_session(folder: &Path) -> BTreeMap<String, Used> {
 
 /// Returns what each session of the folder used since that time, after every command has said the same.
 fn used_since(folder: &Path, since: &str) -> BTreeMap<String, Used> {
-    let home = Home::new();
+    used_in(&Home::new(), folder, since)
+}
+
+/// Does the same for the processes of this home.
+fn used_in(home: &Home, folder: &Path, since: &str) -> BTreeMap<String, Used> {
     let place = folder.to_str().unwrap();
-    let rows = json_lines(&home, &["sessions", "--since", since, "--json", place]);
-    let id = |row: &Value| row["session_id"].as_str().unwrap().to_owned();
-    let sessions: BTreeMap<String, Used> =
-        rows.iter().map(|row| (id(row), used(row, "model_calls"))).collect();
+    let rows = json_lines(home, &["sessions", "--since", since, "--json", place]);
     let page = text(&home.spantap(["report", "--since", since, "-o", "-", place]).output().unwrap()).0;
     let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).unwrap();
     let page: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
-    for (id, expected) in &sessions {
-        let of_model = |model: &Value| {
-            let number = |at: usize| model[at].as_i64().unwrap();
-            let usd = model[9].as_f64().unwrap() + model[11].as_f64().unwrap();
-            [number(2), number(5), number(6), number(7), micros(usd)]
-        };
-        let turns =
-            page["agents"]["turns"].as_array().unwrap().iter().filter(|turn| turn["session"] == id.as_str());
-        let in_page = sum(turns.flat_map(|turn| turn["models"].as_array().unwrap()).map(of_model));
-        let shown = json_lines(&home, &["show", id, place, "--since", since, "--json"]);
-        let calls = shown.iter().filter(|record| record["event"] == "model_call");
-        let in_show = sum(calls.map(|record| {
-            let [_, tokens @ ..] = used(record, "");
-            [1, tokens[0], tokens[1], tokens[2], tokens[3]]
-        }));
-        let by = |by: &str| {
-            let rows =
-                json_lines(&home, &["stats", "--by", by, "--session", id, "--since", since, "--json", place]);
-            sum(rows.iter().map(|row| used(row, "model_calls")))
-        };
-        let drawn = ["show", id, place, "--since", since, "--no-pager"];
-        let (drawn, _) = text(&home.spantap(drawn).output().unwrap());
-        let says = format!("{} model call", expected[0]);
-        assert!(expected[0] == 0 || has_number(&drawn, &says), "{id}: {says} in {drawn}");
-        let found =
-            [("show", in_show), ("by model", by("model")), ("by turn", by("turn")), ("report", in_page)];
-        for (view, found) in found {
-            // Each view rounds its own sums.
-            let is_same = found[..4] == expected[..4] && (found[4] - expected[4]).abs() <= 20;
-            assert!(is_same, "{id} in {view}: {found:?}, and {expected:?} in sessions");
+    let mut asked = Asked::new(home, place);
+    let told = asked.answer("sessions", json!({"since": since}))["rows"].clone();
+    let top = json_lines(home, &["top", "--once", "--since", since, "--json", place]);
+    for row in &rows {
+        let id = row["session_id"].as_str().unwrap();
+        let of_session = |row: &&Value| row["session_id"] == id;
+        let expected = used(row, "model_calls");
+        let shown = json_lines(home, &["show", id, place, "--since", since, "--json"]);
+        let counts = [
+            count(&shown, "model_call", "status", "error"),
+            count(&shown, "agent_tool", "decision", "refused"),
+            shown.iter().filter(|record| record["event"] == "agent_tool").count() as i64,
+            shown.iter().filter(|record| record["event"] == "agent_turn").count() as i64,
+        ];
+        check_show(home, place, since, row, &shown, counts);
+        check_stats(home, place, since, row, counts);
+        check_page(&page, row, counts);
+        check_why(home, &mut asked, place, since, id);
+        let told = told.as_array().unwrap().iter().find(of_session).unwrap();
+        assert_eq!(used(told, "model_calls"), expected, "{id} in mcp");
+        assert_eq!(told["refused"], row["refused"], "{id} in mcp");
+        let runs = row["running"].as_i64() > Some(0);
+        let agent = top[0]["agents"].as_array().unwrap().iter().find(of_session);
+        assert_eq!(agent.is_some(), runs && row["model_calls"].is_number(), "{id} in top: {:#?}", top[0]);
+        if let Some(agent) = agent {
+            assert_eq!(used(agent, "model_calls"), expected, "{id} in top");
+            let found = ["refused", "turns"].map(|name| agent[name].as_i64().unwrap());
+            assert_eq!(found, [counts[1], counts[3]], "{id} in top");
         }
     }
-    sessions
+    assert!(asked.session.end().0.success());
+    let id = |row: &Value| row["session_id"].as_str().unwrap().to_owned();
+    rows.iter().map(|row| (id(row), used(row, "model_calls"))).collect()
+}
+
+/// A client of `spantap mcp`.
+struct Asked {
+    session: Session,
+}
+
+impl Asked {
+    fn new(home: &Home, place: &str) -> Asked {
+        let mut session = Session::start(home.spantap(["mcp", "--all", "--log-dir", place]));
+        let client = json!({"name": "it", "version": "1"});
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+        session.request("initialize", params);
+        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        Asked { session }
+    }
+
+    fn answer(&mut self, tool: &str, mut arguments: Value) -> Value {
+        arguments["max_tokens"] = json!(10_000);
+        let answer = self.session.request("tools/call", json!({"name": tool, "arguments": arguments}));
+        let text = answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer}"));
+        serde_json::from_str(text).unwrap()
+    }
+}
+
+#[track_caller]
+fn assert_same(what: &str, found: Used, row: &Value) {
+    let expected = used(row, "model_calls");
+    // Each view rounds its own sums.
+    let is_same = found[..4] == expected[..4] && (found[4] - expected[4]).abs() <= 20;
+    assert!(is_same, "{} in {what}: {found:?}, and {expected:?} in sessions", row["session_id"]);
+}
+
+fn check_show(home: &Home, place: &str, since: &str, row: &Value, shown: &[Value], counts: Counts) {
+    let id = row["session_id"].as_str().unwrap();
+    let calls = shown.iter().filter(|record| record["event"] == "model_call");
+    let of_call = |record: &Value| {
+        let [_, tokens @ ..] = used(record, "");
+        [1, tokens[0], tokens[1], tokens[2], tokens[3]]
+    };
+    assert_same("show", sum(calls.map(of_call)), row);
+    assert_eq!(row["refused"].as_i64().unwrap_or(0), counts[1], "{id} in sessions");
+    assert!(counts[3] == 0 || row["turns"] == counts[3], "{id} in sessions: {row}, and {counts:?} in show");
+    let (drawn, said) =
+        text(&home.spantap(["show", id, place, "--since", since, "--no-pager"]).output().unwrap());
+    for (number, what) in [(row["model_calls"].as_i64().unwrap_or(0), "model call"), (counts[3], "turn")] {
+        let says = format!("{number} {what}");
+        assert!(number == 0 || has_number(&drawn, &says), "{id}: {says} in {drawn}");
+    }
+    let sessions = text(&home.spantap(["sessions", "--since", since, place]).output().unwrap()).1;
+    let is_doubtful = drawn.contains("no id says");
+    assert!(!is_doubtful || sessions.contains("no id says which run is theirs"), "{id}: {sessions}{said}");
+    let of_session = ["stats", "--by", "turn", "--session", id, "--since", since, place];
+    let stats = text(&home.spantap(of_session).output().unwrap()).1;
+    assert_eq!(stats.contains("no id says"), is_doubtful, "{id}: {stats}");
+}
+
+fn check_stats(home: &Home, place: &str, since: &str, row: &Value, counts: Counts) {
+    let id = row["session_id"].as_str().unwrap();
+    let number = |rows: &[Value], name: &str| rows.iter().filter_map(|row| row[name].as_i64()).sum::<i64>();
+    let all = json_lines(home, &["stats", "--by", "turn", "--since", since, "--json", place]);
+    let of_session: Vec<Value> = all.into_iter().filter(|row| row["session_id"] == id).collect();
+    let by = |by: &str| {
+        json_lines(home, &["stats", "--by", by, "--session", id, "--since", since, "--json", place])
+    };
+    for (what, rows, is_by_turn) in
+        [("by model", by("model"), false), ("by turn", by("turn"), true), ("all by turn", of_session, true)]
+    {
+        assert_same(what, sum(rows.iter().map(|row| used(row, "model_calls"))), row);
+        assert_eq!(number(&rows, "errors"), counts[0], "{id} {what}");
+        if is_by_turn {
+            assert_eq!([number(&rows, "refused"), number(&rows, "tools")], counts[1..3], "{id} {what}");
+        }
+    }
+}
+
+fn check_page(page: &Value, row: &Value, counts: Counts) {
+    let id = row["session_id"].as_str().unwrap();
+    let turns: Vec<&Value> =
+        page["agents"]["turns"].as_array().unwrap().iter().filter(|turn| turn["session"] == id).collect();
+    let models = || turns.iter().flat_map(|turn| turn["models"].as_array().unwrap());
+    let number = |list: &Value, at: usize| list[at].as_i64().unwrap();
+    let of_model = |model: &Value| {
+        let usd = model[9].as_f64().unwrap() + model[11].as_f64().unwrap();
+        [number(model, 2), number(model, 5), number(model, 6), number(model, 7), micros(usd)]
+    };
+    assert_same("report", sum(models().map(of_model)), row);
+    let refused = turns.iter().flat_map(|turn| turn["refused"].as_array().unwrap());
+    let found = [
+        models().map(|model| number(model, 3)).sum::<i64>(),
+        refused.map(|refusal| number(refusal, 2)).sum(),
+        turns.iter().map(|turn| turn["tools"].as_i64().unwrap()).sum(),
+    ];
+    assert_eq!(found, counts[..3], "{id} in report");
+}
+
+/// Checks that `why`, `show` and `mcp` agree whether and for how long models worked.
+fn check_why(home: &Home, asked: &mut Asked, place: &str, since: &str, id: &str) {
+    let time_of = |facts: &Value| {
+        let facts = facts.as_array().unwrap();
+        let time = facts.iter().find(|fact| fact["total_ms"].is_number());
+        time.map_or(0.0, |fact| fact["model_ms"].as_f64().unwrap_or(0.0))
+    };
+    let why = &json_lines(home, &["why", id, place, "--since", since, "--json"])[0]["facts"];
+    let (drawn, _) =
+        text(&home.spantap(["show", id, place, "--since", since, "--no-pager"]).output().unwrap());
+    let times = drawn.lines().find(|line| line.starts_with("time: ")).unwrap_or_default();
+    assert_eq!(times.contains("model "), time_of(why) > 0.0, "{id}: {why} and {times}");
+    let told = asked.answer("why", json!({"handle": id}));
+    if since == "2026-01-01" && !why.to_string().contains("open") {
+        assert_eq!(time_of(&told["rows"]), time_of(why), "{id} in mcp: {told}");
+    }
 }
 
 fn write(folder: &Path, name: &str, lines: &[Value]) {
@@ -273,7 +394,9 @@ fn ambiguous_folder(folder: &Path, seed: u64) {
         let always = |mut line: Value, seq: usize| {
             line["schema"] = json!("spantap/1");
             line["seq"] = json!(seq);
-            line["session_id"] = json!(format!("session-{number}"));
+            // Tests let the first session run.
+            let session = if number == 0 { "one".to_owned() } else { format!("session-{number}") };
+            line["session_id"] = json!(session);
             line["connection_id"] = json!(format!("01a2027b-0000-7000-8000-0000000000{number:02}"));
             line["server_name"] = json!("kit");
             line["host_name"] = json!(host);
@@ -324,13 +447,17 @@ fn ambiguous_folder(folder: &Path, seed: u64) {
                 fact[field] = json!(id);
             }
         }
+        if random.below(5) == 0 {
+            fact["amends"] = json!(true);
+        }
+        fact["status"] = json!(random.one(&["ok", "ok", "error"]));
         match random.below(3) {
             0 => {}
             pid => fact["host_pid"] = json!(pid),
         }
         if fact["event"] == "agent_tool" {
             fact["tool_name"] = json!(random.one(&["read", "kit_list", "other"]));
-            fact["decision"] = json!("allowed");
+            fact["decision"] = json!(random.one(&["allowed", "allowed", "refused"]));
         } else if fact["event"] == "model_call" {
             fact["model"] = json!(random.one(&["m1", "m2"]));
             (fact["input_tokens"], fact["output_tokens"]) = (json!(1 << random.below(20)), json!(1));
@@ -353,4 +480,21 @@ fn ambiguous_ids_give_no_command_other_figures_than_another() {
         all += used_by_session(&folder).values().map(|used| used[0]).sum::<i64>();
     }
     assert!(all > 20, "{all} model calls have a session");
+}
+
+#[test]
+fn a_session_that_runs_has_the_same_figures_in_every_command_and_in_top() {
+    let mut all = 0;
+    for seed in 1..=3 {
+        let home = Home::new();
+        ambiguous_folder(&home.logs(), seed);
+        let session = hang(&home, "kit", "read");
+        wait_until("the session runs", || {
+            let rows = json_lines(&home, &["sessions", "--json", home.logs().to_str().unwrap()]);
+            rows.iter().any(|row| row["session_id"] == "one" && row["running"] == 1)
+        });
+        all += used_in(&home, &home.logs(), "2026-01-01")["one"][0];
+        session.end();
+    }
+    assert!(all > 5, "{all} model calls are of the session that runs");
 }
