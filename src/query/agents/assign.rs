@@ -316,7 +316,7 @@ impl<'f, 't> Assigner<'f, 't> {
                 by_name.entry(plain(&fact.tool_name)).or_default().push(tool);
             }
         }
-        let by_name: HashMap<String, (Vec<OpenTool<'t>>, TimeIndex)> = by_name
+        let by_name: HashMap<String, ToolsOfName<'t>> = by_name
             .into_iter()
             .map(|(name, tools)| {
                 let time = |(at, tool): (usize, &OpenTool<'_>)| (tool.fact.began.0, tool.fact.ended.0, at);
@@ -324,7 +324,7 @@ impl<'f, 't> Assigner<'f, 't> {
                 (name, (tools, index))
             })
             .collect();
-        let of_tool: Vec<(String, Vec<&(Vec<OpenTool<'t>>, TimeIndex)>)> = wire
+        let of_tool: Vec<(String, Vec<&ToolsOfName<'t>>)> = wire
             .tools
             .iter()
             .map(|(server, tool)| {
@@ -590,6 +590,9 @@ struct OpenTool<'t> {
     /// Its plain name, if the agent told it.
     server: Option<String>,
 }
+
+/// Tools of one name, by their times.
+type ToolsOfName<'t> = (Vec<OpenTool<'t>>, TimeIndex);
 
 fn is_sent(fact: &CountedFact) -> bool {
     fact.event == EventName::AgentTool && may_be_sent(fact.decision, fact.status)

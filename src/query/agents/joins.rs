@@ -212,7 +212,7 @@ pub(crate) struct ModelIndex<'r> {
     silent: HashMap<u64, Vec<(Timestamp, usize)>>,
 }
 
-/// What a tool can have in common with a model call that asked for it. Of turn and process, `None` is any one, and
+/// Key that a tool and the model call that asked for it can have in common. Of turn and process, `None` is any one, and
 /// `Some(None)` one that is not known.
 #[derive(Clone, Copy, Hash)]
 struct ModelKey<'k> {

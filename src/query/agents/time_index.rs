@@ -38,7 +38,7 @@ impl TimeIndex {
         let leaves = self.latest.len() / 2;
         let mut node = leaves + end;
         // Up, until the node to the left has such a thing below it.
-        while node > 1 && (node % 2 == 0 || self.latest[node - 1] < ended) {
+        while node > 1 && (node.is_multiple_of(2) || self.latest[node - 1] < ended) {
             super::look();
             node /= 2;
         }
