@@ -49,6 +49,8 @@ struct MergedFact {
     within: Option<(Timestamp, Timestamp)>,
     ended: Timestamp,
     parts: u8,
+    /// True if a record that was written has the input tokens, and the output tokens.
+    has_tokens: [bool; 2],
     /// Sets of parts that make the fact whole.
     wanted: Vec<u8>,
     own: Vec<FactHash>,
@@ -97,6 +99,7 @@ impl Merge {
             within: part.within,
             ended: part.record.timestamp,
             parts: part.part,
+            has_tokens: [false; 2],
             wanted: vec![part.parts],
             own: vec![part.own],
             record: Some(Box::new(part.record)),
@@ -143,6 +146,7 @@ impl Merge {
         let Some(mut record) = fact.record.take() else { return };
         record.fact_id = Some(hex::text(&fact.id.0).into());
         settle(&mut record);
+        fact.note_tokens(&mut record);
         self.ready.push(*record);
         self.written.push_back(number);
         if self.written.len() > WRITTEN
@@ -219,12 +223,24 @@ impl MergedFact {
     }
 
     /// Returns the record of a part that came after the fact was written.
-    fn amend(&self, part: AgentFact) -> Option<AgentRecord<'static>> {
+    fn amend(&mut self, part: AgentFact) -> Option<AgentRecord<'static>> {
         let mut record = part.record;
         record.fact_id = Some(hex::text(&self.id.0).into());
         record.amends = Some(true);
         settle(&mut record);
+        self.note_tokens(&mut record);
         Some(record)
+    }
+
+    /// Removes the tokens that an earlier record has, so that those of all records of the fact are its tokens.
+    fn note_tokens(&mut self, record: &mut AgentRecord<'_>) {
+        for (is_known, tokens) in
+            self.has_tokens.iter_mut().zip([&mut record.input_tokens, &mut record.output_tokens])
+        {
+            let is_new = tokens.is_some() && !*is_known;
+            *is_known |= is_new;
+            *tokens = tokens.filter(|_| is_new);
+        }
     }
 }
 
@@ -274,5 +290,30 @@ mod tests {
         assert_eq!((merge.facts.len(), merge.known.len(), merge.written.len()), (WRITTEN, WRITTEN, WRITTEN));
         // Each of them is remembered without its record.
         assert!(size_of::<MergedFact>() <= 192, "{}", size_of::<MergedFact>());
+    }
+
+    #[test]
+    fn the_tokens_of_a_fact_are_in_one_of_its_records_also_if_they_come_late() {
+        let part = |part: u8, input: Option<u64>, output: Option<u64>| AgentFact {
+            record: AgentRecord { input_tokens: input, output_tokens: output, ..AgentRecord::default() },
+            key: FactHash::default(),
+            own: FactHash::of([&[part][..]]),
+            within: None,
+            part,
+            parts: SPAN | LOG,
+        };
+        let tokens = |first: AgentFact, second: AgentFact| {
+            let mut merge = Merge::default();
+            merge.add(first, Timestamp(0));
+            let mut records = merge.take(None);
+            merge.add(second, Timestamp(0));
+            records.extend(merge.take(None));
+            let of = |record: &AgentRecord<'_>| (record.amends, record.input_tokens, record.output_tokens);
+            records.iter().map(of).collect::<Vec<_>>()
+        };
+        let late = tokens(part(SPAN, None, None), part(LOG, Some(7), Some(1)));
+        assert_eq!(late, [(None, None, None), (Some(true), Some(7), Some(1))]);
+        let twice = tokens(part(SPAN, Some(7), None), part(LOG, Some(7), Some(1)));
+        assert_eq!(twice, [(None, Some(7), None), (Some(true), None, Some(1))]);
     }
 }

@@ -209,8 +209,7 @@ impl Recording {
             call.cost_usd = self.prices.cost(model, tokens);
             call.cost_source = call.cost_usd.map(|_| CostSource::Config);
         }
-        // A part that came too late does not make another call.
-        if let Some(metrics) = self.metrics.as_mut().filter(|_| call.amends.is_none()) {
+        if let Some(metrics) = &mut self.metrics {
             metrics.take(call, tokens);
         }
     }

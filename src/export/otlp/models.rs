@@ -80,7 +80,8 @@ impl ModelMetrics {
         }
     }
 
-    /// Counts a model call. Figures that the agent did not report are left out.
+    /// Counts a model call. Figures that the agent did not report are left out. A record that amends an earlier one has
+    /// tokens that came too late for that one, and does not make another call.
     pub(crate) fn take(&mut self, call: &AgentRecord<'_>, tokens: ModelTokens) {
         let operation = name_or_other(call.operation.as_deref().unwrap_or(value::CHAT));
         let mut attributes = vec![
@@ -100,7 +101,7 @@ impl ModelMetrics {
             self.tokens.record(count as f64, &attributes);
             attributes.pop();
         }
-        if let Some(duration) = &call.duration_ms {
+        if let Some(duration) = call.duration_ms.as_ref().filter(|_| call.amends.is_none()) {
             if call.status == Some(Status::Error) {
                 let word =
                     call.error_type.as_deref().filter(|word| is_error_word(word)).unwrap_or(value::OTHER);
