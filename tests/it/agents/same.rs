@@ -66,7 +66,9 @@ fn used_since(folder: &Path, since: &str) -> BTreeMap<String, Used> {
 /// Does the same for the processes of this home.
 fn used_in(home: &Home, folder: &Path, since: &str) -> BTreeMap<String, Used> {
     let place = folder.to_str().unwrap();
-    let rows = json_lines(home, &["sessions", "--since", since, "--json", place]);
+    let sessions = home.spantap(["sessions", "--since", since, "--json", place]).output().unwrap();
+    let (rows, noted) = text(&sessions);
+    let rows: Vec<Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let page = text(&home.spantap(["report", "--since", since, "-o", "-", place]).output().unwrap()).0;
     let data = page.split("<script id=\"data\" type=\"application/json\">").nth(1).unwrap();
     let page: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
@@ -84,10 +86,10 @@ fn used_in(home: &Home, folder: &Path, since: &str) -> BTreeMap<String, Used> {
             shown.iter().filter(|record| record["event"] == "agent_tool").count() as i64,
             shown.iter().filter(|record| record["event"] == "agent_turn").count() as i64,
         ];
-        check_show(home, place, since, row, &shown, counts);
+        let drawn = check_show(home, place, since, row, &shown, counts, &noted);
         check_stats(home, place, since, row, counts);
         check_page(&page, row, counts);
-        check_why(home, &mut asked, place, since, id);
+        check_why(home, &mut asked, place, since, id, &drawn);
         let told = told.as_array().unwrap().iter().find(of_session).unwrap();
         assert_eq!(used(told, "model_calls"), expected, "{id} in mcp");
         assert_eq!(told["refused"], row["refused"], "{id} in mcp");
@@ -136,7 +138,16 @@ fn assert_same(what: &str, found: Used, row: &Value) {
     assert!(is_same, "{} in {what}: {found:?}, and {expected:?} in sessions", row["session_id"]);
 }
 
-fn check_show(home: &Home, place: &str, since: &str, row: &Value, shown: &[Value], counts: Counts) {
+/// Returns what `show` draws. `noted` is what `sessions` printed beside its rows.
+fn check_show(
+    home: &Home,
+    place: &str,
+    since: &str,
+    row: &Value,
+    shown: &[Value],
+    counts: Counts,
+    noted: &str,
+) -> String {
     let id = row["session_id"].as_str().unwrap();
     let calls = shown.iter().filter(|record| record["event"] == "model_call");
     let of_call = |record: &Value| {
@@ -152,12 +163,12 @@ fn check_show(home: &Home, place: &str, since: &str, row: &Value, shown: &[Value
         let says = format!("{number} {what}");
         assert!(number == 0 || has_number(&drawn, &says), "{id}: {says} in {drawn}");
     }
-    let sessions = text(&home.spantap(["sessions", "--since", since, place]).output().unwrap()).1;
     let is_doubtful = drawn.contains("what they reported is left out");
-    assert!(!is_doubtful || sessions.contains("no id says which run is theirs"), "{id}: {sessions}{said}");
+    assert!(!is_doubtful || noted.contains("no id says which run is theirs"), "{id}: {noted}{said}");
     let of_session = ["stats", "--by", "turn", "--session", id, "--since", since, place];
     let stats = text(&home.spantap(of_session).output().unwrap()).1;
     assert_eq!(stats.contains("no id says"), is_doubtful, "{id}: {stats}");
+    drawn
 }
 
 fn check_stats(home: &Home, place: &str, since: &str, row: &Value, counts: Counts) {
@@ -200,15 +211,13 @@ fn check_page(page: &Value, row: &Value, counts: Counts) {
 }
 
 /// Checks that `why`, `show` and `mcp` agree whether and for how long models worked.
-fn check_why(home: &Home, asked: &mut Asked, place: &str, since: &str, id: &str) {
+fn check_why(home: &Home, asked: &mut Asked, place: &str, since: &str, id: &str, drawn: &str) {
     let time_of = |facts: &Value| {
         let facts = facts.as_array().unwrap();
         let time = facts.iter().find(|fact| fact["total_ms"].is_number());
         time.map_or(0.0, |fact| fact["model_ms"].as_f64().unwrap_or(0.0))
     };
     let why = &json_lines(home, &["why", id, place, "--since", since, "--json"])[0]["facts"];
-    let (drawn, _) =
-        text(&home.spantap(["show", id, place, "--since", since, "--no-pager"]).output().unwrap());
     let times = drawn.lines().find(|line| line.starts_with("time: ")).unwrap_or_default();
     assert_eq!(times.contains("model "), time_of(why) > 0.0, "{id}: {why} and {times}");
     let told = asked.answer("why", json!({"handle": id}));
