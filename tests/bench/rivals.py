@@ -41,7 +41,7 @@ REQUEST, RESPONSE = 200, 1024
 
 ROUNDS, BLOCKS, CALLS = 5, 12, 500
 # A rival takes part in one of RARELY starts and transfers, because these take it seconds.
-STARTS, TRANSFERS, RARELY = 80, 20, 5
+STARTS, TRANSFERS, RARELY = 120, 20, 5
 # Calls without a pause while no log can be written, and one after the other without a collector.
 FLOOD, UNSENT = 300_000, 40_000
 FRAMES = [("1 KiB", 1 << 10), ("64 KiB", 1 << 16)]
@@ -53,7 +53,7 @@ SETTLE = 0.3
 # After this time the first spans are sent, so the export has made what it needs.
 IDLE = 1.5
 PATIENCE = 20.0
-# Each process of a candidate has this variable, so it is found whoever its parent is.
+# Each process of a candidate has this variable, so it is found although its parent may be another one.
 MARK = "SPANTAP_BENCH_CANDIDATE"
 
 
@@ -197,7 +197,7 @@ class Running:
         return received / (time.perf_counter() - begun)
 
     def processes(self, with_server=False):
-        """Returns the candidate's processes; without the server, which is no part of it."""
+        """Returns the candidate's processes; without the server, which does not belong to it."""
         found = []
         mark = f"{MARK}={self.mark}".encode()
         words = b"\0".join(str(word).encode() for word in self.server) + b"\0"
