@@ -207,7 +207,11 @@ impl Adapters {
                 if is_refused && row.parts & row.part == 0 { row.part | row.parts & 1 } else { row.parts };
             let (key, is_by_time) = row.key(&record, item);
             let own = (SpanCall::of(row, &record), key);
-            let same = can_contain.then(|| self.same_calls.take(item, Some(own))).flatten();
+            let same = can_contain.then(|| self.same_calls.take(item, Some(own)));
+            let same = same.and_then(|same| {
+                same.limit(&mut record);
+                same.key
+            });
             facts.push(AgentFact {
                 key: same.unwrap_or(key),
                 own: item.own(row),

@@ -95,6 +95,31 @@ fn the_parts_of_a_call_complete_each_other() {
 }
 
 #[test]
+fn the_attempts_within_a_span_have_the_same_tokens_in_every_order() {
+    for (operation, outer) in [("chat", 300), ("generate_content", 300), ("chat", 200), ("chat", 100)] {
+        let around = || vec![chat(2, 1, 400), model(3, 2, operation, outer)];
+        let spans = [chat(4, 3, 100), chat(5, 3, 200), model(3, 1, operation, outer)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            for pause in [100, 40_000] {
+                if outer == 100 && order[..2] == [2, 1] {
+                    // Its first attempt has more tokens than a span that came before it.
+                    continue;
+                }
+                let apart: Vec<Vec<Value>> = order.iter().map(|at| vec![spans[*at].clone()]).collect();
+                let twice: Vec<Vec<Value>> = apart.iter().chain(&apart).cloned().collect();
+                for requests in [apart, twice] {
+                    let records = sent(&requests, pause);
+                    assert_eq!(counted(&records, "model_call"), (2, 300), "{pause}: {requests:#?}");
+                }
+            }
+        }
+        // Two spans of frameworks around the attempts report what they used and something more.
+        let requests = [around(), vec![chat(4, 3, 100), chat(5, 3, 200)]];
+        assert_eq!(counted(&sent(&requests, 40_000), "model_call"), (2, 400));
+    }
+}
+
+#[test]
 fn calls_of_their_own_within_a_span_are_counted_each() {
     for (spans, calls, tokens) in [
         // An attempt that failed and the next one, in one span of the framework.
@@ -102,8 +127,6 @@ fn calls_of_their_own_within_a_span_are_counted_each() {
         // A tool that asks a model, and the turn of another agent.
         (vec![chat(4, 3, 50), tool(3, 2, "ask"), chat(2, 1, 60)], 2, 110),
         (vec![chat(2, 1, 60), tool(3, 2, "ask"), chat(4, 3, 50)], 2, 110),
-        // Another kind of request, with other tokens.
-        (vec![model(4, 2, "text_completion", 50), chat(2, 1, 60)], 2, 110),
         // Two calls of one turn.
         (vec![chat(4, 1, 50), chat(5, 1, 50)], 2, 100),
     ] {
