@@ -51,15 +51,18 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
-/// Returns the number of bytes of address space that the program's own file takes.
-pub fn mapped_program(pid: u32) -> io::Result<u64> {
-    let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let size = |line: &str| {
-        let (from, to) = line.split_whitespace().next()?.split_once('-')?;
-        Some(u64::from_str_radix(to, 16).ok()? - u64::from_str_radix(from, 16).ok()?)
+/// Returns the number of bytes of address space that a program of 64 bits takes (ELF), or none if it is something else.
+pub fn mapped_size(program: &[u8]) -> Option<u64> {
+    const LOAD: u32 = 1;
+    let number = |at: usize, size: usize| {
+        let bytes = program.get(at..at + size)?;
+        Some(bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)))
     };
-    Ok(maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())).filter_map(size).sum())
+    let is_elf = program.starts_with(b"\x7fELF\x02\x01");
+    let (from, size, count) = (number(32, 8)? as usize, number(54, 2)? as usize, number(56, 2)? as usize);
+    let segments = (0..count).map(|index| from + index * size);
+    let loaded = segments.filter(|at| number(*at, 4) == Some(LOAD.into()));
+    is_elf.then(|| loaded.filter_map(|at| number(at + 40, 8)).sum())
 }
 
 /// Returns 0: the parts of a program that are used are a small part of its memory.
