@@ -50,8 +50,13 @@ impl StatsArgs {
         } else {
             let zone = &reading.terminal.zone;
             let make = || StatsTable::new(&reading.select, &reading.prices, self.by, zone);
-            let (table, findings) = reading.scan(make);
+            let (mut table, agents, findings) = reading.scan_with(reading.agents(), make);
             reading.print_problems(&findings);
+            if let Some(mut agents) = agents {
+                let joined = agents.join(&reading.all_live());
+                joined.notes().iter().for_each(|text| note(text));
+                table.tell(joined.turns());
+            }
             let summary = table.finish(self.sort);
             self.write(out, &summary.rows, |out| stats::write(out, &reading.terminal, &summary, limit))?;
             (summary.rows.is_empty(), "no tool calls", findings)

@@ -92,12 +92,6 @@ impl AgentFigures {
     }
 }
 
-/// Returns the number of turns: those of the agent, else those that the calls name.
-pub(super) fn turns(session: &SessionTotals) -> u64 {
-    let told = session.agent.as_ref().map_or(0, |agent| agent.turns);
-    if told > 0 { told } else { session.turns.turns() }
-}
-
 pub(crate) fn json(
     id: &str,
     session: &SessionTotals,
@@ -122,7 +116,7 @@ pub(crate) fn json(
         error_rate: session.calls.error_rate(),
         denied: session.calls.with_status(Status::Denied),
         unknown: session.calls.with_status(Status::Unknown),
-        turns: turns(session),
+        turns: session.turns.turns(),
         conversations: session.turns.conversations(),
         most_repeats: session.most_repeats(),
         slow: session.calls.slow,
@@ -185,7 +179,7 @@ pub fn write(
             Cell::from(servers.join(", ")),
             Cell::from(session.calls.calls.to_string()),
             Cell::toned(errors.to_string(), if errors > 0 { Tone::Bad } else { Tone::Plain }),
-            Cell::from(turns(session).to_string()),
+            Cell::from(session.turns.turns().to_string()),
             Cell::from(session.definition_tokens().map(format::count).unwrap_or_default()),
             Cell::from(format::count(session.calls.tokens)),
             Cell::from(session.calls.cost(prices).map(format::usd).unwrap_or_default()),

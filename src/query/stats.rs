@@ -12,7 +12,7 @@ use crate::query::entry::LogEntry;
 use crate::query::listing::LastListing;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::totals::{GroupMap, TimeSpan, TimedTotals, TurnCounts};
+use crate::query::totals::{GroupMap, ReportedTurns, TimeSpan, TimedTotals, TurnCounts};
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::Status;
@@ -83,6 +83,7 @@ pub struct StatsTable<'a> {
     definitions: BTreeMap<Box<str>, LastListing<u64>>,
     total: StatsGroup,
     span: TimeSpan,
+    reported: ReportedTurns,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -112,7 +113,13 @@ impl<'a> StatsTable<'a> {
             definitions: BTreeMap::new(),
             total: StatsGroup::default(),
             span: TimeSpan::default(),
+            reported: ReportedTurns::default(),
         }
+    }
+
+    /// Takes the turns that the agents of the sessions reported.
+    pub(crate) fn tell(&mut self, reported: ReportedTurns) {
+        self.reported = reported;
     }
 
     /// Returns the rows, sorted by `order`; without it by calls, or by time if the rows are times.
@@ -125,6 +132,7 @@ impl<'a> StatsTable<'a> {
             .into_iter()
             .map(|(first, second, mut group)| {
                 group.turns.settle();
+                group.turns.tell(&self.reported);
                 let mut row = StatsRow::new(&mut group, self.prices, minutes);
                 row.definition_tokens_est = self
                     .definitions
@@ -151,6 +159,7 @@ impl<'a> StatsTable<'a> {
             Some(StatsOrder::Tokens) => b.tokens_est.cmp(&a.tokens_est),
         });
         total.turns.settle();
+        total.turns.tell(&self.reported);
         let total = StatsRow::new(&mut total, self.prices, minutes);
         StatsSummary { by: self.by, rows, total, span: self.span }
     }

@@ -83,38 +83,76 @@ impl CallTotals {
 /// Numbers of turns and conversations. Each counts once, also if several servers took part in it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TurnCounts {
-    /// Digests in the order of the calls. A set would take twice the memory, which is most of the memory of a
-    /// summary if most calls are turns of their own.
-    turns: Vec<u64>,
+    /// By the digest of the session.
+    sessions: HashMap<u64, SessionTurns>,
     conversations: HashSet<u64>,
+}
+
+/// The turns of one session.
+#[derive(Clone, Debug, Default)]
+struct SessionTurns {
+    /// Digests of the turns that the calls name, in the order of the calls. A set would take twice the memory, which is
+    /// most of the memory of a summary if most calls are turns of their own.
+    named: Vec<u64>,
+    /// Number of turns that the agent reported; 0 if it reported none.
+    reported: u64,
+}
+
+/// Numbers of the turns that agents reported, by the digest of the session.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReportedTurns(HashMap<u64, u64>);
+
+impl ReportedTurns {
+    /// Adds a turn of a session.
+    pub(crate) fn add(&mut self, session_id: &str) {
+        *self.0.entry(digest(session_id)).or_default() += 1;
+    }
 }
 
 impl TurnCounts {
     pub(crate) fn add(&mut self, entry: &LogEntry<'_>) {
         let conversation = digest((&*entry.session_id, &*entry.conversation_id));
+        let session = self.sessions.entry(digest(&*entry.session_id)).or_default();
         if !entry.turn_id.is_empty() {
             let turn = digest((conversation, &*entry.turn_id));
-            if self.turns.last() != Some(&turn) {
-                push_tight(&mut self.turns, turn);
+            if session.named.last() != Some(&turn) {
+                push_tight(&mut session.named, turn);
             }
         }
         self.conversations.insert(conversation);
     }
 
     pub(crate) fn merge(&mut self, other: TurnCounts) {
-        append_tight(&mut self.turns, other.turns);
+        for (id, turns) in other.sessions {
+            let session = self.sessions.entry(id).or_default();
+            append_tight(&mut session.named, turns.named);
+            session.reported = session.reported.max(turns.reported);
+        }
         self.conversations.extend(other.conversations);
     }
 
     /// Removes duplicates. [`turns`](TurnCounts::turns) is correct only afterwards.
     pub(crate) fn settle(&mut self) {
-        self.turns.sort_unstable();
-        self.turns.dedup();
+        for session in self.sessions.values_mut() {
+            session.named.sort_unstable();
+            session.named.dedup();
+        }
     }
 
+    /// Takes the turns that the agents of these sessions reported in place of those that the calls name.
+    pub(crate) fn tell(&mut self, reported: &ReportedTurns) {
+        for (id, session) in &mut self.sessions {
+            session.reported = reported.0.get(id).copied().unwrap_or(session.reported);
+        }
+    }
+
+    /// Returns the number of turns: of each session those that its agent reported, else those that the calls name.
     pub(crate) fn turns(&self) -> u64 {
-        debug_assert!(self.turns.is_sorted(), "settled");
-        self.turns.len() as u64
+        let of_session = |session: &SessionTurns| {
+            debug_assert!(session.named.is_sorted(), "settled");
+            if session.reported > 0 { session.reported } else { session.named.len() as u64 }
+        };
+        self.sessions.values().map(of_session).sum()
     }
 
     /// Returns the number of conversations. A session without conversation ids counts as one.
@@ -283,5 +321,24 @@ mod tests {
         all.merge(add(&lines[3..]));
         all.settle();
         assert_eq!((all.turns(), all.conversations()), (3, 1));
+    }
+
+    #[test]
+    fn the_turns_of_a_session_are_those_that_its_agent_reported_if_it_reported_any() {
+        let mut turns = TurnCounts::default();
+        for (session, turn) in [("told", "a"), ("told", "a"), ("silent", "b"), ("silent", "c")] {
+            let line = entry(&format!(r#""status":"ok","session_id":"{session}","turn_id":"{turn}""#));
+            turns.add(&LogEntry::parse(line.as_bytes()).unwrap());
+        }
+        let mut reported = ReportedTurns::default();
+        ["told", "told", "told", "without calls"].iter().for_each(|session| reported.add(session));
+        turns.settle();
+        assert_eq!(turns.turns(), 3);
+        turns.tell(&reported);
+        assert_eq!(turns.turns(), 5);
+        let mut all = turns.clone();
+        all.merge(turns);
+        all.settle();
+        assert_eq!(all.turns(), 5, "a session of two groups counts once");
     }
 }

@@ -126,8 +126,9 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
         &["tail", "-n", "50"],
         &["tail", "--json"],
         &["sessions", "--connections"],
-        &["stats"],
-        &["stats", "--by", "session", "--json"],
+        // Turns are those that the agent reported, unless only some calls are selected.
+        &["stats", "--tool", "*"],
+        &["stats", "--by", "session", "--tool", "*", "--json"],
         &["stats", "--by", "error"],
         &["show", "-1"],
         &["context"],

@@ -150,6 +150,53 @@ claude-opus-5  claude-code      3  2.00 s  2.09 s  6.0k    3.0k   60  $0.043
 }
 
 #[test]
+fn stats_count_the_turns_that_the_agent_reported() {
+    let (printed, _) = run_on_session(&["stats", "--by", "session", "--no-pager"]);
+    assert!(printed.contains("2 turns in 1 conversation (2.0 each)"), "{printed}");
+    for by in ["session", "host"] {
+        let (printed, _) = run_on_session(&["stats", "--by", by, "--json"]);
+        assert!(printed.contains(r#""turns":2,"#), "{printed}");
+    }
+}
+
+#[test]
+fn a_failed_request_that_names_no_turn_is_in_the_turn_around_it_in_every_view() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.logs()).unwrap();
+    for path in logs_in(&session()) {
+        let mut log = std::fs::read_to_string(&path).unwrap();
+        let name = path.file_name().unwrap();
+        if name.to_str().unwrap().starts_with("collect-") {
+            log.push_str(
+                &serde_json::json!({
+                    "schema": "spantap/1", "timestamp": "2026-11-28T10:00:09.700000Z", "event": "model_call",
+                    "seq": 99, "session_id": "7d1f6c1e-52a0-4c52-9a57-0a6b1c3f9e42", "status": "error",
+                    "connection_id": "019acac6-0000-7fff-8000-c0117ec70001", "agent_name": "claude-code",
+                    "fact_id": "0000000000000099", "started_at": "2026-11-28T10:00:09.600000Z",
+                    "ended_at": "2026-11-28T10:00:09.700000Z", "duration_ms": 100.0, "model": "claude-opus-5",
+                })
+                .to_string(),
+            );
+            log.push('\n');
+        }
+        std::fs::write(home.logs().join(name), log).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let since = ["--since", "2026-11-28"];
+        text(&home.spantap(arguments.iter().chain(&since).copied()).output().unwrap()).0
+    };
+    let rows = run(&["stats", "--by", "turn", "--json"]);
+    let of = |line: &str| {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        ["turn_id", "model_calls", "errors"].map(|key| row[key].to_string()).join(" ")
+    };
+    assert_eq!(rows.lines().map(of).collect::<Vec<_>>(), [r#""p1" 3 1"#, r#""p2" 1 0"#]);
+    let shown = run(&["show", "last", "--no-pager"]);
+    let turn = shown.lines().find(|line| line.starts_with("turn 1 ")).unwrap();
+    assert!(turn.contains("3 model calls"), "{shown}");
+}
+
+#[test]
 fn rows_of_turns_sort_by_the_column_that_is_asked_for() {
     let folders = [session(), joins("trace"), joins("host")];
     let sorted = |order: &[&str]| {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::present::Printable;
 use crate::present::report::agents::AgentBoard;
 use crate::present::report::context::ContextBoard;
-use crate::present::sessions::{self, annotation};
+use crate::present::sessions::annotation;
 use crate::present::table::Tone;
 use crate::query::agents::join::JoinedFacts;
 use crate::query::errors::{ErrorRow, masked_message};
@@ -235,8 +235,8 @@ fn session_row(id: &str, session: &SessionTotals, prices: &Prices, warn: u32) ->
     json!({
         "id": Printable::new(id), "hosts": hosts, "servers": servers, "first": ms(first), "last": ms(last),
         "calls": calls.calls, "errors": calls.errors(), "denied": calls.with_status(Status::Denied),
-        "unknown": calls.with_status(Status::Unknown), "turns": sessions::turns(session),
-        "told": session.agent.is_some(),
+        "unknown": calls.with_status(Status::Unknown), "turns": session.turns.turns(),
+        "told": session.agent.as_ref().is_some_and(|agent| agent.turns > 0),
         "repeats": calls.repeats, "most": session.most_repeats(), "slow": calls.slow,
         "tokens": calls.tokens, "cost": calls.cost(prices), "notes": notes, "tone": tone,
     })

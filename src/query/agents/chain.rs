@@ -331,7 +331,7 @@ impl<'r> TurnGroups<'r> {
 
     /// Returns the last turn that began before the record and ended after it.
     fn around(&self, place: &CallPlace<'_>) -> Option<usize> {
-        self.by_time.find(place.began.0, place.ended.0).next()
+        self.by_time.last_around(place.began, place.ended)
     }
 
     /// Makes a turn of which only the id is known.

@@ -17,6 +17,8 @@ use crate::query::nested::inner_connections;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTotals;
+use crate::query::totals::ReportedTurns;
+use crate::record::EventName;
 use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
 
@@ -176,11 +178,21 @@ impl JoinedFacts<'_> {
         totals.into_iter().filter_map(|(id, totals)| Some((id, totals?))).collect()
     }
 
+    /// Returns the numbers of the turns that agents reported.
+    pub(crate) fn turns(&self) -> ReportedTurns {
+        let mut reported = ReportedTurns::default();
+        let turns = self.facts.iter().filter(|joined| joined.fact.event == EventName::AgentTurn);
+        turns.filter_map(|joined| joined.session.as_deref()).for_each(|session| reported.add(session));
+        reported
+    }
+
     /// Adds to each session what its agent reported.
     pub(crate) fn add_to(&self, sessions: &mut [(String, SessionTotals)]) {
         let ids: Vec<String> = sessions.iter().map(|(id, _)| id.clone()).collect();
         let mut totals = self.totals_of(ids.iter().map(String::as_str));
+        let reported = self.turns();
         for (id, session) in sessions {
+            session.turns.tell(&reported);
             session.agent = totals.remove(id.as_str());
             session.ambiguous_runs = self.ambiguous.get(id.as_str()).cloned();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::query::agents::join::JoinedFact;
+use crate::query::agents::time_index::TimeIndex;
 use crate::query::agents::totals::{AgentTotals, ModelTotals};
 use crate::query::durations::Durations;
 use crate::query::stats::StatsOrder;
@@ -117,9 +118,49 @@ impl FactGroup<'_> {
 }
 
 /// Groups the facts by session and turn. An agent that continues a conversation in another session can count its turns
-/// anew, so their sessions separate turns with one id.
+/// anew, so their sessions separate turns with one id. A fact that names no turn belongs to the turn around it.
 pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
-    groups(facts.iter().map(|joined| ((turn_of(joined), joined.session.as_ref()), joined)))
+    let reported = ReportedTurns::new(facts);
+    groups(facts.iter().map(|joined| {
+        let turn = reported.around(joined).unwrap_or(joined);
+        ((turn_of(turn), turn.session.as_ref()), joined)
+    }))
+}
+
+/// The turns that agents reported, by their times.
+struct ReportedTurns<'f> {
+    facts: &'f [JoinedFact<'f>],
+    /// Indexes of the turns of each session; of a run without one, by its agent and id.
+    of_run: HashMap<[&'f str; 2], TimeIndex>,
+}
+
+impl<'f> ReportedTurns<'f> {
+    fn new(facts: &'f [JoinedFact<'f>]) -> ReportedTurns<'f> {
+        let mut turns: HashMap<[&str; 2], Vec<(i64, i64, usize)>> = HashMap::new();
+        let is_turn = |(_, joined): &(usize, &JoinedFact<'_>)| joined.fact.event == EventName::AgentTurn;
+        for (at, joined) in facts.iter().enumerate().filter(is_turn) {
+            turns.entry(run_of(joined)).or_default().push((joined.fact.began.0, joined.fact.ended.0, at));
+        }
+        let of_run = turns.into_iter().map(|(run, turns)| (run, TimeIndex::new(turns))).collect();
+        ReportedTurns { facts, of_run }
+    }
+
+    /// Returns the turn around a fact that names none.
+    fn around(&self, joined: &JoinedFact<'_>) -> Option<&'f JoinedFact<'f>> {
+        let JoinedFact { fact, .. } = joined;
+        if fact.event == EventName::AgentTurn || !fact.turn_id.is_empty() {
+            return None;
+        }
+        let at = self.of_run.get(&run_of(joined))?.last_around(fact.began, fact.ended)?;
+        Some(&self.facts[at])
+    }
+}
+
+fn run_of<'f>(JoinedFact { fact, session, .. }: &'f JoinedFact<'_>) -> [&'f str; 2] {
+    match session {
+        Some(session) => ["", session],
+        None => [&fact.agent_name, &fact.session_id],
+    }
 }
 
 fn turn_of<'f>(JoinedFact { fact, .. }: &'f JoinedFact<'_>) -> [&'f str; 3] {

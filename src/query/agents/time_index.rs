@@ -1,5 +1,7 @@
 //! Finds among many things those that were there at a time, without a look at each of them.
 
+use crate::record::timestamp::Timestamp;
+
 /// Things by the times in which they were there, in the order of their beginnings.
 #[derive(Clone, Debug)]
 pub(super) struct TimeIndex {
@@ -31,6 +33,11 @@ impl TimeIndex {
         let found =
             std::iter::successors(self.last_before(end, ended), move |at| self.last_before(*at, ended));
         found.map(|at| self.order[at].1)
+    }
+
+    /// Returns the last thing that began before a record and ended after it, as the turn of a record without a turn's id.
+    pub(super) fn last_around(&self, began: Timestamp, ended: Timestamp) -> Option<usize> {
+        self.find(began.0, ended.0).next()
     }
 
     /// Returns the last place before `end` of a thing that ended at `ended` or after it.

@@ -179,6 +179,9 @@ fn check_stats(home: &Home, place: &str, since: &str, row: &Value, counts: Count
     let by = |by: &str| {
         json_lines(home, &["stats", "--by", by, "--session", id, "--since", since, "--json", place])
     };
+    let of_calls = by("session");
+    let has_turns = of_calls.is_empty() || counts[3] == 0 || of_calls[0]["turns"] == counts[3];
+    assert!(has_turns, "{id}: {of_calls:?}, and {} turns in show", counts[3]);
     for (what, rows, is_by_turn) in
         [("by model", by("model"), false), ("by turn", by("turn"), true), ("all by turn", of_session, true)]
     {
