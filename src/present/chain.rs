@@ -1,5 +1,6 @@
 //! The chain of a session: each turn with its model calls, their tools, the calls on the wire, the server's own spans.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use crate::present::table::{Terminal, Tone};
@@ -24,7 +25,10 @@ pub(crate) fn draw(
 ) -> io::Result<()> {
     draw_start(out, terminal, &chain.starts)?;
     let until = rows.get(part.first).map(|row| row.order());
-    let drawing = ChainDrawing { terminal, until, part, head: head_width(terminal, &chain.turns) };
+    let mut with_servers = BTreeSet::from(NAME_SERVERS);
+    chain.turns.iter().for_each(|turn| add_with_servers(turn, &mut with_servers));
+    let head = head_width(terminal, &chain.turns);
+    let drawing = ChainDrawing { terminal, until, part, head, with_servers };
     let mut number = 0;
     let mut has_guess = false;
     for turn in &chain.turns {
@@ -52,6 +56,21 @@ struct ChainDrawing<'a> {
     part: DrawnPart,
     /// Columns before the duration.
     head: usize,
+    /// Names of the agents that report the server of a tool.
+    with_servers: BTreeSet<&'a str>,
+}
+
+/// Agents that report the server of every tool of a server, in spans and in events.
+const NAME_SERVERS: [&str; 2] = ["claude-code", "codex"];
+
+/// Adds the agents that reported the server of a tool.
+fn add_with_servers<'a>(node: &'a ChainNode<'_>, found: &mut BTreeSet<&'a str>) {
+    if let ChainItem::Tool(fact) = node.item
+        && fact.record.tool_server.is_some()
+    {
+        found.insert(&fact.record.agent_name);
+    }
+    node.children.iter().for_each(|child| add_with_servers(child, found));
 }
 
 impl ChainDrawing<'_> {
@@ -190,8 +209,10 @@ impl ChainDrawing<'_> {
         let waited = waited.map(|ms| format!("waited {} for a person", format::duration(ms.0)));
         let missing = match (is_refused, was_sent, &record.tool_server) {
             (true, false, _) => Some("no server was asked".to_owned()),
-            (false, false, None) => Some("built in".to_owned()),
-            (false, false, Some(_)) if self.part.is_whole => Some("no call on the wire".to_owned()),
+            (false, false, None) if self.with_servers.contains(&*record.agent_name) => {
+                Some("built in".to_owned())
+            }
+            (false, false, _) if self.part.is_whole => Some("no call on the wire".to_owned()),
             _ => None,
         };
         // A call below says how it failed.

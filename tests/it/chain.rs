@@ -84,6 +84,19 @@ fn show_draws_the_session_from_the_turn_to_the_call() {
     assert!(!shown.contains('~') || !shown.contains("joined by its time"), "{shown}");
 }
 
+#[test]
+fn a_tool_is_built_in_only_if_its_agent_reports_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in logs_in(&session()) {
+        let text = std::fs::read_to_string(&path).unwrap().replace("claude-code", "opencode");
+        let text = text.replace(r#""tool_server":"files","#, "");
+        std::fs::write(folder.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    let shown = shown(folder.path());
+    let tool = shown.lines().find(|line| line.contains("Bash")).unwrap();
+    assert!(tool.contains("no call on the wire") && !shown.contains("built in"), "{shown}");
+}
+
 /// Runs a command on the made session.
 fn run_on_session(arguments: &[&str]) -> (String, String) {
     let home = Home::new();
