@@ -157,11 +157,19 @@ fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
 
 impl LiveFile {
     /// Returns a sink whose file in `folder` is made by the first refresh.
-    pub(crate) fn new(folder: &Path, identity: &Identity, anchor: ClockAnchor) -> LiveFile {
+    /// `log_folder` is that of the log of the connection.
+    pub(crate) fn new(
+        folder: &Path,
+        log_folder: Option<&Path>,
+        identity: &Identity,
+        anchor: ClockAnchor,
+    ) -> LiveFile {
+        let log_folder = log_folder.and_then(|folder| std::path::absolute(folder).ok()).unwrap_or_default();
         let state = LiveState {
             connection_id: identity.connection_id.clone(),
             session_id: identity.session_id.clone(),
             server_name: identity.server_name.clone(),
+            log_folder: log_folder.to_string_lossy().into_owned(),
             started_at: anchor.wall,
             ..LiveState::default()
         };
@@ -389,8 +397,12 @@ mod tests {
     fn a_connection_that_ends_in_order_leaves_no_live_file_although_a_write_to_it_hangs() {
         let folder = tempfile::tempdir().unwrap();
         let identity = Identity { connection_id: "c".to_owned(), ..Identity::default() };
-        let mut live =
-            LiveFile::new(folder.path(), &identity, ClockAnchor { moment: Moment(0), wall: Timestamp(0) });
+        let mut live = LiveFile::new(
+            folder.path(),
+            None,
+            &identity,
+            ClockAnchor { moment: Moment(0), wall: Timestamp(0) },
+        );
         std::fs::write(&live.path, "an earlier state").unwrap();
         let mailbox = live.mailbox.insert(Arc::default());
         mailbox.update(|slot| slot.writing_since = Some(Instant::now()));

@@ -41,6 +41,8 @@ pub(crate) struct LiveState {
     pub(crate) host_name: String,
     pub(crate) origin: String,
     pub(crate) cwd: String,
+    /// Absolute path of the folder of the log; empty if it is not known.
+    pub(crate) log_folder: String,
     pub(crate) proxy: LiveProcess,
     pub(crate) server: Option<LiveProcess>,
     pub(crate) started_at: Timestamp,

@@ -323,6 +323,11 @@ fn tail_says_that_a_proxy_was_killed_and_which_request_was_open() {
         let output = home.command(SPANTAP).arg("tail").args(options).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
+    // Its log is in another folder.
+    let other = home.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(&logs_in(&home.logs())[0], other.join("one.jsonl")).unwrap();
+    assert!(!printed(&["--log-dir", other.to_str().unwrap()]).contains("was killed"));
     assert_eq!(
         printed(&[]).matches("spantap was killed while query was open\n").count(),
         1,

@@ -413,7 +413,8 @@ impl SessionSetup {
         });
         outputs.extend(bodies.map(|bodies| Box::new(bodies) as Box<dyn Output>));
         let live = paths::live_dir().filter(|_| self.settings.log.value);
-        let live = live.map(|folder| LiveFile::new(&folder, &self.identity, anchor));
+        let log_folder = self.settings.log_folder();
+        let live = live.map(|folder| LiveFile::new(&folder, log_folder.as_deref(), &self.identity, anchor));
         outputs.extend(live.map(|live| Box::new(live) as Box<dyn Output>));
         if !self.settings.notify.is_empty() {
             let folder = paths::live_dir().filter(|_| self.settings.log.value);

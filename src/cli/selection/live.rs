@@ -1,11 +1,13 @@
 //! The connections that run now, as the reading commands see them.
 
+use std::path::PathBuf;
+
 use super::Reading;
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::settings::paths;
 
 impl Reading {
-    /// Returns all connections that have a live file, whatever is selected.
+    /// Returns all connections that have a live file and no log in another folder, whatever is selected.
     pub(in crate::cli) fn all_live(&self) -> Vec<LiveConnection> {
         self.all_live_in(&mut LiveFolder::default()).0
     }
@@ -14,7 +16,14 @@ impl Reading {
     /// file that cannot be read.
     pub(in crate::cli) fn all_live_in(&self, live: &mut LiveFolder) -> (Vec<LiveConnection>, Vec<String>) {
         let folder = paths::live_dir().filter(|_| !self.folders.is_empty());
-        folder.map(|folder| live.read(&folder)).unwrap_or_default()
+        let (mut connections, problems) = folder.map(|folder| live.read(&folder)).unwrap_or_default();
+        let read: Vec<PathBuf> = self.folders.iter().flat_map(std::fs::canonicalize).collect();
+        let is_elsewhere = |connection: &LiveConnection| {
+            // A folder that is not there is one of a container, whose log can be in another place here.
+            std::fs::canonicalize(&connection.state.log_folder).is_ok_and(|own| !read.contains(&own))
+        };
+        connections.retain(|connection| !is_elsewhere(connection));
+        (connections, problems)
     }
 
     /// Returns the selected connections that have a live file, and one line for each file that cannot be read.
