@@ -132,11 +132,13 @@ fn explain_listen(ListenError { address, error, owner }: &ListenError) -> (anyho
         None => "another program listens there".to_owned(),
     };
     let problem = anyhow::anyhow!("{address} is taken: {by}");
+    // What listens at the port of OTLP over gRPC takes no HTTP.
+    let port = if address.port() == 4317 { 4318 } else { address.port() };
     let way_out = format!(
         "if it is a collector, put spantap in front of it with these two lines, the second one for your agents:\n  \
          spantap collect --listen 14318 --forward http://{}\n  \
          export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:14318",
-        SocketAddr::new(address.ip(), 4318)
+        SocketAddr::new(address.ip(), port)
     );
     (problem, way_out)
 }

@@ -32,7 +32,7 @@ cannot be read (unless servers are named), or no file or no such server is found
 pub struct StatusArgs {
     #[command(flatten)]
     selection: ServerSelection,
-    /// Print one JSON object per server
+    /// Print one JSON object per server, and one for the collector
     #[arg(long)]
     json: bool,
     /// Print one short line for prompts and status bars: what needs attention now; exit status 0
@@ -67,6 +67,10 @@ impl StatusArgs {
         }
         let files = host_files(&self.selection)?;
         if files.is_empty() {
+            match self.json {
+                true => print_json(out, &[], &Failures::default())?,
+                false => print_collector(out)?,
+            }
             return Err(no_file(&self.selection, "status"));
         }
         let (rows, failures) = self.collect(&files);
@@ -204,6 +208,9 @@ fn print_json(out: &mut Out<'_>, rows: &[StatusRow], failures: &Failures) -> any
     for (file, reason) in failures {
         write_json(out, &json!({"host": file.host.id, "file": file.path, "error": reason}))?;
     }
+    if let Some(CollectorNote { text, fix }) = last_run() {
+        write_json(out, &json!({"collector": text, "way_out": fix}))?;
+    }
     Ok(())
 }
 
@@ -238,13 +245,18 @@ fn print(
     for (file, reason) in failures {
         writeln!(out, "{}: {}: {}", file.host.id, printable_path(&file.path), Printable::new(reason))?;
     }
-    if let Some(CollectorNote { text, fix }) = last_run() {
-        line(out, text + &fix.map(|fix| format!("; {fix}")).unwrap_or_default())?;
-    }
+    print_collector(out)?;
     if !rows.is_empty() && !terminal.is_unlimited() {
         line(out, "whether they work: spantap check --all".to_owned())?;
     }
     Ok(())
+}
+
+/// Prints what is known of a collector that runs, or that did not end in order.
+fn print_collector(out: &mut Out<'_>) -> std::io::Result<()> {
+    let Some(CollectorNote { text, fix }) = last_run() else { return Ok(()) };
+    let text = text + &fix.map(|fix| format!("; {fix}")).unwrap_or_default();
+    writeln!(out, "{}", selection::terminal(0).paragraph(&Printable::from(text), 0, 2))
 }
 
 fn table(rows: &[StatusRow], terminal: &Terminal) -> Table {

@@ -16,7 +16,7 @@ fn a_port_that_is_taken_is_named_with_its_owner_and_the_way_out() {
     if cfg!(target_os = "linux") {
         assert!(said.contains(&format!("(pid {}) listens there", std::process::id())), "{said}");
     }
-    assert!(said.contains("--listen 14318 --forward http://127.0.0.1:"), "{said}");
+    assert!(said.contains(&format!("--listen 14318 --forward http://{address}\n")), "{said}");
     assert!(said.contains("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:14318"), "{said}");
     drop(listener);
     let running = Collecting::start(&home, &[]);
@@ -66,6 +66,18 @@ fn status_and_doctor_say_whether_a_collector_runs() {
     for command in ["status", "doctor"] {
         assert!(said(command).contains("did not end in order"), "{command}");
     }
+}
+
+#[test]
+fn status_shows_the_collector_also_where_no_host_has_a_file() {
+    let home = Home::new();
+    let collecting = Collecting::start(&home, &[]);
+    let line = format!("spantap collect runs (pid {}) on {}", collecting.child.id(), collecting.address);
+    wait_until("a state", || text(&home.spantap(["status"]).output().unwrap()).0.contains(&line));
+    let output = home.spantap(["status", "--json"]).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(found["collector"].as_str().unwrap().starts_with(&line), "{found}");
+    assert_eq!(output.status.code(), Some(1), "no file is found");
 }
 
 #[test]
