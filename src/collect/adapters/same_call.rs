@@ -62,7 +62,7 @@ impl SpanCall {
     }
 }
 
-/// What a span is, if it is of the same call as another one.
+/// The tokens and the fact of a span, after those of other spans of the same call.
 pub(super) struct SameCall {
     /// The key of the fact of the other span whose part this span is.
     pub(super) key: Option<FactHash>,
