@@ -120,7 +120,7 @@ impl FactGroup<'_> {
 /// Groups the facts by session and turn. An agent that continues a conversation in another session can count its turns
 /// anew, so their sessions separate turns with one id. A fact that names no turn belongs to the turn around it.
 pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
-    let reported = ReportedTurns::new(facts);
+    let reported = TurnsByTime::new(facts);
     groups(facts.iter().map(|joined| {
         let turn = reported.around(joined).unwrap_or(joined);
         ((turn_of(turn), turn.session.as_ref()), joined)
@@ -128,21 +128,21 @@ pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
 }
 
 /// The turns that agents reported, by their times.
-struct ReportedTurns<'f> {
+struct TurnsByTime<'f> {
     facts: &'f [JoinedFact<'f>],
     /// Indexes of the turns of each session; of a run without one, by its agent and id.
     of_run: HashMap<[&'f str; 2], TimeIndex>,
 }
 
-impl<'f> ReportedTurns<'f> {
-    fn new(facts: &'f [JoinedFact<'f>]) -> ReportedTurns<'f> {
+impl<'f> TurnsByTime<'f> {
+    fn new(facts: &'f [JoinedFact<'f>]) -> TurnsByTime<'f> {
         let mut turns: HashMap<[&str; 2], Vec<(i64, i64, usize)>> = HashMap::new();
         let is_turn = |(_, joined): &(usize, &JoinedFact<'_>)| joined.fact.event == EventName::AgentTurn;
         for (at, joined) in facts.iter().enumerate().filter(is_turn) {
             turns.entry(run_of(joined)).or_default().push((joined.fact.began.0, joined.fact.ended.0, at));
         }
         let of_run = turns.into_iter().map(|(run, turns)| (run, TimeIndex::new(turns))).collect();
-        ReportedTurns { facts, of_run }
+        TurnsByTime { facts, of_run }
     }
 
     /// Returns the turn around a fact that names none.
