@@ -130,7 +130,7 @@ pub(crate) fn turns<'f>(facts: &'f [JoinedFact<'_>]) -> Vec<FactGroup<'f>> {
 /// The turns that agents reported, by their times.
 struct TurnsByTime<'f> {
     facts: &'f [JoinedFact<'f>],
-    /// Indexes of the turns of each session; of a run without one, by its agent and id.
+    /// Indexes of the turns by agent and session; of a run without one, by agent and its id.
     of_run: HashMap<[&'f str; 2], TimeIndex>,
 }
 
@@ -158,7 +158,7 @@ impl<'f> TurnsByTime<'f> {
 
 fn run_of<'f>(JoinedFact { fact, session, .. }: &'f JoinedFact<'_>) -> [&'f str; 2] {
     match session {
-        Some(session) => ["", session],
+        Some(session) => [&fact.agent_name, session],
         None => [&fact.agent_name, &fact.session_id],
     }
 }
