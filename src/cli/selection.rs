@@ -31,6 +31,7 @@ use crate::settings::{GivenSettings, Settings, process_variable};
 use crate::system::stdio;
 use crate::text::glob::Glob;
 
+mod hints;
 mod live;
 
 /// The flags that select records.
@@ -342,11 +343,15 @@ impl Reading {
 
     /// Prints on standard error that nothing was found, where, and how to find something.
     pub(super) fn print_no_data(&self, what: &str, read: &ScanFindings) -> io::Result<()> {
+        self.print_nothing(what, &self.no_data_hint(read))
+    }
+
+    fn print_nothing(&self, what: &str, hint: &str) -> io::Result<()> {
         if self.answers_an_agent {
             // The answer has a note.
             return Ok(());
         }
-        let (text, hint) = self.no_data(what, read);
+        let text = format!("{what}{} in {}", self.wanted, self.location());
         writeln!(io::stderr(), "{}\nhint: {hint}", Printable::from(text))
     }
 
@@ -365,33 +370,6 @@ impl Reading {
             (None, None) => String::new(),
         };
         format!("{}{time}", self.place)
-    }
-
-    fn no_data_hint(&self, read: &ScanFindings) -> String {
-        let has_logs = |dir: &PathBuf| {
-            LogSource::in_dir(dir, TimeWindow::default()).is_ok_and(|sources| !sources.is_empty())
-        };
-        let has_no_logs = !self.folders.is_empty() && !self.folders.iter().any(has_logs);
-        let is_all_time = self.select.window == TimeWindow::default();
-        let is_filtered = !self.wanted.is_empty();
-        if self.folders.is_empty() && read.records == 0 {
-            "session logs are lines of JSON that begin with `{\"schema\":\"spantap/`"
-        } else if has_no_logs {
-            "watch a server with `spantap -- COMMAND`, or all servers of a host with `spantap wrap`; \
-            `spantap demo` shows an example"
-        } else if is_all_time {
-            match is_filtered {
-                true => "leave out an option: no record matches all of them",
-                false => "there are records, but not of this kind; `spantap tail` shows operations",
-            }
-        } else if self.is_time_chosen {
-            "choose another time range, or fewer conditions"
-        } else if is_filtered {
-            "look further back with `--since 30d`, or choose fewer conditions"
-        } else {
-            "look further back with `--since 30d`; `spantap doctor` shows whether servers are watched"
-        }
-        .to_owned()
     }
 
     /// Returns the exit status of an answer: 1 if a log could not be read, or if a file that the user named is not a

@@ -210,7 +210,7 @@ pub(super) fn not_found(target: Option<&str>, reading: &Reading, findings: &Scan
         text => format!("no session or operation `{}`", Printable::new(text)),
     };
     let (text, _) = reading.no_data(&what, findings);
-    hint(anyhow::anyhow!(text), "`spantap sessions` lists sessions, `spantap tail` operations")
+    hint(anyhow::anyhow!(text), reading.not_found_hint())
 }
 
 /// Draws a part of the first `limit` operations of a session. `again` are the options that a suggested command has to

@@ -102,7 +102,7 @@ impl StatsArgs {
         self.write(out, &rows, |out| models::write(out, &reading.terminal, &rows, limit))?;
         out.flush()?;
         if rows.is_empty() {
-            reading.print_no_data("no record of an agent", &findings)?;
+            reading.print_no_reports(&findings)?;
         }
         Ok(reading.status(&findings, rows.is_empty(), &self.output))
     }

@@ -163,6 +163,33 @@ claude-opus-5  claude-code      3  2.00 s  2.09 s  6.0k    3.0k   60  $0.043
 }
 
 #[test]
+fn where_only_the_agent_or_only_the_servers_are_the_way_out_names_the_other() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.logs()).unwrap();
+    let copy = |of_agent: bool, folder: &Path| {
+        for path in logs_in(&session()) {
+            let name = path.file_name().unwrap();
+            if name.to_str().unwrap().starts_with("collect-") == of_agent {
+                std::fs::copy(&path, folder.join(name)).unwrap();
+            }
+        }
+    };
+    copy(true, &home.logs());
+    let said = |arguments: &[&str]| text(&home.spantap(arguments.iter().copied()).output().unwrap()).1;
+    for arguments in
+        [&["show", "last"][..], &["why"], &["sessions", "--since", "2026-01-01"], &["show", "7d1f6c1e"]]
+    {
+        let said = said(arguments);
+        assert!(said.contains("`spantap stats --by turn"), "{arguments:?}: {said}");
+    }
+    let of_servers = home.path().join("of servers");
+    std::fs::create_dir_all(&of_servers).unwrap();
+    copy(false, &of_servers);
+    let said = said(&["stats", "--by", "model", of_servers.to_str().unwrap()]);
+    assert!(said.contains("`spantap collect --setup PROGRAM`"), "{said}");
+}
+
+#[test]
 fn stats_count_the_turns_that_the_agent_reported() {
     let (printed, _) = run_on_session(&["stats", "--by", "session", "--no-pager"]);
     assert!(printed.contains("2 turns in 1 conversation (2.0 each)"), "{printed}");

@@ -28,10 +28,19 @@ const COLLECTOR: &str = "collect";
 /// Returns the logs of the collector, and those whose names do not say what they are. A stream was read before.
 pub(crate) fn agent_logs(sources: &[LogSource]) -> Vec<LogSource> {
     let may_have = |source: &&LogSource| {
-        let name = source.path().and_then(|path| path.file_name()?.to_str()).map(unpacked);
+        let name = file_name(source);
         name.is_some_and(|name| SessionFileName::parse(name).is_none_or(|name| name.server == COLLECTOR))
     };
     sources.iter().filter(may_have).cloned().collect()
+}
+
+/// Returns true if the name of a log says that it is of the collector.
+pub(crate) fn is_of_collector(source: &LogSource) -> bool {
+    file_name(source).and_then(SessionFileName::parse).is_some_and(|name| name.server == COLLECTOR)
+}
+
+fn file_name(source: &LogSource) -> Option<&str> {
+    source.path().and_then(|path| path.file_name()?.to_str()).map(unpacked)
 }
 
 /// The facts of agents and the keys of all sessions.
