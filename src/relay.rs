@@ -46,7 +46,7 @@ const LEFTOVERS_WHEN_ASKED: Leftovers =
 const SLOW_HOST: Duration = Duration::from_millis(100);
 /// Longest wait for a host that reads nothing of the server's stderr after the server's end, if its pipe cannot be
 /// enlarged. A host that reads stderr does it all the time; one that does not must still see the end. Stdout is waited
-/// for without limit.
+/// for without limit, and so is a terminal, which a person can stop for a while.
 const UNREAD_STDERR: Duration = Duration::from_secs(1);
 /// Longest wait for the host once a signal has asked spantap to exit after the server's end.
 const HURRY: Duration = Duration::from_millis(250);
@@ -285,6 +285,7 @@ impl Relay {
                     }
                     let is_unread = ring.stream() == Stream::Stderr
                         && owed.fits == Some(false)
+                        && !stdio::is_terminal(*to)
                         && now().since(owed.moved) >= UNREAD_STDERR;
                     waited_for |= !is_unread && hurried_at.is_none_or(|at| now().since(at) < HURRY);
                 }
