@@ -413,3 +413,27 @@ fn a_signal_after_the_servers_end_cuts_the_wait_for_whoever_holds_its_pipes() {
     Command::new("kill").args(["-9", holder.trim()]).status().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(4), None));
 }
+
+/// A person stops the terminal at the server's end, and lets it go on later.
+#[test]
+fn a_terminal_that_is_stopped_for_a_while_gets_every_byte_of_stderr() {
+    const SIZE: usize = 60_000;
+    let home = Home::new();
+    let (master, terminal) = terminal();
+    let mut command = home.command(SPANTAP);
+    command.args(["--no-log", "--", "sh", "-c", &format!("head -c {SIZE} /dev/zero | tr '\\0' x >&2")]);
+    let stderr = Stdio::from(terminal);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // Only the clock can show that spantap does not give up.
+    std::thread::sleep(Duration::from_secs(2));
+    let (mut master, mut seen, mut bytes) = (std::fs::File::from(master), 0, [0; 4096]);
+    // The end of a terminal is an error.
+    while let Ok(count) = std::io::Read::read(&mut master, &mut bytes)
+        && count > 0
+    {
+        seen += bytes[..count].iter().filter(|byte| **byte == b'x').count();
+    }
+    assert_eq!((seen, child.wait().unwrap().code()), (SIZE, Some(0)));
+}
