@@ -31,6 +31,15 @@ pub enum Wiring {
     Sockets,
 }
 
+impl Wiring {
+    pub fn name(self) -> &'static str {
+        match self {
+            Wiring::Pipes => "pipes",
+            Wiring::Sockets => "sockets",
+        }
+    }
+}
+
 /// A running candidate with its server.
 pub struct Link {
     pub child: Child,

@@ -39,10 +39,17 @@ fn main() -> ExitCode {
     let mut figures = Figures::default();
     // Instructions are counted only if they are asked for: this needs valgrind, and says nothing about time.
     let wanted = |name: &str| only.contains(&name) || (only.is_empty() && name != "instructions");
-    let parts: [(&str, Part); 9] = [
+    let parts: [(&str, Part); 16] = [
         ("instructions", instructions::instructions),
         ("observe", observe::observe),
-        ("calls", calls),
+        ("calls", |bench, short, figures| closed_loop(bench, short, Wiring::Pipes, figures)),
+        ("calls", |bench, short, figures| sparse(bench, short, Wiring::Pipes, figures)),
+        ("calls", |bench, short, figures| propagating(bench, short, Wiring::Pipes, figures)),
+        ("calls", |bench, short, figures| all_cores_busy(bench, short, Wiring::Pipes, figures)),
+        ("calls", |bench, short, figures| closed_loop(bench, short, Wiring::Sockets, figures)),
+        ("calls", |bench, short, figures| sparse(bench, short, Wiring::Sockets, figures)),
+        ("calls", |bench, short, figures| propagating(bench, short, Wiring::Sockets, figures)),
+        ("calls", |bench, short, figures| all_cores_busy(bench, short, Wiring::Sockets, figures)),
         ("throughput", throughput),
         ("start", start_and_end),
         ("memory", memory),
@@ -50,7 +57,7 @@ fn main() -> ExitCode {
         ("saturation", records::saturation),
         ("otlp", otlp::exporting),
     ];
-    let (slack, attempts) = if short { (2.0, 3) } else { (1.0, 1) };
+    let (slack, attempts) = if short { (2.0, 5) } else { (1.0, 1) };
     for (name, part) in parts.into_iter().filter(|(name, _)| wanted(name)) {
         let past_before = figures.past(slack);
         for _ in 0..attempts {
@@ -107,24 +114,28 @@ fn block(
     Ok(times)
 }
 
-fn calls(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
-    let rounds = if short { 3 } else { 8 };
-    for wiring in [Wiring::Pipes, Wiring::Sockets] {
-        let wires = if wiring == Wiring::Pipes { "pipes" } else { "sockets" };
-        let closed = Plan::closed_loop(rounds, wiring);
-        let sparse = Plan::sparse(rounds, wiring);
-        // The short form runs beside other work, which makes the slowest hundredth meaningless.
-        let p99_bar = (!short).then_some(2.0);
-        closed.measure(bench, &format!("closed loop, {wires}"), 1.15, p99_bar, figures)?;
-        sparse.measure(bench, &format!("a call every 20 ms, {wires}"), 1.25, None, figures)?;
-        let propagating = bench.with(&["--propagate", "meta"]);
-        let plan =
-            Plan { role: "role:echo-context", cpu_bar: Bar::None, ..Plan::closed_loop(rounds, wiring) };
-        plan.measure(&propagating, &format!("--propagate meta, {wires}"), 1.5, None, figures)?;
-        let _busy = Spinners::start(std::thread::available_parallelism()?.get())?;
-        closed.measure(bench, &format!("all cores busy, {wires}"), 1.25, None, figures)?;
-    }
-    Ok(())
+fn closed_loop(bench: &Bench, short: bool, wiring: Wiring, figures: &mut Figures) -> io::Result<()> {
+    // The short form runs beside other work, which makes the slowest hundredth meaningless.
+    let p99_bar = (!short).then_some(2.0);
+    let name = format!("closed loop, {}", wiring.name());
+    Plan::closed_loop(short, wiring).measure(bench, &name, 1.15, p99_bar, figures)
+}
+
+fn sparse(bench: &Bench, short: bool, wiring: Wiring, figures: &mut Figures) -> io::Result<()> {
+    let name = format!("a call every 20 ms, {}", wiring.name());
+    Plan::sparse(short, wiring).measure(bench, &name, 1.25, None, figures)
+}
+
+fn propagating(bench: &Bench, short: bool, wiring: Wiring, figures: &mut Figures) -> io::Result<()> {
+    let bench = bench.with(&["--propagate", "meta"]);
+    let plan = Plan { role: "role:echo-context", cpu_bar: Bar::None, ..Plan::closed_loop(short, wiring) };
+    plan.measure(&bench, &format!("--propagate meta, {}", wiring.name()), 1.5, None, figures)
+}
+
+fn all_cores_busy(bench: &Bench, short: bool, wiring: Wiring, figures: &mut Figures) -> io::Result<()> {
+    let _busy = Spinners::start(std::thread::available_parallelism()?.get())?;
+    let name = format!("all cores busy, {}", wiring.name());
+    Plan::closed_loop(short, wiring).measure(bench, &name, 1.25, None, figures)
 }
 
 struct Plan {
@@ -140,14 +151,15 @@ struct Plan {
 }
 
 impl Plan {
-    fn closed_loop(rounds: u64, wiring: Wiring) -> Plan {
+    fn closed_loop(short: bool, wiring: Wiring) -> Plan {
         let (pause, role) = (Duration::ZERO, "role:echo");
+        let rounds = if short { 3 } else { 8 };
         Plan { rounds, blocks: 12, calls: 150, pause, wiring, role, cpu_bar: Bar::AtMost(1.6) }
     }
 
-    fn sparse(rounds: u64, wiring: Wiring) -> Plan {
-        let pause = Duration::from_millis(20);
-        Plan { rounds, blocks: 2, calls: 10, pause, wiring, role: "role:echo", cpu_bar: Bar::None }
+    fn sparse(short: bool, wiring: Wiring) -> Plan {
+        let plan = Plan::closed_loop(short, wiring);
+        Plan { blocks: 2, calls: 10, pause: Duration::from_millis(20), cpu_bar: Bar::None, ..plan }
     }
 
     fn measure(

@@ -56,16 +56,15 @@ fn serve(stream: TcpStream, requests: &AtomicU64) -> Option<()> {
 }
 
 pub fn exporting(bench: &Bench, short: bool, figures: &mut Figures) -> io::Result<()> {
-    let rounds = if short { 3 } else { 8 };
     let collector = Collector::start()?;
     let plain = bench.with(&["--otlp", &collector.endpoint]);
     let everything = bench.with(&["--otlp", &collector.endpoint, "--otlp-set", "logs=true"]);
     let p99_bar = (!short).then_some(2.0);
     for (bench, what) in [(&plain, "with OTLP"), (&everything, "with OTLP and logs")] {
-        let closed = Plan { cpu_bar: Bar::None, ..Plan::closed_loop(rounds, Wiring::Pipes) };
+        let closed = Plan { cpu_bar: Bar::None, ..Plan::closed_loop(short, Wiring::Pipes) };
         closed.measure(bench, &format!("closed loop, {what}"), 1.15, p99_bar, figures)?;
     }
-    let sparse = Plan::sparse(rounds, Wiring::Pipes);
+    let sparse = Plan::sparse(short, Wiring::Pipes);
     sparse.measure(&plain, "a call every 20 ms, with OTLP", 1.25, None, figures)?;
 
     let mut link = plain.start(Candidate::Spantap, Wiring::Pipes, &["role:echo", "200", "1024"])?;
