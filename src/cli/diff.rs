@@ -125,7 +125,9 @@ fn choose_session(reading: &mut Reading, word: &str) -> anyhow::Result<()> {
         SearchResult::Sessions(ids) => {
             return ambiguous(format!("matches {} sessions or connections", ids.len()));
         }
-        SearchResult::Operations(_) => return ambiguous("is not a session, a day or a folder".to_owned()),
+        SearchResult::Operations { .. } => {
+            return ambiguous("is not a session, a day or a folder".to_owned());
+        }
     }
     Ok(())
 }

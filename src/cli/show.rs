@@ -80,13 +80,19 @@ impl ShowArgs {
                 self.write_session(&mut out, &reading, &session_id)?;
             }
             SearchResult::Sessions(ids) => self.write_ids(&mut out, &ids)?,
-            SearchResult::Operations(found) if self.output.json => {
+            SearchResult::Operations { found, left_out } if self.output.json => {
                 let limit = self.output.limit.unwrap_or(usize::MAX);
+                if left_out > 0 {
+                    note(&format!(
+                        "{} match, too; only the latest are shown",
+                        format::plural(left_out, "operation")
+                    ));
+                }
                 write_records(&mut out, &found[..found.len().min(limit)])?;
             }
-            SearchResult::Operations(found) => match &found[..] {
+            SearchResult::Operations { found, left_out } => match &found[..] {
                 [found] => write_operation(&mut out, &reading, found)?,
-                found => self.write_operations(&mut out, &reading, found)?,
+                found => self.write_operations(&mut out, &reading, found, left_out)?,
             },
         }
         out.flush()?;
@@ -164,10 +170,12 @@ impl ShowArgs {
         out: &mut impl Write,
         reading: &Reading,
         found: &[OperationMatch],
+        left_out: u64,
     ) -> anyhow::Result<()> {
         let again = self.again();
         let shown = &found[found.len().saturating_sub(self.output.limit.unwrap_or(LISTED))..];
-        writeln!(out, "{} match; the last of them:", format::plural(found.len() as u64, "operation"))?;
+        let count = found.len() as u64 + left_out;
+        writeln!(out, "{} match; the last of them:", format::plural(count, "operation"))?;
         let mut printer = RowPrinter::new(reading.terminal.clone());
         let rows: Vec<LogRow> = shown.iter().map(|found| LogRow::Operation(found.row.clone())).collect();
         rows.iter().for_each(|row| printer.prepare(row));

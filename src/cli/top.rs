@@ -301,7 +301,7 @@ impl Watch {
                     }
                 }
                 let (search, _) = self.reading.scan(|| Search::new(&self.reading.select, target));
-                let SearchResult::Operations(found) = search.finish(&[]) else { return Ok(false) };
+                let SearchResult::Operations { found, .. } = search.finish(&[]) else { return Ok(false) };
                 let Some(found) = found.last() else { return Ok(false) };
                 show::write_operation(out, &self.reading, found)?;
             }

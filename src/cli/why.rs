@@ -48,9 +48,9 @@ impl WhyArgs {
             SearchResult::Nothing => return Err(not_found(self.target.as_deref(), &reading, &findings)),
             SearchResult::Session(session_id) => (session_id, None),
             SearchResult::Sessions(ids) => return Err(self.ambiguous(ids.len(), "sessions or connections")),
-            SearchResult::Operations(mut found) => match (found.pop(), found.len()) {
+            SearchResult::Operations { mut found, left_out } => match (found.pop(), found.len()) {
                 (Some(OperationMatch { row, .. }), 0) => (row.session_id.to_string(), Some(row)),
-                (_, others) => return Err(self.ambiguous(others + 1, "operations")),
+                (_, others) => return Err(self.ambiguous(others + 1 + left_out as usize, "operations")),
             },
         };
         match &target {

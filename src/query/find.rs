@@ -78,6 +78,8 @@ pub(crate) struct Search<'a> {
     names: NamePool,
     sessions: BTreeMap<String, SessionMatch>,
     operations: Greatest<Timestamp, Box<OperationMatch>>,
+    /// Number of operations that match.
+    matched: u64,
 }
 
 #[derive(Debug, Default)]
@@ -122,15 +124,19 @@ pub(crate) enum SearchResult {
     Session(String),
     /// Ids of the sessions that match, newest first; ids of connections where those match instead.
     Sessions(Vec<String>),
-    /// Operations, oldest first; never empty.
-    Operations(Vec<OperationMatch>),
+    /// Operations, oldest first; never empty. Of more than [`MATCHES`] only the latest are found.
+    Operations {
+        found: Vec<OperationMatch>,
+        left_out: u64,
+    },
 }
 
 impl<'a> Search<'a> {
     pub(crate) fn new(select: &'a Selection, target: &'a SearchTarget) -> Search<'a> {
         let names = NamePool::default();
         let count = if let SearchTarget::Recent(back) = target { *back } else { MATCHES };
-        Search { select, target, names, sessions: BTreeMap::new(), operations: Greatest::new(count) }
+        let (sessions, operations) = (BTreeMap::new(), Greatest::new(count));
+        Search { select, target, names, sessions, operations, matched: 0 }
     }
 
     /// Returns what was found. The last session is one that waits for an answer now, as `live` shows, or else the one
@@ -143,6 +149,7 @@ impl<'a> Search<'a> {
         }
         let mut operations: Vec<OperationMatch> =
             self.operations.finish().into_iter().rev().map(|found| *found).collect();
+        let left_out = self.matched - operations.len() as u64;
         let mut sessions: Vec<(String, SessionMatch)> = self.sessions.into_iter().collect();
         // The sort is stable: equal ones stay in the order of their ids.
         sessions.sort_by_key(|(_, session)| Reverse(session.last));
@@ -156,7 +163,7 @@ impl<'a> Search<'a> {
         }
         match (self.target, sessions.len(), operations.is_empty()) {
             // `3` is the beginning of many ids, but a complete request id.
-            (_, _, false) if is_short => SearchResult::Operations(operations),
+            (_, _, false) if is_short => SearchResult::Operations { found: operations, left_out },
             (SearchTarget::Last, 1.., _) | (SearchTarget::Word(_), 1, _) => {
                 SearchResult::Session(sessions.swap_remove(0).0)
             }
@@ -167,7 +174,7 @@ impl<'a> Search<'a> {
                 };
                 SearchResult::Sessions(sessions.into_iter().flat_map(ids).collect())
             }
-            (_, _, false) => SearchResult::Operations(operations),
+            (_, _, false) => SearchResult::Operations { found: operations, left_out },
             _ => SearchResult::Nothing,
         }
     }
@@ -187,6 +194,7 @@ impl<'a> Search<'a> {
     }
 
     fn keep_operation(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
+        self.matched += 1;
         let make = |names: &mut NamePool| Box::new(OperationMatch::new(entry, line, names));
         self.operations.offer(entry.timestamp, entry, &mut self.names, make);
     }
@@ -250,6 +258,7 @@ impl Fold for Search<'_> {
             session.connections.extend(other.connections);
         }
         self.operations.merge(other.operations);
+        self.matched += other.matched;
     }
 }
 
@@ -486,10 +495,25 @@ mod tests {
             )
         };
         let find = |word| find(word, &[line("43b33780", "4"), line("43b33780", "5"), line("9000", "7")]);
-        assert!(matches!(find("4"), SearchResult::Operations(found) if found.len() == 1));
+        assert!(matches!(find("4"), SearchResult::Operations { found, left_out: 0 } if found.len() == 1));
         assert!(matches!(find("43"), SearchResult::Session(session) if session == "43b33780"));
         assert!(matches!(find("43b33780"), SearchResult::Session(_)));
         assert!(matches!(find("8"), SearchResult::Nothing));
+    }
+
+    #[test]
+    fn operations_beyond_the_most_that_are_found_are_counted() {
+        let line = |session: u64| {
+            format!(
+                r#"{{"schema":"spantap/1","event":"mcp_tool_call","session_id":"{session}","request_id":"r-1"}}"#
+            )
+        };
+        let lines: Vec<String> = (0..MATCHES as u64 + 3).map(line).collect();
+        let found = find("r-1", &lines);
+        assert!(
+            matches!(&found, SearchResult::Operations { found, left_out: 3 } if found.len() == MATCHES),
+            "{found:?}"
+        );
     }
 
     #[test]
