@@ -93,8 +93,8 @@ fn every_example_works() {
         if example.is_run {
             let path = format!("{}/bin:{}", home.path().display(), std::env::var("PATH").unwrap());
             let mut shell = home.command("bash");
-            let output = shell.args(["-c", example.line]).env("PATH", path).stdin(Stdio::null()).output();
-            let output = output.unwrap();
+            shell.args(["-c", example.line]).env("PATH", path).env(FLUSH_BUDGET.0, FLUSH_BUDGET.1);
+            let output = shell.stdin(Stdio::null()).output().unwrap();
             let (printed, said) = text(&output);
             assert!(output.status.success(), "{}: {printed}{said}", example.line);
             continue;
