@@ -2,6 +2,7 @@
 """Compares spantap, without and with --otlp, with two plain copies and other recorders of stdio servers in one run.
 
     tests/bench/rivals.py SPANTAP [--short]
+    tests/bench/rivals.py SPANTAP --build PROGRAM     another build of spantap instead of the recorders
 
 Installs the rivals (pinned in RIVALS) from PyPI, each in a folder of its own below ~/.cache/spantap-ci, and compiles
 rivals.c, which is the client, the server and the two copies. All candidates take turns in random order, so that other
@@ -366,6 +367,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("spantap")
     parser.add_argument("--short", action="store_true", help="fewer rounds")
+    parser.add_argument("--build", action="append", default=[], help="another build; can be repeated")
     options = parser.parse_args()
     if options.short:
         ROUNDS, STARTS, TRANSFERS = 1, 15, 3
@@ -373,13 +375,19 @@ def main():
         program = f"{folder}/rivals"
         source = pathlib.Path(__file__).with_name("rivals.c")
         subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-pthread", source, "-o", program], check=True)
-        spantap = [os.path.abspath(options.spantap), "--log-dir", f"{folder}/logs", "--server", "bench", "--"]
+
+        def wrapper(build):
+            return [os.path.abspath(build), "--log-dir", f"{folder}/logs", "--server", "bench", "--"]
+
+        spantap = wrapper(options.spantap)
         collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
         # In a process of its own, so that it does not take this script's turns.
         multiprocessing.Process(target=collector.serve_forever, daemon=True).start()
         otlp = [*spantap[:-1], "--otlp", f"http://127.0.0.1:{collector.server_port}", "--"]
         candidates = dict(zip(FAST, [[], [program, "copies"], spantap, otlp]))
-        for package, version, command in RIVALS:
+        candidates |= {build: wrapper(build) for build in options.build}
+        FAST.extend(options.build)
+        for package, version, command in [] if options.build else RIVALS:
             candidates[f"{package} {version}"] = [install(package, version) / command[0], *command[1:]]
         bench = Bench(candidates, program, folder)
         bench.starts()
