@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod diff;
 pub(crate) mod errors;
 pub(crate) mod fact;
+mod fact_list;
 pub(crate) mod format;
 pub mod gate;
 pub(crate) mod lint;

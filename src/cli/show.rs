@@ -13,15 +13,16 @@ use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
 use crate::present::{Printable, chain_json, fact, format, operation, session};
+use crate::query::agents::chain::{self, ChainPath};
 use crate::query::agents::facts::FactsOf;
 use crate::query::agents::join::{AgentJoins, agent_logs, time_near};
-use crate::query::agents::{self, RecordsOf, RunLines, chain};
+use crate::query::agents::{self, RecordsOf, RunLines};
 use crate::query::bodies::OperationBodies;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget, SessionReader, SummarySearch};
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::LogRow;
 use crate::query::scan::ScanFindings;
-use crate::query::time_spent::AgentTimes;
+use crate::query::why::agent::AgentStory;
 use crate::record::Record;
 use crate::record::timestamp::Timestamp;
 
@@ -88,7 +89,10 @@ impl ShowArgs {
                         format::plural(left_out, "operation")
                     ));
                 }
-                write_records(&mut out, &found[..found.len().min(limit)])?;
+                match &found[..found.len().min(limit)] {
+                    [found] => write_record(&mut out, &reading, found)?,
+                    several => write_records(&mut out, several)?,
+                }
             }
             SearchResult::Operations { found, left_out } => match &found[..] {
                 [found] => write_operation(&mut out, &reading, found)?,
@@ -243,13 +247,13 @@ pub(super) fn write_session(
 }
 
 /// Returns when the agent of a session waited for a model or a person.
-pub(super) fn agent_times(reading: &Reading, session_id: &str) -> AgentTimes {
+pub(super) fn agent_story(reading: &Reading, session_id: &str) -> AgentStory {
     if agent_logs(&reading.sources).is_empty() {
-        return AgentTimes::default();
+        return AgentStory::default();
     }
     let (found, lines) = read_session(reading, session_id, READ, false);
     let facts = lines.facts();
-    chain::chain(&found.operations, &facts, false).map(|chain| chain.times).unwrap_or_default()
+    chain::chain(&found.operations, &facts, false).map(AgentStory::new).unwrap_or_default()
 }
 
 /// Reads the first `limit` operations of a session, and what its agent reported.
@@ -265,6 +269,18 @@ fn read_session<'r>(
     found.settle();
     let lines = agents.map(|agents| agent_lines(reading, session_id, &found, agents)).unwrap_or_default();
     (found, lines)
+}
+
+/// Writes the record of one operation, with its place in the tree if agents reported of its session.
+fn write_record(out: &mut impl Write, reading: &Reading, found: &OperationMatch) -> anyhow::Result<()> {
+    let line = with_path(reading, found, |path| match path {
+        Some(path) => chain_json::of_operation(found, path).map(Some),
+        None => Ok(None),
+    })?;
+    match line {
+        Some(line) => Ok(writeln!(out, "{line}")?),
+        None => write_records(out, std::slice::from_ref(found)),
+    }
 }
 
 fn agent_lines(
@@ -320,6 +336,26 @@ pub(super) fn write_operation(
     let summary = search.summary.as_deref();
     let span_id = record.span_id.as_deref().unwrap_or_default();
     let bodies = OperationBodies::read(&reading.folders, &found.row.connection_id, span_id);
-    operation::write(out, &reading.terminal, &found.row, &record, summary, &bodies)?;
+    with_path(reading, found, |path| {
+        operation::write(out, &reading.terminal, &found.row, &record, summary, &bodies, path)
+    })?;
     Ok(())
+}
+
+/// Calls `take` with what agents and servers reported around an operation; with `None` if they reported nothing.
+fn with_path<T>(
+    reading: &Reading,
+    found: &OperationMatch,
+    take: impl FnOnce(Option<&ChainPath<'_, '_>>) -> T,
+) -> T {
+    /// Most operations of the session that are joined.
+    const JOINED: usize = 100_000;
+    if agent_logs(&reading.sources).is_empty() {
+        return take(None);
+    }
+    let (session, lines) = read_session(reading, &found.row.session_id, JOINED, false);
+    let facts = lines.facts();
+    let chain = chain::chain(&session.operations, &facts, false);
+    let path = chain.as_ref().and_then(|chain| chain.path_to(&found.row.connection_id, found.row.seq));
+    take(path.as_ref())
 }

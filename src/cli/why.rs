@@ -11,10 +11,12 @@ use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs,
 use crate::cli::show::{self, not_found};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, why as sentences};
+use crate::query::agents;
 use crate::query::find::{OperationMatch, Search, SearchResult, SearchTarget};
 use crate::query::live::LiveConnection;
 use crate::query::nested::inner_connections;
 use crate::query::row::OperationRow;
+use crate::query::scan::ScanFindings;
 use crate::query::select::Selection;
 use crate::query::why::story::{Story, StoryReader};
 use crate::query::why::usual::{CallHistory, HistoryReader};
@@ -45,7 +47,7 @@ impl WhyArgs {
                 reading.print_no_data("no session", &findings)?;
                 return Ok(reading.status(&findings, true, &self.output));
             }
-            SearchResult::Nothing => return Err(not_found(self.target.as_deref(), &reading, &findings)),
+            SearchResult::Nothing => return Err(self.not_found(&reading, &target, &findings)),
             SearchResult::Session(session_id) => (session_id, None),
             SearchResult::Sessions(ids) => return Err(self.ambiguous(ids.len(), "sessions or connections")),
             SearchResult::Operations { mut found, left_out } => match (found.pop(), found.len()) {
@@ -79,6 +81,19 @@ impl WhyArgs {
         Ok(reading.status(&findings, false, &self.output))
     }
 
+    fn not_found(&self, reading: &Reading, target: &SearchTarget, findings: &ScanFindings) -> anyhow::Error {
+        let lines = agents::find::find(&reading.sources, reading.select.window, target);
+        if lines.facts().is_empty() {
+            return not_found(self.target.as_deref(), reading, findings);
+        }
+        let word = Printable::new(self.target.as_deref().unwrap_or_default());
+        exit_with(
+            1,
+            anyhow::anyhow!("`{word}` is a report of an agent or a server, not a session or a call"),
+            format!("`spantap show {word}` prints it"),
+        )
+    }
+
     fn ambiguous(&self, count: usize, what: &str) -> anyhow::Error {
         let word = Printable::new(self.target.as_deref().unwrap_or_default());
         exit_with(
@@ -93,7 +108,7 @@ impl WhyArgs {
 fn facts(reading: &Reading, session_id: &str, call: Option<&OperationRow>) -> (Vec<Fact>, bool) {
     let (story, _) = reading.scan(|| StoryReader::new(&reading.select, session_id));
     let mut story = story.settle();
-    story.agent = show::agent_times(reading, session_id);
+    story.agent = show::agent_story(reading, session_id);
     let live = reading.live_noted();
     let history = history(reading, &story, &live, call);
     let facts = match call {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use crate::present::fact_list::FactList;
 use crate::present::table::{Terminal, Tone};
 use crate::present::waterfall::{DrawnPart, TimeScale, bar_and_note, draw_start};
 use crate::present::{Printable, annotations, format};
-use crate::query::agents::chain::{ChainItem, ChainNode, SessionChain};
+use crate::query::agents::chain::{ChainItem, ChainNode, ChainPath, SessionChain};
 use crate::query::agents::totals::{AgentTotals, ModelTotals};
 use crate::query::agents::{RunFact, joins};
 use crate::query::find::OperationMatch;
@@ -227,6 +228,63 @@ impl ChainDrawing<'_> {
         let decision = record.decision.filter(|_| is_notable).map(|decision| format!("{decision}{by}"));
         (joined([decision, waited, missing, failure]), tone)
     }
+}
+
+/// Writes what the agent reported of the turn, the model call and the tool above an operation, and the spans of its
+/// server, each with its handle.
+pub(super) fn write_path(facts: &mut FactList<'_>, path: &ChainPath<'_, '_>) -> io::Result<()> {
+    /// Most spans that are named.
+    const SPANS: usize = 10;
+    let Some((operation, above)) = path.nodes.split_last() else { return Ok(()) };
+    let spans = &operation.children[..];
+    let is_of_agent = |node: &&&ChainNode<'_>| !matches!(node.item, ChainItem::OutsideTurns);
+    if !above.iter().any(|node| is_of_agent(&node)) && spans.is_empty() {
+        return Ok(());
+    }
+    facts.section("what agent and server reported")?;
+    for node in above.iter().filter(is_of_agent) {
+        let mark = above_mark(node, path);
+        match node.item {
+            ChainItem::Turn(fact) => {
+                let number = path.turn.map(|number| number.to_string()).unwrap_or_default();
+                let id = fact.and_then(|fact| fact.record.turn_id.as_deref());
+                let parts = [Some(number), id.map(|id| format!("id {id}")), fact.map(RunFact::handle)];
+                facts.add("turn", &format!("{mark}{}", joined(parts)), Tone::Plain)?;
+            }
+            ChainItem::Model(fact) => {
+                let (note, tone) = model_note(&fact.record);
+                let parts = [Some(text(&fact.record.model)), Some(note.to_string()), Some(fact.handle())];
+                facts.add("model call", &format!("{mark}{}", joined(parts)), tone)?;
+            }
+            ChainItem::Tool(fact) => {
+                let by = fact.record.decided_by.map(|by| format!(" by {by}")).unwrap_or_default();
+                let decision = fact.record.decision.map(|decision| format!("{decision}{by}"));
+                let waited = fact.record.person_wait_ms.as_ref().filter(|ms| ms.0 > 0.0);
+                let waited = waited.map(|ms| format!("waited {} for a person", format::duration(ms.0)));
+                let parts = [Some(label(node).1.to_string()), decision, waited, Some(fact.handle())];
+                facts.add("tool", &format!("{mark}{}", joined(parts)), Tone::Plain)?;
+            }
+            ChainItem::OutsideTurns | ChainItem::Operation(_) | ChainItem::Span(_) => {}
+        }
+    }
+    for node in spans.iter().take(SPANS) {
+        let ChainItem::Span(fact) = node.item else { continue };
+        let took = fact.length_ms().map(format::duration);
+        let service = Some(fact.record.agent_name.to_string());
+        let parts =
+            [Some(text(&fact.record.span_name)), service, took, failure(&fact.record), Some(fact.handle())];
+        let mark = if is_guess(node) { "~ " } else { "" };
+        facts.add("span", &format!("{mark}{}", joined(parts)), Tone::Plain)?;
+    }
+    let more = spans.len().saturating_sub(SPANS);
+    facts.add("", &if more > 0 { format!("and {more} more") } else { String::new() }, Tone::Plain)
+}
+
+/// Returns `~ ` if only a time says that what is below the node belongs to it.
+fn above_mark(node: &ChainNode<'_>, path: &ChainPath<'_, '_>) -> &'static str {
+    let at = path.nodes.iter().position(|other| std::ptr::eq(*other, node));
+    let below = at.and_then(|at| path.nodes.get(at + 1));
+    if below.is_some_and(|below| is_guess(below)) { "~ " } else { "" }
 }
 
 /// Returns when the record of the node ended, without those below it.

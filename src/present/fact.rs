@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use crate::present::operation::FactList;
+use crate::present::fact_list::FactList;
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, format};
 use crate::query::agents::RunFact;
@@ -43,7 +43,9 @@ pub(crate) fn name(record: &AgentRecord<'_>) -> String {
 
 fn write_outcome(facts: &mut FactList<'_>, terminal: &Terminal, fact: &RunFact<'_>) -> io::Result<()> {
     let record = &fact.record;
-    facts.section("what the agent reported")?;
+    let is_of_server = record.event == EventName::ServerSpan;
+    let reporter = if is_of_server { "server" } else { "agent" };
+    facts.section(&format!("what the {reporter} reported"))?;
     let at = fact.began().local(&terminal.zone, "%Y-%m-%d %H:%M:%S%.6f %:z");
     let took = fact.length_ms().map(format::duration).unwrap_or_else(|| "an unknown time".to_owned());
     facts.add("time", &format!("{at}, took {took}"), Tone::Plain)?;
@@ -89,10 +91,11 @@ fn write_usage(facts: &mut FactList<'_>, record: &AgentRecord<'_>) -> io::Result
 
 fn write_ids(facts: &mut FactList<'_>, terminal: &Terminal, record: &AgentRecord<'_>) -> io::Result<()> {
     facts.section("the chain")?;
+    let is_of_server = record.event == EventName::ServerSpan;
     let calls = record.call_ids.iter().flatten().map(|id| &**id).collect::<Vec<_>>().join(" ");
     let pid = record.host_pid.map(|pid| pid.to_string()).unwrap_or_default();
     for (name, value) in [
-        ("agent session", &*record.session_id),
+        ("agent session", if is_of_server { "" } else { &*record.session_id }),
         ("version", known(&record.agent_version)),
         ("process", &pid),
         ("conversation", known(&record.conversation_id)),

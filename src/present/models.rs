@@ -42,6 +42,10 @@ pub(crate) fn write(
     let mut facts = vec![format::plural(totals.calls, "model call")];
     facts.extend(chain::figures(&totals));
     facts.push("as the agents reported".to_owned());
+    if totals.calculated > 0 {
+        let (count, usd) = (format::plural(totals.calculated, "call"), format::usd(totals.calculated_usd));
+        facts.push(format!("~{usd} of {count} by the prices in the config file"));
+    }
     let facts: Vec<Printable> = facts.into_iter().map(Printable::from).collect();
     for line in terminal.lines(&facts, ", ") {
         writeln!(out, "{}", Tone::Faint.paint(line))?;

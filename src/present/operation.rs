@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use crate::present::fact_list::FactList;
 use crate::present::table::{Terminal, Tone};
-use crate::present::{Printable, annotations, body, format};
+use crate::present::{Printable, annotations, body, chain, format};
+use crate::query::agents::chain::ChainPath;
 use crate::query::bodies::OperationBodies;
 use crate::query::row::OperationRow;
 use crate::record::Record;
 
-/// Draws one operation: what happened, the chain of ids and hashes, and how to compare a text with them.
+/// Draws one operation: what happened, what the agent and the server reported around it, the chain of ids and hashes,
+/// and how to compare a text with them.
 pub fn write(
     out: &mut dyn Write,
     terminal: &Terminal,
@@ -17,6 +20,7 @@ pub fn write(
     record: &Record<'_>,
     summary: Option<&str>,
     bodies: &OperationBodies,
+    path: Option<&ChainPath<'_, '_>>,
 ) -> io::Result<()> {
     let title = Tone::Strong.paint(row.handle());
     writeln!(out, "{title}  {} on {}", Printable::new(row.name()), Printable::new(&row.server_name))?;
@@ -24,6 +28,7 @@ pub fn write(
     write_outcome(&mut facts, terminal, row, record)?;
     write_summary(&mut facts, summary)?;
     write_bodies(&mut facts, record, bodies)?;
+    path.map_or(Ok(()), |path| chain::write_path(&mut facts, path))?;
     write_chain(&mut facts, terminal, row, record)?;
     write_comparison(&mut facts, terminal, record)
 }
@@ -144,27 +149,4 @@ fn write_comparison(facts: &mut FactList<'_>, terminal: &Terminal, record: &Reco
     let verdict = "Same hash: the server returned it. Different hash: changed or made up later.";
     let verdict = terminal.cut(verdict, terminal.width.saturating_sub(2));
     writeln!(facts.out, "  {}", Tone::Faint.paint(verdict))
-}
-
-pub(super) struct FactList<'o> {
-    pub(super) out: &'o mut dyn Write,
-}
-
-impl FactList<'_> {
-    pub(super) fn section(&mut self, title: &str) -> io::Result<()> {
-        writeln!(self.out, "{}", Tone::Faint.paint(title))
-    }
-
-    /// Writes one fact, unless its value is empty. Values are never cut: they are copied from here.
-    pub(super) fn add(&mut self, name: &str, value: &str, tone: Tone) -> io::Result<()> {
-        if value.is_empty() {
-            return Ok(());
-        }
-        self.add_marked(name, &tone.paint(value))
-    }
-
-    /// Writes one fact whose value has escape sequences of spantap.
-    pub(super) fn add_marked(&mut self, name: &str, value: &str) -> io::Result<()> {
-        writeln!(self.out, "  {name:<14} {value}")
-    }
 }

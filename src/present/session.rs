@@ -84,7 +84,8 @@ fn write_totals(
 ) -> io::Result<()> {
     let totals = &session.totals;
     // The agent knows its turns; without it they are guessed from the calls.
-    let turns = chain.map(|chain| chain.totals.turns).filter(|turns| *turns > 0);
+    let of_agent = chain.filter(|_| !session.is_part()).map(|chain| chain.totals.turns);
+    let turns = of_agent.filter(|turns| *turns > 0);
     let (first, last) = totals.span.get().unwrap_or_default();
     writeln!(out, "{}", Tone::Strong.paint(session_id))?;
     let servers: Vec<&str> = totals.servers.keys().map(String::as_str).collect();

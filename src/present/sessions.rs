@@ -71,6 +71,8 @@ pub(super) struct AgentFigures {
     cost_usd: Option<f64>,
     /// Model calls of which the collector calculated the cost.
     calculated_costs: u64,
+    /// Their share of `cost_usd`.
+    calculated_usd: f64,
     /// Tools that were refused before a server was asked.
     refused: u64,
 }
@@ -87,6 +89,7 @@ impl AgentFigures {
             output_tokens: agent.models.output_tokens,
             cost_usd: agent.models.cost(),
             calculated_costs: calculated,
+            calculated_usd: agent.models.calculated_usd,
             refused: agent.refusals(),
         }
     }

@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, format};
+use crate::query::why::agent::{ModelFailureFact, RefusalFact};
 use crate::query::why::ends::EndFact;
 use crate::query::why::failures::{DenialFact, FailureCause, FailureFact};
 use crate::query::why::repeats::RepeatFact;
 use crate::query::why::time::{TimeFact, ToolTime};
 use crate::query::why::usual::{UnusualFact, UsualDuration};
 use crate::query::why::{CallFact, Fact, OpenFact};
+use crate::record::words::Decider;
 
 /// Most sentences.
 const SENTENCES: usize = 5;
@@ -110,7 +112,9 @@ impl SentenceWriter<'_> {
             Fact::Open(fact) => self.open(fact),
             Fact::End(fact) => self.end(fact),
             Fact::Failures(fact) => self.failures(fact),
+            Fact::ModelFailures(fact) => self.model_failures(fact),
             Fact::Denials(fact) => self.denials(fact),
+            Fact::Refusals(fact) => self.refusals(fact),
             Fact::Repeats(fact) => self.repeats(fact),
             Fact::Unusual(fact) => self.unusual(fact),
         })
@@ -259,6 +263,42 @@ impl SentenceWriter<'_> {
             _ => String::new(),
         };
         format!("{subject} {verb}{message}{cause}{all}.")
+    }
+
+    fn model_failures(&self, fact: &ModelFailureFact) -> String {
+        let model = match &fact.model {
+            Some(model) => format!(" of {}", self.name(model)),
+            None => String::new(),
+        };
+        let subject = match (fact.count, fact.calls) {
+            (1, 1) => format!("The only model call{model}"),
+            (count, calls) => format!("{count} of {}{model}", format::plural(calls, "model call")),
+        };
+        let took = match fact.failed_ms {
+            ms if ms > 0.0 => format!(" after {} in all", format::duration(ms)),
+            _ => String::new(),
+        };
+        let reason = match fact.error_type.as_deref() {
+            Some(reason) => format!(": {}", self.message(reason)),
+            None => String::new(),
+        };
+        format!("{subject} failed{took}{reason}.")
+    }
+
+    fn refusals(&self, fact: &RefusalFact) -> String {
+        let by = match fact.decided_by {
+            Some(Decider::User) => "A person",
+            Some(Decider::Config) => "A rule of the agent's settings",
+            Some(Decider::Hook) => "A hook of the agent",
+            Some(Decider::Agent) => "The agent",
+            None => "A person or a policy",
+        };
+        let times = if fact.count > 1 { format!(" {} times", fact.count) } else { String::new() };
+        let name = match &fact.tool_server {
+            Some(server) => self.tool(&fact.tool_name, server),
+            None => self.name(&fact.tool_name).to_string(),
+        };
+        format!("{by} refused {name}{times} before a server was asked, which is not an error.")
     }
 
     fn denials(&self, fact: &DenialFact) -> String {

@@ -318,6 +318,11 @@ pub(crate) struct OpenRow {
 }
 
 impl<'a> SessionReader<'a> {
+    /// Returns true if only some servers, connections or operations of the session are selected.
+    pub(crate) fn is_part(&self) -> bool {
+        self.select.is_part_of(self.session_id)
+    }
+
     /// Keeps the first `limit` operations by time; with `keeps_lines` also their lines.
     pub(crate) fn new(
         select: &'a Selection,

@@ -1,7 +1,8 @@
 //! `spantap why`: the facts about one session or one call. `present::why` puts them into sentences.
 //!
 //! `story` reads the session, `time` divides its time, `usual` compares durations with the tool's own history,
-//! `failures` and `ends` find out what failed and why, and `repeats` what went in circles.
+//! `failures` and `ends` find out what failed and why, `repeats` what went in circles, and `agent` what failed or was
+//! refused before it reached a server.
 
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::OperationRow;
 use crate::record::timestamp::Timestamp;
 
+pub(crate) mod agent;
 pub(crate) mod ends;
 pub(crate) mod failures;
 pub(crate) mod repeats;
@@ -16,6 +18,7 @@ pub(crate) mod story;
 pub(crate) mod time;
 pub(crate) mod usual;
 
+use agent::{ModelFailureFact, RefusalFact};
 use ends::EndFact;
 use failures::{DenialFact, FailureFact};
 use repeats::RepeatFact;
@@ -37,8 +40,12 @@ pub(crate) enum Fact {
     End(EndFact),
     /// Operations that failed with the same message.
     Failures(FailureFact),
+    /// Calls of a model that failed for the same reason, as the agent reported them.
+    ModelFailures(ModelFailureFact),
     /// Operations that a person or a policy refused.
     Denials(DenialFact),
+    /// A tool that was refused before a server was asked, as the agent reported it.
+    Refusals(RefusalFact),
     /// The same calls again and again.
     Repeats(RepeatFact),
     /// A tool that took longer than it usually does.
@@ -86,7 +93,9 @@ impl Fact {
             Fact::Open(fact) => format!("request {}", fact.request_id),
             Fact::End(fact) => fact.handle.clone(),
             Fact::Failures(fact) => fact.handle.clone(),
+            Fact::ModelFailures(fact) => fact.handle.clone(),
             Fact::Denials(fact) => fact.handle.clone(),
+            Fact::Refusals(fact) => fact.handle.clone(),
             Fact::Repeats(fact) => fact.handle.clone(),
             Fact::Unusual(fact) => fact.handle.clone(),
         }
@@ -114,14 +123,16 @@ pub(crate) fn of_session(
 ) -> Vec<Fact> {
     let live: Vec<&LiveConnection> =
         live.iter().filter(|connection| connection.state.session_id == story.session_id).collect();
-    let kinds: [Vec<Fact>; 7] = [
+    let kinds: [Vec<Fact>; 9] = [
         time::fact(story, &live, now).map(Fact::Time).into_iter().collect(),
         open(&live, history, now).map(Fact::Open).into_iter().collect(),
         ends::facts(story, &live).into_iter().map(Fact::End).collect(),
         failures::failures(&story.rows, story.is_narrowed).into_iter().map(Fact::Failures).collect(),
+        story.agent.failures.iter().cloned().map(Fact::ModelFailures).collect(),
         repeats::facts(story).into_iter().map(Fact::Repeats).collect(),
         usual::facts(story, history).into_iter().map(Fact::Unusual).collect(),
         failures::denials(&story.rows).into_iter().map(Fact::Denials).collect(),
+        story.agent.refusals.iter().cloned().map(Fact::Refusals).collect(),
     ];
     let rank = |rank: usize| kinds.iter().filter_map(move |facts| facts.get(rank).cloned());
     (0..MOST).flat_map(rank).collect()

@@ -21,16 +21,16 @@ use crate::system::files::home::expand_home;
 
 impl SettingResolver<'_> {
     pub(super) fn cost_per_call(&mut self) -> BTreeMap<String, f64> {
-        self.by_glob("cost.per_call", "prices by server/tool")
+        self.by_glob("cost.per_call", "a price in USD, from 0")
     }
 
     pub(super) fn cost_models(&mut self) -> BTreeMap<String, ModelPrice> {
-        self.by_glob("cost.models", "prices by model, each with input and output")
+        self.by_glob("cost.models", "a table with the prices input and output")
     }
 
     /// Returns the thresholds of `thrash.threshold` for tools, by glob.
     pub(super) fn thrash_tools(&mut self) -> BTreeMap<String, NonZeroU32> {
-        self.by_glob("thrash.tools", "numbers of calls by tool")
+        self.by_glob("thrash.tools", "a number of calls, from 1")
     }
 
     /// Returns the command of `notify`: one text is a program without arguments, or `desktop`. Only the user's own
@@ -65,15 +65,33 @@ impl SettingResolver<'_> {
         Vec::new()
     }
 
-    /// Returns the table `name`, whose keys are globs; empty if it is not what is `expected`.
+    /// Returns the table `name`, whose keys are globs. An entry that is not what is `expected` is a problem, and the
+    /// others count.
     fn by_glob<T: DeserializeOwned>(&mut self, name: &'static str, expected: &str) -> BTreeMap<String, T> {
-        let Some((table, origin)) = self.file.and_then(|file| file.table(self.server_name, name)) else {
+        let Some(file) = self.file else { return BTreeMap::new() };
+        let Some((table, origin)) = file.table(self.server_name, name) else { return BTreeMap::new() };
+        let Value::Table(table) = table else {
+            self.refuse(name, "a table", origin);
             return BTreeMap::new();
         };
-        table.try_into().unwrap_or_else(|_| {
-            self.refuse(name, expected, origin);
-            BTreeMap::new()
-        })
+        let mut found = BTreeMap::new();
+        for (key, value) in table {
+            let entry = format!("`{name}` has an entry `{}`", shown(&key));
+            let text = match read::<T>(value) {
+                Ok(value) => {
+                    found.insert(key, value);
+                    continue;
+                }
+                Err(Misfit::UnknownEntry(names)) => {
+                    format!("{entry} that contains something else than {}", names.join(", "))
+                }
+                Err(_) => format!("{entry} that is not {expected}"),
+            };
+            let mut entries = file.entries_in(self.server_name, name);
+            let line = entries.find(|(path, ..)| path.first() == Some(&key)).map(|(.., line)| line);
+            self.ignore(name, line.unwrap_or_else(|| origin.clone()), &text);
+        }
+        found
     }
 
     /// Returns the `[otlp]` table, the entries of `--otlp-set`, and both together. An entry that cannot be used

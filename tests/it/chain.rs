@@ -135,6 +135,53 @@ fn why_says_how_long_the_model_worked() {
 }
 
 #[test]
+fn why_names_model_calls_that_failed_and_tools_that_were_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for path in logs_in(&session()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The last model call fails.
+        let failed = text.lines().map(|line| match line.contains("\"model_call\"") && line.contains("p2") {
+            true => {
+                line.replace(r#""status":"ok""#, r#""status":"error","error_type":"overloaded_error""#) + "\n"
+            }
+            false => format!("{line}\n"),
+        });
+        std::fs::write(folder.path().join(path.file_name().unwrap()), failed.collect::<String>()).unwrap();
+    }
+    let home = Home::new();
+    let why = ["why", "--no-pager", folder.path().to_str().unwrap()];
+    let (printed, _) = text(&home.spantap(why).env("COLUMNS", "200").output().unwrap());
+    for part in [
+        "1 of 3 model calls of claude-opus-5 failed after 2.00 s in all: overloaded_error.",
+        "A person refused write_file on files before a server was asked, which is not an error.",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    assert!(!printed.contains("Nothing stood out"), "{printed}");
+}
+
+#[test]
+fn show_of_a_call_names_the_model_call_the_tool_and_the_turn_above_it() {
+    let (printed, _) = run_on_session(&["show", "110001.3", "--no-pager"]);
+    let (_, section) = printed.split_once("what agent and server reported\n").unwrap();
+    let lines: Vec<&str> = section.lines().take(3).map(str::trim_start).collect();
+    let begins = [
+        "turn           1, id p1, c70001.",
+        "model call     claude-opus-5, 2.0k in",
+        "tool           files/",
+    ];
+    for (line, begin) in lines.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{printed}");
+    }
+    let (printed, _) = run_on_session(&["show", "110001.3", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let parent = record["chain"]["parent"].as_str().unwrap();
+    assert_eq!((&record["seq"], &record["chain"]["joined_by"]), (&3.into(), &"call_id".into()), "{record}");
+    let (above, _) = run_on_session(&["show", parent, "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&above).unwrap()["event"], "agent_tool");
+}
+
+#[test]
 fn stats_are_by_model_and_by_turn_as_the_agent_reported_them() {
     let (printed, said) = run_on_session(&["stats", "--by", "model", "--no-pager"]);
     let expected = "\

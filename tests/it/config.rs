@@ -332,7 +332,34 @@ fn a_tool_that_is_called_often_by_its_nature_has_a_threshold_of_its_own() {
     assert_eq!(tools, BTreeSet::from(["search"]));
     write_config(&home, "[thrash.tools]\n'git*' = 0\n");
     let ended = Run::wrapping("true").home(&home).expect_exit(0);
-    assert!(ended.stderr.contains("`thrash.tools` is not numbers of calls by tool"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("`thrash.tools` has an entry `git*` that is not a number of calls, from 1"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn an_entry_of_a_table_that_cannot_be_used_is_named_and_the_others_count() {
+    let home = Home::new();
+    write_config(
+        &home,
+        "[thrash.tools]\n'git*' = 'SECRET'\nsearch = 2\n[cost.models.'gpt*']\ninput = 1.0\noutput = 2.0\ncachd = 0.1\n",
+    );
+    let call = |id| {
+        format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"search\",\"arguments\":{{}}}}}}\n"
+        )
+    };
+    let calls: String = (0..3).map(call).collect();
+    let ended = Run::wrapping_script("cat > /dev/null").home(&home).send(calls).expect_exit(0);
+    let said = &ended.stderr;
+    assert!(said.contains(":2: `thrash.tools` has an entry `git*` that is not a number of calls"), "{said}");
+    assert!(!said.contains("SECRET"), "{said}");
+    assert!(ended.records().iter().any(|record| record["event"] == "agent_thrashing"));
+    let checked = text(&home.spantap(["doctor"]).output().unwrap());
+    let expected = "`cost.models` has an entry `gpt*` that contains something else than input, output, cached, cache_write";
+    assert!(checked.0.contains(expected) || checked.1.contains(expected), "{checked:?}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) fn write(
     let [usual, least, most] = TOKENS;
     let tokens = number(MAX_TOKENS)?.unwrap_or(usual).clamp(least, most) as usize;
     let Value::Object(head) = marked(Value::Object(head), false) else { return Ok(String::new()) };
-    Ok(fitted(head, rows, offset, tokens * BYTES_PER_TOKEN))
+    Ok(fitted(head, rows, question.nothing, offset, tokens * BYTES_PER_TOKEN))
 }
 
 /// Returns a row with the fields that answer the question; `None` if it is not an operation in a list of them.
@@ -173,7 +173,13 @@ fn unwritten(text: &str) -> String {
 }
 
 /// Returns the answer with as many rows as fit into `budget` bytes.
-fn fitted(mut head: Map<String, Value>, rows: Vec<Value>, offset: usize, budget: usize) -> String {
+fn fitted(
+    mut head: Map<String, Value>,
+    rows: Vec<Value>,
+    nothing: &str,
+    offset: usize,
+    budget: usize,
+) -> String {
     let all = rows.len();
     let mut left = budget.saturating_sub(ROOM + Value::Object(head.clone()).to_string().len());
     let mut shown: Vec<Value> = Vec::new();
@@ -205,7 +211,7 @@ fn fitted(mut head: Map<String, Value>, rows: Vec<Value>, offset: usize, budget:
         head.insert("left_out".to_owned(), left_out);
     }
     if all == 0 {
-        head.insert("note".to_owned(), json!("nothing is recorded that matches"));
+        head.insert("note".to_owned(), json!(nothing));
     }
     head.insert("rows".to_owned(), shown.into());
     Value::Object(head).to_string()
@@ -301,7 +307,7 @@ mod tests {
         let rows: Vec<Value> = (0..100).map(|n| json!({ "n": n, "text": "x".repeat(40) })).collect();
         let mut seen = 0;
         while seen < 100 {
-            let text = fitted(Map::new(), rows.clone(), seen, 2_000);
+            let text = fitted(Map::new(), rows.clone(), "nothing", seen, 2_000);
             assert!(text.len() <= 2_000, "{}", text.len());
             let answer: Value = serde_json::from_str(&text).unwrap();
             let shown = answer["rows"].as_array().unwrap();
@@ -311,7 +317,7 @@ mod tests {
         }
         let wide =
             json!({ "name": "a", "tools": (0..500).map(|n| json!({ "tool": n })).collect::<Vec<_>>() });
-        let text = fitted(Map::new(), vec![wide], 0, 2_000);
+        let text = fitted(Map::new(), vec![wide], "nothing", 0, 2_000);
         let answer: Value = serde_json::from_str(&text).unwrap();
         assert!(text.len() <= 2_000 && answer["rows"][0]["tools"].as_array().unwrap().len() > 10, "{text}");
         assert!(answer["left_out"]["shortened"].is_string(), "{text}");

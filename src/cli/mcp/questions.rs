@@ -17,6 +17,8 @@ pub(super) struct Question {
     pub(super) rows: Option<&'static str>,
     /// True if rows are operations, of which only the most telling fields are kept.
     pub(super) is_list_of_calls: bool,
+    /// The note of an answer without rows.
+    pub(super) nothing: &'static str,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ const BASE: Question = Question {
     parameters: &[],
     rows: None,
     is_list_of_calls: false,
+    nothing: "nothing is recorded that matches",
 };
 
 /// The tools in the order of the list.
@@ -165,6 +168,7 @@ pub(super) static QUESTIONS: [Question; 8] = [
         command: &["top", "--once", "--json", "--limit=0"],
         parameters: &[SERVER],
         rows: Some("servers"),
+        nothing: "no server runs",
         ..BASE
     },
 ];

@@ -46,7 +46,7 @@ impl Reading {
         let has_no_logs = !self.folders.is_empty() && !self.folders.iter().any(has_logs);
         let is_all_time = self.select.window == TimeWindow::default();
         let is_filtered = !self.wanted.is_empty();
-        if self.folders.is_empty() && read.records == 0 {
+        if self.folders.is_empty() && read.records == 0 && !self.has_only_reports() {
             "session logs are lines of JSON that begin with `{\"schema\":\"spantap/`"
         } else if has_no_logs {
             "watch a server with `spantap -- COMMAND`, or all servers of a host with `spantap wrap`; \

@@ -66,6 +66,19 @@ impl<'r> ChainNode<'r> {
         self.children.iter().map(count).sum()
     }
 
+    /// Returns true if the node or one below it is the one that is looked for, and adds the nodes from there up to this.
+    fn find<'c>(
+        &'c self,
+        is_it: &dyn Fn(&ChainNode<'_>) -> bool,
+        nodes: &mut Vec<&'c ChainNode<'r>>,
+    ) -> bool {
+        let is_found = is_it(self) || self.children.iter().any(|child| child.find(is_it, nodes));
+        if is_found {
+            nodes.push(self);
+        }
+        is_found
+    }
+
     fn sort(&mut self) {
         self.children.iter_mut().for_each(ChainNode::sort);
         self.children.sort_by_key(ChainNode::began);
@@ -81,6 +94,36 @@ pub(crate) struct SessionChain<'r> {
     pub(crate) starts: Vec<&'r OperationRow>,
     pub(crate) totals: AgentTotals,
     pub(crate) times: AgentTimes,
+}
+
+/// One operation in the tree.
+#[derive(Clone, Debug)]
+pub struct ChainPath<'c, 'r> {
+    /// Number of its turn in the session, from 1; `None` if it is in no turn.
+    pub(crate) turn: Option<usize>,
+    /// The nodes from its turn to the operation itself.
+    pub(crate) nodes: Vec<&'c ChainNode<'r>>,
+}
+
+impl<'r> SessionChain<'r> {
+    /// Finds an operation by its connection and number. Returns `None` if it is not in the tree.
+    pub(crate) fn path_to(&self, connection_id: &str, seq: u64) -> Option<ChainPath<'_, 'r>> {
+        let is_it = |node: &ChainNode<'_>| {
+            matches!(node.item, ChainItem::Operation(found)
+                if *found.row.connection_id == *connection_id && found.row.seq == seq)
+        };
+        let mut number = 0;
+        for turn in &self.turns {
+            let is_turn = matches!(turn.item, ChainItem::Turn(_));
+            number += usize::from(is_turn);
+            let mut nodes = Vec::new();
+            if turn.find(&is_it, &mut nodes) {
+                nodes.reverse();
+                return Some(ChainPath { turn: is_turn.then_some(number), nodes });
+            }
+        }
+        None
+    }
 }
 
 /// Joins the facts to the operations of a session. Returns `None` if no fact belongs to it.

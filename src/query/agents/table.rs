@@ -52,6 +52,8 @@ pub(crate) struct ModelRow {
     pub(crate) cost_usd: Option<f64>,
     /// Model calls of which the collector calculated the cost.
     pub(crate) calculated_costs: u64,
+    /// Their share of `cost_usd`.
+    pub(crate) calculated_usd: f64,
     #[serde(skip)]
     pub(crate) totals: ModelTotals,
 }
@@ -74,6 +76,7 @@ impl ModelRow {
             output_tokens: models.output_tokens,
             cost_usd: models.cost(),
             calculated_costs: models.calculated,
+            calculated_usd: models.calculated_usd,
             totals: models,
             ..ModelRow::default()
         }

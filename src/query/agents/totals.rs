@@ -139,7 +139,9 @@ impl AmbiguousRuns {
         };
         let known_if = match is_by_process {
             true => "each session has a process of the agent of its own",
-            false => "the agent itself starts spantap, without npx",
+            false => {
+                "its reports have its process id (`process.pid`) and it starts spantap itself, without npx"
+            }
         };
         let way_out = format!("`spantap stats --by turn` has them; a run is known if {known_if}");
         [known, "what they reported is left out".to_owned(), way_out]

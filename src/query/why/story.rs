@@ -10,7 +10,8 @@ use crate::query::name_pool::NamePool;
 use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::Selection;
-use crate::query::time_spent::{AgentTimes, is_greeting};
+use crate::query::time_spent::is_greeting;
+use crate::query::why::agent::AgentStory;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, EndReason, Status};
@@ -30,7 +31,7 @@ pub(crate) struct Story {
     pub(super) is_narrowed: bool,
     /// True if bytes or records of the session were lost.
     pub(crate) is_lossy: bool,
-    pub(crate) agent: AgentTimes,
+    pub(crate) agent: AgentStory,
 }
 
 impl Story {

@@ -96,7 +96,7 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
     let open: Vec<_> = running().flat_map(|connection| &connection.state.open).collect();
     let all = story.all_rows();
     let rows: Vec<&OperationRow> = all.iter().collect();
-    let time = TimeSpent::with_agent(&rows, &open, now, story.agent.clone());
+    let time = TimeSpent::with_agent(&rows, &open, now, story.agent.times.clone());
     let mut fact = TimeFact {
         total_ms: time.first.ms_until(time.last),
         is_open: !open.is_empty(),
@@ -109,7 +109,7 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
         ..TimeFact::default()
     };
     add_starts(&mut fact, &time, &rows);
-    add_silences(&mut fact, &time, &all, &union(story.agent.turns.clone()));
+    add_silences(&mut fact, &time, &all, &union(story.agent.times.turns.clone()));
     let of_start = fact.slowest_start.as_ref().map(|start| &start.handle);
     let of_tool = fact.longest_tool.as_ref().map(|tool| &tool.handle);
     let of_any = rows.last().map(|row| row.handle());

@@ -103,7 +103,8 @@ fn show(lines: &[&[u8]]) {
             report.take(&entry, line);
             let row = OperationRow::new(&entry, &mut names);
             if let Ok(record) = serde_json::from_slice::<Record<'_>>(line) {
-                operation::write(&mut out, &terminal, &row, &record, None, &Default::default()).unwrap();
+                operation::write(&mut out, &terminal, &row, &record, None, &Default::default(), None)
+                    .unwrap();
             }
             if entry.is_operation() && rows.len() < 300 {
                 rows.push(row);
