@@ -38,6 +38,7 @@ use crate::record::words::{LossPlace, Side};
 use crate::record::{Dropped, Identity, Record};
 use crate::system::thread;
 
+mod backlog;
 pub(crate) mod checks;
 mod encoder;
 mod grpc;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::export::otlp::logs;
 use crate::export::otlp::protobuf::ProtobufWriter;
-use crate::export::otlp::request::{EncodedItem, RequestOrigin};
+use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::semconv;
 use crate::export::otlp::settings::OtlpSettings;
 use crate::export::otlp::spans::SpanTracker;
@@ -62,20 +62,19 @@ impl ConnectionEncoder {
         is_live: bool,
     ) {
         self.update_origin(record);
-        let item = |bytes: &[u8]| EncodedItem { origin: Arc::clone(&self.origin), bytes: bytes.into() };
         if let Some(tracker) = &mut self.tracker {
             for span in tracker.connection(record) {
-                queues.put(&queues.spans, item(&span), is_live);
+                queues.put(&queues.spans, &self.origin, &span, is_live);
             }
             buffer.clear();
             if tracker.operation(record, buffer) {
-                queues.put(&queues.spans, item(buffer.as_bytes()), false);
+                queues.put(&queues.spans, &self.origin, buffer.as_bytes(), false);
             }
         }
         if self.sends_logs {
             buffer.clear();
             match logs::log(record, buffer) {
-                Ok(()) => queues.put(&queues.logs, item(buffer.as_bytes()), false),
+                Ok(()) => queues.put(&queues.logs, &self.origin, buffer.as_bytes(), false),
                 Err(_) => queues.losses.add("not_encoded", 1),
             }
         }

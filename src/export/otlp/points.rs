@@ -134,7 +134,7 @@ impl PointSender {
         mut self,
         first: ResourceMetrics,
         interval: Duration,
-        end: &Queue<()>,
+        end: &Queue,
     ) -> PointSender {
         self.send(&first).await;
         while let Due::Now = end.nap(interval).await {

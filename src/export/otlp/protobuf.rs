@@ -3,6 +3,8 @@
 //! `prost` encodes owned structs only. A span has about twenty attributes, so building them first costs
 //! fifty allocations a span. Source: Protocol Buffers, "Encoding".
 
+use std::io;
+
 /// Wire types.
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -52,6 +54,30 @@ impl ProtobufWriter {
 
     pub(super) fn fields(&mut self, encoded: &[u8]) {
         self.bytes.extend_from_slice(encoded);
+    }
+
+    /// Appends encoded fields that `from` yields.
+    pub(super) fn fields_from(&mut self, mut from: impl io::Read) -> io::Result<()> {
+        from.read_to_end(&mut self.bytes).map(drop)
+    }
+
+    /// Splits after the first `count` fields, all of which have lengths. Returns the others.
+    pub(super) fn split_off_fields(&mut self, count: usize) -> ProtobufWriter {
+        let mut at = 0;
+        for _ in 0..count {
+            at += 1;
+            let mut length = 0;
+            for shift in (0..).step_by(7) {
+                let byte = self.bytes[at];
+                at += 1;
+                length |= usize::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            at += length;
+        }
+        ProtobufWriter { bytes: self.bytes.split_off(at) }
     }
 
     pub(super) fn varint(&mut self, field: u32, value: u64) {

@@ -1,16 +1,17 @@
 //! Items that wait to be sent, bounded.
 
-use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::export::otlp::backlog::{Backlog, Batch};
 use crate::export::otlp::losses::lock;
+use crate::export::otlp::request::RequestOrigin;
 
 /// Items of one signal, in the order in which they came.
-pub(super) struct Queue<T> {
-    state: Mutex<QueueState<T>>,
+pub(super) struct Queue {
+    state: Mutex<QueueState>,
     /// Wakes threads that wait for room: items were sent, or the sender has ended.
     changed: Condvar,
     /// Wakes the sender: an item was put in, or the end has come.
@@ -26,8 +27,8 @@ pub(crate) struct QueueLimits {
     pub(crate) interval: Duration,
 }
 
-struct QueueState<T> {
-    waiting: VecDeque<T>,
+struct QueueState {
+    waiting: Backlog,
     /// When the oldest item came in.
     since: Option<Instant>,
     /// One of the items must not wait for a full batch.
@@ -51,10 +52,10 @@ pub(super) enum Due {
     Closing,
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new(limits: QueueLimits) -> Queue<T> {
+impl Queue {
+    pub(super) fn new(limits: QueueLimits) -> Queue {
         let state = QueueState {
-            waiting: VecDeque::new(),
+            waiting: Backlog::default(),
             since: None,
             urgent: false,
             flushing: false,
@@ -67,12 +68,12 @@ impl<T> Queue<T> {
     }
 
     /// Puts an item in. Returns false if the queue is full or has ended.
-    pub(super) fn put(&self, item: T, urgent: bool) -> bool {
+    pub(super) fn put(&self, origin: &Arc<RequestOrigin>, item: &[u8], urgent: bool) -> bool {
         let mut state = lock(&self.state);
         let before = state.waiting.len();
         let has_room = before < self.limits.queue && !state.ended;
         if has_room {
-            state.waiting.push_back(item);
+            state.waiting.push(origin, item);
         }
         if before == 0 && has_room {
             state.since = Some(Instant::now());
@@ -133,16 +134,16 @@ impl<T> Queue<T> {
     }
 
     /// Takes up to `batches` lists of up to `size` items, or none if fewer than `at_least` wait.
-    pub(super) fn take(&self, batches: usize, size: usize, at_least: usize) -> Vec<Vec<T>> {
+    pub(super) fn take(&self, batches: usize, size: usize, at_least: usize) -> Vec<Batch> {
         let mut state = lock(&self.state);
         let mut taken = Vec::new();
         if state.waiting.len() < at_least && !state.flushing {
             return taken;
         }
         while taken.len() < batches && !state.waiting.is_empty() {
-            let count = state.waiting.len().min(size.max(1));
-            state.in_hand += count;
-            taken.push(state.waiting.drain(..count).collect());
+            let batch = state.waiting.take(size.max(1));
+            state.in_hand += batch.len();
+            taken.push(batch);
         }
         if !state.waiting.is_empty() {
             state.since = Some(Instant::now());
@@ -163,20 +164,15 @@ impl<T> Queue<T> {
     }
 
     /// Puts items in hand back in front. Returns how many of the newest items found no room.
-    pub(super) fn put_back(&self, items: Vec<T>) -> u64 {
+    pub(super) fn put_back(&self, batch: Batch) -> u64 {
         let mut state = lock(&self.state);
         if state.abandoned {
             return 0;
         }
-        state.in_hand -= items.len();
-        for item in items.into_iter().rev() {
-            state.waiting.push_front(item);
-        }
+        state.in_hand -= batch.len();
+        state.waiting.put_back(batch);
         state.since.get_or_insert_with(Instant::now);
-        let over = state.waiting.len().saturating_sub(self.limits.queue);
-        let kept = state.waiting.len() - over;
-        state.waiting.truncate(kept);
-        over as u64
+        state.waiting.truncate(self.limits.queue) as u64
     }
 
     pub(super) fn close(&self) {
@@ -188,7 +184,7 @@ impl<T> Queue<T> {
     pub(super) fn end(&self) -> u64 {
         let mut state = lock(&self.state);
         let left = state.waiting.len() + std::mem::take(&mut state.in_hand);
-        state.waiting = VecDeque::new();
+        state.waiting = Backlog::default();
         state.ended = true;
         state.abandoned = true;
         drop(state);
@@ -229,47 +225,58 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::otlp::backlog::tests::{numbers, origin, span};
 
-    fn queue() -> Queue<u32> {
+    fn queue() -> Queue {
         Queue::new(QueueLimits { queue: 4, batch: 2, interval: Duration::from_secs(3600) })
+    }
+
+    impl Queue {
+        fn put_number(&self, number: usize, urgent: bool) -> bool {
+            self.put(&origin("bench"), &span(number), urgent)
+        }
+
+        fn take_numbers(&self, batches: usize, size: usize, at_least: usize) -> Vec<Vec<usize>> {
+            self.take(batches, size, at_least).iter().map(numbers).collect()
+        }
     }
 
     #[test]
     fn what_finds_no_room_is_told() {
         let queue = queue();
-        let taken: Vec<bool> = (0..6).map(|item| queue.put(item, false)).collect();
+        let taken: Vec<bool> = (0..6).map(|item| queue.put_number(item, false)).collect();
         assert_eq!(taken, [true, true, true, true, false, false]);
         assert!(queue.take(9, 3, 5).is_empty());
-        assert_eq!(queue.take(9, 3, 4), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(queue.take_numbers(9, 3, 4), [vec![0, 1, 2], vec![3]]);
     }
 
     #[test]
     fn what_was_not_taken_goes_in_front_and_pushes_the_newest_out() {
         let queue = queue();
-        (0..4).for_each(|item| assert!(queue.put(item, false)));
+        (0..4).for_each(|item| assert!(queue.put_number(item, false)));
         let batch = queue.take(1, 2, 0).remove(0);
-        (4..6).for_each(|item| assert!(queue.put(item, false)));
+        (4..6).for_each(|item| assert!(queue.put_number(item, false)));
         assert_eq!(queue.put_back(batch), 2);
-        assert_eq!(queue.take(1, 9, 0), [vec![0, 1, 2, 3]]);
+        assert_eq!(queue.take_numbers(1, 9, 0), [vec![0, 1, 2, 3]]);
     }
 
     #[test]
     fn what_is_in_hand_at_the_end_is_lost_once() {
         let queue = queue();
-        (0..3).for_each(|item| assert!(queue.put(item, false)));
+        (0..3).for_each(|item| assert!(queue.put_number(item, false)));
         let batch = queue.take(1, 2, 0).remove(0);
         assert_eq!(queue.end(), 3);
         assert!(!queue.settle(batch.len()));
         assert_eq!(queue.put_back(batch), 0);
         assert_eq!(queue.end(), 0);
-        assert!(!queue.put(9, false), "an ended queue takes no item");
+        assert!(!queue.put_number(9, false), "an ended queue takes no item");
     }
 
     #[test]
     fn a_flush_waits_for_no_full_batch() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let queue = queue();
-        (0..3).for_each(|item| assert!(queue.put(item, false)));
+        (0..3).for_each(|item| assert!(queue.put_number(item, false)));
         std::thread::scope(|scope| {
             let flushed = scope.spawn(|| queue.flush(Duration::from_secs(60)));
             // The sender took a full batch, and asks for another full one.
@@ -279,11 +286,11 @@ mod tests {
                 let due = tokio::time::timeout(Duration::from_secs(60), queue.due(None)).await;
                 assert!(matches!(due, Ok(Due::Now)));
             });
-            assert_eq!(queue.take(1, 2, 2), [vec![2]]);
+            assert_eq!(queue.take_numbers(1, 2, 2), [vec![2]]);
             assert!(queue.settle(1));
             assert!(flushed.join().unwrap());
         });
-        queue.put(4, false);
+        queue.put_number(4, false);
         assert!(queue.take(1, 2, 2).is_empty(), "after a flush items wait for a full batch again");
     }
 
@@ -298,13 +305,13 @@ mod tests {
             due.is_err()
         };
         assert!(waits(None));
-        queue.put(1, false);
+        queue.put_number(1, false);
         assert!(waits(None), "for the interval");
-        queue.put(2, false);
+        queue.put_number(2, false);
         assert!(!waits(None), "a full batch");
         assert!(waits(Some(Instant::now() + Duration::from_secs(3600))), "a collector is stayed away from");
         queue.take(1, 2, 0);
-        assert!(queue.put(3, true));
+        assert!(queue.put_number(3, true));
         assert!(!waits(None), "urgent");
         queue.close();
         assert!(!waits(Some(Instant::now() + Duration::from_secs(3600))), "the end");

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use crate::export::otlp::backlog::Batch;
 use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::{ExportNotice, NoticeCallback};
 use crate::export::otlp::outcome::Outcome;
 use crate::export::otlp::queue::{Due, Queue};
-use crate::export::otlp::request::{EncodedItem, request};
 use crate::export::otlp::transport::CollectorClient;
 
-/// Batches that are sent at the same time if more than one waits.
+/// Batches that are sent at the same time if more than one waits and the collector takes them.
 const CONCURRENT: usize = 4;
 /// First pause after a failure that may pass; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ fn jitter(pause: Duration) -> Duration {
 
 pub(super) struct QueueSender<'a> {
     pub(super) client: Arc<CollectorClient>,
-    pub(super) queue: &'a Queue<EncodedItem>,
+    pub(super) queue: &'a Queue,
     pub(super) losses: &'a LossCounts,
     pub(super) backoff: Backoff,
     /// Items in a batch: fewer after the collector found a batch too large.
@@ -96,7 +96,8 @@ impl QueueSender<'_> {
         // What comes in meanwhile waits its time, unless it fills a batch.
         let mut at_least = 1;
         while closing || self.backoff.may_try() {
-            let batches = self.queue.take(CONCURRENT, self.size, at_least);
+            let most = if self.backoff.failing { 1 } else { CONCURRENT };
+            let batches = self.queue.take(most, self.size, at_least);
             if batches.is_empty() {
                 return;
             }
@@ -105,7 +106,7 @@ impl QueueSender<'_> {
             for batch in batches {
                 let client = Arc::clone(&self.client);
                 under_way.spawn(async move {
-                    let outcome = client.send(request(&batch)).await;
+                    let outcome = client.send(batch.request()).await;
                     (batch, outcome)
                 });
             }
@@ -125,7 +126,7 @@ impl QueueSender<'_> {
     }
 
     /// Counts what became of a batch. Returns the batch if it is to be sent again.
-    fn settle(&mut self, batch: Vec<EncodedItem>, outcome: &Outcome) -> Option<Vec<EncodedItem>> {
+    fn settle(&mut self, batch: Batch, outcome: &Outcome) -> Option<Batch> {
         let count = batch.len();
         let smaller = outcome.too_large && count > 1;
         if smaller {

@@ -19,7 +19,7 @@ use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::{ExportNotice, NoticeCallback};
 use crate::export::otlp::points::{PointExporter, PointSender, SharedReader};
 use crate::export::otlp::queue::Queue;
-use crate::export::otlp::request::EncodedItem;
+use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::sender::{Backoff, QueueSender};
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
@@ -27,10 +27,10 @@ use crate::system::thread;
 
 /// State that the observer and the sending thread share.
 pub(super) struct ExportQueues {
-    pub(super) spans: Queue<EncodedItem>,
-    pub(super) logs: Queue<EncodedItem>,
+    pub(super) spans: Queue,
+    pub(super) logs: Queue,
     /// Always empty; used only to signal the end to the task that sends points.
-    pub(super) points: Queue<()>,
+    pub(super) points: Queue,
     pub(super) losses: Arc<LossCounts>,
     /// Asks the thread to hand over.
     pub(super) hand_over: Notify,
@@ -39,8 +39,8 @@ pub(super) struct ExportQueues {
 }
 
 impl ExportQueues {
-    pub(super) fn put(&self, queue: &Queue<EncodedItem>, item: EncodedItem, urgent: bool) {
-        if !queue.put(item, urgent) {
+    pub(super) fn put(&self, queue: &Queue, origin: &Arc<RequestOrigin>, item: &[u8], urgent: bool) {
+        if !queue.put(origin, item, urgent) {
             self.losses.add(if queue.has_ended() { "not_configured" } else { "queue_full" }, 1);
         }
     }
@@ -145,7 +145,7 @@ impl Worker {
         signal: Signal,
         target: Option<&SignalTarget>,
         queues: &Arc<ExportQueues>,
-        queue: impl Fn(&ExportQueues) -> &Queue<EncodedItem> + Send + 'static,
+        queue: impl Fn(&ExportQueues) -> &Queue + Send + 'static,
     ) -> Option<JoinHandle<()>> {
         let client = target.map(|target| CollectorClient::new(target, signal));
         let Some(client) = client.and_then(|client| self.usable(name, client)) else {
